@@ -1,0 +1,3 @@
+module vault-plugin-secrets-mcp
+
+go 1.26
