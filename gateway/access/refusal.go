@@ -1,0 +1,149 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"vault-plugin-secrets-mcp/gateway/broker"
+)
+
+// Reasons of decisions, as the audit log has them. The client is told less.
+const (
+	ReasonAllowed          = "allowed"
+	ReasonBadRequest       = "bad-request"       // the HTTP request breaks a limit
+	ReasonNotFound         = "not-found"         // no such endpoint
+	ReasonHost             = "host-not-allowed"  // the Host header names another service
+	ReasonOrigin           = "origin-not-allowed"
+	ReasonNoToken          = "no-token"
+	ReasonMalformedToken   = "malformed-token"
+	ReasonInactiveToken    = "inactive-token" // unknown, expired or revoked
+	ReasonSource           = "source-not-allowed"
+	ReasonRateLimited      = "rate-limited"
+	ReasonServerNotAllowed = "server-not-allowed"
+	ReasonUnknownServer    = "unknown-server"
+	ReasonPolicy           = "policy"
+	ReasonVaultUnavailable = "vault-unavailable"
+	ReasonAuditUnavailable = "audit-unavailable"
+	ReasonServerGone       = "server-gone"
+	ReasonDraining         = "draining"
+)
+
+// Refusal is a request's "no": what the client is told, and what only the audit
+// log is.
+type Refusal struct {
+	Status  int    // HTTP status; 200 for a refusal inside JSON-RPC, 202 for no body at all
+	Reason  string // true reason, for the audit log: one of the Reason constants, or a word of the MCP side's own
+	Detail  string // more of it, for the audit log; never a token, never a body
+	Message string // what the client is told; a full sentence without secrets
+
+	// Code makes the body a JSON-RPC error with this code; 0 is a plain body.
+	Code int
+	// RPCID is the id of the JSON-RPC request, as it stood in the body; empty
+	// is null.
+	RPCID []byte
+	// Data is the JSON of error.data's further members, as `"key":value` pairs
+	// joined by commas; the request id is always added.
+	Data string
+
+	// RetryAfter, rounded up to seconds, is sent as Retry-After when positive.
+	RetryAfter time.Duration
+
+	// challenge is the WWW-Authenticate of a 401.
+	challenge string
+}
+
+// Error makes a Refusal usable as an error. The text is the audit log's.
+func (f *Refusal) Error() string {
+	if f.Detail == "" {
+		return f.Reason
+	}
+	return f.Reason + ": " + f.Detail
+}
+
+// AuditRefusal is the answer to a request that [Request.Decide] could not
+// record.
+func AuditRefusal() *Refusal {
+	return &Refusal{
+		Status:     http.StatusServiceUnavailable,
+		Reason:     ReasonAuditUnavailable,
+		Message:    "The gateway cannot serve requests at the moment.",
+		RetryAfter: time.Second,
+	}
+}
+
+// Cut returns the refusal that tells why the request's context was ended by the
+// gateway, or nil if it was not: the client went away, or nothing happened yet.
+// It is of use only while nothing has been answered.
+func Cut(ctx context.Context) *Refusal {
+	cause := context.Cause(ctx)
+	switch {
+	case errors.Is(cause, broker.ErrInactive):
+		return invalidToken(ReasonInactiveToken)
+	case errors.Is(cause, broker.ErrNotAllowed):
+		return forbidden(ReasonServerNotAllowed)
+	case errors.Is(cause, broker.ErrServerGone):
+		return forbidden(ReasonServerGone)
+	case errors.Is(cause, broker.ErrUnavailable):
+		return unavailable(cause)
+	}
+	return nil
+}
+
+// One challenge for every bad token, so that it tells nothing about which of
+// the ways of being bad it was (RFC 6750, section 3).
+const (
+	challengeNoToken  = `Bearer realm="mcp"`
+	challengeBadToken = `Bearer realm="mcp", error="invalid_token", error_description="The access token is not valid"`
+)
+
+func invalidToken(reason string) *Refusal {
+	return &Refusal{
+		Status:    http.StatusUnauthorized,
+		Reason:    reason,
+		Message:   "The access token is not valid.",
+		challenge: challengeBadToken,
+	}
+}
+
+func noToken() *Refusal {
+	return &Refusal{
+		Status:    http.StatusUnauthorized,
+		Reason:    ReasonNoToken,
+		Message:   "Send an access token as \"Authorization: Bearer <token>\".",
+		challenge: challengeNoToken,
+	}
+}
+
+// forbidden is the same for a server that is not allowed and for one that does
+// not exist, so that nobody can ask which servers there are.
+func forbidden(reason string) *Refusal {
+	return &Refusal{
+		Status:  http.StatusForbidden,
+		Reason:  reason,
+		Message: "This client may not reach this server.",
+	}
+}
+
+func badRequest(detail string) *Refusal {
+	return &Refusal{
+		Status:  http.StatusBadRequest,
+		Reason:  ReasonBadRequest,
+		Detail:  detail,
+		Message: "Bad request: " + detail + ".",
+	}
+}
+
+func unavailable(cause error) *Refusal {
+	f := &Refusal{
+		Status:     http.StatusServiceUnavailable,
+		Reason:     ReasonVaultUnavailable,
+		Message:    "The gateway cannot check access tokens at the moment.",
+		RetryAfter: retryAfter(),
+	}
+	if cause != nil {
+		f.Detail = cause.Error()
+	}
+	return f
+}

@@ -1,0 +1,250 @@
+// Package config reads the gateway's file, HCL, into a checked struct. What it
+// returns needs no further checking: every address parses, every file named is
+// there, every duration is in its range. What is wrong is reported all at once,
+// each mistake with file and line, and with what to do about it.
+//
+// The types are the documentation: each field states its name in the file, its
+// meaning and its default. Environment variables and flags go over the file;
+// they are few, and listed in override.go.
+package config
+
+import (
+	"net/netip"
+	"net/url"
+	"time"
+)
+
+// Config is the whole file.
+type Config struct {
+	Vault    Vault    // vault { }, required
+	Listener Listener // listener { }
+	Admin    Admin    // admin { }
+	Grants   Grants   // grants { }
+	Audit    Audit    // audit { }
+	Limits   Limits   // limits { }
+	Log      Log      // log { }
+
+	// Stdio is nil unless the file has a block stdio { }: then no registered
+	// server of that transport can be reached.
+	Stdio *Stdio
+
+	// UpstreamAllow, upstream_allow, limits where registered servers may be. Empty: anywhere
+	// but link-local and cloud metadata addresses, which are always refused.
+	UpstreamAllow UpstreamAllow
+
+	// Upstreams holds the blocks upstream "name" { }. Use Upstream to read it.
+	Upstreams map[string]Upstream
+}
+
+// Vault says where the engine is and how to log in.
+type Vault struct {
+	// Address, address, is Vault's URL. VAULT_ADDR goes over it. Default:
+	// https://127.0.0.1:8200, as that of Vault's own tools.
+	Address *url.URL
+	// Mount, mount, is the engine's path in Vault. Default: mcp.
+	Mount string
+	// Namespace, namespace, is Vault Enterprise's. VAULT_NAMESPACE goes over it.
+	Namespace string
+	// CACertFile, ca_cert_file, is the PEM file of the authorities to trust.
+	// VAULT_CACERT goes over it. Default: the system's.
+	CACertFile string
+	// ServerName, tls_server_name, is the name to expect in Vault's certificate,
+	// where it is not the address's.
+	ServerName string
+	// Auth is the block auth "method" { }, required.
+	Auth Auth
+}
+
+// Methods of logging in to Vault.
+const (
+	AuthAppRole    = "approle"
+	AuthKubernetes = "kubernetes"
+	AuthJWT        = "jwt"
+	AuthTokenFile  = "token_file"
+)
+
+// Auth is one way to log in. Files are read anew at each login, so that what
+// is in them may be rotated.
+type Auth struct {
+	Method string // one of the Auth constants
+	// Mount, mount, is where the method is mounted. Default: its name.
+	Mount string
+
+	RoleID       string // approle: role_id, or
+	RoleIDFile   string // approle: role_id_file
+	SecretIDFile string // approle: secret_id_file
+	// WrappedSecretID, secret_id_wrapped: the file holds a response-wrapping
+	// token around the secret id. It opens once, so the gateway keeps the secret
+	// id in memory, and needs a new file after a restart.
+	WrappedSecretID bool
+
+	Role    string // kubernetes, jwt: role
+	JWTFile string // kubernetes, jwt: jwt_file. Default for kubernetes: the service account's
+
+	TokenFile string // token_file: path, the sink of a Vault Agent
+}
+
+// Listener is where MCP clients connect.
+type Listener struct {
+	// Address, address, is host:port. MCP_GATEWAY_LISTEN goes over it.
+	// Default: 127.0.0.1:8080.
+	Address string
+	// TLSCertFile and TLSKeyFile, tls_cert_file and tls_key_file, PEM: read
+	// again on SIGHUP. Without them the listener speaks plain HTTP.
+	TLSCertFile string
+	TLSKeyFile  string
+	// TLSClientCAFile, tls_client_ca_file: clients must then present a
+	// certificate that one of these authorities signed, besides their token.
+	TLSClientCAFile string
+	// PublicURL, public_url, is the gateway's own URL as clients use it. Nil if
+	// not set.
+	PublicURL *url.URL
+	// AllowedHosts, allowed_hosts, are further names, with or without a port,
+	// that may stand in the Host header. Names of the loopback and the
+	// listener's own address always may. Without PublicURL and AllowedHosts, a
+	// listener that is not on the loopback accepts any IP address, and no name.
+	AllowedHosts []string
+	// AllowedOrigins, allowed_origins, are the web origins, such as
+	// https://app.example.com, whose pages may use the gateway. Default: none.
+	AllowedOrigins []string
+	// TrustedProxies, trusted_proxies, are the ranges of those proxies whose
+	// X-Forwarded-For, or PROXY protocol header, is believed.
+	TrustedProxies []netip.Prefix
+	// ProxyProtocol, proxy_protocol, expects a PROXY protocol header, version 1
+	// or 2, from trusted proxies.
+	ProxyProtocol bool
+	// DrainTimeout, drain_timeout, is how long requests in flight may go on
+	// after SIGTERM. Default: 30s.
+	DrainTimeout time.Duration
+}
+
+// Admin is the listener for health and metrics. It has no authentication.
+type Admin struct {
+	Address string // address, host:port. Default: 127.0.0.1:8081
+}
+
+// Grants bounds what the gateway remembers of Vault's answers.
+type Grants struct {
+	// MaxStale, max_stale, is how long a grant is used after the sending of the
+	// request that last confirmed it, while Vault's change feed cannot be
+	// reached. Default: 30s.
+	MaxStale time.Duration
+	// NegativeTTL, negative_ttl, is how long a "no" is remembered. Default: 30s.
+	NegativeTTL time.Duration
+	// MaxEntries, max_entries, bounds the grants kept, and the negative answers
+	// likewise. Default: 100000.
+	MaxEntries int
+	// Wait, wait, is how long Vault holds a request for changes. At most a
+	// third of MaxStale. Default: 5s.
+	Wait time.Duration
+	// ColdRate and ColdBurst, cold_rate and cold_burst, bound the lookups a
+	// second for tokens that the gateway does not know, over all sources.
+	// Default: 200 and 400.
+	ColdRate  float64
+	ColdBurst int
+	// ColdSourceRate and ColdSourceBurst, cold_source_rate and
+	// cold_source_burst, do so for one source address (IPv6: one /64).
+	// Default: 10 and 50.
+	ColdSourceRate  float64
+	ColdSourceBurst int
+}
+
+// AuditStdout as an audit file's name writes to standard output.
+const AuditStdout = "stdout"
+
+// Audit says where the audit log goes.
+type Audit struct {
+	// File, file, is opened anew on SIGHUP, so that it can be rotated. Default:
+	// "stdout".
+	File string
+}
+
+// Stdio allows servers that are child processes of the gateway.
+type Stdio struct {
+	// AllowedCommands, allowed_commands, required: absolute paths. What the
+	// registry names and this list does not is refused.
+	AllowedCommands []string
+	// User, user, runs the children under this account: a name or uid. Needs a
+	// gateway that runs as root or with CAP_SETUID and CAP_SETGID. Default: the gateway's own.
+	User string
+	// IdleTimeout, idle_timeout, ends a child that nobody used for so long.
+	// Default: 10m.
+	IdleTimeout time.Duration
+	// StopTimeout, stop_timeout, is the time between asking a child to end and
+	// killing its process group. Default: 5s.
+	StopTimeout time.Duration
+	// MaxChildren, max_children, bounds the children of this gateway. Default: 64.
+	MaxChildren int
+	// MaxChildrenPerClient, max_children_per_client, bounds those of one
+	// client. Default: 8.
+	MaxChildrenPerClient int
+}
+
+// UpstreamAllow lists where upstreams may be: by name, or by the address that
+// is dialled. One match suffices.
+type UpstreamAllow struct {
+	// Hosts are lower-case names; a leading "*." matches any number of labels.
+	Hosts []string
+	// Prefixes are address ranges.
+	Prefixes []netip.Prefix
+}
+
+// Empty reports whether nothing is listed: every upstream is allowed then.
+func (u *UpstreamAllow) Empty() bool { return len(u.Hosts) == 0 && len(u.Prefixes) == 0 }
+
+// Upstream holds what concerns one registered server.
+type Upstream struct {
+	// Timeout, timeout, is how long the server may take until its answer's
+	// headers. Streams may go on longer. Default: 30s.
+	Timeout time.Duration
+	// ConnectTimeout, connect_timeout, bounds dialling and the TLS handshake.
+	// Default: 5s.
+	ConnectTimeout time.Duration
+	// CACertFile, ca_cert_file, PEM: the authorities to trust instead of the
+	// system's.
+	CACertFile string
+	// ClientCertFile and ClientKeyFile, client_cert_file and client_key_file,
+	// PEM: what the gateway presents to the server.
+	ClientCertFile string
+	ClientKeyFile  string
+	// MaxConcurrent, max_concurrent, bounds the requests in flight to the
+	// server from this gateway, streams included. Default: 0, no bound.
+	MaxConcurrent int
+}
+
+// Limits bounds what one request, or one client, may use.
+type Limits struct {
+	// MaxBody, max_body, of a request. Default: 4MiB.
+	MaxBody int64
+	// MaxHeader, max_header, of a request, all of it. Default: 32KiB.
+	MaxHeader int
+	// MaxList, max_list, is how much of an answer is buffered where a list in
+	// it must be filtered. Default: 8MiB.
+	MaxList int64
+	// MaxStreamAge, max_stream_age, ends streams, with up to a tenth of jitter, so that clients
+	// reconnect now and then. Default: 1h.
+	MaxStreamAge time.Duration
+	// KeepAlive, keep_alive, is the time between comments sent on a silent SSE
+	// stream. Default: 15s.
+	KeepAlive time.Duration
+	// PerClientConcurrency, per_client_concurrency, bounds one client's
+	// requests in flight at this gateway, streams included. Default: 256.
+	PerClientConcurrency int
+}
+
+// Log is about the gateway's own log lines, on standard error.
+type Log struct {
+	Level  string // level: trace, debug, info, warn or error. Default: info
+	Format string // format: "json" or "text". Default: json
+}
+
+// defaultUpstream is that of a server without a block of its own.
+var defaultUpstream = Upstream{Timeout: 30 * time.Second, ConnectTimeout: 5 * time.Second}
+
+// Upstream returns what concerns the server of that name.
+func (c *Config) Upstream(name string) Upstream {
+	if u, ok := c.Upstreams[name]; ok {
+		return u
+	}
+	return defaultUpstream
+}
