@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Prints the path of a tool's binary, and builds it first where it is missing.
+#
+#   scripts/tool.sh vault   the Vault server: one on the PATH, else built
+#   scripts/tool.sh lint    golangci-lint, always built
+#
+# Each tool has a module of its own, scripts/<name>/, whose `tool` line names
+# the program. The binary lies under .cache/tools, keyed by everything that goes
+# into it, and is built anew only when that changes. .cache/<name> links to it.
+# Progress goes to stderr, so that the path is all there is on stdout.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+name=${1:?usage: scripts/tool.sh vault|lint}
+
+# A tool is built the same way whatever the caller's settings for the project are.
+unset GOFLAGS GOOS GOARCH
+export CGO_ENABLED=0
+
+case $name in
+vault)
+	if on_path=$(command -v vault) && [[ $("$on_path" version 2>/dev/null) == "Vault v"* ]]; then
+		echo "$on_path"
+		exit 0
+	fi
+	# `minimal` leaves out the cloud plugins, which are most of Vault's build.
+	flags=(-tags minimal)
+	cost="2 to 6 minutes on two cores"
+	;;
+lint)
+	flags=()
+	cost="1 to 4 minutes on two cores"
+	;;
+*)
+	echo "tool.sh: no tool is called \"$name\": vault or lint" >&2
+	exit 2
+	;;
+esac
+flags+=(-trimpath -buildvcs=false -ldflags "-s -w")
+
+sha256() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi; }
+
+cd "$root/scripts/$name"
+key=$({
+	cat go.mod go.sum
+	go env GOVERSION GOHOSTOS GOHOSTARCH
+	echo "${flags[@]}"
+} | sha256 | cut -c1-12)
+tools=$root/.cache/tools
+binary=$tools/$name-$key
+
+build() {
+	local package log version started pid last=0 now
+	package=$(awk '$1 == "tool" { print $2; exit }' go.mod)
+	version=$(go list -f '{{with .Module}}{{.Path}} {{.Version}}{{end}}' "$package")
+	log=$tools/$name.log
+	echo "Building $version from its Go module: $cost with a cold cache, once. Log: ${log#"$root"/}" >&2
+
+	started=$SECONDS
+	go build -v "${flags[@]}" -o "$binary.new" "$package" >"$log" 2>&1 &
+	pid=$!
+	trap 'kill "$pid" 2>/dev/null; rm -f "$binary.new"' EXIT
+	while kill -0 "$pid" 2>/dev/null; do
+		sleep 1
+		now=$((SECONDS - started))
+		if ((now >= last + 15)); then
+			last=$now
+			echo "  ${now} s: $(grep -c '^go: downloading' "$log") modules downloaded," \
+				"$(grep -vc '^go: ' "$log") packages compiled" >&2
+		fi
+	done
+	if ! wait "$pid"; then
+		tail -n 20 "$log" >&2
+		echo "tool.sh: $package did not build; its output is in $log" >&2
+		return 1
+	fi
+	trap - EXIT
+	find "$tools" -maxdepth 1 -name "$name-*" ! -name "*.new" -exec rm -f {} +
+	mv "$binary.new" "$binary"
+	echo "  built in $((SECONDS - started)) s" >&2
+}
+
+if [[ ! -x $binary ]]; then
+	mkdir -p "$tools"
+	# Two callers at once build once, where the machine has flock.
+	if command -v flock >/dev/null; then
+		exec 9>"$tools/$name.lock"
+		flock 9
+	fi
+	if [[ ! -x $binary ]]; then build; fi
+fi
+ln -sfn "tools/$name-$key" "$root/.cache/$name"
+echo "$binary"
