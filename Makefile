@@ -9,7 +9,7 @@ PACKAGES ?= ./...
 TESTFLAGS ?=
 
 SHELL := /bin/bash
-LDFLAGS := -X main.version=$(VERSION)
+LDFLAGS := -X main.version=$(VERSION) -X vault-plugin-secrets-mcp/backend.Version=$(VERSION)
 PROGRAMS := vault-plugin-secrets-mcp mcp-gateway mcp-bootstrap
 SOURCE_vault-plugin-secrets-mcp := ./plugin
 SOURCE_mcp-gateway := ./gateway
