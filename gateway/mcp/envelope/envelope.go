@@ -1,0 +1,190 @@
+// Package envelope reads the part of a JSON-RPC message that decisions are made
+// on, and nothing else of it.
+//
+// The gateway decides on bytes that another program, with another parser, acts
+// on. Wherever parsers differ (which of two equal keys counts, whether "NAME"
+// is "name", what follows the first document) an attacker has the gateway read
+// one thing and the server another. So a message that could be read in two ways
+// is refused, whoever would be right, and what is accepted goes on as the very
+// bytes that were read.
+package envelope
+
+import (
+	"errors"
+	"fmt"
+
+	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
+)
+
+// Kind tells the three kinds of JSON-RPC message apart.
+type Kind uint8
+
+// Kinds of message.
+const (
+	Request      Kind = iota + 1 // method and id
+	Notification                 // method, no id
+	Response                     // id, and result or error
+)
+
+// JSON-RPC error codes of what [Parse] refuses.
+const (
+	CodeParseError     = -32700
+	CodeInvalidRequest = -32600
+)
+
+// Methods whose params name what they act on, so that the name is checked.
+const (
+	MethodToolsCall     = "tools/call"
+	MethodPromptsGet    = "prompts/get"
+	MethodResourcesRead = "resources/read"
+)
+
+// Keys of params._meta that the protocol gives a meaning to.
+const (
+	MetaProtocolVersion = "io.modelcontextprotocol/protocolVersion"
+	MetaSubscriptionID  = "io.modelcontextprotocol/subscriptionId"
+	MetaProgressToken   = "progressToken"
+)
+
+// Span is a part of a message's bytes: [Start, End). The zero Span is none.
+type Span struct{ Start, End int }
+
+// None reports whether there is no such part.
+func (p Span) None() bool { return p.End == 0 }
+
+// Of returns the part of the message that was parsed.
+func (p Span) Of(message []byte) []byte { return message[p.Start:p.End:p.End] }
+
+// Envelope is what a message says about itself.
+type Envelope struct {
+	Kind   Kind
+	Method string // "" for a response
+	ID     Span   // as it stands in the message, quotes included; none in a notification
+
+	// Name is params.name of tools/call and prompts/get, params.uri of
+	// resources/read. Each of these methods has it, no other does.
+	Name string
+
+	// Version is the protocol version that params._meta declares, if it does.
+	Version string
+
+	// What a bridge has to translate, as it stands in the message.
+	MetaProgressToken Span // params._meta.progressToken, of a request
+	ProgressToken     Span // params.progressToken, of notifications/progress
+	RequestID         Span // params.requestId, of notifications/cancelled
+	URI               Span // params.uri
+	SubscriptionID    Span // subscriptionId in params._meta, or in result._meta
+
+	// ErrorCode is error.code of a response; 0 if it is none, or has none.
+	ErrorCode int
+}
+
+// An Error tells why a message is refused. Its text names members of the
+// protocol, and never holds a value of the message.
+type Error struct {
+	Code   int    // CodeParseError or CodeInvalidRequest
+	Reason string // a phrase
+	ID     Span   // of the refused message, where it was read before the mistake
+}
+
+func (e *Error) Error() string { return e.Reason }
+
+// Parse reads one message, all of it. The error is an [*Error].
+//
+// It is for both directions, but what it refuses is meant for clients: members
+// that could be read in two ways at the top, in params, params._meta and
+// params.ref, in error and in result._meta.
+func Parse(message []byte) (Envelope, error) {
+	var p parser
+	scanner, err := jsonscan.New(message)
+	if err == nil {
+		p.Scanner = scanner
+		err = p.message()
+	}
+	if err == nil {
+		return p.out, nil
+	}
+	var refused *Error
+	if !errors.As(err, &refused) {
+		refused = &Error{Code: CodeParseError, Reason: err.Error()}
+	}
+	refused.ID = p.out.ID
+	return Envelope{}, refused
+}
+
+func invalid(format string, args ...any) error {
+	return &Error{Code: CodeInvalidRequest, Reason: fmt.Sprintf(format, args...)}
+}
+
+// IDOf returns the id as it stands in the message, or nil.
+func (e *Envelope) IDOf(message []byte) []byte {
+	if e.ID.None() {
+		return nil
+	}
+	return e.ID.Of(message)
+}
+
+// message reads the whole text.
+func (p *parser) message() error {
+	if p.Peek() == '[' {
+		return invalid("batches are not supported: send each message on its own")
+	}
+	if err := p.object(inMessage); err != nil {
+		return err
+	}
+	if err := p.End(); err != nil {
+		return err
+	}
+	return p.classify()
+}
+
+// classify decides what kind of message it is, and that it is just that.
+func (p *parser) classify() error {
+	out := &p.out
+	if !p.versioned {
+		return invalid(`"jsonrpc" must be "2.0"`)
+	}
+	switch {
+	case out.Method != "" && (p.hasResult || p.hasError):
+		return invalid("a message is a request or a response, not both")
+	case out.Method != "" && out.ID.None():
+		out.Kind = Notification
+	case out.Method != "":
+		if p.nullID {
+			return invalid(`"id" of a request must not be null`)
+		}
+		out.Kind = Request
+	case p.hasResult == p.hasError:
+		return invalid(`a message has a "method", or one of "result" and "error"`)
+	case out.ID.None() || p.nullID && p.hasResult:
+		return invalid(`a response has an "id"`)
+	case p.hasParams:
+		return invalid(`a response has no "params"`)
+	default:
+		out.Kind = Response
+		return nil
+	}
+	return p.pickName()
+}
+
+// pickName takes the name that the method acts on. Only these three have one:
+// servers must be able to answer for themselves what they think of the others.
+func (p *parser) pickName() error {
+	key, value, found := "name", p.name, p.hasName
+	switch p.out.Method {
+	case MethodToolsCall, MethodPromptsGet:
+	case MethodResourcesRead:
+		key, value, found = "uri", p.uri, p.hasURI
+	default:
+		return nil
+	}
+	if !found {
+		return invalid(`%s must have a string "params.%s"`, p.out.Method, key)
+	}
+	name, err := value.Bytes()
+	if err != nil {
+		return invalid(`"params.%s": %v`, key, err)
+	}
+	p.out.Name = string(name)
+	return nil
+}

@@ -1,0 +1,132 @@
+package envelope
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// VersionStateless is the first protocol version without sessions, whose
+// requests repeat in HTTP headers what they say in the body. Versions are dates
+// and compare as strings.
+const VersionStateless = "2026-07-28"
+
+// CodeHeaderMismatch is the protocol's error for a request whose headers do not
+// say what its body says. It is answered with 400.
+const CodeHeaderMismatch = -32020
+
+// The headers, in the form that net/http keeps them in.
+const (
+	HeaderVersion = "Mcp-Protocol-Version"
+	HeaderMethod  = "Mcp-Method"
+	HeaderName    = "Mcp-Name"
+)
+
+// Stateless reports whether the message belongs to the era without sessions.
+func (e *Envelope) Stateless(h http.Header) bool {
+	return stateless(one(h, HeaderVersion)) || stateless(e.Version)
+}
+
+// stateless is false for what is no date: what such a version means is for the
+// server to say.
+func stateless(version string) bool {
+	if len(version) != len(VersionStateless) || version < VersionStateless {
+		return false
+	}
+	for i := range len(version) {
+		if c := version[i]; i == 4 || i == 7 {
+			if c != '-' {
+				return false
+			}
+		} else if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// CheckHeader refuses a request whose headers contradict its body, and one of
+// the stateless era that lacks a header it must have. Decisions are made on the
+// body alone; but programs on the way to the server, and the server itself, may
+// go by the headers, so the two must agree in any era. The error is an [*Error]
+// with [CodeHeaderMismatch].
+//
+// A stateless request without a version in its body is left to the server,
+// whose answer the specification prescribes. So are Mcp-Param-… headers: what
+// they repeat is written in the tool's schema, which the gateway does not know,
+// and no decision of its depends on them.
+//
+// https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http#server-validation
+func (e *Envelope) CheckHeader(h http.Header) error {
+	for _, key := range [...]string{HeaderVersion, HeaderMethod, HeaderName} {
+		if len(h[key]) > 1 {
+			return e.mismatch("%s is there twice", key)
+		}
+	}
+	version, stateless := one(h, HeaderVersion), e.Stateless(h)
+	if stateless && e.Version != "" && e.Version != version {
+		return e.mismatch("%s does not match the version in params._meta", HeaderVersion)
+	}
+	// The specification defines no headers for notifications.
+	required := stateless && e.Kind == Request
+	if method := h[HeaderMethod]; len(method) > 0 && method[0] != e.Method {
+		return e.mismatch("%s does not match the method", HeaderMethod)
+	} else if len(method) == 0 && required {
+		return e.mismatch("%s is required", HeaderMethod)
+	}
+	return e.checkName(h[HeaderName], required)
+}
+
+func (e *Envelope) checkName(header []string, required bool) error {
+	switch e.Method {
+	case MethodToolsCall, MethodPromptsGet, MethodResourcesRead:
+	default:
+		return nil // extensions give the header other sources
+	}
+	if len(header) == 0 {
+		if required {
+			return e.mismatch("%s is required", HeaderName)
+		}
+		return nil
+	}
+	name, err := decodeHeader(header[0])
+	if err != nil {
+		return e.mismatch("%s is not valid base64", HeaderName)
+	}
+	if name != e.Name {
+		return e.mismatch("%s does not match the params", HeaderName)
+	}
+	return nil
+}
+
+func (e *Envelope) mismatch(format string, args ...any) error {
+	return &Error{
+		Code:   CodeHeaderMismatch,
+		Reason: "Header mismatch: " + fmt.Sprintf(format, args...),
+		ID:     e.ID,
+	}
+}
+
+// decodeHeader decodes the form =?base64?…?= in which values that a header
+// cannot hold are sent. The markers are case-sensitive. Anything else stands
+// for itself.
+func decodeHeader(value string) (string, error) {
+	encoded, found := strings.CutPrefix(value, "=?base64?")
+	if !found {
+		return value, nil
+	}
+	if encoded, found = strings.CutSuffix(encoded, "?="); !found {
+		return value, nil
+	}
+	decoded, err := base64.StdEncoding.DecodeString(encoded)
+	return string(decoded), err
+}
+
+// one returns the first value of a header in its canonical form.
+func one(h http.Header, key string) string {
+	if v := h[key]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}

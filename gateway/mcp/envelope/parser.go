@@ -1,0 +1,288 @@
+package envelope
+
+import (
+	"strconv"
+
+	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
+)
+
+// parser is one run over one message.
+type parser struct {
+	jsonscan.Scanner
+	out Envelope
+
+	versioned, nullID              bool
+	hasParams, hasResult, hasError bool
+
+	name, uri       jsonscan.String // params' members of these names,
+	hasName, hasURI bool            // if they are strings
+}
+
+// scope is an object in which keys are guarded.
+type scope uint8
+
+const (
+	inMessage scope = iota
+	inParams
+	inMeta // params._meta
+	inRef  // params.ref, of completion/complete
+	inError
+	inResult
+	inResultMeta
+)
+
+// String names the scope in errors.
+func (sc scope) String() string {
+	switch sc {
+	case inMessage:
+		return "the message"
+	case inParams:
+		return "params"
+	case inMeta:
+		return "params._meta"
+	case inRef:
+		return "params.ref"
+	case inError:
+		return "error"
+	case inResult:
+		return "result"
+	default:
+		return "result._meta"
+	}
+}
+
+// guarded returns the keys that no other key of the scope may resemble.
+func (sc scope) guarded() [][]byte {
+	switch sc {
+	case inMessage:
+		return messageKeys
+	case inParams:
+		return paramsKeys
+	case inMeta, inResultMeta:
+		return metaKeys
+	case inRef:
+		return refKeys
+	case inError:
+		return errorKeys
+	default:
+		return nil // a result is the sender's own affair
+	}
+}
+
+var (
+	messageKeys = keys("jsonrpc", "id", "method", "params", "result", "error")
+	paramsKeys  = keys("name", "uri", "ref", "_meta")
+	metaKeys    = keys(MetaProtocolVersion, MetaSubscriptionID, MetaProgressToken)
+	refKeys     = keys("type", "name", "uri")
+	errorKeys   = keys("code")
+)
+
+func keys(names ...string) [][]byte {
+	list := make([][]byte, len(names))
+	for i, name := range names {
+		list[i] = []byte(name)
+	}
+	return list
+}
+
+// object reads the object that comes next, refuses keys that could be read in
+// two ways, and hands each member to member.
+func (p *parser) object(sc scope) error {
+	if p.Peek() != '{' {
+		return invalid("%s must be an object", sc)
+	}
+	if err := p.Enter('{'); err != nil {
+		return err
+	}
+	var seen keySet
+	for first := true; ; first = false {
+		key, more, err := p.Member(first)
+		if err != nil {
+			return err
+		}
+		if !more {
+			return nil
+		}
+		name, err := key.Bytes()
+		if err != nil {
+			return invalid("a key of %s: %v", sc, err)
+		}
+		if sc != inResult {
+			if err := seen.add(name, sc); err != nil {
+				return err
+			}
+		}
+		if err := p.member(sc, name); err != nil {
+			return err
+		}
+	}
+}
+
+// member reads the value of one member.
+func (p *parser) member(sc scope, key []byte) error {
+	switch sc {
+	case inMessage:
+		return p.messageMember(key)
+	case inParams:
+		return p.paramsMember(key)
+	case inMeta:
+		return p.metaMember(key)
+	case inError:
+		return p.errorMember(key)
+	case inResult:
+		if string(key) == "_meta" && p.Peek() == '{' {
+			return p.object(inResultMeta)
+		}
+	case inResultMeta:
+		if string(key) == MetaSubscriptionID {
+			return p.span(&p.out.SubscriptionID)
+		}
+	}
+	return p.Skip()
+}
+
+func (p *parser) messageMember(key []byte) error {
+	switch string(key) {
+	case "jsonrpc":
+		if p.Peek() != '"' {
+			return invalid(`"jsonrpc" must be "2.0"`)
+		}
+		version, err := p.String()
+		p.versioned = version.Is("2.0")
+		return err
+	case "id":
+		return p.id()
+	case "method":
+		return p.method()
+	case "params":
+		p.hasParams = true
+		if p.Peek() == 'n' {
+			return p.Skip() // null: as good as none
+		}
+		return p.object(inParams)
+	case "result":
+		p.hasResult = true
+		if p.Peek() == '{' {
+			return p.object(inResult)
+		}
+	case "error":
+		p.hasError = true
+		return p.object(inError)
+	}
+	return p.Skip()
+}
+
+func (p *parser) id() error {
+	switch p.Peek() {
+	case '"', '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
+	case 'n':
+		p.nullID = true
+	default:
+		return invalid(`"id" must be a string or a number`)
+	}
+	return p.span(&p.out.ID)
+}
+
+func (p *parser) method() error {
+	if p.Peek() != '"' {
+		return invalid(`"method" must be a string`)
+	}
+	value, err := p.String()
+	if err != nil {
+		return err
+	}
+	method, err := value.Bytes()
+	if err != nil {
+		return invalid(`"method": %v`, err)
+	}
+	if len(method) == 0 {
+		return invalid(`"method" must not be empty`)
+	}
+	p.out.Method = intern(method)
+	return nil
+}
+
+func (p *parser) paramsMember(key []byte) error {
+	switch string(key) {
+	case "name":
+		if p.Peek() == '"' {
+			p.hasName = true
+			return p.text(&p.name)
+		}
+	case "uri":
+		if p.Peek() == '"' {
+			p.hasURI = true
+			start := p.Pos()
+			err := p.text(&p.uri)
+			p.out.URI = Span{Start: start, End: p.Pos()}
+			return err
+		}
+	case "_meta":
+		if p.Peek() == '{' {
+			return p.object(inMeta)
+		}
+	case "ref":
+		if p.Peek() == '{' {
+			return p.object(inRef)
+		}
+	case "requestId":
+		return p.span(&p.out.RequestID)
+	case "progressToken":
+		return p.span(&p.out.ProgressToken)
+	}
+	return p.Skip()
+}
+
+func (p *parser) metaMember(key []byte) error {
+	switch string(key) {
+	case MetaProtocolVersion:
+		if p.Peek() != '"' {
+			return invalid("%q in params._meta must be a string", MetaProtocolVersion)
+		}
+		value, err := p.String()
+		if err != nil {
+			return err
+		}
+		version, err := value.Bytes()
+		if err != nil {
+			return invalid("%q in params._meta: %v", MetaProtocolVersion, err)
+		}
+		p.out.Version = intern(version)
+		return nil
+	case MetaProgressToken:
+		return p.span(&p.out.MetaProgressToken)
+	case MetaSubscriptionID:
+		return p.span(&p.out.SubscriptionID)
+	}
+	return p.Skip()
+}
+
+func (p *parser) errorMember(key []byte) error {
+	if string(key) != "code" {
+		return p.Skip()
+	}
+	raw, err := p.Raw()
+	if err != nil {
+		return err
+	}
+	// A code that is no integer is the receiver's to complain about.
+	p.out.ErrorCode, _ = strconv.Atoi(string(raw))
+	return nil
+}
+
+// text reads a string.
+func (p *parser) text(value *jsonscan.String) (err error) {
+	*value, err = p.String()
+	return err
+}
+
+// span reads a value and remembers where it stands.
+func (p *parser) span(at *Span) error {
+	p.Peek()
+	start := p.Pos()
+	if err := p.Skip(); err != nil {
+		return err
+	}
+	*at = Span{Start: start, End: p.Pos()}
+	return nil
+}

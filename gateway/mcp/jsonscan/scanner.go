@@ -1,0 +1,323 @@
+// Package jsonscan steps over JSON text without building values from it. It
+// answers where things stand in the bytes, so that a caller can decide on a few
+// members and hand on, or cut, the very bytes that it looked at.
+//
+// It is stricter than encoding/json: the text must be valid UTF-8, nesting is
+// bounded, and strings that different parsers read differently (lone
+// surrogates) are refused where their value matters. All that it accepts,
+// encoding/json accepts too.
+package jsonscan
+
+import (
+	"errors"
+	"fmt"
+	"unicode/utf8"
+)
+
+// MaxDepth is how deep objects and arrays may be nested. Real messages stay
+// under 40; parsers that recurse fall over somewhere beyond a few thousand.
+const MaxDepth = 256
+
+// ErrTooDeep: the text is nested deeper than [MaxDepth].
+var ErrTooDeep = fmt.Errorf("nested deeper than %d levels", MaxDepth)
+
+// ErrUTF8: the text is not valid UTF-8.
+var ErrUTF8 = errors.New("not valid UTF-8")
+
+// A SyntaxError says where the text stops being JSON. It quotes nothing of it.
+type SyntaxError struct {
+	Offset int    // bytes before the mistake
+	What   string // what is wrong there
+}
+
+func (e *SyntaxError) Error() string {
+	return fmt.Sprintf("not JSON at byte %d: %s", e.Offset, e.What)
+}
+
+// Scanner is a position in a JSON text. After an error it must not be used
+// further. The zero value is an empty text.
+type Scanner struct {
+	data []byte
+	pos  int
+
+	// One bit a level: set in an object, clear in an array.
+	objects [MaxDepth / 64]uint64
+	depth   int
+}
+
+// New returns a scanner at the start of data, or [ErrUTF8].
+func New(data []byte) (Scanner, error) {
+	if !utf8.Valid(data) {
+		return Scanner{}, ErrUTF8
+	}
+	return Scanner{data: data}, nil
+}
+
+// Pos is the offset of the next byte to be read.
+func (s *Scanner) Pos() int { return s.pos }
+
+// Peek returns the first byte of what comes next, behind white space; 0 at the
+// end of the text.
+func (s *Scanner) Peek() byte {
+	for s.pos < len(s.data) {
+		c := s.data[s.pos]
+		if !isSpace(c) {
+			return c
+		}
+		s.pos++
+	}
+	return 0
+}
+
+// End reports whether nothing but white space is left.
+func (s *Scanner) End() error {
+	if s.Peek() != 0 || s.pos < len(s.data) {
+		return s.wrong("data behind the first value")
+	}
+	return nil
+}
+
+// Enter steps into the object ('{') or array ('[') that comes next.
+func (s *Scanner) Enter(open byte) error {
+	if s.Peek() != open {
+		if open == '{' {
+			return s.wrong("expected an object")
+		}
+		return s.wrong("expected an array")
+	}
+	s.pos++
+	return s.push(open == '{')
+}
+
+// Member steps to the value of the next member of the object that was entered,
+// and returns its key. At the object's end it leaves it, and more is false.
+// first tells that no member was read yet.
+func (s *Scanner) Member(first bool) (key String, more bool, err error) {
+	c := s.Peek()
+	if c == '}' {
+		s.pos++
+		s.depth--
+		return String{}, false, nil
+	}
+	if !first {
+		if c != ',' {
+			return String{}, false, s.wrong("expected ',' or '}'")
+		}
+		s.pos++
+		c = s.Peek()
+	}
+	if c != '"' {
+		return String{}, false, s.wrong("expected a key")
+	}
+	if key, err = s.String(); err != nil {
+		return String{}, false, err
+	}
+	if s.Peek() != ':' {
+		return String{}, false, s.wrong("expected ':'")
+	}
+	s.pos++
+	s.Peek()
+	return key, true, nil
+}
+
+// Element steps to the next element of the array that was entered. At the
+// array's end it leaves it, and more is false. first tells that no element was
+// read yet.
+func (s *Scanner) Element(first bool) (more bool, err error) {
+	c := s.Peek()
+	if c == ']' {
+		s.pos++
+		s.depth--
+		return false, nil
+	}
+	if first {
+		return true, nil
+	}
+	if c != ',' {
+		return false, s.wrong("expected ',' or ']'")
+	}
+	s.pos++
+	if s.Peek() == ']' {
+		return false, s.wrong("expected a value")
+	}
+	return true, nil
+}
+
+// Skip steps over the next value, whatever it is, and checks all of it.
+func (s *Scanner) Skip() error {
+	floor := s.depth
+	for {
+		if err := s.scalarOrOpen(); err != nil {
+			return err
+		}
+		again, err := s.close(floor)
+		if err != nil || !again {
+			return err
+		}
+	}
+}
+
+// Raw steps over the next value and returns its bytes.
+func (s *Scanner) Raw() ([]byte, error) {
+	s.Peek()
+	start := s.pos
+	if err := s.Skip(); err != nil {
+		return nil, err
+	}
+	return s.data[start:s.pos:s.pos], nil
+}
+
+// scalarOrOpen reads values until one is complete: a scalar, or an empty
+// object or array. What it opened on the way stays open.
+func (s *Scanner) scalarOrOpen() error {
+	for {
+		switch c := s.Peek(); {
+		case c == '"':
+			_, err := s.String()
+			return err
+		case c == '{':
+			s.pos++
+			if err := s.push(true); err != nil {
+				return err
+			}
+			if s.Peek() == '}' {
+				return nil
+			}
+			if err := s.key(); err != nil {
+				return err
+			}
+		case c == '[':
+			s.pos++
+			if err := s.push(false); err != nil {
+				return err
+			}
+			if s.Peek() == ']' {
+				return nil
+			}
+		case c == '-' || '0' <= c && c <= '9':
+			return s.number()
+		case c == 't':
+			return s.literal("true")
+		case c == 'f':
+			return s.literal("false")
+		case c == 'n':
+			return s.literal("null")
+		default:
+			return s.wrong("expected a value")
+		}
+	}
+}
+
+// close reads what follows a complete value: the ends of objects and arrays
+// down to floor (then again is false), or a comma and a key (then another value
+// comes).
+func (s *Scanner) close(floor int) (again bool, err error) {
+	for s.depth > floor {
+		object := s.inObject()
+		c := s.Peek()
+		switch {
+		case object && c == '}', !object && c == ']':
+			// The close of an empty one is read here too.
+			s.pos++
+			s.depth--
+		case c == ',':
+			s.pos++
+			if object {
+				return true, s.key()
+			}
+			return true, nil
+		case object:
+			return false, s.wrong("expected ',' or '}'")
+		default:
+			return false, s.wrong("expected ',' or ']'")
+		}
+	}
+	return false, nil
+}
+
+func (s *Scanner) key() error {
+	if s.Peek() != '"' {
+		return s.wrong("expected a key")
+	}
+	if _, err := s.String(); err != nil {
+		return err
+	}
+	if s.Peek() != ':' {
+		return s.wrong("expected ':'")
+	}
+	s.pos++
+	return nil
+}
+
+func (s *Scanner) push(object bool) error {
+	if s.depth == MaxDepth {
+		return ErrTooDeep
+	}
+	word, bit := s.depth/64, uint64(1)<<(s.depth%64)
+	if object {
+		s.objects[word] |= bit
+	} else {
+		s.objects[word] &^= bit
+	}
+	s.depth++
+	return nil
+}
+
+func (s *Scanner) inObject() bool {
+	top := s.depth - 1
+	return s.objects[top/64]&(1<<(top%64)) != 0
+}
+
+func (s *Scanner) literal(word string) error {
+	if len(s.data)-s.pos < len(word) || string(s.data[s.pos:s.pos+len(word)]) != word {
+		return s.wrong("expected a value")
+	}
+	s.pos += len(word)
+	return nil
+}
+
+// number follows the grammar of RFC 8259, section 6.
+func (s *Scanner) number() error {
+	if s.data[s.pos] == '-' {
+		s.pos++
+	}
+	switch {
+	case s.pos < len(s.data) && s.data[s.pos] == '0':
+		s.pos++
+	case !s.digits():
+		return s.wrong("expected a digit")
+	}
+	if s.pos < len(s.data) && s.data[s.pos] == '.' {
+		s.pos++
+		if !s.digits() {
+			return s.wrong("expected a digit")
+		}
+	}
+	if s.pos < len(s.data) && (s.data[s.pos] == 'e' || s.data[s.pos] == 'E') {
+		s.pos++
+		if s.pos < len(s.data) && (s.data[s.pos] == '+' || s.data[s.pos] == '-') {
+			s.pos++
+		}
+		if !s.digits() {
+			return s.wrong("expected a digit")
+		}
+	}
+	return nil
+}
+
+// digits steps over digits and reports whether there was one.
+func (s *Scanner) digits() bool {
+	start := s.pos
+	for s.pos < len(s.data) && '0' <= s.data[s.pos] && s.data[s.pos] <= '9' {
+		s.pos++
+	}
+	return s.pos > start
+}
+
+func (s *Scanner) wrong(what string) error {
+	return &SyntaxError{Offset: s.pos, What: what}
+}
+
+func isSpace(c byte) bool {
+	return c == ' ' || c == '\n' || c == '\r' || c == '\t'
+}

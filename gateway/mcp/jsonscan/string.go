@@ -1,0 +1,193 @@
+package jsonscan
+
+import (
+	"encoding/binary"
+	"errors"
+	"math/bits"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// ErrSurrogate: a string holds half of a UTF-16 surrogate pair. Parsers
+// disagree about what that means, so no decision can be made on it.
+var ErrSurrogate = errors.New("a string holds a lone surrogate")
+
+// String is a string of the text, as it stands there.
+type String struct {
+	raw     []byte // between the quotes
+	escaped bool   // holds a backslash
+}
+
+// Is reports whether the string's value is want.
+func (v String) Is(want string) bool {
+	if !v.escaped {
+		return string(v.raw) == want
+	}
+	got, err := v.Append(nil)
+	return err == nil && string(got) == want
+}
+
+// Bytes returns the string's value: a part of the text where no escapes have
+// to be resolved. [ErrSurrogate] is the only error.
+func (v String) Bytes() ([]byte, error) {
+	if !v.escaped {
+		return v.raw, nil
+	}
+	return v.Append(make([]byte, 0, len(v.raw)))
+}
+
+// Append appends the string's value to dst.
+func (v String) Append(dst []byte) ([]byte, error) {
+	if !v.escaped {
+		return append(dst, v.raw...), nil
+	}
+	for i := 0; i < len(v.raw); i++ {
+		c := v.raw[i]
+		if c != '\\' {
+			dst = append(dst, c)
+			continue
+		}
+		i++
+		switch c = v.raw[i]; c {
+		case 'b':
+			dst = append(dst, '\b')
+		case 'f':
+			dst = append(dst, '\f')
+		case 'n':
+			dst = append(dst, '\n')
+		case 'r':
+			dst = append(dst, '\r')
+		case 't':
+			dst = append(dst, '\t')
+		case 'u':
+			r, size := v.unicode(i)
+			if size == 0 {
+				return nil, ErrSurrogate
+			}
+			dst = utf8.AppendRune(dst, r)
+			i += size - 1
+		default: // '"', '\\' or '/': the scan let nothing else through
+			dst = append(dst, c)
+		}
+	}
+	return dst, nil
+}
+
+// unicode decodes the escape whose 'u' is at i, and the second half of a
+// surrogate pair with it. size is in bytes from the 'u' on; 0 for a lone
+// surrogate.
+func (v String) unicode(i int) (r rune, size int) {
+	r = hex4(v.raw[i+1:])
+	if !utf16.IsSurrogate(r) {
+		return r, 5
+	}
+	rest := v.raw[i+5:]
+	if len(rest) < 6 || rest[0] != '\\' || rest[1] != 'u' {
+		return 0, 0
+	}
+	if r = utf16.DecodeRune(r, hex4(rest[2:])); r == utf8.RuneError {
+		return 0, 0
+	}
+	return r, 11
+}
+
+// hex4 reads four hexadecimal digits, which the scan has checked.
+func hex4(b []byte) rune {
+	var r rune
+	for _, c := range b[:4] {
+		r = r<<4 | rune(unhex(c))
+	}
+	return r
+}
+
+// unhex returns a hexadecimal digit's value, or 0xff.
+func unhex(c byte) byte {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0'
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10
+	case 'A' <= c && c <= 'F':
+		return c - 'A' + 10
+	}
+	return 0xff
+}
+
+// String steps over the string that comes next.
+func (s *Scanner) String() (String, error) {
+	if s.Peek() != '"' {
+		return String{}, s.wrong("expected a string")
+	}
+	start := s.pos + 1
+	escaped := false
+	for i := plain(s.data, start); i < len(s.data); i = plain(s.data, i) {
+		switch s.data[i] {
+		case '"':
+			s.pos = i + 1
+			return String{raw: s.data[start:i:i], escaped: escaped}, nil
+		case '\\':
+			escaped = true
+			size := escape(s.data[i:])
+			if size == 0 {
+				s.pos = i
+				return String{}, s.wrong("unknown escape in a string")
+			}
+			i += size
+		default:
+			s.pos = i
+			return String{}, s.wrong("control character in a string")
+		}
+	}
+	s.pos = len(s.data)
+	return String{}, s.wrong("string without an end")
+}
+
+// escape returns the size of the escape at the start of b; 0 if it is none.
+func escape(b []byte) int {
+	if len(b) < 2 {
+		return 0
+	}
+	switch b[1] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return 2
+	case 'u':
+		if len(b) < 6 {
+			return 0
+		}
+		for _, c := range b[2:6] {
+			if unhex(c) == 0xff {
+				return 0
+			}
+		}
+		return 6
+	}
+	return 0
+}
+
+// Bytes repeated over a word, for looking at eight bytes of a string at once.
+const (
+	ones  = 0x0101010101010101
+	highs = 0x8080808080808080
+)
+
+// plain returns the offset of the first byte from i on that a string cannot
+// hold as it is: a quote, a backslash or a control character.
+func plain(data []byte, i int) int {
+	for ; i+8 <= len(data); i += 8 {
+		word := binary.LittleEndian.Uint64(data[i:])
+		// Each term has its lowest set bit at the first byte that it looks
+		// for; bits above that one may be false, and are never looked at.
+		quote := word ^ '"'*ones
+		slash := word ^ '\\'*ones
+		hits := (word-' '*ones)&^word | (quote-ones)&^quote | (slash-ones)&^slash
+		if hits &= highs; hits != 0 {
+			return i + bits.TrailingZeros64(hits)/8
+		}
+	}
+	for ; i < len(data); i++ {
+		if c := data[i]; c < ' ' || c == '"' || c == '\\' {
+			return i
+		}
+	}
+	return i
+}
