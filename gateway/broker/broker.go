@@ -1,54 +1,189 @@
 package broker
 
 import (
+	"context"
+	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"vault-plugin-secrets-mcp/gateway/config"
 )
 
-// Broker is the gateway's side of the engine. Its methods may be called from
-// any goroutine.
-type Broker struct {
-	registry atomic.Pointer[registry]
-	keys     atomic.Pointer[SessionKeys]
+// Limiter says whether a token that the gateway does not know may be asked
+// about, for a client at source.
+type Limiter interface {
+	Allow(source netip.Addr) bool
+}
 
+// Observer is told of what goes on, for metrics.
+type Observer interface {
+	// LookupDone is called after every request to the engine's lookup; result
+	// is "active", "inactive" or "error".
+	LookupDone(result string, took time.Duration)
+}
+
+// Options of a Broker.
+type Options struct {
+	Vault     config.Vault
+	Grants    config.Grants
+	PerClient int      // one client's requests in flight; 0: no bound
+	Cold      Limiter  // nil: no limit
+	Observer  Observer // nil: nobody is told
+	Log       hclog.Logger
+}
+
+// Broker is the gateway's side of the engine. Its methods may be called from
+// any goroutine; Run must be running for anything but the past to be known.
+type Broker struct {
+	options Options
+	log     hclog.Logger
+	engine  engine
+	session *session
+
+	cache     *cache
+	negatives *lru.Cache[key, time.Time] // when the request was sent that said no
+	live      liveSet
+	view      atomic.Pointer[view]
+	feedState atomic.Int32
+
+	// mu orders the publishing of lookups and the applying of changes.
+	mu      sync.Mutex
+	history history
+
+	flightsMu sync.Mutex
+	flights   map[key]*flight
+	slots     chan struct{} // one for each lookup in flight
+	coldSlots chan struct{} // and one more for those of unknown tokens
+
+	pending *queue[*entry] // live requests whose grants must be confirmed
+
+	registry     atomic.Pointer[registry]
+	wakeRegistry chan struct{}
+	keys         atomic.Pointer[SessionKeys]
+	wakeKeys     chan struct{}
+
+	ends       *queue[End]
 	watchersMu sync.Mutex
 	watchers   []func(End)
+
+	outage outage
 }
 
-// registry is one snapshot of the registered servers.
-type registry struct {
-	servers map[string]*Server
-}
-
-// End tells that access was taken away, for those who hold more than a request
-// for it: child processes and sessions kept in memory.
-type End struct {
-	// Grant is of a token that has ended: revoked, expired, or no longer to be
-	// confirmed. Other tokens of the same client may live on. Nil in the end of
-	// a server.
-	Grant *Grant
-
-	// Server is a registration that has ended. Nil in the end of a grant.
-	Server *Server
-}
-
-// OnEnd has f called for every end from now on. Calls come one at a time, and
-// soon after the end; f must not block.
-func (b *Broker) OnEnd(f func(End)) {
-	b.watchersMu.Lock()
-	defer b.watchersMu.Unlock()
-	b.watchers = append(b.watchers, f)
-}
-
-// Server returns the registered server of that name, or nil.
-func (b *Broker) Server(name string) *Server {
-	snapshot := b.registry.Load()
-	if snapshot == nil {
-		return nil
+// New returns a Broker that knows nothing yet. The error is about the options.
+func New(options Options) (*Broker, error) {
+	s, err := newSession(options.Vault, options.Log.Named("login"))
+	if err != nil {
+		return nil, err
 	}
-	return snapshot.servers[name]
+	b, err := newBroker(options, &vault{session: s, mount: options.Vault.Mount})
+	if err != nil {
+		return nil, err
+	}
+	b.session = s
+	return b, nil
 }
 
-// SessionKeys returns the keys that seal session ids, or nil if Vault has not
-// given any yet.
-func (b *Broker) SessionKeys() *SessionKeys { return b.keys.Load() }
+func newBroker(options Options, e engine) (*Broker, error) {
+	negatives, err := lru.New[key, time.Time](max(options.Grants.MaxEntries, 1))
+	if err != nil {
+		return nil, err
+	}
+	b := &Broker{
+		options:      options,
+		log:          options.Log,
+		engine:       e,
+		cache:        newCache(),
+		negatives:    negatives,
+		flights:      make(map[key]*flight),
+		slots:        make(chan struct{}, lookupsInFlight),
+		coldSlots:    make(chan struct{}, coldInFlight),
+		pending:      newQueue[*entry](),
+		wakeRegistry: make(chan struct{}, 1),
+		wakeKeys:     make(chan struct{}, 1),
+		ends:         newQueue[End](),
+		outage:       outage{log: options.Log},
+	}
+	b.view.Store(&view{maxAge: options.Grants.MaxStale})
+	b.history.reset(0)
+	return b, nil
+}
+
+// Run logs in to Vault and keeps everything up to date until ctx is done.
+func (b *Broker) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	if b.session != nil {
+		running.Go(func() { b.session.run(ctx) })
+	}
+	running.Go(func() { b.runFeed(ctx) })
+	running.Go(func() { b.runRegistry(ctx) })
+	running.Go(func() { b.runKeys(ctx) })
+	running.Go(func() { b.runSweep(ctx) })
+	running.Go(func() { b.runNotify(ctx) })
+	for range backgroundInFlight {
+		running.Go(func() { b.runPending(ctx) })
+	}
+	running.Wait()
+}
+
+// LoggedIn reports whether Vault has accepted the gateway's login once.
+func (b *Broker) LoggedIn() bool { return b.session == nil || b.session.current() != nil }
+
+// Grant returns what the token's holder may do. The error is ErrInactive,
+// ErrUnavailable, ErrRateLimited or that of ctx.
+//
+// A grant that is known is returned at once. Otherwise Vault is asked: once,
+// however many requests ask for the same token at the same time.
+func (b *Broker) Grant(ctx context.Context, token string, source netip.Addr) (*Grant, error) {
+	k := keyOf(token)
+	now := time.Now()
+	for range 3 {
+		e := b.cache.get(k)
+		if e != nil {
+			if g := e.grant.Load(); g != nil && b.view.Load().usable(g, now) {
+				e.touch(now)
+				return g, nil
+			}
+		}
+		if err := b.ask(ctx, k, token, e == nil, source); err != nil {
+			return nil, err
+		}
+		now = time.Now()
+	}
+	return nil, ErrUnavailable // the grant was taken back as often as it was given
+}
+
+// Stats is a look at the Broker's state, for metrics.
+type Stats struct {
+	Grants    int       // in the cache
+	Negatives int       // remembered
+	Feed      FeedState //
+	FeedSent  time.Time // sending of the request for changes that was answered last
+	Servers   int       // registered
+}
+
+// Stats returns the present ones.
+func (b *Broker) Stats() Stats {
+	s := Stats{
+		Grants:    int(b.cache.size.Load()),
+		Negatives: b.negatives.Len(),
+		Feed:      FeedState(b.feedState.Load()),
+		FeedSent:  b.view.Load().sent,
+	}
+	if r := b.registry.Load(); r != nil {
+		s.Servers = len(r.servers)
+	}
+	return s
+}
+
+// awaitLogin waits until the gateway is logged in, or ctx is done.
+func (b *Broker) awaitLogin(ctx context.Context) error {
+	if b.session == nil {
+		return ctx.Err()
+	}
+	_, err := b.session.await(ctx, nil)
+	return err
+}

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vault-plugin-secrets-mcp/backend/policy"
@@ -28,7 +29,6 @@ type Grant struct {
 	ClientVersion string            // changes with every change of the client
 	Accessor      string            // names the token in logs
 	Kind          string            // one of the Kind constants
-	IssuedAt      time.Time         // Vault's clock
 	ExpiresAt     time.Time         // this gateway's clock; zero: never
 	PolicyDigest  string            // "": no policy applies
 	Metadata      map[string]string // the client's
@@ -39,12 +39,16 @@ type Grant struct {
 
 	allowedTools []string // nil: unset
 	deniedTools  []string
-	tools        sync.Map // server name -> *policy.Tools; empty without rules
+	tools        *sync.Map // server name -> *policy.Tools; nil without rules
 
-	// Where and when Vault said so: see publish.go.
+	// Where and when Vault said so: see view.go.
 	epoch string
 	index uint64
 	sent  time.Time
+
+	// stale is set by a change that concerns the grant: Vault must be asked
+	// before its next use.
+	stale atomic.Bool
 
 	entry *entry // where its live requests are kept; nil outside of a cache
 }
@@ -78,7 +82,7 @@ func (g *Grant) AllowsSource(addr netip.Addr) bool {
 // Tools returns the tool rules that concern the server, compiled once. A nil
 // result means that there are none: everything passes.
 func (g *Grant) Tools(server string) *policy.Tools {
-	if g.allowedTools == nil && len(g.deniedTools) == 0 {
+	if g.tools == nil {
 		return nil
 	}
 	if tools, ok := g.tools.Load(server); ok {
@@ -90,5 +94,5 @@ func (g *Grant) Tools(server string) *policy.Tools {
 
 // expired reports whether the token's end has come.
 func (g *Grant) expired(now time.Time) bool {
-	return !g.ExpiresAt.IsZero() && !now.Before(g.ExpiresAt)
+	return !g.ExpiresAt.IsZero() && reached(now, g.ExpiresAt)
 }

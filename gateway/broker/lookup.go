@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -26,15 +27,14 @@ type Lookup struct {
 	ClientVersion string `json:"client_version"`
 	Accessor      string `json:"accessor"`
 	Kind          string `json:"kind"`
-	IssuedAt      string `json:"issued_at"`
 	ExpiresAt     string `json:"expires_at"` // "": never
 
-	AllowedServers   []string          `json:"allowed_servers"`
-	AllowedTools     []string          `json:"allowed_tools"` // null: unset
-	DeniedTools      []string          `json:"denied_tools"`
-	TokenBoundCIDRs  []string          `json:"token_bound_cidrs"`
-	PolicyDigest     string            `json:"policy_digest"`
-	Metadata         map[string]string `json:"metadata"`
+	AllowedServers  []string          `json:"allowed_servers"`
+	AllowedTools    []string          `json:"allowed_tools"` // null: unset
+	DeniedTools     []string          `json:"denied_tools"`
+	TokenBoundCIDRs []string          `json:"token_bound_cidrs"`
+	PolicyDigest    string            `json:"policy_digest"`
+	Metadata        map[string]string `json:"metadata"`
 }
 
 // parseLookup reads the data of an answer. What is missing is an error, never a
@@ -81,11 +81,14 @@ func (l *Lookup) Grant(sent time.Time) (*Grant, error) {
 		index:         l.Index,
 		sent:          sent,
 	}
+	if l.AllowedTools != nil || len(l.DeniedTools) > 0 {
+		g.tools = new(sync.Map)
+	}
 	if !g.allServers {
 		g.allowedServers = slices.Clone(l.AllowedServers)
 		slices.Sort(g.allowedServers)
 	}
-	if err := g.setTimes(l, sent); err != nil {
+	if err := g.setExpiry(l, sent); err != nil {
 		return nil, err
 	}
 	if err := g.setBoundCIDRs(l.TokenBoundCIDRs); err != nil {
@@ -94,14 +97,7 @@ func (l *Lookup) Grant(sent time.Time) (*Grant, error) {
 	return g, nil
 }
 
-func (g *Grant) setTimes(l *Lookup, sent time.Time) error {
-	if l.IssuedAt != "" {
-		issued, err := time.Parse(time.RFC3339Nano, l.IssuedAt)
-		if err != nil {
-			return fmt.Errorf("lookup: issued_at: %w", err)
-		}
-		g.IssuedAt = issued
-	}
+func (g *Grant) setExpiry(l *Lookup, sent time.Time) error {
 	if l.ExpiresAt == "" {
 		return nil
 	}

@@ -1,0 +1,22 @@
+package broker
+
+import "time"
+
+// age returns how long ago then was: by the monotonic clock or by the wall
+// clock, whichever says longer. The first one stands still while a machine is
+// suspended, the second one may be set back; an authorization must outlive
+// neither.
+func age(now, then time.Time) time.Duration {
+	return max(now.Sub(then), now.Round(0).Sub(then.Round(0)))
+}
+
+// reached reports whether the time has come, by either clock.
+func reached(now, then time.Time) bool { return age(now, then) >= 0 }
+
+// later returns the later one of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

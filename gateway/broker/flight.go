@@ -1,0 +1,176 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+const (
+	// lookupTimeout bounds one request to the engine's lookup, a login that it
+	// may need included.
+	lookupTimeout = time.Second
+
+	// lookupsInFlight bounds this gateway's lookups, so that a fleet whose
+	// caches are all cold does not overrun Vault.
+	lookupsInFlight = 16
+
+	// coldInFlight is how many of them may be for unknown tokens, so that a
+	// flood of these never stands in the way of known ones.
+	coldInFlight = 8
+
+	// backgroundInFlight is how many may be for requests that are already
+	// running, and can wait.
+	backgroundInFlight = 4
+
+	// slotTimeout is how long a lookup waits for its turn.
+	slotTimeout = 2 * time.Second
+
+	// asks is how often an answer is asked for that turns out to be outdated.
+	asks = 3
+
+	// otherEpochPause gives the change feed time to learn of a new epoch.
+	otherEpochPause = 50 * time.Millisecond
+)
+
+// ErrRateLimited: too many unknown tokens have come from the source, or from
+// all of them together. Answered with 429.
+var ErrRateLimited = errors.New("too many unknown tokens")
+
+// flight is a lookup under way, and everybody who waits for it.
+type flight struct {
+	done chan struct{}
+	err  error // valid once done is closed
+}
+
+// ask has Vault confirm a token, and returns nil once its grant is in the
+// cache. It joins the lookup that is under way for the token, if one is.
+func (b *Broker) ask(ctx context.Context, k key, token string, cold bool, source netip.Addr) error {
+	b.flightsMu.Lock()
+	f := b.flights[k]
+	if f == nil {
+		// A lookup may have ended since the caller looked.
+		if err, known := b.known(k, time.Now()); known {
+			b.flightsMu.Unlock()
+			return err
+		}
+		if cold && b.options.Cold != nil && !b.options.Cold.Allow(source) {
+			b.flightsMu.Unlock()
+			return ErrRateLimited
+		}
+		f = &flight{done: make(chan struct{})}
+		b.flights[k] = f
+		go b.fly(f, k, token, cold)
+	}
+	b.flightsMu.Unlock()
+	select {
+	case <-f.done:
+		return f.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// known reports whether the token's state is known, and then what it is.
+func (b *Broker) known(k key, now time.Time) (err error, known bool) { //nolint:revive // the error is the answer, not a failure
+	if e := b.cache.get(k); e != nil {
+		g := e.grant.Load()
+		return nil, g != nil && b.view.Load().usable(g, now)
+	}
+	sent, ok := b.negatives.Get(k)
+	if ok && age(now, sent) < b.options.Grants.NegativeTTL {
+		return ErrInactive, true
+	}
+	return nil, false
+}
+
+// fly runs a lookup for all who wait, whoever of them stays.
+func (b *Broker) fly(f *flight, k key, token string, cold bool) {
+	f.err = b.confirm(k, token, cold)
+	b.flightsMu.Lock()
+	delete(b.flights, k)
+	b.flightsMu.Unlock()
+	close(f.done)
+}
+
+// confirm asks Vault until there is an answer that no change has overtaken.
+func (b *Broker) confirm(k key, token string, cold bool) error {
+	var err error
+	for range asks {
+		err = b.confirmOnce(k, token, cold)
+		switch {
+		case errors.Is(err, errOtherEpoch):
+			time.Sleep(otherEpochPause)
+		case errors.Is(err, errOutdated):
+		default:
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %w, %d times in a row", ErrUnavailable, err, asks)
+}
+
+func (b *Broker) confirmOnce(k key, token string, cold bool) error {
+	release, err := b.takeSlot(cold)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
+	defer cancel()
+	sent := time.Now()
+	answer, err := b.engine.lookup(ctx, token)
+	took := time.Since(sent)
+	release()
+
+	var g *Grant
+	if err == nil && answer.Active {
+		g, err = answer.Grant(sent)
+	}
+	b.observe(answer, err, took)
+	b.outage.note(err)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return b.publish(k, answer, g, sent)
+}
+
+// takeSlot waits for a lookup's turn.
+func (b *Broker) takeSlot(cold bool) (release func(), err error) {
+	timer := time.NewTimer(slotTimeout)
+	defer timer.Stop()
+	if cold {
+		select {
+		case b.coldSlots <- struct{}{}:
+		case <-timer.C:
+			return nil, fmt.Errorf("%w: too many lookups of unknown tokens are under way", ErrUnavailable)
+		}
+	}
+	select {
+	case b.slots <- struct{}{}:
+	case <-timer.C:
+		if cold {
+			<-b.coldSlots
+		}
+		return nil, fmt.Errorf("%w: too many lookups are under way", ErrUnavailable)
+	}
+	return func() {
+		<-b.slots
+		if cold {
+			<-b.coldSlots
+		}
+	}, nil
+}
+
+func (b *Broker) observe(answer *Lookup, err error, took time.Duration) {
+	if b.options.Observer == nil {
+		return
+	}
+	result := "error"
+	if err == nil && answer.Active {
+		result = "active"
+	} else if err == nil {
+		result = "inactive"
+	}
+	b.options.Observer.LookupDone(result, took)
+}

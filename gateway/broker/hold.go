@@ -1,0 +1,142 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Reasons for which Hold refuses that are none of the grant's.
+var (
+	// ErrStale: the grant has left the cache between Grant and Hold. Ask for
+	// it again.
+	ErrStale = errors.New("the grant is no longer in the cache")
+
+	// ErrTooMany: the client has as many requests in flight as it may have.
+	ErrTooMany = errors.New("the client has too many requests in flight")
+)
+
+// errPolicy refines ErrNotAllowed.
+var errPolicy = fmt.Errorf("%w: a policy applies to it that this gateway cannot evaluate", ErrNotAllowed)
+
+// Use is one request's use of a grant.
+type Use struct {
+	Token  string     // for asking Vault again while the request lasts
+	Source netip.Addr // the client's address
+	Server *Server    // nil: none in particular
+}
+
+// Hold is a request that lives on a grant. Release it when the request is over.
+type Hold struct {
+	entry  *entry
+	token  string
+	source netip.Addr
+	server *Server
+	cancel context.CancelCauseFunc
+
+	next, prev *Hold // guarded by entry.mu
+}
+
+// Allows says whether the grant admits the server: by its allow-list, and by
+// the policy that applies to the client. The error wraps ErrNotAllowed. It is
+// the one place where that is decided, for new requests and for live ones.
+func Allows(g *Grant, server *Server) error {
+	if !g.AllowsServer(server.Name) {
+		return ErrNotAllowed
+	}
+	if g.PolicyDigest != "" {
+		return errPolicy
+	}
+	return nil
+}
+
+// Hold registers a request that uses g, and returns its context: it is
+// cancelled, with one of this package's errors as the cause, as soon as the
+// request must not go on. The error is ErrInactive or ErrNotAllowed if that is
+// so already, ErrServerGone, ErrTooMany, or ErrStale.
+func (b *Broker) Hold(ctx context.Context, g *Grant, use Use) (context.Context, *Hold, error) {
+	e := g.entry
+	if e == nil {
+		return nil, nil, ErrStale
+	}
+	if most := int64(b.options.PerClient); e.client.live.Add(1) > most && most > 0 {
+		e.client.live.Add(-1)
+		return nil, nil, ErrTooMany
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	h := &Hold{entry: e, token: use.Token, source: use.Source, server: use.Server, cancel: cancel}
+	if err := b.link(h, g); err != nil {
+		e.client.live.Add(-1)
+		cancel(err)
+		return nil, nil, err
+	}
+	// From here on every event finds the request. What happened between the
+	// making of g and now is looked at again.
+	if current := e.grant.Load(); current != nil && !b.view.Load().usable(current, time.Now()) {
+		b.revalidate(e)
+	}
+	if use.Server != nil && !b.registered(use.Server) {
+		h.Release()
+		return nil, nil, ErrServerGone
+	}
+	return ctx, h, nil
+}
+
+// link puts h into its entry's list.
+func (b *Broker) link(h *Hold, g *Grant) error {
+	e := h.entry
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if errors.Is(e.gone, errEvicted) {
+		return ErrStale
+	}
+	if e.gone != nil {
+		return e.gone
+	}
+	if current := e.grant.Load(); current != g {
+		if err := h.admittedBy(current); err != nil {
+			return err
+		}
+	}
+	h.next = e.live
+	if h.next != nil {
+		h.next.prev = h
+	}
+	e.live = h
+	if !e.tracked {
+		e.tracked = true
+		b.live.add(e)
+	}
+	return nil
+}
+
+// Release ends the hold. The context of the request is cancelled with it.
+func (h *Hold) Release() {
+	e := h.entry
+	e.mu.Lock()
+	if h.prev != nil {
+		h.prev.next = h.next
+	} else {
+		e.live = h.next
+	}
+	if h.next != nil {
+		h.next.prev = h.prev
+	}
+	h.next, h.prev = nil, nil
+	e.mu.Unlock()
+	e.client.live.Add(-1)
+	h.cancel(nil)
+}
+
+// admittedBy says whether the request may go on under g.
+func (h *Hold) admittedBy(g *Grant) error {
+	if !g.AllowsSource(h.source) {
+		return ErrNotAllowed
+	}
+	if h.server == nil {
+		return nil
+	}
+	return Allows(g, h.server)
+}

@@ -1,0 +1,246 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"reflect"
+	"time"
+)
+
+const (
+	// fetchTimeout bounds one request for the registry or the session keys.
+	fetchTimeout = 5 * time.Second
+
+	// refreshAlone and refreshSynced are how often the registry is fetched
+	// without the change feed, and with it, which tells of every change at once.
+	refreshAlone  = 10 * time.Second
+	refreshSynced = time.Minute
+
+	// missInterval is the least time between two fetches that were made because
+	// somebody asked for a server that is not registered.
+	missInterval = time.Second
+
+	// keysInterval is how often the session keys are fetched in any case.
+	keysInterval = 10 * time.Minute
+
+	fetchBackoffMin = 200 * time.Millisecond
+	fetchBackoffMax = 5 * time.Second
+)
+
+// registry is one snapshot of the registered servers.
+type registry struct {
+	servers map[string]*Server
+	epoch   string
+	index   uint64
+	sent    time.Time
+}
+
+// Server returns the registered server of that name, or nil.
+func (b *Broker) Server(name string) *Server {
+	r := b.registry.Load()
+	if r == nil {
+		return nil
+	}
+	return r.servers[name]
+}
+
+// FindServer is Server for those who must know why there is none: the error is
+// ErrUnavailable while the registry is not known, or not known to be true.
+func (b *Broker) FindServer(name string) (*Server, error) {
+	r := b.registry.Load()
+	if r == nil {
+		return nil, fmt.Errorf("%w: the registry of servers has not been read yet", ErrUnavailable)
+	}
+	confirmed, now := r.sent, time.Now()
+	if v := b.view.Load(); r.epoch == v.epoch && r.index >= v.servers {
+		confirmed = later(confirmed, v.sent)
+	}
+	if age(now, confirmed) >= b.options.Grants.MaxStale {
+		return nil, fmt.Errorf("%w: the registry of servers is too old", ErrUnavailable)
+	}
+	server := r.servers[name]
+	if server == nil && age(now, r.sent) >= missInterval {
+		wake(b.wakeRegistry)
+	}
+	return server, nil
+}
+
+// Servers returns all registered servers.
+func (b *Broker) Servers() map[string]*Server {
+	r := b.registry.Load()
+	if r == nil {
+		return nil
+	}
+	return r.servers
+}
+
+// registered reports whether the registration is still the present one.
+func (b *Broker) registered(s *Server) bool {
+	current := b.Server(s.Name)
+	return current != nil && current.ID == s.ID
+}
+
+// SessionKeys returns the keys that seal session ids, or nil if Vault has not
+// given any yet.
+func (b *Broker) SessionKeys() *SessionKeys { return b.keys.Load() }
+
+// runRegistry fetches the registry whenever it may have changed.
+func (b *Broker) runRegistry(ctx context.Context) {
+	b.refetch(ctx, "registry of servers", b.wakeRegistry, b.fetchRegistry, func() time.Duration {
+		v := b.view.Load()
+		if v.synced {
+			return refreshSynced
+		}
+		return min(refreshAlone, v.maxAge)
+	})
+}
+
+// runKeys fetches the session keys whenever they may have changed.
+func (b *Broker) runKeys(ctx context.Context) {
+	b.refetch(ctx, "session keys", b.wakeKeys, b.fetchKeys, func() time.Duration { return keysInterval })
+}
+
+// refetch calls fetch at the start, when woken, and after every interval.
+// Failures are repeated with back-off.
+func (b *Broker) refetch(ctx context.Context, what string, woken <-chan struct{}, fetch func(context.Context) error, interval func() time.Duration) {
+	failures := 0
+	for b.awaitLogin(ctx) == nil {
+		fetchCtx, cancel := context.WithTimeout(ctx, fetchTimeout)
+		err := fetch(fetchCtx)
+		cancel()
+		if err != nil {
+			if failures == 0 && ctx.Err() == nil {
+				b.log.Error("cannot fetch the "+what+" from Vault: trying again", "error", err)
+			}
+			failures++
+			if sleep(ctx, jitter(min(fetchBackoffMin<<min(failures-1, 10), fetchBackoffMax))) != nil {
+				return
+			}
+			continue
+		}
+		if failures > 0 {
+			b.log.Info("fetched the "+what+" from Vault", "failed_before", failures)
+			failures = 0
+		}
+		timer := time.NewTimer(interval())
+		select {
+		case <-woken:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+func (b *Broker) fetchRegistry(ctx context.Context) error {
+	sent := time.Now()
+	answer, err := b.engine.servers(ctx)
+	if err != nil {
+		return err
+	}
+	if v := b.view.Load(); answer.Epoch == v.epoch && answer.Index < v.servers {
+		return errOutdated
+	}
+	old := b.registry.Load()
+	next := &registry{servers: make(map[string]*Server, len(answer.Servers)), epoch: answer.Epoch, index: answer.Index, sent: sent}
+	for name, entry := range answer.Servers {
+		server := entry.server(name)
+		if err := server.check(); err != nil {
+			b.log.Error("a registered server cannot be used, and is treated as if it were not registered", "server", name, "error", err)
+			continue
+		}
+		if old != nil && reflect.DeepEqual(old.servers[name], server) {
+			server = old.servers[name] // what is unchanged stays the same pointer
+		}
+		next.servers[name] = server
+	}
+	b.registry.Store(next)
+	if old != nil {
+		b.dropServers(old)
+	}
+	return nil
+}
+
+// dropServers cuts what lives on registrations that are gone.
+func (b *Broker) dropServers(old *registry) {
+	dropped := false
+	for _, server := range old.servers {
+		if !b.registered(server) {
+			dropped = true
+			b.notify(End{Server: server})
+		}
+	}
+	if dropped {
+		b.live.each(func(e *entry) { e.cutServers(b.registered) })
+	}
+}
+
+func (b *Broker) fetchKeys(ctx context.Context) error {
+	keys, err := b.engine.sessionKeys(ctx)
+	if err != nil {
+		return err
+	}
+	b.keys.Store(keys)
+	return nil
+}
+
+// serverEntry is a server in the wire form of the registry.
+type serverEntry struct {
+	ID        string            `json:"id"`
+	Transport string            `json:"transport"`
+	URL       string            `json:"url"`
+	Command   string            `json:"command"`
+	Args      []string          `json:"args"`
+	Env       map[string]string `json:"env"`
+	Headers   map[string]string `json:"headers"`
+	Shared    bool              `json:"shared"`
+}
+
+// serverList is the registry's wire form.
+type serverList struct {
+	Servers map[string]serverEntry `json:"servers"`
+	Epoch   string                 `json:"epoch"`
+	Index   uint64                 `json:"index"`
+}
+
+func (e serverEntry) server(name string) *Server {
+	return &Server{
+		Name:      name,
+		ID:        e.ID,
+		Transport: e.Transport,
+		URL:       e.URL,
+		Headers:   e.Headers,
+		Command:   e.Command,
+		Args:      e.Args,
+		Env:       e.Env,
+		Shared:    e.Shared,
+	}
+}
+
+// check refuses what no request could be sent to. The engine checks more, at
+// the write.
+func (s *Server) check() error {
+	if s.ID == "" {
+		return errors.New("it has no registration id")
+	}
+	switch s.Transport {
+	case TransportHTTP, TransportSSE:
+		u, err := url.Parse(s.URL)
+		if err != nil {
+			return errors.New("its URL does not parse") // the URL may hold a secret
+		}
+		if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return errors.New("its URL is not an http or https URL with a host")
+		}
+		return nil
+	case TransportStdio:
+		if !filepath.IsAbs(s.Command) {
+			return errors.New("its command is not an absolute path")
+		}
+		return nil
+	}
+	return fmt.Errorf("transport %q is not known to this gateway", s.Transport)
+}

@@ -1,0 +1,152 @@
+package broker
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+const (
+	// sweepInterval is how often live requests are looked at: what cuts them at
+	// their token's expiry, and when Vault cannot confirm them any more.
+	sweepInterval = 250 * time.Millisecond
+
+	// cleanInterval is how often the rest of the cache is.
+	cleanInterval = 30 * time.Second
+
+	// idleLimit is how long a grant that nobody uses is kept.
+	idleLimit = 30 * time.Minute
+
+	// expiryGrace is what the one lookup at a token's expiry may take, before
+	// its requests are cut without: the lease may have been renewed.
+	expiryGrace = 2 * time.Second
+
+	// pendingPause keeps the confirming of live requests from running hot while
+	// Vault does not answer.
+	pendingPause = 50 * time.Millisecond
+)
+
+// revalidate has the grant of live requests confirmed soon. Without live
+// requests nothing is done: the next use will ask.
+func (b *Broker) revalidate(e *entry) {
+	e.mu.Lock()
+	queue := e.gone == nil && e.live != nil && !e.queued
+	e.queued = e.queued || queue
+	e.mu.Unlock()
+	if queue {
+		b.pending.push(e)
+	}
+}
+
+// runPending confirms the grants of live requests, one at a time.
+func (b *Broker) runPending(ctx context.Context) {
+	for {
+		e, ok := b.pending.pop(ctx)
+		if !ok {
+			return
+		}
+		e.mu.Lock()
+		e.queued = false
+		e.mu.Unlock()
+		token := e.token()
+		if token == "" {
+			continue
+		}
+		err := b.ask(ctx, e.key, token, false, netip.Addr{})
+		if err != nil && sleep(ctx, pendingPause) != nil {
+			return
+		}
+	}
+}
+
+// runSweep looks after live requests, and removes what nobody uses.
+func (b *Broker) runSweep(ctx context.Context) {
+	ticker := time.NewTicker(sweepInterval)
+	defer ticker.Stop()
+	cleaned := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			b.live.each(func(e *entry) { b.inspect(e, now) })
+			if now.Sub(cleaned) >= cleanInterval {
+				cleaned = now
+				b.clean(now)
+			}
+		}
+	}
+}
+
+// inspect has the grant of live requests confirmed where that is due, and ends
+// it where it is overdue.
+func (b *Broker) inspect(e *entry, now time.Time) {
+	g := e.grant.Load()
+	if g == nil {
+		return
+	}
+	v := b.view.Load()
+	confirmed, ok := v.confirmed(g)
+	switch {
+	case g.expired(now):
+		if age(now, g.ExpiresAt) > expiryGrace {
+			b.endIf(e, g, ErrInactive)
+			return
+		}
+	case !ok:
+		// Something happened that Vault must be asked about. While the feed was
+		// up, its last answer is at most two waits old, each of them a third of
+		// maxAge at most; of the last third, most is left for asking.
+		if b.suspected(e, now) > v.maxAge/4 {
+			b.endIf(e, g, ErrUnavailable)
+			return
+		}
+	case age(now, confirmed) >= v.maxAge:
+		b.endIf(e, g, ErrUnavailable)
+		return
+	case age(now, confirmed) < v.maxAge*3/4:
+		return
+	}
+	b.revalidate(e)
+}
+
+// suspected returns for how long the live requests of e have gone on without a
+// usable grant.
+func (b *Broker) suspected(e *entry, now time.Time) time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.suspect.IsZero() {
+		e.suspect = now
+	}
+	return now.Sub(e.suspect)
+}
+
+// endIf ends e unless it has got another grant by now.
+func (b *Broker) endIf(e *entry, g *Grant, cause error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e.grant.Load() == g {
+		b.end(e, cause)
+	}
+}
+
+// clean removes grants that are of no more use, and have no live requests.
+func (b *Broker) clean(now time.Time) {
+	for i := range shardCount {
+		for _, e := range b.cache.all(i) {
+			g := e.grant.Load()
+			idle := now.Unix()-e.used.Load() > int64(idleLimit/time.Second)
+			if g == nil || !idle && b.view.Load().usable(g, now) {
+				continue
+			}
+			b.mu.Lock()
+			if e.grant.Load() == g && e.evict() {
+				b.cache.remove(e, g)
+				if g.expired(now) {
+					b.notify(End{Grant: g})
+				}
+			}
+			b.mu.Unlock()
+		}
+	}
+}
