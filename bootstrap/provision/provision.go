@@ -1,0 +1,147 @@
+// Package provision sets up in Vault what a broker of MCP needs: the engine in
+// the plugin catalog and on its mount, ACL policies, and the gateway's login.
+// Each step may be taken again, and then changes nothing that is right already.
+package provision
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hashicorp/vault/api"
+)
+
+// PluginName is the engine's name in Vault's plugin catalog.
+const PluginName = "vault-plugin-secrets-mcp"
+
+// Register enters the engine's program in the plugin catalog, by its SHA-256.
+// The program's file must lie in Vault's plugin_directory, as Vault sees it.
+func Register(ctx context.Context, client *api.Client, program string) error {
+	sum, err := checksum(program)
+	if err != nil {
+		return err
+	}
+	err = client.Sys().RegisterPluginWithContext(ctx, &api.RegisterPluginInput{
+		Name:    PluginName,
+		Type:    api.PluginTypeSecrets,
+		Command: filepath.Base(program),
+		SHA256:  sum,
+	})
+	if err != nil {
+		return fmt.Errorf("cannot register the plugin %s in Vault's catalog: %w", program, err)
+	}
+	return nil
+}
+
+func checksum(path string) (string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("cannot read the plugin: %w", err)
+	}
+	defer file.Close()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, file); err != nil {
+		return "", fmt.Errorf("cannot read the plugin: %w", err)
+	}
+	return hex.EncodeToString(hash.Sum(nil)), nil
+}
+
+// Mount mounts the registered engine. A mount of it that is there already is
+// left alone; one of another type is an error.
+func Mount(ctx context.Context, client *api.Client, path string) error {
+	mounts, err := client.Sys().ListMountsWithContext(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot list Vault's mounts: %w", err)
+	}
+	switch mount := mounts[strings.TrimSuffix(path, "/")+"/"]; {
+	case mount == nil:
+	case mount.Type == PluginName:
+		return nil
+	default:
+		return fmt.Errorf("cannot mount the engine at %s: a mount of type %s is there", path, mount.Type)
+	}
+	err = client.Sys().MountWithContext(ctx, path, &api.MountInput{
+		Type:        PluginName,
+		Description: "Identities, tokens and servers of MCP clients",
+	})
+	if err != nil {
+		return fmt.Errorf("cannot mount the engine at %s: %w", path, err)
+	}
+	return nil
+}
+
+// Policy writes an ACL policy.
+func Policy(ctx context.Context, client *api.Client, name, rules string) error {
+	if err := client.Sys().PutPolicyWithContext(ctx, name, rules); err != nil {
+		return fmt.Errorf("cannot write the policy %s: %w", name, err)
+	}
+	return nil
+}
+
+// AppRole is a login for a machine.
+type AppRole struct {
+	RoleID   string
+	SecretID string
+}
+
+// GatewayRole is the AppRole role that gateways log in with.
+const GatewayRole = "mcp-gateway"
+
+// GatewayLogin makes the role that gateways log in with, limited to one policy
+// and without Vault's default one, and issues a new secret id.
+func GatewayLogin(ctx context.Context, client *api.Client, policy string) (AppRole, error) {
+	const mount = "approle"
+	auths, err := client.Sys().ListAuthWithContext(ctx)
+	if err != nil {
+		return AppRole{}, fmt.Errorf("cannot list Vault's auth methods: %w", err)
+	}
+	if auths[mount+"/"] == nil {
+		err := client.Sys().EnableAuthWithOptionsWithContext(ctx, mount, &api.EnableAuthOptions{Type: "approle"})
+		if err != nil {
+			return AppRole{}, fmt.Errorf("cannot enable AppRole: %w", err)
+		}
+	}
+	role := "auth/" + mount + "/role/" + GatewayRole
+	if _, err := client.Logical().WriteWithContext(ctx, role, map[string]any{
+		"token_policies":          []string{policy},
+		"token_no_default_policy": true,
+		"token_ttl":               "1h",
+		"token_max_ttl":           "24h",
+	}); err != nil {
+		return AppRole{}, fmt.Errorf("cannot write the role %s: %w", GatewayRole, err)
+	}
+	roleID, err := field(client.Logical().ReadWithContext(ctx, role+"/role-id"))("role_id")
+	if err != nil {
+		return AppRole{}, fmt.Errorf("cannot read the role id: %w", err)
+	}
+	secretID, err := field(client.Logical().WriteWithContext(ctx, role+"/secret-id", nil))("secret_id")
+	if err != nil {
+		return AppRole{}, fmt.Errorf("cannot issue a secret id: %w", err)
+	}
+	return AppRole{RoleID: roleID, SecretID: secretID}, nil
+}
+
+var errNoAnswer = errors.New("the answer is empty")
+
+// field reads one text out of an answer.
+func field(secret *api.Secret, err error) func(name string) (string, error) {
+	return func(name string) (string, error) {
+		if err != nil {
+			return "", err
+		}
+		if secret == nil {
+			return "", errNoAnswer
+		}
+		value, ok := secret.Data[name].(string)
+		if !ok || value == "" {
+			return "", fmt.Errorf("the answer has no %s", name)
+		}
+		return value, nil
+	}
+}

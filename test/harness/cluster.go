@@ -1,0 +1,183 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/hashicorp/vault/api"
+
+	"vault-plugin-secrets-mcp/bootstrap/process"
+)
+
+// startCluster runs Vault on integrated storage. The first node is initialized,
+// the others join it.
+func startCluster(ctx context.Context, h *Harness, count int) (*Vault, error) {
+	v, err := newVault(h)
+	if err != nil {
+		return nil, err
+	}
+	for i := range count {
+		node, err := v.newNode(fmt.Sprintf("vault-%d", i+1))
+		if err != nil {
+			return nil, err
+		}
+		v.Nodes = append(v.Nodes, node)
+	}
+	if err := v.Nodes[0].start(ctx); err != nil {
+		return nil, err
+	}
+	if err := v.initialize(ctx); err != nil {
+		return nil, err
+	}
+	for _, node := range v.Nodes {
+		if err := node.startUnsealed(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := v.awaitVoters(ctx); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// awaitVoters waits until every node has a vote. Until then a leader that dies
+// has no successor.
+func (v *Vault) awaitVoters(ctx context.Context) error {
+	first := v.Nodes[0]
+	return first.process.Await(ctx, patience, func(ctx context.Context) error {
+		answer, err := first.Client().Logical().ReadWithContext(ctx, "sys/storage/raft/autopilot/state")
+		if err != nil {
+			return err
+		}
+		if voters, ok := answer.Data["voters"].([]any); !ok || len(voters) != len(v.Nodes) {
+			return fmt.Errorf("the voters are %v", answer.Data["voters"])
+		}
+		return nil
+	})
+}
+
+func (v *Vault) newNode(name string) (*Node, error) {
+	dir := filepath.Join(v.h.Dir, name)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	node := &Node{vault: v, name: name, address: freeAddress(v.h.t)}
+	cluster := freeAddress(v.h.t)
+	config := v.settings() + fmt.Sprintf(`
+api_addr     = %q
+cluster_addr = "https://%s"
+listener "tcp" {
+  address         = %q
+  cluster_address = %q
+  tls_disable     = true
+}
+storage "raft" {
+  path                   = %q
+  node_id                = %q
+  performance_multiplier = 1
+}
+`, node.Address(), cluster, node.address, cluster, dir, name)
+	path := filepath.Join(v.h.Dir, name+".hcl")
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		return nil, err
+	}
+	node.spec = process.Spec{
+		Name: name,
+		Path: v.h.Programs.Vault,
+		Args: []string{"server", "-config=" + path},
+		Env:  raceEnv(),
+		Log:  filepath.Join(v.h.Dir, name+".log"),
+	}
+	return node, nil
+}
+
+// initialize makes the keys and the root token of a new cluster, and shortens
+// the time that a new node waits for its vote.
+func (v *Vault) initialize(ctx context.Context) error {
+	first := v.Nodes[0]
+	err := first.process.Await(ctx, patience, func(ctx context.Context) error {
+		answer, err := first.Client().Sys().InitWithContext(ctx, &api.InitRequest{SecretShares: 1, SecretThreshold: 1})
+		if err != nil {
+			return err
+		}
+		v.RootToken, v.unseal = answer.RootToken, answer.KeysB64[0]
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := first.startUnsealed(ctx); err != nil {
+		return err
+	}
+	_, err = first.Client().Logical().WriteWithContext(ctx, "sys/storage/raft/autopilot/configuration", Map{
+		"server_stabilization_time": "1s",
+	})
+	return err
+}
+
+// startUnsealed brings a node, running or not, to where it answers requests. A
+// new one joins the first.
+func (n *Node) startUnsealed(ctx context.Context) error {
+	if n.vault.unseal == "" {
+		return errors.New("a Vault in dev mode cannot be started again: nothing is left of it")
+	}
+	if !n.Running() {
+		if err := n.start(ctx); err != nil {
+			return err
+		}
+	}
+	client := n.Client()
+	status, err := client.Sys().SealStatusWithContext(ctx)
+	if err != nil {
+		return err
+	}
+	if !status.Initialized {
+		_, err := client.Sys().RaftJoinWithContext(ctx, &api.RaftJoinRequest{LeaderAPIAddr: n.vault.Nodes[0].Address()})
+		if err != nil {
+			return err
+		}
+	}
+	if status.Sealed {
+		if _, err := client.Sys().UnsealWithContext(ctx, n.vault.unseal); err != nil {
+			return err
+		}
+	}
+	return n.process.Await(ctx, patience, func(ctx context.Context) error { return healthy(ctx, client) })
+}
+
+// Leader returns the node that leads now, or fails the test where none does
+// for a minute.
+func (v *Vault) Leader() *Node {
+	v.h.t.Helper()
+	var leader *Node
+	v.h.Eventually("a node leads", func() error {
+		for _, node := range v.Nodes {
+			if !node.Running() {
+				continue
+			}
+			status, err := node.Client().Sys().Leader()
+			if err == nil && status.IsSelf {
+				leader = node
+				return nil
+			}
+		}
+		return errors.New("none does")
+	})
+	return leader
+}
+
+// Standby returns a node that runs and does not lead.
+func (v *Vault) Standby() *Node {
+	v.h.t.Helper()
+	leader := v.Leader()
+	for _, node := range v.Nodes {
+		if node != leader && node.Running() {
+			return node
+		}
+	}
+	v.h.t.Fatal("no standby runs")
+	return nil
+}

@@ -1,0 +1,172 @@
+// Package harness runs the system for black-box tests: a real Vault with the
+// real plugin, real gateways, and real MCP servers and clients, all on the
+// loopback with ports that the kernel chose.
+//
+//	h := harness.New(t)
+//	calculator := h.StartUpstream(nil)
+//	h.Write("mcp/servers/calculator", harness.Map{"transport": "http", "url": calculator.URL})
+//	token := h.CreateClient("cursor", harness.Map{"allowed_servers": "calculator"})
+//	gateway := h.StartGateway(harness.GatewayOptions{})
+//	session := h.Connect(gateway.ServerURL("calculator"), token)
+//
+// When the test ends, everything that was started is stopped, and every log is
+// searched: for tokens, which must be in none, and for races and panics. So
+// these are tested by every black-box test, without a word about them in it.
+//
+// The programs are those in $TEST_PROGRAMS, and Vault is $TEST_VAULT; `make test`
+// sets both. Without them, the harness has make build them.
+package harness
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"vault-plugin-secrets-mcp/bootstrap/policies"
+	"vault-plugin-secrets-mcp/bootstrap/process"
+	"vault-plugin-secrets-mcp/bootstrap/provision"
+)
+
+// Mount is where the engine is mounted.
+const Mount = "mcp"
+
+// patience bounds every wait for something that should happen at once. It is
+// long because machines that run tests are slow now and then.
+const patience = 60 * time.Second
+
+// Map is what is written to Vault.
+type Map = map[string]any
+
+// Harness is a Vault with the engine mounted, and what tests start beside it.
+type Harness struct {
+	// Vault is one server in dev mode, or a cluster.
+	Vault *Vault
+	// Dir is the test's folder. Logs lie in it, one for each process.
+	Dir string
+	// Programs are the three programs under test.
+	Programs Programs
+
+	t testing.TB
+	*state
+}
+
+// state is what a harness and its views for subtests share.
+type state struct {
+	group   process.Group
+	secrets secrets
+
+	mu        sync.Mutex
+	counts    map[string]int
+	upstreams []*Upstream
+	login     *provision.AppRole
+}
+
+// Option changes what New starts.
+type Option func(*options)
+
+type options struct {
+	nodes int // 0: dev mode
+}
+
+// WithCluster runs Vault on integrated storage, with so many nodes, instead of
+// in dev mode: for tests that kill it and expect it to remember.
+func WithCluster(nodes int) Option { return func(o *options) { o.nodes = nodes } }
+
+// New starts Vault, registers and mounts the engine, and sees to it that all is
+// stopped and checked when the test ends.
+func New(t testing.TB, opts ...Option) *Harness {
+	t.Helper()
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	programs, err := findPrograms()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &Harness{t: t, Dir: folder(t), Programs: programs, state: &state{counts: map[string]int{}}}
+	t.Cleanup(h.checkLogs)
+	t.Cleanup(func() { h.group.Stop(10*time.Second, nil) })
+
+	if o.nodes == 0 {
+		h.Vault, err = startDev(t.Context(), h)
+	} else {
+		h.Vault, err = startCluster(t.Context(), h, o.nodes)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// In returns the harness for a subtest: what fails then fails that one, and the
+// gateways and upstreams it starts end with it.
+func (h *Harness) In(t testing.TB) *Harness {
+	t.Helper()
+	view := *h
+	view.t = t
+	return &view
+}
+
+// prepare makes a broker of an empty Vault.
+func (h *Harness) prepare(ctx context.Context) error {
+	client := h.Vault.Client()
+	if err := client.Sys().EnableAuditWithOptionsWithContext(ctx, "file", &api.EnableAuditOptions{
+		Type:    "file",
+		Options: map[string]string{"file_path": filepath.Join(h.Dir, "vault-audit.log")},
+	}); err != nil {
+		return fmt.Errorf("cannot enable Vault's audit log: %w", err)
+	}
+	if err := provision.Register(ctx, client, filepath.Join(h.Vault.plugins, provision.PluginName)); err != nil {
+		return err
+	}
+	if err := provision.Mount(ctx, client, Mount); err != nil {
+		return err
+	}
+	return provision.Policy(ctx, client, policies.GatewayName, policies.Gateway)
+}
+
+// folder makes the test's folder. With TEST_KEEP set it is left behind, for its logs.
+func folder(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "mcp-test-") //nolint:usetesting // it outlives a test that fails
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Vault refuses a plugin folder that is reached through a symbolic link.
+	dir, err = filepath.EvalSymlinks(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() || os.Getenv("TEST_KEEP") != "" {
+			t.Logf("logs are kept in %s", dir)
+			return
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// count numbers things of one kind: the first gateway, the second…
+func (h *Harness) count(kind string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.counts[kind]++
+	return h.counts[kind]
+}
+
+// Secret makes a text one that no log may hold. Tokens that Write and Read
+// return, and those that are written, are secrets without being told.
+func (h *Harness) Secret(text string) { h.secrets.add(text) }

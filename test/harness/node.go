@@ -1,0 +1,178 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"vault-plugin-secrets-mcp/bootstrap/process"
+	"vault-plugin-secrets-mcp/bootstrap/provision"
+)
+
+// Node is one server of a Vault.
+type Node struct {
+	vault   *Vault
+	name    string
+	address string // host:port
+	spec    process.Spec
+	process *process.Process
+}
+
+// Address is the node's URL.
+func (n *Node) Address() string { return "http://" + n.address }
+
+// Client returns a new client with the root token, for this node.
+func (n *Node) Client() *api.Client {
+	n.vault.h.t.Helper()
+	return client(n.vault.h.t, n.Address(), n.vault.RootToken)
+}
+
+// Running tells whether the node was started and has not ended.
+func (n *Node) Running() bool {
+	if n.process == nil {
+		return false
+	}
+	select {
+	case <-n.process.Done():
+		return false
+	default:
+		return true
+	}
+}
+
+// Signal sends a signal to the node's process.
+func (n *Node) Signal(signal os.Signal) {
+	n.vault.h.t.Helper()
+	if err := n.process.Signal(signal); err != nil {
+		n.vault.h.t.Error(err)
+	}
+}
+
+// Stop ends the node as an operator would. Of a Vault in dev mode nothing is left.
+func (n *Node) Stop() { n.process.Stop(20 * time.Second) }
+
+// Kill ends the node, and the plugin with it, as a power cut would.
+func (n *Node) Kill() { n.process.Kill() }
+
+// Start starts a node of a cluster that was stopped or killed, and returns once
+// it is unsealed and knows the leader.
+func (n *Node) Start() {
+	n.vault.h.t.Helper()
+	ctx := context.WithoutCancel(n.vault.h.t.Context())
+	if err := n.startUnsealed(ctx); err != nil {
+		n.vault.h.t.Fatal(err)
+	}
+}
+
+// start runs the server, and returns once it listens. Another program may have
+// been given the port meanwhile; it will hardly keep it.
+func (n *Node) start(ctx context.Context) error {
+	for attempt := 1; ; attempt++ {
+		p, err := n.vault.h.group.Start(n.spec)
+		if err != nil {
+			return err
+		}
+		n.process = p
+		err = p.Await(ctx, patience, func(ctx context.Context) error {
+			connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", n.address)
+			if err != nil {
+				return err
+			}
+			return connection.Close()
+		})
+		if err == nil || attempt == 5 || !strings.Contains(err.Error(), "address already in use") {
+			return err
+		}
+	}
+}
+
+// KillPlugin ends every process of the plugin that this node started, with
+// SIGKILL, and returns how many there were. Vault starts a new one when it needs it.
+func (n *Node) KillPlugin() int {
+	n.vault.h.t.Helper()
+	pids, err := n.pluginPids()
+	if err != nil {
+		n.vault.h.t.Fatal(err)
+	}
+	killed := 0
+	for _, pid := range pids {
+		if p, err := os.FindProcess(pid); err == nil && p.Kill() == nil {
+			killed++
+		}
+	}
+	return killed
+}
+
+// pluginPids finds the plugin among the processes of the node's group.
+func (n *Node) pluginPids() ([]int, error) {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil || len(stats) == 0 {
+		return nil, errors.Join(err, errors.New("there is no /proc to find the plugin in"))
+	}
+	var pids []int
+	for _, path := range stats {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		// pid (name) state ppid pgrp …
+		_, after, _ := bytes.Cut(content, []byte(") "))
+		fields := bytes.Fields(after)
+		if len(fields) < 3 || string(fields[2]) != strconv.Itoa(n.process.Pid()) {
+			continue
+		}
+		exe, err := os.Readlink(filepath.Join(filepath.Dir(path), "exe"))
+		if err != nil || filepath.Base(exe) != provision.PluginName {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, pid)
+	}
+	return pids, nil
+}
+
+var given struct {
+	sync.Mutex
+	addresses map[string]bool
+}
+
+// freeAddress returns an address on the loopback whose port the kernel chose,
+// for a program that must be told its port. It returns none twice.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	given.Lock()
+	defer given.Unlock()
+	if given.addresses == nil {
+		given.addresses = map[string]bool{}
+	}
+	for range 100 {
+		listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := listener.Addr().String()
+		if err := listener.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if !given.addresses[address] {
+			given.addresses[address] = true
+			return address
+		}
+	}
+	t.Fatal(fmt.Errorf("the kernel has no port left to give"))
+	return ""
+}

@@ -1,0 +1,109 @@
+package harness
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// secrets are texts that must be in no log.
+type secrets struct {
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+// tokenFields are the fields of the engine's API that hold a token.
+var tokenFields = []string{"token", "access_token"}
+
+func (s *secrets) addFrom(data Map) {
+	for _, field := range tokenFields {
+		if text, ok := data[field].(string); ok {
+			s.add(text)
+		}
+	}
+}
+
+// add makes a text a secret. Short ones are left alone: a test's "x" would be
+// found everywhere.
+func (s *secrets) add(text string) {
+	if len(text) < 12 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.seen == nil {
+		s.seen = map[string]bool{}
+	}
+	s.seen[text] = true
+}
+
+// in tells whether any secret is in the content, without saying which.
+func (s *secrets) in(content []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for text := range s.seen {
+		if bytes.Contains(content, []byte(text)) {
+			return true
+		}
+	}
+	return false
+}
+
+// trouble is what no log of a program that works holds.
+var trouble = []string{"WARNING: DATA RACE", "panic: ", "fatal error: "}
+
+// checkLogs fails the test where a log holds a token, a race or a panic, or an
+// upstream was sent a token.
+func (h *Harness) checkLogs() {
+	h.t.Helper()
+	for _, path := range h.Logs() {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			h.t.Error(err)
+			continue
+		}
+		if h.secrets.in(content) {
+			h.t.Errorf("a token is in the log %s", path)
+		}
+		for _, text := range trouble {
+			if _, after, found := strings.Cut(string(content), text); found {
+				h.t.Errorf("%s has %q:\n%.4000s", path, text, after)
+			}
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, upstream := range h.upstreams {
+		for _, request := range upstream.Requests() {
+			if h.secrets.in(request.wire()) {
+				h.t.Errorf("an upstream was sent a token: %s %s", request.Method, request.Path)
+			}
+		}
+	}
+}
+
+// Logs are the paths of all logs so far, those of Vault's and the gateways'
+// audits too.
+func (h *Harness) Logs() []string {
+	h.t.Helper()
+	var logs []string
+	err := filepath.WalkDir(h.Dir, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // storage comes and goes
+		}
+		if err == nil && !entry.IsDir() && filepath.Ext(path) == ".log" {
+			logs = append(logs, path)
+		}
+		return err
+	})
+	if err != nil {
+		h.t.Error(err)
+	}
+	slices.Sort(logs)
+	return logs
+}

@@ -1,0 +1,143 @@
+package harness
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/vault/api"
+
+	"vault-plugin-secrets-mcp/bootstrap/process"
+	"vault-plugin-secrets-mcp/bootstrap/provision"
+)
+
+// Vault is what the engine runs in.
+type Vault struct {
+	// Nodes are its servers: one in dev mode, or those of the cluster.
+	Nodes []*Node
+	// RootToken may do anything.
+	RootToken string
+
+	h       *Harness
+	plugins string // the plugin folder
+	unseal  string // the key, base64, that unseals every node of a cluster; dev mode needs none
+}
+
+// Client returns a new client with the root token, for the first node that runs.
+// Standbys forward what they are asked to the leader.
+func (v *Vault) Client() *api.Client {
+	v.h.t.Helper()
+	for _, node := range v.Nodes {
+		if node.Running() {
+			return node.Client()
+		}
+	}
+	v.h.t.Fatal("no node of Vault runs")
+	return nil
+}
+
+// ClientWithToken returns a new client with the given token.
+func (v *Vault) ClientWithToken(token string) *api.Client {
+	v.h.t.Helper()
+	client := v.Client()
+	client.SetToken(token)
+	return client
+}
+
+// Address is the URL of the first node that runs.
+func (v *Vault) Address() string {
+	v.h.t.Helper()
+	return v.Client().Address()
+}
+
+// client is for one server. It takes nothing from the environment, and retries
+// nothing: what a test asks, it asks once.
+func client(t testing.TB, address, token string) *api.Client {
+	t.Helper()
+	config := api.DefaultConfig()
+	if config.Error != nil {
+		t.Fatal(config.Error)
+	}
+	config.Address = address
+	config.MaxRetries = 0
+	client, err := api.NewClient(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.SetToken(token)
+	client.ClearNamespace()
+	return client
+}
+
+// newVault lays out what all servers of one Vault share.
+func newVault(h *Harness) (*Vault, error) {
+	v := &Vault{h: h, RootToken: "root-" + rand.Text(), plugins: filepath.Join(h.Dir, "plugins")}
+	if err := os.Mkdir(v.plugins, 0o755); err != nil {
+		return nil, err
+	}
+	// A copy: a test may put another one in its place.
+	program, err := os.ReadFile(h.Programs.Plugin)
+	if err != nil {
+		return nil, err
+	}
+	return v, os.WriteFile(filepath.Join(v.plugins, provision.PluginName), program, 0o755)
+}
+
+// settings are common to dev mode and clusters. Reading raw storage is allowed,
+// so that tests can see what lies there.
+func (v *Vault) settings() string {
+	return fmt.Sprintf("plugin_directory = %q\nraw_storage_endpoint = true\ndisable_mlock = true\n", v.plugins)
+}
+
+func startDev(ctx context.Context, h *Harness) (*Vault, error) {
+	v, err := newVault(h)
+	if err != nil {
+		return nil, err
+	}
+	config := filepath.Join(h.Dir, "vault.hcl")
+	if err := os.WriteFile(config, []byte(v.settings()), 0o600); err != nil {
+		return nil, err
+	}
+	node := &Node{vault: v, name: "vault", address: freeAddress(h.t)}
+	node.spec = process.Spec{
+		Name: node.name,
+		Path: h.Programs.Vault,
+		Args: []string{"server", "-dev", "-dev-no-store-token", "-dev-listen-address=" + node.address, "-config=" + config},
+		Env:  append(raceEnv(), "VAULT_DEV_ROOT_TOKEN_ID="+v.RootToken),
+		Log:  filepath.Join(h.Dir, "vault.log"),
+		Keep: keepLine,
+	}
+	v.Nodes = []*Node{node}
+	if err := node.start(ctx); err != nil {
+		return nil, err
+	}
+	return v, node.process.Await(ctx, patience, func(ctx context.Context) error { return healthy(ctx, node.Client()) })
+}
+
+// healthy is nil where the server is unsealed and has a leader it can reach.
+func healthy(ctx context.Context, client *api.Client) error {
+	health, err := client.Sys().HealthWithContext(ctx)
+	if err != nil {
+		return err
+	}
+	if !health.Initialized || health.Sealed {
+		return fmt.Errorf("initialized %v, sealed %v", health.Initialized, health.Sealed)
+	}
+	// Health is good before dev mode has made its root token.
+	_, err = client.Auth().Token().LookupSelfWithContext(ctx)
+	return err
+}
+
+// keepLine leaves out the lines in which dev mode prints its secrets.
+func keepLine(line []byte) bool {
+	text := string(line)
+	return !strings.HasPrefix(text, "Root Token:") && !strings.HasPrefix(text, "Unseal Key:")
+}
+
+// raceEnv has a program go on after a race, so that all are in its log, where
+// checkLogs finds them.
+func raceEnv() []string { return []string{"GORACE=halt_on_error=0"} }
