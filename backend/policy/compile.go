@@ -113,6 +113,10 @@ func (r *rules) add(source string, entries []Entry) {
 	}
 }
 
+func (r *rules) empty() bool {
+	return len(r.urls) == 0 && len(r.commands) == 0 && len(r.names) == 0
+}
+
 // put keeps what is there already.
 func put(m *map[string]rule, key string, r rule) {
 	if *m == nil {

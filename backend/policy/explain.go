@@ -36,8 +36,12 @@ func (p *Policy) whyUnlimited() string {
 // whyNotAllowed says why no entry admits the server, and which one would.
 func (p *Policy) whyNotAllowed(s *subject, kind Kind) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "server %q is not allowed: its %s matches no %s entry in %s of %s. ",
-		s.server.Name, s.shown(kind), kind, AllowedSetting, listNames(p.allowing))
+	if p.allowed.empty() {
+		fmt.Fprintf(&b, "server %q is not allowed, as none is: %s of %s is empty. ", s.server.Name, AllowedSetting, listNames(p.allowing))
+	} else {
+		fmt.Fprintf(&b, "server %q is not allowed: its %s matches no %s entry in %s of %s. ",
+			s.server.Name, s.shown(kind), kind, AllowedSetting, listNames(p.allowing))
+	}
 	if r, ok := p.allowed.names[s.server.Name]; ok && kind != ServerName {
 		fmt.Fprintf(&b, "The entry %s of policy %q does not count, since a list with a %s entry admits such servers by %s only. ",
 			r.entry, r.source, kind, kind)

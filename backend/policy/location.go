@@ -8,7 +8,7 @@ import (
 
 // maxURL bounds a server's URL and an entry's pattern, in bytes. Nothing
 // longer is parsed: the parser's cost is not linear.
-const maxURL = 8192
+const maxURL = 4096
 
 // location is a URL as it is compared: what a browser's parser (WHATWG) makes
 // of it. User information and fragment are left out, since they say nothing
