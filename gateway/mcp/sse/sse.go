@@ -1,0 +1,245 @@
+// Package sse reads streams of server-sent events without losing a byte of
+// them: an event can be passed on as it came, or with other data.
+//
+// https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+package sse
+
+import (
+	"bytes"
+	"errors"
+	"io"
+)
+
+// ErrTooLarge: an event is larger than the decoder's limit.
+var ErrTooLarge = errors.New("an event of the stream is too large")
+
+// readSize is how much is read at once.
+const readSize = 4 << 10
+
+// Event is one event, or a comment on its own. What it holds is valid until the
+// decoder's next call.
+type Event struct {
+	// Raw is all of the event as it came, its blank line included. The Raws of
+	// a stream's events join up to the stream.
+	Raw []byte
+	// Data is the event's data: its data lines, joined by line feeds.
+	Data []byte
+	// HasData tells an event with empty data from one without.
+	HasData bool
+	// Type is the event's type; empty stands for "message".
+	Type []byte
+
+	lines []line // of Raw, terminators included
+}
+
+type line struct {
+	start, end int
+	data       bool
+}
+
+// IsMessage reports whether clients of the protocol read the event as a
+// message.
+func (e *Event) IsMessage() bool {
+	return len(e.Type) == 0 || string(e.Type) == "message"
+}
+
+// WithData appends the event to dst, with other data.
+func (e *Event) WithData(dst, data []byte) []byte {
+	written := false
+	for _, l := range e.lines {
+		if !l.data {
+			dst = append(dst, e.Raw[l.start:l.end]...)
+		} else if !written {
+			dst = AppendData(dst, data)
+			written = true
+		}
+	}
+	return dst
+}
+
+// AppendData appends data as data lines to dst: without the blank line that
+// ends an event.
+func AppendData(dst, data []byte) []byte {
+	for {
+		dst = append(dst, "data: "...)
+		i := bytes.IndexAny(data, "\r\n")
+		if i < 0 {
+			dst = append(dst, data...)
+			return append(dst, '\n')
+		}
+		dst = append(dst, data[:i]...)
+		dst = append(dst, '\n')
+		if data[i] == '\r' && i+1 < len(data) && data[i+1] == '\n' {
+			i++
+		}
+		data = data[i+1:]
+	}
+}
+
+// Decoder splits a stream into events.
+type Decoder struct {
+	r     io.Reader
+	limit int
+
+	// Read, and not yet dropped. The current event is buffer[start:at] so far,
+	// and its current line starts at line.
+	buffer          []byte
+	start, line, at int
+	err             error // of the last read
+
+	begun   bool // the first line was read
+	afterCR bool // a line ended with a CR, and what follows it was not read yet
+	joined  []byte
+	lines   []line
+}
+
+// NewDecoder reads events of at most limit bytes from r.
+func NewDecoder(r io.Reader, limit int) *Decoder {
+	return &Decoder{r: r, limit: limit}
+}
+
+// Next returns the next event, as soon as its last byte was read. What stands
+// behind the last complete event is an event too: clients should drop it, and
+// some do not. The error is io.EOF at the stream's end, [ErrTooLarge], or that
+// of the reader.
+func (d *Decoder) Next() (*Event, error) {
+	d.lines = d.lines[:0]
+	d.start = d.at
+	if d.lateLF() {
+		return &Event{Raw: d.buffer[d.start:d.at:d.at]}, nil
+	}
+	for {
+		content, ok, err := d.readLine()
+		switch {
+		case err != nil:
+			return nil, err
+		case !ok && d.at == d.start:
+			return nil, d.err
+		case !ok:
+			return d.event(), nil
+		}
+		d.lines = append(d.lines, line{start: d.line - d.start, end: d.at - d.start, data: isData(content)})
+		// A comment on its own keeps the connection alive: it must not wait
+		// for the event behind it.
+		if len(content) == 0 || content[0] == ':' && len(d.lines) == 1 {
+			return d.event(), nil
+		}
+	}
+}
+
+// lateLF steps over the LF of a CR LF whose CR was the last byte read when its
+// line was handed out.
+func (d *Decoder) lateLF() bool {
+	if !d.afterCR {
+		return false
+	}
+	d.afterCR = false
+	for d.at == len(d.buffer) && d.err == nil {
+		d.line = d.at
+		d.fill()
+	}
+	if d.at == len(d.buffer) || d.buffer[d.at] != '\n' {
+		return false
+	}
+	d.at++
+	return true
+}
+
+// readLine reads one line. Its content has no terminator; d.at stands behind
+// that. At the stream's end ok is false unless something is left, which then is
+// the last line.
+func (d *Decoder) readLine() (content []byte, ok bool, err error) {
+	if d.lateLF() {
+		d.lines[len(d.lines)-1].end++
+	}
+	d.line = d.at
+	for scanned := 0; ; d.fill() {
+		rest := d.buffer[d.line+scanned:]
+		if i := bytes.IndexAny(rest, "\r\n"); i >= 0 {
+			end := d.line + scanned + i
+			d.at = end + 1
+			if rest[i] == '\r' {
+				d.afterCR = d.at == len(d.buffer)
+				if !d.afterCR && d.buffer[d.at] == '\n' {
+					d.at++
+				}
+			}
+			return d.withoutMark(d.buffer[d.line:end]), true, nil
+		}
+		scanned = len(d.buffer) - d.line
+		if len(d.buffer)-d.start > d.limit {
+			return nil, false, ErrTooLarge
+		}
+		if d.err != nil {
+			d.at = len(d.buffer)
+			return d.withoutMark(d.buffer[d.line:]), scanned > 0, nil
+		}
+	}
+}
+
+// withoutMark takes the byte order mark off the stream's first line.
+func (d *Decoder) withoutMark(content []byte) []byte {
+	if d.begun {
+		return content
+	}
+	d.begun = true
+	return bytes.TrimPrefix(content, byteOrderMark)
+}
+
+var byteOrderMark = []byte("\ufeff")
+
+// fill reads more, and drops what is before the current event.
+func (d *Decoder) fill() {
+	if d.start > 0 {
+		n := copy(d.buffer, d.buffer[d.start:])
+		d.buffer = d.buffer[:n]
+		d.at -= d.start
+		d.line -= d.start
+		d.start = 0
+	}
+	if cap(d.buffer)-len(d.buffer) < readSize {
+		grown := make([]byte, len(d.buffer), 2*cap(d.buffer)+readSize)
+		copy(grown, d.buffer)
+		d.buffer = grown
+	}
+	n, err := d.r.Read(d.buffer[len(d.buffer):cap(d.buffer)])
+	d.buffer = d.buffer[:len(d.buffer)+n]
+	d.err = err
+}
+
+// event makes the event of the lines read.
+func (d *Decoder) event() *Event {
+	e := &Event{Raw: d.buffer[d.start:d.at:d.at], lines: d.lines}
+	joined := false
+	for i, l := range d.lines {
+		content := bytes.TrimRight(e.Raw[l.start:l.end], "\r\n")
+		if i == 0 {
+			content = bytes.TrimPrefix(content, byteOrderMark)
+		}
+		name, value, _ := bytes.Cut(content, []byte(":"))
+		value = bytes.TrimPrefix(value, []byte(" "))
+		switch {
+		case l.data && !e.HasData:
+			e.Data, e.HasData = value, true
+		case l.data:
+			if !joined {
+				d.joined = append(d.joined[:0], e.Data...)
+				joined = true
+			}
+			d.joined = append(d.joined, '\n')
+			d.joined = append(d.joined, value...)
+		case string(name) == "event":
+			e.Type = value
+		}
+	}
+	if joined {
+		e.Data = d.joined
+	}
+	return e
+}
+
+// isData reports whether the line is one of data.
+func isData(content []byte) bool {
+	name, _, _ := bytes.Cut(content, []byte(":"))
+	return string(name) == "data"
+}

@@ -1,0 +1,181 @@
+package sse
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/stretchr/testify/require"
+)
+
+// read returns what the decoder makes of the stream: type and data of each
+// event with data, and all Raws joined.
+func read(t *testing.T, r io.Reader) (events []string, raw string) {
+	t.Helper()
+	d := NewDecoder(r, 1<<16)
+	for {
+		e, err := d.Next()
+		if errors.Is(err, io.EOF) {
+			return events, raw
+		}
+		require.NoError(t, err)
+		raw += string(e.Raw)
+		if e.HasData {
+			events = append(events, fmt.Sprintf("%s|%s", e.Type, e.Data))
+		}
+	}
+}
+
+func TestDecoderSplitsEvents(t *testing.T) {
+	tests := map[string]struct {
+		stream string
+		want   []string
+	}{
+		"one":                             {"data: a\n\n", []string{"|a"}},
+		"without a space":                 {"data:a\n\n", []string{"|a"}},
+		"only one space is taken off":     {"data:  a\n\n", []string{"| a"}},
+		"type, id and retry":              {"event: endpoint\nid: 7\nretry: 10\ndata: /x\n\n", []string{"endpoint|/x"}},
+		"several":                         {"data: a\n\ndata: b\n\n", []string{"|a", "|b"}},
+		"several lines of data":           {"data: a\ndata: b\ndata:\ndata: c\n\n", []string{"|a\nb\n\nc"}},
+		"data in two places":              {"data: a\nid: 1\ndata: b\n\n", []string{"|a\nb"}},
+		"empty data":                      {"id: 1\ndata:\n\n", []string{"|"}},
+		"data without a colon":            {"data\n\n", []string{"|"}},
+		"carriage returns":                {"data: a\r\rdata: b\r\r", []string{"|a", "|b"}},
+		"carriage returns and line feeds": {"data: a\r\n\r\ndata: b\r\n\r\n", []string{"|a", "|b"}},
+		"all three mixed":                 {"event: x\rdata: a\r\n\ndata: b\n\r", []string{"x|a", "|b"}},
+		"comments":                        {": hello\n\n:\r\ndata: a\n: inside\ndata: b\n\n", []string{"|a\nb"}},
+		"a byte order mark":               {"\ufeffdata: a\n\n", []string{"|a"}},
+		"a byte order mark later":         {"data: a\n\n\ufeffdata: b\n\n", []string{"|a"}},
+		"blank lines":                     {"\n\n\r\n\rdata: a\n\n\n", []string{"|a"}},
+		"no end":                          {"data: a\n\ndata: b", []string{"|a", "|b"}},
+		"no blank line":                   {"data: a\n\ndata: b\n", []string{"|a", "|b"}},
+		"other fields":                    {"Data: a\ndatax: b\n data: c\n\n", nil},
+		"nothing":                         {"", nil},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			for how, r := range map[string]io.Reader{
+				"at once":       strings.NewReader(test.stream),
+				"byte by byte":  iotest.OneByteReader(strings.NewReader(test.stream)),
+				"last with EOF": iotest.DataErrReader(strings.NewReader(test.stream)),
+			} {
+				events, raw := read(t, r)
+				require.Equal(t, test.want, events, how)
+				require.Equal(t, test.stream, raw, how)
+			}
+		})
+	}
+}
+
+func TestAnEventIsHandedOutWithItsLastByte(t *testing.T) {
+	for _, stream := range []string{"data: a\n\n", "data: a\r\n\r\n", "data: a\r\r", ": ping\n", ":\r\n"} {
+		r, w := io.Pipe()
+		got := make(chan string, 2)
+		go func() {
+			d := NewDecoder(r, 100)
+			for {
+				e, err := d.Next()
+				if err != nil {
+					close(got)
+					return
+				}
+				got <- string(e.Raw)
+			}
+		}()
+		_, err := w.Write([]byte(stream))
+		require.NoError(t, err)
+		require.Equal(t, stream, <-got)
+		require.NoError(t, w.Close())
+		_, more := <-got
+		require.False(t, more)
+	}
+}
+
+func TestALineFeedThatComesLateIsPassedOnAtOnce(t *testing.T) {
+	r, w := io.Pipe()
+	d := NewDecoder(r, 100)
+	go func() {
+		_, _ = w.Write([]byte("data: a\r\n\r"))
+		_, _ = w.Write([]byte("\n"))
+	}()
+	e, err := d.Next()
+	require.NoError(t, err)
+	require.Equal(t, "data: a\r\n\r", string(e.Raw))
+	e, err = d.Next()
+	require.NoError(t, err)
+	require.Equal(t, "\n", string(e.Raw))
+	require.False(t, e.HasData)
+}
+
+func TestWithDataKeepsTheOtherLines(t *testing.T) {
+	d := NewDecoder(strings.NewReader("id: 1\r\ndata: a\r\ndata: b\r\nretry: 5\r\n\r\n"), 100)
+	e, err := d.Next()
+	require.NoError(t, err)
+	require.Equal(t, "id: 1\r\ndata: {}\nretry: 5\r\n\r\n", string(e.WithData(nil, []byte("{}"))))
+	require.Equal(t, "id: 1\r\ndata: {\ndata: \ndata: }\nretry: 5\r\n\r\n", string(e.WithData(nil, []byte("{\n\r\n}"))))
+}
+
+func TestAnEventBeyondTheLimitIsAnError(t *testing.T) {
+	d := NewDecoder(io.MultiReader(strings.NewReader("data: "), endless{}), 1<<16)
+	_, err := d.Next()
+	require.ErrorIs(t, err, ErrTooLarge)
+	require.Less(t, cap(d.buffer), 1<<19)
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 'x'
+	}
+	return len(p), nil
+}
+
+func TestTheReadersErrorComesAfterWhatWasRead(t *testing.T) {
+	broken := errors.New("broken")
+	d := NewDecoder(io.MultiReader(strings.NewReader("data: a\n\n"), iotest.ErrReader(broken)), 100)
+	e, err := d.Next()
+	require.NoError(t, err)
+	require.Equal(t, "a", string(e.Data))
+	_, err = d.Next()
+	require.ErrorIs(t, err, broken)
+}
+
+func FuzzDecoderLosesNothing(f *testing.F) {
+	f.Add([]byte("event: a\r\ndata: b\r\r\ndata\n\n: c\n"), byte(1))
+	f.Fuzz(func(t *testing.T, stream []byte, step byte) {
+		var raws, oneByOne bytes.Buffer
+		collect := func(r io.Reader, to *bytes.Buffer) (events []string) {
+			d := NewDecoder(r, len(stream)+1)
+			for {
+				e, err := d.Next()
+				if err != nil {
+					return events
+				}
+				to.Write(e.Raw)
+				if e.HasData {
+					events = append(events, fmt.Sprintf("%q %q", e.Type, e.Data))
+					again := NewDecoder(bytes.NewReader(e.WithData(nil, e.Data)), len(stream)*8+100)
+					if copied, err := again.Next(); err != nil || normal(copied.Data) != normal(e.Data) {
+						t.Fatalf("%q: data %q became %v", stream, e.Data, copied)
+					}
+				}
+			}
+		}
+		a := collect(bytes.NewReader(stream), &raws)
+		b := collect(iotest.OneByteReader(bytes.NewReader(stream)), &oneByOne)
+		if !bytes.Equal(raws.Bytes(), stream) || !bytes.Equal(oneByOne.Bytes(), stream) {
+			t.Fatalf("%q came out as %q and %q", stream, raws.Bytes(), oneByOne.Bytes())
+		}
+		if fmt.Sprint(a) != fmt.Sprint(b) {
+			t.Fatalf("%q is read as %q at once, and as %q byte by byte", stream, a, b)
+		}
+	})
+}
+
+// normal drops a mark that only counts at the start of a stream.
+func normal(data []byte) string { return strings.TrimPrefix(string(data), "\ufeff") }

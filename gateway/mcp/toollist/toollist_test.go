@@ -1,0 +1,182 @@
+package toollist
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// notDenied lets every tool pass but those whose names start with "deny".
+func notDenied(tool string) bool { return !strings.HasPrefix(tool, "deny") }
+
+func list(tools string) string {
+	return `{"jsonrpc":"2.0","id":1,"result":{"tools":[` + tools + `]}}`
+}
+
+func TestFilterCutsToolsAndKeepsEveryOtherByte(t *testing.T) {
+	tests := map[string]struct{ in, want string }{
+		"nothing to cut":  {list(`{"name":"a"}, {"name" : "b"}`), list(`{"name":"a"}, {"name" : "b"}`)},
+		"no tools":        {list(``), list(``)},
+		"no tools, space": {list(` `), list(` `)},
+		"the first":       {list(`{"name":"deny"},{"name":"b"}`), list(`{"name":"b"}`)},
+		"the last":        {list(`{"name":"a"},{"name":"deny"}`), list(`{"name":"a"}`)},
+		"the middle one":  {list(`{"name":"a"},{"name":"deny"},{"name":"b"}`), list(`{"name":"a"},{"name":"b"}`)},
+		"all":             {list(`{"name":"deny"},{"name":"deny2"}`), list(``)},
+		"big numbers and unknown members of the others": {
+			`{"jsonrpc":"2.0","id":12345678901234567890,"result":{"x":1.10,"tools":[{"name":"a","inputSchema":{"name":"deny","maximum":12345678901234567890}},{"name":"deny"}],"nextCursor":"c"},"vendor":[1]}`,
+			`{"jsonrpc":"2.0","id":12345678901234567890,"result":{"x":1.10,"tools":[{"name":"a","inputSchema":{"name":"deny","maximum":12345678901234567890}}],"nextCursor":"c"},"vendor":[1]}`,
+		},
+		"a name in escapes":                      {list(`{"n\u0061me":"d\u0065ny"},{"name":"a"}`), list(`{"name":"a"}`)},
+		"keys in escapes":                        {`{"r\u0065sult":{"t\u006fols":[{"name":"deny"}]}}`, `{"r\u0065sult":{"t\u006fols":[]}}`},
+		"a tool without a name":                  {list(`{"title":"a"},{"name":"a"}`), list(`{"name":"a"}`)},
+		"a tool with two names":                  {list(`{"name":"a","name":"deny"},{"name":"a"}`), list(`{"name":"a"}`)},
+		"a tool with a name in capitals":         {list(`{"name":"a","NAME":"deny"}`), list(``)},
+		"a tool with a name and a NUL":           {list(`{"name":"a","name\u0000":"deny"}`), list(``)},
+		"a tool whose name is no string":         {list(`{"name":["a"]}`), list(``)},
+		"a tool whose name has a lone surrogate": {list(`{"name":"a\ud800"}`), list(``)},
+		"tools that are no objects":              {list(`"a",1,null,{"name":"a"},[{"name":"a"}]`), list(`{"name":"a"}`)},
+		"a public list becomes private": {
+			`{"result":{"cacheScope":"public","tools":[{"name":"a"}],"ttlMs":1000}}`,
+			`{"result":{"cacheScope":"private","tools":[{"name":"a"}],"ttlMs":1000}}`,
+		},
+		"a long life is cut": {
+			`{"result":{"ttlMs":3.6e6,"tools":[{"name":"deny"}],"cacheScope":"private"}}`,
+			`{"result":{"ttlMs":30000,"tools":[],"cacheScope":"private"}}`,
+		},
+		"a life that is no number": {
+			`{"result":{"ttlMs":"forever","tools":[],"cacheScope":"private"}}`,
+			`{"result":{"ttlMs":30000,"tools":[],"cacheScope":"private"}}`,
+		},
+		"a scope that is missing is added, since public is the default": {
+			`{"result":{"tools":[],"ttlMs":5 } }`,
+			`{"result":{"tools":[],"ttlMs":5 ,"cacheScope":"private"} }`,
+		},
+		"another list":                   {`{"result":{"prompts":[{"name":"deny"}],"ttlMs":99999999}}`, `{"result":{"prompts":[{"name":"deny"}],"ttlMs":99999999}}`},
+		"tools elsewhere":                {`{"params":{"tools":[{"name":"deny"}]},"result":{"x":{"tools":[{"name":"deny"}]}}}`, `{"params":{"tools":[{"name":"deny"}]},"result":{"x":{"tools":[{"name":"deny"}]}}}`},
+		"a result that is no object":     {`{"result":[{"tools":[]}]}`, `{"result":[{"tools":[]}]}`},
+		"an error":                       {`{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"x"}}`, `{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"x"}}`},
+		"white space and line breaks":    {"{\n \"result\" : {\n  \"tools\" : [\n {\"name\":\"deny\"} ,\n {\"name\":\"a\"}\n ]\n }\n}\n", "{\n \"result\" : {\n  \"tools\" : [{\"name\":\"a\"}]\n }\n}\n"},
+		"a notification from the server": {`{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`, `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := Filter([]byte(test.in), notDenied)
+			require.NoError(t, err)
+			require.Equal(t, test.want, string(got))
+		})
+	}
+}
+
+func TestFilterRefusesWhatItCannotBeSureOf(t *testing.T) {
+	tests := map[string]string{
+		"no JSON":                    `tools`,
+		"nothing":                    ``,
+		"an array of messages":       `[{"result":{"tools":[{"name":"deny"}]}}]`,
+		"a second document":          list(``) + list(`{"name":"deny"}`),
+		"half a message":             list(`{"name":"deny"}`)[:50],
+		"a second result":            `{"result":{"tools":[]},"result":{"tools":[{"name":"deny"}]}}`,
+		"a result in capitals":       `{"result":{},"RESULT":{"tools":[{"name":"deny"}]}}`,
+		"a second list":              `{"result":{"tools":[],"tools":[{"name":"deny"}]}}`,
+		"a list in capitals":         `{"result":{"tools":[],"Tools":[{"name":"deny"}]}}`,
+		"a list with a NUL":          `{"result":{"tools\u0000":[{"name":"deny"}]}}`,
+		"a list with a long s":       `{"result":{"toolſ":[{"name":"deny"}]}}`,
+		"a list that is an object":   `{"result":{"tools":{"deny":{"name":"deny"}}}}`,
+		"a list that is a string":    `{"result":{"tools":"deny"}}`,
+		"a second scope":             `{"result":{"tools":[],"cacheScope":"private","cacheScope":"public"}}`,
+		"invalid UTF-8":              "{\"result\":{\"tools\":[]},\"x\":\"\xff\"}",
+		"a key with half a pair":     `{"\ud800":1,"result":{"tools":[]}}`,
+		"deeper than anybody nests":  `{"result":` + strings.Repeat(`{"a":`, 300) + `1` + strings.Repeat(`}`, 301),
+		"a broken tool":              list(`{"name":"a",}`),
+		"a comma behind the last":    list(`{"name":"a"},`),
+		"two tools without a comma":  list(`{"name":"a"}{"name":"deny"}`),
+		"a name that never ends":     list(`{"name":"a`),
+		"a control character inside": list("{\"name\":\"a\n\"}"),
+	}
+	for name, message := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, err := Filter([]byte(message), notDenied)
+			require.Error(t, err)
+		})
+	}
+}
+
+// FuzzFilter holds what passes against encoding/json: the filtered list has
+// every tool that may pass and no other, under any reading of the keys, and
+// nothing beside the list has changed.
+func FuzzFilter(f *testing.F) {
+	f.Add([]byte(list(`{"name":"a"},{"name":"deny"},{"name":"b"}`)))
+	f.Add([]byte(`{"result":{"cacheScope":"public","tools":[{"name":"deny"}],"ttlMs":1e9,"nextCursor":"x"}}`))
+	f.Add([]byte(`{"result":{"tools":[{"name":"a","NAME":"deny"}],"ttlMs":1}}`))
+	f.Fuzz(func(t *testing.T, message []byte) {
+		got, err := Filter(message, notDenied)
+		if err != nil {
+			return
+		}
+		var in, out struct {
+			Result json.RawMessage
+		}
+		if json.Unmarshal(message, &in) != nil || json.Unmarshal(got, &out) != nil {
+			t.Fatalf("%q became %q", message, got)
+		}
+		var inList, outList struct {
+			Tools      []json.RawMessage
+			CacheScope *json.RawMessage
+			TTLMs      *json.RawMessage
+		}
+		if json.Unmarshal(in.Result, &inList) != nil || inList.Tools == nil {
+			if string(got) != string(message) {
+				t.Fatalf("%q lists no tools, yet became %q", message, got)
+			}
+			return
+		}
+		if err := json.Unmarshal(out.Result, &outList); err != nil {
+			t.Fatalf("%q became %q: %v", message, got, err)
+		}
+		var want []string
+		for _, tool := range inList.Tools {
+			if name, ok := toolName(tool); ok && notDenied(name) {
+				want = append(want, string(tool))
+			}
+		}
+		var have []string
+		for _, tool := range outList.Tools {
+			var byCase struct{ Name string }
+			if json.Unmarshal(tool, &byCase) != nil || !notDenied(byCase.Name) {
+				t.Fatalf("%q became %q, which lists %s", message, got, tool)
+			}
+			have = append(have, string(tool))
+		}
+		if fmt.Sprint(want) != fmt.Sprint(have) {
+			t.Fatalf("%q became %q: %q instead of %q", message, got, have, want)
+		}
+		if outList.CacheScope != nil && string(*outList.CacheScope) != `"private"` {
+			t.Fatalf("%q became %q, which is not private", message, got)
+		}
+		if outList.TTLMs != nil && (outList.CacheScope == nil || !shortTTL(*outList.TTLMs)) {
+			t.Fatalf("%q became %q, which is kept for too long", message, got)
+		}
+	})
+}
+
+func BenchmarkFilter(b *testing.B) {
+	var tools []string
+	for i := range 100 {
+		name := fmt.Sprintf("tool-%d", i)
+		if i%10 == 0 {
+			name = "deny-" + name
+		}
+		tools = append(tools, fmt.Sprintf(`{"name":%q,"description":%q,"inputSchema":{"type":"object","properties":{"a":{"type":"string"}}}}`,
+			name, strings.Repeat("what it does ", 20)))
+	}
+	message := []byte(list(strings.Join(tools, ",")))
+	b.SetBytes(int64(len(message)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Filter(message, notDenied); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
