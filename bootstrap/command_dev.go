@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"vault-plugin-secrets-mcp/bootstrap/dev"
+	"vault-plugin-secrets-mcp/bootstrap/provision"
+)
+
+func runDev(ctx context.Context, args []string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("cannot tell where this program is: %w", err)
+	}
+	beside := func(name string) string { return filepath.Join(filepath.Dir(self), name) }
+
+	opts := dev.Options{Self: self, Out: os.Stdout}
+	flags := flag.NewFlagSet("mcp-bootstrap dev", flag.ContinueOnError)
+	flags.StringVar(&opts.Dir, "dir", ".dev", "the folder for everything that is written: logs, and files with tokens")
+	flags.StringVar(&opts.VaultAddress, "vault-address", "127.0.0.1:8200", "where Vault listens: an address of the loopback")
+	flags.StringVar(&opts.GatewayAddress, "gateway-address", "127.0.0.1:8080", "where MCP clients connect: an address of the loopback")
+	flags.StringVar(&opts.AdminAddress, "admin-address", "127.0.0.1:8081", "where the gateway answers for its health: an address of the loopback")
+	flags.StringVar(&opts.Vault, "vault-binary", "", "the Vault server's program (default: the vault on the PATH)")
+	flags.StringVar(&opts.Plugin, "plugin", beside(provision.PluginName), "the plugin's program")
+	flags.StringVar(&opts.Gateway, "gateway", beside("mcp-gateway"), "the gateway's program")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	if opts.Vault == "" {
+		if opts.Vault, err = exec.LookPath("vault"); err != nil {
+			return fmt.Errorf("there is no vault on the PATH: name one with -vault-binary, or run `make dev`, which builds it")
+		}
+	}
+	return dev.Run(ctx, opts)
+}

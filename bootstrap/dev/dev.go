@@ -1,0 +1,153 @@
+// Package dev runs the whole system on one machine: a Vault in dev mode with the
+// plugin, two demo MCP servers, a client that may use one of them, and a
+// gateway. It is for trying and for development: Vault forgets everything when
+// it ends, and nothing is encrypted.
+package dev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"vault-plugin-secrets-mcp/bootstrap/process"
+)
+
+// The names under which things are registered.
+const (
+	mount      = "mcp"
+	calculator = "calculator"
+	notes      = "notes"
+	client     = "cursor-local"
+)
+
+// clientPath is the path at the gateway that stands in the client's configuration.
+const clientPath = "/servers/" + calculator + "/mcp"
+
+// Bounds of starting and stopping one process.
+const (
+	startTimeout = 60 * time.Second
+	stopGrace    = 10 * time.Second
+)
+
+// system is what runs, and what was learnt on the way.
+type system struct {
+	Options
+	progress
+	group process.Group
+
+	rootToken     string // Vault's
+	clientToken   string // cursor-local's
+	calculatorURL string
+}
+
+// Run starts everything, says what to do with it, and returns when the context
+// ends or a process does, the latter with an error. Whatever it started is
+// stopped then, in whatever state it was.
+func Run(ctx context.Context, opts Options) (err error) {
+	s := &system{Options: opts, progress: progress{opts.Out}}
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	unlock, err := s.prepareDir()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	clearEnvironment()
+
+	defer func() {
+		s.group.Stop(stopGrace, func(p *process.Process) { fmt.Fprintf(s.out, "Stopping %s\n", p.Name()) })
+		s.removeSecrets()
+		if ctx.Err() != nil {
+			err = nil // to be stopped is how this ends
+			fmt.Fprintln(s.out, "Stopped.")
+		}
+	}()
+	if err := s.start(ctx); err != nil {
+		return err
+	}
+	if err := s.summarize(); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(s.out)
+		return nil
+	case p := <-s.group.Ended():
+		return p.Err()
+	}
+}
+
+// start brings everything up, in the order in which one needs the other.
+func (s *system) start(ctx context.Context) error {
+	for _, step := range []struct {
+		name string
+		work func(context.Context) error
+	}{
+		{"Starting Vault on " + s.VaultAddress, s.startVault},
+		{"Setting up the engine, its policy and the gateway's login", s.provision},
+		{"Starting the demo server " + calculator, s.startCalculator},
+		{"Registering two servers and a client", s.register},
+		{"Starting the gateway on " + s.GatewayAddress, s.startGateway},
+	} {
+		if err := s.step(step.name, func() error { return step.work(ctx) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepareDir makes the folder, and takes it: two systems in one folder would
+// overwrite each other's files.
+func (s *system) prepareDir() (unlock func(), err error) {
+	if s.Dir, err = filepath.Abs(s.Dir); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make the folder: %w", err)
+	}
+	// Vault refuses a plugin folder that is reached through a symbolic link.
+	if s.Dir, err = filepath.EvalSymlinks(s.Dir); err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(s.path("lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot take the folder: %w", err)
+	}
+	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		err = fmt.Errorf("another `mcp-bootstrap dev` uses the folder %s: stop it, or choose another with -dir", s.Dir)
+	}
+	if err == nil {
+		err = os.RemoveAll(s.path("logs")) // those of the last time
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return func() { _ = lock.Close() }, nil
+}
+
+// path is that of a file in the folder.
+func (s *system) path(name string) string { return filepath.Join(s.Dir, name) }
+
+// log is the path of a process's log.
+func (s *system) log(name string) string { return filepath.Join(s.Dir, "logs", name+".log") }
+
+// clearEnvironment drops the settings that Vault, its client and the gateway take
+// from the environment over those they are given: the shell's may well be meant
+// for another Vault.
+func clearEnvironment() {
+	for _, variable := range os.Environ() {
+		name, _, _ := strings.Cut(variable, "=")
+		for _, prefix := range []string{"VAULT_", "BAO_", "MCP_"} {
+			if strings.HasPrefix(name, prefix) {
+				_ = os.Unsetenv(name)
+			}
+		}
+	}
+}

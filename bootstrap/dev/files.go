@@ -1,0 +1,81 @@
+package dev
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Files with secrets in the folder. They are for their owner alone, and are
+// removed at the end, when what they open is gone.
+const (
+	envFile      = "env"       // to be sourced by a shell
+	headersFile  = "headers"   // of one MCP call, for curl
+	roleIDFile   = "role_id"   // the gateway's login
+	secretIDFile = "secret_id" // its other half
+)
+
+// bodyFile is that of the call that headersFile goes with.
+const bodyFile = "add.json"
+
+// write writes a file of the folder for its owner alone.
+func (s *system) write(name, content string) error {
+	path := s.path(name)
+	// An older file would keep its own permissions.
+	if err := os.RemoveAll(path); err != nil {
+		return fmt.Errorf("cannot replace the file: %w", err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		return fmt.Errorf("cannot write the file: %w", err)
+	}
+	return nil
+}
+
+func (s *system) removeSecrets() {
+	for _, name := range []string{envFile, headersFile, roleIDFile, secretIDFile} {
+		_ = os.Remove(s.path(name))
+	}
+}
+
+// writeClientFiles writes what the commands of the summary use.
+func (s *system) writeClientFiles() error {
+	for name, content := range map[string]string{
+		envFile: "export VAULT_ADDR='" + s.vaultURL() + "'\n" +
+			"export VAULT_TOKEN='" + s.rootToken + "'\n" +
+			"export MCP_GATEWAY_URL='" + s.gatewayURL() + "'\n" +
+			"export MCP_TOKEN='" + s.clientToken + "'\n",
+		headersFile: "Authorization: Bearer " + s.clientToken + "\n" +
+			"Content-Type: application/json\n" +
+			"Accept: application/json, text/event-stream\n" +
+			"MCP-Protocol-Version: 2026-07-28\n" +
+			"Mcp-Method: tools/call\n" +
+			"Mcp-Name: add\n",
+		bodyFile: `{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+  "name": "add", "arguments": {"a": 2, "b": 3}, "_meta": {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientInfo": {"name": "curl", "version": "1"},
+    "io.modelcontextprotocol/clientCapabilities": {}}}}
+`,
+	} {
+		if err := s.write(name, content); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *system) gatewayURL() string { return "http://" + s.GatewayAddress }
+
+// shown is a path as a user in the working folder would write it.
+func shown(path string) string {
+	if wd, err := os.Getwd(); err == nil {
+		if relative, err := filepath.Rel(wd, path); err == nil && !strings.HasPrefix(relative, "..") {
+			path = relative
+		}
+	}
+	if strings.ContainsAny(path, " '\"$\\&;()<>|*?[]#~`!{}") {
+		path = "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+	}
+	return path
+}

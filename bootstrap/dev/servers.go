@@ -1,0 +1,102 @@
+package dev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+
+	"vault-plugin-secrets-mcp/bootstrap/demo"
+	"vault-plugin-secrets-mcp/bootstrap/process"
+)
+
+// startCalculator runs the demo server that speaks HTTP, at a port that the
+// kernel chooses. The one that speaks over standard input and output is started
+// by the gateway when it is needed.
+func (s *system) startCalculator(ctx context.Context) error {
+	server, err := s.group.Start(process.Spec{
+		Name: "the demo server " + calculator,
+		Path: s.Self,
+		Args: []string{"demo", calculator, "-address=127.0.0.1:0"},
+		Log:  s.log(calculator),
+	})
+	if err != nil {
+		return err
+	}
+	return server.Await(ctx, startTimeout, func(context.Context) error {
+		content, err := os.ReadFile(server.Log())
+		if err != nil {
+			return err
+		}
+		_, after, _ := strings.Cut(string(content), demo.Listening)
+		url, _, whole := strings.Cut(after, "\n")
+		if !whole {
+			return errors.New("it has not said where it listens")
+		}
+		s.calculatorURL = url
+		return nil
+	})
+}
+
+const gatewayFile = `# Written by mcp-bootstrap dev.
+vault {
+  address = %q
+  mount   = %q
+  auth "approle" {
+    role_id_file   = %q
+    secret_id_file = %q
+  }
+}
+listener {
+  address = %q
+}
+admin {
+  address = %q
+}
+stdio {
+  allowed_commands = [%q]
+}
+audit {
+  file = %q
+}
+`
+
+// startGateway runs the gateway until it has logged in to Vault.
+func (s *system) startGateway(ctx context.Context) error {
+	config := fmt.Sprintf(gatewayFile, s.vaultURL(), mount, s.path(roleIDFile), s.path(secretIDFile),
+		s.GatewayAddress, s.AdminAddress, s.Self, s.log("audit"))
+	if err := s.write("gateway.hcl", config); err != nil {
+		return err
+	}
+	gateway, err := s.group.Start(process.Spec{
+		Name: "the gateway",
+		Path: s.Gateway,
+		Args: []string{"-config=" + s.path("gateway.hcl")},
+		Log:  s.log("gateway"),
+	})
+	if err != nil {
+		return err
+	}
+	return gateway.Await(ctx, startTimeout, func(ctx context.Context) error { return ready(ctx, s.AdminAddress) })
+}
+
+// ready is nil once the gateway can do its work.
+func ready(ctx context.Context, admin string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/readyz", http.NoBody)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		answer, _ := io.ReadAll(io.LimitReader(response.Body, 500))
+		return fmt.Errorf("/readyz answers %s: %s", response.Status, answer)
+	}
+	return nil
+}

@@ -1,0 +1,154 @@
+package dev
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hashicorp/vault/api"
+
+	"vault-plugin-secrets-mcp/bootstrap/policies"
+	"vault-plugin-secrets-mcp/bootstrap/process"
+	"vault-plugin-secrets-mcp/bootstrap/provision"
+)
+
+// startVault runs Vault in dev mode, which keeps everything in memory and is
+// unsealed from the start.
+func (s *system) startVault(ctx context.Context) error {
+	config := fmt.Sprintf("plugin_directory = %q\ndisable_mlock = true\n", s.path("plugins"))
+	if err := s.write("vault.hcl", config); err != nil {
+		return err
+	}
+	s.rootToken = "dev-" + rand.Text()
+	vault, err := s.group.Start(process.Spec{
+		Name: "Vault",
+		Path: s.Vault,
+		Args: []string{
+			"server", "-dev", "-dev-no-store-token",
+			"-dev-listen-address=" + s.VaultAddress, "-config=" + s.path("vault.hcl"),
+		},
+		Env:  []string{"VAULT_DEV_ROOT_TOKEN_ID=" + s.rootToken},
+		Log:  s.log("vault"),
+		Keep: keepLine,
+	})
+	if err != nil {
+		return err
+	}
+	client, err := s.vaultClient()
+	if err != nil {
+		return err
+	}
+	return vault.Await(ctx, startTimeout, func(ctx context.Context) error {
+		// Dev mode makes its root token last.
+		_, err := client.Auth().Token().LookupSelfWithContext(ctx)
+		return err
+	})
+}
+
+// keepLine leaves out of the log what dev mode prints of its secrets.
+func keepLine(line []byte) bool {
+	return !bytes.HasPrefix(line, []byte("Root Token:")) && !bytes.HasPrefix(line, []byte("Unseal Key:"))
+}
+
+func (s *system) vaultClient() (*api.Client, error) {
+	config := api.DefaultConfig()
+	if config.Error != nil {
+		return nil, config.Error
+	}
+	config.Address = s.vaultURL()
+	config.MaxRetries = 0
+	client, err := api.NewClient(config)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a client for Vault: %w", err)
+	}
+	client.SetToken(s.rootToken)
+	return client, nil
+}
+
+func (s *system) vaultURL() string { return "http://" + s.VaultAddress }
+
+// provision sets Vault up for the gateway, which gets a login of its own.
+func (s *system) provision(ctx context.Context) error {
+	program, err := s.copyPlugin()
+	if err != nil {
+		return err
+	}
+	client, err := s.vaultClient()
+	if err != nil {
+		return err
+	}
+	if err := provision.Register(ctx, client, program); err != nil {
+		return err
+	}
+	if err := provision.Mount(ctx, client, mount); err != nil {
+		return err
+	}
+	if err := provision.Policy(ctx, client, policies.GatewayName, policies.Gateway); err != nil {
+		return err
+	}
+	login, err := provision.GatewayLogin(ctx, client, policies.GatewayName)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.write(roleIDFile, login.RoleID), s.write(secretIDFile, login.SecretID))
+}
+
+// copyPlugin puts the plugin into Vault's plugin folder. As a copy, it stays
+// what was registered when the program is built anew.
+func (s *system) copyPlugin() (string, error) {
+	content, err := os.ReadFile(s.Plugin)
+	if err != nil {
+		return "", fmt.Errorf("cannot read the plugin: %w", err)
+	}
+	program := filepath.Join(s.path("plugins"), provision.PluginName)
+	err = errors.Join(
+		os.MkdirAll(filepath.Dir(program), 0o700),
+		os.WriteFile(program, content, 0o700), //nolint:gosec // it is a program
+	)
+	if err != nil {
+		return "", fmt.Errorf("cannot copy the plugin: %w", err)
+	}
+	return program, nil
+}
+
+// register enters the demo servers, and a client that may use one of them.
+func (s *system) register(ctx context.Context) error {
+	vault, err := s.vaultClient()
+	if err != nil {
+		return err
+	}
+	write := func(path string, data map[string]any) (*api.Secret, error) {
+		secret, err := vault.Logical().WriteWithContext(ctx, mount+"/"+path, data)
+		if err != nil {
+			return nil, fmt.Errorf("cannot write %s/%s: %w", mount, path, err)
+		}
+		return secret, nil
+	}
+	if _, err := write("servers/"+calculator, map[string]any{
+		"transport": "http", "url": s.calculatorURL, "description": "A calculator, over HTTP",
+	}); err != nil {
+		return err
+	}
+	if _, err := write("servers/"+notes, map[string]any{
+		"transport": "stdio", "command": s.Self, "args": []string{"demo", notes},
+		"description": "Notes, over standard input and output",
+	}); err != nil {
+		return err
+	}
+	secret, err := write("clients/"+client, map[string]any{"allowed_servers": calculator})
+	if err != nil {
+		return err
+	}
+	if secret != nil {
+		s.clientToken, _ = secret.Data["token"].(string)
+	}
+	if s.clientToken == "" || strings.ContainsAny(s.clientToken, "'\n") {
+		return fmt.Errorf("cannot use the answer to writing %s/clients/%s: it holds no token", mount, client)
+	}
+	return nil
+}
