@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	whatwg "github.com/nlnwa/whatwg-url/url"
@@ -84,22 +85,17 @@ func checkPath(path string) error {
 // checkEscape looks at the percent-encoded byte that the text starts with
 // (RFC 3986, section 6.2.2: upper-case digits, and none for what needs none).
 func checkEscape(text string) error {
-	const digits = "0123456789ABCDEF"
-	if len(text) < 3 {
+	text = text[:min(len(text), len("%XX"))]
+	c, err := strconv.ParseUint(text[1:], 16, 8)
+	switch {
+	case err != nil || len(text) < len("%XX"):
 		return errors.New("holds a \"%\" that encodes nothing: write it as %25")
-	}
-	high, low := strings.IndexByte(digits, text[1]), strings.IndexByte(digits, text[2])
-	if high < 0 || low < 0 {
-		if strings.ContainsRune("abcdef", rune(text[1]|0x20)) || strings.ContainsRune("abcdef", rune(text[2]|0x20)) {
-			return fmt.Errorf("holds %q: write the hexadecimal digits of \"%%\" in upper case, and \"%%\" itself as %%25", text[:3])
-		}
-		return errors.New("holds a \"%\" that encodes nothing: write it as %25")
-	}
-	switch c := byte(high<<4 | low); {
-	case c == '/' || c == '\\' || c < 0x20 || c == 0x7f:
-		return fmt.Errorf("holds %q, which servers read differently: use a path without it", text[:3])
+	case c == '/' || c == '\\' || c < ' ' || c == 0x7f:
+		return fmt.Errorf("holds %q, which servers read differently: use a path without it", text)
 	case c == '-' || c == '.' || c == '_' || c == '~' || '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z':
-		return fmt.Errorf("holds %q: write %q instead", text[:3], c)
+		return fmt.Errorf("holds %q: write %q instead", text, rune(c))
+	case text != strings.ToUpper(text):
+		return fmt.Errorf("holds %q: write it in upper case, %q", text, strings.ToUpper(text))
 	}
 	return nil
 }

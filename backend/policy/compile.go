@@ -29,7 +29,7 @@ type Policy struct {
 // managed source locks with allowManagedMcpServersOnly: then those of managed
 // sources are. If none that counts is set, all servers are allowed.
 func Compile(sources []Source) *Policy {
-	p := &Policy{sources: canonical(sources)}
+	p := &Policy{sources: canonical(sources), denied: newRules(), allowed: newRules()}
 	p.digest = digest(p.sources)
 	for i := range p.sources {
 		if s := &p.sources[i]; s.Managed && s.Policy.ManagedOnly && p.lockedBy == "" {
@@ -98,6 +98,10 @@ type urlRule struct {
 	pattern urlPattern
 }
 
+func newRules() rules {
+	return rules{commands: map[string]rule{}, names: map[string]rule{}}
+}
+
 func (r *rules) add(source string, entries []Entry) {
 	for i := range entries {
 		e := &entries[i]
@@ -106,9 +110,9 @@ func (r *rules) add(source string, entries []Entry) {
 		case ServerURL:
 			r.urls = append(r.urls, urlRule{rule: here, pattern: compileURL(e.Text)})
 		case ServerCommand:
-			put(&r.commands, commandKey(e.Command), here)
+			put(r.commands, commandKey(e.Command), here)
 		case ServerName:
-			put(&r.names, e.Text, here)
+			put(r.names, e.Text, here)
 		}
 	}
 }
@@ -118,12 +122,9 @@ func (r *rules) empty() bool {
 }
 
 // put keeps what is there already.
-func put(m *map[string]rule, key string, r rule) {
-	if *m == nil {
-		*m = make(map[string]rule)
-	}
-	if _, ok := (*m)[key]; !ok {
-		(*m)[key] = r
+func put(m map[string]rule, key string, r rule) {
+	if _, ok := m[key]; !ok {
+		m[key] = r
 	}
 }
 

@@ -73,8 +73,10 @@ func TestParseAccepts(t *testing.T) {
 		{"a lock that is off", `{"allowManagedMcpServersOnly":false}`, `{}`},
 		{"a lock that is null, which removes it", `{"allowManagedMcpServersOnly":null}`, `{}`},
 		{"a lock that is the text true", `{"allowManagedMcpServersOnly":"true"}`, `{"allowManagedMcpServersOnly":true}`},
-		{"entries of each kind", `{"deniedMcpServers":[{"serverUrl":"*://*.h.com/a?b&c=<d>"},{"serverCommand":["a",""]},{"serverName":"claude.ai Slack"}]}`,
-			`{"deniedMcpServers":[{"serverUrl":"*://*.h.com/a?b&c=<d>"},{"serverCommand":["a",""]},{"serverName":"claude.ai Slack"}]}`},
+		{
+			"entries of each kind", `{"deniedMcpServers":[{"serverUrl":"*://*.h.com/a?b&c=<d>"},{"serverCommand":["a",""]},{"serverName":"claude.ai Slack"}]}`,
+			`{"deniedMcpServers":[{"serverUrl":"*://*.h.com/a?b&c=<d>"},{"serverCommand":["a",""]},{"serverName":"claude.ai Slack"}]}`,
+		},
 		{"an empty URL, which matches nothing", `{"deniedMcpServers":[{"serverUrl":""}]}`, `{"deniedMcpServers":[{"serverUrl":""}]}`},
 		{"a variable in a name, which is never expanded", `{"deniedMcpServers":[{"serverName":"${X}"}]}`, `{"deniedMcpServers":[{"serverName":"${X}"}]}`},
 	}
@@ -99,8 +101,10 @@ func TestParseWarnsOfWhatHasNoEffect(t *testing.T) {
 		want       []string
 	}{
 		{"nothing to warn of", `{"deniedMcpServers":[{"serverUrl":"https://h.com"},{"serverName":"a"},{"serverCommand":["a"]}]}`, nil},
-		{"other settings of the file", `{"permissions":{},"env":{},"deniedMcpServers":[],"env":1}`,
-			[]string{`ignored, since they are no part of the policy: "env", "permissions"`}},
+		{
+			"other settings of the file", `{"permissions":{},"env":{},"deniedMcpServers":[],"env":1}`,
+			[]string{`ignored, since they are no part of the policy: "env", "permissions"`},
+		},
 		{"another key in an entry", `{"deniedMcpServers":[{"serverName":"a","comment":"why"}]}`, []string{`deniedMcpServers[0]: the key "comment" is ignored`}},
 		{"a URL without a scheme", `{"deniedMcpServers":[{"serverUrl":"h.com"}]}`, []string{`deniedMcpServers[0]: {"serverUrl":"h.com"} matches no server: it is not of the form`}},
 		{"a URL without a scheme, with a port", `{"deniedMcpServers":[{"serverUrl":"h.com:8443/*"}]}`, []string{`scheme "h.com"`}},

@@ -13,10 +13,12 @@ var (
 )
 
 func managed(t testing.TB, name, text string) Source {
+	t.Helper()
 	return Source{Name: name, Managed: true, Policy: mustParse(t, text)}
 }
 
 func bound(t testing.TB, name, text string) Source {
+	t.Helper()
 	return Source{Name: name, Policy: mustParse(t, text)}
 }
 
@@ -74,34 +76,102 @@ func TestReasonsCanBeActedOn(t *testing.T) {
 		entry, bySouce string
 	}{
 		{"no policy", nil, github, Allowed, []string{`"github" is allowed`, "no policy sets allowedMcpServers"}, "", ""},
-		{"denied by URL", []Source{managed(t, "corp", `{"deniedMcpServers":[{"serverUrl":"https://*.github.com"}]}`)}, github, BlockedDeny,
+		{
+			"denied by URL",
+			[]Source{managed(t, "corp", `{"deniedMcpServers":[{"serverUrl":"https://*.github.com"}]}`)},
+			github, BlockedDeny,
 			[]string{`its URL https://api.github.com/mcp matches {"serverUrl":"https://*.github.com"} in deniedMcpServers of policy "corp"`, "take the entry out"},
-			`{"serverUrl":"https://*.github.com"}`, "corp"},
-		{"denied by command", []Source{managed(t, "corp", `{"deniedMcpServers":[{"serverCommand":["npx","-y","files"]}]}`)}, files, BlockedDeny,
-			[]string{"its command matches"}, `{"serverCommand":["npx","-y","files"]}`, "corp"},
-		{"denied by name", []Source{bound(t, "team", `{"deniedMcpServers":[{"serverName":"files"}]}`)}, files, BlockedDeny,
-			[]string{"its name matches"}, `{"serverName":"files"}`, "team"},
-		{"allowed by URL", []Source{managed(t, "corp", `{"allowedMcpServers":[{"serverUrl":"*"}]}`)}, github, Allowed,
-			[]string{`matches {"serverUrl":"*"} in allowedMcpServers of policy "corp"`}, `{"serverUrl":"*"}`, "corp"},
-		{"an empty list", []Source{managed(t, "corp", `{"allowedMcpServers":[]}`)}, files, BlockedAllow,
-			[]string{"allowedMcpServers of corp is empty", `Add {"serverName":"files"}`}, "", ""},
-		{"not allowed by URL", []Source{managed(t, "corp", `{"allowedMcpServers":[{"serverUrl":"https://x.com"}]}`)}, github, BlockedAllow,
-			[]string{"its URL https://api.github.com/mcp matches no serverUrl entry", `Add {"serverUrl":"https://api.github.com/mcp"}`}, "", ""},
-		{"not allowed by command", []Source{managed(t, "corp", `{"allowedMcpServers":[{"serverCommand":["x"]}]}`)}, files, BlockedAllow,
-			[]string{"matches no serverCommand entry", `Add {"serverCommand":["npx","-y","files"]}`}, "", ""},
-		{"a name that does not count", []Source{managed(t, "corp", `{"allowedMcpServers":[{"serverUrl":"h.com"},{"serverName":"github"}]}`)}, github, BlockedAllow,
-			[]string{`{"serverName":"github"} of policy "corp" does not count`, "by serverUrl only"}, "", ""},
-		{"lists left out by a lock", []Source{managed(t, "corp", `{"allowManagedMcpServersOnly":true,"allowedMcpServers":[]}`),
-			bound(t, "team", `{"allowedMcpServers":[{"serverName":"github"}]}`)}, github, BlockedAllow,
-			[]string{`The lists of team do not count, since policy "corp" has allowManagedMcpServersOnly`}, "", ""},
-		{"a lock that allows all", []Source{managed(t, "corp", `{"allowManagedMcpServersOnly":true}`), bound(t, "team", `{"allowedMcpServers":[]}`)}, github, Allowed,
-			[]string{"no managed policy sets allowedMcpServers", "the lists of team do not count"}, "", ""},
-		{"a lock alone", []Source{managed(t, "corp", `{"allowManagedMcpServersOnly":true}`)}, github, Allowed,
-			[]string{`no managed policy sets allowedMcpServers (policy "corp" has allowManagedMcpServersOnly)`}, "", ""},
-		{"a query is not shown", []Source{managed(t, "corp", `{"allowedMcpServers":[{"serverUrl":"https://x.com"}]}`)},
-			Server{Name: "s", URL: "https://h.com/mcp?key=secret"}, BlockedAllow, []string{"https://h.com/mcp?… matches no", `Add {"serverUrl":"https://h.com/mcp?*"}`}, "", ""},
-		{"a URL that is none", []Source{managed(t, "corp", `{"allowedMcpServers":[{"serverUrl":"https://x.com"}]}`)},
-			Server{Name: "s", URL: "secret"}, BlockedAllow, []string{"its URL matches no serverUrl entry", "correct its registration"}, "", ""},
+			`{"serverUrl":"https://*.github.com"}`, "corp",
+		},
+		{
+			"denied by command",
+			[]Source{managed(t, "corp", `{"deniedMcpServers":[{"serverCommand":["npx","-y","files"]}]}`)},
+			files, BlockedDeny,
+			[]string{"its command matches"},
+			`{"serverCommand":["npx","-y","files"]}`, "corp",
+		},
+		{
+			"denied by name",
+			[]Source{bound(t, "team", `{"deniedMcpServers":[{"serverName":"files"}]}`)},
+			files, BlockedDeny,
+			[]string{"its name matches"},
+			`{"serverName":"files"}`, "team",
+		},
+		{
+			"allowed by URL",
+			[]Source{managed(t, "corp", `{"allowedMcpServers":[{"serverUrl":"*"}]}`)},
+			github, Allowed,
+			[]string{`matches {"serverUrl":"*"} in allowedMcpServers of policy "corp"`},
+			`{"serverUrl":"*"}`, "corp",
+		},
+		{
+			"an empty list",
+			[]Source{managed(t, "corp", `{"allowedMcpServers":[]}`)},
+			files, BlockedAllow,
+			[]string{"allowedMcpServers of corp is empty", `Add {"serverName":"files"}`},
+			"", "",
+		},
+		{
+			"not allowed by URL",
+			[]Source{managed(t, "corp", `{"allowedMcpServers":[{"serverUrl":"https://x.com"}]}`)},
+			github, BlockedAllow,
+			[]string{"its URL https://api.github.com/mcp matches no serverUrl entry", `Add {"serverUrl":"https://api.github.com/mcp"}`},
+			"", "",
+		},
+		{
+			"not allowed by command",
+			[]Source{managed(t, "corp", `{"allowedMcpServers":[{"serverCommand":["x"]}]}`)},
+			files, BlockedAllow,
+			[]string{"matches no serverCommand entry", `Add {"serverCommand":["npx","-y","files"]}`},
+			"", "",
+		},
+		{
+			"a name that does not count",
+			[]Source{managed(t, "corp", `{"allowedMcpServers":[{"serverUrl":"h.com"},{"serverName":"github"}]}`)},
+			github, BlockedAllow,
+			[]string{`{"serverName":"github"} of policy "corp" does not count`, "by serverUrl only"},
+			"", "",
+		},
+		{
+			"lists left out by a lock",
+			[]Source{
+				managed(t, "corp", `{"allowManagedMcpServersOnly":true,"allowedMcpServers":[]}`),
+				bound(t, "team", `{"allowedMcpServers":[{"serverName":"github"}]}`),
+			},
+			github, BlockedAllow,
+			[]string{`The lists of team do not count, since policy "corp" has allowManagedMcpServersOnly`},
+			"", "",
+		},
+		{
+			"a lock that allows all",
+			[]Source{managed(t, "corp", `{"allowManagedMcpServersOnly":true}`), bound(t, "team", `{"allowedMcpServers":[]}`)},
+			github, Allowed,
+			[]string{"no managed policy sets allowedMcpServers", "the lists of team do not count"},
+			"", "",
+		},
+		{
+			"a lock alone",
+			[]Source{managed(t, "corp", `{"allowManagedMcpServersOnly":true}`)},
+			github, Allowed,
+			[]string{`no managed policy sets allowedMcpServers (policy "corp" has allowManagedMcpServersOnly)`},
+			"", "",
+		},
+		{
+			"a query is not shown",
+			[]Source{managed(t, "corp", `{"allowedMcpServers":[{"serverUrl":"https://x.com"}]}`)},
+			Server{Name: "s", URL: "https://h.com/mcp?key=secret"},
+			BlockedAllow,
+			[]string{"https://h.com/mcp?… matches no", `Add {"serverUrl":"https://h.com/mcp?*"}`},
+			"", "",
+		},
+		{
+			"a URL that is none",
+			[]Source{managed(t, "corp", `{"allowedMcpServers":[{"serverUrl":"https://x.com"}]}`)},
+			Server{Name: "s", URL: "secret"},
+			BlockedAllow,
+			[]string{"its URL matches no serverUrl entry", "correct its registration"},
+			"", "",
+		},
 		{"a missing policy", []Source{{Name: "gone", Missing: true}}, github, BlockedAllow, []string{"no policy named gone any more", "create it anew"}, "", "gone"},
 	}
 	for _, test := range tests {
@@ -124,8 +194,11 @@ func TestReasonsCanBeActedOn(t *testing.T) {
 
 func TestEntryThatTheReasonAsksForAdmits(t *testing.T) {
 	for _, kind := range []string{`{"serverUrl":""},{"serverCommand":[""]}`, ``} {
-		for _, server := range []Server{github, files,
-			{Name: "root", URL: "https://h.com/"}, {Name: "query", URL: "https://h.com/?k=v"}, {Name: "port", URL: "http://[::1]:9001/a/?x"},
+		for _, server := range []Server{
+			github, files,
+			{Name: "root", URL: "https://h.com/"},
+			{Name: "query", URL: "https://h.com/?k=v"},
+			{Name: "port", URL: "http://[::1]:9001/a/?x"},
 		} {
 			text := `{"allowedMcpServers":[` + kind + `]}`
 			d := Compile([]Source{managed(t, "corp", text)}).Evaluate(&server)

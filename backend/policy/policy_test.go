@@ -73,8 +73,10 @@ func TestDecidesAsObserved(t *testing.T) {
 			if row.Invalid {
 				return
 			}
-			server := Server{Name: row.Server.Name, Stdio: row.Server.Type == "stdio",
-				URL: row.Server.URL, Command: row.Server.Command, Args: row.Server.Args}
+			server := Server{
+				Name: row.Server.Name, Stdio: row.Server.Type == "stdio",
+				URL: row.Server.URL, Command: row.Server.Command, Args: row.Server.Args,
+			}
 			d := Compile([]Source{{Name: "managed", Managed: true, Policy: document}}).Evaluate(&server)
 			if d.Decision != row.Expect {
 				t.Errorf("decision %s (%s), observed %s", d.Decision, d.Reason, row.Expect)

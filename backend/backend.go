@@ -1,0 +1,285 @@
+// Package backend is the secrets engine: it holds client identities with their
+// server allow-lists, issues, rotates and revokes their tokens, and answers
+// lookups.
+//
+// # The client entry is the authority
+//
+// A token's HMAC leads to a pointer (storage token/), and the pointer names a
+// client. A pointer admits nothing by itself: the client entry must confirm it.
+// A token issued to the client stands in the entry's own list; a leased one is
+// confirmed by the client's unchanging id, its generation and its own expiry. So
+// every change of who may do what is one Put of one entry:
+//
+//	create, rotate   pointers, then the client entry, then clean-up
+//	revoke           the client entry (generation + 1)
+//	delete           the client entry, then clean-up
+//	revoke-all       the mount's entry (generation + 1)
+//
+// A crash in between leaves at worst a pointer that nothing confirms. tidy
+// removes those. A client that is deleted and created anew under the same name
+// has another id, and so revives nothing.
+//
+// # Locks
+//
+// Writers of a client hold its stripe of the client locks; writers of a custom
+// token additionally, and always after it, the stripe of the token's HMAC.
+// Entries are cached; caches are filled under the same stripes.
+//
+// # The change feed
+//
+// Whatever takes something away runs inside feed.Around (see package feed): an
+// intent first, the change, then the event with its index.
+package backend
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/helper/consts"
+	"github.com/hashicorp/vault/sdk/helper/salt"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-mcp/backend/feed"
+)
+
+// operationPrefix starts the id of every operation in the OpenAPI document.
+const operationPrefix = "mcp"
+
+// Version is the running version, set at build time: -ldflags "-X …backend.Version=v1.2.3".
+var Version = "v0.0.0-dev"
+
+// Options are the parts of the outside world that the engine needs. The zero
+// value of each stands for the real one.
+type Options struct {
+	Now    func() time.Time
+	Random io.Reader
+}
+
+// mcpBackend is one mount.
+type mcpBackend struct {
+	*framework.Backend
+	opts Options
+	feed *feed.Feed
+
+	configs  *collection[config]
+	mounts   *collection[mountEntry]
+	clients  *collection[clientEntry]
+	pointers *collection[pointer]
+	servers  *collection[serverEntry]
+	keys     *collection[sessionKeys]
+
+	saltLock sync.RWMutex
+	saltHeld *salt.Salt
+
+	tidying    tidyRun
+	lastTidy   atomic.Int64 // Unix seconds
+	background context.Context
+	stop       context.CancelFunc
+}
+
+// Factory makes the engine for one mount. It reads and writes nothing: Vault
+// also calls it to ask for the version and the paths, without storage.
+func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
+	return New(ctx, conf, Options{})
+}
+
+// New is Factory with another clock and another source of random bytes.
+func New(ctx context.Context, conf *logical.BackendConfig, opts Options) (logical.Backend, error) {
+	if conf == nil {
+		return nil, errors.New("the configuration passed into the backend is nil")
+	}
+	b := newBackend(conf, opts)
+	own := *conf
+	own.System = newCachedSystem(conf.System, b.opts.Now)
+	if err := b.Setup(ctx, &own); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.Random == nil {
+		opts.Random = rand.Reader
+	}
+	b := &mcpBackend{
+		opts:     opts,
+		feed:     feed.New(feed.Options{Now: opts.Now, Random: opts.Random, Logger: conf.Logger}),
+		configs:  newCollection[config]("", 1, cacheAbsent),
+		mounts:   newCollection[mountEntry]("", 1, cacheAbsent),
+		keys:     newCollection[sessionKeys]("", 1, cacheAbsent),
+		clients:  newCollection[clientEntry](clientPrefix, 16384, cachePresent),
+		pointers: newCollection[pointer](tokenPrefix, 65536, cachePresent),
+		servers:  newCollection[serverEntry](serverPrefix, 4096, cachePresent),
+	}
+	b.background, b.stop = context.WithCancel(context.Background())
+	b.Backend = &framework.Backend{
+		Help:           strings.TrimSpace(backendHelp),
+		BackendType:    logical.TypeLogical,
+		RunningVersion: Version,
+		PathsSpecial: &logical.Paths{
+			SealWrapStorage: []string{
+				configKey, mountKey, sessionKeysKey, salt.DefaultLocation,
+				clientPrefix, tokenPrefix, leasePrefix, spentPrefix, serverPrefix,
+			},
+		},
+		Paths: framework.PathAppend(
+			b.pathConfig(),
+			b.pathServers(),
+			b.pathClientTokens(), // before pathClients, whose pattern is wider
+			b.pathClients(),
+			b.pathRotateClient(),
+			b.pathRevoke(),
+			b.pathCreds(),
+			b.pathLookup(),
+			b.pathIntrospect(),
+			b.pathRenew(),
+			b.pathChanges(),
+			b.pathGateway(),
+			b.pathTidy(),
+		),
+		Secrets:        []*framework.Secret{b.secretToken()},
+		InitializeFunc: b.initialize,
+		PeriodicFunc:   b.periodic,
+		Invalidate:     b.invalidate,
+		Clean:          b.clean,
+	}
+	return b
+}
+
+// initialize prepares what later requests would otherwise have to write. Every
+// part of it is done again on demand, so a failure here is no reason to refuse
+// the mount.
+func (b *mcpBackend) initialize(ctx context.Context, req *logical.InitializationRequest) error {
+	if !b.WriteSafeReplicationState() {
+		return nil
+	}
+	for name, prepare := range map[string]func() error{
+		"the change feed":  func() error { return b.feed.Load(ctx, req.Storage) },
+		"the salt":         func() error { _, err := b.salt(ctx, req.Storage); return err },
+		"the mount's id":   func() error { _, err := b.mountEntry(ctx, req.Storage); return err },
+		"the session keys": func() error { _, err := b.sessionKeys(ctx, req.Storage); return err },
+	} {
+		if err := prepare(); err != nil {
+			b.Logger().Warn("not prepared at start, will be on the first request that needs it", "what", name, "error", err)
+		}
+	}
+	return nil
+}
+
+// clean ends what would keep Vault waiting: held requests and the tidy run.
+func (b *mcpBackend) clean(context.Context) {
+	b.feed.Close()
+	b.stop()
+}
+
+// invalidate drops what is cached of key: another node has written it.
+func (b *mcpBackend) invalidate(_ context.Context, key string) {
+	switch {
+	case key == salt.DefaultLocation:
+		b.saltLock.Lock()
+		defer b.saltLock.Unlock()
+		b.saltHeld = nil
+	case b.configs.invalidate(key), b.mounts.invalidate(key), b.keys.invalidate(key),
+		b.clients.invalidate(key), b.pointers.invalidate(key), b.servers.invalidate(key):
+	}
+}
+
+// periodic is called by Vault about once a minute on every mount.
+func (b *mcpBackend) periodic(ctx context.Context, req *logical.Request) error {
+	if !b.WriteSafeReplicationState() {
+		return nil
+	}
+	ctx, cancel := durable(ctx)
+	defer cancel()
+	if err := b.feed.Prune(ctx, req.Storage); err != nil {
+		return err
+	}
+	if err := b.rotateSessionKeysWhenDue(ctx, req.Storage); err != nil {
+		return err
+	}
+	b.tidyWhenDue(req.Storage)
+	return nil
+}
+
+// writeBound is how long a sequence of writes may take, in all.
+const writeBound = 10 * time.Second
+
+// durable is the context of a sequence of writes: it outlives the caller, whose
+// Ctrl-C would otherwise stop the sequence half-way, and ends by itself.
+func durable(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), writeBound)
+}
+
+// salt returns the mount's salt, which is made on first use.
+func (b *mcpBackend) salt(ctx context.Context, s logical.Storage) (*salt.Salt, error) {
+	b.saltLock.RLock()
+	held := b.saltHeld
+	b.saltLock.RUnlock()
+	if held != nil {
+		return held, nil
+	}
+	b.saltLock.Lock()
+	defer b.saltLock.Unlock()
+	if b.saltHeld != nil {
+		return b.saltHeld, nil
+	}
+	made, err := salt.NewSalt(ctx, s, &salt.Config{HMAC: newHMACHash, HMACType: hmacType, Location: salt.DefaultLocation})
+	if err != nil {
+		return nil, err
+	}
+	b.saltHeld = made
+	return made, nil
+}
+
+// cachedSystem answers ReplicationState from memory for a second. The framework
+// asks for it on every request, and each time it is a call back into Vault.
+type cachedSystem struct {
+	logical.SystemView
+	now   func() time.Time
+	state atomic.Pointer[replicationState]
+}
+
+type replicationState struct {
+	state consts.ReplicationState
+	until time.Time
+}
+
+func newCachedSystem(view logical.SystemView, now func() time.Time) *cachedSystem {
+	return &cachedSystem{SystemView: view, now: now}
+}
+
+// ReplicationState returns the node's replication state, at most a second old.
+func (c *cachedSystem) ReplicationState() consts.ReplicationState {
+	now := c.now()
+	if held := c.state.Load(); held != nil && now.Before(held.until) {
+		return held.state
+	}
+	state := c.SystemView.ReplicationState()
+	c.state.Store(&replicationState{state: state, until: now.Add(time.Second)})
+	return state
+}
+
+const backendHelp = `
+The MCP secrets engine issues, rotates and revokes the bearer tokens with which
+MCP clients reach MCP servers through an MCP gateway.
+
+A client ("clients/") is an identity with a list of the servers that it may
+reach. The write that creates it answers with its token, once. "rotate-client/"
+issues a new token while the old one lives on for a grace period,
+"revoke-client/" ends all of a client's tokens at once, and "creds/" leases
+short-lived tokens that are renewed and revoked like any other lease.
+
+"servers/" is the registry of MCP servers. A gateway validates tokens through
+"lookup", follows "changes" to learn of revocations within milliseconds, and
+enforces each client's list.
+`

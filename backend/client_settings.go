@@ -1,0 +1,163 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-mcp/backend/policy"
+)
+
+// anyServer in allowed_servers stands for every server.
+const anyServer = "*"
+
+// apply sets the fields that the request names. A null, which only a PATCH can
+// carry, resets its field.
+func (s *clientSettings) apply(d *framework.FieldData) error {
+	for field, set := range map[string]func(v any, reset bool) error{
+		"allowed_servers": list(&s.AllowedServers),
+		"allowed_tools": func(v any, reset bool) error {
+			s.AllowedTools = nil // every tool, while an empty list is none
+			if !reset {
+				s.AllowedTools = dedupe(v.([]string))
+			}
+			return nil
+		},
+		"denied_tools":      list(&s.DeniedTools),
+		"token_bound_cidrs": list(&s.TokenBoundCIDRs),
+		"token_ttl":         duration(&s.TokenTTL),
+		"token_max_ttl":     duration(&s.TokenMaxTTL),
+		"metadata": func(v any, reset bool) error {
+			s.Metadata = nil
+			if !reset && len(v.(map[string]string)) > 0 {
+				s.Metadata = v.(map[string]string)
+			}
+			return nil
+		},
+		"disabled": func(v any, reset bool) error {
+			s.Disabled = !reset && v.(bool)
+			return nil
+		},
+	} {
+		raw, given := d.Raw[field]
+		if !given {
+			continue
+		}
+		if raw == nil {
+			if err := set(nil, true); err != nil {
+				return err
+			}
+			continue
+		}
+		v, _, err := d.GetOkErr(field)
+		if err != nil {
+			return userErrorf("field %s: %s", field, err)
+		}
+		if err := set(v, false); err != nil {
+			return err
+		}
+	}
+	return s.check()
+}
+
+func list(target *[]string) func(any, bool) error {
+	return func(v any, reset bool) error {
+		*target = nil
+		if !reset && len(v.([]string)) > 0 {
+			*target = dedupe(v.([]string))
+		}
+		return nil
+	}
+}
+
+func duration(target *time.Duration) func(any, bool) error {
+	return func(v any, reset bool) error {
+		*target = 0
+		if !reset {
+			*target = time.Duration(v.(int)) * time.Second
+		}
+		return nil
+	}
+}
+
+// dedupe keeps the first of each, in order, and never returns nil.
+func dedupe(values []string) []string {
+	kept := make([]string, 0, len(values))
+	for _, v := range values {
+		if !slices.Contains(kept, v) {
+			kept = append(kept, v)
+		}
+	}
+	return kept
+}
+
+func (s *clientSettings) check() error {
+	for _, name := range s.AllowedServers {
+		if name == anyServer {
+			continue
+		}
+		if err := checkServerName(name); err != nil {
+			return userErrorf("field allowed_servers: %s", err)
+		}
+	}
+	for field, rules := range map[string][]string{"allowed_tools": s.AllowedTools, "denied_tools": s.DeniedTools} {
+		for _, rule := range rules {
+			if err := policy.ValidateToolRule(rule); err != nil {
+				return userErrorf("field %s: %s", field, err)
+			}
+		}
+	}
+	for _, block := range s.TokenBoundCIDRs {
+		if err := checkCIDR(block); err != nil {
+			return err
+		}
+	}
+	if s.TokenMaxTTL > 0 && s.TokenTTL > s.TokenMaxTTL {
+		return userErrorf("field token_ttl: %s is above token_max_ttl (%s)", s.TokenTTL, s.TokenMaxTTL)
+	}
+	return nil
+}
+
+func checkCIDR(block string) error {
+	if _, err := netip.ParseAddr(block); err == nil {
+		return nil
+	}
+	prefix, err := netip.ParsePrefix(block)
+	switch {
+	case err != nil:
+		return userErrorf("field token_bound_cidrs: %q is neither an IP address nor a CIDR block such as 10.0.0.0/8", block)
+	case prefix != prefix.Masked():
+		return userErrorf("field token_bound_cidrs: %q has bits set beyond its mask; did you mean %s?", block, prefix.Masked())
+	}
+	return nil
+}
+
+// warnings tells what an administrator may not have meant.
+func (b *mcpBackend) settingWarnings(ctx context.Context, s logical.Storage, c *clientEntry) ([]string, error) {
+	var warnings []string
+	if len(c.AllowedServers) == 0 {
+		warnings = append(warnings, "the client reaches no server: set allowed_servers to the names of those that it may reach")
+	}
+	for _, name := range c.AllowedServers {
+		if name == anyServer {
+			warnings = append(warnings, "allowed_servers=* admits the client to every server, also to those registered later: prefer the names of those that it needs")
+			continue
+		}
+		e, err := b.servers.get(ctx, s, name)
+		if err != nil {
+			return nil, err
+		}
+		if e == nil {
+			warnings = append(warnings, fmt.Sprintf("no server %q is registered: the client reaches it once it is (servers/%s)", name, name))
+		}
+	}
+	if c.AllowedTools != nil && len(c.AllowedTools) == 0 {
+		warnings = append(warnings, "allowed_tools is set and empty, so the client may call no tool at all: patch it to null to allow every tool of its servers")
+	}
+	return warnings, nil
+}

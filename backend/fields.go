@@ -1,0 +1,71 @@
+package backend
+
+import (
+	"maps"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+)
+
+// Fields that several paths take.
+var (
+	nameField = &framework.FieldSchema{
+		Type:        framework.TypeString,
+		Description: "Name of the client: lower-case letters, digits and . _ - with a letter or digit at both ends.",
+		Required:    true,
+	}
+	tokenField = &framework.FieldSchema{
+		Type:         framework.TypeString,
+		Description:  "The token itself. It goes in the request's body, never in a path or a query.",
+		DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
+	}
+	accessorField = &framework.FieldSchema{
+		Type:        framework.TypeString,
+		Description: "The token's accessor, which stands for it wherever the token itself must not appear.",
+	}
+	allowReuseField = &framework.FieldSchema{
+		Type:        framework.TypeBool,
+		Description: "Accept an access_token that was revoked or replaced in this mount before. Unless set, such a token is refused, so that one that leaked cannot come back with the next apply.",
+	}
+	accessTokenField = &framework.FieldSchema{
+		Type:         framework.TypeString,
+		Description:  "A token of one's own instead of a generated one: letters, digits and - . _ ~ + /, with = only at the end (RFC 6750 b64token), at least min_custom_token_length characters.",
+		DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
+	}
+)
+
+// tokenResponseFields are the fields in which operations speak of a token.
+var tokenResponseFields = map[string]*framework.FieldSchema{
+	"token":      {Type: framework.TypeString, Description: "The token. It is shown in this answer and never again."},
+	"accessor":   {Type: framework.TypeString, Description: "The token's accessor."},
+	"client":     {Type: framework.TypeString, Description: "The client's name."},
+	"client_id":  {Type: framework.TypeString, Description: "The client's id, which never changes: a client created anew under the same name has another."},
+	"kind":       {Type: framework.TypeString, Description: "issued, custom or leased."},
+	"issued_at":  {Type: framework.TypeString, Description: "When the token was issued (RFC 3339)."},
+	"expires_at": {Type: framework.TypeString, Description: "When the token expires (RFC 3339); empty if it does not."},
+	"ttl":        {Type: framework.TypeInt64, Description: "Seconds until the token expires, rounded up; 0 if it does not."},
+	"issued_by":  {Type: framework.TypeString, Description: "Display name of the Vault token that asked for it."},
+	"state":      {Type: framework.TypeString, Description: "active, grace (replaced, in its grace period), disabled (the client is), expired or revoked."},
+}
+
+// tokenData returns what may be said of a token besides the token.
+func tokenData(client, clientID string, info *tokenInfo, now time.Time) map[string]any {
+	return map[string]any{
+		"client":     client,
+		"client_id":  clientID,
+		"accessor":   info.Accessor,
+		"kind":       string(info.Kind),
+		"issued_at":  formatTime(info.IssuedAt),
+		"expires_at": formatTime(info.ExpiresAt),
+		"ttl":        seconds(info.ttl(now)),
+	}
+}
+
+// seconds is how Vault's APIs state durations.
+func seconds(d time.Duration) int64 { return int64(d / time.Second) }
+
+// with returns data with more entries.
+func with(data, more map[string]any) map[string]any {
+	maps.Copy(data, more)
+	return data
+}

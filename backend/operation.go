@@ -1,0 +1,121 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// userError is a mistake of the caller's: its text goes out with status 400.
+// Every other error is the engine's or the storage's, and Vault makes it a 500.
+// Neither may hold a token: Vault writes error texts to its audit log in clear.
+type userError string
+
+// Error returns the text for the caller.
+func (e userError) Error() string { return string(e) }
+
+func userErrorf(format string, args ...any) error {
+	return userError(fmt.Sprintf(format, args...))
+}
+
+// operation is what every path's operations go through: unless the path takes
+// any, it refuses fields that the path does not have (a mistyped allowed_server=
+// must not silently create a client without access), and it turns a userError
+// into a 400.
+func operation(handle framework.OperationFunc, anyField bool) framework.OperationFunc {
+	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+		if !anyField {
+			if err := refuseUnknownFields(req, d); err != nil {
+				return logical.ErrorResponse(err.Error()), nil
+			}
+		}
+		return answer(handle(ctx, req, d))
+	}
+}
+
+func answer(resp *logical.Response, err error) (*logical.Response, error) {
+	var mistake userError
+	if errors.As(err, &mistake) {
+		return logical.ErrorResponse(mistake.Error()), nil
+	}
+	return resp, err
+}
+
+func refuseUnknownFields(req *logical.Request, d *framework.FieldData) error {
+	if req.Operation == logical.ListOperation {
+		return nil // a LIST sent as GET carries list=true, and has no fields of ours
+	}
+	for _, name := range slices.Sorted(maps.Keys(req.Data)) {
+		if _, ok := d.Schema[name]; !ok {
+			return userErrorf("unknown field %q: this path takes %s", name, strings.Join(slices.Sorted(maps.Keys(d.Schema)), ", "))
+		}
+	}
+	return nil
+}
+
+// describe fills in what all operations of a path share: the wrapper around the
+// handlers and the prefix of the operation's id.
+func describe(p *framework.Path) *framework.Path {
+	if p.DisplayAttrs == nil {
+		p.DisplayAttrs = &framework.DisplayAttributes{}
+	}
+	p.DisplayAttrs.OperationPrefix = operationPrefix
+	for _, h := range p.Operations {
+		own := h.(*framework.PathOperation)
+		own.Callback = operation(own.Callback, p.TakesArbitraryInput)
+	}
+	p.HelpSynopsis = strings.TrimSpace(p.HelpSynopsis)
+	p.HelpDescription = strings.TrimSpace(p.HelpDescription)
+	return p
+}
+
+// responses is the response schema of an operation that answers 200 with fields.
+func responses(fields map[string]*framework.FieldSchema) map[int][]framework.Response {
+	return map[int][]framework.Response{200: {{Description: "OK", Fields: fields}}}
+}
+
+// noContent is the response schema of an operation that answers nothing but,
+// perhaps, warnings.
+func noContent() map[int][]framework.Response {
+	return map[int][]framework.Response{204: {{Description: "No Content"}}}
+}
+
+// listed is the response schema of a LIST.
+func listed() map[int][]framework.Response {
+	return responses(map[string]*framework.FieldSchema{
+		"keys": {Type: framework.TypeStringSlice, Description: "The names, in order."},
+	})
+}
+
+// warned is the answer of a write that has only warnings to tell, if any.
+func warned(warnings []string) *logical.Response {
+	if len(warnings) == 0 {
+		return nil
+	}
+	return &logical.Response{Warnings: warnings}
+}
+
+// pick returns the named schemas out of all: the response schemas of paths that
+// answer alike are written once.
+func pick(all map[string]*framework.FieldSchema, names ...string) map[string]*framework.FieldSchema {
+	picked := make(map[string]*framework.FieldSchema, len(names))
+	for _, name := range names {
+		picked[name] = all[name]
+	}
+	return picked
+}
+
+// merge returns the union of field schemas.
+func merge(parts ...map[string]*framework.FieldSchema) map[string]*framework.FieldSchema {
+	all := map[string]*framework.FieldSchema{}
+	for _, part := range parts {
+		maps.Copy(all, part)
+	}
+	return all
+}

@@ -1,0 +1,250 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-mcp/backend/feed"
+	"vault-plugin-secrets-mcp/backend/token"
+)
+
+// createClient makes a client and its first token. Storage is written in the
+// order: index of the id, pointer of the token, client entry.
+func (b *mcpBackend) createClient(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name := d.Get("name").(string)
+	if err := checkClientName(name); err != nil {
+		return nil, err
+	}
+	ctx, cancel := durable(ctx)
+	defer cancel()
+	defer b.clients.lock(name)()
+	held, err := b.clients.getLocked(ctx, req.Storage, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkStillThere(req, held != nil, "client", name); err != nil {
+		return nil, err
+	}
+
+	c := &clientEntry{CreatedAt: b.now()}
+	if c.ID, err = token.RandomID(b.opts.Random, idLength); err != nil {
+		return nil, err
+	}
+	if err := c.apply(d); err != nil {
+		return nil, err
+	}
+	c.touch(c.CreatedAt)
+	warnings, err := b.settingWarnings(ctx, req.Storage, c)
+	if err != nil {
+		return nil, err
+	}
+	m, more, err := b.newClientToken(ctx, req, name, c, d)
+	if err != nil {
+		return nil, err
+	}
+	defer m.release()
+	c.Tokens = []clientToken{m.clientToken}
+
+	if err := putJSON(ctx, req.Storage, uidPrefix+c.ID, uidEntry{Client: name}); err != nil {
+		return nil, err
+	}
+	if err := b.putPointer(ctx, req.Storage, m, m.pointer(name, c)); err != nil {
+		return nil, err
+	}
+	commit := func() error { return b.clients.put(ctx, req.Storage, name, c) }
+	if err := b.feed.Around(ctx, req.Storage, announceCustom(name, c.ID, m), commit); err != nil {
+		return nil, err
+	}
+	return &logical.Response{
+		Data: with(tokenData(name, c.ID, &m.tokenInfo, b.now()), map[string]any{
+			"token":           m.secret,
+			"allowed_servers": orEmpty(c.AllowedServers),
+		}),
+		Warnings: append(warnings, more...),
+	}, nil
+}
+
+// uidEntry leads from a client's id to its name.
+type uidEntry struct {
+	Client string `json:"client"`
+}
+
+// newClientToken makes the client's token: the given access_token, or one of the
+// engine's own. It returns nil where access_token is the client's current token.
+// The caller holds the client's lock, and releases the token.
+func (b *mcpBackend) newClientToken(ctx context.Context, req *logical.Request, name string, c *clientEntry, d *framework.FieldData) (m *minted, warnings []string, err error) {
+	custom, given := d.GetOk("access_token")
+	if given {
+		m, err = b.adopt(ctx, req.Storage, name, c, custom.(string), d.Get("allow_reuse").(bool))
+	} else {
+		m, err = b.mint(ctx, req.Storage, c.ID, kindIssued)
+	}
+	if err != nil || m == nil {
+		return nil, nil, err
+	}
+	conf, err := b.config(ctx, req.Storage)
+	if err != nil {
+		m.release()
+		return nil, nil, err
+	}
+	ttl, warnings := capTTL(firstTTL(c.TokenTTL, conf.DefaultTTL),
+		limit{"the client's token_max_ttl", c.TokenMaxTTL}, limit{"the mount's max_ttl", conf.MaxTTL})
+	m.ExpiresAt = expiry(m.IssuedAt, ttl)
+	m.IssuedBy = req.DisplayName
+	if ttl == 0 {
+		warnings = append(warnings, "the token does not expire: set token_ttl on the client or default_ttl in config, or use creds/ for short-lived tokens")
+	}
+	if given && len(m.secret) < weakTokenLength {
+		warnings = append(warnings, fmt.Sprintf("the access_token has fewer than %d characters and may be guessed: let the engine issue one", weakTokenLength))
+	}
+	return m, warnings, nil
+}
+
+// announceCustom is the event of a new custom token: gateways may have been asked
+// for it before, and remember that it was not valid. An issued token cannot be
+// known to anybody before it is answered.
+func announceCustom(name, clientID string, m *minted) []feed.Event {
+	if m.Kind != kindCustom {
+		return nil
+	}
+	return tokenEvents(feed.Create, name, clientID, []clientToken{m.clientToken})
+}
+
+func (b *mcpBackend) updateClient(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name := d.Get("name").(string)
+	ctx, cancel := durable(ctx)
+	defer cancel()
+	defer b.clients.lock(name)()
+	held, err := b.clients.getLocked(ctx, req.Storage, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkStillThere(req, held != nil, "client", name); err != nil {
+		return nil, err
+	}
+	return b.changeClient(ctx, req, d, name, held)
+}
+
+func (b *mcpBackend) patchClient(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name := d.Get("name").(string)
+	ctx, cancel := durable(ctx)
+	defer cancel()
+	defer b.clients.lock(name)()
+	held, err := b.clients.getLocked(ctx, req.Storage, name)
+	if err != nil {
+		return nil, err
+	}
+	if held == nil {
+		return nil, noSuchClient(name)
+	}
+	return b.changeClient(ctx, req, d, name, held)
+}
+
+// changeClient writes what the request changes of the client, if anything. The
+// caller holds the client's lock.
+func (b *mcpBackend) changeClient(ctx context.Context, req *logical.Request, d *framework.FieldData, name string, held *clientEntry) (*logical.Response, error) {
+	next := held.clone()
+	if err := next.apply(d); err != nil {
+		return nil, err
+	}
+	warnings, err := b.settingWarnings(ctx, req.Storage, next)
+	if err != nil {
+		return nil, err
+	}
+	change := &clientChange{name: name, next: next}
+	if _, given := d.GetOk("access_token"); given {
+		m, more, err := b.newClientToken(ctx, req, name, next, d)
+		if err != nil {
+			return nil, err
+		}
+		if m != nil {
+			defer m.release()
+			conf, err := b.config(ctx, req.Storage)
+			if err != nil {
+				return nil, err
+			}
+			if err := b.replaceToken(ctx, req.Storage, change, m, rotation{grace: conf.GracePeriod}); err != nil {
+				return nil, err
+			}
+			warnings = append(append(warnings, more...), predecessorWarnings(next)...)
+		}
+	}
+	if reflect.DeepEqual(held, next) {
+		return warned(warnings), nil
+	}
+	if !reflect.DeepEqual(held.clientSettings, next.clientSettings) {
+		change.events = append(change.events, feed.Event{Type: feed.Client, Operation: feed.Update, Client: name, ClientID: next.ID})
+	}
+	if err := b.commit(ctx, req.Storage, change); err != nil {
+		return nil, err
+	}
+	return warned(warnings), nil
+}
+
+func predecessorWarnings(c *clientEntry) []string {
+	if len(c.Tokens) < 2 {
+		return nil
+	}
+	return []string{fmt.Sprintf("the token that this one replaces is accepted until %s: rotate-client with grace_period=0 ends it at once", formatTime(c.Tokens[1].ExpiresAt))}
+}
+
+// clientChange is a change of a client entry, about to be committed.
+type clientChange struct {
+	name    string
+	next    *clientEntry
+	events  []feed.Event
+	dropped []clientToken // no longer listed in next
+	spent   []clientToken // no longer the current token
+	minted  *minted       // the new current token, if there is one
+}
+
+// commit writes the change: what must be remembered first, then the client
+// entry, then what is not needed any more. The caller holds the client's lock.
+func (b *mcpBackend) commit(ctx context.Context, s logical.Storage, change *clientChange) error {
+	change.next.touch(b.now())
+	err := b.feed.Around(ctx, s, change.events, func() error {
+		if err := b.spend(ctx, s, change.spent); err != nil {
+			return err
+		}
+		return b.clients.put(ctx, s, change.name, change.next)
+	})
+	if err != nil {
+		return err
+	}
+	if change.minted != nil {
+		change.minted.release() // sweep may need the same stripe
+	}
+	b.sweep(ctx, s, change.dropped)
+	return nil
+}
+
+func (b *mcpBackend) deleteClient(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name := d.Get("name").(string)
+	ctx, cancel := durable(ctx)
+	defer cancel()
+	defer b.clients.lock(name)()
+	held, err := b.clients.getLocked(ctx, req.Storage, name)
+	if err != nil || held == nil {
+		return nil, err
+	}
+	event := feed.Event{Type: feed.Client, Operation: feed.Delete, Client: name, ClientID: held.ID}
+	err = b.feed.Around(ctx, req.Storage, []feed.Event{event}, func() error {
+		if err := b.spend(ctx, req.Storage, held.Tokens); err != nil {
+			return err
+		}
+		return b.clients.delete(ctx, req.Storage, name)
+	})
+	if err != nil {
+		return nil, err
+	}
+	b.sweep(ctx, req.Storage, held.Tokens)
+	return nil, nil
+}
+
+func noSuchClient(name string) error {
+	return userErrorf("no client %q exists: create it by writing clients/%s", name, name)
+}

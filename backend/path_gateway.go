@@ -1,0 +1,125 @@
+package backend
+
+import (
+	"context"
+	"encoding/base64"
+	"strconv"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+func (b *mcpBackend) pathGateway() []*framework.Path {
+	return []*framework.Path{
+		describe(&framework.Path{
+			Pattern: "gateway/servers",
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation: &framework.PathOperation{
+					Callback:     b.gatewayServers,
+					Summary:      "Read the registry with the upstreams' credentials.",
+					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "gateway-servers"},
+					Responses: responses(merge(feedFields(), map[string]*framework.FieldSchema{
+						"servers": {Type: framework.TypeMap, Description: "Every registered server by name, with url, headers and env in full.", Required: true},
+					})),
+					ForwardPerformanceStandby:   true,
+					ForwardPerformanceSecondary: true,
+				},
+			},
+			HelpSynopsis: "Read the registry with the upstreams' credentials.",
+			HelpDescription: `
+For gateways alone: unlike servers/, this holds the values of headers, env and the
+URLs' queries.`,
+		}),
+		describe(&framework.Path{
+			Pattern: "gateway/keys",
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation: &framework.PathOperation{
+					Callback:     b.gatewayKeys,
+					Summary:      "Read the keys under which gateways seal session ids.",
+					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "gateway-keys"},
+					Responses: responses(map[string]*framework.FieldSchema{
+						"keys":            {Type: framework.TypeMap, Description: "The keys by version: key (256 bits in base64) and created_at of each.", Required: true},
+						"current_version": {Type: framework.TypeInt, Description: "The version to seal under. Every version listed still opens.", Required: true},
+						"mount_id":        {Type: framework.TypeString, Description: "The mount's id, which is part of what is sealed.", Required: true},
+					}),
+					ForwardPerformanceStandby:   true,
+					ForwardPerformanceSecondary: true,
+				},
+			},
+			HelpSynopsis: "Read the keys under which gateways seal session ids.",
+			HelpDescription: `
+For gateways alone. All gateways of a mount share these keys, so that a session
+which one of them opened goes on at any other. A new key is made every 30 days,
+and kept for 90.`,
+		}),
+		describe(&framework.Path{
+			Pattern: "gateway/keys/rotate",
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: &framework.PathOperation{
+					Callback:                    b.gatewayKeysRotate,
+					Summary:                     "Make a new key for session ids now.",
+					DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "rotate", OperationSuffix: "gateway-keys"},
+					Responses:                   noContent(),
+					ForwardPerformanceStandby:   true,
+					ForwardPerformanceSecondary: true,
+				},
+			},
+			HelpSynopsis: "Make a new key for session ids now.",
+			HelpDescription: `
+Sessions that are open stay open: the older keys still open what they sealed.`,
+		}),
+	}
+}
+
+func (b *mcpBackend) gatewayServers(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	epoch, index, err := b.feed.Head(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	all, err := b.allServers(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	servers := make(map[string]any, len(all))
+	for name, e := range all {
+		servers[name] = map[string]any{
+			"id":          e.ID,
+			"transport":   e.Transport,
+			"url":         e.URL,
+			"command":     e.Command,
+			"args":        orEmpty(e.Args),
+			"env":         e.Env,
+			"headers":     e.Headers,
+			"shared":      e.Shared,
+			"description": e.Description,
+		}
+	}
+	return &logical.Response{Data: map[string]any{"servers": servers, "epoch": epoch, "index": index}}, nil
+}
+
+func (b *mcpBackend) gatewayKeys(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	held, err := b.sessionKeys(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	mount, err := b.mountEntry(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	keys := make(map[string]any, len(held.Keys))
+	for version, k := range held.Keys {
+		keys[strconv.Itoa(version)] = map[string]any{
+			"key":        base64.StdEncoding.EncodeToString(k.Key),
+			"created_at": formatTime(k.CreatedAt),
+		}
+	}
+	return &logical.Response{Data: map[string]any{
+		"keys": keys, "current_version": held.Current, "mount_id": mount.ID,
+	}}, nil
+}
+
+func (b *mcpBackend) gatewayKeysRotate(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := durable(ctx)
+	defer cancel()
+	return nil, b.rotateSessionKeys(ctx, req.Storage)
+}

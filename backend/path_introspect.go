@@ -1,0 +1,111 @@
+package backend
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+func (b *mcpBackend) pathIntrospect() []*framework.Path {
+	return []*framework.Path{describe(&framework.Path{
+		Pattern: "introspect",
+		Fields: map[string]*framework.FieldSchema{
+			"token":           tokenField,
+			"token_type_hint": {Type: framework.TypeString, Description: "Ignored, as RFC 7662 allows: there is one type of token."},
+		},
+		// RFC 7662, section 2.1, lets a client send parameters that the server
+		// does not know.
+		TakesArbitraryInput: true,
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: &framework.PathOperation{
+				Callback:     b.introspect,
+				Summary:      "Token introspection as of RFC 7662.",
+				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "introspect", OperationSuffix: "token"},
+				Responses: map[int][]framework.Response{http.StatusOK: {{
+					Description: "OK", MediaType: "application/json",
+				}}},
+				ForwardPerformanceStandby:   true,
+				ForwardPerformanceSecondary: true,
+			},
+		},
+		HelpSynopsis: "Token introspection as of RFC 7662.",
+		HelpDescription: `
+For gateways other than the project's own: POST token=… as a form or as JSON, with
+a Vault token as the bearer, and read the plain JSON that RFC 7662 describes.
+sub is the client's name, client_id its unchanging id, jti the token's accessor,
+scope the servers that it may reach; exp is missing where the token does not
+expire. Of a token that is not valid, active=false is all that is said.`,
+	})}
+}
+
+// introspection is the answer of RFC 7662, section 2.2.
+type introspection struct {
+	Active    bool   `json:"active"`
+	Scope     string `json:"scope,omitempty"`
+	ClientID  string `json:"client_id,omitempty"`
+	Username  string `json:"username,omitempty"`
+	TokenType string `json:"token_type,omitempty"`
+	Expires   int64  `json:"exp,omitempty"`
+	Issued    int64  `json:"iat,omitempty"`
+	Subject   string `json:"sub,omitempty"`
+	ID        string `json:"jti,omitempty"`
+
+	// Beyond the RFC, which allows more members.
+	AllowedServers  []string          `json:"allowed_servers,omitempty"`
+	AllowedTools    *[]string         `json:"allowed_tools,omitempty"`
+	DeniedTools     []string          `json:"denied_tools,omitempty"`
+	TokenBoundCIDRs []string          `json:"token_bound_cidrs,omitempty"`
+	Metadata        map[string]string `json:"metadata,omitempty"`
+}
+
+func (b *mcpBackend) introspect(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	secret, given := d.GetOk("token")
+	if !given {
+		return nil, userErrorf("field token is missing: RFC 7662 requires it")
+	}
+	f, err := b.find(ctx, req.Storage, secret.(string))
+	if err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(introspectionOf(f))
+	if err != nil {
+		return nil, err
+	}
+	return &logical.Response{Data: map[string]any{
+		logical.HTTPStatusCode:  http.StatusOK,
+		logical.HTTPContentType: "application/json",
+		logical.HTTPRawBody:     body,
+	}}, nil
+}
+
+func introspectionOf(f *found) *introspection {
+	if f == nil {
+		return &introspection{}
+	}
+	c := f.client
+	in := &introspection{
+		Active:          true,
+		Scope:           strings.Join(c.AllowedServers, " "),
+		ClientID:        c.ID,
+		Username:        f.name,
+		TokenType:       "Bearer",
+		Issued:          f.info.IssuedAt.Unix(),
+		Subject:         f.name,
+		ID:              f.info.Accessor,
+		AllowedServers:  c.AllowedServers,
+		DeniedTools:     c.DeniedTools,
+		TokenBoundCIDRs: c.TokenBoundCIDRs,
+		Metadata:        c.Metadata,
+	}
+	if c.AllowedTools != nil {
+		in.AllowedTools = &c.AllowedTools
+	}
+	if !f.info.ExpiresAt.IsZero() {
+		in.Expires = f.info.ExpiresAt.Unix()
+	}
+	return in
+}

@@ -1,0 +1,164 @@
+package backend
+
+import (
+	"context"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-mcp/backend/feed"
+)
+
+func (b *mcpBackend) pathRevoke() []*framework.Path {
+	path := func(pattern, suffix string, fields map[string]*framework.FieldSchema, handle framework.OperationFunc, summary, help string) *framework.Path {
+		return describe(&framework.Path{
+			Pattern: pattern,
+			Fields:  fields,
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: &framework.PathOperation{
+					Callback: handle, Summary: summary, Responses: noContent(),
+					DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "revoke", OperationSuffix: suffix},
+					ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
+				},
+			},
+			HelpSynopsis: summary, HelpDescription: help,
+		})
+	}
+	return []*framework.Path{
+		path("revoke-client/(?P<name>[^/]+)", "client", map[string]*framework.FieldSchema{"name": nameField},
+			b.revokeClient, "End all tokens of a client at once.", `
+The client itself stays: rotate-client issues a new token for it. Leased tokens
+end too, though Vault lists their leases until they run out.`),
+		path("revoke-all", "all-tokens", nil,
+			b.revokeEverything, "End all tokens of the mount at once.", `
+Every client and every server stays as it is: rotate-client issues new tokens.`),
+		path("revoke", "token", map[string]*framework.FieldSchema{"token": tokenField},
+			b.revokeToken, "End one token at once.", `
+A token that has ended already, or never was one, is no error: the answer has a
+warning.`),
+		path("revoke-accessor", "accessor", map[string]*framework.FieldSchema{"accessor": accessorField},
+			b.revokeAccessor, "End the token of an accessor at once.", `
+As revoke, for one who has the accessor and not the token.`),
+	}
+}
+
+func (b *mcpBackend) revokeClient(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name := d.Get("name").(string)
+	ctx, cancel := durable(ctx)
+	defer cancel()
+	defer b.clients.lock(name)()
+	held, err := b.clients.getLocked(ctx, req.Storage, name)
+	if err != nil {
+		return nil, err
+	}
+	if held == nil {
+		return nil, noSuchClient(name)
+	}
+	change := &clientChange{name: name, next: held.clone()}
+	change.dropped = change.next.endAll()
+	change.spent = change.dropped
+	change.events = []feed.Event{{Type: feed.Client, Operation: feed.Revoke, Client: name, ClientID: held.ID}}
+	return nil, b.commit(ctx, req.Storage, change)
+}
+
+func (b *mcpBackend) revokeEverything(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := durable(ctx)
+	defer cancel()
+	return nil, b.revokeAll(ctx, req.Storage)
+}
+
+func (b *mcpBackend) revokeToken(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	secret, given := d.GetOk("token")
+	if !given {
+		return nil, userErrorf("field token is missing: give the token to revoke in the request's body")
+	}
+	ctx, cancel := durable(ctx)
+	defer cancel()
+	hash, err := b.hashToken(ctx, req.Storage, secret.(string))
+	if err != nil {
+		return nil, err
+	}
+	p, err := b.pointers.get(ctx, req.Storage, hash)
+	if err != nil {
+		return nil, err
+	}
+	if p == nil {
+		return nothingToRevoke(), nil
+	}
+	return b.revokePlace(ctx, req.Storage, p.Accessor, &place{client: p.Client, hash: hash, leased: p.Kind == kindLeased})
+}
+
+func (b *mcpBackend) revokeAccessor(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	accessor, given := d.GetOk("accessor")
+	if !given {
+		return nil, userErrorf("field accessor is missing: give the accessor of the token to revoke")
+	}
+	ctx, cancel := durable(ctx)
+	defer cancel()
+	at, err := b.locate(ctx, req.Storage, accessor.(string))
+	if err != nil {
+		return nil, err
+	}
+	if at == nil {
+		return nothingToRevoke(), nil
+	}
+	return b.revokePlace(ctx, req.Storage, accessor.(string), at)
+}
+
+func nothingToRevoke() *logical.Response {
+	return &logical.Response{Warnings: []string{"there is no such token: it has ended already, or never was one"}}
+}
+
+// revokePlace ends one token. An own token leaves its client's list; a leased one
+// loses its pointer.
+func (b *mcpBackend) revokePlace(ctx context.Context, s logical.Storage, accessor string, at *place) (*logical.Response, error) {
+	if at.leased {
+		ended, err := b.endLeased(ctx, s, at.client, accessor, at.hash)
+		if err != nil || ended {
+			return nil, err
+		}
+		return nothingToRevoke(), nil
+	}
+	defer b.clients.lock(at.client)()
+	held, err := b.clients.getLocked(ctx, s, at.client)
+	if err != nil {
+		return nil, err
+	}
+	if held == nil || held.byAccessor(accessor) == nil {
+		return nothingToRevoke(), nil
+	}
+	change := &clientChange{name: at.client, next: held.clone()}
+	change.dropped = change.next.remove(accessor)
+	change.spent = change.dropped
+	change.events = tokenEvents(feed.Revoke, at.client, held.ID, change.dropped)
+	return nil, b.commit(ctx, s, change)
+}
+
+// endLeased ends a leased token: its pointer is the commit point. It answers
+// false where there was none any more.
+func (b *mcpBackend) endLeased(ctx context.Context, s logical.Storage, client, accessor, hash string) (bool, error) {
+	unlock := b.pointers.lock(hash)
+	defer unlock()
+	p, err := b.pointers.getLocked(ctx, s, hash)
+	if err != nil {
+		return false, err
+	}
+	if p == nil || p.Accessor != accessor {
+		return false, b.deleteLeaseEntry(ctx, s, accessor)
+	}
+	remove := func() error { return b.pointers.delete(ctx, s, hash) }
+	if p.expired(b.now()) {
+		err = remove() // gateways know when it ended
+	} else {
+		event := feed.Event{Type: feed.Token, Operation: feed.Revoke, Client: client, ClientID: p.ClientID, Accessor: accessor}
+		err = b.feed.Around(ctx, s, []feed.Event{event}, remove)
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, b.deleteLeaseEntry(ctx, s, accessor)
+}
+
+func (b *mcpBackend) deleteLeaseEntry(ctx context.Context, s logical.Storage, accessor string) error {
+	return s.Delete(ctx, leaseKey(accessor[:idLength], accessor[idLength:]))
+}

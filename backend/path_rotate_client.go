@@ -1,0 +1,142 @@
+package backend
+
+import (
+	"context"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-mcp/backend/feed"
+)
+
+// maxRotationIDLength bounds rotation_id, in characters.
+const maxRotationIDLength = 128
+
+func (b *mcpBackend) pathRotateClient() []*framework.Path {
+	return []*framework.Path{describe(&framework.Path{
+		Pattern: "rotate-client/(?P<name>[^/]+)",
+		Fields: map[string]*framework.FieldSchema{
+			"name": nameField,
+			"grace_period": {
+				Type:        framework.TypeDurationSecond,
+				Description: "How long the token that is replaced lives on. Default: the mount's grace_period. 0 ends it and every earlier one at once, as after a leak.",
+			},
+			"rotation_id": {
+				Type:        framework.TypeString,
+				Description: "A name of your own for this rotation. The same one again replaces the token whose answer was lost, and leaves the old token's grace period as it is.",
+			},
+			"access_token": accessTokenField,
+			"allow_reuse":  allowReuseField,
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: &framework.PathOperation{
+				Callback:     b.rotateClient,
+				Summary:      "Issue a new token for a client and let the old one live on for a while.",
+				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "rotate", OperationSuffix: "client"},
+				Responses: responses(merge(
+					pick(tokenResponseFields, "token", "accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl"),
+					map[string]*framework.FieldSchema{
+						"predecessors": {Type: framework.TypeSlice, Description: "The earlier tokens that are still accepted: accessor and expires_at of each, the newest first."},
+					})),
+				ForwardPerformanceStandby:   true,
+				ForwardPerformanceSecondary: true,
+			},
+		},
+		HelpSynopsis: "Replace a client's token, with an overlap.",
+		HelpDescription: `
+The answer holds the new token, once. The token that it replaces is accepted
+until grace_period is over, so a client can be given the new one meanwhile.
+Earlier tokens keep their own ends; a client has at most eight tokens at a time.
+
+There is no rotation_period: a token that renews itself is what creds/ leases.
+
+A rotation whose answer was lost is repeated with the same rotation_id. A client
+whose tokens were revoked is given a new token here.`,
+	})}
+}
+
+func (b *mcpBackend) rotateClient(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name := d.Get("name").(string)
+	r := rotation{id: d.Get("rotation_id").(string)}
+	if len(r.id) > maxRotationIDLength {
+		return nil, userErrorf("field rotation_id: it is %d characters long: at most %d are allowed", len(r.id), maxRotationIDLength)
+	}
+	ctx, cancel := durable(ctx)
+	defer cancel()
+	conf, err := b.config(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	r.grace = conf.GracePeriod
+	setDuration(d, "grace_period", &r.grace)
+
+	defer b.clients.lock(name)()
+	held, err := b.clients.getLocked(ctx, req.Storage, name)
+	if err != nil {
+		return nil, err
+	}
+	if held == nil {
+		return nil, noSuchClient(name)
+	}
+	change := &clientChange{name: name, next: held.clone()}
+	m, warnings, err := b.newClientToken(ctx, req, name, change.next, d)
+	if err != nil {
+		return nil, err
+	}
+	if m == nil {
+		return b.rotatedTo(name, held, []string{"the access_token is the client's current token already: nothing was changed"}), nil
+	}
+	defer m.release()
+	if err := b.replaceToken(ctx, req.Storage, change, m, r); err != nil {
+		return nil, err
+	}
+	if err := b.commit(ctx, req.Storage, change); err != nil {
+		return nil, err
+	}
+	resp := b.rotatedTo(name, change.next, warnings)
+	resp.Data["token"] = m.secret
+	return resp, nil
+}
+
+// replaceToken rotates the client of change to m and writes m's pointer. The
+// caller holds the client's lock and commits the change.
+func (b *mcpBackend) replaceToken(ctx context.Context, s logical.Storage, change *clientChange, m *minted, r rotation) error {
+	change.minted = m
+	before := change.next.clone()
+	r.token = m.clientToken
+	dropped, err := change.next.rotate(r, m.MountGeneration, b.now())
+	if err != nil {
+		return err
+	}
+	change.dropped = append(change.dropped, dropped...)
+	change.spent = append(change.spent, before.Tokens...)
+	change.events = append(change.events, tokenEvents(feed.Revoke, change.name, before.ID, dropped)...)
+	change.events = append(change.events, tokenEvents(feed.Update, change.name, before.ID, shortened(before, change.next))...)
+	change.events = append(change.events, announceCustom(change.name, before.ID, m)...)
+	return b.putPointer(ctx, s, m, m.pointer(change.name, change.next))
+}
+
+// shortened returns the tokens of after that end sooner than they did before.
+func shortened(before, after *clientEntry) []clientToken {
+	var changed []clientToken
+	for _, t := range after.Tokens {
+		if old := before.byAccessor(t.Accessor); old != nil && !old.ExpiresAt.Equal(t.ExpiresAt) {
+			changed = append(changed, t)
+		}
+	}
+	return changed
+}
+
+// rotatedTo is the answer of a rotation, without the token.
+func (b *mcpBackend) rotatedTo(name string, c *clientEntry, warnings []string) *logical.Response {
+	predecessors := make([]map[string]any, 0, len(c.Tokens))
+	for _, t := range c.Tokens[1:] {
+		predecessors = append(predecessors, map[string]any{"accessor": t.Accessor, "expires_at": formatTime(t.ExpiresAt)})
+	}
+	return &logical.Response{
+		Data: with(tokenData(name, c.ID, &c.Tokens[0].tokenInfo, b.now()), map[string]any{
+			"predecessors": predecessors,
+		}),
+		Warnings: warnings,
+	}
+}

@@ -1,0 +1,95 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-mcp/backend/feed"
+)
+
+const (
+	sessionKeySize = 32 // AES-256
+
+	// sessionKeyPeriod is how often a new key is made, and sessionKeyLife how
+	// long one is kept: sessions that were sealed under it end with it.
+	sessionKeyPeriod = 30 * 24 * time.Hour
+	sessionKeyLife   = 90 * 24 * time.Hour
+)
+
+// sessionKeys are the keys under which all gateways of the mount seal session
+// ids, so that any gateway can open what another has sealed.
+type sessionKeys struct {
+	Current int                `json:"current"`
+	Keys    map[int]sessionKey `json:"keys"`
+}
+
+type sessionKey struct {
+	Key       []byte    `json:"key"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// sessionKeys returns the mount's session keys, which are made on first use.
+func (b *mcpBackend) sessionKeys(ctx context.Context, s logical.Storage) (*sessionKeys, error) {
+	k, err := b.keys.get(ctx, s, sessionKeysKey)
+	if err != nil || k != nil {
+		return k, err
+	}
+	defer b.keys.lock(sessionKeysKey)()
+	if k, err = b.keys.getLocked(ctx, s, sessionKeysKey); err != nil || k != nil {
+		return k, err
+	}
+	if k, err = b.nextSessionKeys(nil); err != nil {
+		return nil, err
+	}
+	return k, b.keys.put(ctx, s, sessionKeysKey, k)
+}
+
+// nextSessionKeys returns held with one more key, the current one from now on,
+// and without those that have served their time.
+func (b *mcpBackend) nextSessionKeys(held *sessionKeys) (*sessionKeys, error) {
+	now := b.now()
+	next := &sessionKeys{Keys: map[int]sessionKey{}}
+	if held != nil {
+		next.Current = held.Current
+		for version, k := range held.Keys {
+			if now.Sub(k.CreatedAt) < sessionKeyLife {
+				next.Keys[version] = k
+			}
+		}
+	}
+	key := make([]byte, sessionKeySize)
+	if _, err := io.ReadFull(b.opts.Random, key); err != nil {
+		return nil, fmt.Errorf("make a session key: %w", err)
+	}
+	next.Current++
+	next.Keys[next.Current] = sessionKey{Key: key, CreatedAt: now}
+	return next, nil
+}
+
+// rotateSessionKeys makes a new current key.
+func (b *mcpBackend) rotateSessionKeys(ctx context.Context, s logical.Storage) error {
+	defer b.keys.lock(sessionKeysKey)()
+	held, err := b.keys.getLocked(ctx, s, sessionKeysKey)
+	if err != nil {
+		return err
+	}
+	next, err := b.nextSessionKeys(held)
+	if err != nil {
+		return err
+	}
+	return b.feed.Around(ctx, s, []feed.Event{{Type: feed.Config, Operation: feed.Update, Name: "keys"}}, func() error {
+		return b.keys.put(ctx, s, sessionKeysKey, next)
+	})
+}
+
+func (b *mcpBackend) rotateSessionKeysWhenDue(ctx context.Context, s logical.Storage) error {
+	k, err := b.sessionKeys(ctx, s)
+	if err != nil || b.now().Sub(k.Keys[k.Current].CreatedAt) < sessionKeyPeriod {
+		return err
+	}
+	return b.rotateSessionKeys(ctx, s)
+}

@@ -1,0 +1,162 @@
+package backend
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"hash"
+	"strings"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/hashicorp/vault/sdk/helper/locksutil"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// Where things are kept, relative to the mount. No key ever holds a token.
+const (
+	configKey      = "config"
+	mountKey       = "mount"
+	sessionKeysKey = "session-keys"
+
+	clientPrefix = "client/" // client/<name>: the authority
+	uidPrefix    = "uid/"    // uid/<client id>: the client's name
+	tokenPrefix  = "token/"  // token/<2 hex>/<62 hex>: HMAC to pointer
+	leasePrefix  = "lease/"  // lease/<client id>/<rest of the accessor>: HMAC of a leased token
+	spentPrefix  = "spent/"  // spent/<2 hex>/<62 hex>: a custom token that has ended
+	serverPrefix = "server/" // server/<name>: the registry
+)
+
+const hmacType = "hmac-sha256"
+
+func newHMACHash() hash.Hash { return sha256.New() }
+
+// hashToken returns the key of tok below tokenPrefix and spentPrefix: its
+// HMAC-SHA256 under the mount's salt. The first two digits are a folder of their
+// own, so that no listing ever returns all tokens at once.
+func (b *mcpBackend) hashToken(ctx context.Context, s logical.Storage, tok string) (string, error) {
+	salt, err := b.salt(ctx, s)
+	if err != nil {
+		return "", err
+	}
+	mac := salt.GetHMAC(tok)
+	return mac[:2] + "/" + mac[2:], nil
+}
+
+// What a collection keeps in its cache.
+const (
+	cachePresent = false // entries only
+	cacheAbsent  = true  // also that there is none
+)
+
+// collection is a typed set of entries under one storage prefix, with a bounded
+// cache. Entries are never changed in place: whoever changes one copies it.
+//
+// The cache is filled under the shared lock of the entry's stripe and dropped
+// under the exclusive one, before and after each write and also where the write
+// failed, since a failed write may have been carried out. So it never holds what
+// storage no longer holds.
+type collection[T any] struct {
+	prefix string
+	absent bool
+	locks  []*locksutil.LockEntry
+	cache  *lru.Cache[string, *T]
+}
+
+func newCollection[T any](prefix string, size int, absent bool) *collection[T] {
+	cache, err := lru.New[string, *T](size)
+	if err != nil {
+		panic(err) // a size under 1
+	}
+	return &collection[T]{prefix: prefix, absent: absent, locks: locksutil.CreateLocks(), cache: cache}
+}
+
+// lock takes the exclusive lock of key's stripe. The caller must call unlock.
+func (c *collection[T]) lock(key string) (unlock func()) {
+	stripe := locksutil.LockForKey(c.locks, key)
+	stripe.Lock()
+	return stripe.Unlock
+}
+
+// get returns the entry, or nil where there is none. It must not be called by
+// one who holds a lock of this collection: that one calls getLocked.
+func (c *collection[T]) get(ctx context.Context, s logical.Storage, key string) (*T, error) {
+	if v, ok := c.cache.Get(key); ok {
+		return v, nil
+	}
+	stripe := locksutil.LockForKey(c.locks, key)
+	stripe.RLock()
+	defer stripe.RUnlock()
+	return c.getLocked(ctx, s, key)
+}
+
+// getLocked is get for one who holds the stripe of key.
+func (c *collection[T]) getLocked(ctx context.Context, s logical.Storage, key string) (*T, error) {
+	if v, ok := c.cache.Get(key); ok {
+		return v, nil
+	}
+	v, err := c.read(ctx, s, key)
+	if err == nil && (v != nil || c.absent) {
+		c.cache.Add(key, v)
+	}
+	return v, err
+}
+
+// read returns the entry as storage has it, without any lock and without the
+// cache.
+func (c *collection[T]) read(ctx context.Context, s logical.Storage, key string) (*T, error) {
+	entry, err := s.Get(ctx, c.prefix+key)
+	if err != nil || entry == nil {
+		return nil, err
+	}
+	v := new(T)
+	if err := entry.DecodeJSON(v); err != nil {
+		return nil, fmt.Errorf("the entry %s%s cannot be read: %w", c.prefix, key, err)
+	}
+	return v, nil
+}
+
+// put writes the entry. The caller holds the exclusive lock of its stripe.
+func (c *collection[T]) put(ctx context.Context, s logical.Storage, key string, v *T) error {
+	c.cache.Remove(key)
+	defer c.cache.Remove(key)
+	return putJSON(ctx, s, c.prefix+key, v)
+}
+
+// delete removes the entry. The caller holds the exclusive lock of its stripe.
+func (c *collection[T]) delete(ctx context.Context, s logical.Storage, key string) error {
+	c.cache.Remove(key)
+	defer c.cache.Remove(key)
+	return s.Delete(ctx, c.prefix+key)
+}
+
+// invalidate drops what is cached of a storage key, if it is one of this
+// collection's. It waits for a fill under way, whose reading may be too old.
+func (c *collection[T]) invalidate(storageKey string) bool {
+	key, ok := strings.CutPrefix(storageKey, c.prefix)
+	if !ok {
+		return false
+	}
+	defer c.lock(key)()
+	return c.cache.Remove(key)
+}
+
+// list returns the keys below prefix, which is relative to the collection's.
+func (c *collection[T]) list(ctx context.Context, s logical.Storage, prefix string) ([]string, error) {
+	return s.List(ctx, c.prefix+prefix)
+}
+
+func putJSON(ctx context.Context, s logical.Storage, key string, v any) error {
+	entry, err := logical.StorageEntryJSON(key, v)
+	if err != nil {
+		return err
+	}
+	return s.Put(ctx, entry)
+}
+
+func getJSON(ctx context.Context, s logical.Storage, key string, v any) (found bool, err error) {
+	entry, err := s.Get(ctx, key)
+	if err != nil || entry == nil {
+		return false, err
+	}
+	return true, entry.DecodeJSON(v)
+}
