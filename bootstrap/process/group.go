@@ -52,15 +52,15 @@ func (g *Group) channel() chan *Process {
 	return g.ended
 }
 
-// Stop ends every member, the last started first, each with the given grace,
-// and calls each before it does.
+// Stop ends every member that still runs, the last started first, each with the
+// given grace, and calls each before it does.
 func (g *Group) Stop(grace time.Duration, each func(*Process)) {
 	g.mu.Lock()
 	processes := g.processes
 	g.processes = nil
 	g.mu.Unlock()
 	for i := len(processes) - 1; i >= 0; i-- {
-		if each != nil {
+		if each != nil && processes[i].Running() {
 			each(processes[i])
 		}
 		processes[i].Stop(grace)

@@ -97,12 +97,20 @@ func (p *Process) Pid() int { return p.cmd.Process.Pid }
 // Done is closed when the process has ended and was reaped.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
+// Running tells whether the process has not ended yet.
+func (p *Process) Running() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
 // Err says how the process ended, in words that name it and its log. It is nil
 // while the process runs.
 func (p *Process) Err() error {
-	select {
-	case <-p.done:
-	default:
+	if p.Running() {
 		return nil
 	}
 	how := "exit status 0"
@@ -136,9 +144,7 @@ func (p *Process) Stop(grace time.Duration) {
 // Kill ends the process and its group with SIGKILL, and waits until it was
 // reaped. What it had in hand is lost, which is what crash tests want.
 func (p *Process) Kill() {
-	select {
-	case <-p.done:
-	default:
+	if p.Running() {
 		killGroup(p.Pid())
 	}
 	<-p.done
@@ -150,7 +156,11 @@ func (p *Process) Tail(lines int) string {
 	if err != nil {
 		return "    (cannot read the log: " + err.Error() + ")"
 	}
-	all := bytes.Split(bytes.TrimRight(content, "\n"), []byte("\n"))
+	content = bytes.TrimRight(content, "\n")
+	if len(content) == 0 {
+		return "    (the log is empty)"
+	}
+	all := bytes.Split(content, []byte("\n"))
 	if len(all) > lines {
 		all = all[len(all)-lines:]
 	}

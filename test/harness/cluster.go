@@ -64,8 +64,8 @@ func (v *Vault) newNode(name string) (*Node, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
-	node := &Node{vault: v, name: name, address: freeAddress(v.h.t)}
-	cluster := freeAddress(v.h.t)
+	node := &Node{vault: v, name: name, address: FreeAddress(v.h.t)}
+	cluster := FreeAddress(v.h.t)
 	config := v.settings() + fmt.Sprintf(`
 api_addr     = %q
 cluster_addr = "https://%s"

@@ -51,7 +51,7 @@ type Gateway struct {
 func (h *Harness) StartGateway(opts GatewayOptions) *Gateway {
 	h.t.Helper()
 	name := fmt.Sprintf("gateway-%d", h.count("gateway"))
-	listen, admin := freeAddress(h.t), freeAddress(h.t)
+	listen, admin := FreeAddress(h.t), FreeAddress(h.t)
 	g := &Gateway{
 		URL:      "http://" + listen,
 		Admin:    "http://" + admin,

@@ -86,14 +86,11 @@ func New(t testing.TB, opts ...Option) *Harness {
 	for _, opt := range opts {
 		opt(&o)
 	}
-	programs, err := findPrograms()
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &Harness{t: t, Dir: folder(t), Programs: programs, state: &state{counts: map[string]int{}}}
+	h := &Harness{t: t, Dir: folder(t), Programs: FindPrograms(t), state: &state{counts: map[string]int{}}}
 	t.Cleanup(h.checkLogs)
 	t.Cleanup(func() { h.group.Stop(10*time.Second, nil) })
 
+	var err error
 	if o.nodes == 0 {
 		h.Vault, err = startDev(t.Context(), h)
 	} else {

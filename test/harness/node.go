@@ -39,17 +39,7 @@ func (n *Node) Client() *api.Client {
 }
 
 // Running tells whether the node was started and has not ended.
-func (n *Node) Running() bool {
-	if n.process == nil {
-		return false
-	}
-	select {
-	case <-n.process.Done():
-		return false
-	default:
-		return true
-	}
-}
+func (n *Node) Running() bool { return n.process != nil && n.process.Running() }
 
 // Signal sends a signal to the node's process.
 func (n *Node) Signal(signal os.Signal) {
@@ -150,9 +140,9 @@ var given struct {
 	addresses map[string]bool
 }
 
-// freeAddress returns an address on the loopback whose port the kernel chose,
+// FreeAddress returns an address on the loopback whose port the kernel chose,
 // for a program that must be told its port. It returns none twice.
-func freeAddress(t testing.TB) string {
+func FreeAddress(t testing.TB) string {
 	t.Helper()
 	given.Lock()
 	defer given.Unlock()

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"testing"
 )
 
 // Programs are paths.
@@ -15,7 +16,16 @@ type Programs struct {
 	Vault, Plugin, Gateway, Bootstrap string
 }
 
-// findPrograms has make build what the environment does not name, once.
+// FindPrograms has make build what the environment does not name, once.
+func FindPrograms(t testing.TB) Programs {
+	t.Helper()
+	programs, err := findPrograms()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return programs
+}
+
 var findPrograms = sync.OnceValues(func() (Programs, error) {
 	_, file, _, ok := runtime.Caller(0)
 	if !ok {

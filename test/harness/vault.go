@@ -102,7 +102,7 @@ func startDev(ctx context.Context, h *Harness) (*Vault, error) {
 	if err := os.WriteFile(config, []byte(v.settings()), 0o600); err != nil {
 		return nil, err
 	}
-	node := &Node{vault: v, name: "vault", address: freeAddress(h.t)}
+	node := &Node{vault: v, name: "vault", address: FreeAddress(h.t)}
 	node.spec = process.Spec{
 		Name: node.name,
 		Path: h.Programs.Vault,

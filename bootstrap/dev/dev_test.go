@@ -1,0 +1,181 @@
+package dev
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// valid are options that pass, with ports that are free.
+func valid(t *testing.T) Options {
+	t.Helper()
+	return Options{
+		Dir:            filepath.Join(t.TempDir(), "dev"),
+		VaultAddress:   freeAddress(t),
+		GatewayAddress: freeAddress(t),
+		AdminAddress:   freeAddress(t),
+		Vault:          "/bin/sh",
+		Plugin:         "/bin/sh",
+		Gateway:        "/bin/sh",
+		Self:           "/bin/sh",
+		Out:            t.Output(),
+	}
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener := listen(t)
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return listener.Addr().String()
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	return listener
+}
+
+func TestWhatWouldGoWrongIsSaidBeforeAnythingIsStarted(t *testing.T) {
+	taken := listen(t).Addr().String()
+	text := filepath.Join(t.TempDir(), "text")
+	if err := os.WriteFile(text, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name   string
+		change func(*Options)
+		want   []string
+	}{
+		{"no Vault", func(o *Options) { o.Vault = "/no/vault" }, []string{"/no/vault", "-vault-binary", "make vault"}},
+		{"no plugin", func(o *Options) { o.Plugin = "/no/plugin" }, []string{"/no/plugin", "make build"}},
+		{"no gateway", func(o *Options) { o.Gateway = "/no/gateway" }, []string{"/no/gateway", "make build"}},
+		{"a folder for a program", func(o *Options) { o.Gateway = "/" }, []string{"not an executable file"}},
+		{"a text for a program", func(o *Options) { o.Gateway = text }, []string{text, "not an executable file"}},
+		{"Vault's port in use", func(o *Options) { o.VaultAddress = taken }, []string{taken, "in use", "-vault-address"}},
+		{"the gateway's port in use", func(o *Options) { o.GatewayAddress = taken }, []string{taken, "in use", "-gateway-address"}},
+		{"the health's port in use", func(o *Options) { o.AdminAddress = taken }, []string{taken, "in use", "-admin-address"}},
+		{"an address for everybody", func(o *Options) { o.VaultAddress = "0.0.0.0:8200" }, []string{"0.0.0.0:8200", "not on the loopback"}},
+		{"a name for an address", func(o *Options) { o.GatewayAddress = "localhost:8080" }, []string{"localhost:8080", "-gateway-address"}},
+		{"an address without a port", func(o *Options) { o.VaultAddress = "127.0.0.1" }, []string{"127.0.0.1", "-vault-address"}},
+		{"port 0", func(o *Options) { o.VaultAddress = "127.0.0.1:0" }, []string{"127.0.0.1:0", "-vault-address"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			opts := valid(t)
+			test.change(&opts)
+			err := Run(t.Context(), opts)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, want := range test.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q is missing in: %v", want, err)
+				}
+			}
+			if _, err := os.Stat(opts.Dir); err == nil {
+				t.Error("the folder was made")
+			}
+		})
+	}
+}
+
+func TestAVaultThatDoesNotComeUpIsAnErrorAndLeavesNoSecretBehind(t *testing.T) {
+	opts := valid(t)
+	opts.Vault = "/bin/false"
+	err := Run(t.Context(), opts)
+	if err == nil || !strings.Contains(err.Error(), "Vault ended by itself (exit status 1)") {
+		t.Errorf("err = %v", err)
+	}
+	for _, name := range []string{envFile, headersFile, roleIDFile, secretIDFile} {
+		if _, err := os.Stat(filepath.Join(opts.Dir, name)); err == nil {
+			t.Errorf("%s is left behind", name)
+		}
+	}
+}
+
+func TestAFolderIsForOneSystemAtATime(t *testing.T) {
+	s := &system{Options: valid(t)}
+	unlock, err := s.prepareDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := valid(t)
+	opts.Dir = s.Dir
+	if err := Run(t.Context(), opts); err == nil || !strings.Contains(err.Error(), "uses the folder "+s.Dir) {
+		t.Errorf("err = %v", err)
+	}
+	unlock()
+	if unlock, err = s.prepareDir(); err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+}
+
+func TestTheShellsSettingsForAnotherVaultAreDropped(t *testing.T) {
+	for _, name := range []string{"VAULT_ADDR", "VAULT_TOKEN", "BAO_ADDR", "MCP_GATEWAY_LISTEN", "SOMETHING_ELSE"} {
+		t.Setenv(name, "x")
+	}
+	clearEnvironment()
+	for _, variable := range os.Environ() {
+		name, _, _ := strings.Cut(variable, "=")
+		if strings.HasPrefix(name, "VAULT_") || strings.HasPrefix(name, "BAO_") || strings.HasPrefix(name, "MCP_") {
+			t.Errorf("%s is still set", name)
+		}
+	}
+	if os.Getenv("SOMETHING_ELSE") == "" {
+		t.Error("SOMETHING_ELSE was dropped too")
+	}
+}
+
+func TestFilesAreTheirOwnersAloneEvenWhereOlderOnesWereNot(t *testing.T) {
+	s := &system{Options: Options{Dir: t.TempDir()}}
+	if err := os.WriteFile(s.path(envFile), []byte("old"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.writeClientFiles(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{envFile, headersFile, bodyFile} {
+		info, err := os.Stat(s.path(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v", name, info.Mode())
+		}
+	}
+}
+
+func TestDevModesSecretsStayOutOfTheLog(t *testing.T) {
+	for line, want := range map[string]bool{
+		"Root Token: dev-x\n":               false,
+		"Unseal Key: abc=\n":                false,
+		"[INFO]  core: vault is unsealed\n": true,
+	} {
+		if got := keepLine([]byte(line)); got != want {
+			t.Errorf("keepLine(%q) = %v", line, got)
+		}
+	}
+}
+
+func TestPathsAreShownAsTheyAreTyped(t *testing.T) {
+	wd := t.TempDir()
+	t.Chdir(wd)
+	for path, want := range map[string]string{
+		filepath.Join(wd, ".dev", "env"):   ".dev/env",
+		filepath.Join(wd, "my dev", "env"): "'my dev/env'",
+		filepath.Join(wd, "it's", "env"):   `'it'\''s/env'`,
+		filepath.Join(wd, "..", "a", "b"):  filepath.Join(filepath.Dir(wd), "a", "b"),
+	} {
+		if got := shown(path); got != want {
+			t.Errorf("shown(%q) = %s, want %s", path, got, want)
+		}
+	}
+}

@@ -1,0 +1,302 @@
+package test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"vault-plugin-secrets-mcp/bootstrap/process"
+	"vault-plugin-secrets-mcp/test/harness"
+)
+
+// devSystem is a run of `mcp-bootstrap dev`.
+type devSystem struct {
+	*process.Process
+	args      []string
+	dir       string
+	addresses []string
+}
+
+func startDev(t *testing.T, dir string, addresses []string) *devSystem {
+	t.Helper()
+	programs := harness.FindPrograms(t)
+	d := &devSystem{dir: dir, addresses: addresses, args: []string{
+		"dev", "-dir=" + dir, "-vault-binary=" + programs.Vault,
+		"-vault-address=" + addresses[0], "-gateway-address=" + addresses[1], "-admin-address=" + addresses[2],
+	}}
+	p, err := process.Start(process.Spec{
+		Name: "mcp-bootstrap dev",
+		Path: programs.Bootstrap,
+		Args: d.args,
+		Log:  filepath.Join(t.TempDir(), "output"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Stop(30 * time.Second) })
+	d.Process = p
+	return d
+}
+
+func newDev(t *testing.T) *devSystem {
+	t.Helper()
+	// A name that a shell must have quoted, wherever it is printed.
+	dir := filepath.Join(t.TempDir(), "it's a dev")
+	d := startDev(t, dir, []string{harness.FreeAddress(t), harness.FreeAddress(t), harness.FreeAddress(t)})
+	d.awaitReady(t)
+	return d
+}
+
+func (d *devSystem) awaitReady(t *testing.T) {
+	t.Helper()
+	err := d.Await(t.Context(), 2*time.Minute, func(context.Context) error {
+		if !strings.Contains(d.output(t), "Ctrl-C stops everything.") {
+			return errors.New("the summary is not printed yet")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (d *devSystem) output(t *testing.T) string {
+	t.Helper()
+	content, err := os.ReadFile(d.Log())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+// interrupt does what Ctrl-C does, and waits for the end.
+func (d *devSystem) interrupt(t *testing.T) {
+	t.Helper()
+	if err := d.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	d.awaitEnd(t)
+}
+
+func (d *devSystem) awaitEnd(t *testing.T) {
+	t.Helper()
+	select {
+	case <-d.Done():
+	case <-time.After(time.Minute):
+		t.Fatalf("it runs a minute after it was asked to end:\n%s", d.output(t))
+	}
+}
+
+// assertNothingLeft fails where an address is still in use or a secret lies about.
+func (d *devSystem) assertNothingLeft(t *testing.T) {
+	t.Helper()
+	for _, address := range d.addresses {
+		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)
+		if err != nil {
+			t.Errorf("still in use: %v", err)
+			continue
+		}
+		_ = listener.Close()
+	}
+	for _, name := range []string{"env", "headers", "role_id", "secret_id"} {
+		if _, err := os.Stat(filepath.Join(d.dir, name)); err == nil {
+			t.Errorf("%s is left behind", name)
+		}
+	}
+}
+
+// children are the processes that dev started, by their command lines.
+func (d *devSystem) children(t *testing.T) map[string]int {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil || len(stats) == 0 {
+		t.Fatalf("there is no /proc to find the children in: %v", err)
+	}
+	children := map[string]int{}
+	for _, path := range stats {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		pid, after, _ := strings.Cut(string(content), " (")
+		_, after, _ = strings.Cut(after, ") ")
+		fields := strings.Fields(after)
+		if len(fields) < 2 || fields[1] != strconv.Itoa(d.Pid()) {
+			continue
+		}
+		line, err := os.ReadFile(filepath.Join(filepath.Dir(path), "cmdline"))
+		if err != nil {
+			continue
+		}
+		id, err := strconv.Atoi(pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		children[string(bytes.ReplaceAll(line, []byte{0}, []byte(" ")))] = id
+	}
+	return children
+}
+
+// tokens reads the two tokens out of the file to be sourced.
+func (d *devSystem) tokens(t *testing.T) (root, client string) {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(d.dir, "env"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(content)) {
+		name, value, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "export "), "=")
+		switch value = strings.Trim(value, "'"); name {
+		case "VAULT_TOKEN":
+			root = value
+		case "MCP_TOKEN":
+			client = value
+		}
+	}
+	if root == "" || client == "" {
+		t.Fatalf("no tokens in %s", content)
+	}
+	return root, client
+}
+
+func TestDevPrintsCommandsThatWorkAsTheyArePrinted(t *testing.T) {
+	d := newDev(t)
+	_, after, _ := strings.Cut(d.output(t), "in this folder:\n")
+	script, _, found := strings.Cut(after, "\nLogs")
+	if !found {
+		t.Fatalf("no commands in:\n%s", d.output(t))
+	}
+	shell := exec.CommandContext(t.Context(), "bash", "-e", "-c", script)
+	shell.Dir = t.TempDir()
+	out, err := shell.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s\n%s", err, script, out)
+	}
+	var answers []string
+	for line := range strings.Lines(string(out)) {
+		if strings.HasPrefix(line, "HTTP/1.1 ") {
+			answers = append(answers, strings.Fields(line)[1])
+		}
+	}
+	if got := strings.Join(answers, " "); got != "200 403 401" {
+		t.Errorf("the calls were answered %s:\n%s", got, out)
+	}
+	if !strings.Contains(string(out), `"result":5`) {
+		t.Errorf("2 + 3 is not in the answer:\n%s", out)
+	}
+}
+
+func TestDevKeepsItsTokensToItself(t *testing.T) {
+	d := newDev(t)
+	root, client := d.tokens(t)
+	output := d.output(t)
+	if got := strings.Count(output, client); got != 1 {
+		t.Errorf("the client's token is printed %d times", got)
+	}
+	if strings.Contains(output, root) {
+		t.Error("the root token is printed")
+	}
+	for line := range d.children(t) {
+		if strings.Contains(line, root) || strings.Contains(line, client) {
+			t.Errorf("a token is in a command line")
+		}
+	}
+	err := filepath.WalkDir(d.dir, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		if info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has mode %v", path, info.Mode())
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+
+	d.interrupt(t)
+	logs, err := filepath.Glob(filepath.Join(d.dir, "logs", "*"))
+	if err != nil || len(logs) < 4 {
+		t.Errorf("logs %v, %v", logs, err)
+	}
+	for _, path := range logs {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(content, []byte(root)) || bytes.Contains(content, []byte(client)) {
+			t.Errorf("a token is in %s", path)
+		}
+	}
+}
+
+func TestDevStopsEverythingOnCtrlCAndStartsAgain(t *testing.T) {
+	first := newDev(t)
+	first.interrupt(t)
+	if output := first.output(t); !strings.HasSuffix(output, "Stopped.\n") {
+		t.Errorf("its last words:\n%s", output)
+	}
+	first.assertNothingLeft(t)
+
+	second := startDev(t, first.dir, first.addresses)
+	second.awaitReady(t)
+	second.interrupt(t)
+	second.assertNothingLeft(t)
+}
+
+func TestDevSaysWhatIsInItsWay(t *testing.T) {
+	first := newDev(t)
+
+	samePorts := startDev(t, filepath.Join(t.TempDir(), "dev"), first.addresses)
+	samePorts.awaitEnd(t)
+	if output := samePorts.output(t); !strings.Contains(output, first.addresses[0]+", which is in use") {
+		t.Errorf("the same ports:\n%s", output)
+	}
+	sameFolder := startDev(t, first.dir, []string{harness.FreeAddress(t), harness.FreeAddress(t), harness.FreeAddress(t)})
+	sameFolder.awaitEnd(t)
+	if output := sameFolder.output(t); !strings.Contains(output, "uses the folder "+first.dir) {
+		t.Errorf("the same folder:\n%s", output)
+	}
+	first.tokens(t) // what the first one wrote is still there
+}
+
+func TestDevEndsWhenAPartOfItDoes(t *testing.T) {
+	for part, name := range map[string]string{
+		"mcp-gateway": "the gateway", "demo calculator": "the demo server calculator", "server -dev": "Vault",
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDev(t)
+			killed := false
+			for line, pid := range d.children(t) {
+				if strings.Contains(line, part) {
+					if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+						t.Fatal(err)
+					}
+					killed = true
+				}
+			}
+			if !killed {
+				t.Fatalf("%s is not among the children: %v", part, d.children(t))
+			}
+			d.awaitEnd(t)
+			if want := fmt.Sprintf("%s ended by itself (signal: killed)", name); !strings.Contains(d.output(t), want) {
+				t.Errorf("%q is missing in:\n%s", want, d.output(t))
+			}
+			d.assertNothingLeft(t)
+		})
+	}
+}
