@@ -12,9 +12,9 @@ import (
 // Reasons of decisions, as the audit log has them. The client is told less.
 const (
 	ReasonAllowed          = "allowed"
-	ReasonBadRequest       = "bad-request"       // the HTTP request breaks a limit
-	ReasonNotFound         = "not-found"         // no such endpoint
-	ReasonHost             = "host-not-allowed"  // the Host header names another service
+	ReasonBadRequest       = "bad-request"      // the HTTP request breaks a limit
+	ReasonNotFound         = "not-found"        // no such endpoint
+	ReasonHost             = "host-not-allowed" // the Host header names another service
 	ReasonOrigin           = "origin-not-allowed"
 	ReasonNoToken          = "no-token"
 	ReasonMalformedToken   = "malformed-token"
@@ -27,7 +27,7 @@ const (
 	ReasonVaultUnavailable = "vault-unavailable"
 	ReasonAuditUnavailable = "audit-unavailable"
 	ReasonServerGone       = "server-gone"
-	ReasonDraining         = "draining"
+	ReasonTooManyRequests  = "too-many-requests" // of one client at once
 )
 
 // Refusal is a request's "no": what the client is told, and what only the audit
@@ -50,8 +50,9 @@ type Refusal struct {
 	// RetryAfter, rounded up to seconds, is sent as Retry-After when positive.
 	RetryAfter time.Duration
 
-	// challenge is the WWW-Authenticate of a 401.
-	challenge string
+	challenge string // the WWW-Authenticate of a 401
+	allow     string // the Allow of a 405
+	hangUp    bool   // end the connection after the answer
 }
 
 // Error makes a Refusal usable as an error. The text is the audit log's.
@@ -124,6 +125,19 @@ func forbidden(reason string) *Refusal {
 		Reason:  reason,
 		Message: "This client may not reach this server.",
 	}
+}
+
+func tooMany(message string, err error) *Refusal {
+	f := &Refusal{
+		Status:     http.StatusTooManyRequests,
+		Reason:     ReasonRateLimited,
+		Message:    message,
+		RetryAfter: time.Second,
+	}
+	if errors.Is(err, broker.ErrTooMany) {
+		f.Reason = ReasonTooManyRequests
+	}
+	return f
 }
 
 func badRequest(detail string) *Refusal {

@@ -1,7 +1,6 @@
 package access
 
 import (
-	"encoding/json"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -20,14 +19,18 @@ func refuse(w http.ResponseWriter, req *Request, f *Refusal) {
 	var id string
 	if req != nil {
 		id = req.ID
-		if req.sink != nil {
-			req.sink.Refused(req, f)
-		}
+		req.refused(f)
 	}
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
 	if f.challenge != "" {
 		header.Set("WWW-Authenticate", f.challenge)
+	}
+	if f.allow != "" {
+		header.Set("Allow", f.allow)
+	}
+	if f.hangUp {
+		header.Set("Connection", "close")
 	}
 	if f.RetryAfter > 0 {
 		seconds := (f.RetryAfter + time.Second - 1) / time.Second
@@ -74,14 +77,6 @@ func (f *Refusal) body(id string) []byte {
 		b = append(b, f.Data...)
 	}
 	return append(b, "}}}\n"...)
-}
-
-func appendString(b []byte, s string) []byte {
-	quoted, err := json.Marshal(s)
-	if err != nil { // strings always marshal
-		return append(b, `""`...)
-	}
-	return append(b, quoted...)
 }
 
 // retryAfter spreads the clients' return over a few seconds, so that they do

@@ -32,6 +32,7 @@ type Request struct {
 	serverName string // as the path names it; audited even if there is none such
 	sink       Sink
 	decided    bool
+	refusal    string      // the reason, once it is refused
 	closed     atomic.Bool // the outcome line is written
 }
 
@@ -99,4 +100,24 @@ func (r *Request) Outcome(status int, bytes int64, err error) {
 		return
 	}
 	r.sink.Outcome(r, Outcome{Status: status, Bytes: bytes, Err: err})
+}
+
+// refused records a refusal: as the outcome, if the request was allowed before.
+func (r *Request) refused(f *Refusal) {
+	r.refusal = f.Reason
+	switch {
+	case r.sink == nil:
+	case r.decided:
+		r.Outcome(f.Status, 0, f)
+	default:
+		r.sink.Refused(r, f)
+	}
+}
+
+// outcome names how the request ended, for metrics.
+func (r *Request) outcome() string {
+	if r.refusal != "" {
+		return r.refusal
+	}
+	return ReasonAllowed
 }

@@ -1,0 +1,210 @@
+package access
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"strconv"
+	"strings"
+	"sync/atomic"
+)
+
+// net/http drops a Content-Length that stands beside a Transfer-Encoding, so a
+// handler cannot tell that there was one. A proxy in front of the gateway may
+// have believed it, and taken other bytes for the next request: the way in
+// which requests are smuggled. So the connection is watched as it is read, and
+// once a request's framing was ambiguous every request on it is refused.
+
+// WatchFraming wraps a listener of plain or TLS connections, so that the
+// middleware can refuse ambiguous requests. Use [ConnContext] in the server
+// that serves it.
+func WatchFraming(listener net.Listener) net.Listener { return &framingListener{listener} }
+
+type framingListener struct{ net.Listener }
+
+func (l *framingListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &framedConn{Conn: conn}, nil
+}
+
+// framedConn is a connection that is watched.
+type framedConn struct {
+	net.Conn
+	framing framing
+}
+
+func (c *framedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.framing.watch(p[:n])
+	return n, err
+}
+
+type framingKey struct{}
+
+// ConnContext is for [net/http.Server.ConnContext].
+func ConnContext(ctx context.Context, conn net.Conn) context.Context {
+	if c, ok := conn.(*framedConn); ok {
+		return context.WithValue(ctx, framingKey{}, &c.framing)
+	}
+	return ctx
+}
+
+func ambiguous(ctx context.Context) bool {
+	f, ok := ctx.Value(framingKey{}).(*framing)
+	return ok && f.ambiguous.Load()
+}
+
+// maxFramingLine is how much of a header line is kept. The lines that matter
+// are short; of the others only their end is looked for.
+const maxFramingLine = 128
+
+// framing follows the requests on one connection: header lines, then a body,
+// then header lines again. It needs no more of HTTP than that, since it gives
+// up, for good, at the first request that could be understood in two ways.
+//
+// The server never reads from two goroutines at once; only ambiguous is read by
+// handlers as well.
+type framing struct {
+	ambiguous atomic.Bool
+
+	state   framingState
+	line    []byte // what is kept of the line so far
+	left    int64  // bytes of the body, or of the chunk
+	length  int64  // Content-Length, -1 if there is none
+	chunked bool
+	lines   int // of the header so far
+}
+
+type framingState int
+
+const (
+	inHeader framingState = iota
+	inBody
+	inChunkSize
+	inChunk
+	inChunkEnd
+	inTrailer
+)
+
+// watch takes the next bytes of the connection.
+func (f *framing) watch(p []byte) {
+	for len(p) > 0 && !f.ambiguous.Load() {
+		switch f.state {
+		case inBody, inChunk:
+			n := min(int64(len(p)), f.left)
+			f.left -= n
+			p = p[n:]
+			if f.left == 0 {
+				f.bodyDone()
+			}
+		default:
+			end := bytes.IndexByte(p, '\n')
+			if end < 0 {
+				f.keep(p)
+				return
+			}
+			f.keep(p[:end])
+			p = p[end+1:]
+			f.lineDone()
+			f.line = f.line[:0]
+		}
+	}
+}
+
+func (f *framing) keep(p []byte) {
+	if room := maxFramingLine - len(f.line); room > 0 {
+		f.line = append(f.line, p[:min(room, len(p))]...)
+	}
+}
+
+func (f *framing) bodyDone() {
+	if f.state == inChunk {
+		f.state = inChunkEnd
+		return
+	}
+	f.state = inHeader
+}
+
+func (f *framing) lineDone() {
+	line := bytes.TrimSuffix(f.line, []byte{'\r'})
+	switch f.state {
+	case inHeader:
+		f.headerLine(line)
+	case inChunkSize:
+		size, _, _ := strings.Cut(string(line), ";")
+		n, err := strconv.ParseUint(strings.Trim(size, " \t"), 16, 63)
+		switch {
+		case err != nil:
+			f.ambiguous.Store(true)
+		case n == 0:
+			f.state = inTrailer
+		default:
+			f.state, f.left = inChunk, int64(n)
+		}
+	case inChunkEnd:
+		if len(line) > 0 {
+			f.ambiguous.Store(true)
+		}
+		f.state = inChunkSize
+	case inTrailer:
+		if len(line) == 0 {
+			f.state = inHeader
+		}
+	}
+}
+
+func (f *framing) headerLine(line []byte) {
+	if f.lines == 0 {
+		f.length, f.chunked = -1, false
+		if len(line) == 0 {
+			return // an empty line before a request is allowed
+		}
+	}
+	f.lines++
+	if len(line) == 0 {
+		f.headerDone()
+		return
+	}
+	if f.lines == 1 { // the request line
+		return
+	}
+	switch line[0] {
+	case 'C', 'c', 'T', 't':
+	case ' ', '\t': // a line that continues the one before
+		f.ambiguous.Store(true)
+		return
+	default:
+		return
+	}
+	name, value, _ := strings.Cut(string(line), ":")
+	name, value = strings.TrimRight(name, " \t"), strings.Trim(value, " \t")
+	switch {
+	case strings.EqualFold(name, "Content-Length"):
+		n, err := strconv.ParseUint(value, 10, 63)
+		if err != nil || f.length >= 0 && f.length != int64(n) {
+			f.ambiguous.Store(true)
+			return
+		}
+		f.length = int64(n)
+	case strings.EqualFold(name, "Transfer-Encoding"):
+		if f.chunked || !strings.EqualFold(value, "chunked") {
+			f.ambiguous.Store(true)
+		}
+		f.chunked = true
+	}
+}
+
+func (f *framing) headerDone() {
+	f.lines = 0
+	switch {
+	case f.chunked && f.length >= 0:
+		f.ambiguous.Store(true)
+	case f.chunked:
+		f.state = inChunkSize
+	case f.length > 0:
+		f.state, f.left = inBody, f.length
+	}
+}

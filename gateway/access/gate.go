@@ -1,0 +1,255 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/config"
+)
+
+// Observer is told of requests, for metrics.
+type Observer interface {
+	// RequestDone is called once for every request. server is the name of a
+	// registered server, or ""; method is the JSON-RPC method as the client
+	// wrote it; outcome is the reason of a refusal, or "allowed".
+	RequestDone(server, method, outcome string, took time.Duration)
+}
+
+// Options of a Gate.
+type Options struct {
+	Broker   *broker.Broker
+	Audit    *AuditLog
+	Listener config.Listener
+	Limits   config.Limits
+	Observer Observer // nil: nobody is told
+
+	// Next serves requests that have passed, to /servers/{name}/mcp. Its
+	// context carries the Request, and ends when access is taken away.
+	Next http.Handler
+}
+
+// Gate is the middleware.
+type Gate struct {
+	options Options
+	ids     *requestIDs
+	auditor *auditor
+	hosts   *hosts
+	proxies proxies
+	origins []string
+
+	draining atomic.Bool
+}
+
+// New returns the gate to options.Next.
+func New(options Options) *Gate {
+	g := &Gate{
+		options: options,
+		ids:     newRequestIDs(),
+		auditor: newAuditor(options.Audit),
+		hosts:   newHosts(options.Listener),
+		proxies: options.Listener.TrustedProxies,
+	}
+	for _, origin := range options.Listener.AllowedOrigins {
+		g.origins = append(g.origins, strings.ToLower(origin))
+	}
+	return g
+}
+
+// Drain has every answer from now on end its connection, so that clients go
+// elsewhere for their next request.
+func (g *Gate) Drain() { g.draining.Store(true) }
+
+// Close writes what was counted but not yet written to the audit log.
+func (g *Gate) Close() { g.auditor.refusals.flush() }
+
+// ServeHTTP checks the request, and hands it on or refuses it.
+func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if g.draining.Load() {
+		w.Header().Set("Connection", "close")
+	}
+	name, ok := serverPath(r)
+	if !ok {
+		notFound(w)
+		return
+	}
+	req := &Request{
+		ID:         g.ids.new(),
+		Start:      time.Now(),
+		Source:     g.proxies.source(r),
+		httpMethod: r.Method,
+		serverName: name,
+		sink:       g.auditor,
+	}
+	outcome := g.serve(w, r, req)
+	if g.options.Observer != nil {
+		g.observe(req, outcome)
+	}
+}
+
+// serve returns the outcome for metrics.
+func (g *Gate) serve(w http.ResponseWriter, r *http.Request, req *Request) string {
+	if f := g.checkRequest(r); f != nil {
+		refuse(w, req, f)
+		return f.Reason
+	}
+	if g.checkOrigin(w, r, req) {
+		return "origin"
+	}
+	if f := checkForm(r, g.options.Limits.MaxBody); f != nil {
+		refuse(w, req, f)
+		return f.Reason
+	}
+	token, f := bearer(r.Header)
+	if f != nil {
+		refuse(w, req, f)
+		return f.Reason
+	}
+	ctx, hold, f := g.admit(r.Context(), req, token)
+	if f != nil {
+		refuse(w, req, f)
+		return f.Reason
+	}
+	defer hold.Release()
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = &body{ReadCloser: r.Body, request: r, left: g.options.Limits.MaxBody}
+	}
+	next := r.WithContext(context.WithValue(ctx, requestKey{}, req))
+	defer g.finish(req, ctx)
+	g.options.Next.ServeHTTP(w, next)
+	return req.outcome()
+}
+
+// finish writes the outcome of an allowed request that has none yet.
+func (g *Gate) finish(req *Request, ctx context.Context) {
+	req.Outcome(0, 0, context.Cause(ctx))
+}
+
+// checkRequest makes the checks that come before Origin.
+func (g *Gate) checkRequest(r *http.Request) *Refusal {
+	if ambiguous(r.Context()) {
+		f := badRequest("the request's length is given in two ways, or in none that is safe")
+		f.hangUp = true
+		return f
+	}
+	if !g.hosts.allows(r.Host) {
+		return &Refusal{
+			Status:  http.StatusForbidden,
+			Reason:  ReasonHost,
+			Message: "This gateway does not serve the host named in the request.",
+		}
+	}
+	return nil
+}
+
+// admit goes from a token to a hold on its grant for the server. On success,
+// req has both.
+func (g *Gate) admit(ctx context.Context, req *Request, token string) (context.Context, *broker.Hold, *Refusal) {
+	// A grant may leave the cache between being found and being held.
+	for range 3 {
+		held, hold, err := g.tryAdmit(ctx, req, token)
+		if errors.Is(err, broker.ErrStale) {
+			continue
+		}
+		if err != nil {
+			return nil, nil, refusalOf(err)
+		}
+		return held, hold, nil
+	}
+	return nil, nil, unavailable(broker.ErrStale)
+}
+
+func (g *Gate) tryAdmit(ctx context.Context, req *Request, token string) (context.Context, *broker.Hold, error) {
+	grant, err := g.options.Broker.Grant(ctx, token, req.Source)
+	if err != nil {
+		return nil, nil, err
+	}
+	req.Grant = grant
+	if !grant.AllowsSource(req.Source) {
+		// To one who holds a token in the wrong place, it is a bad token.
+		return nil, nil, invalidToken(ReasonSource)
+	}
+	server, err := g.options.Broker.FindServer(req.serverName)
+	if err != nil {
+		return nil, nil, err
+	}
+	if server == nil {
+		return nil, nil, forbidden(ReasonUnknownServer)
+	}
+	if err := broker.Allows(grant, server); err != nil {
+		return nil, nil, err
+	}
+	req.Server = server
+	return g.options.Broker.Hold(ctx, grant, broker.Use{Token: token, Source: req.Source, Server: server})
+}
+
+func (g *Gate) observe(req *Request, outcome string) {
+	server := ""
+	if req.Server != nil {
+		server = req.Server.Name
+	}
+	g.options.Observer.RequestDone(server, req.Method, outcome, time.Since(req.Start))
+}
+
+// refusalOf turns a reason of the broker into what is answered.
+func refusalOf(err error) *Refusal {
+	var f *Refusal
+	switch {
+	case errors.As(err, &f):
+		return f
+	case errors.Is(err, broker.ErrInactive):
+		return invalidToken(ReasonInactiveToken)
+	case errors.Is(err, broker.ErrNotAllowed):
+		f = forbidden(ReasonServerNotAllowed)
+		f.Detail = err.Error()
+		return f
+	case errors.Is(err, broker.ErrServerGone):
+		return forbidden(ReasonServerGone)
+	case errors.Is(err, broker.ErrRateLimited):
+		return tooMany("Too many unknown access tokens came from your address.", err)
+	case errors.Is(err, broker.ErrTooMany):
+		return tooMany("This client has too many requests open.", err)
+	}
+	return unavailable(err)
+}
+
+// serverPath returns the server's name in /servers/{name}/mcp.
+func serverPath(r *http.Request) (name string, ok bool) {
+	name, ok = strings.CutPrefix(r.URL.Path, "/servers/")
+	if !ok || r.URL.RawPath != "" {
+		return "", false
+	}
+	name, ok = strings.CutSuffix(name, "/mcp")
+	return name, ok && validName(name)
+}
+
+// validName bounds what may be looked up, and what gets into the audit log. The
+// engine's names are of this form.
+func validName(name string) bool {
+	const most = 128
+	if name == "" || len(name) > most {
+		return false
+	}
+	for i := range len(name) {
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// notFound answers everything else, without a look at who asks: clients that
+// met a 401 ask for a dozen well-known documents that this gateway, which is no
+// OAuth server, does not have.
+func notFound(w http.ResponseWriter) {
+	header := w.Header()
+	header.Set("Content-Type", "text/plain; charset=utf-8")
+	header.Set("Content-Length", "10")
+	w.WriteHeader(http.StatusNotFound)
+	_, _ = w.Write([]byte("not found\n"))
+}

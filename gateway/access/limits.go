@@ -1,0 +1,139 @@
+package access
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// checkForm refuses what no MCP client sends, and what two HTTP parsers in a
+// row could understand in two ways. Content-Length beside Transfer-Encoding is
+// the framing check's: net/http has dropped one of them by now.
+func checkForm(r *http.Request, maxBody int64) *Refusal {
+	switch {
+	case r.URL.Host != "" || r.URL.Opaque != "" || r.RequestURI == "*":
+		return badRequest("the request target is not a path")
+	case len(r.Trailer) > 0:
+		return badRequest("trailers are not supported")
+	case len(r.TransferEncoding) > 1 || len(r.TransferEncoding) == 1 && r.TransferEncoding[0] != "chunked":
+		return badRequest("a transfer coding other than chunked is not supported")
+	}
+	if f := checkHeaders(r.Header); f != nil {
+		return f
+	}
+	switch r.Method {
+	case http.MethodPost:
+		if r.ContentLength > maxBody {
+			return BodyRefusal(errBodyTooLarge)
+		}
+	case http.MethodGet, http.MethodDelete:
+		if r.ContentLength != 0 {
+			return badRequest(r.Method + " with a body")
+		}
+	default:
+		return &Refusal{
+			Status:  http.StatusMethodNotAllowed,
+			Reason:  ReasonBadRequest,
+			Detail:  "method",
+			Message: "Use POST, GET or DELETE.",
+			allow:   "POST, GET, DELETE",
+		}
+	}
+	return nil
+}
+
+func checkHeaders(header http.Header) *Refusal {
+	for name, values := range header {
+		switch name {
+		case "Upgrade":
+			return badRequest("a connection cannot be upgraded")
+		case "Connection":
+			for _, value := range values {
+				if !plainConnection(value) {
+					return badRequest("the Connection header may hold close and keep-alive only")
+				}
+			}
+		case "Content-Encoding":
+			if len(values) > 1 || !strings.EqualFold(values[0], "identity") {
+				return &Refusal{
+					Status:  http.StatusUnsupportedMediaType,
+					Reason:  ReasonBadRequest,
+					Detail:  "Content-Encoding",
+					Message: "Send the body without a content encoding.",
+				}
+			}
+		default:
+			if len(values) > 1 && single(name) {
+				return badRequest("more than one " + name + " header")
+			}
+		}
+	}
+	return nil
+}
+
+// single reports whether a header may stand in a request only once.
+func single(name string) bool {
+	switch name {
+	case "Authorization", "Content-Type", "Last-Event-Id", "Origin":
+		return true
+	}
+	return strings.HasPrefix(name, "Mcp-")
+}
+
+// plainConnection reports whether a Connection header names no further headers
+// to be dropped: with those, a client could have an intermediary remove what
+// another one relies on.
+func plainConnection(value string) bool {
+	for token := range strings.SplitSeq(value, ",") {
+		token = strings.TrimSpace(token)
+		if token != "" && !strings.EqualFold(token, "close") && !strings.EqualFold(token, "keep-alive") {
+			return false
+		}
+	}
+	return true
+}
+
+// Errors of reading a request's body.
+var (
+	errBodyTooLarge = errors.New("the body is too large")
+	errTrailers     = errors.New("the body has trailers")
+)
+
+// body bounds a request's body, and refuses trailers that no header announced.
+type body struct {
+	io.ReadCloser
+	request *http.Request
+	left    int64
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if int64(len(p)) > b.left+1 {
+		p = p[:b.left+1]
+	}
+	n, err := b.ReadCloser.Read(p)
+	if int64(n) > b.left {
+		return 0, errBodyTooLarge
+	}
+	b.left -= int64(n)
+	if errors.Is(err, io.EOF) && len(b.request.Trailer) > 0 {
+		return n, errTrailers
+	}
+	return n, err
+}
+
+// BodyRefusal is the answer to a request whose body could not be read.
+func BodyRefusal(err error) *Refusal {
+	if errors.Is(err, errBodyTooLarge) {
+		return &Refusal{
+			Status:  http.StatusRequestEntityTooLarge,
+			Reason:  ReasonBadRequest,
+			Detail:  err.Error(),
+			Message: "The request's body is too large.",
+		}
+	}
+	if errors.Is(err, errTrailers) {
+		return badRequest("trailers are not supported")
+	}
+	return badRequest("the body could not be read")
+}

@@ -1,0 +1,307 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+// Load reads the file, puts the environment over it, and checks the whole. The
+// error holds everything that is wrong, one line each.
+func Load(path string, getenv func(string) string) (*Config, error) {
+	source, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	return Parse(source, path, getenv)
+}
+
+// Parse is Load for a file that was read already; path is what errors name.
+func Parse(source []byte, path string, getenv func(string) string) (*Config, error) {
+	file, diags := hclsyntax.ParseConfig(source, path, hcl.InitialPos)
+	if diags.HasErrors() {
+		return nil, &Error{problems: diags}
+	}
+	body, ok := file.Body.(*hclsyntax.Body)
+	if !ok { // what hclsyntax parses has a body of hclsyntax
+		return nil, fmt.Errorf("configuration: %s: not HCL", path)
+	}
+	d := &decoder{}
+	c := d.config(body)
+	d.override(c, getenv)
+	if len(d.problems) > 0 {
+		slices.SortStableFunc(d.problems, func(a, b *hcl.Diagnostic) int { return offset(a) - offset(b) })
+		return nil, &Error{problems: d.problems}
+	}
+	return c, nil
+}
+
+// offset puts what is not the file's fault behind what is.
+func offset(p *hcl.Diagnostic) int {
+	if p.Subject == nil {
+		return math.MaxInt
+	}
+	return p.Subject.Start.Byte
+}
+
+// Error is everything that is wrong with a file.
+type Error struct{ problems hcl.Diagnostics }
+
+// Error has one line for each problem, "file:line,column: what".
+func (e *Error) Error() string {
+	var b strings.Builder
+	for i, p := range e.problems {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		if p.Subject != nil {
+			fmt.Fprintf(&b, "%s:%d,%d: ", p.Subject.Filename, p.Subject.Start.Line, p.Subject.Start.Column)
+		}
+		b.WriteString(p.Summary)
+		if p.Detail != "" {
+			b.WriteString(": ")
+			b.WriteString(p.Detail)
+		}
+	}
+	return b.String()
+}
+
+func (d *decoder) config(body *hclsyntax.Body) *Config {
+	s := d.section(body, "the file")
+	c := &Config{Upstreams: make(map[string]Upstream)}
+	c.UpstreamAllow = upstreamAllow(s, "upstream_allow")
+
+	if block := s.block("vault"); block != nil {
+		c.Vault = d.vault(block)
+	} else {
+		d.problem(body.MissingItemRange(), "a block vault { } is required: it says where Vault is and how to log in")
+	}
+	c.Listener = d.listener(s.blockOrEmpty("listener"))
+	c.Admin = d.admin(s.blockOrEmpty("admin"))
+	c.Grants = d.grants(s.blockOrEmpty("grants"))
+	c.Audit = d.audit(s.blockOrEmpty("audit"))
+	c.Limits = d.limits(s.blockOrEmpty("limits"))
+	c.Log = d.log(s.blockOrEmpty("log"))
+	if block := s.block("stdio"); block != nil {
+		c.Stdio = d.stdio(block)
+	}
+	for _, block := range s.labelled("upstream") {
+		name := block.Labels[0]
+		if _, ok := c.Upstreams[name]; ok {
+			d.problem(block.LabelRanges[0], "upstream %q has a second block: put both into one", name)
+		}
+		c.Upstreams[name] = d.upstream(d.section(block.Body, "upstream"))
+	}
+	s.end()
+	return c
+}
+
+func (d *decoder) vault(s *section) Vault {
+	v := Vault{
+		Address:    s.url("address", "https://127.0.0.1:8200"),
+		Mount:      strings.Trim(s.str("mount", "mcp"), "/"),
+		Namespace:  s.str("namespace", ""),
+		CACertFile: s.file("ca_cert_file"),
+		ServerName: s.str("tls_server_name", ""),
+	}
+	if v.Mount == "" || strings.ContainsAny(v.Mount, " ?#%") || strings.Contains(v.Mount, "..") {
+		s.bad("mount", "%q is no path of a mount: give the one that `vault secrets list` prints, for example \"mcp\"", v.Mount)
+	}
+	blocks := s.labelled("auth")
+	if len(blocks) != 1 {
+		d.problem(s.body.MissingItemRange(), "vault needs exactly one block auth \"METHOD\" { }, with approle, kubernetes, jwt or token_file for METHOD")
+	}
+	for _, block := range blocks {
+		v.Auth = d.auth(d.section(block.Body, "auth"), block)
+	}
+	s.end()
+	return v
+}
+
+func (d *decoder) auth(s *section, block *hclsyntax.Block) Auth {
+	a := Auth{Method: block.Labels[0]}
+	if a.Method != AuthTokenFile {
+		a.Mount = strings.Trim(s.str("mount", a.Method), "/")
+	}
+	switch a.Method {
+	case AuthAppRole:
+		a.RoleID = s.str("role_id", "")
+		a.RoleIDFile = s.file("role_id_file")
+		a.SecretIDFile = s.file("secret_id_file")
+		a.WrappedSecretID = s.boolean("secret_id_wrapped", false)
+		if (a.RoleID == "") == (a.RoleIDFile == "") {
+			d.problem(block.DefRange(), "approle needs one of role_id and role_id_file")
+		}
+		s.required("secret_id_file", a.SecretIDFile)
+	case AuthKubernetes:
+		a.Role = s.str("role", "")
+		a.JWTFile = s.fileDefault("jwt_file", "/var/run/secrets/kubernetes.io/serviceaccount/token")
+		s.required("role", a.Role)
+	case AuthJWT:
+		a.Role = s.str("role", "")
+		a.JWTFile = s.file("jwt_file")
+		s.required("role", a.Role)
+		s.required("jwt_file", a.JWTFile)
+	case AuthTokenFile:
+		// A Vault Agent may write it only later, so it need not be there yet.
+		a.TokenFile = s.str("path", "")
+		s.required("path", a.TokenFile)
+	default:
+		d.problem(block.LabelRanges[0], "auth method %q is not known: use approle, kubernetes, jwt or token_file", a.Method)
+		return a
+	}
+	s.end()
+	return a
+}
+
+func (d *decoder) listener(s *section) Listener {
+	l := Listener{
+		Address:         s.hostPort("address", "127.0.0.1:8080"),
+		TLSCertFile:     s.file("tls_cert_file"),
+		TLSKeyFile:      s.file("tls_key_file"),
+		TLSClientCAFile: s.file("tls_client_ca_file"),
+		PublicURL:       s.url("public_url", ""),
+		AllowedHosts:    s.list("allowed_hosts"),
+		AllowedOrigins:  s.list("allowed_origins"),
+		TrustedProxies:  s.prefixes("trusted_proxies"),
+		ProxyProtocol:   s.boolean("proxy_protocol", false),
+		DrainTimeout:    s.duration("drain_timeout", 30*time.Second, 0, time.Hour),
+	}
+	if (l.TLSCertFile == "") != (l.TLSKeyFile == "") {
+		s.bad("tls_cert_file", "tls_cert_file and tls_key_file go together: give both or none")
+	}
+	if l.TLSClientCAFile != "" && l.TLSCertFile == "" {
+		s.bad("tls_client_ca_file", "client certificates need TLS: give tls_cert_file and tls_key_file too")
+	}
+	if l.ProxyProtocol && len(l.TrustedProxies) == 0 {
+		s.bad("proxy_protocol", "the PROXY protocol is believed from trusted_proxies alone: list the proxy's addresses there")
+	}
+	for _, host := range l.AllowedHosts {
+		if host == "" || strings.ContainsAny(host, "/*@ ") {
+			s.bad("allowed_hosts", "%q is no host name: write it as \"gateway.example.com\" or \"gateway.example.com:8443\"", host)
+		}
+	}
+	for _, origin := range l.AllowedOrigins {
+		if !validOrigin(origin) {
+			s.bad("allowed_origins", "%q is no web origin: write it as \"https://app.example.com\", without a path", origin)
+		}
+	}
+	s.end()
+	return l
+}
+
+func validOrigin(origin string) bool {
+	u, err := url.Parse(origin)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.Scheme+"://"+u.Host == origin
+}
+
+func (*decoder) admin(s *section) Admin {
+	a := Admin{Address: s.hostPort("address", "127.0.0.1:8081")}
+	s.end()
+	return a
+}
+
+func (*decoder) grants(s *section) Grants {
+	g := Grants{
+		MaxStale:        s.duration("max_stale", 30*time.Second, time.Second, time.Hour),
+		NegativeTTL:     s.duration("negative_ttl", 30*time.Second, 0, time.Hour),
+		MaxEntries:      s.integer("max_entries", 100_000, 100, 10_000_000),
+		Wait:            s.duration("wait", 5*time.Second, 100*time.Millisecond, time.Minute),
+		ColdRate:        s.number("cold_rate", 500, 1, 1e6),
+		ColdBurst:       s.integer("cold_burst", 1000, 1, 1_000_000),
+		ColdSourceRate:  s.number("cold_source_rate", 20, 0.1, 1e6),
+		ColdSourceBurst: s.integer("cold_source_burst", 100, 1, 1_000_000),
+	}
+	if !s.has("wait") {
+		g.Wait = min(g.Wait, g.MaxStale/3)
+	} else if g.Wait > g.MaxStale/3 {
+		s.bad("wait", "%s is more than a third of max_stale (%s): grants would grow old between two answers", g.Wait, g.MaxStale)
+	}
+	s.end()
+	return g
+}
+
+func (d *decoder) audit(s *section) Audit {
+	a := Audit{File: s.str("file", AuditStdout)}
+	if a.File != AuditStdout {
+		if !filepath.IsAbs(a.File) {
+			s.bad("file", "%q is not an absolute path: the audit log must not depend on where the gateway was started; or write %q", a.File, AuditStdout)
+		} else if info, err := os.Stat(filepath.Dir(a.File)); err != nil || !info.IsDir() {
+			s.bad("file", "the folder %s is not there: create it, writable for the gateway", filepath.Dir(a.File))
+		}
+	}
+	s.end()
+	return a
+}
+
+func (d *decoder) stdio(s *section) *Stdio {
+	c := &Stdio{
+		AllowedCommands:      s.list("allowed_commands"),
+		User:                 s.str("user", ""),
+		IdleTimeout:          s.duration("idle_timeout", 10*time.Minute, time.Second, 24*time.Hour),
+		StopTimeout:          s.duration("stop_timeout", 5*time.Second, 100*time.Millisecond, time.Minute),
+		MaxChildren:          s.integer("max_children", 64, 1, 10_000),
+		MaxChildrenPerClient: s.integer("max_children_per_client", 8, 1, 10_000),
+	}
+	if len(c.AllowedCommands) == 0 {
+		d.problem(s.body.MissingItemRange(), "stdio needs allowed_commands: the absolute paths of the programs that the gateway may start")
+	}
+	for _, command := range c.AllowedCommands {
+		switch {
+		case !filepath.IsAbs(command):
+			s.bad("allowed_commands", "%q is not an absolute path: which program it is must not depend on PATH", command)
+		case filepath.Clean(command) != command:
+			s.bad("allowed_commands", "%q is not the shortest form of its path: write %q", command, filepath.Clean(command))
+		default:
+			s.executable("allowed_commands", command)
+		}
+	}
+	s.end()
+	return c
+}
+
+func (*decoder) upstream(s *section) Upstream {
+	u := Upstream{
+		Timeout:        s.duration("timeout", defaultUpstream.Timeout, 10*time.Millisecond, time.Hour),
+		ConnectTimeout: s.duration("connect_timeout", defaultUpstream.ConnectTimeout, 10*time.Millisecond, time.Minute),
+		CACertFile:     s.file("ca_cert_file"),
+		ClientCertFile: s.file("client_cert_file"),
+		ClientKeyFile:  s.file("client_key_file"),
+		MaxConcurrent:  s.integer("max_concurrent", 0, 0, 1_000_000),
+	}
+	if (u.ClientCertFile == "") != (u.ClientKeyFile == "") {
+		s.bad("client_cert_file", "client_cert_file and client_key_file go together: give both or none")
+	}
+	s.end()
+	return u
+}
+
+func (*decoder) limits(s *section) Limits {
+	l := Limits{
+		MaxBody:              s.size("max_body", 4<<20, 1<<10, 1<<30),
+		MaxHeader:            int(s.size("max_header", 32<<10, 4<<10, 1<<20)),
+		MaxList:              s.size("max_list", 8<<20, 1<<10, 1<<30),
+		MaxStreamAge:         s.duration("max_stream_age", time.Hour, time.Second, 30*24*time.Hour),
+		KeepAlive:            s.duration("keep_alive", 15*time.Second, 100*time.Millisecond, time.Hour),
+		PerClientConcurrency: s.integer("per_client_concurrency", 256, 1, 1_000_000),
+	}
+	s.end()
+	return l
+}
+
+func (*decoder) log(s *section) Log {
+	l := Log{
+		Level:  s.choice("level", "info", "trace", "debug", "info", "warn", "error"),
+		Format: s.choice("format", "json", "json", "text"),
+	}
+	s.end()
+	return l
+}
