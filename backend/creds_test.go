@@ -1,0 +1,175 @@
+package backend
+
+import (
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+)
+
+func TestALeasedTokenLivesAsLongAsItsLease(t *testing.T) {
+	e := newEnv(t)
+	e.client("c", data{"allowed_servers": "a"})
+	l := e.lease("c", data{"ttl": "10m"})
+	require.Equal(t, 10*time.Minute, l.secret.TTL)
+	require.True(t, l.secret.Renewable)
+	found := e.lookup(l.token)
+	require.Equal(t, "leased", found["kind"])
+	require.Equal(t, []string{"a"}, found["allowed_servers"])
+
+	e.clock.Advance(10*time.Minute - time.Nanosecond)
+	require.True(t, e.active(l.token))
+	e.clock.Advance(time.Nanosecond)
+	require.False(t, e.active(l.token))
+}
+
+func TestALeasesTTL(t *testing.T) {
+	for _, tc := range []struct {
+		name            string
+		config, client  data
+		requested       string
+		want, wantedMax time.Duration
+		warned          bool
+	}{
+		{name: "the request's", client: data{"token_ttl": "20m"}, requested: "10m", want: 10 * time.Minute, wantedMax: 24 * time.Hour},
+		{name: "the client's, without a request", config: data{"default_ttl": "30m"}, client: data{"token_ttl": "20m"}, want: 20 * time.Minute, wantedMax: 24 * time.Hour},
+		{name: "the mount's default_ttl, without a client's", config: data{"default_ttl": "30m"}, want: 30 * time.Minute, wantedMax: 24 * time.Hour},
+		{name: "the default lease TTL, without any", want: time.Hour, wantedMax: 24 * time.Hour},
+		{name: "capped by the client's maximum", client: data{"token_max_ttl": "5m"}, requested: "10m", want: 5 * time.Minute, wantedMax: 5 * time.Minute, warned: true},
+		{name: "capped by the mount's max_ttl", config: data{"max_ttl": "6m"}, requested: "10m", want: 6 * time.Minute, wantedMax: 6 * time.Minute, warned: true},
+		{name: "capped by the mount's maximum lease TTL", requested: "48h", want: 24 * time.Hour, wantedMax: 24 * time.Hour, warned: true},
+		{name: "capped by the lowest of several", config: data{"max_ttl": "6m"}, client: data{"token_max_ttl": "5m"}, requested: "10m", want: 5 * time.Minute, wantedMax: 5 * time.Minute, warned: true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			e := newEnv(t)
+			e.write("config", tc.config)
+			e.client("c", tc.client)
+			d := data{}
+			if tc.requested != "" {
+				d["ttl"] = tc.requested
+			}
+			resp := e.must(logical.ReadOperation, "creds/c", d)
+			require.Equal(t, tc.want, resp.Secret.TTL)
+			require.Equal(t, tc.wantedMax, resp.Secret.MaxTTL)
+			require.EqualValues(t, tc.want/time.Second, resp.Data["ttl"])
+			require.Equal(t, tc.warned, len(resp.Warnings) > 0, "%v", resp.Warnings)
+		})
+	}
+}
+
+func TestRenewingALeaseMovesItsTokensExpiry(t *testing.T) {
+	e := newEnv(t)
+	e.client("c", data{"token_max_ttl": "25m"})
+	l := e.lease("c", data{"ttl": "10m"})
+	e.clock.Advance(9 * time.Minute)
+	l.secret.Increment = 10 * time.Minute
+	resp, err := e.renewLease(l)
+	require.NoError(t, err)
+	require.Equal(t, 10*time.Minute, resp.Secret.TTL)
+	e.clock.Advance(9 * time.Minute)
+	require.True(t, e.active(l.token))
+
+	resp, err = e.renewLease(l)
+	require.NoError(t, err)
+	require.Equal(t, 7*time.Minute, resp.Secret.TTL, "a renewal went beyond the longest life")
+	e.clock.Advance(7 * time.Minute)
+	require.False(t, e.active(l.token))
+
+	resp, err = e.renewLease(l)
+	require.NoError(t, err)
+	require.ErrorContains(t, resp.Error(), "read creds/c for a new one")
+}
+
+func TestALeaseWhoseTokenWasRevokedIsNotRenewed(t *testing.T) {
+	for name, end := range map[string]func(e *env, l *lease){
+		"its client was revoked":  func(e *env, _ *lease) { e.write("revoke-client/c", nil) },
+		"its client was deleted":  func(e *env, _ *lease) { e.delete("clients/c") },
+		"its client was replaced": func(e *env, _ *lease) { e.delete("clients/c"); e.client("c", data{}) },
+		"its client is disabled":  func(e *env, _ *lease) { e.write("clients/c", data{"disabled": true}) },
+		"the token was revoked":   func(e *env, l *lease) { e.write("revoke", data{"token": l.token}) },
+		"all were revoked":        func(e *env, _ *lease) { e.write("revoke-all", nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnv(t)
+			e.client("c", data{})
+			l := e.lease("c", nil)
+			end(e, l)
+			resp, err := e.renewLease(l)
+			require.NoError(t, err)
+			require.True(t, resp.IsError())
+			require.False(t, e.active(l.token))
+			require.NoError(t, e.revokeLease(l), "its lease must still end in peace")
+		})
+	}
+}
+
+func TestRevokingALeaseEndsItsTokenAndMayBeRepeated(t *testing.T) {
+	e := newEnv(t)
+	e.client("c", data{})
+	l := e.lease("c", nil)
+	require.Len(t, e.watch(func() { require.NoError(t, e.revokeLease(l)) }), 1)
+	require.False(t, e.active(l.token))
+	require.NoError(t, e.revokeLease(l))
+	require.Empty(t, e.keys(leasePrefix))
+	require.Len(t, e.keys(tokenPrefix), 1, "the client's own token stays")
+}
+
+func TestALeaseThatRanOutIsNotAnnounced(t *testing.T) {
+	e := newEnv(t)
+	e.client("c", data{})
+	l := e.lease("c", data{"ttl": "1m"})
+	e.clock.Advance(time.Minute)
+	require.Empty(t, e.watch(func() { require.NoError(t, e.revokeLease(l)) }))
+	require.Empty(t, e.keys(leasePrefix))
+}
+
+// A failing Revoke would keep Vault from disabling the mount.
+func TestRevokingALeaseNeverKeepsTheMountFromBeingDisabled(t *testing.T) {
+	storage := &logical.InmemStorage{}
+	e := newEnvOn(t, storage, newClock())
+	e.client("c", data{})
+	l := e.lease("c", nil)
+	storage.FailGet(true).FailPut(true).FailDelete(true)
+	require.Error(t, e.revokeLease(l), "outside of a disable, Vault must try again")
+	e.b.System().(*cachedSystem).SystemView.(*logical.StaticSystemView).TaintedVal = true
+	require.NoError(t, e.revokeLease(l))
+}
+
+func TestCredsOfAnUnknownClientAreRefused(t *testing.T) {
+	e := newEnv(t)
+	require.Contains(t, e.refused(logical.ReadOperation, "creds/nobody", nil), `no client "nobody"`)
+	e.client("c", data{})
+	require.Contains(t, e.refused(logical.ReadOperation, "creds/c", data{"tll": "1m"}), `unknown field "tll"`)
+}
+
+func TestALeasedTokenIsRenewedThroughItsLeaseOnly(t *testing.T) {
+	e := newEnv(t)
+	e.client("c", data{})
+	l := e.lease("c", nil)
+	require.Contains(t, e.refused(logical.UpdateOperation, "renew", data{"token": l.token}), "renew its lease")
+}
+
+func TestRenewingAClientsOwnToken(t *testing.T) {
+	e := newEnv(t)
+	token := e.client("c", data{"token_ttl": "10m", "token_max_ttl": "15m"})
+	accessor := e.lookup(token)["accessor"]
+	e.clock.Advance(9 * time.Minute)
+
+	resp := e.write("renew", data{"token": token, "increment": "5m"})
+	require.Empty(t, resp.Warnings)
+	require.EqualValues(t, 300, resp.Data["ttl"])
+	resp = e.write("renew", data{"accessor": accessor})
+	require.EqualValues(t, 360, resp.Data["ttl"], "a renewal went beyond token_max_ttl")
+	require.Len(t, resp.Warnings, 1)
+	e.clock.Advance(6 * time.Minute)
+	require.False(t, e.active(token))
+	require.Contains(t, e.refused(logical.UpdateOperation, "renew", data{"token": token}), "rotate-client")
+
+	forever := e.client("d", data{})
+	require.Contains(t, e.write("renew", data{"token": forever}).Warnings[0], "does not expire")
+	e.rotate("d", data{"grace_period": "1h"})
+	require.Contains(t, e.refused(logical.UpdateOperation, "renew", data{"token": forever}), "has been replaced")
+	require.Contains(t, e.refused(logical.UpdateOperation, "renew", nil), "give one of them")
+	require.Contains(t, e.refused(logical.UpdateOperation, "renew", data{"token": forever, "accessor": "x"}), "give one of them")
+}
