@@ -1,0 +1,122 @@
+package test
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"vault-plugin-secrets-mcp/test/harness"
+)
+
+// The servers of a stage.
+const (
+	calculator = "calculator" // what the stage's clients may reach
+	forbidden  = "forbidden"  // what none of them may
+	absent     = "absent"     // what nobody has registered
+)
+
+// stage is one gateway before two upstreams, both of them the demo calculator:
+// one that clients may reach, and one that they may not.
+type stage struct {
+	*harness.Harness
+	gateway            *harness.Gateway
+	allowed, forbidden *harness.Upstream
+}
+
+func newStage(t *testing.T, opts harness.GatewayOptions) *stage {
+	t.Helper()
+	h := harness.New(t)
+	s := &stage{Harness: h, allowed: h.StartUpstream(nil), forbidden: h.StartUpstream(nil)}
+	h.Write("mcp/servers/"+calculator, harness.Map{"transport": "http", "url": s.allowed.URL})
+	h.Write("mcp/servers/"+forbidden, harness.Map{"transport": "http", "url": s.forbidden.URL})
+	s.gateway = h.StartGateway(opts)
+	return s
+}
+
+// in returns the stage for a subtest.
+func (s *stage) in(t *testing.T) *stage {
+	t.Helper()
+	view := *s
+	view.Harness = s.Harness.In(t)
+	return &view
+}
+
+// client creates a client of the calculator and returns its token.
+func (s *stage) client(name string, more harness.Map) string {
+	data := harness.Map{"allowed_servers": calculator}
+	for key, value := range more {
+		data[key] = value
+	}
+	return s.CreateClient(name, data)
+}
+
+// add calls the calculator's tool through the gateway, in one POST.
+func (s *stage) add(token string) harness.Response {
+	return s.Call(s.gateway.ServerURL(calculator), token, "add", `{"a":40,"b":2}`)
+}
+
+// works fails the test unless a token opens the calculator.
+func (s *stage) works(t *testing.T, token string) {
+	t.Helper()
+	if r := s.add(token); r.Status != http.StatusOK || !strings.Contains(r.Body, "42") {
+		t.Fatalf("the call is answered %d %s", r.Status, r.Body)
+	}
+}
+
+// untouched fails the test if an upstream was asked anything since forget.
+func (s *stage) untouched(t *testing.T) {
+	t.Helper()
+	for name, upstream := range map[string]*harness.Upstream{calculator: s.allowed, forbidden: s.forbidden} {
+		for _, r := range upstream.Requests() {
+			t.Errorf("the server %s was sent %s %s %q", name, r.Method, r.Path, r.Body)
+		}
+	}
+}
+
+// forget has the upstreams forget what they were asked.
+func (s *stage) forget() {
+	s.allowed.Forget()
+	s.forbidden.Forget()
+}
+
+// wantRefusal fails the test unless the answer is a refusal with the given
+// status, in the gateway's own form and with the id of the request.
+func wantRefusal(t *testing.T, r harness.Response, status int) {
+	t.Helper()
+	if r.Status != status {
+		t.Errorf("answered %d, want %d: %s", r.Status, status, r.Body)
+	}
+	if !strings.Contains(r.Body, `"request_id":"`) {
+		t.Errorf("the refusal names no request id: %s", r.Body)
+	}
+}
+
+// when reads a time of the engine's API.
+func when(t *testing.T, text any) time.Time {
+	t.Helper()
+	s, ok := text.(string)
+	if !ok {
+		t.Fatalf("%v is no time", text)
+	}
+	at, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at
+}
+
+// number reads a number of the engine's API.
+func number(t *testing.T, value any) int64 {
+	t.Helper()
+	n, ok := value.(json.Number)
+	if !ok {
+		t.Fatalf("%v is no number", value)
+	}
+	i, err := n.Int64()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
