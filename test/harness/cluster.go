@@ -78,6 +78,8 @@ storage "raft" {
   path                   = %q
   node_id                = %q
   performance_multiplier = 1
+  autopilot_reconcile_interval = "500ms"
+  autopilot_update_interval    = "500ms"
 }
 `, node.Address(), cluster, node.address, cluster, dir, name)
 	path := filepath.Join(v.h.Dir, name+".hcl")
@@ -113,7 +115,7 @@ func (v *Vault) initialize(ctx context.Context) error {
 		return err
 	}
 	_, err = first.Client().Logical().WriteWithContext(ctx, "sys/storage/raft/autopilot/configuration", Map{
-		"server_stabilization_time": "1s",
+		"server_stabilization_time": "500ms",
 	})
 	return err
 }
