@@ -14,7 +14,9 @@ import (
 
 // Observer is told of requests, for metrics.
 type Observer interface {
-	// RequestDone is called once for every request. server is the name of a
+	// RequestStarted is called at the start of every request.
+	RequestStarted()
+	// RequestDone is called at its end. server is the name of a
 	// registered server, or ""; method is the JSON-RPC method as the client
 	// wrote it; outcome is the reason of a refusal, or "allowed".
 	RequestDone(server, method, outcome string, took time.Duration)
@@ -85,10 +87,14 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		serverName: name,
 		sink:       g.auditor,
 	}
-	outcome := g.serve(w, r, req)
-	if g.options.Observer != nil {
-		g.observe(req, outcome)
+	if g.options.Observer == nil {
+		g.serve(w, r, req)
+		return
 	}
+	g.options.Observer.RequestStarted()
+	outcome := "aborted" // unless serve returns
+	defer func() { g.observe(req, outcome) }()
+	outcome = g.serve(w, r, req)
 }
 
 // serve returns the outcome for metrics.

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -66,4 +67,10 @@ func sourceRange(addr netip.Addr) netip.Prefix {
 		return netip.Prefix{}
 	}
 	return prefix
+}
+
+// Trusted reports whether the connection is from one of the proxies.
+func Trusted(trusted []netip.Prefix, peer net.Addr) bool {
+	addrPort, err := netip.ParseAddrPort(peer.String())
+	return err == nil && proxies(trusted).contains(addrPort.Addr().Unmap().WithZone(""))
 }

@@ -102,7 +102,7 @@ func (b *Broker) confirm(k key, token string, cold bool) error {
 		err = b.confirmOnce(k, token, cold)
 		switch {
 		case errors.Is(err, errOtherEpoch):
-			time.Sleep(otherEpochPause)
+			<-time.After(otherEpochPause)
 		case errors.Is(err, errOutdated):
 		default:
 			return err

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync/atomic"
+
+	"vault-plugin-secrets-mcp/gateway/config"
+)
+
+// certificates is the listener's side of TLS. It can be replaced while
+// connections are open: new ones get the new certificate.
+type certificates struct {
+	current atomic.Pointer[tls.Config]
+}
+
+func loadCertificates(settings config.Listener) (*certificates, error) {
+	c := &certificates{}
+	return c, c.load(settings)
+}
+
+// load reads the files, and keeps what was there if they are not good.
+func (c *certificates) load(settings config.Listener) error {
+	certificate, err := tls.LoadX509KeyPair(settings.TLSCertFile, settings.TLSKeyFile)
+	if err != nil {
+		return fmt.Errorf("listener: tls_cert_file and tls_key_file: %w", err)
+	}
+	current := &tls.Config{
+		Certificates: []tls.Certificate{certificate},
+		MinVersion:   tls.VersionTLS12,
+		// HTTP/1.1 alone: what a request's length is can then be checked as it
+		// is read, and each stream has a connection of its own.
+		NextProtos: []string{"http/1.1"},
+	}
+	if settings.TLSClientCAFile != "" {
+		pem, err := os.ReadFile(settings.TLSClientCAFile)
+		if err != nil {
+			return fmt.Errorf("listener: tls_client_ca_file: %w", err)
+		}
+		current.ClientCAs = x509.NewCertPool()
+		if !current.ClientCAs.AppendCertsFromPEM(pem) {
+			return errors.New("listener: tls_client_ca_file: holds no PEM certificate")
+		}
+		current.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	c.current.Store(current)
+	return nil
+}
+
+// wrap returns the listener with TLS.
+func (c *certificates) wrap(listener net.Listener) net.Listener {
+	return tls.NewListener(listener, &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.current.Load(), nil },
+	})
+}

@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	stdlog "log"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/pires/go-proxyproto"
+
+	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/mcp"
+	"vault-plugin-secrets-mcp/gateway/telemetry"
+)
+
+const (
+	// readHeaderTimeout and readTimeout bound how slowly a client may send a
+	// request's headers, and all of it. There is no write timeout: streams
+	// last.
+	readHeaderTimeout = 10 * time.Second
+	readTimeout       = time.Minute
+
+	// idleTimeout is how long a connection waits for the next request: longer
+	// than the usual load balancers, so that they close it and not the gateway.
+	idleTimeout = 2 * time.Minute
+
+	// proxyHeaderTimeout bounds how long a proxy may take to say for whom a
+	// connection is.
+	proxyHeaderTimeout = 5 * time.Second
+)
+
+// gateway is the running program.
+type gateway struct {
+	log      hclog.Logger
+	broker   *broker.Broker
+	audit    *access.AuditLog
+	metrics  *telemetry.Metrics
+	handler  *mcp.Handler
+	tls      *certificates // nil: plain HTTP
+	settings *config.Config
+
+	gate     atomic.Pointer[access.Gate]
+	draining atomic.Bool
+
+	main, admin   *http.Server
+	mainListener  net.Listener
+	adminListener net.Listener
+}
+
+// newGateway makes everything ready to run. What can be wrong with the machine
+// turns up here: ports in use, files that cannot be written.
+func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err error) {
+	g = &gateway{log: log, settings: settings, metrics: telemetry.New(version)}
+	defer func() {
+		if err != nil {
+			g.close()
+		}
+	}()
+	if g.audit, err = access.OpenAuditLog(settings.Audit, log.Named("audit")); err != nil {
+		return nil, err
+	}
+	g.broker, err = broker.New(broker.Options{
+		Vault:     settings.Vault,
+		Grants:    settings.Grants,
+		PerClient: settings.Limits.PerClientConcurrency,
+		Cold:      access.NewColdLimiter(settings.Grants),
+		Observer:  g.metrics,
+		Log:       log.Named("broker"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	g.metrics.Broker(g.broker.Stats, g.broker.LoggedIn)
+	g.handler = mcp.New(mcp.Options{Registry: g.broker, Config: settings, Log: log.Named("mcp")})
+	g.gate.Store(g.newGate(settings))
+	if err := g.listen(); err != nil {
+		return nil, err
+	}
+	g.makeServers()
+	return g, nil
+}
+
+// newGate is the middleware for the present settings.
+func (g *gateway) newGate(settings *config.Config) *access.Gate {
+	return access.New(access.Options{
+		Broker:   g.broker,
+		Audit:    g.audit,
+		Listener: settings.Listener,
+		Limits:   settings.Limits,
+		Observer: g.metrics,
+		Next:     g.handler,
+	})
+}
+
+// listen opens both listeners.
+func (g *gateway) listen() error {
+	var err error
+	if g.mainListener, err = net.Listen("tcp", g.settings.Listener.Address); err != nil {
+		return fmt.Errorf("listener: %w", err)
+	}
+	g.log.Info("listening for MCP clients", "address", g.mainListener.Addr().String(), "tls", g.settings.Listener.TLSCertFile != "")
+	if g.adminListener, err = net.Listen("tcp", g.settings.Admin.Address); err != nil {
+		return fmt.Errorf("admin: %w", err)
+	}
+	g.log.Info("listening for health and metrics", "address", g.adminListener.Addr().String())
+	if g.settings.Listener.ProxyProtocol {
+		g.mainListener = expectProxyHeader(g.mainListener, g.settings.Listener)
+	}
+	if g.settings.Listener.TLSCertFile != "" {
+		if g.tls, err = loadCertificates(g.settings.Listener); err != nil {
+			return err
+		}
+		g.mainListener = g.tls.wrap(g.mainListener)
+	}
+	g.mainListener = access.WatchFraming(g.mainListener)
+	return nil
+}
+
+// expectProxyHeader has trusted proxies say for whom they connect. Others are
+// taken for what they are, and must not send such a header.
+func expectProxyHeader(listener net.Listener, settings config.Listener) net.Listener {
+	return &proxyproto.Listener{
+		Listener:          listener,
+		ReadHeaderTimeout: proxyHeaderTimeout,
+		ConnPolicy: func(options proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
+			if access.Trusted(settings.TrustedProxies, options.Upstream) {
+				return proxyproto.REQUIRE, nil
+			}
+			return proxyproto.SKIP, nil
+		},
+	}
+}
+
+func (g *gateway) makeServers() {
+	g.main = &http.Server{
+		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.gate.Load().ServeHTTP(w, r) }),
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    g.settings.Limits.MaxHeader,
+		ConnContext:       access.ConnContext,
+		ErrorLog:          serverLog(g.log.Named("http")),
+	}
+	routes := http.NewServeMux()
+	routes.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	routes.HandleFunc("GET /readyz", g.ready)
+	routes.Handle("GET /metrics", g.metrics.Handler())
+	g.admin = &http.Server{
+		Handler:           routes,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      readTimeout,
+		IdleTimeout:       idleTimeout,
+		ErrorLog:          serverLog(g.log.Named("admin")),
+	}
+}
+
+// serverLog takes what net/http has to say: handshakes that failed, above all.
+func serverLog(log hclog.Logger) *stdlog.Logger {
+	return log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug})
+}
+
+// ready says whether the gateway should be sent requests. An outage of Vault is
+// no reason against it: all that is known by then goes on.
+func (g *gateway) ready(w http.ResponseWriter, _ *http.Request) {
+	switch {
+	case g.draining.Load():
+		http.Error(w, "draining", http.StatusServiceUnavailable)
+	case !g.broker.LoggedIn():
+		http.Error(w, "not logged in to Vault yet", http.StatusServiceUnavailable)
+	case g.broker.Servers() == nil || g.broker.SessionKeys() == nil:
+		http.Error(w, "logged in to Vault, but the engine has not answered yet", http.StatusServiceUnavailable)
+	default:
+		_, _ = io.WriteString(w, "ready\n")
+	}
+}
+
+// run serves until ctx is done, and then lets what is in flight end.
+func (g *gateway) run(ctx context.Context) error {
+	var running sync.WaitGroup
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	running.Go(func() { g.broker.Run(background) })
+	failed := make(chan error, 2)
+	running.Go(func() { failed <- g.main.Serve(g.mainListener) })
+	running.Go(func() { failed <- g.admin.Serve(g.adminListener) })
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	g.drain()
+	stop()
+	running.Wait()
+	g.close()
+	if errors.Is(err, http.ErrServerClosed) {
+		err = nil
+	}
+	return err
+}
+
+// drain ends the listener's work gracefully: no new requests, and time for
+// those in flight.
+func (g *gateway) drain() {
+	g.log.Info("draining: no new requests are taken, those in flight may end", "timeout", g.settings.Listener.DrainTimeout.String())
+	g.draining.Store(true)
+	g.gate.Load().Drain()
+	g.handler.Drain()
+	ctx, cancel := context.WithTimeout(context.Background(), g.settings.Listener.DrainTimeout)
+	defer cancel()
+	if err := g.main.Shutdown(ctx); err != nil {
+		g.log.Warn("requests were still in flight at the end of drain_timeout, and are cut", "error", err)
+		_ = g.main.Close()
+	}
+	_ = g.admin.Close()
+	g.log.Info("stopped")
+}
+
+// close releases what newGateway took.
+func (g *gateway) close() {
+	if g.handler != nil {
+		g.handler.Close()
+	}
+	if gate := g.gate.Load(); gate != nil {
+		gate.Close()
+	}
+	if g.audit != nil {
+		g.audit.Close()
+	}
+	for _, listener := range []net.Listener{g.mainListener, g.adminListener} {
+		if listener != nil {
+			_ = listener.Close()
+		}
+	}
+}

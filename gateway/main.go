@@ -1,0 +1,150 @@
+// Command mcp-gateway stands between MCP clients and MCP servers: it knows
+// clients by tokens that Vault vouches for, lets each reach the servers it may,
+// and keeps a record of it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/hashicorp/go-hclog"
+
+	"vault-plugin-secrets-mcp/gateway/config"
+)
+
+// version is set at build time: -ldflags "-X main.version=v1.2.3".
+var version = "v0.0.0-dev"
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// flags are those of the command line.
+type flags struct {
+	config   string
+	check    bool
+	version  bool
+	logLevel string
+}
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is main with its surroundings as arguments. It returns the exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	f, err := parseFlags(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case err != nil:
+		return exitUsage
+	case f.version:
+		fmt.Fprintln(stdout, version)
+		return exitOK
+	}
+	settings, err := load(f)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return exitFailed
+	}
+	if f.check {
+		fmt.Fprintf(stdout, "%s: ok\n", f.config)
+		return exitOK
+	}
+	log := newLogger(settings.Log, stderr)
+	if err := serve(f, settings, log); err != nil {
+		log.Error("the gateway cannot run", "error", err)
+		return exitFailed
+	}
+	return exitOK
+}
+
+func parseFlags(args []string, stderr io.Writer) (*flags, error) {
+	f := &flags{}
+	set := flag.NewFlagSet("mcp-gateway", flag.ContinueOnError)
+	set.SetOutput(stderr)
+	set.Usage = func() {
+		fmt.Fprint(stderr, "Usage: mcp-gateway -config FILE [-check-config] [-log-level LEVEL]\n\n"+
+			"Environment variables that go over the file: VAULT_ADDR, VAULT_NAMESPACE,\n"+
+			"VAULT_CACERT, MCP_GATEWAY_LISTEN.\n\n")
+		set.PrintDefaults()
+	}
+	set.StringVar(&f.config, "config", "", "the configuration `file` (required)")
+	set.BoolVar(&f.check, "check-config", false, "check the configuration, say what is wrong, and exit")
+	set.BoolVar(&f.version, "version", false, "print the version, and exit")
+	set.StringVar(&f.logLevel, "log-level", "", "trace, debug, info, warn or error; goes over the file's `level`")
+	if err := set.Parse(args); err != nil {
+		return nil, err
+	}
+	var err error
+	switch {
+	case f.version:
+	case set.NArg() > 0:
+		err = fmt.Errorf("mcp-gateway: unexpected argument %q", set.Arg(0))
+	case f.config == "":
+		err = errors.New("mcp-gateway: give the configuration with -config FILE")
+	case f.logLevel != "" && hclog.LevelFromString(f.logLevel) == hclog.NoLevel:
+		err = fmt.Errorf("mcp-gateway: -log-level: %q is not one of trace, debug, info, warn, error", f.logLevel)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+	}
+	return f, err
+}
+
+// load reads the file, and puts environment and flags over it.
+func load(f *flags) (*config.Config, error) {
+	settings, err := config.Load(f.config, os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	if f.logLevel != "" {
+		settings.Log.Level = f.logLevel
+	}
+	return settings, nil
+}
+
+func newLogger(settings config.Log, output io.Writer) hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{
+		Name:       "mcp-gateway",
+		Level:      hclog.LevelFromString(settings.Level),
+		JSONFormat: settings.Format == "json",
+		Output:     output,
+	})
+}
+
+// serve runs the gateway until a signal ends it.
+func serve(f *flags, settings *config.Config, log hclog.Logger) error {
+	log.Info("starting", "version", version)
+	g, err := newGateway(settings, log)
+	if err != nil {
+		return err
+	}
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	go func() {
+		for {
+			select {
+			case <-hangups:
+				g.reload(func() (*config.Config, error) { return load(f) })
+			case <-ctx.Done():
+				stop() // a second signal ends the process at once
+				return
+			}
+		}
+	}()
+	return g.run(ctx)
+}

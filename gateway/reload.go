@@ -1,0 +1,55 @@
+package main
+
+import (
+	"reflect"
+
+	"github.com/hashicorp/go-hclog"
+
+	"vault-plugin-secrets-mcp/gateway/config"
+)
+
+// reload answers SIGHUP: it opens the audit log anew, reads the certificates
+// again, and puts into effect what of the file can be changed while running.
+// With a mistake in the file, the old one stays in effect.
+func (g *gateway) reload(load func() (*config.Config, error)) {
+	g.audit.Reopen()
+	settings, err := load()
+	if err != nil {
+		g.log.Error("the configuration has mistakes: the old one stays in effect", "error", err)
+		return
+	}
+	for _, name := range fixed(g.settings, settings) {
+		g.log.Warn("this part of the configuration takes effect at the next start only", "block", name)
+	}
+	if g.tls != nil {
+		if err := g.tls.load(settings.Listener); err != nil {
+			g.log.Error("the certificates cannot be read: the old ones stay in effect", "error", err)
+		}
+	}
+	g.log.SetLevel(hclog.LevelFromString(settings.Log.Level))
+	g.handler.Configure(settings)
+	old := g.gate.Swap(g.newGate(settings))
+	old.Close()
+	g.log.Info("reloaded the configuration")
+}
+
+// fixed names what was changed and cannot take effect while running.
+func fixed(old, next *config.Config) []string {
+	var names []string
+	differ := func(name string, a, b any) {
+		if !reflect.DeepEqual(a, b) {
+			names = append(names, name)
+		}
+	}
+	differ("vault", old.Vault, next.Vault)
+	differ("admin", old.Admin, next.Admin)
+	differ("grants", old.Grants, next.Grants)
+	differ("audit", old.Audit, next.Audit)
+	differ("listener address", old.Listener.Address, next.Listener.Address)
+	differ("listener proxy_protocol", old.Listener.ProxyProtocol, next.Listener.ProxyProtocol)
+	differ("listener tls", old.Listener.TLSCertFile != "", next.Listener.TLSCertFile != "")
+	differ("limits max_header", old.Limits.MaxHeader, next.Limits.MaxHeader)
+	differ("limits per_client_concurrency", old.Limits.PerClientConcurrency, next.Limits.PerClientConcurrency)
+	differ("log format", old.Log.Format, next.Log.Format)
+	return names
+}

@@ -1,0 +1,125 @@
+// Package telemetry counts what the gateway does, for Prometheus.
+//
+// Labels are few and bounded: names of registered servers, methods of the
+// protocol, reasons of refusals. Tokens, clients and tools are none of them.
+package telemetry
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"vault-plugin-secrets-mcp/gateway/broker"
+)
+
+const namespace = "mcp_gateway"
+
+// Metrics are the gateway's.
+type Metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	lookups  *prometheus.HistogramVec
+	inFlight prometheus.Gauge
+}
+
+// New returns metrics that are all zero, for a gateway of that version.
+func New(version string) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "requests_total",
+			Help: "Requests of MCP clients, by server, method and outcome: allowed, or the reason of the refusal.",
+		}, []string{"server", "method", "outcome"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "request_duration_seconds",
+			Help:    "Time from a request's headers to the end of its answer, streams included.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60, 600, 3600},
+		}, []string{"server"}),
+		lookups: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "lookup_duration_seconds",
+			Help:    "Time that Vault took to answer about one token, by result: active, inactive or error.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1},
+		}, []string{"result"}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "requests_in_flight",
+			Help: "Requests that are being served, streams included.",
+		}),
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "build_info",
+		Help:        "Always 1; the version is the label.",
+		ConstLabels: prometheus.Labels{"version": version},
+	})
+	build.Set(1)
+	m.registry.MustRegister(m.requests, m.duration, m.lookups, m.inFlight, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Broker adds the state of the grants and of the change feed.
+func (m *Metrics) Broker(stats func() broker.Stats, loggedIn func() bool) {
+	gauge := func(name, help string, value func() float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, value))
+	}
+	gauge("grants", "Tokens whose grants are in the cache.", func() float64 { return float64(stats().Grants) })
+	gauge("negative_answers", "Tokens that Vault said no to, and that are remembered.", func() float64 { return float64(stats().Negatives) })
+	gauge("servers", "Registered servers.", func() float64 { return float64(stats().Servers) })
+	gauge("feed_up", "1 while the change feed answers: a revocation then takes effect within a second.", func() float64 {
+		return boolean(stats().Feed == broker.FeedUp)
+	})
+	gauge("feed_age_seconds", "Time since the sending of the request for changes that was answered last.", func() float64 {
+		sent := stats().FeedSent
+		if sent.IsZero() {
+			return -1
+		}
+		return time.Since(sent).Seconds()
+	})
+	gauge("vault_logged_in", "1 once Vault has accepted the gateway's login.", func() float64 { return boolean(loggedIn()) })
+}
+
+func boolean(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Handler serves the metrics.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// RequestStarted counts a request in.
+func (m *Metrics) RequestStarted() { m.inFlight.Inc() }
+
+// RequestDone counts it out. See [vault-plugin-secrets-mcp/gateway/access.Observer].
+func (m *Metrics) RequestDone(server, method, outcome string, took time.Duration) {
+	m.inFlight.Dec()
+	m.requests.WithLabelValues(server, methodLabel(method), outcome).Inc()
+	if server != "" {
+		m.duration.WithLabelValues(server).Observe(took.Seconds())
+	}
+}
+
+// LookupDone notes one answer of Vault about a token.
+func (m *Metrics) LookupDone(result string, took time.Duration) {
+	m.lookups.WithLabelValues(result).Observe(took.Seconds())
+}
+
+// methodLabel keeps what clients write from becoming labels.
+func methodLabel(method string) string {
+	switch method {
+	case "", "initialize", "ping", "server/discover",
+		"tools/list", "tools/call", "prompts/list", "prompts/get",
+		"resources/list", "resources/templates/list", "resources/read", "resources/subscribe", "resources/unsubscribe",
+		"completion/complete", "logging/setLevel", "subscriptions/listen",
+		"tasks/get", "tasks/list", "tasks/result", "tasks/cancel", "tasks/update",
+		"notifications/initialized", "notifications/cancelled", "notifications/progress", "notifications/roots/list_changed":
+		return method
+	}
+	return "other"
+}
