@@ -75,6 +75,8 @@ type mcpBackend struct {
 	servers  *collection[serverEntry]
 	keys     *collection[sessionKeys]
 
+	policyBook policyBook
+
 	saltLock sync.RWMutex
 	saltHeld *salt.Salt
 
@@ -129,7 +131,7 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 		PathsSpecial: &logical.Paths{
 			SealWrapStorage: []string{
 				configKey, mountKey, sessionKeysKey, salt.DefaultLocation,
-				clientPrefix, tokenPrefix, leasePrefix, spentPrefix, serverPrefix,
+				clientPrefix, tokenPrefix, leasePrefix, spentPrefix, serverPrefix, policyPrefix,
 			},
 		},
 		Paths: framework.PathAppend(
@@ -137,6 +139,8 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 			b.pathServers(),
 			b.pathClientTokens(), // before pathClients, whose pattern is wider
 			b.pathClients(),
+			b.pathPolicies(),
+			b.pathEvaluate(),
 			b.pathRotateClient(),
 			b.pathRevoke(),
 			b.pathCreds(),
@@ -185,6 +189,10 @@ func (b *mcpBackend) clean(context.Context) {
 // invalidate drops what is cached of key: another node has written it.
 func (b *mcpBackend) invalidate(_ context.Context, key string) {
 	switch {
+	case strings.HasPrefix(key, policyPrefix):
+		b.policyBook.lock.Lock() // after a reading under way, which may be too old
+		defer b.policyBook.lock.Unlock()
+		b.policyBook.drop()
 	case key == salt.DefaultLocation:
 		b.saltLock.Lock()
 		defer b.saltLock.Unlock()
@@ -279,7 +287,8 @@ issues a new token while the old one lives on for a grace period,
 "revoke-client/" ends all of a client's tokens at once, and "creds/" leases
 short-lived tokens that are renewed and revoked like any other lease.
 
-"servers/" is the registry of MCP servers. A gateway validates tokens through
+"servers/" is the registry of MCP servers, and "policies/" holds allow-lists and
+deny-lists in the form of Claude Code's managed settings. A gateway validates tokens through
 "lookup", follows "changes" to learn of revocations within milliseconds, and
 enforces each client's list.
 `

@@ -82,6 +82,7 @@ type clientSettings struct {
 	AllowedServers  []string          `json:"allowed_servers,omitempty"`
 	AllowedTools    []string          `json:"allowed_tools"` // nil: every tool of the allowed servers
 	DeniedTools     []string          `json:"denied_tools,omitempty"`
+	Policies        []string          `json:"policies,omitempty"`
 	TokenTTL        time.Duration     `json:"token_ttl,omitempty"`
 	TokenMaxTTL     time.Duration     `json:"token_max_ttl,omitempty"`
 	TokenBoundCIDRs []string          `json:"token_bound_cidrs,omitempty"`

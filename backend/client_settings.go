@@ -29,6 +29,7 @@ func (s *clientSettings) apply(d *framework.FieldData) error {
 			return nil
 		},
 		"denied_tools":      list(&s.DeniedTools),
+		"policies":          list(&s.Policies),
 		"token_bound_cidrs": list(&s.TokenBoundCIDRs),
 		"token_ttl":         duration(&s.TokenTTL),
 		"token_max_ttl":     duration(&s.TokenMaxTTL),
@@ -105,6 +106,11 @@ func (s *clientSettings) check() error {
 			return userErrorf("field allowed_servers: %s", err)
 		}
 	}
+	for _, name := range s.Policies {
+		if err := checkLowerName("policy", name); err != nil {
+			return userErrorf("field policies: %s", err)
+		}
+	}
 	for field, rules := range map[string][]string{"allowed_tools": s.AllowedTools, "denied_tools": s.DeniedTools} {
 		for _, rule := range rules {
 			if err := policy.ValidateToolRule(rule); err != nil {
@@ -154,6 +160,15 @@ func (b *mcpBackend) settingWarnings(ctx context.Context, s logical.Storage, c *
 		}
 		if e == nil {
 			warnings = append(warnings, fmt.Sprintf("no server %q is registered: the client reaches it once it is (servers/%s)", name, name))
+		}
+	}
+	all, err := b.policies(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range c.Policies {
+		if all.all[name] == nil {
+			warnings = append(warnings, fmt.Sprintf("there is no policy %q: until there is, the client reaches no server (policies/%s)", name, name))
 		}
 	}
 	if c.AllowedTools != nil && len(c.AllowedTools) == 0 {

@@ -221,4 +221,3 @@ func (e *env) keys(prefix string) []string {
 	require.NoError(e.t, err)
 	return keys
 }
-

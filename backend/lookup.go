@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/backend/token"
 )
 
@@ -15,6 +16,7 @@ type found struct {
 	name   string
 	client *clientEntry
 	info   *tokenInfo
+	policy *policy.Policy
 }
 
 // find returns what is behind a token, or nil unless it is active. It reads at
@@ -47,7 +49,11 @@ func (b *mcpBackend) findHash(ctx context.Context, s logical.Storage, hash strin
 	if info == nil {
 		return nil, nil
 	}
-	return &found{name: p.Client, client: c, info: info}, nil
+	all, err := b.policies(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return &found{name: p.Client, client: c, info: info, policy: all.effective(c.Policies)}, nil
 }
 
 // place is where the token of an accessor is kept.
@@ -110,6 +116,7 @@ func (b *mcpBackend) lookupData(f *found) map[string]any {
 		"allowed_tools":     nil,
 		"denied_tools":      orEmpty(c.DeniedTools),
 		"token_bound_cidrs": orEmpty(c.TokenBoundCIDRs),
+		"policy_digest":     f.policy.Digest(),
 		"metadata":          metadata,
 	})
 	if c.AllowedTools != nil {

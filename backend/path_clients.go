@@ -23,6 +23,10 @@ func settingFields() map[string]*framework.FieldSchema {
 			Type:        framework.TypeCommaStringSlice,
 			Description: "Tools that the client may not call, as server/tool with * as a wildcard. A denial wins over allowed_tools.",
 		},
+		"policies": {
+			Type:        framework.TypeCommaStringSlice,
+			Description: "Names of the policies that apply to the client, beside the managed ones, which apply to every client.",
+		},
 		"token_ttl": {
 			Type:        framework.TypeDurationSecond,
 			Description: "How long the client's tokens live. 0: the mount's default_ttl.",
@@ -174,6 +178,7 @@ func (s *clientSettings) data() map[string]any {
 		"allowed_servers":   orEmpty(s.AllowedServers),
 		"allowed_tools":     nil,
 		"denied_tools":      orEmpty(s.DeniedTools),
+		"policies":          orEmpty(s.Policies),
 		"token_ttl":         seconds(s.TokenTTL),
 		"token_max_ttl":     seconds(s.TokenMaxTTL),
 		"token_bound_cidrs": orEmpty(s.TokenBoundCIDRs),

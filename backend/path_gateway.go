@@ -31,6 +31,30 @@ For gateways alone: unlike servers/, this holds the values of headers, env and t
 URLs' queries.`,
 		}),
 		describe(&framework.Path{
+			Pattern: "gateway/policies/(?P<digest>[0-9a-f]{64})",
+			Fields: map[string]*framework.FieldSchema{
+				"digest": {Type: framework.TypeString, Description: "The policy_digest of a lookup."},
+			},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation: &framework.PathOperation{
+					Callback:     b.gatewayPolicy,
+					Summary:      "Read an effective policy by its digest.",
+					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "gateway-policy"},
+					Responses: responses(map[string]*framework.FieldSchema{
+						"digest":  {Type: framework.TypeString, Description: "The digest, again.", Required: true},
+						"sources": {Type: framework.TypeSlice, Description: "The policies that make it up: name, managed, missing and policy of each.", Required: true},
+					}),
+					ForwardPerformanceStandby:   true,
+					ForwardPerformanceSecondary: true,
+				},
+			},
+			HelpSynopsis: "Read an effective policy by its digest.",
+			HelpDescription: `
+For gateways alone: a lookup answers the digest of the client's effective policy,
+and each policy is read once. 404 means that the policies have changed since:
+look the token up again.`,
+		}),
+		describe(&framework.Path{
 			Pattern: "gateway/keys",
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ReadOperation: &framework.PathOperation{
@@ -122,4 +146,17 @@ func (b *mcpBackend) gatewayKeysRotate(ctx context.Context, req *logical.Request
 	ctx, cancel := durable(ctx)
 	defer cancel()
 	return nil, b.rotateSessionKeys(ctx, req.Storage)
+}
+
+func (b *mcpBackend) gatewayPolicy(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	all, err := b.policies(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	digest := d.Get("digest").(string)
+	held := all.byDigest(digest)
+	if held == nil {
+		return nil, nil
+	}
+	return &logical.Response{Data: map[string]any{"digest": digest, "sources": held.Sources()}}, nil
 }

@@ -15,6 +15,7 @@ func lookupResponseFields() map[string]*framework.FieldSchema {
 		map[string]*framework.FieldSchema{
 			"active":         {Type: framework.TypeBool, Description: "Whether the token is valid now. Of one that is not, nothing else is said.", Required: true},
 			"client_version": {Type: framework.TypeString, Description: "Changes with every change of the client."},
+			"policy_digest":  {Type: framework.TypeString, Description: "Names the effective policy (gateway/policies); empty where no policy applies."},
 			"answered_at":    {Type: framework.TypeString, Description: "The engine's clock (RFC 3339), to compare expires_at with."},
 		})
 }

@@ -1,0 +1,135 @@
+package backend
+
+import (
+	"context"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-mcp/backend/policy"
+)
+
+func (b *mcpBackend) pathEvaluate() []*framework.Path {
+	return []*framework.Path{describe(&framework.Path{
+		Pattern: "evaluate",
+		Fields: map[string]*framework.FieldSchema{
+			"client":      {Type: framework.TypeString, Description: "The client to decide for, with its allowed_servers and its policies."},
+			"policies":    {Type: framework.TypeCommaStringSlice, Description: "Instead of a client: the policies to decide by, beside the managed ones, which always apply."},
+			"server":      {Type: framework.TypeString, Description: "A registered server."},
+			"server_name": {Type: framework.TypeString, Description: "Instead of a registered server: the name that one would have. Give url, or command and args."},
+			"url":         {Type: framework.TypeString, Description: "The URL that the server would have."},
+			"command":     {Type: framework.TypeString, Description: "The command that the server would have."},
+			"args":        {Type: framework.TypeStringSlice, Description: "The command's arguments, one each."},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: &framework.PathOperation{
+				Callback:     b.evaluate,
+				Summary:      "Tell whether a client may reach a server, and why.",
+				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "evaluate"},
+				Responses: responses(map[string]*framework.FieldSchema{
+					"allowed":  {Type: framework.TypeBool, Description: "Whether the gateway would let the client through.", Required: true},
+					"decision": {Type: framework.TypeString, Description: "allowed, blocked-deny, blocked-allow, not-in-allowed-servers or unknown-server.", Required: true},
+					"reason":   {Type: framework.TypeString, Description: "Why, and what would change it.", Required: true},
+					"entry":    {Type: framework.TypeString, Description: "The entry of a policy that decided, if one did."},
+					"source":   {Type: framework.TypeString, Description: "The policy that the entry stands in."},
+					"checks":   {Type: framework.TypeSlice, Description: "Each check in order: check, result (passed, blocked or skipped) and detail.", Required: true},
+				}),
+			},
+		},
+		HelpSynopsis: "Tell whether a client may reach a server, and why.",
+		HelpDescription: `
+"Why can't cursor-local reach github?"
+
+    vault write mcp/evaluate client=cursor-local server=github
+
+The answer is the decision that the gateway makes, which it also writes to its
+audit log, with the entry that decided and each check in order. Ask with policies
+instead of a client to try a policy, and with server_name and url (or command and
+args) for a server that is not registered yet.`,
+	})}
+}
+
+func (b *mcpBackend) evaluate(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	if err := checkEvaluateFields(d); err != nil {
+		return nil, err
+	}
+	all, err := b.policies(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	server, err := b.evaluatedServer(ctx, req.Storage, d)
+	if err != nil {
+		return nil, err
+	}
+	var warnings []string
+	var decision policy.Decision
+	client, forClient := d.GetOk("client")
+	switch {
+	case server == nil:
+		decision = policy.Unknown(d.Get("server").(string))
+	case !forClient:
+		decision = all.effective(d.Get("policies").([]string)).Evaluate(server)
+	default:
+		c, err := b.clients.get(ctx, req.Storage, client.(string))
+		if err != nil {
+			return nil, err
+		}
+		if c == nil {
+			return nil, noSuchClient(client.(string))
+		}
+		if c.Disabled {
+			warnings = append(warnings, "the client is disabled: until it is enabled, none of its tokens is accepted, whatever the decision")
+		}
+		decision = policy.Decide(client.(string), c.AllowedServers, all.effective(c.Policies), server)
+	}
+	return &logical.Response{Data: decisionData(&decision), Warnings: warnings}, nil
+}
+
+func checkEvaluateFields(d *framework.FieldData) error {
+	given := func(field string) bool { _, ok := d.GetOk(field); return ok }
+	switch {
+	case given("client") == given("policies"):
+		return userErrorf("fields client and policies: give one of them")
+	case given("server") == given("server_name"):
+		return userErrorf("fields server and server_name: give one of them")
+	case given("server") && (given("url") || given("command") || given("args")):
+		return userErrorf("field server: a registered server has its URL or command already; use server_name for one that is not registered")
+	case given("server_name") && given("url") == given("command"):
+		return userErrorf("field server_name: give url, or command and args, along with it")
+	case given("args") && !given("command"):
+		return userErrorf("field args: give command along with it")
+	}
+	return nil
+}
+
+// evaluatedServer returns what the request asks about, nil for a server that is
+// not registered.
+func (b *mcpBackend) evaluatedServer(ctx context.Context, s logical.Storage, d *framework.FieldData) (*policy.Server, error) {
+	if name, ok := d.GetOk("server"); ok {
+		e, err := b.servers.get(ctx, s, name.(string))
+		if err != nil || e == nil {
+			return nil, err
+		}
+		return e.subject(name.(string)), nil
+	}
+	_, stdio := d.GetOk("command")
+	return &policy.Server{
+		Name: d.Get("server_name").(string), Stdio: stdio, URL: d.Get("url").(string),
+		Command: d.Get("command").(string), Args: d.Get("args").([]string),
+	}, nil
+}
+
+func decisionData(decision *policy.Decision) map[string]any {
+	checks := make([]map[string]any, 0, len(decision.Checks))
+	for _, c := range decision.Checks {
+		checks = append(checks, map[string]any{"check": c.Check, "result": c.Result, "detail": c.Detail})
+	}
+	return map[string]any{
+		"allowed":  decision.Allowed,
+		"decision": decision.Decision,
+		"reason":   decision.Reason,
+		"entry":    decision.Entry,
+		"source":   decision.Source,
+		"checks":   checks,
+	}
+}
