@@ -1,0 +1,209 @@
+package test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/test/harness"
+)
+
+// updateDocs makes the tests below write the output that they see into the
+// pages, instead of comparing it: go test ./test -run Docs -update-docs.
+var updateDocs = flag.Bool("update-docs", false, "write the output of the commands in docs/ into the pages")
+
+// TestDocsEngine runs every command of docs/engine.md, in order, against one Vault.
+func TestDocsEngine(t *testing.T) {
+	h := harness.New(t)
+	runPage(t, h, "engine.md", nil)
+}
+
+// page is a page of docs/, cut at its console blocks.
+type page struct {
+	path   string
+	parts  []string // text, block, text, block, …
+	blocks [][]command
+}
+
+// command is one "$ …" of a console block with the output that follows it.
+type command struct {
+	text   string
+	output string
+}
+
+var consoleBlock = regexp.MustCompile("(?s)```console\n(.*?)```")
+
+// runPage runs the commands of a page in one shell, so that a variable set by
+// one is there for the next, and compares what each prints with what the page
+// says. A line "…" in the page stands for any lines.
+func runPage(t *testing.T, h *harness.Harness, name string, env []string) {
+	t.Helper()
+	p := readPage(t, filepath.Join("..", "docs", name))
+	var commands []command
+	for _, b := range p.blocks {
+		commands = append(commands, b...)
+	}
+	require.NotEmpty(t, commands, "the page has no command")
+	outputs := runShell(t, h, commands, env)
+	if *updateDocs {
+		p.update(t, h, outputs)
+		return
+	}
+	for i, c := range commands {
+		want, got := normalize(c.output), normalize(outputs[i])
+		if !matches(want, got) {
+			t.Errorf("$ %s\nthe page says:\n%s\nit prints:\n%s", c.text, want, got)
+		}
+	}
+}
+
+func readPage(t *testing.T, path string) *page {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	p := &page{path: path}
+	last := 0
+	for _, at := range consoleBlock.FindAllStringSubmatchIndex(string(content), -1) {
+		p.parts = append(p.parts, string(content[last:at[2]]))
+		p.blocks = append(p.blocks, commandsOf(string(content[at[2]:at[3]])))
+		last = at[3]
+	}
+	p.parts = append(p.parts, string(content[last:]))
+	return p
+}
+
+func commandsOf(block string) []command {
+	var commands []command
+	for line := range strings.Lines(block) {
+		text, isCommand := strings.CutPrefix(line, "$ ")
+		more, isContinued := strings.CutPrefix(line, "> ")
+		switch n := len(commands) - 1; {
+		case isCommand:
+			commands = append(commands, command{text: strings.TrimSuffix(text, "\n")})
+		case n >= 0 && commands[n].output == "" && isContinued:
+			commands[n].text += "\n" + strings.TrimSuffix(more, "\n")
+		case n >= 0:
+			commands[n].output += line
+		}
+	}
+	return commands
+}
+
+// runShell runs the commands in one bash and returns what each printed, on both
+// outputs together.
+func runShell(t *testing.T, h *harness.Harness, commands []command, env []string) []string {
+	t.Helper()
+	const marker = "\x01\n"
+	var script strings.Builder
+	for _, c := range commands {
+		fmt.Fprintf(&script, "%s\nprintf '\\001\\n'\n", c.text)
+	}
+	cmd := exec.CommandContext(t.Context(), "bash")
+	cmd.Dir = t.TempDir()
+	cmd.WaitDelay = time.Second
+	cmd.Env = append([]string{
+		"PATH=" + filepath.Dir(vaultBinary(t, cmd.Dir)) + ":" + os.Getenv("PATH"), "HOME=" + cmd.Dir,
+		"VAULT_ADDR=" + h.Vault.Address(), "VAULT_TOKEN=" + h.Vault.RootToken, "VAULT_CLI_NO_COLOR=1",
+	}, env...)
+	cmd.Stdin = strings.NewReader(script.String())
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		t.Logf("the shell: %v", err)
+	}
+	outputs := strings.Split(out.String(), marker)
+	require.Len(t, outputs, len(commands)+1, "the shell stopped early:\n%s", out.String())
+	return outputs
+}
+
+// vaultBinary makes sure that the Vault under test can be called as "vault".
+func vaultBinary(t *testing.T, dir string) string {
+	t.Helper()
+	path := filepath.Join(dir, "bin", "vault")
+	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	require.NoError(t, os.Symlink(harness.FindPrograms(t).Vault, path))
+	return path
+}
+
+// volatile is what differs from run to run.
+var volatile = []struct {
+	form  *regexp.Regexp
+	stand string
+}{
+	{regexp.MustCompile(`mcpt_[0-9A-Za-z]{49}|mcpt_…`), "mcpt_…"},
+	{regexp.MustCompile(`\bhv[sb]\.[0-9A-Za-z_-]+|hvs\.…`), "hvs.…"},
+	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "UUID"},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "TIME"},
+	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "DIGEST"},
+	{regexp.MustCompile(`\b[0-9A-Za-z]{32}\b`), "ACCESSOR"},
+	{regexp.MustCompile(`(mcp/creds/[a-z-]+/)[0-9A-Za-z]{24}`), "${1}LEASE"},
+	{regexp.MustCompile(`\b[0-9A-Za-z]{16}(\.\d+)?\b`), "ID${1}"},
+	{regexp.MustCompile(`[A-Za-z0-9+/]{43}=`), "KEY"},
+	{regexp.MustCompile(`(?m)("?index"?:?\s*)\d+`), "${1}N"},
+	{regexp.MustCompile(`("(exp|iat)":)\d+`), "${1}N"},
+	{regexp.MustCompile(`http://127\.0\.0\.1:\d+`), "http://127.0.0.1:PORT"},
+	{regexp.MustCompile(`(?m)[ \t]+$`), ""},
+}
+
+func normalize(s string) string {
+	for _, v := range volatile {
+		s = v.form.ReplaceAllString(s, v.stand)
+	}
+	return strings.TrimSpace(s)
+}
+
+// matches compares with "…" lines standing for anything.
+func matches(want, got string) bool {
+	var pattern strings.Builder
+	pattern.WriteString(`(?s)\A`)
+	for i, line := range strings.Split(want, "\n") {
+		if line == "…" {
+			pattern.WriteString(`.*`)
+			continue
+		}
+		if i > 0 {
+			pattern.WriteString(`\n?`)
+		}
+		pattern.WriteString(regexp.QuoteMeta(line))
+	}
+	pattern.WriteString(`\z`)
+	return regexp.MustCompile(pattern.String()).MatchString(got)
+}
+
+// update writes the page with the outputs that were seen. Tokens are shortened,
+// and where the page has "…" for an output it stays.
+func (p *page) update(t *testing.T, h *harness.Harness, outputs []string) {
+	t.Helper()
+	var b strings.Builder
+	next := 0
+	for i, part := range p.parts {
+		b.WriteString(part)
+		if i == len(p.blocks) {
+			break
+		}
+		for _, c := range p.blocks[i] {
+			output := volatile[0].form.ReplaceAllString(outputs[next], volatile[0].stand)
+			output = volatile[1].form.ReplaceAllString(output, volatile[1].stand)
+			output = strings.ReplaceAll(output, h.Vault.Address(), "http://127.0.0.1:8200")
+			output = regexp.MustCompile(`(?m)[ \t]+$`).ReplaceAllString(output, "")
+			if strings.HasPrefix(c.output, "…\n") || strings.Contains(c.output, "\n…\n") {
+				output = c.output
+			}
+			if output != "" && !strings.HasSuffix(output, "\n") {
+				output += "\n"
+			}
+			fmt.Fprintf(&b, "$ %s\n%s", strings.ReplaceAll(c.text, "\n", "\n> "), output)
+			next++
+		}
+	}
+	require.NoError(t, os.WriteFile(p.path, []byte(b.String()), 0o644))
+}
