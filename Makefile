@@ -4,8 +4,7 @@
 VERSION ?= v0.1.0-dev
 # Arguments for `mcp-bootstrap dev`: make dev ARGS="-gateway-address 127.0.0.1:9090"
 ARGS ?=
-# What `make test` runs, and how.
-PACKAGES ?= ./...
+# Flags for `go test`: make test-blackbox TESTFLAGS="-run Revoked -v"
 TESTFLAGS ?=
 
 SHELL := /bin/bash
@@ -16,7 +15,7 @@ SOURCE_mcp-gateway := ./gateway
 SOURCE_mcp-bootstrap := ./bootstrap
 RACE := .cache/race
 
-.PHONY: help build dev test test-programs vault lint fmt clean
+.PHONY: help build dev test test-unit test-blackbox test-programs vault lint fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -34,9 +33,16 @@ dev: build vault ## the whole system on this machine, until Ctrl-C
 vault: ## a Vault server: the one on the PATH, else built once and kept in .cache/
 	@scripts/tool.sh vault >/dev/null
 
-test: vault test-programs ## every test, with the race detector; PACKAGES=./backend/... for some
+test: test-unit test-blackbox ## every test, with the race detector
+
+test-unit: ## the tests inside the packages
+	@go test -race $(TESTFLAGS) ./plugin/... ./backend/... ./gateway/... ./bootstrap/...
+
+# One package after the other: what is promised in time needs a machine that is
+# not busy with something else.
+test-blackbox: vault test-programs ## the tests of the system as a whole, against a real Vault
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \
-		go test -race -timeout 20m $(TESTFLAGS) $(PACKAGES)
+		go test -race -p 1 -timeout 20m $(TESTFLAGS) ./test/...
 
 # What the black-box tests run: the same programs, with the race detector.
 test-programs: $(PROGRAMS:%=$(RACE)/%)

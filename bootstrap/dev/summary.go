@@ -31,8 +31,8 @@ To try it, in another terminal, in this folder:
   # The same to a server that it may not reach: 403
   curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/servers/{{.Other}}/mcp"
 
-  # Its tokens revoked in Vault, and the first call again: 401
-  {{.Vault}} write -f {{.Mount}}/revoke-client/{{.Client}}
+  # Its tokens revoked in Vault, and within a second the first call again: 401
+  {{.Vault}} write -f {{.Mount}}/revoke-client/{{.Client}} && sleep 1
   curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/servers/{{.Server}}/mcp"
 
 Logs, and the gateway's audit: {{.Logs}}

@@ -3,8 +3,8 @@
 // A Process leads a process group of its own, so that a Ctrl-C in the terminal
 // reaches only the program that started it, which then stops its children in the
 // order it chooses; and so that stopping a Process also stops whatever it
-// started itself (Vault's plugins, a gateway's stdio servers). Where the kernel
-// can, it kills a Process whose parent died without stopping it.
+// started itself (Vault's plugins, a gateway's stdio servers). A guard kills them
+// where the program that started them is killed itself.
 package process
 
 import (
@@ -64,18 +64,24 @@ func Start(spec Spec) (*Process, error) {
 		cmd.Stdout = logFile // the program writes by itself, and goes on if we die
 	}
 	cmd.Stderr = cmd.Stdout
-	cmd.SysProcAttr = attributes()
+	cmd.SysProcAttr = ownGroup()
 	// Grandchildren may hold the output open longer than the program lives.
 	cmd.WaitDelay = time.Second
 
-	if err := start(cmd); err != nil {
+	if err := cmd.Start(); err != nil {
 		_ = logFile.Close()
 		return nil, fmt.Errorf("cannot start %s: %w", spec.Name, err)
+	}
+	guard, err := watch(cmd.Process.Pid)
+	if err != nil {
+		killGroup(cmd.Process.Pid)
+		return nil, errors.Join(fmt.Errorf("cannot start %s: %w", spec.Name, err), cmd.Wait(), logFile.Close())
 	}
 	p := &Process{spec: spec, cmd: cmd, done: make(chan struct{})}
 	go func() {
 		p.err = cmd.Wait()
 		killGroup(p.Pid()) // now, while the id cannot be anybody else's yet
+		guard.dismiss()
 		if f, ok := cmd.Stdout.(*filter); ok {
 			f.flush()
 		}

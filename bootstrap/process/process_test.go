@@ -129,6 +129,55 @@ func TestAChildLeftBehindIsKilled(t *testing.T) {
 	gone(t, child)
 }
 
+// TestMain lets the test program stand for one that is killed.
+func TestMain(m *testing.M) {
+	log := os.Getenv("START_AND_WAIT")
+	if log == "" {
+		os.Exit(m.Run())
+	}
+	_, err := process.Start(process.Spec{
+		Name: "the script",
+		Path: "/bin/sh",
+		Args: []string{"-c", `sleep 1000 & echo "pids $$ $!"; wait`},
+		Log:  log,
+	})
+	if err != nil {
+		panic(err)
+	}
+	select {}
+}
+
+func TestNothingOutlivesAProgramThatIsKilled(t *testing.T) {
+	inner := filepath.Join(t.TempDir(), "inner")
+	p, err := process.Start(process.Spec{
+		Name: "the program",
+		Path: os.Args[0],
+		Env:  []string{"START_AND_WAIT=" + inner},
+		Log:  filepath.Join(t.TempDir(), "outer"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	var script, child int
+	err = p.Await(t.Context(), 10*time.Second, func(context.Context) error {
+		content, err := os.ReadFile(inner)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Sscanf(string(content), "pids %d %d\n", &script, &child)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	gone(t, script)
+	gone(t, child)
+}
+
 func gone(t *testing.T, pid int) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
