@@ -60,11 +60,11 @@ type gateway struct {
 // turns up here: ports in use, files that cannot be written.
 func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err error) {
 	g = &gateway{log: log, settings: settings, metrics: telemetry.New(version)}
-	defer func() {
+	defer func(made *gateway) { // a return of nil has set g to it
 		if err != nil {
-			g.close()
+			made.close()
 		}
-	}()
+	}(g)
 	if g.audit, err = access.OpenAuditLog(settings.Audit, log.Named("audit")); err != nil {
 		return nil, err
 	}
