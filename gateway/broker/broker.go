@@ -148,7 +148,7 @@ func (b *Broker) Grant(ctx context.Context, token string, source netip.Addr) (*G
 				return g, nil
 			}
 		}
-		if err := b.ask(ctx, k, token, e == nil, source); err != nil {
+		if err := b.ask(ctx, question{key: k, token: token, source: source, cold: e == nil}); err != nil {
 			return nil, err
 		}
 		now = time.Now()

@@ -27,7 +27,7 @@ type entry struct {
 	live    *Hold      // list of the requests in flight
 	tracked bool       // in the set of entries that have had live requests
 	queued  bool       // waiting for a revalidation
-	suspect time.Time  // since when its live requests go on without a usable grant
+	suspect time.Time  // since when its live requests have waited for a confirmation
 }
 
 // clientState is what the tokens of one client share.
@@ -109,4 +109,19 @@ func (e *entry) token() string {
 		return ""
 	}
 	return e.live.token
+}
+
+// suspectFor notes whether the live requests go on without a grant that is
+// beyond doubt, and returns for how long they have.
+func (e *entry) suspectFor(now time.Time, suspect bool) time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case !suspect:
+		e.suspect = time.Time{}
+		return 0
+	case e.suspect.IsZero():
+		e.suspect = now
+	}
+	return now.Sub(e.suspect)
 }

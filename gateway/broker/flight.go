@@ -45,32 +45,48 @@ type flight struct {
 	err  error // valid once done is closed
 }
 
+// question is what Vault is asked about a token.
+type question struct {
+	key    key
+	token  string
+	source netip.Addr // who bears it
+	cold   bool       // the token is not known
+	again  bool       // though what is known is still good
+}
+
 // ask has Vault confirm a token, and returns nil once its grant is in the
 // cache. It joins the lookup that is under way for the token, if one is.
-func (b *Broker) ask(ctx context.Context, k key, token string, cold bool, source netip.Addr) error {
-	b.flightsMu.Lock()
-	f := b.flights[k]
+func (b *Broker) ask(ctx context.Context, q question) error {
+	f, err := b.board(q)
 	if f == nil {
-		// A lookup may have ended since the caller looked.
-		if err, known := b.known(k, time.Now()); known {
-			b.flightsMu.Unlock()
-			return err
-		}
-		if cold && b.options.Cold != nil && !b.options.Cold.Allow(source) {
-			b.flightsMu.Unlock()
-			return ErrRateLimited
-		}
-		f = &flight{done: make(chan struct{})}
-		b.flights[k] = f
-		go b.fly(f, k, token, cold)
+		return err
 	}
-	b.flightsMu.Unlock()
 	select {
 	case <-f.done:
 		return f.err
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// board returns the lookup to wait for, or none with the answer.
+func (b *Broker) board(q question) (*flight, error) {
+	b.flightsMu.Lock()
+	defer b.flightsMu.Unlock()
+	if f := b.flights[q.key]; f != nil {
+		return f, nil
+	}
+	// A lookup may have ended since the caller looked.
+	if err, known := b.known(q.key, time.Now()); known && !q.again {
+		return nil, err
+	}
+	if q.cold && b.options.Cold != nil && !b.options.Cold.Allow(q.source) {
+		return nil, ErrRateLimited
+	}
+	f := &flight{done: make(chan struct{})}
+	b.flights[q.key] = f
+	go b.fly(f, q.key, q.token, q.cold)
+	return f, nil
 }
 
 // known reports whether the token's state is known, and then what it is.

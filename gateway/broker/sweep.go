@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"net/netip"
 	"time"
 )
 
@@ -52,7 +51,7 @@ func (b *Broker) runPending(ctx context.Context) {
 		if token == "" {
 			continue
 		}
-		err := b.ask(ctx, e.key, token, false, netip.Addr{})
+		err := b.ask(ctx, question{key: e.key, token: token, again: true})
 		if err != nil && sleep(ctx, pendingPause) != nil {
 			return
 		}
@@ -87,38 +86,27 @@ func (b *Broker) inspect(e *entry, now time.Time) {
 	}
 	v := b.view.Load()
 	confirmed, ok := v.confirmed(g)
-	switch {
-	case g.expired(now):
+	if g.expired(now) {
 		if age(now, g.ExpiresAt) > expiryGrace {
 			b.endIf(e, g, ErrInactive)
 			return
 		}
-	case !ok:
-		// Something happened that Vault must be asked about. While the feed was
-		// up, its last answer is at most two waits old, each of them a third of
-		// maxAge at most; of the last third, most is left for asking.
-		if b.suspected(e, now) > v.maxAge/4 {
+	} else {
+		// While the feed is up, its last answer is at most two waits old, each
+		// of them a third of maxAge at most. What is left of maxAge from then on
+		// is for asking Vault.
+		if ok && age(now, confirmed) < v.maxAge*7/10 {
+			e.suspectFor(now, false)
+			return
+		}
+		asked := e.suspectFor(now, true) >= v.maxAge/5
+		overdue := age(now, confirmed) >= v.maxAge-sweepInterval // by the next look
+		if asked && (!ok || overdue) {
 			b.endIf(e, g, ErrUnavailable)
 			return
 		}
-	case age(now, confirmed) >= v.maxAge:
-		b.endIf(e, g, ErrUnavailable)
-		return
-	case age(now, confirmed) < v.maxAge*3/4:
-		return
 	}
 	b.revalidate(e)
-}
-
-// suspected returns for how long the live requests of e have gone on without a
-// usable grant.
-func (b *Broker) suspected(e *entry, now time.Time) time.Duration {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.suspect.IsZero() {
-		e.suspect = now
-	}
-	return now.Sub(e.suspect)
 }
 
 // endIf ends e unless it has got another grant by now.

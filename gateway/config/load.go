@@ -211,7 +211,7 @@ func (*decoder) admin(s *section) Admin {
 
 func (*decoder) grants(s *section) Grants {
 	g := Grants{
-		MaxStale:        s.duration("max_stale", 30*time.Second, time.Second, time.Hour),
+		MaxStale:        s.duration("max_stale", 30*time.Second, 3*time.Second, time.Hour),
 		NegativeTTL:     s.duration("negative_ttl", 30*time.Second, 0, time.Hour),
 		MaxEntries:      s.integer("max_entries", 100_000, 100, 10_000_000),
 		Wait:            s.duration("wait", 5*time.Second, 100*time.Millisecond, time.Minute),
