@@ -62,7 +62,7 @@ var findPrograms = sync.OnceValues(func() (Programs, error) {
 })
 
 func run(dir, name string, args ...string) (string, error) {
-	cmd := exec.Command(name, args...) //nolint:noctx // a build takes as long as it takes
+	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
