@@ -75,10 +75,10 @@ func (l *line) request(r *Request) {
 		l.field("client_id", r.Grant.ClientID)
 		l.field("accessor", r.Grant.Accessor)
 	}
-	l.field("server", r.serverName)
+	l.field("server", r.auditedServer())
 	l.field("http_method", r.httpMethod)
-	l.field("method", r.Method)
-	l.field("tool", r.Tool)
+	l.field("method", clip(r.Method))
+	l.field("tool", clip(r.Tool))
 	l.field("session", r.Session)
 }
 
