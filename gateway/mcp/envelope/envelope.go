@@ -126,8 +126,14 @@ func (e *Envelope) IDOf(message []byte) []byte {
 
 // message reads the whole text.
 func (p *parser) message() error {
-	if p.Peek() == '[' {
+	switch p.Peek() {
+	case '{':
+	case '[':
 		return invalid("batches are not supported: send each message on its own")
+	default:
+		if err := p.Skip(); err != nil {
+			return err
+		}
 	}
 	if err := p.object(inMessage); err != nil {
 		return err

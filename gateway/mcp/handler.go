@@ -1,0 +1,200 @@
+package mcp
+
+import (
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/session"
+)
+
+// Registry is what the handler needs of [broker.Broker].
+type Registry interface {
+	// Server returns the present registration of that name, or nil.
+	Server(name string) *broker.Server
+	// SessionKeys returns the keys for session ids, or nil if there are none.
+	SessionKeys() *broker.SessionKeys
+	// OnEnd has f called whenever access was taken away.
+	OnEnd(f func(broker.End))
+}
+
+// Options of a Handler.
+type Options struct {
+	Registry Registry
+	Config   *config.Config
+	Log      hclog.Logger
+}
+
+// Handler serves /servers/{name}/mcp, behind the access middleware. It must be
+// closed.
+type Handler struct {
+	registry Registry
+	log      hclog.Logger
+	sealer   *session.Sealer
+	streams  streams
+
+	config atomic.Pointer[config.Config]
+
+	links  sync.Map   // name -> *linked
+	linkMu sync.Mutex // of those who change links
+	closed bool
+}
+
+// New returns a handler. It reaches no server before the first request for it.
+func New(options Options) *Handler {
+	h := &Handler{
+		registry: options.Registry,
+		log:      options.Log,
+		sealer:   session.NewSealer(options.Registry.SessionKeys),
+	}
+	h.config.Store(options.Config)
+	options.Registry.OnEnd(h.onEnd)
+	return h
+}
+
+// ServeHTTP serves one request that the access middleware has let pass.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	request := access.FromContext(r.Context())
+	if request == nil || request.Server == nil || request.Grant == nil {
+		// Not wired behind the middleware: nothing is known about the client.
+		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+		return
+	}
+	x := exchange{
+		request: request,
+		server:  request.Server,
+		tools:   request.Grant.Tools(request.Server.Name),
+	}
+	defer x.release()
+	if f := x.read(r, h.settings().Limits.MaxBody); f != nil {
+		access.Refuse(w, r, f)
+		return
+	}
+	if f := x.rule(); f != nil {
+		access.Refuse(w, r, f)
+		return
+	}
+	link, err := h.link(request.Server)
+	if err != nil {
+		access.Refuse(w, r, x.unusable(err))
+		return
+	}
+	link.serve(w, r, &x)
+}
+
+// Drain ends the streams on which servers speak of their own accord, so that
+// their clients connect to another gateway. Requests in flight go on.
+func (h *Handler) Drain() { h.streams.drain() }
+
+// Configure takes another configuration. Requests in flight go on under the one
+// that they came under.
+func (h *Handler) Configure(c *config.Config) {
+	h.linkMu.Lock()
+	defer h.linkMu.Unlock()
+	h.config.Store(c)
+	h.links.Range(func(name, _ any) bool {
+		h.unlink(name.(string))
+		return true
+	})
+}
+
+// Close ends everything that outlives a request: connections, child processes
+// and sessions.
+func (h *Handler) Close() {
+	h.linkMu.Lock()
+	defer h.linkMu.Unlock()
+	h.closed = true
+	h.links.Range(func(name, _ any) bool {
+		h.unlink(name.(string))
+		return true
+	})
+}
+
+func (h *Handler) settings() *config.Config { return h.config.Load() }
+
+// exchange is one request on its way to a server.
+type exchange struct {
+	request *access.Request
+	server  *broker.Server
+	tools   toolRules
+
+	body      *buffer // nil without a message: GET and DELETE
+	message   envelope.Envelope
+	stateless bool // of the era without sessions
+}
+
+func (x *exchange) release() {
+	if x.body != nil {
+		x.body.release()
+		x.body = nil
+	}
+}
+
+// read takes the request's message, if it has one, and makes sure that it can
+// be read in one way only.
+func (x *exchange) read(r *http.Request, limit int64) *access.Refusal {
+	if r.Method != http.MethodPost {
+		return nil
+	}
+	if !isJSON(first(r.Header, headerContentType)) {
+		return &access.Refusal{
+			Status:  http.StatusUnsupportedMediaType,
+			Reason:  access.ReasonBadRequest,
+			Detail:  "Content-Type",
+			Message: "Content-Type must be application/json, in UTF-8.",
+		}
+	}
+	if limit > 0 && r.ContentLength > limit {
+		return tooLarge()
+	}
+	var err error
+	if x.body, err = readBody(r); err != nil {
+		return access.BodyRefusal(err)
+	}
+	if limit > 0 && int64(len(x.body.data)) > limit {
+		return tooLarge()
+	}
+	if x.message, err = envelope.Parse(x.body.data); err != nil {
+		return x.malformed(err)
+	}
+	x.request.Method = x.message.Method
+	if x.message.Method == envelope.MethodToolsCall {
+		x.request.Tool = x.message.Name
+	}
+	if err := x.message.CheckHeader(r.Header); err != nil {
+		return x.malformed(err)
+	}
+	x.stateless = x.message.Stateless(r.Header)
+	return nil
+}
+
+// id returns the id of the request's message as it stands there; nil if it is
+// no request.
+func (x *exchange) id() []byte {
+	if x.body == nil || x.message.Kind != envelope.Request {
+		return nil
+	}
+	return x.message.IDOf(x.body.data)
+}
+
+// decide records that the request may reach the server. Nothing of it may be
+// sent before.
+func (x *exchange) decide() *access.Refusal {
+	err := x.request.Decide(access.Decision{Allow: true, Reason: access.ReasonAllowed})
+	if err != nil {
+		f := access.AuditRefusal()
+		f.Detail = err.Error()
+		return f
+	}
+	return nil
+}
+
+// retryAfter is what a client is told to wait where the reason passes soon.
+const retryAfter = time.Second

@@ -1,0 +1,141 @@
+package mcp
+
+import (
+	"net/http"
+	"net/textproto"
+	"strings"
+)
+
+// Headers, in the form that net/http keeps them in: maps are read and written
+// directly.
+const (
+	headerAccept          = "Accept"
+	headerAcceptEncoding  = "Accept-Encoding"
+	headerContentEncoding = "Content-Encoding"
+	headerContentLength   = "Content-Length"
+	headerContentType     = "Content-Type"
+	headerLastEventID     = "Last-Event-Id"
+	headerRetryAfter      = "Retry-After"
+	headerSession         = "Mcp-Session-Id"
+	headerUserAgent       = "User-Agent"
+
+	prefixMCP = "Mcp-"
+)
+
+var (
+	valueIdentity = []string{"identity"}
+	valueJSON     = []string{"application/json"}
+)
+
+// requestHeader returns those of the client's headers that the server gets.
+// The values are shared with in, and never changed. The session id is not among
+// them: what the client holds means nothing to the server.
+func requestHeader(in http.Header) http.Header {
+	out := make(http.Header, len(in)+4)
+	for key, values := range in {
+		if forwarded(key) {
+			out[key] = values
+		}
+	}
+	// An encoded answer could not be read where lists are filtered; and without
+	// the header a server may choose any encoding.
+	out[headerAcceptEncoding] = valueIdentity
+	if out[headerUserAgent] == nil {
+		out[headerUserAgent] = nil // net/http puts its own where the key is missing
+	}
+	return out
+}
+
+func forwarded(key string) bool {
+	switch key {
+	case headerSession:
+		return false
+	case headerAccept, headerLastEventID, headerUserAgent, "Traceparent", "Tracestate":
+		return true
+	}
+	return strings.HasPrefix(key, prefixMCP)
+}
+
+// copyResponseHeader copies those of the server's headers that the client gets.
+func copyResponseHeader(out, in http.Header) {
+	connection := in["Connection"]
+	for key, values := range in {
+		if !withheld(key) && !named(connection, key) {
+			out[key] = values
+		}
+	}
+}
+
+// withheld reports whether a header of the server's answer is none of the
+// client's business: it belongs to the connection; it speaks for the gateway's
+// own origin, whose cookies, security policy and credentials are not the
+// server's; or it describes what stands behind the gateway.
+func withheld(key string) bool {
+	switch key {
+	case "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection",
+		"Te", "Trailer", "Transfer-Encoding", "Upgrade":
+		return true
+	case "Set-Cookie", "Set-Cookie2", "Www-Authenticate", "Authentication-Info", "Proxy-Authentication-Info",
+		"Alt-Svc", "Clear-Site-Data", "Location", "Nel", "Public-Key-Pins", "Public-Key-Pins-Report-Only",
+		"Refresh", "Report-To", "Reporting-Endpoints", "Service-Worker-Allowed", "Strict-Transport-Security":
+		return true
+	case "Server", "Via", "X-Powered-By":
+		return true
+	case headerSession:
+		return true // set by the gateway
+	}
+	return strings.HasPrefix(key, "Access-Control-")
+}
+
+// named reports whether the Connection header names the key as one that ends
+// with the connection.
+func named(connection []string, key string) bool {
+	for _, value := range connection {
+		for token := range strings.SplitSeq(value, ",") {
+			if textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(token)) == key {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// first returns the first value of a header in its canonical form.
+func first(h http.Header, key string) string {
+	if values := h[key]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
+// mediaType returns a Content-Type without its parameters, in lower case.
+func mediaType(contentType string) string {
+	media, _, _ := strings.Cut(contentType, ";")
+	return strings.ToLower(strings.TrimSpace(media))
+}
+
+const (
+	mediaJSON        = "application/json"
+	mediaEventStream = "text/event-stream"
+)
+
+// isJSON reports whether a request's Content-Type says JSON in UTF-8. Some
+// servers decode a body by the charset it declares: under another one, such as
+// UTF-7, they would read other text than the gateway did.
+func isJSON(contentType string) bool {
+	if contentType == mediaJSON {
+		return true
+	}
+	media, parameters, _ := strings.Cut(contentType, ";")
+	if !strings.EqualFold(strings.TrimSpace(media), mediaJSON) {
+		return false
+	}
+	for parameter := range strings.SplitSeq(parameters, ";") {
+		name, value, _ := strings.Cut(parameter, "=")
+		name, value = strings.TrimSpace(name), strings.Trim(strings.TrimSpace(value), `"`)
+		if name != "" && !(strings.EqualFold(name, "charset") && strings.EqualFold(value, "utf-8")) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,128 @@
+package mcp
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"vault-plugin-secrets-mcp/gateway/broker"
+)
+
+// link is the way to one registered server. It lives as long as the
+// registration, and serves requests from any goroutine.
+type link interface {
+	// serve answers one request, from the decision to the outcome.
+	serve(w http.ResponseWriter, r *http.Request, x *exchange)
+	// close ends what outlives requests.
+	close()
+}
+
+// ender is a link that holds more for a client than its requests.
+type ender interface {
+	// end is called when a token has ended, or lives on with other access.
+	end(end broker.End)
+}
+
+// linked is a registration with the link to it.
+type linked struct {
+	server *broker.Server
+	link   link
+
+	err   error // why there is no link
+	tried time.Time
+}
+
+// relinkAfter is how long a registration that the gateway cannot use is left
+// alone before it is tried again: what was wrong may be a missing file.
+const relinkAfter = 5 * time.Second
+
+var (
+	errServerGone = errors.New("the registration has ended")
+	errClosed     = errors.New("the gateway is shutting down")
+)
+
+// link returns the way to the server.
+func (h *Handler) link(server *broker.Server) (link, error) {
+	if found, ok := h.links.Load(server.Name); ok {
+		if l := found.(*linked); l.server == server && l.link != nil {
+			return l.link, nil
+		}
+	}
+	return h.relink(server)
+}
+
+// relink makes the link to a registration that has none yet.
+func (h *Handler) relink(server *broker.Server) (link, error) {
+	h.linkMu.Lock()
+	defer h.linkMu.Unlock()
+	if h.closed {
+		return nil, errClosed
+	}
+	if found, ok := h.links.Load(server.Name); ok {
+		l := found.(*linked)
+		current := h.registry.Server(server.Name)
+		switch {
+		case l.server == server && l.link != nil:
+			return l.link, nil
+		case l.server == server && time.Since(l.tried) < relinkAfter:
+			return nil, l.err
+		case l.server == current && current != server:
+			// The request came under a registration that has been changed
+			// since. If it is still the same server, the change counts.
+			if l.link == nil || current.ID != server.ID {
+				return nil, errServerGone
+			}
+			return l.link, nil
+		}
+		h.unlink(server.Name)
+	}
+	l := &linked{server: server, tried: time.Now()}
+	l.link, l.err = h.newLink(server)
+	if l.err != nil {
+		h.log.Error("a registered server cannot be used", "server", server.Name, "error", l.err)
+	}
+	h.links.Store(server.Name, l)
+	return l.link, l.err
+}
+
+// unlink drops the link of that name. linkMu is held.
+func (h *Handler) unlink(name string) {
+	if found, ok := h.links.LoadAndDelete(name); ok {
+		if l := found.(*linked); l.link != nil {
+			l.link.close()
+		}
+	}
+}
+
+func (h *Handler) newLink(server *broker.Server) (link, error) {
+	c := h.settings()
+	switch server.Transport {
+	case broker.TransportHTTP:
+		u, err := newUpstream(server, c.Upstream(server.Name), &c.UpstreamAllow, h.log)
+		if err != nil {
+			return nil, err
+		}
+		return &proxy{handler: h, upstream: u, limits: c.Limits}, nil
+	}
+	return nil, fmt.Errorf("transport %q is not supported", server.Transport)
+}
+
+// onEnd hears from the broker that access was taken away. Requests in flight
+// are cut by their contexts.
+func (h *Handler) onEnd(end broker.End) {
+	if end.Server != nil {
+		h.linkMu.Lock()
+		defer h.linkMu.Unlock()
+		if found, ok := h.links.Load(end.Server.Name); ok && found.(*linked).server.ID == end.Server.ID {
+			h.unlink(end.Server.Name)
+		}
+		return
+	}
+	h.links.Range(func(_, found any) bool {
+		if e, ok := found.(*linked).link.(ender); ok {
+			e.end(end)
+		}
+		return true
+	})
+}

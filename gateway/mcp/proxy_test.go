@@ -1,0 +1,536 @@
+package mcp
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/config"
+)
+
+func TestTheServerGetsTheBytesThatWereRead(t *testing.T) {
+	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
+	g := newGateway(t, testConfig(), up.server())
+	for _, body := range []string{
+		ping,
+		" {\"jsonrpc\" : \"2.0\",\n\t\"id\":12345678901234567890, \"method\":\"vendor\\/x\",\"params\":{\"n\":1.10,\"u\":\"\\u00e9\"}}\r\n",
+		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"big","arguments":{"x":"` + strings.Repeat("y", 300<<10) + `"}}}`,
+	} {
+		got := g.ask(t, body)
+		require.Equal(t, http.StatusOK, got.status, got.body)
+		require.Equal(t, pong, got.body)
+		_, sent := up.last()
+		require.Equal(t, body, sent)
+	}
+	require.Equal(t, []string{"decision allowed", "outcome"}, g.sink.all()[:2])
+}
+
+func TestTheServerGetsNothingElseOfTheClients(t *testing.T) {
+	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
+	server := up.server()
+	server.Headers = map[string]string{"authorization": "Bearer upstream", "X-Api-Key": "k", "Connection": "x", "mcp-name": "x", "Host": "evil"}
+	g := newGateway(t, testConfig(), server)
+	got := g.ask(t, ping,
+		"Cookie", "a=b", "X-Forwarded-For", "1.2.3.4", "X-Forwarded-Host", "evil", "Forwarded", "for=1.2.3.4",
+		"X-Real-Ip", "1.2.3.4", "Proxy-Authorization", "Basic x", "Origin", "http://evil", "Referer", "http://evil",
+		"X-Api-Key", "mine", "Accept-Language", "de", "X-Vendor", "1", "Content-Type", "",
+		"Content-Type", "application/json; charset=UTF-8", "Te", "trailers",
+		"User-Agent", "agent/1", "Traceparent", "00-a-b-01", "Tracestate", "c=d", "Last-Event-ID", "7",
+		"MCP-Protocol-Version", "2025-11-25", "Mcp-Method", "ping", "Mcp-Param-Region", "eu", "Mcp-Vendor", "v")
+	require.Equal(t, http.StatusOK, got.status, got.body)
+	r, _ := up.last()
+	require.Equal(t, http.Header{
+		"Accept":               {"application/json, text/event-stream"},
+		"Accept-Encoding":      {"identity"},
+		"Authorization":        {"Bearer upstream"},
+		"Content-Length":       {fmt.Sprint(len(ping))},
+		"Content-Type":         {"application/json"},
+		"Last-Event-Id":        {"7"},
+		"Mcp-Method":           {"ping"},
+		"Mcp-Param-Region":     {"eu"},
+		"Mcp-Protocol-Version": {"2025-11-25"},
+		"Mcp-Vendor":           {"v"},
+		"Traceparent":          {"00-a-b-01"},
+		"Tracestate":           {"c=d"},
+		"User-Agent":           {"agent/1"},
+		"X-Api-Key":            {"k"},
+	}, r.Header)
+	require.Equal(t, "/mcp?key=secret", r.RequestURI)
+	require.Equal(t, strings.TrimPrefix(up.URL, "http://"), r.Host)
+}
+
+func TestCredentialsInTheURLAreSentAsBasic(t *testing.T) {
+	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
+	server := up.server()
+	server.URL = strings.Replace(up.URL, "http://", "http://user:p%40ss@", 1) + "/mcp#fragment"
+	g := newGateway(t, testConfig(), server)
+	require.Equal(t, http.StatusOK, g.ask(t, ping).status)
+	r, _ := up.last()
+	user, password, ok := r.BasicAuth()
+	require.True(t, ok)
+	require.Equal(t, "user p@ss", user+" "+password)
+}
+
+func TestTheClientDoesNotGetWhatSpeaksForTheGateway(t *testing.T) {
+	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
+		h := w.Header()
+		for _, key := range []string{
+			"Set-Cookie", "Www-Authenticate", "Alt-Svc", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers",
+			"Strict-Transport-Security", "Clear-Site-Data", "Keep-Alive", "Proxy-Authenticate", "Server", "X-Powered-By", "X-Hop", "Location",
+		} {
+			h.Set(key, "x")
+		}
+		h.Set("Connection", "X-Hop")
+		h.Set("Trailer", "X-Trailer")
+		h.Set("X-Accel-Buffering", "no")
+		h.Set("Cache-Control", "no-cache")
+		h.Set("X-Vendor", "v")
+		h.Set("Date", "Thu, 01 Jan 1970 00:00:00 GMT")
+		reply(w, pong)
+		h.Set("X-Trailer", "late")
+	})
+	g := newGateway(t, testConfig(), up.server())
+	r, err := g.do(ping)
+	require.NoError(t, err)
+	body, err := io.ReadAll(r.Body)
+	require.NoError(t, err)
+	require.NoError(t, r.Body.Close())
+	require.Equal(t, pong, string(body))
+	require.Empty(t, r.Trailer)
+	r.Header.Del("Content-Length")
+	require.Equal(t, http.Header{
+		"Cache-Control":     {"no-cache"},
+		"Content-Type":      {"application/json"},
+		"Date":              {"Thu, 01 Jan 1970 00:00:00 GMT"},
+		"X-Accel-Buffering": {"no"},
+		"X-Vendor":          {"v"},
+	}, r.Header)
+}
+
+func TestAnswersThatAreNotTheClientsToSeeAreReplaced(t *testing.T) {
+	tests := map[string]struct {
+		status int
+		media  string
+		want   int
+	}{
+		"401":                  {401, "application/json", 502},
+		"407":                  {407, "application/json", 502},
+		"a redirect":           {302, "text/html", 502},
+		"a permanent redirect": {308, "application/json", 502},
+		"not modified":         {304, "", 502},
+		"an error page":        {500, "text/html", 502},
+		"a gateway's timeout":  {504, "text/html", 504},
+		"an overloaded server": {503, "text/html", 503},
+		"400 passes":           {400, "text/plain", 400},
+		"403 passes":           {403, "text/plain", 403},
+		"404 passes":           {404, "application/json", 404},
+		"405 passes":           {405, "text/plain", 405},
+		"500 in JSON passes":   {500, "application/json", 500},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			up := newUpstreamFake(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", test.media)
+				w.Header().Set("Location", "http://127.0.0.1:1/elsewhere")
+				w.Header().Set("Www-Authenticate", "Bearer inner")
+				w.WriteHeader(test.status)
+				if test.status != 304 {
+					_, _ = io.WriteString(w, "inner secret")
+				}
+			})
+			g := newGateway(t, testConfig(), up.server())
+			got := g.ask(t, ping)
+			require.Equal(t, test.want, got.status)
+			require.Equal(t, 1, up.count(), "a redirect is not followed")
+			require.NotContains(t, got.header, "Location")
+			require.NotContains(t, got.header, "Www-Authenticate")
+			if test.want == test.status && test.media != "text/html" {
+				require.Equal(t, "inner secret", got.body)
+				return
+			}
+			require.NotContains(t, got.body, "inner")
+			require.Contains(t, got.body, `"request_id":"request-1"`)
+			require.Contains(t, got.body, `"id":1`)
+		})
+	}
+}
+
+func TestMessagesThatCouldBeReadInTwoWaysReachNoServer(t *testing.T) {
+	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
+	g := newGateway(t, testConfig(), up.server())
+	tests := map[string]struct {
+		body   string
+		header []string
+		status int
+		want   string
+	}{
+		"a name in capitals": {`{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"get-env","NAME":"echo"}}`, nil, 400, `"id":9,"error":{"code":-32600`},
+		"a batch":            {"[" + ping + "]", nil, 400, "-32600"},
+		"no JSON":            {"x", nil, 400, `"id":null,"error":{"code":-32700`},
+		"a second document":  {ping + ping, nil, 400, "-32700"},
+		"a header that lies": {callEcho, []string{"Mcp-Name", "other"}, 400, "-32020"},
+		"text":               {ping, []string{"Content-Type", "", "Content-Type", "text/plain"}, 415, "Content-Type"},
+		"a charset that hides what the body says": {ping, []string{"Content-Type", "", "Content-Type", "application/json; charset=utf-7"}, 415, "UTF-8"},
+		"no Content-Type":                         {ping, []string{"Content-Type", ""}, 415, "Content-Type"},
+		"a body too large":                        {`{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":"` + strings.Repeat("x", 1<<20) + `"}}`, nil, 413, "too large"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			got := g.ask(t, test.body, test.header...)
+			require.Equal(t, test.status, got.status, got.body)
+			require.Contains(t, got.body, test.want)
+			require.Contains(t, got.body, "request-1")
+		})
+	}
+	require.Zero(t, up.count())
+	require.NotContains(t, g.sink.all(), "decision allowed")
+}
+
+func TestNothingIsSentWithoutAnAuditLine(t *testing.T) {
+	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
+	g := newGateway(t, testConfig(), up.server())
+	g.sink.broken = errors.New("disk full")
+	require.Equal(t, http.StatusServiceUnavailable, g.ask(t, ping).status)
+	require.Zero(t, up.count())
+}
+
+func TestAServerThatCannotBeReachedIsA502(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	dead := "http://" + listener.Addr().String()
+	require.NoError(t, listener.Close())
+	g := newGateway(t, testConfig(), &broker.Server{Name: "up", ID: "1", Transport: "http", URL: dead + "/?secret=1"})
+	got := g.ask(t, ping)
+	require.Equal(t, http.StatusBadGateway, got.status)
+	require.NotContains(t, got.body, "127.0.0.1")
+	require.Contains(t, got.body, `"id":1`)
+	require.Equal(t, []string{"decision allowed", "outcome"}, g.sink.all())
+	require.NotContains(t, g.sink.outcomes[0].Err.Error(), "secret")
+
+	got = g.ask(t, "", ":method", "GET")
+	require.Equal(t, http.StatusBadGateway, got.status)
+	require.NotContains(t, got.body, "jsonrpc")
+}
+
+func TestAServerThatHangsIsA504(t *testing.T) {
+	release := make(chan struct{})
+	up := newUpstreamFake(t, func(http.ResponseWriter, *http.Request) { <-release })
+	defer close(release)
+	c := testConfig()
+	c.Upstreams = map[string]config.Upstream{"up": {Timeout: 50 * time.Millisecond, ConnectTimeout: time.Second}}
+	g := newGateway(t, c, up.server())
+	require.Equal(t, http.StatusGatewayTimeout, g.ask(t, ping).status)
+}
+
+func TestAnAnswerThatBreaksOffDoesNotLookComplete(t *testing.T) {
+	for name, length := range map[string]string{"of known length": "100000", "of unknown length": ""} {
+		t.Run(name, func(t *testing.T) {
+			up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
+				if length != "" {
+					w.Header().Set("Content-Length", length)
+				}
+				w.Header().Set("Content-Type", "application/json")
+				_, _ = io.WriteString(w, `{"jsonrpc"`)
+				_ = http.NewResponseController(w).Flush()
+				panic(http.ErrAbortHandler)
+			})
+			up.Config.ErrorLog = nil
+			g := newGateway(t, testConfig(), up.server())
+			r, err := g.do(ping)
+			require.NoError(t, err)
+			_, err = io.ReadAll(r.Body)
+			require.Error(t, err)
+			require.NoError(t, r.Body.Close())
+			eventually(t, "the outcome", func() bool { return len(g.sink.all()) == 2 })
+			require.Error(t, g.sink.outcomes[0].Err)
+		})
+	}
+}
+
+func TestAShortAnswerThatBreaksOffIsA502(t *testing.T) {
+	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		reply(w, `{"jsonrpc"`)
+	})
+	g := newGateway(t, testConfig(), up.server())
+	require.Equal(t, http.StatusBadGateway, g.ask(t, ping).status)
+}
+
+func TestSessionsAreSealedOnceAndRepeated(t *testing.T) {
+	up := newUpstreamFake(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Mcp-Session-Id", "inner-session")
+		if r.Method == http.MethodPost {
+			reply(w, pong)
+		}
+	})
+	g := newGateway(t, testConfig(), up.server())
+	opened := g.ask(t, initOnce)
+	sealed := opened.header.Get("Mcp-Session-Id")
+	require.NotEmpty(t, sealed)
+	require.NotContains(t, sealed, "inner")
+
+	for _, method := range []string{"POST", "GET", "DELETE"} {
+		body := ping
+		if method != "POST" {
+			body = ""
+		}
+		got := g.ask(t, body, ":method", method, "Mcp-Session-Id", sealed)
+		require.Equal(t, http.StatusOK, got.status)
+		require.Equal(t, []string{sealed}, got.header["Mcp-Session-Id"])
+		r, _ := up.last()
+		require.Equal(t, "inner-session", r.Header.Get("Mcp-Session-Id"))
+		require.Equal(t, method, r.Method)
+
+		before := up.count()
+		for name, pairs := range map[string][]string{
+			"another client":          {":client", "bob", "Mcp-Session-Id", sealed},
+			"an id of the upstream's": {"Mcp-Session-Id", "inner-session"},
+			"a changed id":            {"Mcp-Session-Id", "B" + sealed[1:]},
+		} {
+			got := g.ask(t, body, append(pairs, ":method", method)...)
+			require.Equal(t, http.StatusNotFound, got.status, "%s %s", method, name)
+			require.NotContains(t, got.header, "Mcp-Session-Id")
+		}
+		require.Equal(t, before, up.count(), "no server was touched")
+	}
+
+	repointed := up.server()
+	repointed.ID = "registration-2"
+	g.registry.put(repointed)
+	require.Equal(t, http.StatusNotFound, g.ask(t, ping, "Mcp-Session-Id", sealed).status)
+}
+
+func TestTheStatelessEraKnowsNoSessions(t *testing.T) {
+	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Mcp-Session-Id", "inner-session")
+		reply(w, pong)
+	})
+	g := newGateway(t, testConfig(), up.server())
+	body := `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`
+	got := g.ask(t, body, "MCP-Protocol-Version", "2026-07-28", "Mcp-Method", "ping", "Mcp-Session-Id", "whatever")
+	require.Equal(t, http.StatusOK, got.status)
+	require.NotContains(t, got.header, "Mcp-Session-Id")
+	r, _ := up.last()
+	require.NotContains(t, r.Header, "Mcp-Session-Id")
+}
+
+func TestWithoutKeysSessionsAreRefusedButNotForgotten(t *testing.T) {
+	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Mcp-Session-Id", "inner")
+		reply(w, pong)
+	})
+	g := newGateway(t, testConfig(), up.server())
+	sealed := g.ask(t, initOnce).header.Get("Mcp-Session-Id")
+	keys := g.registry.keys
+	g.registry.keys = nil
+	require.Equal(t, http.StatusServiceUnavailable, g.ask(t, ping, "Mcp-Session-Id", sealed).status)
+	require.Equal(t, http.StatusServiceUnavailable, g.ask(t, initOnce).status)
+	g.registry.keys = keys
+	require.Equal(t, http.StatusOK, g.ask(t, ping, "Mcp-Session-Id", sealed).status)
+}
+
+func TestStreamsAreNotBuffered(t *testing.T) {
+	events := make(chan string)
+	up := newUpstreamFake(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_ = http.NewResponseController(w).Flush()
+		for {
+			select {
+			case event := <-events:
+				_, _ = io.WriteString(w, event)
+				_ = http.NewResponseController(w).Flush()
+			case <-r.Context().Done():
+				return
+			}
+		}
+	})
+	g := newGateway(t, testConfig(), up.server())
+	r, err := g.do("", ":method", "GET")
+	require.NoError(t, err)
+	defer r.Body.Close() //nolint:errcheck // a test
+	reader := bufio.NewReader(r.Body)
+	for _, line := range []string{"data: 1\n", ": ping\n", "\n", "data: half"} {
+		events <- line
+		got := make([]byte, len(line))
+		_, err := io.ReadFull(reader, got)
+		require.NoError(t, err)
+		require.Equal(t, line, string(got))
+	}
+}
+
+// openStream starts a stream that says one event and then nothing, and returns
+// it with a channel that is closed when the server sees its end.
+func openStream(t *testing.T, c *config.Config, first string, pairs ...string) (*gateway, *http.Response, <-chan struct{}) {
+	t.Helper()
+	gone := make(chan struct{})
+	var once sync.Once
+	up := newUpstreamFake(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, first)
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		once.Do(func() { close(gone) })
+	})
+	g := newGateway(t, c, up.server())
+	r, err := g.do("", append(pairs, ":method", "GET")...)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = r.Body.Close() })
+	got := make([]byte, len(first))
+	_, err = io.ReadFull(r.Body, got)
+	require.NoError(t, err)
+	return g, r, gone
+}
+
+func within(t *testing.T, what string, done <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("not in time: " + what)
+	}
+}
+
+func TestAClientThatGoesAwayEndsTheServersRequest(t *testing.T) {
+	_, r, gone := openStream(t, testConfig(), "data: 1\n\n")
+	require.NoError(t, r.Body.Close())
+	within(t, "the server's request ends", gone)
+}
+
+func TestARevocationCutsTheStream(t *testing.T) {
+	g, r, gone := openStream(t, testConfig(), "data: 1\n\n")
+	g.cut("alice")
+	within(t, "the server's request ends", gone)
+	_, err := io.ReadAll(r.Body)
+	require.Error(t, err, "it must not look like the stream's end")
+	eventually(t, "the outcome", func() bool { return len(g.sink.all()) == 2 })
+}
+
+func TestADrainEndsIdleStreamsInOrder(t *testing.T) {
+	g, r, gone := openStream(t, testConfig(), "data: 1\n\n")
+	g.Drain()
+	within(t, "the server's request ends", gone)
+	rest, err := io.ReadAll(r.Body)
+	require.NoError(t, err)
+	require.Regexp(t, `^retry: \d+\n\n$`, string(rest))
+	again, err := g.do("", ":method", "GET")
+	require.NoError(t, err)
+	_, err = io.ReadAll(again.Body)
+	require.NoError(t, err, "a stream that comes during the drain ends too")
+	require.NoError(t, again.Body.Close())
+}
+
+func TestAnOldStreamEnds(t *testing.T) {
+	c := testConfig()
+	c.Limits.MaxStreamAge = 20 * time.Millisecond
+	_, r, gone := openStream(t, c, "data: 1\n\n")
+	within(t, "the server's request ends", gone)
+	_, err := io.ReadAll(r.Body)
+	require.NoError(t, err)
+}
+
+func TestASilentStreamIsKeptAlive(t *testing.T) {
+	c := testConfig()
+	c.Limits.KeepAlive = 5 * time.Millisecond
+	_, r, _ := openStream(t, c, "data: 1\n\n")
+	got := make([]byte, 6)
+	_, err := io.ReadFull(r.Body, got)
+	require.NoError(t, err)
+	require.Equal(t, ":\n\n:\n\n", string(got))
+}
+
+func TestNoCommentIsPutIntoAnEvent(t *testing.T) {
+	c := testConfig()
+	c.Limits.KeepAlive = time.Millisecond
+	proceed := make(chan struct{})
+	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "data: {\"a\":\n")
+		_ = http.NewResponseController(w).Flush()
+		<-proceed
+		_, _ = io.WriteString(w, "data: 1}\n\n")
+	})
+	g := newGateway(t, c, up.server())
+	r, err := g.do(ping)
+	require.NoError(t, err)
+	reader := bufio.NewReader(r.Body)
+	for line := ""; line != "data: {\"a\":\n"; {
+		line, err = reader.ReadString('\n') // comments may come before the event
+		require.NoError(t, err)
+	}
+	// Many ticks, all of which must pass without a comment.
+	require.Never(t, func() bool { return false }, 30*time.Millisecond, time.Millisecond)
+	close(proceed)
+	rest, err := io.ReadAll(reader)
+	require.NoError(t, err)
+	require.True(t, strings.HasPrefix(string(rest), "data: 1}\n\n"), string(rest))
+	require.NoError(t, r.Body.Close())
+}
+
+func TestTheServersSlotsAreBounded(t *testing.T) {
+	c := testConfig()
+	c.Upstreams = map[string]config.Upstream{"up": {Timeout: time.Second, ConnectTimeout: time.Second, MaxConcurrent: 1}}
+	g, r, gone := openStream(t, c, "data: 1\n\n")
+	got := g.ask(t, ping)
+	require.Equal(t, http.StatusServiceUnavailable, got.status)
+	require.NotEmpty(t, got.header.Get("Retry-After"))
+	require.NoError(t, r.Body.Close())
+	within(t, "the stream ends", gone)
+	eventually(t, "the slot is free", func() bool {
+		again, err := g.do("", ":method", "GET")
+		require.NoError(t, err)
+		require.NoError(t, again.Body.Close())
+		return again.StatusCode == http.StatusOK
+	})
+}
+
+func TestAChangedRegistrationIsUsedAtOnce(t *testing.T) {
+	first := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
+	second := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
+	g := newGateway(t, testConfig(), first.server())
+	g.ask(t, ping)
+	server := second.server()
+	server.ID = "registration-2"
+	g.registry.put(server)
+	g.ask(t, ping)
+	require.Equal(t, 1, first.count())
+	require.Equal(t, 1, second.count())
+	g.registry.watch(broker.End{Server: server})
+	_, found := g.links.Load("up")
+	require.False(t, found)
+}
+
+func TestAServerThatCannotBeUsedSaysSoToTheLogAlone(t *testing.T) {
+	for name, server := range map[string]*broker.Server{
+		"no URL":      {Name: "up", ID: "1", Transport: "http", URL: "ftp://secret@host"},
+		"a transport": {Name: "up", ID: "1", Transport: "carrier pigeon"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGateway(t, testConfig(), server)
+			for range 2 {
+				got := g.ask(t, ping)
+				require.Equal(t, http.StatusBadGateway, got.status)
+				require.NotContains(t, got.body, "secret")
+				require.NotContains(t, got.body, "pigeon")
+			}
+		})
+	}
+}
+
+func TestAnUpstreamThatSpeaksTLSIsChecked(t *testing.T) {
+	up := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) }))
+	defer up.Close()
+	up.Config.ErrorLog = nil
+	g := newGateway(t, testConfig(), &broker.Server{Name: "up", ID: "1", Transport: "http", URL: up.URL})
+	require.Equal(t, http.StatusBadGateway, g.ask(t, ping).status)
+}

@@ -1,0 +1,162 @@
+package mcp
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strconv"
+
+	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/session"
+)
+
+// Reasons of refusals, for the audit log. The client is told less.
+const (
+	reasonMessage        = "malformed-message"
+	reasonHeaderMismatch = "header-mismatch"
+	reasonSession        = "unknown-session"
+	reasonNoKeys         = "no-session-keys"
+	reasonUnusable       = "server-unusable" // the registration or the gateway's file is at fault
+	reasonBusy           = "server-busy"
+	reasonUnreachable    = "upstream-unreachable"
+	reasonTimeout        = "upstream-timeout"
+	reasonUpstreamStatus = "upstream-status"
+	reasonUpstreamAnswer = "upstream-answer"
+)
+
+// maxDetail bounds what of a client's own text is repeated in the audit log, in
+// bytes.
+const maxDetail = 128
+
+// quote makes a client's text fit for the audit log.
+func quote(s string) string {
+	if len(s) > maxDetail {
+		s = s[:maxDetail] + "…"
+	}
+	return strconv.Quote(s)
+}
+
+// rpc makes the refusal's body an answer to the message, if that is a request.
+func (x *exchange) rpc(f *access.Refusal, code int) *access.Refusal {
+	if id := x.id(); id != nil {
+		f.Code, f.RPCID = code, id
+	}
+	return f
+}
+
+// malformed is the answer to a message that could be read in two ways, or not
+// at all.
+func (x *exchange) malformed(err error) *access.Refusal {
+	f := &access.Refusal{
+		Status: http.StatusBadRequest,
+		Reason: reasonMessage,
+		Code:   envelope.CodeInvalidRequest,
+	}
+	var e *envelope.Error
+	if errors.As(err, &e) {
+		f.Code, f.Detail, f.Message = e.Code, e.Reason, e.Reason
+		if !e.ID.None() {
+			f.RPCID = e.ID.Of(x.body.data)
+		}
+		if e.Code == envelope.CodeHeaderMismatch {
+			f.Reason = reasonHeaderMismatch
+		}
+	}
+	return f
+}
+
+func tooLarge() *access.Refusal {
+	return &access.Refusal{
+		Status:  http.StatusRequestEntityTooLarge,
+		Reason:  access.ReasonBadRequest,
+		Detail:  "the body is too large",
+		Message: "The request's body is too large.",
+	}
+}
+
+// noSession is the answer to a session id that does not open, whoever's it is.
+// Clients start anew when they get it.
+func (x *exchange) noSession(err error) *access.Refusal {
+	if errors.Is(err, session.ErrUnknown) {
+		return x.rpc(&access.Refusal{
+			Status:  http.StatusNotFound,
+			Reason:  reasonSession,
+			Message: "There is no such session: initialize a new one.",
+		}, envelope.CodeInvalidRequest)
+	}
+	return x.rpc(&access.Refusal{
+		Status:     http.StatusServiceUnavailable,
+		Reason:     reasonNoKeys,
+		Detail:     err.Error(),
+		Message:    "The gateway cannot serve sessions at the moment.",
+		RetryAfter: retryAfter,
+	}, codeInternal)
+}
+
+// unusable is the answer where the gateway itself cannot serve the server.
+func (x *exchange) unusable(err error) *access.Refusal {
+	return x.rpc(&access.Refusal{
+		Status:  http.StatusBadGateway,
+		Reason:  reasonUnusable,
+		Detail:  err.Error(),
+		Message: "The server is not usable through this gateway.",
+	}, codeInternal)
+}
+
+func (x *exchange) busy() *access.Refusal {
+	return x.rpc(&access.Refusal{
+		Status:     http.StatusServiceUnavailable,
+		Reason:     reasonBusy,
+		Message:    "The server has too many requests in flight.",
+		RetryAfter: retryAfter,
+	}, codeInternal)
+}
+
+// failed is the answer where the server could not be asked; nil if the client
+// is gone, and nothing need be said. ctx is the client's request's.
+func (x *exchange) failed(ctx context.Context, err error) *access.Refusal {
+	if f := access.Cut(ctx); f != nil {
+		return f
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	f := &access.Refusal{
+		Status:  http.StatusBadGateway,
+		Reason:  reasonUnreachable,
+		Detail:  err.Error(),
+		Message: "The server cannot be reached.",
+	}
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		f.Status, f.Reason = http.StatusGatewayTimeout, reasonTimeout
+		f.Message = "The server did not answer in time."
+	}
+	return x.rpc(f, codeInternal)
+}
+
+// badAnswer is the answer where what the server said cannot be passed on.
+func (x *exchange) badAnswer(detail string) *access.Refusal {
+	return x.rpc(&access.Refusal{
+		Status:  http.StatusBadGateway,
+		Reason:  reasonUpstreamAnswer,
+		Detail:  detail,
+		Message: "The server's answer cannot be passed on.",
+	}, codeInternal)
+}
+
+// badStatus is the answer to an upstream's status that is not the client's to
+// see.
+func (x *exchange) badStatus(status int) *access.Refusal {
+	f := x.badAnswer("status " + strconv.Itoa(status))
+	f.Reason = reasonUpstreamStatus
+	switch status {
+	case http.StatusServiceUnavailable:
+		f.Status, f.RetryAfter = status, retryAfter
+	case http.StatusGatewayTimeout:
+		f.Status = status
+	}
+	return f
+}

@@ -1,0 +1,82 @@
+package mcp
+
+import (
+	"net/http"
+
+	"vault-plugin-secrets-mcp/backend/policy"
+	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+)
+
+// toolRules are those of one client for one server; nil if there are none.
+type toolRules = *policy.Tools
+
+// methodListen opens a stream of what the server has to tell.
+const methodListen = "subscriptions/listen"
+
+// JSON-RPC errors of refused messages.
+const (
+	codeMethodNotFound = -32601
+	codeInvalidParams  = -32602
+	codeInternal       = -32603
+)
+
+// Reasons of the refusals below, for the audit log.
+const (
+	reasonTool   = "tool-not-allowed"
+	reasonMethod = "method-not-allowed"
+)
+
+// ruled holds the methods that a client with tool rules may use. What they do
+// is known: of all of them, only tools/call calls a tool. Anything else might be
+// another way to one, as tasks/… of an extension is.
+var ruled = map[string]bool{
+	"initialize":                       true,
+	"ping":                             true,
+	"server/discover":                  true,
+	methodListen:                       true,
+	"tools/list":                       true,
+	"prompts/list":                     true,
+	"prompts/get":                      true,
+	"resources/list":                   true,
+	"resources/read":                   true,
+	"resources/templates/list":         true,
+	"resources/subscribe":              true,
+	"resources/unsubscribe":            true,
+	"completion/complete":              true,
+	"logging/setLevel":                 true,
+	"notifications/initialized":        true,
+	"notifications/cancelled":          true,
+	"notifications/progress":           true,
+	"notifications/roots/list_changed": true,
+}
+
+// rule refuses what the client's tool rules do not let pass. The client gets
+// the same answer from every server, and cannot tell a tool that it may not
+// call from one that is not there.
+func (x *exchange) rule() *access.Refusal {
+	if x.tools == nil || x.body == nil || x.message.Kind == envelope.Response {
+		return nil
+	}
+	f := &access.Refusal{Status: http.StatusOK, RPCID: x.id()}
+	switch method := x.message.Method; {
+	case method == envelope.MethodToolsCall:
+		if x.tools.Allows(x.message.Name) {
+			return nil
+		}
+		f.Reason, f.Detail = reasonTool, "tool "+quote(x.message.Name)
+		f.Code, f.Message = codeInvalidParams, "This tool is not available to this client."
+	case ruled[method]:
+		return nil
+	default:
+		f.Reason, f.Detail = reasonMethod, "method "+quote(method)
+		f.Code, f.Message = codeMethodNotFound, "This method is not available to this client."
+		if x.stateless {
+			f.Status = http.StatusNotFound
+		}
+	}
+	if x.message.Kind == envelope.Notification {
+		f.Status = http.StatusAccepted // nobody waits for an answer
+	}
+	return f
+}
