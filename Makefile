@@ -24,8 +24,8 @@ build: $(PROGRAMS:%=bin/%) ## the three programs into bin/
 
 # Go knows what is up to date, so make always asks it.
 bin/%: FORCE
-	@echo "Building $@"
-	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w $(LDFLAGS)" -o $@ $(SOURCE_$*)
+	@CGO_ENABLED=0 scripts/progress.sh "Building $@" \
+		go build -trimpath -ldflags "-s -w $(LDFLAGS)" -o $@ $(SOURCE_$*)
 
 dev: build vault ## the whole system on this machine, until Ctrl-C
 	@exec bin/mcp-bootstrap dev -vault-binary "$$(scripts/tool.sh vault)" $(ARGS)
@@ -48,7 +48,8 @@ test-blackbox: vault test-programs ## the tests of the system as a whole, agains
 test-programs: $(PROGRAMS:%=$(RACE)/%)
 
 $(RACE)/%: FORCE
-	@CGO_ENABLED=1 go build -race -ldflags "$(LDFLAGS)" -o $@ $(SOURCE_$*)
+	@CGO_ENABLED=1 scripts/progress.sh "Building $@" \
+		go build -race -ldflags "$(LDFLAGS)" -o $@ $(SOURCE_$*)
 
 lint: ## the linters of .golangci.yml
 	@"$$(scripts/tool.sh lint)" run ./...
