@@ -1,7 +1,9 @@
 package test
 
 import (
+	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
@@ -96,7 +98,9 @@ func TestDeniedToolIsNeverCalled(t *testing.T) {
 			"allowed_tools": calculator + "/add," + forbidden + "/divide",
 		}),
 	}
-	call := func(params string) string { return `{"jsonrpc":"2.0","id":"x-1","method":"tools/call","params":{` + params + `}}` }
+	call := func(params string) string {
+		return `{"jsonrpc":"2.0","id":"x-1","method":"tools/call","params":{` + params + `}}`
+	}
 	bodies := map[string]string{
 		"called":                            call(`"name":"divide","arguments":{"a":1,"b":2}`),
 		"called beside other parameters":    call(`"name":"divide","uri":5,"arguments":{"a":1,"b":2}`),
@@ -221,4 +225,31 @@ func TestMessageThatIsAcceptedGoesOnAsItCame(t *testing.T) {
 	if len(requests) != 1 || string(requests[0].Body) != body {
 		t.Errorf("the server was sent %q", requests)
 	}
+}
+
+func TestAuditLinesAreBounded(t *testing.T) {
+	s := newStage(t, harness.GatewayOptions{})
+	token := s.client("cursor", harness.Map{"denied_tools": calculator + "/divide"})
+	long := strings.Repeat("x", 1<<20)
+	s.Post(s.gateway.ServerURL(calculator), token, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+long+`"}}`)
+	s.Post(s.gateway.ServerURL(calculator), token, `{"jsonrpc":"2.0","id":1,"method":"`+long+`"}`)
+	s.Eventually("both requests are audited", func() error {
+		content, err := os.ReadFile(s.gateway.AuditLog)
+		if err != nil {
+			return err
+		}
+		seen := map[string]bool{}
+		for _, line := range s.gateway.Audit() {
+			seen[fmt.Sprint(line["request_id"])] = true
+		}
+		if len(seen) < 2 {
+			return fmt.Errorf("%d are", len(seen))
+		}
+		for line := range strings.Lines(string(content)) {
+			if len(line) > 4096 {
+				t.Fatalf("a line is %d bytes long: %.200s", len(line), line)
+			}
+		}
+		return nil
+	})
 }

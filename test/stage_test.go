@@ -1,7 +1,6 @@
 package test
 
 import (
-	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
@@ -105,18 +104,4 @@ func when(t *testing.T, text any) time.Time {
 		t.Fatal(err)
 	}
 	return at
-}
-
-// number reads a number of the engine's API.
-func number(t *testing.T, value any) int64 {
-	t.Helper()
-	n, ok := value.(json.Number)
-	if !ok {
-		t.Fatalf("%v is no number", value)
-	}
-	i, err := n.Int64()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return i
 }
