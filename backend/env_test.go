@@ -47,11 +47,13 @@ type env struct {
 type data = map[string]any
 
 func newEnv(t testing.TB) *env {
+	t.Helper()
 	return newEnvOn(t, &logical.InmemStorage{}, newClock())
 }
 
 // newEnvOn starts the engine over storage that may hold an earlier run's entries.
 func newEnvOn(t testing.TB, storage logical.Storage, c *clock) *env {
+	t.Helper()
 	system := logical.TestSystemView()
 	system.PluginEnvironment = &logical.PluginEnvironment{VaultVersion: "1.21.0"}
 	system.DefaultLeaseTTLVal, system.MaxLeaseTTLVal = time.Hour, 24*time.Hour

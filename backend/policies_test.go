@@ -157,7 +157,7 @@ func TestALookupNamesTheEffectivePolicy(t *testing.T) {
 	e := newEnv(t)
 	bound := e.client("bound", data{"policies": "extra"})
 	free := e.client("free", data{})
-	require.Equal(t, "", e.lookup(free)["policy_digest"])
+	require.Empty(t, e.lookup(free)["policy_digest"])
 	missing := e.lookup(bound)["policy_digest"].(string)
 	require.NotEmpty(t, missing, "a policy that does not exist must not read as none")
 
@@ -166,7 +166,7 @@ func TestALookupNamesTheEffectivePolicy(t *testing.T) {
 	require.Equal(t, "extra", changes[0]["name"])
 	digest := e.lookup(bound)["policy_digest"].(string)
 	require.NotEqual(t, missing, digest)
-	require.Equal(t, "", e.lookup(free)["policy_digest"])
+	require.Empty(t, e.lookup(free)["policy_digest"])
 
 	served := e.read("gateway/policies/" + digest)
 	text, err := json.Marshal(served["sources"])
@@ -227,7 +227,7 @@ func TestPoliciesWrittenByAnotherNodeAreReadAnew(t *testing.T) {
 	storage, c := &logical.InmemStorage{}, newClock()
 	e, other := newEnvOn(t, storage, c), newEnvOn(t, storage, c)
 	token := e.client("c", data{"allowed_servers": "a"})
-	require.Equal(t, "", other.lookup(token)["policy_digest"])
+	require.Empty(t, other.lookup(token)["policy_digest"])
 	e.write("policies/p", data{"deniedMcpServers": "[]", "managed": true})
 	other.b.invalidate(context.Background(), policyPrefix+"p")
 	require.NotEmpty(t, other.lookup(token)["policy_digest"])

@@ -2,8 +2,6 @@ package backend
 
 import (
 	"context"
-	"maps"
-	"slices"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -43,12 +41,14 @@ func (b *mcpBackend) HandleRequest(ctx context.Context, req *logical.Request) (*
 }
 
 func checkSecretFields(data map[string]any) error {
-	for _, name := range slices.Sorted(maps.Keys(secretFields)) {
-		value, given := data[name]
-		if !given || value == nil {
+	for name, value := range data {
+		field, secret := secretFields[name]
+		if !secret || value == nil {
 			continue
 		}
-		field := secretFields[name]
+		if _, ok := value.(string); ok && field.schema.Type == framework.TypeString {
+			continue
+		}
 		one := framework.FieldData{
 			Raw:    map[string]any{name: value},
 			Schema: map[string]*framework.FieldSchema{name: field.schema},
