@@ -60,7 +60,7 @@ func (l *line) addr(key string, value netip.Addr) {
 	}
 	l.key(key)
 	l.b = append(l.b, '"')
-	l.b = value.AppendTo(l.b)
+	l.b = value.WithZone("").AppendTo(l.b)
 	l.b = append(l.b, '"')
 }
 

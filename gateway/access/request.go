@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/broker"
@@ -32,8 +31,8 @@ type Request struct {
 	serverName string // as the path names it; audited even if there is none such
 	sink       Sink
 	decided    bool
-	refusal    string      // the reason, once it is refused
-	closed     atomic.Bool // the outcome line is written
+	refusal    string // the reason, once it is refused
+	closed     bool   // the outcome line is written
 }
 
 // Decision is the gateway's answer to "may this request reach the upstream".
@@ -96,9 +95,10 @@ func (r *Request) Decide(d Decision) error {
 // middleware calls it after the handler returns, with what it saw itself, for
 // every allowed request that has no outcome by then.
 func (r *Request) Outcome(status int, bytes int64, err error) {
-	if r.sink == nil || !r.decided || r.closed.Swap(true) {
+	if r.sink == nil || !r.decided || r.closed {
 		return
 	}
+	r.closed = true
 	r.sink.Outcome(r, Outcome{Status: status, Bytes: bytes, Err: err})
 }
 
