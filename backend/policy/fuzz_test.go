@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"math/rand/v2"
+	neturl "net/url"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -139,7 +140,7 @@ func FuzzParse(f *testing.F) {
 }
 
 func FuzzCanonical(f *testing.F) {
-	for _, url := range []string{"https://h.com/", "https://H.com:443//%6dcp?x#y", "http://user@127.1/", "https://é.com/%zz"} {
+	for _, url := range []string{"https://h.com/", "https://H.com:443//%6dcp?x#y", "http://user@127.1/", "https://é.com/%zz", "https://h.com/a|b[c]^d\"", "https://h.com/a%20b?x=%zz&y[]=|", "http://[::1]:80/%25"} {
 		f.Add(url)
 	}
 	f.Fuzz(func(t *testing.T, url string) {
@@ -153,6 +154,12 @@ func FuzzCanonical(f *testing.F) {
 		l, ok := parseLocation(url)
 		if !ok || l.full() != url {
 			t.Errorf("%q is accepted, and read as %+v", url, l)
+		}
+		// The gateway connects with the standard library's reading of it.
+		u, err := neturl.Parse(url)
+		if err != nil || u.Scheme != l.scheme || u.Hostname() != strings.Trim(l.host, "[]") || u.Port() != l.port ||
+			u.EscapedPath() != l.path || strings.TrimPrefix(l.query, "?") != u.RawQuery || u.User != nil || u.Fragment != "" {
+			t.Errorf("%q is read as %+v, and by the standard library as %+v (%v)", url, l, u, err)
 		}
 	})
 }

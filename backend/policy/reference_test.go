@@ -26,7 +26,7 @@ func slowMatch(deny bool, pattern, url string) (match, known bool) {
 		return url != "", true
 	}
 	u, err := whatwg.Parse(url)
-	if err != nil || len(url) > maxURL {
+	if err != nil || len(url) > maxURL || len(pattern) > maxURL {
 		return false, true
 	}
 	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
@@ -55,7 +55,7 @@ func slowMatch(deny bool, pattern, url string) (match, known bool) {
 	if strings.Contains(text, "*") && (err != nil || strings.Contains(p.Hostname(), "*")) && !isPlain(text) {
 		return false, false
 	}
-	if err != nil || len(pattern) > maxURL {
+	if err != nil {
 		whole := u.Scheme() + "://" + host
 		if u.Port() != "" {
 			whole += ":" + u.Port()

@@ -34,10 +34,13 @@ func compileURL(pattern string) urlPattern {
 	if pattern == wildcard {
 		return urlPattern{everything: true}
 	}
+	if len(pattern) > maxURL {
+		return urlPattern{never: "it is too long"}
+	}
 	text, anyPort := cutAnyPort(pattern)
 	star := standIn(pattern)
 	u, err := whatwg.Parse(strings.ReplaceAll(text, wildcard, star))
-	if err != nil || len(pattern) > maxURL {
+	if err != nil {
 		return compileText(pattern)
 	}
 	restore := func(s string) string { return strings.ReplaceAll(s, star, wildcard) }
