@@ -1,6 +1,8 @@
 package test
 
 import (
+	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -54,6 +56,35 @@ func (s *stage) client(name string, more harness.Map) string {
 // add calls the calculator's tool through the gateway, in one POST.
 func (s *stage) add(token string) harness.Response {
 	return s.Call(s.gateway.ServerURL(calculator), token, "add", `{"a":40,"b":2}`)
+}
+
+// errCut is the end of a connection in the middle of a request, which is how a
+// gateway ends one whose token was just revoked.
+var errCut = errors.New("the connection was cut")
+
+// tryAdd is add for a token that may end meanwhile: it returns the status.
+func (s *stage) tryAdd(t *testing.T, token string) (int, error) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.gateway.ServerURL(calculator),
+		strings.NewReader(harness.CallBody("add", `{"a":40,"b":2}`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{
+		"Authorization": "Bearer " + token, "Content-Type": "application/json", "Accept": "application/json, text/event-stream",
+		"Mcp-Protocol-Version": harness.StatelessEra, "Mcp-Method": "tools/call", "Mcp-Name": "add",
+	} {
+		request.Header.Set(name, value)
+	}
+	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+	if err != nil {
+		return 0, errCut
+	}
+	defer response.Body.Close()
+	if _, err := io.Copy(io.Discard, response.Body); err != nil {
+		return 0, errCut
+	}
+	return response.StatusCode, nil
 }
 
 // works fails the test unless a token opens the calculator.
