@@ -412,15 +412,20 @@ func (s *section) readable(name, path string) {
 }
 
 func checkReadable(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return fileProblem(path, err)
+	case info.IsDir():
+		return fmt.Errorf("%s is a folder: give a file", path)
+	case !info.Mode().IsRegular():
+		return nil // a pipe can be opened once only, by whoever reads it
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return fileProblem(path, err)
 	}
-	defer func() { _ = file.Close() }()
-	if info, err := file.Stat(); err == nil && info.IsDir() {
-		return fmt.Errorf("%s is a folder: give a file", path)
-	}
-	return nil
+	return file.Close()
 }
 
 func fileProblem(path string, err error) error {
