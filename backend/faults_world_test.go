@@ -1,0 +1,282 @@
+package backend
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/backend/feed"
+)
+
+// Custom tokens of the world.
+const (
+	customOld   = "custom-old-0123456789abcdefghijklmnop"
+	customNow   = "custom-now-0123456789abcdefghijklmnop"
+	customSpent = "custom-spent-0123456789abcdefghijklmn"
+	customNew   = "custom-new-0123456789abcdefghijklmnop"
+)
+
+// world is a mount in use, with something of every kind in it, from which every
+// run of a test starts anew.
+type world struct {
+	contents contents
+	now      time.Time
+	epoch    string
+	index    uint64
+	tokens   map[string]string // by a name that says what the token is
+	accessor map[string]string // of the tokens that are active
+	leases   map[string]lease
+}
+
+// newWorld makes the mount. Its clients:
+//
+//	c  an issued token, a predecessor in its grace period, two leased tokens, one
+//	   of which has expired
+//	k  a custom token and a custom predecessor; a third has ended
+//	t  a token that expires, and a rotation by the id "again"
+//	r  revoked
+//	x  disabled
+//	z  a bystander
+//
+// and d, deleted, of which a leased token's entries are left.
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	e := newEnv(t)
+	w := &world{tokens: map[string]string{}, accessor: map[string]string{}, leases: map[string]lease{}}
+	e.catalog()
+	e.read("gateway/keys") // which makes them
+	e.write("config", data{"max_ttl": "12h"})
+	e.write("policies/corp", data{"deniedMcpServers": []any{data{"serverName": "dangerous"}}})
+	e.write("policies/unused", data{"allowedMcpServers": []any{}})
+
+	w.tokens["c before"] = e.client("c", data{"allowed_servers": "good,local", "policies": "corp", "metadata": data{"team": "a"}})
+	w.tokens["c"] = e.rotate("c", data{"grace_period": "1h"})
+	w.tokens["k spent"] = e.client("k", data{"allowed_servers": "good", "access_token": customSpent})
+	w.tokens["k before"] = e.rotate("k", data{"access_token": customOld, "grace_period": 0})
+	w.tokens["k"] = e.rotate("k", data{"access_token": customNow, "grace_period": "1h"})
+	w.tokens["t before"] = e.client("t", data{"token_ttl": "1h", "token_max_ttl": "6h"})
+	w.tokens["t"] = e.rotate("t", data{"grace_period": "1h", "rotation_id": "again"})
+	w.tokens["r"] = e.client("r", data{})
+	e.write("revoke-client/r", nil)
+	w.tokens["x"] = e.client("x", data{})
+	e.write("clients/x", data{"disabled": true})
+	w.tokens["z"] = e.client("z", data{"allowed_servers": "*"})
+	w.tokens["d"] = e.client("d", data{})
+	for name, of := range map[string]string{"c leased": "c", "d leased": "d"} {
+		w.leases[name] = *e.lease(of, data{"ttl": "1h"})
+	}
+	w.leases["c expired"] = *e.lease("c", data{"ttl": "1m"})
+	for name, l := range w.leases {
+		w.tokens[name] = l.token
+	}
+	e.delete("clients/d")
+	w.tokens["new"] = customNew // nobody's yet
+
+	e.clock.Advance(feed.Retention + time.Minute)
+	require.NoError(t, e.b.feed.Prune(context.Background(), e.storage)) // each event is one more call to fail
+	w.now = e.clock.Now()
+	for name, token := range w.tokens {
+		if accessor, ok := e.lookup(token)["accessor"].(string); ok {
+			w.accessor[name] = accessor
+		}
+	}
+	var err error
+	w.epoch, w.index, err = e.b.feed.Head(context.Background(), e.storage)
+	require.NoError(t, err)
+	w.contents = contentsOf(t, e.storage)
+	return w
+}
+
+// quiet is a test that is no *testing.T, for which env compares no schemas: that
+// would take most of the time.
+type quiet struct{ testing.TB }
+
+// Cleanup forgets what it is given: an engine of which only the memory is left
+// needs no cleaning up, and thousands of them would stay until the test ends.
+func (quiet) Cleanup(func()) {}
+
+// start starts the engine over storage. What it makes at random is the same for
+// the same seed, so that runs can be compared.
+func (w *world) start(t testing.TB, storage logical.Storage, seed byte) *env {
+	t.Helper()
+	e := newEnvOn(quiet{t}, storage, &clock{now: w.now})
+	e.b.opts.Random = rand.NewChaCha8([32]byte{seed})
+	return e
+}
+
+// lease returns a copy of a lease of the world, for an engine to change.
+func (w *world) lease(name string) *lease {
+	l := w.leases[name]
+	secret := *l.secret
+	l.secret = &secret
+	return &l
+}
+
+// written tells whether anything in storage but the change feed's state differs
+// from the world's. Where nothing does, a restart has nothing to get wrong.
+func (w *world) written(e *env) bool {
+	now := contentsOf(e.t, e.storage)
+	delete(now, feed.Prefix+"state")
+	held := maps.Clone(w.contents)
+	delete(held, feed.Prefix+"state")
+	return !reflect.DeepEqual(now, held)
+}
+
+// view is all that can be seen of a mount through its API: field or entry by
+// what it is about.
+type view map[string]any
+
+// look takes the view of the engine. More can be asked for than the world's
+// tokens: those that an operation has answered.
+func (w *world) look(e *env, more ...string) view {
+	v := view{"config": e.read("config"), "keys": e.read("gateway/keys")}
+	for name, token := range w.tokens {
+		v["token "+name] = withoutFeed(e.lookup(token))
+	}
+	for i, token := range more {
+		v[fmt.Sprintf("answered %d", i)] = withoutFeed(e.lookup(token))
+	}
+	for _, name := range e.list("clients/") {
+		v["client "+name] = e.read("clients/" + name)
+		for _, accessor := range e.list("clients/" + name + "/tokens/") {
+			// A leased token that is gone may be listed until tidy; it cannot be read.
+			if held := e.read("clients/" + name + "/tokens/" + accessor); held != nil {
+				v["listed "+name+" "+accessor] = held
+			}
+		}
+	}
+	for _, name := range e.list("policies/") {
+		v["policy "+name] = e.read("policies/" + name)
+	}
+	for name, server := range e.read("gateway/servers")["servers"].(map[string]any) {
+		v["server "+name] = server
+	}
+	return v
+}
+
+// withoutFeed leaves out what differs between two answers that say the same.
+func withoutFeed(d data) data {
+	d = maps.Clone(d)
+	for _, field := range []string{"epoch", "index", "answered_at"} {
+		delete(d, field)
+	}
+	return d
+}
+
+// String is how views are compared.
+func (v view) String() string {
+	text, err := json.MarshalIndent(map[string]any(v), "", " ")
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+// differences are the keys under which two views differ.
+func (v view) differences(o view) []string {
+	var keys []string
+	for key := range v {
+		if _, ok := o[key]; !ok || !reflect.DeepEqual(v[key], o[key]) {
+			keys = append(keys, key)
+		}
+	}
+	for key := range o {
+		if _, ok := v[key]; !ok {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// missed returns what differs between two views without an event of the feed
+// that has a gateway ask again, for one who has applied everything up to the
+// world's index.
+func (w *world) missed(t testing.TB, e *env, before, now view) []string {
+	t.Helper()
+	answer, err := e.b.feed.Watch(context.Background(), e.storage, w.epoch, w.index, 0, 0)
+	require.NoError(t, err)
+	if answer.Reset {
+		return nil
+	}
+	var missed []string
+	for _, key := range before.differences(now) {
+		if !told(answer.Events, key, before[key], now[key]) {
+			missed = append(missed, key)
+		}
+	}
+	return missed
+}
+
+// told tells whether an event covers the difference. A gateway holds only what
+// lookups, gateway/servers and gateway/keys have answered.
+func told(events []feed.Event, key string, before, now any) bool {
+	var kind, name string
+	_, _ = fmt.Sscanf(key, "%s %s", &kind, &name)
+	switch kind {
+	case "token":
+		if sameGrant(before, now) {
+			return true
+		}
+		return slices.ContainsFunc(events, func(ev feed.Event) bool { return coversToken(ev, before, now) })
+	case "server":
+		return slices.ContainsFunc(events, func(ev feed.Event) bool { return ev.Type == feed.Server && ev.Name == name })
+	case "config", "keys":
+		return slices.ContainsFunc(events, func(ev feed.Event) bool { return ev.Type == feed.Config })
+	default:
+		return true
+	}
+}
+
+// sameGrant tells whether two lookups of a token admit the same. The version of
+// the client changes with each rotation, too; and who holds a token whose life
+// was lengthened asks again at the end that it knows.
+func sameGrant(before, now any) bool {
+	b, n := maps.Clone(before.(data)), maps.Clone(now.(data))
+	ignored := []string{"client_version"}
+	if b["active"] == true && n["active"] == true && !end(n).Before(end(b)) {
+		ignored = append(ignored, "expires_at", "ttl")
+	}
+	for _, field := range ignored {
+		delete(b, field)
+		delete(n, field)
+	}
+	return reflect.DeepEqual(b, n)
+}
+
+// end is when the token of a lookup expires.
+func end(lookup data) time.Time {
+	at, err := time.Parse(time.RFC3339Nano, lookup["expires_at"].(string))
+	if err != nil {
+		return time.Unix(1<<40, 0) // never
+	}
+	return at
+}
+
+// coversToken tells whether the event is about the token that answered before
+// one way and now another.
+func coversToken(ev feed.Event, before, now any) bool {
+	held, _ := before.(data)
+	if held["active"] != true {
+		held, _ = now.(data)
+	}
+	switch ev.Type {
+	case feed.Mount, feed.Policy:
+		return true
+	case feed.Client:
+		return ev.ClientID == held["client_id"]
+	case feed.Token:
+		return ev.Accessor == held["accessor"]
+	default:
+		return false
+	}
+}
