@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -81,6 +82,9 @@ func (b *mcpBackend) evaluate(ctx context.Context, req *logical.Request, d *fram
 			warnings = append(warnings, "the client is disabled: until it is enabled, none of its tokens is accepted, whatever the decision")
 		}
 		decision = policy.Decide(client.(string), c.AllowedServers, all.effective(c.Policies), server)
+		if name, given := d.GetOk("server_name"); given {
+			decision.Checks[0].Detail = fmt.Sprintf("server %q is taken as if it were registered", name)
+		}
 	}
 	return &logical.Response{Data: decisionData(&decision), Warnings: warnings}, nil
 }

@@ -34,7 +34,7 @@ func serverFields() map[string]*framework.FieldSchema {
 		},
 		"args": {
 			Type:        framework.TypeStringSlice,
-			Description: "The command's arguments, one each. On the command line: args=-y args=some-server.",
+			Description: "The command's arguments, one each. On the command line: args=-y args=some-server; one that starts with @ is written \\@, since Vault's CLI would read a file.",
 		},
 		"env": {
 			Type:        framework.TypeKVPairs,

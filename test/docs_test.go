@@ -27,6 +27,12 @@ func TestDocsEngine(t *testing.T) {
 	runPage(t, h, "engine.md", nil)
 }
 
+// TestDocsPolicy does the same with docs/policy.md.
+func TestDocsPolicy(t *testing.T) {
+	h := harness.New(t)
+	runPage(t, h, "policy.md", nil)
+}
+
 // page is a page of docs/, cut at its console blocks.
 type page struct {
 	path   string
