@@ -49,6 +49,10 @@ func (t *tokenInfo) ttl(now time.Time) time.Duration {
 type clientToken struct {
 	tokenInfo
 	Hash string `json:"hash"`
+
+	// Replaced: a rotation has made another one the current token. It stays so
+	// when that one ends first.
+	Replaced bool `json:"replaced,omitempty"`
 }
 
 // pointer leads from a token's HMAC to the client that must confirm it.
@@ -67,8 +71,9 @@ type clientEntry struct {
 	Version    uint64 `json:"version"` // rises with every write
 	RotationID string `json:"rotation_id,omitempty"`
 
-	// Tokens holds the current token first and then its predecessors, the newest
-	// first. It is empty once the client was revoked.
+	// Tokens holds the current token first, if there is one (see current), and
+	// then its predecessors, the newest first. It is empty once the client was
+	// revoked.
 	Tokens []clientToken `json:"tokens,omitempty"`
 
 	clientSettings
@@ -106,6 +111,15 @@ func (c *clientEntry) own(hash string) *clientToken {
 		}
 	}
 	return nil
+}
+
+// current returns the client's current token, or nil where that has ended: a
+// predecessor in its grace period never becomes the current token again.
+func (c *clientEntry) current() *clientToken {
+	if len(c.Tokens) == 0 || c.Tokens[0].Replaced {
+		return nil
+	}
+	return &c.Tokens[0]
 }
 
 // byAccessor returns the client's own token with that accessor, or nil.
@@ -154,17 +168,17 @@ type rotation struct {
 // token, which its caller cannot have received, and leaves the predecessors as
 // they are. Expired tokens and those that revoke-all ended are dropped.
 func (c *clientEntry) rotate(r rotation, mountGeneration uint64, now time.Time) (dropped []clientToken, err error) {
-	repeated := r.id != "" && r.id == c.RotationID && len(c.Tokens) > 0
+	repeated := r.id != "" && r.id == c.RotationID && c.current() != nil
 	kept := []clientToken{r.token}
-	for i, t := range c.Tokens {
-		replaced := repeated && i == 0
-		if replaced || t.expired(now) || t.MountGeneration != mountGeneration || (r.grace == 0 && !repeated) {
+	for _, t := range c.Tokens {
+		if repeated && !t.Replaced || t.expired(now) || t.MountGeneration != mountGeneration || (r.grace == 0 && !repeated) {
 			dropped = append(dropped, t)
 			continue
 		}
-		if end := now.Add(r.grace); i == 0 && (t.ExpiresAt.IsZero() || end.Before(t.ExpiresAt)) {
+		if end := now.Add(r.grace); !t.Replaced && (t.ExpiresAt.IsZero() || end.Before(t.ExpiresAt)) {
 			t.ExpiresAt = end
 		}
+		t.Replaced = true
 		kept = append(kept, t)
 	}
 	if len(kept) > maxClientTokens {

@@ -118,7 +118,7 @@ func (c *clientEntry) state(p *pointer, hash string, info *tokenInfo, mountGener
 		return "revoked"
 	case c.Disabled:
 		return "disabled"
-	case info.Kind != kindLeased && c.Tokens[0].Hash != hash:
+	case info.Kind != kindLeased && c.own(hash).Replaced:
 		return "grace"
 	default:
 		return "active"

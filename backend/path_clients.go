@@ -153,8 +153,8 @@ func (b *mcpBackend) readClient(ctx context.Context, req *logical.Request, d *fr
 		return nil, err
 	}
 	var current tokenInfo // of a revoked client: none
-	if len(c.Tokens) > 0 {
-		current = c.Tokens[0].tokenInfo
+	if held := c.current(); held != nil {
+		current = held.tokenInfo
 	}
 	return &logical.Response{Data: with(c.clientSettings.data(), map[string]any{
 		"name":       name,

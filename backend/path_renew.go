@@ -56,7 +56,7 @@ func (b *mcpBackend) renew(ctx context.Context, req *logical.Request, d *framewo
 	if err != nil {
 		return nil, err
 	}
-	if held == nil || len(held.Tokens) == 0 || held.Tokens[0].Accessor != f.info.Accessor {
+	if held == nil || held.current() == nil || held.current().Accessor != f.info.Accessor {
 		return nil, userErrorf("the token is not the client's current one: it has been replaced and lives until its grace period ends")
 	}
 	conf, err := b.config(ctx, req.Storage)
@@ -64,7 +64,7 @@ func (b *mcpBackend) renew(ctx context.Context, req *logical.Request, d *framewo
 		return nil, err
 	}
 	next := held.clone()
-	current := &next.Tokens[0]
+	current := next.current()
 	var increment time.Duration
 	setDuration(d, "increment", &increment)
 	expires, warnings := b.renewed(current, firstTTL(increment, held.TokenTTL, conf.DefaultTTL), held, conf)

@@ -163,3 +163,28 @@ func TestACustomTokenRotatesIn(t *testing.T) {
 	require.True(t, e.active(first))
 	require.True(t, e.active("my_secret_token_123"))
 }
+
+func TestAPredecessorNeverBecomesTheCurrentTokenAgain(t *testing.T) {
+	for name, end := range map[string]func(e *env, current string){
+		"the current token was revoked": func(e *env, current string) { e.write("revoke", data{"token": current}) },
+		"the current token has expired": func(e *env, _ string) { e.clock.Advance(11 * time.Minute); e.tidyToEnd() },
+	} {
+		t.Run("when "+name, func(t *testing.T) {
+			e := newEnv(t)
+			first := e.client("c", data{})
+			e.write("clients/c", data{"token_ttl": "10m"})
+			second := e.rotate("c", data{"grace_period": "1h", "rotation_id": "x"})
+			end(e, second)
+
+			accessor := e.lookup(first)["accessor"].(string)
+			require.Equal(t, "grace", e.read("clients/c/tokens/" + accessor)["state"])
+			require.Empty(t, e.read("clients/c")["accessor"])
+			require.Contains(t, e.refused(logical.UpdateOperation, "renew", data{"token": first}), "has been replaced")
+
+			left := e.lookup(first)["ttl"]
+			third := e.rotate("c", data{"grace_period": "5m", "rotation_id": "x"})
+			require.Equal(t, left, e.lookup(first)["ttl"], "a predecessor keeps its own end")
+			require.True(t, e.active(third))
+		})
+	}
+}

@@ -123,7 +123,7 @@ func (b *mcpBackend) checkAdoptable(ctx context.Context, s logical.Storage, name
 		}
 		listed := owner != nil && owner.ID == p.ClientID && owner.own(hash) != nil
 		switch live := listed && owner.own(hash).MountGeneration == mount.Generation && !owner.own(hash).expired(b.now()); {
-		case live && p.Client == name && owner.Tokens[0].Hash == hash:
+		case live && p.Client == name && !owner.own(hash).Replaced:
 			return false, nil
 		case live && p.Client == name:
 			return false, userErrorf("field access_token: this is one of the client's earlier tokens, in its grace period: choose a new one")
