@@ -12,6 +12,9 @@
 //
 // A custom token is whatever its owner brings, as long as it can stand in an
 // Authorization header: the b64token of RFC 6750, section 2.1.
+//
+// A sealed token (mcpk_) is either of them, encrypted under a data key; see
+// [SealingKey].
 package token
 
 import (
@@ -76,8 +79,12 @@ func RandomID(random io.Reader, n int) (string, error) {
 // Malformed tells why s cannot be a token of any mount, or nil if it may be one.
 // It is the check that costs nothing, made before Vault is asked.
 func Malformed(s string) error {
-	if strings.HasPrefix(s, Prefix) {
+	switch {
+	case strings.HasPrefix(s, Prefix):
 		return checkIssued(s)
+	case IsSealed(s):
+		_, err := decodeSealed(s)
+		return err
 	}
 	return checkB64Token(s, MinCustomLength)
 }
@@ -85,7 +92,7 @@ func Malformed(s string) error {
 // CheckCustom tells why s cannot be taken as a custom token of at least
 // minLength characters, or nil if it can.
 func CheckCustom(s string, minLength int) error {
-	if strings.HasPrefix(s, Prefix) || strings.HasPrefix(s, SealedPrefix) {
+	if strings.HasPrefix(s, Prefix) || IsSealed(s) {
 		return ErrReserved
 	}
 	return checkB64Token(s, max(minLength, MinCustomLength))

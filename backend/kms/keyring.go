@@ -1,0 +1,197 @@
+package kms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"vault-plugin-secrets-mcp/backend/token"
+)
+
+const (
+	// Period is how often KMS is asked again for a data key that is in use: what
+	// a KMS key that was disabled can still open, it opens for no longer.
+	Period = 5 * time.Minute
+
+	// MaxStale is how long a data key is used after KMS last confirmed it, while
+	// KMS does not answer.
+	MaxStale = time.Hour
+
+	// retryAfter is how long KMS is left alone after it refused or did not answer.
+	retryAfter = 10 * time.Second
+)
+
+// ErrUnknownKey: no data key of that id is in the keyring.
+var ErrUnknownKey = errors.New("there is no such data key")
+
+// WrappedKey is a data key as it is kept outside of memory, with what KMS needs
+// to unwrap it.
+type WrappedKey struct {
+	ID       string // of the data key
+	KeyARN   string // of the KMS key it is wrapped under
+	Wrapped  []byte
+	Mount    string // the mount's accessor
+	Audience string
+}
+
+// Options of a Keyring. The zero value of each has a default.
+type Options struct {
+	Period   time.Duration // default: Period
+	MaxStale time.Duration // default: MaxStale
+	Now      func() time.Time
+}
+
+// Keyring holds unwrapped data keys, in memory only. It is safe for concurrent
+// use.
+//
+// A key that KMS refuses to unwrap again is dropped at once, and comes back by
+// itself when KMS unwraps it again. While KMS does not answer, a key is kept for
+// MaxStale after it was last confirmed.
+type Keyring struct {
+	opts    Options
+	flights singleflight.Group
+
+	mu   sync.RWMutex
+	keys map[string]*heldKey
+}
+
+// heldKey is what is known of one data key. It is immutable.
+type heldKey struct {
+	key       *token.SealingKey // nil: KMS refuses it, or never unwrapped it
+	confirmed time.Time         // sending of the request that KMS last said yes to
+	tried     time.Time         // sending of the last request
+	err       error             // of the last request
+}
+
+// NewKeyring returns an empty one.
+func NewKeyring(opts Options) *Keyring {
+	if opts.Period == 0 {
+		opts.Period = Period
+	}
+	if opts.MaxStale == 0 {
+		opts.MaxStale = MaxStale
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	return &Keyring{opts: opts, keys: map[string]*heldKey{}}
+}
+
+// Key returns the data key, and asks KMS for it where that is due. However many
+// callers ask at the same time, KMS is asked once. The error is an [*Error], or
+// says that what KMS unwrapped is no data key.
+func (r *Keyring) Key(ctx context.Context, c *Client, w *WrappedKey) (*token.SealingKey, error) {
+	if r.due(w.ID) {
+		r.Refresh(ctx, c, w)
+	}
+	return r.Held(w.ID)
+}
+
+// Held returns the data key of that id as far as it is known, and asks nobody.
+// The error is ErrUnknownKey, or why there is none, as of Key.
+func (r *Keyring) Held(id string) (*token.SealingKey, error) {
+	r.mu.RLock()
+	h := r.keys[id]
+	r.mu.RUnlock()
+	switch {
+	case h == nil:
+		return nil, ErrUnknownKey
+	case h.key == nil:
+		return nil, h.err
+	case age(r.opts.Now(), h.confirmed) < r.opts.MaxStale:
+		return h.key, nil
+	case h.err != nil:
+		return nil, fmt.Errorf("data key %s was not confirmed for %s: %w", id, r.opts.MaxStale, h.err)
+	}
+	return nil, fmt.Errorf("data key %s was not confirmed for %s", id, r.opts.MaxStale)
+}
+
+// Put takes in a data key that KMS has just made. It clears the key's bytes.
+func (r *Keyring) Put(w *WrappedKey, plaintext []byte) (*token.SealingKey, error) {
+	defer clear(plaintext)
+	key, err := token.NewSealingKey(w.ID, plaintext, w.Mount, w.Audience)
+	if err != nil {
+		return nil, err
+	}
+	now := r.opts.Now()
+	r.set(w.ID, &heldKey{key: key, confirmed: now, tried: now})
+	return key, nil
+}
+
+// Refresh asks KMS for the data key now, whether that is due or not. It returns
+// what is known then, as Held does.
+func (r *Keyring) Refresh(ctx context.Context, c *Client, w *WrappedKey) {
+	// The first caller's end must not end the others' wait; Timeout does.
+	ctx = context.WithoutCancel(ctx)
+	_, _, _ = r.flights.Do(w.ID, func() (any, error) {
+		r.refresh(ctx, c, w)
+		return nil, nil
+	})
+}
+
+func (r *Keyring) refresh(ctx context.Context, c *Client, w *WrappedKey) {
+	sent := r.opts.Now()
+	next := heldKey{tried: sent}
+	if h := r.held(w.ID); h != nil {
+		next.key, next.confirmed = h.key, h.confirmed
+	}
+	plaintext, err := c.unwrap(ctx, w.KeyARN, w.Wrapped, DataKeyContext(w.Mount, w.Audience))
+	if err == nil && next.key == nil {
+		next.key, err = token.NewSealingKey(w.ID, plaintext, w.Mount, w.Audience)
+	}
+	clear(plaintext)
+	next.err = err
+	switch {
+	case err == nil:
+		next.confirmed = sent
+	case Refused(err):
+		next.key = nil
+	}
+	r.set(w.ID, &next)
+}
+
+// Keep drops every data key but those.
+func (r *Keyring) Keep(ids func(id string) bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id := range r.keys {
+		if !ids(id) {
+			delete(r.keys, id)
+		}
+	}
+}
+
+// due tells whether KMS must be asked before the key is used.
+func (r *Keyring) due(id string) bool {
+	h := r.held(id)
+	switch {
+	case h == nil:
+		return true
+	case h.err != nil:
+		return age(r.opts.Now(), h.tried) >= min(retryAfter, r.opts.Period)
+	}
+	return age(r.opts.Now(), h.confirmed) >= r.opts.Period
+}
+
+func (r *Keyring) held(id string) *heldKey {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.keys[id]
+}
+
+func (r *Keyring) set(id string, h *heldKey) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.keys[id] = h
+}
+
+// age returns how long ago then was, by the monotonic clock or the wall clock,
+// whichever says longer: the first stands still while a machine is suspended, the
+// second may be set back, and a key must outlive neither.
+func age(now, then time.Time) time.Duration {
+	return max(now.Sub(then), now.Round(0).Sub(then.Round(0)))
+}
