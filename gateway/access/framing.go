@@ -106,10 +106,9 @@ func (f *framing) watch(p []byte) {
 				f.keep(p)
 				return
 			}
-			f.keep(p[:end])
-			p = p[end+1:]
-			f.lineDone()
+			f.lineDone(f.whole(p[:end]))
 			f.line = f.line[:0]
+			p = p[end+1:]
 		}
 	}
 }
@@ -120,6 +119,16 @@ func (f *framing) keep(p []byte) {
 	}
 }
 
+// whole returns the line that ends with p, copying it only if its start came
+// with an earlier read.
+func (f *framing) whole(p []byte) []byte {
+	if len(f.line) == 0 {
+		return p[:min(len(p), maxFramingLine)]
+	}
+	f.keep(p)
+	return f.line
+}
+
 func (f *framing) bodyDone() {
 	if f.state == inChunk {
 		f.state = inChunkEnd
@@ -128,8 +137,8 @@ func (f *framing) bodyDone() {
 	f.state = inHeader
 }
 
-func (f *framing) lineDone() {
-	line := bytes.TrimSuffix(f.line, []byte{'\r'})
+func (f *framing) lineDone(line []byte) {
+	line = bytes.TrimSuffix(line, []byte{'\r'})
 	switch f.state {
 	case inHeader:
 		f.headerLine(line)

@@ -28,7 +28,7 @@ type line struct{ b []byte }
 
 func (l *line) start(now time.Time, kind string) {
 	l.b = append(l.b[:0], `{"time":"`...)
-	l.b = now.UTC().AppendFormat(l.b, "2006-01-02T15:04:05.000000Z07:00")
+	l.b = appendTime(l.b, now)
 	l.b = append(l.b, `","type":"`...)
 	l.b = append(l.b, kind...)
 	l.b = append(l.b, '"')
@@ -135,7 +135,7 @@ func (a *auditor) Outcome(r *Request, o Outcome) {
 	l.number("status", int64(o.Status))
 	l.number("bytes", o.Bytes)
 	l.key("duration_ms")
-	l.b = strconv.AppendFloat(l.b, float64(now.Sub(r.Start).Microseconds())/1000, 'f', 3, 64)
+	l.b = appendMilliseconds(l.b, now.Sub(r.Start))
 	l.outcomeError(o.Err)
 	l.end()
 	a.log.Append(l.b)
