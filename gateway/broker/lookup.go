@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unique"
 )
 
 // Lookup is the engine's answer about one token, in its wire form.
@@ -67,25 +68,27 @@ func (l *Lookup) Grant(sent time.Time) (*Grant, error) {
 		return nil, fmt.Errorf("lookup: an active answer without client, client_id or accessor")
 	}
 	g := &Grant{
-		Client:        l.Client,
-		ClientID:      l.ClientID,
-		ClientVersion: l.ClientVersion,
+		Client:        intern(l.Client),
+		ClientID:      intern(l.ClientID),
+		ClientVersion: intern(l.ClientVersion),
 		Accessor:      l.Accessor,
-		Kind:          l.Kind,
-		PolicyDigest:  l.PolicyDigest,
-		Metadata:      l.Metadata,
+		Kind:          intern(l.Kind),
+		PolicyDigest:  intern(l.PolicyDigest),
 		allServers:    slices.Contains(l.AllowedServers, allServers),
-		allowedTools:  l.AllowedTools,
-		deniedTools:   l.DeniedTools,
-		epoch:         l.Epoch,
+		allowedTools:  internAll(l.AllowedTools),
+		deniedTools:   internAll(l.DeniedTools),
+		epoch:         intern(l.Epoch),
 		index:         l.Index,
 		sent:          sent,
 	}
 	if l.AllowedTools != nil || len(l.DeniedTools) > 0 {
 		g.tools = new(sync.Map)
 	}
+	if len(l.Metadata) > 0 {
+		g.Metadata = l.Metadata
+	}
 	if !g.allServers {
-		g.allowedServers = slices.Clone(l.AllowedServers)
+		g.allowedServers = internAll(l.AllowedServers)
 		slices.Sort(g.allowedServers)
 	}
 	if err := g.setExpiry(l, sent); err != nil {
@@ -95,6 +98,22 @@ func (l *Lookup) Grant(sent time.Time) (*Grant, error) {
 		return nil, err
 	}
 	return g, nil
+}
+
+// intern returns one copy of a string for all grants that have it: those of a
+// client are alike, and there may be a hundred thousand.
+func intern(s string) string { return unique.Make(s).Value() }
+
+// internAll does so for a list. Nil stays nil.
+func internAll(list []string) []string {
+	if list == nil {
+		return nil
+	}
+	all := make([]string, len(list))
+	for i, s := range list {
+		all[i] = intern(s)
+	}
+	return all
 }
 
 func (g *Grant) setExpiry(l *Lookup, sent time.Time) error {
