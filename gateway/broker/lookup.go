@@ -68,9 +68,9 @@ func (l *Lookup) Grant(sent time.Time) (*Grant, error) {
 		return nil, fmt.Errorf("lookup: an active answer without client, client_id or accessor")
 	}
 	g := &Grant{
-		Client:        intern(l.Client),
-		ClientID:      intern(l.ClientID),
-		ClientVersion: intern(l.ClientVersion),
+		Client:        l.Client,
+		ClientID:      l.ClientID,
+		ClientVersion: l.ClientVersion,
 		Accessor:      l.Accessor,
 		Kind:          intern(l.Kind),
 		PolicyDigest:  intern(l.PolicyDigest),
@@ -100,8 +100,8 @@ func (l *Lookup) Grant(sent time.Time) (*Grant, error) {
 	return g, nil
 }
 
-// intern returns one copy of a string for all grants that have it: those of a
-// client are alike, and there may be a hundred thousand.
+// intern returns one copy of a string for all grants that have it: there may be
+// a hundred thousand.
 func intern(s string) string { return unique.Make(s).Value() }
 
 // internAll does so for a list. Nil stays nil.
