@@ -236,6 +236,11 @@ func (b *mcpBackend) heldLocks() []string {
 	} else {
 		b.policyBook.lock.Unlock()
 	}
+	if !b.policyBook.writing.TryLock() {
+		held = append(held, "the writing of policies")
+	} else {
+		b.policyBook.writing.Unlock()
+	}
 	slices.Sort(held)
 	return held
 }

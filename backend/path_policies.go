@@ -170,9 +170,9 @@ func (b *mcpBackend) writePolicy(ctx context.Context, req *logical.Request, d *f
 	}
 	ctx, cancel := durable(ctx)
 	defer cancel()
-	b.policyBook.lock.Lock()
-	defer b.policyBook.lock.Unlock()
-	all, err := b.policiesLocked(ctx, req.Storage)
+	b.policyBook.writing.Lock()
+	defer b.policyBook.writing.Unlock()
+	all, err := b.policies(ctx, req.Storage)
 	if err != nil {
 		return nil, err
 	}
@@ -243,9 +243,9 @@ func (b *mcpBackend) deletePolicy(ctx context.Context, req *logical.Request, d *
 	name := d.Get("name").(string)
 	ctx, cancel := durable(ctx)
 	defer cancel()
-	b.policyBook.lock.Lock()
-	defer b.policyBook.lock.Unlock()
-	all, err := b.policiesLocked(ctx, req.Storage)
+	b.policyBook.writing.Lock()
+	defer b.policyBook.writing.Unlock()
+	all, err := b.policies(ctx, req.Storage)
 	if err != nil || all.all[name] == nil {
 		return nil, err
 	}

@@ -26,8 +26,10 @@ type policyEntry struct {
 // all managed ones, so they are read together and kept until one is written.
 //
 // Writers hold the lock exclusively and drop the snapshot before and after they
-// write; a snapshot is read under the shared lock.
+// write; a snapshot is read under the shared lock. Nothing but storage is asked
+// under it, since writers of clients take it while they hold a client's lock.
 type policyBook struct {
+	writing  sync.Mutex // held by one who changes policies, from reading to writing
 	lock     sync.RWMutex
 	snapshot atomic.Pointer[policySnapshot]
 }
@@ -61,11 +63,6 @@ func (b *mcpBackend) policies(ctx context.Context, s logical.Storage) (*policySn
 	}
 	b.policyBook.lock.RLock()
 	defer b.policyBook.lock.RUnlock()
-	return b.policiesLocked(ctx, s)
-}
-
-// policiesLocked is policies for one who holds the lock, shared or not.
-func (b *mcpBackend) policiesLocked(ctx context.Context, s logical.Storage) (*policySnapshot, error) {
 	names, err := s.List(ctx, policyPrefix)
 	if err != nil {
 		return nil, err
@@ -85,8 +82,10 @@ func (b *mcpBackend) policiesLocked(ctx context.Context, s logical.Storage) (*po
 }
 
 // writePolicies runs write, which changes policies, and sees to it that nobody
-// reads an older snapshot afterwards. The caller holds the lock exclusively.
+// reads an older snapshot afterwards. The caller holds writing.
 func (b *mcpBackend) writePolicies(write func() error) error {
+	b.policyBook.lock.Lock()
+	defer b.policyBook.lock.Unlock()
 	b.policyBook.drop()
 	defer b.policyBook.drop()
 	return write()
