@@ -44,7 +44,10 @@ type Handler struct {
 
 	links  sync.Map   // name -> *linked
 	linkMu sync.Mutex // of those who change links
-	closed bool
+
+	// Guarded by linkMu.
+	children []*children
+	closed   bool
 }
 
 // New returns a handler. It reaches no server before the first request for it.
@@ -94,27 +97,33 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) Drain() { h.streams.drain() }
 
 // Configure takes another configuration. Requests in flight go on under the one
-// that they came under.
+// that they came under, and so do child processes that it does not concern.
 func (h *Handler) Configure(c *config.Config) {
 	h.linkMu.Lock()
 	defer h.linkMu.Unlock()
 	h.config.Store(c)
-	h.links.Range(func(name, _ any) bool {
-		h.unlink(name.(string))
+	h.links.Range(func(name, found any) bool {
+		if b, ok := found.(*linked).link.(*bridged); !ok || !b.serves(c) {
+			h.unlink(name.(string))
+		}
 		return true
 	})
 }
 
-// Close ends everything that outlives a request: connections, child processes
-// and sessions.
+// Close ends everything that outlives a request: connections, sessions, and
+// child processes, for whose end it waits.
 func (h *Handler) Close() {
 	h.linkMu.Lock()
-	defer h.linkMu.Unlock()
 	h.closed = true
 	h.links.Range(func(name, _ any) bool {
 		h.unlink(name.(string))
 		return true
 	})
+	children := h.children
+	h.linkMu.Unlock()
+	for _, c := range children {
+		c.launcher.Wait()
+	}
 }
 
 func (h *Handler) settings() *config.Config { return h.config.Load() }

@@ -104,6 +104,8 @@ func (h *Handler) newLink(server *broker.Server) (link, error) {
 			return nil, err
 		}
 		return &proxy{handler: h, upstream: u, limits: c.Limits}, nil
+	case broker.TransportStdio:
+		return h.newStdio(server, c)
 	}
 	return nil, fmt.Errorf("transport %q is not supported", server.Transport)
 }

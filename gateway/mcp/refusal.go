@@ -76,10 +76,11 @@ func tooLarge() *access.Refusal {
 	}
 }
 
-// noSession is the answer to a session id that does not open, whoever's it is.
-// Clients start anew when they get it.
+// noSession is the answer to a session id that is not the client's, whoever's it
+// is: clients start anew when they get it. An err other than ErrUnknown means
+// that the gateway cannot tell.
 func (x *exchange) noSession(err error) *access.Refusal {
-	if errors.Is(err, session.ErrUnknown) {
+	if err == nil || errors.Is(err, session.ErrUnknown) {
 		return x.rpc(&access.Refusal{
 			Status:  http.StatusNotFound,
 			Reason:  reasonSession,

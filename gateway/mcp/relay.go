@@ -132,9 +132,9 @@ func relay(s *stream, from io.Reader, buffer []byte) error {
 // relayStream passes a stream of events on.
 func (pass *passage) relayStream(w http.ResponseWriter, r *http.Request, response *http.Response, cancel context.CancelCauseFunc) {
 	ctx, limits := response.Request.Context(), &pass.proxy.limits
-	idle := pass.body == nil || pass.message.Method == methodListen
-	remove := pass.proxy.handler.streams.add(cancel, idle, limits.MaxStreamAge)
-	defer remove()
+	if pass.body == nil || pass.message.Method == methodListen {
+		defer pass.proxy.handler.streams.add(cancel, limits.MaxStreamAge)()
+	}
 	id := bytes.Clone(pass.id())
 	pass.release() // a stream may be open for hours
 

@@ -174,35 +174,31 @@ type streams struct {
 	draining bool
 }
 
-// add ends the stream when it has become old, and, if idle, when the gateway
-// shuts down. The returned function must be called at the stream's end.
-func (s *streams) add(cancel context.CancelCauseFunc, idle bool, age time.Duration) (remove func()) {
+// add ends the stream when it has become old, and when the gateway shuts down.
+// The returned function must be called at the stream's end.
+func (s *streams) add(cancel context.CancelCauseFunc, age time.Duration) (remove func()) {
 	var timer *time.Timer
 	if age > 0 {
 		// Not all at the same time.
 		age -= rand.N(age/10 + 1) //nolint:gosec // spreading load needs no secrecy
 		timer = time.AfterFunc(age, func() { cancel(errStreamAge) })
 	}
-	if idle {
-		s.mu.Lock()
-		if s.draining {
-			cancel(errDraining)
-		}
-		if s.open == nil {
-			s.open = make(map[*context.CancelCauseFunc]struct{})
-		}
-		s.open[&cancel] = struct{}{}
-		s.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		cancel(errDraining)
 	}
+	if s.open == nil {
+		s.open = make(map[*context.CancelCauseFunc]struct{})
+	}
+	s.open[&cancel] = struct{}{}
 	return func() {
 		if timer != nil {
 			timer.Stop()
 		}
-		if idle {
-			s.mu.Lock()
-			delete(s.open, &cancel)
-			s.mu.Unlock()
-		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.open, &cancel)
 	}
 }
 

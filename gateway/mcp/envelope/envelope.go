@@ -72,10 +72,13 @@ type Envelope struct {
 	MetaProgressToken Span // params._meta.progressToken, of a request
 	ProgressToken     Span // params.progressToken, of notifications/progress
 	RequestID         Span // params.requestId, of notifications/cancelled
-	URI               Span // params.uri
+	URI               Span // params.uri, if it is a string
+	Params            Span // params, if they are an object
 	SubscriptionID    Span // subscriptionId in params._meta, or in result._meta
 
-	// ErrorCode is error.code of a response; 0 if it is none, or has none.
+	// Failed tells a response with an error from one with a result. ErrorCode
+	// is its error.code; 0 if that is no integer.
+	Failed    bool
 	ErrorCode int
 }
 

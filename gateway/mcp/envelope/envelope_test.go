@@ -71,11 +71,11 @@ func TestParseReadsWhatDecisionsAreMadeOn(t *testing.T) {
 		},
 		"an error": {
 			message: `{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no"}}`,
-			want:    Envelope{Kind: Response, ErrorCode: -32601}, id: "1",
+			want:    Envelope{Kind: Response, Failed: true, ErrorCode: -32601}, id: "1",
 		},
 		"an error for a message that could not be read": {
 			message: `{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"no"}}`,
-			want:    Envelope{Kind: Response, ErrorCode: -32700}, id: "null",
+			want:    Envelope{Kind: Response, Failed: true, ErrorCode: -32700}, id: "null",
 		},
 		"unknown members": {
 			message: `{"jsonrpc":"2.0","id":1,"method":"ping","vendor":{"id":2,"id":3},"x":[{"method":"y"}]}`,
@@ -91,7 +91,7 @@ func TestParseReadsWhatDecisionsAreMadeOn(t *testing.T) {
 			got, err := Parse([]byte(test.message))
 			require.NoError(t, err)
 			require.Equal(t, test.id, string(got.IDOf([]byte(test.message))))
-			got.ID, got.URI = Span{}, Span{}
+			got.ID, got.URI, got.Params = Span{}, Span{}, Span{}
 			require.Equal(t, test.want, got)
 		})
 	}
@@ -215,6 +215,8 @@ func TestSpansStandWhereTheBridgeTranslates(t *testing.T) {
 	require.Equal(t, `"p"`, string(got.MetaProgressToken.Of(message)))
 	require.Equal(t, `9`, string(got.SubscriptionID.Of(message)))
 	require.Equal(t, `"u"`, string(got.URI.Of(message)))
+	require.Equal(t, byte('{'), got.Params.Of(message)[0])
+	require.Equal(t, "}}", string(message[got.Params.End-1:]))
 
 	message = []byte(`{"jsonrpc":"2.0","id":1,"result":{"_meta":{"io.modelcontextprotocol/subscriptionId":"x"}}}`)
 	got, err = Parse(message)

@@ -159,14 +159,17 @@ func (p *parser) messageMember(key []byte) error {
 		if p.Peek() == 'n' {
 			return p.Skip() // null: as good as none
 		}
-		return p.object(inParams)
+		start := p.Pos()
+		err := p.object(inParams)
+		p.out.Params = Span{Start: start, End: p.Pos()}
+		return err
 	case "result":
 		p.hasResult = true
 		if p.Peek() == '{' {
 			return p.object(inResult)
 		}
 	case "error":
-		p.hasError = true
+		p.hasError, p.out.Failed = true, true
 		return p.object(inError)
 	}
 	return p.Skip()

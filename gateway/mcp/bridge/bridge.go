@@ -1,0 +1,247 @@
+package bridge
+
+import (
+	"context"
+	"crypto/sha256"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+)
+
+// Conn is a channel to a server.
+type Conn interface {
+	// Send writes one message. It may be called from any goroutine, and must
+	// not block for ever.
+	Send(message []byte) error
+	// Close ends the channel, and the server with it where it is a child. It
+	// may be called more than once, and does not wait.
+	Close()
+}
+
+// Receiver takes what comes over a channel. Its methods are called one at a
+// time, and do not block.
+type Receiver interface {
+	// Message takes one message, and keeps nothing of it.
+	Message(message []byte)
+	// Gone tells that the channel has ended. It is called once, last.
+	Gone(err error)
+}
+
+// Dial makes a channel. The receiver may be called before it returns.
+type Dial func(ctx context.Context, r Receiver) (Conn, error)
+
+// Options of a Bridge.
+type Options struct {
+	Dial   Dial
+	Pool   *Pool
+	Log    hclog.Logger
+	Shared bool // all clients share one channel
+
+	// Stateless: the server may know the era without sessions. It is asked.
+	Stateless bool
+
+	// IdleTimeout ends channels that nobody has used for so long.
+	IdleTimeout time.Duration
+}
+
+// Owner is who a request is from.
+type Owner struct {
+	Client   string // unchanging id
+	Accessor string // of the token
+}
+
+// Bridge holds the channels to one registered server.
+type Bridge struct {
+	Options
+
+	mu       sync.Mutex
+	peers    map[peerKey]*peer
+	sessions map[string]*Session
+	backoff  backoff
+	closed   bool
+
+	// legacyUntil: the server has shown that it needs sessions.
+	legacyUntil time.Time
+}
+
+// peerKey says who shares a channel.
+type peerKey struct {
+	client    string            // "" where all do
+	handshake [sha256.Size]byte // of the params of initialize; zero without sessions
+}
+
+// New returns a bridge that has no channel yet.
+func New(o Options) *Bridge {
+	return &Bridge{
+		Options:  o,
+		peers:    make(map[peerKey]*peer),
+		sessions: make(map[string]*Session),
+		backoff:  make(backoff),
+	}
+}
+
+// Close ends all channels.
+func (b *Bridge) Close() {
+	b.mu.Lock()
+	b.closed = true
+	peers := b.list(func(*peer) bool { return true })
+	b.mu.Unlock()
+	for _, p := range peers {
+		p.end(ErrClosed)
+	}
+}
+
+// EndToken takes from the client what it has through a token that has ended:
+// sessions that no other token of its was used for, and channels likewise.
+func (b *Bridge) EndToken(o Owner) {
+	b.mu.Lock()
+	for _, s := range b.sessions {
+		if s.client == o.Client && s.accessors.remove(o.Accessor) {
+			b.dropSession(s)
+		}
+	}
+	peers := b.list(func(p *peer) bool {
+		return !b.Shared && p.key.client == o.Client && p.accessors.remove(o.Accessor)
+	})
+	b.mu.Unlock()
+	for _, p := range peers {
+		p.end(ErrClosed)
+	}
+}
+
+// EndClient takes from the client all that it has.
+func (b *Bridge) EndClient(client string) {
+	b.mu.Lock()
+	for _, s := range b.sessions {
+		if s.client == client {
+			b.dropSession(s)
+		}
+	}
+	peers := b.list(func(p *peer) bool { return !b.Shared && p.key.client == client })
+	b.mu.Unlock()
+	for _, p := range peers {
+		p.end(ErrClosed)
+	}
+}
+
+// list returns the channels that are asked for. b.mu is held.
+func (b *Bridge) list(wanted func(*peer) bool) []*peer {
+	var peers []*peer
+	for _, p := range b.peers {
+		if wanted(p) {
+			peers = append(peers, p)
+		}
+	}
+	return peers
+}
+
+// handshakeOf identifies what a client says at the handshake.
+func handshakeOf(e *envelope.Envelope, message []byte) [sha256.Size]byte {
+	if e.Params.None() {
+		return sha256.Sum256(nil)
+	}
+	return sha256.Sum256(e.Params.Of(message))
+}
+
+// peer returns the channel of that key, and makes one if there is none. It is in
+// use until it is released.
+func (b *Bridge) peer(ctx context.Context, key peerKey, o Owner) (*peer, error) {
+	p, err := b.find(key, o)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-p.started:
+		if p.startErr != nil {
+			p.release()
+			return nil, p.startErr
+		}
+		return p, nil
+	case <-ctx.Done():
+		p.release()
+		return nil, ctx.Err()
+	}
+}
+
+// find returns the channel of that key, perhaps still being made.
+func (b *Bridge) find(key peerKey, o Owner) (*peer, error) {
+	if p, err := b.existing(key, o); p != nil || err != nil {
+		return p, err
+	}
+	// Taking a slot may end another channel, which takes the bridge's lock.
+	free, err := b.Pool.take(key.client)
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if p, err := b.usable(key, o); p != nil || err != nil {
+		free.release()
+		return p, err
+	}
+	p := newPeer(b, key, free)
+	p.accessors.add(o.Accessor)
+	p.acquire()
+	b.peers[key] = p
+	free.use(p)
+	go p.start()
+	return p, nil
+}
+
+func (b *Bridge) existing(key peerKey, o Owner) (*peer, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.usable(key, o)
+}
+
+// usable returns the channel of that key, in use; nil if one may be made. b.mu
+// is held.
+func (b *Bridge) usable(key peerKey, o Owner) (*peer, error) {
+	if b.closed {
+		return nil, ErrClosed
+	}
+	if p := b.peers[key]; p != nil {
+		p.accessors.add(o.Accessor)
+		p.acquire()
+		return p, nil
+	}
+	if wait := b.backoff.wait(key.client, time.Now()); wait > 0 {
+		return nil, &BackoffError{Wait: wait}
+	}
+	return nil, nil
+}
+
+// gone removes a channel that has ended, with the sessions on it. failed tells
+// that it did so by itself, ran after its start.
+func (b *Bridge) gone(p *peer, failed bool, ran time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.peers[p.key] == p {
+		delete(b.peers, p.key)
+	}
+	for _, s := range b.sessions {
+		if s.peer == p {
+			b.dropSession(s)
+		}
+	}
+	if failed {
+		b.backoff.failed(p.key.client, ran, time.Now())
+	}
+}
+
+// set is a small set of strings. Those of a bridge are guarded by its lock.
+type set map[string]struct{}
+
+func (s set) add(v string) { s[v] = struct{}{} }
+
+// remove reports whether the set became empty by it.
+func (s set) remove(v string) bool {
+	if _, found := s[v]; !found {
+		return false
+	}
+	delete(s, v)
+	return len(s) == 0
+}

@@ -1,0 +1,44 @@
+package bridge
+
+import (
+	"errors"
+	"time"
+)
+
+// Why the bridge does not do what it was asked.
+var (
+	// ErrNoSession: there is no such session, or it is not this client's.
+	ErrNoSession = errors.New("no such session")
+
+	// ErrGone: the channel to the server has ended.
+	ErrGone = errors.New("the server has gone away")
+
+	// ErrStart: there is no channel to the server, and none can be made.
+	ErrStart = errors.New("the server cannot be started")
+
+	// ErrFull: no more servers may run, for this client or at all.
+	ErrFull = errors.New("too many servers are running")
+
+	// ErrBusy: the channel has as many requests in flight as it may have.
+	ErrBusy = errors.New("the server has too many requests in flight")
+
+	// ErrDuplicate: the session has a request of that id in flight.
+	ErrDuplicate = errors.New("a request of this id is in flight already")
+
+	// ErrNeedsSession: the server knows the era with sessions alone.
+	ErrNeedsSession = errors.New("the server needs a session")
+
+	// ErrSlow: the client did not read what the server had to say.
+	ErrSlow = errors.New("the client does not read fast enough")
+
+	// ErrClosed: the bridge was closed.
+	ErrClosed = errors.New("the gateway has closed the connection to the server")
+)
+
+// BackoffError: the server has ended too often too soon, and is not started
+// again before Wait is over.
+type BackoffError struct{ Wait time.Duration }
+
+func (e *BackoffError) Error() string {
+	return "the server has failed, and is started again in " + e.Wait.Round(time.Millisecond).String()
+}

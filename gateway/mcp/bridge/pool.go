@@ -1,0 +1,104 @@
+package bridge
+
+import "sync"
+
+// Pool bounds the channels of several bridges together.
+type Pool struct {
+	max, perClient int // 0: no bound
+
+	mu    sync.Mutex
+	slots map[*slot]struct{}
+}
+
+// NewPool returns a pool of at most max channels, and perClient for one client.
+// Shared channels count as one client's.
+func NewPool(max, perClient int) *Pool {
+	return &Pool{max: max, perClient: perClient, slots: make(map[*slot]struct{})}
+}
+
+// slot is the right to have one channel.
+type slot struct {
+	pool   *Pool
+	client string
+	peer   *peer // nil until the channel is being made
+}
+
+// take returns a slot for the client. If there is none left it ends the channel
+// that was unused for the longest time; if none is unused, it is [ErrFull].
+func (p *Pool) take(client string) (*slot, error) {
+	for {
+		p.mu.Lock()
+		own := 0
+		for s := range p.slots {
+			if s.client == client {
+				own++
+			}
+		}
+		var candidates []*peer
+		switch {
+		case p.perClient > 0 && own >= p.perClient:
+			candidates = p.peers(func(s *slot) bool { return s.client == client })
+		case p.max > 0 && len(p.slots) >= p.max:
+			candidates = p.peers(func(*slot) bool { return true })
+		default:
+			s := &slot{pool: p, client: client}
+			p.slots[s] = struct{}{}
+			p.mu.Unlock()
+			return s, nil
+		}
+		p.mu.Unlock()
+		idle := longestIdle(candidates)
+		if idle == nil {
+			return nil, ErrFull
+		}
+		idle.end(ErrClosed)
+	}
+}
+
+// peers returns those of the channels that are asked for. p.mu is held.
+func (p *Pool) peers(wanted func(*slot) bool) []*peer {
+	var peers []*peer
+	for s := range p.slots {
+		if s.peer != nil && wanted(s) {
+			peers = append(peers, s.peer)
+		}
+	}
+	return peers
+}
+
+func longestIdle(peers []*peer) *peer {
+	var found *peer
+	for _, p := range peers {
+		since, idle := p.idleSince()
+		if !idle {
+			continue
+		}
+		if found == nil {
+			found = p
+		} else if other, _ := found.idleSince(); since.Before(other) {
+			found = p
+		}
+	}
+	return found
+}
+
+// use binds the slot to its channel.
+func (s *slot) use(p *peer) {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	s.peer = p
+}
+
+// release gives the slot back. It may be called more than once.
+func (s *slot) release() {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	delete(s.pool.slots, s)
+}
+
+// Size is the number of channels.
+func (p *Pool) Size() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.slots)
+}

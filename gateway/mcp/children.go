@@ -1,0 +1,77 @@
+package mcp
+
+import (
+	"context"
+	"errors"
+	"reflect"
+
+	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
+	"vault-plugin-secrets-mcp/gateway/mcp/stdio"
+)
+
+// children is what the servers that are child processes have in common, under
+// one configuration.
+type children struct {
+	settings config.Stdio
+	launcher *stdio.Launcher
+	pool     *bridge.Pool
+}
+
+var errStdioOff = errors.New("the gateway's file has no stdio block: servers that are child processes are off")
+
+// newStdio makes the link to a server that is a child process. linkMu is held.
+func (h *Handler) newStdio(server *broker.Server, c *config.Config) (link, error) {
+	if c.Stdio == nil {
+		return nil, errStdioOff
+	}
+	children, err := h.childrenOf(c.Stdio)
+	if err != nil {
+		return nil, err
+	}
+	if err := children.launcher.Check(server); err != nil {
+		return nil, err
+	}
+	return &bridged{
+		handler:  h,
+		server:   server,
+		limits:   c.Limits,
+		upstream: c.Upstream(server.Name),
+		stdio:    c.Stdio,
+		bridge: bridge.New(bridge.Options{
+			Dial: func(_ context.Context, r bridge.Receiver) (bridge.Conn, error) {
+				return children.launcher.Start(server, r)
+			},
+			Pool:        children.pool,
+			Log:         h.log.With("server", server.Name),
+			Shared:      server.Shared,
+			Stateless:   true,
+			IdleTimeout: c.Stdio.IdleTimeout,
+		}),
+	}, nil
+}
+
+// childrenOf returns what is made for these settings. linkMu is held.
+func (h *Handler) childrenOf(settings *config.Stdio) (*children, error) {
+	if n := len(h.children); n > 0 && reflect.DeepEqual(h.children[n-1].settings, *settings) {
+		return h.children[n-1], nil
+	}
+	launcher, err := stdio.NewLauncher(settings, h.log)
+	if err != nil {
+		return nil, err
+	}
+	c := &children{
+		settings: *settings,
+		launcher: launcher,
+		pool:     bridge.NewPool(settings.MaxChildren, settings.MaxChildrenPerClient),
+	}
+	h.children = append(h.children, c)
+	return c, nil
+}
+
+// serves reports whether the link is what the configuration would make, so that
+// the sessions on it need not end.
+func (b *bridged) serves(c *config.Config) bool {
+	return reflect.DeepEqual(b.stdio, c.Stdio) && b.limits == c.Limits && b.upstream == c.Upstream(b.server.Name)
+}

@@ -1,0 +1,257 @@
+package stdio
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
+)
+
+const (
+	// maxMessage bounds one message of a child, in bytes.
+	maxMessage = 16 << 20
+
+	// sendTimeout is how long a child may leave a message unread.
+	sendTimeout = 10 * time.Second
+
+	// drainTimeout is how long the output of a child that has ended is waited
+	// for: something that left its process group may hold the other end.
+	drainTimeout = time.Second
+)
+
+var (
+	errMessageSize = fmt.Errorf("a message is larger than %d bytes", maxMessage)
+	errStdinClosed = errors.New("the child's standard input is closed")
+)
+
+// Process is one child. It is a [bridge.Conn].
+type Process struct {
+	launcher *Launcher
+	log      hclog.Logger
+	receiver bridge.Receiver
+	cmd      *exec.Cmd
+
+	stdout, stderr *os.File
+
+	sendMu sync.Mutex
+	stdin  *os.File // nil once closed
+
+	mu      sync.Mutex
+	reaped  bool // its process id may be another's
+	closing bool
+	timers  []*time.Timer
+}
+
+// Start starts the registered server. Its messages go to the receiver.
+func (l *Launcher) Start(server *broker.Server, receiver bridge.Receiver) (*Process, error) {
+	if err := l.Check(server); err != nil {
+		return nil, err
+	}
+	p := &Process{launcher: l, receiver: receiver}
+	p.cmd = &exec.Cmd{
+		Path:        server.Command,
+		Args:        append([]string{server.Command}, server.Args...),
+		Env:         l.environment(server),
+		Dir:         l.home,
+		SysProcAttr: attributes(l.credential),
+	}
+	if err := p.start(); err != nil {
+		if errors.Is(err, syscall.EPERM) && l.credential != nil {
+			err = fmt.Errorf("%w: running children as another user needs root, or CAP_SETUID and CAP_SETGID", err)
+		}
+		return nil, err
+	}
+	p.log = l.log.With("server", server.Name, "pid", p.cmd.Process.Pid)
+	p.log.Info("started a stdio server")
+	l.running.Add(1)
+	go p.run()
+	return p, nil
+}
+
+// start makes the pipes, and the child with its ends of them.
+func (p *Process) start() (err error) {
+	var child []*os.File // the child's ends, which are not needed here
+	defer func() {
+		for _, f := range child {
+			_ = f.Close()
+		}
+		if err != nil {
+			for _, f := range []*os.File{p.stdin, p.stdout, p.stderr} {
+				if f != nil {
+					_ = f.Close()
+				}
+			}
+		}
+	}()
+	pipe := func() (r, w *os.File) {
+		if err == nil {
+			r, w, err = os.Pipe()
+		}
+		return r, w
+	}
+	inR, inW := pipe()
+	outR, outW := pipe()
+	errR, errW := pipe()
+	for _, f := range []*os.File{inR, outW, errW} {
+		if f != nil {
+			child = append(child, f)
+		}
+	}
+	p.stdin, p.stdout, p.stderr = inW, outR, errR
+	if err != nil {
+		return err
+	}
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = inR, outW, errW
+	return p.launcher.spawn(p.cmd.Start)
+}
+
+// run sees the child to its end.
+func (p *Process) run() {
+	defer p.launcher.running.Done()
+	var reading sync.WaitGroup
+	var readErr error
+	reading.Go(func() {
+		readErr = p.readMessages()
+		p.Close() // a server that says no more is of no more use
+	})
+	reading.Go(p.readErrors)
+
+	pid := p.cmd.Process.Pid
+	waitable := awaitExit(pid)
+	if waitable {
+		// The child is still there, as a zombie, so that its process group
+		// cannot be anybody else's.
+		p.signal(syscall.SIGKILL)
+	}
+	err := p.cmd.Wait()
+	if !waitable {
+		p.signal(syscall.SIGKILL)
+	}
+	p.mu.Lock()
+	p.reaped = true
+	for _, t := range p.timers {
+		t.Stop()
+	}
+	asked := p.closing
+	p.mu.Unlock()
+	reapGroup(pid)
+
+	deadline := time.Now().Add(drainTimeout)
+	_ = p.stdout.SetReadDeadline(deadline)
+	_ = p.stderr.SetReadDeadline(deadline)
+	reading.Wait()
+	p.closeStdin()
+	_ = p.stdout.Close()
+	_ = p.stderr.Close()
+
+	state := p.cmd.ProcessState.String()
+	switch {
+	case readErr != nil:
+		p.log.Error("a stdio server broke the protocol and was ended", "error", readErr, "state", state)
+		err = readErr
+	case asked:
+		p.log.Info("a stdio server has ended", "state", state)
+	default:
+		p.log.Warn("a stdio server has ended by itself", "state", state)
+	}
+	p.receiver.Gone(err)
+}
+
+// readMessages hands the child's messages to the receiver, to the end.
+func (p *Process) readMessages() error {
+	lines := bufio.NewReaderSize(p.stdout, 64<<10)
+	var long []byte // a line that is longer than the reader's buffer
+	for {
+		part, err := lines.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			if len(long)+len(part) > maxMessage {
+				return errMessageSize
+			}
+			long = append(long, part...)
+			continue
+		}
+		line := part
+		if len(long) > 0 {
+			line = append(long, part...)
+			long = nil
+		}
+		if line = bytes.TrimSpace(line); len(line) > 0 {
+			p.receiver.Message(line)
+		}
+		if err != nil {
+			return nil // its end; whatever the reason, the exit status tells more
+		}
+	}
+}
+
+// Send writes one message, on a line of its own.
+func (p *Process) Send(message []byte) error {
+	line := make([]byte, len(message)+1)
+	copy(line, message)
+	for i, c := range line {
+		if c == '\n' || c == '\r' {
+			line[i] = ' ' // in JSON they stand between tokens only
+		}
+	}
+	line[len(message)] = '\n'
+	p.sendMu.Lock()
+	defer p.sendMu.Unlock()
+	if p.stdin == nil {
+		return errStdinClosed
+	}
+	_ = p.stdin.SetWriteDeadline(time.Now().Add(sendTimeout))
+	if _, err := p.stdin.Write(line); err != nil {
+		// Part of a message may have been written: nothing can follow it.
+		_ = p.stdin.Close()
+		p.stdin = nil
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return errors.New("the child does not read its standard input")
+		}
+		return err
+	}
+	return nil
+}
+
+func (p *Process) closeStdin() {
+	p.sendMu.Lock()
+	defer p.sendMu.Unlock()
+	if p.stdin != nil {
+		_ = p.stdin.Close()
+		p.stdin = nil
+	}
+}
+
+// Close has the child end: its standard input ends, then it is asked by signal,
+// then killed with its process group.
+func (p *Process) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closing || p.reaped {
+		return
+	}
+	p.closing = true
+	stop := p.launcher.stop
+	p.timers = append(p.timers,
+		time.AfterFunc(stop/2, func() { p.signal(syscall.SIGTERM) }),
+		time.AfterFunc(stop, func() { p.signal(syscall.SIGKILL) }))
+	go p.closeStdin() // a message may be on its way, for a while
+}
+
+// signal reaches the child's process group, as long as it is the child's.
+func (p *Process) signal(s syscall.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.reaped {
+		_ = syscall.Kill(-p.cmd.Process.Pid, s) // gone already is as good
+	}
+}

@@ -1,0 +1,63 @@
+package stdio
+
+import (
+	"errors"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// attributes gives the child a session, and so a process group, of its own, and
+// has the kernel kill it if the gateway dies without having done so.
+func attributes(credential *syscall.Credential) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setsid: true, Credential: credential, Pdeathsig: syscall.SIGKILL}
+}
+
+// spawner returns a function that runs others on one thread that never ends. To
+// the kernel, the parent whose death kills a child is the thread that made it.
+var spawner = sync.OnceValue(func() func(func() error) error {
+	type job struct {
+		run  func() error
+		done chan error
+	}
+	jobs := make(chan job)
+	go func() {
+		runtime.LockOSThread()
+		for j := range jobs {
+			j.done <- j.run()
+		}
+	}()
+	return func(run func() error) error {
+		j := job{run: run, done: make(chan error, 1)}
+		jobs <- j
+		return <-j.done
+	}
+})
+
+// hide makes the gateway's memory, environment and open files unreadable for
+// other processes of the same user, through /proc or a debugger.
+func hide() error { return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) }
+
+// awaitExit waits until the child has ended, and leaves it to be waited for.
+func awaitExit(pid int) bool {
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return err == nil
+		}
+	}
+}
+
+// reapGroup waits for what is left of a killed process group, where orphans
+// become the gateway's own children: as the first process of a container it has
+// to.
+func reapGroup(pgid int) {
+	for {
+		_, err := unix.Wait4(-pgid, nil, 0, nil)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}

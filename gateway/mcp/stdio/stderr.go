@@ -1,0 +1,46 @@
+package stdio
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	// maxLogLine bounds one line of a child's standard error in the log.
+	maxLogLine = 4 << 10
+
+	// logRate and logBurst bound the lines a second of one child.
+	logRate  = 20
+	logBurst = 200
+)
+
+// readErrors passes the child's standard error to the log, line by line, as far
+// as it does not flood it.
+func (p *Process) readErrors() {
+	lines := bufio.NewReaderSize(p.stderr, maxLogLine)
+	limit := rate.NewLimiter(logRate, logBurst)
+	dropped, cut := 0, false
+	for {
+		line, err := lines.ReadSlice('\n')
+		full := errors.Is(err, bufio.ErrBufferFull)
+		line = bytes.TrimRight(line, "\r\n")
+		switch {
+		case cut || len(line) == 0: // the rest of a long line
+		case limit.Allow():
+			if dropped > 0 {
+				p.log.Warn("lines of a stdio server's standard error were dropped: there were too many", "lines", dropped)
+				dropped = 0
+			}
+			p.log.Info("stderr", "line", string(line), "cut", full)
+		default:
+			dropped++
+		}
+		cut = full
+		if err != nil && !full {
+			return
+		}
+	}
+}
