@@ -38,6 +38,7 @@ func startDev(t *testing.T, dir string, addresses []string) *devSystem {
 		Name: "mcp-bootstrap dev",
 		Path: programs.Bootstrap,
 		Args: d.args,
+		Env:  harness.RaceEnv(),
 		Log:  filepath.Join(t.TempDir(), "output"),
 	})
 	if err != nil {

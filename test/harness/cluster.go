@@ -90,7 +90,7 @@ storage "raft" {
 		Name: name,
 		Path: v.h.Programs.Vault,
 		Args: []string{"server", "-config=" + path},
-		Env:  raceEnv(),
+		Env:  RaceEnv(),
 		Log:  filepath.Join(v.h.Dir, name+".log"),
 	}
 	return node, nil

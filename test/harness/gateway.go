@@ -67,7 +67,7 @@ func (h *Harness) StartGateway(opts GatewayOptions) *Gateway {
 		Name: name,
 		Path: h.Programs.Gateway,
 		Args: []string{"-config=" + g.Config},
-		Env:  append(raceEnv(), opts.Env...),
+		Env:  append(RaceEnv(), opts.Env...),
 		Log:  filepath.Join(h.Dir, name+".log"),
 	}
 	g.run()

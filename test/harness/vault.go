@@ -108,7 +108,7 @@ func startDev(ctx context.Context, h *Harness) (*Vault, error) {
 		Name: node.name,
 		Path: h.Programs.Vault,
 		Args: []string{"server", "-dev", "-dev-no-store-token", "-dev-listen-address=" + node.address, "-config=" + config},
-		Env:  append(raceEnv(), "VAULT_DEV_ROOT_TOKEN_ID="+v.RootToken),
+		Env:  append(RaceEnv(), "VAULT_DEV_ROOT_TOKEN_ID="+v.RootToken),
 		Log:  filepath.Join(h.Dir, "vault.log"),
 		Keep: keepLine,
 	}
@@ -139,6 +139,6 @@ func keepLine(line []byte) bool {
 	return !strings.HasPrefix(text, "Root Token:") && !strings.HasPrefix(text, "Unseal Key:")
 }
 
-// raceEnv has a program go on after a race, so that all are in its log, where
+// RaceEnv has a program go on after a race, so that all are in its log, where
 // checkLogs finds them, and end without the second that it would wait for more.
-func raceEnv() []string { return []string{"GORACE=halt_on_error=0 atexit_sleep_ms=50"} }
+func RaceEnv() []string { return []string{"GORACE=halt_on_error=0 atexit_sleep_ms=50"} }
