@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
 )
@@ -184,7 +185,7 @@ func (g *Gate) tryAdmit(ctx context.Context, req *Request, token string) (contex
 		return nil, nil, err
 	}
 	if server == nil {
-		return nil, nil, forbidden(ReasonUnknownServer)
+		return nil, nil, notAllowed(&broker.NotAllowed{Decision: policy.Unknown(req.serverName)})
 	}
 	if err := broker.Allows(grant, server); err != nil {
 		return nil, nil, err
@@ -210,9 +211,7 @@ func refusalOf(err error) *Refusal {
 	case errors.Is(err, broker.ErrInactive):
 		return invalidToken(ReasonInactiveToken)
 	case errors.Is(err, broker.ErrNotAllowed):
-		f = forbidden(ReasonServerNotAllowed)
-		f.Detail = err.Error()
-		return f
+		return notAllowed(err)
 	case errors.Is(err, broker.ErrServerGone):
 		return forbidden(ReasonServerGone)
 	case errors.Is(err, broker.ErrRateLimited):

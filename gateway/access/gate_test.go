@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/broker/brokertest"
 	"vault-plugin-secrets-mcp/gateway/config"
@@ -310,8 +311,8 @@ func TestServerThatIsNotAllowedIsLikeOneThatDoesNotExist(t *testing.T) {
 	cut := func(body string) string { before, _, _ := strings.Cut(body, "request_id"); return before }
 	require.Equal(t, cut(bodyA), cut(bodyB))
 	lines := s.lines(2)
-	require.Equal(t, ReasonServerNotAllowed, lines[0]["reason"])
-	require.Equal(t, ReasonUnknownServer, lines[1]["reason"])
+	require.Equal(t, policy.NotInAllowedServers, lines[0]["reason"])
+	require.Equal(t, policy.UnknownServer, lines[1]["reason"])
 }
 
 func TestAmbiguousRequestEndsItsConnection(t *testing.T) {

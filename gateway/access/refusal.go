@@ -21,9 +21,7 @@ const (
 	ReasonInactiveToken    = "inactive-token" // unknown, expired or revoked
 	ReasonSource           = "source-not-allowed"
 	ReasonRateLimited      = "rate-limited"
-	ReasonServerNotAllowed = "server-not-allowed"
-	ReasonUnknownServer    = "unknown-server"
-	ReasonPolicy           = "policy"
+	ReasonServerNotAllowed = "server-not-allowed" // where none of policy's own words says why
 	ReasonVaultUnavailable = "vault-unavailable"
 	ReasonAuditUnavailable = "audit-unavailable"
 	ReasonServerGone       = "server-gone"
@@ -83,7 +81,7 @@ func Cut(ctx context.Context) *Refusal {
 	case errors.Is(cause, broker.ErrInactive):
 		return invalidToken(ReasonInactiveToken)
 	case errors.Is(cause, broker.ErrNotAllowed):
-		return forbidden(ReasonServerNotAllowed)
+		return notAllowed(cause)
 	case errors.Is(cause, broker.ErrServerGone):
 		return forbidden(ReasonServerGone)
 	case errors.Is(cause, broker.ErrUnavailable):
@@ -125,6 +123,20 @@ func forbidden(reason string) *Refusal {
 		Reason:  reason,
 		Message: "This client may not reach this server.",
 	}
+}
+
+// notAllowed is forbidden with the decision as the reason: what mcp/evaluate
+// answers for the same client and server.
+func notAllowed(err error) *Refusal {
+	var decision *broker.NotAllowed
+	if !errors.As(err, &decision) {
+		f := forbidden(ReasonServerNotAllowed)
+		f.Detail = err.Error()
+		return f
+	}
+	f := forbidden(decision.Decision.Decision)
+	f.Detail = decision.Reason
+	return f
 }
 
 func tooMany(message string, err error) *Refusal {

@@ -44,6 +44,8 @@ type Broker struct {
 	engine  engine
 	session *session
 
+	policies *policies
+
 	cache     *cache
 	negatives *lru.Cache[key, time.Time] // when the request was sent that said no
 	live      liveSet
@@ -92,7 +94,12 @@ func newBroker(options Options, e engine) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
+	known, err := newPolicies(e)
+	if err != nil {
+		return nil, err
+	}
 	b := &Broker{
+		policies:     known,
 		options:      options,
 		log:          options.Log,
 		engine:       e,

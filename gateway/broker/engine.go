@@ -23,6 +23,7 @@ type engine interface {
 	changes(ctx context.Context, epoch string, index uint64, wait time.Duration) (*Changes, error)
 	servers(ctx context.Context) (*serverList, error)
 	sessionKeys(ctx context.Context) (*SessionKeys, error)
+	policy(ctx context.Context, digest string) (*policyAnswer, error)
 }
 
 // errUnsupported: Vault answers, but not to requests for changes.
@@ -97,6 +98,19 @@ func (v *vault) sessionKeys(ctx context.Context) (*SessionKeys, error) {
 		return nil, err
 	}
 	return answer.keys()
+}
+
+func (v *vault) policy(ctx context.Context, digest string) (*policyAnswer, error) {
+	var answer policyAnswer
+	err := v.read(ctx, "/gateway/policies/"+digest, nil, &answer)
+	var refused *api.ResponseError
+	if errors.As(err, &refused) && refused.StatusCode == http.StatusNotFound {
+		return nil, errOutdated
+	}
+	if err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	return &answer, nil
 }
 
 // read reads a path below the mount into answer.

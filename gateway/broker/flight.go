@@ -141,9 +141,14 @@ func (b *Broker) confirmOnce(k key, token string, cold bool) error {
 
 	var g *Grant
 	if err == nil && answer.Active {
-		g, err = answer.Grant(sent)
+		if g, err = answer.Grant(sent); err == nil {
+			g.policy, err = b.policies.get(g.PolicyDigest)
+		}
 	}
 	b.observe(answer, err, took)
+	if errors.Is(err, errOutdated) {
+		return err
+	}
 	b.outage.note(err)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)

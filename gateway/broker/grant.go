@@ -33,6 +33,7 @@ type Grant struct {
 	PolicyDigest  string            // "": no policy applies
 	Metadata      map[string]string // the client's
 
+	policy         *effectivePolicy // that of PolicyDigest; nil where there is none
 	allServers     bool
 	allowedServers []string // sorted
 	boundCIDRs     []netip.Prefix

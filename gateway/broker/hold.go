@@ -3,9 +3,10 @@ package broker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"time"
+
+	"vault-plugin-secrets-mcp/backend/policy"
 )
 
 // Reasons for which Hold refuses that are none of the grant's.
@@ -17,9 +18,6 @@ var (
 	// ErrTooMany: the client has as many requests in flight as it may have.
 	ErrTooMany = errors.New("the client has too many requests in flight")
 )
-
-// errPolicy refines ErrNotAllowed.
-var errPolicy = fmt.Errorf("%w: a policy applies to it that this gateway cannot evaluate", ErrNotAllowed)
 
 // Use is one request's use of a grant.
 type Use struct {
@@ -40,14 +38,20 @@ type Hold struct {
 }
 
 // Allows says whether the grant admits the server: by its allow-list, and by
-// the policy that applies to the client. The error wraps ErrNotAllowed. It is
-// the one place where that is decided, for new requests and for live ones.
+// the policy that applies to the client. The error is a [NotAllowed]. It is the
+// one place where that is decided, for new requests and for live ones.
 func Allows(g *Grant, server *Server) error {
 	if !g.AllowsServer(server.Name) {
-		return ErrNotAllowed
+		return &NotAllowed{policy.Decide(g.Client, g.allowedServers, nil, server.subject())}
 	}
-	if g.PolicyDigest != "" {
-		return errPolicy
+	if g.PolicyDigest == "" {
+		return nil
+	}
+	if g.policy == nil { // one that was never fetched admits nothing
+		return &NotAllowed{(*policy.Policy)(nil).Evaluate(server.subject())}
+	}
+	if d := g.policy.decide(server); !d.Allowed {
+		return &NotAllowed{*d}
 	}
 	return nil
 }

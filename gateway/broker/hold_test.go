@@ -24,7 +24,7 @@ func TestLiveRequestIsCutAtOnceWhenAccessIsTakenAway(t *testing.T) {
 		"by revoking everything":           {Change{Type: typeMount, Operation: operationRevoke}, revoked, ErrInactive},
 		"by narrowing the allow-list":      {Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, func(t *modelToken) { t.servers = []string{"github"} }, ErrNotAllowed},
 		"by binding to another source":     {Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, func(t *modelToken) { t.cidrs = []string{"10.0.0.0/8"} }, ErrNotAllowed},
-		"by a policy, with all grants":     {Change{Type: typePolicy, Operation: operationUpdate, Name: "p"}, func(t *modelToken) { t.servers = nil }, ErrNotAllowed},
+		"by a policy, with all grants":     {Change{Type: typePolicy, Operation: operationUpdate, Name: "p"}, func(t *modelToken) { t.policy = denying("http://127.0.0.1:9001/*") }, ErrNotAllowed},
 		"by a shorter grace period":        {Change{Type: typeToken, Operation: operationUpdate, ClientID: "id-c", Accessor: "acc-t"}, revoked, ErrInactive},
 		"by a change nobody has heard of":  {Change{Type: "unheard", Operation: "of"}, revoked, ErrInactive},
 		"by a mount that says it is other": {Change{Type: typeMount, Operation: operationUpdate}, revoked, ErrInactive},

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
@@ -26,6 +27,7 @@ type modelToken struct {
 	expires  time.Time
 	servers  []string
 	cidrs    []string
+	policy   []policy.Source
 }
 
 // model is an engine in memory. A mutation runs in the engine's own two steps,
@@ -46,6 +48,8 @@ type model struct {
 	lookups     int  // answered or not
 	inFlight    int
 	mostFlying  int
+	fetched     int           // policies asked for
+	forgetful   int           // how many more policies are not known when they are asked for
 	latency     time.Duration // of a lookup
 	gate        func(step string)
 }
@@ -134,6 +138,7 @@ func (m *model) lookup(ctx context.Context, token string) (*Lookup, error) {
 		}
 		answer.Active = true
 		answer.Client, answer.ClientID, answer.Accessor = t.client, "id-"+t.client, t.accessor
+		answer.PolicyDigest = policy.Compile(t.policy).Digest()
 		answer.AllowedServers, answer.TokenBoundCIDRs = slices.Clone(t.servers), slices.Clone(t.cidrs)
 		if !t.expires.IsZero() {
 			answer.ExpiresAt = t.expires.UTC().Format(time.RFC3339Nano)
@@ -211,6 +216,25 @@ func (m *model) sessionKeys(context.Context) (*SessionKeys, error) {
 		return nil, errDown
 	}
 	return &SessionKeys{Current: 1, Keys: map[int][SessionKeySize]byte{1: {1}}, MountID: "mount"}, nil
+}
+
+func (m *model) policy(_ context.Context, digest string) (*policyAnswer, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fetched++
+	switch {
+	case m.down:
+		return nil, errDown
+	case m.forgetful > 0:
+		m.forgetful--
+		return nil, errOutdated
+	}
+	for _, t := range m.tokens {
+		if policy.Compile(t.policy).Digest() == digest {
+			return &policyAnswer{Sources: t.policy}, nil
+		}
+	}
+	return nil, errOutdated
 }
 
 func (m *model) asked() int {

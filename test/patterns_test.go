@@ -1,0 +1,145 @@
+package test
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/backend/policy"
+	"vault-plugin-secrets-mcp/test/harness"
+)
+
+// TestRestrictionPatterns writes each example of bootstrap/examples as it stands
+// and asks for four servers: the gateway, evaluate and the audit log must agree.
+func TestRestrictionPatterns(t *testing.T) {
+	const (
+		yes     = policy.Allowed
+		denied  = policy.BlockedDeny
+		blocked = policy.BlockedAllow
+		off     = policy.NotInAllowedServers
+	)
+	patterns := map[string]map[string]string{
+		"disable-mcp":         {"calculator": blocked, "notes": blocked, "retired": blocked, "other": blocked},
+		"fixed-deployment":    {"calculator": yes, "notes": yes, "retired": off, "other": off},
+		"approved-catalog":    {"calculator": yes, "notes": yes, "retired": denied, "other": blocked},
+		"broadened-allowlist": {"calculator": yes, "notes": yes, "retired": blocked, "other": blocked},
+		"denylist-only":       {"calculator": yes, "notes": denied, "retired": yes, "other": yes},
+		"no-restrictions":     {"calculator": yes, "notes": yes, "retired": yes, "other": yes},
+	}
+	examples, err := os.ReadDir("../bootstrap/examples")
+	require.NoError(t, err)
+	for _, example := range examples {
+		if _, err := os.Stat(filepath.Join("../bootstrap/examples", example.Name(), "client.json")); err == nil {
+			require.Contains(t, patterns, example.Name(), "an example that no test knows")
+		}
+	}
+
+	h := harness.New(t)
+	upstream := h.StartUpstream(nil)
+	for _, server := range []string{"calculator", "notes", "retired"} {
+		h.Write("mcp/servers/"+server, harness.Map{"transport": "http", "url": upstream.URL})
+	}
+	h.Write("mcp/servers/other", harness.Map{"transport": "http", "url": upstream.URL + "/other"})
+	gateway := h.StartGateway(harness.GatewayOptions{})
+
+	for name, decisions := range patterns {
+		t.Run(name, func(t *testing.T) {
+			h := h.In(t)
+			dir := filepath.Join("../bootstrap/examples", name)
+			writeExample(t, h, dir, "managed-settings.json", "mcp/policies/corp", harness.Map{"managed": true})
+			writeExample(t, h, dir, "team-settings.json", "mcp/policies/team", nil)
+			client := "user-of-" + name
+			token := h.CreateClient(client, example(t, dir, "client.json"))
+			for server, want := range decisions {
+				answer := h.Write("mcp/evaluate", harness.Map{"client": client, "server": server})
+				require.Equal(t, want, answer["decision"], "%s: %s", server, answer["reason"])
+
+				upstream.Forget()
+				got := h.Call(gateway.ServerURL(server), token, "echo", `{"message":"hi"}`)
+				if want == yes {
+					require.NotEqual(t, http.StatusForbidden, got.Status, server)
+					require.Positive(t, upstream.Count(), "%s was not reached", server)
+					continue
+				}
+				require.Equal(t, http.StatusForbidden, got.Status, server)
+				require.Zero(t, upstream.Count(), "%s was reached", server)
+				line := lastRefusal(gateway, client)
+				require.Equal(t, want, line["reason"], server)
+				require.Equal(t, answer["reason"], line["detail"], "the audit log and evaluate differ")
+			}
+			h.Delete("mcp/clients/" + client)
+			for _, policy := range []string{"corp", "team"} {
+				h.Delete("mcp/policies/" + policy)
+			}
+		})
+	}
+}
+
+// oneSecond is within what a change must reach every gateway.
+const oneSecond = time.Second
+
+// TestPolicyChangeReachesAnOpenGateway denies a server while a client uses it.
+func TestPolicyChangeReachesAnOpenGateway(t *testing.T) {
+	h := harness.New(t)
+	upstream := h.StartUpstream(nil)
+	h.Write("mcp/servers/calculator", harness.Map{"transport": "http", "url": upstream.URL})
+	token := h.CreateClient("c", harness.Map{"allowed_servers": "*"})
+	gateway := h.StartGateway(harness.GatewayOptions{})
+	call := func() int { return h.Call(gateway.ServerURL("calculator"), token, "echo", `{}`).Status }
+	require.NotEqual(t, http.StatusForbidden, call())
+
+	h.Write("mcp/policies/corp", harness.Map{"managed": true, "deniedMcpServers": `[{"serverName":"calculator"}]`})
+	h.Within(oneSecond, "the denial to reach the gateway", func() error {
+		if status := call(); status != http.StatusForbidden {
+			return errors.New(http.StatusText(status))
+		}
+		return nil
+	})
+	h.Delete("mcp/policies/corp")
+	h.Within(oneSecond, "its end to reach the gateway", func() error {
+		if status := call(); status == http.StatusForbidden {
+			return errors.New(http.StatusText(status))
+		}
+		return nil
+	})
+}
+
+func example(t *testing.T, dir, file string) harness.Map {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(dir, file))
+	require.NoError(t, err)
+	var data harness.Map
+	require.NoError(t, json.Unmarshal(content, &data))
+	return data
+}
+
+// writeExample writes a policy, where the example has that file.
+func writeExample(t *testing.T, h *harness.Harness, dir, file, path string, more harness.Map) {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(dir, file)); errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	data := example(t, dir, file)
+	for k, v := range more {
+		data[k] = v
+	}
+	h.Write(path, data)
+}
+
+// lastRefusal is the audit log's last line about a client.
+func lastRefusal(gateway *harness.Gateway, client string) harness.Map {
+	var last harness.Map
+	for _, line := range gateway.Audit() {
+		if line["client"] == client {
+			last = line
+		}
+	}
+	return last
+}
