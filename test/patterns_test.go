@@ -70,7 +70,7 @@ func TestRestrictionPatterns(t *testing.T) {
 				}
 				require.Equal(t, http.StatusForbidden, got.Status, server)
 				require.Zero(t, upstream.Count(), "%s was reached", server)
-				line := lastRefusal(gateway, client)
+				line := awaitRefusal(h, gateway, client, server)
 				require.Equal(t, want, line["reason"], server)
 				require.Equal(t, answer["reason"], line["detail"], "the audit log and evaluate differ")
 			}
@@ -133,13 +133,16 @@ func writeExample(t *testing.T, h *harness.Harness, dir, file, path string, more
 	h.Write(path, data)
 }
 
-// lastRefusal is the audit log's last line about a client.
-func lastRefusal(gateway *harness.Gateway, client string) harness.Map {
-	var last harness.Map
-	for _, line := range gateway.Audit() {
-		if line["client"] == client {
-			last = line
+// awaitRefusal returns the audit line about a client that was refused a server.
+// Refusals are written soon, not before they are answered.
+func awaitRefusal(h *harness.Harness, gateway *harness.Gateway, client, server string) (line harness.Map) {
+	h.Eventually("the audit line of the refusal", func() error {
+		for _, line = range gateway.Audit() {
+			if line["client"] == client && line["server"] == server && line["decision"] == "deny" {
+				return nil
+			}
 		}
-	}
-	return last
+		return errors.New("none yet")
+	})
+	return line
 }
