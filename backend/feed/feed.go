@@ -131,6 +131,7 @@ type Feed struct {
 	floor    uint64 // greatest index that is no longer kept
 	reserved uint64 // greatest index that may be used without writing
 	log      []Event
+	gone     []string      // keys in storage of events that are no longer kept
 	wake     chan struct{} // closed to wake the watchers
 	pending  bool          // a wake-up is on its way
 	watchers int
@@ -277,12 +278,18 @@ func (f *Feed) Watch(ctx context.Context, s logical.Storage, epoch string, index
 
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	select {
-	case <-wake:
-	case <-timer.C:
-	case <-ctx.Done():
+	// A wake-up may be for events that the caller has been given already.
+	for wake != nil {
+		select {
+		case <-wake:
+			answer, wake = f.since(epoch, index)
+		case <-timer.C:
+			answer, _ = f.since(epoch, index)
+			return answer, nil
+		case <-ctx.Done():
+			return answer, nil
+		}
 	}
-	answer, _ = f.since(epoch, index)
 	return answer, nil
 }
 

@@ -62,12 +62,25 @@ func (f *Feed) Load(ctx context.Context, s logical.Storage) error {
 		}
 	}
 	slices.SortFunc(events, func(a, b Event) int { return cmp.Compare(a.Index, b.Index) })
+	// What is left at or below the floor was being deleted.
+	kept := slices.IndexFunc(events, func(e Event) bool { return e.Index > st.Floor })
+	if kept < 0 {
+		kept = len(events)
+	}
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.epoch, f.reserved, f.floor, f.head = st.Epoch, st.Reserved, st.Floor, head
-	f.log, f.loaded = events, true
+	f.log, f.gone, f.loaded = events[kept:], keys(events[:kept]), true
 	return nil
+}
+
+func keys(events []Event) []string {
+	keys := make([]string, 0, len(events))
+	for i := range events {
+		keys = append(keys, eventPrefix+events[i].id)
+	}
+	return keys
 }
 
 func (f *Feed) isLoaded() bool {
@@ -140,11 +153,33 @@ func (f *Feed) reserve(ctx context.Context, s logical.Storage) error {
 }
 
 // Prune forgets events older than Retention or beyond Capacity. The floor is
-// durable before the first event goes.
+// durable before the first event goes. What cannot be deleted is left to the next
+// call.
 func (f *Feed) Prune(ctx context.Context, s logical.Storage) error {
 	if err := f.Load(ctx, s); err != nil {
 		return err
 	}
+	if err := f.raiseFloor(ctx, s); err != nil {
+		return fmt.Errorf("prune the change feed: %w", err)
+	}
+	f.mu.Lock()
+	gone := f.gone
+	f.gone = nil
+	f.mu.Unlock()
+	// Without any lock: deleting thousands of events takes seconds.
+	for i, key := range gone {
+		if err := s.Delete(ctx, key); err != nil {
+			f.mu.Lock()
+			f.gone = append(f.gone, gone[i:]...)
+			f.mu.Unlock()
+			return fmt.Errorf("prune the change feed: %w", err)
+		}
+	}
+	return nil
+}
+
+// raiseFloor takes events that are too old or too many out of the log.
+func (f *Feed) raiseFloor(ctx context.Context, s logical.Storage) error {
 	f.loading.Lock()
 	defer f.loading.Unlock()
 
@@ -158,21 +193,16 @@ func (f *Feed) Prune(ctx context.Context, s logical.Storage) error {
 		f.mu.RUnlock()
 		return nil
 	}
-	gone := f.log[:n]
-	st := state{Epoch: f.epoch, Reserved: f.reserved, Floor: gone[n-1].Index}
+	st := state{Epoch: f.epoch, Reserved: f.reserved, Floor: f.log[n-1].Index}
 	f.mu.RUnlock()
 
 	if err := writeJSON(ctx, s, stateKey, st); err != nil {
-		return fmt.Errorf("prune the change feed: %w", err)
+		return err
 	}
 	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.gone = append(f.gone, keys(f.log[:n])...)
 	f.floor, f.log = st.Floor, slices.Clone(f.log[n:])
-	f.mu.Unlock()
-	for i := range gone {
-		if err := s.Delete(ctx, eventPrefix+gone[i].id); err != nil {
-			return fmt.Errorf("prune the change feed: %w", err)
-		}
-	}
 	return nil
 }
 
