@@ -33,6 +33,22 @@ func TestDocsPolicy(t *testing.T) {
 	runPage(t, h, "policy.md", nil)
 }
 
+// TestReadme runs the commands of README.md beside what its first command starts.
+func TestReadme(t *testing.T) {
+	d := newDev(t)
+	p := readPage(t, filepath.Join("..", "README.md"))
+	var commands []command
+	for _, b := range p.blocks {
+		commands = append(commands, b...)
+	}
+	require.Equal(t, "source .dev/env", commands[0].text)
+	commands[0].text = "source '" + strings.ReplaceAll(filepath.Join(d.dir, "env"), "'", `'\''`) + "'"
+	for i, output := range runCommands(t, t.TempDir(), commands, nil)[:len(commands)] {
+		require.NotContains(t, output, "Error", commands[i].text)
+		require.NotContains(t, output, "not found", commands[i].text)
+	}
+}
+
 // page is a page of docs/, cut at its console blocks.
 type page struct {
 	path   string
@@ -104,9 +120,19 @@ func commandsOf(block string) []command {
 	return commands
 }
 
-// runShell runs the commands in one bash and returns what each printed, on both
-// outputs together.
+// runShell runs the commands with the harness's Vault on the PATH.
 func runShell(t *testing.T, h *harness.Harness, commands []command, env []string) []string {
+	t.Helper()
+	dir := t.TempDir()
+	return runCommands(t, dir, commands, append([]string{
+		"PATH=" + filepath.Dir(vaultBinary(t, dir)) + ":" + os.Getenv("PATH"),
+		"VAULT_ADDR=" + h.Vault.Address(), "VAULT_TOKEN=" + h.Vault.RootToken,
+	}, env...))
+}
+
+// runCommands runs the commands in one bash and returns what each printed, on
+// both outputs together.
+func runCommands(t *testing.T, dir string, commands []command, env []string) []string {
 	t.Helper()
 	const marker = "\x01\n"
 	var script strings.Builder
@@ -114,12 +140,9 @@ func runShell(t *testing.T, h *harness.Harness, commands []command, env []string
 		fmt.Fprintf(&script, "%s\nprintf '\\001\\n'\n", c.text)
 	}
 	cmd := exec.CommandContext(t.Context(), "bash")
-	cmd.Dir = t.TempDir()
+	cmd.Dir = dir
 	cmd.WaitDelay = time.Second
-	cmd.Env = append([]string{
-		"PATH=" + filepath.Dir(vaultBinary(t, cmd.Dir)) + ":" + os.Getenv("PATH"), "HOME=" + cmd.Dir,
-		"VAULT_ADDR=" + h.Vault.Address(), "VAULT_TOKEN=" + h.Vault.RootToken, "VAULT_CLI_NO_COLOR=1",
-	}, env...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "VAULT_CLI_NO_COLOR=1"}, env...)
 	cmd.Stdin = strings.NewReader(script.String())
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

@@ -44,7 +44,8 @@ func (s *system) writeClientFiles() error {
 		envFile: "export VAULT_ADDR='" + s.vaultURL() + "'\n" +
 			"export VAULT_TOKEN='" + s.rootToken + "'\n" +
 			"export MCP_GATEWAY_URL='" + s.gatewayURL() + "'\n" +
-			"export MCP_TOKEN='" + s.clientToken + "'\n",
+			"export MCP_TOKEN='" + s.clientToken + "'\n" +
+			s.vaultOnPath(),
 		headersFile: "Authorization: Bearer " + s.clientToken + "\n" +
 			"Content-Type: application/json\n" +
 			"Accept: application/json, text/event-stream\n" +
@@ -65,6 +66,14 @@ func (s *system) writeClientFiles() error {
 	return nil
 }
 
+// vaultOnPath makes "vault" the Vault that runs here, for a shell that has none.
+func (s *system) vaultOnPath() string {
+	if s.vaultCommand() == vaultName || filepath.Base(s.Vault) != vaultName {
+		return ""
+	}
+	return "export PATH=\"$PATH\":" + quoted(filepath.Dir(s.Vault)) + "\n"
+}
+
 func (s *system) gatewayURL() string { return "http://" + s.GatewayAddress }
 
 // shown is a path as a user in the working folder would write it.
@@ -75,7 +84,12 @@ func shown(path string) string {
 		}
 	}
 	if strings.ContainsAny(path, " '\"$\\&;()<>|*?[]#~`!{}") {
-		path = "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+		path = quoted(path)
 	}
 	return path
+}
+
+// quoted is a text as one word for a shell.
+func quoted(text string) string {
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }

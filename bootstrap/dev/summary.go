@@ -55,7 +55,7 @@ func (s *system) summarize() error {
 		"Body":     shown(s.path(bodyFile)),
 		"Logs":     shown(filepath.Dir(s.log(""))),
 		"Mount":    mount,
-		"Vault":    s.vaultCommand(),
+		"Vault":    s.shownVault(),
 		"VaultURL": s.vaultURL(),
 	}); err != nil {
 		return fmt.Errorf("cannot print the summary: %w", err)
@@ -63,10 +63,22 @@ func (s *system) summarize() error {
 	return nil
 }
 
+// vaultName is the name of Vault's program.
+const vaultName = "vault"
+
+// shownVault is how a user calls the Vault that runs here, once the file of
+// variables was sourced.
+func (s *system) shownVault() string {
+	if s.vaultOnPath() != "" {
+		return vaultName
+	}
+	return s.vaultCommand()
+}
+
 // vaultCommand is how a user calls the Vault that runs here.
 func (s *system) vaultCommand() string {
-	if found, err := exec.LookPath("vault"); err == nil && found == s.Vault {
-		return "vault"
+	if found, err := exec.LookPath(vaultName); err == nil && found == s.Vault {
+		return vaultName
 	}
 	return shown(s.Vault)
 }
