@@ -3,7 +3,6 @@ package test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -52,17 +51,27 @@ func startDev(t *testing.T, dir string, addresses []string) *devSystem {
 func newDev(t *testing.T) *devSystem {
 	t.Helper()
 	// A name that a shell must have quoted, wherever it is printed.
-	dir := filepath.Join(t.TempDir(), "it's a dev")
-	d := startDev(t, dir, []string{harness.FreeAddress(t), harness.FreeAddress(t), harness.FreeAddress(t)})
+	d := startDev(t, filepath.Join(t.TempDir(), "it's a dev"), freeAddresses(t))
 	d.awaitReady(t)
 	return d
 }
 
+// freeAddresses are those of Vault, the gateway and its health.
+func freeAddresses(t *testing.T) []string {
+	t.Helper()
+	return []string{harness.FreeAddress(t), harness.FreeAddress(t), harness.FreeAddress(t)}
+}
+
 func (d *devSystem) awaitReady(t *testing.T) {
 	t.Helper()
+	d.awaitOutput(t, "Ctrl-C stops everything.")
+}
+
+func (d *devSystem) awaitOutput(t *testing.T, text string) {
+	t.Helper()
 	err := d.Await(t.Context(), 2*time.Minute, func(context.Context) error {
-		if !strings.Contains(d.output(t), "Ctrl-C stops everything.") {
-			return errors.New("the summary is not printed yet")
+		if !strings.Contains(d.output(t), text) {
+			return fmt.Errorf("it has not printed %q yet", text)
 		}
 		return nil
 	})
@@ -259,6 +268,20 @@ func TestDevStopsEverythingOnCtrlCAndStartsAgain(t *testing.T) {
 	second.assertNothingLeft(t)
 }
 
+func TestDevCanBeStoppedWhileItStarts(t *testing.T) {
+	for _, step := range []string{"Starting Vault", "Setting up the engine", "Starting the demo server", "Starting the gateway"} {
+		t.Run(step, func(t *testing.T) {
+			d := startDev(t, filepath.Join(t.TempDir(), "dev"), freeAddresses(t))
+			d.awaitOutput(t, step)
+			d.interrupt(t)
+			if output := d.output(t); !strings.HasSuffix(output, "Stopped.\n") {
+				t.Errorf("its last words:\n%s", output)
+			}
+			d.assertNothingLeft(t)
+		})
+	}
+}
+
 func TestDevSaysWhatIsInItsWay(t *testing.T) {
 	first := newDev(t)
 
@@ -267,7 +290,7 @@ func TestDevSaysWhatIsInItsWay(t *testing.T) {
 	if output := samePorts.output(t); !strings.Contains(output, first.addresses[0]+", which is in use") {
 		t.Errorf("the same ports:\n%s", output)
 	}
-	sameFolder := startDev(t, first.dir, []string{harness.FreeAddress(t), harness.FreeAddress(t), harness.FreeAddress(t)})
+	sameFolder := startDev(t, first.dir, freeAddresses(t))
 	sameFolder.awaitEnd(t)
 	if output := sameFolder.output(t); !strings.Contains(output, "uses the folder "+first.dir) {
 		t.Errorf("the same folder:\n%s", output)
