@@ -46,6 +46,8 @@ func (c *certificates) load(settings config.Listener) error {
 			return errors.New("listener: tls_client_ca_file: holds no PEM certificate")
 		}
 		current.ClientAuth = tls.RequireAndVerifyClientCert
+		// A session that is resumed would outlive the authority that let it in.
+		current.SessionTicketsDisabled = true
 	}
 	c.current.Store(current)
 	return nil

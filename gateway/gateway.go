@@ -8,6 +8,7 @@ import (
 	stdlog "log"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,12 +104,13 @@ func (g *gateway) newGate(settings *config.Config) *access.Gate {
 
 // listen opens both listeners.
 func (g *gateway) listen() error {
+	var network net.ListenConfig
 	var err error
-	if g.mainListener, err = net.Listen("tcp", g.settings.Listener.Address); err != nil {
+	if g.mainListener, err = network.Listen(context.Background(), "tcp", g.settings.Listener.Address); err != nil {
 		return fmt.Errorf("listener: %w", err)
 	}
 	g.log.Info("listening for MCP clients", "address", g.mainListener.Addr().String(), "tls", g.settings.Listener.TLSCertFile != "")
-	if g.adminListener, err = net.Listen("tcp", g.settings.Admin.Address); err != nil {
+	if g.adminListener, err = network.Listen(context.Background(), "tcp", g.settings.Admin.Address); err != nil {
 		return fmt.Errorf("admin: %w", err)
 	}
 	g.log.Info("listening for health and metrics", "address", g.adminListener.Addr().String())
@@ -164,9 +166,22 @@ func (g *gateway) makeServers() {
 	}
 }
 
-// serverLog takes what net/http has to say: handshakes that failed, above all.
+// serverLog takes what net/http has to say: handshakes that failed, above all,
+// which anybody can cause, and panics, which nobody should.
 func serverLog(log hclog.Logger) *stdlog.Logger {
-	return log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug})
+	return stdlog.New(serverLogWriter{log}, "", 0)
+}
+
+type serverLogWriter struct{ log hclog.Logger }
+
+func (w serverLogWriter) Write(p []byte) (int, error) {
+	text := strings.TrimSuffix(string(p), "\n")
+	if strings.HasPrefix(text, "http: panic") {
+		w.log.Error(text)
+	} else {
+		w.log.Debug(text)
+	}
+	return len(p), nil
 }
 
 // ready says whether the gateway should be sent requests. An outage of Vault is

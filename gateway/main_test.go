@@ -110,13 +110,13 @@ func (s *stage) start(more string) {
 	var err error
 	s.gateway, err = newGateway(s.settings(more), hclog.New(&hclog.LoggerOptions{Output: &s.log, Level: hclog.Debug}))
 	require.NoError(s.t, err)
-	ctx, cancel := context.WithCancel(context.Background()) //nolint:usetesting // the test stops it, and looks at its end
+	ctx, cancel := context.WithCancel(context.Background())
 	s.stop, s.ended = cancel, make(chan error, 1)
 	go func() { s.ended <- s.gateway.run(ctx) }()
 	s.t.Cleanup(func() {
 		cancel()
 		if s.ended != nil {
-			<-s.ended
+			require.NoError(s.t, <-s.ended)
 		}
 	})
 }
@@ -128,11 +128,11 @@ func (s *stage) ready() {
 
 func (s *stage) admin(path string) int {
 	s.t.Helper()
-	response, err := http.Get("http://" + s.gateway.adminListener.Addr().String() + path) //nolint:noctx // a test
+	response, err := http.Get("http://" + s.gateway.adminListener.Addr().String() + path)
 	if err != nil {
 		return 0
 	}
-	defer response.Body.Close() //nolint:errcheck // a test
+	defer response.Body.Close()
 	return response.StatusCode
 }
 
@@ -152,7 +152,7 @@ func (s *stage) post(client *http.Client, url string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer response.Body.Close() //nolint:errcheck // a test
+	defer response.Body.Close()
 	_, err = io.Copy(io.Discard, response.Body)
 	return response.StatusCode, err
 }
@@ -240,7 +240,7 @@ func TestWhatIsWrongWithTheMachineIsTold(t *testing.T) {
 	s := newStage(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer taken.Close() //nolint:errcheck // a test
+	defer taken.Close()
 	settings := s.settings("")
 	settings.Listener.Address = taken.Addr().String()
 	_, err = newGateway(settings, hclog.NewNullLogger())
@@ -304,8 +304,8 @@ func pair(t *testing.T, dir, name string) *x509.CertPool {
 	return pool
 }
 
-func tlsClient(config *tls.Config) *http.Client {
-	return &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
+func tlsClient(settings *tls.Config) *http.Client {
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: settings, DisableKeepAlives: true}}
 }
 
 func TestCertificatesAreReadAgainOnReload(t *testing.T) {
@@ -314,13 +314,13 @@ func TestCertificatesAreReadAgainOnReload(t *testing.T) {
 	tlsFile := fmt.Sprintf("listener {\n tls_cert_file = %q\n tls_key_file = %q\n}\n", s.dir+"/server.crt", s.dir+"/server.key")
 	s.start(tlsFile)
 	s.ready()
-	s.works(tlsClient(&tls.Config{RootCAs: first}), s.url("https")) //nolint:gosec // a test
+	s.works(tlsClient(&tls.Config{RootCAs: first}), s.url("https"))
 	second := pair(t, s.dir, "server")
 	s.gateway.reload(func() (*config.Config, error) { return s.settings(tlsFile), nil })
-	s.works(tlsClient(&tls.Config{RootCAs: second}), s.url("https")) //nolint:gosec // a test
+	s.works(tlsClient(&tls.Config{RootCAs: second}), s.url("https"))
 	require.NoError(t, os.WriteFile(s.dir+"/server.crt", []byte("broken"), 0o600))
 	s.gateway.reload(func() (*config.Config, error) { return s.settings(tlsFile), nil })
-	s.works(tlsClient(&tls.Config{RootCAs: second}), s.url("https")) //nolint:gosec // a test
+	s.works(tlsClient(&tls.Config{RootCAs: second}), s.url("https"))
 	require.Contains(t, s.log.String(), "the old ones stay in effect")
 }
 
@@ -334,12 +334,12 @@ func TestClientCertificateIsNeededWhereAuthoritiesAreListed(t *testing.T) {
 	with := func(name string) *http.Client {
 		certificate, err := tls.LoadX509KeyPair(filepath.Join(s.dir, name+".crt"), filepath.Join(s.dir, name+".key"))
 		require.NoError(t, err)
-		return tlsClient(&tls.Config{RootCAs: server, Certificates: []tls.Certificate{certificate}}) //nolint:gosec // a test
+		return tlsClient(&tls.Config{RootCAs: server, Certificates: []tls.Certificate{certificate}})
 	}
 	s.works(with("client"), s.url("https"))
 	_, err := s.post(with("stranger"), s.url("https"))
 	require.Error(t, err)
-	_, err = s.post(tlsClient(&tls.Config{RootCAs: server}), s.url("https")) //nolint:gosec // a test
+	_, err = s.post(tlsClient(&tls.Config{RootCAs: server}), s.url("https"))
 	require.Error(t, err)
 }
 
@@ -372,15 +372,15 @@ func TestProxyProtocolIsBelievedFromTrustedProxiesAlone(t *testing.T) {
 			s := newStage(t)
 			s.start(fmt.Sprintf("listener {\n proxy_protocol = true\n trusted_proxies = [%q]\n}\n", trusted))
 			s.ready()
-			conn, err := net.Dial("tcp", s.gateway.mainListener.Addr().String()) //nolint:noctx // a test
+			conn, err := net.Dial("tcp", s.gateway.mainListener.Addr().String())
 			require.NoError(t, err)
-			defer conn.Close() //nolint:errcheck // a test
+			defer conn.Close()
 			fmt.Fprintf(conn, "PROXY TCP4 198.51.100.7 127.0.0.1 4711 80\r\nPOST /servers/files/mcp HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"+
 				"Authorization: Bearer %s\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\nContent-Length: %d\r\n\r\n%s", goodToken, len(ping), ping)
 			answer, err := io.ReadAll(conn)
 			require.NoError(t, err)
 			s.stop()
-			<-s.ended
+			require.NoError(t, <-s.ended)
 			s.ended = nil
 			audit, err := os.ReadFile(filepath.Join(s.dir, "audit.log"))
 			require.NoError(t, err)
@@ -401,7 +401,7 @@ func TestWellKnownPathsAreAbsentWithoutAToken(t *testing.T) {
 	s.ready()
 	base := strings.TrimSuffix(s.url("http"), "/servers/files/mcp")
 	for _, path := range []string{"/.well-known/oauth-protected-resource", "/.well-known/oauth-authorization-server/servers/files/mcp", "/register", "/", "/metrics", "/healthz", "/servers"} {
-		response, err := http.Get(base + path) //nolint:noctx // a test
+		response, err := http.Get(base + path)
 		require.NoError(t, err)
 		require.NoError(t, response.Body.Close())
 		require.Equal(t, http.StatusNotFound, response.StatusCode, path)

@@ -21,11 +21,10 @@ const (
 type aggregate struct {
 	write func(*line)
 
-	mu      sync.Mutex
-	sources int
-	counts  map[aggregateKey]*aggregateCount
-	seen    map[netip.Prefix]struct{}
-	timer   *time.Timer
+	mu     sync.Mutex
+	counts map[aggregateKey]*aggregateCount
+	seen   map[netip.Prefix]struct{}
+	timer  *time.Timer
 }
 
 type aggregateKey struct {

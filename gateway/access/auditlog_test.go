@@ -252,8 +252,10 @@ func BenchmarkDecisionAndOutcome(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			r := Request{ID: "abcdefghijklm-1", Source: netip.MustParseAddr("192.0.2.1"), Start: time.Now(), Grant: grant,
-				Method: "tools/call", Tool: "add", httpMethod: "POST", serverName: "calculator", sink: a}
+			r := Request{
+				ID: "abcdefghijklm-1", Source: netip.MustParseAddr("192.0.2.1"), Start: time.Now(), Grant: grant,
+				Method: "tools/call", Tool: "add", httpMethod: "POST", serverName: "calculator", sink: a,
+			}
 			if err := r.Decide(Decision{Allow: true, Reason: ReasonAllowed}); err != nil {
 				b.Fatal(err)
 			}

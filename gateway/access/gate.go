@@ -126,13 +126,13 @@ func (g *Gate) serve(w http.ResponseWriter, r *http.Request, req *Request) strin
 		r.Body = &body{ReadCloser: r.Body, request: r, left: g.options.Limits.MaxBody}
 	}
 	next := r.WithContext(context.WithValue(ctx, requestKey{}, req))
-	defer g.finish(req, ctx)
+	defer finish(ctx, req)
 	g.options.Next.ServeHTTP(w, next)
 	return req.outcome()
 }
 
 // finish writes the outcome of an allowed request that has none yet.
-func (g *Gate) finish(req *Request, ctx context.Context) {
+func finish(ctx context.Context, req *Request) {
 	req.Outcome(0, 0, context.Cause(ctx))
 }
 

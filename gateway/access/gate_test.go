@@ -56,8 +56,10 @@ func newStage(t *testing.T, change func(*Options)) *stage {
 	log, err := OpenAuditLog(config.Audit{File: s.audit}, hclog.NewNullLogger())
 	require.NoError(t, err)
 	s.log = log
-	grants := config.Grants{MaxStale: 30 * time.Second, NegativeTTL: 30 * time.Second, MaxEntries: 1000, Wait: time.Second,
-		ColdRate: 1e6, ColdBurst: 1e6, ColdSourceRate: 1e6, ColdSourceBurst: 1e6}
+	grants := config.Grants{
+		MaxStale: 30 * time.Second, NegativeTTL: 30 * time.Second, MaxEntries: 1000, Wait: time.Second,
+		ColdRate: 1e6, ColdBurst: 1e6, ColdSourceRate: 1e6, ColdSourceBurst: 1e6,
+	}
 	options := Options{
 		Broker:   s.vault.Broker(broker.Options{Grants: grants, Cold: NewColdLimiter(grants)}),
 		Audit:    log,
@@ -116,7 +118,7 @@ func (s *stage) raw(request string) (*http.Response, string) {
 	s.t.Helper()
 	conn, err := net.Dial("tcp", s.server.Listener.Addr().String())
 	require.NoError(s.t, err)
-	defer conn.Close() //nolint:errcheck // the test is over
+	defer conn.Close()
 	_, err = io.WriteString(conn, request)
 	require.NoError(s.t, err)
 	return s.answer(bufio.NewReader(conn))
@@ -329,7 +331,7 @@ func TestRequestsInARowOnOneConnectionAreToldApart(t *testing.T) {
 	s := newStage(t, nil)
 	conn, err := net.Dial("tcp", s.server.Listener.Addr().String())
 	require.NoError(t, err)
-	defer conn.Close() //nolint:errcheck // the test is over
+	defer conn.Close()
 	requests := []string{
 		post("/servers/files/mcp", goodToken, "one"),
 		post("/servers/files/mcp", goodToken, "3\r\ntwo\r\n0\r\n\r\n", "Transfer-Encoding: chunked"),
@@ -410,8 +412,10 @@ func TestUnknownTokensAreRateLimitedBySource(t *testing.T) {
 }
 
 func TestFloodOfBadTokensIsBoundedInVaultAndInTheAuditLog(t *testing.T) {
-	grants := config.Grants{MaxStale: 30 * time.Second, NegativeTTL: 30 * time.Second, MaxEntries: 1000, Wait: time.Second,
-		ColdRate: 1, ColdBurst: 20, ColdSourceRate: 1, ColdSourceBurst: 20}
+	grants := config.Grants{
+		MaxStale: 30 * time.Second, NegativeTTL: 30 * time.Second, MaxEntries: 1000, Wait: time.Second,
+		ColdRate: 1, ColdBurst: 20, ColdSourceRate: 1, ColdSourceBurst: 20,
+	}
 	s := newStage(t, nil)
 	s.gate.options.Broker = s.vault.Broker(broker.Options{Grants: grants, Cold: NewColdLimiter(grants)})
 	client := s.server.Client()

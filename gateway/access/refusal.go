@@ -93,8 +93,8 @@ func Cut(ctx context.Context) *Refusal {
 // One challenge for every bad token, so that it tells nothing about which of
 // the ways of being bad it was (RFC 6750, section 3).
 const (
-	challengeNoToken  = `Bearer realm="mcp"`
-	challengeBadToken = `Bearer realm="mcp", error="invalid_token", error_description="The access token is not valid"`
+	challengeNoToken  = `Bearer realm="mcp"`                                                                           //nolint:gosec // a challenge, no credential
+	challengeBadToken = `Bearer realm="mcp", error="invalid_token", error_description="The access token is not valid"` //nolint:gosec // a challenge, no credential
 )
 
 func invalidToken(reason string) *Refusal {

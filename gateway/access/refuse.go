@@ -45,7 +45,7 @@ func refuse(w http.ResponseWriter, req *Request, f *Refusal) {
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	header.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(f.Status)
-	_, _ = w.Write(body) // a client that is gone needs no answer
+	_, _ = w.Write(body) //nolint:gosec // JSON, sent as JSON; a client that is gone needs no answer
 }
 
 // body is {"error":{"message","request_id"}} or, with a code, a JSON-RPC error

@@ -191,6 +191,5 @@ func (b *Broker) awaitLogin(ctx context.Context) error {
 	if b.session == nil {
 		return ctx.Err()
 	}
-	_, err := b.session.await(ctx, nil)
-	return err
+	return b.session.await(ctx, nil)
 }

@@ -28,6 +28,8 @@ const (
 	typeConfig = "config"
 	typeMount  = "mount"
 
+	nameKeys = "keys" // of a change of config that concerns the session keys alone
+
 	operationCreate = "create"
 	operationUpdate = "update"
 	operationRevoke = "revoke"
@@ -42,6 +44,7 @@ const (
 	scopeToken
 	scopeClient
 	scopeServers
+	scopeKeys
 )
 
 // scope of a change. One that is not understood, since the engine may be newer
@@ -54,6 +57,8 @@ func (c *Change) scope() scope {
 		return scopeClient
 	case c.Type == typeServer:
 		return scopeServers
+	case c.Type == typeConfig && c.Name == nameKeys:
+		return scopeKeys
 	}
 	return scopeEverything
 }

@@ -66,7 +66,8 @@ func (b *Broker) runFeed(ctx context.Context) {
 // wait before the next one.
 func (b *Broker) poll(ctx context.Context) (time.Duration, error) {
 	v := b.view.Load()
-	wait := jitter(min(b.options.Grants.Wait, b.options.Grants.MaxStale/3))
+	// Vault reads whole seconds, and holds nothing for none of them.
+	wait := max(jitter(min(b.options.Grants.Wait, b.options.Grants.MaxStale/3)).Round(time.Second), time.Second)
 	pollCtx, cancel := context.WithTimeout(ctx, wait+feedSlack)
 	defer cancel()
 	sent := time.Now()

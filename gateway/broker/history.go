@@ -46,7 +46,7 @@ func (h *history) remember(c *Change) {
 		h.clients[c.ClientID] = c.Index
 	case scopeEverything:
 		h.everything = c.Index
-	case scopeServers:
+	case scopeServers, scopeKeys:
 		return
 	}
 	if c.admits() {

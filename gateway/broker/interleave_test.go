@@ -116,6 +116,7 @@ func (s *stepper) gate(step string) {
 }
 
 func interleave(t *testing.T, m mutation, order []string, warm bool) {
+	t.Helper()
 	e := newModel()
 	token := e.addToken("t", "c")
 	b := brokerFor(t, e)

@@ -276,7 +276,7 @@ func runningBroker(t *testing.T, m *model, change func(*Options)) *Broker {
 	}
 	b, err := newBroker(options, m)
 	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(context.Background()) //nolint:usetesting // it must end before the bubble does
+	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -141,6 +141,8 @@ func (b *Broker) applyOne(c *Change, v *view, todo *effects) {
 	case scopeServers:
 		v.servers = c.Index
 		todo.servers = true
+	case scopeKeys:
+		todo.keys = true
 	case scopeEverything:
 		if c.ends() {
 			b.endAll(c, v)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -84,18 +85,18 @@ func (s *session) current() *credential {
 }
 
 // await waits for a credential other than used.
-func (s *session) await(ctx context.Context, used *credential) (*credential, error) {
+func (s *session) await(ctx context.Context, used *credential) error {
 	for {
 		s.mu.Lock()
 		present, changed := s.present, s.changed
 		s.mu.Unlock()
 		if present != nil && present != used {
-			return present, nil
+			return nil
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
 	}
 }
@@ -115,7 +116,7 @@ func (s *session) do(ctx context.Context, request func(*api.Client) error) error
 	case s.invalid <- used:
 	default: // somebody has said so already
 	}
-	if _, waitErr := s.await(ctx, used); waitErr != nil {
+	if s.await(ctx, used) != nil {
 		return fmt.Errorf("%w; a new login did not succeed in time", err)
 	}
 	return request(s.client)
@@ -260,7 +261,7 @@ func explain(err error) string {
 	var refused *api.ResponseError
 	if errors.As(err, &refused) {
 		text = fmt.Sprintf("%s %s: status %d: %s", refused.HTTPMethod, refused.URL, refused.StatusCode, strings.Join(refused.Errors, "; "))
-		if refused.StatusCode == 503 {
+		if refused.StatusCode == http.StatusServiceUnavailable {
 			text += " (Vault is sealed, or no node is active)"
 		}
 	}

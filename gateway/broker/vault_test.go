@@ -138,8 +138,7 @@ func loggedIn(t *testing.T, v *fakeVault, auth config.Auth) *vault {
 	})
 	waitCtx, stop := context.WithTimeout(t.Context(), 10*time.Second)
 	defer stop()
-	_, err = s.await(waitCtx, nil)
-	require.NoError(t, err)
+	require.NoError(t, s.await(waitCtx, nil))
 	return &vault{session: s, mount: "mcp"}
 }
 
@@ -156,7 +155,7 @@ func TestLookupSendsTheTokenInTheBodyAlone(t *testing.T) {
 	answer, err := loggedIn(t, v, appRole(t)).lookup(t.Context(), "mcpt_secret")
 	require.NoError(t, err)
 	require.True(t, answer.Active)
-	require.EqualValues(t, uint64(12345678901234567), answer.Index)
+	require.Equal(t, uint64(12345678901234567), answer.Index)
 }
 
 func TestRedirectToTheActiveNodeKeepsTheBody(t *testing.T) {
@@ -226,8 +225,7 @@ func TestLoginIsTriedUntilVaultIsThere(t *testing.T) {
 	go s.run(ctx)
 	require.ErrorIs(t, s.do(ctx, func(*api.Client) error { return nil }), errNotLoggedIn)
 	v.set(func() { v.sealed = false })
-	_, err = s.await(ctx, nil)
-	require.NoError(t, err)
+	require.NoError(t, s.await(ctx, nil))
 }
 
 func TestTokenIsRenewedAndReplacedNearTheEndOfItsLife(t *testing.T) {

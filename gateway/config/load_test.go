@@ -17,7 +17,7 @@ func folder(t testing.TB) string {
 	for _, name := range []string{"role_id", "secret_id", "tls.crt", "tls.key", "ca.pem"} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600))
 	}
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "program"), []byte("x"), 0o700)) //nolint:gosec // a program
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "program"), []byte("x"), 0o700))
 	return dir
 }
 
@@ -105,7 +105,7 @@ func TestMistakeIsToldWithItsPlaceAndWhatToDo(t *testing.T) {
 	}{
 		"no file at all":                 {"", []string{"gateway.hcl:1,1: a block vault { } is required"}},
 		"no HCL":                         {"vault {", []string{"gateway.hcl:1,", "Unclosed"}},
-		"an unknown setting":             {minimal + "listener {\n  adress = \":1\"\n}\n", []string{`gateway.hcl:8,3: listener has no setting "adress"; its settings are address, tls_cert_file`}},
+		"an unknown setting":             {minimal + "listener {\n  addr = \":1\"\n}\n", []string{`gateway.hcl:8,3: listener has no setting "addr"; its settings are address, tls_cert_file`}},
 		"an unknown block":               {minimal + "listner {\n}\n", []string{`gateway.hcl:7,1: the file has no block "listner"; its settings are upstream_allow; its blocks are vault, listener`}},
 		"a block written as a setting":   {minimal + "listener = {}\n", []string{"gateway.hcl:7,1: listener is a block, not a setting"}},
 		"a setting written as a block":   {minimal + "listener {\n  address {}\n}\n", []string{"gateway.hcl:8,3: address is a setting, not a block"}},
@@ -130,8 +130,10 @@ func TestMistakeIsToldWithItsPlaceAndWhatToDo(t *testing.T) {
 		"one address for both listeners": {minimal + "listener {\n  address = \"127.0.0.1:8081\"\n}\n", []string{"it is the listener's address too"}},
 		"a Vault that is no URL":         {strings.Replace(minimal, "vault {", "vault {\n  address = \"vault:8200\"", 1), []string{`gateway.hcl:2,13: vault: address: "vault:8200" is no URL`}},
 		"a Vault with a query":           {strings.Replace(minimal, "vault {", "vault {\n  address = \"https://v/?a=b\"", 1), []string{"holds more than scheme, host, port and path"}},
-		"a password in the URL is not told": {strings.Replace(minimal, "vault {", "vault {\n  address = \"https://u:hunter2@v/\"", 1),
-			[]string{"holds more than"}},
+		"a password in the URL is not told": {
+			strings.Replace(minimal, "vault {", "vault {\n  address = \"https://u:hunter2@v/\"", 1),
+			[]string{"holds more than"},
+		},
 		"a mount that is no path":     {strings.Replace(minimal, "vault {", "vault {\n  mount = \"a/../b\"", 1), []string{"is no path of a mount"}},
 		"no auth":                     {"vault {}\n", []string{"exactly one block auth"}},
 		"two auths":                   {strings.Replace(minimal, "vault {", "vault {\n  auth \"token_file\" { path = \"/x\" }", 1), []string{"exactly one block auth"}},
@@ -142,8 +144,10 @@ func TestMistakeIsToldWithItsPlaceAndWhatToDo(t *testing.T) {
 		"an AppRole without a secret": {"vault {\n  auth \"approle\" { role_id = \"r\" }\n}\n", []string{"auth: secret_id_file is required"}},
 		"a file that is missing":      {strings.Replace(minimal, "DIR/secret_id", "/nowhere/secret_id", 1), []string{"gateway.hcl:4,22: auth: secret_id_file: /nowhere/secret_id does not exist"}},
 		"a file that is a folder":     {strings.Replace(minimal, "DIR/secret_id", "DIR", 1), []string{"is a folder: give a file"}},
-		"a Kubernetes role that is missing": {"vault {\n  auth \"kubernetes\" { jwt_file = \"DIR/role_id\" }\n}\n",
-			[]string{"auth: role is required"}},
+		"a Kubernetes role that is missing": {
+			"vault {\n  auth \"kubernetes\" { jwt_file = \"DIR/role_id\" }\n}\n",
+			[]string{"auth: role is required"},
+		},
 		"a token file without a path":      {"vault {\n  auth \"token_file\" {}\n}\n", []string{"auth: path is required"}},
 		"a certificate without a key":      {minimal + "listener {\n  tls_cert_file = \"DIR/tls.crt\"\n}\n", []string{"tls_cert_file and tls_key_file go together"}},
 		"client certificates without TLS":  {minimal + "listener {\n  tls_client_ca_file = \"DIR/ca.pem\"\n}\n", []string{"client certificates need TLS"}},

@@ -50,8 +50,8 @@ func New(t testing.TB) *Vault {
 }
 
 // AddServer registers an HTTP server.
-func (v *Vault) AddServer(name, url string) {
-	v.set(func() { v.servers[name] = Data{"id": "registration-" + name, "transport": "http", "url": url} })
+func (v *Vault) AddServer(name, address string) {
+	v.set(func() { v.servers[name] = Data{"id": "registration-" + name, "transport": "http", "url": address} })
 	v.announce(Data{"type": "server", "operation": "update", "name": name})
 }
 
