@@ -67,17 +67,17 @@ func (b *bridged) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 	case r.Method != http.MethodPost && x.message.Stateless(r.Header):
 		w.Header().Set("Allow", http.MethodPost)
 		f = c.plain(http.StatusMethodNotAllowed, "This protocol version has no sessions.")
-	case !x.stateless && !sessionVersions[first(r.Header, envelope.HeaderVersion)] && x.message.Method != "initialize":
-		f = c.plain(http.StatusBadRequest, "This protocol version is not supported.")
 	case r.Method == http.MethodGet:
 		f = c.listen(w, r)
 	case r.Method == http.MethodDelete:
 		f = c.terminate(w, r)
 	case !c.accepts.json && !c.accepts.stream:
 		f = c.plain(http.StatusNotAcceptable, "Accept must list application/json and text/event-stream.")
-	case x.stateless:
+	case x.sessionless(r.Header):
 		f = c.withoutSession(w, r)
-	case x.message.Kind == envelope.Request && x.message.Method == "initialize":
+	case !sessionVersions[first(r.Header, envelope.HeaderVersion)]:
+		f = c.plain(http.StatusBadRequest, "This protocol version is not supported.")
+	case x.starts():
 		f = c.initialize(w, r)
 	default:
 		f = c.inSession(w, r)
@@ -85,6 +85,18 @@ func (b *bridged) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 	if f != nil {
 		access.Refuse(w, r, f)
 	}
+}
+
+// starts reports whether the message starts a session.
+func (x *exchange) starts() bool {
+	return x.message.Kind == envelope.Request && x.message.Method == "initialize"
+}
+
+// sessionless reports whether the message is for the server as one of the era
+// without sessions: also if it declares a version that nobody knows, which is
+// for the server to say.
+func (x *exchange) sessionless(h http.Header) bool {
+	return x.stateless || x.message.Version != "" && h[headerSession] == nil && !x.starts()
 }
 
 // plain refuses what breaks the protocol's rules for requests.
@@ -141,9 +153,16 @@ func (c *conversation) inSession(w http.ResponseWriter, r *http.Request) *access
 
 // withoutSession serves a message of the era without sessions.
 func (c *conversation) withoutSession(w http.ResponseWriter, r *http.Request) *access.Refusal {
-	if c.message.Kind == envelope.Response {
+	switch {
+	case c.message.Kind == envelope.Response:
 		return c.plain(http.StatusBadRequest, "A message must be a request or a notification.")
+	case c.message.Kind == envelope.Request && c.message.Version == "":
+		// On its channel the server would take it for one of the older era.
+		f := c.plain(http.StatusBadRequest, "params._meta must declare the protocol version.")
+		f.Code = codeInvalidParams
+		return f
 	}
+	c.stateless = true
 	if f := c.decide(); f != nil {
 		return f
 	}

@@ -39,6 +39,7 @@ type Launcher struct {
 	home       string
 	log        hclog.Logger
 	spawn      func(func() error) error
+	patience   time.Duration // how long a child may leave a message unread
 
 	running sync.WaitGroup
 }
@@ -52,6 +53,8 @@ func NewLauncher(settings *config.Stdio, log hclog.Logger) (*Launcher, error) {
 		home:    "/",
 		log:     log,
 		spawn:   spawner(),
+
+		patience: sendTimeout,
 	}
 	if settings.User != "" {
 		if err := l.setUser(settings.User); err != nil {

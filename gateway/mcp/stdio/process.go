@@ -48,6 +48,7 @@ type Process struct {
 
 	mu      sync.Mutex
 	reaped  bool // its process id may be another's
+	asked   bool // to end, by the gateway
 	closing bool
 	timers  []*time.Timer
 }
@@ -122,7 +123,7 @@ func (p *Process) run() {
 	var readErr error
 	reading.Go(func() {
 		readErr = p.readMessages()
-		p.Close() // a server that says no more is of no more use
+		p.stop() // a server that says no more is of no more use
 	})
 	reading.Go(p.readErrors)
 
@@ -142,7 +143,7 @@ func (p *Process) run() {
 	for _, t := range p.timers {
 		t.Stop()
 	}
-	asked := p.closing
+	asked := p.asked
 	p.mu.Unlock()
 	reapGroup(pid)
 
@@ -209,7 +210,7 @@ func (p *Process) Send(message []byte) error {
 	if p.stdin == nil {
 		return errStdinClosed
 	}
-	_ = p.stdin.SetWriteDeadline(time.Now().Add(sendTimeout))
+	_ = p.stdin.SetWriteDeadline(time.Now().Add(p.launcher.patience))
 	if _, err := p.stdin.Write(line); err != nil {
 		// Part of a message may have been written: nothing can follow it.
 		_ = p.stdin.Close()
@@ -234,6 +235,13 @@ func (p *Process) closeStdin() {
 // Close has the child end: its standard input ends, then it is asked by signal,
 // then killed with its process group.
 func (p *Process) Close() {
+	p.mu.Lock()
+	p.asked = true
+	p.mu.Unlock()
+	p.stop()
+}
+
+func (p *Process) stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closing || p.reaped {

@@ -2,6 +2,7 @@ package stdio
 
 import (
 	"errors"
+	"math"
 	"runtime"
 	"sync"
 	"syscall"
@@ -37,8 +38,15 @@ var spawner = sync.OnceValue(func() func(func() error) error {
 })
 
 // hide makes the gateway's memory, environment and open files unreadable for
-// other processes of the same user, through /proc or a debugger.
-func hide() error { return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) }
+// other processes of the same user, through /proc or a debugger, and keeps files
+// that the gateway itself has inherited from being inherited further.
+func hide() error {
+	err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+	if err != nil && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EINVAL) { // before Linux 5.11
+		return err
+	}
+	return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+}
 
 // awaitExit waits until the child has ended, and leaves it to be waited for.
 func awaitExit(pid int) bool {

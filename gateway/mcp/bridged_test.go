@@ -1,0 +1,380 @@
+package mcp
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/mcp/internal/scripted"
+)
+
+func TestMain(m *testing.M) {
+	scripted.Main()
+	os.Exit(m.Run())
+}
+
+func self(t testing.TB) string {
+	t.Helper()
+	path, err := os.Executable()
+	require.NoError(t, err)
+	return path
+}
+
+// stdioConfig allows the test's own program, which is the scripted server.
+func stdioConfig(t testing.TB) *config.Config {
+	c := testConfig()
+	c.Stdio = &config.Stdio{
+		AllowedCommands: []string{self(t)}, IdleTimeout: time.Minute, StopTimeout: 5 * time.Second,
+		MaxChildren: 10, MaxChildrenPerClient: 3,
+	}
+	return c
+}
+
+func scriptedServer(t testing.TB, mode string) *broker.Server {
+	return &broker.Server{
+		Name: "up", ID: "registration-1", Transport: broker.TransportStdio, Command: self(t),
+		Env: map[string]string{scripted.Variable: mode},
+	}
+}
+
+// open starts a session as the client, and returns the headers of its requests.
+func (g *gateway) open(t testing.TB, client string) []string {
+	t.Helper()
+	got := g.ask(t, initOnce, ":client", client)
+	require.Equal(t, http.StatusOK, got.status, got.body)
+	require.Contains(t, got.body, `"serverInfo"`)
+	session := got.header.Get("Mcp-Session-Id")
+	require.NotEmpty(t, session)
+	return []string{":client", client, "Mcp-Session-Id", session, "MCP-Protocol-Version", "2025-11-25"}
+}
+
+func tool(id, name string) string {
+	return fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"method":"tools/call","params":{"name":%q}}`, id, name)
+}
+
+func textOf(t testing.TB, body string) string {
+	t.Helper()
+	var m struct {
+		Result struct{ Content []struct{ Text string } }
+	}
+	require.NoError(t, json.Unmarshal([]byte(body), &m), body)
+	require.Len(t, m.Result.Content, 1, body)
+	return m.Result.Content[0].Text
+}
+
+// events reads the data of n events.
+func events(t testing.TB, r io.Reader, n int) []string {
+	t.Helper()
+	var data []string
+	lines := bufio.NewScanner(r)
+	for len(data) < n && lines.Scan() {
+		if text, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+			data = append(data, text)
+		}
+	}
+	require.Len(t, data, n, lines.Err())
+	return data
+}
+
+func TestASessionOnStdio(t *testing.T) {
+	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
+	session := g.open(t, "alice")
+	require.Equal(t, http.StatusAccepted, g.ask(t, `{"jsonrpc":"2.0","method":"notifications/initialized"}`, session...).status)
+
+	got := g.ask(t, `{"jsonrpc":"2.0","id":"a","method":"tools/list"}`, session...)
+	require.Equal(t, "application/json", got.header.Get("Content-Type"))
+	require.JSONEq(t, `{"jsonrpc":"2.0","id":"a","result":{"tools":[{"name":"echo"},{"name":"pid"}],"big":12345678901234567890}}`, got.body)
+	require.Contains(t, got.body, "12345678901234567890")
+
+	echo := `{"jsonrpc":"2.0", "id":"b",` + "\n" + `"method":"tools/call","params":{"name":"echo","x":1.10,"_meta":{"progressToken":"p"}}}`
+	got = g.ask(t, echo, session...)
+	require.Contains(t, got.body, `"x":1.10`)
+	require.Contains(t, got.body, `"id":"b","result":{"got":{"jsonrpc":"2.0", "id":`)
+
+	got = g.ask(t, `{"jsonrpc":"2.0","id":1,"method":"vendor/x"}`, session...)
+	require.Equal(t, http.StatusOK, got.status)
+	require.Contains(t, got.body, "-32601")
+
+	require.Equal(t, http.StatusNoContent, g.ask(t, "", append(session, ":method", "DELETE")...).status)
+	for _, method := range []string{"POST", "GET", "DELETE"} {
+		body := ping
+		if method != "POST" {
+			body = ""
+		}
+		require.Equal(t, http.StatusNotFound, g.ask(t, body, append(session, ":method", method)...).status, method)
+	}
+}
+
+func TestAnAnswerBecomesAStreamWhereItMust(t *testing.T) {
+	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
+	session := g.open(t, "alice")
+	r, err := g.do(`{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"progress","_meta":{"progressToken":"mine"}}}`, session...)
+	require.NoError(t, err)
+	defer r.Body.Close() //nolint:errcheck // a test
+	require.Equal(t, "text/event-stream", r.Header.Get("Content-Type"))
+	got := events(t, r.Body, 4)
+	for i, progress := range got[:3] {
+		require.Equal(t, fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"mine","progress":%d}}`, i), progress)
+	}
+	require.Contains(t, got[3], `"id":3,"result"`)
+	_, err = r.Body.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
+
+	plain := append(session, "Accept", "", "Accept", "application/json")
+	answer := g.ask(t, `{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"progress","_meta":{"progressToken":"mine"}}}`, plain...)
+	require.Equal(t, "done", textOf(t, answer.body), "who takes no stream gets the answer alone")
+	stream := append(session, "Accept", "", "Accept", "text/event-stream")
+	answer = g.ask(t, tool("4", "pid"), stream...)
+	require.Contains(t, answer.body, "event: message\ndata: {")
+	neither := append(session, "Accept", "", "Accept", "text/html")
+	require.Equal(t, http.StatusNotAcceptable, g.ask(t, tool("5", "pid"), neither...).status)
+}
+
+func TestAServersQuestionIsAnsweredByAnotherRequest(t *testing.T) {
+	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
+	session := g.open(t, "alice")
+	r, err := g.do(tool("1", "ask"), session...)
+	require.NoError(t, err)
+	defer r.Body.Close() //nolint:errcheck // a test
+	reader := bufio.NewReader(r.Body)
+	question := events(t, reader, 1)[0]
+	require.Contains(t, question, `"maxTokens":12345678901234567890`)
+	var m struct{ ID json.RawMessage }
+	require.NoError(t, json.Unmarshal([]byte(question), &m))
+	got := g.ask(t, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"role":"assistant","n":1.10}}`, m.ID), session...)
+	require.Equal(t, http.StatusAccepted, got.status)
+	rest, err := io.ReadAll(reader)
+	require.NoError(t, err)
+	require.Contains(t, string(rest), `\"n\":1.10`)
+}
+
+func TestASessionsOwnStream(t *testing.T) {
+	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
+	session := g.open(t, "alice")
+	r, err := g.do("", append(session, ":method", "GET")...)
+	require.NoError(t, err)
+	defer r.Body.Close() //nolint:errcheck // a test
+	require.Equal(t, http.StatusOK, r.StatusCode)
+	require.Equal(t, http.StatusAccepted, g.ask(t, `{"jsonrpc":"2.0","method":"notifications/vendor"}`, session...).status)
+	require.Contains(t, events(t, r.Body, 1)[0], "got notifications/vendor")
+
+	require.Equal(t, http.StatusNoContent, g.ask(t, "", append(session, ":method", "DELETE")...).status)
+	_, err = io.ReadAll(r.Body)
+	require.NoError(t, err, "the stream ends with the session")
+}
+
+func TestSessionsOnStdioAreTheirClientsAlone(t *testing.T) {
+	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
+	alice, bob := g.open(t, "alice"), g.open(t, "bob")
+	alicesPid := textOf(t, g.ask(t, tool("1", "pid"), alice...).body)
+	bobsPid := textOf(t, g.ask(t, tool("1", "pid"), bob...).body)
+	require.NotEqual(t, alicesPid, bobsPid)
+	stolen := append([]string(nil), alice...)
+	stolen[1] = "bob"
+	for _, method := range []string{"POST", "GET", "DELETE"} {
+		body := tool("1", "pid")
+		if method != "POST" {
+			body = ""
+		}
+		require.Equal(t, http.StatusNotFound, g.ask(t, body, append(stolen, ":method", method)...).status, method)
+	}
+	second := g.open(t, "alice")
+	require.Equal(t, alicesPid, textOf(t, g.ask(t, tool("1", "pid"), second...).body), "one child for a client")
+}
+
+func TestASharedChildServesAllClients(t *testing.T) {
+	server := scriptedServer(t, "")
+	server.Shared = true
+	g := newGateway(t, stdioConfig(t), server)
+	alice, bob := g.open(t, "alice"), g.open(t, "bob")
+	require.Equal(t, textOf(t, g.ask(t, tool("1", "pid"), alice...).body), textOf(t, g.ask(t, tool("1", "pid"), bob...).body))
+	r, err := g.do("", append(bob, ":method", "GET")...)
+	require.NoError(t, err)
+	defer r.Body.Close() //nolint:errcheck // a test
+	g.ask(t, tool("2", "log"), alice...)
+	require.Contains(t, events(t, r.Body, 1)[0], "list_changed", "what the server logs for alice is not for bob")
+	require.Contains(t, textOf(t, g.ask(t, tool("3", "ask"), alice...).body), `"error"`)
+}
+
+func TestRequestsOnStdioThatBreakTheRules(t *testing.T) {
+	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
+	session := g.open(t, "alice")
+	tests := map[string]struct {
+		body   string
+		header []string
+		status int
+	}{
+		"no session":                           {ping, nil, 400},
+		"an unknown session":                   {ping, []string{"Mcp-Session-Id", "x"}, 404},
+		"a version that is none":               {ping, append(session[:4:4], "MCP-Protocol-Version", "1900-01-01"), 400},
+		"a stream without a session":           {"", []string{":method", "GET"}, 405},
+		"a stream for who takes none":          {"", append(session, ":method", "GET", "Accept", "", "Accept", "application/json"), 406},
+		"a stream in the era without":          {"", append(session[:4:4], ":method", "GET", "MCP-Protocol-Version", "2026-07-28"), 405},
+		"an end in the era without":            {"", append(session[:4:4], ":method", "DELETE", "MCP-Protocol-Version", "2026-07-28"), 405},
+		"an end without a session":             {"", []string{":method", "DELETE"}, 400},
+		"a response in the era without":        {`{"jsonrpc":"2.0","id":1,"result":{}}`, []string{"MCP-Protocol-Version", "2026-07-28"}, 400},
+		"a request without a version in _meta": {ping, []string{"MCP-Protocol-Version", "2026-07-28", "Mcp-Method", "ping"}, 400},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			got := g.ask(t, test.body, test.header...)
+			require.Equal(t, test.status, got.status, got.body)
+			require.Contains(t, got.body, "request-1")
+		})
+	}
+}
+
+// modern is a request of the era without sessions, with its headers.
+func modern(id, method, members string) (body string, header []string) {
+	body = fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"method":%q,"params":{%s"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`, id, method, members)
+	return body, []string{"MCP-Protocol-Version", "2026-07-28", "Mcp-Method", method}
+}
+
+func TestStdioWithoutSessions(t *testing.T) {
+	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
+	body, header := modern("1", "tools/list", "")
+	got := g.ask(t, body, append(header, "Mcp-Session-Id", "ignored")...)
+	require.Equal(t, http.StatusOK, got.status, got.body)
+	require.NotContains(t, got.header, "Mcp-Session-Id")
+
+	body, header = modern("1", "vendor/x", "")
+	got = g.ask(t, body, header...)
+	require.Equal(t, http.StatusNotFound, got.status)
+	require.Contains(t, got.body, "-32601")
+
+	body, header = modern("1", "tools/call", `"name":"nothing",`)
+	got = g.ask(t, body, append(header, "Mcp-Name", "nothing")...)
+	require.Equal(t, http.StatusBadRequest, got.status)
+
+	body, header = modern(`"l"`, "subscriptions/listen", "")
+	r, err := g.do(body, header...)
+	require.NoError(t, err)
+	require.Equal(t, "text/event-stream", r.Header.Get("Content-Type"))
+	require.Contains(t, events(t, r.Body, 1)[0], `"io.modelcontextprotocol/subscriptionId":"l"`)
+	require.NoError(t, r.Body.Close())
+}
+
+func TestAnOldServerOnStdioSendsClientsBackToTheHandshake(t *testing.T) {
+	g := newGateway(t, stdioConfig(t), scriptedServer(t, "legacy"))
+	for range 2 {
+		body, header := modern("1", "server/discover", "")
+		got := g.ask(t, body, header...)
+		require.Equal(t, http.StatusBadRequest, got.status, got.body)
+		require.NotContains(t, got.body, "-3202", "an error of the newer era would keep them there")
+	}
+	g.open(t, "alice")
+}
+
+func TestACutEndsWhatTheClientHasOnStdio(t *testing.T) {
+	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
+	session := g.open(t, "alice")
+	r, err := g.do(tool("1", "hang"), session...)
+	require.NoError(t, err)
+	require.Contains(t, events(t, r.Body, 1)[0], "hanging")
+	g.cut("alice")
+	_, err = io.ReadAll(r.Body)
+	require.Error(t, err)
+	require.NoError(t, r.Body.Close())
+
+	g.registry.watch(broker.End{Grant: g.grants["alice"]})
+	eventually(t, "the session is gone", func() bool { return g.ask(t, ping, session...).status == http.StatusNotFound })
+
+	session = g.open(t, "alice")
+	less := grant(t, "alice", nil, nil)
+	g.registry.watch(broker.End{Grant: g.grants["alice"], Successor: less})
+	require.Equal(t, http.StatusOK, g.ask(t, ping, session...).status, "the new grant admits the server too")
+}
+
+func TestTheEndOfARegistrationEndsItsChildren(t *testing.T) {
+	server := scriptedServer(t, "")
+	g := newGateway(t, stdioConfig(t), server)
+	session := g.open(t, "alice")
+	r, err := g.do("", append(session, ":method", "GET")...)
+	require.NoError(t, err)
+	defer r.Body.Close() //nolint:errcheck // a test
+	g.registry.watch(broker.End{Server: server})
+	_, err = io.ReadAll(r.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusNotFound, g.ask(t, ping, session...).status)
+}
+
+func TestARestartOfTheConfigurationKeepsChildrenThatItDoesNotConcern(t *testing.T) {
+	c := stdioConfig(t)
+	g := newGateway(t, c, scriptedServer(t, ""))
+	session := g.open(t, "alice")
+	same := stdioConfig(t)
+	g.Configure(same)
+	require.Equal(t, http.StatusOK, g.ask(t, ping, session...).status)
+	none := testConfig()
+	g.Configure(none)
+	require.Equal(t, http.StatusBadGateway, g.ask(t, ping, session...).status)
+	require.Equal(t, "server-unusable", g.sink.outcomesReason())
+}
+
+func (s *sink) outcomesReason() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refusals[len(s.refusals)-1].Reason
+}
+
+func TestACrashIsTold(t *testing.T) {
+	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
+	session := g.open(t, "alice")
+	got := g.ask(t, tool("1", "crash"), session...)
+	require.Equal(t, http.StatusBadGateway, got.status)
+	require.Contains(t, got.body, `"id":1`)
+	require.NotContains(t, got.body, "exit status")
+	require.Equal(t, http.StatusNotFound, g.ask(t, ping, session...).status)
+	got = g.ask(t, initOnce)
+	require.Equal(t, http.StatusServiceUnavailable, got.status)
+	require.NotEmpty(t, got.header.Get("Retry-After"))
+}
+
+func TestStdioIsOffUnlessTheFileAllowsIt(t *testing.T) {
+	g := newGateway(t, testConfig(), scriptedServer(t, ""))
+	require.Equal(t, http.StatusBadGateway, g.ask(t, initOnce).status)
+
+	other := scriptedServer(t, "")
+	other.Command = "/bin/cat"
+	g = newGateway(t, stdioConfig(t), other)
+	require.Equal(t, http.StatusBadGateway, g.ask(t, initOnce).status)
+}
+
+func TestASlowAnswerOnStdioKeepsTheConnectionAlive(t *testing.T) {
+	c := stdioConfig(t)
+	c.Limits.KeepAlive = 10 * time.Millisecond
+	g := newGateway(t, c, scriptedServer(t, "mute"))
+	r, err := g.do(initOnce)
+	require.NoError(t, err)
+	require.Equal(t, "text/event-stream", r.Header.Get("Content-Type"))
+	comment := make([]byte, 3)
+	_, err = io.ReadFull(r.Body, comment)
+	require.NoError(t, err)
+	require.Equal(t, ":\n\n", string(comment))
+	require.NoError(t, r.Body.Close())
+
+	c = stdioConfig(t)
+	c.Upstreams = map[string]config.Upstream{"up": {Timeout: 50 * time.Millisecond}}
+	g = newGateway(t, c, scriptedServer(t, "mute"))
+	require.Equal(t, http.StatusGatewayTimeout, g.ask(t, initOnce, "Accept", "", "Accept", "application/json").status)
+}
+
+func TestListsOnStdioAreFiltered(t *testing.T) {
+	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
+	g.grants["alice"] = grant(t, "alice", nil, []string{"up/pid"})
+	session := g.open(t, "alice")
+	got := g.ask(t, listTools, session...)
+	require.JSONEq(t, `{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"echo"}],"big":12345678901234567890}}`, got.body)
+	got = g.ask(t, tool("1", "pid"), session...)
+	require.Contains(t, got.body, "-32602")
+}
