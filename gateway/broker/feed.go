@@ -49,7 +49,7 @@ const (
 func (b *Broker) runFeed(ctx context.Context) {
 	failures := 0
 	for b.awaitLogin(ctx) == nil {
-		pause, err := b.poll(ctx)
+		pause, err := b.poll(ctx, failures > 0)
 		if err != nil && ctx.Err() == nil {
 			failures++
 			pause = b.feedFailed(err, failures)
@@ -63,11 +63,15 @@ func (b *Broker) runFeed(ctx context.Context) {
 }
 
 // poll makes one request for changes, applies the answer, and says how long to
-// wait before the next one.
-func (b *Broker) poll(ctx context.Context) (time.Duration, error) {
+// wait before the next one. After a failure the request asks to be answered at
+// once: the sooner Vault is known to answer, the sooner grants are confirmed.
+func (b *Broker) poll(ctx context.Context, atOnce bool) (time.Duration, error) {
 	v := b.view.Load()
-	// Vault reads whole seconds, and holds nothing for none of them.
-	wait := max(jitter(min(b.options.Grants.Wait, b.options.Grants.MaxStale/3)).Round(time.Second), time.Second)
+	var wait time.Duration
+	if !atOnce {
+		// Vault reads whole seconds, and holds nothing for none of them.
+		wait = max(jitter(min(b.options.Grants.Wait, b.options.Grants.MaxStale/3)).Round(time.Second), time.Second)
+	}
 	pollCtx, cancel := context.WithTimeout(ctx, wait+feedSlack)
 	defer cancel()
 	sent := time.Now()

@@ -85,8 +85,10 @@ func (b *Broker) apply(answer *Changes, sent time.Time) {
 	v := *b.view.Load()
 	todo := effects{}
 	if answer.Reset || answer.Epoch != v.epoch || answer.Index < v.applied {
-		b.log.Info("the change feed starts anew: grants are confirmed one by one as they are used",
-			"epoch", answer.Epoch, "index", answer.Index)
+		if v.epoch != "" {
+			b.log.Warn("the change feed has a gap: grants are confirmed one by one as they are used",
+				"epoch", answer.Epoch, "index", answer.Index)
+		}
 		b.history.reset(answer.Index)
 		b.negatives.Purge()
 		v.epoch, v.floor, v.servers = answer.Epoch, answer.Index, answer.Index
