@@ -22,8 +22,10 @@
 // # Locks
 //
 // Writers of a client hold its stripe of the client locks; writers of a custom
-// token additionally, and always after it, the stripe of the token's HMAC.
-// Entries are cached; caches are filled under the same stripes.
+// token additionally, and always after it, the stripe of the token's HMAC. Who
+// commits a sealed token holds, before both, the lock that keeps its data key.
+// Entries are cached; caches are filled under the same stripes. AWS KMS is asked
+// before any lock is taken.
 //
 // # The change feed
 //
@@ -47,6 +49,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-mcp/backend/feed"
+	"vault-plugin-secrets-mcp/backend/kms"
 )
 
 // operationPrefix starts the id of every operation in the OpenAPI document.
@@ -74,6 +77,14 @@ type mcpBackend struct {
 	pointers *collection[pointer]
 	servers  *collection[serverEntry]
 	keys     *collection[sessionKeys]
+
+	kmsEntries *collection[kmsEntry]
+	kmsClients kmsClients
+	keyring    *kms.Keyring
+
+	// sealing is held shared by who commits a sealed token, and exclusively by who
+	// removes config/kms.
+	sealing sync.RWMutex
 
 	policyBook policyBook
 
@@ -122,6 +133,9 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 		clients:  newCollection[clientEntry](clientPrefix, 16384, cachePresent),
 		pointers: newCollection[pointer](tokenPrefix, 65536, cachePresent),
 		servers:  newCollection[serverEntry](serverPrefix, 4096, cachePresent),
+
+		kmsEntries: newCollection[kmsEntry](kmsPrefix, 1, cacheAbsent),
+		keyring:    kms.NewKeyring(kms.Options{Now: opts.Now}),
 	}
 	b.background, b.stop = context.WithCancel(context.Background())
 	b.Backend = &framework.Backend{
@@ -132,10 +146,12 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 			SealWrapStorage: []string{
 				configKey, mountKey, sessionKeysKey, salt.DefaultLocation,
 				clientPrefix, tokenPrefix, leasePrefix, spentPrefix, serverPrefix, policyPrefix,
+				kmsPrefix,
 			},
 		},
 		Paths: framework.PathAppend(
 			b.pathConfig(),
+			b.pathConfigKMS(),
 			b.pathServers(),
 			b.pathClientTokens(), // before pathClients, whose pattern is wider
 			b.pathClients(),
@@ -149,6 +165,7 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 			b.pathRenew(),
 			b.pathChanges(),
 			b.pathGateway(),
+			b.pathDataKeys(),
 			b.pathTidy(),
 		),
 		Secrets:        []*framework.Secret{b.secretToken()},
@@ -198,7 +215,8 @@ func (b *mcpBackend) invalidate(_ context.Context, key string) {
 		defer b.saltLock.Unlock()
 		b.saltHeld = nil
 	case b.configs.invalidate(key), b.mounts.invalidate(key), b.keys.invalidate(key),
-		b.clients.invalidate(key), b.pointers.invalidate(key), b.servers.invalidate(key):
+		b.clients.invalidate(key), b.pointers.invalidate(key), b.servers.invalidate(key),
+		b.kmsEntries.invalidate(key):
 	}
 }
 
@@ -209,14 +227,8 @@ func (b *mcpBackend) periodic(ctx context.Context, req *logical.Request) error {
 	}
 	ctx, cancel := durable(ctx)
 	defer cancel()
-	if err := b.feed.Prune(ctx, req.Storage); err != nil {
-		return err
-	}
-	if err := b.rotateSessionKeysWhenDue(ctx, req.Storage); err != nil {
-		return err
-	}
 	b.tidyWhenDue(req.Storage)
-	return nil
+	return errors.Join(b.feed.Prune(ctx, req.Storage), b.rotateSessionKeysWhenDue(ctx, req.Storage))
 }
 
 // writeBound is how long a sequence of writes may take, in all.
@@ -291,4 +303,7 @@ short-lived tokens that are renewed and revoked like any other lease.
 deny-lists in the form of Claude Code's managed settings. A gateway validates tokens through
 "lookup", follows "changes" to learn of revocations within milliseconds, and
 enforces each client's list.
+
+With AWS KMS ("config/kms") a client's tokens are handed out sealed: they are of use
+only as long as a KMS key is enabled, whatever Vault says.
 `

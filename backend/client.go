@@ -27,12 +27,21 @@ type tokenInfo struct {
 	ExpiresAt time.Time `json:"expires_at,omitzero"` // zero: never
 	IssuedBy  string    `json:"issued_by,omitempty"`
 
+	// DataKey is the id of the data key that the token is sealed under, "" for one
+	// that is not sealed. Presented otherwise, the token is not active.
+	DataKey string `json:"data_key,omitempty"`
+
 	// MountGeneration is the mount's at the time of issue: revoke-all raises it.
 	MountGeneration uint64 `json:"mount_generation,omitempty"`
 }
 
 func (t *tokenInfo) expired(now time.Time) bool {
 	return !t.ExpiresAt.IsZero() && !now.Before(t.ExpiresAt)
+}
+
+// live tells whether the token may be used, now or once its client is enabled.
+func (t *tokenInfo) live(mountGeneration uint64, now time.Time) bool {
+	return t.MountGeneration == mountGeneration && !t.expired(now)
 }
 
 // ttl returns what is left of the token's life, rounded up to seconds so that
@@ -92,6 +101,7 @@ type clientSettings struct {
 	TokenMaxTTL     time.Duration     `json:"token_max_ttl,omitempty"`
 	TokenBoundCIDRs []string          `json:"token_bound_cidrs,omitempty"`
 	Metadata        map[string]string `json:"metadata,omitempty"`
+	Seal            string            `json:"seal,omitempty"` // "": as the mount's
 	Disabled        bool              `json:"disabled,omitempty"`
 }
 
@@ -150,7 +160,7 @@ func (c *clientEntry) confirm(p *pointer, hash string, mountGeneration uint64, n
 		}
 		info = &t.tokenInfo
 	}
-	if info.MountGeneration != mountGeneration || info.expired(now) {
+	if !info.live(mountGeneration, now) {
 		return nil
 	}
 	return info

@@ -40,6 +40,13 @@ func (s *clientSettings) apply(d *framework.FieldData) error {
 			}
 			return nil
 		},
+		"seal": func(v any, reset bool) error {
+			s.Seal = ""
+			if !reset {
+				s.Seal = v.(string)
+			}
+			return nil
+		},
 		"disabled": func(v any, reset bool) error {
 			s.Disabled = !reset && v.(bool)
 			return nil
@@ -98,6 +105,9 @@ func dedupe(values []string) []string {
 }
 
 func (s *clientSettings) check() error {
+	if err := checkSeal(s.Seal); err != nil {
+		return err
+	}
 	for _, name := range s.AllowedServers {
 		if name == anyServer {
 			continue
@@ -171,6 +181,11 @@ func (b *mcpBackend) settingWarnings(ctx context.Context, s logical.Storage, c *
 			warnings = append(warnings, fmt.Sprintf("there is no policy %q: until there is, the client reaches no server (policies/%s)", name, name))
 		}
 	}
+	more, err := b.sealWarnings(ctx, s, c)
+	if err != nil {
+		return nil, err
+	}
+	warnings = append(warnings, more...)
 	if c.AllowedTools != nil && len(c.AllowedTools) == 0 {
 		warnings = append(warnings, "allowed_tools is set and empty, so the client may call no tool at all: patch it to null to allow every tool of its servers")
 	}

@@ -46,6 +46,9 @@ type env struct {
 
 type data = map[string]any
 
+// testAccessor is the mount's, as Vault has it.
+const testAccessor = "vault-plugin-secrets-mcp_1a2b3c4d"
+
 func newEnv(t testing.TB) *env {
 	t.Helper()
 	return newEnvOn(t, &logical.InmemStorage{}, newClock())
@@ -79,7 +82,7 @@ func (e *env) restart() *env {
 // decides between create and update.
 func (e *env) request(ctx context.Context, op logical.Operation, path string, d data) (*logical.Response, error) {
 	req := &logical.Request{
-		Operation: op, Path: path, Data: d, Storage: e.storage, DisplayName: "tester", MountPoint: "mcp/",
+		Operation: op, Path: path, Data: d, Storage: e.storage, DisplayName: "tester", MountPoint: "mcp/", MountAccessor: testAccessor,
 	}
 	if op == logical.UpdateOperation {
 		found, exists, err := e.b.HandleExistenceCheck(ctx, req)

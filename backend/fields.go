@@ -27,6 +27,10 @@ var (
 		Type:        framework.TypeBool,
 		Description: "Accept an access_token that was revoked or replaced in this mount before. Unless set, such a token is refused, so that one that leaked cannot come back with the next apply.",
 	}
+	ciphertextField = &framework.FieldSchema{
+		Type:        framework.TypeString,
+		Description: "As access_token, encrypted under the mount's KMS key (config/kms) with the encryption context mcp-mount=<the mount's accessor>,mcp-client=<the client's name>: what `aws kms encrypt --output text --query CiphertextBlob` prints.",
+	}
 	accessTokenField = &framework.FieldSchema{
 		Type:         framework.TypeString,
 		Description:  "A token of one's own instead of a generated one: letters, digits and - . _ ~ + /, with = only at the end (RFC 6750 b64token), at least min_custom_token_length characters.",
@@ -45,6 +49,7 @@ var tokenResponseFields = map[string]*framework.FieldSchema{
 	"expires_at": {Type: framework.TypeString, Description: "When the token expires (RFC 3339); empty if it does not."},
 	"ttl":        {Type: framework.TypeInt64, Description: "Seconds until the token expires, rounded up; 0 if it does not."},
 	"issued_by":  {Type: framework.TypeString, Description: "Display name of the Vault token that asked for it."},
+	"data_key":   {Type: framework.TypeString, Description: "Id of the data key that the token is sealed under; empty if it is not sealed."},
 	"state":      {Type: framework.TypeString, Description: "active, grace (replaced, in its grace period), disabled (the client is), expired or revoked."},
 }
 

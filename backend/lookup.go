@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-mcp/backend/kms"
 	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/backend/token"
 )
@@ -19,17 +20,36 @@ type found struct {
 	policy *policy.Policy
 }
 
-// find returns what is behind a token, or nil unless it is active. It reads at
-// most one entry that is not in memory: the token's pointer.
+// find returns what is behind a token, sealed or not, or nil unless it is active.
 func (b *mcpBackend) find(ctx context.Context, s logical.Storage, secret string) (*found, error) {
-	if token.Malformed(secret) != nil {
+	shown, err := b.unseal(ctx, s, secret)
+	switch {
+	case kms.Refused(err):
+		return nil, nil // what KMS does not open is not active
+	case err != nil:
+		return nil, kmsFailure(err)
+	case shown == nil:
+		return nil, nil
+	}
+	return b.findPresented(ctx, s, shown)
+}
+
+// findPresented is find for a token that is open. It reads at most one entry that
+// is not in memory: the token's pointer. A token that is sealed under one data key
+// is not active when it is presented bare, or out of another's seal.
+func (b *mcpBackend) findPresented(ctx context.Context, s logical.Storage, shown *presented) (*found, error) {
+	if token.Malformed(shown.token) != nil {
 		return nil, nil //nolint:nilerr // what cannot be a token is not active
 	}
-	hash, err := b.hashToken(ctx, s, secret)
+	hash, err := b.hashToken(ctx, s, shown.token)
 	if err != nil {
 		return nil, err
 	}
-	return b.findHash(ctx, s, hash)
+	f, err := b.findHash(ctx, s, hash)
+	if err != nil || f == nil || f.info.DataKey != shown.dataKey {
+		return nil, err
+	}
+	return f, nil
 }
 
 func (b *mcpBackend) findHash(ctx context.Context, s logical.Storage, hash string) (*found, error) {
@@ -48,6 +68,12 @@ func (b *mcpBackend) findHash(ctx context.Context, s logical.Storage, hash strin
 	info := c.confirm(p, hash, m.Generation, b.now())
 	if info == nil {
 		return nil, nil
+	}
+	if info.DataKey != "" {
+		e, err := b.kmsEntry(ctx, s)
+		if err != nil || e.key(info.DataKey) == nil {
+			return nil, err // with its data key a token is gone, too
+		}
 	}
 	all, err := b.policies(ctx, s)
 	if err != nil {
@@ -117,6 +143,7 @@ func (b *mcpBackend) lookupData(f *found) map[string]any {
 		"denied_tools":      orEmpty(c.DeniedTools),
 		"token_bound_cidrs": orEmpty(c.TokenBoundCIDRs),
 		"policy_digest":     f.policy.Digest(),
+		"data_key":          f.info.DataKey,
 		"metadata":          metadata,
 	})
 	if c.AllowedTools != nil {

@@ -36,7 +36,7 @@ leased ones. Tokens that have expired are listed until tidy removes them.`,
 					Summary:      "Read what is known of a token, without the token.",
 					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "client-token"},
 					Responses: responses(pick(tokenResponseFields,
-						"accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl", "issued_by", "state")),
+						"accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl", "issued_by", "data_key", "state")),
 				},
 				logical.DeleteOperation: &framework.PathOperation{
 					Callback:                    b.deleteClientToken,
@@ -103,6 +103,7 @@ func (b *mcpBackend) readClientToken(ctx context.Context, req *logical.Request, 
 	}
 	return &logical.Response{Data: with(tokenData(name, c.ID, info, b.now()), map[string]any{
 		"issued_by": info.IssuedBy,
+		"data_key":  info.DataKey,
 		"state":     c.state(p, at.hash, info, m.Generation, b.now()),
 	})}, nil
 }

@@ -43,6 +43,10 @@ func settingFields() map[string]*framework.FieldSchema {
 			Type:        framework.TypeKVPairs,
 			Description: "Names and values of your own, shown in lookups and in the gateway's audit lines.",
 		},
+		"seal": {
+			Type:        framework.TypeString,
+			Description: "How the client's tokens are handed out from then on: none, or kms, sealed under AWS KMS (config/kms). Empty: as config says.",
+		},
 		"disabled": {
 			Type:        framework.TypeBool,
 			Description: "While true, none of the client's tokens is accepted. They work again once it is false.",
@@ -52,9 +56,10 @@ func settingFields() map[string]*framework.FieldSchema {
 
 func clientFields() map[string]*framework.FieldSchema {
 	return merge(settingFields(), map[string]*framework.FieldSchema{
-		"name":         nameField,
-		"access_token": accessTokenField,
-		"allow_reuse":  allowReuseField,
+		"name":                    nameField,
+		"access_token":            accessTokenField,
+		"access_token_ciphertext": ciphertextField,
+		"allow_reuse":             allowReuseField,
 	})
 }
 
@@ -125,7 +130,12 @@ it reaches none. A server need not be registered yet.
 A later write changes the fields that it names and leaves the others as they
 are; it never answers with a token. With access_token it replaces the client's
 token by that one, and the old one lives on for the mount's grace_period. The
-same access_token again changes nothing.
+same access_token again changes nothing. access_token_ciphertext is an access_token
+that was encrypted under the mount's KMS key, for this mount and this client; the
+answer does not repeat what is in it.
+
+With seal=kms, set here or as the mount's default, the answer holds the sealed form
+of the token, which is the only one that is accepted.
 
 Deleting a client ends all its tokens at once. A client created anew under the
 same name shares nothing with the old one.`,
@@ -183,6 +193,7 @@ func (s *clientSettings) data() map[string]any {
 		"token_max_ttl":     seconds(s.TokenMaxTTL),
 		"token_bound_cidrs": orEmpty(s.TokenBoundCIDRs),
 		"metadata":          metadata,
+		"seal":              s.Seal,
 		"disabled":          s.Disabled,
 	}
 	if s.AllowedTools != nil {

@@ -19,6 +19,15 @@ func (b *mcpBackend) createClient(ctx context.Context, req *logical.Request, d *
 	if err := checkClientName(name); err != nil {
 		return nil, err
 	}
+	c := &clientEntry{CreatedAt: b.now()}
+	if err := c.apply(d); err != nil {
+		return nil, err
+	}
+	src, err := b.tokenSource(ctx, req, d, name, &c.clientSettings)
+	if err != nil {
+		return nil, err
+	}
+	defer src.done()
 	ctx, cancel := durable(ctx)
 	defer cancel()
 	defer b.clients.lock(name)()
@@ -30,11 +39,7 @@ func (b *mcpBackend) createClient(ctx context.Context, req *logical.Request, d *
 		return nil, err
 	}
 
-	c := &clientEntry{CreatedAt: b.now()}
 	if c.ID, err = token.RandomID(b.opts.Random, idLength); err != nil {
-		return nil, err
-	}
-	if err := c.apply(d); err != nil {
 		return nil, err
 	}
 	c.touch(c.CreatedAt)
@@ -42,7 +47,7 @@ func (b *mcpBackend) createClient(ctx context.Context, req *logical.Request, d *
 	if err != nil {
 		return nil, err
 	}
-	m, more, err := b.newClientToken(ctx, req, name, c, d)
+	m, more, err := b.newClientToken(ctx, req, name, c, src)
 	if err != nil {
 		return nil, err
 	}
@@ -60,8 +65,7 @@ func (b *mcpBackend) createClient(ctx context.Context, req *logical.Request, d *
 		return nil, err
 	}
 	return &logical.Response{
-		Data: with(tokenData(name, c.ID, &m.tokenInfo, b.now()), map[string]any{
-			"token":           m.secret,
+		Data: with(m.answer(name, c.ID, b.now()), map[string]any{
 			"allowed_servers": orEmpty(c.AllowedServers),
 		}),
 		Warnings: append(warnings, more...),
@@ -73,23 +77,27 @@ type uidEntry struct {
 	Client string `json:"client"`
 }
 
-// newClientToken makes the client's token: the given access_token, or one of the
-// engine's own. It returns nil where access_token is the client's current token.
+// newClientToken makes the client's token: the one that the source brings, or one
+// of the engine's own. It returns nil where that is the client's current token.
 // The caller holds the client's lock, and releases the token.
-func (b *mcpBackend) newClientToken(ctx context.Context, req *logical.Request, name string, c *clientEntry, d *framework.FieldData) (m *minted, warnings []string, err error) {
-	custom, given := d.GetOk("access_token")
-	if given {
-		m, err = b.adopt(ctx, req.Storage, name, c, custom.(string), d.Get("allow_reuse").(bool))
+func (b *mcpBackend) newClientToken(ctx context.Context, req *logical.Request, name string, c *clientEntry, src *tokenSource) (m *minted, warnings []string, err error) {
+	conf, err := b.config(ctx, req.Storage)
+	if err != nil {
+		return nil, nil, err
+	}
+	if src.given() {
+		m, err = b.adopt(ctx, req.Storage, name, c, src)
 	} else {
 		m, err = b.mint(ctx, req.Storage, c.ID, kindIssued)
 	}
 	if err != nil || m == nil {
 		return nil, nil, err
 	}
-	conf, err := b.config(ctx, req.Storage)
-	if err != nil {
-		m.release()
-		return nil, nil, err
+	if sealOf(&c.clientSettings, conf) == sealKMS {
+		if err := b.seal(m, name, src); err != nil {
+			m.release()
+			return nil, nil, err
+		}
 	}
 	ttl, warnings := capTTL(firstTTL(c.TokenTTL, conf.DefaultTTL),
 		limit{"the client's token_max_ttl", c.TokenMaxTTL}, limit{"the mount's max_ttl", conf.MaxTTL})
@@ -98,8 +106,11 @@ func (b *mcpBackend) newClientToken(ctx context.Context, req *logical.Request, n
 	if ttl == 0 {
 		warnings = append(warnings, "the token does not expire: set token_ttl on the client or default_ttl in config, or use creds/ for short-lived tokens")
 	}
-	if given && len(m.secret) < weakTokenLength {
+	if src.given() && len(m.secret) < weakTokenLength {
 		warnings = append(warnings, fmt.Sprintf("the access_token has fewer than %d characters and may be guessed: let the engine issue one", weakTokenLength))
+	}
+	if src.given() && m.sealed != "" {
+		warnings = append(warnings, "the access_token is not accepted as it is: hand out the token in this answer, in which it is sealed")
 	}
 	return m, warnings, nil
 }
@@ -116,6 +127,10 @@ func announceCustom(name, clientID string, m *minted) []feed.Event {
 
 func (b *mcpBackend) updateClient(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
+	src, err := b.customSource(ctx, req, d, name)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := durable(ctx)
 	defer cancel()
 	defer b.clients.lock(name)()
@@ -126,11 +141,15 @@ func (b *mcpBackend) updateClient(ctx context.Context, req *logical.Request, d *
 	if err := checkStillThere(req, held != nil, "client", name); err != nil {
 		return nil, err
 	}
-	return b.changeClient(ctx, req, d, name, held)
+	return b.changeClient(ctx, req, d, name, held, src)
 }
 
 func (b *mcpBackend) patchClient(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
+	src, err := b.customSource(ctx, req, d, name)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := durable(ctx)
 	defer cancel()
 	defer b.clients.lock(name)()
@@ -141,12 +160,12 @@ func (b *mcpBackend) patchClient(ctx context.Context, req *logical.Request, d *f
 	if held == nil {
 		return nil, noSuchClient(name)
 	}
-	return b.changeClient(ctx, req, d, name, held)
+	return b.changeClient(ctx, req, d, name, held, src)
 }
 
 // changeClient writes what the request changes of the client, if anything. The
 // caller holds the client's lock.
-func (b *mcpBackend) changeClient(ctx context.Context, req *logical.Request, d *framework.FieldData, name string, held *clientEntry) (*logical.Response, error) {
+func (b *mcpBackend) changeClient(ctx context.Context, req *logical.Request, d *framework.FieldData, name string, held *clientEntry, src *tokenSource) (*logical.Response, error) {
 	next := held.clone()
 	if err := next.apply(d); err != nil {
 		return nil, err
@@ -156,8 +175,8 @@ func (b *mcpBackend) changeClient(ctx context.Context, req *logical.Request, d *
 		return nil, err
 	}
 	change := &clientChange{name: name, next: next}
-	if _, given := d.GetOk("access_token"); given {
-		m, more, err := b.newClientToken(ctx, req, name, next, d)
+	if src.given() {
+		m, more, err := b.newClientToken(ctx, req, name, next, src)
 		if err != nil {
 			return nil, err
 		}

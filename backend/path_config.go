@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -19,6 +20,7 @@ type config struct {
 	MinCustomTokenLength int           `json:"min_custom_token_length"`
 	MaxWait              time.Duration `json:"max_wait"`
 	MaxWatchers          int           `json:"max_watchers"`
+	Seal                 string        `json:"seal,omitempty"` // "": none
 }
 
 // defaultConfig is what holds until somebody writes config.
@@ -70,6 +72,10 @@ func configFields() map[string]*framework.FieldSchema {
 			Type:        framework.TypeInt,
 			Description: "How many reads of changes are held at the same time; further ones are answered at once. Default 256; 0 holds none.",
 		},
+		"seal": {
+			Type:        framework.TypeString,
+			Description: "How the tokens of clients that set no seal are handed out: none, the default, or kms, sealed under AWS KMS (config/kms).",
+		},
 	}
 }
 
@@ -114,6 +120,7 @@ func (b *mcpBackend) readConfig(ctx context.Context, req *logical.Request, _ *fr
 		"min_custom_token_length": c.MinCustomTokenLength,
 		"max_wait":                seconds(c.MaxWait),
 		"max_watchers":            c.MaxWatchers,
+		"seal":                    cmp.Or(c.Seal, sealNone),
 	}}, nil
 }
 
@@ -141,8 +148,16 @@ func (b *mcpBackend) writeConfig(ctx context.Context, req *logical.Request, d *f
 			*target = v.(int)
 		}
 	}
+	if v, ok := d.GetOk("seal"); ok {
+		next.Seal = v.(string)
+	}
 	if err := next.check(); err != nil {
 		return nil, err
+	}
+	if next.Seal == sealKMS {
+		if _, err := b.requireKMS(ctx, req.Storage); err != nil {
+			return nil, err
+		}
 	}
 	return nil, b.feed.Around(ctx, req.Storage, []feed.Event{{Type: feed.Config, Operation: feed.Update}}, func() error {
 		return b.configs.put(ctx, req.Storage, configKey, next)
@@ -160,7 +175,7 @@ func (c *config) check() error {
 	case c.MaxWatchers < 0:
 		return userErrorf("field max_watchers: %d is negative: use 0 to hold no request", c.MaxWatchers)
 	}
-	return nil
+	return checkSeal(c.Seal)
 }
 
 // setDuration sets target from a field of seconds, if the request has it. The

@@ -64,6 +64,11 @@ func (b *mcpBackend) creds(ctx context.Context, req *logical.Request, d *framewo
 	case c.Disabled:
 		return nil, userErrorf("the client %q is disabled: write clients/%s with disabled=false first", name, name)
 	}
+	src, err := b.leaseSource(ctx, req, c)
+	if err != nil {
+		return nil, err
+	}
+	defer src.done()
 	var requested time.Duration
 	setDuration(d, "ttl", &requested)
 	ttl, maxTTL, warnings, err := b.leaseTTL(ctx, req.Storage, c, requested)
@@ -75,6 +80,11 @@ func (b *mcpBackend) creds(ctx context.Context, req *logical.Request, d *framewo
 		return nil, err
 	}
 	m.ExpiresAt, m.IssuedBy = expiry(m.IssuedAt, ttl), req.DisplayName
+	if src.key != nil {
+		if err := b.seal(m, name, src); err != nil {
+			return nil, err
+		}
+	}
 	if err := putJSON(ctx, req.Storage, leaseKey(c.ID, m.Accessor[idLength:]), leaseEntry{Hash: m.Hash, IssuedAt: m.IssuedAt}); err != nil {
 		return nil, err
 	}
@@ -82,11 +92,24 @@ func (b *mcpBackend) creds(ctx context.Context, req *logical.Request, d *framewo
 		return nil, err
 	}
 	resp := b.Secret(secretTokenType).Response(
-		with(tokenData(name, c.ID, &m.tokenInfo, b.now()), map[string]any{"token": m.secret}),
+		m.answer(name, c.ID, b.now()),
 		map[string]any{"client": name, "accessor": m.Accessor, "hash": m.Hash})
 	resp.Secret.TTL, resp.Secret.MaxTTL, resp.Secret.Renewable = ttl, maxTTL, true
 	resp.Warnings = warnings
 	return resp, nil
+}
+
+// leaseSource is the source of a leased token of the client.
+func (b *mcpBackend) leaseSource(ctx context.Context, req *logical.Request, c *clientEntry) (*tokenSource, error) {
+	src := &tokenSource{answered: true}
+	conf, err := b.config(ctx, req.Storage)
+	if err == nil && sealOf(&c.clientSettings, conf) == sealKMS {
+		err = b.sealWith(ctx, req.Storage, src)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return src, nil
 }
 
 // leaseTTL returns the life of a leased token, and how long renewals may stretch

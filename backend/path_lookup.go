@@ -9,7 +9,7 @@ import (
 
 func lookupResponseFields() map[string]*framework.FieldSchema {
 	return merge(
-		pick(tokenResponseFields, "client", "client_id", "accessor", "kind", "issued_at", "expires_at", "ttl"),
+		pick(tokenResponseFields, "client", "client_id", "accessor", "kind", "issued_at", "expires_at", "ttl", "data_key"),
 		pick(settingFields(), "allowed_servers", "allowed_tools", "denied_tools", "token_bound_cidrs", "metadata"),
 		feedFields(),
 		map[string]*framework.FieldSchema{
@@ -33,7 +33,13 @@ func (b *mcpBackend) pathLookup() []*framework.Path {
 	return []*framework.Path{
 		describe(&framework.Path{
 			Pattern: "lookup",
-			Fields:  map[string]*framework.FieldSchema{"token": tokenField},
+			Fields: map[string]*framework.FieldSchema{
+				"token": tokenField,
+				"data_key": {
+					Type:        framework.TypeString,
+					Description: "Id of the data key under which the token came sealed to a gateway, which has opened it. A token that was sealed under another one, or none, is not active.",
+				},
+			},
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.UpdateOperation: &framework.PathOperation{
 					Callback:                    b.lookup,
@@ -48,7 +54,10 @@ func (b *mcpBackend) pathLookup() []*framework.Path {
 			HelpDescription: `
 The answer is 200 with active=false for a token that is unknown, expired or
 revoked, or whose client is disabled or deleted, alike. Any other status says
-nothing about the token: it could not be asked.`,
+nothing about the token: it could not be asked.
+
+A sealed token is opened here, too. A gateway opens it itself, and asks about the
+token in it with the id of the data key; bare, that token is not active.`,
 		}),
 		describe(&framework.Path{
 			Pattern: "lookup-accessor",
@@ -74,8 +83,15 @@ func (b *mcpBackend) lookup(ctx context.Context, req *logical.Request, d *framew
 	if !given {
 		return nil, userErrorf("field token is missing: give the token to look up in the request's body")
 	}
+	dataKey, opened := d.GetOk("data_key")
+	if !opened {
+		return b.answerLookup(ctx, req.Storage, func() (*found, error) {
+			return b.find(ctx, req.Storage, secret.(string))
+		})
+	}
+	shown := &presented{token: secret.(string), dataKey: dataKey.(string)}
 	return b.answerLookup(ctx, req.Storage, func() (*found, error) {
-		return b.find(ctx, req.Storage, secret.(string))
+		return b.findPresented(ctx, req.Storage, shown)
 	})
 }
 

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -74,7 +75,14 @@ func (b *mcpBackend) revokeToken(ctx context.Context, req *logical.Request, d *f
 	}
 	ctx, cancel := durable(ctx)
 	defer cancel()
-	hash, err := b.hashToken(ctx, req.Storage, secret.(string))
+	shown, err := b.unseal(ctx, req.Storage, secret.(string))
+	if err != nil {
+		return nil, kmsFailure(fmt.Errorf("the token cannot be opened, so revoke it by its accessor, or its client by name: %w", err))
+	}
+	if shown == nil {
+		return nothingToRevoke(), nil
+	}
+	hash, err := b.hashToken(ctx, req.Storage, shown.token)
 	if err != nil {
 		return nil, err
 	}

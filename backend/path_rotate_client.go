@@ -25,8 +25,9 @@ func (b *mcpBackend) pathRotateClient() []*framework.Path {
 				Type:        framework.TypeString,
 				Description: "A name of your own for this rotation. The same one again replaces the token whose answer was lost, and leaves the old token's grace period as it is.",
 			},
-			"access_token": accessTokenField,
-			"allow_reuse":  allowReuseField,
+			"access_token":            accessTokenField,
+			"access_token_ciphertext": ciphertextField,
+			"allow_reuse":             allowReuseField,
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: &framework.PathOperation{
@@ -61,6 +62,11 @@ func (b *mcpBackend) rotateClient(ctx context.Context, req *logical.Request, d *
 	if len(r.id) > maxRotationIDLength {
 		return nil, userErrorf("field rotation_id: it is %d characters long: at most %d are allowed", len(r.id), maxRotationIDLength)
 	}
+	src, err := b.rotationSource(ctx, req, d, name)
+	if err != nil {
+		return nil, err
+	}
+	defer src.done()
 	ctx, cancel := durable(ctx)
 	defer cancel()
 	conf, err := b.config(ctx, req.Storage)
@@ -79,7 +85,7 @@ func (b *mcpBackend) rotateClient(ctx context.Context, req *logical.Request, d *
 		return nil, noSuchClient(name)
 	}
 	change := &clientChange{name: name, next: held.clone()}
-	m, warnings, err := b.newClientToken(ctx, req, name, change.next, d)
+	m, warnings, err := b.newClientToken(ctx, req, name, change.next, src)
 	if err != nil {
 		return nil, err
 	}
@@ -94,8 +100,20 @@ func (b *mcpBackend) rotateClient(ctx context.Context, req *logical.Request, d *
 		return nil, err
 	}
 	resp := b.rotatedTo(name, change.next, warnings)
-	resp.Data["token"] = m.secret
+	resp.Data = with(resp.Data, m.answer(name, change.next.ID, b.now()))
 	return resp, nil
+}
+
+// rotationSource is the source of the new token of a client that exists.
+func (b *mcpBackend) rotationSource(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*tokenSource, error) {
+	c, err := b.clients.get(ctx, req.Storage, name)
+	if err != nil {
+		return nil, err
+	}
+	if c == nil {
+		return nil, noSuchClient(name)
+	}
+	return b.tokenSource(ctx, req, d, name, &c.clientSettings)
 }
 
 // replaceToken rotates the client of change to m and writes m's pointer. The

@@ -16,11 +16,14 @@ type secretField struct {
 }
 
 var secretFields = map[string]secretField{
-	"token":        {&framework.FieldSchema{Type: framework.TypeString}, "write one string"},
-	"access_token": {&framework.FieldSchema{Type: framework.TypeString}, "write one string"},
-	"url":          {&framework.FieldSchema{Type: framework.TypeString}, "write one string"},
-	"headers":      {&framework.FieldSchema{Type: framework.TypeKVPairs}, "write NAME=VALUE, once for each, or an object of strings"},
-	"env":          {&framework.FieldSchema{Type: framework.TypeKVPairs}, "write NAME=VALUE, once for each, or an object of strings"},
+	"token":                   {&framework.FieldSchema{Type: framework.TypeString}, "write one string"},
+	"access_token":            {&framework.FieldSchema{Type: framework.TypeString}, "write one string"},
+	"access_token_ciphertext": {&framework.FieldSchema{Type: framework.TypeString}, "write one string"},
+	"secret_key":              {&framework.FieldSchema{Type: framework.TypeString}, "write one string"},
+	"session_token":           {&framework.FieldSchema{Type: framework.TypeString}, "write one string"},
+	"url":                     {&framework.FieldSchema{Type: framework.TypeString}, "write one string"},
+	"headers":                 {&framework.FieldSchema{Type: framework.TypeKVPairs}, "write NAME=VALUE, once for each, or an object of strings"},
+	"env":                     {&framework.FieldSchema{Type: framework.TypeKVPairs}, "write NAME=VALUE, once for each, or an object of strings"},
 }
 
 // HandleExistenceCheck is the framework's, without the request's fields: what

@@ -20,14 +20,16 @@ type tidyStage struct {
 }
 
 // tidyStages are what a run does, in order: expired tokens of the clients' lists,
-// lease entries without a token, ids of clients that are gone, and the pointers
-// that no client confirms. A step holds the locks of one entry at most.
+// lease entries without a token, ids of clients that are gone, the pointers that
+// no client confirms, and the data keys that no token was found sealed under. A
+// step holds the locks of one entry at most.
 func (b *mcpBackend) tidyStages() []tidyStage {
 	return []tidyStage{
 		{clientPrefix, b.tidyClient},
 		{leasePrefix, b.tidyLease},
 		{uidPrefix, b.tidyID},
 		{tokenPrefix, b.tidyPointer},
+		{kmsPrefix, b.tidyDataKeys},
 	}
 }
 
@@ -94,8 +96,20 @@ func sortedNames(ctx context.Context, s logical.Storage, prefix string) ([]strin
 func (b *mcpBackend) tidyClient(ctx context.Context, s logical.Storage, name string) error {
 	b.tidying.update(func(t *tidyStatus) { t.ClientsChecked++ })
 	held, err := b.clients.get(ctx, s, name)
-	if err != nil || held == nil || !held.hasExpired(b.now()) {
+	if err != nil || held == nil {
 		return err
+	}
+	mount, err := b.mountEntry(ctx, s)
+	if err != nil {
+		return err
+	}
+	for i := range held.Tokens {
+		if held.Tokens[i].live(mount.Generation, b.now()) {
+			b.tidying.uses(held.Tokens[i].DataKey)
+		}
+	}
+	if !held.hasExpired(b.now()) {
+		return nil
 	}
 	ctx, cancel := durable(ctx)
 	defer cancel()
@@ -131,8 +145,16 @@ func (b *mcpBackend) tidyPointer(ctx context.Context, s logical.Storage, hash st
 	if err != nil || p == nil {
 		return err
 	}
-	if needed, err := b.pointerNeeded(ctx, s, p, hash); err != nil || needed {
+	needed, err := b.pointerNeeded(ctx, s, p, hash)
+	if err != nil {
 		return err
+	}
+	if needed {
+		// An own token is one that its client lists.
+		if p.Kind == kindLeased {
+			b.tidying.uses(p.DataKey)
+		}
+		return nil
 	}
 	ctx, cancel := durable(ctx)
 	defer cancel()
@@ -200,4 +222,21 @@ func (b *mcpBackend) tidyID(ctx context.Context, s logical.Storage, id string) e
 		return err
 	}
 	return s.Delete(ctx, uidPrefix+id)
+}
+
+// tidyDataKeys removes the data keys that seal nothing since before the run
+// started, and that it found nothing sealed under: whatever was then sealed under
+// one has been looked at, or has ended.
+func (b *mcpBackend) tidyDataKeys(ctx context.Context, s logical.Storage, _ string) error {
+	e, err := b.kmsEntry(ctx, s)
+	if err != nil || e == nil {
+		return err
+	}
+	unused := b.tidying.unused(e.superseded(b.tidying.read().StartedAt))
+	if len(unused) == 0 {
+		return nil
+	}
+	ctx, cancel := durable(ctx)
+	defer cancel()
+	return b.dropDataKeys(ctx, s, unused)
 }

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -49,6 +50,9 @@ type tidyRun struct {
 	mu      sync.Mutex
 	running bool
 	status  tidyStatus
+
+	// dataKeys are those that the run has found in use.
+	dataKeys map[string]struct{}
 }
 
 // begin takes the run, unless there is one already. A run that was paused goes on
@@ -62,6 +66,7 @@ func (t *tidyRun) begin(now time.Time, afresh bool) bool {
 	t.running = true
 	if afresh || t.status.State != "paused" {
 		t.status = tidyStatus{StartedAt: now}
+		t.dataKeys = map[string]struct{}{}
 	}
 	t.status.State, t.status.FinishedAt = "running", time.Time{}
 	return true
@@ -86,6 +91,26 @@ func (t *tidyRun) update(change func(*tidyStatus)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	change(&t.status)
+}
+
+// uses takes note of a data key that a token is sealed under; "" is none.
+func (t *tidyRun) uses(dataKey string) {
+	if dataKey == "" {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.dataKeys[dataKey] = struct{}{}
+}
+
+// unused returns those of the data keys that nothing was found sealed under.
+func (t *tidyRun) unused(ids []string) []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.DeleteFunc(ids, func(id string) bool {
+		_, used := t.dataKeys[id]
+		return used
+	})
 }
 
 func (t *tidyRun) read() tidyStatus {

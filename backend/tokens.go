@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -22,7 +23,38 @@ const weakTokenLength = 32
 type minted struct {
 	clientToken
 	secret string
+	sealed string // what its holder is given instead of secret; "" for secret itself
+	hidden bool   // it came encrypted, and is not answered in clear
 	unlock func() // of a custom token's stripe; nil otherwise
+}
+
+// answer is what the request that has made the token answers: all of it, with the
+// token as its holder is to present it.
+func (m *minted) answer(client, clientID string, now time.Time) map[string]any {
+	data := tokenData(client, clientID, &m.tokenInfo, now)
+	switch {
+	case m.sealed != "":
+		data["token"] = m.sealed
+	case !m.hidden:
+		data["token"] = m.secret
+	}
+	return data
+}
+
+// seal seals the named client's token with the source's key.
+func (b *mcpBackend) seal(m *minted, name string, src *tokenSource) error {
+	switch {
+	case !src.answered:
+		return userErrorf("the client's tokens are sealed, and this write answers none: write rotate-client/%s instead, which answers the new token in its sealed form", name)
+	case src.key == nil:
+		return userErrorf("seal was changed meanwhile: try again")
+	}
+	sealed, err := src.key.Seal(b.opts.Random, m.secret)
+	if err != nil {
+		return userErrorf("field %s: %s", src.field, err)
+	}
+	m.sealed, m.DataKey = sealed, src.key.ID()
+	return nil
 }
 
 // release unlocks a custom token's stripe. Only the first call counts.
@@ -73,20 +105,20 @@ func (b *mcpBackend) newTokenInfo(ctx context.Context, s logical.Storage, client
 // stripe locked until release, so that no other client takes the same one. It
 // returns nil where the token is the client's current one already. The caller
 // holds the client's lock.
-func (b *mcpBackend) adopt(ctx context.Context, s logical.Storage, name string, c *clientEntry, secret string, allowReuse bool) (*minted, error) {
+func (b *mcpBackend) adopt(ctx context.Context, s logical.Storage, name string, c *clientEntry, src *tokenSource) (*minted, error) {
 	conf, err := b.config(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	if err := token.CheckCustom(secret, conf.MinCustomTokenLength); err != nil {
-		return nil, userErrorf("field access_token: %s", err)
+	if err := token.CheckCustom(src.custom, conf.MinCustomTokenLength); err != nil {
+		return nil, userErrorf("field %s: %s", src.field, err)
 	}
-	hash, err := b.hashToken(ctx, s, secret)
+	hash, err := b.hashToken(ctx, s, src.custom)
 	if err != nil {
 		return nil, err
 	}
-	m := &minted{secret: secret, unlock: b.pointers.lock(hash)}
-	taken, err := b.checkAdoptable(ctx, s, name, c, hash, allowReuse)
+	m := &minted{secret: src.custom, hidden: src.encrypted, unlock: b.pointers.lock(hash)}
+	taken, err := b.checkAdoptable(ctx, s, name, c, hash, src)
 	if err != nil || !taken {
 		m.release()
 		return nil, err
@@ -103,7 +135,7 @@ func (b *mcpBackend) adopt(ctx context.Context, s logical.Storage, name string, 
 // checkAdoptable tells whether the client may take the custom token with that
 // HMAC. It answers false without an error where the token is the client's
 // current one. The caller holds the client's lock and the token's.
-func (b *mcpBackend) checkAdoptable(ctx context.Context, s logical.Storage, name string, c *clientEntry, hash string, allowReuse bool) (bool, error) {
+func (b *mcpBackend) checkAdoptable(ctx context.Context, s logical.Storage, name string, c *clientEntry, hash string, src *tokenSource) (bool, error) {
 	mount, err := b.mountEntry(ctx, s)
 	if err != nil {
 		return false, err
@@ -126,9 +158,9 @@ func (b *mcpBackend) checkAdoptable(ctx context.Context, s logical.Storage, name
 		case live && p.Client == name && !owner.own(hash).Replaced:
 			return false, nil
 		case live && p.Client == name:
-			return false, userErrorf("field access_token: this is one of the client's earlier tokens, in its grace period: choose a new one")
+			return false, userErrorf("field %s: this is one of the client's earlier tokens, in its grace period: choose a new one", src.field)
 		case live:
-			return false, userErrorf("field access_token: this token is in use: choose another")
+			return false, userErrorf("field %s: this token is in use: choose another", src.field)
 		case listed:
 			ended = true
 		}
@@ -138,8 +170,8 @@ func (b *mcpBackend) checkAdoptable(ctx context.Context, s logical.Storage, name
 			return false, err
 		}
 	}
-	if ended && !allowReuse {
-		return false, userErrorf("field access_token: this token was revoked, replaced or has expired in this mount, and a token that may have leaked must not come back: choose a new one, or pass allow_reuse=true")
+	if ended && !src.allowReuse {
+		return false, userErrorf("field %s: this token was revoked, replaced or has expired in this mount, and a token that may have leaked must not come back: choose a new one, or pass allow_reuse=true", src.field)
 	}
 	return true, nil
 }

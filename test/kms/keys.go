@@ -48,6 +48,19 @@ func (s *Server) CreateKey(alias string) string {
 	return k.arn
 }
 
+// Encrypt does what the operation does, without a request.
+func (s *Server) Encrypt(arn string, plaintext []byte, context map[string]string) []byte {
+	k, failure := s.find(arn)
+	if failure != nil {
+		panic(failure)
+	}
+	blob, err := k.seal(s.opts.Random, plaintext, context)
+	if err != nil {
+		panic(err) // no random bytes
+	}
+	return blob
+}
+
 // Disable disables a key by its ARN.
 func (s *Server) Disable(arn string) { s.setState(arn, stateDisabled) }
 

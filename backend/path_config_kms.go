@@ -1,0 +1,324 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-mcp/backend/kms"
+)
+
+// maxAudienceLength bounds audience, in characters.
+const maxAudienceLength = 512
+
+func kmsFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"key_id": {
+			Type:        framework.TypeString,
+			Description: "The KMS key: its id, its ARN or alias/NAME. A symmetric key for encryption.",
+		},
+		"region": {
+			Type:        framework.TypeString,
+			Description: "The key's AWS region. Default: the one in key_id where that is an ARN, else the AWS SDK's.",
+		},
+		"endpoint": {
+			Type:        framework.TypeString,
+			Description: "URL of a private KMS endpoint. Default: AWS's public one.",
+		},
+		"audience": {
+			Type:        framework.TypeString,
+			Description: "Whom sealed tokens are for, such as the gateway's canonical URL. Only gateways configured with the same audience open them. Default: the mount's accessor.",
+		},
+	}
+}
+
+func kmsCredentialFields() map[string]*framework.FieldSchema {
+	secret := &framework.DisplayAttributes{Sensitive: true}
+	return map[string]*framework.FieldSchema{
+		"access_key": {
+			Type:        framework.TypeString,
+			Description: "AWS access key id, with secret_key. Default: the AWS SDK's chain (environment, shared files, the machine's role). Both empty go back to it.",
+		},
+		"secret_key": {
+			Type: framework.TypeString, DisplayAttrs: secret,
+			Description: "AWS secret access key. It is never read back.",
+		},
+		"session_token": {
+			Type: framework.TypeString, DisplayAttrs: secret,
+			Description: "Session token of temporary credentials. It is never read back.",
+		},
+	}
+}
+
+func kmsResponseFields() map[string]*framework.FieldSchema {
+	return merge(kmsFields(), map[string]*framework.FieldSchema{
+		"key_arn":          {Type: framework.TypeString, Description: "The ARN of the key in use: what key_id stood for when config/kms or config/kms/rotate was last written."},
+		"credentials":      {Type: framework.TypeString, Description: "configured, or default chain."},
+		"mount":            {Type: framework.TypeString, Description: "The mount's accessor: mcp-mount in every encryption context."},
+		"current_data_key": {Type: framework.TypeString, Description: "Id of the data key that seals now."},
+		"data_keys":        {Type: framework.TypeStringSlice, Description: "Ids of all data keys, the newest first. Each opens what it has sealed."},
+	})
+}
+
+func (b *mcpBackend) pathConfigKMS() []*framework.Path {
+	return []*framework.Path{
+		describe(&framework.Path{
+			Pattern: "config/kms",
+			Fields: merge(kmsFields(), kmsCredentialFields(), map[string]*framework.FieldSchema{
+				"force": {
+					Type:        framework.TypeBool,
+					Description: "Delete even while sealed tokens live. They end with it.",
+					Query:       true,
+				},
+			}),
+			DisplayAttrs: &framework.DisplayAttributes{OperationSuffix: "kms"},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation: &framework.PathOperation{
+					Callback:     b.readKMS,
+					Summary:      "Read how the mount uses AWS KMS, without credentials.",
+					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "kms-configuration"},
+					Responses:    responses(kmsResponseFields()),
+				},
+				logical.UpdateOperation: &framework.PathOperation{
+					Callback:                    b.writeKMS,
+					Summary:                     "Configure AWS KMS, and check the key by using it.",
+					DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "configure", OperationSuffix: "kms"},
+					Responses:                   noContent(),
+					ForwardPerformanceStandby:   true,
+					ForwardPerformanceSecondary: true,
+				},
+				logical.DeleteOperation: &framework.PathOperation{
+					Callback:                    b.deleteKMS,
+					Summary:                     "Stop using AWS KMS, and forget the data keys.",
+					DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "delete", OperationSuffix: "kms-configuration"},
+					Responses:                   noContent(),
+					ForwardPerformanceStandby:   true,
+					ForwardPerformanceSecondary: true,
+				},
+			},
+			HelpSynopsis: "Configure AWS KMS, for sealed tokens and for tokens that come encrypted.",
+			HelpDescription: `
+A write has KMS make a data key and unwrap it again, so what is missing is said at
+once: a permission (kms:GenerateDataKey, kms:Decrypt), the region, a disabled key.
+Fields that a write does not name keep their value. access_key and secret_key are
+written together; neither they nor session_token are ever read back.
+
+Another key or audience is for tokens that are sealed from then on: those sealed
+before open as long as KMS unwraps the data key that they were sealed under.
+
+A delete is refused while sealed tokens live, unless force=true ends them.`,
+		}),
+		describe(&framework.Path{
+			Pattern: "config/kms/rotate",
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: &framework.PathOperation{
+					Callback:                    b.rotateKMS,
+					Summary:                     "Make a new data key.",
+					DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "rotate", OperationSuffix: "kms-data-key"},
+					Responses:                   noContent(),
+					ForwardPerformanceStandby:   true,
+					ForwardPerformanceSecondary: true,
+				},
+			},
+			HelpSynopsis: "Make a new data key.",
+			HelpDescription: `
+The new data key seals from five seconds later on, when every gateway knows it.
+Tokens that were sealed under an older one still open; tidy removes a data key once
+nothing that lives is sealed under it. An alias in key_id is looked up anew.`,
+		}),
+	}
+}
+
+func (b *mcpBackend) readKMS(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	e, err := b.kmsEntry(ctx, req.Storage)
+	if err != nil || e == nil {
+		return nil, err
+	}
+	ids := make([]string, 0, len(e.Keys))
+	for i := range e.Keys {
+		ids = append(ids, e.Keys[i].ID)
+	}
+	from := "default chain"
+	if e.AccessKey != "" {
+		from = "configured"
+	}
+	return &logical.Response{Data: map[string]any{
+		"key_id":           e.KeyID,
+		"key_arn":          e.KeyARN,
+		"region":           e.Region,
+		"endpoint":         e.Endpoint,
+		"audience":         e.Audience,
+		"credentials":      from,
+		"mount":            req.MountAccessor,
+		"current_data_key": e.sealing(b.now()).ID,
+		"data_keys":        ids,
+	}}, nil
+}
+
+// writeKMS asks KMS first, and takes the lock then. Somebody else's write in
+// between is not overwritten.
+func (b *mcpBackend) writeKMS(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	if _, given := d.GetOk("force"); given {
+		return nil, userErrorf("field force: it is for a delete")
+	}
+	held, err := b.kmsEntry(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	next := &kmsEntry{}
+	if held != nil {
+		*next = *held
+	}
+	if err := next.apply(d, req.MountAccessor); err != nil {
+		return nil, err
+	}
+	key, made, err := b.checkedDataKey(ctx, &next.kmsSettings, req.MountAccessor)
+	if err != nil {
+		return nil, kmsFailure(err)
+	}
+	defer clear(made.Plaintext)
+	if held == nil || held.KeyARN != key.KeyARN || held.Audience != key.Audience {
+		return nil, b.addDataKey(ctx, req.Storage, held, next, key, made)
+	}
+	return nil, b.replaceKMS(ctx, req.Storage, held, next) // the data key was for the check alone
+}
+
+// apply sets the fields that the request names.
+func (s *kmsSettings) apply(d *framework.FieldData, mount string) error {
+	for field, target := range map[string]*string{
+		"key_id": &s.KeyID, "region": &s.Region, "endpoint": &s.Endpoint, "audience": &s.Audience,
+	} {
+		if v, ok := d.GetOk(field); ok {
+			*target = strings.TrimSpace(v.(string))
+		}
+	}
+	access, withAccess := d.GetOk("access_key")
+	secret, withSecret := d.GetOk("secret_key")
+	session, withSession := d.GetOk("session_token")
+	if withAccess != withSecret || withSession && !withAccess {
+		return userErrorf("fields access_key, secret_key and session_token: write them together, since each belongs to the others")
+	}
+	if withAccess {
+		s.AccessKey, s.SecretKey, s.SessionToken = access.(string), secret.(string), ""
+	}
+	if withSession {
+		s.SessionToken = session.(string)
+	}
+	if s.Audience == "" {
+		s.Audience = mount
+	}
+	return s.check(mount)
+}
+
+func (s *kmsSettings) check(mount string) error {
+	switch {
+	case s.KeyID == "":
+		return userErrorf("field key_id is missing: give the id, the ARN or the alias (alias/NAME) of a KMS key")
+	case len(s.Audience) > maxAudienceLength || strings.ContainsFunc(s.Audience, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return userErrorf("field audience: at most %d characters of ASCII, without spaces", maxAudienceLength)
+	case mount == "":
+		return fmt.Errorf("this server does not tell the plugin its mount's accessor, to which everything sealed is bound")
+	}
+	settings := s.client()
+	if err := settings.Check(); err != nil {
+		return userErrorf("%s", err)
+	}
+	return nil
+}
+
+// checkedDataKey has KMS make a data key and unwrap it again, which is all that
+// the engine ever needs of KMS.
+func (b *mcpBackend) checkedDataKey(ctx context.Context, settings *kmsSettings, mount string) (*dataKey, *kms.DataKey, error) {
+	client, err := b.kmsClients.get(ctx, settings)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, made, err := b.newDataKey(ctx, client, settings, mount)
+	if err != nil {
+		return nil, nil, err
+	}
+	unwrapped, err := client.Decrypt(ctx, key.KeyARN, key.Wrapped, kms.DataKeyContext(key.Mount, key.Audience))
+	clear(unwrapped)
+	return key, made, err
+}
+
+// addDataKey commits next with another data key.
+func (b *mcpBackend) addDataKey(ctx context.Context, s logical.Storage, held, next *kmsEntry, key *dataKey, made *kms.DataKey) error {
+	if len(next.Keys) >= maxDataKeys {
+		return userErrorf("the mount has %d data keys, which is the most it can have: run tidy, which removes those that nothing is sealed under any more, or rotate the clients whose tokens are sealed under the oldest", len(next.Keys))
+	}
+	if err := b.replaceKMS(ctx, s, held, next.with(*key)); err != nil {
+		return err
+	}
+	_, err := b.keyring.Put(key.wrapped(), made.Plaintext)
+	return err
+}
+
+// replaceKMS commits next, unless what it was made of has changed meanwhile.
+func (b *mcpBackend) replaceKMS(ctx context.Context, s logical.Storage, held, next *kmsEntry) error {
+	ctx, cancel := durable(ctx)
+	defer cancel()
+	defer b.kmsEntries.lock(kmsKey)()
+	now, err := b.kmsEntries.getLocked(ctx, s, kmsKey)
+	if err != nil {
+		return err
+	}
+	if !now.same(held) {
+		return userErrorf("somebody else has written config/kms meanwhile: read it, and try again")
+	}
+	return b.putKMS(ctx, s, next)
+}
+
+// same tells whether nothing was written between the two readings.
+func (e *kmsEntry) same(other *kmsEntry) bool {
+	if e == nil || other == nil {
+		return e == other
+	}
+	return e.kmsSettings == other.kmsSettings && e.KeyARN == other.KeyARN && len(e.Keys) == len(other.Keys) && e.Keys[0].ID == other.Keys[0].ID
+}
+
+func (b *mcpBackend) rotateKMS(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	held, err := b.requireKMS(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	client, err := b.kmsClients.get(ctx, &held.kmsSettings)
+	if err != nil {
+		return nil, err
+	}
+	key, made, err := b.newDataKey(ctx, client, &held.kmsSettings, req.MountAccessor)
+	if err != nil {
+		return nil, kmsFailure(err)
+	}
+	defer clear(made.Plaintext)
+	return nil, b.addDataKey(ctx, req.Storage, held, held, key, made)
+}
+
+func (b *mcpBackend) deleteKMS(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := durable(ctx)
+	defer cancel()
+	b.sealing.Lock()
+	defer b.sealing.Unlock()
+	if !d.Get("force").(bool) {
+		name, err := b.sealedClient(ctx, req.Storage)
+		if err != nil {
+			return nil, err
+		}
+		if name != "" {
+			return nil, userErrorf("sealed tokens live, such as one of the client %q, and would end at once: rotate those clients with seal=none first, or pass force=true", name)
+		}
+	}
+	defer b.kmsEntries.lock(kmsKey)()
+	held, err := b.kmsEntries.getLocked(ctx, req.Storage, kmsKey)
+	if err != nil || held == nil {
+		return nil, err
+	}
+	if err := b.putKMS(ctx, req.Storage, nil); err != nil {
+		return nil, err
+	}
+	b.keyring.Keep(func(string) bool { return false })
+	return nil, nil
+}

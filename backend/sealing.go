@@ -1,0 +1,284 @@
+package backend
+
+import (
+	"context"
+	"encoding/base64"
+	"strings"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-mcp/backend/kms"
+	"vault-plugin-secrets-mcp/backend/token"
+)
+
+// What may be set as seal: how tokens are handed out.
+const (
+	sealNone = "none"
+	sealKMS  = "kms" // sealed under a data key that AWS KMS wraps
+)
+
+// checkSeal refuses what is neither; "" leaves the choice to the mount.
+func checkSeal(seal string) error {
+	switch seal {
+	case "", sealNone, sealKMS:
+		return nil
+	}
+	return userErrorf("field seal: %q is none of %s and %s", seal, sealNone, sealKMS)
+}
+
+// sealOf returns how a client's tokens are handed out.
+func sealOf(c *clientSettings, conf *config) string {
+	for _, seal := range []string{c.Seal, conf.Seal} {
+		if seal != "" {
+			return seal
+		}
+	}
+	return sealNone
+}
+
+// sealWarnings tells where the client's tokens are not handed out as seal says.
+func (b *mcpBackend) sealWarnings(ctx context.Context, s logical.Storage, c *clientEntry) ([]string, error) {
+	conf, err := b.config(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	sealed := sealOf(&c.clientSettings, conf) == sealKMS
+	var warnings []string
+	if sealed {
+		e, err := b.kmsEntry(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		if e == nil {
+			warnings = append(warnings, "AWS KMS is not configured: until it is (config/kms), no token can be issued to the client")
+		}
+	}
+	if t := c.current(); t != nil && sealed != (t.DataKey != "") {
+		warnings = append(warnings, "seal is for tokens issued from now on: the present one stays as it is until rotate-client replaces it")
+	}
+	return warnings, nil
+}
+
+// tokenSource is what a new token is made of, as far as the request says: its
+// text where the caller brings one, and the key to seal it with. All that KMS
+// must be asked for is in it, so that no lock is held meanwhile.
+type tokenSource struct {
+	custom     string // the caller's own
+	field      string // where it was given; "" where the engine makes the token
+	encrypted  bool   // it came encrypted, and is not answered in clear
+	allowReuse bool
+
+	answered bool              // the request answers the token
+	key      *token.SealingKey // nil: the token is not sealed
+	release  func()            // of the lock that keeps key's data key
+}
+
+// given tells whether the request brings the token.
+func (t *tokenSource) given() bool { return t.field != "" }
+
+// done releases what the source holds. Only the first call counts.
+func (t *tokenSource) done() {
+	if t.release != nil {
+		t.release()
+		t.release = nil
+	}
+}
+
+// tokenSource prepares the making of a token for the named client, whose settings
+// are next, in a request that answers it. It must be called before any lock is
+// taken; where the token will be sealed, the source keeps the data keys from being
+// removed until done.
+func (b *mcpBackend) tokenSource(ctx context.Context, req *logical.Request, d *framework.FieldData, name string, next *clientSettings) (*tokenSource, error) {
+	src, err := b.customSource(ctx, req, d, name)
+	if err != nil {
+		return nil, err
+	}
+	src.answered = true
+	conf, err := b.config(ctx, req.Storage)
+	if err == nil && sealOf(next, conf) == sealKMS {
+		err = b.sealWith(ctx, req.Storage, src)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return src, nil
+}
+
+// customSource takes the caller's own token from the request, if it has one. It
+// must be called before any lock is taken.
+func (b *mcpBackend) customSource(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*tokenSource, error) {
+	src := &tokenSource{allowReuse: d.Get("allow_reuse").(bool)}
+	plain, given := d.GetOk("access_token")
+	if given {
+		src.custom, src.field = plain.(string), "access_token"
+	}
+	if ciphertext, ok := d.GetOk("access_token_ciphertext"); ok {
+		if given {
+			return nil, userErrorf("fields access_token and access_token_ciphertext: give one of them")
+		}
+		decrypted, err := b.decryptToken(ctx, req, name, ciphertext.(string))
+		if err != nil {
+			return nil, err
+		}
+		src.custom, src.field, src.encrypted = decrypted, "access_token_ciphertext", true
+	}
+	return src, nil
+}
+
+// decryptToken has KMS decrypt a token that was encrypted elsewhere. The key and
+// the encryption context are not the caller's to choose: otherwise the engine
+// would decrypt anything that its identity may.
+func (b *mcpBackend) decryptToken(ctx context.Context, req *logical.Request, name, text string) (string, error) {
+	e, err := b.requireKMS(ctx, req.Storage)
+	if err != nil {
+		return "", err
+	}
+	// The AWS CLI's output ends with a line feed.
+	ciphertext, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
+	if err != nil || len(ciphertext) == 0 || len(ciphertext) > kms.MaxCiphertext {
+		return "", userErrorf("field access_token_ciphertext: it is not what `aws kms encrypt --output text --query CiphertextBlob` prints: base64 of at most %d bytes", kms.MaxCiphertext)
+	}
+	client, err := b.kmsClients.get(ctx, &e.kmsSettings)
+	if err != nil {
+		return "", err
+	}
+	plaintext, err := client.Decrypt(ctx, e.KeyARN, ciphertext, kms.TokenContext(req.MountAccessor, name))
+	if kms.Refused(err) {
+		return "", userErrorf("field access_token_ciphertext: encrypt it under key %s with the encryption context mcp-mount=%s,mcp-client=%s: %s", e.KeyARN, req.MountAccessor, name, err)
+	}
+	return string(plaintext), kmsFailure(err)
+}
+
+// sealWith gets the key to seal with, and takes the lock that keeps its data key.
+func (b *mcpBackend) sealWith(ctx context.Context, s logical.Storage, src *tokenSource) error {
+	key, err := b.sealingKey(ctx, s)
+	if err != nil {
+		return err
+	}
+	b.sealing.RLock()
+	// The data key may have been removed since.
+	e, err := b.kmsEntry(ctx, s)
+	if err == nil && e.key(key.ID()) == nil {
+		err = userErrorf("config/kms was changed meanwhile: try again")
+	}
+	if err != nil {
+		b.sealing.RUnlock()
+		return err
+	}
+	src.key, src.release = key, b.sealing.RUnlock
+	return nil
+}
+
+// sealingKey returns the key that seals now. KMS is asked where its last
+// confirmation is too old.
+func (b *mcpBackend) sealingKey(ctx context.Context, s logical.Storage) (*token.SealingKey, error) {
+	e, err := b.requireKMS(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	key, err := b.unwrapped(ctx, e, e.sealing(b.now()))
+	return key, kmsFailure(err)
+}
+
+// unwrapped returns a data key, unwrapped. The error is that of the keyring.
+func (b *mcpBackend) unwrapped(ctx context.Context, e *kmsEntry, k *dataKey) (*token.SealingKey, error) {
+	client, err := b.kmsClients.get(ctx, &e.kmsSettings)
+	if err != nil {
+		return nil, err
+	}
+	return b.keyring.Key(ctx, client, k.wrapped())
+}
+
+// presented is a token as its holder shows it: the token itself, and the data key
+// that it was sealed under, if it was.
+type presented struct {
+	token   string
+	dataKey string
+}
+
+// unseal opens a token if it is sealed. It returns nil for one that was never
+// sealed here. The error is the keyring's where KMS does not unwrap the data key.
+func (b *mcpBackend) unseal(ctx context.Context, s logical.Storage, secret string) (*presented, error) {
+	if !token.IsSealed(secret) {
+		return &presented{token: secret}, nil
+	}
+	id, err := token.SealedUnder(secret)
+	if err != nil {
+		return nil, nil //nolint:nilerr // what cannot be a token is not active
+	}
+	e, err := b.kmsEntry(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	k := e.key(id)
+	if k == nil {
+		return nil, nil
+	}
+	key, err := b.unwrapped(ctx, e, k)
+	if err != nil {
+		return nil, err
+	}
+	inner, err := key.Open(secret)
+	if err != nil {
+		return nil, nil //nolint:nilerr // a forgery
+	}
+	return &presented{token: inner, dataKey: id}, nil
+}
+
+// sealedClient returns the name of a client of which a sealed token lives, ""
+// where there is none.
+func (b *mcpBackend) sealedClient(ctx context.Context, s logical.Storage) (string, error) {
+	mount, err := b.mountEntry(ctx, s)
+	if err != nil {
+		return "", err
+	}
+	sealed := ""
+	err = b.eachClient(ctx, s, func(name string, c *clientEntry) {
+		for i := range c.Tokens {
+			if t := &c.Tokens[i]; t.DataKey != "" && t.live(mount.Generation, b.now()) {
+				sealed = name
+			}
+		}
+	})
+	if err != nil || sealed != "" {
+		return sealed, err
+	}
+	return b.sealedLease(ctx, s)
+}
+
+// sealedLease is sealedClient for leased tokens, which no client entry lists.
+func (b *mcpBackend) sealedLease(ctx context.Context, s logical.Storage) (string, error) {
+	ids, err := s.List(ctx, leasePrefix)
+	if err != nil {
+		return "", err
+	}
+	for _, id := range ids {
+		suffixes, err := s.List(ctx, leasePrefix+id)
+		if err != nil {
+			return "", err
+		}
+		for _, suffix := range suffixes {
+			if name, err := b.sealedLeaseAt(ctx, s, leasePrefix+id+suffix); err != nil || name != "" {
+				return name, err
+			}
+		}
+	}
+	return "", nil
+}
+
+func (b *mcpBackend) sealedLeaseAt(ctx context.Context, s logical.Storage, key string) (string, error) {
+	var lease leaseEntry
+	if ok, err := getJSON(ctx, s, key, &lease); err != nil || !ok {
+		return "", err
+	}
+	p, err := b.pointers.read(ctx, s, lease.Hash)
+	if err != nil || p == nil || p.DataKey == "" || p.expired(b.now()) {
+		return "", err
+	}
+	needed, err := b.pointerNeeded(ctx, s, p, lease.Hash)
+	if err != nil || !needed {
+		return "", err
+	}
+	return p.Client, nil
+}
