@@ -1,6 +1,7 @@
 package mcp
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -9,28 +10,41 @@ import (
 )
 
 const (
-	bufferSize    = 4 << 10   // of a new buffer
+	// smallMessage is the size up to which a message is kept apart from the
+	// pool: what net/http knows to be in memory it sends in one piece with the
+	// header, which saves more than the pool does.
+	smallMessage = 8 << 10
+
+	bufferSize    = 32 << 10  // of a new buffer
 	maxPooledSize = 256 << 10 // larger ones are left to the garbage collector
 )
 
-var buffers = sync.Pool{New: func() any { return &buffer{data: make([]byte, 0, bufferSize)} }}
+var buffers = sync.Pool{New: func() any { return &buffer{pooled: true, data: make([]byte, 0, bufferSize)} }}
 
-// buffer holds one request's message. It is shared between the handler and
-// those who send it on, who may still be reading after the answer has come, and
-// goes back to the pool with the last of them.
+// buffer holds one request's message. One of the pool is shared between the
+// handler and those who send it on, who may still be reading after the answer
+// has come, and goes back with the last of them.
 type buffer struct {
-	data []byte
-	uses atomic.Int32
+	data   []byte
+	pooled bool
+	uses   atomic.Int32
 }
 
 // readBody reads all of a request's body into a buffer, which the caller must
 // release. Its size is bounded by the body itself.
 func readBody(r *http.Request) (*buffer, error) {
-	b := buffers.Get().(*buffer)
-	b.uses.Store(1)
-	b.data = b.data[:0]
-	if n := r.ContentLength; n > int64(cap(b.data)) && n <= maxPooledSize {
-		b.data = make([]byte, 0, n+1) // one more, so that EOF is seen
+	n := r.ContentLength
+	var b *buffer
+	switch {
+	case n >= 0 && n <= smallMessage:
+		b = &buffer{data: make([]byte, 0, n+1)} // one more, so that EOF is seen
+	default:
+		b = buffers.Get().(*buffer)
+		b.uses.Store(1)
+		b.data = b.data[:0]
+		if n > int64(cap(b.data)) && n <= maxPooledSize {
+			b.data = make([]byte, 0, n+1)
+		}
 	}
 	for {
 		if len(b.data) == cap(b.data) {
@@ -50,13 +64,16 @@ func readBody(r *http.Request) (*buffer, error) {
 }
 
 func (b *buffer) release() {
-	if b.uses.Add(-1) == 0 && cap(b.data) <= maxPooledSize {
+	if b.pooled && b.uses.Add(-1) == 0 && cap(b.data) <= maxPooledSize {
 		buffers.Put(b)
 	}
 }
 
 // reader returns a new request body that reads the buffer from its start.
 func (b *buffer) reader() io.ReadCloser {
+	if !b.pooled {
+		return io.NopCloser(bytes.NewReader(b.data))
+	}
 	b.uses.Add(1)
 	return &bodyReader{buffer: b, rest: b.data}
 }
