@@ -52,9 +52,10 @@ const (
 // cache. Entries are never changed in place: whoever changes one copies it.
 //
 // The cache is filled under the shared lock of the entry's stripe and dropped
-// under the exclusive one, before and after each write and also where the write
-// failed, since a failed write may have been carried out. So it never holds what
-// storage no longer holds.
+// under the exclusive one before each write. A write that succeeds puts into it
+// what it wrote, so that nobody waits for the rest of what the writer does; after
+// one that failed it stays empty, since that may have been carried out. So it
+// never holds what storage no longer holds.
 type collection[T any] struct {
 	prefix string
 	absent bool
@@ -117,15 +118,24 @@ func (c *collection[T]) read(ctx context.Context, s logical.Storage, key string)
 
 // put writes the entry. The caller holds the exclusive lock of its stripe.
 func (c *collection[T]) put(ctx context.Context, s logical.Storage, key string, v *T) error {
+	entry, err := logical.StorageEntryJSON(c.prefix+key, v)
+	if err != nil {
+		return err
+	}
 	c.cache.Remove(key)
-	defer c.cache.Remove(key)
-	return putJSON(ctx, s, c.prefix+key, v)
+	if err := s.Put(ctx, entry); err != nil {
+		return err
+	}
+	held := new(T) // as storage has it, which may differ from v in form
+	if err := entry.DecodeJSON(held); err == nil {
+		c.cache.Add(key, held)
+	}
+	return nil
 }
 
 // delete removes the entry. The caller holds the exclusive lock of its stripe.
 func (c *collection[T]) delete(ctx context.Context, s logical.Storage, key string) error {
 	c.cache.Remove(key)
-	defer c.cache.Remove(key)
 	return s.Delete(ctx, c.prefix+key)
 }
 
