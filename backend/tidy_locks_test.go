@@ -32,11 +32,13 @@ func (w *world) tidyPausedAt(t *testing.T, at int) bool {
 	}
 	gate := &gate{at: at, reached: make(chan string, 1), goOn: make(chan struct{})}
 	require.True(t, e.b.startTidy(&hookedStorage{Storage: e.storage, before: gate.before, after: gate.after}, 0))
-	finished := inBackground(func() error { e.await(); return nil })
+	waiting := *e
+	finished := inBackground(func() error { waiting.await(); return nil })
 	var where string
 	select {
 	case where = <-gate.reached:
-	case <-finished:
+	case err := <-finished:
+		require.NoError(t, err)
 		require.Equal(t, "finished", e.b.tidying.read().State)
 		return false
 	}
