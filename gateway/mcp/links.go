@@ -104,6 +104,8 @@ func (h *Handler) newLink(server *broker.Server) (link, error) {
 			return nil, err
 		}
 		return &proxy{handler: h, upstream: u, limits: c.Limits}, nil
+	case broker.TransportSSE:
+		return h.newChannels(server, c)
 	case broker.TransportStdio:
 		return h.newStdio(server, c)
 	}

@@ -1,0 +1,256 @@
+package mcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
+	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/sse"
+)
+
+// Bounds of channels to servers of the HTTP+SSE transport. Each is a connection
+// to the server, and little else.
+const (
+	maxChannels          = 4096
+	maxChannelsPerClient = 64
+	channelIdleTimeout   = 10 * time.Minute
+	maxChannelMessage    = 16 << 20
+)
+
+// newChannels makes the link to a server of the HTTP+SSE transport, as it was in
+// the protocol's first version (2024-11-05).
+//
+// https://modelcontextprotocol.io/specification/2024-11-05/basic/transports#http-with-sse
+func (h *Handler) newChannels(server *broker.Server, c *config.Config) (link, error) {
+	settings := c.Upstream(server.Name)
+	u, err := newUpstream(server, settings, &c.UpstreamAllow, h.log)
+	if err != nil {
+		return nil, err
+	}
+	return &bridged{
+		handler:  h,
+		server:   server,
+		limits:   c.Limits,
+		upstream: settings,
+		bridge: bridge.New(bridge.Options{
+			Dial: func(ctx context.Context, r bridge.Receiver) (bridge.Conn, error) {
+				return openChannel(ctx, u, settings.Timeout, r)
+			},
+			Pool:        bridge.NewPool(maxChannels, maxChannelsPerClient),
+			Log:         h.log.With("server", server.Name),
+			Shared:      server.Shared,
+			IdleTimeout: channelIdleTimeout,
+		}),
+	}, nil
+}
+
+// channel is a stream of events from the server, and a URL to which messages
+// for it are posted.
+type channel struct {
+	upstream *upstream
+	timeout  time.Duration // of one message's way; 0: none
+	endpoint *url.URL
+	cancel   context.CancelFunc
+	ctx      context.Context
+
+	mu       sync.Mutex // of receiver's calls
+	receiver bridge.Receiver
+}
+
+var (
+	errBusy     = errors.New("the server has as many requests in flight as it may have")
+	errEndpoint = errors.New("the server names an endpoint that is not its own")
+)
+
+// openChannel opens the stream, and waits for the server to say where messages
+// go.
+func openChannel(ctx context.Context, u *upstream, timeout time.Duration, r bridge.Receiver) (bridge.Conn, error) {
+	if !u.acquire() {
+		return nil, errBusy
+	}
+	c := &channel{upstream: u, timeout: timeout, receiver: r}
+	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	stopWaiting := context.AfterFunc(ctx, c.cancel)
+	events, err := c.connect()
+	if err == nil && !stopWaiting() {
+		err = ctx.Err()
+	}
+	if err != nil {
+		c.cancel()
+		u.release()
+		return nil, err
+	}
+	go c.read(events)
+	return c, nil
+}
+
+// connect sends the request for the stream, and reads its first event.
+func (c *channel) connect() (*eventStream, error) {
+	request := c.upstream.template.WithContext(c.ctx)
+	request.Method = http.MethodGet
+	request.Header = http.Header{
+		headerAccept:         {mediaEventStream},
+		headerAcceptEncoding: valueIdentity,
+		headerUserAgent:      nil,
+	}
+	for key, values := range c.upstream.header {
+		request.Header[key] = values
+	}
+	response, err := c.upstream.transport.RoundTrip(request)
+	if err != nil {
+		return nil, err
+	}
+	media := mediaType(first(response.Header, headerContentType))
+	if response.StatusCode != http.StatusOK || media != mediaEventStream {
+		_ = response.Body.Close()
+		return nil, fmt.Errorf("the server answers with status %d and %q instead of a stream of events", response.StatusCode, media)
+	}
+	events := &eventStream{body: response.Body, decoder: sse.NewDecoder(response.Body, maxChannelMessage)}
+	if c.endpoint, err = events.endpoint(c.upstream.template.URL); err != nil {
+		_ = response.Body.Close()
+		return nil, err
+	}
+	return events, nil
+}
+
+type eventStream struct {
+	body    io.Closer
+	decoder *sse.Decoder
+}
+
+// endpoint reads the event that says where messages go. That must be at the
+// server itself: its credentials are sent along.
+func (e *eventStream) endpoint(base *url.URL) (*url.URL, error) {
+	for {
+		event, err := e.decoder.Next()
+		if err != nil {
+			return nil, fmt.Errorf("the server names no endpoint: %w", err)
+		}
+		if !event.HasData {
+			continue
+		}
+		if string(event.Type) != "endpoint" {
+			return nil, errors.New("the server's first event is not its endpoint")
+		}
+		endpoint, err := base.Parse(strings.TrimSpace(string(event.Data)))
+		if err != nil || !sameOrigin(endpoint, base) || endpoint.User != nil {
+			return nil, errEndpoint // what it names may hold a session id
+		}
+		endpoint.Fragment, endpoint.RawFragment = "", ""
+		return endpoint, nil
+	}
+}
+
+func sameOrigin(a, b *url.URL) bool {
+	return a.Scheme == b.Scheme && strings.EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b) && a.Opaque == ""
+}
+
+func port(u *url.URL) string {
+	if p := u.Port(); p != "" {
+		return p
+	}
+	if u.Scheme == "https" {
+		return "443"
+	}
+	return "80"
+}
+
+// read hands the server's messages on, until the stream ends.
+func (c *channel) read(events *eventStream) {
+	var err error
+	for err == nil {
+		var event *sse.Event
+		if event, err = events.decoder.Next(); err == nil && event.IsMessage() && len(event.Data) > 0 {
+			c.deliver(event.Data)
+		}
+	}
+	_ = events.body.Close()
+	c.cancel()
+	c.upstream.release()
+	if errors.Is(err, io.EOF) {
+		err = errors.New("the server has ended the stream")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.receiver.Gone(err)
+}
+
+func (c *channel) deliver(message []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.receiver.Message(message)
+}
+
+// Close ends the stream.
+func (c *channel) Close() { c.cancel() }
+
+// Send posts one message. The answer to it comes on the stream; a refusal of the
+// message itself does not, so one is made of it.
+func (c *channel) Send(message []byte) error {
+	ctx, cancel := c.ctx, context.CancelFunc(func() {})
+	if c.timeout > 0 {
+		ctx, cancel = context.WithTimeout(ctx, c.timeout)
+	}
+	defer cancel()
+	request := c.upstream.template.WithContext(ctx)
+	request.Method = http.MethodPost
+	request.URL = c.endpoint
+	request.Header = http.Header{
+		headerAccept:         {"*/*"},
+		headerAcceptEncoding: valueIdentity,
+		headerContentType:    valueJSON,
+		headerUserAgent:      nil,
+	}
+	for key, values := range c.upstream.header {
+		request.Header[key] = values
+	}
+	body := &buffer{data: message}
+	request.Body, request.GetBody, request.ContentLength = body.reader(), body.again, int64(len(message))
+	response, err := c.upstream.transport.RoundTrip(request)
+	if err != nil {
+		return err
+	}
+	_, _ = io.CopyN(io.Discard, response.Body, 64<<10) // so that the connection can be used again
+	_ = response.Body.Close()
+	switch status := response.StatusCode; {
+	case status >= 200 && status < 300:
+		return nil
+	case status >= 400 && status < 500 && !lost(status):
+		c.refused(message, status)
+		return nil
+	default:
+		return fmt.Errorf("the server answers a message with status %d", status)
+	}
+}
+
+// lost reports whether a refusal means that the channel is of no more use.
+func lost(status int) bool {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusProxyAuthRequired, http.StatusGone:
+		return true
+	}
+	return false
+}
+
+// refused answers a request in the server's place.
+func (c *channel) refused(message []byte, status int) {
+	e, err := envelope.Parse(message)
+	if err != nil || e.Kind != envelope.Request {
+		return
+	}
+	answer := append([]byte(`{"jsonrpc":"2.0","id":`), e.IDOf(message)...)
+	answer = append(answer, `,"error":{"code":-32603,"message":"The server refuses the message: status `...)
+	answer = strconv.AppendInt(answer, int64(status), 10)
+	c.deliver(append(answer, `."}}`...))
+}

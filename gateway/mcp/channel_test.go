@@ -1,0 +1,192 @@
+package mcp
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/config"
+)
+
+// sseServer is a server of the HTTP+SSE transport made with the official SDK.
+func sseServer(t *testing.T) *upstreamFake {
+	t.Helper()
+	server := mcp.NewServer(&mcp.Implementation{Name: "old", Version: "1"}, nil)
+	mcp.AddTool(server, &mcp.Tool{Name: "greet"}, func(ctx context.Context, r *mcp.CallToolRequest, in struct {
+		Name string `json:"name"`
+	}) (*mcp.CallToolResult, any, error) {
+		if token := r.Params.GetProgressToken(); token != nil {
+			err := r.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: token, Progress: 1})
+			if err != nil {
+				return nil, nil, err
+			}
+		}
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "hello " + in.Name}}}, nil, nil
+	})
+	handler := mcp.NewSSEHandler(func(*http.Request) *mcp.Server { return server }, nil)
+	return newUpstreamFake(t, handler.ServeHTTP)
+}
+
+func sseRegistration(u *upstreamFake) *broker.Server {
+	s := u.server()
+	s.Transport = broker.TransportSSE
+	s.Headers = map[string]string{"X-Api-Key": "k"}
+	return s
+}
+
+func TestAServerOfTheOldTransport(t *testing.T) {
+	up := sseServer(t)
+	g := newGateway(t, testConfig(), sseRegistration(up))
+	got := g.ask(t, initOnce)
+	require.Equal(t, http.StatusOK, got.status, got.body)
+	session := []string{"Mcp-Session-Id", got.header.Get("Mcp-Session-Id"), "MCP-Protocol-Version", "2025-11-25"}
+	require.Equal(t, http.StatusAccepted, g.ask(t, `{"jsonrpc":"2.0","method":"notifications/initialized"}`, session...).status)
+
+	got = g.ask(t, `{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{"name":"greet","arguments":{"name":"you"}}}`, session...)
+	require.Contains(t, got.body, "hello you")
+	require.Contains(t, got.body, `"id":"x"`)
+	r, err := g.do(`{"jsonrpc":"2.0","id":"y","method":"tools/call","params":{"name":"greet","arguments":{"name":"me"},"_meta":{"progressToken":"p"}}}`, session...)
+	require.NoError(t, err)
+	said := events(t, r.Body, 2)
+	require.Contains(t, said[0], `"progressToken":"p"`)
+	require.Contains(t, said[1], "hello me")
+	require.NoError(t, r.Body.Close())
+
+	up.mu.Lock()
+	for _, request := range up.requests {
+		require.Equal(t, "k", request.Header.Get("X-Api-Key"))
+		require.Empty(t, request.Header.Get("Authorization"))
+	}
+	up.mu.Unlock()
+
+	body, header := modern("1", "tools/list", "")
+	require.Equal(t, http.StatusBadRequest, g.ask(t, body, header...).status)
+	require.Equal(t, http.StatusNotFound, g.ask(t, ping, append(session, ":client", "bob")...).status)
+	require.Equal(t, http.StatusNoContent, g.ask(t, "", append(session, ":method", "DELETE")...).status)
+	require.Equal(t, http.StatusNotFound, g.ask(t, ping, session...).status)
+}
+
+// oldFake is a server of the HTTP+SSE transport under the test's control.
+type oldFake struct {
+	*upstreamFake
+	first  string // what its stream starts with
+	status int    // of the answers to messages
+	answer bool   // answer requests on the stream
+
+	mu     sync.Mutex
+	stream chan string
+}
+
+func newOldFake(t *testing.T, first string) *oldFake {
+	f := &oldFake{first: first, status: http.StatusAccepted, answer: true, stream: make(chan string, 10)}
+	f.upstreamFake = newUpstreamFake(t, f.serve)
+	return f
+}
+
+func (f *oldFake) serve(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPost {
+		body, _ := io.ReadAll(r.Body)
+		var m struct{ ID json.RawMessage }
+		_ = json.Unmarshal(body, &m)
+		f.mu.Lock()
+		status := f.status
+		if f.answer && m.ID != nil && status == http.StatusAccepted {
+			f.stream <- fmt.Sprintf("event: message\ndata: {\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":{\"serverInfo\":{}}}\n\n", m.ID)
+		}
+		f.mu.Unlock()
+		w.WriteHeader(status)
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	_, _ = io.WriteString(w, f.first)
+	_ = http.NewResponseController(w).Flush()
+	for {
+		select {
+		case event := <-f.stream:
+			if event == "" {
+				return
+			}
+			_, _ = io.WriteString(w, event)
+			_ = http.NewResponseController(w).Flush()
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+func (f *oldFake) setStatus(status int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.status = status
+}
+
+func TestTheEndpointMustBeTheServersOwn(t *testing.T) {
+	own := newOldFake(t, "event: endpoint\ndata: /messages?session=1\n\n")
+	g := newGateway(t, testConfig(), sseRegistration(own.upstreamFake))
+	g.open(t, "alice")
+	r, _ := own.last()
+	require.Equal(t, "/messages?session=1", r.RequestURI)
+
+	elsewhere := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) })
+	for name, first := range map[string]string{
+		"another origin":         "event: endpoint\ndata: " + elsewhere.URL + "/x\n\n",
+		"another host, relative": "event: endpoint\ndata: //127.0.0.2/x\n\n",
+		"another scheme":         "event: endpoint\ndata: " + strings.Replace(own.URL, "http:", "https:", 1) + "/x\n\n",
+		"credentials of its own": "event: endpoint\ndata: " + strings.Replace(own.URL, "http://", "http://user@", 1) + "/x\n\n",
+		"no URL at all":          "event: endpoint\ndata: http://[\n\n",
+		"a message first":        "data: {}\n\n",
+		"nothing":                "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newOldFake(t, first)
+			if first == "" {
+				f.stream <- ""
+			}
+			g := newGateway(t, testConfig(), sseRegistration(f.upstreamFake))
+			require.Equal(t, http.StatusBadGateway, g.ask(t, initOnce).status)
+			require.Zero(t, elsewhere.count())
+		})
+	}
+}
+
+func TestRefusalsOfTheOldTransport(t *testing.T) {
+	f := newOldFake(t, "event: endpoint\ndata: messages\n\n")
+	g := newGateway(t, testConfig(), sseRegistration(f.upstreamFake))
+	session := g.open(t, "alice")
+	f.setStatus(http.StatusBadRequest)
+	got := g.ask(t, ping, session...)
+	require.Equal(t, http.StatusOK, got.status)
+	require.Contains(t, got.body, "-32603")
+	f.setStatus(http.StatusAccepted)
+	require.Equal(t, http.StatusOK, g.ask(t, ping, session...).status, "the channel is still good")
+	f.setStatus(http.StatusNotFound)
+	require.Equal(t, http.StatusBadGateway, g.ask(t, ping, session...).status)
+	require.Equal(t, http.StatusNotFound, g.ask(t, ping, session...).status)
+}
+
+func TestTheEndOfTheOldTransportsStreamEndsItsSessions(t *testing.T) {
+	f := newOldFake(t, "event: endpoint\ndata: messages\n\n")
+	g := newGateway(t, testConfig(), sseRegistration(f.upstreamFake))
+	session := g.open(t, "alice")
+	f.stream <- ""
+	eventually(t, "the session is gone", func() bool { return g.ask(t, ping, session...).status == http.StatusNotFound })
+}
+
+func TestTheOldTransportsChannelsAreBounded(t *testing.T) {
+	f := newOldFake(t, "event: endpoint\ndata: messages\n\n")
+	c := testConfig()
+	c.Upstreams = map[string]config.Upstream{"up": {Timeout: time.Second, ConnectTimeout: time.Second, MaxConcurrent: 1}}
+	g := newGateway(t, c, sseRegistration(f.upstreamFake))
+	g.open(t, "alice")
+	require.Equal(t, http.StatusBadGateway, g.ask(t, initOnce, ":client", "bob").status)
+}
