@@ -1,0 +1,247 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/vault/api"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/bootstrap/policies"
+	"vault-plugin-secrets-mcp/bootstrap/provision"
+	"vault-plugin-secrets-mcp/test/harness"
+)
+
+// use is one request that a policy allows or not.
+type use struct {
+	method string // of HTTP, or LIST
+	path   string
+	data   harness.Map
+}
+
+func (u use) String() string {
+	if len(u.data) == 0 {
+		return u.method + " " + u.path
+	}
+	return fmt.Sprintf("%s %s %v", u.method, u.path, u.data)
+}
+
+// denied sends the request and tells whether Vault's ACL refused it. Any other
+// answer, also one that says the request makes no sense, has passed the ACL.
+func denied(ctx context.Context, vault *api.Client, u use) bool {
+	var err error
+	switch u.method {
+	case http.MethodGet:
+		_, err = vault.Logical().ReadWithContext(ctx, u.path)
+	case http.MethodDelete:
+		_, err = vault.Logical().DeleteWithContext(ctx, u.path)
+	case http.MethodPatch:
+		_, err = vault.Logical().JSONMergePatch(ctx, u.path, u.data)
+	case "LIST":
+		_, err = vault.Logical().ListWithContext(ctx, u.path)
+	default:
+		_, err = vault.Logical().WriteWithContext(ctx, u.path, u.data)
+	}
+	return err != nil && strings.Contains(err.Error(), "Code: 403")
+}
+
+// checkACL proves that a token may make the requests of the one list and none of
+// the other, and that the first makes use of every path of the rules: one that
+// nothing uses would be granted for nothing.
+func checkACL(t *testing.T, vault *api.Client, rules string, may, mayNot []use) {
+	t.Helper()
+	for _, u := range mayNot {
+		if !denied(t.Context(), vault, u) {
+			t.Errorf("it may %s", u)
+		}
+	}
+	for _, u := range may {
+		if denied(t.Context(), vault, u) {
+			t.Errorf("it may not %s", u)
+		}
+	}
+	for _, match := range regexp.MustCompile(`(?m)^path "([^"]+)"`).FindAllStringSubmatch(rules, -1) {
+		prefix, isPrefix := strings.CutSuffix(match[1], "*")
+		if !slices.ContainsFunc(may, func(u use) bool {
+			return u.path == prefix || isPrefix && strings.HasPrefix(u.path, prefix)
+		}) {
+			t.Errorf("the path %s is granted, and nothing needs it", match[1])
+		}
+	}
+}
+
+// holder returns a client of Vault whose token has the one policy.
+func holder(t *testing.T, h *harness.Harness, name, rules string) *api.Client {
+	t.Helper()
+	root := h.Vault.Client()
+	require.NoError(t, provision.Policy(t.Context(), root, name, rules))
+	secret, err := root.Auth().Token().CreateWithContext(t.Context(), &api.TokenCreateRequest{
+		Policies: []string{name}, NoDefaultPolicy: true,
+	})
+	require.NoError(t, err)
+	h.Secret(secret.Auth.ClientToken)
+	return h.Vault.ClientWithToken(secret.Auth.ClientToken)
+}
+
+func TestAnAdminMayRunTheBrokerAndNotTheRestOfVault(t *testing.T) {
+	h := harness.New(t)
+	_, err := provision.GatewayLogin(t.Context(), h.Vault.Client(), policies.GatewayName)
+	require.NoError(t, err)
+	const put, get, list, del = http.MethodPut, http.MethodGet, "LIST", http.MethodDelete
+	checkACL(t, holder(t, h, policies.AdminName, policies.Admin), policies.Admin, []use{
+		{put, "mcp/config", harness.Map{"grace_period": "1h"}},
+		{get, "mcp/config", nil},
+		{get, "mcp/config/kms", nil},
+		{put, "mcp/config/kms/rotate", nil},
+		{put, "mcp/servers/calculator", harness.Map{"transport": "http", "url": "http://127.0.0.1:1/mcp"}},
+		{list, "mcp/servers/", nil},
+		{put, "mcp/policies/corp", harness.Map{"deniedMcpServers": `[{"serverName":"x"}]`}},
+		{put, "mcp/clients/cursor", harness.Map{"allowed_servers": "calculator"}},
+		{http.MethodPatch, "mcp/clients/cursor", harness.Map{"allowed_tools": nil}},
+		{list, "mcp/clients/cursor/tokens/", nil},
+		{put, "mcp/rotate-client/cursor", nil},
+		{put, "mcp/revoke-client/cursor", nil},
+		{get, "mcp/creds/cursor", nil},
+		{put, "mcp/lookup", harness.Map{"token": "some-token-or-other"}},
+		{put, "mcp/lookup-accessor", harness.Map{"accessor": "a"}},
+		{put, "mcp/renew", harness.Map{"token": "some-token-or-other"}},
+		{put, "mcp/revoke", harness.Map{"token": "some-token-or-other"}},
+		{put, "mcp/revoke-accessor", harness.Map{"accessor": "a"}},
+		{put, "mcp/evaluate", harness.Map{"client": "cursor", "server": "calculator"}},
+		{put, "mcp/tidy", nil},
+		{get, "mcp/tidy/status", nil},
+		{put, "mcp/gateway/keys/rotate", nil},
+		{put, "sys/leases/revoke-prefix/mcp/creds/cursor", nil},
+		{put, "mcp/revoke-all", nil},
+		{del, "mcp/clients/cursor", nil},
+		{get, "sys/plugins/catalog/secret/" + provision.PluginName, nil},
+		{put, "sys/plugins/reload/backend", harness.Map{"mounts": "mcp/"}},
+		{get, "sys/mounts", nil},
+		{get, "sys/mounts/mcp", nil},
+		{get, "sys/mounts/mcp/tune", nil},
+		{get, "sys/policies/acl/mcp-gateway", nil},
+		{get, "sys/auth", nil},
+		{put, "sys/auth/approle", harness.Map{"type": "approle"}},
+		{get, "auth/approle/role/mcp-gateway", nil},
+		{get, "auth/approle/role/mcp-gateway/role-id", nil},
+		{put, "auth/approle/role/mcp-gateway/secret-id", nil},
+		{get, "auth/token/lookup-self", nil},
+		{put, "auth/token/renew-self", nil},
+	}, []use{
+		{get, "mcp/gateway/keys", nil},
+		{get, "mcp/gateway/servers", nil},
+		{get, "mcp/changes", nil},
+		{get, "secret/data/x", nil},
+		{put, "sys/policies/acl/other", harness.Map{"policy": `path "a" {}`}},
+		{put, "sys/mounts/other", harness.Map{"type": "kv"}},
+		{del, "sys/mounts/mcp", nil},
+		{get, "sys/plugins/catalog/secret/another", nil},
+		{put, "auth/approle/role/other", nil},
+		{put, "auth/token/create", nil},
+		{put, "sys/seal", nil},
+		{get, "sys/raw/core", nil},
+	})
+}
+
+func TestATeamsAdminHandsOutTheTeamsServersAndNoOther(t *testing.T) {
+	h := harness.New(t)
+	h.CreateClient("other", harness.Map{"allowed_servers": "*"})
+	team := holder(t, h, policies.TeamAdminName, policies.TeamAdmin)
+	const client = "mcp/clients/team-a-cursor"
+	servers := func(value any) use {
+		return use{http.MethodPut, client, harness.Map{"allowed_servers": value}}
+	}
+	checkACL(t, team, policies.TeamAdmin, []use{
+		servers("calculator"),
+		servers("calculator,time"),
+		servers([]string{"time", "calculator"}),
+		servers([]string{}),
+		servers(""),
+		{http.MethodPut, client, harness.Map{"token_ttl": "1h", "denied_tools": "time/set", "metadata": harness.Map{"by": "a"}}},
+		{http.MethodGet, client, nil},
+		{http.MethodPut, "mcp/rotate-client/team-a-cursor", nil},
+		{http.MethodGet, "mcp/creds/team-a-cursor", nil},
+		{http.MethodPut, "mcp/revoke-client/team-a-cursor", nil},
+	}, []use{
+		servers("github"),
+		servers("*"),
+		servers("calculator,github"),
+		servers("calculator, github"),
+		servers([]string{"calculator", "github"}),
+		servers([]string{"*"}),
+		servers([]any{[]string{"github"}}),
+		servers(harness.Map{"0": "github"}),
+		{http.MethodPut, client, harness.Map{"ALLOWED_SERVERS": "github"}},
+		{http.MethodPatch, client, harness.Map{"allowed_servers": "github"}},
+		{http.MethodPut, client, harness.Map{"policies": ""}},
+		{http.MethodPut, client, harness.Map{"disabled": false}},
+		{http.MethodDelete, client, nil},
+		{http.MethodPut, "mcp/clients/other", harness.Map{"allowed_servers": "calculator"}},
+		{http.MethodGet, "mcp/clients/other", nil},
+		{http.MethodPut, "mcp/rotate-client/other", nil},
+		{http.MethodPut, "mcp/servers/github", harness.Map{"transport": "http", "url": "http://127.0.0.1:1/mcp"}},
+		{http.MethodGet, "mcp/creds/other", nil},
+		{"LIST", "mcp/clients/", nil},
+		{http.MethodPut, "mcp/lookup", harness.Map{"token": "some-token-or-other"}},
+	})
+	if got := fmt.Sprint(h.Read(client)["allowed_servers"]); got != "[]" {
+		t.Errorf("the team's client may reach %s", got)
+	}
+}
+
+func TestAClientMayGetItsOwnTokenAndNoOther(t *testing.T) {
+	h := harness.New(t)
+	h.CreateClient("cursor", harness.Map{"allowed_servers": "calculator"})
+	h.CreateClient("other", harness.Map{"allowed_servers": "calculator"})
+	login := clientLogin(t, h, "cursor", harness.Map{"token_ttl": "1h"})
+	answer, err := h.Vault.Client().Logical().WriteWithContext(t.Context(), "auth/approle/login", harness.Map{
+		"role_id": login.RoleID, "secret_id": login.SecretID,
+	})
+	require.NoError(t, err)
+	client := h.Vault.ClientWithToken(answer.Auth.ClientToken)
+
+	lease, err := client.Logical().ReadWithContext(t.Context(), "mcp/creds/cursor")
+	require.NoError(t, err)
+	h.Secret(h.Token(lease.Data))
+	own := strings.ReplaceAll(policies.Client("x"), "{{identity.entity.aliases.x.metadata.role_name}}", "cursor")
+	checkACL(t, client, own, []use{
+		{http.MethodGet, "mcp/creds/cursor", nil},
+		{http.MethodPut, "sys/leases/renew", harness.Map{"lease_id": lease.LeaseID}},
+		{http.MethodGet, "auth/token/lookup-self", nil},
+		{http.MethodPut, "auth/token/renew-self", nil},
+	}, []use{
+		{http.MethodGet, "mcp/creds/other", nil},
+		{http.MethodGet, "mcp/clients/cursor", nil},
+		{http.MethodPut, "mcp/clients/cursor", harness.Map{"allowed_servers": "*"}},
+		{http.MethodPut, "mcp/rotate-client/cursor", nil},
+		{http.MethodPut, "mcp/lookup", harness.Map{"token": "some-token-or-other"}},
+		{http.MethodGet, "mcp/gateway/keys", nil},
+		{http.MethodPut, "auth/token/create", nil},
+		{http.MethodGet, "cubbyhole/x", nil},
+	})
+}
+
+// clientLogin makes the AppRole role with which a client, or the Vault Agent
+// beside it, gets the client's tokens.
+func clientLogin(t *testing.T, h *harness.Harness, name string, role harness.Map) provision.AppRole {
+	t.Helper()
+	_, err := provision.GatewayLogin(t.Context(), h.Vault.Client(), policies.GatewayName) // enables AppRole
+	require.NoError(t, err)
+	auths, err := h.Vault.Client().Sys().ListAuthWithContext(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, provision.Policy(t.Context(), h.Vault.Client(), policies.ClientName, policies.Client(auths["approle/"].Accessor)))
+	data := harness.Map{"token_policies": policies.ClientName, "token_no_default_policy": true}
+	for key, value := range role {
+		data[key] = value
+	}
+	h.Write("auth/approle/role/"+name, data)
+	login := provision.AppRole{SecretID: h.Write("auth/approle/role/"+name+"/secret-id", nil)["secret_id"].(string)}
+	login.RoleID = h.Read("auth/approle/role/" + name + "/role-id")["role_id"].(string)
+	h.Secret(login.SecretID)
+	return login
+}
