@@ -185,7 +185,8 @@ func (g *Gate) tryAdmit(ctx context.Context, req *Request, token string) (contex
 		return nil, nil, err
 	}
 	if server == nil {
-		return nil, nil, notAllowed(&broker.NotAllowed{Decision: policy.Unknown(req.serverName)})
+		// Without the name: it is whatever stood in the path, perhaps a token.
+		return nil, nil, forbidden(policy.UnknownServer)
 	}
 	if err := broker.Allows(grant, server); err != nil {
 		return nil, nil, err
