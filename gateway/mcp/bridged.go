@@ -263,7 +263,7 @@ func (c *conversation) answer(w http.ResponseWriter, r *http.Request, call *brid
 	switch {
 	case err == nil && item.Final && (c.accepts.json || !c.accepts.stream):
 		done = true
-		return c.answerJSON(w, r, item, starts)
+		return c.answerJSON(w, item, starts)
 	case err != nil && r.Context().Err() == nil && errors.Is(err, context.DeadlineExceeded) && c.accepts.stream:
 		// Nothing yet: keep the connection alive while the server works.
 	case err != nil:
@@ -288,7 +288,7 @@ func (c *conversation) answer(w http.ResponseWriter, r *http.Request, call *brid
 	return nil
 }
 
-func (c *conversation) answerJSON(w http.ResponseWriter, r *http.Request, item bridge.Item, starts *bridge.Session) *access.Refusal {
+func (c *conversation) answerJSON(w http.ResponseWriter, item bridge.Item, starts *bridge.Session) *access.Refusal {
 	message, err := c.filtered(item.Message)
 	if err != nil {
 		return c.badAnswer("it cannot be filtered: " + err.Error())

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,7 @@ func self(t testing.TB) string {
 
 // stdioConfig allows the test's own program, which is the scripted server.
 func stdioConfig(t testing.TB) *config.Config {
+	t.Helper()
 	c := testConfig()
 	c.Stdio = &config.Stdio{
 		AllowedCommands: []string{self(t)}, IdleTimeout: time.Minute, StopTimeout: 5 * time.Second,
@@ -41,6 +43,7 @@ func stdioConfig(t testing.TB) *config.Config {
 }
 
 func scriptedServer(t testing.TB, mode string) *broker.Server {
+	t.Helper()
 	return &broker.Server{
 		Name: "up", ID: "registration-1", Transport: broker.TransportStdio, Command: self(t),
 		Env: map[string]string{scripted.Variable: mode},
@@ -120,7 +123,7 @@ func TestAnAnswerBecomesAStreamWhereItMust(t *testing.T) {
 	session := g.open(t, "alice")
 	r, err := g.do(`{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"progress","_meta":{"progressToken":"mine"}}}`, session...)
 	require.NoError(t, err)
-	defer r.Body.Close() //nolint:errcheck // a test
+	defer r.Body.Close()
 	require.Equal(t, "text/event-stream", r.Header.Get("Content-Type"))
 	got := events(t, r.Body, 4)
 	for i, progress := range got[:3] {
@@ -130,13 +133,13 @@ func TestAnAnswerBecomesAStreamWhereItMust(t *testing.T) {
 	_, err = r.Body.Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF)
 
-	plain := append(session, "Accept", "", "Accept", "application/json")
+	plain := slices.Concat(session, []string{"Accept", "", "Accept", "application/json"})
 	answer := g.ask(t, `{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"progress","_meta":{"progressToken":"mine"}}}`, plain...)
 	require.Equal(t, "done", textOf(t, answer.body), "who takes no stream gets the answer alone")
-	stream := append(session, "Accept", "", "Accept", "text/event-stream")
+	stream := slices.Concat(session, []string{"Accept", "", "Accept", "text/event-stream"})
 	answer = g.ask(t, tool("4", "pid"), stream...)
 	require.Contains(t, answer.body, "event: message\ndata: {")
-	neither := append(session, "Accept", "", "Accept", "text/html")
+	neither := slices.Concat(session, []string{"Accept", "", "Accept", "text/html"})
 	require.Equal(t, http.StatusNotAcceptable, g.ask(t, tool("5", "pid"), neither...).status)
 }
 
@@ -145,7 +148,7 @@ func TestAServersQuestionIsAnsweredByAnotherRequest(t *testing.T) {
 	session := g.open(t, "alice")
 	r, err := g.do(tool("1", "ask"), session...)
 	require.NoError(t, err)
-	defer r.Body.Close() //nolint:errcheck // a test
+	defer r.Body.Close()
 	reader := bufio.NewReader(r.Body)
 	question := events(t, reader, 1)[0]
 	require.Contains(t, question, `"maxTokens":12345678901234567890`)
@@ -163,7 +166,7 @@ func TestASessionsOwnStream(t *testing.T) {
 	session := g.open(t, "alice")
 	r, err := g.do("", append(session, ":method", "GET")...)
 	require.NoError(t, err)
-	defer r.Body.Close() //nolint:errcheck // a test
+	defer r.Body.Close()
 	require.Equal(t, http.StatusOK, r.StatusCode)
 	require.Equal(t, http.StatusAccepted, g.ask(t, `{"jsonrpc":"2.0","method":"notifications/vendor"}`, session...).status)
 	require.Contains(t, events(t, r.Body, 1)[0], "got notifications/vendor")
@@ -200,7 +203,7 @@ func TestASharedChildServesAllClients(t *testing.T) {
 	require.Equal(t, textOf(t, g.ask(t, tool("1", "pid"), alice...).body), textOf(t, g.ask(t, tool("1", "pid"), bob...).body))
 	r, err := g.do("", append(bob, ":method", "GET")...)
 	require.NoError(t, err)
-	defer r.Body.Close() //nolint:errcheck // a test
+	defer r.Body.Close()
 	g.ask(t, tool("2", "log"), alice...)
 	require.Contains(t, events(t, r.Body, 1)[0], "list_changed", "what the server logs for alice is not for bob")
 	require.Contains(t, textOf(t, g.ask(t, tool("3", "ask"), alice...).body), `"error"`)
@@ -301,7 +304,7 @@ func TestTheEndOfARegistrationEndsItsChildren(t *testing.T) {
 	session := g.open(t, "alice")
 	r, err := g.do("", append(session, ":method", "GET")...)
 	require.NoError(t, err)
-	defer r.Body.Close() //nolint:errcheck // a test
+	defer r.Body.Close()
 	g.registry.watch(broker.End{Server: server})
 	_, err = io.ReadAll(r.Body)
 	require.NoError(t, err)

@@ -24,7 +24,8 @@ func sseServer(t *testing.T) *upstreamFake {
 	server := mcp.NewServer(&mcp.Implementation{Name: "old", Version: "1"}, nil)
 	mcp.AddTool(server, &mcp.Tool{Name: "greet"}, func(ctx context.Context, r *mcp.CallToolRequest, in struct {
 		Name string `json:"name"`
-	}) (*mcp.CallToolResult, any, error) {
+	},
+	) (*mcp.CallToolResult, any, error) {
 		if token := r.Params.GetProgressToken(); token != nil {
 			err := r.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: token, Progress: 1})
 			if err != nil {
@@ -88,6 +89,7 @@ type oldFake struct {
 }
 
 func newOldFake(t *testing.T, first string) *oldFake {
+	t.Helper()
 	f := &oldFake{first: first, status: http.StatusAccepted, answer: true, stream: make(chan string, 10)}
 	f.upstreamFake = newUpstreamFake(t, f.serve)
 	return f

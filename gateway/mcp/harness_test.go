@@ -187,7 +187,7 @@ func (g *gateway) ask(t testing.TB, body string, pairs ...string) answer {
 	t.Helper()
 	r, err := g.do(body, pairs...)
 	require.NoError(t, err)
-	defer r.Body.Close() //nolint:errcheck // a test
+	defer r.Body.Close()
 	text, err := io.ReadAll(r.Body)
 	require.NoError(t, err)
 	return answer{status: r.StatusCode, header: r.Header, body: string(text)}

@@ -55,7 +55,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 		pass.fail(w, r, err)
 		return
 	}
-	defer response.Body.Close() //nolint:errcheck // nothing can be done about it
+	defer response.Body.Close()
 	pass.answer(w, r, response, cancel)
 }
 

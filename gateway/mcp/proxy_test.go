@@ -140,7 +140,7 @@ func TestAnswersThatAreNotTheClientsToSeeAreReplaced(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			up := newUpstreamFake(t, func(w http.ResponseWriter, r *http.Request) {
+			up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", test.media)
 				w.Header().Set("Location", "http://127.0.0.1:1/elsewhere")
 				w.Header().Set("Www-Authenticate", "Bearer inner")
@@ -358,7 +358,7 @@ func TestStreamsAreNotBuffered(t *testing.T) {
 	g := newGateway(t, testConfig(), up.server())
 	r, err := g.do("", ":method", "GET")
 	require.NoError(t, err)
-	defer r.Body.Close() //nolint:errcheck // a test
+	defer r.Body.Close()
 	reader := bufio.NewReader(r.Body)
 	for _, line := range []string{"data: 1\n", ": ping\n", "\n", "data: half"} {
 		events <- line

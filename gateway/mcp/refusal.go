@@ -122,7 +122,7 @@ func (x *exchange) failed(ctx context.Context, err error) *access.Refusal {
 		return f
 	}
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // nobody is there to be told
 	}
 	f := &access.Refusal{
 		Status:  http.StatusBadGateway,

@@ -11,6 +11,7 @@ import (
 
 // withRules is a gateway on which alice may call "echo" alone.
 func withRules(t *testing.T, handle http.HandlerFunc) (*gateway, *upstreamFake) {
+	t.Helper()
 	up := newUpstreamFake(t, handle)
 	g := newGateway(t, testConfig(), up.server())
 	g.grants["alice"] = grant(t, "alice", []string{"up/echo"}, nil)

@@ -121,9 +121,11 @@ func in(t *testing.T, message string) Incoming {
 	return Incoming{Envelope: &e, Message: []byte(message), Streams: true}
 }
 
-func (s *stage) next(c interface {
-	Next(context.Context) (Item, error)
-}) Item {
+type source interface {
+	Next(ctx context.Context) (Item, error)
+}
+
+func (s *stage) next(c source) Item {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -437,8 +439,9 @@ func TestThePoolIsBoundedAndReusesWhatIsIdle(t *testing.T) {
 func TestASharedChannelTellsNoClientAboutAnother(t *testing.T) {
 	s := newStage(t, func(o *Options) { o.Shared = true })
 	open := make(chan *Session, 1)
+	first := in(t, fmt.Sprintf(helloOf, `{"sampling":{}}`))
 	go func() {
-		session, call, err := s.Initialize(context.Background(), alice, in(t, fmt.Sprintf(helloOf, `{"sampling":{}}`)))
+		session, call, err := s.Initialize(context.Background(), alice, first)
 		if err == nil {
 			item, _ := call.Next(context.Background())
 			if string(item.Message) == `{"jsonrpc":"2.0","id":0,"result":{"x":1}}` {
@@ -507,8 +510,9 @@ func (s *stage) stateless(o Owner, message, answer string) (*Call, error) {
 	}
 	done := make(chan result, 1)
 	before := len(s.fakes())
+	request := in(s.t, message)
 	go func() {
-		c, err := s.Call(context.Background(), o, in(s.t, message))
+		c, err := s.Call(context.Background(), o, request)
 		done <- result{c, err}
 	}()
 	if answer != "" {

@@ -35,7 +35,7 @@ var (
 	ErrClosed = errors.New("the gateway has closed the connection to the server")
 )
 
-// BackoffError: the server has ended too often too soon, and is not started
+// BackoffError tells that the server has ended too often too soon, and is not started
 // again before Wait is over.
 type BackoffError struct{ Wait time.Duration }
 

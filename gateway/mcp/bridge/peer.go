@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
 	"strconv"
 	"sync"
@@ -231,7 +232,7 @@ func (p *peer) register(c *Call) error {
 	}
 	if c.session != nil {
 		for _, other := range p.calls {
-			if other.session == c.session && string(other.clientID) == string(c.clientID) {
+			if other.session == c.session && bytes.Equal(other.clientID, c.clientID) {
 				return ErrDuplicate
 			}
 		}

@@ -10,10 +10,10 @@ type Pool struct {
 	slots map[*slot]struct{}
 }
 
-// NewPool returns a pool of at most max channels, and perClient for one client.
+// NewPool returns a pool of at most total channels, and perClient for one client.
 // Shared channels count as one client's.
-func NewPool(max, perClient int) *Pool {
-	return &Pool{max: max, perClient: perClient, slots: make(map[*slot]struct{})}
+func NewPool(total, perClient int) *Pool {
+	return &Pool{max: total, perClient: perClient, slots: make(map[*slot]struct{})}
 }
 
 // slot is the right to have one channel.

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"bytes"
 	"strings"
 
 	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
@@ -35,7 +36,7 @@ func (p *peer) response(e *envelope.Envelope, message []byte) {
 		p.hello.finish(message, *e, nil)
 	}
 	parts := [2]envelope.Part{{Span: e.ID, Text: c.clientID}}
-	if !e.SubscriptionID.None() && p.isCall(c, e.SubscriptionID.Of(message)) {
+	if !e.SubscriptionID.None() && c.is(e.SubscriptionID.Of(message)) {
 		parts[1] = envelope.Part{Span: e.SubscriptionID, Text: c.clientID}
 	}
 	c.queue.put(Item{
@@ -46,8 +47,8 @@ func (p *peer) response(e *envelope.Envelope, message []byte) {
 	})
 }
 
-// isCall reports whether the bytes are the request's id on the channel.
-func (p *peer) isCall(c *Call, raw []byte) bool { return string(raw) == string(idText(c.id)) }
+// is reports whether the bytes are the request's id on the channel.
+func (c *Call) is(raw []byte) bool { return bytes.Equal(raw, idText(c.id)) }
 
 // request is the server's: for input from a user, for a model's answer, for the
 // client's roots.

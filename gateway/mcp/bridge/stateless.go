@@ -93,7 +93,7 @@ func (b *Bridge) statelessPeer(ctx context.Context, o Owner) (*peer, error) {
 		return nil, err
 	}
 	if p.probe.begin() {
-		go p.ask()
+		go p.ask() //nolint:gosec // the answer is for all requests on the channel, not for this one
 	}
 	select {
 	case <-p.probe.done:

@@ -12,17 +12,18 @@ type Part struct {
 func Replace(dst, message []byte, parts ...Part) []byte {
 	at := 0
 	for {
-		next := -1
+		var next *Part
 		for i := range parts {
-			if !parts[i].None() && parts[i].Start >= at && (next < 0 || parts[i].Start < parts[next].Start) {
-				next = i
+			p := &parts[i]
+			if !p.None() && p.Start >= at && (next == nil || p.Start < next.Start) {
+				next = p
 			}
 		}
-		if next < 0 {
+		if next == nil {
 			return append(dst, message[at:]...)
 		}
-		dst = append(dst, message[at:parts[next].Start]...)
-		dst = append(dst, parts[next].Text...)
-		at = parts[next].End
+		dst = append(dst, message[at:next.Start]...)
+		dst = append(dst, next.Text...)
+		at = next.End
 	}
 }

@@ -1,7 +1,6 @@
 package envelope
 
 import (
-	"errors"
 	"strconv"
 	"strings"
 	"testing"
@@ -196,11 +195,11 @@ func TestErrorsCarryTheIDWhereItWasRead(t *testing.T) {
 	message := []byte(`{"jsonrpc":"2.0","id":"abc","method":"ping","method":"ping"}`)
 	_, err := Parse(message)
 	var refused *Error
-	require.True(t, errors.As(err, &refused))
+	require.ErrorAs(t, err, &refused)
 	require.Equal(t, `"abc"`, string(refused.ID.Of(message)))
 
 	_, err = Parse([]byte(`{"method":"ping","method":"ping"}`))
-	require.True(t, errors.As(err, &refused))
+	require.ErrorAs(t, err, &refused)
 	require.True(t, refused.ID.None())
 }
 

@@ -54,6 +54,7 @@ func FuzzAgreesWithEncodingJSON(f *testing.F) {
 
 // params compares what was read below params.
 func params(t *testing.T, message []byte, got *Envelope, raw json.RawMessage) {
+	t.Helper()
 	if raw == nil || string(raw) == "null" {
 		agree(t, message, "name", "", got.Name)
 		return
@@ -98,6 +99,7 @@ func text(raw json.RawMessage) string {
 }
 
 func agree(t *testing.T, message []byte, what string, values ...string) {
+	t.Helper()
 	for _, v := range values[1:] {
 		if v != values[0] {
 			t.Fatalf("%q: %s is read as %s", message, what, strings.Join(values, " and as "))

@@ -172,7 +172,7 @@ func (d *Decoder) readLine() (content []byte, ok bool, err error) {
 		}
 		if d.err != nil {
 			d.at = len(d.buffer)
-			return d.withoutMark(d.buffer[d.line:]), scanned > 0, nil
+			return d.withoutMark(d.buffer[d.line:]), scanned > 0, nil //nolint:nilerr // Next returns it behind the last event
 		}
 	}
 }

@@ -183,14 +183,14 @@ func (p *Process) readMessages() error {
 		}
 		line := part
 		if len(long) > 0 {
-			line = append(long, part...)
-			long = nil
+			long = append(long, part...)
+			line, long = long, nil
 		}
 		if line = bytes.TrimSpace(line); len(line) > 0 {
 			p.receiver.Message(line)
 		}
 		if err != nil {
-			return nil // its end; whatever the reason, the exit status tells more
+			return nil //nolint:nilerr // its end, whatever the reason: the exit status tells more
 		}
 	}
 }

@@ -99,6 +99,7 @@ func launcher(t *testing.T, change func(*config.Stdio)) (*Launcher, *logBuffer) 
 }
 
 func scriptedServer(t *testing.T, mode string) *broker.Server {
+	t.Helper()
 	return &broker.Server{Name: "scripted", ID: "1", Transport: "stdio", Command: self(t), Env: map[string]string{scripted.Variable: mode}}
 }
 
@@ -147,7 +148,7 @@ func TestAChildGetsNothingOfTheGateways(t *testing.T) {
 	t.Setenv("VAULT_TOKEN", "a-secret")
 	secret, err := os.CreateTemp(t.TempDir(), "secret")
 	require.NoError(t, err)
-	defer secret.Close() //nolint:errcheck // a test
+	defer secret.Close()
 	l, _ := launcher(t, nil)
 	server := scriptedServer(t, "")
 	server.Env["GREETING"] = "hello"
@@ -199,11 +200,11 @@ func publicCopy(t *testing.T) string {
 	t.Helper()
 	program, err := os.ReadFile(self(t))
 	require.NoError(t, err)
-	dir, err := os.MkdirTemp("", "stdio")
+	dir, err := os.MkdirTemp("", "stdio") //nolint:usetesting // whose folder other users cannot enter
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	require.NoError(t, os.Chmod(dir, 0o755))                       //nolint:gosec // to be run by others
-	require.NoError(t, os.WriteFile(dir+"/child", program, 0o755)) //nolint:gosec // likewise
+	require.NoError(t, os.Chmod(dir, 0o755))
+	require.NoError(t, os.WriteFile(dir+"/child", program, 0o755))
 	return dir + "/child"
 }
 
@@ -319,7 +320,9 @@ func TestManyChildrenComeAndGoWithoutTrace(t *testing.T) {
 			}
 			<-r.messages
 			p.Close()
-			<-r.gone
+			if err := <-r.gone; err != nil {
+				t.Error(err)
+			}
 		})
 	}
 	running.Wait()

@@ -93,11 +93,12 @@ func (f *filter) object(keys []string, member func(key string) error) error {
 		if err != nil {
 			return err
 		}
-		if i < 0 {
+		switch {
+		case i < 0:
 			err = f.Skip()
-		} else if seen[i] {
+		case seen[i]:
 			err = ErrAmbiguous
-		} else {
+		default:
 			seen[i] = true
 			err = member(keys[i])
 		}

@@ -1,6 +1,7 @@
 package toollist
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -127,7 +128,7 @@ func FuzzFilter(f *testing.F) {
 			TTLMs      *json.RawMessage
 		}
 		if json.Unmarshal(in.Result, &inList) != nil || inList.Tools == nil {
-			if string(got) != string(message) {
+			if !bytes.Equal(got, message) {
 				t.Fatalf("%q lists no tools, yet became %q", message, got)
 			}
 			return
