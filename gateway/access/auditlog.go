@@ -25,45 +25,65 @@ const (
 	auditBacklog = 8 << 20
 )
 
-// AuditLog writes lines to a file, in the order in which they come. A line that
-// somebody waits for is written at once, together with all that have gathered
-// by then: one write serves many requests.
+// AuditLog writes lines to a file, in the order in which they come. Lines that
+// somebody waits for are written together: while one write is under way the next
+// batch gathers, and whoever came first to it writes it for all. So a single
+// request has its line written without another goroutine having a part in it,
+// and many requests share a write.
 //
 // Written means that the operating system has taken the line. That survives a
 // crash of the gateway, though not one of the machine.
+//
+// A write to anything but a plain file, such as a pipe that nobody reads, may
+// hang. Such an output is written by a goroutine of its own, so that no request
+// hangs with it.
 type AuditLog struct {
 	log    hclog.Logger
 	path   string
-	output io.WriteCloser // used by run alone, once it runs
+	output io.WriteCloser // used by whoever has the turn
+	plain  bool           // the output is a plain file
+
+	turn   chan struct{} // holds a value while somebody writes
 	wakeup chan struct{}
 	reopen chan struct{}
 	done   chan struct{}
 
 	mu      sync.Mutex
 	batch   *batch    // gathers lines
+	spare   []byte    // for the next batch
 	writing *batch    // is being written; nil if none is
 	started time.Time // when the writing began
+	torn    bool      // the last write may have ended inside a line
 	stalled bool      // the writing has taken too long
-	lost    int       // lines, since the last log line about it
+	lost    int       // lines, while it was stalled
 	closed  bool
 }
 
-// batch is the lines of one write, and those who wait for it.
+// batch is the lines of one write, and those who wait for it. All of it is
+// guarded by AuditLog.mu until it is settled.
 type batch struct {
 	lines    []byte
-	finished chan struct{} // closed when err is known
-	settled  bool          // err is known; guarded by AuditLog.mu
+	led      bool          // somebody has undertaken to write it
+	settled  bool          // err is known
+	finished chan struct{} // closed when it is; nil while nobody waits
 	err      error
 }
 
-func newBatch(spare []byte) *batch {
-	return &batch{lines: spare, finished: make(chan struct{})}
+// wait returns the channel to wait on.
+func (b *batch) wait() <-chan struct{} {
+	if b.finished == nil {
+		b.finished = make(chan struct{})
+	}
+	return b.finished
 }
 
 // settle tells everybody who waits. The first result counts.
 func (b *batch) settle(err error) {
-	if !b.settled {
-		b.settled, b.err = true, err
+	if b.settled {
+		return
+	}
+	b.settled, b.err = true, err
+	if b.finished != nil {
 		close(b.finished)
 	}
 }
@@ -82,14 +102,25 @@ func OpenAuditLog(settings config.Audit, log hclog.Logger) (*AuditLog, error) {
 func newAuditLog(output io.WriteCloser, log hclog.Logger) *AuditLog {
 	a := &AuditLog{
 		log:    log,
-		output: output,
+		turn:   make(chan struct{}, 1),
 		wakeup: make(chan struct{}, 1),
 		reopen: make(chan struct{}, 1),
 		done:   make(chan struct{}),
-		batch:  newBatch(nil),
+		batch:  &batch{},
 	}
+	a.setOutput(output)
 	go a.run()
 	return a
+}
+
+func (a *AuditLog) setOutput(output io.WriteCloser) {
+	a.output = output
+	file, ok := output.(*os.File)
+	if !ok {
+		return
+	}
+	info, err := file.Stat()
+	a.plain = err == nil && info.Mode().IsRegular()
 }
 
 func openAuditFile(path string) (io.WriteCloser, error) {
@@ -142,9 +173,28 @@ func (a *AuditLog) Write(line []byte) error {
 	}
 	b := a.batch
 	b.lines = append(b.lines, line...)
+	lead := a.plain && !b.led
+	b.led = b.led || lead
+	if lead && a.tryTurn() {
+		a.mu.Unlock()
+		a.commit(b)
+		return b.err
+	}
+	finished := b.wait()
 	a.mu.Unlock()
-	a.wake()
-	<-b.finished
+	switch {
+	case lead:
+		select {
+		case a.turn <- struct{}{}:
+			a.commit(b)
+		case <-finished: // given up
+		}
+	case !a.plain:
+		a.wake()
+		fallthrough
+	default:
+		<-finished
+	}
 	return b.err
 }
 
@@ -159,6 +209,15 @@ func (a *AuditLog) Append(line []byte) {
 	a.batch.lines = append(a.batch.lines, line...)
 }
 
+func (a *AuditLog) tryTurn() bool {
+	select {
+	case a.turn <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
 func (a *AuditLog) wake() {
 	select {
 	case a.wakeup <- struct{}{}:
@@ -166,7 +225,40 @@ func (a *AuditLog) wake() {
 	}
 }
 
-// run writes, and has a second goroutine see to it that nobody waits for long.
+// commit writes a batch, and gives up the turn, which the caller has. It does
+// nothing if the batch was written, or given up, while the caller waited.
+func (a *AuditLog) commit(b *batch) {
+	defer func() { <-a.turn }()
+	a.mu.Lock()
+	if b.settled {
+		a.mu.Unlock()
+		return
+	}
+	if a.torn {
+		b.lines = append([]byte{'\n'}, b.lines...)
+	}
+	a.batch, a.spare = &batch{lines: a.spare}, nil
+	a.writing, a.started = b, time.Now()
+	a.mu.Unlock()
+
+	_, err := a.output.Write(b.lines)
+
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stalled {
+		a.log.Info("the audit log can be written again", "lines_lost", a.lost)
+		a.stalled, a.lost = false, 0
+	}
+	a.writing, a.torn, a.spare = nil, err != nil, reusable(b.lines)
+	if err != nil {
+		a.log.Error("cannot write the audit log: requests that would be allowed are refused", "error", err)
+		err = ErrAudit
+	}
+	b.settle(err)
+}
+
+// run writes what nobody waits for, and all of it where the output may hang. A
+// second goroutine sees to it that nobody waits for long.
 func (a *AuditLog) run() {
 	defer close(a.done)
 	stop := make(chan struct{})
@@ -174,8 +266,6 @@ func (a *AuditLog) run() {
 	go a.watch(stop)
 	ticker := time.NewTicker(auditTick)
 	defer ticker.Stop()
-	torn := false // the last write may have ended inside a line
-	var spare []byte
 	for {
 		select {
 		case <-a.wakeup:
@@ -184,53 +274,31 @@ func (a *AuditLog) run() {
 			a.reopenFile()
 			continue
 		}
-		b, closed := a.take(spare, torn)
-		if b != nil {
-			_, err := a.output.Write(b.lines)
-			torn = err != nil
-			a.finish(b, err)
-			spare = reusable(b.lines)
-		}
-		if closed {
-			if err := a.output.Close(); err != nil {
-				a.log.Error("cannot close the audit log", "error", err)
-			}
+		if a.flush() {
 			return
 		}
 	}
 }
 
-// take returns the lines that have gathered, or nil if there are none.
-func (a *AuditLog) take(spare []byte, torn bool) (b *batch, closed bool) {
+// flush writes what has gathered, and reports whether that was the last of it.
+func (a *AuditLog) flush() (last bool) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if len(a.batch.lines) == 0 {
-		return nil, a.closed
+	b, closed := a.batch, a.closed
+	due := len(b.lines) > 0 && (!b.led || closed)
+	b.led = b.led || due
+	a.mu.Unlock()
+	if due {
+		a.turn <- struct{}{}
+		a.commit(b)
 	}
-	b = a.batch
-	if torn {
-		b.lines = append([]byte{'\n'}, b.lines...)
+	if !closed {
+		return false
 	}
-	a.batch = newBatch(spare)
-	a.writing, a.started = b, time.Now()
-	return b, a.closed
-}
-
-// finish settles what was written, or was not.
-func (a *AuditLog) finish(b *batch, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.stalled {
-		a.log.Info("the audit log can be written again", "lines_lost", a.lost)
-		a.stalled, a.lost = false, 0
+	a.turn <- struct{}{} // for good
+	if err := a.output.Close(); err != nil {
+		a.log.Error("cannot close the audit log", "error", err)
 	}
-	a.writing = nil
-	if err != nil {
-		a.log.Error("cannot write the audit log: requests that would be allowed are refused", "error", err)
-		b.settle(ErrAudit)
-		return
-	}
-	b.settle(nil)
+	return true
 }
 
 // watch releases those who wait for a write that hangs.
@@ -260,7 +328,7 @@ func (a *AuditLog) releaseWaiters(now time.Time) {
 	a.writing.settle(ErrAudit)
 	lines := a.batch.lines
 	a.batch.settle(ErrAudit)
-	a.batch = newBatch(lines)
+	a.batch = &batch{lines: lines}
 }
 
 // reusable returns the buffer's space unless it grew out of proportion.
@@ -281,9 +349,14 @@ func (a *AuditLog) reopenFile() {
 		a.log.Error("cannot reopen the audit log: the old file stays in use", "error", err)
 		return
 	}
-	if err := a.output.Close(); err != nil {
+	a.turn <- struct{}{}
+	old := a.output
+	a.mu.Lock()
+	a.setOutput(output)
+	a.mu.Unlock()
+	<-a.turn
+	if err := old.Close(); err != nil {
 		a.log.Error("cannot close the old audit log", "error", err)
 	}
-	a.output = output
 	a.log.Info("reopened the audit log", "file", a.path)
 }

@@ -65,20 +65,71 @@ func (s *sluice) text() string {
 	return s.written.String()
 }
 
-func TestLineIsWrittenWhenWriteReturns(t *testing.T) {
-	out := newSluice()
-	log := newAuditLog(out, hclog.NewNullLogger())
-	defer log.Close()
-	for i := range 100 {
-		line := fmt.Sprintln("line", i)
-		require.NoError(t, log.Write([]byte(line)))
-		require.True(t, strings.HasSuffix(out.text(), line))
+// bothWays runs a test with an output that may hang, and with one that passes
+// for a plain file.
+func bothWays(t *testing.T, test func(t *testing.T, out *sluice, log *AuditLog)) {
+	t.Helper()
+	for name, plain := range map[string]bool{"a plain file": true, "an output that may hang": false} {
+		t.Run(name, func(t *testing.T) {
+			out := newSluice()
+			log := newAuditLog(out, hclog.NewNullLogger())
+			log.mu.Lock()
+			log.plain = plain
+			log.mu.Unlock()
+			test(t, out, log)
+		})
 	}
 }
 
+func TestLineIsWrittenWhenWriteReturns(t *testing.T) {
+	bothWays(t, func(t *testing.T, out *sluice, log *AuditLog) {
+		t.Helper()
+		defer log.Close()
+		for i := range 100 {
+			line := fmt.Sprintln("line", i)
+			require.NoError(t, log.Write([]byte(line)))
+			require.True(t, strings.HasSuffix(out.text(), line))
+		}
+	})
+}
+
+func TestLinesOfOneRequestKeepTheirOrder(t *testing.T) {
+	bothWays(t, func(t *testing.T, out *sluice, log *AuditLog) {
+		t.Helper()
+		const writers, lines = 16, 200
+		var group sync.WaitGroup
+		for w := range writers {
+			group.Go(func() {
+				for i := range lines {
+					if err := log.Write(fmt.Appendf(nil, "%d %d\n", w, 2*i)); err != nil {
+						t.Error(err)
+					}
+					log.Append(fmt.Appendf(nil, "%d %d\n", w, 2*i+1))
+				}
+			})
+		}
+		group.Wait()
+		log.Close()
+		next := make([]int, writers)
+		for line := range strings.Lines(out.text()) {
+			var w, i int
+			_, err := fmt.Sscanf(line, "%d %d\n", &w, &i)
+			require.NoError(t, err)
+			require.Equal(t, next[w], i, line)
+			next[w]++
+		}
+		for w := range writers {
+			require.Equal(t, 2*lines, next[w])
+		}
+	})
+}
+
 func TestLinesOfManyRequestsShareAWrite(t *testing.T) {
-	out := newSluice()
-	log := newAuditLog(out, hclog.NewNullLogger())
+	bothWays(t, manyShareAWrite)
+}
+
+func manyShareAWrite(t *testing.T, out *sluice, log *AuditLog) {
+	t.Helper()
 	out.set(func() { out.hangs = true })
 	var group sync.WaitGroup
 	for i := range 200 {
@@ -124,14 +175,37 @@ func TestWriteThatHangsIsGivenUpAfterASecond(t *testing.T) {
 }
 
 func TestWriteThatFailsIsNoWriteAndDoesNotSpoilTheNextLine(t *testing.T) {
+	bothWays(t, func(t *testing.T, out *sluice, log *AuditLog) {
+		t.Helper()
+		out.set(func() { out.err = errors.New("no space left on device") })
+		require.ErrorIs(t, log.Write([]byte("half a line\n")), ErrAudit)
+		out.set(func() { out.err = nil })
+		require.NoError(t, log.Write([]byte("whole\n")))
+		log.Close()
+		require.True(t, strings.HasSuffix(out.text(), "\nwhole\n"), out.text())
+	})
+}
+
+func TestOthersAreReleasedWhileOneWriteToAPlainFileHangs(t *testing.T) {
 	out := newSluice()
 	log := newAuditLog(out, hclog.NewNullLogger())
-	out.set(func() { out.err = errors.New("no space left on device") })
-	require.ErrorIs(t, log.Write([]byte("half a line\n")), ErrAudit)
-	out.set(func() { out.err = nil })
-	require.NoError(t, log.Write([]byte("whole\n")))
+	log.mu.Lock()
+	log.plain = true
+	log.mu.Unlock()
+	out.set(func() { out.hangs = true })
+	results := make(chan error, 10)
+	for range 10 {
+		go func() { results <- log.Write([]byte("decision\n")) }()
+	}
+	started := time.Now()
+	for range 9 {
+		require.ErrorIs(t, <-results, ErrAudit)
+	}
+	require.Less(t, time.Since(started), auditTimeout+auditTimeout/2)
+	out.set(func() { out.hangs = false })
+	require.ErrorIs(t, <-results, ErrAudit, "it came too late to count")
+	require.Eventually(t, func() bool { return log.Write([]byte("again\n")) == nil }, 10*time.Second, time.Millisecond)
 	log.Close()
-	require.True(t, strings.HasSuffix(out.text(), "\nwhole\n"), out.text())
 }
 
 func TestLinesKeptWhileAWriteHangsAreBounded(t *testing.T) {
