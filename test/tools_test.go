@@ -1,0 +1,131 @@
+package test
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/bootstrap/demo"
+	"vault-plugin-secrets-mcp/test/harness"
+)
+
+// codeInvalidParams is what a refused tool answers: JSON-RPC's -32602, as for a
+// tool that does not exist.
+const codeInvalidParams = -32602
+
+// TestToolRules calls and lists tools through the rules of clients, in both eras
+// and from servers that answer in SSE and in JSON.
+func TestToolRules(t *testing.T) {
+	h := harness.New(t)
+	inSSE := h.StartUpstream(nil)
+	inJSON := h.StartUpstream(jsonCalculator())
+	h.Write("mcp/servers/sse", harness.Map{"transport": "http", "url": inSSE.URL})
+	h.Write("mcp/servers/json", harness.Map{"transport": "http", "url": inJSON.URL})
+	gateway := h.StartGateway(harness.GatewayOptions{})
+
+	for _, tc := range []struct {
+		name            string
+		rules           harness.Map
+		listed          []string
+		called, refused string
+	}{
+		{"no rules", nil, []string{"add", "divide", "multiply", "subtract"}, "subtract", ""},
+		{"one tool allowed", harness.Map{"allowed_tools": "*/add"}, []string{"add"}, "add", "subtract"},
+		{"a wildcard denied", harness.Map{"denied_tools": "*/*t*"}, []string{"add", "divide"}, "divide", "multiply"},
+		{"a denial over an allowance", harness.Map{"allowed_tools": "*/*", "denied_tools": "*/add"}, []string{"divide", "multiply", "subtract"}, "divide", "add"},
+		{"rules for another server alone", harness.Map{"allowed_tools": "elsewhere/*"}, []string{}, "", "add"},
+	} {
+		settings := harness.Map{"allowed_servers": "sse,json"}
+		for k, v := range tc.rules {
+			settings[k] = v
+		}
+		token := h.CreateClient(strings.ReplaceAll(tc.name, " ", "-"), settings)
+		for _, server := range []string{"sse", "json"} {
+			for _, era := range []string{harness.SessionEra, harness.StatelessEra} {
+				t.Run(tc.name+" at "+server+" in "+era, func(t *testing.T) {
+					session, err := h.In(t).TryConnect(gateway.ServerURL(server), token, harness.ConnectOptions{Version: era})
+					require.NoError(t, err)
+					listing, err := session.ListTools(t.Context(), nil)
+					require.NoError(t, err)
+					names := []string{}
+					for _, tool := range listing.Tools {
+						names = append(names, tool.Name)
+					}
+					slices.Sort(names)
+					require.Equal(t, tc.listed, names)
+
+					if tc.called != "" {
+						callTool(t, session, tc.called, harness.Map{"a": 6, "b": 2})
+					}
+					if tc.refused != "" {
+						_, err = session.CallTool(t.Context(), &mcp.CallToolParams{Name: tc.refused, Arguments: harness.Map{"a": 1, "b": 1}})
+						var refused *jsonrpc.Error
+						require.ErrorAs(t, err, &refused)
+						require.EqualValues(t, codeInvalidParams, refused.Code)
+					}
+				})
+			}
+		}
+	}
+	for _, upstream := range []*harness.Upstream{inSSE, inJSON} {
+		for _, request := range upstream.Requests() {
+			if strings.Contains(string(request.Body), `"tools/call"`) {
+				require.NotContains(t, string(request.Body), `"a":1,"b":1`, "a refused call reached the server")
+			}
+		}
+	}
+}
+
+// TestToolRulesRefuseWhatTheyCannotJudge sends what only a client with rules is
+// refused, and what nobody may send past them.
+func TestToolRulesRefuseWhatTheyCannotJudge(t *testing.T) {
+	h := harness.New(t)
+	upstream := h.StartUpstream(nil)
+	h.Write("mcp/servers/calculator", harness.Map{"transport": "http", "url": upstream.URL})
+	ruled := h.CreateClient("ruled", harness.Map{"allowed_servers": "calculator", "allowed_tools": "calculator/add"})
+	free := h.CreateClient("free", harness.Map{"allowed_servers": "calculator"})
+	url := h.StartGateway(harness.GatewayOptions{}).ServerURL("calculator")
+
+	unknown := `{"jsonrpc":"2.0","id":1,"method":"vendor/run","params":{"name":"subtract"}}`
+	h.Post(url, free, unknown)
+	require.Equal(t, 1, upstream.Count(), "an unknown method passes where there are no rules")
+	upstream.Forget()
+	answer := h.Post(url, ruled, unknown)
+	require.Equal(t, http.StatusOK, answer.Status)
+	require.Contains(t, answer.Body, `"error"`)
+	require.Zero(t, upstream.Count(), "an unknown method passed the rules")
+
+	notification := h.Post(url, ruled, `{"jsonrpc":"2.0","method":"tools/call","params":{"name":"subtract"}}`)
+	require.Equal(t, http.StatusAccepted, notification.Status, "a refused notification is dropped")
+	require.Zero(t, upstream.Count())
+
+	h.Write("mcp/clients/free", harness.Map{"denied_tools": "calculator/add"})
+	h.Within(oneSecond, "a new rule to reach the gateway", func() error {
+		if !strings.Contains(h.Call(url, free, "add", `{"a":1,"b":1}`).Body, "-32602") {
+			return errors.New("the call still passes")
+		}
+		return nil
+	})
+}
+
+// jsonCalculator is the demo calculator, answering in JSON where it can instead
+// of in SSE.
+func jsonCalculator() http.Handler {
+	server := demo.Calculator()
+	get := func(*http.Request) *mcp.Server { return server }
+	sessions := mcp.NewStreamableHTTPHandler(get, &mcp.StreamableHTTPOptions{JSONResponse: true})
+	stateless := mcp.NewStreamableHTTPHandler(get, &mcp.StreamableHTTPOptions{JSONResponse: true, Stateless: true})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Mcp-Protocol-Version") == harness.StatelessEra {
+			stateless.ServeHTTP(w, r)
+			return
+		}
+		sessions.ServeHTTP(w, r)
+	})
+}
