@@ -217,6 +217,7 @@ func (b *mcpBackend) heldLocks() []string {
 	for name, stripes := range map[string][]*locksutil.LockEntry{
 		"config": b.configs.locks, "mount": b.mounts.locks, "client": b.clients.locks,
 		"token": b.pointers.locks, "server": b.servers.locks, "session key": b.keys.locks,
+		"KMS": b.kmsEntries.locks,
 	} {
 		for i, stripe := range stripes {
 			if !stripe.TryLock() {
@@ -230,6 +231,11 @@ func (b *mcpBackend) heldLocks() []string {
 		held = append(held, "salt")
 	} else {
 		b.saltLock.Unlock()
+	}
+	if !b.sealing.TryLock() {
+		held = append(held, "sealing")
+	} else {
+		b.sealing.Unlock()
 	}
 	if !b.policyBook.lock.TryLock() {
 		held = append(held, "policies")

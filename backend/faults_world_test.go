@@ -80,7 +80,14 @@ func newWorld(t testing.TB) *world {
 	}
 	e.delete("clients/d")
 	w.tokens["new"] = customNew // nobody's yet
+	w.take(e)
+	return w
+}
 
+// take has the world be what the mount is now.
+func (w *world) take(e *env) {
+	t := e.t
+	t.Helper()
 	e.clock.Advance(feed.Retention + time.Minute)
 	require.NoError(t, e.b.feed.Prune(context.Background(), e.storage)) // each event is one more call to fail
 	w.now = e.clock.Now()
@@ -93,7 +100,6 @@ func newWorld(t testing.TB) *world {
 	w.epoch, w.index, err = e.b.feed.Head(context.Background(), e.storage)
 	require.NoError(t, err)
 	w.contents = contentsOf(t, e.storage)
-	return w
 }
 
 // quiet is a test that is no *testing.T, for which env compares no schemas: that
@@ -153,6 +159,9 @@ func (w *world) look(e *env, more ...string) view {
 				v["listed "+name+" "+accessor] = held
 			}
 		}
+	}
+	if held := e.read("config/kms"); held != nil {
+		v["kms"] = held
 	}
 	for _, name := range e.list("policies/") {
 		v["policy "+name] = e.read("policies/" + name)
@@ -230,7 +239,7 @@ func told(events []feed.Event, key string, before, now any) bool {
 		return slices.ContainsFunc(events, func(ev feed.Event) bool { return coversToken(ev, before, now) })
 	case "server":
 		return slices.ContainsFunc(events, func(ev feed.Event) bool { return ev.Type == feed.Server && ev.Name == name })
-	case "config", "keys":
+	case "config", "keys", "kms":
 		return slices.ContainsFunc(events, func(ev feed.Event) bool { return ev.Type == feed.Config })
 	default:
 		return true
@@ -272,6 +281,8 @@ func coversToken(ev feed.Event, before, now any) bool {
 	switch ev.Type {
 	case feed.Mount, feed.Policy:
 		return true
+	case feed.Config:
+		return ev.Name != "keys" // those of session ids concern no token
 	case feed.Client:
 		return ev.ClientID == held["client_id"]
 	case feed.Token:

@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"encoding/base64"
+	"path/filepath"
 	"testing"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -39,6 +40,14 @@ func newBareKMSEnv(t testing.TB) *kmsEnv {
 
 func startDouble(t testing.TB, opts double.Options) *double.Server {
 	t.Helper()
+	// Nothing of the machine's own configuration.
+	for _, name := range []string{"AWS_CA_BUNDLE", "AWS_REGION", "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_KMS"} {
+		t.Setenv(name, "")
+	}
+	for _, name := range []string{"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"} {
+		t.Setenv(name, filepath.Join(t.TempDir(), "none"))
+	}
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	s, err := double.Start(opts)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
