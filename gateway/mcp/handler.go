@@ -86,7 +86,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	link, err := h.link(request.Server)
 	if err != nil {
-		access.Refuse(w, r, x.unusable(err))
+		access.Refuse(w, r, x.unusable(r.Context(), err))
 		return
 	}
 	link.serve(w, r, &x)
@@ -173,9 +173,9 @@ func (x *exchange) read(r *http.Request, limit int64) *access.Refusal {
 	if x.message, err = envelope.Parse(x.body.data); err != nil {
 		return x.malformed(err)
 	}
-	x.request.Method = x.message.Method
+	x.request.Method = bounded(x.message.Method)
 	if x.message.Method == envelope.MethodToolsCall {
-		x.request.Tool = x.message.Name
+		x.request.Tool = bounded(x.message.Name)
 	}
 	if err := x.message.CheckHeader(r.Header); err != nil {
 		return x.malformed(err)

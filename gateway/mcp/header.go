@@ -30,12 +30,19 @@ var (
 // requestHeader returns those of the client's headers that the server gets.
 // The values are shared with in, and never changed. The session id is not among
 // them: what the client holds means nothing to the server.
-func requestHeader(in http.Header) http.Header {
+//
+// An event id means something within a session. Without one, the server could
+// not tell that it is another client that resumes a stream: to it, all of them
+// are the gateway.
+func requestHeader(in http.Header, inSession bool) http.Header {
 	out := make(http.Header, len(in)+4)
 	for key, values := range in {
 		if forwarded(key) {
 			out[key] = values
 		}
+	}
+	if !inSession {
+		delete(out, headerLastEventID)
 	}
 	// An encoded answer could not be read where lists are filtered; and without
 	// the header a server may choose any encoding.

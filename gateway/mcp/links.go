@@ -59,21 +59,20 @@ func (h *Handler) relink(server *broker.Server) (link, error) {
 	if h.closed {
 		return nil, errClosed
 	}
+	// The registration may have been changed since the request came. If it is
+	// still the same server, the change counts.
+	current := h.registry.Server(server.Name)
+	if current == nil || current.ID != server.ID {
+		return nil, errServerGone
+	}
+	server = current
 	if found, ok := h.links.Load(server.Name); ok {
 		l := found.(*linked)
-		current := h.registry.Server(server.Name)
 		switch {
 		case l.server == server && l.link != nil:
 			return l.link, nil
 		case l.server == server && time.Since(l.tried) < relinkAfter:
 			return nil, l.err
-		case l.server == current && current != server:
-			// The request came under a registration that has been changed
-			// since. If it is still the same server, the change counts.
-			if l.link == nil || current.ID != server.ID {
-				return nil, errServerGone
-			}
-			return l.link, nil
 		}
 		h.unlink(server.Name)
 	}

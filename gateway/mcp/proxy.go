@@ -72,7 +72,7 @@ func (x *exchange) fail(w http.ResponseWriter, r *http.Request, err error) {
 func (p *proxy) outgoing(ctx context.Context, r *http.Request, x *exchange, upstreamSession string) *http.Request {
 	out := p.upstream.template.WithContext(ctx)
 	out.Method = r.Method
-	out.Header = requestHeader(r.Header)
+	out.Header = requestHeader(r.Header, upstreamSession != "")
 	if upstreamSession != "" {
 		out.Header[headerSession] = []string{upstreamSession}
 	}

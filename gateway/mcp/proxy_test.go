@@ -17,6 +17,7 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/mcp/session"
 )
 
 func TestTheServerGetsTheBytesThatWereRead(t *testing.T) {
@@ -56,7 +57,6 @@ func TestTheServerGetsNothingElseOfTheClients(t *testing.T) {
 		"Authorization":        {"Bearer upstream"},
 		"Content-Length":       {fmt.Sprint(len(ping))},
 		"Content-Type":         {"application/json"},
-		"Last-Event-Id":        {"7"},
 		"Mcp-Method":           {"ping"},
 		"Mcp-Param-Region":     {"eu"},
 		"Mcp-Protocol-Version": {"2025-11-25"},
@@ -67,7 +67,20 @@ func TestTheServerGetsNothingElseOfTheClients(t *testing.T) {
 		"X-Api-Key":            {"k"},
 	}, r.Header)
 	require.Equal(t, "/mcp?key=secret", r.RequestURI)
+
+	got = g.ask(t, "", ":method", "GET", "Mcp-Session-Id", seal(t, g, "alice", "s"), "Last-Event-ID", "7")
+	require.Equal(t, http.StatusOK, got.status, got.body)
+	r, _ = up.last()
+	require.Equal(t, "7", r.Header.Get("Last-Event-Id"), "it means something in a session alone")
 	require.Equal(t, strings.TrimPrefix(up.URL, "http://"), r.Host)
+}
+
+// seal makes a session id as the gateway would.
+func seal(t *testing.T, g *gateway, client, id string) string {
+	t.Helper()
+	sealed, err := g.sealer.Seal(session.Owner{ClientID: "id-of-" + client, ServerID: "registration-1"}, id)
+	require.NoError(t, err)
+	return sealed
 }
 
 func TestCredentialsInTheURLAreSentAsBasic(t *testing.T) {

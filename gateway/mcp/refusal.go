@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
@@ -30,12 +31,12 @@ const (
 // bytes.
 const maxDetail = 128
 
-// quote makes a client's text fit for the audit log.
-func quote(s string) string {
-	if len(s) > maxDetail {
-		s = s[:maxDetail] + "…"
+// bounded cuts a client's text for the audit log.
+func bounded(s string) string {
+	if len(s) <= maxDetail {
+		return s
 	}
-	return strconv.Quote(s)
+	return strings.ToValidUTF8(s[:maxDetail], "") + "…"
 }
 
 // rpc makes the refusal's body an answer to the message, if that is a request.
@@ -97,7 +98,10 @@ func (x *exchange) noSession(err error) *access.Refusal {
 }
 
 // unusable is the answer where the gateway itself cannot serve the server.
-func (x *exchange) unusable(err error) *access.Refusal {
+func (x *exchange) unusable(ctx context.Context, err error) *access.Refusal {
+	if f := access.Cut(ctx); f != nil {
+		return f
+	}
 	return x.rpc(&access.Refusal{
 		Status:  http.StatusBadGateway,
 		Reason:  reasonUnusable,

@@ -62,10 +62,16 @@ func (x *exchange) judge(response *http.Response) *access.Refusal {
 			return x.badStatus(status)
 		}
 	}
-	if x.tools != nil {
-		if coding := first(response.Header, headerContentEncoding); coding != "" && coding != "identity" {
+	if x.tools == nil {
+		return nil
+	}
+	for _, coding := range response.Header[headerContentEncoding] {
+		if coding != "identity" {
 			return x.badAnswer("it is encoded, though identity was asked for, and cannot be filtered")
 		}
+	}
+	if len(response.Header[headerContentType]) > 1 {
+		return x.badAnswer("it has two media types, and cannot be filtered")
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package mcp
 
 import (
 	"net/http"
+	"strconv"
 
 	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/access"
@@ -64,12 +65,12 @@ func (x *exchange) rule() *access.Refusal {
 		if x.tools.Allows(x.message.Name) {
 			return nil
 		}
-		f.Reason, f.Detail = reasonTool, "tool "+quote(x.message.Name)
+		f.Reason, f.Detail = reasonTool, "tool "+strconv.Quote(bounded(x.message.Name))
 		f.Code, f.Message = codeInvalidParams, "This tool is not available to this client."
 	case ruled[method]:
 		return nil
 	default:
-		f.Reason, f.Detail = reasonMethod, "method "+quote(method)
+		f.Reason, f.Detail = reasonMethod, "method "+strconv.Quote(bounded(method))
 		f.Code, f.Message = codeMethodNotFound, "This method is not available to this client."
 		if x.stateless {
 			f.Status = http.StatusNotFound

@@ -358,6 +358,47 @@ func TestAServerThatCannotStartIsNotTriedAgainAtOnce(t *testing.T) {
 	require.Zero(t, s.Pool.Size())
 }
 
+func TestAClientCannotHaveChannelsMadeWithoutEnd(t *testing.T) {
+	s := newStage(t, nil)
+	made := 0
+	require.Eventually(t, func() bool {
+		hello := in(t, fmt.Sprintf(helloOf, fmt.Sprintf(`{"experimental":{"x":%d}}`, made)))
+		session, call, err := s.Initialize(context.Background(), alice, hello)
+		if wait := new(BackoffError); errors.As(err, &wait) {
+			return true
+		}
+		require.NoError(t, err)
+		made++
+		call.Close(false)
+		session.End()
+		return false
+	}, 10*time.Second, time.Microsecond)
+	require.GreaterOrEqual(t, made, startBurst)
+	s.session(bob, "{}")
+}
+
+func TestWhatIsKeptForASessionIsBounded(t *testing.T) {
+	s := newStage(t, nil)
+	session := s.session(alice, "{}")
+	f := s.fake(0)
+	large := fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/x","params":{"x":%q}}`, strings.Repeat("x", maxBacklogBytes/2))
+	for range 5 {
+		f.r.Message([]byte(large))
+	}
+	for i := range 2 * maxBacklog {
+		f.r.Message(fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"notifications/y","params":{"i":%d}}`, i))
+	}
+	feed := session.Feed()
+	defer feed.Close()
+	require.Equal(t, large, string(s.next(feed).Message))
+	require.Contains(t, string(s.next(feed).Message), `"i":0`)
+	for range maxBacklog - 2 {
+		s.next(feed)
+	}
+	f.r.Message([]byte(`{"jsonrpc":"2.0","method":"notifications/z"}`))
+	require.Contains(t, string(s.next(feed).Message), "notifications/z", "the stream is good")
+}
+
 func TestBackoffGrowsAndIsForgotten(t *testing.T) {
 	b := make(backoff)
 	now := time.Unix(1000, 0)
@@ -612,7 +653,7 @@ func TestAQueueIsBounded(t *testing.T) {
 	for q.put(Item{Message: make([]byte, 1<<20)}) {
 		n++
 	}
-	require.Equal(t, maxQueueBytes>>20, n)
+	require.Equal(t, maxQueueBytes>>20, n, "megabytes")
 	for range n {
 		_, err := q.take(context.Background())
 		require.NoError(t, err)

@@ -79,11 +79,12 @@ func (c *Call) Next(ctx context.Context) (Item, error) {
 }
 
 // Close ends the waiting. If the answer has not come, the request goes on, and
-// its answer is dropped; with cancel it is cancelled.
+// its answer is dropped; with cancel it is cancelled. So is one on a channel
+// that others need too, or that has many of the kind.
 func (c *Call) Close(cancel bool) {
 	defer c.peer.release()
 	c.queue.close(ErrClosed)
-	if c.done || !cancel {
+	if c.done || !cancel && !c.peer.crowded() {
 		return
 	}
 	if c.peer.callOf(strconv.AppendInt(nil, c.id, 10)) != c {

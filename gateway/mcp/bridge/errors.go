@@ -35,10 +35,10 @@ var (
 	ErrClosed = errors.New("the gateway has closed the connection to the server")
 )
 
-// BackoffError tells that the server has ended too often too soon, and is not started
-// again before Wait is over.
+// BackoffError tells that the server has ended, or was to be started, too often
+// in a short time, and is not started again before Wait is over.
 type BackoffError struct{ Wait time.Duration }
 
 func (e *BackoffError) Error() string {
-	return "the server has failed, and is started again in " + e.Wait.Round(time.Millisecond).String()
+	return "the server was started too often, and is started again in " + e.Wait.Round(time.Millisecond).String()
 }

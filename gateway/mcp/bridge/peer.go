@@ -243,6 +243,13 @@ func (p *peer) register(c *Call) error {
 	return nil
 }
 
+// crowded reports whether requests that nobody waits for are in the way.
+func (p *peer) crowded() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.bridge.Shared || len(p.calls) > maxCalls/2
+}
+
 // forget takes the request off the channel: what comes for it is dropped.
 func (p *peer) forget(c *Call) {
 	p.mu.Lock()

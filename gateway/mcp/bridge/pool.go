@@ -1,19 +1,36 @@
 package bridge
 
-import "sync"
+import (
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
 
 // Pool bounds the channels of several bridges together.
 type Pool struct {
 	max, perClient int // 0: no bound
 
-	mu    sync.Mutex
-	slots map[*slot]struct{}
+	mu     sync.Mutex
+	slots  map[*slot]struct{}
+	starts map[string]*rate.Limiter // of each client's channels
 }
+
+const (
+	// startRate and startBurst bound how fast one client may have channels
+	// made: a handshake that is a little different each time makes another one
+	// each time.
+	startRate  = 5 // a second
+	startBurst = 50
+
+	// maxLimiters bounds the clients whose starts are counted.
+	maxLimiters = 1024
+)
 
 // NewPool returns a pool of at most total channels, and perClient for one client.
 // Shared channels count as one client's.
 func NewPool(total, perClient int) *Pool {
-	return &Pool{max: total, perClient: perClient, slots: make(map[*slot]struct{})}
+	return &Pool{max: total, perClient: perClient, slots: make(map[*slot]struct{}), starts: make(map[string]*rate.Limiter)}
 }
 
 // slot is the right to have one channel.
@@ -26,6 +43,9 @@ type slot struct {
 // take returns a slot for the client. If there is none left it ends the channel
 // that was unused for the longest time; if none is unused, it is [ErrFull].
 func (p *Pool) take(client string) (*slot, error) {
+	if wait := p.count(client); wait > 0 {
+		return nil, &BackoffError{Wait: wait}
+	}
 	for {
 		p.mu.Lock()
 		own := 0
@@ -53,6 +73,28 @@ func (p *Pool) take(client string) (*slot, error) {
 		}
 		idle.end(ErrClosed)
 	}
+}
+
+// count counts a start, and returns how long the client has to wait with it.
+func (p *Pool) count(client string) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	limiter := p.starts[client]
+	if limiter == nil {
+		if len(p.starts) >= maxLimiters {
+			for other, l := range p.starts {
+				if l.Tokens() >= startBurst {
+					delete(p.starts, other)
+				}
+			}
+		}
+		limiter = rate.NewLimiter(startRate, startBurst)
+		p.starts[client] = limiter
+	}
+	if limiter.Allow() {
+		return 0
+	}
+	return time.Second / startRate
 }
 
 // peers returns those of the channels that are asked for. p.mu is held.

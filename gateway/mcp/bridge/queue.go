@@ -7,7 +7,7 @@ import (
 
 const (
 	// maxQueueBytes bounds what is kept for a client that does not read.
-	maxQueueBytes = 16 << 20
+	maxQueueBytes = 8 << 20
 	// maxQueueItems does so for many small messages.
 	maxQueueItems = 4096
 )
@@ -103,12 +103,6 @@ func (q *queue) drain() []Item {
 	items := q.items
 	q.items, q.bytes = nil, 0
 	return items
-}
-
-func (q *queue) length() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.items)
 }
 
 // failure is why the queue has ended; nil if it has not.

@@ -35,13 +35,16 @@ type Session struct {
 
 	// Guarded by peer.mu.
 	feed       *queue // of the client's GET; nil while there is none
-	backlog    *queue // what came meanwhile
+	backlog    []Item // what came meanwhile
+	kept       int    // bytes of it
+	over       error  // why the session has ended; nil while it goes on
 	subscribed set    // resources, by URI as it stood in the request
 }
 
 const (
 	// maxBacklog bounds the messages kept for a session without a stream.
-	maxBacklog = 64
+	maxBacklog      = 64
+	maxBacklogBytes = 1 << 20
 	// maxSubscriptions bounds the resources that one session subscribes to.
 	maxSubscriptions = 1024
 )
@@ -59,7 +62,7 @@ func (b *Bridge) Initialize(ctx context.Context, o Owner, in Incoming) (*Session
 	}
 	s := &Session{
 		ID: rand.Text(), bridge: b, peer: p, client: o.Client,
-		accessors: set{o.Accessor: {}}, backlog: newQueue(), subscribed: make(set),
+		accessors: set{o.Accessor: {}}, subscribed: make(set),
 	}
 	if err = b.addSession(s); err == nil {
 		var c *Call
@@ -126,7 +129,7 @@ func (b *Bridge) dropSession(s *Session) {
 	s.peer.mu.Lock()
 	defer s.peer.mu.Unlock()
 	delete(s.peer.members, s)
-	s.backlog.close(ErrNoSession)
+	s.backlog, s.over = nil, ErrNoSession
 	if s.feed != nil {
 		s.feed.close(ErrNoSession)
 	}
@@ -266,13 +269,15 @@ func (s *Session) Feed() *Feed {
 		s.feed.close(ErrClosed)
 	}
 	s.feed = f.queue
-	for _, item := range s.backlog.drain() {
+	for _, item := range s.backlog {
 		f.queue.put(item)
 	}
-	if s.peer.ended != nil {
+	s.backlog, s.kept = nil, 0
+	switch {
+	case s.peer.ended != nil:
 		f.queue.close(s.peer.ended)
-	} else if err := s.backlog.failure(); err != nil {
-		f.queue.close(err)
+	case s.over != nil:
+		f.queue.close(s.over)
 	}
 	return f
 }
@@ -298,8 +303,10 @@ func (f *Feed) Close() {
 
 // keep puts a message aside until there is a stream for it. peer.mu is held.
 func (s *Session) keep(item Item) bool {
-	if s.backlog.length() >= maxBacklog {
+	if s.over != nil || len(s.backlog) >= maxBacklog || s.kept+len(item.Message) > maxBacklogBytes {
 		return false
 	}
-	return s.backlog.put(item)
+	s.backlog = append(s.backlog, item)
+	s.kept += len(item.Message)
+	return true
 }
