@@ -46,7 +46,7 @@ type env struct {
 
 type data = map[string]any
 
-// testAccessor is the mount's, as Vault has it.
+// testAccessor is the mount's.
 const testAccessor = "vault-plugin-secrets-mcp_1a2b3c4d"
 
 func newEnv(t testing.TB) *env {
@@ -82,9 +82,10 @@ func (e *env) restart() *env {
 // decides between create and update.
 func (e *env) request(ctx context.Context, op logical.Operation, path string, d data) (*logical.Response, error) {
 	req := &logical.Request{
-		Operation: op, Path: path, Data: d, Storage: e.storage, DisplayName: "tester", MountPoint: "mcp/", MountAccessor: testAccessor,
+		Operation: op, Path: path, Data: d, Storage: e.storage, DisplayName: "tester", MountPoint: "mcp/",
 	}
 	if op == logical.UpdateOperation {
+		req.MountAccessor = testAccessor // Vault says it only where it has asked what exists
 		found, exists, err := e.b.HandleExistenceCheck(ctx, req)
 		if err != nil {
 			return nil, err

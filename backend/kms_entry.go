@@ -37,6 +37,7 @@ const (
 type kmsEntry struct {
 	kmsSettings
 	KeyARN string    `json:"key_arn"`   // what KMS made of KeyID: the key that is used
+	Mount  string    `json:"mount"`     // the mount's accessor, which Vault says in writes alone
 	Keys   []dataKey `json:"data_keys"` // the newest first, which is for the present key and audience
 }
 
@@ -92,7 +93,7 @@ func (e *kmsEntry) sealing(now time.Time) *dataKey {
 	var oldest *dataKey
 	for i := range e.Keys {
 		k := &e.Keys[i]
-		if k.KeyARN != e.KeyARN || k.Audience != e.Audience {
+		if k.KeyARN != e.KeyARN || k.Mount != e.Mount || k.Audience != e.Audience {
 			continue
 		}
 		if now.Sub(k.CreatedAt) >= dataKeySettles {
@@ -121,7 +122,7 @@ func (e *kmsEntry) superseded(at time.Time) []string {
 func (e *kmsEntry) with(k dataKey) *kmsEntry {
 	next := *e
 	next.Keys = append([]dataKey{k}, e.Keys...)
-	next.KeyARN = k.KeyARN
+	next.KeyARN, next.Mount = k.KeyARN, k.Mount
 	return &next
 }
 

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -152,7 +153,7 @@ func (b *mcpBackend) readKMS(ctx context.Context, req *logical.Request, _ *frame
 		"endpoint":         e.Endpoint,
 		"audience":         e.Audience,
 		"credentials":      from,
-		"mount":            req.MountAccessor,
+		"mount":            e.Mount,
 		"current_data_key": e.sealing(b.now()).ID,
 		"data_keys":        ids,
 	}}, nil
@@ -172,15 +173,16 @@ func (b *mcpBackend) writeKMS(ctx context.Context, req *logical.Request, d *fram
 	if held != nil {
 		*next = *held
 	}
-	if err := next.apply(d, req.MountAccessor); err != nil {
+	mount := cmp.Or(req.MountAccessor, next.Mount)
+	if err := next.apply(d, mount); err != nil {
 		return nil, err
 	}
-	key, made, err := b.checkedDataKey(ctx, &next.kmsSettings, req.MountAccessor)
+	key, made, err := b.checkedDataKey(ctx, &next.kmsSettings, mount)
 	if err != nil {
 		return nil, kmsFailure(err)
 	}
 	defer clear(made.Plaintext)
-	if held == nil || held.KeyARN != key.KeyARN || held.Audience != key.Audience {
+	if held == nil || held.KeyARN != key.KeyARN || held.Mount != key.Mount || held.Audience != key.Audience {
 		return nil, b.addDataKey(ctx, req.Storage, held, next, key, made)
 	}
 	return nil, b.replaceKMS(ctx, req.Storage, held, next) // the data key was for the check alone
@@ -277,7 +279,7 @@ func (e *kmsEntry) same(other *kmsEntry) bool {
 	if e == nil || other == nil {
 		return e == other
 	}
-	return e.kmsSettings == other.kmsSettings && e.KeyARN == other.KeyARN && len(e.Keys) == len(other.Keys) && e.Keys[0].ID == other.Keys[0].ID
+	return e.kmsSettings == other.kmsSettings && e.KeyARN == other.KeyARN && e.Mount == other.Mount && len(e.Keys) == len(other.Keys) && e.Keys[0].ID == other.Keys[0].ID
 }
 
 func (b *mcpBackend) rotateKMS(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
@@ -289,7 +291,7 @@ func (b *mcpBackend) rotateKMS(ctx context.Context, req *logical.Request, _ *fra
 	if err != nil {
 		return nil, err
 	}
-	key, made, err := b.newDataKey(ctx, client, &held.kmsSettings, req.MountAccessor)
+	key, made, err := b.newDataKey(ctx, client, &held.kmsSettings, cmp.Or(req.MountAccessor, held.Mount))
 	if err != nil {
 		return nil, kmsFailure(err)
 	}

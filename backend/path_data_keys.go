@@ -41,8 +41,9 @@ func (b *mcpBackend) gatewayDataKeys(ctx context.Context, req *logical.Request, 
 	if err != nil {
 		return nil, err
 	}
-	keys := map[string]any{}
+	keys, mount := map[string]any{}, ""
 	if e != nil {
+		mount = e.Mount
 		for i := range e.Keys {
 			k := &e.Keys[i]
 			keys[k.ID] = map[string]any{
@@ -55,6 +56,6 @@ func (b *mcpBackend) gatewayDataKeys(ctx context.Context, req *logical.Request, 
 		}
 	}
 	return &logical.Response{Data: map[string]any{
-		"data_keys": keys, "mount": req.MountAccessor, "epoch": epoch, "index": index,
+		"data_keys": keys, "mount": mount, "epoch": epoch, "index": index,
 	}}, nil
 }
