@@ -25,6 +25,7 @@ type command struct {
 
 func commands() []command {
 	return []command{
+		{"apply", "bring a Vault to the state that a folder of files describes", runApply},
 		{"dev", "run Vault, the plugin, the gateway and two demo servers on this machine", runDev},
 		{"demo", "serve a demo MCP server: calculator or notes", runDemo},
 		{"version", "print the version", func(context.Context, []string) error {

@@ -23,7 +23,7 @@ const PluginName = "vault-plugin-secrets-mcp"
 // Register enters the engine's program in the plugin catalog, by its SHA-256.
 // The program's file must lie in Vault's plugin_directory, as Vault sees it.
 func Register(ctx context.Context, client *api.Client, program string) error {
-	sum, err := checksum(program)
+	sum, err := Checksum(program)
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,8 @@ func Register(ctx context.Context, client *api.Client, program string) error {
 	return nil
 }
 
-func checksum(path string) (string, error) {
+// Checksum is the SHA-256 of a program, in hexadecimal.
+func Checksum(path string) (string, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return "", fmt.Errorf("cannot read the plugin: %w", err)
@@ -66,9 +67,16 @@ func Mount(ctx context.Context, client *api.Client, path string) error {
 	default:
 		return fmt.Errorf("cannot mount the engine at %s: a mount of type %s is there", path, mount.Type)
 	}
-	err = client.Sys().MountWithContext(ctx, path, &api.MountInput{
+	return MountVersion(ctx, client, path, "")
+}
+
+// MountVersion mounts a registered version of the engine; without one, that which
+// was registered without a version, else the newest.
+func MountVersion(ctx context.Context, client *api.Client, path, version string) error {
+	err := client.Sys().MountWithContext(ctx, path, &api.MountInput{
 		Type:        PluginName,
 		Description: "Identities, tokens and servers of MCP clients",
+		Config:      api.MountConfigInput{PluginVersion: version},
 	})
 	if err != nil {
 		return fmt.Errorf("cannot mount the engine at %s: %w", path, err)
@@ -108,14 +116,26 @@ func GatewayLogin(ctx context.Context, client *api.Client, policy string) (AppRo
 		}
 	}
 	role := "auth/" + mount + "/role/" + GatewayRole
-	if _, err := client.Logical().WriteWithContext(ctx, role, map[string]any{
-		"token_policies":          []string{policy},
-		"token_no_default_policy": true,
-		"token_ttl":               "1h",
-		"token_max_ttl":           "24h",
-	}); err != nil {
+	if _, err := client.Logical().WriteWithContext(ctx, role, GatewayRoleSettings(policy)); err != nil {
 		return AppRole{}, fmt.Errorf("cannot write the role %s: %w", GatewayRole, err)
 	}
+	return Login(ctx, client, GatewayRole)
+}
+
+// GatewayRoleSettings are those of the role that gateways log in with, as they are
+// written and read back. Times are in seconds.
+func GatewayRoleSettings(policy string) map[string]any {
+	return map[string]any{
+		"token_policies":          []string{policy},
+		"token_no_default_policy": true,
+		"token_ttl":               3600,
+		"token_max_ttl":           86400,
+	}
+}
+
+// Login issues a new secret id of an AppRole role.
+func Login(ctx context.Context, client *api.Client, name string) (AppRole, error) {
+	role := "auth/approle/role/" + name
 	roleID, err := field(client.Logical().ReadWithContext(ctx, role+"/role-id"))("role_id")
 	if err != nil {
 		return AppRole{}, fmt.Errorf("cannot read the role id: %w", err)

@@ -1,0 +1,199 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/hashicorp/vault/api"
+)
+
+// Options say what to apply, and how.
+type Options struct {
+	// Dir holds the files.
+	Dir string
+	// Mount is where the engine is, or will be: "mcp".
+	Mount string
+	// Plugin is the plugin's program on this machine. Its SHA-256 is what Vault
+	// will run; the file itself must lie in Vault's plugin_directory.
+	Plugin string
+	// PluginSHA256 and PluginVersion stand for a program that is not on this machine.
+	PluginSHA256  string
+	PluginVersion string
+	// PluginCommand is the program's file in Vault's plugin_directory. Empty: the
+	// base name of Plugin.
+	PluginCommand string
+	// TokenDir gets a file for each token that is issued. Empty: they are not kept.
+	TokenDir string
+	// GatewayDir gets role_id and secret_id, the gateway's login. Empty: none is made.
+	GatewayDir string
+	// DryRun shows the difference and changes nothing.
+	DryRun bool
+	// Adopt takes over what apply did not create.
+	Adopt bool
+	// Prune deletes what apply created and the files no longer name.
+	Prune bool
+	// Out gets the difference, the progress and the summary.
+	Out io.Writer
+}
+
+// session is one run.
+type session struct {
+	Options
+	vault   *api.Client
+	desired *desired
+	record  record
+	mounted bool // the engine is there, so that it can be asked
+
+	steps   []step
+	foreign []string // what is there, differs, and is not apply's
+	kept    []string // what apply created and no file names
+}
+
+// step is one thing to bring to the state that the files describe.
+type step struct {
+	kind, name string
+	// is what is done: create, change, delete.
+	is string
+	// lines are the difference, as shown to people. No secret is in them.
+	lines []string
+	// fingerprint is to be remembered with it.
+	fingerprint string
+	do          func(ctx context.Context) error
+}
+
+func (p *step) title() string { return p.is + " " + p.kind + " " + p.name }
+
+// Run brings Vault to the state that the files describe.
+func Run(ctx context.Context, vault *api.Client, opts Options) error {
+	opts.Mount = strings.Trim(opts.Mount, "/")
+	s := &session{Options: opts, vault: vault}
+	var err error
+	if s.desired, err = load(s.Dir); err != nil {
+		return err
+	}
+	if err := s.plan(ctx); err != nil {
+		return err
+	}
+	for _, note := range s.desired.notes {
+		fmt.Fprintln(s.Out, "note: "+note)
+	}
+	if len(s.foreign) > 0 && !s.Adopt {
+		return fmt.Errorf("nothing was changed: mcp-bootstrap did not create\n  %s\n"+
+			"and the files want them otherwise. Take them out of the files, or take them over with -adopt", strings.Join(s.foreign, "\n  "))
+	}
+	if s.DryRun {
+		return s.show()
+	}
+	return s.work(ctx)
+}
+
+// show prints the difference.
+func (s *session) show() error {
+	for _, p := range s.steps {
+		fmt.Fprintln(s.Out, p.title())
+		for _, line := range p.lines {
+			fmt.Fprintln(s.Out, "    "+line)
+		}
+	}
+	s.showKept()
+	if len(s.steps) == 0 {
+		fmt.Fprintln(s.Out, "Nothing to do: Vault is as the files say.")
+		return nil
+	}
+	_, err := fmt.Fprintf(s.Out, "%s to do. This was a dry run: nothing was changed.\n", count(len(s.steps), "step"))
+	return err
+}
+
+func (s *session) showKept() {
+	for _, what := range s.kept {
+		fmt.Fprintf(s.Out, "note: no file names the %s any more: -prune deletes it\n", what)
+	}
+}
+
+// work takes the steps.
+func (s *session) work(ctx context.Context) error {
+	if len(s.steps) == 0 {
+		s.showKept()
+		_, err := fmt.Fprintln(s.Out, "Nothing to do: Vault is as the files say.")
+		return err
+	}
+	done := 0
+	for _, p := range s.steps {
+		fmt.Fprintf(s.Out, "[%d/%d] %s\n", done+1, len(s.steps), p.title())
+		if err := s.take(ctx, p); err != nil {
+			return s.stopped(done, err)
+		}
+		done++
+	}
+	s.showKept()
+	_, err := fmt.Fprintf(s.Out, "Done: %s, by kind: %s.\n", count(done, "step"), s.summary())
+	return err
+}
+
+// take takes one step. What is about to be created is remembered first, so that a
+// run which ends in between knows it for its own the next time.
+func (s *session) take(ctx context.Context, p step) error {
+	key := p.kind + " " + p.name
+	before, known := s.record.held[key]
+	if !known && p.is != isDelete {
+		s.record.held[key] = ""
+		if err := s.writeRecord(ctx); err != nil {
+			return err
+		}
+	}
+	if err := p.do(ctx); err != nil {
+		return err
+	}
+	switch {
+	case p.is == isDelete:
+		delete(s.record.held, key)
+	case p.fingerprint != before:
+		s.record.held[key] = p.fingerprint
+	default:
+		return nil
+	}
+	return s.writeRecord(ctx)
+}
+
+// stopped says how far a run came.
+func (s *session) stopped(done int, err error) error {
+	var text strings.Builder
+	fmt.Fprintf(&text, "stopped at step %d of %d, %s: %v\n", done+1, len(s.steps), s.steps[done].title(), err)
+	list := func(head string, steps []step) {
+		if len(steps) == 0 {
+			return
+		}
+		fmt.Fprintln(&text, head)
+		for _, p := range steps {
+			fmt.Fprintln(&text, "  "+p.title())
+		}
+	}
+	list("Done:", s.steps[:done])
+	list("Not done:", s.steps[done:])
+	text.WriteString("Each step is whole or not taken. Put right what stopped this one, and run the same command again: it goes on from here.")
+	return errors.New(text.String())
+}
+
+func (s *session) summary() string {
+	var kinds []string
+	counts := map[string]int{}
+	for _, p := range s.steps {
+		if counts[p.kind]++; counts[p.kind] == 1 {
+			kinds = append(kinds, p.kind)
+		}
+	}
+	for i, kind := range kinds {
+		kinds[i] = fmt.Sprintf("%s %d", kind, counts[kind])
+	}
+	return strings.Join(kinds, ", ")
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,96 @@
+package apply
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+var errNoFiles = errors.New("it holds no file that ends in .hcl or .json")
+
+// load reads every .hcl and .json file of a folder, in alphabetical order, and of
+// the folders in it. Files and folders that begin with a dot are left out.
+func load(dir string) (*desired, error) {
+	var paths []string
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case path != dir && strings.HasPrefix(entry.Name(), "."):
+			if entry.IsDir() {
+				return fs.SkipDir
+			}
+		case !entry.IsDir() && (filepath.Ext(path) == ".hcl" || filepath.Ext(path) == ".json"):
+			paths = append(paths, path)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the folder: %w", err)
+	}
+	if len(paths) == 0 {
+		return nil, fmt.Errorf("%s: %w", dir, errNoFiles)
+	}
+	// HCL first: it may name JSON files, which are then not read on their own.
+	slices.SortStableFunc(paths, func(a, b string) int { return strings.Compare(filepath.Ext(a), filepath.Ext(b)) })
+	d := &desired{config: map[string]any{}}
+	named := map[string]bool{}
+	for _, path := range paths {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read the file: %w", err)
+		}
+		switch {
+		case filepath.Ext(path) == ".hcl":
+			err = d.loadHCL(path, content, named)
+		case !named[filepath.Clean(path)]:
+			err = d.loadJSON(path, content)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return d, d.check()
+}
+
+// tokenRef says where a token is, on this machine.
+type tokenRef struct {
+	Env  string `json:"env"`
+	File string `json:"file"`
+}
+
+// accessToken resolves a client's token: inline before env before file. A file's
+// path is relative to the file that names it. Without any of them it is empty.
+func accessToken(source, inline string, ref tokenRef) (string, error) {
+	if inline != "" {
+		return inline, nil
+	}
+	if ref.Env != "" {
+		if value := strings.TrimSpace(os.Getenv(ref.Env)); value != "" {
+			return value, nil
+		}
+		if ref.File == "" {
+			return "", fmt.Errorf("%s: field access_token_ref.env: the environment variable %s is not set or empty: set it where mcp-bootstrap runs", source, ref.Env)
+		}
+	}
+	if ref.File == "" {
+		return "", nil
+	}
+	path := ref.File
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(filepath.Dir(source), path)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("%s: field access_token_ref.file: %w", source, err)
+	}
+	value := strings.TrimSpace(string(content))
+	if value == "" {
+		return "", fmt.Errorf("%s: field access_token_ref.file: %s is empty", source, path)
+	}
+	return value, nil
+}

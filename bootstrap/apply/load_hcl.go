@@ -1,0 +1,238 @@
+package apply
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/gohcl"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/function"
+)
+
+type hclFile struct {
+	Config   []hclConfig `hcl:"config,block"`
+	Servers  []hclServer `hcl:"server,block"`
+	Policies []hclPolicy `hcl:"policy,block"`
+	Clients  []hclClient `hcl:"client,block"`
+}
+
+type hclConfig struct {
+	DefaultTTL           *string `hcl:"default_ttl"`
+	MaxTTL               *string `hcl:"max_ttl"`
+	GracePeriod          *string `hcl:"grace_period"`
+	MinCustomTokenLength *int64  `hcl:"min_custom_token_length"`
+	MaxWait              *string `hcl:"max_wait"`
+	MaxWatchers          *int64  `hcl:"max_watchers"`
+}
+
+type hclServer struct {
+	Name        string            `hcl:"name,label"`
+	Transport   string            `hcl:"transport"`
+	URL         string            `hcl:"url,optional"`
+	Command     string            `hcl:"command,optional"`
+	Args        []string          `hcl:"args,optional"`
+	Env         map[string]string `hcl:"env,optional"`
+	Headers     map[string]string `hcl:"headers,optional"`
+	Shared      bool              `hcl:"shared,optional"`
+	Description string            `hcl:"description,optional"`
+}
+
+type hclPolicy struct {
+	Name    string `hcl:"name,label"`
+	File    string `hcl:"file"`
+	Managed bool   `hcl:"managed,optional"`
+}
+
+type hclClient struct {
+	Name            string            `hcl:"name,label"`
+	AllowedServers  []string          `hcl:"allowed_servers,optional"`
+	AllowedTools    *[]string         `hcl:"allowed_tools"`
+	DeniedTools     []string          `hcl:"denied_tools,optional"`
+	Policies        []string          `hcl:"policies,optional"`
+	TokenBoundCIDRs []string          `hcl:"token_bound_cidrs,optional"`
+	TokenTTL        string            `hcl:"token_ttl,optional"`
+	TokenMaxTTL     string            `hcl:"token_max_ttl,optional"`
+	Metadata        map[string]string `hcl:"metadata,optional"`
+	Seal            *string           `hcl:"seal"`
+	Disabled        *bool             `hcl:"disabled"`
+	AccessToken     string            `hcl:"access_token,optional"`
+	Ref             []hclRef          `hcl:"access_token_ref,block"`
+}
+
+type hclRef struct {
+	Env  string `hcl:"env,optional"`
+	File string `hcl:"file,optional"`
+}
+
+// loadHCL reads a file of blocks. JSON files that it names are noted in named.
+func (d *desired) loadHCL(path string, content []byte, named map[string]bool) error {
+	parsed, diags := hclsyntax.ParseConfig(content, path, hcl.InitialPos)
+	if diags.HasErrors() {
+		return diags
+	}
+	var f hclFile
+	if diags := gohcl.DecodeBody(parsed.Body, functions(path), &f); diags.HasErrors() {
+		return diags
+	}
+	for _, c := range f.Config {
+		if err := d.addConfig(path, c); err != nil {
+			return err
+		}
+	}
+	for _, s := range f.Servers {
+		d.servers = append(d.servers, server{
+			source: path, name: s.Name, transport: s.Transport, url: s.URL, command: s.Command, args: s.Args,
+			env: s.Env, headers: s.Headers, shared: s.Shared, description: s.Description,
+		})
+	}
+	for _, p := range f.Policies {
+		file := beside(path, p.File)
+		named[filepath.Clean(file)] = true
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("%s: policy %q: field file: %w", path, p.Name, err)
+		}
+		var object map[string]any
+		if err := decode(content, &object, false); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		d.policies = append(d.policies, policySource{source: file, name: p.Name, managed: p.Managed, settings: d.policyOf(file, object)})
+	}
+	for _, c := range f.Clients {
+		if err := d.addClient(path, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *desired) addConfig(path string, c hclConfig) error {
+	for field, value := range map[string]*string{
+		"default_ttl": c.DefaultTTL, "max_ttl": c.MaxTTL, "grace_period": c.GracePeriod, "max_wait": c.MaxWait,
+	} {
+		if value == nil {
+			continue
+		}
+		parsed, err := seconds(*value)
+		if err != nil {
+			return fmt.Errorf("%s: config: field %s: %w", path, field, err)
+		}
+		d.config[field] = parsed
+	}
+	for field, value := range map[string]*int64{"min_custom_token_length": c.MinCustomTokenLength, "max_watchers": c.MaxWatchers} {
+		if value != nil {
+			d.config[field] = *value
+		}
+	}
+	return nil
+}
+
+func (d *desired) addClient(path string, c hclClient) error {
+	fields := clientFields()
+	for name, value := range map[string][]string{
+		"allowed_servers": c.AllowedServers, "denied_tools": c.DeniedTools,
+		"policies": c.Policies, "token_bound_cidrs": c.TokenBoundCIDRs,
+	} {
+		fields[name] = unique(value)
+	}
+	if c.AllowedTools != nil {
+		fields["allowed_tools"] = unique(*c.AllowedTools)
+	}
+	for name, value := range map[string]string{"token_ttl": c.TokenTTL, "token_max_ttl": c.TokenMaxTTL} {
+		parsed, err := seconds(value)
+		if err != nil {
+			return fmt.Errorf("%s: client %q: field %s: %w", path, c.Name, name, err)
+		}
+		fields[name] = parsed
+	}
+	if c.Metadata != nil {
+		fields["metadata"] = c.Metadata
+	}
+	if c.Seal != nil {
+		fields["seal"] = *c.Seal
+	}
+	if c.Disabled != nil {
+		fields["disabled"] = *c.Disabled
+	}
+	var ref tokenRef
+	for _, r := range c.Ref {
+		ref = tokenRef(r)
+	}
+	token, err := accessToken(path, c.AccessToken, ref)
+	if err != nil {
+		return fmt.Errorf("client %q: %w", c.Name, err)
+	}
+	d.clients = append(d.clients, client{source: path, name: c.Name, accessToken: token, fields: fields})
+	return nil
+}
+
+// seconds reads a duration as Vault does: "720h", or a number of seconds.
+func seconds(text string) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil && n >= 0 {
+		return n, nil
+	}
+	if days, isDays := strings.CutSuffix(text, "d"); isDays {
+		if n, err := strconv.ParseInt(days, 10, 64); err == nil && n >= 0 {
+			return n * int64(24*time.Hour/time.Second), nil
+		}
+	}
+	duration, err := time.ParseDuration(text)
+	if err != nil || duration < 0 {
+		return 0, fmt.Errorf("%q is no duration such as 30s, 12h or 30d", text)
+	}
+	return int64(duration / time.Second), nil
+}
+
+// functions are env("NAME") and file("path"), which keep credentials out of the files.
+func functions(path string) *hcl.EvalContext {
+	text := func(name string, value func(string) (string, error)) function.Function {
+		return function.New(&function.Spec{
+			Params: []function.Parameter{{Name: name, Type: cty.String}},
+			Type:   function.StaticReturnType(cty.String),
+			Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+				v, err := value(args[0].AsString())
+				return cty.StringVal(v), err
+			},
+		})
+	}
+	return &hcl.EvalContext{Functions: map[string]function.Function{
+		"env": text("name", func(name string) (string, error) {
+			value, set := os.LookupEnv(name)
+			if !set {
+				return "", fmt.Errorf("the environment variable %s is not set: set it where mcp-bootstrap runs", name)
+			}
+			return value, nil
+		}),
+		"file": text("path", func(file string) (string, error) {
+			content, err := os.ReadFile(beside(path, file))
+			return strings.TrimSpace(string(content)), err
+		}),
+	}}
+}
+
+// beside resolves a path that stands in a file, which is relative to that file.
+func beside(source, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(source), path)
+}
+
+// canonical makes values comparable, whichever way they came.
+func canonical(value any) string {
+	content, err := json.Marshal(value)
+	if err != nil {
+		return err.Error()
+	}
+	return string(content)
+}

@@ -1,0 +1,230 @@
+package apply
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// What a step does.
+const (
+	isCreate = "create"
+	isChange = "change"
+	isDelete = "delete"
+)
+
+// plan reads what is there and lists what must be done, in the order in which one
+// needs the other.
+func (s *session) plan(ctx context.Context) error {
+	if err := s.readRecord(ctx); err != nil {
+		return err
+	}
+	for _, part := range []func(context.Context) error{
+		s.planPlugin, s.planACL, s.planGateway, s.planConfig, s.planServers, s.planPolicies, s.planClients, s.planPrune,
+	} {
+		if err := part(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add plans a step, unless there is nothing to do. What is there already and was
+// not created by apply is foreign.
+func (s *session) add(p step) {
+	if len(p.lines) == 0 {
+		return
+	}
+	if p.is == isChange && !s.record.own(p.kind, p.name) {
+		s.foreign = append(s.foreign, p.kind+" "+p.name)
+	}
+	s.steps = append(s.steps, p)
+}
+
+// read reads a path below the mount; nil where there is nothing.
+func (s *session) read(ctx context.Context, path string) (map[string]any, error) {
+	if !s.mounted {
+		return nil, nil
+	}
+	secret, err := s.vault.Logical().ReadWithContext(ctx, s.Mount+"/"+path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s/%s: %w", s.Mount, path, err)
+	}
+	if secret == nil {
+		return nil, nil
+	}
+	return secret.Data, nil
+}
+
+func (s *session) write(path string, data map[string]any) func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, err := s.vault.Logical().WriteWithContext(ctx, s.Mount+"/"+path, data)
+		return err
+	}
+}
+
+// differences compares what the files want with what is there, field by field.
+func differences(want, have map[string]any) []string {
+	var lines []string
+	for _, field := range slices.Sorted(maps.Keys(want)) {
+		wanted := canonical(want[field])
+		if have == nil {
+			if !empty(wanted) {
+				lines = append(lines, fmt.Sprintf("+ %s = %s", field, wanted))
+			}
+			continue
+		}
+		if held := canonical(have[field]); held != wanted {
+			lines = append(lines, fmt.Sprintf("~ %s = %s (was %s)", field, wanted, held))
+		}
+	}
+	if have == nil && len(lines) == 0 {
+		lines = []string{"+ with nothing set"}
+	}
+	return lines
+}
+
+// empty is what need not be shown of a thing that is created.
+func empty(value string) bool {
+	return slices.Contains([]string{`""`, "[]", "{}", "null", "0", "false"}, value)
+}
+
+func verb(have map[string]any) string {
+	if have == nil {
+		return isCreate
+	}
+	return isChange
+}
+
+func (s *session) planConfig(ctx context.Context) error {
+	if len(s.desired.config) == 0 {
+		return nil
+	}
+	have, err := s.read(ctx, "config")
+	if err != nil {
+		return err
+	}
+	lines := differences(s.desired.config, have)
+	if len(lines) == 0 {
+		return nil
+	}
+	// The mount's own: whoever may change the mount may configure it.
+	s.steps = append(s.steps, step{kind: "config", name: s.Mount, is: isChange, lines: lines, do: s.write("config", s.desired.config)})
+	return nil
+}
+
+func (s *session) planServers(ctx context.Context) error {
+	for _, server := range s.desired.servers {
+		have, err := s.read(ctx, "servers/"+server.name)
+		if err != nil {
+			return err
+		}
+		p := step{kind: kindServer, name: server.name, is: verb(have)}
+		bare, _, _ := strings.Cut(server.url, "?")
+		p.lines = differences(map[string]any{
+			"transport": server.transport, "url": bare, "url_query": parameters(server.url), "command": server.command,
+			"args": append([]string{}, server.args...), "shared": server.shared, "description": server.description,
+			"env": names(server.env), "headers": names(server.headers),
+		}, have)
+		held := s.record.held[kindServer+" "+server.name]
+		if p.fingerprint = held; len(p.lines) > 0 || !sameSecrets(held, server.secrets()) {
+			if have != nil && len(p.lines) == 0 && server.hasSecrets() {
+				p.lines = []string{"~ values of headers, env or the URL's query (they are never shown)"}
+			}
+			if p.fingerprint, err = fingerprint(server.secrets()); err != nil {
+				return err
+			}
+		}
+		p.do = s.write("servers/"+server.name, map[string]any{
+			"transport": server.transport, "url": server.url, "command": server.command, "args": append([]string{}, server.args...),
+			"env": orNone(server.env), "headers": orNone(server.headers), "shared": server.shared, "description": server.description,
+		})
+		s.add(p)
+	}
+	return nil
+}
+
+// secrets are all values that the engine never shows, as one text.
+func (s *server) secrets() string {
+	_, query, _ := strings.Cut(s.url, "?")
+	return canonical([]any{query, orNone(s.env), orNone(s.headers)})
+}
+
+func (s *server) hasSecrets() bool {
+	return len(s.env) > 0 || len(s.headers) > 0 || strings.Contains(s.url, "?")
+}
+
+func orNone(values map[string]string) map[string]string {
+	if values == nil {
+		return map[string]string{}
+	}
+	return values
+}
+
+// parameters are the names of a URL's query.
+func parameters(text string) []string {
+	_, query, _ := strings.Cut(text, "?")
+	values, _ := url.ParseQuery(query) // the engine says what is wrong with it
+	return names(values)
+}
+
+// names are the keys in order. It never returns nil.
+func names[V any](values map[string]V) []string {
+	return slices.AppendSeq([]string{}, slices.Values(slices.Sorted(maps.Keys(values))))
+}
+
+func (s *session) planPolicies(ctx context.Context) error {
+	for _, policy := range s.desired.policies {
+		have, err := s.read(ctx, "policies/"+policy.name)
+		if err != nil {
+			return err
+		}
+		want := maps.Clone(policy.settings)
+		want["managed"] = policy.managed
+		for field, value := range have { // set there, and not in the file
+			if _, named := want[field]; !named && !empty(canonical(value)) && slices.Contains(policyKeys, field) {
+				want[field] = nil
+			}
+		}
+		p := step{kind: kindPolicy, name: policy.name, is: verb(have), lines: differences(want, have)}
+		data := maps.Clone(policy.settings)
+		data["managed"] = policy.managed
+		p.do = s.write("policies/"+policy.name, data)
+		s.add(p)
+	}
+	return nil
+}
+
+// planPrune finds what apply created and no file names any more.
+func (s *session) planPrune(_ context.Context) error {
+	wanted := map[string]bool{}
+	for _, x := range s.desired.servers {
+		wanted[kindServer+" "+x.name] = true
+	}
+	for _, x := range s.desired.policies {
+		wanted[kindPolicy+" "+x.name] = true
+	}
+	for _, x := range s.desired.clients {
+		wanted[kindClient+" "+x.name] = true
+	}
+	folders := map[string]string{kindClient: "clients/", kindPolicy: "policies/", kindServer: "servers/"}
+	for _, key := range slices.Sorted(maps.Keys(s.record.held)) {
+		kind, name, _ := strings.Cut(key, " ")
+		folder, ours := folders[kind]
+		switch {
+		case !ours || wanted[key]:
+		case !s.Prune:
+			s.kept = append(s.kept, key)
+		default:
+			path := s.Mount + "/" + folder + name
+			s.steps = append(s.steps, step{kind: kind, name: name, is: isDelete, do: func(ctx context.Context) error {
+				_, err := s.vault.Logical().DeleteWithContext(ctx, path)
+				return err
+			}})
+		}
+	}
+	return nil
+}

@@ -1,0 +1,111 @@
+package apply
+
+import (
+	"context"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Kinds of what apply makes.
+const (
+	kindServer = "server"
+	kindPolicy = "policy"
+	kindClient = "client"
+	kindACL    = "acl-policy"
+	kindRole   = "role"
+	kindMount  = "mount"
+)
+
+// record remembers, in an ACL policy that grants nothing, what apply created. Vault
+// has no other place that an administrator of the mount alone can write and read.
+// A line is "kind name", with a fingerprint of a server's secrets behind it.
+type record struct {
+	policy string            // its name in Vault
+	held   map[string]string // "kind name" -> fingerprint
+}
+
+const recordHead = `# Written by "mcp-bootstrap apply". It grants nothing: it remembers what apply
+# created at %s/, so that it leaves alone what somebody else did.
+#
+`
+
+func recordName(mount string) string {
+	return "mcp-bootstrap-" + strings.ReplaceAll(mount, "/", "-")
+}
+
+func (s *session) readRecord(ctx context.Context) error {
+	s.record = record{policy: recordName(s.Mount), held: map[string]string{}}
+	text, err := s.vault.Sys().GetPolicyWithContext(ctx, s.record.policy)
+	if err != nil {
+		return fmt.Errorf("cannot read the record of what was created before (the ACL policy %s): %w", s.record.policy, err)
+	}
+	_, text, _ = strings.Cut(text, "#\n")
+	for line := range strings.Lines(text) {
+		words := strings.Fields(strings.TrimPrefix(line, "#"))
+		switch len(words) {
+		case 2:
+			s.record.held[words[0]+" "+words[1]] = ""
+		case 3:
+			s.record.held[words[0]+" "+words[1]] = words[2]
+		}
+	}
+	return nil
+}
+
+func (s *session) writeRecord(ctx context.Context) error {
+	var text strings.Builder
+	fmt.Fprintf(&text, recordHead, s.Mount)
+	for _, key := range slices.Sorted(maps.Keys(s.record.held)) {
+		text.WriteString(strings.TrimRight("# "+key+" "+s.record.held[key], " ") + "\n")
+	}
+	if err := s.vault.Sys().PutPolicyWithContext(ctx, s.record.policy, text.String()); err != nil {
+		return fmt.Errorf("cannot write the record of what is created (the ACL policy %s): %w", s.record.policy, err)
+	}
+	return nil
+}
+
+// own tells whether apply created it.
+func (r *record) own(kind, name string) bool {
+	_, ok := r.held[kind+" "+name]
+	return ok
+}
+
+// Cost of a fingerprint: about a fifth of a second. Upstream credentials are
+// random, as a rule; this is for those that are not.
+const (
+	fingerprintRounds = 600_000
+	fingerprintSalt   = 16
+	fingerprintLength = 32
+)
+
+// fingerprint stands for a server's secrets, which the engine never shows again,
+// so that a run can tell whether they changed.
+func fingerprint(secrets string) (string, error) {
+	salt := make([]byte, fingerprintSalt)
+	_, _ = rand.Read(salt) // it never fails
+	return fingerprintWith(salt, secrets)
+}
+
+func fingerprintWith(salt []byte, secrets string) (string, error) {
+	key, err := pbkdf2.Key(sha256.New, secrets, salt, fingerprintRounds, fingerprintLength)
+	if err != nil {
+		return "", err
+	}
+	return base64.RawURLEncoding.EncodeToString(append(slices.Clone(salt), key...)), nil
+}
+
+func sameSecrets(held, secrets string) bool {
+	raw, err := base64.RawURLEncoding.DecodeString(held)
+	if err != nil || len(raw) != fingerprintSalt+fingerprintLength {
+		return false
+	}
+	again, err := fingerprintWith(raw[:fingerprintSalt], secrets)
+	return err == nil && subtle.ConstantTimeCompare([]byte(held), []byte(again)) == 1
+}

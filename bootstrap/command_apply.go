@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/hashicorp/vault/api"
+
+	"vault-plugin-secrets-mcp/bootstrap/apply"
+	"vault-plugin-secrets-mcp/bootstrap/provision"
+)
+
+func runApply(ctx context.Context, args []string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("cannot tell where this program is: %w", err)
+	}
+	opts := apply.Options{Out: os.Stdout}
+	flags := flag.NewFlagSet("mcp-bootstrap apply", flag.ContinueOnError)
+	flags.StringVar(&opts.Dir, "f", "", "the folder with the files: .hcl, and .json of MCPJungle or of managed settings")
+	flags.BoolVar(&opts.DryRun, "dry-run", false, "print the difference, and change nothing")
+	flags.BoolVar(&opts.Adopt, "adopt", false, "take over what exists, differs from the files, and was not created by this command")
+	flags.BoolVar(&opts.Prune, "prune", false, "delete servers, policies and clients that this command created and the files no longer name")
+	flags.StringVar(&opts.Mount, "mount", "mcp", "where the engine is mounted")
+	flags.StringVar(&opts.TokenDir, "token-dir", "", "a folder for the tokens that are issued, a file for each new client (default: they are not kept)")
+	flags.StringVar(&opts.GatewayDir, "gateway-dir", "", "a folder for the gateway's login, role_id and secret_id (default: none is issued)")
+	flags.StringVar(&opts.Plugin, "plugin", filepath.Join(filepath.Dir(self), provision.PluginName), "the plugin's program, as it lies in Vault's plugin_directory")
+	flags.StringVar(&opts.PluginCommand, "plugin-command", "", "the plugin's file name in Vault's plugin_directory (default: that of -plugin)")
+	flags.StringVar(&opts.PluginSHA256, "plugin-sha256", "", "the SHA-256 of a plugin that is not on this machine")
+	flags.StringVar(&opts.PluginVersion, "plugin-version", "", "the version of that plugin (default: the plugin is asked)")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	if opts.Dir == "" {
+		fmt.Fprintln(flags.Output(), "mcp-bootstrap apply needs the folder with the files: -f DIR")
+		return errUsage
+	}
+	vault, err := vaultFromEnvironment()
+	if err != nil {
+		return err
+	}
+	return apply.Run(ctx, vault, opts)
+}
+
+// vaultFromEnvironment is a client with the settings of Vault's own CLI: VAULT_ADDR,
+// VAULT_NAMESPACE, VAULT_CACERT… and VAULT_TOKEN, else the file of `vault login`.
+func vaultFromEnvironment() (*api.Client, error) {
+	config := api.DefaultConfig()
+	if config.Error != nil {
+		return nil, fmt.Errorf("cannot use the VAULT_… variables: %w", config.Error)
+	}
+	client, err := api.NewClient(config)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a client for Vault: %w", err)
+	}
+	if client.Token() == "" {
+		if home, err := os.UserHomeDir(); err == nil {
+			if token, err := os.ReadFile(filepath.Join(home, ".vault-token")); err == nil {
+				client.SetToken(string(token))
+			}
+		}
+	}
+	if client.Token() == "" {
+		return nil, fmt.Errorf("there is no token for Vault at %s: set VAULT_TOKEN, or run `vault login`", client.Address())
+	}
+	return client, nil
+}
