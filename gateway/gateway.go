@@ -222,13 +222,16 @@ func (g *gateway) run(ctx context.Context) error {
 	return err
 }
 
-// drain ends the listener's work gracefully: no new requests, and time for
-// those in flight.
+// drain ends the listener's work gracefully. At first requests are still taken,
+// though each answer ends its connection; then no more, and those in flight may
+// end.
 func (g *gateway) drain() {
-	g.log.Info("draining: no new requests are taken, those in flight may end", "timeout", g.settings.Listener.DrainTimeout.String())
+	settings := g.settings.Listener
+	g.log.Info("draining", "delay", settings.DrainDelay.String(), "timeout", settings.DrainTimeout.String())
 	g.draining.Store(true)
 	g.gate.Load().Drain()
 	g.handler.Drain()
+	<-time.After(settings.DrainDelay)
 	ctx, cancel := context.WithTimeout(context.Background(), g.settings.Listener.DrainTimeout)
 	defer cancel()
 	if err := g.main.Shutdown(ctx); err != nil {

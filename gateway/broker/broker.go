@@ -165,9 +165,9 @@ func (b *Broker) Grant(ctx context.Context, token string, source netip.Addr) (*G
 
 // Stats is a look at the Broker's state, for metrics.
 type Stats struct {
-	Grants    int       // in the cache
-	Negatives int       // remembered
-	Feed      FeedState //
+	Grants    int // in the cache
+	Negatives int // remembered
+	Feed      FeedState
 	FeedSent  time.Time // sending of the request for changes that was answered last
 	Servers   int       // registered
 }

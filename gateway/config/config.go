@@ -28,8 +28,9 @@ type Config struct {
 	// server of that transport can be reached.
 	Stdio *Stdio
 
-	// UpstreamAllow, upstream_allow, limits where registered servers may be. Empty: anywhere
-	// but link-local and cloud metadata addresses, which are always refused.
+	// UpstreamAllow, upstream_allow, limits where registered servers may be.
+	// Empty: anywhere but link-local and cloud metadata addresses, which are
+	// always refused.
 	UpstreamAllow UpstreamAllow
 
 	// Upstreams holds the blocks upstream "name" { }. Use Upstream to read it.
@@ -113,8 +114,12 @@ type Listener struct {
 	// ProxyProtocol, proxy_protocol, expects a PROXY protocol header, version 1
 	// or 2, from trusted proxies.
 	ProxyProtocol bool
-	// DrainTimeout, drain_timeout, is how long requests in flight may go on
-	// after SIGTERM. Default: 30s.
+	// DrainDelay, drain_delay, is how long after SIGTERM new requests are still
+	// taken, each answer ending its connection, while load balancers and
+	// clients go elsewhere. Default: 500ms.
+	DrainDelay time.Duration
+	// DrainTimeout, drain_timeout, is how long after that the requests in
+	// flight may go on. Default: 30s.
 	DrainTimeout time.Duration
 }
 
@@ -165,7 +170,8 @@ type Stdio struct {
 	// registry names and this list does not is refused.
 	AllowedCommands []string
 	// User, user, runs the children under this account: a name or uid. Needs a
-	// gateway that runs as root or with CAP_SETUID and CAP_SETGID. Default: the gateway's own.
+	// gateway that runs as root, or with CAP_SETUID and CAP_SETGID. Default: the
+	// gateway's own.
 	User string
 	// IdleTimeout, idle_timeout, ends a child that nobody used for so long.
 	// Default: 10m.
@@ -221,8 +227,8 @@ type Limits struct {
 	// MaxList, max_list, is how much of an answer is buffered where a list in
 	// it must be filtered. Default: 8MiB.
 	MaxList int64
-	// MaxStreamAge, max_stream_age, ends streams, with up to a tenth of jitter, so that clients
-	// reconnect now and then. Default: 1h.
+	// MaxStreamAge, max_stream_age, ends streams, with up to a tenth of jitter,
+	// so that clients reconnect now and then. Default: 1h.
 	MaxStreamAge time.Duration
 	// KeepAlive, keep_alive, is the time between comments sent on a silent SSE
 	// stream. Default: 15s.

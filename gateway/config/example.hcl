@@ -41,7 +41,10 @@ listener {
   trusted_proxies = ["10.0.0.0/8"]
   # proxy_protocol  = false
 
-  # drain_timeout = "30s" # for requests in flight after SIGTERM
+  # After SIGTERM: how long requests are still taken while load balancers look
+  # elsewhere, and how long those in flight may then go on.
+  # drain_delay   = "500ms"
+  # drain_timeout = "30s"
 }
 
 # Health (/healthz, /readyz) and metrics (/metrics). No authentication.

@@ -173,6 +173,7 @@ func (d *decoder) listener(s *section) Listener {
 		AllowedOrigins:  s.list("allowed_origins"),
 		TrustedProxies:  s.prefixes("trusted_proxies"),
 		ProxyProtocol:   s.boolean("proxy_protocol", false),
+		DrainDelay:      s.duration("drain_delay", 500*time.Millisecond, 0, 5*time.Minute),
 		DrainTimeout:    s.duration("drain_timeout", 30*time.Second, 0, time.Hour),
 	}
 	if (l.TLSCertFile == "") != (l.TLSKeyFile == "") {
