@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -46,7 +48,7 @@ type Options struct {
 }
 
 // Keyring holds unwrapped data keys, in memory only. It is safe for concurrent
-// use.
+// use, and reading it takes no lock.
 //
 // A key that KMS refuses to unwrap again is dropped at once, and comes back by
 // itself when KMS unwraps it again. While KMS does not answer, a key is kept for
@@ -55,8 +57,8 @@ type Keyring struct {
 	opts    Options
 	flights singleflight.Group
 
-	mu   sync.RWMutex
-	keys map[string]*heldKey
+	mu   sync.Mutex // of who changes keys
+	keys atomic.Pointer[map[string]*heldKey]
 }
 
 // heldKey is what is known of one data key. It is immutable.
@@ -78,14 +80,16 @@ func NewKeyring(opts Options) *Keyring {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	return &Keyring{opts: opts, keys: map[string]*heldKey{}}
+	r := &Keyring{opts: opts}
+	r.keys.Store(&map[string]*heldKey{})
+	return r
 }
 
 // Key returns the data key, and asks KMS for it where that is due. However many
 // callers ask at the same time, KMS is asked once. The error is an [*Error], or
 // says that what KMS unwrapped is no data key.
 func (r *Keyring) Key(ctx context.Context, c *Client, w *WrappedKey) (*token.SealingKey, error) {
-	if r.due(w.ID) {
+	if r.Due(w.ID) {
 		r.Refresh(ctx, c, w)
 	}
 	return r.Held(w.ID)
@@ -94,9 +98,7 @@ func (r *Keyring) Key(ctx context.Context, c *Client, w *WrappedKey) (*token.Sea
 // Held returns the data key of that id as far as it is known, and asks nobody.
 // The error is ErrUnknownKey, or why there is none, as of Key.
 func (r *Keyring) Held(id string) (*token.SealingKey, error) {
-	r.mu.RLock()
-	h := r.keys[id]
-	r.mu.RUnlock()
+	h := r.held(id)
 	switch {
 	case h == nil:
 		return nil, ErrUnknownKey
@@ -122,8 +124,8 @@ func (r *Keyring) Put(w *WrappedKey, plaintext []byte) (*token.SealingKey, error
 	return key, nil
 }
 
-// Refresh asks KMS for the data key now, whether that is due or not. It returns
-// what is known then, as Held does.
+// Refresh asks KMS for the data key now, whether that is due or not. Held then
+// says what came of it.
 func (r *Keyring) Refresh(ctx context.Context, c *Client, w *WrappedKey) {
 	// The first caller's end must not end the others' wait; Timeout does.
 	ctx = context.WithoutCancel(ctx)
@@ -156,17 +158,23 @@ func (r *Keyring) refresh(ctx context.Context, c *Client, w *WrappedKey) {
 
 // Keep drops every data key but those.
 func (r *Keyring) Keep(ids func(id string) bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for id := range r.keys {
-		if !ids(id) {
-			delete(r.keys, id)
-		}
-	}
+	r.change(func(keys map[string]*heldKey) {
+		maps.DeleteFunc(keys, func(id string, _ *heldKey) bool { return !ids(id) })
+	})
 }
 
-// due tells whether KMS must be asked before the key is used.
-func (r *Keyring) due(id string) bool {
+// Confirmed returns when KMS last said yes to the data key, the zero time where
+// it never did or says no now.
+func (r *Keyring) Confirmed(id string) time.Time {
+	h := r.held(id)
+	if h == nil || h.key == nil {
+		return time.Time{}
+	}
+	return h.confirmed
+}
+
+// Due tells whether it is time to ask KMS for the data key.
+func (r *Keyring) Due(id string) bool {
 	h := r.held(id)
 	switch {
 	case h == nil:
@@ -177,16 +185,19 @@ func (r *Keyring) due(id string) bool {
 	return age(r.opts.Now(), h.confirmed) >= r.opts.Period
 }
 
-func (r *Keyring) held(id string) *heldKey {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.keys[id]
-}
+func (r *Keyring) held(id string) *heldKey { return (*r.keys.Load())[id] }
 
 func (r *Keyring) set(id string, h *heldKey) {
+	r.change(func(keys map[string]*heldKey) { keys[id] = h })
+}
+
+// change replaces the keys by a changed copy.
+func (r *Keyring) change(do func(map[string]*heldKey)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.keys[id] = h
+	keys := maps.Clone(*r.keys.Load())
+	do(keys)
+	r.keys.Store(&keys)
 }
 
 // age returns how long ago then was, by the monotonic clock or the wall clock,
