@@ -1,0 +1,3 @@
+// Package crash holds the tests that kill Vault and the engine in the middle of
+// their work.
+package crash
