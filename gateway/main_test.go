@@ -85,6 +85,13 @@ func newStage(t *testing.T) *stage {
 // settings parses a file with the lines given beside what every one has.
 func (s *stage) settings(more string) *config.Config {
 	s.t.Helper()
+	c, err := s.parse(more)
+	require.NoError(s.t, err)
+	return c
+}
+
+func (s *stage) parse(more string) (*config.Config, error) {
+	s.t.Helper()
 	login := s.vault.Settings().Auth
 	file := fmt.Sprintf(`
 vault {
@@ -97,11 +104,9 @@ vault {
 admin { address = "127.0.0.1:0" }
 audit { file = %q }
 `, s.vault.URL, login.RoleID, login.SecretIDFile, filepath.Join(s.dir, "audit.log")) + more
-	c, err := config.Parse([]byte(file), "gateway.hcl", func(name string) string {
+	return config.Parse([]byte(file), "gateway.hcl", func(name string) string {
 		return map[string]string{config.EnvListen: "127.0.0.1:0"}[name]
 	})
-	require.NoError(s.t, err)
-	return c
 }
 
 // start runs the gateway until stop, or the test's end.
@@ -319,9 +324,9 @@ func TestCertificatesAreReadAgainOnReload(t *testing.T) {
 	s.gateway.reload(func() (*config.Config, error) { return s.settings(tlsFile), nil })
 	s.works(tlsClient(&tls.Config{RootCAs: second}), s.url("https"))
 	require.NoError(t, os.WriteFile(s.dir+"/server.crt", []byte("broken"), 0o600))
-	s.gateway.reload(func() (*config.Config, error) { return s.settings(tlsFile), nil })
+	s.gateway.reload(func() (*config.Config, error) { return s.parse(tlsFile) })
 	s.works(tlsClient(&tls.Config{RootCAs: second}), s.url("https"))
-	require.Contains(t, s.log.String(), "the old ones stay in effect")
+	require.Contains(t, s.log.String(), "the old one stays in effect")
 }
 
 func TestClientCertificateIsNeededWhereAuthoritiesAreListed(t *testing.T) {

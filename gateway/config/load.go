@@ -109,7 +109,7 @@ func (d *decoder) vault(s *section) Vault {
 		Address:    s.url("address", "https://127.0.0.1:8200"),
 		Mount:      strings.Trim(s.str("mount", "mcp"), "/"),
 		Namespace:  s.str("namespace", ""),
-		CACertFile: s.file("ca_cert_file"),
+		CACertFile: s.authorities("ca_cert_file"),
 		ServerName: s.str("tls_server_name", ""),
 	}
 	if v.Mount == "" || strings.ContainsAny(v.Mount, " ?#%") || strings.Contains(v.Mount, "..") {
@@ -165,9 +165,7 @@ func (d *decoder) auth(s *section, block *hclsyntax.Block) Auth {
 func (d *decoder) listener(s *section) Listener {
 	l := Listener{
 		Address:         s.hostPort("address", "127.0.0.1:8080"),
-		TLSCertFile:     s.file("tls_cert_file"),
-		TLSKeyFile:      s.file("tls_key_file"),
-		TLSClientCAFile: s.file("tls_client_ca_file"),
+		TLSClientCAFile: s.authorities("tls_client_ca_file"),
 		PublicURL:       s.url("public_url", ""),
 		AllowedHosts:    s.list("allowed_hosts"),
 		AllowedOrigins:  s.list("allowed_origins"),
@@ -176,9 +174,7 @@ func (d *decoder) listener(s *section) Listener {
 		DrainDelay:      s.duration("drain_delay", 500*time.Millisecond, 0, 5*time.Minute),
 		DrainTimeout:    s.duration("drain_timeout", 30*time.Second, 0, time.Hour),
 	}
-	if (l.TLSCertFile == "") != (l.TLSKeyFile == "") {
-		s.bad("tls_cert_file", "tls_cert_file and tls_key_file go together: give both or none")
-	}
+	l.TLSCertFile, l.TLSKeyFile = s.keyPair("tls_cert_file", "tls_key_file")
 	if l.TLSClientCAFile != "" && l.TLSCertFile == "" {
 		s.bad("tls_client_ca_file", "client certificates need TLS: give tls_cert_file and tls_key_file too")
 	}
@@ -273,14 +269,10 @@ func (*decoder) upstream(s *section) Upstream {
 	u := Upstream{
 		Timeout:        s.duration("timeout", defaultUpstream.Timeout, 10*time.Millisecond, time.Hour),
 		ConnectTimeout: s.duration("connect_timeout", defaultUpstream.ConnectTimeout, 10*time.Millisecond, time.Minute),
-		CACertFile:     s.file("ca_cert_file"),
-		ClientCertFile: s.file("client_cert_file"),
-		ClientKeyFile:  s.file("client_key_file"),
+		CACertFile:     s.authorities("ca_cert_file"),
 		MaxConcurrent:  s.integer("max_concurrent", 0, 0, 1_000_000),
 	}
-	if (u.ClientCertFile == "") != (u.ClientKeyFile == "") {
-		s.bad("client_cert_file", "client_cert_file and client_key_file go together: give both or none")
-	}
+	u.ClientCertFile, u.ClientKeyFile = s.keyPair("client_cert_file", "client_key_file")
 	s.end()
 	return u
 }

@@ -1,9 +1,16 @@
 package config
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,12 +21,43 @@ import (
 func folder(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"role_id", "secret_id", "tls.crt", "tls.key", "ca.pem"} {
+	for _, name := range []string{"role_id", "secret_id", "broken.pem"} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600))
+	}
+	certificate, key := selfSigned(t)
+	for name, content := range map[string][]byte{"tls.crt": certificate, "tls.key": key, "ca.pem": certificate} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "program"), []byte("x"), 0o700))
 	return dir
 }
+
+// selfSigned makes a certificate and its key, in PEM, once for all tests.
+func selfSigned(t testing.TB) (certificate, key []byte) {
+	t.Helper()
+	pair, err := makeSelfSigned()
+	require.NoError(t, err)
+	return pair[0], pair[1]
+}
+
+var makeSelfSigned = sync.OnceValues(func() (pair [2][]byte, err error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return pair, err
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return pair, err
+	}
+	secret, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		return pair, err
+	}
+	pair[0] = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})
+	pair[1] = pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: secret})
+	return pair, nil
+})
 
 const minimal = `vault {
   auth "approle" {
@@ -105,7 +143,7 @@ func TestMistakeIsToldWithItsPlaceAndWhatToDo(t *testing.T) {
 	}{
 		"no file at all":                 {"", []string{"gateway.hcl:1,1: a block vault { } is required"}},
 		"no HCL":                         {"vault {", []string{"gateway.hcl:1,", "Unclosed"}},
-		"an unknown setting":             {minimal + "listener {\n  addr = \":1\"\n}\n", []string{`gateway.hcl:8,3: listener has no setting "addr"; its settings are address, tls_cert_file`}},
+		"an unknown setting":             {minimal + "listener {\n  addr = \":1\"\n}\n", []string{`gateway.hcl:8,3: listener has no setting "addr"; its settings are address, tls_client_ca_file`}},
 		"an unknown block":               {minimal + "listner {\n}\n", []string{`gateway.hcl:7,1: the file has no block "listner"; its settings are upstream_allow; its blocks are vault, listener`}},
 		"a block written as a setting":   {minimal + "listener = {}\n", []string{"gateway.hcl:7,1: listener is a block, not a setting"}},
 		"a setting written as a block":   {minimal + "listener {\n  address {}\n}\n", []string{"gateway.hcl:8,3: address is a setting, not a block"}},
@@ -150,6 +188,8 @@ func TestMistakeIsToldWithItsPlaceAndWhatToDo(t *testing.T) {
 		},
 		"a token file without a path":      {"vault {\n  auth \"token_file\" {}\n}\n", []string{"auth: path is required"}},
 		"a certificate without a key":      {minimal + "listener {\n  tls_cert_file = \"DIR/tls.crt\"\n}\n", []string{"tls_cert_file and tls_key_file go together"}},
+		"a certificate that is none":       {minimal + "listener {\n  tls_cert_file = \"DIR/broken.pem\"\n  tls_key_file = \"DIR/tls.key\"\n}\n", []string{"gateway.hcl:8,19: listener: tls_cert_file: it and tls_key_file are no pair in PEM"}},
+		"authorities that are none":        {strings.Replace(minimal, "vault {", "vault {\n  ca_cert_file = \"DIR/broken.pem\"", 1), []string{"holds no certificate in PEM"}},
 		"client certificates without TLS":  {minimal + "listener {\n  tls_client_ca_file = \"DIR/ca.pem\"\n}\n", []string{"client certificates need TLS"}},
 		"a PROXY protocol from nobody":     {minimal + "listener {\n  proxy_protocol = true\n}\n", []string{"believed from trusted_proxies alone"}},
 		"a proxy that is no range":         {minimal + "listener {\n  trusted_proxies = [\"lb.example.com\"]\n}\n", []string{`"lb.example.com" is no address range`}},

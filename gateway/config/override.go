@@ -25,7 +25,7 @@ func (d *decoder) override(c *Config, getenv func(string) string) {
 		c.Vault.Namespace = text
 	}
 	if text := getenv(EnvVaultCACert); text != "" {
-		d.environment(EnvVaultCACert, checkReadable(text))
+		d.environment(EnvVaultCACert, checkAuthorities(text))
 		c.Vault.CACertFile = text
 	}
 	if text := getenv(EnvListen); text != "" {

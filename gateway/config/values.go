@@ -3,12 +3,10 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/big"
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -265,62 +263,4 @@ func checkHostPort(text string) error {
 		return fmt.Errorf("%q: %q is no IP address: give the interface's address, not a name", text, host)
 	}
 	return nil
-}
-
-// file is the path of a file that must be there and readable.
-func (s *section) file(name string) string {
-	path := s.str(name, "")
-	if path != "" {
-		s.readable(name, path)
-	}
-	return path
-}
-
-func (s *section) fileDefault(name, fallback string) string {
-	path := s.str(name, fallback)
-	s.readable(name, path)
-	return path
-}
-
-func (s *section) readable(name, path string) {
-	if err := checkReadable(path); err != nil {
-		s.bad(name, "%v", err)
-	}
-}
-
-func checkReadable(path string) error {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return fileProblem(path, err)
-	case info.IsDir():
-		return fmt.Errorf("%s is a folder: give a file", path)
-	case !info.Mode().IsRegular():
-		return nil // a pipe can be opened once only, by whoever reads it
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return fileProblem(path, err)
-	}
-	return file.Close()
-}
-
-func fileProblem(path string, err error) error {
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s does not exist", path)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%s cannot be read by the account that the gateway runs as", path)
-	}
-	return err
-}
-
-func (s *section) executable(name, path string) {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		s.bad(name, "%v", fileProblem(path, err))
-	case info.IsDir() || info.Mode()&0o111 == 0:
-		s.bad(name, "%s is not a program: it has no permission to be executed", path)
-	}
 }

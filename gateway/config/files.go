@@ -1,0 +1,109 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// authorities is a file of certificates in PEM.
+func (s *section) authorities(name string) string {
+	path := s.file(name)
+	if path != "" && checkReadable(path) == nil {
+		if err := checkAuthorities(path); err != nil {
+			s.bad(name, "%v", err)
+		}
+	}
+	return path
+}
+
+func checkAuthorities(path string) error {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return fileProblem(path, err)
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(content) {
+		return fmt.Errorf("%s holds no certificate in PEM", path)
+	}
+	return nil
+}
+
+// keyPair is a certificate and its key, in two files.
+func (s *section) keyPair(certName, keyName string) (cert, key string) {
+	cert, key = s.file(certName), s.file(keyName)
+	switch {
+	case cert == "" && key == "":
+	case cert == "" || key == "":
+		present := certName
+		if cert == "" {
+			present = keyName
+		}
+		s.bad(present, "%s and %s go together: give both or none", certName, keyName)
+	case checkReadable(cert) == nil && checkReadable(key) == nil:
+		if _, err := tls.LoadX509KeyPair(cert, key); err != nil {
+			s.bad(certName, "it and %s are no pair in PEM: %v", keyName, err)
+		}
+	}
+	return cert, key
+}
+
+// file is the path of a file that must be there and readable.
+func (s *section) file(name string) string {
+	path := s.str(name, "")
+	if path != "" {
+		s.readable(name, path)
+	}
+	return path
+}
+
+func (s *section) fileDefault(name, fallback string) string {
+	path := s.str(name, fallback)
+	s.readable(name, path)
+	return path
+}
+
+func (s *section) readable(name, path string) {
+	if err := checkReadable(path); err != nil {
+		s.bad(name, "%v", err)
+	}
+}
+
+func checkReadable(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return fileProblem(path, err)
+	case info.IsDir():
+		return fmt.Errorf("%s is a folder: give a file", path)
+	case !info.Mode().IsRegular():
+		return nil // a pipe can be opened once only, by whoever reads it
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return fileProblem(path, err)
+	}
+	return file.Close()
+}
+
+func fileProblem(path string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s does not exist", path)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s cannot be read by the account that the gateway runs as", path)
+	}
+	return err
+}
+
+func (s *section) executable(name, path string) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		s.bad(name, "%v", fileProblem(path, err))
+	case info.IsDir() || info.Mode()&0o111 == 0:
+		s.bad(name, "%s is not a program: it has no permission to be executed", path)
+	}
+}
