@@ -173,6 +173,15 @@ func (r *Keyring) Confirmed(id string) time.Time {
 	return h.confirmed
 }
 
+// Failure returns why KMS did not confirm the data key when it was last asked, nil
+// where it did.
+func (r *Keyring) Failure(id string) error {
+	if h := r.held(id); h != nil {
+		return h.err
+	}
+	return nil
+}
+
 // Due tells whether it is time to ask KMS for the data key.
 func (r *Keyring) Due(id string) bool {
 	h := r.held(id)

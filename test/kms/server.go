@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -77,6 +78,7 @@ func Start(opts Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	opts.Identities = slices.Clone(opts.Identities)
 	s := &Server{
 		opts: opts, listener: listener,
 		keys: map[string]*masterKey{}, aliases: map[string]string{}, calls: map[string]int{},
@@ -112,6 +114,17 @@ func (s *Server) Region() string { return s.opts.Region }
 
 // Identity returns the first of those who may sign.
 func (s *Server) Identity() Identity { return s.opts.Identities[0] }
+
+// SetPolicy gives the identity of that name another policy; nil allows everything.
+func (s *Server) SetPolicy(name string, p *Policy) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.opts.Identities {
+		if s.opts.Identities[i].Name == name {
+			s.opts.Identities[i].Policy = p
+		}
+	}
+}
 
 // Close ends the server and every connection to it.
 func (s *Server) Close() error { return s.http.Close() }

@@ -65,9 +65,12 @@ func (s *Server) authenticate(r *http.Request, body []byte) (*Identity, *Failure
 }
 
 func (s *Server) identity(accessKeyID string) *Identity {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for i := range s.opts.Identities {
 		if s.opts.Identities[i].AccessKeyID == accessKeyID {
-			return &s.opts.Identities[i]
+			found := s.opts.Identities[i]
+			return &found
 		}
 	}
 	return nil
