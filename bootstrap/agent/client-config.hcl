@@ -1,0 +1,26 @@
+# Vault Agent keeps a whole client configuration, with the token in it: for
+# clients that neither run a helper nor read their environment again.
+#
+#   MCP_CLIENT=cursor-local MCP_GATEWAY_URL=https://mcp.example.com \
+#     VAULT_ADDR=https://vault.example.com:8200 vault agent -config=client-config.hcl
+
+auto_auth {
+  method "approle" {
+    config = {
+      role_id_file_path                   = "/etc/mcp-client/role_id"
+      secret_id_file_path                 = "/etc/mcp-client/secret_id"
+      secret_id_response_wrapping_path    = "auth/approle/role/cursor-local/secret-id"
+      remove_secret_id_file_after_reading = true
+    }
+  }
+}
+
+template_config {
+  exit_on_retry_failure = true
+}
+
+template {
+  source      = "/etc/mcp-client/mcp.json.ctmpl"
+  destination = "/run/mcp-client/mcp.json"
+  perms       = "0600"
+}

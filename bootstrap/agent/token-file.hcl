@@ -1,0 +1,29 @@
+# Vault Agent keeps a client's token in a file: for programs that read it when
+# they connect, such as Claude Code through mcp-headers.sh.
+#
+#   MCP_CLIENT=cursor-local VAULT_ADDR=https://vault.example.com:8200 \
+#     vault agent -config=token-file.hcl
+
+auto_auth {
+  method "approle" {
+    config = {
+      role_id_file_path                   = "/etc/mcp-client/role_id"
+      secret_id_file_path                 = "/etc/mcp-client/secret_id"
+      # What lies in the file is wrapped: it can be unwrapped once, so that whoever
+      # read it on the way leaves a trace. The role's name stands in the path.
+      secret_id_response_wrapping_path    = "auth/approle/role/cursor-local/secret-id"
+      remove_secret_id_file_after_reading = true
+    }
+  }
+}
+
+template_config {
+  # The Agent ends when Vault refuses it for good; whatever supervises it says so.
+  exit_on_retry_failure = true
+}
+
+template {
+  source      = "/etc/mcp-client/token.ctmpl"
+  destination = "/run/mcp-client/token"
+  perms       = "0600"
+}
