@@ -49,6 +49,28 @@ func TestReadme(t *testing.T) {
 	}
 }
 
+// TestDependencies wants a reason in docs/dependencies.md for every module that
+// go.mod requires directly.
+func TestDependencies(t *testing.T) {
+	reasons, err := os.ReadFile("../docs/dependencies.md")
+	require.NoError(t, err)
+	gomod, err := os.ReadFile("../go.mod")
+	require.NoError(t, err)
+	direct := regexp.MustCompile(`(?m)^\s*(?:require )?(\S+\.\S+/\S+) v\S+$`).FindAllStringSubmatch(string(gomod), -1)
+	require.NotEmpty(t, direct)
+	for _, module := range direct {
+		root, rest, _ := strings.Cut(module[1], "/api/")
+		if rest != "" {
+			root, rest = root+"/api", strings.TrimPrefix(rest, "/")
+		}
+		if sub, ok := strings.CutPrefix(module[1], "github.com/aws/aws-sdk-go-v2/"); ok {
+			root, rest = "github.com/aws/aws-sdk-go-v2", sub
+		}
+		require.Contains(t, string(reasons), "`"+root+"`", module[1])
+		require.Contains(t, string(reasons), rest, module[1])
+	}
+}
+
 // page is a page of docs/, cut at its console blocks.
 type page struct {
 	path   string
