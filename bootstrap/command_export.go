@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/hashicorp/vault/api"
+
+	"vault-plugin-secrets-mcp/bootstrap/export"
+)
+
+func runExport(ctx context.Context, args []string) error {
+	var in export.Input
+	flags := flag.NewFlagSet("mcp-bootstrap export", flag.ContinueOnError)
+	flags.StringVar(&in.Client, "client", "", "the client's name")
+	format := flags.String("format", "", "one of: "+strings.Join(export.Formats(), ", "))
+	flags.StringVar(&in.GatewayURL, "gateway-url", os.Getenv("MCP_GATEWAY_URL"), "where the gateway answers, without a path (default: MCP_GATEWAY_URL)")
+	flags.BoolVar(&in.PerServer, "per-server", false, "an entry for each server, instead of one for all of them")
+	flags.StringVar(&in.TokenEnv, "token-env", "MCP_TOKEN", "the variable that will hold the token")
+	flags.StringVar(&in.TokenFile, "token-file", "", "the file that will hold the token, for claude-code, managed-mcp and claude-desktop")
+	flags.StringVar(&in.Helper, "helper", "/usr/local/bin/mcp-headers.sh", "with -token-file: the program that prints the headers for Claude Code")
+	mount := flags.String("mount", "mcp", "where the engine is mounted")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	for name, value := range map[string]string{"client": in.Client, "format": *format, "gateway-url": in.GatewayURL} {
+		if value == "" {
+			fmt.Fprintf(flags.Output(), "mcp-bootstrap export needs -%s\n", name)
+			return errUsage
+		}
+	}
+	vault, err := vaultFromEnvironment()
+	if err != nil {
+		return err
+	}
+	if in.Servers, err = reachable(ctx, vault, strings.Trim(*mount, "/"), in.Client); err != nil {
+		return err
+	}
+	file, err := export.Write(*format, in)
+	if err != nil {
+		return err
+	}
+	// The file alone goes to standard output, so that it can be redirected.
+	fmt.Fprintf(os.Stderr, "%s of the client %s. It names the token's place, and does not hold it.\n", file.Name, in.Client)
+	for _, note := range file.Notes {
+		fmt.Fprintln(os.Stderr, "- "+note)
+	}
+	_, err = fmt.Print(file.Content)
+	return err
+}
+
+// reachable lists the registered servers that a client may reach, by its
+// allowed_servers and by policy.
+func reachable(ctx context.Context, vault *api.Client, mount, client string) ([]string, error) {
+	found, err := vault.Logical().ReadWithContext(ctx, mount+"/clients/"+client)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the client %q: %w", client, err)
+	}
+	if found == nil {
+		return nil, fmt.Errorf("there is no client %q: create it by writing %s/clients/%s, or see `vault list %s/clients`", client, mount, client, mount)
+	}
+	list, err := vault.Logical().ListWithContext(ctx, mount+"/servers")
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the servers: %w", err)
+	}
+	var names []string
+	if list == nil {
+		return nil, nil
+	}
+	registered, _ := list.Data["keys"].([]any)
+	for _, name := range registered {
+		answer, err := vault.Logical().WriteWithContext(ctx, mount+"/evaluate", map[string]any{"client": client, "server": name})
+		if err != nil {
+			return nil, fmt.Errorf("cannot ask whether the client %q may reach the server %q: %w", client, name, err)
+		}
+		if answer != nil && answer.Data["allowed"] == true {
+			names = append(names, fmt.Sprint(name))
+		}
+	}
+	return names, nil
+}
