@@ -11,10 +11,14 @@ import (
 	"sync"
 )
 
+// shortest is the length of the shortest text that can be a secret: a test's "x"
+// would be found everywhere.
+const shortest = 12
+
 // secrets are texts that must be in no log.
 type secrets struct {
 	mu   sync.Mutex
-	seen map[string]bool
+	seen map[[shortest]byte][]string // by how they begin
 }
 
 // tokenFields are the fields of the engine's API that hold a token.
@@ -28,27 +32,32 @@ func (s *secrets) addFrom(data Map) {
 	}
 }
 
-// add makes a text a secret. Short ones are left alone: a test's "x" would be
-// found everywhere.
+// add makes a text a secret. Short ones are left alone.
 func (s *secrets) add(text string) {
-	if len(text) < 12 {
+	if len(text) < shortest {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.seen == nil {
-		s.seen = map[string]bool{}
+		s.seen = map[[shortest]byte][]string{}
 	}
-	s.seen[text] = true
+	begin := [shortest]byte([]byte(text))
+	if !slices.Contains(s.seen[begin], text) {
+		s.seen[begin] = append(s.seen[begin], text)
+	}
 }
 
-// in tells whether any secret is in the content, without saying which.
+// in tells whether any secret is in the content, without saying which. It looks
+// for all of them at once: a test may have thousands.
 func (s *secrets) in(content []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for text := range s.seen {
-		if bytes.Contains(content, []byte(text)) {
-			return true
+	for i := range max(0, len(content)-shortest+1) {
+		for _, text := range s.seen[[shortest]byte(content[i:])] {
+			if bytes.HasPrefix(content[i:], []byte(text)) {
+				return true
+			}
 		}
 	}
 	return false
