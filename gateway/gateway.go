@@ -72,6 +72,7 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 	g.broker, err = broker.New(broker.Options{
 		Vault:     settings.Vault,
 		Grants:    settings.Grants,
+		KMS:       settings.KMS,
 		PerClient: settings.Limits.PerClientConcurrency,
 		Cold:      access.NewColdLimiter(settings.Grants),
 		Observer:  g.metrics,

@@ -44,6 +44,7 @@ func fixed(old, next *config.Config) []string {
 	differ("vault", old.Vault, next.Vault)
 	differ("admin", old.Admin, next.Admin)
 	differ("grants", old.Grants, next.Grants)
+	differ("kms", old.KMS, next.KMS)
 	differ("audit", old.Audit, next.Audit)
 	differ("listener address", old.Listener.Address, next.Listener.Address)
 	differ("listener proxy_protocol", old.Listener.ProxyProtocol, next.Listener.ProxyProtocol)

@@ -183,14 +183,14 @@ func (c *Client) Decrypt(ctx context.Context, keyARN string, ciphertext []byte, 
 	return out.Plaintext, nil
 }
 
-// unwrap has KMS unwrap a data key.
-func (c *Client) unwrap(ctx context.Context, keyARN string, wrapped []byte, encryptionContext map[string]string) ([]byte, error) {
-	key, err := c.Decrypt(ctx, keyARN, wrapped, encryptionContext)
+// Unwrap has KMS unwrap a data key. Every error is an [*Error].
+func (c *Client) Unwrap(ctx context.Context, w *WrappedKey) ([]byte, error) {
+	key, err := c.Decrypt(ctx, w.KeyARN, w.Wrapped, DataKeyContext(w.Mount, w.Audience))
 	if err != nil {
 		return nil, err
 	}
 	if len(key) != DataKeySize {
-		return nil, unexpected("Decrypt", keyARN)
+		return nil, unexpected("Decrypt", w.KeyARN)
 	}
 	return key, nil
 }

@@ -40,6 +40,13 @@ type WrappedKey struct {
 	Audience string
 }
 
+// Unwrapper is KMS, as far as a Keyring needs it: a [*Client].
+type Unwrapper interface {
+	// Unwrap returns the DataKeySize bytes of a data key. Its error says by
+	// Refused whether it is a no.
+	Unwrap(ctx context.Context, w *WrappedKey) ([]byte, error)
+}
+
 // Options of a Keyring. The zero value of each has a default.
 type Options struct {
 	Period   time.Duration // default: Period
@@ -88,7 +95,7 @@ func NewKeyring(opts Options) *Keyring {
 // Key returns the data key, and asks KMS for it where that is due. However many
 // callers ask at the same time, KMS is asked once. The error is an [*Error], or
 // says that what KMS unwrapped is no data key.
-func (r *Keyring) Key(ctx context.Context, c *Client, w *WrappedKey) (*token.SealingKey, error) {
+func (r *Keyring) Key(ctx context.Context, c Unwrapper, w *WrappedKey) (*token.SealingKey, error) {
 	if r.Due(w.ID) {
 		r.Refresh(ctx, c, w)
 	}
@@ -126,7 +133,7 @@ func (r *Keyring) Put(w *WrappedKey, plaintext []byte) (*token.SealingKey, error
 
 // Refresh asks KMS for the data key now, whether that is due or not. Held then
 // says what came of it.
-func (r *Keyring) Refresh(ctx context.Context, c *Client, w *WrappedKey) {
+func (r *Keyring) Refresh(ctx context.Context, c Unwrapper, w *WrappedKey) {
 	// The first caller's end must not end the others' wait; Timeout does.
 	ctx = context.WithoutCancel(ctx)
 	_, _, _ = r.flights.Do(w.ID, func() (any, error) {
@@ -135,13 +142,13 @@ func (r *Keyring) Refresh(ctx context.Context, c *Client, w *WrappedKey) {
 	})
 }
 
-func (r *Keyring) refresh(ctx context.Context, c *Client, w *WrappedKey) {
+func (r *Keyring) refresh(ctx context.Context, c Unwrapper, w *WrappedKey) {
 	sent := r.opts.Now()
 	next := heldKey{tried: sent}
 	if h := r.held(w.ID); h != nil {
 		next.key, next.confirmed = h.key, h.confirmed
 	}
-	plaintext, err := c.unwrap(ctx, w.KeyARN, w.Wrapped, DataKeyContext(w.Mount, w.Audience))
+	plaintext, err := c.Unwrap(ctx, w)
 	if err == nil && next.key == nil {
 		next.key, err = token.NewSealingKey(w.ID, plaintext, w.Mount, w.Audience)
 	}

@@ -210,7 +210,11 @@ func refusalOf(err error) *Refusal {
 	case errors.As(err, &f):
 		return f
 	case errors.Is(err, broker.ErrInactive):
-		return invalidToken(ReasonInactiveToken)
+		f = invalidToken(ReasonInactiveToken)
+		if err != broker.ErrInactive { //nolint:errorlint // what was wrapped around it says more
+			f.Detail = err.Error()
+		}
+		return f
 	case errors.Is(err, broker.ErrNotAllowed):
 		return notAllowed(err)
 	case errors.Is(err, broker.ErrServerGone):

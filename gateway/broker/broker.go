@@ -30,9 +30,10 @@ type Observer interface {
 type Options struct {
 	Vault     config.Vault
 	Grants    config.Grants
-	PerClient int      // one client's requests in flight; 0: no bound
-	Cold      Limiter  // nil: no limit
-	Observer  Observer // nil: nobody is told
+	KMS       *config.KMS // nil: sealed tokens are refused
+	PerClient int         // one client's requests in flight; 0: no bound
+	Cold      Limiter     // nil: no limit
+	Observer  Observer    // nil: nobody is told
 	Log       hclog.Logger
 }
 
@@ -45,6 +46,7 @@ type Broker struct {
 	session *session
 
 	policies *policies
+	seals    *seals // nil: sealed tokens are refused
 
 	cache     *cache
 	negatives *lru.Cache[key, time.Time] // when the request was sent that said no
@@ -67,6 +69,7 @@ type Broker struct {
 	wakeRegistry chan struct{}
 	keys         atomic.Pointer[SessionKeys]
 	wakeKeys     chan struct{}
+	wakeDataKeys chan struct{}
 
 	ends       *queue[End]
 	watchersMu sync.Mutex
@@ -98,8 +101,13 @@ func newBroker(options Options, e engine) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
+	opening, err := newSeals(options.KMS, options.Log.Named("kms"))
+	if err != nil {
+		return nil, err
+	}
 	b := &Broker{
 		policies:     known,
+		seals:        opening,
 		options:      options,
 		log:          options.Log,
 		engine:       e,
@@ -111,6 +119,7 @@ func newBroker(options Options, e engine) (*Broker, error) {
 		pending:      newQueue[*entry](),
 		wakeRegistry: make(chan struct{}, 1),
 		wakeKeys:     make(chan struct{}, 1),
+		wakeDataKeys: make(chan struct{}, 1),
 		ends:         newQueue[End](),
 		outage:       outage{log: options.Log},
 	}
@@ -128,6 +137,10 @@ func (b *Broker) Run(ctx context.Context) {
 	running.Go(func() { b.runFeed(ctx) })
 	running.Go(func() { b.runRegistry(ctx) })
 	running.Go(func() { b.runKeys(ctx) })
+	if b.seals != nil {
+		running.Go(func() { b.runDataKeys(ctx) })
+		running.Go(func() { b.seals.run(ctx) })
+	}
 	running.Go(func() { b.runSweep(ctx) })
 	running.Go(func() { b.runNotify(ctx) })
 	for range backgroundInFlight {
@@ -151,11 +164,18 @@ func (b *Broker) Grant(ctx context.Context, token string, source netip.Addr) (*G
 		e := b.cache.get(k)
 		if e != nil {
 			if g := e.grant.Load(); g != nil && b.view.Load().usable(g, now) {
+				if err := b.seals.vouch(g); err != nil {
+					return nil, err
+				}
 				e.touch(now)
 				return g, nil
 			}
 		}
-		if err := b.ask(ctx, question{key: k, token: token, source: source, cold: e == nil}); err != nil {
+		opened, err := b.seals.open(token)
+		if err != nil {
+			return nil, err
+		}
+		if err := b.ask(ctx, question{key: k, token: opened, source: source, cold: e == nil}); err != nil {
 			return nil, err
 		}
 		now = time.Now()
@@ -170,6 +190,7 @@ type Stats struct {
 	Feed      FeedState
 	FeedSent  time.Time // sending of the request for changes that was answered last
 	Servers   int       // registered
+	Seals     SealStats
 }
 
 // Stats returns the present ones.
@@ -179,6 +200,7 @@ func (b *Broker) Stats() Stats {
 		Negatives: b.negatives.Len(),
 		Feed:      FeedState(b.feedState.Load()),
 		FeedSent:  b.view.Load().sent,
+		Seals:     b.seals.stats(),
 	}
 	if r := b.registry.Load(); r != nil {
 		s.Servers = len(r.servers)

@@ -19,10 +19,11 @@ import (
 // engine is the part of the engine's API that the gateway uses. An error means
 // that it could not be asked, whatever the reason.
 type engine interface {
-	lookup(ctx context.Context, token string) (*Lookup, error)
+	lookup(ctx context.Context, p presented) (*Lookup, error)
 	changes(ctx context.Context, epoch string, index uint64, wait time.Duration) (*Changes, error)
 	servers(ctx context.Context) (*serverList, error)
 	sessionKeys(ctx context.Context) (*SessionKeys, error)
+	dataKeys(ctx context.Context) (*dataKeyList, error)
 	policy(ctx context.Context, digest string) (*policyAnswer, error)
 }
 
@@ -38,12 +39,16 @@ type vault struct {
 	mount   string
 }
 
-func (v *vault) lookup(ctx context.Context, token string) (*Lookup, error) {
+func (v *vault) lookup(ctx context.Context, p presented) (*Lookup, error) {
+	question := map[string]any{"token": p.token}
+	if p.dataKey != "" {
+		question["data_key"] = p.dataKey
+	}
 	var answer *Lookup
 	err := v.session.do(ctx, func(client *api.Client) error {
 		// The token goes in the body, never in the path. The API client repeats
 		// a body after a redirect to the active node only in this form.
-		secret, err := client.Logical().WriteWithContext(ctx, v.mount+"/lookup", map[string]any{"token": token})
+		secret, err := client.Logical().WriteWithContext(ctx, v.mount+"/lookup", question)
 		if err != nil {
 			return err
 		}
@@ -98,6 +103,14 @@ func (v *vault) sessionKeys(ctx context.Context) (*SessionKeys, error) {
 		return nil, err
 	}
 	return answer.keys()
+}
+
+func (v *vault) dataKeys(ctx context.Context) (*dataKeyList, error) {
+	var answer dataKeyList
+	if err := v.read(ctx, "/gateway/data-keys", nil, &answer); err != nil {
+		return nil, err
+	}
+	return &answer, nil
 }
 
 func (v *vault) policy(ctx context.Context, digest string) (*policyAnswer, error) {

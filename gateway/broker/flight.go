@@ -48,7 +48,7 @@ type flight struct {
 // question is what Vault is asked about a token.
 type question struct {
 	key    key
-	token  string
+	token  presented
 	source netip.Addr // who bears it
 	cold   bool       // the token is not known
 	again  bool       // though what is known is still good
@@ -103,7 +103,7 @@ func (b *Broker) known(k key, now time.Time) (err error, known bool) { //nolint:
 }
 
 // fly runs a lookup for all who wait, whoever of them stays.
-func (b *Broker) fly(f *flight, k key, token string, cold bool) {
+func (b *Broker) fly(f *flight, k key, token presented, cold bool) {
 	f.err = b.confirm(k, token, cold)
 	b.flightsMu.Lock()
 	delete(b.flights, k)
@@ -112,7 +112,7 @@ func (b *Broker) fly(f *flight, k key, token string, cold bool) {
 }
 
 // confirm asks Vault until there is an answer that no change has overtaken.
-func (b *Broker) confirm(k key, token string, cold bool) error {
+func (b *Broker) confirm(k key, token presented, cold bool) error {
 	var err error
 	for range asks {
 		err = b.confirmOnce(k, token, cold)
@@ -127,7 +127,7 @@ func (b *Broker) confirm(k key, token string, cold bool) error {
 	return fmt.Errorf("%w: %w, %d times in a row", ErrUnavailable, err, asks)
 }
 
-func (b *Broker) confirmOnce(k key, token string, cold bool) error {
+func (b *Broker) confirmOnce(k key, token presented, cold bool) error {
 	release, err := b.takeSlot(cold)
 	if err != nil {
 		return err
@@ -139,6 +139,10 @@ func (b *Broker) confirmOnce(k key, token string, cold bool) error {
 	took := time.Since(sent)
 	release()
 
+	if err == nil && answer.DataKey != token.dataKey {
+		// The engine knows better, but an older one does not know of seals.
+		answer = &Lookup{Epoch: answer.Epoch, Index: answer.Index}
+	}
 	var g *Grant
 	if err == nil && answer.Active {
 		if g, err = answer.Grant(sent); err == nil {

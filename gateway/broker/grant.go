@@ -31,6 +31,7 @@ type Grant struct {
 	Kind          string            // one of the Kind constants
 	ExpiresAt     time.Time         // this gateway's clock; zero: never
 	PolicyDigest  string            // "": no policy applies
+	DataKey       string            // id of the one that the token is sealed under; "": it is not
 	Metadata      map[string]string // the client's
 
 	policy         *effectivePolicy // that of PolicyDigest; nil where there is none

@@ -35,6 +35,7 @@ type Lookup struct {
 	DeniedTools     []string          `json:"denied_tools"`
 	TokenBoundCIDRs []string          `json:"token_bound_cidrs"`
 	PolicyDigest    string            `json:"policy_digest"`
+	DataKey         string            `json:"data_key"` // "": the token is not sealed
 	Metadata        map[string]string `json:"metadata"`
 }
 
@@ -74,6 +75,7 @@ func (l *Lookup) Grant(sent time.Time) (*Grant, error) {
 		Accessor:      l.Accessor,
 		Kind:          intern(l.Kind),
 		PolicyDigest:  intern(l.PolicyDigest),
+		DataKey:       intern(l.DataKey),
 		allServers:    slices.Contains(l.AllowedServers, allServers),
 		allowedTools:  internAll(l.AllowedTools),
 		deniedTools:   internAll(l.DeniedTools),

@@ -28,6 +28,7 @@ type modelToken struct {
 	servers  []string
 	cidrs    []string
 	policy   []policy.Source
+	dataKey  string
 }
 
 // model is an engine in memory. A mutation runs in the engine's own two steps,
@@ -40,8 +41,10 @@ type model struct {
 	events   []Change
 	tokens   map[string]*modelToken
 	registry map[string]serverEntry
+	wrapped  dataKeyList
 	wake     chan struct{}
 
+	ignoreSeals bool // lookups are answered for the token alone
 	down        bool // nothing answers
 	lookupsDown bool
 	noFeed      bool // the feed is not offered
@@ -116,7 +119,7 @@ func (m *model) enter() error {
 	return nil
 }
 
-func (m *model) lookup(ctx context.Context, token string) (*Lookup, error) {
+func (m *model) lookup(ctx context.Context, p presented) (*Lookup, error) {
 	if err := m.enter(); err != nil {
 		return nil, err
 	}
@@ -131,12 +134,12 @@ func (m *model) lookup(ctx context.Context, token string) (*Lookup, error) {
 	m.write(func() { answer.Epoch, answer.Index = m.epoch, m.index })
 	m.step("read")
 	m.write(func() {
-		t := m.tokens[token]
+		t := m.tokens[p.token]
 		answer.AnsweredAt = time.Now()
-		if t == nil || !t.active || !t.expires.IsZero() && !time.Now().Before(t.expires) {
+		if t == nil || !t.active || t.dataKey != p.dataKey && !m.ignoreSeals || !t.expires.IsZero() && !time.Now().Before(t.expires) {
 			return
 		}
-		answer.Active = true
+		answer.Active, answer.DataKey = true, t.dataKey
 		answer.Client, answer.ClientID, answer.Accessor = t.client, "id-"+t.client, t.accessor
 		answer.PolicyDigest = policy.Compile(t.policy).Digest()
 		answer.AllowedServers, answer.TokenBoundCIDRs = slices.Clone(t.servers), slices.Clone(t.cidrs)
@@ -194,6 +197,16 @@ func (m *model) changes(ctx context.Context, epoch string, index uint64, wait ti
 		return nil, errDown
 	}
 	return m.since(epoch, index), nil
+}
+
+func (m *model) dataKeys(context.Context) (*dataKeyList, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down {
+		return nil, errDown
+	}
+	list := m.wrapped
+	return &list, nil
 }
 
 func (m *model) servers(context.Context) (*serverList, error) {
@@ -274,8 +287,20 @@ func runningBroker(t *testing.T, m *model, change func(*Options)) *Broker {
 	if change != nil {
 		change(&options)
 	}
+	return runBroker(t, m, options, func(*Broker) {})
+}
+
+// runningBrokerWith changes the Broker before it runs.
+func runningBrokerWith(t *testing.T, m *model, change func(*Broker)) *Broker {
+	t.Helper()
+	return runBroker(t, m, testOptions(), change)
+}
+
+func runBroker(t *testing.T, m *model, options Options, change func(*Broker)) *Broker {
+	t.Helper()
 	b, err := newBroker(options, m)
 	require.NoError(t, err)
+	change(b)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

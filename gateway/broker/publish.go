@@ -107,6 +107,7 @@ func (b *Broker) apply(answer *Changes, sent time.Time) {
 	}
 	if todo.keys {
 		wake(b.wakeKeys)
+		wake(b.wakeDataKeys)
 	}
 	if todo.sweep {
 		b.live.each(b.revalidate)

@@ -135,6 +135,24 @@ func (b *Broker) refetch(ctx context.Context, what string, woken <-chan struct{}
 	}
 }
 
+// runDataKeys fetches the wrapped data keys whenever they may have changed.
+func (b *Broker) runDataKeys(ctx context.Context) {
+	b.refetch(ctx, "data keys", b.wakeDataKeys, b.fetchDataKeys, func() time.Duration {
+		if b.view.Load().synced {
+			return keysInterval
+		}
+		return dataKeysAlone
+	})
+}
+
+func (b *Broker) fetchDataKeys(ctx context.Context) error {
+	list, err := b.engine.dataKeys(ctx)
+	if err != nil {
+		return err
+	}
+	return b.seals.learn(list)
+}
+
 func (b *Broker) fetchRegistry(ctx context.Context) error {
 	sent := time.Now()
 	answer, err := b.engine.servers(ctx)

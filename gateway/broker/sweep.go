@@ -51,7 +51,10 @@ func (b *Broker) runPending(ctx context.Context) {
 		if token == "" {
 			continue
 		}
-		err := b.ask(ctx, question{key: e.key, token: token, again: true})
+		opened, err := b.seals.open(token)
+		if err == nil {
+			err = b.ask(ctx, question{key: e.key, token: opened, again: true})
+		}
 		if err != nil && sleep(ctx, pendingPause) != nil {
 			return
 		}
@@ -82,6 +85,10 @@ func (b *Broker) runSweep(ctx context.Context) {
 func (b *Broker) inspect(e *entry, now time.Time) {
 	g := e.grant.Load()
 	if g == nil {
+		return
+	}
+	if err := b.seals.vouch(g); err != nil {
+		b.endIf(e, g, err)
 		return
 	}
 	v := b.view.Load()

@@ -152,7 +152,7 @@ func TestLookupSendsTheTokenInTheBodyAlone(t *testing.T) {
 		}
 		vaultData(w, `{"active":true,"epoch":"e","index":12345678901234567,"client":"c","client_id":"id","accessor":"a"}`)
 	}
-	answer, err := loggedIn(t, v, appRole(t)).lookup(t.Context(), "mcpt_secret")
+	answer, err := loggedIn(t, v, appRole(t)).lookup(t.Context(), presented{token: "mcpt_secret"})
 	require.NoError(t, err)
 	require.True(t, answer.Active)
 	require.Equal(t, uint64(12345678901234567), answer.Index)
@@ -173,7 +173,7 @@ func TestRedirectToTheActiveNodeKeepsTheBody(t *testing.T) {
 	standby.handler = func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, active.URL+r.URL.Path, http.StatusTemporaryRedirect)
 	}
-	answer, err := loggedIn(t, standby, appRole(t)).lookup(t.Context(), "t")
+	answer, err := loggedIn(t, standby, appRole(t)).lookup(t.Context(), presented{token: "t"})
 	require.NoError(t, err)
 	require.False(t, answer.Active)
 }
@@ -189,7 +189,7 @@ func TestInvalidTokenOfTheGatewayIsReplacedByOneLoginForAll(t *testing.T) {
 		group.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
-			if _, err := engine.lookup(ctx, "t"); err != nil {
+			if _, err := engine.lookup(ctx, presented{token: "t"}); err != nil {
 				failed.Add(1)
 			}
 		})
@@ -207,7 +207,7 @@ func TestDeniedRequestIsNoReasonToLogInAgain(t *testing.T) {
 	}
 	engine := loggedIn(t, v, appRole(t))
 	for range 5 {
-		_, err := engine.lookup(t.Context(), "t")
+		_, err := engine.lookup(t.Context(), presented{token: "t"})
 		var refused *api.ResponseError
 		require.ErrorAs(t, err, &refused)
 	}

@@ -24,6 +24,10 @@ type Config struct {
 	Limits   Limits   // limits { }
 	Log      Log      // log { }
 
+	// KMS is nil unless the file has a block kms { }: then sealed tokens are
+	// refused.
+	KMS *KMS
+
 	// Stdio is nil unless the file has a block stdio { }: then no registered
 	// server of that transport can be reached.
 	Stdio *Stdio
@@ -152,6 +156,26 @@ type Grants struct {
 	// Default: 10 and 50.
 	ColdSourceRate  float64
 	ColdSourceBurst int
+}
+
+// KMS opens sealed tokens, with data keys that AWS KMS unwraps. Credentials come
+// from the AWS SDK's default chain.
+type KMS struct {
+	// Audience, audience, is whom the gateway's tokens are sealed for: that of
+	// config/kms in the engine. Default: the mount's accessor, as there.
+	Audience string
+	// Required, required, refuses tokens that are not sealed. Default: false.
+	Required bool
+	// Region, region, is the KMS key's. Default: the one in its ARN.
+	Region string
+	// Endpoint, endpoint, is the URL of a private endpoint. Default: AWS's.
+	Endpoint string
+	// Refresh, refresh, is how often KMS is asked for a data key again: what it
+	// refuses then, opens nothing any more. Default: 5m.
+	Refresh time.Duration
+	// MaxStale, max_stale, is how long a data key is used after KMS last
+	// confirmed it, while KMS does not answer. Default: 1h.
+	MaxStale time.Duration
 }
 
 // AuditStdout as an audit file's name writes to standard output.

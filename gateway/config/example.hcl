@@ -64,6 +64,17 @@ grants {
   # cold_source_burst = 100
 }
 
+# Opens sealed tokens (docs/kms.md). Without this block they are refused. The AWS
+# SDK's default chain finds the credentials.
+kms {
+  audience = "https://mcp.example.com" # default: the mount's accessor
+  # required  = false # accept sealed tokens alone
+  # refresh   = "5m"  # how often KMS is asked for a data key again
+  # max_stale = "1h"  # how long a data key is used while KMS does not answer
+  # region    = ""    # default: the KMS key's own
+  # endpoint  = ""    # URL of a private endpoint
+}
+
 # One JSON object a line. SIGHUP opens the file anew.
 audit {
   file = "/var/log/mcp-gateway/audit.log" # default: "stdout"

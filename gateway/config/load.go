@@ -12,6 +12,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"vault-plugin-secrets-mcp/backend/kms"
 )
 
 // Load reads the file, puts the environment over it, and checks the whole. The
@@ -90,6 +92,9 @@ func (d *decoder) config(body *hclsyntax.Body) *Config {
 	c.Audit = d.audit(s.blockOrEmpty("audit"))
 	c.Limits = d.limits(s.blockOrEmpty("limits"))
 	c.Log = d.log(s.blockOrEmpty("log"))
+	if block := s.block("kms"); block != nil {
+		c.KMS = d.kms(block)
+	}
 	if block := s.block("stdio"); block != nil {
 		c.Stdio = d.stdio(block)
 	}
@@ -237,6 +242,24 @@ func (d *decoder) audit(s *section) Audit {
 	}
 	s.end()
 	return a
+}
+
+func (*decoder) kms(s *section) *KMS {
+	k := &KMS{
+		Audience: s.str("audience", ""),
+		Required: s.boolean("required", false),
+		Region:   s.str("region", ""),
+		Refresh:  s.duration("refresh", kms.Period, time.Second, kms.MaxStale),
+		MaxStale: s.duration("max_stale", kms.MaxStale, time.Second, 24*time.Hour),
+	}
+	if u := s.url("endpoint", ""); u != nil {
+		k.Endpoint = u.String()
+	}
+	if k.MaxStale < k.Refresh {
+		s.bad("max_stale", "%s is less than refresh (%s): data keys would grow old between two answers", k.MaxStale, k.Refresh)
+	}
+	s.end()
+	return k
 }
 
 func (d *decoder) stdio(s *section) *Stdio {

@@ -78,6 +78,15 @@ func (m *Metrics) Broker(stats func() broker.Stats, loggedIn func() bool) {
 		}
 		return time.Since(sent).Seconds()
 	})
+	gauge("kms_data_keys", "Data keys of sealed tokens that Vault has for this gateway.", func() float64 { return float64(stats().Seals.DataKeys) })
+	gauge("kms_data_keys_usable", "Those of them that AWS KMS has unwrapped, and that are good.", func() float64 { return float64(stats().Seals.Usable) })
+	gauge("kms_confirmed_age_seconds", "Time since AWS KMS confirmed the data key that it confirmed the longest ago.", func() float64 {
+		confirmed := stats().Seals.Confirmed
+		if confirmed.IsZero() {
+			return -1
+		}
+		return time.Since(confirmed).Seconds()
+	})
 	gauge("vault_logged_in", "1 once Vault has accepted the gateway's login.", func() float64 { return boolean(loggedIn()) })
 }
 
