@@ -28,6 +28,7 @@ func commands() []command {
 		{"apply", "bring a Vault to the state that a folder of files describes", runApply},
 		{"dev", "run Vault, the plugin, the gateway and two demo servers on this machine", runDev},
 		{"demo", "serve a demo MCP server: calculator or notes", runDemo},
+		{"doctor", "look at a running broker, and say what is wrong and what to do", runDoctor},
 		{"export", "print a client's configuration for Cursor, Claude Code and others", runExport},
 		{"version", "print the version", func(context.Context, []string) error {
 			_, err := fmt.Println(version)

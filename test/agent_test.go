@@ -57,7 +57,7 @@ func startAgent(t *testing.T, h *harness.Harness, config, client, job string) *a
 		Args: []string{"agent", "-config=" + filepath.Join(a.dir, config)},
 		Env: []string{
 			"VAULT_ADDR=" + h.Vault.Address(), "MCP_CLIENT=" + client,
-			"MCP_GATEWAY_URL=http://127.0.0.1:1", "JOB_OUT=" + a.path("job"),
+			"MCP_URL=http://127.0.0.1:1/mcp", "JOB_OUT=" + a.path("job"),
 		},
 		Log: filepath.Join(h.Dir, "agent-"+client+".log"),
 	})

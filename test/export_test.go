@@ -32,7 +32,7 @@ func TestAnExportedConfigurationHasExactlyTheServersThatTheClientMayReach(t *tes
 	token := h.CreateClient("editor", harness.Map{"allowed_servers": "calculator,github,retired"})
 	h.Write("mcp/policies/corp", harness.Map{"managed": true, "deniedMcpServers": `[{"serverName":"retired"}]`})
 
-	text := exported(t, h, "-client=editor", "-format=claude-code", "-per-server")
+	text := exported(t, h, "-client=editor", "-format=claude-code")
 	require.NotContains(t, text, token)
 	var config struct {
 		Servers map[string]struct{ URL string } `json:"mcpServers"`
@@ -48,7 +48,7 @@ func TestExportedManagedSettingsAllowTheGatewayAndNothingElse(t *testing.T) {
 	h.Write("mcp/servers/calculator", harness.Map{"transport": "http", "url": "http://127.0.0.1:1/mcp"})
 	h.CreateClient("editor", harness.Map{"allowed_servers": "*"})
 	var settings harness.Map
-	require.NoError(t, json.Unmarshal([]byte(exported(t, h, "-client=editor", "-format=managed-settings")), &settings))
+	require.NoError(t, json.Unmarshal([]byte(exported(t, h, "-client=editor", "-format=managed-settings", "-aggregate")), &settings))
 	settings["managed"] = true
 	h.Write("mcp/policies/desktops", settings)
 	for url, allowed := range map[string]bool{

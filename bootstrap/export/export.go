@@ -21,8 +21,9 @@ type Input struct {
 	GatewayURL string
 	// Servers are the names of those that the client may reach, in order.
 	Servers []string
-	// PerServer writes an entry for each server, instead of one for all of them.
-	PerServer bool
+	// Aggregate writes one entry for all servers, at the gateway's /mcp, instead of
+	// one for each.
+	Aggregate bool
 	// TokenEnv is the variable that holds the token, TokenFile the file. With
 	// TokenFile the client's own way to read a file is taken, where it has one.
 	TokenEnv  string
@@ -111,7 +112,7 @@ type endpoint struct{ name, url string }
 
 // endpoints are one entry for all servers, or one for each.
 func (in *Input) endpoints() []endpoint {
-	if !in.PerServer {
+	if in.Aggregate {
 		return []endpoint{{"mcp", in.GatewayURL + "/mcp"}}
 	}
 	list := make([]endpoint, 0, len(in.Servers))

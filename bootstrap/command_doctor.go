@@ -1,0 +1,30 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"os"
+	"time"
+
+	"vault-plugin-secrets-mcp/bootstrap/doctor"
+)
+
+// soon is how soon a token must end for doctor to tell, unless -expiring says so.
+const soon = 72 * time.Hour
+
+func runDoctor(ctx context.Context, args []string) error {
+	opts := doctor.Options{Out: os.Stdout}
+	flags := flag.NewFlagSet("mcp-bootstrap doctor", flag.ContinueOnError)
+	flags.StringVar(&opts.Mount, "mount", "mcp", "where the engine is mounted")
+	flags.StringVar(&opts.GatewayURL, "gateway-url", os.Getenv("MCP_GATEWAY_URL"), "where clients connect (default: MCP_GATEWAY_URL)")
+	flags.DurationVar(&opts.Expiring, "expiring", soon, "tell of tokens that end within this time")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	vault, err := vaultFromEnvironment()
+	if err != nil {
+		return err
+	}
+	vault.SetMaxRetries(0) // what does not answer now is what is asked for
+	return doctor.Run(ctx, vault, opts)
+}

@@ -1,0 +1,151 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// checkServers looks whether the servers that are registered can be reached from
+// this machine.
+func (e *examination) checkServers(ctx context.Context) {
+	names, err := e.names(ctx, "servers")
+	switch {
+	case err != nil:
+		e.wrong("use a token that may list servers", "the servers cannot be listed: %s", reason(err))
+	case len(names) == 0:
+		e.wrong("register one: vault write "+e.Mount+"/servers/NAME transport=http url=https://…", "no server is registered")
+	}
+	for _, name := range names {
+		server, err := e.ask(ctx, e.Mount+"/servers/"+name)
+		if err != nil || server == nil {
+			continue // deleted meanwhile
+		}
+		address, _ := server["url"].(string)
+		if address == "" {
+			e.ok("the server %s is a command of the gateway's: %v", name, server["command"])
+			continue
+		}
+		if err := dial(ctx, address); err != nil {
+			e.wrong("start it, or correct its url; from the gateway's machine it may be reachable all the same", "the server %s does not answer at %s: %v", name, address, err)
+			continue
+		}
+		e.ok("the server %s answers at %s", name, address)
+	}
+}
+
+// dial connects to the host of a URL and hangs up.
+func dial(ctx context.Context, address string) error {
+	u, err := url.Parse(address)
+	if err != nil {
+		return err
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	if err != nil {
+		return err
+	}
+	return connection.Close()
+}
+
+// checkClients looks for clients that reach nothing, and for tokens that end soon.
+func (e *examination) checkClients(ctx context.Context) {
+	names, err := e.names(ctx, "clients")
+	if err != nil {
+		e.wrong("use a token that may list clients", "the clients cannot be listed: %s", reason(err))
+		return
+	}
+	before := e.findings
+	for _, name := range names {
+		client, err := e.ask(ctx, e.Mount+"/clients/"+name)
+		if err == nil && client != nil && client["disabled"] != true {
+			e.checkReach(ctx, name, client)
+			e.checkExpiry(name, client)
+		}
+	}
+	if before == e.findings {
+		e.ok("clients: %d; each reaches a server, and no token ends within %s", len(names), e.Expiring)
+	}
+}
+
+func (e *examination) checkReach(ctx context.Context, name string, client map[string]any) {
+	allowed := texts(client["allowed_servers"])
+	if len(allowed) == 0 {
+		e.wrong(fmt.Sprintf("vault write %s/clients/%s allowed_servers=…, or delete the client", e.Mount, name), "the client %s may reach no server", name)
+		return
+	}
+	if slices.Contains(allowed, "*") {
+		allowed, _ = e.names(ctx, "servers") // reported by checkServers
+	}
+	why := ""
+	for _, server := range allowed {
+		answer, err := e.vault.Logical().WriteWithContext(ctx, e.Mount+"/evaluate", map[string]any{"client": name, "server": server})
+		switch {
+		case err != nil:
+			why = reason(err)
+		case answer != nil && answer.Data["allowed"] == true:
+			return
+		case answer != nil:
+			why = fmt.Sprint(answer.Data["reason"])
+		}
+	}
+	if why != "" {
+		e.wrong(fmt.Sprintf("see each server: vault write %s/evaluate client=%s server=…", e.Mount, name), "the client %s reaches none of its servers; the last because %s", name, why)
+	}
+}
+
+func (e *examination) checkExpiry(name string, client map[string]any) {
+	rotate := fmt.Sprintf("vault write -f %s/rotate-client/%s, and hand the client its new token", e.Mount, name)
+	expires, _ := client["expires_at"].(string)
+	at, err := time.Parse(time.RFC3339Nano, expires)
+	if err != nil {
+		return // it does not expire
+	}
+	switch left := time.Until(at).Round(time.Minute); {
+	case left <= 0:
+		e.wrong(rotate, "the token of the client %s has ended at %s", name, expires)
+	case left < e.Expiring:
+		e.wrong(rotate, "the token of the client %s ends in %s", name, left)
+	}
+}
+
+// checkGateway looks whether a gateway answers, and refuses who has no token.
+func (e *examination) checkGateway(ctx context.Context) {
+	if e.GatewayURL == "" {
+		e.ok("no gateway was looked at: MCP_GATEWAY_URL is not set")
+		return
+	}
+	const start = "start the gateway, or correct MCP_GATEWAY_URL; the gateway's log and /readyz of its admin listener say what it lacks"
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(e.GatewayURL, "/")+"/servers/doctor/mcp", strings.NewReader("{}"))
+	if err != nil {
+		e.wrong("correct MCP_GATEWAY_URL", "MCP_GATEWAY_URL is no URL: %v", err)
+		return
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Accept", "application/json, text/event-stream")
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	response, err := client.Do(request)
+	if err != nil {
+		e.wrong(start, "no gateway answers at %s: %v", e.GatewayURL, errors.Unwrap(err))
+		return
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusUnauthorized {
+		e.wrong(start, "what answers at %s is no gateway: it answers %s to a request without a token, and not 401", e.GatewayURL, response.Status)
+		return
+	}
+	e.ok("the gateway answers at %s, and refuses who has no token", e.GatewayURL)
+}

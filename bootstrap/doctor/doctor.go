@@ -1,0 +1,107 @@
+// Package doctor looks at a running broker as its users meet it, and says of each
+// thing that is wrong what to do about it. It changes nothing.
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+)
+
+// Options say what to look at.
+type Options struct {
+	// Mount is where the engine is mounted.
+	Mount string
+	// GatewayURL is where clients connect. Empty: no gateway is looked at.
+	GatewayURL string
+	// Expiring is how soon a token must end to be worth telling.
+	Expiring time.Duration
+	// Out gets a line for each check.
+	Out io.Writer
+}
+
+// Bounds of what is looked at.
+const (
+	askTimeout = 5 * time.Second
+	maxSkew    = 5 * time.Second
+)
+
+// ErrFindings is returned where something is wrong.
+var ErrFindings = errors.New("something is wrong: see what to do above")
+
+// examination is one run.
+type examination struct {
+	Options
+	vault    *api.Client
+	findings int
+}
+
+// Run makes all checks and returns ErrFindings unless nothing is wrong.
+func Run(ctx context.Context, vault *api.Client, opts Options) error {
+	opts.Mount = strings.Trim(opts.Mount, "/")
+	e := &examination{Options: opts, vault: vault}
+	if e.checkVault(ctx) && e.checkToken(ctx) && e.checkMount(ctx) {
+		e.checkGatewayLogin(ctx)
+		e.checkServers(ctx)
+		e.checkClients(ctx)
+	}
+	e.checkGateway(ctx)
+	if e.findings > 0 {
+		fmt.Fprintf(e.Out, "\nFindings: %d.\n", e.findings)
+		return ErrFindings
+	}
+	_, err := fmt.Fprintln(e.Out, "\nNothing is wrong.")
+	return err
+}
+
+func (e *examination) ok(format string, args ...any) bool {
+	fmt.Fprintf(e.Out, "ok    "+format+"\n", args...)
+	return true
+}
+
+// wrong reports a finding, and what to do about it.
+func (e *examination) wrong(todo, format string, args ...any) bool {
+	e.findings++
+	fmt.Fprintf(e.Out, "WRONG "+format+"\n", args...)
+	fmt.Fprintln(e.Out, "      → "+todo)
+	return false
+}
+
+// reason is an error without the lines that Vault's client adds to it.
+func reason(err error) string {
+	var answer *api.ResponseError
+	if errors.As(err, &answer) {
+		return fmt.Sprintf("%d %s", answer.StatusCode, strings.Join(answer.Errors, "; "))
+	}
+	return err.Error()
+}
+
+// ask reads a path of Vault; a nil answer is an empty one.
+func (e *examination) ask(ctx context.Context, path string) (map[string]any, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	secret, err := e.vault.Logical().ReadWithContext(ctx, path)
+	if err != nil || secret == nil {
+		return nil, err
+	}
+	return secret.Data, nil
+}
+
+// names lists a path of the mount.
+func (e *examination) names(ctx context.Context, path string) ([]string, error) {
+	secret, err := e.vault.Logical().ListWithContext(ctx, e.Mount+"/"+path)
+	if err != nil || secret == nil {
+		return nil, err
+	}
+	keys, _ := secret.Data["keys"].([]any)
+	list := make([]string, 0, len(keys))
+	for _, key := range keys {
+		list = append(list, fmt.Sprint(key))
+	}
+	return list, nil
+}

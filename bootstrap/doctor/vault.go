@@ -1,0 +1,124 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"vault-plugin-secrets-mcp/bootstrap/policies"
+	"vault-plugin-secrets-mcp/bootstrap/provision"
+)
+
+// checkVault looks whether Vault answers, is unsealed, and has the right time.
+func (e *examination) checkVault(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	health, err := e.vault.Sys().HealthWithContext(ctx)
+	switch {
+	case err != nil:
+		return e.wrong("start Vault, or point VAULT_ADDR (and VAULT_CACERT, for TLS) at it", "Vault does not answer at %s: %s", e.vault.Address(), reason(err))
+	case !health.Initialized:
+		return e.wrong("run `vault operator init`", "Vault at %s is not initialized", e.vault.Address())
+	case health.Sealed:
+		return e.wrong("run `vault operator unseal` on each server", "Vault at %s is sealed", e.vault.Address())
+	}
+	// The answer's time is in whole seconds.
+	skew := time.Since(time.Unix(health.ServerTimeUTC, 0)).Round(time.Second)
+	if skew.Abs() > maxSkew {
+		e.wrong("synchronise both clocks (NTP): times that people compare would differ", "the clocks of Vault and of this machine are %s apart", skew.Abs())
+	}
+	return e.ok("Vault %s answers at %s and is unsealed", health.Version, e.vault.Address())
+}
+
+// checkToken looks at the Vault token that this runs with.
+func (e *examination) checkToken(ctx context.Context) bool {
+	data, err := e.ask(ctx, "auth/token/lookup-self")
+	if err != nil {
+		return e.wrong("get another with `vault login`, and set VAULT_TOKEN", "Vault does not accept VAULT_TOKEN: %s", reason(err))
+	}
+	if expires, _ := data["expire_time"].(string); expires != "" {
+		at, err := time.Parse(time.RFC3339Nano, expires)
+		if left := time.Until(at).Round(time.Second); err == nil && left < time.Hour {
+			e.wrong("renew it with `vault token renew`, or log in again", "VAULT_TOKEN ends in %s", left)
+		}
+	}
+	return e.ok("Vault accepts VAULT_TOKEN")
+}
+
+// checkMount looks for the engine, and whether what runs is what was registered.
+func (e *examination) checkMount(ctx context.Context) bool {
+	mounts, err := e.vault.Sys().ListMountsWithContext(ctx)
+	if err != nil {
+		return e.wrong("use a token with the policy "+policies.AdminName, "Vault's mounts cannot be listed: %s", reason(err))
+	}
+	mount := mounts[e.Mount+"/"]
+	switch {
+	case mount == nil:
+		return e.wrong("run `mcp-bootstrap apply`, or name the engine's mount with -mount", "nothing is mounted at %s/", e.Mount)
+	case mount.Type != provision.PluginName:
+		return e.wrong("name the engine's mount with -mount", "what is mounted at %s/ is of type %s", e.Mount, mount.Type)
+	}
+	registered, err := e.catalog(ctx, mount.PluginVersion)
+	switch {
+	case err != nil:
+		return e.wrong("run `mcp-bootstrap apply`, which registers the plugin", "the plugin catalog has no entry for %s %s: %s", provision.PluginName, mount.PluginVersion, reason(err))
+	case mount.RunningSha256 != "" && registered["sha256"] != mount.RunningSha256:
+		return e.wrong("run `vault plugin reload -mounts="+e.Mount+"/`", "the plugin that runs is not the one that is registered: SHA-256 %.12s… runs, %.12s… is registered",
+			mount.RunningSha256, fmt.Sprint(registered["sha256"]))
+	}
+	if _, err := e.ask(ctx, e.Mount+"/config"); err != nil {
+		return e.wrong("see Vault's log; a token without the policy "+policies.AdminName+" is refused here too", "the engine at %s/ does not answer: %s", e.Mount, reason(err))
+	}
+	return e.ok("the engine %s runs at %s/ as it was registered", mount.RunningVersion, e.Mount)
+}
+
+func (e *examination) catalog(ctx context.Context, version string) (map[string]any, error) {
+	query := map[string][]string{}
+	if version != "" {
+		query["version"] = []string{version}
+	}
+	secret, err := e.vault.Logical().ReadWithDataWithContext(ctx, "sys/plugins/catalog/secret/"+provision.PluginName, query)
+	if err != nil || secret == nil {
+		return nil, err
+	}
+	return secret.Data, nil
+}
+
+// checkGatewayLogin looks at the policy and the role of gateways.
+func (e *examination) checkGatewayLogin(ctx context.Context) {
+	const apply = "run `mcp-bootstrap apply`, which writes it"
+	rules, err := e.vault.Sys().GetPolicyWithContext(ctx, policies.GatewayName)
+	switch {
+	case err != nil:
+		e.wrong("use a token with the policy "+policies.AdminName, "the ACL policy %s cannot be read: %s", policies.GatewayName, reason(err))
+	case rules == "":
+		e.wrong(apply, "the ACL policy %s is missing: gateways may ask for nothing", policies.GatewayName)
+	case strings.TrimSpace(rules) != strings.TrimSpace(policies.At(e.Mount, policies.Gateway)):
+		e.wrong("run `mcp-bootstrap apply -dry-run`, and then without", "the ACL policy %s is not the one of this version", policies.GatewayName)
+	default:
+		e.ok("the ACL policy %s is that of this version", policies.GatewayName)
+	}
+	role, err := e.ask(ctx, "auth/approle/role/"+provision.GatewayRole)
+	switch {
+	case err != nil || role == nil:
+		e.wrong(apply+"; where gateways log in otherwise, look at that role yourself", "the AppRole role %s cannot be read", provision.GatewayRole)
+	case !slices.Contains(texts(role["token_policies"]), policies.GatewayName):
+		e.wrong(apply, "the role %s does not carry the policy %s", provision.GatewayRole, policies.GatewayName)
+	case role["token_no_default_policy"] != true:
+		e.wrong(apply, "the role %s carries Vault's default policy, which slows each lookup and grants what a gateway need not have", provision.GatewayRole)
+	default:
+		e.ok("the role %s carries its policy alone", provision.GatewayRole)
+	}
+}
+
+// texts are the texts of a JSON list.
+func texts(list any) []string {
+	values, _ := list.([]any)
+	found := make([]string, 0, len(values))
+	for _, value := range values {
+		found = append(found, fmt.Sprint(value))
+	}
+	return found
+}
