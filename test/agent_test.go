@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -101,7 +102,6 @@ func wrappedSecretID(t *testing.T, h *harness.Harness, role string) string {
 // helped sends the headers that mcp-headers.sh prints for a token's file, asked
 // anew for each request, and remembers what became of it.
 type helped struct {
-	t    *testing.T
 	h    *harness.Harness
 	file string
 
@@ -140,6 +140,13 @@ func (c *helped) seen() int {
 	return len(c.tokens)
 }
 
+// failures are the answers that were no success.
+func (c *helped) failures() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.failed)
+}
+
 // renewals counts the leases' renewals in Vault's audit log.
 func renewals(t *testing.T, h *harness.Harness) int {
 	t.Helper()
@@ -161,7 +168,7 @@ func TestAClientBesideVaultAgentOutlivesItsTokensWithoutAFailedRequest(t *testin
 	agent.await(t, s.Harness, "token")
 	require.NoFileExists(t, agent.path("secret_id"), "the Agent left the wrapped secret id behind")
 
-	transport := &helped{t: t, h: s.Harness, file: agent.path("token"), tokens: map[string]bool{}}
+	transport := &helped{h: s.Harness, file: agent.path("token"), tokens: map[string]bool{}}
 	session, err := mcp.NewClient(&mcp.Implementation{Name: "editor", Version: "1"}, nil).Connect(t.Context(), &mcp.StreamableClientTransport{
 		Endpoint: s.gateway.ServerURL(calculator), HTTPClient: &http.Client{Transport: transport}, MaxRetries: -1,
 	}, nil)
@@ -176,7 +183,7 @@ func TestAClientBesideVaultAgentOutlivesItsTokensWithoutAFailedRequest(t *testin
 		require.False(t, result.IsError)
 		calls++
 	}
-	require.Empty(t, transport.failed)
+	require.Empty(t, transport.failures())
 	t.Logf("%d calls under %d tokens, %d renewals", calls, transport.seen(), renewals(t, s.Harness))
 
 	// The lease is revoked: what the client holds opens nothing any more.

@@ -1,0 +1,37 @@
+package policies
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func TestRulesForAnotherMountNameItEverywhere(t *testing.T) {
+	paths := regexp.MustCompile(`(?m)^path "([^"]+)"`)
+	for name, rules := range map[string]string{
+		GatewayName: Gateway, AdminName: Admin, TeamAdminName: TeamAdmin, ClientName: Client("auth_approle_1"),
+	} {
+		if At("/mcp/", rules) != rules {
+			t.Errorf("%s: the rules for mcp are not those that are shipped", name)
+		}
+		moved := paths.FindAllStringSubmatch(At("team/tools", rules), -1)
+		for i, match := range paths.FindAllStringSubmatch(rules, -1) {
+			want := match[1]
+			switch {
+			case strings.HasPrefix(want, "mcp/"):
+				want = "team/tools" + strings.TrimPrefix(want, "mcp")
+			case strings.HasPrefix(want, "sys/mounts/mcp"), strings.Contains(want, "/mcp/"):
+				want = strings.Replace(want, "/mcp", "/team/tools", 1)
+			}
+			if moved[i][1] != want {
+				t.Errorf("%s: %s became %s", name, match[1], moved[i][1])
+			}
+		}
+	}
+}
+
+func TestTheClientsPolicyIsForOneAuthMethod(t *testing.T) {
+	if rules := Client("auth_approle_1"); !strings.Contains(rules, "aliases.auth_approle_1.metadata") {
+		t.Error(rules)
+	}
+}
