@@ -44,7 +44,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
-	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/helper/salt"
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -259,34 +258,6 @@ func (b *mcpBackend) salt(ctx context.Context, s logical.Storage) (*salt.Salt, e
 	}
 	b.saltHeld = made
 	return made, nil
-}
-
-// cachedSystem answers ReplicationState from memory for a second. The framework
-// asks for it on every request, and each time it is a call back into Vault.
-type cachedSystem struct {
-	logical.SystemView
-	now   func() time.Time
-	state atomic.Pointer[replicationState]
-}
-
-type replicationState struct {
-	state consts.ReplicationState
-	until time.Time
-}
-
-func newCachedSystem(view logical.SystemView, now func() time.Time) *cachedSystem {
-	return &cachedSystem{SystemView: view, now: now}
-}
-
-// ReplicationState returns the node's replication state, at most a second old.
-func (c *cachedSystem) ReplicationState() consts.ReplicationState {
-	now := c.now()
-	if held := c.state.Load(); held != nil && now.Before(held.until) {
-		return held.state
-	}
-	state := c.SystemView.ReplicationState()
-	c.state.Store(&replicationState{state: state, until: now.Add(time.Second)})
-	return state
 }
 
 const backendHelp = `
