@@ -23,6 +23,9 @@ func (w *worker) create(ctx context.Context) {
 		d["access_token"] = custom.secret
 	}
 	made, err := w.write(ctx, "clients/"+c.name, d)
+	if err != nil && strings.Contains(err.Error(), "exists already") {
+		return // the engine was killed before it answered, and Vault sent the request once more
+	}
 	if !w.done(c, "creating it", err) {
 		return
 	}
