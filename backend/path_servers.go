@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"maps"
+	"reflect"
 	"slices"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -178,6 +179,9 @@ func (b *mcpBackend) writeServer(ctx context.Context, req *logical.Request, d *f
 	next := serverFromFields(held, d)
 	if err := next.check(); err != nil {
 		return nil, err
+	}
+	if held != nil && reflect.DeepEqual(held, next) {
+		return nil, nil
 	}
 	if held == nil || !held.samePlace(next) {
 		if next.ID, err = token.RandomID(b.opts.Random, idLength); err != nil {
