@@ -145,7 +145,7 @@ func (b *mcpBackend) decryptToken(ctx context.Context, req *logical.Request, nam
 	}
 	plaintext, err := client.Decrypt(ctx, e.KeyARN, ciphertext, kms.TokenContext(e.Mount, name))
 	if kms.Refused(err) {
-		return "", userErrorf("field access_token_ciphertext: encrypt it under key %s with the encryption context mcp-mount=%s,mcp-client=%s: %s", e.KeyARN, e.Mount, name, err)
+		return "", userErrorf("field access_token_ciphertext: encrypt it under the mount's key with the encryption context mcp-mount=%s,mcp-client=%s: %s", e.Mount, name, err)
 	}
 	return string(plaintext), kmsFailure(err)
 }

@@ -190,8 +190,9 @@ var volatile = []struct {
 	form  *regexp.Regexp
 	stand string
 }{
-	{regexp.MustCompile(`mcpt_[0-9A-Za-z]{49}|mcpt_…`), "mcpt_…"},
+	{regexp.MustCompile(`(mcp[tk]_)([0-9A-Za-z_-]{49,}|…)`), "${1}…"},
 	{regexp.MustCompile(`\bhv[sb]\.[0-9A-Za-z_-]+|hvs\.…`), "hvs.…"},
+	{regexp.MustCompile(`\b(vault-plugin-secrets-mcp)_[0-9a-f]{8}\b`), "${1}_ID"},
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "UUID"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "TIME"},
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "DIGEST"},

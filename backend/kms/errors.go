@@ -35,7 +35,7 @@ func (e *Error) Error() string {
 	}
 	for _, part := range []string{e.Code, e.Message, e.Advice} {
 		if part != "" {
-			b.WriteString(": " + part)
+			b.WriteString(": " + strings.TrimSuffix(part, "."))
 		}
 	}
 	return b.String()
