@@ -1,0 +1,183 @@
+//go:build conformance
+
+package conformance
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"vault-plugin-secrets-mcp/bootstrap/process"
+	"vault-plugin-secrets-mcp/test/harness"
+)
+
+// suites are those of the runners that apply to servers.
+var suites = map[string]struct {
+	args      func(tools) []string
+	stateless bool // of the era without sessions
+}{
+	"everything that the runner of 2025 has": {
+		args: func(x tools) []string { return []string{x.old, "server", "--suite", "all"} },
+	},
+	"the requirements of 2025-11-25": {
+		args: func(x tools) []string { return []string{x.current, "server", "--requirements", "2025-11-25"} },
+	},
+	"the requirements of 2026-07-28": {
+		args:      func(x tools) []string { return []string{x.current, "server", "--requirements", "2026-07-28"} },
+		stateless: true,
+	},
+}
+
+// onStdio lists the checks, by scenario, that a server on stdio cannot pass as
+// the same server over HTTP does, and why.
+var onStdio = map[string]string{
+	// The bridge answers in JSON where there is nothing to stream, and may.
+	"server-sse-multiple-streams": "whether an answer streams is the HTTP server's choice, and here that is the bridge",
+	// The fixture closes its stream in the middle of an answer, to have the
+	// client come back for the rest. There are no streams on stdio to close.
+	"server-sse-polling": "the closing of streams is a tool of HTTP servers",
+	// Which headers repeat which arguments is written in the tool's schema, which
+	// the bridge does not read; and on stdio there are no headers that the
+	// server could compare.
+	"http-custom-header-server-validation": "on stdio there are no headers to validate",
+}
+
+func TestTheGatewayMakesNoDifference(t *testing.T) {
+	x := install(t)
+	h := harness.New(t)
+	stateful := fixture(t, h, x, "stateful", "-stateless=false")
+	stateless := fixture(t, h, x, "stateless", "-stateless=true")
+	for name, url := range map[string]string{"stateful": stateful, "stateless": stateless} {
+		h.Write("mcp/servers/"+name, harness.Map{"transport": "http", "url": url})
+	}
+	h.Write("mcp/servers/child", harness.Map{"transport": "stdio", "command": x.server})
+	token := h.CreateClient("suite", harness.Map{"allowed_servers": "stateful,stateless,child"})
+	front := newFront(t, token)
+	gateway := h.StartGateway(harness.GatewayOptions{Blocks: map[string]string{
+		"stdio": fmt.Sprintf("allowed_commands = [%q]\n", x.server),
+		// A check sends the Origin of a page that the server itself would serve.
+		"listener": fmt.Sprintf("allowed_origins = [%q]\n", front.URL),
+	}})
+
+	for name, suite := range suites {
+		server, direct := "stateful", stateful
+		if suite.stateless {
+			server, direct = "stateless", stateless
+		}
+		want := checks(t, x, suite.args(x), direct)
+		if len(want) < 30 {
+			t.Fatalf("%s: only %d scenarios ran against the server itself", name, len(want))
+		}
+		t.Run(name+", over HTTP", func(t *testing.T) {
+			compare(t, want, checks(t, x, suite.args(x), front.to(t, gateway.ServerURL(server))), nil)
+		})
+		t.Run(name+", on stdio", func(t *testing.T) {
+			compare(t, want, checks(t, x, suite.args(x), front.to(t, gateway.ServerURL("child"))), onStdio)
+		})
+	}
+}
+
+// fixture starts the SDK's server over HTTP, and returns its URL.
+func fixture(t *testing.T, h *harness.Harness, x tools, name string, args ...string) string {
+	t.Helper()
+	address := harness.FreeAddress(t)
+	p, err := process.Start(process.Spec{
+		Name: name, Path: x.server, Args: append([]string{"-http", address}, args...),
+		Log: filepath.Join(h.Dir, name+".log"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Stop(5 * time.Second) })
+	err = p.Await(t.Context(), 30*time.Second, func(ctx context.Context) error {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "http://" + address + "/"
+}
+
+// results says how often each check of a scenario ended in which way: "id
+// STATUS" to a count, by scenario.
+type results map[string]map[string]int
+
+// stamp is what the runners put behind a scenario's name.
+var stamp = regexp.MustCompile(`-\d{4}-\d\d-\d\dT[\d-]+Z$`)
+
+// checks runs a suite against the URL.
+func checks(t *testing.T, x tools, args []string, target string) results {
+	t.Helper()
+	dir := t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, x.node, append(args, "--url", target, "--output-dir", dir)...)
+	// Its exit status tells about failed checks, which are compared below.
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		t.Fatalf("%s: %v\n%s", cmd, err, out)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*", "checks.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(results)
+	for _, file := range files {
+		scenario := stamp.ReplaceAllString(filepath.Base(filepath.Dir(file)), "")
+		scenario = strings.TrimPrefix(scenario, "server-")
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var list []struct{ ID, Status string }
+		if err := json.Unmarshal(content, &list); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		all[scenario] = make(map[string]int)
+		for _, c := range list {
+			all[scenario][c.ID+" "+c.Status]++
+		}
+	}
+	if len(all) == 0 {
+		t.Fatalf("%s has left no results\n%s", cmd, out)
+	}
+	return all
+}
+
+// compare reports every check that ended otherwise than against the server
+// itself, but for those scenarios that are known to.
+func compare(t *testing.T, want, got results, known map[string]string) {
+	t.Helper()
+	equal := 0
+	for _, scenario := range slices.Sorted(maps.Keys(want)) {
+		if maps.Equal(want[scenario], got[scenario]) {
+			equal++
+			continue
+		}
+		if reason := known[scenario]; reason != "" {
+			t.Logf("%s differs, as it must: %s", scenario, reason)
+			continue
+		}
+		t.Errorf("%s: against the server itself\n\t%v\nthrough the gateway\n\t%v", scenario, want[scenario], got[scenario])
+	}
+	for scenario := range got {
+		if want[scenario] == nil {
+			t.Errorf("%s ran through the gateway alone", scenario)
+		}
+	}
+	t.Logf("%d scenarios of %d are equal check by check", equal, len(want))
+}
