@@ -27,8 +27,12 @@ bin/%: FORCE
 	@CGO_ENABLED=0 scripts/progress.sh "Building $@" \
 		go build -trimpath -ldflags "-s -w $(LDFLAGS)" -o $@ $(SOURCE_$*)
 
-dev: build vault ## the whole system on this machine, until Ctrl-C
-	@exec bin/mcp-bootstrap dev -vault-binary "$$(scripts/tool.sh vault)" $(ARGS)
+dev: build vault $(if $(findstring -kms,$(ARGS)),.cache/kms-double) ## the whole system on this machine, until Ctrl-C; ARGS=-kms: with sealed tokens
+	@exec bin/mcp-bootstrap dev -vault-binary "$$(scripts/tool.sh vault)" -kms-double .cache/kms-double $(ARGS)
+
+# Stands in for AWS KMS, and is no program to be shipped.
+.cache/kms-double: FORCE
+	@CGO_ENABLED=0 go build -o $@ ./test/kms/cmd/kms-double
 
 vault: ## a Vault server: the one on the PATH, else built once and kept in .cache/
 	@scripts/tool.sh vault >/dev/null

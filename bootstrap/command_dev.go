@@ -28,6 +28,8 @@ func runDev(ctx context.Context, args []string) error {
 	flags.StringVar(&opts.Vault, "vault-binary", "", "the Vault server's program (default: the vault on the PATH)")
 	flags.StringVar(&opts.Plugin, "plugin", beside(provision.PluginName), "the plugin's program")
 	flags.StringVar(&opts.Gateway, "gateway", beside("mcp-gateway"), "the gateway's program")
+	flags.BoolVar(&opts.KMS, "kms", false, "hand out sealed tokens, under a key of a double of AWS KMS (see docs/kms.md)")
+	flags.StringVar(&opts.KMSDouble, "kms-double", beside("kms-double"), "the double's program, with -kms")
 	if err := parse(flags, args); err != nil {
 		return err
 	}

@@ -26,13 +26,13 @@ type devSystem struct {
 	addresses []string
 }
 
-func startDev(t *testing.T, dir string, addresses []string) *devSystem {
+func startDev(t *testing.T, dir string, addresses []string, more ...string) *devSystem {
 	t.Helper()
 	programs := harness.FindPrograms(t)
-	d := &devSystem{dir: dir, addresses: addresses, args: []string{
+	d := &devSystem{dir: dir, addresses: addresses, args: append([]string{
 		"dev", "-dir=" + dir, "-vault-binary=" + programs.Vault,
 		"-vault-address=" + addresses[0], "-gateway-address=" + addresses[1], "-admin-address=" + addresses[2],
-	}}
+	}, more...)}
 	p, err := process.Start(process.Spec{
 		Name: "mcp-bootstrap dev",
 		Path: programs.Bootstrap,
@@ -118,7 +118,7 @@ func (d *devSystem) assertNothingLeft(t *testing.T) {
 		}
 		_ = listener.Close()
 	}
-	for _, name := range []string{"env", "headers", "role_id", "secret_id"} {
+	for _, name := range []string{"env", "headers", "role_id", "secret_id", "kms.env"} {
 		if _, err := os.Stat(filepath.Join(d.dir, name)); err == nil {
 			t.Errorf("%s is left behind", name)
 		}
@@ -181,6 +181,19 @@ func (d *devSystem) tokens(t *testing.T) (root, client string) {
 
 func TestDevPrintsCommandsThatWorkAsTheyArePrinted(t *testing.T) {
 	d := newDev(t)
+	statuses, out := d.runPrinted(t)
+	if statuses != "200 403 401" {
+		t.Errorf("the calls were answered %s:\n%s", statuses, out)
+	}
+	if !strings.Contains(out, `"result":5`) {
+		t.Errorf("2 + 3 is not in the answer:\n%s", out)
+	}
+}
+
+// runPrinted runs the commands that dev has printed. It returns the statuses of
+// the answers, and all of the output.
+func (d *devSystem) runPrinted(t *testing.T) (statuses, output string) {
+	t.Helper()
 	_, after, _ := strings.Cut(d.output(t), "in this folder:\n")
 	script, _, found := strings.Cut(after, "\nLogs")
 	if !found {
@@ -198,12 +211,7 @@ func TestDevPrintsCommandsThatWorkAsTheyArePrinted(t *testing.T) {
 			answers = append(answers, strings.Fields(line)[1])
 		}
 	}
-	if got := strings.Join(answers, " "); got != "200 403 401" {
-		t.Errorf("the calls were answered %s:\n%s", got, out)
-	}
-	if !strings.Contains(string(out), `"result":5`) {
-		t.Errorf("2 + 3 is not in the answer:\n%s", out)
-	}
+	return strings.Join(answers, " "), string(out)
 }
 
 func TestDevKeepsItsTokensToItself(t *testing.T) {

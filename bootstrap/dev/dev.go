@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -43,6 +44,7 @@ type system struct {
 	rootToken     string // Vault's
 	clientToken   string // cursor-local's
 	calculatorURL string
+	kms           map[string]string // how to reach the double of AWS KMS, if there is one
 }
 
 // Run starts everything, says what to do with it, and returns when the context
@@ -85,16 +87,23 @@ func Run(ctx context.Context, opts Options) (err error) {
 
 // start brings everything up, in the order in which one needs the other.
 func (s *system) start(ctx context.Context) error {
-	for _, step := range []struct {
+	type step struct {
 		name string
 		work func(context.Context) error
-	}{
+	}
+	steps := []step{
 		{"Starting Vault on " + s.VaultAddress, s.startVault},
 		{"Setting up the engine, its policy and the gateway's login", s.provision},
 		{"Starting the demo server " + calculator, s.startCalculator},
 		{"Registering two servers and a client", s.register},
 		{"Starting the gateway on " + s.GatewayAddress, s.startGateway},
-	} {
+	}
+	if s.KMS {
+		steps = slices.Insert(steps, len(steps)-2,
+			step{"Starting a double of AWS KMS, which is not AWS's", s.startKMS},
+			step{"Having tokens sealed", s.sealTokens})
+	}
+	for _, step := range steps {
 		if err := s.step(step.name, func() error { return step.work(ctx) }); err != nil {
 			return err
 		}

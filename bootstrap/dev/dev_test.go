@@ -57,6 +57,7 @@ func TestWhatWouldGoWrongIsSaidBeforeAnythingIsStarted(t *testing.T) {
 		{"no Vault", func(o *Options) { o.Vault = "/no/vault" }, []string{"/no/vault", "-vault-binary", "make vault"}},
 		{"no plugin", func(o *Options) { o.Plugin = "/no/plugin" }, []string{"/no/plugin", "make build"}},
 		{"no gateway", func(o *Options) { o.Gateway = "/no/gateway" }, []string{"/no/gateway", "make build"}},
+		{"no double of KMS", func(o *Options) { o.KMS, o.KMSDouble = true, "/no/kms" }, []string{"/no/kms", "ARGS=-kms"}},
 		{"a folder for a program", func(o *Options) { o.Gateway = "/" }, []string{"not an executable file"}},
 		{"a text for a program", func(o *Options) { o.Gateway = text }, []string{text, "not an executable file"}},
 		{"Vault's port in use", func(o *Options) { o.VaultAddress = taken }, []string{taken, "in use", "-vault-address"}},

@@ -33,7 +33,7 @@ func (s *system) write(name, content string) error {
 }
 
 func (s *system) removeSecrets() {
-	for _, name := range []string{envFile, headersFile, roleIDFile, secretIDFile} {
+	for _, name := range []string{envFile, headersFile, roleIDFile, secretIDFile, kmsFile} {
 		_ = os.Remove(s.path(name))
 	}
 }

@@ -26,22 +26,31 @@ type Options struct {
 	Plugin  string
 	Gateway string
 	Self    string
+	// KMS has tokens sealed under a key of KMSDouble, a program that stands in
+	// for AWS KMS.
+	KMS       bool
+	KMSDouble string
 	// Out gets the progress and, in the end, what to do with it all.
 	Out io.Writer
 }
 
 // check finds what would go wrong before anything is started.
 func (o *Options) check(ctx context.Context) error {
-	for _, program := range []struct {
+	type program struct {
 		what string
 		path *string
 		hint string
-	}{
+	}
+	programs := []program{
 		{"Vault", &o.Vault, "name another with -vault-binary, or run `make vault`, which builds one"},
 		{"the plugin", &o.Plugin, "run `make build`, or name it with -plugin"},
 		{"the gateway", &o.Gateway, "run `make build`, or name it with -gateway"},
 		{"mcp-bootstrap", &o.Self, "run `make build`"},
-	} {
+	}
+	if o.KMS {
+		programs = append(programs, program{"the double of AWS KMS", &o.KMSDouble, "run `make dev ARGS=-kms`, which builds it, or name it with -kms-double"})
+	}
+	for _, program := range programs {
 		path, err := executable(*program.path)
 		if err != nil {
 			return fmt.Errorf("cannot run %s: %w: %s", program.what, err, program.hint)

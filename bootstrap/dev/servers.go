@@ -68,6 +68,11 @@ audit {
 func (s *system) startGateway(ctx context.Context) error {
 	config := fmt.Sprintf(gatewayFile, s.vaultURL(), mount, s.path(roleIDFile), s.path(secretIDFile),
 		s.GatewayAddress, s.AdminAddress, s.Self, s.log("audit"))
+	var environment []string
+	if s.KMS {
+		config += kmsBlock
+		environment = s.kmsEnvironment()
+	}
 	if err := s.write("gateway.hcl", config); err != nil {
 		return err
 	}
@@ -75,6 +80,7 @@ func (s *system) startGateway(ctx context.Context) error {
 		Name: "the gateway",
 		Path: s.Gateway,
 		Args: []string{"-config=" + s.path("gateway.hcl")},
+		Env:  environment,
 		Log:  s.log("gateway"),
 	})
 	if err != nil {

@@ -31,6 +31,15 @@ To try it, in another terminal, in this folder:
   # The same to a server that it may not reach: 403
   curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/servers/{{.Other}}/mcp"
 
+{{- if .KMS}}
+
+  # AWS KMS (a double of it) refusing its key, and within seconds: 401; and back
+  curl -d '{"code": "AccessDeniedException"}' {{.KMS}}/-/faults && sleep 6
+  curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/servers/{{.Server}}/mcp"
+  curl -X DELETE {{.KMS}}/-/faults && sleep 6
+  curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/servers/{{.Server}}/mcp"
+{{- end}}
+
   # Its tokens revoked in Vault, and within a second the first call again: 401
   {{.Vault}} write -f {{.Mount}}/revoke-client/{{.Client}} && sleep 1
   curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/servers/{{.Server}}/mcp"
@@ -54,6 +63,7 @@ func (s *system) summarize() error {
 		"Headers":  shown(s.path(headersFile)),
 		"Body":     shown(s.path(bodyFile)),
 		"Logs":     shown(filepath.Dir(s.log(""))),
+		"KMS":      s.kms["AWS_ENDPOINT_URL_KMS"],
 		"Mount":    mount,
 		"Vault":    s.shownVault(),
 		"VaultURL": s.vaultURL(),
