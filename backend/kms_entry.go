@@ -175,6 +175,11 @@ func (c *kmsClients) get(ctx context.Context, settings *kmsSettings) (*kms.Clien
 	return client, nil
 }
 
+// askingKMS is the context of all that one request asks of KMS.
+func askingKMS(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, kms.Timeout)
+}
+
 // kmsFailure is what a request answers that needed KMS: 400 for a refusal, which
 // stays one until somebody changes something, and 502 where KMS did not answer.
 // Other errors stay what they are.

@@ -253,3 +253,27 @@ func TestManyWhoIssueAtOnceAskKMSOnce(t *testing.T) {
 	all.Wait()
 	require.Equal(t, 1, again.kms.Calls(""))
 }
+
+// However often a request needs KMS, it waits for it as long as for one answer.
+func TestARequestWaitsForKMSOnce(t *testing.T) {
+	e := newKMSEnv(t)
+	e.client("c", data{"seal": "kms"})
+	e.clock.Advance(kms.MaxStale)
+	e.kms.Fail(double.Slow("", 2*time.Second))
+	var waiting sync.WaitGroup
+	for path, d := range map[string]data{
+		"config/kms":      e.settings(),
+		"rotate-client/c": {"access_token_ciphertext": e.encrypt("my_custom_token_123", kms.TokenContext(testAccessor, "c"))},
+	} {
+		waiting.Go(func() {
+			began := time.Now()
+			if _, err := e.request(context.Background(), logical.UpdateOperation, path, d); err == nil {
+				t.Errorf("%s was answered", path)
+			}
+			if took := time.Since(began); took >= 4*time.Second {
+				t.Errorf("%s was held for %s", path, took)
+			}
+		})
+	}
+	waiting.Wait()
+}

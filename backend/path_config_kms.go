@@ -234,6 +234,8 @@ func (s *kmsSettings) check(mount string) error {
 // checkedDataKey has KMS make a data key and unwrap it again, which is all that
 // the engine ever needs of KMS.
 func (b *mcpBackend) checkedDataKey(ctx context.Context, settings *kmsSettings, mount string) (*dataKey, *kms.DataKey, error) {
+	ctx, cancel := askingKMS(ctx)
+	defer cancel()
 	client, err := b.kmsClients.get(ctx, settings)
 	if err != nil {
 		return nil, nil, err

@@ -90,6 +90,8 @@ func (t *tokenSource) done() {
 // taken; where the token will be sealed, the source keeps the data keys from being
 // removed until done.
 func (b *mcpBackend) tokenSource(ctx context.Context, req *logical.Request, d *framework.FieldData, name string, next *clientSettings) (*tokenSource, error) {
+	ctx, cancel := askingKMS(ctx)
+	defer cancel()
 	src, err := b.customSource(ctx, req, d, name)
 	if err != nil {
 		return nil, err

@@ -81,6 +81,10 @@ var advices = map[string]string{ //nolint:gosec // names of errors, no credentia
 // explain makes an Error of the SDK's.
 func explain(operation, key string, err error) *Error {
 	e := &Error{Operation: operation, Key: key, cause: err}
+	if err == nil {
+		e.Message = "the answer was thrown away"
+		return e
+	}
 	var api smithy.APIError
 	if errors.As(err, &api) {
 		e.Code, e.Message = api.ErrorCode(), api.ErrorMessage()

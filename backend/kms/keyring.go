@@ -99,7 +99,11 @@ func (r *Keyring) Key(ctx context.Context, c Unwrapper, w *WrappedKey) (*token.S
 	if r.Due(w.ID) {
 		r.Refresh(ctx, c, w)
 	}
-	return r.Held(w.ID)
+	key, err := r.Held(w.ID)
+	if errors.Is(err, ErrUnknownKey) {
+		err = explain("Decrypt", w.KeyARN, ctx.Err()) // which ended the wait
+	}
+	return key, err
 }
 
 // Held returns the data key of that id as far as it is known, and asks nobody.
@@ -131,15 +135,19 @@ func (r *Keyring) Put(w *WrappedKey, plaintext []byte) (*token.SealingKey, error
 	return key, nil
 }
 
-// Refresh asks KMS for the data key now, whether that is due or not. Held then
-// says what came of it.
+// Refresh asks KMS for the data key now, whether that is due or not, and waits for
+// the answer until ctx ends. Held then says what came of it.
 func (r *Keyring) Refresh(ctx context.Context, c Unwrapper, w *WrappedKey) {
 	// The first caller's end must not end the others' wait; Timeout does.
-	ctx = context.WithoutCancel(ctx)
-	_, _, _ = r.flights.Do(w.ID, func() (any, error) {
-		r.refresh(ctx, c, w)
+	asking := context.WithoutCancel(ctx)
+	answered := r.flights.DoChan(w.ID, func() (any, error) {
+		r.refresh(asking, c, w)
 		return nil, nil
 	})
+	select {
+	case <-answered:
+	case <-ctx.Done():
+	}
 }
 
 func (r *Keyring) refresh(ctx context.Context, c Unwrapper, w *WrappedKey) {

@@ -1,6 +1,7 @@
 package kms_test
 
 import (
+	"context"
 	"crypto/rand"
 	"sync"
 	"testing"
@@ -152,4 +153,14 @@ func TestAKeyThatWasJustMadeNeedsNoCall(t *testing.T) {
 	r.Keep(func(string) bool { return false })
 	_, err = r.Held(r.key.ID)
 	require.ErrorIs(t, err, kms.ErrUnknownKey)
+}
+
+func TestOneWhoCannotWaitIsToldSo(t *testing.T) {
+	r := newRing(t)
+	r.server.Fail(double.Slow("Decrypt", time.Hour))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	_, err := r.Key(ctx, r.client, &r.key)
+	require.ErrorContains(t, err, "KMS does not answer Decrypt")
+	require.False(t, kms.Refused(err))
 }
