@@ -134,6 +134,7 @@ type exchange struct {
 	server  *broker.Server
 	tools   toolRules
 
+	get       bool    // it is a GET, for a stream
 	body      *buffer // nil without a message: GET and DELETE
 	message   envelope.Envelope
 	stateless bool // of the era without sessions
@@ -150,6 +151,7 @@ func (x *exchange) release() {
 // be read in one way only.
 func (x *exchange) read(r *http.Request, limit int64) *access.Refusal {
 	if r.Method != http.MethodPost {
+		x.get = r.Method == http.MethodGet
 		return nil
 	}
 	if !isJSON(first(r.Header, headerContentType)) {

@@ -50,13 +50,23 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	response, err := p.upstream.transport.RoundTrip(p.outgoing(ctx, r, x, upstreamSession))
+	send := p.upstream.transport.RoundTrip
+	if x.idle() {
+		send = p.upstream.openStream
+	}
+	response, err := send(p.outgoing(ctx, r, x, upstreamSession))
 	if err != nil {
 		pass.fail(w, r, err)
 		return
 	}
 	defer response.Body.Close()
 	pass.answer(w, r, response, cancel)
+}
+
+// idle reports whether the request asks for a stream of what the server has to
+// say of its own accord.
+func (x *exchange) idle() bool {
+	return x.get || x.message.Method == methodListen
 }
 
 // fail answers a request that the server did not.

@@ -15,11 +15,14 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/toollist"
 )
 
-// Buffers for copying answers. Streams are mostly silent, and there may be
-// thousands of them: theirs are small.
+// streamBuffer is the size of a stream's buffer. Streams are mostly silent, and
+// there may be thousands of them.
+const streamBuffer = 1 << 10
+
+// Buffers for copying answers.
 var (
 	bodyBuffers   = sync.Pool{New: func() any { return new([32 << 10]byte) }}
-	streamBuffers = sync.Pool{New: func() any { return new([4 << 10]byte) }}
+	streamBuffers = sync.Pool{New: func() any { return new([streamBuffer]byte) }}
 )
 
 // answer passes the server's answer on to the client. cancel ends the server's
@@ -138,7 +141,7 @@ func relay(s *stream, from io.Reader, buffer []byte) error {
 // relayStream passes a stream of events on.
 func (pass *passage) relayStream(w http.ResponseWriter, r *http.Request, response *http.Response, cancel context.CancelCauseFunc) {
 	ctx, limits := response.Request.Context(), &pass.proxy.limits
-	if pass.body == nil || pass.message.Method == methodListen {
+	if pass.idle() {
 		defer pass.proxy.handler.streams.add(cancel, limits.MaxStreamAge)()
 	}
 	id := bytes.Clone(pass.id())
@@ -153,7 +156,7 @@ func (pass *passage) relayStream(w http.ResponseWriter, r *http.Request, respons
 	if pass.tools != nil {
 		err = pass.filterStream(s, response.Body, id)
 	} else {
-		buffer := streamBuffers.Get().(*[4 << 10]byte)
+		buffer := streamBuffers.Get().(*[streamBuffer]byte)
 		err = relay(s, response.Body, buffer[:])
 		streamBuffers.Put(buffer)
 	}

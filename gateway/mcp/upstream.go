@@ -24,6 +24,10 @@ import (
 // gateway's clients use at once is wasted; fewer costs a handshake.
 const maxIdleConns = 256
 
+// connBuffer is the size of a connection's buffers. Most messages fit, with
+// their headers; what does not is passed around them.
+const connBuffer = 2 << 10
+
 // upstream is one registered HTTP server: where it is, what it is sent with
 // each request, and the connections to it. It lives as long as the
 // registration.
@@ -78,15 +82,18 @@ func newUpstream(server *broker.Server, settings config.Upstream, allow *config.
 	u.transport = &http.Transport{
 		// No proxy from the environment: the address that is dialled would be
 		// the proxy's, and could not be checked.
-		DialContext:            dialer(allow, target.Hostname(), settings.ConnectTimeout),
-		TLSClientConfig:        tlsConfig,
-		TLSHandshakeTimeout:    settings.ConnectTimeout,
-		ResponseHeaderTimeout:  settings.Timeout,
-		MaxIdleConnsPerHost:    maxIdleConns,
+		DialContext:           dialer(allow, target.Hostname(), settings.ConnectTimeout),
+		TLSClientConfig:       tlsConfig,
+		TLSHandshakeTimeout:   settings.ConnectTimeout,
+		ResponseHeaderTimeout: settings.Timeout,
+		MaxIdleConnsPerHost:   maxIdleConns,
+		// Each stream holds a connection, and so a pair of these.
+		WriteBufferSize:        connBuffer,
+		ReadBufferSize:         connBuffer,
 		IdleConnTimeout:        90 * time.Second,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true, // answers go on as they came
-		MaxResponseHeaderBytes: 64 << 10,
+		MaxResponseHeaderBytes: maxResponseHeader,
 	}
 	return u, nil
 }

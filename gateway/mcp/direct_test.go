@@ -1,0 +1,104 @@
+package mcp
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/config"
+)
+
+// rawServer answers each connection with what answer writes, after it has read
+// the header of a request.
+func rawServer(t *testing.T, answer func(io.Writer)) *broker.Server {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+					answer(conn)
+				}
+			}()
+		}
+	}()
+	return &broker.Server{Name: "up", ID: "1", Transport: broker.TransportHTTP, URL: "http://" + listener.Addr().String() + "/mcp"}
+}
+
+func TestAnswersToTheRequestForAStream(t *testing.T) {
+	const stream = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\ndata: 1\n\n"
+	tests := map[string]struct {
+		answer string
+		status int
+		body   string
+	}{
+		"a stream":                        {stream, 200, "data: 1\n\n"},
+		"a stream in chunks":              {"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n0\r\n\r\n", 200, "data: 1\n\n"},
+		"a hint first":                    {"HTTP/1.1 103 Early Hints\r\nLink: x\r\nSet-Cookie: a=b\r\n\r\n" + stream, 200, "data: 1\n\n"},
+		"a refusal":                       {"HTTP/1.1 405 Method Not Allowed\r\nAllow: POST\r\nContent-Length: 0\r\n\r\n", 405, ""},
+		"another protocol":                {"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", 502, "cannot be passed on"},
+		"a redirect":                      {"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", 502, "cannot be passed on"},
+		"no HTTP":                         {"220 smtp\r\n", 502, "cannot be reached"},
+		"nothing":                         {"", 502, "cannot be reached"},
+		"a header without an end":         {"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20), 502, "cannot be reached"},
+		"headers without an end":          {"HTTP/1.1 200 OK\r\n" + strings.Repeat("X: y\r\n", 1<<18), 502, "cannot be reached"},
+		"hints without an end":            {strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 1<<16), 502, "cannot be reached"},
+		"a stream that breaks off, early": {"HTTP/1.1 200 OK\r\nContent-Ty", 502, "cannot be reached"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			g := newGateway(t, testConfig(), rawServer(t, func(w io.Writer) { _, _ = io.WriteString(w, test.answer) }))
+			got := g.ask(t, "", ":method", "GET")
+			require.Equal(t, test.status, got.status, got.body)
+			require.Contains(t, got.body, test.body)
+			require.NotContains(t, got.header, "Set-Cookie")
+		})
+	}
+}
+
+func TestAServerThatDoesNotOpenTheStreamIsA504(t *testing.T) {
+	release := make(chan struct{})
+	defer close(release)
+	c := testConfig()
+	c.Upstreams = map[string]config.Upstream{"up": {Timeout: 50 * time.Millisecond, ConnectTimeout: time.Second}}
+	g := newGateway(t, c, rawServer(t, func(io.Writer) { <-release }))
+	require.Equal(t, http.StatusGatewayTimeout, g.ask(t, "", ":method", "GET").status)
+}
+
+func TestStreamsGoWhereOtherRequestsMayGoAlone(t *testing.T) {
+	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "text/event-stream") })
+	c := testConfig()
+	c.UpstreamAllow = config.UpstreamAllow{Hosts: []string{"example.com"}}
+	g := newGateway(t, c, up.server())
+	require.Equal(t, http.StatusBadGateway, g.ask(t, "", ":method", "GET").status)
+	require.Zero(t, up.count())
+}
+
+func TestASubscriptionsStreamCarriesItsRequest(t *testing.T) {
+	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "data: {}\n\n")
+	})
+	g := newGateway(t, testConfig(), up.server())
+	body, header := modern(`"l"`, "subscriptions/listen", "")
+	got := g.ask(t, body, header...)
+	require.Equal(t, "data: {}\n\n", got.body)
+	r, sent := up.last()
+	require.Equal(t, body, sent)
+	require.Equal(t, "application/json", r.Header.Get("Content-Type"))
+	require.NotContains(t, r.Header, "Authorization")
+}
