@@ -15,7 +15,7 @@ SOURCE_mcp-gateway := ./gateway
 SOURCE_mcp-bootstrap := ./bootstrap
 RACE := .cache/race
 
-.PHONY: help build dev test test-unit test-blackbox test-crash test-scale test-programs vault lint fmt clean
+.PHONY: help build dev test test-unit test-blackbox test-crash test-scale bench-engine test-programs vault lint fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,10 @@ test-crash: vault test-programs ## kills Vault and the engine a hundred times; C
 test-scale: ## the engine with a million tokens of ten thousand clients, in memory: 4 minutes, 2 GB
 	@SCALE_CLIENTS="$${SCALE_CLIENTS:-10000}" SCALE_TOKENS="$${SCALE_TOKENS:-1000000}" \
 		go test -count=1 -v -timeout 60m -run '^TestAmongManyTokens$$' -bench '^BenchmarkLookup$$' -benchtime 20000x ./backend
+
+bench-engine: build vault ## lookups and leases beside Vault's own, as a table; BENCH_AUDIT=1 with an audit log
+	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin" \
+		go test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkEngine$$' -benchtime 1x ./test/bench/engine
 
 # What the black-box tests run: the same programs, with the race detector.
 test-programs: $(PROGRAMS:%=$(RACE)/%)
