@@ -135,17 +135,16 @@ func (b *mcpBackend) lookupData(f *found) map[string]any {
 	if metadata == nil {
 		metadata = map[string]string{}
 	}
-	data := with(tokenData(f.name, c.ID, f.info, b.now()), map[string]any{
-		"active":            true,
-		"client_version":    c.versionString(),
-		"allowed_servers":   orEmpty(c.AllowedServers),
-		"allowed_tools":     nil,
-		"denied_tools":      orEmpty(c.DeniedTools),
-		"token_bound_cidrs": orEmpty(c.TokenBoundCIDRs),
-		"policy_digest":     f.policy.Digest(),
-		"data_key":          f.info.DataKey,
-		"metadata":          metadata,
-	})
+	data := tokenData(f.name, c.ID, f.info, b.now())
+	data["active"] = true
+	data["client_version"] = c.versionString()
+	data["allowed_servers"] = orEmpty(c.AllowedServers)
+	data["allowed_tools"] = nil
+	data["denied_tools"] = orEmpty(c.DeniedTools)
+	data["token_bound_cidrs"] = orEmpty(c.TokenBoundCIDRs)
+	data["policy_digest"] = f.policy.Digest()
+	data["data_key"] = f.info.DataKey
+	data["metadata"] = metadata
 	if c.AllowedTools != nil {
 		data["allowed_tools"] = c.AllowedTools
 	}

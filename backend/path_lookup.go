@@ -124,7 +124,6 @@ func (b *mcpBackend) answerLookup(ctx context.Context, s logical.Storage, read f
 	if f != nil {
 		data = b.lookupData(f)
 	}
-	return &logical.Response{Data: with(data, map[string]any{
-		"epoch": epoch, "index": index, "answered_at": formatTime(b.now()),
-	})}, nil
+	data["epoch"], data["index"], data["answered_at"] = epoch, index, formatTime(b.now())
+	return &logical.Response{Data: data}, nil
 }
