@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/api"
+
 	"vault-plugin-secrets-mcp/bootstrap/provision"
 	"vault-plugin-secrets-mcp/test/harness"
 )
@@ -112,11 +114,22 @@ func usePlainPlugin(t *testing.T, h *harness.Harness) string {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	client := h.Vault.Client()
+	sum, err := provision.Checksum(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Under a name of its own: of two programs of one name, Vault may go on with
+	// the process that it has.
+	const name = "plain"
+	sys := h.Vault.Client().Sys()
 	for _, step := range []func() error{
-		func() error { return client.Sys().UnmountWithContext(t.Context(), harness.Mount) },
-		func() error { return provision.Register(t.Context(), client, program) },
-		func() error { return provision.Mount(t.Context(), client, harness.Mount) },
+		func() error { return sys.UnmountWithContext(t.Context(), harness.Mount) },
+		func() error {
+			return sys.RegisterPluginWithContext(t.Context(), &api.RegisterPluginInput{
+				Name: name, Type: api.PluginTypeSecrets, Command: filepath.Base(program), SHA256: sum,
+			})
+		},
+		func() error { return sys.MountWithContext(t.Context(), harness.Mount, &api.MountInput{Type: name}) },
 	} {
 		if err := step(); err != nil {
 			t.Fatal(err)
