@@ -148,7 +148,10 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 				kmsPrefix,
 			},
 		},
+		// The framework tries one pattern after the other: what gateways ask comes first.
 		Paths: framework.PathAppend(
+			b.pathLookup(),
+			b.pathChanges(),
 			b.pathConfig(),
 			b.pathConfigKMS(),
 			b.pathServers(),
@@ -159,10 +162,8 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 			b.pathRotateClient(),
 			b.pathRevoke(),
 			b.pathCreds(),
-			b.pathLookup(),
 			b.pathIntrospect(),
 			b.pathRenew(),
-			b.pathChanges(),
 			b.pathGateway(),
 			b.pathDataKeys(),
 			b.pathTidy(),

@@ -33,6 +33,7 @@ func run(args []string) error {
 		fmt.Println(backend.Version)
 		return nil
 	}
+	tuneMemory()
 	return plugin.ServeMultiplex(&plugin.ServeOpts{
 		BackendFactoryFunc: backend.Factory,
 		// Vault older than 1.16 passes certificates instead of using go-plugin's.
