@@ -72,7 +72,9 @@ type Envelope struct {
 	MetaProgressToken Span // params._meta.progressToken, of a request
 	ProgressToken     Span // params.progressToken, of notifications/progress
 	RequestID         Span // params.requestId, of notifications/cancelled
+	NameAt            Span // params.name, if it is a string
 	URI               Span // params.uri, if it is a string
+	RefName, RefURI   Span // params.ref.name and params.ref.uri, if they are strings
 	Params            Span // params, if they are an object
 	SubscriptionID    Span // subscriptionId in params._meta, or in result._meta
 

@@ -90,7 +90,7 @@ func TestParseReadsWhatDecisionsAreMadeOn(t *testing.T) {
 			got, err := Parse([]byte(test.message))
 			require.NoError(t, err)
 			require.Equal(t, test.id, string(got.IDOf([]byte(test.message))))
-			got.ID, got.URI, got.Params = Span{}, Span{}, Span{}
+			got.ID, got.NameAt, got.URI, got.Params = Span{}, Span{}, Span{}, Span{}
 			require.Equal(t, test.want, got)
 		})
 	}
@@ -221,6 +221,26 @@ func TestSpansStandWhereTheBridgeTranslates(t *testing.T) {
 	got, err = Parse(message)
 	require.NoError(t, err)
 	require.Equal(t, `"x"`, string(got.SubscriptionID.Of(message)))
+}
+
+func TestSpansStandWhereTheAggregateRenames(t *testing.T) {
+	message := []byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name" : "a\u0062" ,"arguments":{"name":"x"}}}`)
+	got, err := Parse(message)
+	require.NoError(t, err)
+	require.Equal(t, `"a\u0062"`, string(got.NameAt.Of(message)))
+	require.True(t, got.RefName.None())
+
+	message = []byte(`{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name" :"p","uri": "u" },"argument":{"name":"n"}}}`)
+	got, err = Parse(message)
+	require.NoError(t, err)
+	require.True(t, got.NameAt.None())
+	require.Equal(t, `"p"`, string(got.RefName.Of(message)))
+	require.Equal(t, `"u"`, string(got.RefURI.Of(message)))
+
+	message = []byte(`{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"name":5,"ref":{"name":["p"],"uri":null}}}`)
+	got, err = Parse(message)
+	require.NoError(t, err)
+	require.True(t, got.NameAt.None() && got.RefName.None() && got.RefURI.None())
 }
 
 func TestParseAllocatesNoMoreThanTheName(t *testing.T) {

@@ -123,6 +123,25 @@ func decodeHeader(value string) (string, error) {
 	return string(decoded), err
 }
 
+// EncodeName returns the value of [HeaderName] for the name: the name itself, or
+// the form =?base64?…?= where a header cannot hold it, or would be taken for
+// that form.
+func EncodeName(name string) string {
+	if strings.HasPrefix(name, " ") || strings.HasSuffix(name, " ") || strings.HasPrefix(name, "=?base64?") {
+		return encodeHeader(name)
+	}
+	for i := range len(name) {
+		if c := name[i]; c < ' ' || c >= 0x7f {
+			return encodeHeader(name)
+		}
+	}
+	return name
+}
+
+func encodeHeader(value string) string {
+	return "=?base64?" + base64.StdEncoding.EncodeToString([]byte(value)) + "?="
+}
+
 // one returns the first value of a header in its canonical form.
 func one(h http.Header, key string) string {
 	if v := h[key]; len(v) > 0 {

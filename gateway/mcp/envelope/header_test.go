@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http/httpguts"
 )
 
 func header(pairs ...string) http.Header {
@@ -78,6 +79,29 @@ func TestHeadersMustAgreeWithTheBody(t *testing.T) {
 			require.Equal(t, CodeHeaderMismatch, refused.Code)
 			require.Equal(t, e.ID, refused.ID)
 			require.NotContains(t, refused.Reason, "get-env")
+		})
+	}
+}
+
+func TestEncodedNamesAreReadAsTheNameAndFitIntoAHeader(t *testing.T) {
+	tests := map[string]struct{ name, want string }{
+		"a tool":                         {"get-env", "get-env"},
+		"a URI":                          {"file:///a b?c=d", "file:///a b?c=d"},
+		"nothing":                        {"", ""},
+		"what is not ASCII":              {"écho", "=?base64?w6ljaG8=?="},
+		"a space at the end":             {"a ", "=?base64?YSA=?="},
+		"a tab":                          {"a\tb", "=?base64?YQli?="},
+		"a line break":                   {"a\r\nX: y", "=?base64?YQ0KWDogeQ==?="},
+		"what would be taken for base64": {"=?base64?YQ==?=", "=?base64?PT9iYXNlNjQ/WVE9PT89?="},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			got := EncodeName(test.name)
+			require.Equal(t, test.want, got)
+			back, err := decodeHeader(got)
+			require.NoError(t, err)
+			require.Equal(t, test.name, back)
+			require.True(t, httpguts.ValidHeaderFieldValue(got))
 		})
 	}
 }

@@ -127,6 +127,8 @@ func (p *parser) member(sc scope, key []byte) error {
 		return p.paramsMember(key)
 	case inMeta:
 		return p.metaMember(key)
+	case inRef:
+		return p.refMember(key)
 	case inError:
 		return p.errorMember(key)
 	case inResult:
@@ -210,15 +212,12 @@ func (p *parser) paramsMember(key []byte) error {
 	case "name":
 		if p.Peek() == '"' {
 			p.hasName = true
-			return p.text(&p.name)
+			return p.text(&p.name, &p.out.NameAt)
 		}
 	case "uri":
 		if p.Peek() == '"' {
 			p.hasURI = true
-			start := p.Pos()
-			err := p.text(&p.uri)
-			p.out.URI = Span{Start: start, End: p.Pos()}
-			return err
+			return p.text(&p.uri, &p.out.URI)
 		}
 	case "_meta":
 		if p.Peek() == '{' {
@@ -273,9 +272,24 @@ func (p *parser) errorMember(key []byte) error {
 	return nil
 }
 
-// text reads a string.
-func (p *parser) text(value *jsonscan.String) (err error) {
+// refMember reads what a completion is for.
+func (p *parser) refMember(key []byte) error {
+	if p.Peek() == '"' {
+		switch string(key) {
+		case "name":
+			return p.span(&p.out.RefName)
+		case "uri":
+			return p.span(&p.out.RefURI)
+		}
+	}
+	return p.Skip()
+}
+
+// text reads the string that comes next, and remembers where it stands.
+func (p *parser) text(value *jsonscan.String, at *Span) (err error) {
+	start := p.Pos()
 	*value, err = p.String()
+	*at = Span{Start: start, End: p.Pos()}
 	return err
 }
 
