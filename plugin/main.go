@@ -34,6 +34,7 @@ func run(args []string) error {
 		return nil
 	}
 	tuneMemory()
+	go whenOrphaned(os.Getppid, orphanPoll, func() { os.Exit(0) })
 	return plugin.ServeMultiplex(&plugin.ServeOpts{
 		BackendFactoryFunc: backend.Factory,
 		// Vault older than 1.16 passes certificates instead of using go-plugin's.

@@ -225,7 +225,8 @@ func (u *UpstreamAllow) Empty() bool { return len(u.Hosts) == 0 && len(u.Prefixe
 // Upstream holds what concerns one registered server.
 type Upstream struct {
 	// Timeout, timeout, is how long the server may take until its answer's
-	// headers. Streams may go on longer. Default: 30s.
+	// headers: of a slow tool they come with its result. Streams may go on
+	// longer. Default: 5m.
 	Timeout time.Duration
 	// ConnectTimeout, connect_timeout, bounds dialling and the TLS handshake.
 	// Default: 5s.
@@ -269,7 +270,7 @@ type Log struct {
 }
 
 // defaultUpstream is that of a server without a block of its own.
-var defaultUpstream = Upstream{Timeout: 30 * time.Second, ConnectTimeout: 5 * time.Second}
+var defaultUpstream = Upstream{Timeout: 5 * time.Minute, ConnectTimeout: 5 * time.Second}
 
 // Upstream returns what concerns the server of that name.
 func (c *Config) Upstream(name string) Upstream {

@@ -97,7 +97,7 @@ upstream_allow = ["*.example.com", "10.20.0.0/16"]
 
 # What concerns one registered server.
 upstream "github" {
-  timeout = "60s" # until the answer's headers; default: 30s
+  timeout = "60s" # until the answer's headers, which come with the result where a tool is slow; default: 5m
   # connect_timeout  = "5s"
   # ca_cert_file     = ""
   # client_cert_file = ""

@@ -89,7 +89,7 @@ func TestSmallestFileHasTheDefaults(t *testing.T) {
 	require.Equal(t, AuditStdout, c.Audit.File)
 	require.Nil(t, c.Stdio, "stdio is off")
 	require.True(t, c.UpstreamAllow.Empty())
-	require.Equal(t, 30*time.Second, c.Upstream("anything").Timeout)
+	require.Equal(t, 5*time.Minute, c.Upstream("anything").Timeout)
 	require.EqualValues(t, 4<<20, c.Limits.MaxBody)
 	require.Equal(t, Log{Level: "info", Format: "json"}, c.Log)
 }
