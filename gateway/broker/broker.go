@@ -68,6 +68,8 @@ type Broker struct {
 	registry     atomic.Pointer[registry]
 	wakeRegistry chan struct{}
 	keys         atomic.Pointer[SessionKeys]
+	keysMu       sync.Mutex // of those who fetch keys
+	newer        newerKeys
 	wakeKeys     chan struct{}
 	wakeDataKeys chan struct{}
 

@@ -23,9 +23,6 @@ const (
 	// somebody asked for a server that is not registered.
 	missInterval = time.Second
 
-	// keysInterval is how often the session keys are fetched in any case.
-	keysInterval = 10 * time.Minute
-
 	fetchBackoffMin = 200 * time.Millisecond
 	fetchBackoffMax = 5 * time.Second
 )
@@ -83,10 +80,6 @@ func (b *Broker) registered(s *Server) bool {
 	return current != nil && current.ID == s.ID
 }
 
-// SessionKeys returns the keys that seal session ids, or nil if Vault has not
-// given any yet.
-func (b *Broker) SessionKeys() *SessionKeys { return b.keys.Load() }
-
 // runRegistry fetches the registry whenever it may have changed.
 func (b *Broker) runRegistry(ctx context.Context) {
 	b.refetch(ctx, "registry of servers", b.wakeRegistry, b.fetchRegistry, func() time.Duration {
@@ -96,11 +89,6 @@ func (b *Broker) runRegistry(ctx context.Context) {
 		}
 		return min(refreshAlone, v.maxAge)
 	})
-}
-
-// runKeys fetches the session keys whenever they may have changed.
-func (b *Broker) runKeys(ctx context.Context) {
-	b.refetch(ctx, "session keys", b.wakeKeys, b.fetchKeys, func() time.Duration { return keysInterval })
 }
 
 // refetch calls fetch at the start, when woken, and after every interval.
@@ -194,15 +182,6 @@ func (b *Broker) dropServers(old *registry) {
 	if dropped {
 		b.live.each(func(e *entry) { e.cutServers(b.registered) })
 	}
-}
-
-func (b *Broker) fetchKeys(ctx context.Context) error {
-	keys, err := b.engine.sessionKeys(ctx)
-	if err != nil {
-		return err
-	}
-	b.keys.Store(keys)
-	return nil
 }
 
 // serverEntry is a server in the wire form of the registry.

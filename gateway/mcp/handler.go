@@ -1,6 +1,7 @@
 package mcp
 
 import (
+	"context"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,8 @@ type Registry interface {
 	Server(name string) *broker.Server
 	// SessionKeys returns the keys for session ids, or nil if there are none.
 	SessionKeys() *broker.SessionKeys
+	// RefreshSessionKeys has SessionKeys return what Vault has now.
+	RefreshSessionKeys(ctx context.Context) error
 	// OnEnd has f called whenever access was taken away.
 	OnEnd(f func(broker.End))
 }

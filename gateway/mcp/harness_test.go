@@ -25,6 +25,7 @@ type registry struct {
 	mu      sync.Mutex
 	servers map[string]*broker.Server
 	keys    *broker.SessionKeys
+	refresh func() (*broker.SessionKeys, error) // nil: there are no others
 	watch   func(broker.End)
 }
 
@@ -38,6 +39,19 @@ func (r *registry) SessionKeys() *broker.SessionKeys {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.keys
+}
+
+func (r *registry) RefreshSessionKeys(context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.refresh == nil {
+		return nil
+	}
+	keys, err := r.refresh()
+	if err == nil {
+		r.keys = keys
+	}
+	return err
 }
 
 func (r *registry) OnEnd(f func(broker.End)) { r.watch = f }

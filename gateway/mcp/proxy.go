@@ -35,7 +35,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 		proxy:    p,
 		owner:    session.Owner{ClientID: x.request.Grant.ClientID, ServerID: x.server.ID},
 	}
-	upstreamSession, f := pass.openSession(r.Header)
+	upstreamSession, f := pass.openSession(r.Context(), r.Header)
 	if f == nil {
 		f = x.decide()
 	}
@@ -101,12 +101,21 @@ func (p *proxy) outgoing(ctx context.Context, r *http.Request, x *exchange, upst
 // openSession returns the server's session id for the one that the client sent;
 // "" if it sent none, or if the request belongs to the era without sessions, in
 // which the header means nothing.
-func (pass *passage) openSession(h http.Header) (string, *access.Refusal) {
+func (pass *passage) openSession(ctx context.Context, h http.Header) (string, *access.Refusal) {
 	sealed := first(h, headerSession)
 	if sealed == "" || pass.stateless {
 		return "", nil
 	}
-	id, err := pass.proxy.handler.sealer.Open(pass.owner, sealed)
+	handler := pass.proxy.handler
+	id, err := handler.sealer.Open(pass.owner, sealed)
+	if errors.Is(err, session.ErrNewerKey) {
+		// Another gateway has heard of the key first.
+		if err = handler.registry.RefreshSessionKeys(ctx); err == nil {
+			id, err = handler.sealer.Open(pass.owner, sealed)
+		} else if f := access.Cut(ctx); f != nil {
+			return "", f
+		}
+	}
 	if err != nil {
 		return "", pass.noSession(err)
 	}

@@ -353,6 +353,34 @@ func TestWithoutKeysSessionsAreRefusedButNotForgotten(t *testing.T) {
 	require.Equal(t, http.StatusOK, g.ask(t, ping, "Mcp-Session-Id", sealed).status)
 }
 
+func TestASessionUnderANewerKeyHasTheKeysFetchedBeforeItIsUnknown(t *testing.T) {
+	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
+	g := newGateway(t, testConfig(), up.server())
+	older := g.registry.keys
+	newer := &broker.SessionKeys{Current: 2, Keys: map[int][32]byte{1: {1}, 2: {2}}, MountID: "mount"}
+	fetched := 0
+	g.registry.refresh = func() (*broker.SessionKeys, error) {
+		fetched++
+		return newer, nil
+	}
+	g.registry.keys = newer
+	sealed := seal(t, g, "alice", "s")
+	g.registry.keys = older
+	require.Equal(t, http.StatusOK, g.ask(t, ping, "Mcp-Session-Id", sealed).status)
+	require.Equal(t, 1, fetched)
+	require.Equal(t, http.StatusOK, g.ask(t, ping, "Mcp-Session-Id", sealed).status)
+	require.Equal(t, 1, fetched, "a key that is known is not fetched again")
+
+	g.registry.keys = older
+	require.Equal(t, http.StatusNotFound, g.ask(t, ping, ":client", "bob", "Mcp-Session-Id", sealed).status, "it is not bob's under any key")
+	require.Equal(t, 2, fetched)
+
+	g.registry.keys = older
+	g.registry.refresh = func() (*broker.SessionKeys, error) { return nil, broker.ErrUnavailable }
+	require.Equal(t, http.StatusServiceUnavailable, g.ask(t, ping, "Mcp-Session-Id", sealed).status, "the gateway cannot tell")
+	require.Equal(t, http.StatusNotFound, g.ask(t, ping, "Mcp-Session-Id", "made-up").status)
+}
+
 func TestStreamsAreNotBuffered(t *testing.T) {
 	events := make(chan string)
 	up := newUpstreamFake(t, func(w http.ResponseWriter, r *http.Request) {

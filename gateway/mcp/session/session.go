@@ -53,6 +53,10 @@ var (
 	// Answered with 404, on which clients start a new session.
 	ErrUnknown = errors.New("no such session")
 
+	// ErrNewerKey is an ErrUnknown that may pass: the id says that it is sealed
+	// under a newer key than the gateway has.
+	ErrNewerKey = fmt.Errorf("%w: its key is newer than those known", ErrUnknown)
+
 	// ErrUpstreamID: the upstream's id is empty, too long, or holds characters
 	// that the protocol does not allow.
 	ErrUpstreamID = errors.New("the upstream's session id breaks the protocol")
@@ -102,7 +106,7 @@ func (s *Sealer) Seal(owner Owner, id string) (string, error) {
 }
 
 // Open returns the upstream's id if the sealed one is this owner's, and
-// otherwise [ErrUnknown] or [ErrNoKeys].
+// otherwise [ErrUnknown], which may be [ErrNewerKey], or [ErrNoKeys].
 func (s *Sealer) Open(owner Owner, sealed string) (string, error) {
 	if len(sealed) > MaxSealed {
 		return "", ErrUnknown
@@ -118,8 +122,12 @@ func (s *Sealer) Open(owner Owner, sealed string) (string, error) {
 	if encoding.EncodedLen(len(raw)) != len(sealed) {
 		return "", ErrUnknown // the decoder passes over line breaks
 	}
-	aead := keys.aeads[int(binary.BigEndian.Uint32(raw[1:]))]
-	if aead == nil {
+	version := int(binary.BigEndian.Uint32(raw[1:]))
+	aead := keys.aeads[version]
+	switch {
+	case aead == nil && version > keys.current:
+		return "", ErrNewerKey
+	case aead == nil:
 		return "", ErrUnknown
 	}
 	var scratch [256]byte

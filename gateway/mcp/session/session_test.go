@@ -90,6 +90,16 @@ func TestANewKeyKeepsOpenSessions(t *testing.T) {
 	require.Equal(t, byte(2), raw[versionSize], "new sessions are sealed under the new key")
 }
 
+func TestAnIDUnderANewerKeyIsToldFromOneThatOpensForNobody(t *testing.T) {
+	sealed := seal(t, sealer(ringOf(1, 2, 3)), owner, "id")
+	_, err := sealer(ringOf(1, 2)).Open(owner, sealed)
+	require.ErrorIs(t, err, ErrNewerKey)
+	require.ErrorIs(t, err, ErrUnknown)
+	_, err = sealer(ringOf(4, 5)).Open(owner, sealed)
+	require.ErrorIs(t, err, ErrUnknown)
+	require.NotErrorIs(t, err, ErrNewerKey, "an older key does not come back")
+}
+
 func TestEveryChangedBitIsSeen(t *testing.T) {
 	s := sealer(ringOf(1))
 	raw, err := encoding.DecodeString(seal(t, s, owner, "some-session"))
