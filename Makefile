@@ -15,7 +15,7 @@ SOURCE_mcp-gateway := ./gateway
 SOURCE_mcp-bootstrap := ./bootstrap
 RACE := .cache/race
 
-.PHONY: help build dev test test-unit test-blackbox test-crash test-scale bench-engine test-programs vault lint fmt clean
+.PHONY: help build dev test test-unit test-blackbox test-conformance test-crash test-scale bench-engine test-programs test-modules vault lint fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -44,9 +44,13 @@ test-unit: ## the tests inside the packages
 
 # One package after the other: what is promised in time needs a machine that is
 # not busy with something else.
-test-blackbox: vault test-programs ## the tests of the system as a whole, against a real Vault
+test-blackbox: vault test-programs test-modules ## the tests of the system as a whole, against a real Vault
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \
 		go test -race -p 1 -timeout 20m $(TESTFLAGS) ./test/...
+
+test-conformance: vault test-programs test-modules ## the official MCP suite alone, directly and through the gateway; part of test-blackbox
+	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \
+		go test -race -count=1 -v $(TESTFLAGS) ./test/conformance
 
 test-crash: vault test-programs ## kills Vault and the engine a hundred times; CRASH_KILLS=1000, CRASH_SEED=1 to repeat
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" CRASH_KILLS="$${CRASH_KILLS:-100}" \
@@ -66,6 +70,10 @@ test-programs: $(PROGRAMS:%=$(RACE)/%)
 $(RACE)/%: FORCE
 	@CGO_ENABLED=1 scripts/progress.sh "Building $@" \
 		go build -race -ldflags "$(LDFLAGS)" -o $@ $(SOURCE_$*)
+
+# What tests run from npm.
+test-modules:
+	@scripts/npm.sh test/conformance >/dev/null
 
 lint: ## the linters of .golangci.yml
 	@"$$(scripts/tool.sh lint)" run ./...

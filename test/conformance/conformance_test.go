@@ -1,5 +1,3 @@
-//go:build conformance
-
 package conformance
 
 import (
@@ -53,8 +51,8 @@ var onStdio = map[string]string{
 }
 
 func TestTheGatewayMakesNoDifference(t *testing.T) {
-	x := install(t)
 	h := harness.New(t)
+	x := install(t, h)
 	stateful := fixture(t, h, x, "stateful", "-stateless=false")
 	stateless := fixture(t, h, x, "stateless", "-stateless=true")
 	for name, url := range map[string]string{"stateful": stateful, "stateless": stateless} {

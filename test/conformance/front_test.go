@@ -1,5 +1,3 @@
-//go:build conformance
-
 package conformance
 
 import (
@@ -58,7 +56,7 @@ func (f *front) to(t *testing.T, target string) string {
 func (f *front) serve(client net.Conn) {
 	defer client.Close()
 	to := f.target.Load()
-	gateway, err := net.Dial("tcp", to.Host) //nolint:noctx // ends with the client's connection
+	gateway, err := net.Dial("tcp", to.Host) // ends with the client's connection
 	if err != nil {
 		return
 	}

@@ -1,0 +1,62 @@
+// Package npm runs what tests need from npm: MCP clients, servers and the
+// conformance suite, as their users install them. A test's folder pins them in
+// package.json and package-lock.json; scripts/npm.sh installs them into the
+// repository's cache, once, together with a Node that runs all of it.
+package npm
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// Modules is what a package-lock.json pins, installed.
+type Modules struct {
+	// Dir holds node_modules.
+	Dir string
+	// Node is the program that runs them.
+	Node string
+}
+
+// Install installs what the folder of the test pins, where it is not installed yet.
+func Install(t testing.TB) Modules {
+	t.Helper()
+	_, file, _, ok := runtime.Caller(0)
+	if !ok {
+		t.Fatal("cannot tell where the repository is")
+	}
+	root := filepath.Join(filepath.Dir(file), "..", "..")
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder, err := filepath.Rel(root, here)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), filepath.Join(root, "scripts", "npm.sh"), folder)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v", cmd, err)
+	}
+	dir := strings.TrimSpace(string(out))
+	return Modules{Dir: dir, Node: filepath.Join(dir, "node")}
+}
+
+// Path is a file of an installed package.
+func (m Modules) Path(elements ...string) string {
+	return filepath.Join(append([]string{m.Dir, "node_modules"}, elements...)...)
+}
+
+// Program is the script that a package installs under a name.
+func (m Modules) Program(name string) string { return m.Path(".bin", name) }
+
+// Command runs a package's program.
+func (m Modules) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, m.Node, append([]string{m.Program(name)}, args...)...)
+}
