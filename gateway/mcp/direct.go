@@ -1,7 +1,6 @@
 package mcp
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -10,11 +9,47 @@ import (
 	"time"
 )
 
-// errHeaderSize: the server's answer has more header than anybody needs.
-var errHeaderSize = errors.New("the header of the server's answer is too large")
-
 // maxResponseHeader bounds the header of a server's answer, in bytes.
 const maxResponseHeader = 64 << 10
+
+// send sends a request whose answer is expected soon. Over plain HTTP/1.1 the
+// request's own goroutine speaks with the server: http.Transport has one goroutine
+// write and another one read, and waking them takes longer than all else that the
+// gateway does with a small message.
+//
+// A long message goes through http.Transport, since the server may answer while it
+// is still being sent; and so does everything over TLS, where the server may speak
+// HTTP/2.
+func (u *upstream) send(r *http.Request) (*http.Response, error) {
+	if r.URL.Scheme != "http" || r.ContentLength > smallMessage || !canTellIdle {
+		return u.transport.RoundTrip(r)
+	}
+	for {
+		conn := u.idle.take()
+		reused := conn != nil
+		if !reused {
+			var err error
+			if conn, err = u.connect(r, connBuffer); err != nil {
+				return nil, err
+			}
+		}
+		response, err := u.exchange(conn, r)
+		if err == nil {
+			response.Body = &directBody{ReadCloser: response.Body, response: response, conn: conn, pool: &u.idle}
+			return response, nil
+		}
+		// The server may end a connection at the moment at which it is used again.
+		// What it has not been sent, it can be sent anew.
+		if !reused || conn.written || r.Context().Err() != nil {
+			return nil, err
+		}
+		if r.GetBody != nil {
+			if r.Body, err = r.GetBody(); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
 
 // openStream sends a request whose answer is a stream that may stay open for
 // hours: there are thousands of these, and most of them are silent. Over plain
@@ -24,19 +59,40 @@ func (u *upstream) openStream(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme != "http" {
 		return u.transport.RoundTrip(r) // perhaps HTTP/2, with many streams on one connection
 	}
-	ctx := r.Context()
+	conn, err := u.connect(r, streamBuffer)
+	if err != nil {
+		return nil, err
+	}
+	r.Close = true
+	response, err := u.exchange(conn, r)
+	if err != nil {
+		return nil, err
+	}
+	response.Body = &directBody{ReadCloser: response.Body, response: response, conn: conn}
+	return response, nil
+}
+
+// connect opens a connection for the request.
+func (u *upstream) connect(r *http.Request, buffer int) (*directConn, error) {
 	address := r.URL.Host
 	if r.URL.Port() == "" {
 		address = net.JoinHostPort(r.URL.Hostname(), "80")
 	}
-	raw, err := u.transport.DialContext(ctx, "tcp", address)
+	raw, err := u.transport.DialContext(r.Context(), "tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	conn := &streamConn{Conn: raw, left: maxResponseHeader}
-	conn.stop = context.AfterFunc(ctx, func() { _ = raw.Close() })
+	return newDirectConn(raw, buffer), nil
+}
+
+// exchange sends the request and reads the header of the answer. The connection is
+// closed if there is an error, and whenever the request's context ends before the
+// answer does.
+func (u *upstream) exchange(conn *directConn, r *http.Request) (*http.Response, error) {
+	ctx := r.Context()
+	conn.stop = context.AfterFunc(ctx, conn.abort)
 	if wait := u.transport.ResponseHeaderTimeout; wait > 0 {
-		_ = raw.SetDeadline(time.Now().Add(wait))
+		_ = conn.SetDeadline(time.Now().Add(wait))
 	}
 	response, err := conn.exchange(r)
 	if err != nil {
@@ -46,59 +102,45 @@ func (u *upstream) openStream(r *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	_ = raw.SetDeadline(time.Time{})
-	conn.left = -1
-	response.Body = &streamBody{Reader: response.Body, conn: conn}
+	_ = conn.SetDeadline(time.Time{})
 	return response, nil
 }
 
-// streamConn is a connection for one request.
-type streamConn struct {
-	net.Conn
-	left int64 // bytes of header that may still come; negative: the header is read
-	stop func() bool
+// directBody is the body of an answer. Its connection ends with it, or serves
+// another request.
+type directBody struct {
+	io.ReadCloser
+	response *http.Response
+	conn     *directConn // nil: given back or closed
+	pool     *idleConns  // nil: the connection serves no other request
 }
 
-func (c *streamConn) Read(p []byte) (int, error) {
-	if c.left == 0 {
-		return 0, errHeaderSize
-	}
-	if c.left > 0 && int64(len(p)) > c.left {
-		p = p[:c.left]
-	}
-	n, err := c.Conn.Read(p)
-	if c.left > 0 {
-		c.left -= int64(n)
+func (b *directBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		b.done()
 	}
 	return n, err
 }
 
-func (c *streamConn) Close() error {
-	c.stop()
-	return c.Conn.Close()
-}
-
-// exchange sends the request, and reads the header of the answer.
-func (c *streamConn) exchange(r *http.Request) (*http.Response, error) {
-	r.Close = true
-	if err := r.Write(c.Conn); err != nil {
-		return nil, err
+// Close drops what was not read.
+func (b *directBody) Close() error {
+	if b.ReadCloser == http.NoBody {
+		b.done()
 	}
-	reader := bufio.NewReaderSize(c, streamBuffer)
-	for {
-		response, err := http.ReadResponse(reader, r)
-		if err != nil || response.StatusCode >= 200 || response.StatusCode == http.StatusSwitchingProtocols {
-			return response, err
-		}
-		// Informational answers come before the real one; their number is
-		// bounded by the header's size.
+	if b.conn == nil {
+		return nil
 	}
+	conn := b.conn
+	b.conn = nil
+	return conn.Close()
 }
 
-// streamBody ends with its connection: what is left of the stream is not read.
-type streamBody struct {
-	io.Reader
-	conn *streamConn
+// done gives the connection back, after the answer's end.
+func (b *directBody) done() {
+	if b.conn == nil || b.pool == nil || b.response.Close || b.response.StatusCode < 200 || !b.conn.free() {
+		return
+	}
+	b.pool.put(b.conn)
+	b.conn = nil
 }
-
-func (b *streamBody) Close() error { return b.conn.Close() }

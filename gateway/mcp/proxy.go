@@ -50,7 +50,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	send := p.upstream.transport.RoundTrip
+	send := p.upstream.send
 	if x.idle() {
 		send = p.upstream.openStream
 	}

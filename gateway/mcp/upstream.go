@@ -12,17 +12,12 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 
 	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
 )
-
-// Connections to one server that are kept open without a request. More than a
-// gateway's clients use at once is wasted; fewer costs a handshake.
-const maxIdleConns = 256
 
 // connBuffer is the size of a connection's buffers. Most messages fit, with
 // their headers; what does not is passed around them.
@@ -36,6 +31,7 @@ type upstream struct {
 	template  *http.Request // URL and Host
 	header    http.Header   // the registry's: the server's credentials
 	transport *http.Transport
+	idle      idleConns
 
 	most     int64 // requests in flight; 0: no bound
 	inFlight atomic.Int64
@@ -90,7 +86,7 @@ func newUpstream(server *broker.Server, settings config.Upstream, allow *config.
 		// Each stream holds a connection, and so a pair of these.
 		WriteBufferSize:        connBuffer,
 		ReadBufferSize:         connBuffer,
-		IdleConnTimeout:        90 * time.Second,
+		IdleConnTimeout:        idleConnTimeout,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true, // answers go on as they came
 		MaxResponseHeaderBytes: maxResponseHeader,
@@ -150,4 +146,7 @@ func (u *upstream) release() { u.inFlight.Add(-1) }
 
 // close ends the idle connections. Requests in flight go on: they are cut by
 // their contexts.
-func (u *upstream) close() { u.transport.CloseIdleConnections() }
+func (u *upstream) close() {
+	u.idle.close()
+	u.transport.CloseIdleConnections()
+}
