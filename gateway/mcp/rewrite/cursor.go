@@ -1,0 +1,126 @@
+package rewrite
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+)
+
+// ErrCursor: what a client sent as a cursor is none, or one of another list. It
+// is to be answered with error -32602.
+var ErrCursor = errors.New("the cursor is not one of this list")
+
+// Cursor is where a merged list goes on. Clients get it as text and give it back
+// as they got it; one that a client made up leads nowhere that the client could
+// not go anyway, as long as the servers in it are checked like those of any
+// other request.
+type Cursor struct {
+	Kind Kind
+	Open []Position // servers that were listed in part, in the list's order
+	Next string     // servers from this name on were not listed yet; "" if all were
+}
+
+// Position is how far one server has been listed.
+type Position struct {
+	Server string
+	Cursor string // of the server's page, as the server gave it; "" for the first
+	Skip   int    // entries at the start of that page that were listed
+}
+
+// start reports whether nothing of the server has been listed.
+func (p Position) start() bool { return p.Cursor == "" && p.Skip == 0 }
+
+// Done reports whether nothing is left to list.
+func (c *Cursor) Done() bool { return len(c.Open) == 0 && c.Next == "" }
+
+const (
+	cursorVersion = 1
+
+	// Bounds of what a cursor from outside may hold. They are above all that a
+	// merge produces: each server has one position.
+	maxCursorText = 1 << 20
+	maxPositions  = 10_000
+	maxSkip       = 1 << 24
+)
+
+var cursorText = base64.RawURLEncoding.Strict()
+
+// String returns the cursor as clients get it.
+func (c *Cursor) String() string {
+	b := []byte{cursorVersion, byte(c.Kind)}
+	b = appendText(b, c.Next)
+	b = binary.AppendUvarint(b, uint64(len(c.Open)))
+	for _, p := range c.Open {
+		b = appendText(b, p.Server)
+		b = appendText(b, p.Cursor)
+		b = binary.AppendUvarint(b, uint64(max(p.Skip, 0)))
+	}
+	b = binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
+	return cursorText.EncodeToString(b)
+}
+
+func appendText(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// ParseCursor reads what [Cursor.String] made for a list of that kind. The error
+// is [ErrCursor].
+func ParseCursor(kind Kind, text string) (Cursor, error) {
+	if len(text) > maxCursorText {
+		return Cursor{}, ErrCursor
+	}
+	b, err := cursorText.DecodeString(text)
+	if err != nil || len(b) < 6 || b[0] != cursorVersion || Kind(b[1]) != kind {
+		return Cursor{}, ErrCursor
+	}
+	b, sum := b[:len(b)-4], b[len(b)-4:]
+	if crc32.ChecksumIEEE(b) != binary.BigEndian.Uint32(sum) {
+		return Cursor{}, ErrCursor
+	}
+	d := decoder{rest: b[2:]}
+	c := Cursor{Kind: kind, Next: d.text()}
+	n := d.number(maxPositions)
+	for range n {
+		p := Position{Server: d.text(), Cursor: d.text(), Skip: d.number(maxSkip)}
+		if p.Server == "" || p.start() {
+			d.failed = true
+		}
+		if d.failed {
+			break
+		}
+		c.Open = append(c.Open, p)
+	}
+	// What has another text has been made up.
+	if d.failed || len(d.rest) > 0 || c.Done() || c.String() != text {
+		return Cursor{}, ErrCursor
+	}
+	return c, nil
+}
+
+// decoder reads a cursor's parts, until one is wrong.
+type decoder struct {
+	rest   []byte
+	failed bool
+}
+
+func (d *decoder) number(limit int) int {
+	n, size := binary.Uvarint(d.rest)
+	if size <= 0 || n > uint64(limit) || d.failed {
+		d.failed = true
+		return 0
+	}
+	d.rest = d.rest[size:]
+	return int(n)
+}
+
+func (d *decoder) text() string {
+	n := d.number(len(d.rest))
+	if d.failed || n > len(d.rest) {
+		d.failed = true
+		return ""
+	}
+	s := string(d.rest[:n])
+	d.rest = d.rest[n:]
+	return s
+}

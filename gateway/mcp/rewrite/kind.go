@@ -1,0 +1,64 @@
+package rewrite
+
+import "vault-plugin-secrets-mcp/gateway/mcp/names"
+
+// Kind is a kind of list.
+type Kind uint8
+
+// The lists that servers have.
+const (
+	Tools Kind = iota + 1
+	Prompts
+	Resources
+	Templates
+)
+
+// kinds says of each kind what asks for it, the member of the result that holds
+// it, and the member of an entry that names the entry.
+var kinds = [...]struct{ method, member, name string }{
+	Tools:     {"tools/list", "tools", "name"},
+	Prompts:   {"prompts/list", "prompts", "name"},
+	Resources: {"resources/list", "resources", "uri"},
+	Templates: {"resources/templates/list", "resourceTemplates", "uriTemplate"},
+}
+
+// Kinds returns all of them.
+func Kinds() []Kind { return []Kind{Tools, Prompts, Resources, Templates} }
+
+// KindOf returns the kind of list that the method asks for.
+func KindOf(method string) (kind Kind, ok bool) {
+	for _, k := range Kinds() {
+		if kinds[k].method == method {
+			return k, true
+		}
+	}
+	return 0, false
+}
+
+// Method is the method that asks for the list.
+func (k Kind) Method() string { return kinds[k].method }
+
+// Member is the member of the result that holds the list.
+func (k Kind) Member() string { return kinds[k].member }
+
+func (k Kind) valid() bool { return k >= Tools && k <= Templates }
+
+// prefix is what stands before the names of the server's entries.
+func (k Kind) prefix(server string) string {
+	if k == Resources || k == Templates {
+		return names.URIPrefix(server)
+	}
+	return names.Prefix(server)
+}
+
+// check tells whether the server's entry of that name can be named among those
+// of all servers.
+func (k Kind) check(server string, name []byte) error {
+	if k == Resources || k == Templates {
+		if len(name) == 0 {
+			return names.ErrEmpty
+		}
+		return nil
+	}
+	return names.Check(server, name)
+}

@@ -1,0 +1,128 @@
+package rewrite
+
+import (
+	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/names"
+)
+
+// Listen is what the client of a subscriptions/listen wants to hear of.
+type Listen struct {
+	ToolsListChanged, PromptsListChanged, ResourcesListChanged bool
+
+	// Resources whose changes it wants to hear of, but for those that no server
+	// could have.
+	Resources []Resource
+}
+
+// Resource is a resource of one server.
+type Resource struct {
+	Server string
+	URI    string // on that server
+}
+
+var (
+	listenKeys       = []string{"notifications"}
+	notificationKeys = []string{"toolsListChanged", "promptsListChanged", "resourcesListChanged", "resourceSubscriptions"}
+)
+
+// ReadListen reads the params of a subscriptions/listen. An error means that
+// they could be read in two ways, or not at all.
+func ReadListen(e *envelope.Envelope, message []byte) (listen Listen, err error) {
+	if e.Params.None() {
+		return Listen{}, nil
+	}
+	r, err := newReader(e.Params.Of(message))
+	if err != nil {
+		return Listen{}, err
+	}
+	o, err := r.enter(listenKeys)
+	for more := true; more && err == nil; {
+		var key int
+		if key, more, err = r.next(&o); err != nil || !more {
+			break
+		}
+		if key == other || r.Peek() != '{' {
+			err = r.Skip()
+			continue
+		}
+		err = r.notifications(&listen)
+	}
+	if err == nil && o.ambiguous {
+		err = ErrAmbiguous
+	}
+	if err != nil {
+		return Listen{}, err
+	}
+	return listen, nil
+}
+
+func (r *reader) notifications(listen *Listen) error {
+	o, err := r.enter(notificationKeys)
+	if err != nil {
+		return err
+	}
+	for {
+		key, more, err := r.next(&o)
+		switch {
+		case err != nil:
+			return err
+		case !more && o.ambiguous:
+			return ErrAmbiguous
+		case !more:
+			return nil
+		}
+		switch key {
+		case 0:
+			listen.ToolsListChanged, err = r.flag()
+		case 1:
+			listen.PromptsListChanged, err = r.flag()
+		case 2:
+			listen.ResourcesListChanged, err = r.flag()
+		case 3:
+			err = r.subscriptions(listen)
+		default:
+			err = r.Skip()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// flag reads a value and reports whether it is true.
+func (r *reader) flag() (bool, error) {
+	set := r.Peek() == 't'
+	return set, r.Skip()
+}
+
+func (r *reader) subscriptions(listen *Listen) error {
+	if r.Peek() != '[' {
+		return r.Skip()
+	}
+	if err := r.Enter('['); err != nil {
+		return err
+	}
+	for first := true; ; first = false {
+		more, err := r.Element(first)
+		if err != nil || !more {
+			return err
+		}
+		if r.Peek() != '"' {
+			if err := r.Skip(); err != nil {
+				return err
+			}
+			continue
+		}
+		text, err := r.String()
+		if err != nil {
+			return err
+		}
+		value, err := text.Bytes()
+		if err != nil {
+			continue
+		}
+		if server, uri, ok := names.SplitURI(string(value)); ok {
+			listen.Resources = append(listen.Resources, Resource{Server: server, URI: uri})
+		}
+	}
+}

@@ -1,0 +1,61 @@
+package rewrite
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+)
+
+func readListen(t *testing.T, params string) (Listen, error) {
+	t.Helper()
+	message := []byte(request("subscriptions/listen", params))
+	e, err := envelope.Parse(message)
+	require.NoError(t, err)
+	return ReadListen(&e, message)
+}
+
+func TestReadListenTellsWhatIsAskedOfWhichServer(t *testing.T) {
+	tests := map[string]struct {
+		params string
+		want   Listen
+	}{
+		"nothing": {`{}`, Listen{}},
+		"null":    {`null`, Listen{}},
+		"all lists": {
+			`{"_meta":{},"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}}`,
+			Listen{ToolsListChanged: true, PromptsListChanged: true, ResourcesListChanged: true},
+		},
+		"a list that is not wanted": {`{"notifications":{"toolsListChanged":false,"promptsListChanged":"true"}}`, Listen{}},
+		"resources of two servers": {
+			`{"notifications":{"x":{},"resourceSubscriptions":["mcp://a/b:c", "mcpj://res/files/ZmlsZTovLy9h" ,"mcp:\/\/a\/d"]}}`,
+			Listen{Resources: []Resource{{"a", "b:c"}, {"files", "file:///a"}, {"a", "d"}}},
+		},
+		"resources of no server":         {`{"notifications":{"resourceSubscriptions":["file:///a",5,null,"mcp://a/\ud800"]}}`, Listen{}},
+		"subscriptions that are no list": {`{"notifications":{"resourceSubscriptions":"mcp://a/b"}}`, Listen{}},
+		"notifications that are a list":  {`{"notifications":["toolsListChanged"]}`, Listen{}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := readListen(t, test.params)
+			require.NoError(t, err)
+			require.Equal(t, test.want, got)
+		})
+	}
+}
+
+func TestReadListenRefusesWhatCouldBeReadInTwoWays(t *testing.T) {
+	for name, params := range map[string]string{
+		"one in capitals":              `{"Notifications":{"toolsListChanged":true}}`,
+		"two flags":                    `{"notifications":{"toolsListChanged":false,"toolsListChanged":true}}`,
+		"a flag in capitals":           `{"notifications":{"toolslistchanged":true}}`,
+		"subscriptions up to a NUL":    `{"notifications":{"resourceSubscriptions\u0000":["mcp://a/b"]}}`,
+		"subscriptions behind a space": `{"notifications":{" resourceSubscriptions":["mcp://a/b"]}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := readListen(t, params)
+			require.ErrorIs(t, err, ErrAmbiguous)
+		})
+	}
+}

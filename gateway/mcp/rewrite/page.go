@@ -1,0 +1,89 @@
+package rewrite
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Reasons for which an entry is left out of its list, beside those of
+// [vault-plugin-secrets-mcp/gateway/mcp/names].
+var (
+	ErrNoName    = errors.New("the entry has no name, or one that could be read in two ways")
+	ErrDuplicate = errors.New("another entry of the list has the same name")
+)
+
+// ErrNoList: what the server answered is no list.
+var ErrNoList = errors.New("the answer holds no list")
+
+// maxCursor bounds a server's cursor, in bytes.
+const maxCursor = 8 << 10
+
+// RPCError is a server's answer that there is no list.
+type RPCError struct{ Code int }
+
+func (e *RPCError) Error() string { return fmt.Sprintf("the server answered with error %d", e.Code) }
+
+// Page is one page of one server's list, in the form that clients get it. It
+// shares no memory with the message that it was read from, and is not changed.
+type Page struct {
+	Server  string
+	Entries []Entry
+	LeftOut []LeftOut
+
+	Cursor string        // of the next page, for the server; "" on the last one
+	TTL    time.Duration // for how long the page may be kept
+	HasTTL bool          // the server says so
+	// Private: the server answers each of its clients differently.
+	Private bool
+	Meta    []byte // the result's _meta as it stands there; nil if there is none
+}
+
+// Join returns the page and the one behind it of the same server as one page.
+// Neither is changed.
+func (p *Page) Join(next *Page) *Page {
+	joined := *p
+	joined.Cursor = next.Cursor
+	joined.Private = p.Private || next.Private
+	joined.LeftOut = slices.Concat(p.LeftOut, next.LeftOut)
+	if next.HasTTL && (!p.HasTTL || next.TTL < p.TTL) {
+		joined.HasTTL, joined.TTL = true, next.TTL
+	}
+	seen := make(map[string]struct{}, len(p.Entries))
+	for i := range p.Entries {
+		seen[p.Entries[i].Name] = struct{}{}
+	}
+	joined.Entries = slices.Grow(slices.Clone(p.Entries), len(next.Entries))
+	for _, entry := range next.Entries {
+		if _, twice := seen[entry.Name]; twice {
+			joined.LeftOut = append(joined.LeftOut, LeftOut{Name: bounded(entry.Name), Err: ErrDuplicate})
+			continue
+		}
+		joined.Entries = append(joined.Entries, entry)
+	}
+	return &joined
+}
+
+// Entry is a tool, a prompt, a resource or a resource template.
+type Entry struct {
+	Name string // on its server; the URI of a resource, the template of a template
+	JSON string // as clients get it: with the name prefixed
+}
+
+// LeftOut is an entry that clients do not get.
+type LeftOut struct {
+	Name string // as far as it is known
+	Err  error
+}
+
+// maxReported bounds the name of an entry that is left out, in bytes.
+const maxReported = 160
+
+func bounded(name string) string {
+	if len(name) <= maxReported {
+		return name
+	}
+	return strings.ToValidUTF8(name[:maxReported], "") + "…"
+}

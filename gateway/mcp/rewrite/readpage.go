@@ -1,0 +1,286 @@
+package rewrite
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
+)
+
+// ReadPage reads a server's answer to a request for the list: a whole JSON-RPC
+// message. Entries that cannot be named, and those after the first with the same
+// name, are left out. The error is an [*RPCError] if that is what the server
+// answered; any other says that the answer is of no use.
+func ReadPage(kind Kind, server string, message []byte) (*Page, error) {
+	r, err := newReader(message)
+	if err != nil {
+		return nil, err
+	}
+	p := pageReader{reader: r, kind: kind, message: message, page: &Page{Server: server}}
+	if err := p.response(); err != nil {
+		return nil, err
+	}
+	if err := p.End(); err != nil {
+		return nil, err
+	}
+	switch {
+	case p.failed:
+		return nil, &RPCError{Code: p.code}
+	case !p.listed:
+		return nil, ErrNoList
+	}
+	p.rename()
+	return p.page, nil
+}
+
+// pageReader is one run over one message.
+type pageReader struct {
+	reader
+	kind    Kind
+	message []byte
+	page    *Page
+
+	listed, failed bool
+	code           int
+	entries        []found
+}
+
+// found is an entry where it stands in the message.
+type found struct {
+	start, end int
+	name       int // offset of the name, behind the quote
+	value      jsonscan.String
+}
+
+var responseKeys = []string{"result", "error"}
+
+func (p *pageReader) response() error {
+	o, err := p.enter(responseKeys)
+	if err != nil {
+		return err
+	}
+	for {
+		key, more, err := p.next(&o)
+		switch {
+		case err != nil:
+			return err
+		case !more && o.ambiguous:
+			return ErrAmbiguous
+		case !more:
+			return nil
+		case key == 0 && p.Peek() == '{':
+			err = p.result()
+		case key == 1 && p.Peek() == '{':
+			err = p.failure()
+		default:
+			err = p.Skip()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+var codeKeys = []string{"code"}
+
+func (p *pageReader) failure() error {
+	p.failed = true
+	o, err := p.enter(codeKeys)
+	for err == nil {
+		key, more, e := p.next(&o)
+		if e != nil || !more {
+			return e
+		}
+		var raw []byte
+		if raw, err = p.Raw(); key == 0 {
+			p.code, _ = strconv.Atoi(string(raw)) // 0 is as good a code as any that is none
+		}
+	}
+	return err
+}
+
+func (p *pageReader) result() error {
+	keys := [...]string{p.kind.Member(), "nextCursor", "ttlMs", "cacheScope", "_meta"}
+	o, err := p.enter(keys[:])
+	if err != nil {
+		return err
+	}
+	for {
+		key, more, err := p.next(&o)
+		switch {
+		case err != nil:
+			return err
+		case !more && o.ambiguous:
+			return ErrAmbiguous
+		case !more:
+			return nil
+		}
+		switch key {
+		case 0:
+			err = p.list()
+		case 1:
+			err = p.cursor()
+		case 2:
+			err = p.ttl()
+		case 3:
+			err = p.scope()
+		case 4:
+			err = p.meta()
+		default:
+			err = p.Skip()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (p *pageReader) cursor() error {
+	if p.Peek() != '"' {
+		return p.Skip() // null, as some write it
+	}
+	text, err := p.String()
+	if err != nil {
+		return err
+	}
+	value, err := text.Bytes()
+	if err != nil {
+		return err
+	}
+	if len(value) > maxCursor {
+		return fmt.Errorf("the list's cursor is %d bytes long: at most %d can be carried", len(value), maxCursor)
+	}
+	p.page.Cursor = string(value)
+	return nil
+}
+
+// ttl reads how long the page may be kept: not at all if that is no number.
+func (p *pageReader) ttl() error {
+	raw, err := p.Raw()
+	if err != nil {
+		return err
+	}
+	p.page.HasTTL = true
+	ms, err := strconv.ParseFloat(string(raw), 64)
+	if err != nil || ms <= 0 {
+		return nil //nolint:nilerr // it says no time, so the page is stale at once
+	}
+	p.page.TTL = time.Duration(min(ms, float64(math.MaxInt64/int64(2*time.Millisecond))) * float64(time.Millisecond))
+	return nil
+}
+
+// scope reads who may keep the page. What is not said to be public is not.
+func (p *pageReader) scope() error {
+	raw, err := p.Raw()
+	p.page.Private = !is(raw, "public")
+	return err
+}
+
+func (p *pageReader) meta() error {
+	raw, err := p.Raw()
+	if len(raw) > 0 && raw[0] == '{' {
+		p.page.Meta = append([]byte(nil), raw...)
+	}
+	return err
+}
+
+func (p *pageReader) list() error {
+	if p.Peek() != '[' {
+		return ErrNoList
+	}
+	p.listed = true
+	if err := p.Enter('['); err != nil {
+		return err
+	}
+	p.entries = make([]found, 0, 64)
+	for first := true; ; first = false {
+		more, err := p.Element(first)
+		if err != nil || !more {
+			return err
+		}
+		if err := p.entry(); err != nil {
+			return err
+		}
+	}
+}
+
+// entry reads one entry. It stands there even where it has no name.
+func (p *pageReader) entry() error {
+	if p.Peek() != '{' {
+		p.leaveOut("", ErrNoName)
+		return p.Skip()
+	}
+	e := found{start: p.Pos()}
+	keys := [...]string{kinds[p.kind].name}
+	o, err := p.enter(keys[:])
+	for more := true; more && err == nil; {
+		var key int
+		if key, more, err = p.next(&o); err != nil || !more {
+			break
+		}
+		if key == other || p.Peek() != '"' {
+			err = p.Skip()
+			continue
+		}
+		e.name = p.Pos() + len(`"`)
+		e.value, err = p.String()
+	}
+	if err != nil {
+		return err
+	}
+	e.end = p.Pos()
+	if o.ambiguous || e.name == 0 {
+		p.leaveOut("", ErrNoName)
+		return nil
+	}
+	p.entries = append(p.entries, e)
+	return nil
+}
+
+func (p *pageReader) leaveOut(name string, err error) {
+	p.page.LeftOut = append(p.page.LeftOut, LeftOut{Name: bounded(name), Err: err})
+}
+
+// rename makes the page's entries of those that were found. All of them stand
+// in one string, so that a page is two pieces of memory and not thousands.
+func (p *pageReader) rename() {
+	prefix := p.kind.prefix(p.page.Server)
+	size := 0
+	for i := range p.entries {
+		size += p.entries[i].end - p.entries[i].start + len(prefix)
+	}
+	var text strings.Builder
+	text.Grow(size)
+	p.page.Entries = make([]Entry, 0, len(p.entries))
+	seen := make(map[string]struct{}, len(p.entries))
+	for i := range p.entries {
+		e := &p.entries[i]
+		value, err := e.value.Bytes()
+		if err == nil {
+			err = p.kind.check(p.page.Server, value)
+		} else {
+			err = ErrNoName
+		}
+		if _, twice := seen[string(value)]; err == nil && twice {
+			err = ErrDuplicate
+		}
+		if err != nil {
+			p.leaveOut(string(value), err)
+			continue
+		}
+		start := text.Len()
+		text.Write(p.message[e.start:e.name])
+		text.WriteString(prefix)
+		text.Write(p.message[e.name:e.end])
+		whole := text.String()[start:]
+		name := whole[e.name-e.start+len(prefix):][:len(value)]
+		if name != string(value) { // it has escapes
+			name = string(value)
+		}
+		seen[name] = struct{}{}
+		p.page.Entries = append(p.page.Entries, Entry{Name: name, JSON: whole})
+	}
+}

@@ -1,0 +1,109 @@
+package rewrite
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+
+	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
+	"vault-plugin-secrets-mcp/gateway/mcp/names"
+)
+
+// ErrNoTarget: the request names nothing that any server could have. It is to
+// be answered as one for something that is not there.
+var ErrNoTarget = errors.New("the request names nothing of any server")
+
+// Target is what a request is for.
+type Target struct {
+	Server string
+	Name   string // of the tool or prompt, or URI of the resource, on that server
+
+	at   envelope.Span // what to replace in the message
+	text []byte        // by what
+}
+
+// Methods that name a resource without [envelope.Envelope.Name].
+const (
+	methodSubscribe   = "resources/subscribe"
+	methodUnsubscribe = "resources/unsubscribe"
+	methodComplete    = "completion/complete"
+)
+
+// Find returns what the request is for. The message is what the envelope was
+// parsed from. The error is [ErrNoTarget], also for methods that are for no
+// single server.
+func Find(e *envelope.Envelope, message []byte) (Target, error) {
+	switch e.Method {
+	case envelope.MethodToolsCall, envelope.MethodPromptsGet:
+		return findName(e.NameAt, message)
+	case envelope.MethodResourcesRead, methodSubscribe, methodUnsubscribe:
+		return findURI(e.URI, message)
+	case methodComplete:
+		switch {
+		case e.RefName.None():
+			return findURI(e.RefURI, message)
+		case e.RefURI.None():
+			return findName(e.RefName, message)
+		}
+	}
+	return Target{}, ErrNoTarget
+}
+
+// Append appends the message as it is for the server: with the server's own
+// name for the target, all other bytes kept.
+func (t *Target) Append(dst, message []byte) []byte {
+	dst = append(dst, message[:t.at.Start]...)
+	dst = append(dst, t.text...)
+	return append(dst, message[t.at.End:]...)
+}
+
+func findName(at envelope.Span, message []byte) (Target, error) {
+	if joined, ok := stringOf(at, message); ok {
+		if server, name, ok := names.Split(joined); ok {
+			return target(at, message, names.Prefix(server), server, name)
+		}
+	}
+	return Target{}, ErrNoTarget
+}
+
+func findURI(at envelope.Span, message []byte) (Target, error) {
+	if joined, ok := stringOf(at, message); ok {
+		if server, uri, ok := names.SplitURI(joined); ok {
+			return target(at, message, names.URIPrefix(server), server, uri)
+		}
+	}
+	return Target{}, ErrNoTarget
+}
+
+// target cuts the prefix out of the string at that place. Where it does not
+// stand there as it is, because of escapes or in MCPJungle's form, the whole
+// string is written anew.
+func target(at envelope.Span, message []byte, prefix, server, name string) (Target, error) {
+	t := Target{Server: server, Name: name}
+	start := at.Start + len(`"`)
+	if bytes.HasPrefix(message[start:at.End], []byte(prefix)) {
+		t.at = envelope.Span{Start: start, End: start + len(prefix)}
+		return t, nil
+	}
+	text, err := json.Marshal(name)
+	t.at, t.text = at, text
+	return t, err
+}
+
+// stringOf returns the value of the string that stands there.
+func stringOf(at envelope.Span, message []byte) (value string, ok bool) {
+	if at.None() {
+		return "", false
+	}
+	scanner, err := jsonscan.New(at.Of(message))
+	if err != nil {
+		return "", false
+	}
+	text, err := scanner.String()
+	if err != nil {
+		return "", false
+	}
+	raw, err := text.Bytes()
+	return string(raw), err == nil
+}
