@@ -40,8 +40,7 @@ const (
 	// Bounds of what a cursor from outside may hold. They are above all that a
 	// merge produces: each server has one position.
 	maxCursorText = 1 << 20
-	maxPositions  = 10_000
-	maxSkip       = 1 << 24
+	maxNumber     = 1 << 24
 )
 
 var cursorText = base64.RawURLEncoding.Strict()
@@ -80,9 +79,8 @@ func ParseCursor(kind Kind, text string) (Cursor, error) {
 	}
 	d := decoder{rest: b[2:]}
 	c := Cursor{Kind: kind, Next: d.text()}
-	n := d.number(maxPositions)
-	for range n {
-		p := Position{Server: d.text(), Cursor: d.text(), Skip: d.number(maxSkip)}
+	for range d.number() {
+		p := Position{Server: d.text(), Cursor: d.text(), Skip: d.number()}
 		if p.Server == "" || p.start() {
 			d.failed = true
 		}
@@ -104,9 +102,9 @@ type decoder struct {
 	failed bool
 }
 
-func (d *decoder) number(limit int) int {
+func (d *decoder) number() int {
 	n, size := binary.Uvarint(d.rest)
-	if size <= 0 || n > uint64(limit) || d.failed {
+	if size <= 0 || n > maxNumber || d.failed {
 		d.failed = true
 		return 0
 	}
@@ -115,7 +113,7 @@ func (d *decoder) number(limit int) int {
 }
 
 func (d *decoder) text() string {
-	n := d.number(len(d.rest))
+	n := d.number()
 	if d.failed || n > len(d.rest) {
 		d.failed = true
 		return ""
