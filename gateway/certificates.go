@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"vault-plugin-secrets-mcp/gateway/config"
 )
@@ -51,6 +52,11 @@ func (c *certificates) load(settings config.Listener) error {
 	}
 	c.current.Store(current)
 	return nil
+}
+
+// expires is when the listener's certificate ends.
+func (c *certificates) expires() time.Time {
+	return c.current.Load().Certificates[0].Leaf.NotAfter
 }
 
 // wrap returns the listener with TLS.

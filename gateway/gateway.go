@@ -8,6 +8,7 @@ import (
 	stdlog "log"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,6 +46,7 @@ type gateway struct {
 	broker   *broker.Broker
 	audit    *access.AuditLog
 	metrics  *telemetry.Metrics
+	export   *telemetry.Export
 	handler  *mcp.Handler
 	tls      *certificates // nil: plain HTTP
 	settings *config.Config
@@ -66,10 +68,17 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 			made.close()
 		}
 	}(g)
+	wanted, err := telemetry.Environment(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	if g.export, err = telemetry.Open(context.Background(), wanted, g.metrics, version, log.Named("telemetry")); err != nil {
+		return nil, err
+	}
 	if g.audit, err = access.OpenAuditLog(settings.Audit, log.Named("audit")); err != nil {
 		return nil, err
 	}
-	g.broker, err = broker.New(broker.Options{
+	options := broker.Options{
 		Vault:     settings.Vault,
 		Grants:    settings.Grants,
 		KMS:       settings.KMS,
@@ -77,10 +86,14 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 		Cold:      access.NewColdLimiter(settings.Grants),
 		Observer:  g.metrics,
 		Log:       log.Named("broker"),
-	})
-	if err != nil {
+	}
+	if tracer := g.export.Tracer(); tracer != nil {
+		options.Tracer = tracer
+	}
+	if g.broker, err = broker.New(options); err != nil {
 		return nil, err
 	}
+	g.metrics.Audit(g.audit.Stats)
 	g.metrics.Broker(g.broker.Stats, g.broker.LoggedIn)
 	g.handler = mcp.New(mcp.Options{Registry: g.broker, Config: settings, Log: log.Named("mcp")})
 	g.gate.Store(g.newGate(settings))
@@ -93,14 +106,18 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 
 // newGate is the middleware for the present settings.
 func (g *gateway) newGate(settings *config.Config) *access.Gate {
-	return access.New(access.Options{
+	options := access.Options{
 		Broker:   g.broker,
 		Audit:    g.audit,
 		Listener: settings.Listener,
 		Limits:   settings.Limits,
 		Observer: g.metrics,
 		Next:     g.handler,
-	})
+	}
+	if tracer := g.export.Tracer(); tracer != nil {
+		options.Tracer = tracer
+	}
+	return access.New(options)
 }
 
 // listen opens both listeners.
@@ -122,6 +139,7 @@ func (g *gateway) listen() error {
 		if g.tls, err = loadCertificates(g.settings.Listener); err != nil {
 			return err
 		}
+		g.metrics.Certificate(g.tls.expires)
 		g.mainListener = g.tls.wrap(g.mainListener)
 	}
 	g.mainListener = access.WatchFraming(g.mainListener)
@@ -253,6 +271,9 @@ func (g *gateway) close() {
 	}
 	if g.audit != nil {
 		g.audit.Close()
+	}
+	if g.export != nil {
+		g.export.Close()
 	}
 	for _, listener := range []net.Listener{g.mainListener, g.adminListener} {
 		if listener != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/telemetry"
 )
 
 // version is set at build time: -ldflags "-X main.version=v1.2.3".
@@ -76,7 +77,8 @@ func parseFlags(args []string, stderr io.Writer) (*flags, error) {
 	set.Usage = func() {
 		fmt.Fprint(stderr, "Usage: mcp-gateway -config FILE [-check-config] [-log-level LEVEL]\n\n"+
 			"Environment variables that go over the file: VAULT_ADDR, VAULT_NAMESPACE,\n"+
-			"VAULT_CACERT, MCP_GATEWAY_LISTEN.\n\n")
+			"VAULT_CACERT, MCP_GATEWAY_LISTEN. OpenTelemetry's OTEL_* variables send traces\n"+
+			"and metrics to a collector.\n\n")
 		set.PrintDefaults()
 	}
 	set.StringVar(&f.config, "config", "", "the configuration `file` (required)")
@@ -110,6 +112,9 @@ func load(f *flags) (*config.Config, error) {
 	}
 	if f.logLevel != "" {
 		settings.Log.Level = f.logLevel
+	}
+	if _, err := telemetry.Environment(os.Getenv); err != nil {
+		return nil, err
 	}
 	return settings, nil
 }

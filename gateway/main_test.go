@@ -18,6 +18,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -139,6 +140,23 @@ func (s *stage) admin(path string) int {
 	}
 	defer response.Body.Close()
 	return response.StatusCode
+}
+
+// metric returns the line of one that has no labels.
+func (s *stage) metric(name string) string {
+	s.t.Helper()
+	response, err := http.Get("http://" + s.gateway.adminListener.Addr().String() + "/metrics")
+	require.NoError(s.t, err)
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	require.NoError(s.t, err)
+	for line := range strings.Lines(string(content)) {
+		if value, ok := strings.CutPrefix(line, "mcp_gateway_"+name+" "); ok {
+			return strings.TrimSuffix(value, "\n")
+		}
+	}
+	s.t.Fatalf("there is no metric %s", name)
+	return ""
 }
 
 func (s *stage) url(scheme string) string {
@@ -323,10 +341,15 @@ func TestCertificatesAreReadAgainOnReload(t *testing.T) {
 	second := pair(t, s.dir, "server")
 	s.gateway.reload(func() (*config.Config, error) { return s.settings(tlsFile), nil })
 	s.works(tlsClient(&tls.Config{RootCAs: second}), s.url("https"))
+	require.Equal(t, "1", s.metric("config_last_reload_successful"))
+	expires, err := strconv.ParseFloat(s.metric("tls_certificate_expiry_timestamp_seconds"), 64)
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now().Add(time.Hour), time.Unix(int64(expires), 0), time.Minute)
 	require.NoError(t, os.WriteFile(s.dir+"/server.crt", []byte("broken"), 0o600))
 	s.gateway.reload(func() (*config.Config, error) { return s.parse(tlsFile) })
 	s.works(tlsClient(&tls.Config{RootCAs: second}), s.url("https"))
 	require.Contains(t, s.log.String(), "the old one stays in effect")
+	require.Equal(t, "0", s.metric("config_last_reload_successful"))
 }
 
 func TestClientCertificateIsNeededWhereAuthoritiesAreListed(t *testing.T) {

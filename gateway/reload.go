@@ -14,6 +14,7 @@ import (
 func (g *gateway) reload(load func() (*config.Config, error)) {
 	g.audit.Reopen()
 	settings, err := load()
+	g.metrics.Reloaded(err == nil)
 	if err != nil {
 		g.log.Error("the configuration has mistakes: the old one stays in effect", "error", err)
 		return
@@ -23,6 +24,7 @@ func (g *gateway) reload(load func() (*config.Config, error)) {
 	}
 	if g.tls != nil {
 		if err := g.tls.load(settings.Listener); err != nil {
+			g.metrics.Reloaded(false)
 			g.log.Error("the certificates cannot be read: the old ones stay in effect", "error", err)
 		}
 	}

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"bytes"
 	"io"
 	"sync"
 	"time"
@@ -52,6 +53,7 @@ type AuditLog struct {
 	torn    bool      // the last write may have ended inside a line
 	stalled bool      // the writing has taken too long
 	lost    int       // lines, while it was stalled
+	dropped int       // lines, ever
 	closed  bool
 }
 
@@ -156,9 +158,23 @@ func (a *AuditLog) Append(line []byte) {
 	defer a.mu.Unlock()
 	if len(a.batch.lines) > auditBacklog {
 		a.lost++
+		a.dropped++
 		return
 	}
 	a.batch.lines = append(a.batch.lines, line...)
+}
+
+// AuditStats is a look at the log's state, for metrics.
+type AuditStats struct {
+	Up   bool // the last write succeeded, and none hangs
+	Lost int  // lines, because a write failed or hung
+}
+
+// Stats returns the present ones.
+func (a *AuditLog) Stats() AuditStats {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return AuditStats{Up: !a.stalled && !a.torn, Lost: a.dropped}
 }
 
 func (a *AuditLog) tryTurn() bool {
@@ -205,6 +221,7 @@ func (a *AuditLog) commit(b *batch) {
 	if err != nil {
 		a.log.Error("cannot write the audit log: requests that would be allowed are refused", "error", err)
 		err = ErrAudit
+		a.dropped += bytes.Count(b.lines, []byte{'\n'})
 	}
 	b.settle(err)
 }

@@ -169,8 +169,10 @@ func TestWriteThatHangsIsGivenUpAfterASecond(t *testing.T) {
 	started = time.Now()
 	require.ErrorIs(t, log.Write([]byte("next\n")), ErrAudit)
 	require.Less(t, time.Since(started), auditTimeout/2, "nobody waits for what is known to hang")
+	require.False(t, log.Stats().Up)
 	out.set(func() { out.hangs = false })
 	require.Eventually(t, func() bool { return log.Write([]byte("again\n")) == nil }, 10*time.Second, time.Millisecond)
+	require.True(t, log.Stats().Up)
 	log.Close()
 }
 
@@ -179,8 +181,10 @@ func TestWriteThatFailsIsNoWriteAndDoesNotSpoilTheNextLine(t *testing.T) {
 		t.Helper()
 		out.set(func() { out.err = errors.New("no space left on device") })
 		require.ErrorIs(t, log.Write([]byte("half a line\n")), ErrAudit)
+		require.Equal(t, AuditStats{Lost: 1}, log.Stats())
 		out.set(func() { out.err = nil })
 		require.NoError(t, log.Write([]byte("whole\n")))
+		require.Equal(t, AuditStats{Up: true, Lost: 1}, log.Stats())
 		log.Close()
 		require.True(t, strings.HasSuffix(out.text(), "\nwhole\n"), out.text())
 	})
@@ -219,6 +223,7 @@ func TestLinesKeptWhileAWriteHangsAreBounded(t *testing.T) {
 	log.mu.Lock()
 	require.LessOrEqual(t, len(log.batch.lines), auditBacklog+len(line))
 	log.mu.Unlock()
+	require.Positive(t, log.Stats().Lost)
 	out.set(func() { out.hangs = false })
 	log.Close()
 }
@@ -279,6 +284,16 @@ func TestEveryLineIsOneJSONObjectWhateverIsInIt(t *testing.T) {
 	require.Len(t, lines, 4, "an outcome is written once")
 	for _, line := range lines {
 		require.True(t, json.Valid([]byte(line)), line[:min(len(line), 200)])
+	}
+}
+
+func TestTokenThatAClientPutInTheWrongPlaceIsCutOut(t *testing.T) {
+	for text, want := range map[string]string{
+		"add":                             "add",
+		"mcpt_0123456789":                 "mcpt_…",
+		"call mcpk_0123456789 and no end": "call mcpk_…",
+	} {
+		require.Equal(t, want, clip(text))
 	}
 }
 

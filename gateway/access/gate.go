@@ -30,6 +30,7 @@ type Options struct {
 	Listener config.Listener
 	Limits   config.Limits
 	Observer Observer // nil: nobody is told
+	Tracer   Tracer   // nil: no traces
 
 	// Next serves requests that have passed, to /servers/{name}/mcp. Its
 	// context carries the Request, and ends when access is taken away.
@@ -88,11 +89,14 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		serverName: name,
 		sink:       g.auditor,
 	}
-	if g.options.Observer == nil {
-		g.serve(w, r, req)
-		return
+	if g.options.Observer != nil {
+		g.options.Observer.RequestStarted()
 	}
-	g.options.Observer.RequestStarted()
+	if g.options.Tracer != nil {
+		var ctx context.Context
+		ctx, req.span = g.options.Tracer.Start(r)
+		r = r.WithContext(ctx)
+	}
 	outcome := "aborted" // unless serve returns
 	defer func() { g.observe(req, outcome) }()
 	outcome = g.serve(w, r, req)
@@ -196,6 +200,12 @@ func (g *Gate) tryAdmit(ctx context.Context, req *Request, token string) (contex
 }
 
 func (g *Gate) observe(req *Request, outcome string) {
+	if req.span != nil {
+		req.span.End(req, outcome)
+	}
+	if g.options.Observer == nil {
+		return
+	}
 	server := ""
 	if req.Server != nil {
 		server = req.Server.Name

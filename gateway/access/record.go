@@ -4,8 +4,11 @@ import (
 	"errors"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
+
+	"vault-plugin-secrets-mcp/backend/token"
 )
 
 // auditor is the Sink of the middleware: it writes audit lines, one JSON object
@@ -80,6 +83,7 @@ func (l *line) request(r *Request) {
 	l.field("method", clip(r.Method))
 	l.field("tool", clip(r.Tool))
 	l.field("session", r.Session)
+	l.field("trace_id", r.traceID())
 }
 
 func (l *line) decision(d Decision) {
@@ -92,13 +96,19 @@ func (l *line) decision(d Decision) {
 	l.field("detail", clip(d.Detail))
 }
 
-// clip keeps what others wrote from filling the log.
-func clip(detail string) string {
+// clip keeps what others wrote from filling the log, and from ending up there
+// with a token in it: some client may send its own as the name of a tool.
+func clip(text string) string {
 	const most = 500
-	if len(detail) > most {
-		return detail[:most]
+	if len(text) > most {
+		text = text[:most]
 	}
-	return detail
+	for _, prefix := range [...]string{token.Prefix, token.SealedPrefix} {
+		if i := strings.Index(text, prefix); i >= 0 {
+			text = text[:i+len(prefix)] + "…"
+		}
+	}
+	return text
 }
 
 func (a *auditor) Decision(r *Request, d Decision) error {

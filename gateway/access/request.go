@@ -27,6 +27,8 @@ type Request struct {
 	Tool    string // the tool that tools/call names
 	Session string // a hash of the session id, never the id
 
+	span       Span // nil: the request is not traced
+	status     int  // that was answered, once it is known
 	httpMethod string
 	serverName string // as the path names it; audited even if there is none such
 	sink       Sink
@@ -98,13 +100,13 @@ func (r *Request) Outcome(status int, bytes int64, err error) {
 	if r.sink == nil || !r.decided || r.closed {
 		return
 	}
-	r.closed = true
+	r.closed, r.status = true, status
 	r.sink.Outcome(r, Outcome{Status: status, Bytes: bytes, Err: err})
 }
 
 // refused records a refusal: as the outcome, if the request was allowed before.
 func (r *Request) refused(f *Refusal) {
-	r.refusal = f.Reason
+	r.refusal, r.status = f.Reason, f.Status
 	switch {
 	case r.sink == nil:
 	case r.decided:

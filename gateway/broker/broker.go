@@ -26,6 +26,16 @@ type Observer interface {
 	LookupDone(result string, took time.Duration)
 }
 
+// Tracer makes spans of what Vault is asked for a request, where traces are
+// wanted. The contexts are requests'.
+type Tracer interface {
+	// Lookup begins the span of one request to the engine's lookup, for the
+	// request that was the first to need it. Results are an Observer's.
+	Lookup(ctx context.Context) (end func(result string))
+	// Joined notes that a request waits for a lookup that is under way.
+	Joined(ctx context.Context)
+}
+
 // Options of a Broker.
 type Options struct {
 	Vault     config.Vault
@@ -34,6 +44,7 @@ type Options struct {
 	PerClient int         // one client's requests in flight; 0: no bound
 	Cold      Limiter     // nil: no limit
 	Observer  Observer    // nil: nobody is told
+	Tracer    Tracer      // nil: no traces
 	Log       hclog.Logger
 }
 

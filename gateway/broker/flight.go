@@ -57,7 +57,7 @@ type question struct {
 // ask has Vault confirm a token, and returns nil once its grant is in the
 // cache. It joins the lookup that is under way for the token, if one is.
 func (b *Broker) ask(ctx context.Context, q question) error {
-	f, err := b.board(q)
+	f, err := b.board(ctx, q)
 	if f == nil {
 		return err
 	}
@@ -70,10 +70,13 @@ func (b *Broker) ask(ctx context.Context, q question) error {
 }
 
 // board returns the lookup to wait for, or none with the answer.
-func (b *Broker) board(q question) (*flight, error) {
+func (b *Broker) board(ctx context.Context, q question) (*flight, error) {
 	b.flightsMu.Lock()
 	defer b.flightsMu.Unlock()
 	if f := b.flights[q.key]; f != nil {
+		if b.options.Tracer != nil {
+			b.options.Tracer.Joined(ctx)
+		}
 		return f, nil
 	}
 	// A lookup may have ended since the caller looked.
@@ -85,7 +88,7 @@ func (b *Broker) board(q question) (*flight, error) {
 	}
 	f := &flight{done: make(chan struct{})}
 	b.flights[q.key] = f
-	go b.fly(f, q.key, q.token, q.cold)
+	go b.fly(context.WithoutCancel(ctx), f, q)
 	return f, nil
 }
 
@@ -102,20 +105,20 @@ func (b *Broker) known(k key, now time.Time) (err error, known bool) { //nolint:
 	return nil, false
 }
 
-// fly runs a lookup for all who wait, whoever of them stays.
-func (b *Broker) fly(f *flight, k key, token presented, cold bool) {
-	f.err = b.confirm(k, token, cold)
+// fly runs a lookup for all who wait, whoever of them stays. ctx is for traces.
+func (b *Broker) fly(ctx context.Context, f *flight, q question) {
+	f.err = b.confirm(ctx, q)
 	b.flightsMu.Lock()
-	delete(b.flights, k)
+	delete(b.flights, q.key)
 	b.flightsMu.Unlock()
 	close(f.done)
 }
 
 // confirm asks Vault until there is an answer that no change has overtaken.
-func (b *Broker) confirm(k key, token presented, cold bool) error {
+func (b *Broker) confirm(ctx context.Context, q question) error {
 	var err error
 	for range asks {
-		err = b.confirmOnce(k, token, cold)
+		err = b.confirmOnce(ctx, q)
 		switch {
 		case errors.Is(err, errOtherEpoch):
 			<-time.After(otherEpochPause)
@@ -127,19 +130,23 @@ func (b *Broker) confirm(k key, token presented, cold bool) error {
 	return fmt.Errorf("%w: %w, %d times in a row", ErrUnavailable, err, asks)
 }
 
-func (b *Broker) confirmOnce(k key, token presented, cold bool) error {
-	release, err := b.takeSlot(cold)
+func (b *Broker) confirmOnce(ctx context.Context, q question) error {
+	release, err := b.takeSlot(q.cold)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
+	end := endNothing
+	if b.options.Tracer != nil {
+		end = b.options.Tracer.Lookup(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	sent := time.Now()
-	answer, err := b.engine.lookup(ctx, token)
+	answer, err := b.engine.lookup(ctx, q.token)
 	took := time.Since(sent)
 	release()
 
-	if err == nil && answer.DataKey != token.dataKey {
+	if err == nil && answer.DataKey != q.token.dataKey {
 		// The engine knows better, but an older one does not know of seals.
 		answer = &Lookup{Epoch: answer.Epoch, Index: answer.Index}
 	}
@@ -149,7 +156,11 @@ func (b *Broker) confirmOnce(k key, token presented, cold bool) error {
 			g.policy, err = b.policies.get(g.PolicyDigest)
 		}
 	}
-	b.observe(answer, err, took)
+	result := resultOf(answer, err)
+	end(result)
+	if b.options.Observer != nil {
+		b.options.Observer.LookupDone(result, took)
+	}
 	if errors.Is(err, errOutdated) {
 		return err
 	}
@@ -157,7 +168,7 @@ func (b *Broker) confirmOnce(k key, token presented, cold bool) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	return b.publish(k, answer, g, sent)
+	return b.publish(q.key, answer, g, sent)
 }
 
 // takeSlot waits for a lookup's turn.
@@ -187,15 +198,15 @@ func (b *Broker) takeSlot(cold bool) (release func(), err error) {
 	}, nil
 }
 
-func (b *Broker) observe(answer *Lookup, err error, took time.Duration) {
-	if b.options.Observer == nil {
-		return
+// resultOf names an answer, for metrics and traces.
+func resultOf(answer *Lookup, err error) string {
+	switch {
+	case err != nil:
+		return "error"
+	case answer.Active:
+		return "active"
 	}
-	result := "error"
-	if err == nil && answer.Active {
-		result = "active"
-	} else if err == nil {
-		result = "inactive"
-	}
-	b.options.Observer.LookupDone(result, took)
+	return "inactive"
 }
+
+func endNothing(string) {}

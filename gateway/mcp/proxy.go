@@ -54,11 +54,15 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 	if x.idle() {
 		send = p.upstream.openStream
 	}
-	response, err := send(p.outgoing(ctx, r, x, upstreamSession))
+	out := p.outgoing(ctx, r, x, upstreamSession)
+	end := x.request.TraceUpstream(out.Header)
+	response, err := send(out)
 	if err != nil {
+		end(0, err)
 		pass.fail(w, r, err)
 		return
 	}
+	defer end(response.StatusCode, nil)
 	defer response.Body.Close()
 	pass.answer(w, r, response, cancel)
 }

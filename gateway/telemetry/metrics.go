@@ -1,7 +1,11 @@
-// Package telemetry counts what the gateway does, for Prometheus.
+// Package telemetry tells what the gateway does: it counts, for Prometheus, and
+// where an OpenTelemetry collector is configured it sends it these metrics and a
+// span of every request.
 //
 // Labels are few and bounded: names of registered servers, methods of the
 // protocol, reasons of refusals. Tokens, clients and tools are none of them.
+// Spans name the client too, and the tool where that is asked for; what a client
+// wrote is checked before it gets there, and tokens never do.
 package telemetry
 
 import (
@@ -12,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/broker"
 )
 
@@ -24,6 +29,7 @@ type Metrics struct {
 	duration *prometheus.HistogramVec
 	lookups  *prometheus.HistogramVec
 	inFlight prometheus.Gauge
+	reloaded prometheus.Gauge
 }
 
 // New returns metrics that are all zero, for a gateway of that version.
@@ -49,22 +55,51 @@ func New(version string) *Metrics {
 			Help: "Requests that are being served, streams included.",
 		}),
 	}
+	m.reloaded = prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "config_last_reload_successful",
+		Help: "0 after a SIGHUP that found a mistake in the configuration or its certificates: the old ones are in effect.",
+	})
+	m.reloaded.Set(1)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info",
 		Help:        "Always 1; the version is the label.",
 		ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.duration, m.lookups, m.inFlight, build,
+	m.registry.MustRegister(m.requests, m.duration, m.lookups, m.inFlight, m.reloaded, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
+// gauge adds one whose value is asked for when it is read.
+func (m *Metrics) gauge(name, help string, value func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, value))
+}
+
+// Audit adds the state of the audit log.
+func (m *Metrics) Audit(stats func() access.AuditStats) {
+	m.gauge("audit_up", "1 while the audit log can be written. Otherwise requests that would be allowed are refused.", func() float64 {
+		return boolean(stats().Up)
+	})
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Namespace: namespace, Name: "audit_lines_lost_total",
+		Help: "Lines that could not be written to the audit log. A decision among them was answered 503.",
+	}, func() float64 { return float64(stats().Lost) }))
+}
+
+// Certificate adds the end of the listener's certificate.
+func (m *Metrics) Certificate(expires func() time.Time) {
+	m.gauge("tls_certificate_expiry_timestamp_seconds", "When the listener's certificate ends, in seconds since 1970.", func() float64 {
+		return float64(expires().Unix())
+	})
+}
+
+// Reloaded notes how a reload of the configuration went.
+func (m *Metrics) Reloaded(successful bool) { m.reloaded.Set(boolean(successful)) }
+
 // Broker adds the state of the grants and of the change feed.
 func (m *Metrics) Broker(stats func() broker.Stats, loggedIn func() bool) {
-	gauge := func(name, help string, value func() float64) {
-		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, value))
-	}
+	gauge := m.gauge
 	gauge("grants", "Tokens whose grants are in the cache.", func() float64 { return float64(stats().Grants) })
 	gauge("negative_answers", "Tokens that Vault said no to, and that are remembered.", func() float64 { return float64(stats().Negatives) })
 	gauge("servers", "Registered servers.", func() float64 { return float64(stats().Servers) })

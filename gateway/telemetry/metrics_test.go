@@ -1,0 +1,40 @@
+package telemetry
+
+import (
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/broker"
+)
+
+// TestMetricsKeepTheConventions has Prometheus's own linter read all metrics.
+func TestMetricsKeepTheConventions(t *testing.T) {
+	m := New("v1.0.0")
+	m.Broker(func() broker.Stats { return broker.Stats{} }, func() bool { return true })
+	m.Audit(func() access.AuditStats { return access.AuditStats{} })
+	m.Certificate(time.Now)
+	m.RequestStarted()
+	m.RequestDone("files", "tools/call", "allowed", time.Millisecond)
+	m.LookupDone("active", time.Millisecond)
+	problems, err := testutil.GatherAndLint(m.registry)
+	require.NoError(t, err)
+	require.Empty(t, problems)
+}
+
+// TestLabelsAreBounded: no client makes time series by what it writes.
+func TestLabelsAreBounded(t *testing.T) {
+	m := New("v1.0.0")
+	for range 3 {
+		m.RequestStarted()
+	}
+	m.RequestDone("files", "mcpt_0123456789", "allowed", time.Millisecond)
+	m.RequestDone("files", "some/method", "allowed", time.Millisecond)
+	m.RequestDone("", "", "no-token", time.Millisecond)
+	require.Equal(t, 2, testutil.CollectAndCount(m.requests))
+	require.InDelta(t, 2, testutil.ToFloat64(m.requests.WithLabelValues("files", "other", "allowed")), 0)
+	require.Equal(t, 1, testutil.CollectAndCount(m.duration), "a request without a server has no duration to be watched")
+}

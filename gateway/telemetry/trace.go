@@ -1,0 +1,217 @@
+package telemetry
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"vault-plugin-secrets-mcp/gateway/access"
+)
+
+const (
+	serviceName = "mcp-gateway"
+	scope       = "vault-plugin-secrets-mcp/gateway"
+
+	// route is what requests are for, as HTTP's conventions want it: without
+	// what the client filled in.
+	route = "/servers/{name}/mcp"
+)
+
+// Attributes. Those of MCP and of tools are in OpenTelemetry's conventions for
+// generative AI, which are still in development; mcp_gateway's are our own, with
+// the meaning that they have in the audit log and in the metrics.
+const (
+	attrServiceName    = attribute.Key("service.name")
+	attrServiceVersion = attribute.Key("service.version")
+
+	attrMethod          = attribute.Key("mcp.method.name")
+	attrSession         = attribute.Key("mcp.session.id") // hashed, as in the audit log
+	attrProtocolVersion = attribute.Key("mcp.protocol.version")
+	attrTool            = attribute.Key("gen_ai.tool.name")
+	attrOperation       = attribute.Key("gen_ai.operation.name")
+	attrHTTPMethod      = attribute.Key("http.request.method")
+	attrHTTPRoute       = attribute.Key("http.route")
+	attrHTTPStatus      = attribute.Key("http.response.status_code")
+	attrErrorType       = attribute.Key("error.type")
+
+	attrServer    = attribute.Key("mcp_gateway.server")
+	attrOutcome   = attribute.Key("mcp_gateway.outcome")
+	attrClient    = attribute.Key("mcp_gateway.client")
+	attrRequestID = attribute.Key("mcp_gateway.request_id")
+	attrLookup    = attribute.Key("mcp_gateway.lookup.result")
+)
+
+// Tracer makes spans: one for each request of a client, and below it one for
+// what is asked of the server, and one for what is asked of Vault.
+type Tracer struct {
+	tracer      trace.Tracer
+	propagator  propagation.TraceContext
+	toolDetails bool
+}
+
+func newTracer(provider trace.TracerProvider, toolDetails bool) *Tracer {
+	return &Tracer{tracer: provider.Tracer(scope), toolDetails: toolDetails}
+}
+
+// Start begins the span of a client's request, within the client's own trace if
+// it says which that is. See [access.Tracer].
+func (t *Tracer) Start(r *http.Request) (context.Context, access.Span) {
+	ctx := t.propagator.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+	ctx, span := t.tracer.Start(ctx, r.Method+" "+route, trace.WithSpanKind(trace.SpanKindServer),
+		trace.WithAttributes(attrHTTPMethod.String(r.Method), attrHTTPRoute.String(route)))
+	if version := r.Header.Get("Mcp-Protocol-Version"); isDate(version) {
+		span.SetAttributes(attrProtocolVersion.String(version))
+	}
+	return ctx, &requestSpan{tracer: t, ctx: ctx, span: span}
+}
+
+// requestSpan is that of one request.
+type requestSpan struct {
+	tracer *Tracer
+	ctx    context.Context // the span's own, for those below it
+	span   trace.Span
+}
+
+// TraceID is the trace's id if the trace is recorded.
+func (s *requestSpan) TraceID() string {
+	if !s.span.IsRecording() {
+		return ""
+	}
+	return s.span.SpanContext().TraceID().String()
+}
+
+// Upstream begins the span of what the server is asked, and tells the server of
+// it in the header.
+func (s *requestSpan) Upstream(r *access.Request, header http.Header) func(status int, err error) {
+	ctx, span := s.tracer.tracer.Start(s.ctx, s.tracer.name(r), trace.WithSpanKind(trace.SpanKindClient))
+	span.SetAttributes(s.tracer.attributes(r)...)
+	delete(header, "Traceparent")
+	delete(header, "Tracestate")
+	s.tracer.propagator.Inject(ctx, propagation.HeaderCarrier(header))
+	return func(status int, err error) {
+		if status != 0 {
+			span.SetAttributes(attrHTTPStatus.Int(status))
+		}
+		if err != nil || status >= http.StatusBadRequest {
+			// The error's own text may hold what is nobody's business.
+			span.SetAttributes(attrErrorType.String("upstream"))
+			span.SetStatus(codes.Error, "")
+		}
+		span.End()
+	}
+}
+
+// End ends the span. The outcome is the metrics'.
+func (s *requestSpan) End(r *access.Request, outcome string) {
+	s.span.SetName(s.tracer.name(r))
+	s.span.SetAttributes(s.tracer.attributes(r)...)
+	s.span.SetAttributes(attrOutcome.String(outcome), attrRequestID.String(r.ID))
+	if r.Grant != nil {
+		s.span.SetAttributes(attrClient.String(r.Grant.Client))
+	}
+	status := r.Status()
+	if status != 0 {
+		s.span.SetAttributes(attrHTTPStatus.Int(status))
+	}
+	if outcome != access.ReasonAllowed {
+		s.span.SetAttributes(attrErrorType.String(outcome))
+	}
+	if status >= http.StatusInternalServerError {
+		s.span.SetStatus(codes.Error, "")
+	}
+	s.span.End()
+}
+
+// name is a span's: the method, and the tool where it may be told.
+func (t *Tracer) name(r *access.Request) string {
+	if r.Method == "" {
+		return r.HTTPMethod() + " " + route
+	}
+	name := methodLabel(r.Method)
+	if tool := t.tool(r); tool != "" {
+		name += " " + tool
+	}
+	return name
+}
+
+// attributes are those of a request, as far as they are known.
+func (t *Tracer) attributes(r *access.Request) []attribute.KeyValue {
+	all := make([]attribute.KeyValue, 0, 8)
+	if r.Server != nil {
+		all = append(all, attrServer.String(r.Server.Name))
+	}
+	if r.Method != "" {
+		all = append(all, attrMethod.String(methodLabel(r.Method)))
+	}
+	if r.Method == "tools/call" {
+		all = append(all, attrOperation.String("execute_tool"))
+	}
+	if tool := t.tool(r); tool != "" {
+		all = append(all, attrTool.String(tool))
+	}
+	if r.Session != "" {
+		all = append(all, attrSession.String(r.Session))
+	}
+	return all
+}
+
+// tool returns the name of the tool that is called, if it may be told and is
+// the name of a tool: what clients write there may be anything.
+func (t *Tracer) tool(r *access.Request) string {
+	if !t.toolDetails || !isToolName(r.Tool) {
+		return ""
+	}
+	return r.Tool
+}
+
+// isToolName follows the protocol's rule for the names of tools. Tokens of the
+// engine would pass it.
+func isToolName(name string) bool {
+	const most = 128
+	if name == "" || len(name) > most || strings.HasPrefix(name, "mcpt_") || strings.HasPrefix(name, "mcpk_") {
+		return false
+	}
+	for i := range len(name) {
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("_-./", rune(c)) {
+			return false
+		}
+	}
+	return true
+}
+
+// isDate reports whether s has the form of the protocol's versions.
+func isDate(s string) bool {
+	if len(s) != len("2025-11-25") {
+		return false
+	}
+	for i := range len(s) {
+		if dash := i == 4 || i == 7; dash != (s[i] == '-') || !dash && (s[i] < '0' || s[i] > '9') {
+			return false
+		}
+	}
+	return true
+}
+
+// Lookup begins the span of one request to the engine's lookup. See
+// [vault-plugin-secrets-mcp/gateway/broker.Tracer].
+func (t *Tracer) Lookup(ctx context.Context) func(result string) {
+	_, span := t.tracer.Start(ctx, "vault lookup", trace.WithSpanKind(trace.SpanKindClient))
+	return func(result string) {
+		span.SetAttributes(attrLookup.String(result))
+		if result == "error" {
+			span.SetStatus(codes.Error, "")
+		}
+		span.End()
+	}
+}
+
+// Joined notes that a request waits for a lookup that another one has caused.
+func (*Tracer) Joined(ctx context.Context) {
+	trace.SpanFromContext(ctx).AddEvent("waits for the lookup of another request")
+}

@@ -1,0 +1,167 @@
+// Package collector receives what a program sends to an OpenTelemetry collector:
+// OTLP over HTTP in protobuf, as the protocol's own definitions decode it.
+package collector
+
+import (
+	"compress/gzip"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+
+	metricsservice "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
+	traceservice "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	common "go.opentelemetry.io/proto/otlp/common/v1"
+	metrics "go.opentelemetry.io/proto/otlp/metrics/v1"
+	trace "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
+)
+
+// Attributes are those of a span or a resource, as text.
+type Attributes map[string]string
+
+// Span is one that was received.
+type Span struct {
+	*trace.Span
+	Attributes Attributes
+	Resource   Attributes
+}
+
+// Collector is a receiver of OTLP.
+type Collector struct {
+	// URL is what OTEL_EXPORTER_OTLP_ENDPOINT is to be.
+	URL string
+
+	server *httptest.Server
+
+	mu      sync.Mutex
+	spans   []Span
+	metrics map[string]*metrics.Metric
+	about   Attributes // the resource that the metrics are of
+	raw     []byte
+	errors  []error
+}
+
+// Start starts a collector. Close it.
+func Start() *Collector {
+	c := &Collector{metrics: map[string]*metrics.Metric{}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/traces", receive(c, c.addTraces))
+	mux.HandleFunc("POST /v1/metrics", receive(c, c.addMetrics))
+	c.server = httptest.NewServer(mux)
+	c.URL = c.server.URL
+	return c
+}
+
+// Close stops the collector.
+func (c *Collector) Close() { c.server.Close() }
+
+// receive decodes a request, keeps its bytes, and hands it on.
+func receive[T any, M interface {
+	*T
+	proto.Message
+}](c *Collector, add func(M)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		content, err := body(r)
+		message := M(new(T))
+		if err == nil {
+			err = proto.Unmarshal(content, message)
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if err != nil {
+			c.errors = append(c.errors, err)
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		c.raw = append(c.raw, content...)
+		add(message)
+		w.Header().Set("Content-Type", "application/x-protobuf") // an empty answer: all of it was taken
+	}
+}
+
+func body(r *http.Request) ([]byte, error) {
+	if media := r.Header.Get("Content-Type"); media != "application/x-protobuf" {
+		return nil, fmt.Errorf("%s is sent as %q", r.URL.Path, media)
+	}
+	reader := io.Reader(r.Body)
+	if r.Header.Get("Content-Encoding") == "gzip" {
+		unzipped, err := gzip.NewReader(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		reader = unzipped
+	}
+	return io.ReadAll(reader)
+}
+
+func (c *Collector) addTraces(request *traceservice.ExportTraceServiceRequest) {
+	for _, ofResource := range request.GetResourceSpans() {
+		for _, ofScope := range ofResource.GetScopeSpans() {
+			for _, span := range ofScope.GetSpans() {
+				c.spans = append(c.spans, Span{
+					Span: span, Attributes: attributes(span.GetAttributes()), Resource: attributes(ofResource.GetResource().GetAttributes()),
+				})
+			}
+		}
+	}
+}
+
+func (c *Collector) addMetrics(request *metricsservice.ExportMetricsServiceRequest) {
+	for _, ofResource := range request.GetResourceMetrics() {
+		c.about = attributes(ofResource.GetResource().GetAttributes())
+		for _, ofScope := range ofResource.GetScopeMetrics() {
+			for _, metric := range ofScope.GetMetrics() {
+				c.metrics[metric.GetName()] = metric
+			}
+		}
+	}
+}
+
+func attributes(list []*common.KeyValue) Attributes {
+	all := make(Attributes, len(list))
+	for _, a := range list {
+		switch value := a.GetValue().GetValue().(type) {
+		case *common.AnyValue_StringValue:
+			all[a.GetKey()] = value.StringValue
+		case *common.AnyValue_IntValue:
+			all[a.GetKey()] = fmt.Sprint(value.IntValue)
+		default:
+			all[a.GetKey()] = a.GetValue().String()
+		}
+	}
+	return all
+}
+
+// Spans are those received so far, in the order in which they came.
+func (c *Collector) Spans() []Span {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]Span(nil), c.spans...)
+}
+
+// Metrics are the last ones received, by name, and what they are of.
+func (c *Collector) Metrics() (byName map[string]*metrics.Metric, of Attributes) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	byName = make(map[string]*metrics.Metric, len(c.metrics))
+	for name, metric := range c.metrics {
+		byName[name] = metric
+	}
+	return byName, c.about
+}
+
+// Raw is everything that was received, as it came but unzipped: to be searched.
+func (c *Collector) Raw() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return string(c.raw)
+}
+
+// Errors are about requests that were no OTLP.
+func (c *Collector) Errors() []error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]error(nil), c.errors...)
+}
