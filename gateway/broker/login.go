@@ -57,6 +57,8 @@ type method interface {
 	name() string
 	// login uses a client without a token.
 	login(ctx context.Context, client *api.Client) (*credential, error)
+	// evidence is a hash of the files that the next login is made with.
+	evidence() evidence
 }
 
 // watcher is a method whose tokens somebody else renews.
@@ -84,6 +86,10 @@ type loginMethod struct {
 }
 
 func (m *loginMethod) name() string { return m.options.Method }
+
+func (m *loginMethod) evidence() evidence {
+	return evidenceOf(m.options.RoleIDFile, m.options.SecretIDFile, m.options.JWTFile)
+}
 
 func (m *loginMethod) login(ctx context.Context, client *api.Client) (*credential, error) {
 	auth, err := m.auth(ctx, client)
@@ -174,6 +180,8 @@ func (a *jwtAuth) Login(ctx context.Context, client *api.Client) (*api.Secret, e
 type tokenFile struct{ path string }
 
 func (*tokenFile) name() string { return config.AuthTokenFile }
+
+func (f *tokenFile) evidence() evidence { return evidenceOf(f.path) }
 
 func (f *tokenFile) login(ctx context.Context, client *api.Client) (*credential, error) {
 	token, err := readSecret(f.path)

@@ -138,7 +138,11 @@ func (s *session) run(ctx context.Context) {
 
 // login tries until it succeeds. Until then the old credential stays in place.
 func (s *session) login(ctx context.Context) (*credential, error) {
-	for attempt := 0; ; attempt++ {
+	var presented evidence
+	for attempt, refused := 0, 0; ; attempt++ {
+		if shown := s.method.evidence(); shown != presented {
+			presented, attempt, refused = shown, 0, 0
+		}
 		loginCtx, cancel := context.WithTimeout(ctx, loginTimeout)
 		c, err := s.method.login(loginCtx, s.anonymous)
 		cancel()
@@ -149,8 +153,14 @@ func (s *session) login(ctx context.Context) (*credential, error) {
 			return c, nil
 		}
 		pause := jitter(min(loginBackoffMin<<min(attempt, 10), loginBackoffMax))
-		s.log.Error("cannot log in to Vault: trying again", "method", s.method.name(), "in", pause.Round(time.Millisecond).String(), "error", explain(err))
-		if err := sleep(ctx, pause); err != nil {
+		if isBadEvidence(err) {
+			if refused++; refused >= refusedTries {
+				pause = refusedPause
+			}
+		}
+		s.log.Error("cannot log in to Vault: trying again, at once where the files of the login change",
+			"method", s.method.name(), "in", pause.Round(time.Millisecond).String(), "error", explain(err))
+		if err := s.sleepUnlessShown(ctx, pause, presented); err != nil {
 			return nil, err
 		}
 	}

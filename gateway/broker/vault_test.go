@@ -35,6 +35,7 @@ type fakeVault struct {
 	ttl      int    // seconds, of a login
 	renewed  int    // seconds, of a renewal
 	sealed   bool   // everything is 503
+	refusing bool   // logins are 400
 	last     string // body of the last login
 	handler  func(w http.ResponseWriter, r *http.Request)
 }
@@ -65,6 +66,10 @@ func (v *fakeVault) serve(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		v.last = string(body)
 		v.logins++
+		if v.refusing {
+			vaultError(w, http.StatusBadRequest, "invalid role or secret ID")
+			return
+		}
 		v.valid = fmt.Sprint("gateway-token-", v.logins)
 		fmt.Fprintf(w, `{"auth":{"client_token":%q,"lease_duration":%d,"renewable":true}}`, v.valid, v.ttl)
 		return
@@ -226,6 +231,27 @@ func TestLoginIsTriedUntilVaultIsThere(t *testing.T) {
 	require.ErrorIs(t, s.do(ctx, func(*api.Client) error { return nil }), errNotLoggedIn)
 	v.set(func() { v.sealed = false })
 	require.NoError(t, s.await(ctx, nil))
+}
+
+// TestARefusedLoginIsNotRepeatedUntilItsFilesChange: at the fifth time Vault would
+// lock the role, for all gateways.
+func TestARefusedLoginIsNotRepeatedUntilItsFilesChange(t *testing.T) {
+	v := newFakeVault(t)
+	v.refusing = true
+	auth := appRole(t)
+	s, err := newSession(v.settings(t, auth), hclog.NewNullLogger())
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	go s.run(ctx)
+	tries := func() int { logins, _ := v.counts(); return logins }
+	require.Eventually(t, func() bool { return tries() == refusedTries }, 5*time.Second, 10*time.Millisecond)
+	require.Never(t, func() bool { return tries() > refusedTries }, 2*evidencePoll, 50*time.Millisecond)
+
+	v.set(func() { v.refusing = false })
+	require.NoError(t, os.WriteFile(auth.SecretIDFile, []byte("another"), 0o600))
+	require.NoError(t, s.await(ctx, nil))
+	require.Equal(t, refusedTries+1, tries())
 }
 
 func TestTokenIsRenewedAndReplacedNearTheEndOfItsLife(t *testing.T) {

@@ -104,6 +104,24 @@ func (n *Node) KillPlugin() int {
 	return killed
 }
 
+// SignalPlugin sends a signal to every process of the plugin that this node
+// started.
+func (n *Node) SignalPlugin(signal os.Signal) {
+	n.vault.h.t.Helper()
+	pids, err := n.pluginPids()
+	if err == nil && len(pids) == 0 {
+		err = errors.New("no plugin runs")
+	}
+	for _, pid := range pids {
+		if p, findErr := os.FindProcess(pid); findErr == nil {
+			err = errors.Join(err, p.Signal(signal))
+		}
+	}
+	if err != nil {
+		n.vault.h.t.Fatal(err)
+	}
+}
+
 // pluginPids finds the plugin among the processes of the node's group.
 func (n *Node) pluginPids() ([]int, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")

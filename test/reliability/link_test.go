@@ -1,0 +1,170 @@
+package reliability
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"vault-plugin-secrets-mcp/test/harness"
+)
+
+// TestVaultIsHardToReach has what lies between a gateway and Vault fail.
+func TestVaultIsHardToReach(t *testing.T) {
+	s := newStage(t)
+	t.Run("the way is slow", func(t *testing.T) { s.in(t).behindASlowLine(t) })
+	t.Run("the change feed is cut", func(t *testing.T) { s.in(t).withoutTheFeed(t) })
+	t.Run("the plugin is killed", func(t *testing.T) { s.in(t).killThePlugin(t) })
+}
+
+// behindASlowLine: what takes less than a second only takes longer, and what
+// takes more is as good as no answer.
+func (s *stage) behindASlowLine(t *testing.T) {
+	t.Helper()
+	way := newLine(t, s.Vault.Address())
+	g := s.StartGateway(strict(way.url))
+	c := newCaller(t, g)
+	known := s.client("slow-known")
+	s.becomes(t, c, known, http.StatusOK, impatience)
+	s.feedUp(g)
+
+	way.delay.Store(int64(200 * time.Millisecond))
+	p := c.probe(t, "a known token over a slow line", known)
+	for i := range 3 {
+		a := c.call(t.Context(), s.client(fmt.Sprint("slow-cold-", i)))
+		if a.status != http.StatusOK || a.took > time.Second {
+			t.Errorf("an unknown token is answered %d after %s: %v", a.status, a.took, a.err)
+		}
+	}
+	revoked := s.client("slow-revoked")
+	s.becomes(t, c, revoked, http.StatusOK, impatience)
+	s.Write("mcp/revoke-client/slow-revoked", nil)
+	s.becomes(t, c, revoked, http.StatusUnauthorized, promised+time.Second) // the feed's answer, and a lookup
+	p.stop()
+	p.neverFailed(t)
+	for _, a := range p.all() {
+		if a.took > 150*time.Millisecond {
+			t.Errorf("a known token waited %s", a.took)
+			break
+		}
+	}
+
+	way.delay.Store(int64(1500 * time.Millisecond))
+	started := time.Now()
+	a := c.call(t.Context(), s.client("slow-late"))
+	if a.status != http.StatusServiceUnavailable || a.took > 3*time.Second {
+		t.Errorf("where Vault takes three seconds, an unknown token is answered %d after %s", a.status, a.took)
+	}
+	s.becomes(t, c, known, http.StatusServiceUnavailable, strictStale+4*time.Second)
+	t.Logf("a known token went on for %s behind a line of three seconds", since(time.Now(), started))
+	s.healthy(t, g)
+
+	way.delay.Store(0)
+	t.Logf("good again after %s", s.becomes(t, c, known, http.StatusOK, 8*time.Second))
+	s.revocationWorks(t, g)
+}
+
+// withoutTheFeed: lookups confirm what the feed does not, so nobody who may pass
+// is refused; who may not, passes for max_stale at most.
+func (s *stage) withoutTheFeed(t *testing.T) {
+	t.Helper()
+	between := newFeedCutter(t, s.Vault.Address())
+	g := s.StartGateway(strict(between.url))
+	c := newCaller(t, g)
+	stays, goes := s.client("feed-stays"), s.client("feed-goes")
+	s.becomes(t, c, stays, http.StatusOK, impatience)
+	s.becomes(t, c, goes, http.StatusOK, impatience)
+	s.feedUp(g)
+	streams := openStream(t, s, g, goes)
+
+	between.cut()
+	p := c.probe(t, "a token that stays, without the feed", stays)
+	s.Write("mcp/revoke-client/feed-goes", nil)
+	revoked := time.Now()
+	took := s.becomes(t, c, goes, http.StatusUnauthorized, strictStale+500*time.Millisecond)
+	t.Logf("without the feed a revoked token was refused after %s", took.Round(10*time.Millisecond))
+	select {
+	case <-streams:
+	case <-time.After(time.Until(revoked.Add(strictStale + time.Second))):
+		t.Error("its stream is still open")
+	}
+	<-time.After(time.Until(revoked.Add(strictStale + time.Second)))
+	between.mend()
+	s.revocationWorks(t, g)
+	p.stop()
+	p.neverFailed(t)
+}
+
+// openStream opens a stream of what the server has to say. The channel is closed
+// when it ends.
+func openStream(t *testing.T, s *stage, g *harness.Gateway, token string) <-chan struct{} {
+	t.Helper()
+	url := g.ServerURL(calculator)
+	opened := s.Post(url, token, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"`+
+		harness.SessionEra+`","capabilities":{},"clientInfo":{"name":"stream","version":"1"}}}`)
+	if opened.Status != http.StatusOK {
+		t.Fatalf("a session is refused: %d %s", opened.Status, opened.Body)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{
+		"Authorization": "Bearer " + token, "Accept": "text/event-stream",
+		"Mcp-Session-Id": opened.Header.Get("Mcp-Session-Id"), "Mcp-Protocol-Version": harness.SessionEra,
+	} {
+		request.Header.Set(name, value)
+	}
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = response.Body.Close() })
+	if response.StatusCode != http.StatusOK {
+		t.Fatalf("a stream is refused: %d", response.StatusCode)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = io.Copy(io.Discard, response.Body)
+	}()
+	return ended
+}
+
+// killThePlugin: Vault starts another one. Known tokens do not notice, and
+// lookups fail for a moment at most.
+func (s *stage) killThePlugin(t *testing.T) {
+	t.Helper()
+	g := s.StartGateway(strict(""))
+	c := newCaller(t, g)
+	known := s.client("plugin-known")
+	s.becomes(t, c, known, http.StatusOK, impatience)
+	s.feedUp(g)
+	p := c.probe(t, "a known token while the plugin is killed", known)
+	var waited []time.Duration
+	for i := range 5 {
+		cold := s.client(fmt.Sprint("plugin-cold-", i))
+		if killed := s.Vault.Nodes[0].KillPlugin(); killed != 1 {
+			t.Fatalf("%d plugins were killed", killed)
+		}
+		started := time.Now()
+		for {
+			a := c.call(t.Context(), cold)
+			if a.status == http.StatusOK {
+				break
+			}
+			if a.status != http.StatusServiceUnavailable || time.Since(started) > 3*time.Second {
+				t.Fatalf("an unknown token is answered %d, %s after the plugin was killed: %v", a.status, time.Since(started), a.err)
+			}
+		}
+		waited = append(waited, time.Since(started))
+	}
+	t.Logf("an unknown token was good after %s at most", slices.Max(waited).Round(time.Millisecond))
+	s.revocationWorks(t, g)
+	p.stop()
+	p.neverFailed(t)
+}
