@@ -15,7 +15,7 @@ SOURCE_mcp-gateway := ./gateway
 SOURCE_mcp-bootstrap := ./bootstrap
 RACE := .cache/race
 
-.PHONY: help build dev test test-unit test-blackbox test-conformance test-crash test-scale bench-engine test-programs test-modules vault lint fmt clean
+.PHONY: help build dev test test-unit test-blackbox test-conformance test-clients test-crash test-scale bench-engine test-programs test-modules vault lint fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,10 @@ test-conformance: vault test-programs test-modules ## the official MCP suite alo
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \
 		go test -race -count=1 -v $(TESTFLAGS) ./test/conformance
 
+test-clients: vault test-programs test-modules ## MCP clients and servers from npm alone; part of test-blackbox
+	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \
+		go test -race -count=1 -v $(TESTFLAGS) ./test/clients
+
 test-crash: vault test-programs ## kills Vault and the engine a hundred times; CRASH_KILLS=1000, CRASH_SEED=1 to repeat
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" CRASH_KILLS="$${CRASH_KILLS:-100}" \
 		go test -race -count=1 -v -timeout 120m $(TESTFLAGS) ./test/crash
@@ -73,7 +77,7 @@ $(RACE)/%: FORCE
 
 # What tests run from npm.
 test-modules:
-	@scripts/npm.sh test/conformance >/dev/null
+	@for folder in test/conformance test/clients; do scripts/npm.sh $$folder >/dev/null || exit; done
 
 lint: ## the linters of .golangci.yml
 	@"$$(scripts/tool.sh lint)" run ./...

@@ -431,8 +431,11 @@ func TestWellKnownPathsAreAbsentWithoutAToken(t *testing.T) {
 	for _, path := range []string{"/.well-known/oauth-protected-resource", "/.well-known/oauth-authorization-server/servers/files/mcp", "/register", "/", "/metrics", "/healthz", "/servers"} {
 		response, err := http.Get(base + path)
 		require.NoError(t, err)
+		body, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
 		require.NoError(t, response.Body.Close())
 		require.Equal(t, http.StatusNotFound, response.StatusCode, path)
+		require.Contains(t, string(body), "There is no sign-in at this gateway", path)
 		require.Empty(t, response.Header.Get("WWW-Authenticate"))
 	}
 	require.Zero(t, s.vault.Lookups())

@@ -3,7 +3,9 @@ package access
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -265,11 +267,14 @@ func validName(name string) bool {
 
 // notFound answers everything else, without a look at who asks: clients that
 // met a 401 ask for a dozen well-known documents that this gateway, which is no
-// OAuth server, does not have.
+// OAuth server, does not have. In the end they try to register, and what is
+// answered there is all that some of them tell their user.
 func notFound(w http.ResponseWriter) {
 	header := w.Header()
 	header.Set("Content-Type", "text/plain; charset=utf-8")
-	header.Set("Content-Length", "10")
+	header.Set("Content-Length", strconv.Itoa(len(nothingHere)))
 	w.WriteHeader(http.StatusNotFound)
-	_, _ = w.Write([]byte("not found\n"))
+	_, _ = io.WriteString(w, nothingHere)
 }
+
+const nothingHere = "Not found. There is no sign-in at this gateway: a request needs a valid token, in the header \"Authorization: Bearer ...\".\n"

@@ -1,0 +1,43 @@
+package clients
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"github.com/stretchr/testify/require"
+)
+
+func (s *stage) openRemote(t *testing.T, at place) (session, error) {
+	t.Helper()
+	return s.remote(t, remoteArgs(at.url, "--header", "Authorization: Bearer "+at.token))
+}
+
+func (s *stage) openRemoteWithFile(t *testing.T, at place) (session, error) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "header")
+	require.NoError(t, os.WriteFile(file, []byte("Authorization: Bearer "+at.token+"\n"), 0o600))
+	return s.remote(t, remoteArgs(at.url, "--header-file", file))
+}
+
+func remoteArgs(url string, header ...string) []string {
+	return append([]string{url, "--allow-http", "--transport", "http-only"}, header...)
+}
+
+// remote is a client on stdio that mcp-remote connects. It reads the environment
+// that the bridge has, and env.
+func (s *stage) remote(t *testing.T, args []string, env ...string) (session, error) {
+	t.Helper()
+	cmd := s.program(t, "mcp-remote", args...)
+	cmd.Env = append(cmd.Env, env...)
+	var says bytes.Buffer
+	cmd.Stderr = &says
+	opened, err := connect(t, &mcp.CommandTransport{Command: cmd})
+	if err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, says.String())
+	}
+	return sdkSession{t, opened}, nil
+}
