@@ -99,7 +99,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ctx, req.span = g.options.Tracer.Start(r)
 		r = r.WithContext(ctx)
 	}
-	outcome := "aborted" // unless serve returns
+	outcome := ReasonAborted // unless serve returns
 	defer func() { g.observe(req, outcome) }()
 	outcome = g.serve(w, r, req)
 }
@@ -111,7 +111,7 @@ func (g *Gate) serve(w http.ResponseWriter, r *http.Request, req *Request) strin
 		return f.Reason
 	}
 	if g.checkOrigin(w, r, req) {
-		return "origin"
+		return req.outcome()
 	}
 	if f := checkForm(r, g.options.Limits.MaxBody); f != nil {
 		refuse(w, req, f)

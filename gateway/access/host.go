@@ -75,7 +75,8 @@ func (g *Gate) checkOrigin(w http.ResponseWriter, r *http.Request, req *Request)
 	header.Set("Access-Control-Allow-Methods", "POST, GET, DELETE")
 	header.Set("Access-Control-Allow-Headers", preflightHeaders(r.Header.Get("Access-Control-Request-Headers")))
 	header.Set("Access-Control-Max-Age", "600")
-	w.WriteHeader(http.StatusNoContent)
+	req.preflight, req.status = true, http.StatusNoContent
+	w.WriteHeader(req.status)
 	return true
 }
 

@@ -12,8 +12,9 @@ import (
 // Reasons of decisions, as the audit log has them. The client is told less.
 const (
 	ReasonAllowed          = "allowed"
+	ReasonAborted          = "aborted"          // in metrics alone: the connection ended in the middle of the answer
+	ReasonPreflight        = "preflight"        // in metrics alone: a page's question what it may ask
 	ReasonBadRequest       = "bad-request"      // the HTTP request breaks a limit
-	ReasonNotFound         = "not-found"        // no such endpoint
 	ReasonHost             = "host-not-allowed" // the Host header names another service
 	ReasonOrigin           = "origin-not-allowed"
 	ReasonNoToken          = "no-token"

@@ -34,6 +34,7 @@ type Request struct {
 	sink       Sink
 	decided    bool
 	refusal    string // the reason, once it is refused
+	preflight  bool   // it asked what a page may ask
 	closed     bool   // the outcome line is written
 }
 
@@ -118,8 +119,11 @@ func (r *Request) refused(f *Refusal) {
 
 // outcome names how the request ended, for metrics.
 func (r *Request) outcome() string {
-	if r.refusal != "" {
+	switch {
+	case r.refusal != "":
 		return r.refusal
+	case r.preflight:
+		return ReasonPreflight
 	}
 	return ReasonAllowed
 }

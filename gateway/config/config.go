@@ -148,12 +148,12 @@ type Grants struct {
 	Wait time.Duration
 	// ColdRate and ColdBurst, cold_rate and cold_burst, bound the lookups a
 	// second for tokens that the gateway does not know, over all sources.
-	// Default: 200 and 400.
+	// Default: 500 and 1000.
 	ColdRate  float64
 	ColdBurst int
 	// ColdSourceRate and ColdSourceBurst, cold_source_rate and
 	// cold_source_burst, do so for one source address (IPv6: one /64).
-	// Default: 10 and 50.
+	// Default: 20 and 100.
 	ColdSourceRate  float64
 	ColdSourceBurst int
 }

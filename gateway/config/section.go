@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -15,7 +16,12 @@ var errSameAddress = errors.New("it is the listener's address too: health and me
 // decoder gathers what is wrong, so that all of it can be told at once.
 type decoder struct {
 	problems hcl.Diagnostics
+	offered  []setting
 }
+
+// setting is one that a block has, with its default as one would write it; "" if
+// there is none.
+type setting struct{ block, name, fallback string }
 
 // problem notes one, with the place to point to.
 func (d *decoder) problem(at hcl.Range, format string, args ...any) {
@@ -111,6 +117,27 @@ func (s *section) labelled(kind string) []*hclsyntax.Block {
 		found = append(found, block)
 	}
 	return found
+}
+
+// ask notes that there is a setting of that name.
+func (s *section) ask(name string, fallback any) {
+	s.settings = append(s.settings, name)
+	s.offered = append(s.offered, setting{s.name, name, written(fallback)})
+}
+
+// written is a value as it stands in a file, without quotes.
+func written(value any) string {
+	if d, ok := value.(time.Duration); ok {
+		text := d.String()
+		if short, ok := strings.CutSuffix(text, "m0s"); ok {
+			text = short + "m"
+		}
+		if short, ok := strings.CutSuffix(text, "h0m"); ok {
+			text = short + "h"
+		}
+		return text
+	}
+	return fmt.Sprint(value)
 }
 
 func (s *section) has(name string) bool { _, ok := s.body.Attributes[name]; return ok }

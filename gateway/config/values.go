@@ -16,8 +16,8 @@ import (
 )
 
 // value returns a setting's value if it is there and of that type.
-func (s *section) value(name string, kind cty.Type, like string) (cty.Value, bool) {
-	s.settings = append(s.settings, name)
+func (s *section) value(name string, kind cty.Type, like string, fallback any) (cty.Value, bool) {
+	s.ask(name, fallback)
 	attribute, ok := s.body.Attributes[name]
 	if !ok {
 		return cty.NilVal, false
@@ -35,7 +35,7 @@ func (s *section) value(name string, kind cty.Type, like string) (cty.Value, boo
 }
 
 func (s *section) str(name, fallback string) string {
-	value, ok := s.value(name, cty.String, `a string in quotes`)
+	value, ok := s.value(name, cty.String, `a string in quotes`, fallback)
 	if !ok {
 		return fallback
 	}
@@ -43,7 +43,7 @@ func (s *section) str(name, fallback string) string {
 }
 
 func (s *section) boolean(name string, fallback bool) bool {
-	value, ok := s.value(name, cty.Bool, "true or false")
+	value, ok := s.value(name, cty.Bool, "true or false", fallback)
 	if !ok {
 		return fallback
 	}
@@ -51,7 +51,7 @@ func (s *section) boolean(name string, fallback bool) bool {
 }
 
 func (s *section) number(name string, fallback, least, most float64) float64 {
-	value, ok := s.value(name, cty.Number, "a number without quotes")
+	value, ok := s.value(name, cty.Number, "a number without quotes", fallback)
 	if !ok {
 		return fallback
 	}
@@ -64,7 +64,7 @@ func (s *section) number(name string, fallback, least, most float64) float64 {
 }
 
 func (s *section) integer(name string, fallback, least, most int) int {
-	value, ok := s.value(name, cty.Number, "a whole number without quotes")
+	value, ok := s.value(name, cty.Number, "a whole number without quotes", fallback)
 	if !ok {
 		return fallback
 	}
@@ -77,7 +77,7 @@ func (s *section) integer(name string, fallback, least, most int) int {
 }
 
 func (s *section) duration(name string, fallback, least, most time.Duration) time.Duration {
-	value, ok := s.value(name, cty.String, `a duration in quotes, for example "30s" or "10m"`)
+	value, ok := s.value(name, cty.String, `a duration in quotes, for example "30s" or "10m"`, fallback)
 	if !ok {
 		return fallback
 	}
@@ -94,7 +94,7 @@ func (s *section) duration(name string, fallback, least, most time.Duration) tim
 }
 
 func (s *section) size(name string, fallback, least, most int64) int64 {
-	value, ok := s.value(name, cty.String, `a size in quotes, for example "4MiB"`)
+	value, ok := s.value(name, cty.String, `a size in quotes, for example "4MiB"`, formatSize(fallback))
 	if !ok {
 		return fallback
 	}
@@ -147,7 +147,7 @@ func (s *section) choice(name, fallback string, choices ...string) string {
 
 // list is a list of strings.
 func (s *section) list(name string) []string {
-	s.settings = append(s.settings, name)
+	s.ask(name, "")
 	attribute, ok := s.body.Attributes[name]
 	if !ok {
 		return nil

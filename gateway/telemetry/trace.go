@@ -118,7 +118,7 @@ func (s *requestSpan) End(r *access.Request, outcome string) {
 	if status != 0 {
 		s.span.SetAttributes(attrHTTPStatus.Int(status))
 	}
-	if outcome != access.ReasonAllowed {
+	if outcome != access.ReasonAllowed && outcome != access.ReasonPreflight {
 		s.span.SetAttributes(attrErrorType.String(outcome))
 	}
 	if status >= http.StatusInternalServerError {

@@ -209,6 +209,21 @@ func (g *Gateway) Audit() []Map {
 	return lines
 }
 
+// AwaitAudit waits until the audit lines are what is waited for: some of them
+// are written a moment after their requests.
+func (g *Gateway) AwaitAudit(enough func([]Map) bool) {
+	g.h.t.Helper()
+	err := g.Process.Await(g.h.t.Context(), patience, func(context.Context) error {
+		if lines := g.Audit(); !enough(lines) {
+			return fmt.Errorf("the audit log has %v", lines)
+		}
+		return nil
+	})
+	if err != nil {
+		g.h.t.Fatal(err)
+	}
+}
+
 // Metrics returns what /metrics answers.
 func (g *Gateway) Metrics() string {
 	g.h.t.Helper()
