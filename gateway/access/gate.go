@@ -37,6 +37,10 @@ type Options struct {
 	// Next serves requests that have passed, to /servers/{name}/mcp. Its
 	// context carries the Request, and ends when access is taken away.
 	Next http.Handler
+
+	// Aggregate serves those to /mcp, which name no server yet: see
+	// [Request.Part]. Nil: there is no such endpoint.
+	Aggregate http.Handler
 }
 
 // Gate is the middleware.
@@ -78,7 +82,11 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if g.draining.Load() {
 		w.Header().Set("Connection", "close")
 	}
+	next := g.options.Next
 	name, ok := serverPath(r)
+	if !ok && r.URL.Path == aggregatePath && g.options.Aggregate != nil {
+		next, ok = g.options.Aggregate, true
+	}
 	if !ok {
 		notFound(w)
 		return
@@ -90,6 +98,8 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		httpMethod: r.Method,
 		serverName: name,
 		sink:       g.auditor,
+		gate:       g,
+		next:       next,
 	}
 	if g.options.Observer != nil {
 		g.options.Observer.RequestStarted()
@@ -133,7 +143,7 @@ func (g *Gate) serve(w http.ResponseWriter, r *http.Request, req *Request) strin
 	}
 	next := r.WithContext(context.WithValue(ctx, requestKey{}, req))
 	defer finish(ctx, req)
-	g.options.Next.ServeHTTP(w, next)
+	req.next.ServeHTTP(w, next)
 	return req.outcome()
 }
 
@@ -186,19 +196,28 @@ func (g *Gate) tryAdmit(ctx context.Context, req *Request, token string) (contex
 		// To one who holds a token in the wrong place, it is a bad token.
 		return nil, nil, invalidToken(ReasonSource)
 	}
-	server, err := g.options.Broker.FindServer(req.serverName)
-	if err != nil {
-		return nil, nil, err
+	use := broker.Use{Token: token, Source: req.Source}
+	if req.serverName != "" {
+		if use.Server, err = g.server(req.serverName); err != nil {
+			return nil, nil, err
+		}
+		if err := broker.Allows(grant, use.Server); err != nil {
+			return nil, nil, err
+		}
+		req.Server = use.Server
 	}
-	if server == nil {
-		// Without the name: it is whatever stood in the path, perhaps a token.
-		return nil, nil, forbidden(policy.UnknownServer)
+	ctx, req.hold, err = g.options.Broker.Hold(ctx, grant, use)
+	return ctx, req.hold, err
+}
+
+// server returns the registered server of that name.
+func (g *Gate) server(name string) (*broker.Server, error) {
+	server, err := g.options.Broker.FindServer(name)
+	if err == nil && server == nil {
+		// Without the name: it is whatever the client wrote, perhaps a token.
+		err = forbidden(policy.UnknownServer)
 	}
-	if err := broker.Allows(grant, server); err != nil {
-		return nil, nil, err
-	}
-	req.Server = server
-	return g.options.Broker.Hold(ctx, grant, broker.Use{Token: token, Source: req.Source, Server: server})
+	return server, err
 }
 
 func (g *Gate) observe(req *Request, outcome string) {
@@ -238,6 +257,9 @@ func refusalOf(err error) *Refusal {
 	}
 	return unavailable(err)
 }
+
+// aggregatePath is the endpoint that stands for all servers of a client.
+const aggregatePath = "/mcp"
 
 // serverPath returns the server's name in /servers/{name}/mcp.
 func serverPath(r *http.Request) (name string, ok bool) {

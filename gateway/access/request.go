@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"errors"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -32,6 +33,9 @@ type Request struct {
 	httpMethod string
 	serverName string // as the path names it; audited even if there is none such
 	sink       Sink
+	gate       *Gate // that it came through; nil in tests of what stands behind
+	next       http.Handler
+	hold       *broker.Hold // what it lives on, once it is admitted
 	decided    bool
 	refusal    string // the reason, once it is refused
 	preflight  bool   // it asked what a page may ask

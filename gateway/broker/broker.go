@@ -88,6 +88,8 @@ type Broker struct {
 	watchersMu sync.Mutex
 	watchers   []func(End)
 
+	registryWatchers []func() // likewise
+
 	outage outage
 }
 

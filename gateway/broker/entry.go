@@ -60,6 +60,16 @@ func (e *entry) kill(cause error) *Grant {
 	return e.grant.Swap(nil)
 }
 
+// why returns what has ended the entry; ErrStale if another one has its place.
+func (e *entry) why() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.gone == nil || errors.Is(e.gone, errEvicted) {
+		return ErrStale
+	}
+	return e.gone
+}
+
 // evict ends the entry unless something lives on it.
 func (e *entry) evict() bool {
 	e.mu.Lock()

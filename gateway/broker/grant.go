@@ -94,6 +94,12 @@ func (g *Grant) Tools(server string) *policy.Tools {
 	return tools.(*policy.Tools)
 }
 
+// SameTools reports whether both grants have the same tool rules.
+func (g *Grant) SameTools(other *Grant) bool {
+	return slices.Equal(g.allowedTools, other.allowedTools) && slices.Equal(g.deniedTools, other.deniedTools) &&
+		(g.tools == nil) == (other.tools == nil)
+}
+
 // expired reports whether the token's end has come.
 func (g *Grant) expired(now time.Time) bool {
 	return !g.ExpiresAt.IsZero() && reached(now, g.ExpiresAt)

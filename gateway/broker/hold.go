@@ -32,6 +32,7 @@ type Hold struct {
 	token  string
 	source netip.Addr
 	server *Server
+	part   bool // of another request, which is counted
 	cancel context.CancelCauseFunc
 
 	next, prev *Hold // guarded by entry.mu
@@ -69,23 +70,50 @@ func (b *Broker) Hold(ctx context.Context, g *Grant, use Use) (context.Context, 
 		e.client.live.Add(-1)
 		return nil, nil, ErrTooMany
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	h := &Hold{entry: e, token: use.Token, source: use.Source, server: use.Server, cancel: cancel}
+	return b.hold(ctx, g, &Hold{entry: e, token: use.Token, source: use.Source, server: use.Server})
+}
+
+// HoldPart registers a part of a request that is held already: what it asks of
+// one server. It is cut like a request for that server, and not counted as one
+// more of the client's.
+func (b *Broker) HoldPart(ctx context.Context, whole *Hold, server *Server) (context.Context, *Hold, error) {
+	g := whole.Grant()
+	if g == nil {
+		return nil, nil, whole.entry.why()
+	}
+	if err := Allows(g, server); err != nil {
+		return nil, nil, err
+	}
+	return b.hold(ctx, g, &Hold{entry: whole.entry, token: whole.token, source: whole.source, server: server, part: true})
+}
+
+// hold makes h live on g.
+func (b *Broker) hold(ctx context.Context, g *Grant, h *Hold) (context.Context, *Hold, error) {
+	ctx, h.cancel = context.WithCancelCause(ctx)
 	if err := b.link(h, g); err != nil {
-		e.client.live.Add(-1)
-		cancel(err)
+		h.uncount()
+		h.cancel(err)
 		return nil, nil, err
 	}
 	// From here on every event finds the request. What happened between the
 	// making of g and now is looked at again.
-	if current := e.grant.Load(); current != nil && !b.view.Load().usable(current, time.Now()) {
-		b.revalidate(e)
+	if current := h.entry.grant.Load(); current != nil && !b.view.Load().usable(current, time.Now()) {
+		b.revalidate(h.entry)
 	}
-	if use.Server != nil && !b.registered(use.Server) {
+	if h.server != nil && !b.registered(h.server) {
 		h.Release()
 		return nil, nil, ErrServerGone
 	}
 	return ctx, h, nil
+}
+
+// Grant returns the present grant of the token; nil if it has ended.
+func (h *Hold) Grant() *Grant { return h.entry.grant.Load() }
+
+func (h *Hold) uncount() {
+	if !h.part {
+		h.entry.client.live.Add(-1)
+	}
 }
 
 // link puts h into its entry's list.
@@ -130,7 +158,7 @@ func (h *Hold) Release() {
 	}
 	h.next, h.prev = nil, nil
 	e.mu.Unlock()
-	e.client.live.Add(-1)
+	h.uncount()
 	h.cancel(nil)
 }
 

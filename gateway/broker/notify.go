@@ -26,6 +26,23 @@ func (b *Broker) OnEnd(f func(End)) {
 	b.watchers = append(b.watchers, f)
 }
 
+// OnRegistry has f called after every change of the registry from now on. f must
+// not block.
+func (b *Broker) OnRegistry(f func()) {
+	b.watchersMu.Lock()
+	defer b.watchersMu.Unlock()
+	b.registryWatchers = append(b.registryWatchers, f)
+}
+
+func (b *Broker) notifyRegistry() {
+	b.watchersMu.Lock()
+	watchers := b.registryWatchers
+	b.watchersMu.Unlock()
+	for _, f := range watchers {
+		f()
+	}
+}
+
 func (b *Broker) notify(end End) { b.ends.push(end) }
 
 func (b *Broker) runNotify(ctx context.Context) {

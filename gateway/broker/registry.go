@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"path/filepath"
 	"reflect"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -30,6 +33,7 @@ const (
 // registry is one snapshot of the registered servers.
 type registry struct {
 	servers map[string]*Server
+	sorted  []*Server // by name
 	epoch   string
 	index   uint64
 	sent    time.Time
@@ -47,22 +51,52 @@ func (b *Broker) Server(name string) *Server {
 // FindServer is Server for those who must know why there is none: the error is
 // ErrUnavailable while the registry is not known, or not known to be true.
 func (b *Broker) FindServer(name string) (*Server, error) {
-	r := b.registry.Load()
-	if r == nil {
-		return nil, fmt.Errorf("%w: the registry of servers has not been read yet", ErrUnavailable)
-	}
-	confirmed, now := r.sent, time.Now()
-	if v := b.view.Load(); r.epoch == v.epoch && r.index >= v.servers {
-		confirmed = later(confirmed, v.sent)
-	}
-	if age(now, confirmed) >= b.options.Grants.MaxStale {
-		return nil, fmt.Errorf("%w: the registry of servers is too old", ErrUnavailable)
+	now := time.Now()
+	r, err := b.trueRegistry(now)
+	if err != nil {
+		return nil, err
 	}
 	server := r.servers[name]
 	if server == nil && age(now, r.sent) >= missInterval {
 		wake(b.wakeRegistry)
 	}
 	return server, nil
+}
+
+// trueRegistry returns the registry if it is known to be true.
+func (b *Broker) trueRegistry(now time.Time) (*registry, error) {
+	r := b.registry.Load()
+	if r == nil {
+		return nil, fmt.Errorf("%w: the registry of servers has not been read yet", ErrUnavailable)
+	}
+	confirmed := r.sent
+	if v := b.view.Load(); r.epoch == v.epoch && r.index >= v.servers {
+		confirmed = later(confirmed, v.sent)
+	}
+	if age(now, confirmed) >= b.options.Grants.MaxStale {
+		return nil, fmt.Errorf("%w: the registry of servers is too old", ErrUnavailable)
+	}
+	return r, nil
+}
+
+// ServersOf returns the registered servers that the grant admits, by name. The
+// error is that of FindServer.
+func (b *Broker) ServersOf(g *Grant) ([]*Server, error) {
+	r, err := b.trueRegistry(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	return admitted(g, r.sorted), nil
+}
+
+func admitted(g *Grant, servers []*Server) []*Server {
+	list := make([]*Server, 0, len(servers))
+	for _, server := range servers {
+		if Allows(g, server) == nil {
+			list = append(list, server)
+		}
+	}
+	return list
 }
 
 // Servers returns all registered servers.
@@ -163,11 +197,19 @@ func (b *Broker) fetchRegistry(ctx context.Context) error {
 		}
 		next.servers[name] = server
 	}
+	next.sort()
 	b.registry.Store(next)
+	if old == nil || !slices.Equal(old.sorted, next.sorted) {
+		defer b.notifyRegistry()
+	}
 	if old != nil {
 		b.dropServers(old)
 	}
 	return nil
+}
+
+func (r *registry) sort() {
+	r.sorted = slices.SortedFunc(maps.Values(r.servers), func(a, b *Server) int { return strings.Compare(a.Name, b.Name) })
 }
 
 // dropServers cuts what lives on registrations that are gone.

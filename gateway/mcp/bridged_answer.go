@@ -113,7 +113,7 @@ func (c *conversation) stream(w http.ResponseWriter, r *http.Request, pending []
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	if idle {
-		defer c.handler.streams.add(cancel, c.limits.MaxStreamAge)()
+		defer c.handler.streams.Add(cancel, c.limits.MaxStreamAge)()
 	}
 	id := string(c.id())
 	c.release() // a stream may be open for hours
@@ -123,22 +123,22 @@ func (c *conversation) stream(w http.ResponseWriter, r *http.Request, pending []
 	header["Cache-Control"] = []string{"no-cache, no-transform"}
 	header["X-Accel-Buffering"] = []string{"no"}
 	w.WriteHeader(http.StatusOK)
-	s := newStream(r.Context(), w, c.limits.KeepAlive)
-	s.flush()
+	s := sse.NewWriter(r.Context(), w, c.limits.KeepAlive)
+	s.Flush()
 	err := c.events(ctx, s, pending, next)
-	if err != nil && endedByGateway(ctx) {
+	if err != nil && sse.EndedByGateway(ctx) {
 		err = context.Cause(ctx)
-		s.comeBack()
+		s.ComeBack()
 	} else if err != nil && ctx.Err() == nil && id != "" {
 		_, _ = s.Write(errorEvent([]byte(id), c.request.ID)) // the stream ends in any case
 	}
 	if errors.Is(err, bridge.ErrClosed) && ctx.Err() == nil {
 		err = nil // the session has ended, or another stream has taken its place
 	}
-	c.finish(r.Context(), http.StatusOK, s.close(), err)
+	c.finish(r.Context(), http.StatusOK, s.Close(), err)
 }
 
-func (c *conversation) events(ctx context.Context, s *stream, pending []bridge.Item, next func(context.Context) (bridge.Item, error)) error {
+func (c *conversation) events(ctx context.Context, s *sse.Writer, pending []bridge.Item, next func(context.Context) (bridge.Item, error)) error {
 	var event []byte
 	for {
 		var item bridge.Item

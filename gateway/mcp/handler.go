@@ -14,6 +14,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/session"
+	"vault-plugin-secrets-mcp/gateway/mcp/sse"
 )
 
 // Registry is what the handler needs of [broker.Broker].
@@ -41,7 +42,7 @@ type Handler struct {
 	registry Registry
 	log      hclog.Logger
 	sealer   *session.Sealer
-	streams  streams
+	streams  sse.Streams
 
 	config atomic.Pointer[config.Config]
 
@@ -97,7 +98,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // Drain ends the streams on which servers speak of their own accord, so that
 // their clients connect to another gateway. Requests in flight go on.
-func (h *Handler) Drain() { h.streams.drain() }
+func (h *Handler) Drain() { h.streams.Drain() }
 
 // Configure takes another configuration. Requests in flight go on under the one
 // that they came under, and so do child processes that it does not concern.

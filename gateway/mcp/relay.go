@@ -117,13 +117,13 @@ func (pass *passage) relayBody(w http.ResponseWriter, r *http.Request, response 
 	// to a client that does not read.
 	copyResponseHeader(w.Header(), response.Header)
 	w.WriteHeader(status)
-	s := newStream(r.Context(), w, 0)
+	s := sse.NewWriter(r.Context(), w, 0)
 	err := relay(s, response.Body, buffer[:])
-	pass.finish(r.Context(), status, s.close(), err)
+	pass.finish(r.Context(), status, s.Close(), err)
 }
 
 // relay copies from the server to the client.
-func relay(s *stream, from io.Reader, buffer []byte) error {
+func relay(s *sse.Writer, from io.Reader, buffer []byte) error {
 	for {
 		n, readErr := from.Read(buffer)
 		if _, err := s.Write(buffer[:n]); err != nil {
@@ -142,7 +142,7 @@ func relay(s *stream, from io.Reader, buffer []byte) error {
 func (pass *passage) relayStream(w http.ResponseWriter, r *http.Request, response *http.Response, cancel context.CancelCauseFunc) {
 	ctx, limits := response.Request.Context(), &pass.proxy.limits
 	if pass.idle() {
-		defer pass.proxy.handler.streams.add(cancel, limits.MaxStreamAge)()
+		defer pass.proxy.handler.streams.Add(cancel, limits.MaxStreamAge)()
 	}
 	id := bytes.Clone(pass.id())
 	pass.release() // a stream may be open for hours
@@ -150,8 +150,8 @@ func (pass *passage) relayStream(w http.ResponseWriter, r *http.Request, respons
 	copyResponseHeader(w.Header(), response.Header)
 	delete(w.Header(), headerContentLength)
 	w.WriteHeader(response.StatusCode)
-	s := newStream(r.Context(), w, limits.KeepAlive)
-	s.flush()
+	s := sse.NewWriter(r.Context(), w, limits.KeepAlive)
+	s.Flush()
 	var err error
 	if pass.tools != nil {
 		err = pass.filterStream(s, response.Body, id)
@@ -160,17 +160,17 @@ func (pass *passage) relayStream(w http.ResponseWriter, r *http.Request, respons
 		err = relay(s, response.Body, buffer[:])
 		streamBuffers.Put(buffer)
 	}
-	if err != nil && endedByGateway(ctx) {
+	if err != nil && sse.EndedByGateway(ctx) {
 		err = context.Cause(ctx)
-		s.comeBack()
+		s.ComeBack()
 	}
-	written := s.close()
+	written := s.Close()
 	pass.finish(r.Context(), response.StatusCode, written, err)
 }
 
 // filterStream passes events on with their lists filtered. One that cannot be
 // read ends the stream.
-func (pass *passage) filterStream(s *stream, from io.Reader, id []byte) error {
+func (pass *passage) filterStream(s *sse.Writer, from io.Reader, id []byte) error {
 	decoder := sse.NewDecoder(from, int(pass.proxy.limits.MaxList))
 	for {
 		event, err := decoder.Next()

@@ -1,5 +1,6 @@
 // Package sse reads streams of server-sent events without losing a byte of
-// them: an event can be passed on as it came, or with other data.
+// them: an event can be passed on as it came, or with other data. It writes
+// them to clients that may be slow, or gone.
 //
 // https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 package sse
@@ -50,6 +51,27 @@ func (e *Event) WithData(dst, data []byte) []byte {
 		if !l.data {
 			dst = append(dst, e.Raw[l.start:l.end]...)
 		} else if !written {
+			dst = AppendData(dst, data)
+			written = true
+		}
+	}
+	return dst
+}
+
+// WithID is WithData for a stream that is one of several: the event's id gets a
+// prefix that tells which.
+func (e *Event) WithID(dst, data []byte, prefix string) []byte {
+	written := false
+	for _, l := range e.lines {
+		line := e.Raw[l.start:l.end]
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		switch {
+		case !l.data && string(name) == "id":
+			dst = append(append(dst, "id: "...), prefix...)
+			dst = append(dst, bytes.TrimPrefix(value, []byte(" "))...)
+		case !l.data:
+			dst = append(dst, line...)
+		case !written:
 			dst = AppendData(dst, data)
 			written = true
 		}

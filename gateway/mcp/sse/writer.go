@@ -1,4 +1,4 @@
-package mcp
+package sse
 
 import (
 	"bytes"
@@ -17,21 +17,21 @@ const writeTimeout = 30 * time.Second
 // Why the gateway ended a stream that could have gone on. The client may open
 // it anew.
 var (
-	errStreamAge = errors.New("the stream has reached its maximal age")
-	errDraining  = errors.New("the gateway is shutting down")
+	errAge      = errors.New("the stream has reached its maximal age")
+	errDraining = errors.New("the gateway is shutting down")
 )
 
-// endedByGateway reports whether the stream's end is an orderly one.
-func endedByGateway(ctx context.Context) bool {
+// EndedByGateway reports whether the stream's end is an orderly one.
+func EndedByGateway(ctx context.Context) bool {
 	cause := context.Cause(ctx)
-	return errors.Is(cause, errStreamAge) || errors.Is(cause, errDraining)
+	return errors.Is(cause, errAge) || errors.Is(cause, errDraining)
 }
 
-// stream writes events to a client. While nothing is written it sends comments,
+// Writer writes events to a client. While nothing is written it sends comments,
 // so that nobody on the way takes the connection for dead. A client that does
 // not read does not hold it for ever: not beyond writeTimeout, and not beyond
 // its context.
-type stream struct {
+type Writer struct {
 	mu        sync.Mutex
 	w         http.ResponseWriter
 	control   *http.ResponseController
@@ -46,10 +46,10 @@ type stream struct {
 	detach func() bool // stops watching the context
 }
 
-// newStream starts a stream on w, whose header must be written. It must be
+// NewWriter starts a stream on w, whose header must be written. It must be
 // closed before the handler returns.
-func newStream(ctx context.Context, w http.ResponseWriter, keepAlive time.Duration) *stream {
-	s := &stream{
+func NewWriter(ctx context.Context, w http.ResponseWriter, keepAlive time.Duration) *Writer {
+	s := &Writer{
 		w:         w,
 		control:   http.NewResponseController(w),
 		keepAlive: keepAlive,
@@ -69,7 +69,7 @@ func newStream(ctx context.Context, w http.ResponseWriter, keepAlive time.Durati
 }
 
 // Write sends p at once.
-func (s *stream) Write(p []byte) (int, error) {
+func (s *Writer) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.write(p); err != nil {
@@ -78,14 +78,14 @@ func (s *stream) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// flush sends the header, and nothing else.
-func (s *stream) flush() {
+// Flush sends the header, and nothing else.
+func (s *Writer) Flush() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.err = s.control.Flush()
 }
 
-func (s *stream) write(p []byte) error {
+func (s *Writer) write(p []byte) error {
 	if s.err != nil || len(p) == 0 {
 		return s.err
 	}
@@ -103,7 +103,7 @@ func (s *stream) write(p []byte) error {
 }
 
 // tick runs on the timer.
-func (s *stream) tick() {
+func (s *Writer) tick() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || s.err != nil {
@@ -122,9 +122,9 @@ func (s *stream) tick() {
 
 var comment = []byte(":\n\n")
 
-// comeBack tells a client whose stream ends how long to wait before it opens
+// ComeBack tells a client whose stream ends how long to wait before it opens
 // another: not all of them at the same time.
-func (s *stream) comeBack() {
+func (s *Writer) ComeBack() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if betweenEvents(s.tail) {
@@ -133,9 +133,9 @@ func (s *stream) comeBack() {
 	}
 }
 
-// close ends the writing, and returns what was written. The connection can be
+// Close ends the writing, and returns what was written. The connection can be
 // used for further requests.
-func (s *stream) close() int64 {
+func (s *Writer) Close() int64 {
 	if s.timer != nil {
 		s.timer.Stop()
 	}
@@ -166,22 +166,22 @@ func betweenEvents(tail [4]byte) bool {
 		string(tail[:]) == "\r\n\r\n"
 }
 
-// streams are those streams of a handler that only servers have something to
-// say on: they never end by themselves.
-type streams struct {
+// Streams are those of a handler that only servers have something to say on:
+// they never end by themselves.
+type Streams struct {
 	mu       sync.Mutex
 	open     map[*context.CancelCauseFunc]struct{}
 	draining bool
 }
 
-// add ends the stream when it has become old, and when the gateway shuts down.
+// Add ends the stream when it has become old, and when the gateway shuts down.
 // The returned function must be called at the stream's end.
-func (s *streams) add(cancel context.CancelCauseFunc, age time.Duration) (remove func()) {
+func (s *Streams) Add(cancel context.CancelCauseFunc, age time.Duration) (remove func()) {
 	var timer *time.Timer
 	if age > 0 {
 		// Not all at the same time.
 		age -= rand.N(age/10 + 1) //nolint:gosec // spreading load needs no secrecy
-		timer = time.AfterFunc(age, func() { cancel(errStreamAge) })
+		timer = time.AfterFunc(age, func() { cancel(errAge) })
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -202,7 +202,8 @@ func (s *streams) add(cancel context.CancelCauseFunc, age time.Duration) (remove
 	}
 }
 
-func (s *streams) drain() {
+// Drain ends all of them, and those that are yet to come.
+func (s *Streams) Drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.draining = true
