@@ -21,6 +21,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/mcp"
+	"vault-plugin-secrets-mcp/gateway/mcp/aggregate"
 	"vault-plugin-secrets-mcp/gateway/telemetry"
 )
 
@@ -48,6 +49,7 @@ type gateway struct {
 	metrics  *telemetry.Metrics
 	export   *telemetry.Export
 	handler  *mcp.Handler
+	all      *aggregate.Handler
 	tls      *certificates // nil: plain HTTP
 	settings *config.Config
 
@@ -96,6 +98,10 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 	g.metrics.Audit(g.audit.Stats)
 	g.metrics.Broker(g.broker.Stats, g.broker.LoggedIn)
 	g.handler = mcp.New(mcp.Options{Registry: g.broker, Config: settings, Log: log.Named("mcp")})
+	g.all = aggregate.New(aggregate.Options{
+		Registry: g.broker, Config: settings, Version: version, Observer: g.metrics, Next: g.handler, Log: log.Named("mcp.all"),
+	})
+	g.metrics.Aggregate(g.all.Sessions)
 	g.gate.Store(g.newGate(settings))
 	if err := g.listen(); err != nil {
 		return nil, err
@@ -107,12 +113,13 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 // newGate is the middleware for the present settings.
 func (g *gateway) newGate(settings *config.Config) *access.Gate {
 	options := access.Options{
-		Broker:   g.broker,
-		Audit:    g.audit,
-		Listener: settings.Listener,
-		Limits:   settings.Limits,
-		Observer: g.metrics,
-		Next:     g.handler,
+		Broker:    g.broker,
+		Audit:     g.audit,
+		Listener:  settings.Listener,
+		Limits:    settings.Limits,
+		Observer:  g.metrics,
+		Next:      g.handler,
+		Aggregate: g.all,
 	}
 	if tracer := g.export.Tracer(); tracer != nil {
 		options.Tracer = tracer
@@ -250,6 +257,7 @@ func (g *gateway) drain() {
 	g.draining.Store(true)
 	g.gate.Load().Drain()
 	g.handler.Drain()
+	g.all.Drain()
 	<-time.After(settings.DrainDelay)
 	ctx, cancel := context.WithTimeout(context.Background(), g.settings.Listener.DrainTimeout)
 	defer cancel()
@@ -263,6 +271,9 @@ func (g *gateway) drain() {
 
 // close releases what newGateway took.
 func (g *gateway) close() {
+	if g.all != nil {
+		g.all.Close()
+	}
 	if g.handler != nil {
 		g.handler.Close()
 	}

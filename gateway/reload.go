@@ -30,6 +30,7 @@ func (g *gateway) reload(load func() (*config.Config, error)) {
 	}
 	g.log.SetLevel(hclog.LevelFromString(settings.Log.Level))
 	g.handler.Configure(settings)
+	g.all.Configure(settings)
 	old := g.gate.Swap(g.newGate(settings))
 	old.Close()
 	g.log.Info("reloaded the configuration")

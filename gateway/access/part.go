@@ -48,8 +48,10 @@ func (r *Request) Part(ctx context.Context, id, method, server string) (part con
 	if r.hold == nil {
 		return context.WithValue(ctx, requestKey{}, p), func() {}, unavailable(errNoGate)
 	}
-	observer := r.gate.options.Observer
-	if observer != nil {
+	if r.span != nil {
+		p.span = partSpan{r.span}
+	}
+	if observer := r.gate.options.Observer; observer != nil {
 		observer.RequestStarted()
 	}
 	held, err := r.gate.admitPart(ctx, r.hold, p)
@@ -88,10 +90,13 @@ func (r *Request) done(ctx context.Context) {
 	if r.hold != nil {
 		r.hold.Release()
 	}
-	if r.gate.options.Observer != nil {
-		r.gate.observe(r, r.outcome())
-	}
+	r.gate.observe(r, r.outcome())
 }
+
+// partSpan is the whole request's, which goes on when a part of it ends.
+type partSpan struct{ Span }
+
+func (partSpan) End(*Request, string) {}
 
 // Refused returns the reason for which the request was refused; "" if it was
 // not, or not yet.

@@ -70,7 +70,7 @@ func (b *Broker) Hold(ctx context.Context, g *Grant, use Use) (context.Context, 
 		e.client.live.Add(-1)
 		return nil, nil, ErrTooMany
 	}
-	return b.hold(ctx, g, &Hold{entry: e, token: use.Token, source: use.Source, server: use.Server})
+	return b.register(ctx, g, &Hold{entry: e, token: use.Token, source: use.Source, server: use.Server})
 }
 
 // HoldPart registers a part of a request that is held already: what it asks of
@@ -84,11 +84,11 @@ func (b *Broker) HoldPart(ctx context.Context, whole *Hold, server *Server) (con
 	if err := Allows(g, server); err != nil {
 		return nil, nil, err
 	}
-	return b.hold(ctx, g, &Hold{entry: whole.entry, token: whole.token, source: whole.source, server: server, part: true})
+	return b.register(ctx, g, &Hold{entry: whole.entry, token: whole.token, source: whole.source, server: server, part: true})
 }
 
-// hold makes h live on g.
-func (b *Broker) hold(ctx context.Context, g *Grant, h *Hold) (context.Context, *Hold, error) {
+// register makes h live on g.
+func (b *Broker) register(ctx context.Context, g *Grant, h *Hold) (context.Context, *Hold, error) {
 	ctx, h.cancel = context.WithCancelCause(ctx)
 	if err := b.link(h, g); err != nil {
 		h.uncount()

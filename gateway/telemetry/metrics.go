@@ -28,6 +28,7 @@ type Metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	lookups  *prometheus.HistogramVec
+	absences *prometheus.CounterVec
 	inFlight prometheus.Gauge
 	reloaded prometheus.Gauge
 }
@@ -50,9 +51,13 @@ func New(version string) *Metrics {
 			Help:    "Time that Vault took to answer about one token, by result: active, inactive or error.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1},
 		}, []string{"result"}),
+		absences: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "list_absences_total",
+			Help: "Lists of /mcp in which a server's entries were missing, or older than they should be, by server and list.",
+		}, []string{"server", "list"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "requests_in_flight",
-			Help: "Requests that are being served, streams included.",
+			Help: "Requests that are being served, streams included, and what requests to /mcp ask of each server.",
 		}),
 	}
 	m.reloaded = prometheus.NewGauge(prometheus.GaugeOpts{
@@ -66,7 +71,7 @@ func New(version string) *Metrics {
 		ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.duration, m.lookups, m.inFlight, m.reloaded, build,
+	m.registry.MustRegister(m.requests, m.duration, m.lookups, m.absences, m.inFlight, m.reloaded, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -123,6 +128,19 @@ func (m *Metrics) Broker(stats func() broker.Stats, loggedIn func() bool) {
 		return time.Since(confirmed).Seconds()
 	})
 	gauge("vault_logged_in", "1 once Vault has accepted the gateway's login.", func() float64 { return boolean(loggedIn()) })
+}
+
+// Aggregate adds the state of /mcp.
+func (m *Metrics) Aggregate(sessions func() int) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "sessions",
+		Help: "Sessions of /mcp that live on this gateway.",
+	}, func() float64 { return float64(sessions()) }))
+}
+
+// ListAbsent notes that a server's entries are missing in a list of /mcp.
+func (m *Metrics) ListAbsent(server, list string) {
+	m.absences.WithLabelValues(server, methodLabel(list)).Inc()
 }
 
 func boolean(b bool) float64 {

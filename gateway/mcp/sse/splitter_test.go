@@ -20,7 +20,7 @@ func collect(t *testing.T, stream string, size int) (raws, data []string) {
 		}
 		return nil
 	}
-	for len(stream) > 0 {
+	for stream != "" {
 		n := min(size, len(stream))
 		require.NoError(t, s.Push([]byte(stream[:n]), emit))
 		stream = stream[n:]

@@ -1,0 +1,191 @@
+package aggregate
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp"
+	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/names"
+	"vault-plugin-secrets-mcp/gateway/mcp/sse"
+)
+
+// answer takes what a server answers to a client's request, and passes it on. A
+// stream goes on as it comes. Anything else is kept until it is all there: then
+// it can still be asked again, if the session with the server was lost.
+type answer struct {
+	x      *exchange
+	way    *way
+	back   back
+	header http.Header // as the server's endpoint sets it
+	status int
+
+	body    []byte
+	events  *sse.Splitter // nil: no stream
+	event   []byte        // the one being written
+	started bool          // the client has got the beginning
+}
+
+func (x *exchange) newAnswer(v *way, b back) *answer {
+	return &answer{x: x, way: v, back: b, header: make(http.Header)}
+}
+
+func (a *answer) Header() http.Header { return a.header }
+
+// Unwrap is for those who set deadlines.
+func (a *answer) Unwrap() http.ResponseWriter { return a.x.w }
+
+// FlushError sends what was written.
+func (a *answer) FlushError() error {
+	if !a.started {
+		return nil
+	}
+	return http.NewResponseController(a.x.w).Flush()
+}
+
+func (a *answer) WriteHeader(status int) {
+	if a.status != 0 || status < 200 {
+		return
+	}
+	a.status = status
+	if status != http.StatusOK || !isStream(a.header) {
+		return
+	}
+	a.events = sse.NewSplitter(int(a.x.handler.settings().Limits.MaxList))
+	mcp.CopyHeader(a.x.w.Header(), a.header)
+	a.x.w.WriteHeader(status)
+	a.started = true
+}
+
+func (a *answer) Write(p []byte) (int, error) {
+	a.WriteHeader(http.StatusOK)
+	if a.events != nil {
+		if err := a.events.Push(p, a.pass); err != nil {
+			if errors.Is(err, sse.ErrTooLarge) {
+				a.fail()
+			}
+			return 0, err
+		}
+		return len(p), nil
+	}
+	if int64(len(a.body)+len(p)) > a.x.handler.settings().Limits.MaxList {
+		return 0, errTooLarge
+	}
+	a.body = append(a.body, p...)
+	return len(p), nil
+}
+
+// pass passes one event on.
+func (a *answer) pass(e *sse.Event) error {
+	data := e.Data
+	if e.IsMessage() && len(e.Data) > 0 {
+		var err error
+		if data, err = a.back(e.Data); err != nil {
+			a.fail()
+			return err
+		}
+		if data == nil {
+			return nil
+		}
+	}
+	raw := e.Raw
+	switch {
+	case a.way.kind == paired && e.HasData:
+		a.event = e.WithID(a.event[:0], data, names.Prefix(a.way.server))
+		raw = a.event
+	case e.HasData && !same(data, e.Data):
+		a.event = e.WithData(a.event[:0], data)
+		raw = a.event
+	}
+	_, err := a.x.w.Write(raw)
+	return err
+}
+
+// same reports whether both are the very same bytes.
+func same(a, b []byte) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+// fail tells the client, in a stream, that there is no answer to be had.
+func (a *answer) fail() {
+	if id := a.x.id(); id != nil {
+		_, _ = fmt.Fprintf(a.x.w, "data: {\"jsonrpc\":\"2.0\",\"id\":%s,\"error\":{\"code\":%d,\"message\":%q,\"data\":{\"request_id\":%q}}}\n\n",
+			id, codeInternal, "The server's answer cannot be passed on.", a.x.request.ID)
+	}
+}
+
+// finish answers the client, where that has not been done yet. The error is
+// errLost where the request may be sent once more.
+func (a *answer) finish(p *part, aborted bool) error {
+	if a.started {
+		_ = a.events.End(a.pass) // what is left is no whole event
+		if aborted {
+			panic(http.ErrAbortHandler) // so that it does not look complete
+		}
+		return nil
+	}
+	reason := p.request.Refused()
+	switch {
+	case p.context.Err() != nil && access.Cut(p.context) == nil:
+		return nil // the client is gone
+	case isOwn(reason) || a.status == http.StatusUnauthorized:
+		a.send(a.status, a.body)
+	case a.status == http.StatusNotFound && a.way.session != "":
+		return errLost
+	case a.x.message.Kind != envelope.Request:
+		a.x.w.WriteHeader(http.StatusAccepted)
+	case aborted || !a.isMessage():
+		a.broken()
+	default:
+		a.message()
+	}
+	return nil
+}
+
+// isMessage reports whether what was answered is a response to the request.
+func (a *answer) isMessage() bool {
+	if coding := first(a.header, headerContentEncoding); coding != "" && coding != "identity" {
+		return false
+	}
+	if a.status < 300 {
+		return len(a.body) > 0
+	}
+	e, err := envelope.Parse(a.body)
+	return err == nil && e.Kind == envelope.Response
+}
+
+// message sends the server's response.
+func (a *answer) message() {
+	body, err := a.back(a.body)
+	if err != nil || body == nil {
+		a.broken()
+		return
+	}
+	status := a.status
+	if a.x.session != nil || status >= 500 {
+		// A client with a session may give it up for an error of HTTP: and with
+		// it all servers but this one.
+		status = http.StatusOK
+	}
+	a.send(status, body)
+}
+
+// broken answers in the place of a server that has not.
+func (a *answer) broken() {
+	a.header = http.Header{headerContentType: valueJSON}
+	a.send(http.StatusOK, fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"error":{"code":%d,"message":"The server cannot be reached.","data":{"request_id":%q}}}`,
+		a.x.id(), codeInternal, a.x.request.ID))
+}
+
+func (a *answer) send(status int, body []byte) {
+	header := a.x.w.Header()
+	mcp.CopyHeader(header, a.header)
+	header[headerContentLength] = []string{strconv.Itoa(len(body))}
+	a.x.w.WriteHeader(status)
+	_, _ = a.x.w.Write(body) // a client that is gone needs no answer
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }

@@ -1,0 +1,102 @@
+package aggregate
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/rewrite"
+)
+
+// call hands the request to the server that it names.
+func (x *exchange) call() *access.Refusal {
+	target, err := rewrite.Find(&x.message.Envelope, x.message.Data)
+	if err != nil {
+		return x.unknownName(reasonName, "")
+	}
+	message := target.Append(nil, x.message.Data)
+	ctx := x.r.Context()
+	if x.session != nil {
+		call, f := x.begin(target.Server)
+		if f != nil {
+			return f
+		}
+		defer call.end()
+		ctx = call.context
+	}
+	for attempt := 0; ; attempt++ {
+		err := x.callOnce(ctx, target, message)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, errLost) && attempt == 0:
+			continue
+		}
+		return x.unreachable(target.Server, err)
+	}
+}
+
+// callOnce sends the request once. The error says why it was not answered.
+func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message []byte) error {
+	p := x.part(ctx, x.request.ID, http.MethodPost, target.Server)
+	defer p.end()
+	if f := p.refusal; f != nil {
+		if f.Status == http.StatusForbidden {
+			f = x.unknownName(f.Reason, f.Detail)
+		}
+		p.refuse(f)
+		return nil
+	}
+	v, err := x.way(p)
+	if err != nil {
+		return err
+	}
+	c, err := v.cross(x, message)
+	if err != nil {
+		return err
+	}
+	out := x.newAnswer(v, c.back)
+	aborted := p.serve(v.header(x, x.message.Method, target.Name), c.body, out)
+	if c.own != nil && x.r.Context().Err() != nil {
+		x.cancelHidden(v, c.own)
+	}
+	err = out.finish(p, aborted)
+	switch {
+	case errors.Is(err, errLost):
+		v.lost()
+	case v.session == "" && out.status >= 400 && out.status < 500:
+		p.known().forget() // perhaps it does not speak this era any more
+	}
+	return err
+}
+
+// cancelTimeout bounds the telling of a server that nobody waits any more.
+const cancelTimeout = time.Second
+
+// cancelHidden tells a server with sessions that a client without has gone away:
+// to the server that would mean nothing, to the client it means a cancellation.
+func (x *exchange) cancelHidden(v *way, id []byte) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), cancelTimeout)
+	defer cancel()
+	message := append([]byte(`{"jsonrpc":"2.0","method":"`+methodCancelled+`","params":{"requestId":`), id...)
+	_ = x.tell(ctx, v, append(message, "}}"...)) // a server that is gone has nothing to cancel
+}
+
+// tell sends a notification, or a response, to the server.
+func (x *exchange) tell(ctx context.Context, v *way, message []byte) error {
+	p := x.part(ctx, x.partID(v.server), http.MethodPost, v.server)
+	defer p.end()
+	if p.refusal != nil {
+		return p.refusal
+	}
+	header := v.header(x, "", "")
+	delete(header, envelope.HeaderMethod)
+	_, err := p.ask(header, message)
+	if errors.Is(err, errNoAnswer) {
+		return nil // none was due
+	}
+	return err
+}

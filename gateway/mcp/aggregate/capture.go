@@ -1,0 +1,129 @@
+package aggregate
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/sse"
+)
+
+// errTooLarge: a server's answer is larger than what is kept of one.
+var errTooLarge = errors.New("the server's answer is too large")
+
+// capture takes the whole answer to a request that the gateway makes for itself.
+// Of a stream it keeps the response alone.
+type capture struct {
+	limit  int64
+	header http.Header
+	status int
+	body   []byte        // of an answer that is no stream; the response of one that is
+	events *sse.Splitter // nil if it is none
+}
+
+func newCapture(limit int64) *capture { return &capture{limit: limit, header: make(http.Header)} }
+
+func (c *capture) Header() http.Header { return c.header }
+
+func (c *capture) WriteHeader(status int) {
+	if c.status != 0 || status < 200 {
+		return
+	}
+	c.status = status
+	if isStream(c.header) {
+		c.events = sse.NewSplitter(int(c.limit))
+	}
+}
+
+func (c *capture) Write(p []byte) (int, error) {
+	c.WriteHeader(http.StatusOK)
+	if c.events != nil {
+		return len(p), c.events.Push(p, c.event)
+	}
+	if int64(len(c.body)+len(p)) > c.limit {
+		return 0, errTooLarge
+	}
+	c.body = append(c.body, p...)
+	return len(p), nil
+}
+
+// FlushError is for those who write streams.
+func (c *capture) FlushError() error { return nil }
+
+func (c *capture) event(e *sse.Event) error {
+	if !e.IsMessage() || len(e.Data) == 0 || c.body != nil {
+		return nil
+	}
+	if m, err := envelope.Parse(e.Data); err == nil && m.Kind == envelope.Response {
+		c.body = append([]byte(nil), e.Data...)
+	}
+	return nil
+}
+
+// serverError is a JSON-RPC error, or a status, by which a server says that it
+// does not do what it was asked.
+type serverError struct {
+	status int
+	code   int // 0 without a JSON-RPC error
+}
+
+func (e *serverError) Error() string {
+	return "the server answers with an error: status " + itoa(e.status) + ", code " + itoa(e.code)
+}
+
+var (
+	// errLost: the session with the server has ended.
+	errLost = errors.New("the server has ended the session")
+	// errAborted: the answer broke off.
+	errAborted = errors.New("the server's answer broke off")
+	// errNoAnswer: there was none.
+	errNoAnswer = errors.New("the server has not answered the message")
+)
+
+// ask sends a message that is the gateway's own, and waits for the answer. The
+// error is a [serverError] where the server refuses, a refusal where its endpoint
+// does, or one of the above.
+func (p *part) ask(header http.Header, body []byte) (*capture, error) {
+	c := newCapture(p.x.handler.settings().Limits.MaxList)
+	aborted := p.serve(header, body, c)
+	reason := p.request.Refused()
+	switch {
+	case p.context.Err() != nil:
+		if f := access.Cut(p.context); f != nil {
+			return nil, f
+		}
+		return nil, p.context.Err()
+	case isOwn(reason):
+		return nil, &access.Refusal{Status: c.status, Reason: reason, Message: "The gateway cannot serve requests at the moment.", RetryAfter: retryAfter}
+	case c.status == http.StatusNotFound && header[headerSession] != nil:
+		return nil, errLost
+	case aborted:
+		return nil, errAborted
+	case c.status >= 500 || c.status == http.StatusTooManyRequests || c.status == 0:
+		if reason == "" {
+			reason = "status " + itoa(c.status)
+		}
+		return nil, errors.New(reason)
+	}
+	if c.status == http.StatusAccepted {
+		return c, nil // nothing is said to a notification
+	}
+	e, err := envelope.Parse(c.body)
+	switch {
+	case err == nil && e.Failed:
+		return c, &serverError{c.status, e.ErrorCode}
+	case c.status >= 300:
+		return nil, &serverError{status: c.status}
+	case err != nil || e.Kind != envelope.Response:
+		return nil, errNoAnswer
+	}
+	return c, nil
+}
+
+// isStream reports whether the answer with that header is a stream of events.
+func isStream(header http.Header) bool {
+	media, _, _ := strings.Cut(first(header, headerContentType), ";")
+	return strings.EqualFold(strings.TrimSpace(media), valueEvents[0])
+}

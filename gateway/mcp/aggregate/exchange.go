@@ -1,0 +1,207 @@
+package aggregate
+
+import (
+	"net/http"
+	"strconv"
+
+	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp"
+	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/rewrite"
+)
+
+// Methods of the protocol.
+const (
+	methodInitialize   = "initialize"
+	methodDiscover     = "server/discover"
+	methodPing         = "ping"
+	methodListen       = "subscriptions/listen"
+	methodSetLevel     = "logging/setLevel"
+	methodSubscribe    = "resources/subscribe"
+	methodUnsubscribe  = "resources/unsubscribe"
+	methodInitialized  = "notifications/initialized"
+	methodCancelled    = "notifications/cancelled"
+	methodProgress     = "notifications/progress"
+	methodRootsChanged = "notifications/roots/list_changed"
+)
+
+// Headers, in the form that net/http keeps them in.
+const (
+	headerContentEncoding = "Content-Encoding"
+	headerContentLength   = "Content-Length"
+	headerContentType     = "Content-Type"
+	headerLastEventID     = "Last-Event-Id"
+	headerSession         = "Mcp-Session-Id"
+)
+
+var (
+	valueJSON   = []string{"application/json"}
+	valueEvents = []string{"text/event-stream"}
+)
+
+// exchange is one request of a client.
+type exchange struct {
+	handler *Handler
+	w       http.ResponseWriter
+	r       *http.Request
+	request *access.Request
+
+	message      *mcp.Message
+	json, stream bool     // what the client takes for an answer
+	session      *session // nil in the era without sessions
+}
+
+// serve answers the request. A refusal is what is still to be answered.
+func (x *exchange) serve() *access.Refusal {
+	var f *access.Refusal
+	if x.message, f = mcp.ReadMessage(x.r, x.handler.settings().Limits.MaxBody); f != nil {
+		return f
+	}
+	x.json, x.stream = mcp.Accepts(x.r.Header)
+	switch {
+	case x.r.Method != http.MethodPost && x.message.Stateless:
+		x.w.Header().Set("Allow", http.MethodPost)
+		return x.plain(http.StatusMethodNotAllowed, "This protocol version has no sessions.")
+	case x.r.Method == http.MethodGet:
+		return x.feed()
+	case x.r.Method == http.MethodDelete:
+		return x.terminate()
+	case !x.json && !x.stream:
+		return x.plain(http.StatusNotAcceptable, "Accept must list application/json and text/event-stream.")
+	case x.starts():
+		return x.initialize()
+	case x.sessionless():
+		return x.withoutSession()
+	case !sessionVersions[first(x.r.Header, envelope.HeaderVersion)]:
+		return x.plain(http.StatusBadRequest, "This protocol version is not supported.")
+	}
+	return x.inSession()
+}
+
+// starts reports whether the message starts a session.
+func (x *exchange) starts() bool {
+	return x.message.Kind == envelope.Request && x.message.Method == methodInitialize && !x.message.Stateless
+}
+
+// sessionless reports whether the message is of the era without sessions: also
+// if it declares a version that nobody knows.
+func (x *exchange) sessionless() bool {
+	return x.message.Stateless || x.message.Version != "" && x.r.Header[headerSession] == nil
+}
+
+// withoutSession serves a message of the era without sessions.
+func (x *exchange) withoutSession() *access.Refusal {
+	version := x.message.Version
+	switch {
+	case x.message.Kind == envelope.Response:
+		return x.plain(http.StatusBadRequest, "A message must be a request or a notification.")
+	case x.message.Kind == envelope.Notification:
+		return x.answerAccepted() // cancelling is closing the stream; others mean nothing to a server without sessions
+	case version == "":
+		f := x.plain(http.StatusBadRequest, "params._meta must declare the protocol version.")
+		f.Code = codeInvalidParams
+		return f
+	case version != envelope.VersionStateless:
+		return x.badVersion(version)
+	}
+	switch x.message.Method {
+	case methodDiscover:
+		return x.discover()
+	case methodListen:
+		return x.listen()
+	}
+	return x.asks()
+}
+
+// asks serves what clients of both eras ask.
+func (x *exchange) asks() *access.Refusal {
+	if kind, ok := rewrite.KindOf(x.message.Method); ok {
+		return x.list(kind)
+	}
+	switch x.message.Method {
+	case envelope.MethodToolsCall, envelope.MethodPromptsGet, envelope.MethodResourcesRead, "completion/complete":
+		return x.call()
+	case methodSubscribe, methodUnsubscribe:
+		if x.session != nil {
+			return x.call()
+		}
+	}
+	return x.unknownMethod()
+}
+
+// client is the client's unchanging id.
+func (x *exchange) client() string { return x.request.Grant.ClientID }
+
+// id returns the id of the request's message as it stands there; nil if it is
+// no request.
+func (x *exchange) id() []byte {
+	if x.message == nil || x.message.Kind != envelope.Request {
+		return nil
+	}
+	return x.message.IDOf(x.message.Data)
+}
+
+// decide records that the gateway answers the request itself.
+func (x *exchange) decide() *access.Refusal {
+	if err := x.request.Decide(access.Decision{Allow: true, Reason: access.ReasonAllowed}); err != nil {
+		f := access.AuditRefusal()
+		f.Detail = err.Error()
+		return f
+	}
+	return nil
+}
+
+// answerResult answers the request with a result of the gateway's own.
+func (x *exchange) answerResult(result []byte) {
+	id := x.id()
+	body := make([]byte, 0, len(result)+len(id)+len(`{"jsonrpc":"2.0","id":,"result":}`))
+	body = append(append(body, `{"jsonrpc":"2.0","id":`...), id...)
+	body = append(append(body, `,"result":`...), result...)
+	x.answerJSON(http.StatusOK, append(body, '}'))
+}
+
+func (x *exchange) answerJSON(status int, body []byte) {
+	header := x.w.Header()
+	if !x.json && status == http.StatusOK {
+		header[headerContentType] = valueEvents
+		body = append(append([]byte("event: message\ndata: "), oneLine(body)...), "\n\n"...)
+	} else {
+		header[headerContentType] = valueJSON
+	}
+	header[headerContentLength] = []string{strconv.Itoa(len(body))}
+	x.w.WriteHeader(status)
+	n, err := x.w.Write(body)
+	x.request.Outcome(status, int64(n), err)
+}
+
+// oneLine returns the JSON without line breaks, which are but white space in it.
+func oneLine(message []byte) []byte {
+	out := message
+	for i, c := range message {
+		if c == '\n' || c == '\r' {
+			if &out[0] == &message[0] {
+				out = append([]byte(nil), message...)
+			}
+			out[i] = ' '
+		}
+	}
+	return out
+}
+
+// answerAccepted answers what needs no answer.
+func (x *exchange) answerAccepted() *access.Refusal {
+	if f := x.decide(); f != nil {
+		return f
+	}
+	x.w.WriteHeader(http.StatusAccepted)
+	x.request.Outcome(http.StatusAccepted, 0, nil)
+	return nil
+}
+
+// first returns the first value of a header in its canonical form.
+func first(h http.Header, key string) string {
+	if values := h[key]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}

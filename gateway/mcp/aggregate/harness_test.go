@@ -1,0 +1,371 @@
+package aggregate
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/broker/brokertest"
+	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/mcp"
+)
+
+// alice may reach everything, bob the server "calc" alone.
+const (
+	alice = "alice-token-0123456789"
+	bob   = "bob-token-0123456789"
+)
+
+// stage is the gateway's whole way of a request, on a listener of its own: the
+// middleware, this package, the servers' own endpoints. Vault is a stand-in.
+type stage struct {
+	t       testing.TB
+	vault   *brokertest.Vault
+	handler *Handler
+	url     string
+	audit   string
+	log     *lines
+}
+
+// newStage registers the servers, by name, at those URLs.
+func newStage(t testing.TB, servers map[string]string) *stage {
+	t.Helper()
+	s := &stage{t: t, vault: brokertest.New(t), audit: filepath.Join(t.TempDir(), "audit.log"), log: &lines{}}
+	for name, url := range servers {
+		s.vault.AddServer(name, url)
+	}
+	s.vault.AddToken(alice, "alice", nil)
+	s.vault.AddToken(bob, "bob", brokertest.Data{"allowed_servers": []string{"calc"}})
+	audit, err := access.OpenAuditLog(config.Audit{File: s.audit}, hclog.NewNullLogger())
+	require.NoError(t, err)
+	settings := &config.Config{Limits: config.Limits{
+		MaxBody: 1 << 20, MaxList: 4 << 20, MaxStreamAge: time.Hour, KeepAlive: time.Hour,
+	}}
+	grants := config.Grants{
+		MaxStale: 30 * time.Second, NegativeTTL: 30 * time.Second, MaxEntries: 1000, Wait: time.Second,
+		ColdRate: 1e6, ColdBurst: 1e6, ColdSourceRate: 1e6, ColdSourceBurst: 1e6,
+	}
+	b := s.vault.Broker(broker.Options{Grants: grants, Cold: access.NewColdLimiter(grants)})
+	log := hclog.New(&hclog.LoggerOptions{Output: s.log, Level: hclog.Debug})
+	next := mcp.New(mcp.Options{Registry: b, Config: settings, Log: log})
+	s.handler = New(Options{Registry: b, Config: settings, Version: "test", Next: next, Log: log})
+	gate := access.New(access.Options{
+		Broker: b, Audit: audit, Listener: config.Listener{Address: "127.0.0.1:0"}, Limits: settings.Limits,
+		Next: next, Aggregate: s.handler,
+	})
+	listener := httptest.NewServer(gate)
+	s.url = listener.URL + "/mcp"
+	t.Cleanup(func() {
+		listener.CloseClientConnections()
+		listener.Close()
+		s.handler.Close()
+		next.Close()
+		gate.Close()
+		audit.Close()
+		if t.Failed() {
+			t.Log(s.log.text())
+		}
+	})
+	return s
+}
+
+// lines is a log.
+type lines struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// got is a whole answer.
+type got struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// message is the JSON-RPC message of an answer, in whichever form it came.
+func (g got) message() string {
+	for line := range strings.SplitSeq(g.body, "\n") {
+		if data, ok := strings.CutPrefix(line, "data: "); ok && strings.Contains(data, `"id"`) && !strings.Contains(data, `"method"`) {
+			return data
+		}
+	}
+	return strings.TrimSpace(g.body)
+}
+
+// do sends a request. Pairs are headers, and ":method", ":token", ":path".
+func (s *stage) do(body string, pairs ...string) (*http.Response, error) {
+	method, token, url := http.MethodPost, alice, s.url
+	header := http.Header{"Accept": {"application/json, text/event-stream"}, "Content-Type": {"application/json"}}
+	for i := 0; i < len(pairs); i += 2 {
+		switch key, value := pairs[i], pairs[i+1]; key {
+		case ":method":
+			method = value
+		case ":token":
+			token = value
+		case ":path":
+			url = strings.TrimSuffix(s.url, "/mcp") + value
+		default:
+			header.Set(key, value)
+		}
+	}
+	var reader io.Reader
+	if body != "" {
+		reader = strings.NewReader(body)
+	}
+	r, err := http.NewRequest(method, url, reader)
+	if err != nil {
+		return nil, err
+	}
+	r.Header = header
+	r.Header.Set("Authorization", "Bearer "+token)
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+func (s *stage) ask(body string, pairs ...string) got {
+	s.t.Helper()
+	r, err := s.do(body, pairs...)
+	require.NoError(s.t, err)
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	require.NoError(s.t, err)
+	return got{status: r.StatusCode, header: r.Header, body: string(text)}
+}
+
+// stateless is a request of the era without sessions, with the headers that it
+// must have. params has no _meta.
+func stateless(id, method, params string) (body string, pairs []string) {
+	if params != "" {
+		params += ","
+	}
+	body = fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"method":%q,"params":{%s"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28",`+
+		`"io.modelcontextprotocol/clientInfo":{"name":"t","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}}}`, id, method, params)
+	pairs = []string{"Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", method}
+	var p struct{ Params struct{ Name, URI string } }
+	_ = json.Unmarshal([]byte(body), &p)
+	if name := p.Params.Name + p.Params.URI; name != "" {
+		pairs = append(pairs, "Mcp-Name", name)
+	}
+	return body, pairs
+}
+
+// asks sends a request of the era without sessions.
+func (s *stage) asks(id, method, params string, more ...string) got {
+	s.t.Helper()
+	body, pairs := stateless(id, method, params)
+	return s.ask(body, append(pairs, more...)...)
+}
+
+const initOnce = `{"jsonrpc":"2.0","id":"start","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`
+
+// open starts a session, and returns the headers of its requests.
+func (s *stage) open(token string) []string {
+	s.t.Helper()
+	g := s.ask(initOnce, ":token", token)
+	require.Equal(s.t, http.StatusOK, g.status, g.body)
+	id := g.header.Get("Mcp-Session-Id")
+	require.NotEmpty(s.t, id)
+	pairs := []string{":token", token, "Mcp-Session-Id", id, "Mcp-Protocol-Version", "2025-11-25"}
+	require.Equal(s.t, http.StatusAccepted, s.ask(`{"jsonrpc":"2.0","method":"notifications/initialized"}`, pairs...).status)
+	return pairs
+}
+
+// toolsIn returns the names in an answer to tools/list.
+func toolsIn(t testing.TB, message string) []string {
+	t.Helper()
+	var m struct {
+		Result struct{ Tools []struct{ Name string } }
+	}
+	require.NoError(t, json.Unmarshal([]byte(message), &m), message)
+	names := []string{}
+	for _, tool := range m.Result.Tools {
+		names = append(names, tool.Name)
+	}
+	return names
+}
+
+// auditLines returns the audit log's lines as "type server method reason".
+func (s *stage) auditLines() []string {
+	s.t.Helper()
+	text, err := os.ReadFile(s.audit)
+	require.NoError(s.t, err)
+	var all []string
+	for line := range strings.SplitSeq(strings.TrimSpace(string(text)), "\n") {
+		var l struct{ Type, Server, Method, Decision, Reason, Tool string }
+		require.NoError(s.t, json.Unmarshal([]byte(line), &l), line)
+		all = append(all, strings.Join(strings.Fields(strings.Join([]string{l.Type, l.Server, l.Method, l.Tool, l.Reason}, " ")), " "))
+	}
+	return all
+}
+
+// eventually waits until the condition holds.
+func eventually(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	require.Eventually(t, condition, 10*time.Second, time.Millisecond, what)
+}
+
+// fake is a server that records what it was sent.
+type fake struct {
+	*httptest.Server
+	mu       sync.Mutex
+	requests []*http.Request
+	bodies   []string
+}
+
+// newFake starts a server whose answers are made from method and body.
+func newFake(t testing.TB, handle func(w http.ResponseWriter, r *http.Request, method, body string)) *fake {
+	t.Helper()
+	f := &fake{}
+	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		f.mu.Lock()
+		f.requests, f.bodies = append(f.requests, r), append(f.bodies, string(body))
+		f.mu.Unlock()
+		var m struct{ Method string }
+		_ = json.Unmarshal(body, &m)
+		handle(w, r, m.Method, string(body))
+	}))
+	t.Cleanup(func() {
+		f.CloseClientConnections()
+		f.Close()
+	})
+	return f
+}
+
+// sent returns the bodies of the requests of that method.
+func (f *fake) sent(method string) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []string
+	for _, body := range f.bodies {
+		if strings.Contains(body, `"method":"`+method+`"`) {
+			all = append(all, body)
+		}
+	}
+	return all
+}
+
+func (f *fake) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.bodies)
+}
+
+// header returns the header of the last request of that method.
+func (f *fake) header(method string) http.Header {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := len(f.bodies) - 1; i >= 0; i-- {
+		if strings.Contains(f.bodies[i], `"method":"`+method+`"`) {
+			return f.requests[i].Header
+		}
+	}
+	return nil
+}
+
+// reply answers a request with a result.
+func reply(w http.ResponseWriter, body, result string) {
+	var m struct{ ID json.RawMessage }
+	_ = json.Unmarshal([]byte(body), &m)
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":%s}`, m.ID, result)
+}
+
+// replyError answers a request with an error.
+func replyError(w http.ResponseWriter, body string, status, code int) {
+	var m struct{ ID json.RawMessage }
+	_ = json.Unmarshal([]byte(body), &m)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"error":{"code":%d,"message":"no"}}`, m.ID, code)
+}
+
+// modern is a server without sessions, with one tool, that answers calls with
+// the given result.
+func modern(t testing.TB, tool, result string) *fake {
+	t.Helper()
+	return newFake(t, func(w http.ResponseWriter, _ *http.Request, method, body string) {
+		switch method {
+		case "server/discover":
+			reply(w, body, `{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{},"resources":{"subscribe":true},"prompts":{}},"resultType":"complete"}`)
+		case "tools/list":
+			reply(w, body, `{"tools":[{"name":"`+tool+`","inputSchema":{"type":"object"},"x":12345678901234567890}],"ttlMs":5000,"cacheScope":"public","resultType":"complete"}`)
+		case "tools/call", "prompts/get", "resources/read", "completion/complete":
+			reply(w, body, result)
+		default:
+			replyError(w, body, http.StatusNotFound, -32601)
+		}
+	})
+}
+
+// sessionServer is a real server of the era with sessions.
+func sessionServer(t testing.TB, name string, setup func(*sdk.Server)) *httptest.Server {
+	t.Helper()
+	server := sdk.NewServer(&sdk.Implementation{Name: name, Version: "1"}, &sdk.ServerOptions{
+		Instructions:       "use " + name,
+		SubscribeHandler:   func(context.Context, *sdk.SubscribeRequest) error { return nil },
+		UnsubscribeHandler: func(context.Context, *sdk.UnsubscribeRequest) error { return nil },
+	})
+	addEcho(server)
+	if setup != nil {
+		setup(server)
+	}
+	handler := sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return server }, nil)
+	listener := httptest.NewServer(handler)
+	t.Cleanup(func() {
+		listener.CloseClientConnections()
+		listener.Close()
+	})
+	return listener
+}
+
+type echoInput struct {
+	Text string `json:"text"`
+}
+
+func addEcho(server *sdk.Server) {
+	sdk.AddTool(server, &sdk.Tool{Name: "echo"}, func(_ context.Context, _ *sdk.CallToolRequest, in echoInput) (*sdk.CallToolResult, any, error) {
+		return &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: in.Text}}}, nil, nil
+	})
+}
+
+// events reads the data of events until n messages have come.
+func events(t testing.TB, r io.Reader, n int) []string {
+	t.Helper()
+	var all []string
+	scanner := bufio.NewScanner(r)
+	for len(all) < n && scanner.Scan() {
+		if data, ok := strings.CutPrefix(scanner.Text(), "data: "); ok {
+			all = append(all, data)
+		}
+	}
+	require.Len(t, all, n, "%v", scanner.Err())
+	return all
+}

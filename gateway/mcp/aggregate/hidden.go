@@ -1,0 +1,112 @@
+package aggregate
+
+import (
+	"bytes"
+	"strconv"
+
+	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+)
+
+// hiding is one request of a client without sessions on its way through a
+// session that the gateway holds for it. Requests of several programs may be in
+// that session at once, so each gets an id of its own.
+type hiding struct {
+	way    *way
+	method string
+	own    []byte // the id in the session, and the progress token
+	id     []byte // the client's
+	token  []byte // likewise; nil if there is none
+}
+
+// hide takes from the request what the older era does not know.
+func (h *hiding) hide(message []byte) ([]byte, error) {
+	e, err := envelope.Parse(message)
+	if err != nil {
+		return nil, err
+	}
+	h.own = strconv.AppendInt(nil, h.way.leg.lastID.Add(1), 10)
+	h.id = bytes.Clone(e.IDOf(message))
+	parts := []envelope.Part{{Span: e.ID, Text: h.own}}
+	if !e.MetaProgressToken.None() {
+		h.token = bytes.Clone(e.MetaProgressToken.Of(message))
+	}
+	params, err := members(message, e.Params)
+	if err != nil {
+		return nil, err
+	}
+	meta, found := find(params, "_meta")
+	if !found {
+		return envelope.Replace(nil, message, parts...), nil
+	}
+	list, err := members(message, meta.at)
+	if err != nil {
+		return nil, err
+	}
+	kept := texts(list, envelope.MetaProtocolVersion, metaClientInfo, metaClientCapabilities, metaLogLevel, envelope.MetaProgressToken)
+	if h.token != nil {
+		kept = append(kept, append([]byte(`"`+envelope.MetaProgressToken+`":`), h.own...))
+	}
+	parts = append(parts, envelope.Part{Span: meta.at, Text: object(kept...)})
+	return envelope.Replace(nil, message, parts...), nil
+}
+
+// back turns a message of the session into one for the request.
+func (h *hiding) back(message []byte) ([]byte, error) {
+	message, err := h.way.answer(message)
+	if err != nil {
+		return nil, err
+	}
+	e, err := envelope.Parse(message)
+	if err != nil {
+		return nil, err
+	}
+	switch e.Kind {
+	case envelope.Response:
+		if !bytes.Equal(e.IDOf(message), h.own) {
+			return nil, nil
+		}
+		return h.complete(envelope.Replace(nil, message, envelope.Part{Span: e.ID, Text: h.id}))
+	case envelope.Notification:
+		if e.Method != methodProgress {
+			return message, nil
+		}
+		if h.token == nil || e.ProgressToken.None() || !bytes.Equal(e.ProgressToken.Of(message), h.own) {
+			return nil, nil
+		}
+		return envelope.Replace(nil, message, envelope.Part{Span: e.ProgressToken, Text: h.token}), nil
+	default:
+		return nil, nil // the session was begun without anything that a server could ask for
+	}
+}
+
+// complete adds to a result what the newer era requires of it.
+func (h *hiding) complete(message []byte) ([]byte, error) {
+	top, err := members(message, whole(message))
+	if err != nil {
+		return nil, err
+	}
+	result, found := find(top, "result")
+	if !found || !isObject(result.raw) {
+		return message, nil
+	}
+	inner, err := members(message, result.at)
+	if err != nil {
+		return nil, err
+	}
+	var added [][]byte
+	if _, found := find(inner, "resultType"); !found {
+		added = append(added, []byte(`"resultType":"complete"`))
+	}
+	if h.method == envelope.MethodResourcesRead {
+		if _, found := find(inner, "ttlMs"); !found {
+			added = append(added, []byte(`"ttlMs":0`))
+		}
+		if _, found := find(inner, "cacheScope"); !found {
+			added = append(added, []byte(`"cacheScope":"private"`))
+		}
+	}
+	if len(added) == 0 {
+		return message, nil
+	}
+	return envelope.Replace(nil, message, envelope.Part{Span: result.at, Text: object(append(added, texts(inner)...)...)}), nil
+}

@@ -1,0 +1,209 @@
+package aggregate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/mcp"
+	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+)
+
+// maxInstructions bounds what is passed on of the servers' instructions, in
+// bytes: clients put them before a model.
+const maxInstructions = 32 << 10
+
+// initialize begins a session.
+func (x *exchange) initialize() *access.Refusal {
+	var params struct {
+		ProtocolVersion string          `json:"protocolVersion"`
+		ClientInfo      json.RawMessage `json:"clientInfo"`
+	}
+	if !x.message.Params.None() {
+		if err := json.Unmarshal(x.message.Params.Of(x.message.Data), &params); err != nil {
+			return x.rpc(&access.Refusal{
+				Status: http.StatusOK, Reason: access.ReasonBadRequest, Detail: "params of initialize", Message: "params cannot be read.",
+			}, codeInvalidParams)
+		}
+	}
+	version := params.ProtocolVersion
+	if version == "" || !sessionVersions[version] {
+		version = latestSessionVersion
+	}
+	servers, f := x.request.Servers()
+	if f != nil {
+		return f
+	}
+	s := x.handler.newSession(x.request.Grant, x.message.Data, params.ClientInfo)
+	if err := x.handler.sessions.add(s); err != nil {
+		s.end()
+		return x.full(err)
+	}
+	defer s.release()
+	x.session = s
+	x.request.Session = mcp.HashSession(s.id)
+	if f := x.decide(); f != nil {
+		x.handler.sessions.end(s)
+		return f
+	}
+	d := x.describeAll(servers)
+	x.w.Header()[headerSession] = []string{s.id}
+	x.answerResult(d.result(`"protocolVersion":"`+version+`","serverInfo":`+string(x.handler.info()), false))
+	return nil
+}
+
+func (x *exchange) full(err error) *access.Refusal {
+	return x.rpc(&access.Refusal{
+		Status:     http.StatusServiceUnavailable,
+		Reason:     reasonFull,
+		Detail:     err.Error(),
+		Message:    "This client has too many sessions.",
+		RetryAfter: retryAfter,
+	}, codeInternal)
+}
+
+// terminate ends a session at the client's wish, and those with the servers.
+func (x *exchange) terminate() *access.Refusal {
+	if f := x.enter(); f != nil {
+		return f
+	}
+	defer x.session.release()
+	if f := x.decide(); f != nil {
+		return f
+	}
+	ctx, cancel := context.WithTimeout(x.r.Context(), x.handler.budget)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, v := range x.session.ready() {
+		if v.session == "" {
+			continue
+		}
+		all.Go(func() {
+			p := x.part(ctx, x.partID(v.server), http.MethodDelete, v.server)
+			defer p.end()
+			if p.refusal == nil {
+				_, _ = p.ask(v.header(x, "", ""), nil) // servers need not allow it
+			}
+		})
+	}
+	all.Wait()
+	x.handler.sessions.end(x.session)
+	x.w.WriteHeader(http.StatusNoContent)
+	x.request.Outcome(http.StatusNoContent, 0, nil)
+	return nil
+}
+
+// discover answers a client without sessions that asks what there is.
+func (x *exchange) discover() *access.Refusal {
+	servers, f := x.request.Servers()
+	if f != nil {
+		return f
+	}
+	if f := x.decide(); f != nil {
+		return f
+	}
+	d := x.describeAll(servers)
+	x.answerResult(d.result(`"resultType":"complete","supportedVersions":["`+envelope.VersionStateless+
+		`"],"ttlMs":0,"cacheScope":"private","_meta":{"io.modelcontextprotocol/serverInfo":`+string(x.handler.info())+`}`, true))
+	return nil
+}
+
+// descriptions are what all servers say of themselves.
+type descriptions struct {
+	has          capabilities
+	instructions strings.Builder
+}
+
+// describeAll asks servers what they have, where that is not known yet. Those
+// that do not say it in time are left out.
+func (x *exchange) describeAll(servers []*broker.Server) *descriptions {
+	ctx, cancel := context.WithTimeout(x.r.Context(), x.handler.budget)
+	defer cancel()
+	var asked sync.WaitGroup
+	for _, server := range servers {
+		known := x.handler.servers.of(server.ID)
+		if _, ok := known.describe(); ok || known.isSlow(x.client(), time.Now()) {
+			continue
+		}
+		done := make(chan struct{})
+		go func() { // it may take longer than the client waits: then the next one knows
+			defer close(done)
+			x.describe(server)
+		}()
+		asked.Go(func() {
+			select {
+			case <-done:
+			case <-ctx.Done():
+				known.timed(x.client(), false, time.Now())
+			}
+		})
+	}
+	asked.Wait()
+	all := &descriptions{}
+	for _, server := range servers {
+		if d, ok := x.handler.servers.of(server.ID).describe(); ok {
+			all.add(server.Name, d)
+		}
+	}
+	return all
+}
+
+// describe has one server say what it has.
+func (x *exchange) describe(server *broker.Server) {
+	ctx, cancel := x.detached()
+	defer cancel()
+	p := x.part(ctx, x.partID(server.Name), http.MethodPost, server.Name)
+	defer p.end()
+	if p.refusal != nil {
+		return
+	}
+	if _, err := x.way(p); err != nil && !errors.Is(err, context.Canceled) {
+		x.handler.log.Warn("a server does not say what it has, and is left out for now", "server", server.Name, "error", err)
+	}
+}
+
+func (d *descriptions) add(server string, one description) {
+	d.has = d.has.or(one.has)
+	if one.instructions == "" || d.instructions.Len()+len(one.instructions) > maxInstructions {
+		return
+	}
+	if d.instructions.Len() > 0 {
+		d.instructions.WriteString("\n\n")
+	}
+	d.instructions.WriteString("# " + server + "\n\n" + one.instructions)
+}
+
+// result is the answer, with more members before. Lists may change at any time,
+// as the client's access does, so that is always announced.
+func (d *descriptions) result(more string, stateless bool) []byte {
+	b := append([]byte{'{'}, more...)
+	b = append(b, `,"capabilities":{"tools":{"listChanged":true}`...)
+	if d.has.prompts {
+		b = append(b, `,"prompts":{"listChanged":true}`...)
+	}
+	switch {
+	case d.has.subscribe:
+		b = append(b, `,"resources":{"subscribe":true,"listChanged":true}`...)
+	case d.has.resources:
+		b = append(b, `,"resources":{"listChanged":true}`...)
+	}
+	if d.has.completions {
+		b = append(b, `,"completions":{}`...)
+	}
+	if d.has.logging && !stateless {
+		b = append(b, `,"logging":{}`...)
+	}
+	b = append(b, '}')
+	if d.instructions.Len() > 0 {
+		if text, err := json.Marshal(d.instructions.String()); err == nil {
+			b = append(append(b, `,"instructions":`...), text...)
+		}
+	}
+	return append(b, '}')
+}

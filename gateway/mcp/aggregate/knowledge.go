@@ -1,0 +1,185 @@
+package aggregate
+
+import (
+	"encoding/json"
+	"sync"
+	"time"
+)
+
+// knownFor is how long is believed what a server has shown of itself: it may be
+// another one behind the same URL by then.
+const knownFor = 10 * time.Minute
+
+// slowFor is how long lists do without a server that has let one of them wait
+// for all of its time.
+const slowFor = 5 * time.Second
+
+// capabilities are what a server has, as far as this endpoint carries it.
+type capabilities struct {
+	tools, prompts, resources, subscribe, completions, logging bool
+}
+
+// or returns what at least one of both has.
+func (c capabilities) or(d capabilities) capabilities {
+	return capabilities{
+		tools: c.tools || d.tools, prompts: c.prompts || d.prompts,
+		resources: c.resources || d.resources, subscribe: c.subscribe || d.subscribe,
+		completions: c.completions || d.completions, logging: c.logging || d.logging,
+	}
+}
+
+// description is what a server says of itself, at the start of a session or when
+// it is discovered.
+type description struct {
+	has          capabilities
+	version      string // of the session
+	instructions string
+}
+
+// describe reads a result of initialize or server/discover.
+func describe(message []byte) (description, error) {
+	var m struct {
+		Result struct {
+			ProtocolVersion string `json:"protocolVersion"`
+			Instructions    string `json:"instructions"`
+			Capabilities    struct {
+				Tools, Prompts, Completions, Logging *struct{}
+				Resources                            *struct{ Subscribe bool }
+			} `json:"capabilities"`
+		} `json:"result"`
+	}
+	if err := json.Unmarshal(message, &m); err != nil {
+		return description{}, err
+	}
+	c := m.Result.Capabilities
+	return description{
+		has: capabilities{
+			tools: c.Tools != nil, prompts: c.Prompts != nil,
+			resources: c.Resources != nil, subscribe: c.Resources != nil && c.Resources.Subscribe,
+			completions: c.Completions != nil, logging: c.Logging != nil,
+		},
+		version:      m.Result.ProtocolVersion,
+		instructions: m.Result.Instructions,
+	}, nil
+}
+
+// era tells whether a server speaks one of the protocol's eras.
+type era int
+
+const (
+	unknown era = iota
+	spoken
+	unspoken
+)
+
+// known is what is known of one server, whoever asked.
+type known struct {
+	mu                  sync.Mutex
+	stateless, sessions era
+	until               time.Time // of both
+	described           bool
+	description         description
+	slow                map[string]time.Time // until when lists of a client do without it, by the client's id
+	absent              bool                 // in the last list
+}
+
+// eras returns which eras the server speaks.
+func (k *known) eras(now time.Time) (stateless, sessions era) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if now.After(k.until) {
+		k.stateless, k.sessions = unknown, unknown
+	}
+	return k.stateless, k.sessions
+}
+
+// learn notes what the server has shown. An era that is unknown changes nothing.
+func (k *known) learn(stateless, sessions era, d *description) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if stateless != unknown {
+		k.stateless = stateless
+	}
+	if sessions != unknown {
+		k.sessions = sessions
+	}
+	k.until = time.Now().Add(knownFor)
+	if d != nil {
+		k.described, k.description = true, *d
+	}
+}
+
+// forget has the server asked again which eras it speaks.
+func (k *known) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.stateless, k.sessions = unknown, unknown
+}
+
+// describe returns what the server last said of itself.
+func (k *known) describe() (description, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.description, k.described
+}
+
+// isSlow reports whether lists of the client do without the server. One of them
+// asks it again, after a while. It may be slow for one client alone: a server
+// that is a child process is started for each.
+func (k *known) isSlow(client string, now time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	until, slow := k.slow[client]
+	if !slow || now.Before(until) {
+		return slow
+	}
+	k.slow[client] = now.Add(slowFor)
+	return false
+}
+
+// timed notes whether the server has answered the client in time.
+func (k *known) timed(client string, inTime bool, now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if inTime {
+		delete(k.slow, client)
+		return
+	}
+	if k.slow == nil {
+		k.slow = make(map[string]time.Time)
+	}
+	k.slow[client] = now.Add(slowFor)
+}
+
+// missing notes whether the server is absent from lists, and reports whether
+// that is new.
+func (k *known) missing(absent bool) (changed bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	changed = k.absent != absent
+	k.absent = absent
+	return changed
+}
+
+// knowledge is what is known of all servers, by registration.
+type knowledge struct{ servers sync.Map }
+
+// of returns what is known of the server. Names may be given anew to other
+// registrations, whose ids differ.
+func (k *knowledge) of(id string) *known {
+	if found, ok := k.servers.Load(id); ok {
+		return found.(*known)
+	}
+	found, _ := k.servers.LoadOrStore(id, &known{})
+	return found.(*known)
+}
+
+// retain drops registrations that have ended.
+func (k *knowledge) retain(registered func(id string) bool) {
+	k.servers.Range(func(id, _ any) bool {
+		if !registered(id.(string)) {
+			k.servers.Delete(id)
+		}
+		return true
+	})
+}

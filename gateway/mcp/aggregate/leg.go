@@ -1,0 +1,147 @@
+package aggregate
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+)
+
+// leg is a session's way to one server. It is made ready by the first request
+// that needs it.
+type leg struct {
+	session *session
+	server  *broker.Server
+
+	turn   chan struct{} // holds a value while somebody makes it ready
+	lastID atomic.Int64  // of requests in a session that the gateway holds
+
+	mu    sync.Mutex
+	ready *way
+}
+
+// leg returns the session's leg to the server.
+func (s *session) leg(server *broker.Server) *leg {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.legs[server.Name]
+	if l == nil || l.server.ID != server.ID {
+		l = &leg{session: s, server: server, turn: make(chan struct{}, 1)}
+		s.legs[server.Name] = l
+	}
+	return l
+}
+
+// way returns the way to the part's server.
+func (s *session) way(p *part) (*way, error) {
+	l := s.leg(p.server())
+	if v := l.way(); v != nil {
+		return v, nil
+	}
+	select {
+	case l.turn <- struct{}{}:
+		defer func() { <-l.turn }()
+	case <-p.context.Done():
+		return nil, context.Cause(p.context)
+	}
+	if v := l.way(); v != nil {
+		return v, nil
+	}
+	v, err := l.begin(p)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	l.ready = v
+	l.mu.Unlock()
+	s.legReady(v)
+	return v, nil
+}
+
+func (l *leg) way() *way {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ready
+}
+
+// lost drops a way whose session has ended: the next request begins another.
+func (v *way) lost() {
+	if v.leg == nil {
+		return
+	}
+	v.leg.mu.Lock()
+	defer v.leg.mu.Unlock()
+	if v.leg.ready == v {
+		v.leg.ready = nil
+	}
+}
+
+// begin finds out how to speak with the server, in the client's own era if it
+// can be.
+func (l *leg) begin(p *part) (*way, error) {
+	_, sessions := p.known().eras(time.Now())
+	if sessions != unspoken {
+		v, err := l.greet(p)
+		var refused *serverError
+		if !errors.As(err, &refused) {
+			return v, err
+		}
+		p.known().learn(unknown, unspoken, nil)
+	}
+	if l.session.isHidden {
+		p.known().forget() // it spoke neither: something else may be wrong
+		return nil, errNoEra
+	}
+	stateless, err := p.statelessEra()
+	if err != nil {
+		return nil, err
+	}
+	if !stateless {
+		p.known().forget()
+		return nil, errNoEra
+	}
+	d, _ := p.known().describe()
+	return &way{kind: raised, server: l.server.Name, leg: l, has: d.has}, nil
+}
+
+// greet begins a session with the server: with the client's own words, so that
+// it is offered what the client can do.
+func (l *leg) greet(p *part) (*way, error) {
+	x := p.x
+	ask := x.part(p.context, x.partID(l.server.Name), http.MethodPost, l.server.Name)
+	defer ask.end()
+	if ask.refusal != nil {
+		return nil, ask.refusal
+	}
+	header := x.requestHeader()
+	for _, key := range [...]string{envelope.HeaderVersion, envelope.HeaderMethod, envelope.HeaderName} {
+		delete(header, key)
+	}
+	answer, err := ask.ask(header, l.session.hello)
+	if err != nil {
+		return nil, err
+	}
+	d, err := describe(answer.body)
+	if err != nil {
+		return nil, err
+	}
+	v := &way{
+		kind: paired, server: l.server.Name, session: first(answer.header, headerSession), version: d.version, leg: l, has: d.has,
+	}
+	if l.session.isHidden {
+		v.kind = hidden
+	}
+	p.known().learn(unknown, spoken, &d)
+	if err := x.tell(p.context, v, []byte(`{"jsonrpc":"2.0","method":"`+methodInitialized+`"}`)); err != nil {
+		return nil, err
+	}
+	if level := l.session.logLevel(); level != nil && v.has.logging {
+		_ = x.tell(p.context, v, level) // log lines are a courtesy
+	}
+	return v, nil
+}

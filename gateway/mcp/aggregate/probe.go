@@ -1,0 +1,117 @@
+package aggregate
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+)
+
+// Errors by which a server shows that it knows the era without sessions, though
+// it does not like the question.
+const (
+	codeHeaderMismatch    = envelope.CodeHeaderMismatch
+	codeMissingCapability = -32021
+)
+
+// errNoEra: the server speaks no version of the protocol that could be used.
+var errNoEra = errors.New("the server speaks no version of the protocol that can be used here")
+
+// way returns the way to the part's server, and makes it ready.
+func (x *exchange) way(p *part) (*way, error) {
+	if x.session != nil {
+		return x.session.way(p)
+	}
+	stateless, err := p.statelessEra()
+	if err != nil {
+		return nil, err
+	}
+	if stateless {
+		return &way{kind: direct, server: p.server().Name}, nil
+	}
+	s, err := x.hiddenSession()
+	if err != nil {
+		return nil, err
+	}
+	defer s.release()
+	return s.way(p)
+}
+
+// statelessEra reports whether the server speaks the era without sessions. It is
+// asked where that is not known.
+func (p *part) statelessEra() (bool, error) {
+	stateless, _ := p.known().eras(time.Now())
+	if stateless != unknown {
+		return stateless == spoken, nil
+	}
+	ask := p.x.part(p.context, p.x.partID(p.server().Name), http.MethodPost, p.server().Name)
+	defer ask.end()
+	if ask.refusal != nil {
+		return false, ask.refusal
+	}
+	header := p.x.requestHeader()
+	header[envelope.HeaderVersion] = []string{envelope.VersionStateless}
+	header[envelope.HeaderMethod] = []string{methodDiscover}
+	delete(header, envelope.HeaderName)
+	answer, err := ask.ask(header, p.x.handler.discoverMessage())
+	var refused *serverError
+	switch {
+	case err == nil:
+		d, err := describe(answer.body)
+		if err != nil {
+			return false, err
+		}
+		if supportsStateless(answer.body) {
+			p.known().learn(spoken, unknown, &d)
+			return true, nil
+		}
+		refused = &serverError{}
+	case !errors.As(err, &refused):
+		return false, err
+	}
+	if refused.code == codeHeaderMismatch || refused.code == codeMissingCapability ||
+		refused.code == codeUnsupportedVersion && supportsStateless(answer.body) {
+		p.known().learn(spoken, unknown, nil)
+		return true, nil
+	}
+	p.known().learn(unspoken, unknown, nil)
+	return false, nil
+}
+
+// supportsStateless reports whether the era's version is among those that a
+// server says that it supports: in its answer, or in an error.
+func supportsStateless(message []byte) bool {
+	var m struct {
+		Result struct{ SupportedVersions []string }
+		Error  struct{ Data struct{ Supported []string } }
+	}
+	return json.Unmarshal(message, &m) == nil &&
+		(slices.Contains(m.Result.SupportedVersions, envelope.VersionStateless) ||
+			slices.Contains(m.Error.Data.Supported, envelope.VersionStateless))
+}
+
+// info is what the gateway calls itself.
+func (h *Handler) info() []byte {
+	info, err := json.Marshal(map[string]string{"name": "mcp-gateway", "version": h.options.Version})
+	if err != nil { // strings always marshal
+		return []byte(`{"name":"mcp-gateway","version":"0"}`)
+	}
+	return info
+}
+
+// discoverMessage asks a server which versions it speaks.
+func (h *Handler) discoverMessage() []byte {
+	return []byte(`{"jsonrpc":"2.0","id":"discover","method":"` + methodDiscover + `","params":{"_meta":{"` +
+		envelope.MetaProtocolVersion + `":"` + envelope.VersionStateless + `","` + metaClientInfo + `":` + string(h.info()) +
+		`,"` + metaClientCapabilities + `":{}}}}`)
+}
+
+// helloMessage begins a session that the gateway holds for a client that knows
+// none. It offers nothing that a server could ask for.
+func (h *Handler) helloMessage() []byte {
+	return []byte(`{"jsonrpc":"2.0","id":"initialize","method":"` + methodInitialize + `","params":{"protocolVersion":"` +
+		latestSessionVersion + `","capabilities":{},"clientInfo":` + string(h.info()) + `}}`)
+}

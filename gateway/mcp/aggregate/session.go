@@ -1,0 +1,232 @@
+package aggregate
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+)
+
+// Versions with sessions. A request may say that it speaks one of them.
+var sessionVersions = map[string]bool{
+	"": true, "2024-11-05": true, "2025-03-26": true, "2025-06-18": true, latestSessionVersion: true,
+}
+
+const latestSessionVersion = "2025-11-25"
+
+// session is one of a client's: it stands for one with each server.
+type session struct {
+	id       string
+	table    *sessions
+	clientID string
+	isHidden bool // held by the gateway for a client without sessions
+	watcher  *watcher
+	watchers *watchers
+
+	hello []byte // the message that begins a session with a server
+	info  []byte // who the client says that it is
+
+	accessors map[string]struct{} // of the tokens it was used with; guarded by table.mu
+
+	mu     sync.Mutex
+	legs   map[string]*leg
+	level  []byte // the client's last logging/setLevel
+	calls  map[string]*sessionCall
+	feed   *feed
+	over   bool
+	uses   int
+	unused time.Time
+	idle   *time.Timer
+}
+
+func (h *Handler) newSession(grant *broker.Grant, hello, info []byte) *session {
+	reach, _ := h.reach(grant)
+	s := &session{
+		clientID: grant.ClientID, hello: hello, info: info, watchers: &h.watchers,
+		accessors: map[string]struct{}{grant.Accessor: {}},
+		legs:      make(map[string]*leg), calls: make(map[string]*sessionCall),
+	}
+	s.watcher = newWatcher(grant, reach, s.prune)
+	h.watchers.add(s.watcher)
+	return s
+}
+
+// hiddenSession returns the session that the gateway holds for a client without
+// one. It must be released.
+func (x *exchange) hiddenSession() (*session, error) {
+	return x.handler.sessions.hidden(x.request.Grant, func() *session {
+		return x.handler.newSession(x.request.Grant, x.handler.helloMessage(), x.handler.info())
+	})
+}
+
+// acquire counts a request that uses the session.
+func (s *session) acquire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.uses++
+	if s.idle != nil {
+		s.idle.Stop()
+	}
+}
+
+// release undoes acquire.
+func (s *session) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.uses--
+	if s.uses > 0 || s.over {
+		return
+	}
+	s.unused = time.Now()
+	if s.idle == nil {
+		s.idle = time.AfterFunc(sessionIdleTimeout, func() { s.table.expire(s) })
+	} else {
+		s.idle.Reset(sessionIdleTimeout)
+	}
+}
+
+func (s *session) idleSince() (since time.Time, idle bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unused, s.uses == 0
+}
+
+func (s *session) unusedSince() time.Time {
+	since, _ := s.idleSince()
+	return since
+}
+
+// end ends what lives on the session. It is called by the table.
+func (s *session) end() {
+	s.watchers.remove(s.watcher)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return
+	}
+	s.over = true
+	if s.idle != nil {
+		s.idle.Stop()
+	}
+	if s.feed != nil {
+		s.feed.cancel(errEnded)
+	}
+	for _, call := range s.calls {
+		call.cancel(errEnded)
+	}
+}
+
+// prune drops the legs to servers that the client may not reach any more.
+func (s *session) prune(reach []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, l := range s.legs {
+		if !slices.Contains(reach, l.server.ID) {
+			delete(s.legs, name)
+		}
+	}
+}
+
+// ready returns the ways that are in use.
+func (s *session) ready() []*way {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []*way
+	for _, l := range s.legs {
+		if v := l.way(); v != nil {
+			list = append(list, v)
+		}
+	}
+	return list
+}
+
+// readyTo returns the way to the server of that name, if it is in use.
+func (s *session) readyTo(server string) *way {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.legs[server]; l != nil {
+		return l.way()
+	}
+	return nil
+}
+
+// legReady has the session's stream listen to a server from now on.
+func (s *session) legReady(v *way) {
+	s.mu.Lock()
+	f := s.feed
+	s.mu.Unlock()
+	if f != nil {
+		f.follow(v)
+	}
+}
+
+func (s *session) logLevel() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.level
+}
+
+// sessionCall is a request of the client in flight.
+type sessionCall struct {
+	session *session
+	id      string
+	server  string
+	context context.Context
+	cancel  context.CancelCauseFunc
+}
+
+// begin notes a request to the server, so that it can be cancelled.
+func (x *exchange) begin(server string) (*sessionCall, *access.Refusal) {
+	c := &sessionCall{session: x.session, id: string(x.id()), server: server}
+	c.context, c.cancel = context.WithCancelCause(x.r.Context())
+	s := x.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		c.cancel(errEnded)
+		return nil, x.noSession()
+	}
+	if s.calls[c.id] != nil {
+		c.cancel(nil)
+		return nil, x.plain(http.StatusBadRequest, "A request of this id is in flight already.")
+	}
+	s.calls[c.id] = c
+	return c, nil
+}
+
+func (c *sessionCall) end() {
+	c.session.mu.Lock()
+	delete(c.session.calls, c.id)
+	c.session.mu.Unlock()
+	c.cancel(nil)
+}
+
+// inSession serves a message of a session.
+func (x *exchange) inSession() *access.Refusal {
+	if f := x.enter(); f != nil {
+		return f
+	}
+	defer x.session.release()
+	switch x.message.Kind {
+	case envelope.Response:
+		return x.respond()
+	case envelope.Notification:
+		return x.notify()
+	}
+	switch x.message.Method {
+	case methodPing:
+		if f := x.decide(); f != nil {
+			return f
+		}
+		x.answerResult([]byte("{}"))
+		return nil
+	case methodSetLevel:
+		return x.setLevel()
+	}
+	return x.asks()
+}

@@ -1,0 +1,108 @@
+package aggregate
+
+import (
+	"net/http"
+
+	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/rewrite"
+)
+
+// kind tells the four ways from a client to a server apart.
+type kind uint8
+
+const (
+	direct kind = iota // neither has sessions
+	paired             // both have: the client's stands for one with each server
+	hidden             // the server has: the gateway holds one for the client
+	raised             // the client has: the server is told anew each time
+)
+
+// way is how messages of a client get to a server, and back.
+type way struct {
+	kind    kind
+	server  string
+	session string // the server's session, sealed; "" if it has given none
+	version string // of that session
+	leg     *leg   // nil where there is no session
+	has     capabilities
+}
+
+// back turns a message of the server into one for the client; nil is one that
+// is not for the client.
+type back func(message []byte) ([]byte, error)
+
+// header returns the header of a request to the server. name is what it acts on,
+// there; "" if nothing.
+func (v *way) header(x *exchange, method, name string) http.Header {
+	header, named := x.requestHeader(), hasName(method)
+	switch v.kind {
+	case direct:
+		if header[envelope.HeaderName] != nil && named {
+			header[envelope.HeaderName] = []string{envelope.EncodeName(name)}
+		}
+		return header
+	case raised:
+		header[envelope.HeaderVersion] = []string{envelope.VersionStateless}
+		delete(header, envelope.HeaderMethod)
+		delete(header, envelope.HeaderName)
+		if method != "" {
+			header[envelope.HeaderMethod] = []string{method}
+		}
+		if named {
+			header[envelope.HeaderName] = []string{envelope.EncodeName(name)}
+		}
+		return header
+	case paired:
+		if header[envelope.HeaderName] != nil && named {
+			header[envelope.HeaderName] = []string{envelope.EncodeName(name)}
+		}
+	case hidden:
+		delete(header, envelope.HeaderMethod)
+		delete(header, envelope.HeaderName)
+	}
+	delete(header, envelope.HeaderVersion)
+	if v.version != "" {
+		header[envelope.HeaderVersion] = []string{v.version}
+	}
+	if v.session != "" {
+		header[headerSession] = []string{v.session}
+	}
+	return header
+}
+
+// hasName reports whether requests of the method repeat in a header what they
+// act on.
+func hasName(method string) bool {
+	switch method {
+	case envelope.MethodToolsCall, envelope.MethodPromptsGet, envelope.MethodResourcesRead:
+		return true
+	}
+	return false
+}
+
+// crossing is one request of a client on its way to a server.
+type crossing struct {
+	body []byte // what the server gets
+	back back   // for what it answers
+	own  []byte // the request's id there, if it is not the client's
+}
+
+// cross turns a request of the client, in which names are the server's already,
+// into one for the server.
+func (v *way) cross(x *exchange, message []byte) (crossing, error) {
+	switch v.kind {
+	case paired:
+		return crossing{body: message, back: v.fromPaired}, nil
+	case hidden:
+		h := &hiding{way: v, method: x.message.Method}
+		message, err := h.hide(message)
+		return crossing{body: message, back: h.back, own: h.own}, err
+	case raised:
+		message, err := raise(message, x.session.info)
+		return crossing{body: message, back: v.answer}, err
+	}
+	return crossing{body: message, back: v.answer}, nil
+}
+
+// answer renames what the server names.
+func (v *way) answer(message []byte) ([]byte, error) { return rewrite.Answer(message, v.server) }
