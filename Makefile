@@ -14,8 +14,10 @@ SOURCE_vault-plugin-secrets-mcp := ./plugin
 SOURCE_mcp-gateway := ./gateway
 SOURCE_mcp-bootstrap := ./bootstrap
 RACE := .cache/race
+# What benchmarks run: the programs as they are shipped.
+BENCH = TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin"
 
-.PHONY: help build dev test test-unit test-blackbox test-conformance test-clients test-crash test-scale bench-engine test-programs test-modules vault lint fmt clean
+.PHONY: help build dev test test-unit test-blackbox test-conformance test-clients test-crash test-scale bench bench-proxy bench-revocation bench-growth bench-engine soak test-programs test-modules vault lint fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -64,9 +66,11 @@ test-scale: ## the engine with a million tokens of ten thousand clients, in memo
 	@SCALE_CLIENTS="$${SCALE_CLIENTS:-10000}" SCALE_TOKENS="$${SCALE_TOKENS:-1000000}" \
 		go test -count=1 -v -timeout 60m -run '^TestAmongManyTokens$$' -bench '^BenchmarkLookup$$' -benchtime 20000x ./backend
 
+bench-proxy: build vault ## the gateway beside a plain reverse proxy: 5 minutes; BENCH_ONLY=pattern, BENCH_ROUNDS=9, BENCH_DURATION=300ms
+	@$(BENCH) go test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkProxy$$' -benchtime 1x ./test/bench/proxy
+
 bench-engine: build vault ## lookups and leases beside Vault's own, as a table; BENCH_AUDIT=1 with an audit log
-	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin" \
-		go test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkEngine$$' -benchtime 1x ./test/bench/engine
+	@$(BENCH) go test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkEngine$$' -benchtime 1x ./test/bench/engine
 
 # What the black-box tests run: the same programs, with the race detector.
 test-programs: $(PROGRAMS:%=$(RACE)/%)

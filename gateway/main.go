@@ -53,6 +53,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, version)
 		return exitOK
 	}
+	tuneMemory()
 	settings, err := load(f)
 	if err != nil {
 		fmt.Fprintln(stderr, err)

@@ -19,9 +19,12 @@ import (
 // there may be thousands of them.
 const streamBuffer = 1 << 10
 
+// bodyBuffer is the size of the buffer for other answers.
+const bodyBuffer = 32 << 10
+
 // Buffers for copying answers.
 var (
-	bodyBuffers   = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+	bodyBuffers   = sync.Pool{New: func() any { return new([bodyBuffer]byte) }}
 	streamBuffers = sync.Pool{New: func() any { return new([streamBuffer]byte) }}
 )
 
@@ -98,7 +101,7 @@ func (e *readError) Unwrap() error { return e.err }
 // relayBody passes on an answer that is no stream of events.
 func (pass *passage) relayBody(w http.ResponseWriter, r *http.Request, response *http.Response) {
 	status, length := response.StatusCode, response.ContentLength
-	buffer := bodyBuffers.Get().(*[32 << 10]byte)
+	buffer := bodyBuffers.Get().(*[bodyBuffer]byte)
 	defer bodyBuffers.Put(buffer)
 	if length >= 0 && length <= int64(len(buffer)) {
 		// Read before anything is said, so that a failure can be told.
@@ -122,20 +125,36 @@ func (pass *passage) relayBody(w http.ResponseWriter, r *http.Request, response 
 	pass.finish(r.Context(), status, s.Close(), err)
 }
 
-// relay copies from the server to the client.
+// relay copies from the server to the client, each part as soon as it comes. Where
+// more comes than the buffer takes, the next part is read into a larger one.
 func relay(s *sse.Writer, from io.Reader, buffer []byte) error {
-	for {
-		n, readErr := from.Read(buffer)
-		if _, err := s.Write(buffer[:n]); err != nil {
-			return err
-		}
-		if errors.Is(readErr, io.EOF) {
+	for full := false; ; {
+		n, err := relayPart(s, from, buffer, full)
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		if readErr != nil {
-			return &readError{readErr}
+		if err != nil {
+			return err
 		}
+		full = n >= len(buffer)
 	}
+}
+
+// relayPart copies what is there. The error is io.EOF at the end.
+func relayPart(s *sse.Writer, from io.Reader, buffer []byte, more bool) (int, error) {
+	if more && len(buffer) < bodyBuffer {
+		larger := bodyBuffers.Get().(*[bodyBuffer]byte)
+		defer bodyBuffers.Put(larger)
+		buffer = larger[:]
+	}
+	n, readErr := from.Read(buffer)
+	if _, err := s.Write(buffer[:n]); err != nil {
+		return n, err
+	}
+	if readErr != nil && !errors.Is(readErr, io.EOF) {
+		readErr = &readError{readErr}
+	}
+	return n, readErr
 }
 
 // relayStream passes a stream of events on.

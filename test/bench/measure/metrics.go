@@ -1,0 +1,38 @@
+package measure
+
+import (
+	"regexp"
+	"strconv"
+	"testing"
+
+	"vault-plugin-secrets-mcp/test/harness"
+)
+
+var lookupCount = regexp.MustCompile(`(?m)^mcp_gateway_lookup_duration_seconds_count\{[^}]*\} (\d+)`)
+
+// Lookups is how often a gateway has asked Vault about a token.
+func Lookups(t testing.TB, g *harness.Gateway) int {
+	t.Helper()
+	total := 0
+	for _, found := range lookupCount.FindAllStringSubmatch(g.Metrics(), -1) {
+		total += number(t, found[1])
+	}
+	return total
+}
+
+// Gauge is a metric of the gateway that has no labels.
+func Gauge(t testing.TB, g *harness.Gateway, name string) float64 {
+	t.Helper()
+	found := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindStringSubmatch(g.Metrics())
+	if found == nil {
+		t.Fatalf("/metrics has no %s", name)
+	}
+	value, err := strconv.ParseFloat(found[1], 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+// Host is the host and port of a gateway's clients.
+func Host(g *harness.Gateway) string { return g.URL[len("http://"):] }

@@ -1,0 +1,104 @@
+package measure
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// folderVariable names the folder that figures are written to, docs/performance for
+// those of the documentation. Unset: they are printed, and that is all.
+const folderVariable = "BENCH_OUT"
+
+// Publish prints a table, and where the environment names a folder it writes the
+// figures there as NAME.json, and the table into the page beside that folder
+// (docs/performance.md beside docs/performance), between the lines
+// <!-- NAME --> and <!-- /NAME -->.
+func Publish(t testing.TB, name string, on Machine, table string, figures any) {
+	t.Helper()
+	text := on.String() + "\n\n" + strings.TrimSpace(table) + "\n"
+	fmt.Printf("\n%s\n", text)
+	folder := os.Getenv(folderVariable)
+	if folder == "" {
+		return
+	}
+	content, err := json.MarshalIndent(map[string]any{"machine": on, "figures": figures}, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, name+".json"), append(content, '\n'), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := insert(filepath.Clean(folder)+".md", name, text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// insert replaces what stands between a section's marks.
+func insert(page, name, text string) error {
+	content, err := os.ReadFile(page)
+	if err != nil {
+		return err
+	}
+	open, end := "<!-- "+name+" -->\n", "<!-- /"+name+" -->"
+	before, rest, opened := strings.Cut(string(content), open)
+	_, after, ended := strings.Cut(rest, end)
+	if !opened || !ended {
+		return fmt.Errorf("%s has no section between %q and %q", page, strings.TrimSpace(open), end)
+	}
+	return os.WriteFile(page, []byte(before+open+text+end+after), 0o644)
+}
+
+// Machine is where figures were measured.
+type Machine struct {
+	CPUs   int       `json:"cpus"`
+	Model  string    `json:"model"`
+	Kernel string    `json:"kernel"`
+	Go     string    `json:"go"`
+	When   time.Time `json:"when"`
+	// Load is the average of the minute before: what else the machine did.
+	Load float64 `json:"load"`
+}
+
+// busy is the load above which figures say little.
+const busy = 0.5
+
+// ThisMachine looks around. Call it before the work begins, which is a load itself.
+func ThisMachine(t testing.TB) Machine {
+	t.Helper()
+	m := Machine{CPUs: runtime.NumCPU(), Go: runtime.Version(), When: time.Now().UTC().Truncate(time.Second)}
+	m.Model = match(t, "/proc/cpuinfo", `(?m)^model name\s*: (.*)$`)
+	m.Kernel = match(t, "/proc/sys/kernel/osrelease", `^(\d+\.\d+)`)
+	_, _ = fmt.Sscan(match(t, "/proc/loadavg", `^(\S+)`), &m.Load) // zero where it cannot be told
+	return m
+}
+
+func match(t testing.TB, path, pattern string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found := regexp.MustCompile(pattern).FindSubmatch(content); found != nil {
+		return string(found[1])
+	}
+	return "unknown"
+}
+
+// String says it in one line, and warns of figures that were disturbed.
+func (m Machine) String() string {
+	text := fmt.Sprintf("%d × %s, Linux %s, %s, %s.", m.CPUs, m.Model, m.Kernel, m.Go, m.When.Format(time.DateOnly))
+	if m.Load > busy {
+		text += fmt.Sprintf(" **The machine was doing other work (load %.1f): take the ratios, not the figures.**", m.Load)
+	}
+	return text
+}

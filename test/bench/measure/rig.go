@@ -1,0 +1,133 @@
+package measure
+
+import (
+	"encoding/json"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"vault-plugin-secrets-mcp/bootstrap/process"
+	"vault-plugin-secrets-mcp/test/bench/rig/job"
+	"vault-plugin-secrets-mcp/test/harness"
+)
+
+// Rig is the program bench-rig, and what it runs for one benchmark.
+type Rig struct {
+	// Path is the program's.
+	Path string
+
+	t   testing.TB
+	dir string
+}
+
+// NewRig builds the program into a folder.
+func NewRig(t testing.TB, dir string) *Rig {
+	t.Helper()
+	r := &Rig{t: t, dir: dir, Path: filepath.Join(dir, "bench-rig")}
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", r.Path, "vault-plugin-secrets-mcp/test/bench/rig")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return r
+}
+
+// Server is a process of the rig that listens.
+type Server struct {
+	Address string // host:port
+	Pid     int
+}
+
+// Upstream starts the MCP server that answers at once.
+func (r *Rig) Upstream() Server { return r.serve("upstream") }
+
+// Proxy starts the reverse proxy to compare with, in front of an upstream.
+func (r *Rig) Proxy(upstream Server) Server { return r.serve("proxy", "http://"+upstream.Address) }
+
+func (r *Rig) serve(kind string, args ...string) Server {
+	r.t.Helper()
+	address := harness.FreeAddress(r.t)
+	p, err := process.Start(process.Spec{
+		Name: "bench-rig " + kind, Path: r.Path, Args: append([]string{kind, address}, args...),
+		Log: filepath.Join(r.dir, "rig-"+kind+".log"),
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(p.Kill)
+	deadline, tick := time.After(10*time.Second), time.NewTicker(5*time.Millisecond)
+	defer tick.Stop()
+	for {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			_ = conn.Close()
+			return Server{Address: address, Pid: p.Pid()}
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			r.t.Fatalf("bench-rig %s does not listen: %v", kind, err)
+		}
+	}
+}
+
+// Load is the process with the clients. It runs one job at a time.
+type Load struct {
+	Pid int
+
+	t   testing.TB
+	in  *json.Encoder
+	out *json.Decoder
+}
+
+// Load starts it.
+func (r *Rig) Load() *Load {
+	r.t.Helper()
+	pid, in, out := r.pipe("load")
+	return &Load{Pid: pid, t: r.t, in: json.NewEncoder(in), out: json.NewDecoder(out)}
+}
+
+// pipe starts a process that takes jobs until its standard input ends.
+func (r *Rig) pipe(kind string) (int, io.Writer, io.Reader) {
+	r.t.Helper()
+	cmd := exec.Command(r.Path, kind)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() {
+		_ = in.Close()
+		_ = cmd.Wait()
+	})
+	return cmd.Process.Pid, in, out
+}
+
+// Run runs a job to its end. An answer that is not the one wanted fails the
+// benchmark.
+func (l *Load) Run(name string, j *job.Load) job.Loaded {
+	l.t.Helper()
+	var result job.Loaded
+	if err := l.in.Encode(j); err != nil {
+		l.t.Fatal(err)
+	}
+	if err := l.out.Decode(&result); err != nil {
+		l.t.Fatal(err)
+	}
+	if result.Error != "" {
+		l.t.Fatalf("%s, %d connections: %s", name, j.Connections, strings.TrimSpace(result.Error))
+	}
+	return result
+}

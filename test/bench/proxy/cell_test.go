@@ -1,0 +1,105 @@
+package proxy
+
+import (
+	"testing"
+	"time"
+
+	"vault-plugin-secrets-mcp/test/bench/measure"
+	"vault-plugin-secrets-mcp/test/bench/rig/job"
+	"vault-plugin-secrets-mcp/test/harness"
+)
+
+// cell is one line of the table: requests of one kind to one place, over so many
+// connections.
+type cell struct {
+	Scene       string `json:"scene"`
+	Target      string `json:"target"`
+	Connections int    `json:"connections"`
+
+	requests [][]byte
+	status   int
+	contains string
+	count    int              // each request once; 0: for some time
+	pid      int              // whose CPU and memory count
+	gateway  *harness.Gateway // nil: none is on the way
+	before   func()           // what each round begins with
+	beside   *cell            // what it is compared with
+
+	rounds []figures
+}
+
+// figures are what one round has measured.
+type figures struct {
+	perSecond     float64
+	p50, p95, p99 time.Duration
+	cpu           time.Duration // for one request
+	resident      int64
+	lookups       float64 // for one request
+	audit         float64 // bytes, for one request
+}
+
+// warm sends each of the requests once, at least.
+func (c *cell) warm(t testing.TB, s *stage, duration time.Duration) {
+	t.Helper()
+	once := *c
+	once.count = max(c.count, len(c.requests))
+	once.run(t, s, 0)
+	c.run(t, s, duration)
+	c.rounds = nil
+}
+
+// run measures one round.
+func (c *cell) run(t testing.TB, s *stage, duration time.Duration) {
+	t.Helper()
+	if c.before != nil {
+		c.before()
+	}
+	pid := c.pid
+	lookups := 0
+	if c.gateway != nil {
+		pid = c.gateway.Process.Pid()
+		lookups = measure.Lookups(t, c.gateway)
+		s.forget(t, c.gateway)
+	}
+	cpu := measure.CPU(t, pid)
+	loaded := s.load.Run(c.Scene+", "+c.Target, &job.Load{
+		Address: c.address(s), Requests: c.requests, Connections: c.Connections, Duration: duration, Count: c.count,
+		Status: c.status, Contains: c.contains,
+	})
+	requests := float64(loaded.Requests)
+	f := figures{
+		perSecond: requests / loaded.Elapsed.Seconds(), p50: loaded.P50, p95: loaded.P95, p99: loaded.P99,
+		cpu:      time.Duration(float64(measure.CPU(t, pid)-cpu) / requests),
+		resident: measure.Resident(t, pid),
+	}
+	if c.gateway != nil {
+		f.lookups = float64(measure.Lookups(t, c.gateway)-lookups) / requests
+		f.audit = float64(s.forget(t, c.gateway)) / requests
+		if f.audit == 0 && c.contains == answered {
+			t.Fatalf("%s, %s: nothing is in the audit log", c.Scene, c.Target)
+		}
+	}
+	c.rounds = append(c.rounds, f)
+}
+
+// over is the spread of one figure over the rounds.
+func (c *cell) over(of func(figures) float64) measure.Spread {
+	values := make([]float64, 0, len(c.rounds))
+	for _, f := range c.rounds {
+		values = append(values, of(f))
+	}
+	return measure.SpreadOf(values)
+}
+
+// ratio is the spread of the rounds' requests per second, divided by those of the
+// same round of what the cell is compared with.
+func (c *cell) ratio() measure.Spread {
+	if c.beside == nil {
+		return measure.Spread{}
+	}
+	values := make([]float64, 0, len(c.rounds))
+	for i, f := range c.rounds {
+		values = append(values, f.perSecond/c.beside.rounds[i].perSecond)
+	}
+	return measure.SpreadOf(values)
+}

@@ -1,0 +1,3 @@
+// Package proxy measures the gateway beside a plain reverse proxy and beside no
+// proxy at all, with real processes over the loopback: `make bench-proxy`.
+package proxy

@@ -1,0 +1,123 @@
+package proxy
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"vault-plugin-secrets-mcp/test/bench/measure"
+)
+
+// What may be set in the environment.
+const (
+	roundsVariable   = "BENCH_ROUNDS"   // default 9
+	durationVariable = "BENCH_DURATION" // of one cell in one round, default 300ms
+	tokensVariable   = "BENCH_TOKENS"   // default 1000
+	onlyVariable     = "BENCH_ONLY"     // a pattern for scenes and targets; default: all
+)
+
+// BenchmarkProxy prints a table. In every round each cell is measured once, one
+// right after the other, so that what slows the machine down slows all of them; the
+// figures are medians of the rounds, with the least and the most.
+func BenchmarkProxy(b *testing.B) {
+	machine := measure.ThisMachine(b)
+	rounds, duration := measure.Int(b, roundsVariable, 9), measure.Duration(b, durationVariable, 300*time.Millisecond)
+	s := newStage(b, measure.Int(b, tokensVariable, 1000))
+	all := chosen(cells(b, s), regexp.MustCompile(os.Getenv(onlyVariable)))
+	for _, c := range all {
+		c.warm(b, s, duration/3)
+	}
+	for range b.N {
+		for range rounds {
+			for _, c := range all {
+				c.run(b, s, duration)
+			}
+		}
+	}
+	measure.Publish(b, "proxy", machine, table(all, rounds, duration), all)
+}
+
+// chosen are the cells that the pattern names, and those that they are compared
+// with.
+func chosen(all []*cell, pattern *regexp.Regexp) []*cell {
+	wanted := map[*cell]bool{}
+	for _, c := range all {
+		if pattern.MatchString(c.Scene + ", " + c.Target) {
+			wanted[c] = true
+			if c.beside != nil {
+				wanted[c.beside] = true
+			}
+		}
+	}
+	var kept []*cell
+	for _, c := range all {
+		if wanted[c] {
+			kept = append(kept, c)
+		}
+	}
+	return kept
+}
+
+func table(all []*cell, rounds int, duration time.Duration) string {
+	var t strings.Builder
+	fmt.Fprintf(&t, "Medians of %d interleaved rounds of %s, with the least and the most in brackets.\n", rounds, duration)
+	scene := ""
+	for _, c := range all {
+		if c.Scene != scene {
+			scene = c.Scene
+			fmt.Fprintf(&t, "\n**%s**\n\n| | connections | requests/s | beside `ReverseProxy` | p50 µs | p95 µs | p99 µs | CPU µs | memory MB | Vault calls |\n"+
+				"|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n", scene)
+		}
+		t.WriteString(c.line())
+	}
+	return t.String()
+}
+
+func (c *cell) line() string {
+	micro := func(of func(figures) time.Duration) string {
+		s := c.over(func(f figures) float64 { return float64(of(f)) / 1e3 })
+		return fmt.Sprintf("%.0f", s.Median)
+	}
+	rate, ratio := c.over(func(f figures) float64 { return f.perSecond }), ""
+	if c.beside != nil {
+		r := c.ratio()
+		ratio = fmt.Sprintf("%.2f [%.2f–%.2f]", r.Median, r.Min, r.Max)
+	}
+	calls := ""
+	if c.gateway != nil {
+		calls = fmt.Sprintf("%.2f", c.over(func(f figures) float64 { return f.lookups }).Median)
+	}
+	return fmt.Sprintf("| %s | %d | %.0f [%.0f–%.0f] | %s | %s | %s | %s | %s | %.0f | %s |\n",
+		c.Target, c.Connections, rate.Median, rate.Min, rate.Max, ratio,
+		micro(func(f figures) time.Duration { return f.p50 }), micro(func(f figures) time.Duration { return f.p95 }),
+		micro(func(f figures) time.Duration { return f.p99 }), micro(func(f figures) time.Duration { return f.cpu }),
+		c.over(func(f figures) float64 { return float64(f.resident) / (1 << 20) }).Max, calls)
+}
+
+// MarshalJSON gives all figures, with times in microseconds.
+func (c *cell) MarshalJSON() ([]byte, error) {
+	micro := func(of func(figures) time.Duration) measure.Spread {
+		return c.over(func(f figures) float64 { return float64(of(f)) / 1e3 })
+	}
+	of := map[string]any{
+		"scene": c.Scene, "target": c.Target, "connections": c.Connections,
+		"requests_per_second": c.over(func(f figures) float64 { return f.perSecond }),
+		"p50_us":              micro(func(f figures) time.Duration { return f.p50 }),
+		"p95_us":              micro(func(f figures) time.Duration { return f.p95 }),
+		"p99_us":              micro(func(f figures) time.Duration { return f.p99 }),
+		"cpu_us":              micro(func(f figures) time.Duration { return f.cpu }),
+		"resident_bytes":      c.over(func(f figures) float64 { return float64(f.resident) }),
+	}
+	if c.beside != nil {
+		of["ratio"] = c.ratio()
+	}
+	if c.gateway != nil {
+		of["vault_calls"] = c.over(func(f figures) float64 { return f.lookups })
+		of["audit_bytes"] = c.over(func(f figures) float64 { return f.audit })
+	}
+	return json.Marshal(of)
+}

@@ -1,0 +1,168 @@
+package proxy
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+
+	"vault-plugin-secrets-mcp/test/bench/measure"
+	"vault-plugin-secrets-mcp/test/harness"
+)
+
+// What is measured.
+const (
+	targetDirect  = "the upstream itself"
+	targetProxy   = "`httputil.ReverseProxy`"
+	targetGateway = "`/servers/{name}/mcp`"
+)
+
+var connections = []int{1, 8, 64}
+
+// answered is what a tool's answer has, and a refusal does not.
+const answered = `"result":`
+
+// builder makes the cells.
+type builder struct {
+	t     testing.TB
+	s     *stage
+	cells []*cell
+}
+
+// cells are all lines of the table, in its order.
+func cells(t testing.TB, s *stage) []*cell {
+	t.Helper()
+	m := &builder{t: t, s: s}
+	m.threeWays("200 B, JSON", serverJSON, small)
+	m.threeWays("200 B, stream", serverSSE, small)
+	m.threeWays("200 B, JSON, session era", serverJSON, session)
+	m.threeWays("64 KB, JSON", serverJSON, large)
+	m.threeWays("64 KB, stream", serverSSE, large)
+	m.otherTokens()
+	m.otherUpstreams()
+	m.refusals()
+	return m.cells
+}
+
+// add makes one cell for each number of connections.
+func (m *builder) add(c cell, beside string, numbers ...int) {
+	for _, n := range numbers {
+		made := c
+		made.Connections = n
+		for _, other := range m.cells {
+			if other.Scene == beside && other.Target == targetProxy && other.Connections == n {
+				made.beside = other
+			}
+		}
+		m.cells = append(m.cells, &made)
+	}
+}
+
+// threeWays asks the upstream itself, through the plain proxy, and through the
+// gateway.
+func (m *builder) threeWays(scene, server string, is shape) {
+	s := m.s
+	for _, way := range []struct {
+		target  string
+		at      place
+		pid     int
+		gateway *harness.Gateway
+	}{
+		{targetDirect, s.at(s.direct, "/"+server), s.direct.Pid, nil},
+		{targetProxy, s.at(s.proxy, "/"+server), s.proxy.Pid, nil},
+		{targetGateway, s.through(s.warm, server), 0, s.warm},
+	} {
+		id := ""
+		if is.era == harness.SessionEra {
+			id = s.open(m.t, way.at)
+		}
+		beside := scene
+		if way.target == targetDirect {
+			beside = ""
+		}
+		m.add(cell{
+			Scene: scene, Target: way.target, requests: [][]byte{is.call(way.at, s.token, id)},
+			status: http.StatusOK, contains: answered, pid: way.pid, gateway: way.gateway,
+		}, beside, connections...)
+	}
+}
+
+// eachToken is one call for each of the many tokens.
+func (m *builder) eachToken(g *harness.Gateway) [][]byte {
+	calls := make([][]byte, 0, len(m.s.tokens))
+	for _, token := range m.s.tokens {
+		calls = append(calls, small.call(m.s.through(g, serverJSON), token, ""))
+	}
+	return calls
+}
+
+const base = "200 B, JSON"
+
+func (m *builder) otherTokens() {
+	s := m.s
+	ok := cell{Scene: "tokens", status: http.StatusOK, contains: answered}
+
+	many := ok
+	many.Target, many.requests, many.gateway = fmt.Sprintf("%d tokens in turn", len(s.tokens)), m.eachToken(s.warm), s.warm
+	m.add(many, base, connections...)
+
+	sealed := ok
+	sealed.Target, sealed.gateway = "a token sealed under KMS", s.warm
+	sealed.requests = [][]byte{small.call(s.through(s.warm, serverJSON), s.sealed, "")}
+	m.add(sealed, base, connections...)
+
+	cold := ok
+	cold.Target, cold.requests, cold.gateway = "cold: each token's first request", m.eachToken(s.cold), s.cold
+	cold.count = len(s.tokens)
+	cold.before = func() {
+		s.cold.Kill()
+		s.cold.Restart()
+	}
+	m.add(cold, base, 1, 8)
+
+	uncached := ok
+	uncached.Target, uncached.requests, uncached.gateway = "no room in the cache: Vault is asked each time", m.eachToken(s.uncached), s.uncached
+	m.add(uncached, base, connections...)
+}
+
+func (m *builder) otherUpstreams() {
+	s := m.s
+	m.add(cell{
+		Scene: "upstreams", Target: "a child process (stdio)", requests: [][]byte{small.call(s.through(s.warm, serverStdio), s.token, "")},
+		status: http.StatusOK, contains: answered, gateway: s.warm,
+	}, base, connections...)
+}
+
+func (m *builder) refusals() {
+	s := m.s
+	unknown := "mcpt_" + "this-is-no-token-but-has-the-length-of-one-000"
+	at := s.through(s.warm, serverJSON)
+	for _, refused := range []struct {
+		target   string
+		at       place
+		token    string
+		status   int
+		contains string
+	}{
+		{"no token", at, "", http.StatusUnauthorized, "access token"},
+		{"a malformed token", at, unknown, http.StatusUnauthorized, "not valid"},
+		{"a token that Vault does not know", at, "custom-token-of-nobody-at-all-0001", http.StatusUnauthorized, "not valid"},
+		{"a server that is not allowed", s.through(s.warm, forbidden), s.token, http.StatusForbidden, "may not reach"},
+		{"a tool that is not allowed", at, s.tamed, http.StatusOK, `"error":`},
+	} {
+		m.add(cell{
+			Scene: "refusals", Target: refused.target, requests: [][]byte{small.call(refused.at, refused.token, "")},
+			status: refused.status, contains: refused.contains, gateway: s.warm,
+		}, base, 8)
+	}
+}
+
+// address is where the cell's requests go.
+func (c *cell) address(s *stage) string {
+	switch {
+	case c.gateway != nil:
+		return measure.Host(c.gateway)
+	case c.Target == targetProxy:
+		return s.proxy.Address
+	}
+	return s.direct.Address
+}

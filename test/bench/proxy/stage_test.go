@@ -1,0 +1,145 @@
+package proxy
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"vault-plugin-secrets-mcp/test/bench/measure"
+	"vault-plugin-secrets-mcp/test/harness"
+	"vault-plugin-secrets-mcp/test/kms"
+)
+
+// Registered servers.
+const (
+	serverJSON  = "json"  // answers with JSON
+	serverSSE   = "sse"   // answers with a stream of one event
+	serverStdio = "stdio" // a child process
+	forbidden   = "forbidden"
+)
+
+// stage is everything that is measured, running.
+type stage struct {
+	*harness.Harness
+	rig    *measure.Rig
+	load   *measure.Load
+	direct measure.Server
+	proxy  measure.Server
+
+	// warm keeps all grants; uncached has room for a tenth of the tokens at most,
+	// so that Vault is asked about nearly every request; cold is started anew for
+	// each round.
+	warm, uncached, cold *harness.Gateway
+
+	token  string   // of a client that may call everything but the forbidden server
+	tokens []string // of as many such clients
+	sealed string   // under KMS
+	tamed  string   // of a client that may call no tool
+}
+
+// unlimited lets as many unknown tokens come at once as the benchmark has.
+const unlimited = `cold_rate = 1000000
+cold_burst = 1000000
+cold_source_rate = 1000000
+cold_source_burst = 1000000
+`
+
+func newStage(t testing.TB, tokens int) *stage {
+	t.Helper()
+	h := harness.New(t)
+	s := &stage{Harness: h, rig: measure.NewRig(t, h.Dir)}
+	s.direct = s.rig.Upstream()
+	s.proxy = s.rig.Proxy(s.direct)
+	s.load = s.rig.Load()
+	environment := s.useKMS(t)
+
+	upstream := "http://" + s.direct.Address
+	h.Write("mcp/servers/"+serverJSON, harness.Map{"transport": "http", "url": upstream + "/json"})
+	h.Write("mcp/servers/"+serverSSE, harness.Map{"transport": "http", "url": upstream + "/sse"})
+	h.Write("mcp/servers/"+forbidden, harness.Map{"transport": "http", "url": upstream + "/json"})
+	h.Write("mcp/servers/"+serverStdio, harness.Map{"transport": "stdio", "command": s.rig.Path, "args": "stdio"})
+	s.token = s.client("one", nil)
+	s.tamed = s.client("tamed", harness.Map{"denied_tools": "*/*"})
+	s.sealed = s.client("sealed", harness.Map{"seal": "kms"})
+	for i := range tokens {
+		s.tokens = append(s.tokens, s.client(fmt.Sprintf("many-%d", i), nil))
+	}
+
+	s.warm = h.StartGateway(harness.GatewayOptions{Env: environment, Blocks: map[string]string{
+		"grants": unlimited, "kms": "", "stdio": fmt.Sprintf("allowed_commands = [%q]\n", s.rig.Path),
+	}})
+	// A hundred entries are the least that a gateway can be told to have.
+	s.uncached = h.StartGateway(harness.GatewayOptions{Blocks: map[string]string{"grants": unlimited + "max_entries = 100\n"}})
+	s.cold = h.StartGateway(harness.GatewayOptions{Blocks: map[string]string{"grants": unlimited}})
+	return s
+}
+
+func (s *stage) client(name string, more harness.Map) string {
+	data := harness.Map{"allowed_servers": strings.Join([]string{serverJSON, serverSSE, serverStdio}, ",")}
+	for key, value := range more {
+		data[key] = value
+	}
+	return s.CreateClient(name, data)
+}
+
+// useKMS has the engine use the double of AWS KMS, and returns the environment in
+// which a gateway does.
+func (s *stage) useKMS(t testing.TB) []string {
+	t.Helper()
+	double, err := kms.Start(kms.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = double.Close() })
+	identity := double.Identity()
+	s.Secret(identity.SecretAccessKey)
+	s.Write("mcp/config/kms", harness.Map{
+		"key_id": double.CreateKey("alias/mcp"), "region": double.Region(), "endpoint": double.URL(),
+		"access_key": identity.AccessKeyID, "secret_key": identity.SecretAccessKey,
+	})
+	return []string{
+		"AWS_REGION=" + double.Region(), "AWS_ENDPOINT_URL_KMS=" + double.URL(), "AWS_EC2_METADATA_DISABLED=true",
+		"AWS_ACCESS_KEY_ID=" + identity.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + identity.SecretAccessKey,
+	}
+}
+
+// place is where requests go.
+type place struct{ address, path, tool string }
+
+func (s *stage) at(server measure.Server, path string) place {
+	return place{server.Address, path, tool}
+}
+
+func (s *stage) through(g *harness.Gateway, server string) place {
+	return place{measure.Host(g), "/servers/" + server + "/mcp", tool}
+}
+
+// open begins a session there, and returns its id.
+func (s *stage) open(t testing.TB, at place) string {
+	t.Helper()
+	opened := s.Post("http://"+at.address+at.path, s.token, initialize)
+	id := opened.Header.Get("Mcp-Session-Id")
+	if opened.Status != http.StatusOK || id == "" {
+		t.Fatalf("no session at %s: %d %s", at.path, opened.Status, opened.Body)
+	}
+	return id
+}
+
+// forget empties the audit logs, which grow by gigabytes, and returns how long
+// that of the measured gateway was.
+func (s *stage) forget(t testing.TB, measured *harness.Gateway) int64 {
+	t.Helper()
+	if measured == nil {
+		return 0
+	}
+	info, err := os.Stat(measured.AuditLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(measured.AuditLog, 0); err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}

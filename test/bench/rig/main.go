@@ -1,0 +1,40 @@
+// Bench-rig is what the benchmarks put around the gateway: the upstream that it
+// forwards to, the plain reverse proxy that it is compared with, and the clients.
+// Each is a process of its own, so that what one costs is not taken for another's,
+// and speaks HTTP/1.1 with as little code as will do: every microsecond that they
+// take is taken from the gateway on a small machine.
+//
+//	bench-rig upstream ADDRESS          answers MCP messages with what they hold
+//	bench-rig proxy ADDRESS UPSTREAM    a tuned httputil.ReverseProxy
+//	bench-rig stdio                     the upstream on standard input and output
+//	bench-rig load                      runs jobs, one JSON object a line
+//	bench-rig streams                   holds streams open, likewise
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench-rig:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	switch {
+	case len(args) == 2 && args[0] == "upstream":
+		return serveUpstream(args[1])
+	case len(args) == 3 && args[0] == "proxy":
+		return serveProxy(args[1], args[2])
+	case len(args) == 1 && args[0] == "stdio":
+		return serveStdio(os.Stdin, os.Stdout)
+	case len(args) == 1 && args[0] == "load":
+		return runJobs(os.Stdin, os.Stdout, runLoad)
+	case len(args) == 1 && args[0] == "streams":
+		return serveStreams(os.Stdin, os.Stdout)
+	}
+	return fmt.Errorf("usage: bench-rig upstream|proxy|stdio|load|streams …, not %q", args)
+}

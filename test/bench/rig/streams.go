@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"vault-plugin-secrets-mcp/test/bench/rig/job"
+)
+
+// askInterval is the time between two requests of an Ask: how exact its result is.
+const askInterval = 2 * time.Millisecond
+
+// streams are those that are open.
+type streams struct {
+	mu    sync.Mutex
+	conns map[net.Conn]bool
+	out   *json.Encoder
+}
+
+// serveStreams carries out commands until there are no more.
+func serveStreams(in io.Reader, out io.Writer) error {
+	s := &streams{conns: map[net.Conn]bool{}, out: json.NewEncoder(out)}
+	decoder := json.NewDecoder(in)
+	for {
+		var c job.Stream
+		if err := decoder.Decode(&c); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		switch c.Do {
+		case job.Open:
+			go s.open(&c)
+		case job.Ask:
+			go s.ask(&c)
+		case job.CloseAll:
+			s.closeAll()
+			s.tell(job.Event{ID: c.ID, What: job.Closed, At: time.Now()})
+		default:
+			return fmt.Errorf("nobody knows how to %q", c.Do)
+		}
+	}
+}
+
+func (s *streams) tell(e job.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.out.Encode(e) // whoever listened is gone
+}
+
+func (s *streams) fail(c *job.Stream, err error) {
+	s.tell(job.Event{ID: c.ID, What: job.Failed, At: time.Now(), Why: err.Error()})
+}
+
+func (s *streams) open(c *job.Stream) {
+	conn, err := net.Dial("tcp", c.Address)
+	if err != nil {
+		s.fail(c, err)
+		return
+	}
+	defer conn.Close()
+	if _, err := conn.Write(c.Request); err != nil {
+		s.fail(c, err)
+		return
+	}
+	reader := bufio.NewReaderSize(conn, 512)
+	m, err := readHead(reader)
+	if err != nil || m.status != http.StatusOK {
+		s.fail(c, fmt.Errorf("no stream: status %d, %w", m.status, err))
+		return
+	}
+	s.mu.Lock()
+	s.conns[conn] = true
+	s.mu.Unlock()
+	s.tell(job.Event{ID: c.ID, What: job.Opened, At: time.Now()})
+	_, _ = io.Copy(io.Discard, reader) // however it ends
+	at := time.Now()
+	s.mu.Lock()
+	open := s.conns[conn]
+	delete(s.conns, conn)
+	s.mu.Unlock()
+	if open {
+		s.tell(job.Event{ID: c.ID, What: job.Closed, At: at})
+	}
+}
+
+func (s *streams) closeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.conns {
+		_ = conn.Close()
+	}
+	clear(s.conns)
+}
+
+// ask asks until the answer is 401.
+func (s *streams) ask(c *job.Stream) {
+	ticker := time.NewTicker(askInterval)
+	defer ticker.Stop()
+	conn, err := net.Dial("tcp", c.Address)
+	if err != nil {
+		s.fail(c, err)
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	reader := bufio.NewReaderSize(conn, 1<<10)
+	var body []byte
+	for {
+		var m message
+		if _, err = conn.Write(c.Request); err == nil {
+			if m, err = readHead(reader); err == nil {
+				body, err = m.readBody(reader, body)
+			}
+		}
+		switch {
+		case err == nil && m.status == http.StatusUnauthorized:
+			s.tell(job.Event{ID: c.ID, What: job.Refused, At: time.Now()})
+			return
+		case err != nil: // cut in the middle of a request, which is no refusal
+			_ = conn.Close()
+			if conn, err = net.Dial("tcp", c.Address); err != nil {
+				s.fail(c, err)
+				return
+			}
+			reader.Reset(conn)
+		}
+		<-ticker.C
+	}
+}

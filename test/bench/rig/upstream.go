@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+)
+
+// upstreamSession is the id of every session of the upstream: it keeps none.
+const upstreamSession = "bench-session"
+
+// serveUpstream answers until it is killed. What it answers depends on the path:
+//
+//	/json    each message with one of the same size, as JSON
+//	/sse     the same as a stream with one event
+//	GET      a stream on which nothing ever happens
+func serveUpstream(address string) error {
+	return listen(address, serveUpstreamConn)
+}
+
+// listen serves each connection in a goroutine of its own.
+func listen(address string, serve func(net.Conn) error) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer conn.Close()
+			_ = serve(conn) // a client that goes away is no error
+		}()
+	}
+}
+
+func serveUpstreamConn(conn net.Conn) error {
+	reader := bufio.NewReaderSize(conn, 4<<10)
+	var body, answer []byte
+	for {
+		m, err := readHead(reader)
+		if err != nil {
+			return err
+		}
+		if m.method == "GET" {
+			_, err := io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+			if err != nil {
+				return err
+			}
+			_, err = io.Copy(io.Discard, reader) // until the client goes
+			return err
+		}
+		if body, err = m.readBody(reader, body); err != nil {
+			return err
+		}
+		answer = appendAnswer(answer[:0], &m, body)
+		if _, err := conn.Write(answer); err != nil {
+			return err
+		}
+	}
+}
+
+// appendAnswer appends the whole answer to one message.
+func appendAnswer(b []byte, m *message, body []byte) []byte {
+	if !bytes.Contains(body[:min(len(body), 64)], []byte(`"id":`)) { // a notification
+		return append(b, "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"...)
+	}
+	stream := strings.HasPrefix(m.path, "/sse")
+	b = append(b, "HTTP/1.1 200 OK\r\nContent-Type: "...)
+	if stream {
+		b = append(b, "text/event-stream\r\nTransfer-Encoding: chunked\r\n"...)
+	} else {
+		b = append(b, "application/json\r\n"...)
+	}
+	if m.session != "" || isInitialize(body) {
+		b = append(b, "Mcp-Session-Id: "+upstreamSession+"\r\n"...)
+	}
+	message := result(body)
+	if !stream {
+		b = fmt.Appendf(b, "Content-Length: %d\r\n\r\n", len(message))
+		return append(b, message...)
+	}
+	const before, after = "event: message\ndata: ", "\n\n"
+	b = append(b, "\r\n"...)
+	b = strconv.AppendInt(b, int64(len(before)+len(message)+len(after)), 16)
+	b = append(b, "\r\n"+before...)
+	b = append(b, message...)
+	return append(b, after+"\r\n0\r\n\r\n"...)
+}
+
+func isInitialize(body []byte) bool {
+	return bytes.Contains(body[:min(len(body), 128)], []byte(`"method":"initialize"`))
+}
+
+const (
+	resultBefore = `{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"`
+	resultAfter  = `"}]}}`
+	initialized  = `{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"bench","version":"1"}}}`
+)
+
+// result is the answer to a request: a tool's, of the request's own size.
+func result(body []byte) []byte {
+	if isInitialize(body) {
+		return []byte(initialized)
+	}
+	fill := max(len(body)-len(resultBefore)-len(resultAfter), 1)
+	answer := make([]byte, 0, len(resultBefore)+fill+len(resultAfter))
+	answer = append(answer, resultBefore...)
+	answer = append(answer, filling(fill)...)
+	return append(answer, resultAfter...)
+}
+
+var fillings = bytes.Repeat([]byte("x"), 1<<20)
+
+func filling(n int) []byte {
+	if n <= len(fillings) {
+		return fillings[:n]
+	}
+	return bytes.Repeat([]byte("x"), n)
+}
