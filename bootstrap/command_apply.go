@@ -7,9 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/hashicorp/vault/api"
-
 	"vault-plugin-secrets-mcp/bootstrap/apply"
+	"vault-plugin-secrets-mcp/bootstrap/connect"
 	"vault-plugin-secrets-mcp/bootstrap/provision"
 )
 
@@ -38,33 +37,9 @@ func runApply(ctx context.Context, args []string) error {
 		fmt.Fprintln(flags.Output(), "mcp-bootstrap apply needs the folder with the files: -f DIR")
 		return errUsage
 	}
-	vault, err := vaultFromEnvironment()
+	vault, err := connect.FromEnvironment()
 	if err != nil {
 		return err
 	}
 	return apply.Run(ctx, vault, opts)
-}
-
-// vaultFromEnvironment is a client with the settings of Vault's own CLI: VAULT_ADDR,
-// VAULT_NAMESPACE, VAULT_CACERT… and VAULT_TOKEN, else the file of `vault login`.
-func vaultFromEnvironment() (*api.Client, error) {
-	config := api.DefaultConfig()
-	if config.Error != nil {
-		return nil, fmt.Errorf("cannot use the VAULT_… variables: %w", config.Error)
-	}
-	client, err := api.NewClient(config)
-	if err != nil {
-		return nil, fmt.Errorf("cannot make a client for Vault: %w", err)
-	}
-	if client.Token() == "" {
-		if home, err := os.UserHomeDir(); err == nil {
-			if token, err := os.ReadFile(filepath.Join(home, ".vault-token")); err == nil {
-				client.SetToken(string(token))
-			}
-		}
-	}
-	if client.Token() == "" {
-		return nil, fmt.Errorf("there is no token for Vault at %s: set VAULT_TOKEN, or run `vault login`", client.Address())
-	}
-	return client, nil
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"vault-plugin-secrets-mcp/bootstrap/connect"
 	"vault-plugin-secrets-mcp/bootstrap/doctor"
 )
 
@@ -21,7 +22,7 @@ func runDoctor(ctx context.Context, args []string) error {
 	if err := parse(flags, args); err != nil {
 		return err
 	}
-	vault, err := vaultFromEnvironment()
+	vault, err := connect.FromEnvironment()
 	if err != nil {
 		return err
 	}

@@ -5,10 +5,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/vault/api"
 
+	"vault-plugin-secrets-mcp/bootstrap/connect"
 	"vault-plugin-secrets-mcp/bootstrap/export"
 )
 
@@ -32,8 +34,15 @@ func runExport(ctx context.Context, args []string) error {
 			return errUsage
 		}
 	}
-	vault, err := vaultFromEnvironment()
+	if !slices.Contains(export.Formats(), *format) {
+		fmt.Fprintf(flags.Output(), "mcp-bootstrap export knows no -format %s: take one of %s\n", *format, strings.Join(export.Formats(), ", "))
+		return errUsage
+	}
+	vault, err := connect.FromEnvironment()
 	if err != nil {
+		return err
+	}
+	if err := connect.Check(ctx, vault); err != nil {
 		return err
 	}
 	if in.Servers, err = reachable(ctx, vault, strings.Trim(*mount, "/"), in.Client); err != nil {
@@ -57,14 +66,14 @@ func runExport(ctx context.Context, args []string) error {
 func reachable(ctx context.Context, vault *api.Client, mount, client string) ([]string, error) {
 	found, err := vault.Logical().ReadWithContext(ctx, mount+"/clients/"+client)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the client %q: %w", client, err)
+		return nil, fmt.Errorf("cannot read the client %q: %w", client, connect.Explain(err))
 	}
 	if found == nil {
 		return nil, fmt.Errorf("there is no client %q: create it by writing %s/clients/%s, or see `vault list %s/clients`", client, mount, client, mount)
 	}
 	list, err := vault.Logical().ListWithContext(ctx, mount+"/servers")
 	if err != nil {
-		return nil, fmt.Errorf("cannot list the servers: %w", err)
+		return nil, fmt.Errorf("cannot list the servers: %w", connect.Explain(err))
 	}
 	var names []string
 	if list == nil {
@@ -74,7 +83,7 @@ func reachable(ctx context.Context, vault *api.Client, mount, client string) ([]
 	for _, name := range registered {
 		answer, err := vault.Logical().WriteWithContext(ctx, mount+"/evaluate", map[string]any{"client": client, "server": name})
 		if err != nil {
-			return nil, fmt.Errorf("cannot ask whether the client %q may reach the server %q: %w", client, name, err)
+			return nil, fmt.Errorf("cannot ask whether the client %q may reach the server %q: %w", client, name, connect.Explain(err))
 		}
 		if answer != nil && answer.Data["allowed"] == true {
 			names = append(names, fmt.Sprint(name))

@@ -3,12 +3,17 @@ package test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/require"
@@ -33,7 +38,7 @@ func newApplying(t *testing.T) *applying {
 	h := harness.New(t)
 	require.NoError(t, h.Vault.Client().Sys().UnmountWithContext(t.Context(), harness.Mount))
 	require.NoError(t, h.Vault.Client().Sys().DeletePolicyWithContext(t.Context(), policies.GatewayName))
-	h.Delete("sys/plugins/catalog/secret/" + provision.PluginName)
+	unregister(t, h)
 	admin := holder(t, h, policies.AdminName, policies.Admin)
 	a := &applying{
 		Harness: h, dir: filepath.Join(h.Dir, "files"), admin: admin,
@@ -45,6 +50,17 @@ func newApplying(t *testing.T) *applying {
 	}
 	require.NoError(t, os.Mkdir(a.dir, 0o700))
 	return a
+}
+
+// unregister takes the plugin out of Vault's catalog, in every version.
+func unregister(t *testing.T, h *harness.Harness) {
+	t.Helper()
+	path := "sys/plugins/catalog/secret/" + provision.PluginName
+	for registered := h.Read(path); registered != nil; registered = h.Read(path) {
+		version, _ := registered["version"].(string)
+		_, err := h.Vault.Client().Logical().DeleteWithDataWithContext(t.Context(), path, map[string][]string{"version": {version}})
+		require.NoError(t, err)
+	}
 }
 
 // file writes a file to apply.
@@ -272,12 +288,11 @@ func TestApplyUpgradesThePluginInPlaceUnderLoad(t *testing.T) {
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, string(out))
 
-	ctx, stop := context.WithCancel(t.Context())
-	failed := make(chan error, 1)
-	go func() { failed <- a.load(ctx, gateway.ServerURL(calculator)) }()
+	load := a.startLoad(t, gateway.ServerURL(calculator))
+	load.await(t, 20)
 	text := a.applied(t, "-plugin", next)
-	stop()
-	require.NoError(t, <-failed)
+	load.await(t, 20)
+	load.end(t)
 	require.Contains(t, text, "create plugin "+provision.PluginName+" v9.9.9")
 	require.Contains(t, text, "change mount mcp")
 	mounts, err := a.Vault.Client().Sys().ListMountsWithContext(t.Context())
@@ -285,35 +300,106 @@ func TestApplyUpgradesThePluginInPlaceUnderLoad(t *testing.T) {
 	require.Equal(t, "v9.9.9", mounts["mcp/"].RunningVersion)
 	require.NotNil(t, a.Read("mcp/clients/cursor-local"))
 	require.Contains(t, a.applied(t, "-plugin", next), "Nothing to do")
+	for i, token := range load.issued { // one answered during the upgrade is as good as any other
+		require.Equal(t, fmt.Sprintf("during-%d", i), a.Write("mcp/lookup", harness.Map{"token": token})["client"])
+	}
+	fresh := a.StartGateway(harness.GatewayOptions{})
+	require.Equal(t, http.StatusOK, a.Call(fresh.ServerURL(calculator), jungleToken, "add", `{"a":40,"b":2}`).Status)
 }
 
-var errLoad = errors.New("a request failed during the upgrade")
+// load is what goes on during an upgrade: calls of a client through a gateway, and
+// clients that are created in Vault. None may fail, and nothing that was answered
+// may be lost.
+type load struct {
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	calls   atomic.Int64
+	creates atomic.Int64
+	issued  []string // to be read once it has ended
+	failed  chan error
+}
 
-// load makes one call after the other until the context ends.
-func (a *applying) load(ctx context.Context, url string) error {
-	for ctx.Err() == nil {
-		request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(harness.CallBody("add", `{"a":40,"b":2}`)))
-		if err != nil {
-			return err
+func (a *applying) startLoad(t *testing.T, url string) *load {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	l := &load{cancel: cancel, failed: make(chan error, 2)}
+	t.Cleanup(cancel)
+	vault := a.Vault.Client()
+	l.running.Go(func() {
+		for ctx.Err() == nil {
+			if err := callOnce(ctx, url, jungleToken); err != nil && ctx.Err() == nil {
+				l.failed <- fmt.Errorf("a call through the gateway failed: %w", err)
+				return
+			}
+			l.calls.Add(1)
 		}
-		for name, value := range map[string]string{
-			"Authorization": "Bearer " + jungleToken, "Content-Type": "application/json", "Accept": "application/json, text/event-stream",
-			"Mcp-Protocol-Version": harness.StatelessEra, "Mcp-Method": "tools/call", "Mcp-Name": "add",
-		} {
-			request.Header.Set(name, value)
+	})
+	l.running.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			secret, err := vault.Logical().WriteWithContext(context.WithoutCancel(ctx), fmt.Sprintf("mcp/clients/during-%d", i), harness.Map{"allowed_servers": calculator})
+			if err != nil {
+				l.failed <- fmt.Errorf("a client could not be created: %w", err)
+				return
+			}
+			token, _ := secret.Data["token"].(string)
+			a.Secret(token)
+			l.issued = append(l.issued, token)
+			l.creates.Add(1)
 		}
-		response, err := http.DefaultClient.Do(request)
-		switch {
-		case err != nil && ctx.Err() == nil:
-			return err
-		case err != nil: // the load was stopped
-			continue
-		case response.StatusCode != http.StatusOK:
-			return errors.Join(errLoad, errors.New(response.Status), response.Body.Close())
-		}
-		if err := response.Body.Close(); err != nil {
-			return err
+	})
+	return l
+}
+
+// await waits until so many more of each have been answered.
+func (l *load) await(t *testing.T, n int64) {
+	t.Helper()
+	calls, creates := l.calls.Load()+n, l.creates.Load()+n
+	deadline := time.After(time.Minute)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for l.calls.Load() < calls || l.creates.Load() < creates {
+		select {
+		case err := <-l.failed:
+			t.Fatal(err)
+		case <-deadline:
+			t.Fatal("the load stands still")
+		case <-tick.C:
 		}
 	}
-	return nil
+}
+
+// end stops the load, and fails the test where a part of it failed.
+func (l *load) end(t *testing.T) {
+	t.Helper()
+	l.cancel()
+	l.running.Wait()
+	close(l.failed)
+	for err := range l.failed {
+		t.Fatal(err)
+	}
+	t.Logf("%d calls, %d clients created", l.calls.Load(), l.creates.Load())
+}
+
+// callOnce calls the calculator.
+func callOnce(ctx context.Context, url, token string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(harness.CallBody("add", `{"a":40,"b":2}`)))
+	if err != nil {
+		return err
+	}
+	for name, value := range map[string]string{
+		"Authorization": "Bearer " + token, "Content-Type": "application/json", "Accept": "application/json, text/event-stream",
+		"Mcp-Protocol-Version": harness.StatelessEra, "Mcp-Method": "tools/call", "Mcp-Name": "add",
+	} {
+		request.Header.Set(name, value)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return errors.New(response.Status)
+	}
+	_, err = io.Copy(io.Discard, response.Body)
+	return err
 }

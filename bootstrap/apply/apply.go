@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/hashicorp/vault/api"
+
+	"vault-plugin-secrets-mcp/bootstrap/connect"
 )
 
 // Options say what to apply, and how.
@@ -47,7 +49,7 @@ type session struct {
 	record  record
 	mounted bool // the engine is there, so that it can be asked
 
-	steps   []step
+	steps   []*step
 	foreign []string // what is there, differs, and is not apply's
 	kept    []string // what apply created and no file names
 }
@@ -59,10 +61,13 @@ type step struct {
 	is string
 	// lines are the difference, as shown to people. No secret is in them.
 	lines []string
-	// fingerprint is to be remembered with it.
-	fingerprint string
-	do          func(ctx context.Context) error
+	// during is remembered beside it while it is done, fingerprint when it was.
+	during, fingerprint string
+	do                  func(ctx context.Context) error
 }
+
+// key is what it is remembered by.
+func (p *step) key() string { return p.kind + " " + p.name }
 
 func (p *step) title() string { return p.is + " " + p.kind + " " + p.name }
 
@@ -72,6 +77,9 @@ func Run(ctx context.Context, vault *api.Client, opts Options) error {
 	s := &session{Options: opts, vault: vault}
 	var err error
 	if s.desired, err = load(s.Dir); err != nil {
+		return err
+	}
+	if err := connect.Check(ctx, vault); err != nil {
 		return err
 	}
 	if err := s.plan(ctx); err != nil {
@@ -135,11 +143,10 @@ func (s *session) work(ctx context.Context) error {
 
 // take takes one step. What is about to be created is remembered first, so that a
 // run which ends in between knows it for its own the next time.
-func (s *session) take(ctx context.Context, p step) error {
-	key := p.kind + " " + p.name
-	before, known := s.record.held[key]
-	if !known && p.is != isDelete {
-		s.record.held[key] = ""
+func (s *session) take(ctx context.Context, p *step) error {
+	key := p.key()
+	if _, known := s.record.held[key]; p.is != isDelete && (!known || p.during != "") {
+		s.record.held[key] = p.during
 		if err := s.writeRecord(ctx); err != nil {
 			return err
 		}
@@ -150,7 +157,7 @@ func (s *session) take(ctx context.Context, p step) error {
 	switch {
 	case p.is == isDelete:
 		delete(s.record.held, key)
-	case p.fingerprint != before:
+	case p.fingerprint != s.record.held[key]:
 		s.record.held[key] = p.fingerprint
 	default:
 		return nil
@@ -162,7 +169,7 @@ func (s *session) take(ctx context.Context, p step) error {
 func (s *session) stopped(done int, err error) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "stopped at step %d of %d, %s: %v\n", done+1, len(s.steps), s.steps[done].title(), err)
-	list := func(head string, steps []step) {
+	list := func(head string, steps []*step) {
 		if len(steps) == 0 {
 			return
 		}
@@ -173,7 +180,10 @@ func (s *session) stopped(done int, err error) error {
 	}
 	list("Done:", s.steps[:done])
 	list("Not done:", s.steps[done:])
-	text.WriteString("Each step is whole or not taken. Put right what stopped this one, and run the same command again: it goes on from here.")
+	if connect.NoAnswer(err) {
+		fmt.Fprintf(&text, "Vault's answer did not arrive, so %s may be done all the same.\n", s.steps[done].title())
+	}
+	text.WriteString("Put right what stopped it, and run the same command again. That is safe: it looks at what is there, and does what is missing.")
 	return errors.New(text.String())
 }
 

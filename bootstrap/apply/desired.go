@@ -20,6 +20,7 @@ import (
 // desired is what the files say.
 type desired struct {
 	config   map[string]any // the fields of config that a file names
+	kms      *kmsSettings   // nil: no file says anything of it
 	servers  []server
 	policies []policySource
 	clients  []client
@@ -49,11 +50,14 @@ type policySource struct {
 	settings map[string]any // only the keys that are part of a policy
 }
 
-// client is an identity. Its accessToken is empty where the engine issues one.
+// client is an identity. Where the file brings its token, accessToken is set, or
+// ciphertext, which is one encrypted under the mount's KMS key; else the engine
+// issues one.
 type client struct {
 	source      string
 	name        string
 	accessToken string
+	ciphertext  string
 	fields      map[string]any // as the engine reads them back
 }
 

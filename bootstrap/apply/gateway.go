@@ -21,15 +21,15 @@ func (s *session) planGateway(ctx context.Context) error {
 	switch {
 	case err != nil && strings.Contains(err.Error(), "no handler for route"): // AppRole is not enabled yet
 	case err != nil:
-		return fmt.Errorf("cannot read the role %s: %w", provision.GatewayRole, err)
+		return fmt.Errorf("cannot read the role %s: %w", provision.GatewayRole, explain(err))
 	case secret != nil:
 		have = secret.Data
 	}
-	s.add(step{
+	s.add(&step{
 		kind: kindRole, name: provision.GatewayRole, is: verb(have), lines: differences(want, have),
 		do: func(ctx context.Context) error {
 			_, err := s.vault.Logical().WriteWithContext(ctx, path, want)
-			return err
+			return explain(err)
 		},
 	})
 	if s.GatewayDir == "" {
@@ -38,7 +38,7 @@ func (s *session) planGateway(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(s.GatewayDir, "secret_id")); err == nil {
 		return nil
 	}
-	s.steps = append(s.steps, step{
+	s.steps = append(s.steps, &step{
 		kind: "login", name: provision.GatewayRole, is: isCreate,
 		lines: []string{"+ role_id and secret_id in " + s.GatewayDir},
 		do:    s.writeLogin,

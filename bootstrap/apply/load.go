@@ -63,6 +63,22 @@ type tokenRef struct {
 	File string `json:"file"`
 }
 
+var errTwoTokens = errors.New("fields access_token, access_token_ref and access_token_ciphertext: give one of them")
+
+// addToken adds a client, with the token that its file brings, if it does.
+func (d *desired) addToken(c client, inline string, ref tokenRef) error {
+	var err error
+	c.accessToken, err = accessToken(c.source, inline, ref)
+	if err == nil && c.accessToken != "" && c.ciphertext != "" {
+		err = errTwoTokens
+	}
+	if err != nil {
+		return fmt.Errorf("client %q: %w", c.name, err)
+	}
+	d.clients = append(d.clients, c)
+	return nil
+}
+
 // accessToken resolves a client's token: inline before env before file. A file's
 // path is relative to the file that names it. Without any of them it is empty.
 func accessToken(source, inline string, ref tokenRef) (string, error) {
@@ -74,7 +90,7 @@ func accessToken(source, inline string, ref tokenRef) (string, error) {
 			return value, nil
 		}
 		if ref.File == "" {
-			return "", fmt.Errorf("%s: field access_token_ref.env: the environment variable %s is not set or empty: set it where mcp-bootstrap runs", source, ref.Env)
+			return "", fmt.Errorf("field access_token_ref.env: the environment variable %s is not set or empty: set it where mcp-bootstrap runs", ref.Env)
 		}
 	}
 	if ref.File == "" {
@@ -86,11 +102,11 @@ func accessToken(source, inline string, ref tokenRef) (string, error) {
 	}
 	content, err := os.ReadFile(path)
 	if err != nil {
-		return "", fmt.Errorf("%s: field access_token_ref.file: %w", source, err)
+		return "", fmt.Errorf("field access_token_ref.file: %w", err)
 	}
 	value := strings.TrimSpace(string(content))
 	if value == "" {
-		return "", fmt.Errorf("%s: field access_token_ref.file: %s is empty", source, path)
+		return "", fmt.Errorf("field access_token_ref.file: %s is empty", path)
 	}
 	return value, nil
 }

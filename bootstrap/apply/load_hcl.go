@@ -18,6 +18,7 @@ import (
 
 type hclFile struct {
 	Config   []hclConfig `hcl:"config,block"`
+	KMS      []hclKMS    `hcl:"kms,block"`
 	Servers  []hclServer `hcl:"server,block"`
 	Policies []hclPolicy `hcl:"policy,block"`
 	Clients  []hclClient `hcl:"client,block"`
@@ -30,6 +31,17 @@ type hclConfig struct {
 	MinCustomTokenLength *int64  `hcl:"min_custom_token_length"`
 	MaxWait              *string `hcl:"max_wait"`
 	MaxWatchers          *int64  `hcl:"max_watchers"`
+	Seal                 *string `hcl:"seal"`
+}
+
+type hclKMS struct {
+	KeyID        string  `hcl:"key_id"`
+	Region       *string `hcl:"region"`
+	Endpoint     *string `hcl:"endpoint"`
+	Audience     *string `hcl:"audience"`
+	AccessKey    *string `hcl:"access_key"`
+	SecretKey    *string `hcl:"secret_key"`
+	SessionToken *string `hcl:"session_token"`
 }
 
 type hclServer struct {
@@ -63,6 +75,7 @@ type hclClient struct {
 	Seal            *string           `hcl:"seal"`
 	Disabled        *bool             `hcl:"disabled"`
 	AccessToken     string            `hcl:"access_token,optional"`
+	Ciphertext      string            `hcl:"access_token_ciphertext,optional"`
 	Ref             []hclRef          `hcl:"access_token_ref,block"`
 }
 
@@ -83,6 +96,11 @@ func (d *desired) loadHCL(path string, content []byte, named map[string]bool) er
 	}
 	for _, c := range f.Config {
 		if err := d.addConfig(path, c); err != nil {
+			return err
+		}
+	}
+	for _, k := range f.KMS {
+		if err := d.addKMS(path, k); err != nil {
 			return err
 		}
 	}
@@ -131,6 +149,27 @@ func (d *desired) addConfig(path string, c hclConfig) error {
 			d.config[field] = *value
 		}
 	}
+	if c.Seal != nil {
+		d.config["seal"] = *c.Seal
+	}
+	return nil
+}
+
+func (d *desired) addKMS(path string, k hclKMS) error {
+	if d.kms != nil {
+		return fmt.Errorf("%s: a block kms is in %s already: keep one of them", path, d.kms.source)
+	}
+	d.kms = &kmsSettings{source: path, fields: map[string]any{"key_id": k.KeyID}, credentials: map[string]any{}}
+	for field, value := range map[string]*string{"region": k.Region, "endpoint": k.Endpoint, "audience": k.Audience} {
+		if value != nil {
+			d.kms.fields[field] = *value
+		}
+	}
+	for field, value := range map[string]*string{"access_key": k.AccessKey, "secret_key": k.SecretKey, "session_token": k.SessionToken} {
+		if value != nil {
+			d.kms.credentials[field] = *value
+		}
+	}
 	return nil
 }
 
@@ -165,11 +204,10 @@ func (d *desired) addClient(path string, c hclClient) error {
 	for _, r := range c.Ref {
 		ref = tokenRef(r)
 	}
-	token, err := accessToken(path, c.AccessToken, ref)
+	err := d.addToken(client{source: path, name: c.Name, ciphertext: strings.TrimSpace(c.Ciphertext), fields: fields}, c.AccessToken, ref)
 	if err != nil {
-		return fmt.Errorf("client %q: %w", c.Name, err)
+		return fmt.Errorf("%s: %w", path, err)
 	}
-	d.clients = append(d.clients, client{source: path, name: c.Name, accessToken: token, fields: fields})
 	return nil
 }
 

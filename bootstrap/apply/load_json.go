@@ -19,6 +19,8 @@ var policyKeys = []string{"allowedMcpServers", "deniedMcpServers", "allowManaged
 
 var errUnknownJSON = errors.New(`it is none of: a client ("allowed_servers"), a server ("transport"), managed settings ("allowedMcpServers", "deniedMcpServers")`)
 
+var errGroup = errors.New(`it is a tool group of MCPJungle, which has no counterpart here: take it out, and give clients "allowed_tools" in HCL`)
+
 // loadJSON reads a file of MCPJungle, one client or server or a list of them, or
 // one of managed settings.
 func (d *desired) loadJSON(path string, content []byte) error {
@@ -56,8 +58,10 @@ func (d *desired) loadObject(path string, content []byte) error {
 		return nil
 	case has("transport"):
 		return d.loadServer(path, content)
-	case has("allowed_servers", "allow_list", "access_token", "access_token_ref"):
+	case has("allowed_servers", "allow_list", "access_token", "access_token_ref", "access_token_ciphertext"):
 		return d.loadClient(path, content)
+	case has("included_tools", "included_servers", "excluded_tools"):
+		return errGroup
 	default:
 		return errUnknownJSON
 	}
@@ -88,6 +92,11 @@ type jsonServer struct {
 	Args        []string          `json:"args"`
 	Env         map[string]string `json:"env"`
 	SessionMode string            `json:"session_mode"`
+
+	OAuthRedirectURI  string   `json:"oauth_redirect_uri"`
+	OAuthClientID     string   `json:"oauth_client_id"`
+	OAuthClientSecret string   `json:"oauth_client_secret"`
+	OAuthScopes       []string `json:"oauth_scopes"`
 }
 
 func (d *desired) loadServer(path string, content []byte) error {
@@ -113,23 +122,38 @@ func (d *desired) loadServer(path string, content []byte) error {
 	if x.err != nil {
 		return x.err
 	}
-	if s.BearerToken != "" {
-		if s.Headers == nil {
-			s.Headers = map[string]string{}
-		}
-		s.Headers["Authorization"] = "Bearer " + s.BearerToken
-	}
+	s.addBearer()
 	if s.Transport == "streamable_http" {
 		s.Transport = "http"
 	}
 	if s.SessionMode != "" {
 		d.notes = append(d.notes, path+`: "session_mode" has no meaning here: sessions are each client's own`)
 	}
+	if s.OAuthRedirectURI != "" || s.OAuthClientID != "" || s.OAuthClientSecret != "" || len(s.OAuthScopes) > 0 {
+		d.notes = append(d.notes, path+`: "oauth_…" has no meaning here: the gateway signs in nowhere; give the server "headers" with a token of its own`)
+	}
 	d.servers = append(d.servers, server{
 		source: path, name: s.Name, transport: s.Transport, url: s.URL, command: s.Command, args: s.Args,
 		env: s.Env, headers: s.Headers, description: s.Description,
 	})
 	return nil
+}
+
+// addBearer makes a header of bearer_token, as MCPJungle does: headers go over it,
+// and a program on this machine has no use for it.
+func (s *jsonServer) addBearer() {
+	if s.BearerToken == "" || s.Transport == "stdio" {
+		return
+	}
+	for name := range s.Headers {
+		if strings.EqualFold(name, "Authorization") {
+			return
+		}
+	}
+	if s.Headers == nil {
+		s.Headers = map[string]string{}
+	}
+	s.Headers["Authorization"] = "Bearer " + s.BearerToken
 }
 
 // jsonClient is MCPJungle's form of a client: that of its files, and that in
@@ -141,6 +165,7 @@ type jsonClient struct {
 	AllowList      []string        `json:"allow_list"`
 	AccessToken    string          `json:"access_token"`
 	AccessTokenRef tokenRef        `json:"access_token_ref"`
+	Ciphertext     string          `json:"access_token_ciphertext"` // ours: MCPJungle has none
 	ID             json.RawMessage `json:"ID"`
 	CreatedAt      json.RawMessage `json:"CreatedAt"`
 	UpdatedAt      json.RawMessage `json:"UpdatedAt"`
@@ -156,23 +181,18 @@ func (d *desired) loadClient(path string, content []byte) error {
 		return errNoName
 	}
 	x := &expander{}
-	for _, field := range []*string{&c.AccessToken, &c.AccessTokenRef.Env, &c.AccessTokenRef.File} {
+	for _, field := range []*string{&c.AccessToken, &c.Ciphertext, &c.AccessTokenRef.Env, &c.AccessTokenRef.File} {
 		*field = x.expand(*field)
 	}
 	if x.err != nil {
 		return x.err
-	}
-	token, err := accessToken(path, c.AccessToken, c.AccessTokenRef)
-	if err != nil {
-		return err
 	}
 	fields := clientFields()
 	fields["allowed_servers"] = unique(append(c.AllowedServers, c.AllowList...))
 	if c.Description != "" {
 		fields["metadata"] = map[string]string{"description": c.Description}
 	}
-	d.clients = append(d.clients, client{source: path, name: c.Name, accessToken: token, fields: fields})
-	return nil
+	return d.addToken(client{source: path, name: c.Name, ciphertext: strings.TrimSpace(c.Ciphertext), fields: fields}, c.AccessToken, c.AccessTokenRef)
 }
 
 var errNoName = errors.New(`field "name" is missing`)

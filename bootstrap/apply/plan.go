@@ -7,6 +7,10 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/hashicorp/vault/api"
+
+	"vault-plugin-secrets-mcp/bootstrap/connect"
 )
 
 // What a step does.
@@ -23,7 +27,7 @@ func (s *session) plan(ctx context.Context) error {
 		return err
 	}
 	for _, part := range []func(context.Context) error{
-		s.planPlugin, s.planACL, s.planGateway, s.planConfig, s.planServers, s.planPolicies, s.planClients, s.planPrune,
+		s.planPlugin, s.planACL, s.planGateway, s.planKMS, s.planConfig, s.planServers, s.planPolicies, s.planClients, s.planPrune,
 	} {
 		if err := part(ctx); err != nil {
 			return err
@@ -34,12 +38,12 @@ func (s *session) plan(ctx context.Context) error {
 
 // add plans a step, unless there is nothing to do. What is there already and was
 // not created by apply is foreign.
-func (s *session) add(p step) {
+func (s *session) add(p *step) {
 	if len(p.lines) == 0 {
 		return
 	}
-	if p.is == isChange && !s.record.own(p.kind, p.name) {
-		s.foreign = append(s.foreign, p.kind+" "+p.name)
+	if p.is == isChange && !s.record.own(p) {
+		s.foreign = append(s.foreign, p.key())
 	}
 	s.steps = append(s.steps, p)
 }
@@ -51,7 +55,7 @@ func (s *session) read(ctx context.Context, path string) (map[string]any, error)
 	}
 	secret, err := s.vault.Logical().ReadWithContext(ctx, s.Mount+"/"+path)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read %s/%s: %w", s.Mount, path, err)
+		return nil, fmt.Errorf("cannot read %s/%s: %w", s.Mount, path, explain(err))
 	}
 	if secret == nil {
 		return nil, nil
@@ -59,12 +63,36 @@ func (s *session) read(ctx context.Context, path string) (map[string]any, error)
 	return secret.Data, nil
 }
 
-func (s *session) write(path string, data map[string]any) func(context.Context) error {
+// write writes a path below the mount.
+func (s *session) write(ctx context.Context, path string, data map[string]any) (*api.Secret, error) {
+	secret, err := s.vault.Logical().WriteWithContext(ctx, s.Mount+"/"+path, data)
+	return secret, explain(err)
+}
+
+// put is write for what the files say: what the engine warns of is passed on.
+func (s *session) put(ctx context.Context, path string, data map[string]any) (*api.Secret, error) {
+	secret, err := s.write(ctx, path, data)
+	s.warn(secret)
+	return secret, err
+}
+
+func (s *session) puts(path string, data map[string]any) func(context.Context) error {
 	return func(ctx context.Context) error {
-		_, err := s.vault.Logical().WriteWithContext(ctx, s.Mount+"/"+path, data)
+		_, err := s.put(ctx, path, data)
 		return err
 	}
 }
+
+func (s *session) warn(secret *api.Secret) {
+	if secret == nil {
+		return
+	}
+	for _, warning := range secret.Warnings {
+		fmt.Fprintln(s.Out, "    warning: "+warning)
+	}
+}
+
+func explain(err error) error { return connect.Explain(err) }
 
 // differences compares what the files want with what is there, field by field.
 func differences(want, have map[string]any) []string {
@@ -112,7 +140,7 @@ func (s *session) planConfig(ctx context.Context) error {
 		return nil
 	}
 	// The mount's own: whoever may change the mount may configure it.
-	s.steps = append(s.steps, step{kind: "config", name: s.Mount, is: isChange, lines: lines, do: s.write("config", s.desired.config)})
+	s.steps = append(s.steps, &step{kind: "config", name: s.Mount, is: isChange, lines: lines, do: s.puts("config", s.desired.config)})
 	return nil
 }
 
@@ -122,26 +150,35 @@ func (s *session) planServers(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		p := step{kind: kindServer, name: server.name, is: verb(have)}
+		p := &step{kind: kindServer, name: server.name, is: verb(have)}
 		bare, _, _ := strings.Cut(server.url, "?")
 		p.lines = differences(map[string]any{
 			"transport": server.transport, "url": bare, "url_query": parameters(server.url), "command": server.command,
 			"args": append([]string{}, server.args...), "shared": server.shared, "description": server.description,
 			"env": names(server.env), "headers": names(server.headers),
 		}, have)
-		held := s.record.held[kindServer+" "+server.name]
-		if p.fingerprint = held; len(p.lines) > 0 || !sameSecrets(held, server.secrets()) {
-			if have != nil && len(p.lines) == 0 && server.hasSecrets() {
-				p.lines = []string{"~ values of headers, env or the URL's query (they are never shown)"}
-			}
-			if p.fingerprint, err = fingerprint(server.secrets()); err != nil {
-				return err
-			}
+		held := s.record.held[p.key()]
+		p.fingerprint = held
+		same := !server.hasSecrets() || sameSecrets(held, server.secrets())
+		if have != nil && len(p.lines) == 0 && !same {
+			p.lines = []string{"~ values of headers, env or the URL's query (they are never shown)"}
 		}
-		p.do = s.write("servers/"+server.name, map[string]any{
+		data := map[string]any{
 			"transport": server.transport, "url": server.url, "command": server.command, "args": append([]string{}, server.args...),
 			"env": orNone(server.env), "headers": orNone(server.headers), "shared": server.shared, "description": server.description,
-		})
+		}
+		p.do = func(ctx context.Context) (err error) {
+			if _, err = s.put(ctx, "servers/"+server.name, data); err != nil {
+				return err
+			}
+			switch {
+			case !server.hasSecrets():
+				p.fingerprint = ""
+			case !same:
+				p.fingerprint, err = fingerprint(server.secrets())
+			}
+			return err
+		}
 		s.add(p)
 	}
 	return nil
@@ -189,10 +226,10 @@ func (s *session) planPolicies(ctx context.Context) error {
 				want[field] = nil
 			}
 		}
-		p := step{kind: kindPolicy, name: policy.name, is: verb(have), lines: differences(want, have)}
+		p := &step{kind: kindPolicy, name: policy.name, is: verb(have), lines: differences(want, have)}
 		data := maps.Clone(policy.settings)
 		data["managed"] = policy.managed
-		p.do = s.write("policies/"+policy.name, data)
+		p.do = s.puts("policies/"+policy.name, data)
 		s.add(p)
 	}
 	return nil
@@ -220,9 +257,9 @@ func (s *session) planPrune(_ context.Context) error {
 			s.kept = append(s.kept, key)
 		default:
 			path := s.Mount + "/" + folder + name
-			s.steps = append(s.steps, step{kind: kind, name: name, is: isDelete, do: func(ctx context.Context) error {
+			s.steps = append(s.steps, &step{kind: kind, name: name, is: isDelete, do: func(ctx context.Context) error {
 				_, err := s.vault.Logical().DeleteWithContext(ctx, path)
-				return err
+				return explain(err)
 			}})
 		}
 	}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"crypto/pbkdf2"
 	"crypto/rand"
-	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
@@ -21,14 +21,15 @@ const (
 	kindACL    = "acl-policy"
 	kindRole   = "role"
 	kindMount  = "mount"
+	kindKMS    = "kms"
 )
 
 // record remembers, in an ACL policy that grants nothing, what apply created. Vault
 // has no other place that an administrator of the mount alone can write and read.
-// A line is "kind name", with a fingerprint of a server's secrets behind it.
+// A line is "kind name", with what else must be remembered of it behind that.
 type record struct {
 	policy string            // its name in Vault
-	held   map[string]string // "kind name" -> fingerprint
+	held   map[string]string // "kind name" -> a fingerprint of its secrets, or what tokens.go says
 }
 
 const recordHead = `# Written by "mcp-bootstrap apply". It grants nothing: it remembers what apply
@@ -44,7 +45,7 @@ func (s *session) readRecord(ctx context.Context) error {
 	s.record = record{policy: recordName(s.Mount), held: map[string]string{}}
 	text, err := s.vault.Sys().GetPolicyWithContext(ctx, s.record.policy)
 	if err != nil {
-		return fmt.Errorf("cannot read the record of what was created before (the ACL policy %s): %w", s.record.policy, err)
+		return fmt.Errorf("cannot read the record of what was created before (the ACL policy %s): %w", s.record.policy, explain(err))
 	}
 	_, text, _ = strings.Cut(text, "#\n")
 	for line := range strings.Lines(text) {
@@ -66,21 +67,21 @@ func (s *session) writeRecord(ctx context.Context) error {
 		text.WriteString(strings.TrimRight("# "+key+" "+s.record.held[key], " ") + "\n")
 	}
 	if err := s.vault.Sys().PutPolicyWithContext(ctx, s.record.policy, text.String()); err != nil {
-		return fmt.Errorf("cannot write the record of what is created (the ACL policy %s): %w", s.record.policy, err)
+		return fmt.Errorf("cannot write the record of what is created (the ACL policy %s): %w", s.record.policy, explain(err))
 	}
 	return nil
 }
 
 // own tells whether apply created it.
-func (r *record) own(kind, name string) bool {
-	_, ok := r.held[kind+" "+name]
+func (r *record) own(p *step) bool {
+	_, ok := r.held[p.key()]
 	return ok
 }
 
-// Cost of a fingerprint: about a fifth of a second. Upstream credentials are
+// Cost of a fingerprint: about a tenth of a second. Upstream credentials are
 // random, as a rule; this is for those that are not.
 const (
-	fingerprintRounds = 600_000
+	fingerprintRounds = 210_000
 	fingerprintSalt   = 16
 	fingerprintLength = 32
 )
@@ -94,7 +95,7 @@ func fingerprint(secrets string) (string, error) {
 }
 
 func fingerprintWith(salt []byte, secrets string) (string, error) {
-	key, err := pbkdf2.Key(sha256.New, secrets, salt, fingerprintRounds, fingerprintLength)
+	key, err := pbkdf2.Key(sha512.New, secrets, salt, fingerprintRounds, fingerprintLength)
 	if err != nil {
 		return "", err
 	}

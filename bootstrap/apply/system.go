@@ -58,7 +58,7 @@ func (s *session) planPlugin(ctx context.Context) error {
 	}
 	mounts, err := s.vault.Sys().ListMountsWithContext(ctx)
 	if err != nil {
-		return fmt.Errorf("cannot list Vault's mounts: %w", err)
+		return fmt.Errorf("cannot list Vault's mounts: %w", explain(err))
 	}
 	mount := mounts[s.Mount+"/"]
 	if mount != nil && mount.Type != provision.PluginName {
@@ -72,14 +72,14 @@ func (s *session) planPlugin(ctx context.Context) error {
 	want := map[string]any{"sha256": r.sha256, "command": r.command}
 	changed := differences(want, registered)
 	if len(changed) > 0 {
-		s.steps = append(s.steps, step{
+		s.steps = append(s.steps, &step{
 			kind: "plugin", name: provision.PluginName + " " + r.version, is: verb(registered), lines: changed,
 			do: func(ctx context.Context) error { return s.register(ctx, r) },
 		})
 	}
 	switch {
 	case mount == nil:
-		s.add(step{
+		s.add(&step{
 			kind: kindMount, name: s.Mount, is: isCreate, lines: []string{"+ plugin_version = " + r.version},
 			do: func(ctx context.Context) error {
 				if err := provision.MountVersion(ctx, s.vault, s.Mount, r.version); err != nil {
@@ -90,13 +90,13 @@ func (s *session) planPlugin(ctx context.Context) error {
 			},
 		})
 	case mount.PluginVersion != r.version:
-		s.add(step{
+		s.add(&step{
 			kind: kindMount, name: s.Mount, is: isChange,
 			lines: []string{fmt.Sprintf("~ plugin_version = %q (was %q), and the plugin reloaded", r.version, mount.PluginVersion)},
 			do:    func(ctx context.Context) error { return s.upgrade(ctx, r) },
 		})
 	case mount.RunningSha256 != "" && mount.RunningSha256 != r.sha256:
-		s.add(step{
+		s.add(&step{
 			kind: kindMount, name: s.Mount, is: isChange, lines: []string{"~ the plugin reloaded, to run " + r.sha256},
 			do: s.reload,
 		})
@@ -113,7 +113,7 @@ func (s *session) registered(ctx context.Context, version string) (map[string]an
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot read Vault's plugin catalog: %w", err)
+		return nil, fmt.Errorf("cannot read Vault's plugin catalog: %w", explain(err))
 	}
 	if secret.Data["version"] != version { // an entry without a version answers for all
 		return nil, nil
@@ -126,7 +126,7 @@ func (s *session) register(ctx context.Context, r release) error {
 		Name: provision.PluginName, Type: api.PluginTypeSecrets, Command: r.command, SHA256: r.sha256, Version: r.version,
 	})
 	if err != nil {
-		return fmt.Errorf("cannot register the plugin: %w: the file %s must lie in the plugin_directory of every Vault server", err, r.command)
+		return fmt.Errorf("cannot register the plugin: %w: the file %s must lie in the plugin_directory of every Vault server, and be the one that was registered", explain(err), r.command)
 	}
 	return nil
 }
@@ -136,7 +136,7 @@ func (s *session) register(ctx context.Context, r release) error {
 func (s *session) upgrade(ctx context.Context, r release) error {
 	err := s.vault.Sys().TuneMountAllowNilWithContext(ctx, s.Mount, api.TuneMountConfigInput{PluginVersion: &r.version})
 	if err != nil {
-		return fmt.Errorf("cannot tune the mount: %w", err)
+		return fmt.Errorf("cannot tune the mount: %w", explain(err))
 	}
 	return s.reload(ctx)
 }
@@ -145,7 +145,7 @@ func (s *session) upgrade(ctx context.Context, r release) error {
 func (s *session) reload(ctx context.Context) error {
 	_, err := s.vault.Sys().ReloadPluginWithContext(ctx, &api.ReloadPluginInput{Mounts: []string{s.Mount + "/"}, Scope: "global"})
 	if err != nil {
-		return fmt.Errorf("cannot reload the plugin: %w", err)
+		return fmt.Errorf("cannot reload the plugin: %w", explain(err))
 	}
 	return nil
 }
@@ -154,17 +154,17 @@ func (s *session) reload(ctx context.Context) error {
 func (s *session) planACL(ctx context.Context) error {
 	auths, err := s.vault.Sys().ListAuthWithContext(ctx)
 	if err != nil {
-		return fmt.Errorf("cannot list Vault's auth methods: %w", err)
+		return fmt.Errorf("cannot list Vault's auth methods: %w", explain(err))
 	}
 	accessor := ""
 	if auth := auths["approle/"]; auth != nil {
 		accessor = auth.Accessor
 	}
 	if accessor == "" {
-		s.add(step{
+		s.add(&step{
 			kind: "auth", name: "approle", is: isCreate, lines: []string{"+ the auth method that gateways and Vault Agents log in with"},
 			do: func(ctx context.Context) error {
-				return s.vault.Sys().EnableAuthWithOptionsWithContext(ctx, "approle", &api.EnableAuthOptions{Type: "approle"})
+				return explain(s.vault.Sys().EnableAuthWithOptionsWithContext(ctx, "approle", &api.EnableAuthOptions{Type: "approle"}))
 			},
 		})
 	}
@@ -178,9 +178,9 @@ func (s *session) planACL(ctx context.Context) error {
 	} {
 		have, err := s.vault.Sys().GetPolicyWithContext(ctx, acl.name)
 		if err != nil {
-			return fmt.Errorf("cannot read the ACL policy %s: %w", acl.name, err)
+			return fmt.Errorf("cannot read the ACL policy %s: %w", acl.name, explain(err))
 		}
-		p := step{kind: kindACL, name: acl.name, is: isCreate, lines: []string{"+ as it comes with this version"}}
+		p := &step{kind: kindACL, name: acl.name, is: isCreate, lines: []string{"+ as it comes with this version"}}
 		if have != "" {
 			p.is, p.lines = isChange, nil
 			if want := policies.At(s.Mount, acl.rules(accessor)); strings.TrimSpace(have) != strings.TrimSpace(want) {
@@ -203,7 +203,7 @@ func (s *session) planACL(ctx context.Context) error {
 func (s *session) approle(ctx context.Context) (string, error) {
 	auths, err := s.vault.Sys().ListAuthWithContext(ctx)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("cannot list Vault's auth methods: %w", explain(err))
 	}
 	auth := auths["approle/"]
 	if auth == nil {

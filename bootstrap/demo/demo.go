@@ -51,7 +51,7 @@ func Handler(server *mcp.Server) http.Handler {
 func ServeHTTP(ctx context.Context, server *mcp.Server, address string, out io.Writer) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
-		return fmt.Errorf("cannot listen: %w", err)
+		return fmt.Errorf("cannot listen: %w: choose another with -address", err)
 	}
 	httpServer := &http.Server{Handler: Handler(server), ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = httpServer.Close() })

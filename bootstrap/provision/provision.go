@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"github.com/hashicorp/vault/api"
+
+	"vault-plugin-secrets-mcp/bootstrap/connect"
 )
 
 // PluginName is the engine's name in Vault's plugin catalog.
@@ -34,7 +36,7 @@ func Register(ctx context.Context, client *api.Client, program string) error {
 		SHA256:  sum,
 	})
 	if err != nil {
-		return fmt.Errorf("cannot register the plugin %s in Vault's catalog: %w", program, err)
+		return fmt.Errorf("cannot register the plugin %s in Vault's catalog: %w", program, connect.Explain(err))
 	}
 	return nil
 }
@@ -58,7 +60,7 @@ func Checksum(path string) (string, error) {
 func Mount(ctx context.Context, client *api.Client, path string) error {
 	mounts, err := client.Sys().ListMountsWithContext(ctx)
 	if err != nil {
-		return fmt.Errorf("cannot list Vault's mounts: %w", err)
+		return fmt.Errorf("cannot list Vault's mounts: %w", connect.Explain(err))
 	}
 	switch mount := mounts[strings.TrimSuffix(path, "/")+"/"]; {
 	case mount == nil:
@@ -79,7 +81,7 @@ func MountVersion(ctx context.Context, client *api.Client, path, version string)
 		Config:      api.MountConfigInput{PluginVersion: version},
 	})
 	if err != nil {
-		return fmt.Errorf("cannot mount the engine at %s: %w", path, err)
+		return fmt.Errorf("cannot mount the engine at %s: %w", path, connect.Explain(err))
 	}
 	return nil
 }
@@ -87,7 +89,7 @@ func MountVersion(ctx context.Context, client *api.Client, path, version string)
 // Policy writes an ACL policy.
 func Policy(ctx context.Context, client *api.Client, name, rules string) error {
 	if err := client.Sys().PutPolicyWithContext(ctx, name, rules); err != nil {
-		return fmt.Errorf("cannot write the policy %s: %w", name, err)
+		return fmt.Errorf("cannot write the policy %s: %w", name, connect.Explain(err))
 	}
 	return nil
 }
@@ -107,17 +109,17 @@ func GatewayLogin(ctx context.Context, client *api.Client, policy string) (AppRo
 	const mount = "approle"
 	auths, err := client.Sys().ListAuthWithContext(ctx)
 	if err != nil {
-		return AppRole{}, fmt.Errorf("cannot list Vault's auth methods: %w", err)
+		return AppRole{}, fmt.Errorf("cannot list Vault's auth methods: %w", connect.Explain(err))
 	}
 	if auths[mount+"/"] == nil {
 		err := client.Sys().EnableAuthWithOptionsWithContext(ctx, mount, &api.EnableAuthOptions{Type: "approle"})
 		if err != nil {
-			return AppRole{}, fmt.Errorf("cannot enable AppRole: %w", err)
+			return AppRole{}, fmt.Errorf("cannot enable AppRole: %w", connect.Explain(err))
 		}
 	}
 	role := "auth/" + mount + "/role/" + GatewayRole
 	if _, err := client.Logical().WriteWithContext(ctx, role, GatewayRoleSettings(policy)); err != nil {
-		return AppRole{}, fmt.Errorf("cannot write the role %s: %w", GatewayRole, err)
+		return AppRole{}, fmt.Errorf("cannot write the role %s: %w", GatewayRole, connect.Explain(err))
 	}
 	return Login(ctx, client, GatewayRole)
 }
@@ -138,11 +140,11 @@ func Login(ctx context.Context, client *api.Client, name string) (AppRole, error
 	role := "auth/approle/role/" + name
 	roleID, err := field(client.Logical().ReadWithContext(ctx, role+"/role-id"))("role_id")
 	if err != nil {
-		return AppRole{}, fmt.Errorf("cannot read the role id: %w", err)
+		return AppRole{}, fmt.Errorf("cannot read the role id: %w", connect.Explain(err))
 	}
 	secretID, err := field(client.Logical().WriteWithContext(ctx, role+"/secret-id", nil))("secret_id")
 	if err != nil {
-		return AppRole{}, fmt.Errorf("cannot issue a secret id: %w", err)
+		return AppRole{}, fmt.Errorf("cannot issue a secret id: %w", connect.Explain(err))
 	}
 	return AppRole{RoleID: roleID, SecretID: secretID}, nil
 }

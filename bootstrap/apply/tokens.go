@@ -1,0 +1,113 @@
+package apply
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+
+	"github.com/hashicorp/vault/api"
+)
+
+// What the record remembers beside a client is about its token:
+//
+//   - notKept, while one is being issued: a run that ends before the token is in
+//     its file leaves this behind, and the next run issues another;
+//   - a digest of access_token_ciphertext, of which the engine does not say
+//     whether it is the current token;
+//   - a fingerprint of an access_token that the engine hands out sealed, since a
+//     lookup knows the sealed form alone.
+const notKept = "not-kept"
+
+// brings tells whether the file brings the client's token.
+func (c *client) brings() bool { return c.accessToken != "" || c.ciphertext != "" }
+
+// tokenFields are what a write of the token takes.
+func (c *client) tokenFields() map[string]any {
+	switch {
+	case c.accessToken != "":
+		return map[string]any{"access_token": c.accessToken}
+	case c.ciphertext != "":
+		return map[string]any{"access_token_ciphertext": c.ciphertext}
+	}
+	return map[string]any{}
+}
+
+// digest stands for a text that is no secret.
+func digest(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return "sha256:" + base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// tokenLine says what is to be done about the token of a client that exists: "" for
+// nothing.
+func (s *session) tokenLine(ctx context.Context, c client, have map[string]any, held string) (string, error) {
+	switch {
+	case c.ciphertext != "" && held != digest(c.ciphertext):
+		return "~ access_token_ciphertext (what is in it is never shown)", nil
+	case c.accessToken != "":
+		current, err := s.isCurrent(ctx, c, have)
+		if err != nil || current || sameSecrets(held, c.accessToken) {
+			return "", err
+		}
+		return "~ access_token (it is never shown)", nil
+	case !c.brings() && held == notKept && s.TokenDir != "":
+		return "~ token (the one that was issued never arrived: another is issued)", nil
+	}
+	return "", nil
+}
+
+// isCurrent tells whether the token that a file brings is the client's current one.
+func (s *session) isCurrent(ctx context.Context, c client, have map[string]any) (bool, error) {
+	answer, err := s.write(ctx, "lookup", map[string]any{"token": c.accessToken})
+	if err != nil {
+		return false, fmt.Errorf("cannot look up the token of client %q: %w", c.name, err)
+	}
+	return answer != nil && answer.Data["active"] == true && answer.Data["accessor"] == have["accessor"], nil
+}
+
+// replaceToken has the client's token replaced, by the one that the file brings or
+// by one that the engine issues. The old one lives on for the mount's grace_period.
+func (s *session) replaceToken(ctx context.Context, c client, p *step) error {
+	secret, err := s.put(ctx, "rotate-client/"+c.name, c.tokenFields())
+	if err != nil {
+		return err
+	}
+	return s.keepToken(ctx, c, secret, p)
+}
+
+// keepToken keeps the token of an answer, unless the file has brought it, and sets
+// what the record shall remember.
+func (s *session) keepToken(ctx context.Context, c client, secret *api.Secret, p *step) error {
+	token := ""
+	if secret != nil {
+		token, _ = secret.Data["token"].(string)
+	}
+	p.fingerprint = ""
+	switch {
+	case c.ciphertext != "":
+		p.fingerprint = digest(c.ciphertext)
+	case c.accessToken != "" && token != "" && token != c.accessToken:
+		sealed, err := fingerprint(c.accessToken)
+		if err != nil {
+			return err
+		}
+		p.fingerprint = sealed
+	}
+	switch {
+	case token == c.accessToken && c.brings(), token == "" && c.brings():
+		return nil
+	case s.TokenDir == "":
+		fmt.Fprintf(s.Out, "    its token was not kept: get one with `vault write -f %s/rotate-client/%s`, or let Vault Agent read %s/creds/%s\n",
+			s.Mount, c.name, s.Mount, c.name)
+		return nil
+	case token == "": // the answer to a write that Vault's client repeated
+		return s.replaceToken(ctx, c, p)
+	}
+	path, err := writeSecret(s.TokenDir, c.name, token)
+	if err != nil {
+		return fmt.Errorf("its token could not be kept: %w", err)
+	}
+	fmt.Fprintf(s.Out, "    its token is in %s\n", path)
+	return nil
+}

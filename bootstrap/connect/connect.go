@@ -1,0 +1,117 @@
+// Package connect reaches Vault the way Vault's own CLI does, and says in one line
+// why it cannot, and what to do.
+package connect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+)
+
+// FromEnvironment is a client with the settings of Vault's own CLI: VAULT_ADDR,
+// VAULT_NAMESPACE, VAULT_CACERT… and VAULT_TOKEN, else the file of `vault login`.
+func FromEnvironment() (*api.Client, error) {
+	config := api.DefaultConfig()
+	if config.Error != nil {
+		return nil, fmt.Errorf("cannot use the VAULT_… variables: %w", config.Error)
+	}
+	client, err := api.NewClient(config)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use the VAULT_… variables: %w", err)
+	}
+	if client.Token() == "" {
+		if home, err := os.UserHomeDir(); err == nil {
+			if token, err := os.ReadFile(filepath.Join(home, ".vault-token")); err == nil {
+				client.SetToken(strings.TrimSpace(string(token)))
+			}
+		}
+	}
+	if client.Token() == "" {
+		return nil, fmt.Errorf("there is no token for Vault at %s: set VAULT_TOKEN, or run `vault login`", client.Address())
+	}
+	return client, nil
+}
+
+// What Check finds.
+var (
+	ErrUninitialized = errors.New("it is not initialized: run `vault operator init`")
+	ErrSealed        = errors.New("it is sealed: run `vault operator unseal` on each server")
+)
+
+// Check is nil where Vault answers, is unsealed, has the namespace that is asked
+// for, and accepts the token.
+func Check(ctx context.Context, client *api.Client) error {
+	health, err := Health(ctx, client)
+	switch {
+	case err != nil:
+		return err
+	case !health.Initialized:
+		return fmt.Errorf("cannot use Vault at %s: %w", client.Address(), ErrUninitialized)
+	case health.Sealed:
+		return fmt.Errorf("cannot use Vault at %s: %w", client.Address(), ErrSealed)
+	}
+	if namespace := client.Namespace(); namespace != "" && !health.Namespaces {
+		return fmt.Errorf("cannot use the namespace %q: Vault at %s has none, since it is not Vault Enterprise, "+
+			"and would take each request for one without a namespace: unset VAULT_NAMESPACE", namespace, client.Address())
+	}
+	_, err = client.Auth().Token().LookupSelfWithContext(ctx)
+	if IsInvalidToken(err) {
+		return fmt.Errorf("cannot use Vault at %s: %w", client.Address(), Explain(err))
+	}
+	return nil // a token that may not look itself up may do everything else
+}
+
+// State is what Vault says of itself to anybody.
+type State struct {
+	Initialized, Sealed bool
+	Version             string
+	// Time is Vault's, in whole seconds.
+	Time time.Time
+	// Namespaces tells whether this edition of Vault has them.
+	Namespaces bool
+}
+
+// answerTimeout bounds the wait for the first answer.
+const answerTimeout = 15 * time.Second
+
+// Health asks Vault for its state.
+func Health(ctx context.Context, client *api.Client) (State, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	// Its path is not part of any namespace.
+	answer, err := client.WithNamespace("").Logical().ReadRawWithDataWithContext(ctx, "sys/health", map[string][]string{
+		"uninitcode": {"200"}, "sealedcode": {"200"}, "standbycode": {"200"}, "performancestandbycode": {"200"},
+	})
+	if answer != nil {
+		defer answer.Body.Close()
+	}
+	noVault := fmt.Errorf("what answers at %s is no Vault: point VAULT_ADDR at one", client.Address())
+	var failed *api.ResponseError
+	switch {
+	case errors.As(err, &failed) && failed.RawError && adviceFor(err) == "":
+		return State{}, noVault
+	case err != nil:
+		return State{}, fmt.Errorf("cannot reach Vault at %s: %w", client.Address(), Explain(err))
+	}
+	var body struct {
+		Initialized *bool  `json:"initialized"`
+		Sealed      bool   `json:"sealed"`
+		Enterprise  *bool  `json:"enterprise"`
+		Version     string `json:"version"`
+		Time        int64  `json:"server_time_utc"`
+	}
+	if err := answer.DecodeJSON(&body); err != nil || body.Initialized == nil {
+		return State{}, noVault
+	}
+	return State{
+		Initialized: *body.Initialized, Sealed: body.Sealed, Version: body.Version, Time: time.Unix(body.Time, 0),
+		// OpenBao, which has namespaces, does not say what edition it is.
+		Namespaces: body.Enterprise == nil || *body.Enterprise,
+	}, nil
+}

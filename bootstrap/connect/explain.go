@@ -1,0 +1,127 @@
+package connect
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"syscall"
+
+	"github.com/hashicorp/vault/api"
+
+	"vault-plugin-secrets-mcp/bootstrap/policies"
+)
+
+// explained is an error of Vault's client, in one line. What it was is kept for
+// errors.As.
+type explained struct {
+	text string
+	err  error
+}
+
+func (e *explained) Error() string { return e.text }
+func (e *explained) Unwrap() error { return e.err }
+
+// Explain puts an error of Vault's client into one line, with what to do where
+// that is clear. Nil stays nil.
+func Explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	text, advice := Reason(err), adviceFor(err)
+	if advice != "" {
+		text += ": " + advice
+	}
+	return &explained{text, err}
+}
+
+// Reason is an error of Vault's client in one line.
+func Reason(err error) string {
+	var answer *api.ResponseError
+	if errors.As(err, &answer) {
+		return fmt.Sprintf("%d %s", answer.StatusCode, oneLine(strings.Join(answer.Errors, "; ")))
+	}
+	var request *url.Error // "Get "https://…": why"
+	if errors.As(err, &request) {
+		err = request.Err
+	}
+	return oneLine(err.Error())
+}
+
+// counted is how Vault begins a list of errors.
+var counted = regexp.MustCompile(`\d+ errors? occurred:\s*\*\s*`)
+
+// oneLine takes line feeds out, and what a plugin that cannot be started makes Vault
+// add: half a screen about its file, and all of it twice.
+func oneLine(text string) string {
+	text, _, _ = strings.Cut(text, "This usually means")
+	text = counted.ReplaceAllString(text, "")
+	text = strings.Join(strings.Fields(text), " ")
+	return strings.TrimSpace(strings.ReplaceAll(text, " * ", "; "))
+}
+
+func adviceFor(err error) string {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return "it was interrupted"
+	case IsInvalidToken(err):
+		return "Vault does not know the token, or it has ended: set VAULT_TOKEN to another, or run `vault login`"
+	case hasStatus(err, http.StatusForbidden):
+		return "the Vault token has no policy that grants this: " + policies.AdminName + " does (bootstrap/policies/" + policies.AdminName + ".hcl)"
+	case hasStatus(err, http.StatusServiceUnavailable) && strings.Contains(err.Error(), "sealed"):
+		return "run `vault operator unseal` on each server"
+	case strings.Contains(err.Error(), "HTTP request to an HTTPS server"):
+		return "VAULT_ADDR must begin with https://"
+	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+		return "it does not speak TLS: VAULT_ADDR must begin with http://"
+	}
+	return networkAdvice(err)
+}
+
+func networkAdvice(err error) string {
+	var unknown x509.UnknownAuthorityError
+	var name *net.DNSError
+	var other x509.HostnameError
+	var refused *net.OpError
+	switch {
+	case errors.As(err, &unknown):
+		return "set VAULT_CACERT to the file with Vault's certificate authority"
+	case errors.As(err, &other):
+		return "set VAULT_TLS_SERVER_NAME to the name in Vault's certificate"
+	case errors.As(err, &name):
+		return "correct the name in VAULT_ADDR"
+	case errors.Is(err, syscall.ECONNREFUSED), errors.As(err, &refused) && refused.Op == "dial", errors.Is(err, context.DeadlineExceeded):
+		return "start Vault, or point VAULT_ADDR at it"
+	case NoAnswer(err):
+		return "the connection ended before an answer came"
+	}
+	return ""
+}
+
+// NoAnswer tells whether a request may have been carried out although it failed:
+// nothing was answered, or what was answered does not say.
+func NoAnswer(err error) bool {
+	var answer *api.ResponseError
+	if errors.As(err, &answer) {
+		return answer.StatusCode >= http.StatusInternalServerError
+	}
+	var request *url.Error
+	return errors.As(err, &request) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// IsInvalidToken tells whether Vault does not know the token, which is another
+// thing than a token without a right.
+func IsInvalidToken(err error) bool {
+	return hasStatus(err, http.StatusForbidden) && strings.Contains(err.Error(), "invalid token")
+}
+
+func hasStatus(err error, status int) bool {
+	var answer *api.ResponseError
+	return errors.As(err, &answer) && answer.StatusCode == status
+}
