@@ -1,0 +1,112 @@
+package clients
+
+import (
+	"encoding/json"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/test/harness"
+)
+
+// claudeLists is the health that `claude mcp list` reports, by server.
+func (x exports) claudeLists(t *testing.T, cmd *exec.Cmd) map[string]string {
+	t.Helper()
+	text, err := output(cmd)
+	require.NoError(t, err)
+	servers := map[string]string{}
+	for _, line := range regexp.MustCompile(`(?m)^([\w-]+): \S+ .*?- (.*)$`).FindAllStringSubmatch(text, -1) {
+		servers[line[1]] = line[2]
+	}
+	require.NotEmpty(t, servers, text)
+	return servers
+}
+
+func TestClaudeCodeReadsWhatIsExported(t *testing.T) {
+	x := newExports(t)
+	t.Run("a project's file connects to its servers", func(t *testing.T) {
+		x := x.in(t)
+		home := t.TempDir()
+		write(t, x.export(t, "claude-code"), home, "project", ".mcp.json")
+		project := filepath.Join(home, "project")
+		trust, err := json.Marshal(harness.Map{"projects": harness.Map{project: harness.Map{
+			"hasTrustDialogAccepted": true, "enabledMcpjsonServers": []string{"calculator", "ledger"},
+		}}})
+		require.NoError(t, err)
+		write(t, string(trust), home, ".claude.json")
+		m := newModel(t, "mcp__calculator__add", harness.Map{"a": 40, "b": 2})
+		for _, args := range [][]string{{"mcp", "list"}, {"-p", "Add.", "--allowedTools", m.tool}} {
+			cmd := x.claude(t, home, m, x.token, args...)
+			cmd.Dir = project
+			if args[0] == "mcp" {
+				require.Equal(t, all(connected), x.claudeLists(t, cmd))
+				continue
+			}
+			_, err := output(cmd)
+			require.NoError(t, err)
+			require.Contains(t, m.answered(), "42")
+		}
+	})
+	t.Run("managed-mcp.json is these servers and no other", func(t *testing.T) {
+		x := x.in(t)
+		home, m := claudeHome(t, x.gateway.ServerURL("off")), newModel(t, "", nil)
+		for name, files := range map[string]map[string]string{
+			"alone": {
+				"claude-code/managed-mcp.json": x.export(t, "managed-mcp"),
+			},
+			"with managed settings": {
+				"claude-code/managed-mcp.json":      x.export(t, "managed-mcp"),
+				"claude-code/managed-settings.json": x.export(t, "managed-settings"),
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				require.Equal(t, all(connected), x.claudeLists(t, withEtc(t, x.claude(t, home, m, x.token, "mcp", "list"), files)))
+				_, err := output(withEtc(t, x.claude(t, home, m, x.token,
+					"mcp", "add", "--scope", "user", "--transport", "http", "more", x.gateway.ServerURL("calculator")), files))
+				require.ErrorContains(t, err, "has exclusive control over MCP servers")
+			})
+		}
+	})
+	t.Run("managed settings let the gateway in and nothing else", func(t *testing.T) {
+		x := x.in(t)
+		home, m := claudeHome(t, x.gateway.ServerURL("off")), newModel(t, "", nil)
+		files := map[string]string{"claude-code/managed-settings.json": x.export(t, "managed-settings")}
+		run := func(args ...string) (string, error) {
+			return output(withEtc(t, x.claude(t, home, m, x.token, args...), files))
+		}
+		add := []string{"mcp", "add", "--scope", "user", "--transport", "http", "--header", "Authorization: Bearer ${MCP_TOKEN}"}
+		_, err := run(append(add, "--", "off", x.gateway.ServerURL("off"))...)
+		require.ErrorContains(t, err, "not allowed by enterprise policy")
+		_, err = run("mcp", "add", "--scope", "user", "child", "--", "node", "server.js")
+		require.ErrorContains(t, err, "not allowed by enterprise policy")
+		for _, name := range []string{"calculator", "ledger"} {
+			_, err = run(append(add, "--", name, x.gateway.ServerURL(name))...)
+			require.NoError(t, err)
+		}
+		// The server that the user had before is gone.
+		require.Equal(t, all(connected), x.claudeLists(t, withEtc(t, x.claude(t, home, m, x.token, "mcp", "list"), files)))
+	})
+	t.Run("the headersHelper is asked for each connection", func(t *testing.T) {
+		x := x.in(t)
+		helper, err := filepath.Abs(filepath.Join("..", "..", "bootstrap", "agent", "mcp-headers.sh"))
+		require.NoError(t, err)
+		home, m := t.TempDir(), newModel(t, "mcp__ledger__add", harness.Map{"a": 40, "b": 2})
+		token := write(t, x.token+"\n", t.TempDir(), "token")
+		files := map[string]string{"claude-code/managed-mcp.json": x.export(t, "managed-mcp", "-token-file="+token, "-helper="+helper)}
+		claude := func(args ...string) *exec.Cmd {
+			return withEtc(t, x.claude(t, home, m, "", args...), files)
+		}
+		require.Equal(t, all(connected), x.claudeLists(t, claude("mcp", "list")))
+
+		another := x.Token(x.Write("mcp/rotate-client/"+x.client, harness.Map{"grace_period": 0}))
+		require.NotEqual(t, all(connected), x.claudeLists(t, claude("mcp", "list")), "the file has the old token still")
+		write(t, another, token)
+		_, err = output(claude("-p", "Add.", "--allowedTools", m.tool))
+		require.NoError(t, err)
+		require.Contains(t, m.answered(), "42")
+	})
+	require.Zero(t, x.off.Count())
+}
