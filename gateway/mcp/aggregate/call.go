@@ -54,6 +54,12 @@ func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message 
 	if err != nil {
 		return err
 	}
+	if v.heardOn().kind == raised && (x.message.Method == methodSubscribe || x.message.Method == methodUnsubscribe) {
+		if f := x.subscribeRaised(p, v, target); f != nil {
+			p.refuse(f)
+		}
+		return nil
+	}
 	c, err := v.cross(x, message)
 	if err != nil {
 		return err

@@ -49,6 +49,7 @@ type exchange struct {
 	message      *mcp.Message
 	json, stream bool     // what the client takes for an answer
 	session      *session // nil in the era without sessions
+	own          *session // held by the gateway for this request alone; nil: for all of the client
 }
 
 // serve answers the request. A refusal is what is still to be answered.

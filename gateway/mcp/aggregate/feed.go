@@ -12,13 +12,6 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/sse"
 )
 
-// How long a server's stream that has ended is left alone before it is opened
-// anew.
-const (
-	reopenMin = time.Second
-	reopenMax = time.Minute
-)
-
 // errReplaced: the client has opened the stream of its session once more.
 var errReplaced = errors.New("another stream of the session has taken the place of this one")
 
@@ -27,21 +20,25 @@ var errReplaced = errors.New("another stream of the session has taken the place 
 // server, which waits while the client does not read.
 type feed struct {
 	x       *exchange
+	watcher *watcher
 	context context.Context
 	cancel  context.CancelCauseFunc
 	events  chan []byte
-	running sync.WaitGroup
 
-	mu        sync.Mutex
-	followed  map[*way]struct{}
-	announces changes // lists whose changes the client wants to hear of
-	wrap      func(method string) []byte
+	// What differs between the two eras.
+	announces changes                      // the lists whose changes the client wants to hear of
+	announce  func(method string) []byte   // makes a notification of the gateway's own
+	wants     func(server string) interest // what the client wants to hear of a server
+	backOf    func(v *way) back            // turns a server's messages into the client's; nil: the way's own
+
+	mu       sync.Mutex
+	followed map[string]*follower // by the server's name
+	running  sync.WaitGroup
 }
 
-func (x *exchange) newFeed() *feed {
-	f := &feed{x: x, events: make(chan []byte), followed: make(map[*way]struct{}), announces: changedAll}
+func (x *exchange) newFeed(w *watcher) *feed {
+	f := &feed{x: x, watcher: w, events: make(chan []byte), followed: make(map[string]*follower), announces: changedAll}
 	f.context, f.cancel = context.WithCancelCause(x.r.Context())
-	f.wrap = func(method string) []byte { return []byte(`{"jsonrpc":"2.0","method":"` + method + `"}`) }
 	return f
 }
 
@@ -65,13 +62,13 @@ func (x *exchange) feed() *access.Refusal {
 	if f := x.decide(); f != nil {
 		return f
 	}
-	f := x.newFeed()
+	f := x.newFeed(x.session.watcher)
+	f.announce = func(method string) []byte { return []byte(`{"jsonrpc":"2.0","method":"` + method + `"}`) }
+	f.wants = x.session.interestIn
 	x.session.attach(f)
 	defer x.session.detach(f)
-	for _, v := range x.session.ready() {
-		f.follow(v)
-	}
-	f.serve(x.session.watcher)
+	f.followAll()
+	f.serve(nil)
 	return nil
 }
 
@@ -99,14 +96,15 @@ func (s *session) detach(f *feed) {
 // resume passes on what a server has to tell since the event: the rest of an
 // answer whose stream was lost.
 func (x *exchange) resume(server, event string) *access.Refusal {
+	unknown := x.plain(http.StatusBadRequest, "There is no such stream to be resumed.")
 	v := x.session.readyTo(server)
 	if v == nil || v.kind != paired {
-		return x.plain(http.StatusBadRequest, "There is no such stream to be resumed.")
+		return unknown
 	}
 	p := x.part(x.r.Context(), x.request.ID, http.MethodGet, server)
 	defer p.end()
 	if p.refusal != nil {
-		p.refuse(p.refusal)
+		p.refuse(unknown)
 		return nil
 	}
 	header := v.header(x, "", "")
@@ -114,19 +112,17 @@ func (x *exchange) resume(server, event string) *access.Refusal {
 	out := x.newAnswer(v, v.fromPaired)
 	aborted := p.serve(header, nil, out)
 	if out.started {
-		return x.ended(out.finish(p, aborted))
+		_ = out.finish(p, aborted) // of a stream there is nothing more to say
+		return nil
 	}
 	if out.status == http.StatusNotFound {
 		v.lost()
 	}
-	return x.plain(http.StatusBadRequest, "There is no such stream to be resumed.")
+	return unknown
 }
 
-// ended is what is left to be answered behind a stream: nothing.
-func (x *exchange) ended(error) *access.Refusal { return nil }
-
-// serve writes the stream, until it ends.
-func (f *feed) serve(w *watcher) {
+// serve writes the stream, until it ends. The first message is sent first.
+func (f *feed) serve(greeting []byte) {
 	x, limits := f.x, f.x.handler.settings().Limits
 	defer f.end()
 	defer x.handler.streams.Add(f.cancel, limits.MaxStreamAge)()
@@ -137,7 +133,7 @@ func (f *feed) serve(w *watcher) {
 	x.w.WriteHeader(http.StatusOK)
 	s := sse.NewWriter(x.r.Context(), x.w, limits.KeepAlive)
 	s.Flush()
-	err := f.pump(s, w)
+	err := f.pump(s, greeting)
 	switch {
 	case sse.EndedByGateway(f.context):
 		err = context.Cause(f.context)
@@ -148,7 +144,16 @@ func (f *feed) serve(w *watcher) {
 	x.request.Outcome(http.StatusOK, s.Close(), err)
 }
 
-func (f *feed) pump(s *sse.Writer, w *watcher) error {
+// end ends the following of all servers.
+func (f *feed) end() {
+	f.mu.Lock()
+	f.cancel(nil) // from here on nobody is followed any more
+	f.mu.Unlock()
+	f.running.Wait()
+}
+
+// pump writes messages as they come.
+func (f *feed) pump(s *sse.Writer, greeting []byte) error {
 	var event []byte
 	write := func(message []byte) error {
 		event = sse.AppendData(append(event[:0], "event: message\n"...), message)
@@ -156,16 +161,22 @@ func (f *feed) pump(s *sse.Writer, w *watcher) error {
 		_, err := s.Write(event)
 		return err
 	}
+	if greeting != nil {
+		if err := write(greeting); err != nil {
+			return err
+		}
+	}
 	for {
 		var err error
 		select {
 		case message := <-f.events:
 			err = write(message)
-		case <-w.wake:
-			changed := w.take() & f.announced()
+		case <-f.watcher.wake:
+			changed := f.watcher.take()
+			f.followAll() // there may be more of them
 			for _, n := range notifications {
-				if err == nil && changed&n.change != 0 {
-					err = write(f.wrap(n.method))
+				if err == nil && changed&f.announces&n.change != 0 {
+					err = write(f.announce(n.method))
 				}
 			}
 		case <-f.context.Done():
@@ -175,20 +186,6 @@ func (f *feed) pump(s *sse.Writer, w *watcher) error {
 			return err
 		}
 	}
-}
-
-// end ends the following of all servers.
-func (f *feed) end() {
-	f.mu.Lock()
-	f.cancel(nil) // from here on nobody is followed any more
-	f.mu.Unlock()
-	f.running.Wait()
-}
-
-func (f *feed) announced() changes {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.announces
 }
 
 // put hands a message to who writes. It waits for that.
@@ -201,101 +198,16 @@ func (f *feed) put(message []byte) error {
 	}
 }
 
-// follow has the stream listen to a server, from now on.
-func (f *feed) follow(v *way) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if _, twice := f.followed[v]; twice || f.context.Err() != nil {
-		return
-	}
-	f.followed[v] = struct{}{}
-	run := f.listenTo
-	if v.kind == paired || v.kind == hidden {
-		run = f.getFrom
-	}
-	f.running.Go(func() {
-		run(v)
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		delete(f.followed, v)
-	})
-}
-
-// getFrom keeps the stream of a server with sessions open.
-func (f *feed) getFrom(v *way) {
-	header := v.header(f.x, "", "")
-	header["Accept"] = valueEvents
-	delete(header, headerContentType)
-	f.keepOpen(v, func(out *tap) int {
-		p := f.x.part(f.context, f.x.partID(v.server), http.MethodGet, v.server)
-		defer p.end()
-		if p.refusal != nil {
-			return p.refusal.Status
-		}
-		p.serve(header, nil, out)
-		return out.status
-	})
-}
-
-// keepOpen opens a server's stream again and again, until it is clear that there
-// is none to be had. What may have been missed in between is told as a change of
-// all that the server has.
-func (f *feed) keepOpen(v *way, open func(out *tap) (status int)) {
-	wait := reopenMin
-	for again := false; ; again = true {
-		out := &tap{feed: f, way: v, header: make(http.Header), limit: int(f.x.handler.settings().Limits.MaxList)}
-		if again {
-			out.opened = func() { f.x.handler.watchers.tell(f.x.client(), v.has.changes()) }
-		}
-		began := time.Now()
-		status := open(out)
-		switch {
-		case f.context.Err() != nil:
-			return
-		case status == http.StatusNotFound && v.session != "":
-			v.lost()
-			return
-		case status >= 400 && status < 500 && status != http.StatusTooManyRequests:
-			return // it has no such stream
-		case out.decoder != nil && time.Since(began) > reopenMax:
-			wait = reopenMin
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-f.context.Done():
-			timer.Stop()
-			return
-		}
-		wait = min(2*wait, reopenMax)
-	}
-}
-
-// changes are the lists that a server with these capabilities has.
-func (c capabilities) changes() changes {
-	var all changes
-	if c.tools {
-		all |= changedTools
-	}
-	if c.prompts {
-		all |= changedPrompts
-	}
-	if c.resources {
-		all |= changedResources
-	}
-	return all
-}
-
 // tap takes a server's stream, and hands its messages to a feed.
 type tap struct {
-	feed    *feed
-	way     *way
-	header  http.Header
-	status  int
-	limit   int
-	decoder *sse.Splitter // nil: it is no stream
-	opened  func()        // called when the stream begins; may be nil
-	turn    back          // nil: that of the way
+	feed   *feed
+	way    *way
+	back   back
+	opened func() // called when the stream begins
+	header http.Header
+	status int
+	events *sse.Splitter // nil: it is no stream
+	began  time.Time     // of the stream
 }
 
 func (t *tap) Header() http.Header { return t.header }
@@ -305,20 +217,22 @@ func (t *tap) WriteHeader(status int) {
 		return
 	}
 	t.status = status
-	if status == http.StatusOK && isStream(t.header) {
-		t.decoder = sse.NewSplitter(t.limit)
-		if t.opened != nil {
-			t.opened()
-		}
+	if status != http.StatusOK || !isStream(t.header) {
+		return
+	}
+	t.events = sse.NewSplitter(int(t.feed.x.handler.settings().Limits.MaxList))
+	t.began = time.Now()
+	if t.opened != nil {
+		t.opened()
 	}
 }
 
 func (t *tap) Write(p []byte) (int, error) {
 	t.WriteHeader(http.StatusOK)
-	if t.decoder == nil {
-		return len(p), nil // nothing of interest
+	if t.events == nil {
+		return len(p), nil // of no interest
 	}
-	return len(p), t.decoder.Push(p, t.event)
+	return len(p), t.events.Push(p, t.event)
 }
 
 // FlushError is for those who write streams.
@@ -328,11 +242,7 @@ func (t *tap) event(e *sse.Event) error {
 	if !e.IsMessage() || len(e.Data) == 0 {
 		return nil
 	}
-	turn := t.turn
-	if turn == nil {
-		turn = t.way.back
-	}
-	message, err := turn(e.Data)
+	message, err := t.back(e.Data)
 	if err != nil {
 		t.feed.x.handler.log.Warn("a message of a server cannot be passed on: it is dropped", "server", t.way.server, "error", err)
 		return nil
@@ -341,12 +251,4 @@ func (t *tap) event(e *sse.Event) error {
 		return nil
 	}
 	return t.feed.put(append([]byte(nil), message...))
-}
-
-// back turns what the server says of its own accord into what the client gets.
-func (v *way) back(message []byte) ([]byte, error) {
-	if v.kind == paired {
-		return v.fromPaired(message)
-	}
-	return v.answer(message)
 }

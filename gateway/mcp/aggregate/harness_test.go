@@ -337,13 +337,23 @@ func sessionServer(t testing.TB, name string, setup func(*sdk.Server)) *httptest
 	if setup != nil {
 		setup(server)
 	}
-	handler := sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return server }, nil)
-	listener := httptest.NewServer(handler)
+	listener := httptest.NewServer(sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return server }, nil))
 	t.Cleanup(func() {
 		listener.CloseClientConnections()
 		listener.Close()
 	})
 	return listener
+}
+
+// serve serves with a handler until the test ends, and returns the URL.
+func serve(t testing.TB, handler http.Handler) string {
+	t.Helper()
+	listener := httptest.NewServer(handler)
+	t.Cleanup(func() {
+		listener.CloseClientConnections()
+		listener.Close()
+	})
+	return listener.URL
 }
 
 type echoInput struct {

@@ -79,8 +79,17 @@ func (x *exchange) terminate() *access.Refusal {
 	}
 	ctx, cancel := context.WithTimeout(x.r.Context(), x.handler.budget)
 	defer cancel()
+	x.endAll(ctx, x.session)
+	x.handler.sessions.end(x.session)
+	x.w.WriteHeader(http.StatusNoContent)
+	x.request.Outcome(http.StatusNoContent, 0, nil)
+	return nil
+}
+
+// endAll ends a session's sessions with the servers.
+func (x *exchange) endAll(ctx context.Context, s *session) {
 	var all sync.WaitGroup
-	for _, v := range x.session.ready() {
+	for _, v := range s.ready() {
 		if v.session == "" {
 			continue
 		}
@@ -93,10 +102,6 @@ func (x *exchange) terminate() *access.Refusal {
 		})
 	}
 	all.Wait()
-	x.handler.sessions.end(x.session)
-	x.w.WriteHeader(http.StatusNoContent)
-	x.request.Outcome(http.StatusNoContent, 0, nil)
-	return nil
 }
 
 // discover answers a client without sessions that asks what there is.

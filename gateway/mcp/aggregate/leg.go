@@ -59,7 +59,6 @@ func (s *session) way(p *part) (*way, error) {
 	l.mu.Lock()
 	l.ready = v
 	l.mu.Unlock()
-	s.legReady(v)
 	return v, nil
 }
 
@@ -88,6 +87,11 @@ func (l *leg) begin(p *part) (*way, error) {
 	if sessions != unspoken {
 		v, err := l.greet(p)
 		var refused *serverError
+		if err == nil && v.session == "" && v.kind == paired {
+			if stateless, err := p.statelessEra(); err == nil && stateless {
+				v.listening = &way{kind: raised, server: v.server, leg: l, has: v.has}
+			}
+		}
 		if !errors.As(err, &refused) {
 			return v, err
 		}

@@ -30,7 +30,11 @@ func (x *exchange) way(p *part) (*way, error) {
 		return nil, err
 	}
 	if stateless {
-		return &way{kind: direct, server: p.server().Name}, nil
+		d, _ := p.known().describe()
+		return &way{kind: direct, server: p.server().Name, has: d.has}, nil
+	}
+	if x.own != nil {
+		return x.own.way(p)
 	}
 	s, err := x.hiddenSession()
 	if err != nil {

@@ -33,15 +33,17 @@ type session struct {
 
 	accessors map[string]struct{} // of the tokens it was used with; guarded by table.mu
 
-	mu     sync.Mutex
-	legs   map[string]*leg
-	level  []byte // the client's last logging/setLevel
-	calls  map[string]*sessionCall
-	feed   *feed
-	over   bool
-	uses   int
-	unused time.Time
-	idle   *time.Timer
+	mu    sync.Mutex
+	legs  map[string]*leg
+	level []byte // the client's last logging/setLevel
+	// URIs that the client has subscribed to, by servers without sessions.
+	subscribed map[string][]string
+	calls      map[string]*sessionCall
+	feed       *feed
+	over       bool
+	uses       int
+	unused     time.Time
+	idle       *time.Timer
 }
 
 func (h *Handler) newSession(grant *broker.Grant, hello, info []byte) *session {
@@ -49,7 +51,7 @@ func (h *Handler) newSession(grant *broker.Grant, hello, info []byte) *session {
 	s := &session{
 		clientID: grant.ClientID, hello: hello, info: info, watchers: &h.watchers,
 		accessors: map[string]struct{}{grant.Accessor: {}},
-		legs:      make(map[string]*leg), calls: make(map[string]*sessionCall),
+		legs:      make(map[string]*leg), calls: make(map[string]*sessionCall), subscribed: make(map[string][]string),
 	}
 	s.watcher = newWatcher(grant, reach, s.prune)
 	h.watchers.add(s.watcher)
@@ -153,16 +155,6 @@ func (s *session) readyTo(server string) *way {
 		return l.way()
 	}
 	return nil
-}
-
-// legReady has the session's stream listen to a server from now on.
-func (s *session) legReady(v *way) {
-	s.mu.Lock()
-	f := s.feed
-	s.mu.Unlock()
-	if f != nil {
-		f.follow(v)
-	}
 }
 
 func (s *session) logLevel() []byte {

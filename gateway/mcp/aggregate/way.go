@@ -25,6 +25,18 @@ type way struct {
 	version string // of that session
 	leg     *leg   // nil where there is no session
 	has     capabilities
+
+	// listening is for what the server says of its own accord, where that is
+	// another way: a server may speak both eras, and remember no sessions.
+	listening *way
+}
+
+// heardOn is the way for what the server says of its own accord.
+func (v *way) heardOn() *way {
+	if v.listening != nil {
+		return v.listening
+	}
+	return v
 }
 
 // back turns a message of the server into one for the client; nil is one that

@@ -1,0 +1,310 @@
+package aggregate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+)
+
+// How long a server's stream that has ended is left alone before it is opened
+// anew.
+const (
+	reopenMin = time.Second
+	reopenMax = time.Minute
+)
+
+// errRenewed: what the client wants to hear of a server has changed.
+var errRenewed = errors.New("what is to be heard of the server has changed")
+
+// interest is what a client wants to hear of one server.
+type interest struct {
+	lists     changes
+	resources []string // URIs on the server
+}
+
+func (i interest) empty() bool { return i.lists == 0 && len(i.resources) == 0 }
+
+// follower keeps the stream of one server open, for a feed.
+type follower struct {
+	feed   *feed
+	server string
+	renew  context.CancelCauseFunc // ends the present stream; another one follows
+	tried  chan struct{}           // closed when the first stream is open, or is not to be had
+}
+
+// followAll has the stream listen to all servers that the client may reach at
+// present, from now on. It makes the ways to them that are not there yet: one
+// that is dead is tried again and again, and announced when it comes back.
+func (f *feed) followAll() {
+	servers, refusal := f.x.request.Servers()
+	if refusal != nil {
+		return // the stream ends
+	}
+	for _, server := range servers {
+		if !f.wants(server.Name).empty() {
+			f.follow(server.Name)
+		}
+	}
+}
+
+func (f *feed) follow(server string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.followed[server] != nil || f.context.Err() != nil {
+		return
+	}
+	l := &follower{feed: f, server: server, tried: make(chan struct{}), renew: func(error) {}}
+	f.followed[server] = l
+	f.running.Go(l.run)
+}
+
+// renew has the stream of a server opened anew.
+func (f *feed) renew(server string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if l := f.followed[server]; l != nil {
+		l.renew(errRenewed)
+	}
+}
+
+// run opens the server's stream again and again, until it is clear that there is
+// none to be had.
+func (l *follower) run() {
+	f := l.feed
+	defer func() {
+		l.attempted()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.followed, l.server)
+	}()
+	wait, again := reopenMin, false
+	for {
+		ctx, cancel := context.WithCancelCause(f.context)
+		f.mu.Lock()
+		l.renew = cancel
+		f.mu.Unlock()
+		lasted, over := l.once(ctx, again)
+		renewed := errors.Is(context.Cause(ctx), errRenewed)
+		cancel(nil)
+		l.attempted()
+		switch {
+		case over || f.context.Err() != nil:
+			return
+		case renewed:
+			continue
+		case lasted > reopenMax:
+			wait = reopenMin
+		}
+		again = true
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-f.context.Done():
+			timer.Stop()
+			return
+		}
+		wait = min(2*wait, reopenMax)
+	}
+}
+
+// attempted notes that the first stream is open, or is not to be had. It is
+// called by the follower's goroutine alone.
+func (l *follower) attempted() {
+	select {
+	case <-l.tried:
+	default:
+		close(l.tried)
+	}
+}
+
+// once opens the stream and reads it to its end. It reports how long it lasted,
+// and whether another one is of no use. again tells that something may have
+// been missed since another one ended.
+func (l *follower) once(ctx context.Context, again bool) (lasted time.Duration, over bool) {
+	x := l.feed.x
+	v, over := l.way(ctx)
+	if v == nil {
+		return 0, over
+	}
+	wants := l.feed.wants(l.server)
+	out := &tap{feed: l.feed, way: v, back: v.back, header: make(http.Header)}
+	if l.feed.backOf != nil {
+		out.back = l.feed.backOf(v)
+	}
+	out.opened = func() {
+		if again {
+			l.feed.watcher.tell(v.has.changes() & wants.lists)
+		}
+		if v.kind == paired || v.kind == hidden {
+			l.attempted() // servers without sessions acknowledge
+		}
+	}
+	if v.kind == hidden {
+		x.subscribe(ctx, v, wants.resources)
+	}
+	status := l.open(ctx, v, wants, out)
+	switch {
+	case status == http.StatusNotFound && v.session != "":
+		v.lost()
+		return 0, false
+	case status >= 400 && status < 500 && status != http.StatusTooManyRequests:
+		if again && out.events == nil {
+			l.feed.watcher.tell(v.has.changes() & wants.lists)
+		}
+		return 0, true // it has no such stream
+	case out.events == nil:
+		return 0, false
+	}
+	return time.Since(out.began), false
+}
+
+// way returns the way to the server; nil if there is none. over tells that it is
+// of no use to ask again.
+func (l *follower) way(ctx context.Context) (v *way, over bool) {
+	x := l.feed.x
+	p := x.part(ctx, x.partID(l.server), http.MethodPost, l.server)
+	defer p.end()
+	if p.refusal != nil {
+		return nil, p.refusal.Status == http.StatusForbidden
+	}
+	v, err := x.way(p)
+	if err != nil {
+		x.handler.log.Debug("a server cannot be listened to", "server", l.server, "error", err)
+		return nil, false
+	}
+	return v.heardOn(), false
+}
+
+// open has the server's stream answered to out.
+func (l *follower) open(ctx context.Context, v *way, wants interest, out *tap) (status int) {
+	x, method := l.feed.x, http.MethodPost
+	if v.kind == paired || v.kind == hidden {
+		method = http.MethodGet
+	}
+	p := x.part(ctx, x.partID(l.server), method, l.server)
+	defer p.end()
+	if p.refusal != nil {
+		return p.refusal.Status
+	}
+	if method == http.MethodGet {
+		header := v.header(x, "", "")
+		header["Accept"] = valueEvents
+		delete(header, headerContentType)
+		delete(header, envelope.HeaderMethod)
+		p.serve(header, nil, out)
+		return out.status
+	}
+	back := out.back
+	out.back = func(message []byte) ([]byte, error) { return l.heard(message, back) }
+	header := v.header(x, methodListen, "")
+	header["Accept"] = valueEventsToo
+	header[envelope.HeaderVersion] = []string{envelope.VersionStateless}
+	header[envelope.HeaderMethod] = []string{methodListen}
+	message, err := x.listenMessage(wants)
+	if err != nil {
+		return http.StatusBadRequest
+	}
+	p.serve(header, message, out)
+	return out.status
+}
+
+// heard takes out of the stream of a server without sessions what is no
+// notification for the client.
+func (l *follower) heard(message []byte, back back) ([]byte, error) {
+	e, err := envelope.Parse(message)
+	switch {
+	case err != nil:
+		return nil, err
+	case e.Kind != envelope.Notification:
+		return nil, nil // the end of the stream: another one follows
+	case e.Method == methodAcknowledged:
+		l.attempted()
+		return nil, nil
+	}
+	return back(message)
+}
+
+// listenMessage asks a server without sessions for what a client wants to hear
+// of it: in the client's own message, if it has sent one.
+func (x *exchange) listenMessage(wants interest) ([]byte, error) {
+	filter := object(
+		flag("toolsListChanged", wants.lists&changedTools != 0),
+		flag("promptsListChanged", wants.lists&changedPrompts != 0),
+		flag("resourcesListChanged", wants.lists&changedResources != 0),
+		uris("resourceSubscriptions", wants.resources))
+	if x.session != nil {
+		message := append([]byte(`{"jsonrpc":"2.0","id":"listen","method":"`+methodListen+`","params":{"notifications":`), filter...)
+		return raise(append(message, "}}"...), x.session.info)
+	}
+	params, err := members(x.message.Data, x.message.Params)
+	if err != nil {
+		return nil, err
+	}
+	added := append([]byte(`"notifications":`), filter...)
+	return envelope.Replace(nil, x.message.Data, envelope.Part{
+		Span: x.message.Params, Text: object(append(texts(params, "notifications"), added)...),
+	}), nil
+}
+
+// flag is a member that is true; nothing if it is not set.
+func flag(key string, set bool) []byte {
+	if !set {
+		return nil
+	}
+	return []byte(`"` + key + `":true`)
+}
+
+// uris is a member with a list of strings; nothing without any.
+func uris(key string, list []string) []byte {
+	if len(list) == 0 {
+		return nil
+	}
+	text, err := json.Marshal(list)
+	if err != nil { // strings always marshal
+		return nil
+	}
+	return append([]byte(`"`+key+`":`), text...)
+}
+
+// subscribe has a server with sessions tell of changes of the resources.
+func (x *exchange) subscribe(ctx context.Context, v *way, resources []string) {
+	for _, uri := range resources {
+		text, err := json.Marshal(uri)
+		if err != nil { // strings always marshal
+			continue
+		}
+		message := append([]byte(`{"jsonrpc":"2.0","id":`), itoa(int(v.leg.lastID.Add(1)))...)
+		message = append(message, `,"method":"`+methodSubscribe+`","params":{"uri":`...)
+		message = append(append(message, text...), "}}"...)
+		if err := x.tell(ctx, v, message); err != nil {
+			x.handler.log.Debug("a resource cannot be subscribed to", "server", v.server, "error", err)
+		}
+	}
+}
+
+// back turns what the server says of its own accord into what the client gets.
+func (v *way) back(message []byte) ([]byte, error) {
+	if v.kind == paired {
+		return v.fromPaired(message)
+	}
+	return v.answer(message)
+}
+
+// changes are the lists that a server with these capabilities has.
+func (c capabilities) changes() changes {
+	var all changes
+	if c.tools {
+		all |= changedTools
+	}
+	if c.prompts {
+		all |= changedPrompts
+	}
+	if c.resources {
+		all |= changedResources
+	}
+	return all
+}
