@@ -77,10 +77,14 @@ func TestAChildProcessMisbehaves(t *testing.T) {
 	wantNoneLeft(t, g, marker)
 }
 
-// startSession asks a server for a session.
+// initialize is a client's handshake.
+const initialize = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"` + harness.SessionEra +
+	`","capabilities":{},"clientInfo":{"name":"c","version":"1"}}}`
+
+// startSession asks a server for a session, by a client that takes no stream for an
+// answer: it waits until there is one, or the gateway gives up.
 func (s *stage) startSession(url, token string) harness.Response {
 	return s.Do(http.MethodPost, url, token, http.Header{
 		"Content-Type": {"application/json"}, "Accept": {"application/json"},
-	}, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"`+harness.SessionEra+
-		`","capabilities":{},"clientInfo":{"name":"c","version":"1"}}}`)
+	}, initialize)
 }

@@ -102,8 +102,7 @@ func (s *stage) withoutTheFeed(t *testing.T) {
 func openStream(t *testing.T, s *stage, g *harness.Gateway, token string) <-chan struct{} {
 	t.Helper()
 	url := g.ServerURL(calculator)
-	opened := s.Post(url, token, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"`+
-		harness.SessionEra+`","capabilities":{},"clientInfo":{"name":"stream","version":"1"}}}`)
+	opened := s.Post(url, token, initialize)
 	if opened.Status != http.StatusOK {
 		t.Fatalf("a session is refused: %d %s", opened.Status, opened.Body)
 	}
