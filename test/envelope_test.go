@@ -69,187 +69,205 @@ var ambiguous = map[string]string{
 
 func TestMessageThatCanBeReadInTwoWaysIsRefused(t *testing.T) {
 	s := newStage(t, harness.GatewayOptions{})
-	for rules, more := range map[string]harness.Map{
-		"with a denied tool":   {"denied_tools": calculator + "/divide"},
-		"with an allowed tool": {"allowed_tools": calculator + "/add"},
-		"without tool rules":   {},
-	} {
-		token := s.client("c-"+strings.ReplaceAll(rules, " ", "-"), more)
-		s.works(t, token)
-		for name, body := range ambiguous {
-			t.Run(rules+", "+name, func(t *testing.T) {
-				s := s.in(t)
-				s.forget()
-				if r := s.Post(s.gateway.ServerURL(calculator), token, body); r.Status != http.StatusBadRequest {
-					t.Errorf("answered %d: %s", r.Status, r.Body)
-				}
-				s.untouched(t)
-			})
+	s.everywhere(func(s *stage) {
+		t := s.t
+		for rules, more := range map[string]harness.Map{
+			"with a denied tool":   {"denied_tools": calculator + "/divide"},
+			"with an allowed tool": {"allowed_tools": calculator + "/add"},
+			"without tool rules":   {},
+		} {
+			token := s.client("c-"+strings.ReplaceAll(rules, " ", "-"), more)
+			s.works(t, token)
+			for name, body := range ambiguous {
+				t.Run(rules+", "+name, func(t *testing.T) {
+					s := s.in(t)
+					s.forget()
+					if r := s.post(t, token, body); r.Status != http.StatusBadRequest {
+						t.Errorf("answered %d: %s", r.Status, r.Body)
+					}
+					s.untouched(t)
+				})
+			}
 		}
-	}
+	})
 }
 
 func TestDeniedToolIsNeverCalled(t *testing.T) {
 	s := newStage(t, harness.GatewayOptions{})
-	tokens := map[string]string{
-		"denied by name":       s.client("a", harness.Map{"denied_tools": calculator + "/divide"}),
-		"denied by a wildcard": s.client("b", harness.Map{"denied_tools": "*/div*"}),
-		"not among those allowed": s.client("c", harness.Map{
-			"allowed_tools": calculator + "/add," + forbidden + "/divide",
-		}),
-	}
-	call := func(params string) string {
-		return `{"jsonrpc":"2.0","id":"x-1","method":"tools/call","params":{` + params + `}}`
-	}
-	bodies := map[string]string{
-		"called":                            call(`"name":"divide","arguments":{"a":1,"b":2}`),
-		"called beside other parameters":    call(`"name":"divide","uri":5,"arguments":{"a":1,"b":2}`),
-		"called with escapes in its name":   call(`"name":"d\u0069vide","arguments":{"a":1,"b":2}`),
-		"called with escapes in the key":    call(`"n\u0061me":"divide","arguments":{"a":1,"b":2}`),
-		"named after its arguments":         call(`"arguments":{"name":"add","a":1,"b":2},"name":"divide"`),
-		"called in a message in odd order":  `{"params":{"name":"divide"},"id":"x-1","method":"tools/call","jsonrpc":"2.0"}`,
-		"called with white space around it": " \r\n\t" + call(`"name" : "divide"`) + " \r\n",
-	}
-	for how, token := range tokens {
-		s.works(t, token)
-		for what, body := range bodies {
-			t.Run(how+", "+what, func(t *testing.T) {
+	s.everywhere(func(s *stage) {
+		t := s.t
+		tokens := map[string]string{
+			"denied by name":       s.client("a", harness.Map{"denied_tools": calculator + "/divide"}),
+			"denied by a wildcard": s.client("b", harness.Map{"denied_tools": "*/div*"}),
+			"not among those allowed": s.client("c", harness.Map{
+				"allowed_tools": calculator + "/add," + forbidden + "/divide",
+			}),
+		}
+		call := func(params string) string {
+			return `{"jsonrpc":"2.0","id":"x-1","method":"tools/call","params":{` + params + `}}`
+		}
+		bodies := map[string]string{
+			"called":                            call(`"name":"divide","arguments":{"a":1,"b":2}`),
+			"called beside other parameters":    call(`"name":"divide","uri":5,"arguments":{"a":1,"b":2}`),
+			"called with escapes in its name":   call(`"name":"d\u0069vide","arguments":{"a":1,"b":2}`),
+			"called with escapes in the key":    call(`"n\u0061me":"divide","arguments":{"a":1,"b":2}`),
+			"named after its arguments":         call(`"arguments":{"name":"add","a":1,"b":2},"name":"divide"`),
+			"called in a message in odd order":  `{"params":{"name":"divide"},"id":"x-1","method":"tools/call","jsonrpc":"2.0"}`,
+			"called with white space around it": " \r\n\t" + call(`"name" : "divide"`) + " \r\n",
+		}
+		for how, token := range tokens {
+			s.works(t, token)
+			for what, body := range bodies {
+				t.Run(how+", "+what, func(t *testing.T) {
+					s := s.in(t)
+					s.forget()
+					r := s.post(t, token, body)
+					if r.Status != http.StatusOK || !strings.Contains(r.Body, `"code":-32602`) || !strings.Contains(r.Body, `"id":"x-1"`) {
+						t.Errorf("answered %d: %s", r.Status, r.Body)
+					}
+					s.untouched(t)
+				})
+			}
+			t.Run(how+", called in the stateless era", func(t *testing.T) {
 				s := s.in(t)
 				s.forget()
-				r := s.Post(s.gateway.ServerURL(calculator), token, body)
-				if r.Status != http.StatusOK || !strings.Contains(r.Body, `"code":-32602`) || !strings.Contains(r.Body, `"id":"x-1"`) {
+				r := s.Call(s.url(calculator), token, s.at.tool(calculator, "divide"), `{"a":1,"b":2}`)
+				if r.Status != http.StatusOK || !strings.Contains(r.Body, `"code":-32602`) {
+					t.Errorf("answered %d: %s", r.Status, r.Body)
+				}
+				s.untouched(t)
+			})
+			t.Run(how+", called in a notification", func(t *testing.T) {
+				s := s.in(t)
+				s.forget()
+				r := s.post(t, token, `{"jsonrpc":"2.0","method":"tools/call","params":{"name":"divide"}}`)
+				if r.Status != http.StatusAccepted || r.Body != "" {
+					t.Errorf("answered %d: %s", r.Status, r.Body)
+				}
+				s.untouched(t)
+			})
+			t.Run(how+", called by a method that is none", func(t *testing.T) {
+				s := s.in(t)
+				s.forget()
+				for _, method := range []string{"tools/Call", "tools/call ", "tools\\/call/", "TOOLS/CALL", "tools/call\\u0000", "vendor/call"} {
+					r := s.post(t, token, `{"jsonrpc":"2.0","id":1,"method":"`+method+`","params":{"name":"divide"}}`)
+					if !strings.Contains(r.Body, `"error"`) {
+						t.Errorf("%q: answered %d: %s", method, r.Status, r.Body)
+					}
+				}
+				s.untouched(t)
+			})
+		}
+	})
+}
+
+func TestHeadersMustAgreeWithTheBody(t *testing.T) {
+	s := newStage(t, harness.GatewayOptions{})
+	s.everywhere(func(s *stage) {
+		t := s.t
+		token := s.client("cursor", harness.Map{"denied_tools": calculator + "/divide"})
+		s.works(t, token)
+		tests := map[string]struct {
+			body    string // of a call to the tool of that name
+			headers map[string]string
+		}{
+			"another tool in the header":             {"divide", map[string]string{"Mcp-Name": "add"}},
+			"another tool in the body":               {"add", map[string]string{"Mcp-Name": "divide"}},
+			"another tool in an encoded header":      {"divide", map[string]string{"Mcp-Name": "=?base64?YWRk?="}},
+			"an encoded header that is none":         {"add", map[string]string{"Mcp-Name": "=?base64?%%%?="}},
+			"another method in the header":           {"divide", map[string]string{"Mcp-Method": "tools/list", "Mcp-Name": ""}},
+			"a method in other letters":              {"divide", map[string]string{"Mcp-Method": "Tools/Call"}},
+			"no method in the headers":               {"add", map[string]string{"Mcp-Method": ""}},
+			"no name in the headers":                 {"add", map[string]string{"Mcp-Name": ""}},
+			"another version in the header":          {"add", map[string]string{"Mcp-Protocol-Version": "2026-07-29"}},
+			"a version that is none":                 {"add", map[string]string{"Mcp-Protocol-Version": "yesterday"}},
+			"a body that is said to be text":         {"add", map[string]string{"Content-Type": "text/plain"}},
+			"a body that is said to be form data":    {"add", map[string]string{"Content-Type": "application/x-www-form-urlencoded"}},
+			"a body of no said type":                 {"add", map[string]string{"Content-Type": ""}},
+			"a body in another character set":        {"add", map[string]string{"Content-Type": "application/json; charset=utf-16"}},
+			"a body that is said to be compressed":   {"add", map[string]string{"Content-Encoding": "gzip"}},
+			"a body that is said to be JSON, or not": {"add", map[string]string{"Content-Type": "application/json, text/plain"}},
+		}
+		for name, test := range tests {
+			t.Run(name, func(t *testing.T) {
+				s := s.in(t)
+				s.forget()
+				header := http.Header{
+					"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"},
+					"Mcp-Protocol-Version": {harness.StatelessEra}, "Mcp-Method": {"tools/call"}, "Mcp-Name": {test.body},
+				}
+				for key, value := range test.headers {
+					if value == "" {
+						delete(header, key)
+					} else {
+						header[key] = []string{value}
+					}
+				}
+				r := s.Do(http.MethodPost, s.url(calculator), token, header, harness.CallBody(test.body, `{"a":1,"b":2}`))
+				if r.Status != http.StatusBadRequest && r.Status != http.StatusUnsupportedMediaType {
 					t.Errorf("answered %d: %s", r.Status, r.Body)
 				}
 				s.untouched(t)
 			})
 		}
-		t.Run(how+", called in the stateless era", func(t *testing.T) {
-			s := s.in(t)
-			s.forget()
-			r := s.Call(s.gateway.ServerURL(calculator), token, "divide", `{"a":1,"b":2}`)
-			if r.Status != http.StatusOK || !strings.Contains(r.Body, `"code":-32602`) {
-				t.Errorf("answered %d: %s", r.Status, r.Body)
-			}
-			s.untouched(t)
-		})
-		t.Run(how+", called in a notification", func(t *testing.T) {
-			s := s.in(t)
-			s.forget()
-			r := s.Post(s.gateway.ServerURL(calculator), token, `{"jsonrpc":"2.0","method":"tools/call","params":{"name":"divide"}}`)
-			if r.Status != http.StatusAccepted || r.Body != "" {
-				t.Errorf("answered %d: %s", r.Status, r.Body)
-			}
-			s.untouched(t)
-		})
-		t.Run(how+", called by a method that is none", func(t *testing.T) {
-			s := s.in(t)
-			s.forget()
-			for _, method := range []string{"tools/Call", "tools/call ", "tools\\/call/", "TOOLS/CALL", "tools/call\\u0000", "vendor/call"} {
-				r := s.Post(s.gateway.ServerURL(calculator), token, `{"jsonrpc":"2.0","id":1,"method":"`+method+`","params":{"name":"divide"}}`)
-				if !strings.Contains(r.Body, `"error"`) {
-					t.Errorf("%q: answered %d: %s", method, r.Status, r.Body)
-				}
-			}
-			s.untouched(t)
-		})
-	}
-}
-
-func TestHeadersMustAgreeWithTheBody(t *testing.T) {
-	s := newStage(t, harness.GatewayOptions{})
-	token := s.client("cursor", harness.Map{"denied_tools": calculator + "/divide"})
-	s.works(t, token)
-	tests := map[string]struct {
-		body    string // of a call to the tool of that name
-		headers map[string]string
-	}{
-		"another tool in the header":             {"divide", map[string]string{"Mcp-Name": "add"}},
-		"another tool in the body":               {"add", map[string]string{"Mcp-Name": "divide"}},
-		"another tool in an encoded header":      {"divide", map[string]string{"Mcp-Name": "=?base64?YWRk?="}},
-		"an encoded header that is none":         {"add", map[string]string{"Mcp-Name": "=?base64?%%%?="}},
-		"another method in the header":           {"divide", map[string]string{"Mcp-Method": "tools/list", "Mcp-Name": ""}},
-		"a method in other letters":              {"divide", map[string]string{"Mcp-Method": "Tools/Call"}},
-		"no method in the headers":               {"add", map[string]string{"Mcp-Method": ""}},
-		"no name in the headers":                 {"add", map[string]string{"Mcp-Name": ""}},
-		"another version in the header":          {"add", map[string]string{"Mcp-Protocol-Version": "2026-07-29"}},
-		"a version that is none":                 {"add", map[string]string{"Mcp-Protocol-Version": "yesterday"}},
-		"a body that is said to be text":         {"add", map[string]string{"Content-Type": "text/plain"}},
-		"a body that is said to be form data":    {"add", map[string]string{"Content-Type": "application/x-www-form-urlencoded"}},
-		"a body of no said type":                 {"add", map[string]string{"Content-Type": ""}},
-		"a body in another character set":        {"add", map[string]string{"Content-Type": "application/json; charset=utf-16"}},
-		"a body that is said to be compressed":   {"add", map[string]string{"Content-Encoding": "gzip"}},
-		"a body that is said to be JSON, or not": {"add", map[string]string{"Content-Type": "application/json, text/plain"}},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			s := s.in(t)
-			s.forget()
-			header := http.Header{
-				"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"},
-				"Mcp-Protocol-Version": {harness.StatelessEra}, "Mcp-Method": {"tools/call"}, "Mcp-Name": {test.body},
-			}
-			for key, value := range test.headers {
-				if value == "" {
-					delete(header, key)
-				} else {
-					header[key] = []string{value}
-				}
-			}
-			r := s.Do(http.MethodPost, s.gateway.ServerURL(calculator), token, header, harness.CallBody(test.body, `{"a":1,"b":2}`))
-			if r.Status != http.StatusBadRequest && r.Status != http.StatusUnsupportedMediaType {
-				t.Errorf("answered %d: %s", r.Status, r.Body)
-			}
-			s.untouched(t)
-		})
-	}
+	})
 }
 
 func TestBodyIsBounded(t *testing.T) {
 	s := newStage(t, harness.GatewayOptions{Blocks: map[string]string{"limits": "max_body = \"2KiB\"\n"}})
-	token := s.client("cursor", nil)
-	s.works(t, token)
-	s.forget()
-	body := strings.Replace(harness.CallBody("add", `{"a":1,"b":2}`), `"a":1`, `"a":1,"x":"`+strings.Repeat("x", 2048)+`"`, 1)
-	wantRefusal(t, s.Post(s.gateway.ServerURL(calculator), token, body), http.StatusRequestEntityTooLarge)
-	s.untouched(t)
+	s.everywhere(func(s *stage) {
+		t := s.t
+		token := s.client("cursor", nil)
+		s.works(t, token)
+		s.forget()
+		body := strings.Replace(harness.CallBody("add", `{"a":1,"b":2}`), `"a":1`, `"a":1,"x":"`+strings.Repeat("x", 2048)+`"`, 1)
+		wantRefusal(t, s.post(t, token, body), http.StatusRequestEntityTooLarge)
+		s.untouched(t)
+	})
 }
 
 func TestMessageThatIsAcceptedGoesOnAsItCame(t *testing.T) {
 	s := newStage(t, harness.GatewayOptions{})
-	token := s.client("cursor", harness.Map{"denied_tools": calculator + "/divide"})
-	s.works(t, token)
-	s.forget()
-	body := "\n{ \"id\" : 1e0,\"params\":{\"name\":\"\\u0061dd\",\"arguments\":{\"b\":2,\"a\":12345678901234567890,\"a2\":1.50,\"é\":\"\\u00e9\"}},\t\"method\":\"tools\\/call\", \"jsonrpc\":\"2.0\" }\r\n"
-	s.Post(s.gateway.ServerURL(calculator), token, body)
-	requests := s.allowed.Requests()
-	if len(requests) != 1 || string(requests[0].Body) != body {
-		t.Errorf("the server was sent %q", requests)
-	}
+	s.everywhere(func(s *stage) {
+		t := s.t
+		token := s.client("cursor", harness.Map{"denied_tools": calculator + "/divide"})
+		s.works(t, token)
+		s.forget()
+		body := "\n{ \"id\" : 1e0,\"params\":{\"name\":\"\\u0061dd\",\"arguments\":{\"b\":2,\"a\":12345678901234567890,\"a2\":1.50,\"é\":\"\\u00e9\"}},\t\"method\":\"tools\\/call\", \"jsonrpc\":\"2.0\" }\r\n"
+		s.post(t, token, body)
+		requests := s.received()
+		if len(requests) != 1 || string(requests[0].Body) != body {
+			t.Errorf("the server was sent %q", requests)
+		}
+	})
 }
 
 func TestAuditLinesAreBounded(t *testing.T) {
 	s := newStage(t, harness.GatewayOptions{})
-	token := s.client("cursor", harness.Map{"denied_tools": calculator + "/divide"})
-	long := strings.Repeat("x", 1<<20)
-	s.Post(s.gateway.ServerURL(calculator), token, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+long+`"}}`)
-	s.Post(s.gateway.ServerURL(calculator), token, `{"jsonrpc":"2.0","id":1,"method":"`+long+`"}`)
-	s.Eventually("both requests are audited", func() error {
-		content, err := os.ReadFile(s.gateway.AuditLog)
-		if err != nil {
-			return err
-		}
-		seen := map[string]bool{}
-		for _, line := range s.gateway.Audit() {
-			seen[fmt.Sprint(line["request_id"])] = true
-		}
-		if len(seen) < 2 {
-			return fmt.Errorf("%d are", len(seen))
-		}
-		for line := range strings.Lines(string(content)) {
-			if len(line) > 4096 {
-				t.Fatalf("a line is %d bytes long: %.200s", len(line), line)
+	s.everywhere(func(s *stage) {
+		t := s.t
+		token := s.client("cursor", harness.Map{"denied_tools": calculator + "/divide"})
+		long := strings.Repeat("x", 1<<20)
+		s.post(t, token, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+long+`"}}`)
+		s.post(t, token, `{"jsonrpc":"2.0","id":1,"method":"`+long+`"}`)
+		s.Eventually("both requests are audited", func() error {
+			content, err := os.ReadFile(s.gateway.AuditLog)
+			if err != nil {
+				return err
 			}
-		}
-		return nil
+			seen := map[string]bool{}
+			for _, line := range s.gateway.Audit() {
+				seen[fmt.Sprint(line["request_id"])] = true
+			}
+			if len(seen) < 2 {
+				return fmt.Errorf("%d are", len(seen))
+			}
+			for line := range strings.Lines(string(content)) {
+				if len(line) > 4096 {
+					t.Fatalf("a line is %d bytes long: %.200s", len(line), line)
+				}
+			}
+			return nil
+		})
 	})
 }

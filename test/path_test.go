@@ -38,21 +38,15 @@ func TestATokenFromVaultOpensAServerOverHTTP(t *testing.T) {
 	token := h.CreateClient("cursor-local", harness.Map{"allowed_servers": "calculator"})
 	gateway := h.StartGateway(harness.GatewayOptions{})
 
-	for _, version := range []string{harness.SessionEra, harness.StatelessEra} {
-		t.Run("in the era of "+version, func(t *testing.T) {
-			h := h.In(t)
-			session, err := h.TryConnect(gateway.ServerURL("calculator"), token, harness.ConnectOptions{Version: version})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := session.InitializeResult().ProtocolVersion; got != version {
-				t.Errorf("the session speaks %s", got)
-			}
+	for _, path := range paths {
+		t.Run(path.String(), func(t *testing.T) {
+			at := path.at
+			session := connect(t, h, at.url(gateway, "calculator"), token, path.era)
 			tools, err := session.ListTools(t.Context(), nil)
 			if err != nil || len(tools.Tools) != 4 {
 				t.Errorf("tools: %v, %v", tools, err)
 			}
-			if got := callTool(t, session, "multiply", harness.Map{"a": 6, "b": 7}); got != "42" {
+			if got := callTool(t, session, at.tool("calculator", "multiply"), harness.Map{"a": 6, "b": 7}); got != "42" {
 				t.Errorf("6 × 7 = %s", got)
 			}
 		})
@@ -87,28 +81,36 @@ func TestATokenFromVaultOpensAServerOverStdio(t *testing.T) {
 		"stdio": fmt.Sprintf("allowed_commands = [%q]", h.Programs.Bootstrap),
 	}})
 
-	for _, version := range []string{harness.SessionEra, harness.StatelessEra} {
-		t.Run("in the era of "+version, func(t *testing.T) {
-			h := h.In(t)
-			session, err := h.TryConnect(gateway.ServerURL("notes"), token, harness.ConnectOptions{Version: version})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := session.InitializeResult().ProtocolVersion; got != version {
-				t.Errorf("the session speaks %s", got)
-			}
-			callTool(t, session, "write_note", harness.Map{"title": "milk", "text": "two bottles"})
-			if got := callTool(t, session, "list_notes", nil); !strings.Contains(got, "milk") {
+	for _, path := range paths {
+		t.Run(path.String(), func(t *testing.T) {
+			at := path.at
+			session := connect(t, h, at.url(gateway, "notes"), token, path.era)
+			callTool(t, session, at.tool("notes", "write_note"), harness.Map{"title": "milk", "text": "two bottles"})
+			if got := callTool(t, session, at.tool("notes", "list_notes"), nil); !strings.Contains(got, "milk") {
 				t.Errorf("notes: %s", got)
 			}
-			resource, err := session.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: "note:///milk"})
-			if err != nil || resource.Contents[0].Text != "two bottles" {
+			note := at.resource("notes", "note:///milk")
+			resource, err := session.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: note})
+			if err != nil || resource.Contents[0].Text != "two bottles" || resource.Contents[0].URI != note {
 				t.Errorf("the note reads %v, %v", resource, err)
 			}
-			prompt, err := session.GetPrompt(t.Context(), &mcp.GetPromptParams{Name: "summarize"})
+			prompt, err := session.GetPrompt(t.Context(), &mcp.GetPromptParams{Name: at.tool("notes", "summarize")})
 			if err != nil || len(prompt.Messages) != 1 {
 				t.Errorf("the prompt is %v, %v", prompt, err)
 			}
 		})
 	}
+}
+
+// connect opens a session of the SDK's client that speaks that version.
+func connect(t *testing.T, h *harness.Harness, url, token, version string) *mcp.ClientSession {
+	t.Helper()
+	session, err := h.In(t).TryConnect(url, token, harness.ConnectOptions{Version: version})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := session.InitializeResult().ProtocolVersion; got != version {
+		t.Errorf("the session speaks %s", got)
+	}
+	return session
 }

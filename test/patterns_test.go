@@ -7,12 +7,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/backend/policy"
+	"vault-plugin-secrets-mcp/bootstrap/demo"
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
@@ -42,7 +44,11 @@ func TestRestrictionPatterns(t *testing.T) {
 	}
 
 	h := harness.New(t)
-	upstream := h.StartUpstream(nil)
+	servers := demo.Handler(demo.Calculator())
+	upstream := h.StartUpstream(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.URL.Path = demo.Path // there is one at every path
+		servers.ServeHTTP(w, r)
+	}))
 	for _, server := range []string{"calculator", "notes", "retired"} {
 		h.Write("mcp/servers/"+server, harness.Map{"transport": "http", "url": upstream.URL})
 	}
@@ -70,9 +76,22 @@ func TestRestrictionPatterns(t *testing.T) {
 				}
 				require.Equal(t, http.StatusForbidden, got.Status, server)
 				require.Zero(t, upstream.Count(), "%s was reached", server)
-				line := awaitRefusal(h, gateway, client, server)
+				line := awaitRefusal(h, gateway, client, server, 1)
 				require.Equal(t, want, line["reason"], server)
 				require.Equal(t, answer["reason"], line["detail"], "the audit log and evaluate differ")
+			}
+			for server, want := range decisions {
+				upstream.Forget()
+				got := h.Call(aggregate.url(gateway, server), token, aggregate.tool(server, "echo"), `{"message":"hi"}`)
+				if want == yes {
+					require.Equal(t, 1, calls(upstream), "%s was not reached: %s", server, got.Body)
+					continue
+				}
+				require.Equal(t, http.StatusOK, got.Status, server)
+				require.Contains(t, got.Body, `"code":-32602`, server)
+				require.Zero(t, calls(upstream), "%s was reached", server)
+				line := awaitRefusal(h, gateway, client, server, 2)
+				require.Equal(t, want, line["reason"], server)
 			}
 			h.Delete("mcp/clients/" + client)
 			for _, policy := range []string{"corp", "team"} {
@@ -92,23 +111,32 @@ func TestPolicyChangeReachesAnOpenGateway(t *testing.T) {
 	h.Write("mcp/servers/calculator", harness.Map{"transport": "http", "url": upstream.URL})
 	token := h.CreateClient("c", harness.Map{"allowed_servers": "*"})
 	gateway := h.StartGateway(harness.GatewayOptions{})
-	call := func() int { return h.Call(gateway.ServerURL("calculator"), token, "echo", `{}`).Status }
-	require.NotEqual(t, http.StatusForbidden, call())
-
+	// reaches reports whether a call reaches the server, at both endpoints alike.
+	reaches := func() error {
+		for _, at := range endpoints {
+			upstream.Forget()
+			h.Call(at.url(gateway, "calculator"), token, at.tool("calculator", "echo"), `{}`)
+			if calls(upstream) == 0 {
+				return errors.New("the call is refused " + at.String())
+			}
+		}
+		return nil
+	}
+	isRefused := func() error {
+		for _, at := range endpoints {
+			upstream.Forget()
+			h.Call(at.url(gateway, "calculator"), token, at.tool("calculator", "echo"), `{}`)
+			if calls(upstream) != 0 {
+				return errors.New("the call passes " + at.String())
+			}
+		}
+		return nil
+	}
+	require.NoError(t, reaches())
 	h.Write("mcp/policies/corp", harness.Map{"managed": true, "deniedMcpServers": `[{"serverName":"calculator"}]`})
-	h.Within(oneSecond, "the denial to reach the gateway", func() error {
-		if status := call(); status != http.StatusForbidden {
-			return errors.New(http.StatusText(status))
-		}
-		return nil
-	})
+	h.Within(oneSecond, "the denial to reach the gateway", isRefused)
 	h.Delete("mcp/policies/corp")
-	h.Within(oneSecond, "its end to reach the gateway", func() error {
-		if status := call(); status == http.StatusForbidden {
-			return errors.New(http.StatusText(status))
-		}
-		return nil
-	})
+	h.Within(oneSecond, "its end to reach the gateway", reaches)
 }
 
 func example(t *testing.T, dir, file string) harness.Map {
@@ -133,13 +161,26 @@ func writeExample(t *testing.T, h *harness.Harness, dir, file, path string, more
 	h.Write(path, data)
 }
 
-// awaitRefusal returns the audit line about a client that was refused a server.
-// Refusals are written soon, not before they are answered.
-func awaitRefusal(h *harness.Harness, gateway *harness.Gateway, client, server string) (line harness.Map) {
+// calls counts the tool calls that a server has seen.
+func calls(upstream *harness.Upstream) (n int) {
+	for _, r := range upstream.Requests() {
+		if strings.Contains(string(r.Body), `"tools/call"`) {
+			n++
+		}
+	}
+	return n
+}
+
+// awaitRefusal returns the nth audit line about a client that was refused a
+// server. Refusals are written soon, not before they are answered.
+func awaitRefusal(h *harness.Harness, gateway *harness.Gateway, client, server string, n int) (line harness.Map) {
 	h.Eventually("the audit line of the refusal", func() error {
+		seen := 0
 		for _, line = range gateway.Audit() {
 			if line["client"] == client && line["server"] == server && line["decision"] == "deny" {
-				return nil
+				if seen++; seen == n {
+					return nil
+				}
 			}
 		}
 		return errors.New("none yet")

@@ -29,7 +29,7 @@ func badTokens(wrong string) map[string]http.Header {
 
 // asks are the ways in which a server can be asked for something.
 func (s *stage) asks(server string, header http.Header) map[string]func() harness.Response {
-	url := s.gateway.ServerURL(server)
+	url, tool := s.url(server), s.at.tool(server, "add")
 	send := func(method, body string, more http.Header) func() harness.Response {
 		return func() harness.Response {
 			all := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}}
@@ -41,13 +41,13 @@ func (s *stage) asks(server string, header http.Header) map[string]func() harnes
 			return s.Do(method, url, "", all, body)
 		}
 	}
-	stateless := http.Header{"Mcp-Protocol-Version": {harness.StatelessEra}, "Mcp-Method": {"tools/call"}, "Mcp-Name": {"add"}}
+	stateless := http.Header{"Mcp-Protocol-Version": {harness.StatelessEra}, "Mcp-Method": {"tools/call"}, "Mcp-Name": {tool}}
 	session := http.Header{"Mcp-Session-Id": {"some-session"}, "Mcp-Protocol-Version": {harness.SessionEra}}
 	return map[string]func() harness.Response{
-		"calls a tool in one request": send(http.MethodPost, harness.CallBody("add", `{"a":1,"b":2}`), stateless),
+		"calls a tool in one request": send(http.MethodPost, harness.CallBody(tool, `{"a":1,"b":2}`), stateless),
 		"opens a session": send(http.MethodPost, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"`+harness.SessionEra+
 			`","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}`, nil),
-		"calls a tool in a session": send(http.MethodPost, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"add","arguments":{"a":1,"b":2}}}`, session),
+		"calls a tool in a session": send(http.MethodPost, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+tool+`","arguments":{"a":1,"b":2}}}`, session),
 		"opens a stream":            send(http.MethodGet, "", session),
 		"ends a session":            send(http.MethodDelete, "", session),
 		"sends what is no message":  send(http.MethodPost, `[`, nil),
@@ -56,64 +56,70 @@ func (s *stage) asks(server string, header http.Header) map[string]func() harnes
 
 func TestNobodyComesInWithoutAValidToken(t *testing.T) {
 	s := newStage(t, harness.GatewayOptions{})
-	wrong := unissuedToken(t)
-	s.Secret(wrong)
-	s.Secret("my-own-token-0123456789")
-	challenges := map[string]string{}
-	for name, header := range badTokens(wrong) {
-		t.Run(name, func(t *testing.T) {
-			s := s.in(t)
-			for _, server := range []string{calculator, forbidden, absent} {
-				for what, ask := range s.asks(server, header) {
-					r := ask()
-					wantRefusal(t, r, http.StatusUnauthorized)
-					challenge := r.Header.Get("WWW-Authenticate")
-					if !strings.HasPrefix(challenge, "Bearer") {
-						t.Errorf("%s: the challenge is %q", what, challenge)
+	s.everywhere(func(s *stage) {
+		t := s.t
+		wrong := unissuedToken(t)
+		s.Secret(wrong)
+		s.Secret("my-own-token-0123456789")
+		challenges := map[string]string{}
+		for name, header := range badTokens(wrong) {
+			t.Run(name, func(t *testing.T) {
+				s := s.in(t)
+				for _, server := range []string{calculator, forbidden, absent} {
+					for what, ask := range s.asks(server, header) {
+						r := ask()
+						wantRefusal(t, r, http.StatusUnauthorized)
+						challenge := r.Header.Get("WWW-Authenticate")
+						if !strings.HasPrefix(challenge, "Bearer") {
+							t.Errorf("%s: the challenge is %q", what, challenge)
+						}
+						challenges[name] = challenge
 					}
-					challenges[name] = challenge
 				}
-			}
-			s.untouched(t)
-		})
-	}
-	if a, b := challenges["with a token nobody issued"], challenges["with a token of a broken form"]; a != b {
-		t.Errorf("bad tokens are told apart: %q and %q", a, b)
-	}
+				s.untouched(t)
+			})
+		}
+		if a, b := challenges["with a token nobody issued"], challenges["with a token of a broken form"]; a != b {
+			t.Errorf("bad tokens are told apart: %q and %q", a, b)
+		}
+	})
 }
 
 func TestTokenCountsInTheAuthorizationHeaderOnly(t *testing.T) {
 	s := newStage(t, harness.GatewayOptions{})
-	token := s.client("cursor", nil)
-	call := harness.CallBody("add", `{"a":1,"b":2}`)
-	url := s.gateway.ServerURL(calculator)
-	tests := map[string]struct {
-		url    string
-		header http.Header
-	}{
-		"in the query":                 {url + "?access_token=" + token, nil},
-		"in a cookie":                  {url, http.Header{"Cookie": {"access_token=" + token}}},
-		"in a header of another name":  {url, http.Header{"X-Api-Key": {token}}},
-		"in Vault's header":            {url, http.Header{"X-Vault-Token": {token}}},
-		"in the header for proxies":    {url, http.Header{"Proxy-Authorization": {"Bearer " + token}}},
-		"as a password":                {strings.Replace(url, "http://", "http://user:"+token+"@", 1), nil},
-		"without the scheme's name":    {url, http.Header{"Authorization": {token}}},
-		"after another scheme's name":  {url, http.Header{"Authorization": {"Token " + token}}},
-		"after a comma":                {url, http.Header{"Authorization": {"Basic x, Bearer " + token}}},
-		"with something behind it":     {url, http.Header{"Authorization": {"Bearer " + token + " x"}}},
-		"in quotes":                    {url, http.Header{"Authorization": {`Bearer "` + token + `"`}}},
-		"in the path of the server":    {s.gateway.ServerURL(token), nil},
-		"in the id of a session":       {url, http.Header{"Mcp-Session-Id": {token}}},
-		"in the address of the client": {url, http.Header{"X-Forwarded-For": {token}}},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			s := s.in(t)
-			r := s.Do(http.MethodPost, test.url, "", test.header, call)
-			wantRefusal(t, r, http.StatusUnauthorized)
-			s.untouched(t)
-		})
-	}
+	s.everywhere(func(s *stage) {
+		t := s.t
+		token := s.client("cursor", nil)
+		call := harness.CallBody(s.at.tool(calculator, "add"), `{"a":1,"b":2}`)
+		url := s.url(calculator)
+		tests := map[string]struct {
+			url    string
+			header http.Header
+		}{
+			"in the query":                 {url + "?access_token=" + token, nil},
+			"in a cookie":                  {url, http.Header{"Cookie": {"access_token=" + token}}},
+			"in a header of another name":  {url, http.Header{"X-Api-Key": {token}}},
+			"in Vault's header":            {url, http.Header{"X-Vault-Token": {token}}},
+			"in the header for proxies":    {url, http.Header{"Proxy-Authorization": {"Bearer " + token}}},
+			"as a password":                {strings.Replace(url, "http://", "http://user:"+token+"@", 1), nil},
+			"without the scheme's name":    {url, http.Header{"Authorization": {token}}},
+			"after another scheme's name":  {url, http.Header{"Authorization": {"Token " + token}}},
+			"after a comma":                {url, http.Header{"Authorization": {"Basic x, Bearer " + token}}},
+			"with something behind it":     {url, http.Header{"Authorization": {"Bearer " + token + " x"}}},
+			"in quotes":                    {url, http.Header{"Authorization": {`Bearer "` + token + `"`}}},
+			"in the path of the server":    {s.gateway.ServerURL(token), nil},
+			"in the id of a session":       {url, http.Header{"Mcp-Session-Id": {token}}},
+			"in the address of the client": {url, http.Header{"X-Forwarded-For": {token}}},
+		}
+		for name, test := range tests {
+			t.Run(name, func(t *testing.T) {
+				s := s.in(t)
+				r := s.Do(http.MethodPost, test.url, "", test.header, call)
+				wantRefusal(t, r, http.StatusUnauthorized)
+				s.untouched(t)
+			})
+		}
+	})
 }
 
 func TestServerThatIsNotAllowedIsLikeOneThatDoesNotExist(t *testing.T) {
@@ -179,38 +185,41 @@ func TestRealClientIsRefused(t *testing.T) {
 
 func TestRevokedTokenIsRefused(t *testing.T) {
 	s := newStage(t, harness.GatewayOptions{})
-	for name, end := range map[string]func(client string){
-		"revoked by its client": func(client string) { s.Write("mcp/revoke-client/"+client, nil) },
-		"revoked by itself": func(client string) {
-			s.Write("mcp/revoke-accessor", harness.Map{"accessor": s.Read("mcp/clients/" + client)["accessor"]})
-		},
-		"deleted with its client": func(client string) { s.Delete("mcp/clients/" + client) },
-		"disabled":                func(client string) { s.Write("mcp/clients/"+client, harness.Map{"disabled": true}) },
-		"rotated without grace":   func(client string) { s.Write("mcp/rotate-client/"+client, harness.Map{"grace_period": 0}) },
-		"revoked with all others": func(string) { s.Write("mcp/revoke-all", nil) },
-	} {
-		t.Run("a token "+name, func(t *testing.T) {
-			s := s.in(t)
-			client := strings.ReplaceAll(name, " ", "-")
-			token := s.client(client, nil)
-			s.works(t, token)
-			end(client)
-			s.refusedSoon(t, token)
-			for what, ask := range s.asks(calculator, http.Header{"Authorization": {"Bearer " + token}}) {
-				r := ask()
-				wantRefusal(t, r, http.StatusUnauthorized)
-				if t.Failed() {
-					t.Fatal(what)
+	s.everywhere(func(s *stage) {
+		t := s.t
+		for name, end := range map[string]func(client string){
+			"revoked by its client": func(client string) { s.Write("mcp/revoke-client/"+client, nil) },
+			"revoked by itself": func(client string) {
+				s.Write("mcp/revoke-accessor", harness.Map{"accessor": s.Read("mcp/clients/" + client)["accessor"]})
+			},
+			"deleted with its client": func(client string) { s.Delete("mcp/clients/" + client) },
+			"disabled":                func(client string) { s.Write("mcp/clients/"+client, harness.Map{"disabled": true}) },
+			"rotated without grace":   func(client string) { s.Write("mcp/rotate-client/"+client, harness.Map{"grace_period": 0}) },
+			"revoked with all others": func(string) { s.Write("mcp/revoke-all", nil) },
+		} {
+			t.Run("a token "+name, func(t *testing.T) {
+				s := s.in(t)
+				client := strings.ReplaceAll(name, " ", "-")
+				token := s.client(client, nil)
+				s.works(t, token)
+				end(client)
+				s.refusedSoon(t, token)
+				for what, ask := range s.asks(calculator, http.Header{"Authorization": {"Bearer " + token}}) {
+					r := ask()
+					wantRefusal(t, r, http.StatusUnauthorized)
+					if t.Failed() {
+						t.Fatal(what)
+					}
 				}
-			}
-			for _, r := range s.allowed.Requests() {
-				// One of refusedSoon's may still be on its way after it was cut.
-				if !strings.Contains(string(r.Body), `{"a":40,"b":2}`) {
-					t.Errorf("the server was sent %s %q", r.Method, r.Body)
+				for _, r := range s.received() {
+					// One of refusedSoon's may still be on its way after it was cut.
+					if !strings.Contains(string(r.Body), `{"a":40,"b":2}`) {
+						t.Errorf("the server was sent %s %q", r.Method, r.Body)
+					}
 				}
-			}
-		})
-	}
+			})
+		}
+	})
 }
 
 // refusedSoon waits until a token that was accepted is not any more. A gateway

@@ -48,28 +48,20 @@ func TestToolRules(t *testing.T) {
 		token := h.CreateClient(strings.ReplaceAll(tc.name, " ", "-"), settings)
 		for _, server := range []string{"sse", "json"} {
 			for _, era := range []string{harness.SessionEra, harness.StatelessEra} {
-				t.Run(tc.name+" at "+server+" in "+era, func(t *testing.T) {
-					session, err := h.In(t).TryConnect(gateway.ServerURL(server), token, harness.ConnectOptions{Version: era})
-					require.NoError(t, err)
-					listing, err := session.ListTools(t.Context(), nil)
-					require.NoError(t, err)
-					names := []string{}
-					for _, tool := range listing.Tools {
-						names = append(names, tool.Name)
-					}
-					slices.Sort(names)
-					require.Equal(t, tc.listed, names)
+				for _, at := range endpoints {
+					t.Run(tc.name+" at "+server+" in "+era+", "+at.String(), func(t *testing.T) {
+						session, err := h.In(t).TryConnect(at.url(gateway, server), token, harness.ConnectOptions{Version: era})
+						require.NoError(t, err)
+						require.Equal(t, tc.listed, toolsOf(t, session, at.tool(server, "")))
 
-					if tc.called != "" {
-						callTool(t, session, tc.called, harness.Map{"a": 6, "b": 2})
-					}
-					if tc.refused != "" {
-						_, err = session.CallTool(t.Context(), &mcp.CallToolParams{Name: tc.refused, Arguments: harness.Map{"a": 1, "b": 1}})
-						var refused *jsonrpc.Error
-						require.ErrorAs(t, err, &refused)
-						require.EqualValues(t, codeInvalidParams, refused.Code)
-					}
-				})
+						if tc.called != "" {
+							callTool(t, session, at.tool(server, tc.called), harness.Map{"a": 6, "b": 2})
+						}
+						if tc.refused != "" {
+							wantNoTool(t, session, at.tool(server, tc.refused))
+						}
+					})
+				}
 			}
 		}
 	}
@@ -80,6 +72,31 @@ func TestToolRules(t *testing.T) {
 			}
 		}
 	}
+}
+
+// toolsOf returns the names of the tools that start with the prefix, without it.
+func toolsOf(t *testing.T, session *mcp.ClientSession, prefix string) []string {
+	t.Helper()
+	listing, err := session.ListTools(t.Context(), nil)
+	require.NoError(t, err)
+	names := []string{}
+	for _, tool := range listing.Tools {
+		if name, ok := strings.CutPrefix(tool.Name, prefix); ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// wantNoTool fails the test unless a call is answered as one of a tool that does
+// not exist.
+func wantNoTool(t *testing.T, session *mcp.ClientSession, tool string) {
+	t.Helper()
+	_, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: tool, Arguments: harness.Map{"a": 1, "b": 1}})
+	var refused *jsonrpc.Error
+	require.ErrorAs(t, err, &refused)
+	require.EqualValues(t, codeInvalidParams, refused.Code)
 }
 
 // TestToolRulesRefuseWhatTheyCannotJudge sends what only a client with rules is

@@ -22,9 +22,10 @@ type wire struct {
 
 // toolCall is a request as any client sends it.
 func (s *stage) toolCall(token string) wire {
-	body := harness.CallBody("add", `{"a":40,"b":2}`)
+	tool := s.at.tool(calculator, "add")
+	body := harness.CallBody(tool, `{"a":40,"b":2}`)
 	return wire{
-		line: "POST /servers/" + calculator + "/mcp HTTP/1.1",
+		line: "POST " + strings.TrimPrefix(s.url(calculator), s.gateway.URL) + " HTTP/1.1",
 		headers: []string{
 			"Host: " + s.address(),
 			"Authorization: Bearer " + token,
@@ -32,7 +33,7 @@ func (s *stage) toolCall(token string) wire {
 			"Accept: application/json, text/event-stream",
 			"Mcp-Protocol-Version: " + harness.StatelessEra,
 			"Mcp-Method: tools/call",
-			"Mcp-Name: add",
+			"Mcp-Name: " + tool,
 			fmt.Sprintf("Content-Length: %d", len(body)),
 		},
 		body: body,
@@ -230,28 +231,31 @@ func TestPathLeadsToNoOtherServer(t *testing.T) {
 
 func TestNothingOfAClientReachesTheServerButWhatTheProtocolNeeds(t *testing.T) {
 	s := newStage(t, harness.GatewayOptions{})
-	token := s.client("cursor", nil)
-	s.forget()
-	got := s.send(t, s.toolCall(token).with(
-		"Cookie: a=b", "X-Forwarded-For: 10.0.0.1", "X-Forwarded-Host: attacker.example", "Forwarded: for=10.0.0.1",
-		"X-Real-Ip: 10.0.0.1", "X-Vault-Token: x", "X-Api-Key: x", "Proxy-Authorization: Basic eA==", "X-Original-Url: /admin",
-		"X-Http-Method-Override: DELETE", "Te: trailers", "Expect: 100-continue", "Via: 1.1 x", "Referer: http://x/", "If-None-Match: x", "Range: bytes=0-1",
-		"Traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "User-Agent: test/1",
-	).text())
-	requests := s.allowed.Requests()
-	if len(requests) != 1 {
-		t.Fatalf("answered %v, and the server saw %d requests", got, len(requests))
-	}
-	passed := map[string]bool{
-		"Accept": true, "Content-Type": true, "Content-Length": true, "Last-Event-Id": true, "Traceparent": true, "Tracestate": true,
-		"User-Agent": true, "Accept-Encoding": true,
-	}
-	for name, values := range requests[0].Header {
-		if !passed[name] && !strings.HasPrefix(name, "Mcp-") {
-			t.Errorf("the server was sent %s: %v", name, values)
+	s.everywhere(func(s *stage) {
+		t := s.t
+		token := s.client("cursor", nil)
+		s.forget()
+		got := s.send(t, s.toolCall(token).with(
+			"Cookie: a=b", "X-Forwarded-For: 10.0.0.1", "X-Forwarded-Host: attacker.example", "Forwarded: for=10.0.0.1",
+			"X-Real-Ip: 10.0.0.1", "X-Vault-Token: x", "X-Api-Key: x", "Proxy-Authorization: Basic eA==", "X-Original-Url: /admin",
+			"X-Http-Method-Override: DELETE", "Te: trailers", "Expect: 100-continue", "Via: 1.1 x", "Referer: http://x/", "If-None-Match: x", "Range: bytes=0-1",
+			"Traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "User-Agent: test/1",
+		).text())
+		requests := s.received()
+		if len(requests) != 1 {
+			t.Fatalf("answered %v, and the server saw %d requests", got, len(requests))
 		}
-	}
-	if want := strings.TrimSuffix(strings.TrimPrefix(s.allowed.URL, "http://"), "/mcp"); requests[0].Host != want || requests[0].Path != "/mcp" {
-		t.Errorf("the server was asked for %s at %s", requests[0].Path, requests[0].Host)
-	}
+		passed := map[string]bool{
+			"Accept": true, "Content-Type": true, "Content-Length": true, "Last-Event-Id": true, "Traceparent": true, "Tracestate": true,
+			"User-Agent": true, "Accept-Encoding": true,
+		}
+		for name, values := range requests[0].Header {
+			if !passed[name] && !strings.HasPrefix(name, "Mcp-") {
+				t.Errorf("the server was sent %s: %v", name, values)
+			}
+		}
+		if want := strings.TrimSuffix(strings.TrimPrefix(s.allowed.URL, "http://"), "/mcp"); requests[0].Host != want || requests[0].Path != "/mcp" {
+			t.Errorf("the server was asked for %s at %s", requests[0].Path, requests[0].Host)
+		}
+	})
 }
