@@ -3,10 +3,12 @@
 // check by check: through the gateway a server must be neither better nor worse.
 //
 // The server is the official Go SDK's conformance fixture, over HTTP in both of
-// the protocol's eras, and on stdio. It is part of `make test`, and is run alone by
+// the protocol's eras, on stdio, and as one of the many servers at /mcp, where a
+// proxy between takes the server's name away from those of its tools. It is part of
+// `make test`, and is run alone by
 //
 //	make test-conformance
 //
-// What the suite of a child on stdio cannot show is listed, with the reason, in
+// Each check that ends otherwise on stdio or at /mcp is listed, with the reason, in
 // the test.
 package conformance

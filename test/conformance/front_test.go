@@ -12,23 +12,30 @@ import (
 
 // front stands before the gateway and adds the token, since the runners cannot
 // send one. Everything else stays what it is: Host and Origin, and each byte of
-// the answers, in the pieces in which they come. (httputil.ReverseProxy is not
+// the answers, in the pieces in which they come; but for the names, before a
+// gateway that serves the server as one of many. (httputil.ReverseProxy is not
 // good enough: through it alone, without a gateway, the runner hangs now and
 // then.)
 type front struct {
-	URL    string // without a path
-	token  string
-	target atomic.Pointer[url.URL]
+	URL  string // without a path
+	ways atomic.Pointer[way]
 }
 
-func newFront(t *testing.T, token string) *front {
+// way is where the front passes requests to.
+type way struct {
+	*url.URL
+	token string
+	names *names // nil: they stay
+}
+
+func newFront(t *testing.T) *front {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = listener.Close() })
-	f := &front{URL: "http://" + listener.Addr().String(), token: token}
+	f := &front{URL: "http://" + listener.Addr().String()}
 	go func() {
 		for {
 			client, err := listener.Accept()
@@ -41,28 +48,33 @@ func newFront(t *testing.T, token string) *front {
 	return f
 }
 
-// to has requests go to one of the gateway's URLs, and returns the front's own.
-func (f *front) to(t *testing.T, target string) string {
+// to has requests go to one of the gateway's URLs, with a token, and returns the
+// front's own.
+func (f *front) to(t *testing.T, target, token string, names *names) string {
 	t.Helper()
 	to, err := url.Parse(target)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.target.Store(to)
+	f.ways.Store(&way{to, token, names})
 	return f.URL + "/"
 }
 
 // serve passes one connection's requests on, until either side hangs up.
 func (f *front) serve(client net.Conn) {
 	defer client.Close()
-	to := f.target.Load()
-	gateway, err := net.Dial("tcp", to.Host) // ends with the client's connection
+	way := f.ways.Load()
+	gateway, err := net.Dial("tcp", way.Host) // ends with the client's connection
 	if err != nil {
 		return
 	}
 	defer gateway.Close()
 	go func() {
-		_, _ = io.Copy(client, gateway)
+		if way.names == nil {
+			_, _ = io.Copy(client, gateway)
+		} else {
+			way.names.answers(client, gateway)
+		}
 		_ = client.Close()
 	}()
 	requests := bufio.NewReader(client)
@@ -71,8 +83,11 @@ func (f *front) serve(client net.Conn) {
 		if err != nil {
 			return
 		}
-		request.URL = to
-		request.Header.Set("Authorization", "Bearer "+f.token)
+		request.URL = way.URL
+		request.Header.Set("Authorization", "Bearer "+way.token)
+		if way.names != nil && way.names.request(request) != nil {
+			return
+		}
 		if request.Write(gateway) != nil {
 			return
 		}
