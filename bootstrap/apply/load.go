@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-var errNoFiles = errors.New("it holds no file that ends in .hcl or .json")
+var errNoFiles = errors.New("there is no file that ends in .hcl or .json")
 
 // load reads every .hcl and .json file of a folder, in alphabetical order, and of
 // the folders in it. Files and folders that begin with a dot are left out.

@@ -151,24 +151,15 @@ func (s *session) planServers(ctx context.Context) error {
 			return err
 		}
 		p := &step{kind: kindServer, name: server.name, is: verb(have)}
-		bare, _, _ := strings.Cut(server.url, "?")
-		p.lines = differences(map[string]any{
-			"transport": server.transport, "url": bare, "url_query": parameters(server.url), "command": server.command,
-			"args": append([]string{}, server.args...), "shared": server.shared, "description": server.description,
-			"env": names(server.env), "headers": names(server.headers),
-		}, have)
+		p.lines = differences(server.shown(), have)
 		held := s.record.held[p.key()]
 		p.fingerprint = held
 		same := !server.hasSecrets() || sameSecrets(held, server.secrets())
 		if have != nil && len(p.lines) == 0 && !same {
 			p.lines = []string{"~ values of headers, env or the URL's query (they are never shown)"}
 		}
-		data := map[string]any{
-			"transport": server.transport, "url": server.url, "command": server.command, "args": append([]string{}, server.args...),
-			"env": orNone(server.env), "headers": orNone(server.headers), "shared": server.shared, "description": server.description,
-		}
 		p.do = func(ctx context.Context) (err error) {
-			if _, err = s.put(ctx, "servers/"+server.name, data); err != nil {
+			if _, err = s.put(ctx, "servers/"+server.name, server.data()); err != nil {
 				return err
 			}
 			switch {

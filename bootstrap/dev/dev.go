@@ -1,7 +1,8 @@
 // Package dev runs the whole system on one machine: a Vault in dev mode with the
 // plugin, two demo MCP servers, a client that may use one of them, and a
 // gateway. It is for trying and for development: Vault forgets everything when
-// it ends, and nothing is encrypted.
+// it ends, and nothing is encrypted. Options add a cluster of Vaults, sealed
+// tokens, a Vault Agent, and one's own MCP servers.
 package dev
 
 import (
@@ -15,15 +16,16 @@ import (
 	"syscall"
 	"time"
 
+	"vault-plugin-secrets-mcp/bootstrap/apply"
 	"vault-plugin-secrets-mcp/bootstrap/process"
 )
 
 // The names under which things are registered.
 const (
-	mount      = "mcp"
-	calculator = "calculator"
-	notes      = "notes"
-	client     = "cursor-local"
+	mount       = "mcp"
+	calculator  = "calculator"
+	notesServer = "notes"
+	client      = "cursor-local"
 )
 
 // clientPath is the path at the gateway that stands in the client's configuration.
@@ -45,6 +47,9 @@ type system struct {
 	clientToken   string // cursor-local's
 	calculatorURL string
 	kms           map[string]string // how to reach the double of AWS KMS, if there is one
+	cluster       *cluster          // nil: Vault is one server in dev mode
+	own           []apply.Server    // those of Options.Servers
+	ownNotes      []string          // what is in their file and has no meaning here
 }
 
 // Run starts everything, says what to do with it, and returns when the context
@@ -53,6 +58,9 @@ type system struct {
 func Run(ctx context.Context, opts Options) (err error) {
 	s := &system{Options: opts, progress: progress{opts.Out}}
 	if err := s.check(ctx); err != nil {
+		return err
+	}
+	if err := s.loadServers(); err != nil {
 		return err
 	}
 	unlock, err := s.prepareDir()
@@ -64,6 +72,9 @@ func Run(ctx context.Context, opts Options) (err error) {
 
 	defer func() {
 		s.group.Stop(stopGrace, func(p *process.Process) { fmt.Fprintf(s.out, "Stopping %s\n", p.Name()) })
+		if s.cluster != nil {
+			s.cluster.stop()
+		}
 		s.removeSecrets()
 		if ctx.Err() != nil {
 			err = nil // to be stopped is how this ends
@@ -91,17 +102,24 @@ func (s *system) start(ctx context.Context) error {
 		name string
 		work func(context.Context) error
 	}
+	start := step{"Starting Vault on " + s.VaultAddress, s.startVault}
+	if s.HA {
+		start = step{fmt.Sprintf("Starting %d Vaults, behind %s", nodeCount, s.VaultAddress), s.startCluster}
+	}
 	steps := []step{
-		{"Starting Vault on " + s.VaultAddress, s.startVault},
+		start,
 		{"Setting up the engine, its policy and the gateway's login", s.provision},
 		{"Starting the demo server " + calculator, s.startCalculator},
-		{"Registering two servers and a client", s.register},
+		{"Registering the servers and a client", s.register},
 		{"Starting the gateway on " + s.GatewayAddress, s.startGateway},
 	}
 	if s.KMS {
 		steps = slices.Insert(steps, len(steps)-2,
 			step{"Starting a double of AWS KMS, which is not AWS's", s.startKMS},
 			step{"Having tokens sealed", s.sealTokens})
+	}
+	if s.Agent {
+		steps = append(steps, step{"Starting Vault Agent, for the client " + agentClient, s.startAgent})
 	}
 	for _, step := range steps {
 		if err := s.step(step.name, func() error { return step.work(ctx) }); err != nil {

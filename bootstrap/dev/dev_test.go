@@ -49,6 +49,15 @@ func TestWhatWouldGoWrongIsSaidBeforeAnythingIsStarted(t *testing.T) {
 	if err := os.WriteFile(text, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	clients, demos := filepath.Join(filepath.Dir(text), "clients.json"), filepath.Join(filepath.Dir(text), "demos.hcl")
+	for path, content := range map[string]string{
+		clients: `{"name": "a", "allowed_servers": []}`,
+		demos:   "server \"calculator\" {\n  transport = \"http\"\n  url = \"http://127.0.0.1:1/mcp\"\n}\n",
+	} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, test := range []struct {
 		name   string
 		change func(*Options)
@@ -66,6 +75,10 @@ func TestWhatWouldGoWrongIsSaidBeforeAnythingIsStarted(t *testing.T) {
 		{"an address for everybody", func(o *Options) { o.VaultAddress = "0.0.0.0:8200" }, []string{"0.0.0.0:8200", "not on the loopback"}},
 		{"a name for an address", func(o *Options) { o.GatewayAddress = "localhost:8080" }, []string{"localhost:8080", "-gateway-address"}},
 		{"an address without a port", func(o *Options) { o.VaultAddress = "127.0.0.1" }, []string{"127.0.0.1", "-vault-address"}},
+		{"a file of servers that is not there", func(o *Options) { o.Servers = "/no/servers.json" }, []string{"-servers", "/no/servers.json"}},
+		{"a file of servers in no known form", func(o *Options) { o.Servers = text }, []string{text, ".hcl or .json"}},
+		{"a file with a client in it", func(o *Options) { o.Servers = clients }, []string{clients, "servers alone", "mcp-bootstrap apply"}},
+		{"a server with the name of a demo", func(o *Options) { o.Servers = demos }, []string{demos, "calculator", "another name"}},
 		{"port 0", func(o *Options) { o.VaultAddress = "127.0.0.1:0" }, []string{"127.0.0.1:0", "-vault-address"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -143,7 +156,7 @@ func TestFilesAreTheirOwnersAloneEvenWhereOlderOnesWereNot(t *testing.T) {
 	if err := s.writeClientFiles(); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{envFile, headersFile, bodyFile} {
+	for _, name := range []string{envFile, headersFile, connectOnlyFile, bodyFile} {
 		info, err := os.Stat(s.path(name))
 		if err != nil {
 			t.Fatal(err)

@@ -16,8 +16,13 @@ const (
 	secretIDFile = "secret_id" // its other half
 )
 
-// bodyFile is that of the call that headersFile goes with.
-const bodyFile = "add.json"
+// Files without secrets.
+const (
+	bodyFile        = "add.json"        // the body of the call that headersFile goes with
+	callHeadersFile = "call-headers"    // headersFile without the token
+	connectFile     = "connect.json"    // the first request of a client that connects
+	connectOnlyFile = "connect-headers" // its headers, with the token: a secret
+)
 
 // write writes a file of the folder for its owner alone.
 func (s *system) write(name, content string) error {
@@ -33,25 +38,31 @@ func (s *system) write(name, content string) error {
 }
 
 func (s *system) removeSecrets() {
-	for _, name := range []string{envFile, headersFile, roleIDFile, secretIDFile, kmsFile} {
+	for _, name := range []string{envFile, headersFile, connectOnlyFile, roleIDFile, secretIDFile, kmsFile} {
 		_ = os.Remove(s.path(name))
 	}
+	_ = os.RemoveAll(s.path(agentDir))
 }
 
 // writeClientFiles writes what the commands of the summary use.
 func (s *system) writeClientFiles() error {
+	const (
+		mediaTypes  = "Content-Type: application/json\nAccept: application/json, text/event-stream\n"
+		callHeaders = "MCP-Protocol-Version: 2026-07-28\nMcp-Method: tools/call\nMcp-Name: add\n"
+	)
+	authorization := "Authorization: Bearer " + s.clientToken + "\n"
 	for name, content := range map[string]string{
 		envFile: "export VAULT_ADDR='" + s.vaultURL() + "'\n" +
 			"export VAULT_TOKEN='" + s.rootToken + "'\n" +
 			"export MCP_GATEWAY_URL='" + s.gatewayURL() + "'\n" +
 			"export MCP_TOKEN='" + s.clientToken + "'\n" +
 			s.vaultOnPath(),
-		headersFile: "Authorization: Bearer " + s.clientToken + "\n" +
-			"Content-Type: application/json\n" +
-			"Accept: application/json, text/event-stream\n" +
-			"MCP-Protocol-Version: 2026-07-28\n" +
-			"Mcp-Method: tools/call\n" +
-			"Mcp-Name: add\n",
+		headersFile:     authorization + mediaTypes + callHeaders,
+		callHeadersFile: mediaTypes + callHeaders,
+		connectOnlyFile: authorization + mediaTypes,
+		connectFile: `{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+  "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "curl", "version": "1"}}}
+`,
 		bodyFile: `{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
   "name": "add", "arguments": {"a": 2, "b": 3}, "_meta": {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",

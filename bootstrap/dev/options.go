@@ -30,6 +30,13 @@ type Options struct {
 	// for AWS KMS.
 	KMS       bool
 	KMSDouble string
+	// HA has three Vaults on integrated storage instead of one in dev mode.
+	HA bool
+	// Agent runs a Vault Agent, which keeps a token of a second client in a file.
+	Agent bool
+	// Servers is a file with MCP servers to run behind the gateway, in any form
+	// that apply takes.
+	Servers string
 	// Out gets the progress and, in the end, what to do with it all.
 	Out io.Writer
 }

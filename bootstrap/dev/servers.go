@@ -57,7 +57,7 @@ admin {
   address = %q
 }
 stdio {
-  allowed_commands = [%q]
+  allowed_commands = [%s]
 }
 audit {
   file = %q
@@ -67,7 +67,7 @@ audit {
 // startGateway runs the gateway until it has logged in to Vault.
 func (s *system) startGateway(ctx context.Context) error {
 	config := fmt.Sprintf(gatewayFile, s.vaultURL(), mount, s.path(roleIDFile), s.path(secretIDFile),
-		s.GatewayAddress, s.AdminAddress, s.Self, s.log("audit"))
+		s.GatewayAddress, s.AdminAddress, s.commands(), s.log("audit"))
 	var environment []string
 	if s.KMS {
 		config += kmsBlock

@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"text/template"
+
+	"vault-plugin-secrets-mcp/bootstrap/agent"
 )
 
 var summary = template.Must(template.New("summary").Parse(`
@@ -13,13 +15,19 @@ Code: .mcp.json), with the token of {{.Client}}, which is shown this once:
 
 {
   "mcpServers": {
-    "{{.Server}}": {
+{{- range $i, $entry := .Entries}}{{if $i}},{{end}}
+    "{{.Name}}": {
       "type": "http",
       "url": "{{.URL}}",
-      "headers": {"Authorization": "Bearer {{.Token}}"}
+      "headers": {"Authorization": "Bearer {{$.Token}}"}
     }
+{{- end}}
   }
 }
+{{- range .Notes}}
+
+Note: {{.}}
+{{- end}}
 
 To try it, in another terminal, in this folder:
 
@@ -31,6 +39,24 @@ To try it, in another terminal, in this folder:
   # The same to a server that it may not reach: 403
   curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/servers/{{.Other}}/mcp"
 
+{{- range .Own}}
+
+  # Your server {{.}}: what it says to a client that connects
+  curl -i -H @{{$.ConnectHeaders}} -d @{{$.Connect}} "$MCP_GATEWAY_URL/servers/{{.}}/mcp" && echo
+{{- end}}
+
+{{- if .Agent}}
+
+  # The same call by {{.Agent}}, whose token Vault Agent keeps in a file, renews, and
+  # replaces every {{.AgentLife}}: 200
+  { printf 'Authorization: Bearer '; cat {{.AgentToken}}; echo; } |
+    curl -i -H @- -H @{{.CallHeaders}} -d @{{.Body}} "$MCP_GATEWAY_URL/servers/{{.Server}}/mcp"
+
+  # What Claude Code runs, instead of having a token in its configuration:
+  #   "headersHelper": "{{.AgentHelperPath}} {{.AgentTokenPath}}"
+  {{.AgentHelper}} {{.AgentToken}} | cut -c 1-31
+{{- end}}
+
 {{- if .KMS}}
 
   # AWS KMS (a double of it) refusing its key, and within seconds: 401; and back
@@ -38,6 +64,16 @@ To try it, in another terminal, in this folder:
   curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/servers/{{.Server}}/mcp"
   curl -X DELETE {{.KMS}}/-/faults && sleep 6
   curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/servers/{{.Server}}/mcp"
+{{- end}}
+
+{{- if .HA}}
+
+  # The Vault that leads, killed: what the gateway knows goes on, 200. Within seconds
+  # another one leads, and the one that was killed is started again
+  {{.Vault}} operator raft list-peers
+  kill -9 $(cat {{.Dir}}/$({{.Vault}} operator raft list-peers | awk '/leader/ { print $1 }').pid)
+  curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/servers/{{.Server}}/mcp"
+  until {{.Vault}} list {{.Mount}}/clients; do sleep 1; done
 {{- end}}
 
   # Its tokens revoked in Vault, and within a second the first call again: 401
@@ -48,26 +84,46 @@ Logs, and the gateway's audit: {{.Logs}}
 Vault: {{.VaultURL}}, root token in {{.Env}}. Ctrl-C stops everything.
 `))
 
+// entry is a server as it stands in a client's configuration.
+type entry struct{ Name, URL string }
+
 // summarize prints what there is now, and what to do with it.
 func (s *system) summarize() error {
 	if err := s.writeClientFiles(); err != nil {
 		return err
 	}
-	if err := summary.Execute(s.out, map[string]string{
-		"Client":   client,
-		"Server":   calculator,
-		"Other":    notes,
-		"URL":      s.gatewayURL() + clientPath,
-		"Token":    s.clientToken,
-		"Env":      shown(s.path(envFile)),
-		"Headers":  shown(s.path(headersFile)),
-		"Body":     shown(s.path(bodyFile)),
-		"Logs":     shown(filepath.Dir(s.log(""))),
-		"KMS":      s.kms["AWS_ENDPOINT_URL_KMS"],
-		"Mount":    mount,
-		"Vault":    s.shownVault(),
-		"VaultURL": s.vaultURL(),
-	}); err != nil {
+	entries := []entry{{calculator, s.gatewayURL() + clientPath}}
+	for _, name := range s.allowed()[1:] {
+		entries = append(entries, entry{name, s.gatewayURL() + "/servers/" + name + "/mcp"})
+	}
+	data := map[string]any{
+		"Client":         client,
+		"Entries":        entries,
+		"Notes":          s.ownNotes,
+		"Server":         calculator,
+		"Other":          notesServer,
+		"Own":            s.allowed()[1:],
+		"Token":          s.clientToken,
+		"Env":            shown(s.path(envFile)),
+		"Headers":        shown(s.path(headersFile)),
+		"CallHeaders":    shown(s.path(callHeadersFile)),
+		"Body":           shown(s.path(bodyFile)),
+		"ConnectHeaders": shown(s.path(connectOnlyFile)),
+		"Connect":        shown(s.path(connectFile)),
+		"Logs":           shown(filepath.Dir(s.log(""))),
+		"KMS":            s.kms["AWS_ENDPOINT_URL_KMS"],
+		"HA":             s.HA,
+		"Dir":            shown(s.Dir),
+		"Mount":          mount,
+		"Vault":          s.shownVault(),
+		"VaultURL":       s.vaultURL(),
+	}
+	if s.Agent {
+		data["Agent"], data["AgentLife"] = agentClient, "three minutes"
+		data["AgentToken"], data["AgentHelper"] = shown(s.agentPath("token")), shown(s.agentPath(agent.HeadersHelper))
+		data["AgentTokenPath"], data["AgentHelperPath"] = s.agentPath("token"), s.agentPath(agent.HeadersHelper)
+	}
+	if err := summary.Execute(s.out, data); err != nil {
 		return fmt.Errorf("cannot print the summary: %w", err)
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
+	"vault-plugin-secrets-mcp/bootstrap/connect"
 	"vault-plugin-secrets-mcp/bootstrap/policies"
 	"vault-plugin-secrets-mcp/bootstrap/process"
 	"vault-plugin-secrets-mcp/bootstrap/provision"
@@ -56,12 +57,14 @@ func keepLine(line []byte) bool {
 	return !bytes.HasPrefix(line, []byte("Root Token:")) && !bytes.HasPrefix(line, []byte("Unseal Key:"))
 }
 
-func (s *system) vaultClient() (*api.Client, error) {
+func (s *system) vaultClient() (*api.Client, error) { return s.clientFor(s.vaultURL()) }
+
+func (s *system) clientFor(address string) (*api.Client, error) {
 	config := api.DefaultConfig()
 	if config.Error != nil {
 		return nil, config.Error
 	}
-	config.Address = s.vaultURL()
+	config.Address = address
 	config.MaxRetries = 0
 	client, err := api.NewClient(config)
 	if err != nil {
@@ -126,7 +129,7 @@ func (s *system) register(ctx context.Context) error {
 	write := func(path string, data map[string]any) (*api.Secret, error) {
 		secret, err := vault.Logical().WriteWithContext(ctx, mount+"/"+path, data)
 		if err != nil {
-			return nil, fmt.Errorf("cannot write %s/%s: %w", mount, path, err)
+			return nil, fmt.Errorf("cannot write %s/%s: %w", mount, path, connect.Explain(err))
 		}
 		return secret, nil
 	}
@@ -135,15 +138,25 @@ func (s *system) register(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if _, err := write("servers/"+notes, map[string]any{
-		"transport": "stdio", "command": s.Self, "args": []string{"demo", notes},
+	if _, err := write("servers/"+notesServer, map[string]any{
+		"transport": "stdio", "command": s.Self, "args": []string{"demo", notesServer},
 		"description": "Notes, over standard input and output",
 	}); err != nil {
 		return err
 	}
-	secret, err := write("clients/"+client, map[string]any{"allowed_servers": calculator})
+	for _, server := range s.own {
+		if _, err := write("servers/"+server.Name, server.Data); err != nil {
+			return err
+		}
+	}
+	secret, err := write("clients/"+client, map[string]any{"allowed_servers": s.allowed()})
 	if err != nil {
 		return err
+	}
+	if s.Agent {
+		if err := registerAgentClient(ctx, vault, s.allowed()); err != nil {
+			return err
+		}
 	}
 	if secret != nil {
 		s.clientToken, _ = secret.Data["token"].(string)

@@ -1,0 +1,27 @@
+// Package agent holds the configurations for Vault Agent that come with the engine,
+// as files to be copied: docs/agent.md says which to take.
+package agent
+
+import "embed"
+
+// The files that keep a token in a file, and hand it to Claude Code.
+const (
+	TokenFileConfig   = "token-file.hcl" //nolint:gosec // it is the file's name
+	TokenFileTemplate = "token.ctmpl"
+	HeadersHelper     = "mcp-headers.sh"
+)
+
+// Where the configurations expect their own files, and write to.
+const (
+	ConfigDir = "/etc/mcp-client"
+	RunDir    = "/run/mcp-client"
+)
+
+// Client is the client that the configurations are for, as they are shipped: it
+// stands in the path of the role that the secret id was wrapped for.
+const Client = "cursor-local"
+
+// Files are the files.
+//
+//go:embed *.hcl *.ctmpl *.sh
+var Files embed.FS

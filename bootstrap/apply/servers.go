@@ -1,0 +1,70 @@
+package apply
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Server is one entry of the registry, as a file describes it.
+type Server struct {
+	Name string
+	// Command is the program of a stdio server, else empty.
+	Command string
+	// Data is what is written to servers/NAME. Secrets are in it.
+	Data map[string]any
+}
+
+var errServersAlone = errors.New("it holds more than servers: this takes servers alone, and `mcp-bootstrap apply` the rest")
+
+// LoadServers reads servers from one file, in any form that a folder's files may
+// have. The notes are for whoever wrote the file.
+func LoadServers(path string) (servers []Server, notes []string, err error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot read the file: %w", err)
+	}
+	d := &desired{config: map[string]any{}}
+	switch filepath.Ext(path) {
+	case ".hcl":
+		err = d.loadHCL(path, content, map[string]bool{})
+	case ".json":
+		err = d.loadJSON(path, content)
+	default:
+		err = fmt.Errorf("%s: %w", path, errNoFiles)
+	}
+	if err == nil {
+		err = d.check()
+	}
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case len(d.clients) > 0 || len(d.policies) > 0 || len(d.config) > 0 || d.kms != nil || len(d.servers) == 0:
+		return nil, nil, fmt.Errorf("%s: %w", path, errServersAlone)
+	}
+	for i := range d.servers {
+		s := &d.servers[i]
+		servers = append(servers, Server{Name: s.name, Command: s.command, Data: s.data()})
+	}
+	return servers, d.notes, nil
+}
+
+// data is what is written to the registry.
+func (s *server) data() map[string]any {
+	return map[string]any{
+		"transport": s.transport, "url": s.url, "command": s.command, "args": append([]string{}, s.args...),
+		"env": orNone(s.env), "headers": orNone(s.headers), "shared": s.shared, "description": s.description,
+	}
+}
+
+// shown is data as it is read back: of secrets only the names.
+func (s *server) shown() map[string]any {
+	data := maps.Clone(s.data())
+	bare, _, _ := strings.Cut(s.url, "?")
+	data["url"], data["url_query"] = bare, parameters(s.url)
+	data["env"], data["headers"] = names(s.env), names(s.headers)
+	return data
+}

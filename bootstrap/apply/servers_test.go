@@ -1,0 +1,57 @@
+package apply
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestServersAreReadInEveryFormOfAFile(t *testing.T) {
+	t.Setenv("UPSTREAM", "a-credential")
+	for name, content := range map[string]string{
+		"one.json":  `{"name": "github", "transport": "streamable_http", "url": "https://example.com/mcp", "bearer_token": "${UPSTREAM}"}`,
+		"list.json": `[{"name": "github", "transport": "streamable_http", "url": "https://example.com/mcp", "headers": {"Authorization": "Bearer ${UPSTREAM}"}, "bearer_token": "another"}]`,
+		"own.hcl": `server "github" {
+  transport = "http"
+  url       = "https://example.com/mcp"
+  headers   = { Authorization = "Bearer ${env("UPSTREAM")}" }
+}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), name)
+			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			servers, _, err := LoadServers(path)
+			if err != nil || len(servers) != 1 {
+				t.Fatal(servers, err)
+			}
+			data := servers[0].Data
+			headers, _ := data["headers"].(map[string]string)
+			if servers[0].Name != "github" || data["transport"] != "http" || headers["Authorization"] != "Bearer a-credential" {
+				t.Errorf("%v", data)
+			}
+		})
+	}
+}
+
+func TestWhatIsNoServerIsRefused(t *testing.T) {
+	for name, test := range map[string]struct{ file, content, want string }{
+		"a configuration beside it": {"a.hcl", "config {\n  max_ttl = \"1h\"\n}\nserver \"x\" {\n  transport = \"http\"\n}\n", "servers alone"},
+		"a policy":                  {"a.json", `{"deniedMcpServers": []}`, "servers alone"},
+		"nothing":                   {"a.json", `[]`, "servers alone"},
+		"one name twice":            {"a.json", `[{"name": "a", "transport": "http"}, {"name": "a", "transport": "sse"}]`, "already"},
+		"another ending":            {"a.txt", ``, ".hcl or .json"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), test.file)
+			if err := os.WriteFile(path, []byte(test.content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := LoadServers(path); err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), path) {
+				t.Errorf("err = %v", err)
+			}
+		})
+	}
+}

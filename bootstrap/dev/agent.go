@@ -1,0 +1,136 @@
+package dev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"vault-plugin-secrets-mcp/bootstrap/agent"
+	"vault-plugin-secrets-mcp/bootstrap/policies"
+	"vault-plugin-secrets-mcp/bootstrap/process"
+	"vault-plugin-secrets-mcp/bootstrap/provision"
+)
+
+// With Options.Agent, a real Vault Agent keeps a token of a second client in a file.
+// Its configuration is the one that is shipped, with the paths of this folder.
+
+// agentClient is the client whose token the Agent keeps.
+const agentClient = "agent-local"
+
+// Life of its tokens: short, so that one can watch the Agent at work.
+const (
+	agentTTL    = time.Minute
+	agentMaxTTL = 3 * time.Minute
+)
+
+// agentDir is the Agent's folder in ours.
+const agentDir = "agent"
+
+// wrapTTL is how long the Agent's secret id may lie wrapped in its file.
+const wrapTTL = "10m"
+
+func (s *system) agentPath(name string) string { return s.path(filepath.Join(agentDir, name)) }
+
+// startAgent runs the Agent until it has written the first token.
+func (s *system) startAgent(ctx context.Context) error {
+	if err := s.writeAgentFiles(ctx); err != nil {
+		return err
+	}
+	running, err := s.group.Start(process.Spec{
+		Name: "Vault Agent",
+		Path: s.Vault,
+		Args: []string{"agent", "-config=" + s.agentPath(agent.TokenFileConfig)},
+		Env:  []string{"VAULT_ADDR=" + s.vaultURL(), "MCP_CLIENT=" + agentClient},
+		Log:  s.log(agentDir),
+	})
+	if err != nil {
+		return err
+	}
+	return running.Await(ctx, startTimeout, func(context.Context) error {
+		content, err := os.ReadFile(s.agentPath("token"))
+		if err == nil && len(content) == 0 {
+			err = errors.New("its token is empty")
+		}
+		return err
+	})
+}
+
+// writeAgentFiles lays out the Agent's folder, with a login that can be read once.
+func (s *system) writeAgentFiles(ctx context.Context) error {
+	if err := errors.Join(os.RemoveAll(s.path(agentDir)), os.MkdirAll(s.path(agentDir), 0o700)); err != nil {
+		return fmt.Errorf("cannot make the Agent's folder: %w", err)
+	}
+	here := strings.NewReplacer(agent.ConfigDir, s.path(agentDir), agent.RunDir, s.path(agentDir),
+		"role/"+agent.Client+"/", "role/"+agentClient+"/")
+	for _, name := range []string{agent.TokenFileConfig, agent.TokenFileTemplate, agent.HeadersHelper} {
+		content, err := agent.Files.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		text := string(content)
+		if name == agent.TokenFileConfig {
+			text = here.Replace(text)
+		}
+		if err := s.write(filepath.Join(agentDir, name), text); err != nil {
+			return err
+		}
+	}
+	if err := os.Chmod(s.agentPath(agent.HeadersHelper), 0o700); err != nil { //nolint:gosec // it is a program
+		return err
+	}
+	roleID, wrapped, err := s.agentLogin(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.write(filepath.Join(agentDir, roleIDFile), roleID), s.write(filepath.Join(agentDir, secretIDFile), wrapped))
+}
+
+// agentLogin makes the Agent's AppRole role, and a secret id that is wrapped.
+func (s *system) agentLogin(ctx context.Context) (roleID, wrapped string, err error) {
+	vault, err := s.vaultClient()
+	if err != nil {
+		return "", "", err
+	}
+	auths, err := vault.Sys().ListAuthWithContext(ctx)
+	if err != nil || auths["approle/"] == nil {
+		return "", "", fmt.Errorf("cannot find AppRole among Vault's auth methods: %w", err)
+	}
+	if err := provision.Policy(ctx, vault, policies.ClientName, policies.Client(auths["approle/"].Accessor)); err != nil {
+		return "", "", err
+	}
+	role := "auth/approle/role/" + agentClient
+	if _, err := vault.Logical().WriteWithContext(ctx, role, map[string]any{
+		"token_policies": policies.ClientName, "token_no_default_policy": true, "token_period": "1h",
+	}); err != nil {
+		return "", "", fmt.Errorf("cannot write the role %s: %w", agentClient, err)
+	}
+	read, err := vault.Logical().ReadWithContext(ctx, role+"/role-id")
+	if err != nil || read == nil {
+		return "", "", fmt.Errorf("cannot read the role id: %w", err)
+	}
+	roleID, _ = read.Data["role_id"].(string)
+	vault.SetWrappingLookupFunc(func(string, string) string { return wrapTTL })
+	secret, err := vault.Logical().WriteWithContext(ctx, role+"/secret-id", nil)
+	if err != nil || secret == nil || secret.WrapInfo == nil {
+		return "", "", fmt.Errorf("cannot issue a wrapped secret id: %w", err)
+	}
+	return roleID, secret.WrapInfo.Token, nil
+}
+
+// registerAgentClient creates the client whose token the Agent keeps. The token that
+// the answer holds is nobody's: it ends within a minute.
+func registerAgentClient(ctx context.Context, vault *api.Client, servers []string) error {
+	_, err := vault.Logical().WriteWithContext(ctx, mount+"/clients/"+agentClient, map[string]any{
+		"allowed_servers": servers, "token_ttl": agentTTL.String(), "token_max_ttl": agentMaxTTL.String(),
+	})
+	if err != nil {
+		return fmt.Errorf("cannot write %s/clients/%s: %w", mount, agentClient, err)
+	}
+	return nil
+}

@@ -1,0 +1,87 @@
+package dev
+
+import (
+	"context"
+	"io"
+	"net"
+	"testing"
+)
+
+// echo is a node that answers what it is sent.
+func echo(t *testing.T) net.Listener {
+	t.Helper()
+	listener := listen(t)
+	go func() {
+		for {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer connection.Close()
+				_, _ = io.Copy(connection, connection)
+			}()
+		}
+	}()
+	return listener
+}
+
+// startFront starts a front before the nodes.
+func startFront(t *testing.T, nodes ...string) string {
+	t.Helper()
+	f, err := newFront(t.Context(), "127.0.0.1:0", func() []string { return nodes })
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f.serve(ctx)
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	return f.listener.Addr().String()
+}
+
+func dialFront(t *testing.T, address string) net.Conn {
+	t.Helper()
+	connection, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = connection.Close() })
+	return connection
+}
+
+func TestTheFrontPassesOverANodeThatIsGone(t *testing.T) {
+	connection := dialFront(t, startFront(t, freeAddress(t), echo(t).Addr().String()))
+	if _, err := connection.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	answer := make([]byte, 5)
+	if _, err := io.ReadFull(connection, answer); err != nil || string(answer) != "hello" {
+		t.Errorf("%q, %v", answer, err)
+	}
+}
+
+func TestTheFrontHangsUpWhereNoNodeIsWell(t *testing.T) {
+	connection := dialFront(t, startFront(t, freeAddress(t)))
+	if n, err := connection.Read(make([]byte, 1)); err == nil {
+		t.Errorf("%d bytes came from nowhere", n)
+	}
+}
+
+func TestTheFrontHangsUpWhenTheNodeDoes(t *testing.T) {
+	node := listen(t)
+	connection := dialFront(t, startFront(t, node.Addr().String()))
+	accepted, err := node.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := accepted.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := connection.Read(make([]byte, 1)); err == nil {
+		t.Error("the client's connection is still open")
+	}
+}

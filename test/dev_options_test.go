@@ -1,0 +1,86 @@
+package test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/bootstrap/demo"
+	"vault-plugin-secrets-mcp/test/harness"
+)
+
+// sseCalculator is the demo calculator over the transport of the first revision.
+func sseCalculator(t *testing.T) string {
+	t.Helper()
+	server := httptest.NewServer(mcp.NewSSEHandler(func(*http.Request) *mcp.Server { return demo.Calculator() }, nil))
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+	return server.URL + "/"
+}
+
+// TestDevRunsServersOfOnesOwnAndAVaultAgent starts dev with servers of all three
+// transports in MCPJungle's form, and runs what it prints.
+func TestDevRunsServersOfOnesOwnAndAVaultAgent(t *testing.T) {
+	programs := harness.FindPrograms(t)
+	upstream := httptest.NewServer(demo.Handler(demo.Calculator()))
+	t.Cleanup(upstream.Close)
+	servers, err := json.Marshal([]harness.Map{
+		{"name": "own-http", "transport": "streamable_http", "url": upstream.URL + demo.Path, "bearer_token": "${OWN_CREDENTIAL}", "session_mode": "stateless"},
+		{"name": "own-sse", "transport": "sse", "url": sseCalculator(t)},
+		{"name": "own-stdio", "transport": "stdio", "command": programs.Bootstrap, "args": []string{"demo", "notes"}, "env": harness.Map{"A": "b"}},
+	})
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "servers.json")
+	require.NoError(t, os.WriteFile(file, servers, 0o600))
+	t.Setenv("OWN_CREDENTIAL", upstreamToken)
+
+	d := startDev(t, filepath.Join(t.TempDir(), "it's a dev"), freeAddresses(t), "-servers="+file, "-agent")
+	d.awaitReady(t)
+	output := d.output(t)
+	require.NotContains(t, output, upstreamToken)
+	require.Contains(t, output, `"session_mode" has no meaning here`)
+	_, config, _ := strings.Cut(output, "shown this once:\n")
+	config, _, _ = strings.Cut(config, "\n\nNote:")
+	var client struct {
+		Servers map[string]struct{ URL string } `json:"mcpServers"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(config), &client), config)
+	require.Len(t, client.Servers, 4)
+	for name, server := range client.Servers {
+		require.Contains(t, server.URL, "/servers/"+name+"/mcp")
+	}
+
+	statuses, out := d.runPrinted(t)
+	// Its own server's two calls, three of one's own, the Agent's, and one that is refused.
+	require.Equal(t, "200 403 200 200 200 200 401", statuses, out)
+	require.Contains(t, out, `{"Authorization": "Bearer mcpt_`)
+	token, err := os.ReadFile(filepath.Join(d.dir, "agent", "token"))
+	require.NoError(t, err)
+	require.NotContains(t, d.output(t), string(token))
+	d.interrupt(t)
+	d.assertNothingLeft(t)
+	require.NoDirExists(t, filepath.Join(d.dir, "agent"), "the Agent's login and token are left behind")
+}
+
+// TestDevGoesOnWithoutTheVaultThatLed runs what dev prints with three Vaults, the
+// killing of one included, and waits until that one is back.
+func TestDevGoesOnWithoutTheVaultThatLed(t *testing.T) {
+	d := startDev(t, filepath.Join(t.TempDir(), "dev"), freeAddresses(t), "-ha")
+	d.awaitReady(t)
+	statuses, out := d.runPrinted(t)
+	require.Equal(t, "200 403 200 401", statuses, out)
+	d.awaitOutput(t, "has ended; it is started again in 5s")
+	d.awaitOutput(t, " is back")
+	d.interrupt(t)
+	d.assertNothingLeft(t)
+	require.NoDirExists(t, filepath.Join(d.dir, "vault-1"), "what a Vault has stored is left behind")
+}
