@@ -46,12 +46,12 @@ func claudeHome(t *testing.T, url string) string {
 type claudeSession struct{ model *model }
 
 func (s claudeSession) tools() ([]string, error) { return s.model.toolsOf("it"), nil }
-func (s claudeSession) echo() (string, error)    { return s.model.answered(), nil }
+func (s claudeSession) call() (string, error)    { return s.model.answered(), nil }
 
 // openClaude asks for the server's health, and then has the model call the tool.
 func (s *stage) openClaude(t *testing.T, at place) (session, error) {
 	t.Helper()
-	home, m := claudeHome(t, at.url), newModel(t, "mcp__it__echo", harness.Map{"message": "hi"})
+	home, m := claudeHome(t, at.url), newModel(t, "mcp__it__"+at.tool, harness.Map{"message": "hi"})
 	health, err := output(s.claude(t, home, m, at.token, "mcp", "list"))
 	if err != nil {
 		return nil, err

@@ -11,8 +11,8 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// place is what a client is configured with.
-type place struct{ url, token string }
+// place is what a client is configured with, and the tool that it calls there.
+type place struct{ url, token, tool string }
 
 // client is an MCP client.
 type client struct {
@@ -21,14 +21,17 @@ type client struct {
 	// unknown and forbidden are what it says about a token that is not valid, and
 	// about a server that it may not reach.
 	unknown, forbidden string
+	// unavailable is what it says about a tool of such a server, where all servers
+	// are one. It is "" where the client calls no tool that was not listed.
+	unavailable string
 }
 
 // session is a client that has connected, or is going to for each command.
 type session interface {
 	// tools are the names of the tools that the client knows.
 	tools() ([]string, error)
-	// echo has the tool of this name say "hi".
-	echo() (string, error)
+	// call calls the place's tool, and has it say "hi".
+	call() (string, error)
 }
 
 // hi is what server-everything's tool echo answers to "hi".
@@ -39,15 +42,16 @@ func (s *stage) clients() map[string]client {
 		noSignIn = "There is no sign-in at this gateway"
 		notValid = "The access token is not valid."
 		mayNot   = "This client may not reach this server."
+		noTool   = "This tool is not available to this client."
 	)
 	return map[string]client{
-		"the Go SDK":                            {s.openSDK, "Unauthorized", "Forbidden"},
-		"mcp-remote with the token as a header": {s.openRemote, noSignIn, mayNot},
-		"mcp-remote with the token in a file":   {s.openRemoteWithFile, noSignIn, mayNot},
-		"the inspector":                         {s.openInspector, notValid, mayNot},
-		"mcporter":                              {s.openMcporter, "401", "403"},
-		"Claude Code":                           {s.openClaude, notValid, mayNot},
-		"Codex":                                 {s.openCodex, "is not logged in", "403"},
+		"the Go SDK":                            {s.openSDK, "Unauthorized", "Forbidden", noTool},
+		"mcp-remote with the token as a header": {s.openRemote, noSignIn, mayNot, noTool},
+		"mcp-remote with the token in a file":   {s.openRemoteWithFile, noSignIn, mayNot, noTool},
+		"the inspector":                         {s.openInspector, notValid, mayNot, "not found on server"},
+		"mcporter":                              {s.openMcporter, "401", "403", noTool},
+		"Claude Code":                           {s.openClaude, notValid, mayNot, ""},
+		"Codex":                                 {s.openCodex, "is not logged in", "403", noTool},
 	}
 }
 
@@ -55,30 +59,48 @@ func TestClients(t *testing.T) {
 	s := newStage(t)
 	url := s.startEverything(t, "streamableHttp") + "/mcp"
 	s.Write("mcp/servers/everything", harness.Map{"transport": "http", "url": url})
-	on := place{s.gateway.ServerURL("everything"), s.CreateClient("editor", harness.Map{"allowed_servers": "everything"})}
-	off := place{s.gateway.ServerURL("off"), on.token}
-	revoked := place{on.url, s.CreateClient("former", harness.Map{"allowed_servers": "everything"})}
+	token := s.CreateClient("editor", harness.Map{"allowed_servers": "everything"})
+	revoked := s.CreateClient("former", harness.Map{"allowed_servers": "everything"})
 	s.Write("mcp/revoke-client/former", nil)
+	one, all := s.gateway.ServerURL("everything"), s.gateway.URL+"/mcp"
 
 	for name, client := range s.clients() {
-		t.Run(name+" lists tools and calls one", func(t *testing.T) {
-			session, err := client.open(t, on)
-			require.NoError(t, err)
-			tools, err := session.tools()
-			require.NoError(t, err)
+		t.Run(name+" lists the tools of a server and calls one", func(t *testing.T) {
+			tools := client.use(t, place{one, token, "echo"})
 			require.Subset(t, tools, []string{"echo", "get-sum"})
-			answer, err := session.echo()
-			require.NoError(t, err)
-			require.Contains(t, answer, hi)
+		})
+		t.Run(name+" lists the tools of all servers and calls one", func(t *testing.T) {
+			tools := client.use(t, place{all, token, "everything__echo"})
+			require.Subset(t, tools, []string{"everything__echo", "everything__get-sum"})
+			for _, tool := range tools {
+				require.Contains(t, tool, "everything__", "no other server's")
+			}
 		})
 		t.Run(name+" is refused with a revoked token", func(t *testing.T) {
-			require.ErrorContains(t, client.try(t, revoked), client.unknown)
+			require.ErrorContains(t, client.try(t, place{one, revoked, "echo"}), client.unknown)
+			require.ErrorContains(t, client.try(t, place{all, revoked, "everything__echo"}), client.unknown)
 		})
 		t.Run(name+" is refused at a server that it may not reach", func(t *testing.T) {
-			require.ErrorContains(t, client.try(t, off), client.forbidden)
+			require.ErrorContains(t, client.try(t, place{s.gateway.ServerURL("off"), token, "add"}), client.forbidden)
+			if client.unavailable != "" {
+				require.ErrorContains(t, client.try(t, place{all, token, "off__add"}), client.unavailable)
+			}
 		})
 	}
 	require.Zero(t, s.off.Count(), "the server that nobody may reach was reached")
+}
+
+// use has the client call the tool, and returns the names of all that it knows.
+func (c client) use(t *testing.T, at place) []string {
+	t.Helper()
+	session, err := c.open(t, at)
+	require.NoError(t, err)
+	tools, err := session.tools()
+	require.NoError(t, err)
+	answer, err := session.call()
+	require.NoError(t, err)
+	require.Contains(t, answer, hi)
+	return tools
 }
 
 // try returns what is in the way of a call.
@@ -86,7 +108,7 @@ func (c client) try(t *testing.T, at place) error {
 	t.Helper()
 	session, err := c.open(t, at)
 	if err == nil {
-		_, err = session.echo()
+		_, err = session.call()
 	}
 	return err
 }
@@ -95,6 +117,7 @@ func (c client) try(t *testing.T, at place) error {
 type sdkSession struct {
 	t *testing.T
 	*mcp.ClientSession
+	tool string
 }
 
 func (s sdkSession) tools() ([]string, error) {
@@ -108,11 +131,14 @@ func (s sdkSession) tools() ([]string, error) {
 	return names, nil
 }
 
-func (s sdkSession) echo() (string, error) { return s.call("echo", harness.Map{"message": "hi"}) }
+func (s sdkSession) call() (string, error) {
+	return callTool(s.t, s.ClientSession, s.tool, harness.Map{"message": "hi"})
+}
 
-// call calls a tool and returns the text that it answers.
-func (s sdkSession) call(tool string, arguments any) (string, error) {
-	result, err := s.CallTool(s.t.Context(), &mcp.CallToolParams{Name: tool, Arguments: arguments})
+// callTool calls a tool and returns the text that it answers.
+func callTool(t *testing.T, session *mcp.ClientSession, tool string, arguments any) (string, error) {
+	t.Helper()
+	result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: tool, Arguments: arguments})
 	if err != nil {
 		return "", err
 	}
@@ -128,17 +154,17 @@ func (s sdkSession) call(tool string, arguments any) (string, error) {
 func (s *stage) openSDK(t *testing.T, at place) (session, error) {
 	t.Helper()
 	opened, err := s.In(t).TryConnect(at.url, at.token, harness.ConnectOptions{})
-	return sdkSession{t, opened}, err
+	return sdkSession{t, opened, at.tool}, err
 }
 
 // commandSession is a program that does one thing a time, and prints it as JSON.
 type commandSession struct {
-	run        func(args ...string) (string, error)
-	list, call []string // its arguments to list tools, and to call echo
+	run           func(args ...string) (string, error)
+	listing, tool []string // its arguments to list tools, and to call the tool
 }
 
 func (s commandSession) tools() ([]string, error) {
-	text, err := s.run(s.list...)
+	text, err := s.run(s.listing...)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +179,7 @@ func (s commandSession) tools() ([]string, error) {
 	return names, nil
 }
 
-func (s commandSession) echo() (string, error) { return s.run(s.call...) }
+func (s commandSession) call() (string, error) { return s.run(s.tool...) }
 
 func (s *stage) openInspector(t *testing.T, at place) (session, error) {
 	t.Helper()
@@ -163,8 +189,8 @@ func (s *stage) openInspector(t *testing.T, at place) (session, error) {
 				"--cli", at.url, "--transport", "http", "--header", "Authorization: Bearer " + at.token, "--stored-auth-only",
 			}, args...)...))
 		},
-		list: []string{"--method", "tools/list"},
-		call: []string{"--method", "tools/call", "--tool-name", "echo", "--tool-arg", "message=hi"},
+		listing: []string{"--method", "tools/list"},
+		tool:    []string{"--method", "tools/call", "--tool-name", at.tool, "--tool-arg", "message=hi"},
 	}, nil
 }
 
@@ -175,7 +201,7 @@ func (s *stage) openMcporter(t *testing.T, at place) (session, error) {
 			return output(s.program(t, "mcporter", append(args,
 				"--http-url", at.url, "--allow-http", "--header", "Authorization=Bearer "+at.token, "--no-oauth")...))
 		},
-		list: []string{"list", "--json"},
-		call: []string{"call", "echo", "message=hi", "--output", "json"},
+		listing: []string{"list", "--json"},
+		tool:    []string{"call", at.tool, "message=hi", "--output", "json"},
 	}, nil
 }

@@ -152,7 +152,7 @@ func (c *codexServer) tools() ([]string, error) {
 	return names, nil
 }
 
-func (c *codexServer) call(tool string, arguments harness.Map) (string, error) {
+func (c *codexServer) callTool(tool string, arguments harness.Map) (string, error) {
 	var answer json.RawMessage
 	err := c.ask("mcpServer/tool/call", harness.Map{
 		"threadId": c.thread, "server": c.server, "tool": tool, "arguments": arguments,
@@ -160,10 +160,17 @@ func (c *codexServer) call(tool string, arguments harness.Map) (string, error) {
 	return string(answer), err
 }
 
-func (c *codexServer) echo() (string, error) { return c.call("echo", harness.Map{"message": "hi"}) }
+// codexSession is Codex as a client of one server.
+type codexSession struct {
+	*codexServer
+	tool string
+}
+
+func (s codexSession) call() (string, error) { return s.callTool(s.tool, harness.Map{"message": "hi"}) }
 
 func (s *stage) openCodex(t *testing.T, at place) (session, error) {
 	t.Helper()
 	home := s.codexHome(t, fmt.Sprintf("[mcp_servers.it]\nurl = %q\nbearer_token_env_var = \"MCP_TOKEN\"\n", at.url))
-	return s.startCodex(t, home, at.token, "it")
+	c, err := s.startCodex(t, home, at.token, "it")
+	return codexSession{c, at.tool}, err
 }

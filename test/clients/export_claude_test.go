@@ -108,5 +108,19 @@ func TestClaudeCodeReadsWhatIsExported(t *testing.T) {
 		require.NoError(t, err)
 		require.Contains(t, m.answered(), "42")
 	})
+	t.Run("one entry for all servers has the tools of each", func(t *testing.T) {
+		x := x.in(t)
+		home, m := t.TempDir(), newModel(t, "mcp__mcp__ledger__add", harness.Map{"a": 40, "b": 2})
+		files := map[string]string{"claude-code/managed-mcp.json": x.export(t, "managed-mcp", "-aggregate")}
+		claude := func(args ...string) *exec.Cmd {
+			return withEtc(t, x.claude(t, home, m, x.token, args...), files)
+		}
+		require.Equal(t, map[string]string{"mcp": connected}, x.claudeLists(t, claude("mcp", "list")))
+		_, err := output(claude("-p", "Add.", "--allowedTools", m.tool))
+		require.NoError(t, err)
+		require.Contains(t, m.answered(), "42")
+		require.Subset(t, m.toolsOf("mcp"), []string{"calculator__add", "ledger__add"})
+		require.Len(t, m.toolsOf("mcp"), 8, "four of each")
+	})
 	require.Zero(t, x.off.Count())
 }

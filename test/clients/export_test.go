@@ -90,15 +90,21 @@ func TestClientsReadWhatIsExported(t *testing.T) {
 		for _, name := range []string{"calculator", "ledger"} {
 			c, err := x.startCodex(t, home, x.token, name)
 			require.NoError(t, err)
-			answer, err := c.call("add", harness.Map{"a": 40, "b": 2})
+			answer, err := c.callTool("add", harness.Map{"a": 40, "b": 2})
 			require.NoError(t, err)
 			require.Contains(t, answer, "42")
 		}
+		c, err := x.startCodex(t, x.codexHome(t, x.export(t, "codex", "-aggregate")), x.token, "mcp")
+		require.NoError(t, err)
+		tools, err := c.tools()
+		require.NoError(t, err)
+		require.Subset(t, tools, []string{"calculator__add", "ledger__add"})
+		require.Len(t, tools, 8, "four of each")
 	})
 	t.Run("Gemini CLI connects", func(t *testing.T) {
 		x := x.in(t)
 		home := t.TempDir()
-		write(t, x.export(t, "gemini"), home, ".gemini", "settings.json")
+		settings := write(t, x.export(t, "gemini"), home, ".gemini", "settings.json")
 		lists := func(token string) map[string]string {
 			cmd := x.program(t, "gemini", "mcp", "list")
 			cmd.Dir = home
@@ -115,6 +121,8 @@ func TestClientsReadWhatIsExported(t *testing.T) {
 		}
 		require.Equal(t, all("Connected"), lists(x.token))
 		require.Equal(t, all("Disconnected"), lists("unknown"))
+		write(t, x.export(t, "gemini", "-aggregate"), settings)
+		require.Equal(t, map[string]string{"mcp": "Connected"}, lists(x.token))
 	})
 	t.Run("mcp-remote connects with the arguments for Claude Desktop", func(t *testing.T) {
 		x := x.in(t)
@@ -135,7 +143,7 @@ func TestClientsReadWhatIsExported(t *testing.T) {
 				for name, server := range config.Servers {
 					require.Equal(t, "npx", server.Command)
 					require.Equal(t, []string{"-y", "mcp-remote"}, server.Args[:2])
-					session, err := x.remote(t, server.Args[2:], token.env...)
+					session, err := x.remote(t, "", server.Args[2:], token.env...)
 					require.NoError(t, err, name)
 					tools, err := session.tools()
 					require.NoError(t, err)

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,7 +38,7 @@ func TestServersAreTheSameThroughTheGateway(t *testing.T) {
 	graph := filepath.Join(folder, "graph.jsonl")
 	require.NoError(t, os.WriteFile(graph, []byte(`{"type":"entity","name":"Vault","entityType":"program","observations":["keeps secrets"]}`), 0o600))
 	echo, hi := "echo", harness.Map{"message": "hi"}
-	for _, server := range []server{
+	servers := []server{
 		s.onStdio(t, server{name: "everything", tool: echo, arguments: hi, answer: "Echo: hi"}, nil, "stdio"),
 		s.onStdio(t, server{
 			name: "filesystem", tool: "read_text_file",
@@ -47,53 +49,118 @@ func TestServersAreTheSameThroughTheGateway(t *testing.T) {
 		}, harness.Map{"MEMORY_FILE_PATH": graph}),
 		s.overHTTP(t, server{name: "everything-http", tool: echo, arguments: hi, answer: "Echo: hi"}, "http", "streamableHttp", "/mcp"),
 		s.overHTTP(t, server{name: "everything-sse", tool: echo, arguments: hi, answer: "Echo: hi"}, "sse", "sse", "/sse"),
-	} {
+	}
+	var merged offer
+	var names []string
+	for _, server := range servers {
 		t.Run(server.name, func(t *testing.T) {
 			s := s.in(t)
 			s.Write("mcp/servers/"+server.name, server.registration)
 			token := s.CreateClient("of-"+server.name, harness.Map{"allowed_servers": server.name})
-			itself, err := connect(t, server.direct)
+			itself, err := connect(t, server.direct, offersNothing)
 			require.NoError(t, err)
-			want := offer(t, itself)
-			require.NotEmpty(t, want["tools"])
-			for _, era := range []string{harness.SessionEra, harness.StatelessEra} {
+			want := offerOf(t, itself)
+			require.NotEmpty(t, want.Tools)
+			for _, era := range eras {
 				t.Run(era, func(t *testing.T) {
-					through, err := s.In(t).TryConnect(s.gateway.ServerURL(server.name), token, harness.ConnectOptions{Version: era})
+					through, err := s.In(t).TryConnect(s.gateway.ServerURL(server.name), token, harness.ConnectOptions{Version: era, Client: offersNothing})
 					require.NoError(t, err)
-					require.Equal(t, want, offer(t, through))
-					answer, err := sdkSession{t, through}.call(server.tool, server.arguments)
+					require.Equal(t, asJSON(t, want), asJSON(t, offerOf(t, through)))
+					answer, err := callTool(t, through, server.tool, server.arguments)
 					require.NoError(t, err)
 					require.Contains(t, answer, server.answer)
 				})
 			}
+			merged.add(server.name, want)
 		})
+		names = append(names, server.name)
 	}
+	t.Run("all of them as one", func(t *testing.T) {
+		s := s.in(t)
+		token := s.CreateClient("of-all", harness.Map{"allowed_servers": names})
+		for _, era := range eras {
+			t.Run(era, func(t *testing.T) {
+				through, err := s.In(t).TryConnect(s.gateway.URL+"/mcp", token, harness.ConnectOptions{Version: era, Client: offersNothing})
+				require.NoError(t, err)
+				require.Equal(t, asJSON(t, merged), asJSON(t, offerOf(t, through)))
+				for _, server := range servers {
+					answer, err := callTool(t, through, server.name+"__"+server.tool, server.arguments)
+					require.NoError(t, err, server.name)
+					require.Contains(t, answer, server.answer, server.name)
+				}
+			})
+		}
+	})
 }
 
-// offer is all that a server lists, as JSON by kind.
-func offer(t *testing.T, session *mcp.ClientSession) map[string]string {
+// offersNothing is a client that a server can ask for nothing. server-everything has a
+// tool more for clients that have roots, which a stateless client of many servers
+// cannot give to one that knows sessions only.
+var offersNothing = &mcp.ClientOptions{Capabilities: &mcp.ClientCapabilities{}}
+
+var eras = []string{harness.SessionEra, harness.StatelessEra}
+
+// offer is all that a server lists.
+type offer struct {
+	Tools     []*mcp.Tool
+	Prompts   []*mcp.Prompt
+	Resources []*mcp.Resource
+	Templates []*mcp.ResourceTemplate
+}
+
+func offerOf(t *testing.T, session *mcp.ClientSession) offer {
 	t.Helper()
-	all := map[string]string{}
-	take := func(kind string, list any) {
-		text, err := json.Marshal(list)
-		require.NoError(t, err)
-		all[kind] = string(text)
-	}
+	var o offer
+	capabilities := session.InitializeResult().Capabilities
 	tools, err := session.ListTools(t.Context(), nil)
 	require.NoError(t, err)
-	take("tools", tools.Tools)
-	offers := session.InitializeResult().Capabilities
-	if offers.Prompts != nil {
+	o.Tools = tools.Tools
+	if capabilities.Prompts != nil {
 		prompts, err := session.ListPrompts(t.Context(), nil)
 		require.NoError(t, err)
-		take("prompts", prompts.Prompts)
+		o.Prompts = prompts.Prompts
 	}
-	if offers.Resources != nil {
+	if capabilities.Resources != nil {
 		resources, err := session.ListResources(t.Context(), nil)
 		require.NoError(t, err)
-		take("resources", resources.Resources)
+		o.Resources = resources.Resources
+		templates, err := session.ListResourceTemplates(t.Context(), nil)
+		require.NoError(t, err)
+		o.Templates = templates.ResourceTemplates
 	}
-	return all
+	return o
+}
+
+// add adds what a server lists, under the names that it has among many servers.
+func (o *offer) add(server string, more offer) {
+	for _, tool := range more.Tools {
+		tool.Name = server + "__" + tool.Name
+	}
+	for _, prompt := range more.Prompts {
+		prompt.Name = server + "__" + prompt.Name
+	}
+	for _, resource := range more.Resources {
+		resource.URI = "mcp://" + server + "/" + resource.URI
+	}
+	for _, template := range more.Templates {
+		template.URITemplate = "mcp://" + server + "/" + template.URITemplate
+	}
+	o.Tools = append(o.Tools, more.Tools...)
+	o.Prompts = append(o.Prompts, more.Prompts...)
+	o.Resources = append(o.Resources, more.Resources...)
+	o.Templates = append(o.Templates, more.Templates...)
+}
+
+// asJSON is an offer as text, to compare. Servers list their entries in any order.
+func asJSON(t *testing.T, o offer) string {
+	t.Helper()
+	slices.SortFunc(o.Tools, func(a, b *mcp.Tool) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(o.Prompts, func(a, b *mcp.Prompt) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(o.Resources, func(a, b *mcp.Resource) int { return strings.Compare(a.URI, b.URI) })
+	slices.SortFunc(o.Templates, func(a, b *mcp.ResourceTemplate) int { return strings.Compare(a.URITemplate, b.URITemplate) })
+	text, err := json.MarshalIndent(o, "", " ")
+	require.NoError(t, err)
+	return string(text)
 }
 
 // onStdio is a server as a child: of the gateway, or of the test.

@@ -48,9 +48,9 @@ func (s *stage) program(t *testing.T, name string, args ...string) *exec.Cmd {
 }
 
 // connect opens a session of the Go SDK's client.
-func connect(t *testing.T, transport mcp.Transport) (*mcp.ClientSession, error) {
+func connect(t *testing.T, transport mcp.Transport, options *mcp.ClientOptions) (*mcp.ClientSession, error) {
 	t.Helper()
-	client := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, nil)
+	client := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, options)
 	session, err := client.Connect(t.Context(), transport, nil)
 	if err == nil {
 		t.Cleanup(func() { _ = session.Close() })
