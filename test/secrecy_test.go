@@ -109,6 +109,8 @@ func (s *stage) exercise(t *testing.T) secretWords {
 		s.add(word)
 		s.Do(http.MethodPost, s.gateway.ServerURL(calculator)+"?access_token="+url.QueryEscape(word), word, http.Header{"Content-Type": {"application/json"}}, "{")
 		s.Call(s.gateway.ServerURL(forbidden), word, "add", `{}`)
+		s.Call(aggregate.url(s.gateway, calculator), word, aggregate.tool(calculator, "add"), `{"a":1,"b":2}`)
+		s.Post(aggregate.url(s.gateway, calculator), words["an issued token"], `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"mcp://`+word+`/a:b"}}`)
 		s.Do(http.MethodGet, s.gateway.URL+"/"+url.PathEscape(word), word, nil, "")
 		s.Do(http.MethodGet, s.gateway.ServerURL(url.PathEscape(word)), "", nil, "")
 		s.Do(http.MethodGet, s.gateway.ServerURL(url.PathEscape(word)), words["an issued token"], nil, "")
