@@ -69,6 +69,9 @@ test-scale: ## the engine with a million tokens of ten thousand clients, in memo
 bench-proxy: build vault ## the gateway beside a plain reverse proxy: 5 minutes; BENCH_ONLY=pattern, BENCH_ROUNDS=9, BENCH_DURATION=300ms
 	@$(BENCH) go test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkProxy$$' -benchtime 1x ./test/bench/proxy
 
+bench-revocation: build vault ## from a revocation to its last gateway: 3 minutes; BENCH_GATEWAYS=50, BENCH_CLIENTS=10000, BENCH_RATE=30
+	@$(BENCH) go test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkRevocation$$' -benchtime 1x ./test/bench/revocation
+
 bench-engine: build vault ## lookups and leases beside Vault's own, as a table; BENCH_AUDIT=1 with an audit log
 	@$(BENCH) go test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkEngine$$' -benchtime 1x ./test/bench/engine
 

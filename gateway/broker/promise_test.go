@@ -49,9 +49,10 @@ func TestRevokedTokenIsRefusedAtOnceWhileTheFeedIsUp(t *testing.T) {
 		m.revoke("t")
 		synctest.Wait()
 		require.ErrorIs(t, grantErr(t, b, "t"), ErrInactive)
-		require.Equal(t, 2, m.asked(), "the revoked token is asked about once more, and then remembered as a no")
+		require.Equal(t, 1, m.asked(), "the feed has said it: Vault is not asked")
+		after(31 * time.Second)
 		require.ErrorIs(t, grantErr(t, b, "t"), ErrInactive)
-		require.Equal(t, 2, m.asked())
+		require.Equal(t, 2, m.asked(), "it is remembered for as long as a no of Vault's")
 	})
 }
 
@@ -150,7 +151,7 @@ func TestChangesDuringAnOutageOfTheFeedAreAppliedAfterIt(t *testing.T) {
 		require.Equal(t, FeedUp, b.Stats().Feed)
 		require.ErrorIs(t, grantErr(t, b, "t"), ErrInactive)
 		require.NoError(t, grantErr(t, b, "u"))
-		require.Equal(t, 3, m.asked(), "what no change touched is not asked about")
+		require.Equal(t, 2, m.asked(), "what no change touched is not asked about, nor what has ended")
 	})
 }
 
@@ -390,5 +391,44 @@ func TestKnownTokenIsNeverRateLimited(t *testing.T) {
 		synctest.Wait()
 		require.NoError(t, grantErr(t, b, "t"), "a grant that must be confirmed is a known one")
 		require.Equal(t, 1, limiter.asked)
+	})
+}
+
+func TestARevokedTokenThatIsAllowedAgainWorksAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel()
+		m.addToken("custom", "c")
+		b := runningBroker(t, m, nil)
+		synctest.Wait()
+		require.NoError(t, grantErr(t, b, "custom"))
+		m.revoke("custom")
+		synctest.Wait()
+		require.ErrorIs(t, grantErr(t, b, "custom"), ErrInactive)
+		m.addToken("custom", "c")
+		m.announce(Change{Type: typeToken, Operation: operationCreate, Accessor: "of-another", ClientID: "c"})
+		synctest.Wait()
+		require.NoError(t, grantErr(t, b, "custom"))
+	})
+}
+
+func TestTheEndOfAllTokensCostsVaultNoLookups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel()
+		names := make([]string, 100)
+		for i := range names {
+			names[i] = fmt.Sprintf("t%d", i)
+			m.addToken(names[i], "c")
+		}
+		b := runningBroker(t, m, nil)
+		synctest.Wait()
+		for _, name := range names {
+			require.NoError(t, grantErr(t, b, name))
+		}
+		m.announce(Change{Type: typeMount, Operation: operationRevoke})
+		synctest.Wait()
+		for _, name := range names {
+			require.ErrorIs(t, grantErr(t, b, name), ErrInactive)
+		}
+		require.Equal(t, len(names), m.asked())
 	})
 }

@@ -164,7 +164,7 @@ func (b *Broker) touch(e *entry, c *Change, v *view) {
 		return
 	}
 	if c.ends() {
-		b.end(e, ErrInactive)
+		b.endForGood(e)
 		return
 	}
 	g.stale.Store(true)
@@ -176,8 +176,16 @@ func (b *Broker) endAll(c *Change, v *view) {
 	for i := range shardCount {
 		for _, e := range b.cache.all(i) {
 			if g := e.grant.Load(); g.epoch != v.epoch || g.index < c.Index {
-				b.end(e, ErrInactive)
+				b.endForGood(e)
 			}
 		}
 	}
+}
+
+// endForGood ends an entry whose token the feed says has ended, and remembers that
+// as Vault's answer: clients ask again at once, and thousands of them may have lost
+// their tokens at the same time. Whatever may admit the token again has it forgotten.
+func (b *Broker) endForGood(e *entry) {
+	b.end(e, ErrInactive)
+	b.negatives.Add(e.key, time.Now())
 }

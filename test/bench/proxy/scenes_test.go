@@ -9,6 +9,22 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
+// shape is what a request and its answer look like.
+type shape struct {
+	text int    // bytes of the tool's argument, and about those of its result
+	era  string // of the protocol
+}
+
+var (
+	small   = shape{200, harness.StatelessEra}
+	large   = shape{64 << 10, harness.StatelessEra}
+	session = shape{200, harness.SessionEra}
+)
+
+func (s shape) call(at measure.Place, token, sessionID string) []byte {
+	return measure.Call(at, s.era, token, sessionID, s.text)
+}
+
 // What is measured.
 const (
 	targetDirect  = "the upstream itself"
@@ -63,13 +79,13 @@ func (m *builder) threeWays(scene, server string, is shape) {
 	s := m.s
 	for _, way := range []struct {
 		target  string
-		at      place
+		at      measure.Place
 		pid     int
 		gateway *harness.Gateway
 	}{
-		{targetDirect, s.at(s.direct, "/"+server), s.direct.Pid, nil},
-		{targetProxy, s.at(s.proxy, "/"+server), s.proxy.Pid, nil},
-		{targetGateway, s.through(s.warm, server), 0, s.warm},
+		{targetDirect, measure.Place{Address: s.direct.Address, Path: "/" + server, Tool: measure.Tool}, s.direct.Pid, nil},
+		{targetProxy, measure.Place{Address: s.proxy.Address, Path: "/" + server, Tool: measure.Tool}, s.proxy.Pid, nil},
+		{targetGateway, measure.At(s.warm, server), 0, s.warm},
 	} {
 		id := ""
 		if is.era == harness.SessionEra {
@@ -90,7 +106,7 @@ func (m *builder) threeWays(scene, server string, is shape) {
 func (m *builder) eachToken(g *harness.Gateway) [][]byte {
 	calls := make([][]byte, 0, len(m.s.tokens))
 	for _, token := range m.s.tokens {
-		calls = append(calls, small.call(m.s.through(g, serverJSON), token, ""))
+		calls = append(calls, small.call(measure.At(g, serverJSON), token, ""))
 	}
 	return calls
 }
@@ -107,7 +123,7 @@ func (m *builder) otherTokens() {
 
 	sealed := ok
 	sealed.Target, sealed.gateway = "a token sealed under KMS", s.warm
-	sealed.requests = [][]byte{small.call(s.through(s.warm, serverJSON), s.sealed, "")}
+	sealed.requests = [][]byte{small.call(measure.At(s.warm, serverJSON), s.sealed, "")}
 	m.add(sealed, base, connections...)
 
 	cold := ok
@@ -126,8 +142,13 @@ func (m *builder) otherTokens() {
 
 func (m *builder) otherUpstreams() {
 	s := m.s
+	aggregate := measure.Place{Address: measure.Host(s.warm), Path: "/mcp", Tool: serverJSON + "__" + measure.Tool}
 	m.add(cell{
-		Scene: "upstreams", Target: "a child process (stdio)", requests: [][]byte{small.call(s.through(s.warm, serverStdio), s.token, "")},
+		Scene: "upstreams", Target: "`/mcp`, all servers as one", requests: [][]byte{small.call(aggregate, s.token, "")},
+		status: http.StatusOK, contains: answered, gateway: s.warm,
+	}, base, connections...)
+	m.add(cell{
+		Scene: "upstreams", Target: "a child process (stdio)", requests: [][]byte{small.call(measure.At(s.warm, serverStdio), s.token, "")},
 		status: http.StatusOK, contains: answered, gateway: s.warm,
 	}, base, connections...)
 }
@@ -135,10 +156,10 @@ func (m *builder) otherUpstreams() {
 func (m *builder) refusals() {
 	s := m.s
 	unknown := "mcpt_" + "this-is-no-token-but-has-the-length-of-one-000"
-	at := s.through(s.warm, serverJSON)
+	at := measure.At(s.warm, serverJSON)
 	for _, refused := range []struct {
 		target   string
-		at       place
+		at       measure.Place
 		token    string
 		status   int
 		contains string
@@ -146,7 +167,7 @@ func (m *builder) refusals() {
 		{"no token", at, "", http.StatusUnauthorized, "access token"},
 		{"a malformed token", at, unknown, http.StatusUnauthorized, "not valid"},
 		{"a token that Vault does not know", at, "custom-token-of-nobody-at-all-0001", http.StatusUnauthorized, "not valid"},
-		{"a server that is not allowed", s.through(s.warm, forbidden), s.token, http.StatusForbidden, "may not reach"},
+		{"a server that is not allowed", measure.At(s.warm, forbidden), s.token, http.StatusForbidden, "may not reach"},
 		{"a tool that is not allowed", at, s.tamed, http.StatusOK, `"error":`},
 	} {
 		m.add(cell{

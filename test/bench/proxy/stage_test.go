@@ -105,24 +105,13 @@ func (s *stage) useKMS(t testing.TB) []string {
 	}
 }
 
-// place is where requests go.
-type place struct{ address, path, tool string }
-
-func (s *stage) at(server measure.Server, path string) place {
-	return place{server.Address, path, tool}
-}
-
-func (s *stage) through(g *harness.Gateway, server string) place {
-	return place{measure.Host(g), "/servers/" + server + "/mcp", tool}
-}
-
 // open begins a session there, and returns its id.
-func (s *stage) open(t testing.TB, at place) string {
+func (s *stage) open(t testing.TB, at measure.Place) string {
 	t.Helper()
-	opened := s.Post("http://"+at.address+at.path, s.token, initialize)
+	opened := s.Post("http://"+at.Address+at.Path, s.token, measure.Initialize)
 	id := opened.Header.Get("Mcp-Session-Id")
 	if opened.Status != http.StatusOK || id == "" {
-		t.Fatalf("no session at %s: %d %s", at.path, opened.Status, opened.Body)
+		t.Fatalf("no session at %s: %d %s", at.Path, opened.Status, opened.Body)
 	}
 	return id
 }
