@@ -2,6 +2,7 @@ package stdio
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"runtime"
 	"sync"
@@ -26,7 +27,12 @@ var spawner = sync.OnceValue(func() func(func() error) error {
 	jobs := make(chan job)
 	go func() {
 		runtime.LockOSThread()
+		err := dropAmbient()
 		for j := range jobs {
+			if err != nil {
+				j.done <- err
+				continue
+			}
 			j.done <- j.run()
 		}
 	}()
@@ -36,6 +42,18 @@ var spawner = sync.OnceValue(func() func(func() error) error {
 		return <-j.done
 	}
 })
+
+// dropAmbient keeps what is started from this thread from inheriting the
+// gateway's capabilities. Where the gateway is no root but has CAP_SETUID from
+// systemd, that is an ambient one, which a change of account does not end: the
+// child could become anybody.
+func dropAmbient() error {
+	err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+	if err != nil && !errors.Is(err, unix.EINVAL) { // before Linux 4.3, which has none
+		return fmt.Errorf("cannot take capabilities from children: %w", err)
+	}
+	return nil
+}
 
 // hide makes the gateway's memory, environment and open files unreadable for
 // other processes of the same user, through /proc or a debugger, and keeps files
