@@ -17,7 +17,7 @@ RACE := .cache/race
 # What benchmarks run: the programs as they are shipped.
 BENCH = TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin"
 
-.PHONY: help build dev test test-unit test-blackbox test-conformance test-clients test-crash test-scale bench bench-proxy bench-revocation bench-growth bench-engine soak test-programs test-modules vault lint fmt clean
+.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-conformance test-clients test-crash test-scale bench bench-proxy bench-revocation bench-growth bench-engine soak test-programs test-modules vault lint fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -36,10 +36,16 @@ dev: build vault $(if $(findstring -kms,$(ARGS)),.cache/kms-double) ## the whole
 .cache/kms-double: FORCE
 	@CGO_ENABLED=0 go build -o $@ ./test/kms/cmd/kms-double
 
+package: ## the programs, static, for Linux on amd64 and arm64, into dist/; VERSION=v1.2.3
+	@scripts/package.sh "$(VERSION)" dist linux/amd64 linux/arm64
+
+test-package: ## packs for this machine, and looks at what is in the package: 2 minutes
+	@go test -count=1 -v -tags packaging $(TESTFLAGS) ./test/packaging
+
 vault: ## a Vault server: the one on the PATH, else built once and kept in .cache/
 	@scripts/tool.sh vault >/dev/null
 
-test: test-unit test-blackbox ## every test, with the race detector
+test: test-unit test-blackbox test-manifests ## every test, with the race detector
 
 test-unit: ## the tests inside the packages
 	@go test -race $(TESTFLAGS) ./plugin/... ./backend/... ./gateway/... ./bootstrap/...
@@ -49,6 +55,10 @@ test-unit: ## the tests inside the packages
 test-blackbox: vault test-programs test-modules ## the tests of the system as a whole, against a real Vault
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \
 		go test -race -p 1 -timeout 20m $(TESTFLAGS) ./test/...
+
+# A module of its own: see test/manifests/doc.go.
+test-manifests: ## Kubernetes manifests, the Dockerfile and systemd's units
+	@cd test/manifests && go test $(TESTFLAGS) ./...
 
 test-conformance: vault test-programs test-modules ## the official MCP suite alone, directly and through the gateway; part of test-blackbox
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \
@@ -93,6 +103,6 @@ fmt: ## the formatters of .golangci.yml
 	@"$$(scripts/tool.sh lint)" fmt ./...
 
 clean: ## removes what was built; .cache/tools stays, for it takes minutes
-	rm -rf bin $(RACE)
+	rm -rf bin dist $(RACE)
 
 FORCE:

@@ -93,3 +93,14 @@ func TestThePagesFileIsGood(t *testing.T) {
 	_, err = parse(t, strings.ReplaceAll(source, "/etc/mcp-gateway", "DIR"), noEnvironment)
 	require.NoError(t, err)
 }
+
+// TestTheFileForKubernetesIsGood: the one among the manifests, with the paths
+// that it names put where there is something.
+func TestTheFileForKubernetesIsGood(t *testing.T) {
+	content, err := os.ReadFile("../../bootstrap/deploy/kubernetes/gateway/gateway.hcl")
+	require.NoError(t, err)
+	source := strings.NewReplacer("/etc/vault-ca/ca.crt", "DIR/ca.pem", "/etc/mcp-gateway-tls", "DIR", "/var/run/vault/token", "DIR/secret_id").Replace(string(content))
+	c, err := parse(t, source, noEnvironment)
+	require.NoError(t, err)
+	require.Equal(t, AuthKubernetes, c.Vault.Auth.Method)
+}
