@@ -47,6 +47,7 @@ type model struct {
 	ignoreSeals bool // lookups are answered for the token alone
 	down        bool // nothing answers
 	lookupsDown bool
+	feedDown    bool
 	noFeed      bool // the feed is not offered
 	lookups     int  // answered or not
 	inFlight    int
@@ -54,6 +55,7 @@ type model struct {
 	fetched     int           // policies asked for
 	forgetful   int           // how many more policies are not known when they are asked for
 	latency     time.Duration // of a lookup
+	reading     time.Duration // how long it takes to read the registry
 	gate        func(step string)
 }
 
@@ -172,12 +174,12 @@ func (m *model) changes(ctx context.Context, epoch string, index uint64, wait ti
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	m.mu.Lock()
-	wake, down, noFeed := m.wake, m.down, m.noFeed
+	wake, down, noFeed, feedDown := m.wake, m.down, m.noFeed, m.feedDown
 	m.mu.Unlock()
 	switch {
 	case noFeed:
 		return nil, fmt.Errorf("%w: 404", errUnsupported)
-	case down:
+	case down || feedDown:
 		return nil, errDown
 	}
 	answer := m.since(epoch, index)
@@ -209,7 +211,10 @@ func (m *model) dataKeys(context.Context) (*dataKeyList, error) {
 	return &list, nil
 }
 
-func (m *model) servers(context.Context) (*serverList, error) {
+func (m *model) servers(ctx context.Context) (*serverList, error) {
+	if err := sleep(ctx, m.reading); err != nil {
+		return nil, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.down {

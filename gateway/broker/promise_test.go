@@ -117,6 +117,25 @@ func TestTokenRevokedDuringAnOutageOfTheFeedIsRefusedWithinMaxStale(t *testing.T
 	})
 }
 
+func TestNobodyIsRefusedForAnOldRegistryWhileVaultAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel()
+		m.reading = 100 * time.Millisecond
+		b := runningBroker(t, m, func(o *Options) { o.Grants.MaxStale, o.Grants.Wait = 4*time.Second, time.Second })
+		after(time.Second)
+		m.write(func() { m.feedDown = true })
+		for range 1000 {
+			_, err := b.FindServer("files")
+			require.NoError(t, err)
+			after(50 * time.Millisecond)
+		}
+		m.write(func() { m.down = true })
+		after(5 * time.Second)
+		_, err := b.FindServer("files")
+		require.ErrorIs(t, err, ErrUnavailable)
+	})
+}
+
 func TestGrantLivesASecondWhereTheEngineHasNoFeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel()

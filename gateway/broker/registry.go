@@ -121,7 +121,8 @@ func (b *Broker) runRegistry(ctx context.Context) {
 		if v.synced {
 			return refreshSynced
 		}
-		return min(refreshAlone, v.maxAge)
+		// One that must not be older than max_stale is fetched before it is.
+		return min(refreshAlone, v.maxAge, b.options.Grants.MaxStale/3)
 	})
 }
 

@@ -2,7 +2,6 @@ package reliability
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"testing"
@@ -77,7 +76,7 @@ func (s *stage) withoutTheFeed(t *testing.T) {
 	s.becomes(t, c, stays, http.StatusOK, impatience)
 	s.becomes(t, c, goes, http.StatusOK, impatience)
 	s.feedUp(g)
-	streams := openStream(t, s, g, goes)
+	stream := openStream(t, s, g, goes)
 
 	between.cut()
 	p := c.probe(t, "a token that stays, without the feed", stays)
@@ -85,10 +84,13 @@ func (s *stage) withoutTheFeed(t *testing.T) {
 	revoked := time.Now()
 	took := s.becomes(t, c, goes, http.StatusUnauthorized, strictStale+500*time.Millisecond)
 	t.Logf("without the feed a revoked token was refused after %s", took.Round(10*time.Millisecond))
-	select {
-	case <-streams:
-	case <-time.After(time.Until(revoked.Add(strictStale + time.Second))):
-		t.Error("its stream is still open")
+	late := time.After(time.Until(revoked.Add(strictStale + time.Second)))
+	for open := true; open; {
+		select {
+		case _, open = <-stream:
+		case <-late:
+			t.Fatal("its stream is still open")
+		}
 	}
 	<-time.After(time.Until(revoked.Add(strictStale + time.Second)))
 	between.mend()
@@ -99,39 +101,10 @@ func (s *stage) withoutTheFeed(t *testing.T) {
 
 // openStream opens a stream of what the server has to say. The channel is closed
 // when it ends.
-func openStream(t *testing.T, s *stage, g *harness.Gateway, token string) <-chan struct{} {
+func openStream(t *testing.T, s *stage, g *harness.Gateway, token string) <-chan string {
 	t.Helper()
 	url := g.ServerURL(calculator)
-	opened := s.Post(url, token, initialize)
-	if opened.Status != http.StatusOK {
-		t.Fatalf("a session is refused: %d %s", opened.Status, opened.Body)
-	}
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, value := range map[string]string{
-		"Authorization": "Bearer " + token, "Accept": "text/event-stream",
-		"Mcp-Session-Id": opened.Header.Get("Mcp-Session-Id"), "Mcp-Protocol-Version": harness.SessionEra,
-	} {
-		request.Header.Set(name, value)
-	}
-	transport := &http.Transport{}
-	t.Cleanup(transport.CloseIdleConnections)
-	response, err := transport.RoundTrip(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = response.Body.Close() })
-	if response.StatusCode != http.StatusOK {
-		t.Fatalf("a stream is refused: %d", response.StatusCode)
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_, _ = io.Copy(io.Discard, response.Body)
-	}()
-	return ended
+	return listen(t, url, token, s.newSession(t, url, token))
 }
 
 // killThePlugin: Vault starts another one. Known tokens do not notice, and
