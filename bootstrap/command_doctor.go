@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"os"
 	"time"
@@ -18,9 +19,16 @@ func runDoctor(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("mcp-bootstrap doctor", flag.ContinueOnError)
 	flags.StringVar(&opts.Mount, "mount", "mcp", "where the engine is mounted")
 	flags.StringVar(&opts.GatewayURL, "gateway-url", os.Getenv("MCP_GATEWAY_URL"), "where clients connect (default: MCP_GATEWAY_URL)")
+	flags.StringVar(&opts.GatewayAdminURL, "gateway-admin-url", os.Getenv("MCP_GATEWAY_ADMIN_URL"), "the gateway's admin listener, to ask what it lacks (default: MCP_GATEWAY_ADMIN_URL)")
+	try := flags.Bool("try-token", false, "try the client's token in MCP_TOKEN, in Vault and at the gateway")
 	flags.DurationVar(&opts.Expiring, "expiring", soon, "tell of tokens that end within this time")
 	if err := parse(flags, args); err != nil {
 		return err
+	}
+	if *try {
+		if opts.ClientToken = os.Getenv("MCP_TOKEN"); opts.ClientToken == "" {
+			return errors.New("there is no token to try: set MCP_TOKEN")
+		}
 	}
 	vault, err := connect.FromEnvironment()
 	if err != nil {

@@ -63,7 +63,7 @@ func TestApplyWhichLosesVaultAtAnyWriteIsCompletedByFurtherRuns(t *testing.T) {
 	for name, late := range map[string]bool{"the write is lost": false, "the answer is lost": true} {
 		t.Run(name, func(t *testing.T) {
 			a := newApplying(t)
-			f := newFront(t, a.Harness)
+			f := newFront(t, a.Vault.Address())
 			a.Secret(jungleToken)
 			t.Setenv("UPSTREAM", upstreamToken)
 			t.Setenv("TOKEN", jungleToken)

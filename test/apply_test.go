@@ -55,10 +55,13 @@ func newApplying(t *testing.T) *applying {
 // unregister takes the plugin out of Vault's catalog, in every version.
 func unregister(t *testing.T, h *harness.Harness) {
 	t.Helper()
-	path := "sys/plugins/catalog/secret/" + provision.PluginName
-	for registered := h.Read(path); registered != nil; registered = h.Read(path) {
-		version, _ := registered["version"].(string)
-		_, err := h.Vault.Client().Logical().DeleteWithDataWithContext(t.Context(), path, map[string][]string{"version": {version}})
+	for _, entry := range h.Read("sys/plugins/catalog")["detailed"].([]any) {
+		plugin := entry.(harness.Map)
+		if plugin["name"] != provision.PluginName {
+			continue
+		}
+		_, err := h.Vault.Client().Logical().DeleteWithDataWithContext(t.Context(), "sys/plugins/catalog/secret/"+provision.PluginName,
+			map[string][]string{"version": {plugin["version"].(string)}})
 		require.NoError(t, err)
 	}
 }

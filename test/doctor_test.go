@@ -1,66 +1,334 @@
 package test
 
 import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/bootstrap/policies"
+	"vault-plugin-secrets-mcp/bootstrap/provision"
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// doctor runs mcp-bootstrap doctor and returns what it printed and its status.
-func (s *stage) doctor(t *testing.T, env ...string) (string, int) {
+// ward is a broker to be examined, with everything in order, and an administrator
+// of it who is not root.
+type ward struct {
+	*stage
+	kms   *kmsKey
+	admin string // the administrator's token
+	env   []string
+}
+
+func newWard(t *testing.T) *ward {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), s.Programs.Bootstrap, "doctor")
-	cmd.Env = append([]string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + s.Dir, "VAULT_ADDR=" + s.Vault.Address(),
-		"VAULT_TOKEN=" + s.Vault.RootToken, "MCP_GATEWAY_URL=" + s.gateway.URL,
-	}, env...)
+	k := newDoubleKey(t)
+	s := newStage(t, harness.GatewayOptions{Env: k.environment(), Top: "kms {\n  refresh = \"1s\"\n}\n"})
+	s.Write("mcp/config/kms", k.settings())
+	s.client("cursor", harness.Map{"token_ttl": "720h"})
+	w := &ward{stage: s, kms: k, admin: holder(t, s.Harness, policies.AdminName, policies.Admin).Token()}
+	w.env = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + s.Dir, "GORACE=atexit_sleep_ms=0", "VAULT_ADDR=" + s.Vault.Address(),
+		"VAULT_TOKEN=" + w.admin, "MCP_GATEWAY_URL=" + s.gateway.URL, "MCP_GATEWAY_ADMIN_URL=" + s.gateway.Admin,
+	}
+	return w
+}
+
+// doctor runs mcp-bootstrap doctor and returns what it printed and its status.
+func (w *ward) doctor(t *testing.T, env, args []string) (string, int) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), w.Programs.Bootstrap, append([]string{"doctor"}, args...)...)
+	cmd.Env = append(append([]string{}, w.env...), env...)
 	out, _ := cmd.CombinedOutput()
+	require.NotContains(t, string(out), w.admin)
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
-func TestTheDoctorFindsNothingWrongWhereNothingIs(t *testing.T) {
-	s := newStage(t, harness.GatewayOptions{})
-	s.client("cursor", harness.Map{"token_ttl": "720h"})
-	out, status := s.doctor(t)
-	require.Zero(t, status, out)
-	require.Contains(t, out, "Nothing is wrong.")
-	require.NotContains(t, out, s.Vault.RootToken)
+// healthy fails the test where the doctor finds something.
+func (w *ward) healthy(t *testing.T) {
+	t.Helper()
+	w.Eventually("nothing is wrong", func() error { // a gateway may be a moment behind
+		out, status := w.doctor(t, nil, nil)
+		if status != 0 || !strings.Contains(out, "Nothing is wrong.") {
+			return errFindings{out}
+		}
+		return nil
+	})
 }
 
-func TestTheDoctorSaysOfEachFindingWhatToDo(t *testing.T) {
-	s := newStage(t, harness.GatewayOptions{})
-	s.client("expiring", harness.Map{"token_ttl": "1h"})
-	s.client("lost", harness.Map{"allowed_servers": ""})
-	s.client("blocked", harness.Map{"allowed_servers": "retired", "token_ttl": "720h"})
-	s.Write("mcp/servers/retired", harness.Map{"transport": "http", "url": "http://127.0.0.1:1/mcp"})
-	s.Write("mcp/policies/corp", harness.Map{"managed": true, "deniedMcpServers": `[{"serverName":"retired"}]`})
-	s.Write("auth/approle/role/mcp-gateway", harness.Map{"token_no_default_policy": false})
-	s.Write("sys/policies/acl/mcp-gateway", harness.Map{"policy": `path "mcp/*" { capabilities = ["read"] }`})
-	out, status := s.doctor(t)
-	require.Equal(t, 1, status, out)
-	for _, want := range []string{
-		"the token of the client expiring ends in", "vault write -f mcp/rotate-client/expiring",
-		"the client lost may reach no server", "the client blocked reaches none of its servers", "deniedMcpServers",
-		"the server retired does not answer", "carries Vault's default policy", "mcp-gateway is not the one of this version",
-		"Findings: 6.",
-	} {
-		require.Contains(t, out, want)
+type errFindings struct{ out string }
+
+func (e errFindings) Error() string { return e.out }
+
+// disease is one thing that is wrong, and what the doctor must say of it alone.
+type disease struct {
+	name   string
+	infect func() // nil: what env and args do
+	cure   func()
+	env    []string
+	args   []string
+	want   []string // the finding, and what to do
+	more   int      // findings that come with it
+}
+
+// TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo breaks one thing after the
+// other on purpose. The doctor must find that and nothing else, with the advice, and
+// end with status 1; and nothing once it is put right.
+func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
+	w := newWard(t)
+	w.healthy(t)
+	root := w.Vault.Client()
+	nobody := w.token(t, &api.TokenCreateRequest{Policies: []string{"none"}, NoDefaultPolicy: true})
+	ending := w.token(t, &api.TokenCreateRequest{Policies: []string{policies.AdminName}, TTL: "30m"})
+	refused := w.CreateClient("refused", harness.Map{"allowed_servers": calculator, "token_ttl": "720h"})
+	w.Write("mcp/revoke-client/refused", nil)
+	w.Delete("mcp/clients/refused")
+	sealed := w.client("sealed", harness.Map{"seal": "kms", "token_ttl": "720h"})
+	good := w.client("good", harness.Map{"token_ttl": "720h"})
+	unsealing := w.StartGateway(harness.GatewayOptions{})
+	lost := w.StartGateway(harness.GatewayOptions{Vault: "http://127.0.0.1:1", NotReady: true})
+	w.Eventually("its admin listener answers", func() error {
+		response, err := http.Get(lost.Admin + "/healthz")
+		if err == nil {
+			err = response.Body.Close()
+		}
+		return err
+	})
+	role := "auth/approle/role/" + provision.GatewayRole
+	policy := "sys/policies/acl/" + policies.GatewayName
+	catalog := "sys/plugins/catalog/secret/" + provision.PluginName
+	write := func(path string, data harness.Map) func() { return func() { w.Write(path, data) } }
+	remove := func(path string) func() { return func() { w.Delete(path) } }
+	server := func(name, url string) func() {
+		return write("mcp/servers/"+name, harness.Map{"transport": "http", "url": url})
 	}
-	for what, test := range map[string]struct{ env, want string }{
-		"no Vault":                       {"VAULT_ADDR=http://127.0.0.1:1", "point VAULT_ADDR"},
-		"a wrong token":                  {"VAULT_TOKEN=nonsense", "does not accept VAULT_TOKEN"},
-		"no gateway":                     {"MCP_GATEWAY_URL=http://127.0.0.1:1", "no gateway answers"},
-		"no gateway, but something else": {"MCP_GATEWAY_URL=" + s.Vault.Address(), "is no gateway"},
-	} {
-		started := time.Now()
-		out, status := s.doctor(t, test.env)
-		require.Equal(t, 1, status, what)
-		require.Contains(t, out, test.want, what)
-		require.Less(t, time.Since(started), 30*time.Second, what)
+	both := func(all ...func()) func() {
+		return func() {
+			for _, f := range all {
+				f()
+			}
+		}
 	}
+	elsewhere := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(elsewhere.Close)
+	skewed, late, tuned := newFront(t, w.Vault.Address()), newFront(t, w.gateway.URL), newFront(t, w.Vault.Address())
+	skewed.set(wrongHealth)
+	late.set(wrongDate)
+	tuned.set(wrongVersion)
+	mounts, err := root.Sys().ListMountsWithContext(t.Context())
+	require.NoError(t, err)
+	registered, err := root.Logical().ReadWithDataWithContext(t.Context(), catalog, map[string][]string{"version": {mounts["mcp/"].RunningVersion}})
+	require.NoError(t, err)
+	running := registered.Data
+
+	for _, d := range []disease{
+		{name: "no Vault", env: []string{"VAULT_ADDR=http://127.0.0.1:1"}, want: []string{"Vault does not answer at http://127.0.0.1:1", "point VAULT_ADDR at it"}},
+		{name: "something else for Vault", env: []string{"VAULT_ADDR=" + elsewhere.URL}, want: []string{"is no Vault"}},
+		{name: "a namespace that is not there", env: []string{"VAULT_NAMESPACE=team-a"}, want: []string{`"team-a"`, "unset VAULT_NAMESPACE"}},
+		{name: "a token that Vault does not know", env: []string{"VAULT_TOKEN=nonsense"}, want: []string{"does not accept VAULT_TOKEN", "vault login"}},
+		{name: "a token that may nothing", env: []string{"VAULT_TOKEN=" + nobody}, want: []string{"may not even look itself up", "policy mcp-admin"}},
+		{name: "a token about to end", env: []string{"VAULT_TOKEN=" + ending}, want: []string{"VAULT_TOKEN ends in ", "vault token renew"}},
+		{name: "Vault's clock", env: []string{"VAULT_ADDR=" + skewed.url}, want: []string{"the clocks of Vault and of this machine are 1m", "NTP"}},
+		{name: "the gateway's clock", env: []string{"MCP_GATEWAY_URL=" + late.url}, want: []string{"the clocks of the gateway and of this machine are ", "NTP"}},
+		{name: "nothing mounted", args: []string{"-mount", "elsewhere"}, want: []string{"nothing is mounted at elsewhere/", "mcp-bootstrap apply"}},
+		{name: "another engine", args: []string{"-mount", "secret"}, want: []string{"is of type kv", "-mount"}},
+		{name: "a version that the mount is set to, and that does not run", env: []string{"VAULT_ADDR=" + tuned.url}, want: []string{"is set to the plugin's v9.9.9, and v", "vault plugin reload -mounts=mcp/"}},
+		{
+			name: "a plugin that was registered and not reloaded", want: []string{"is not the one that is registered", "vault plugin reload"},
+			infect: func() {
+				w.register(t, "patched", func(program []byte) []byte { return append(program, '\n') }, running)
+			},
+			cure: write(catalog, harness.Map{"version": running["version"], "sha256": running["sha256"], "command": running["command"]}),
+		},
+		{
+			name: "a plugin that is in no catalog", want: []string{"the plugin catalog has no entry", "mcp-bootstrap apply"},
+			infect: func() { unregister(t, w.Harness) },
+			cure:   write(catalog, harness.Map{"version": running["version"], "sha256": running["sha256"], "command": running["command"]}),
+		},
+		{
+			name: "a gateway's policy that is missing", want: []string{"mcp-gateway is missing", "mcp-bootstrap apply"},
+			infect: remove(policy), cure: write(policy, harness.Map{"policy": policies.Gateway}),
+		},
+		{
+			name: "a gateway's policy of another version", want: []string{"mcp-gateway is not the one of this version", "-dry-run"},
+			infect: write(policy, harness.Map{"policy": policies.Gateway + "path \"mcp/config\" {\n  capabilities = [\"read\"]\n}\n"}),
+			cure:   write(policy, harness.Map{"policy": policies.Gateway}),
+		},
+		{
+			name: "a gateway's role without its policy", want: []string{"does not carry the policy mcp-gateway"},
+			infect: write(role, harness.Map{"token_policies": "other"}), cure: write(role, harness.Map{"token_policies": policies.GatewayName}),
+		},
+		{
+			name: "a gateway's role with the default policy", want: []string{"carries Vault's default policy"},
+			infect: write(role, harness.Map{"token_no_default_policy": false}), cure: write(role, harness.Map{"token_no_default_policy": true}),
+		},
+		{name: "no gateway", env: []string{"MCP_GATEWAY_URL=http://127.0.0.1:1"}, want: []string{"no gateway answers at http://127.0.0.1:1", "/readyz"}},
+		{name: "something else for a gateway", env: []string{"MCP_GATEWAY_URL=" + w.Vault.Address()}, want: []string{"is no gateway"}},
+		{name: "no admin listener", env: []string{"MCP_GATEWAY_ADMIN_URL=http://127.0.0.1:1"}, want: []string{"no admin listener answers", "block admin"}},
+		{name: "a gateway that cannot log in", env: []string{"MCP_GATEWAY_ADMIN_URL=" + lost.Admin}, want: []string{"the gateway is not ready: not logged in to Vault", "block vault"}},
+		{name: "a gateway that opens no sealed token", env: []string{"MCP_GATEWAY_ADMIN_URL=" + unsealing.Admin}, want: []string{"the gateway has no data key", "block kms"}},
+		{
+			name: "a KMS key that is disabled", want: []string{"AWS KMS has unwrapped 0 of 1 data keys", "kms:Decrypt"},
+			infect: func() {
+				w.kms.disable(t)
+				w.Eventually("the gateway has been told", func() error {
+					if !strings.Contains(w.gateway.Metrics(), "mcp_gateway_kms_data_keys_usable 0") {
+						return errFindings{"it has not"}
+					}
+					return nil
+				})
+			},
+			cure: func() { w.kms.enable(t) },
+		},
+		{
+			name: "a seal without a key", want: []string{"the tokens of the client sealed shall be sealed, and mcp/config/kms is missing", "mcp/clients/sealed seal=none"},
+			infect: func() {
+				_, err := root.Logical().DeleteWithDataWithContext(t.Context(), "mcp/config/kms", map[string][]string{"force": {"true"}})
+				require.NoError(t, err)
+			},
+			cure: write("mcp/config/kms", w.kms.settings()),
+		},
+		{
+			name: "a seal of the mount's without a key", want: []string{"tokens shall be sealed, and mcp/config/kms is missing", "vault write mcp/config seal=none"},
+			infect: func() {
+				w.Write("mcp/config", harness.Map{"seal": "kms"})
+				w.Write("mcp/clients/sealed", harness.Map{"seal": ""})
+				_, err := root.Logical().DeleteWithDataWithContext(t.Context(), "mcp/config/kms", map[string][]string{"force": {"true"}})
+				require.NoError(t, err)
+			},
+			cure: both(write("mcp/config/kms", w.kms.settings()), write("mcp/config", harness.Map{"seal": "none"})),
+		},
+		{name: "a server that does not answer", want: []string{"the server gone does not answer", "correct its url"}, infect: server("gone", "http://127.0.0.1:1/mcp"), cure: remove("mcp/servers/gone")},
+		{
+			name: "a policy that blocks every server", want: []string{"the managed policies block every server", "allowedMcpServers", "evaluate policies= server="},
+			infect: write("mcp/policies/corp", harness.Map{"managed": true, "allowedMcpServers": "[]", "allowManagedMcpServersOnly": true}), cure: remove("mcp/policies/corp"),
+		},
+		{
+			name: "a policy that blocks all of a client's servers", want: []string{"the client one reaches none of its servers", "deniedMcpServers", "evaluate client=one"},
+			infect: both(write("mcp/policies/strict", harness.Map{"deniedMcpServers": `[{"serverName":"calculator"}]`}),
+				write("mcp/clients/one", harness.Map{"allowed_servers": calculator, "policies": "strict", "token_ttl": "720h"})),
+			cure: both(remove("mcp/clients/one"), remove("mcp/policies/strict")),
+		},
+		{
+			name: "a client without a server", want: []string{"the client lost may reach no server", "allowed_servers="},
+			infect: write("mcp/clients/lost", harness.Map{"token_ttl": "720h"}), cure: remove("mcp/clients/lost"),
+		},
+		{
+			name: "a token about to end, of a client", want: []string{"the token of the client short ends in ", "rotate-client/short"},
+			infect: write("mcp/clients/short", harness.Map{"allowed_servers": calculator, "token_ttl": "1h"}), cure: remove("mcp/clients/short"),
+		},
+		{
+			name: "a token that has ended", want: []string{"the token of the client past has ended", "rotate-client/past"},
+			infect: func() {
+				token := w.client("past", harness.Map{"token_ttl": "1s"})
+				w.Eventually("it has ended", func() error {
+					if w.Write("mcp/lookup", harness.Map{"token": token})["active"] == true {
+						return errFindings{"it lives"}
+					}
+					return nil
+				})
+			},
+			cure: remove("mcp/clients/past"),
+		},
+		{
+			name: "a token that was revoked, tried", env: []string{"MCP_TOKEN=" + refused}, args: []string{"-try-token"}, more: 1,
+			want: []string{"MCP_TOKEN is no token that is good", "the gateway does not accept MCP_TOKEN: it answers 401", "audit log"},
+		},
+		{
+			name: "a sealed token that a gateway cannot open", env: []string{"MCP_TOKEN=" + sealed, "MCP_GATEWAY_URL=" + unsealing.URL}, args: []string{"-try-token"},
+			want: []string{"MCP_TOKEN is no token that is good"}, more: 1,
+		},
+		{name: "no token to try", args: []string{"-try-token"}, want: []string{"set MCP_TOKEN"}, more: -1},
+	} {
+		t.Run(d.name, func(t *testing.T) {
+			if d.infect != nil {
+				d.infect()
+			}
+			started := time.Now()
+			out, status := w.doctor(t, d.env, d.args)
+			require.Equal(t, 1, status, out)
+			for _, want := range d.want {
+				require.Contains(t, out, want)
+			}
+			if findings := 1 + d.more; findings > 0 {
+				require.Contains(t, out, "Findings: "+strconv.Itoa(findings)+".", out)
+				require.Equal(t, findings, strings.Count(out, "      → "), "a finding without advice:\n%s", out)
+			}
+			require.Less(t, time.Since(started), 30*time.Second)
+			if d.cure != nil {
+				d.cure()
+			}
+		})
+	}
+	w.healthy(t)
+	out, status := w.doctor(t, []string{"MCP_TOKEN=" + good}, []string{"-try-token"})
+	require.Zero(t, status, out)
+	require.Contains(t, out, "the gateway accepts MCP_TOKEN")
+	require.NotContains(t, out, good)
+}
+
+// token makes a token of Vault.
+func (w *ward) token(t *testing.T, request *api.TokenCreateRequest) string {
+	t.Helper()
+	secret, err := w.Vault.Client().Auth().Token().CreateWithContext(t.Context(), request)
+	require.NoError(t, err)
+	w.Secret(secret.Auth.ClientToken)
+	return secret.Auth.ClientToken
+}
+
+// register registers another program as the version that runs.
+func (w *ward) register(t *testing.T, name string, change func([]byte) []byte, running harness.Map) {
+	t.Helper()
+	program, err := os.ReadFile(filepath.Join(w.Dir, "plugins", provision.PluginName))
+	require.NoError(t, err)
+	path := filepath.Join(w.Dir, "plugins", name)
+	require.NoError(t, os.WriteFile(path, change(program), 0o700))
+	sum, err := provision.Checksum(path)
+	require.NoError(t, err)
+	w.Write("sys/plugins/catalog/secret/"+provision.PluginName, harness.Map{"version": running["version"], "sha256": sum, "command": name})
+}
+
+// wrongHealth answers for a Vault whose clock is a minute slow.
+func wrongHealth(rw http.ResponseWriter, r *http.Request, behind http.Handler) {
+	if r.URL.Path != "/v1/sys/health" {
+		behind.ServeHTTP(rw, r)
+		return
+	}
+	answer := httptest.NewRecorder()
+	behind.ServeHTTP(answer, r)
+	var health harness.Map
+	if json.NewDecoder(bytes.NewReader(answer.Body.Bytes())).Decode(&health) == nil {
+		health["server_time_utc"] = time.Now().Add(-time.Minute).Unix()
+	}
+	_ = json.NewEncoder(rw).Encode(health)
+}
+
+// wrongVersion answers for a Vault whose mounts were tuned, and not reloaded.
+func wrongVersion(rw http.ResponseWriter, r *http.Request, behind http.Handler) {
+	answer := httptest.NewRecorder()
+	behind.ServeHTTP(answer, r)
+	rw.WriteHeader(answer.Code)
+	_, _ = rw.Write(pluginVersion.ReplaceAll(answer.Body.Bytes(), []byte(`"plugin_version":"v9.9.9"`)))
+}
+
+var pluginVersion = regexp.MustCompile(`"plugin_version":"[^"]*"`)
+
+// wrongDate answers for a gateway whose clock is two minutes fast.
+func wrongDate(rw http.ResponseWriter, r *http.Request, behind http.Handler) {
+	answer := httptest.NewRecorder()
+	behind.ServeHTTP(answer, r)
+	rw.Header().Set("Date", time.Now().Add(2*time.Minute).UTC().Format(http.TimeFormat))
+	rw.WriteHeader(answer.Code)
+	_, _ = rw.Write(answer.Body.Bytes())
 }

@@ -132,7 +132,7 @@ func TestEveryCommandSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 	}
 
 	t.Run("the namespace is sent with each request, and not with that for Vault's health", func(t *testing.T) {
-		f := newFront(t, h)
+		f := newFront(t, h.Vault.Address())
 		f.set(func(w http.ResponseWriter, r *http.Request, vault http.Handler) {
 			if r.URL.Path == "/v1/sys/health" { // as Enterprise answers
 				_, _ = w.Write([]byte(`{"initialized": true, "sealed": false, "enterprise": true, "version": "1.21.0+ent"}`))

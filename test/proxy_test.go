@@ -9,26 +9,24 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// front is a proxy before a real Vault: it sees every request, and may change
-// what becomes of it.
+// front is a proxy before a real Vault, or a real gateway: it sees every request,
+// and may change what becomes of it.
 type front struct {
 	url string
 
 	mu       sync.Mutex
 	requests []*http.Request
-	meddle   func(w http.ResponseWriter, r *http.Request, vault http.Handler)
+	meddle   func(w http.ResponseWriter, r *http.Request, behind http.Handler)
 }
 
-// newFront starts a front that passes everything on.
-func newFront(t *testing.T, h *harness.Harness) *front {
+// newFront starts a front that passes everything on to an address.
+func newFront(t *testing.T, address string) *front {
 	t.Helper()
-	target, err := url.Parse(h.Vault.Address())
+	target, err := url.Parse(address)
 	require.NoError(t, err)
-	vault := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}
+	behind := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}
 	f := &front{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
@@ -36,10 +34,10 @@ func newFront(t *testing.T, h *harness.Harness) *front {
 		meddle := f.meddle
 		f.mu.Unlock()
 		if meddle == nil {
-			vault.ServeHTTP(w, r)
+			behind.ServeHTTP(w, r)
 			return
 		}
-		meddle(w, r, vault)
+		meddle(w, r, behind)
 	}))
 	t.Cleanup(server.Close)
 	f.url = server.URL
@@ -47,7 +45,7 @@ func newFront(t *testing.T, h *harness.Harness) *front {
 }
 
 // set has every request from now on go through meddle; nil ends it.
-func (f *front) set(meddle func(w http.ResponseWriter, r *http.Request, vault http.Handler)) {
+func (f *front) set(meddle func(w http.ResponseWriter, r *http.Request, behind http.Handler)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.meddle, f.requests = meddle, nil

@@ -94,7 +94,7 @@ func Health(ctx context.Context, client *api.Client) (State, error) {
 	noVault := fmt.Errorf("what answers at %s is no Vault: point VAULT_ADDR at one", client.Address())
 	var failed *api.ResponseError
 	switch {
-	case errors.As(err, &failed) && failed.RawError && adviceFor(err) == "":
+	case errors.As(err, &failed) && failed.RawError && Advice(err) == "":
 		return State{}, noVault
 	case err != nil:
 		return State{}, fmt.Errorf("cannot reach Vault at %s: %w", client.Address(), Explain(err))

@@ -34,7 +34,7 @@ func Explain(err error) error {
 	if err == nil {
 		return nil
 	}
-	text, advice := Reason(err), adviceFor(err)
+	text, advice := Reason(err), Advice(err)
 	if advice != "" {
 		text += ": " + advice
 	}
@@ -66,7 +66,8 @@ func oneLine(text string) string {
 	return strings.TrimSpace(strings.ReplaceAll(text, " * ", "; "))
 }
 
-func adviceFor(err error) string {
+// Advice is what to do about an error of Vault's client; "" where that is not clear.
+func Advice(err error) string {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return "it was interrupted"

@@ -55,6 +55,7 @@ func (s *system) writeClientFiles() error {
 		envFile: "export VAULT_ADDR='" + s.vaultURL() + "'\n" +
 			"export VAULT_TOKEN='" + s.rootToken + "'\n" +
 			"export MCP_GATEWAY_URL='" + s.gatewayURL() + "'\n" +
+			"export MCP_GATEWAY_ADMIN_URL='http://" + s.AdminAddress + "'\n" +
 			"export MCP_TOKEN='" + s.clientToken + "'\n" +
 			s.vaultOnPath(),
 		headersFile:     authorization + mediaTypes + callHeaders,

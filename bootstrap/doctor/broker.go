@@ -2,23 +2,22 @@ package doctor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
+
+	"vault-plugin-secrets-mcp/bootstrap/connect"
 )
 
 // checkServers looks whether the servers that are registered can be reached from
-// this machine.
-func (e *examination) checkServers(ctx context.Context) {
+// this machine, and returns their names.
+func (e *examination) checkServers(ctx context.Context) []string {
 	names, err := e.names(ctx, "servers")
 	switch {
 	case err != nil:
-		e.wrong("use a token that may list servers", "the servers cannot be listed: %s", reason(err))
+		e.wrong("use a token that may list servers", "the servers cannot be listed: %s", connect.Reason(err))
 	case len(names) == 0:
 		e.wrong("register one: vault write "+e.Mount+"/servers/NAME transport=http url=https://…", "no server is registered")
 	}
@@ -38,6 +37,32 @@ func (e *examination) checkServers(ctx context.Context) {
 		}
 		e.ok("the server %s answers at %s", name, address)
 	}
+	return names
+}
+
+// checkPolicies looks for policies that leave no client any server.
+func (e *examination) checkPolicies(ctx context.Context, servers []string) {
+	why := ""
+	for _, server := range servers {
+		answer, err := e.evaluate(ctx, map[string]any{"policies": []string{}, "server": server})
+		if err != nil || answer["allowed"] == true {
+			return
+		}
+		why = fmt.Sprint(answer["reason"])
+	}
+	if e.blocked = why != ""; e.blocked {
+		e.wrong(fmt.Sprintf("correct the managed policies; see each server: vault write %s/evaluate policies= server=…", e.Mount),
+			"the managed policies block every server that is registered, for every client; the last because %s", why)
+	}
+}
+
+// evaluate asks the engine for a decision.
+func (e *examination) evaluate(ctx context.Context, question map[string]any) (map[string]any, error) {
+	answer, err := e.vault.Logical().WriteWithContext(ctx, e.Mount+"/evaluate", question)
+	if err != nil || answer == nil {
+		return map[string]any{}, err
+	}
+	return answer.Data, nil
 }
 
 // dial connects to the host of a URL and hangs up.
@@ -63,14 +88,17 @@ func dial(ctx context.Context, address string) error {
 func (e *examination) checkClients(ctx context.Context) {
 	names, err := e.names(ctx, "clients")
 	if err != nil {
-		e.wrong("use a token that may list clients", "the clients cannot be listed: %s", reason(err))
+		e.wrong("use a token that may list clients", "the clients cannot be listed: %s", connect.Reason(err))
 		return
 	}
 	before := e.findings
 	for _, name := range names {
 		client, err := e.ask(ctx, e.Mount+"/clients/"+name)
 		if err == nil && client != nil && client["disabled"] != true {
-			e.checkReach(ctx, name, client)
+			if !e.blocked {
+				e.checkReach(ctx, name, client)
+			}
+			e.checkSeal(name, client)
 			e.checkExpiry(name, client)
 		}
 	}
@@ -90,14 +118,14 @@ func (e *examination) checkReach(ctx context.Context, name string, client map[st
 	}
 	why := ""
 	for _, server := range allowed {
-		answer, err := e.vault.Logical().WriteWithContext(ctx, e.Mount+"/evaluate", map[string]any{"client": name, "server": server})
+		answer, err := e.evaluate(ctx, map[string]any{"client": name, "server": server})
 		switch {
 		case err != nil:
-			why = reason(err)
-		case answer != nil && answer.Data["allowed"] == true:
+			why = connect.Reason(err)
+		case answer["allowed"] == true:
 			return
-		case answer != nil:
-			why = fmt.Sprint(answer.Data["reason"])
+		default:
+			why = fmt.Sprint(answer["reason"])
 		}
 	}
 	if why != "" {
@@ -118,34 +146,4 @@ func (e *examination) checkExpiry(name string, client map[string]any) {
 	case left < e.Expiring:
 		e.wrong(rotate, "the token of the client %s ends in %s", name, left)
 	}
-}
-
-// checkGateway looks whether a gateway answers, and refuses who has no token.
-func (e *examination) checkGateway(ctx context.Context) {
-	if e.GatewayURL == "" {
-		e.ok("no gateway was looked at: MCP_GATEWAY_URL is not set")
-		return
-	}
-	const start = "start the gateway, or correct MCP_GATEWAY_URL; the gateway's log and /readyz of its admin listener say what it lacks"
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(e.GatewayURL, "/")+"/servers/doctor/mcp", strings.NewReader("{}"))
-	if err != nil {
-		e.wrong("correct MCP_GATEWAY_URL", "MCP_GATEWAY_URL is no URL: %v", err)
-		return
-	}
-	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("Accept", "application/json, text/event-stream")
-	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	response, err := client.Do(request)
-	if err != nil {
-		e.wrong(start, "no gateway answers at %s: %v", e.GatewayURL, errors.Unwrap(err))
-		return
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusUnauthorized {
-		e.wrong(start, "what answers at %s is no gateway: it answers %s to a request without a token, and not 401", e.GatewayURL, response.Status)
-		return
-	}
-	e.ok("the gateway answers at %s, and refuses who has no token", e.GatewayURL)
 }

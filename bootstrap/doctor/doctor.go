@@ -19,6 +19,10 @@ type Options struct {
 	Mount string
 	// GatewayURL is where clients connect. Empty: no gateway is looked at.
 	GatewayURL string
+	// GatewayAdminURL is the gateway's admin listener. Empty: it is not looked at.
+	GatewayAdminURL string
+	// ClientToken is a client's token, to be tried at the gateway. Empty: none is.
+	ClientToken string
 	// Expiring is how soon a token must end to be worth telling.
 	Expiring time.Duration
 	// Out gets a line for each check.
@@ -39,6 +43,9 @@ type examination struct {
 	Options
 	vault    *api.Client
 	findings int
+
+	kms     bool // config/kms is there
+	blocked bool // managed policies admit no server, so that no client reaches any
 }
 
 // Run makes all checks and returns ErrFindings unless nothing is wrong.
@@ -47,10 +54,15 @@ func Run(ctx context.Context, vault *api.Client, opts Options) error {
 	e := &examination{Options: opts, vault: vault}
 	if e.checkVault(ctx) && e.checkToken(ctx) && e.checkMount(ctx) {
 		e.checkGatewayLogin(ctx)
-		e.checkServers(ctx)
+		e.checkKMS(ctx)
+		e.checkPolicies(ctx, e.checkServers(ctx))
 		e.checkClients(ctx)
+		e.checkClientToken(ctx)
 	}
-	e.checkGateway(ctx)
+	if e.checkGateway(ctx) {
+		e.tryClientToken(ctx)
+	}
+	e.checkGatewayState(ctx)
 	if e.findings > 0 {
 		fmt.Fprintf(e.Out, "\nFindings: %d.\n", e.findings)
 		return ErrFindings
@@ -70,15 +82,6 @@ func (e *examination) wrong(todo, format string, args ...any) bool {
 	fmt.Fprintf(e.Out, "WRONG "+format+"\n", args...)
 	fmt.Fprintln(e.Out, "      → "+todo)
 	return false
-}
-
-// reason is an error without the lines that Vault's client adds to it.
-func reason(err error) string {
-	var answer *api.ResponseError
-	if errors.As(err, &answer) {
-		return fmt.Sprintf("%d %s", answer.StatusCode, strings.Join(answer.Errors, "; "))
-	}
-	return err.Error()
 }
 
 // ask reads a path of Vault; a nil answer is an empty one.

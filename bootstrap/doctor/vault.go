@@ -1,12 +1,14 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"vault-plugin-secrets-mcp/bootstrap/connect"
 	"vault-plugin-secrets-mcp/bootstrap/policies"
 	"vault-plugin-secrets-mcp/bootstrap/provision"
 )
@@ -15,28 +17,36 @@ import (
 func (e *examination) checkVault(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	health, err := e.vault.Sys().HealthWithContext(ctx)
+	state, err := connect.Health(ctx, e.vault)
 	switch {
 	case err != nil:
-		return e.wrong("start Vault, or point VAULT_ADDR (and VAULT_CACERT, for TLS) at it", "Vault does not answer at %s: %s", e.vault.Address(), reason(err))
-	case !health.Initialized:
+		return e.wrong(cmp.Or(connect.Advice(err), "start Vault, or point VAULT_ADDR (and VAULT_CACERT, for TLS) at it"), "Vault does not answer at %s: %s", e.vault.Address(), connect.Reason(err))
+	case !state.Initialized:
 		return e.wrong("run `vault operator init`", "Vault at %s is not initialized", e.vault.Address())
-	case health.Sealed:
+	case state.Sealed:
 		return e.wrong("run `vault operator unseal` on each server", "Vault at %s is sealed", e.vault.Address())
+	case e.vault.Namespace() != "" && !state.Namespaces:
+		return e.wrong("unset VAULT_NAMESPACE", "the namespace %q is asked for, and Vault at %s has none", e.vault.Namespace(), e.vault.Address())
 	}
-	// The answer's time is in whole seconds.
-	skew := time.Since(time.Unix(health.ServerTimeUTC, 0)).Round(time.Second)
-	if skew.Abs() > maxSkew {
-		e.wrong("synchronise both clocks (NTP): times that people compare would differ", "the clocks of Vault and of this machine are %s apart", skew.Abs())
+	e.checkClock("Vault", state.Time)
+	return e.ok("Vault %s answers at %s and is unsealed", state.Version, e.vault.Address())
+}
+
+// checkClock compares a clock with this machine's. It was read in whole seconds.
+func (e *examination) checkClock(whose string, at time.Time) {
+	if skew := time.Since(at).Round(time.Second).Abs(); skew > maxSkew {
+		e.wrong("synchronise both clocks (NTP): tokens end by the one, and people read the other", "the clocks of %s and of this machine are %s apart", whose, skew)
 	}
-	return e.ok("Vault %s answers at %s and is unsealed", health.Version, e.vault.Address())
 }
 
 // checkToken looks at the Vault token that this runs with.
 func (e *examination) checkToken(ctx context.Context) bool {
 	data, err := e.ask(ctx, "auth/token/lookup-self")
+	if err != nil && connect.Advice(err) != "" && !connect.IsInvalidToken(err) {
+		return e.wrong("use a token with the policy "+policies.AdminName, "VAULT_TOKEN may not even look itself up: %s", connect.Reason(err))
+	}
 	if err != nil {
-		return e.wrong("get another with `vault login`, and set VAULT_TOKEN", "Vault does not accept VAULT_TOKEN: %s", reason(err))
+		return e.wrong("get another with `vault login`, and set VAULT_TOKEN", "Vault does not accept VAULT_TOKEN: %s", connect.Reason(err))
 	}
 	if expires, _ := data["expire_time"].(string); expires != "" {
 		at, err := time.Parse(time.RFC3339Nano, expires)
@@ -51,7 +61,7 @@ func (e *examination) checkToken(ctx context.Context) bool {
 func (e *examination) checkMount(ctx context.Context) bool {
 	mounts, err := e.vault.Sys().ListMountsWithContext(ctx)
 	if err != nil {
-		return e.wrong("use a token with the policy "+policies.AdminName, "Vault's mounts cannot be listed: %s", reason(err))
+		return e.wrong("use a token with the policy "+policies.AdminName, "Vault's mounts cannot be listed: %s", connect.Reason(err))
 	}
 	mount := mounts[e.Mount+"/"]
 	switch {
@@ -60,16 +70,18 @@ func (e *examination) checkMount(ctx context.Context) bool {
 	case mount.Type != provision.PluginName:
 		return e.wrong("name the engine's mount with -mount", "what is mounted at %s/ is of type %s", e.Mount, mount.Type)
 	}
-	registered, err := e.catalog(ctx, mount.PluginVersion)
+	registered, err := e.catalog(ctx, cmp.Or(mount.PluginVersion, mount.RunningVersion))
 	switch {
-	case err != nil:
-		return e.wrong("run `mcp-bootstrap apply`, which registers the plugin", "the plugin catalog has no entry for %s %s: %s", provision.PluginName, mount.PluginVersion, reason(err))
+	case mount.PluginVersion != "" && mount.RunningVersion != "" && mount.PluginVersion != mount.RunningVersion:
+		return e.wrong("run `vault plugin reload -mounts="+e.Mount+"/`", "the mount is set to the plugin's %s, and %s runs", mount.PluginVersion, mount.RunningVersion)
+	case err != nil || registered == nil:
+		return e.wrong("run `mcp-bootstrap apply`, which registers the plugin", "the plugin catalog has no entry for %s %s", provision.PluginName, mount.RunningVersion)
 	case mount.RunningSha256 != "" && registered["sha256"] != mount.RunningSha256:
 		return e.wrong("run `vault plugin reload -mounts="+e.Mount+"/`", "the plugin that runs is not the one that is registered: SHA-256 %.12s… runs, %.12s… is registered",
 			mount.RunningSha256, fmt.Sprint(registered["sha256"]))
 	}
 	if _, err := e.ask(ctx, e.Mount+"/config"); err != nil {
-		return e.wrong("see Vault's log; a token without the policy "+policies.AdminName+" is refused here too", "the engine at %s/ does not answer: %s", e.Mount, reason(err))
+		return e.wrong("see Vault's log; a token without the policy "+policies.AdminName+" is refused here too", "the engine at %s/ does not answer: %s", e.Mount, connect.Reason(err))
 	}
 	return e.ok("the engine %s runs at %s/ as it was registered", mount.RunningVersion, e.Mount)
 }
@@ -92,7 +104,7 @@ func (e *examination) checkGatewayLogin(ctx context.Context) {
 	rules, err := e.vault.Sys().GetPolicyWithContext(ctx, policies.GatewayName)
 	switch {
 	case err != nil:
-		e.wrong("use a token with the policy "+policies.AdminName, "the ACL policy %s cannot be read: %s", policies.GatewayName, reason(err))
+		e.wrong("use a token with the policy "+policies.AdminName, "the ACL policy %s cannot be read: %s", policies.GatewayName, connect.Reason(err))
 	case rules == "":
 		e.wrong(apply, "the ACL policy %s is missing: gateways may ask for nothing", policies.GatewayName)
 	case strings.TrimSpace(rules) != strings.TrimSpace(policies.At(e.Mount, policies.Gateway)):
