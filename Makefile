@@ -58,7 +58,7 @@ test-blackbox: vault test-programs test-modules ## the tests of the system as a 
 
 # A module of its own: see test/manifests/doc.go.
 test-manifests: ## Kubernetes manifests, the Dockerfile and systemd's units
-	@cd test/manifests && go test $(TESTFLAGS) ./...
+	@cd test/manifests && go test -count=1 $(TESTFLAGS) ./...
 
 test-conformance: vault test-programs test-modules ## the official MCP suite alone, directly and through the gateway; part of test-blackbox
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \

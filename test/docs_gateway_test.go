@@ -146,6 +146,14 @@ func (s *stage) busyDay(t *testing.T) {
 	s.Post(s.gateway.ServerURL(calculator), "mcpt_0123456789", `{}`)
 	s.Post(s.gateway.ServerURL(calculator), unissuedToken(t), `{}`)
 
+	// The broken server's tools are missing in the list.
+	list := `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"` + harness.StatelessEra +
+		`","io.modelcontextprotocol/clientInfo":{"name":"busy","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}}}`
+	s.Do(http.MethodPost, s.gateway.URL+"/mcp", token, http.Header{
+		"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"},
+		"Mcp-Protocol-Version": {harness.StatelessEra}, "Mcp-Method": {"tools/list"},
+	}, list)
+
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.gateway.ServerURL("broken"), strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"ping"}`))
 	require.NoError(t, err)
 	request.Header = http.Header{"Authorization": {"Bearer " + token}, "Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}}
@@ -179,7 +187,7 @@ func labelsOf(scraped, metric string) []string {
 		}
 	}
 	slices.SortFunc(labels, func(a, b string) int {
-		order := []string{"server", "method", "outcome"}
+		order := []string{"server", "method", "list", "outcome"}
 		return slices.Index(order, a) - slices.Index(order, b)
 	})
 	return labels

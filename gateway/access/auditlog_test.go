@@ -291,7 +291,8 @@ func TestTokenThatAClientPutInTheWrongPlaceIsCutOut(t *testing.T) {
 	for text, want := range map[string]string{
 		"add":                             "add",
 		"mcpt_0123456789":                 "mcpt_…",
-		"call mcpk_0123456789 and no end": "call mcpk_…",
+		"call mcpk_0123456789 and no end": "call mcpk_… and no end",
+		"it starts with mcpt_ but is not": "it starts with mcpt_ but is not",
 	} {
 		require.Equal(t, want, clip(text))
 	}

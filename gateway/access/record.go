@@ -3,6 +3,7 @@ package access
 import (
 	"errors"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -96,6 +97,9 @@ func (l *line) decision(d Decision) {
 	l.field("detail", clip(d.Detail))
 }
 
+// issued is a token of the engine's own, or the beginning of one.
+var issued = regexp.MustCompile("(" + token.Prefix + "|" + token.SealedPrefix + ")[0-9A-Za-z_-]{8,}")
+
 // clip keeps what others wrote from filling the log, and from ending up there
 // with a token in it: some client may send its own as the name of a tool.
 func clip(text string) string {
@@ -103,10 +107,8 @@ func clip(text string) string {
 	if len(text) > most {
 		text = text[:most]
 	}
-	for _, prefix := range [...]string{token.Prefix, token.SealedPrefix} {
-		if i := strings.Index(text, prefix); i >= 0 {
-			text = text[:i+len(prefix)] + "…"
-		}
+	if strings.Contains(text, token.Prefix) || strings.Contains(text, token.SealedPrefix) {
+		text = issued.ReplaceAllString(text, "${1}…")
 	}
 	return text
 }
