@@ -82,6 +82,9 @@ bench-proxy: build vault ## the gateway beside a plain reverse proxy: 5 minutes;
 bench-revocation: build vault ## from a revocation to its last gateway: 3 minutes; BENCH_GATEWAYS=50, BENCH_CLIENTS=10000, BENCH_RATE=30
 	@$(BENCH) go test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkRevocation$$' -benchtime 1x ./test/bench/revocation
 
+soak: build vault ## everything at once for an hour, and nothing may have grown; SOAK_TIME=1h, SOAK_WORKERS=4
+	@$(BENCH) SOAK_TIME="$${SOAK_TIME:-1h}" go test -count=1 -timeout 0 -v -run '^TestNothingGrows$$' ./test/bench/soak
+
 bench-engine: build vault ## lookups and leases beside Vault's own, as a table; BENCH_AUDIT=1 with an audit log
 	@$(BENCH) go test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkEngine$$' -benchtime 1x ./test/bench/engine
 

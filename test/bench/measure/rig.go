@@ -1,6 +1,7 @@
 package measure
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net"
@@ -41,6 +42,32 @@ func NewRig(t testing.TB, dir string) *Rig {
 type Server struct {
 	Address string // host:port
 	Pid     int
+
+	t       testing.TB
+	spec    process.Spec
+	process *process.Process
+}
+
+// Kill ends the process.
+func (s *Server) Kill() { s.process.Kill() }
+
+// Start starts a process that was killed, at the same address.
+func (s *Server) Start() error {
+	p, err := process.Start(s.spec)
+	if err != nil {
+		return err
+	}
+	s.t.Cleanup(p.Kill)
+	s.process, s.Pid = p, p.Pid()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return p.Await(ctx, 10*time.Second, func(ctx context.Context) error {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.Address)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
 }
 
 // Upstream starts the MCP server that answers at once.
@@ -52,28 +79,14 @@ func (r *Rig) Proxy(upstream Server) Server { return r.serve("proxy", "http://"+
 func (r *Rig) serve(kind string, args ...string) Server {
 	r.t.Helper()
 	address := harness.FreeAddress(r.t)
-	p, err := process.Start(process.Spec{
+	s := Server{Address: address, t: r.t, spec: process.Spec{
 		Name: "bench-rig " + kind, Path: r.Path, Args: append([]string{kind, address}, args...),
 		Log: filepath.Join(r.dir, "rig-"+kind+".log"),
-	})
-	if err != nil {
+	}}
+	if err := s.Start(); err != nil {
 		r.t.Fatal(err)
 	}
-	r.t.Cleanup(p.Kill)
-	deadline, tick := time.After(10*time.Second), time.NewTicker(5*time.Millisecond)
-	defer tick.Stop()
-	for {
-		conn, err := net.Dial("tcp", address)
-		if err == nil {
-			_ = conn.Close()
-			return Server{Address: address, Pid: p.Pid()}
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			r.t.Fatalf("bench-rig %s does not listen: %v", kind, err)
-		}
-	}
+	return s
 }
 
 // Load is the process with the clients. It runs one job at a time.

@@ -2,8 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
-	"encoding/json"
 	"io"
 )
 
@@ -12,18 +10,11 @@ func serveStdio(in io.Reader, out io.Writer) error {
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 8<<20)
 	for lines.Scan() {
-		var request struct {
-			ID     json.RawMessage `json:"id"`
-			Method string          `json:"method"`
-		}
-		if err := json.Unmarshal(lines.Bytes(), &request); err != nil {
-			return err
-		}
-		if request.ID == nil {
+		id := idOf(lines.Bytes())
+		if len(id) == 0 {
 			continue
 		}
-		answer := bytes.Replace(result(lines.Bytes()), []byte(`"id":1`), append([]byte(`"id":`), request.ID...), 1)
-		if _, err := out.Write(append(answer, '\n')); err != nil {
+		if _, err := out.Write(append(result(lines.Bytes(), id), '\n')); err != nil {
 			return err
 		}
 	}

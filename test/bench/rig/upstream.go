@@ -68,7 +68,8 @@ func serveUpstreamConn(conn net.Conn) error {
 
 // appendAnswer appends the whole answer to one message.
 func appendAnswer(b []byte, m *message, body []byte) []byte {
-	if !bytes.Contains(body[:min(len(body), 64)], []byte(`"id":`)) { // a notification
+	id := idOf(body)
+	if m.method != "POST" || len(id) == 0 { // the end of a session, or a notification
 		return append(b, "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"...)
 	}
 	stream := strings.HasPrefix(m.path, "/sse")
@@ -78,10 +79,10 @@ func appendAnswer(b []byte, m *message, body []byte) []byte {
 	} else {
 		b = append(b, "application/json\r\n"...)
 	}
-	if m.session != "" || isInitialize(body) {
+	if m.session != "" || isMethod(body, "initialize") {
 		b = append(b, "Mcp-Session-Id: "+upstreamSession+"\r\n"...)
 	}
-	message := result(body)
+	message := result(body, id)
 	if !stream {
 		b = fmt.Appendf(b, "Content-Length: %d\r\n\r\n", len(message))
 		return append(b, message...)
@@ -94,33 +95,46 @@ func appendAnswer(b []byte, m *message, body []byte) []byte {
 	return append(b, after+"\r\n0\r\n\r\n"...)
 }
 
-func isInitialize(body []byte) bool {
-	return bytes.Contains(body[:min(len(body), 128)], []byte(`"method":"initialize"`))
+// beginning is where a message's id and method are looked for: whoever writes them
+// elsewhere does not speak with the rig.
+const beginning = 256
+
+// idOf is a message's id as it stands there; empty of a notification.
+func idOf(body []byte) []byte {
+	_, id, found := bytes.Cut(body[:min(len(body), beginning)], []byte(`"id":`))
+	if !found {
+		return nil
+	}
+	end := bytes.IndexAny(id, ",}")
+	return id[:max(end, 0)]
 }
+
+func isMethod(body []byte, method string) bool {
+	return bytes.Contains(body[:min(len(body), beginning)], []byte(`"method":"`+method+`"`))
+}
+
+// fillings is what results are filled with.
+var fillings = bytes.Repeat([]byte("x"), 128<<10)
 
 const (
-	resultBefore = `{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"`
+	resultBefore = `,"result":{"content":[{"type":"text","text":"`
 	resultAfter  = `"}]}}`
-	initialized  = `{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"bench","version":"1"}}}`
+	initialized  = `,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"bench","version":"1"}}}`
+	discovered   = `,"result":{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"serverInfo":{"name":"bench","version":"1"},"resultType":"complete"}}`
 )
 
-// result is the answer to a request: a tool's, of the request's own size.
-func result(body []byte) []byte {
-	if isInitialize(body) {
-		return []byte(initialized)
+// result is the answer to a request: a tool's, of about the request's own size.
+func result(body, id []byte) []byte {
+	answer := make([]byte, 0, len(body)+len(initialized)+beginning)
+	answer = append(append(answer, `{"jsonrpc":"2.0","id":`...), id...)
+	switch {
+	case isMethod(body, "initialize"):
+		return append(answer, initialized...)
+	case isMethod(body, "server/discover"):
+		return append(answer, discovered...)
 	}
-	fill := max(len(body)-len(resultBefore)-len(resultAfter), 1)
-	answer := make([]byte, 0, len(resultBefore)+fill+len(resultAfter))
 	answer = append(answer, resultBefore...)
-	answer = append(answer, filling(fill)...)
+	fill := max(len(body)-len(answer)-len(resultAfter), 1)
+	answer = append(answer, fillings[:min(fill, len(fillings))]...)
 	return append(answer, resultAfter...)
-}
-
-var fillings = bytes.Repeat([]byte("x"), 1<<20)
-
-func filling(n int) []byte {
-	if n <= len(fillings) {
-		return fillings[:n]
-	}
-	return bytes.Repeat([]byte("x"), n)
 }
