@@ -47,6 +47,9 @@ func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message 
 		if f.Status == http.StatusForbidden {
 			f = x.unknownName(f.Reason, f.Detail)
 		}
+		if x.message.Method == envelope.MethodToolsCall {
+			p.request.Tool = target.Name
+		}
 		p.refuse(f)
 		return nil
 	}

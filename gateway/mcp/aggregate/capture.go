@@ -87,6 +87,7 @@ var (
 // does, or one of the above.
 func (p *part) ask(header http.Header, body []byte) (*capture, error) {
 	c := newCapture(p.x.handler.settings().Limits.MaxList)
+	header["Accept"] = valueAny // whatever the client takes
 	aborted := p.serve(header, body, c)
 	reason := p.request.Refused()
 	switch {

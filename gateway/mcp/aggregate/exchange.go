@@ -37,6 +37,7 @@ const (
 var (
 	valueJSON   = []string{"application/json"}
 	valueEvents = []string{"text/event-stream"}
+	valueAny    = []string{"application/json, text/event-stream"}
 )
 
 // exchange is one request of a client.
@@ -105,13 +106,38 @@ func (x *exchange) withoutSession() *access.Refusal {
 	case version != envelope.VersionStateless:
 		return x.badVersion(version)
 	}
-	switch x.message.Method {
+	method := x.message.Method
+	if _, lists := rewrite.KindOf(method); lists || method == methodDiscover || method == methodListen {
+		// What no server sees, no server checks.
+		if f := x.checkMeta(); f != nil {
+			return f
+		}
+	}
+	switch method {
 	case methodDiscover:
 		return x.discover()
 	case methodListen:
 		return x.listen()
 	}
 	return x.asks()
+}
+
+// checkMeta refuses a request that does not say what its client can do, which
+// each request must without sessions.
+func (x *exchange) checkMeta() *access.Refusal {
+	params, err := members(x.message.Data, x.message.Params)
+	if err == nil {
+		meta, _ := find(params, "_meta")
+		var list []member
+		if list, err = members(x.message.Data, meta.at); err == nil {
+			if can, found := find(list, metaClientCapabilities); found && isObject(can.raw) {
+				return nil
+			}
+		}
+	}
+	f := x.plain(http.StatusBadRequest, "params._meta must declare the client's capabilities.")
+	f.Code = codeInvalidParams
+	return f
 }
 
 // asks serves what clients of both eras ask.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/mcp/names"
 	"vault-plugin-secrets-mcp/gateway/mcp/sse"
 )
 
@@ -56,7 +55,7 @@ func (x *exchange) feed() *access.Refusal {
 		return f
 	}
 	defer x.session.release()
-	if server, id, ok := names.Split(first(x.r.Header, headerLastEventID)); ok {
+	if server, id, ok := ofServer(first(x.r.Header, headerLastEventID)); ok {
 		return x.resume(server, id)
 	}
 	if f := x.decide(); f != nil {
@@ -142,6 +141,9 @@ func (f *feed) serve(greeting []byte) {
 		err = nil
 	}
 	x.request.Outcome(http.StatusOK, s.Close(), err)
+	if access.Cut(x.r.Context()) != nil {
+		panic(http.ErrAbortHandler) // so that it does not look complete
+	}
 }
 
 // end ends the following of all servers.

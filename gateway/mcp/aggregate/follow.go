@@ -125,7 +125,7 @@ func (l *follower) attempted() {
 // and whether another one is of no use. again tells that something may have
 // been missed since another one ended.
 func (l *follower) once(ctx context.Context, again bool) (lasted time.Duration, over bool) {
-	x := l.feed.x
+	x, began := l.feed.x, time.Now()
 	v, over := l.way(ctx)
 	if v == nil {
 		return 0, over
@@ -136,7 +136,7 @@ func (l *follower) once(ctx context.Context, again bool) (lasted time.Duration, 
 		out.back = l.feed.backOf(v)
 	}
 	out.opened = func() {
-		if again {
+		if again || time.Since(began) > x.handler.budget { // lists have done without it
 			l.feed.watcher.tell(v.has.changes() & wants.lists)
 		}
 		if v.kind == paired || v.kind == hidden {
@@ -201,7 +201,7 @@ func (l *follower) open(ctx context.Context, v *way, wants interest, out *tap) (
 	back := out.back
 	out.back = func(message []byte) ([]byte, error) { return l.heard(message, back) }
 	header := v.header(x, methodListen, "")
-	header["Accept"] = valueEventsToo
+	header["Accept"] = valueAny
 	header[envelope.HeaderVersion] = []string{envelope.VersionStateless}
 	header[envelope.HeaderMethod] = []string{methodListen}
 	message, err := x.listenMessage(wants)

@@ -1,7 +1,6 @@
 package aggregate
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -62,6 +61,7 @@ func newStage(t testing.TB, servers map[string]string) *stage {
 		ColdRate: 1e6, ColdBurst: 1e6, ColdSourceRate: 1e6, ColdSourceBurst: 1e6,
 	}
 	b := s.vault.Broker(broker.Options{Grants: grants, Cold: access.NewColdLimiter(grants)})
+	s.vault.Await("the session keys", func() bool { return b.SessionKeys() != nil })
 	log := hclog.New(&hclog.LoggerOptions{Output: s.log, Level: hclog.Debug})
 	next := mcp.New(mcp.Options{Registry: b, Config: settings, Log: log})
 	s.handler = New(Options{Registry: b, Config: settings, Version: "test", Next: next, Log: log})
@@ -364,18 +364,4 @@ func addEcho(server *sdk.Server) {
 	sdk.AddTool(server, &sdk.Tool{Name: "echo"}, func(_ context.Context, _ *sdk.CallToolRequest, in echoInput) (*sdk.CallToolResult, any, error) {
 		return &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: in.Text}}}, nil, nil
 	})
-}
-
-// events reads the data of events until n messages have come.
-func events(t testing.TB, r io.Reader, n int) []string {
-	t.Helper()
-	var all []string
-	scanner := bufio.NewScanner(r)
-	for len(all) < n && scanner.Scan() {
-		if data, ok := strings.CutPrefix(scanner.Text(), "data: "); ok {
-			all = append(all, data)
-		}
-	}
-	require.Len(t, all, n, "%v", scanner.Err())
-	return all
 }

@@ -137,9 +137,14 @@ func (x *exchange) describeAll(servers []*broker.Server) *descriptions {
 			continue
 		}
 		done := make(chan struct{})
-		go func() { // it may take longer than the client waits: then the next one knows
+		go func() { // it may take longer than the client waits
 			defer close(done)
+			began := time.Now()
 			x.describe(server)
+			if d, ok := known.describe(); ok && time.Since(began) > x.handler.budget {
+				known.timed(x.client(), true, time.Now())
+				x.handler.watchers.tell(x.client(), d.has.changes())
+			}
 		}()
 		asked.Go(func() {
 			select {

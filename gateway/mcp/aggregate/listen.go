@@ -16,9 +16,6 @@ import (
 // methodAcknowledged is the first message on a stream of subscriptions/listen.
 const methodAcknowledged = "notifications/subscriptions/acknowledged"
 
-// valueEventsToo is what clients of the protocol accept.
-var valueEventsToo = []string{"application/json, text/event-stream"}
-
 // listen serves a stream of what a client without sessions wants to hear of.
 func (x *exchange) listen() *access.Refusal {
 	if !x.stream {

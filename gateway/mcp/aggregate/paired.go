@@ -3,6 +3,7 @@ package aggregate
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 
 	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
@@ -58,11 +59,18 @@ func unnamed(raw []byte) (server string, id []byte, ok bool) {
 	if len(raw) == 0 || raw[0] != '"' || json.Unmarshal(raw, &text) != nil {
 		return "", nil, false
 	}
-	server, rest, ok := names.Split(text)
+	server, rest, ok := ofServer(text)
 	if !ok || !isID([]byte(rest)) {
 		return "", nil, false
 	}
 	return server, []byte(rest), true
+}
+
+// ofServer takes apart what was given the server's name: any text, where
+// [names.Split] is for names of tools.
+func ofServer(text string) (server, rest string, ok bool) {
+	server, rest, ok = strings.Cut(text, names.Prefix(""))
+	return server, rest, ok && server != "" && rest != ""
 }
 
 // isID reports whether the bytes are one string or number: what goes into a

@@ -39,6 +39,7 @@ type session struct {
 	// URIs that the client has subscribed to, by servers without sessions.
 	subscribed map[string][]string
 	calls      map[string]*sessionCall
+	left       []*sessionCall // those whose client has gone, oldest first
 	feed       *feed
 	over       bool
 	uses       int
@@ -170,7 +171,12 @@ type sessionCall struct {
 	server  string
 	context context.Context
 	cancel  context.CancelCauseFunc
+	left    bool // the client has lost its connection; guarded by session.mu
 }
+
+// maxLeft bounds the requests that are remembered for being cancelled, though
+// nobody waits for their answer.
+const maxLeft = 64
 
 // begin notes a request to the server, so that it can be cancelled.
 func (x *exchange) begin(server string) (*sessionCall, *access.Refusal) {
@@ -183,7 +189,7 @@ func (x *exchange) begin(server string) (*sessionCall, *access.Refusal) {
 		c.cancel(errEnded)
 		return nil, x.noSession()
 	}
-	if s.calls[c.id] != nil {
+	if other := s.calls[c.id]; other != nil && !other.left {
 		c.cancel(nil)
 		return nil, x.plain(http.StatusBadRequest, "A request of this id is in flight already.")
 	}
@@ -191,11 +197,29 @@ func (x *exchange) begin(server string) (*sessionCall, *access.Refusal) {
 	return c, nil
 }
 
+// end forgets the request. One whose client has gone may go on at the server,
+// which is still to hear if it is cancelled: clients go first, and say so then.
 func (c *sessionCall) end() {
-	c.session.mu.Lock()
-	delete(c.session.calls, c.id)
-	c.session.mu.Unlock()
+	gone := c.context.Err() != nil
 	c.cancel(nil)
+	s := c.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.calls[c.id] != c {
+		return
+	}
+	if !gone {
+		delete(s.calls, c.id)
+		return
+	}
+	c.left = true
+	s.left = append(s.left, c)
+	if len(s.left) > maxLeft {
+		if oldest := s.left[0]; s.calls[oldest.id] == oldest {
+			delete(s.calls, oldest.id)
+		}
+		s.left = s.left[1:]
+	}
 }
 
 // inSession serves a message of a session.

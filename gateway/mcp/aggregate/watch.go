@@ -48,6 +48,8 @@ type watcher struct {
 	wake     chan struct{} // holds a value while there is something to tell
 	pruned   func(reach []string)
 
+	looking sync.Mutex // before mu
+
 	mu      sync.Mutex
 	grant   *broker.Grant
 	reach   []string // ids of the registrations that the client may reach
@@ -81,6 +83,10 @@ func (w *watcher) take() changes {
 // look finds out what the client may reach at present. A nil grant stands for
 // the one that was known.
 func (w *watcher) look(grant *broker.Grant, reach func(*broker.Grant) ([]string, bool)) {
+	// One look at a time: a change of the registry and one of the grant must
+	// not both go by what was before the other.
+	w.looking.Lock()
+	defer w.looking.Unlock()
 	w.mu.Lock()
 	if grant == nil {
 		grant = w.grant
