@@ -72,6 +72,10 @@ test-crash: vault test-programs ## kills Vault and the engine a hundred times; C
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" CRASH_KILLS="$${CRASH_KILLS:-100}" \
 		go test -race -count=1 -v -timeout 120m $(TESTFLAGS) ./test/crash
 
+test-load: build vault ## thirty thousand sessions through a gateway, and clients that are slow or greedy: 10 minutes
+	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin" LOAD_SESSIONS="$${LOAD_SESSIONS:-30000}" \
+		go test -count=1 -v -timeout 60m -run '^(TestSessionsLeaveNothingBehind|TestClientsAreSlowOrGreedy)$$' ./test/reliability
+
 test-scale: ## the engine with a million tokens of ten thousand clients, in memory: 4 minutes, 2 GB
 	@SCALE_CLIENTS="$${SCALE_CLIENTS:-10000}" SCALE_TOKENS="$${SCALE_TOKENS:-1000000}" \
 		go test -count=1 -v -timeout 60m -run '^TestAmongManyTokens$$' -bench '^BenchmarkLookup$$' -benchtime 20000x ./backend
