@@ -20,7 +20,7 @@ func runExport(ctx context.Context, args []string) error {
 	flags.StringVar(&in.Client, "client", "", "the client's name")
 	format := flags.String("format", "", "one of: "+strings.Join(export.Formats(), ", "))
 	flags.StringVar(&in.GatewayURL, "gateway-url", os.Getenv("MCP_GATEWAY_URL"), "where the gateway answers, without a path (default: MCP_GATEWAY_URL)")
-	flags.BoolVar(&in.Aggregate, "aggregate", false, "one entry for all servers, where the gateway serves them as one at /mcp")
+	flags.BoolVar(&in.PerServer, "per-server", false, "one entry for each server, at /servers/NAME/mcp, instead of one for all of them at /mcp")
 	flags.StringVar(&in.TokenEnv, "token-env", "MCP_TOKEN", "the variable that will hold the token")
 	flags.StringVar(&in.TokenFile, "token-file", "", "the file that will hold the token, for claude-code, managed-mcp and claude-desktop")
 	flags.StringVar(&in.Helper, "helper", "/usr/local/bin/mcp-headers.sh", "with -token-file: the program that prints the headers for Claude Code")

@@ -54,10 +54,8 @@ func TestDevRunsServersOfOnesOwnAndAVaultAgent(t *testing.T) {
 		Servers map[string]struct{ URL string } `json:"mcpServers"`
 	}
 	require.NoError(t, json.Unmarshal([]byte(config), &client), config)
-	require.Len(t, client.Servers, 4)
-	for name, server := range client.Servers {
-		require.Contains(t, server.URL, "/servers/"+name+"/mcp")
-	}
+	require.Len(t, client.Servers, 1)
+	require.Regexp(t, `^http://127\.0\.0\.1:\d+/mcp$`, client.Servers["mcp"].URL)
 
 	statuses, out := d.runPrinted(t)
 	// Its own server's two calls, three of one's own, the Agent's, and one that is refused.

@@ -32,7 +32,7 @@ func TestAnExportedConfigurationHasExactlyTheServersThatTheClientMayReach(t *tes
 	token := h.CreateClient("editor", harness.Map{"allowed_servers": "calculator,github,retired"})
 	h.Write("mcp/policies/corp", harness.Map{"managed": true, "deniedMcpServers": `[{"serverName":"retired"}]`})
 
-	text := exported(t, h, "-client=editor", "-format=claude-code")
+	text := exported(t, h, "-client=editor", "-format=claude-code", "-per-server")
 	require.NotContains(t, text, token)
 	var config struct {
 		Servers map[string]struct{ URL string } `json:"mcpServers"`
@@ -41,6 +41,11 @@ func TestAnExportedConfigurationHasExactlyTheServersThatTheClientMayReach(t *tes
 	require.Len(t, config.Servers, 2)
 	require.Equal(t, "https://mcp.example.com/servers/calculator/mcp", config.Servers["calculator"].URL)
 	require.Equal(t, "https://mcp.example.com/servers/github/mcp", config.Servers["github"].URL)
+
+	config.Servers = nil
+	require.NoError(t, json.Unmarshal([]byte(exported(t, h, "-client=editor", "-format=claude-code")), &config))
+	require.Len(t, config.Servers, 1)
+	require.Equal(t, "https://mcp.example.com/mcp", config.Servers["mcp"].URL)
 }
 
 func TestExportedManagedSettingsAllowTheGatewayAndNothingElse(t *testing.T) {
@@ -48,7 +53,7 @@ func TestExportedManagedSettingsAllowTheGatewayAndNothingElse(t *testing.T) {
 	h.Write("mcp/servers/calculator", harness.Map{"transport": "http", "url": "http://127.0.0.1:1/mcp"})
 	h.CreateClient("editor", harness.Map{"allowed_servers": "*"})
 	var settings harness.Map
-	require.NoError(t, json.Unmarshal([]byte(exported(t, h, "-client=editor", "-format=managed-settings", "-aggregate")), &settings))
+	require.NoError(t, json.Unmarshal([]byte(exported(t, h, "-client=editor", "-format=managed-settings")), &settings))
 	settings["managed"] = true
 	h.Write("mcp/policies/desktops", settings)
 	for url, allowed := range map[string]bool{

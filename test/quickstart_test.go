@@ -11,16 +11,20 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// TestDocsQuickstart runs the commands of docs/quickstart.md as written, in a
-// folder where `mcp-bootstrap dev` has laid what the page speaks of.
-func TestDocsQuickstart(t *testing.T) {
+// TestDocsQuickstart runs the commands of docs/quickstart.md as written.
+func TestDocsQuickstart(t *testing.T) { runDevPage(t, "quickstart.md") }
+
+// runDevPage runs a page's commands in a folder where `mcp-bootstrap dev` has laid
+// what the page speaks of, and compares their output with what the page says.
+func runDevPage(t *testing.T, name string) {
+	t.Helper()
 	d := newDev(t)
 	dir := t.TempDir()
 	require.NoError(t, os.Symlink(d.dir, filepath.Join(dir, ".dev")))
 	require.NoError(t, os.Symlink(filepath.Dir(harness.FindPrograms(t).Bootstrap), filepath.Join(dir, "bin")))
 	vaultBinary(t, filepath.Join(dir, "vault"))
 
-	p := readPage(t, filepath.Join("..", "docs", "quickstart.md"))
+	p := readPage(t, filepath.Join("..", "docs", name))
 	var commands []command
 	for _, b := range p.blocks {
 		commands = append(commands, b...)

@@ -1,7 +1,7 @@
 # Vault Agent keeps a whole client configuration, with the token in it: for
 # clients that neither run a helper nor read their environment again.
 #
-#   MCP_CLIENT=cursor-local MCP_URL=https://mcp.example.com/servers/github/mcp \
+#   MCP_CLIENT=cursor-local MCP_URL=https://mcp.example.com/mcp \
 #     VAULT_ADDR=https://vault.example.com:8200 vault agent -config=client-config.hcl
 
 auto_auth {

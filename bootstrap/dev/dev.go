@@ -29,7 +29,7 @@ const (
 )
 
 // clientPath is the path at the gateway that stands in the client's configuration.
-const clientPath = "/servers/" + calculator + "/mcp"
+const clientPath = "/mcp"
 
 // Bounds of starting and stopping one process.
 const (

@@ -48,7 +48,7 @@ func (s *system) removeSecrets() {
 func (s *system) writeClientFiles() error {
 	const (
 		mediaTypes  = "Content-Type: application/json\nAccept: application/json, text/event-stream\n"
-		callHeaders = "MCP-Protocol-Version: 2026-07-28\nMcp-Method: tools/call\nMcp-Name: add\n"
+		callHeaders = "MCP-Protocol-Version: 2026-07-28\nMcp-Method: tools/call\nMcp-Name: " + calculator + "__add\n"
 	)
 	authorization := "Authorization: Bearer " + s.clientToken + "\n"
 	for name, content := range map[string]string{
@@ -65,7 +65,7 @@ func (s *system) writeClientFiles() error {
   "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "curl", "version": "1"}}}
 `,
 		bodyFile: `{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
-  "name": "add", "arguments": {"a": 2, "b": 3}, "_meta": {
+  "name": "` + calculator + `__add", "arguments": {"a": 2, "b": 3}, "_meta": {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientInfo": {"name": "curl", "version": "1"},
     "io.modelcontextprotocol/clientCapabilities": {}}}}

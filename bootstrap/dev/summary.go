@@ -15,13 +15,11 @@ Code: .mcp.json), with the token of {{.Client}}, which is shown this once:
 
 {
   "mcpServers": {
-{{- range $i, $entry := .Entries}}{{if $i}},{{end}}
-    "{{.Name}}": {
+    "mcp": {
       "type": "http",
       "url": "{{.URL}}",
-      "headers": {"Authorization": "Bearer {{$.Token}}"}
+      "headers": {"Authorization": "Bearer {{.Token}}"}
     }
-{{- end}}
   }
 }
 {{- range .Notes}}
@@ -33,10 +31,10 @@ To try it, in another terminal, in this folder:
 
   source {{.Env}}
 
-  # A call that {{.Client}} may make: 200, and 2 + 3
-  curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/servers/{{.Server}}/mcp"
+  # A call of {{.Server}}__add, which {{.Client}} may make: 200, and 2 + 3
+  curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/mcp"
 
-  # The same to a server that it may not reach: 403
+  # A server that it may not reach, by its own path: 403
   curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/servers/{{.Other}}/mcp"
 
 {{- range .Own}}
@@ -50,7 +48,7 @@ To try it, in another terminal, in this folder:
   # The same call by {{.Agent}}, whose token Vault Agent keeps in a file, renews, and
   # replaces every {{.AgentLife}}: 200
   { printf 'Authorization: Bearer '; cat {{.AgentToken}}; echo; } |
-    curl -i -H @- -H @{{.CallHeaders}} -d @{{.Body}} "$MCP_GATEWAY_URL/servers/{{.Server}}/mcp"
+    curl -i -H @- -H @{{.CallHeaders}} -d @{{.Body}} "$MCP_GATEWAY_URL/mcp"
 
   # What Claude Code runs, instead of having a token in its configuration:
   #   "headersHelper": "{{.AgentHelperPath}} {{.AgentTokenPath}}"
@@ -61,9 +59,9 @@ To try it, in another terminal, in this folder:
 
   # AWS KMS (a double of it) refusing its key, and within seconds: 401; and back
   curl -d '{"code": "AccessDeniedException"}' {{.KMS}}/-/faults && sleep 6
-  curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/servers/{{.Server}}/mcp"
+  curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/mcp"
   curl -X DELETE {{.KMS}}/-/faults && sleep 6
-  curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/servers/{{.Server}}/mcp"
+  curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/mcp"
 {{- end}}
 
 {{- if .HA}}
@@ -72,33 +70,26 @@ To try it, in another terminal, in this folder:
   # another one leads, and the one that was killed is started again
   {{.Vault}} operator raft list-peers
   kill -9 $(cat {{.Dir}}/$({{.Vault}} operator raft list-peers | awk '/leader/ { print $1 }').pid)
-  curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/servers/{{.Server}}/mcp"
+  curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/mcp"
   until {{.Vault}} list {{.Mount}}/clients; do sleep 1; done
 {{- end}}
 
   # Its tokens revoked in Vault, and within a second the first call again: 401
   {{.Vault}} write -f {{.Mount}}/revoke-client/{{.Client}} && sleep 1
-  curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/servers/{{.Server}}/mcp"
+  curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/mcp"
 
 Logs, and the gateway's audit: {{.Logs}}
 Vault: {{.VaultURL}}, root token in {{.Env}}. Ctrl-C stops everything.
 `))
-
-// entry is a server as it stands in a client's configuration.
-type entry struct{ Name, URL string }
 
 // summarize prints what there is now, and what to do with it.
 func (s *system) summarize() error {
 	if err := s.writeClientFiles(); err != nil {
 		return err
 	}
-	entries := []entry{{calculator, s.gatewayURL() + clientPath}}
-	for _, name := range s.allowed()[1:] {
-		entries = append(entries, entry{name, s.gatewayURL() + "/servers/" + name + "/mcp"})
-	}
 	data := map[string]any{
 		"Client":         client,
-		"Entries":        entries,
+		"URL":            s.gatewayURL() + clientPath,
 		"Notes":          s.ownNotes,
 		"Server":         calculator,
 		"Other":          notesServer,

@@ -21,9 +21,9 @@ type Input struct {
 	GatewayURL string
 	// Servers are the names of those that the client may reach, in order.
 	Servers []string
-	// Aggregate writes one entry for all servers, at the gateway's /mcp, instead of
-	// one for each.
-	Aggregate bool
+	// PerServer writes one entry for each server, instead of one for all of them at
+	// the gateway's /mcp.
+	PerServer bool
 	// TokenEnv is the variable that holds the token, TokenFile the file. With
 	// TokenFile the client's own way to read a file is taken, where it has one.
 	TokenEnv  string
@@ -112,7 +112,7 @@ type endpoint struct{ name, url string }
 
 // endpoints are one entry for all servers, or one for each.
 func (in *Input) endpoints() []endpoint {
-	if in.Aggregate {
+	if !in.PerServer {
 		return []endpoint{{"mcp", in.GatewayURL + "/mcp"}}
 	}
 	list := make([]endpoint, 0, len(in.Servers))

@@ -16,8 +16,8 @@ var update = flag.Bool("update", false, "write the files in testdata/ anew")
 func TestEveryFormatIsAsItsClientDocumentsIt(t *testing.T) {
 	const gateway = "https://mcp.example.com"
 	for name, in := range map[string]Input{
-		"env":  {TokenEnv: "MCP_TOKEN", Aggregate: true},
-		"file": {TokenEnv: "MCP_TOKEN", TokenFile: "/run/mcp-client/token", Helper: "/usr/local/bin/mcp-headers.sh"},
+		"env":  {TokenEnv: "MCP_TOKEN"},
+		"file": {TokenEnv: "MCP_TOKEN", PerServer: true, TokenFile: "/run/mcp-client/token", Helper: "/usr/local/bin/mcp-headers.sh"},
 	} {
 		in.Client, in.GatewayURL, in.Servers = "cursor-local", gateway, []string{"calculator", "github"}
 		for _, f := range formats {

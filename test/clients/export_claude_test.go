@@ -30,7 +30,7 @@ func TestClaudeCodeReadsWhatIsExported(t *testing.T) {
 	t.Run("a project's file connects to its servers", func(t *testing.T) {
 		x := x.in(t)
 		home := t.TempDir()
-		write(t, x.export(t, "claude-code"), home, "project", ".mcp.json")
+		write(t, x.exportEach(t, "claude-code"), home, "project", ".mcp.json")
 		project := filepath.Join(home, "project")
 		trust, err := json.Marshal(harness.Map{"projects": harness.Map{project: harness.Map{
 			"hasTrustDialogAccepted": true, "enabledMcpjsonServers": []string{"calculator", "ledger"},
@@ -55,11 +55,11 @@ func TestClaudeCodeReadsWhatIsExported(t *testing.T) {
 		home, m := claudeHome(t, x.gateway.ServerURL("off")), newModel(t, "", nil)
 		for name, files := range map[string]map[string]string{
 			"alone": {
-				"claude-code/managed-mcp.json": x.export(t, "managed-mcp"),
+				"claude-code/managed-mcp.json": x.exportEach(t, "managed-mcp"),
 			},
 			"with managed settings": {
-				"claude-code/managed-mcp.json":      x.export(t, "managed-mcp"),
-				"claude-code/managed-settings.json": x.export(t, "managed-settings"),
+				"claude-code/managed-mcp.json":      x.exportEach(t, "managed-mcp"),
+				"claude-code/managed-settings.json": x.exportEach(t, "managed-settings"),
 			},
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -73,7 +73,7 @@ func TestClaudeCodeReadsWhatIsExported(t *testing.T) {
 	t.Run("managed settings let the gateway in and nothing else", func(t *testing.T) {
 		x := x.in(t)
 		home, m := claudeHome(t, x.gateway.ServerURL("off")), newModel(t, "", nil)
-		files := map[string]string{"claude-code/managed-settings.json": x.export(t, "managed-settings")}
+		files := map[string]string{"claude-code/managed-settings.json": x.exportEach(t, "managed-settings")}
 		run := func(args ...string) (string, error) {
 			return output(withEtc(t, x.claude(t, home, m, x.token, args...), files))
 		}
@@ -95,7 +95,7 @@ func TestClaudeCodeReadsWhatIsExported(t *testing.T) {
 		require.NoError(t, err)
 		home, m := t.TempDir(), newModel(t, "mcp__ledger__add", harness.Map{"a": 40, "b": 2})
 		token := write(t, x.token+"\n", t.TempDir(), "token")
-		files := map[string]string{"claude-code/managed-mcp.json": x.export(t, "managed-mcp", "-token-file="+token, "-helper="+helper)}
+		files := map[string]string{"claude-code/managed-mcp.json": x.exportEach(t, "managed-mcp", "-token-file="+token, "-helper="+helper)}
 		claude := func(args ...string) *exec.Cmd {
 			return withEtc(t, x.claude(t, home, m, "", args...), files)
 		}
@@ -111,7 +111,7 @@ func TestClaudeCodeReadsWhatIsExported(t *testing.T) {
 	t.Run("one entry for all servers has the tools of each", func(t *testing.T) {
 		x := x.in(t)
 		home, m := t.TempDir(), newModel(t, "mcp__mcp__ledger__add", harness.Map{"a": 40, "b": 2})
-		files := map[string]string{"claude-code/managed-mcp.json": x.export(t, "managed-mcp", "-aggregate")}
+		files := map[string]string{"claude-code/managed-mcp.json": x.export(t, "managed-mcp")}
 		claude := func(args ...string) *exec.Cmd {
 			return withEtc(t, x.claude(t, home, m, x.token, args...), files)
 		}

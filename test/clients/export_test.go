@@ -52,6 +52,12 @@ func (x exports) export(t *testing.T, format string, args ...string) string {
 	return text
 }
 
+// exportEach is the same with an entry for each server.
+func (x exports) exportEach(t *testing.T, format string, args ...string) string {
+	t.Helper()
+	return x.export(t, format, append([]string{"-per-server"}, args...)...)
+}
+
 // all says the same of both servers.
 func all(status string) map[string]string {
 	return map[string]string{"calculator": status, "ledger": status}
@@ -69,7 +75,7 @@ func TestClientsReadWhatIsExported(t *testing.T) {
 	x := newExports(t)
 	t.Run("Codex connects and calls a tool", func(t *testing.T) {
 		x := x.in(t)
-		home := x.codexHome(t, x.export(t, "codex"))
+		home := x.codexHome(t, x.exportEach(t, "codex"))
 		text, err := output(x.codex(t, home, x.token, "mcp", "list", "--json"))
 		require.NoError(t, err)
 		var list []struct {
@@ -94,7 +100,7 @@ func TestClientsReadWhatIsExported(t *testing.T) {
 			require.NoError(t, err)
 			require.Contains(t, answer, "42")
 		}
-		c, err := x.startCodex(t, x.codexHome(t, x.export(t, "codex", "-aggregate")), x.token, "mcp")
+		c, err := x.startCodex(t, x.codexHome(t, x.export(t, "codex")), x.token, "mcp")
 		require.NoError(t, err)
 		tools, err := c.tools()
 		require.NoError(t, err)
@@ -104,7 +110,7 @@ func TestClientsReadWhatIsExported(t *testing.T) {
 	t.Run("Gemini CLI connects", func(t *testing.T) {
 		x := x.in(t)
 		home := t.TempDir()
-		settings := write(t, x.export(t, "gemini"), home, ".gemini", "settings.json")
+		settings := write(t, x.exportEach(t, "gemini"), home, ".gemini", "settings.json")
 		lists := func(token string) map[string]string {
 			cmd := x.program(t, "gemini", "mcp", "list")
 			cmd.Dir = home
@@ -121,7 +127,7 @@ func TestClientsReadWhatIsExported(t *testing.T) {
 		}
 		require.Equal(t, all("Connected"), lists(x.token))
 		require.Equal(t, all("Disconnected"), lists("unknown"))
-		write(t, x.export(t, "gemini", "-aggregate"), settings)
+		write(t, x.export(t, "gemini"), settings)
 		require.Equal(t, map[string]string{"mcp": "Connected"}, lists(x.token))
 	})
 	t.Run("mcp-remote connects with the arguments for Claude Desktop", func(t *testing.T) {
@@ -138,7 +144,7 @@ func TestClientsReadWhatIsExported(t *testing.T) {
 						Args    []string
 					} `json:"mcpServers"`
 				}
-				require.NoError(t, json.Unmarshal([]byte(x.export(t, "claude-desktop", token.args...)), &config))
+				require.NoError(t, json.Unmarshal([]byte(x.exportEach(t, "claude-desktop", token.args...)), &config))
 				require.Len(t, config.Servers, 2)
 				for name, server := range config.Servers {
 					require.Equal(t, "npx", server.Command)
@@ -158,7 +164,7 @@ func TestClientsReadWhatIsExported(t *testing.T) {
 		for format, path := range map[string]string{"cursor": ".cursor/mcp.json", "vscode": ".vscode/mcp.json"} {
 			t.Run(format, func(t *testing.T) {
 				cmd := x.program(t, "mcporter", "config", "list", "--json", "--source", "import")
-				write(t, x.export(t, format), cmd.Dir, path)
+				write(t, x.exportEach(t, format), cmd.Dir, path)
 				text, err := output(cmd)
 				require.NoError(t, err)
 				var list struct {
@@ -191,7 +197,7 @@ func TestClientsReadWhatIsExported(t *testing.T) {
 				Headers   map[string]string
 			} `json:"servers"`
 		}
-		decoder := json.NewDecoder(strings.NewReader(x.export(t, "vscode")))
+		decoder := json.NewDecoder(strings.NewReader(x.exportEach(t, "vscode")))
 		decoder.DisallowUnknownFields()
 		require.NoError(t, decoder.Decode(&config))
 		require.Len(t, config.Servers, 2)
