@@ -1,12 +1,8 @@
 package test
 
 import (
-	"context"
 	"fmt"
 	"net/http"
-	"regexp"
-	"slices"
-	"strings"
 	"testing"
 
 	"github.com/hashicorp/vault/api"
@@ -16,64 +12,6 @@ import (
 	"vault-plugin-secrets-mcp/bootstrap/provision"
 	"vault-plugin-secrets-mcp/test/harness"
 )
-
-// use is one request that a policy allows or not.
-type use struct {
-	method string // of HTTP, or LIST
-	path   string
-	data   harness.Map
-}
-
-func (u use) String() string {
-	if len(u.data) == 0 {
-		return u.method + " " + u.path
-	}
-	return fmt.Sprintf("%s %s %v", u.method, u.path, u.data)
-}
-
-// denied sends the request and tells whether Vault's ACL refused it. Any other
-// answer, also one that says the request makes no sense, has passed the ACL.
-func denied(ctx context.Context, vault *api.Client, u use) bool {
-	var err error
-	switch u.method {
-	case http.MethodGet:
-		_, err = vault.Logical().ReadWithContext(ctx, u.path)
-	case http.MethodDelete:
-		_, err = vault.Logical().DeleteWithContext(ctx, u.path)
-	case http.MethodPatch:
-		_, err = vault.Logical().JSONMergePatch(ctx, u.path, u.data)
-	case "LIST":
-		_, err = vault.Logical().ListWithContext(ctx, u.path)
-	default:
-		_, err = vault.Logical().WriteWithContext(ctx, u.path, u.data)
-	}
-	return err != nil && strings.Contains(err.Error(), "Code: 403")
-}
-
-// checkACL proves that a token may make the requests of the one list and none of
-// the other, and that the first makes use of every path of the rules: one that
-// nothing uses would be granted for nothing.
-func checkACL(t *testing.T, vault *api.Client, rules string, may, mayNot []use) {
-	t.Helper()
-	for _, u := range mayNot {
-		if !denied(t.Context(), vault, u) {
-			t.Errorf("it may %s", u)
-		}
-	}
-	for _, u := range may {
-		if denied(t.Context(), vault, u) {
-			t.Errorf("it may not %s", u)
-		}
-	}
-	for _, match := range regexp.MustCompile(`(?m)^path "([^"]+)"`).FindAllStringSubmatch(rules, -1) {
-		prefix, isPrefix := strings.CutSuffix(match[1], "*")
-		if !slices.ContainsFunc(may, func(u use) bool {
-			return u.path == prefix || isPrefix && strings.HasPrefix(u.path, prefix)
-		}) {
-			t.Errorf("the path %s is granted, and nothing needs it", match[1])
-		}
-	}
-}
 
 // holder returns a client of Vault whose token has the one policy.
 func holder(t *testing.T, h *harness.Harness, name, rules string) *api.Client {
@@ -93,59 +31,83 @@ func TestAnAdminMayRunTheBrokerAndNotTheRestOfVault(t *testing.T) {
 	_, err := provision.GatewayLogin(t.Context(), h.Vault.Client(), policies.GatewayName)
 	require.NoError(t, err)
 	const put, get, list, del = http.MethodPut, http.MethodGet, "LIST", http.MethodDelete
-	checkACL(t, holder(t, h, policies.AdminName, policies.Admin), policies.Admin, []use{
-		{put, "mcp/config", harness.Map{"grace_period": "1h"}},
-		{get, "mcp/config", nil},
-		{get, "mcp/config/kms", nil},
-		{put, "mcp/config/kms/rotate", nil},
-		{put, "mcp/servers/calculator", harness.Map{"transport": "http", "url": "http://127.0.0.1:1/mcp"}},
-		{list, "mcp/servers/", nil},
-		{put, "mcp/policies/corp", harness.Map{"deniedMcpServers": `[{"serverName":"x"}]`}},
-		{put, "mcp/clients/cursor", harness.Map{"allowed_servers": "calculator"}},
-		{http.MethodPatch, "mcp/clients/cursor", harness.Map{"allowed_tools": nil}},
-		{list, "mcp/clients/cursor/tokens/", nil},
-		{put, "mcp/rotate-client/cursor", nil},
-		{put, "mcp/revoke-client/cursor", nil},
-		{get, "mcp/creds/cursor", nil},
-		{put, "mcp/lookup", harness.Map{"token": "some-token-or-other"}},
-		{put, "mcp/lookup-accessor", harness.Map{"accessor": "a"}},
-		{put, "mcp/renew", harness.Map{"token": "some-token-or-other"}},
-		{put, "mcp/revoke", harness.Map{"token": "some-token-or-other"}},
-		{put, "mcp/revoke-accessor", harness.Map{"accessor": "a"}},
-		{put, "mcp/evaluate", harness.Map{"client": "cursor", "server": "calculator"}},
-		{put, "mcp/tidy", nil},
-		{get, "mcp/tidy/status", nil},
-		{put, "mcp/gateway/keys/rotate", nil},
-		{put, "sys/leases/revoke-prefix/mcp/creds/cursor", nil},
-		{put, "mcp/revoke-all", nil},
-		{del, "mcp/clients/cursor", nil},
-		{get, "sys/plugins/catalog/secret/" + provision.PluginName, nil},
-		{put, "sys/plugins/reload/backend", harness.Map{"mounts": "mcp/"}},
-		{get, "sys/mounts", nil},
-		{get, "sys/mounts/mcp", nil},
-		{get, "sys/mounts/mcp/tune", nil},
-		{get, "sys/policies/acl/mcp-gateway", nil},
-		{get, "sys/auth", nil},
-		{put, "sys/auth/approle", harness.Map{"type": "approle"}},
-		{get, "auth/approle/role/mcp-gateway", nil},
-		{get, "auth/approle/role/mcp-gateway/role-id", nil},
-		{put, "auth/approle/role/mcp-gateway/secret-id", nil},
-		{get, "auth/token/lookup-self", nil},
-		{put, "auth/token/renew-self", nil},
-	}, []use{
-		{get, "mcp/gateway/keys", nil},
-		{get, "mcp/gateway/servers", nil},
-		{get, "mcp/changes", nil},
-		{get, "secret/data/x", nil},
-		{put, "sys/policies/acl/other", harness.Map{"policy": `path "a" {}`}},
-		{put, "sys/mounts/other", harness.Map{"type": "kv"}},
-		{del, "sys/mounts/mcp", nil},
-		{get, "sys/plugins/catalog/secret/another", nil},
-		{put, "auth/approle/role/other", nil},
-		{put, "auth/token/create", nil},
-		{put, "sys/seal", nil},
-		{get, "sys/raw/core", nil},
-	})
+	h.Write("mcp/servers/calculator", harness.Map{"transport": "http", "url": "http://127.0.0.1:1/mcp"})
+	h.CreateClient("cursor", harness.Map{"allowed_servers": "calculator"})
+	h.Write("mcp/policies/corp", harness.Map{"deniedMcpServers": `[{"serverName":"x"}]`})
+	server := harness.Map{"transport": "http", "url": "http://127.0.0.1:1/mcp"}
+	policy := harness.Map{"deniedMcpServers": `[{"serverName":"x"}]`}
+	acl{
+		h: h, name: policies.AdminName, rules: policies.Admin, holder: holder(t, h, policies.AdminName, policies.Admin),
+		absent: []string{"auth/approle/role/mcp-gateway"},
+		may: []use{
+			{put, "mcp/config", harness.Map{"grace_period": "1h"}},
+			{get, "mcp/config", nil},
+			{put, "mcp/config/kms", harness.Map{"key_id": "alias/none"}},
+			{get, "mcp/config/kms", nil},
+			{del, "mcp/config/kms", nil},
+			{put, "mcp/config/kms/rotate", nil},
+			{put, "mcp/servers/calculator", server},
+			{put, "mcp/servers/{fresh}", server},
+			{get, "mcp/servers/calculator", nil},
+			{list, "mcp/servers/", nil},
+			{del, "mcp/servers/{fresh}", nil},
+			{put, "mcp/policies/corp", policy},
+			{put, "mcp/policies/{fresh}", policy},
+			{get, "mcp/policies/corp", nil},
+			{list, "mcp/policies/", nil},
+			{del, "mcp/policies/{fresh}", nil},
+			{put, "mcp/clients/cursor", harness.Map{"allowed_servers": "calculator"}},
+			{put, "mcp/clients/{fresh}", harness.Map{"allowed_servers": "calculator"}},
+			{get, "mcp/clients/cursor", nil},
+			{http.MethodPatch, "mcp/clients/cursor", harness.Map{"allowed_tools": nil}},
+			{list, "mcp/clients/cursor/tokens/", nil},
+			{del, "mcp/clients/{fresh}", nil},
+			{put, "mcp/rotate-client/cursor", nil},
+			{put, "mcp/revoke-client/cursor", nil},
+			{get, "mcp/creds/cursor", nil},
+			{put, "mcp/creds/cursor", harness.Map{"ttl": "1m"}},
+			{put, "mcp/lookup", harness.Map{"token": "some-token-or-other"}},
+			{put, "mcp/lookup-accessor", harness.Map{"accessor": "a"}},
+			{put, "mcp/renew", harness.Map{"token": "some-token-or-other"}},
+			{put, "mcp/revoke", harness.Map{"token": "some-token-or-other"}},
+			{put, "mcp/revoke-accessor", harness.Map{"accessor": "a"}},
+			{put, "mcp/evaluate", harness.Map{"client": "cursor", "server": "calculator"}},
+			{put, "mcp/tidy", nil},
+			{get, "mcp/tidy/status", nil},
+			{put, "mcp/gateway/keys/rotate", nil},
+			{put, "sys/leases/revoke-prefix/mcp/creds/cursor", nil},
+			{put, "mcp/revoke-all", nil},
+			{get, "sys/plugins/catalog/secret/" + provision.PluginName, nil},
+			{put, "sys/plugins/catalog/secret/" + provision.PluginName, harness.Map{"version": "v1.0.0"}},
+			{put, "sys/plugins/reload/backend", harness.Map{"mounts": "mcp/"}},
+			{get, "sys/mounts", nil},
+			{put, "sys/mounts/mcp", harness.Map{"type": provision.PluginName}},
+			{put, "sys/mounts/mcp/tune", harness.Map{"description": "x"}},
+			{get, "sys/policies/acl/mcp-gateway", nil},
+			{put, "sys/policies/acl/mcp-team-b", harness.Map{"policy": `path "a" {}`}},
+			{del, "sys/policies/acl/mcp-team-b", nil},
+			{get, "sys/auth", nil},
+			{put, "sys/auth/approle", harness.Map{"type": "approle"}},
+			{get, "auth/approle/role/mcp-gateway", nil},
+			{put, "auth/approle/role/mcp-gateway", nil},
+			{put, "auth/approle/role/mcp-gateway", provision.GatewayRoleSettings(policies.GatewayName)},
+			{get, "auth/approle/role/mcp-gateway/role-id", nil},
+			{put, "auth/approle/role/mcp-gateway/secret-id", nil},
+			{get, "auth/token/lookup-self", nil},
+			{put, "auth/token/renew-self", nil},
+		},
+		mayNot: []use{
+			{get, "secret/data/x", nil},
+			{put, "sys/policies/acl/other", harness.Map{"policy": `path "a" {}`}},
+			{put, "sys/mounts/other", harness.Map{"type": "kv"}},
+			{del, "sys/mounts/mcp", nil},
+			{get, "sys/plugins/catalog/secret/another", nil},
+			{put, "auth/approle/role/other", nil},
+			{put, "auth/token/create", nil},
+			{put, "sys/seal", nil},
+			{get, "sys/raw/core", nil},
+		},
+	}.check(t)
 }
 
 func TestATeamsAdminHandsOutTheTeamsServersAndNoOther(t *testing.T) {
@@ -156,7 +118,8 @@ func TestATeamsAdminHandsOutTheTeamsServersAndNoOther(t *testing.T) {
 	servers := func(value any) use {
 		return use{http.MethodPut, client, harness.Map{"allowed_servers": value}}
 	}
-	checkACL(t, team, policies.TeamAdmin, []use{
+	acl{h: h, name: policies.TeamAdminName, rules: policies.TeamAdmin, holder: team, names: []string{"other", "team-a-cursor"}, may: []use{
+		{http.MethodPut, "mcp/clients/team-a-{fresh}", harness.Map{"allowed_servers": "calculator"}},
 		servers("calculator"),
 		servers("calculator,time"),
 		servers([]string{"time", "calculator"}),
@@ -167,7 +130,7 @@ func TestATeamsAdminHandsOutTheTeamsServersAndNoOther(t *testing.T) {
 		{http.MethodPut, "mcp/rotate-client/team-a-cursor", nil},
 		{http.MethodGet, "mcp/creds/team-a-cursor", nil},
 		{http.MethodPut, "mcp/revoke-client/team-a-cursor", nil},
-	}, []use{
+	}, mayNot: []use{
 		servers("github"),
 		servers("*"),
 		servers("calculator,github"),
@@ -188,7 +151,7 @@ func TestATeamsAdminHandsOutTheTeamsServersAndNoOther(t *testing.T) {
 		{http.MethodGet, "mcp/creds/other", nil},
 		{"LIST", "mcp/clients/", nil},
 		{http.MethodPut, "mcp/lookup", harness.Map{"token": "some-token-or-other"}},
-	})
+	}}.check(t)
 	if got := fmt.Sprint(h.Read(client)["allowed_servers"]); got != "[]" {
 		t.Errorf("the team's client may reach %s", got)
 	}
@@ -208,13 +171,14 @@ func TestAClientMayGetItsOwnTokenAndNoOther(t *testing.T) {
 	lease, err := client.Logical().ReadWithContext(t.Context(), "mcp/creds/cursor")
 	require.NoError(t, err)
 	h.Secret(h.Token(lease.Data))
-	own := strings.ReplaceAll(policies.Client("x"), "{{identity.entity.aliases.x.metadata.role_name}}", "cursor")
-	checkACL(t, client, own, []use{
+	auths, err := h.Vault.Client().Sys().ListAuthWithContext(t.Context())
+	require.NoError(t, err)
+	acl{h: h, name: policies.ClientName, rules: policies.Client(auths["approle/"].Accessor), holder: client, names: []string{"other"}, may: []use{
 		{http.MethodGet, "mcp/creds/cursor", nil},
 		{http.MethodPut, "sys/leases/renew", harness.Map{"lease_id": lease.LeaseID}},
 		{http.MethodGet, "auth/token/lookup-self", nil},
 		{http.MethodPut, "auth/token/renew-self", nil},
-	}, []use{
+	}, mayNot: []use{
 		{http.MethodGet, "mcp/creds/other", nil},
 		{http.MethodGet, "mcp/clients/cursor", nil},
 		{http.MethodPut, "mcp/clients/cursor", harness.Map{"allowed_servers": "*"}},
@@ -223,7 +187,7 @@ func TestAClientMayGetItsOwnTokenAndNoOther(t *testing.T) {
 		{http.MethodGet, "mcp/gateway/keys", nil},
 		{http.MethodPut, "auth/token/create", nil},
 		{http.MethodGet, "cubbyhole/x", nil},
-	})
+	}}.check(t)
 }
 
 // clientLogin makes the AppRole role with which a client, or the Vault Agent

@@ -7,15 +7,15 @@
 # mcp-team-admin.
 
 path "mcp/config" {
-  capabilities = ["read", "create", "update"]
+  capabilities = ["read", "update"]
 }
 
 path "mcp/config/kms" {
-  capabilities = ["read", "create", "update", "delete"]
+  capabilities = ["read", "update", "delete"]
 }
 
 path "mcp/config/kms/rotate" {
-  capabilities = ["create", "update"]
+  capabilities = ["update"]
 }
 
 path "mcp/servers/*" {
@@ -32,47 +32,47 @@ path "mcp/clients/*" {
 }
 
 path "mcp/rotate-client/*" {
-  capabilities = ["create", "update"]
+  capabilities = ["update"]
 }
 
 path "mcp/revoke-client/*" {
-  capabilities = ["create", "update"]
+  capabilities = ["update"]
 }
 
 path "mcp/revoke-all" {
-  capabilities = ["create", "update"]
+  capabilities = ["update"]
 }
 
 path "mcp/creds/*" {
-  capabilities = ["read", "create", "update"]
+  capabilities = ["read", "update"]
 }
 
 path "mcp/lookup" {
-  capabilities = ["create", "update"]
+  capabilities = ["update"]
 }
 
 path "mcp/lookup-accessor" {
-  capabilities = ["create", "update"]
+  capabilities = ["update"]
 }
 
 path "mcp/renew" {
-  capabilities = ["create", "update"]
+  capabilities = ["update"]
 }
 
 path "mcp/revoke" {
-  capabilities = ["create", "update"]
+  capabilities = ["update"]
 }
 
 path "mcp/revoke-accessor" {
-  capabilities = ["create", "update"]
+  capabilities = ["update"]
 }
 
 path "mcp/evaluate" {
-  capabilities = ["create", "update"]
+  capabilities = ["update"]
 }
 
 path "mcp/tidy" {
-  capabilities = ["create", "update"]
+  capabilities = ["update"]
 }
 
 path "mcp/tidy/status" {
@@ -81,7 +81,7 @@ path "mcp/tidy/status" {
 
 # New keys for sealing session ids. Reading them is for gateways.
 path "mcp/gateway/keys/rotate" {
-  capabilities = ["create", "update"]
+  capabilities = ["update"]
 }
 
 # Every lease of a client, at once.
@@ -91,11 +91,11 @@ path "sys/leases/revoke-prefix/mcp/creds/*" {
 
 # The plugin, its mount, and reloading it after an upgrade.
 path "sys/plugins/catalog/secret/vault-plugin-secrets-mcp" {
-  capabilities = ["create", "read", "update", "sudo"]
+  capabilities = ["read", "update", "sudo"]
 }
 
 path "sys/plugins/reload/backend" {
-  capabilities = ["update", "sudo"]
+  capabilities = ["update"]
 }
 
 path "sys/mounts" {
@@ -103,16 +103,16 @@ path "sys/mounts" {
 }
 
 path "sys/mounts/mcp" {
-  capabilities = ["create", "read", "update"]
+  capabilities = ["update"]
 }
 
 path "sys/mounts/mcp/tune" {
-  capabilities = ["read", "update"]
+  capabilities = ["update"]
 }
 
 # The ACL policies that come with the engine, and the gateway's login.
 path "sys/policies/acl/mcp-*" {
-  capabilities = ["create", "read", "update", "delete"]
+  capabilities = ["read", "update", "delete"]
 }
 
 path "sys/auth" {
@@ -120,7 +120,7 @@ path "sys/auth" {
 }
 
 path "sys/auth/approle" {
-  capabilities = ["create", "update", "sudo"]
+  capabilities = ["update", "sudo"]
 }
 
 path "auth/approle/role/mcp-gateway" {
@@ -132,7 +132,7 @@ path "auth/approle/role/mcp-gateway/role-id" {
 }
 
 path "auth/approle/role/mcp-gateway/secret-id" {
-  capabilities = ["create", "update"]
+  capabilities = ["update"]
 }
 
 path "auth/token/lookup-self" {

@@ -26,11 +26,11 @@ path "mcp/clients/team-a-*" {
 # anew would be free of both. It can revoke.
 
 path "mcp/rotate-client/team-a-*" {
-  capabilities = ["create", "update"]
+  capabilities = ["update"]
 }
 
 path "mcp/revoke-client/team-a-*" {
-  capabilities = ["create", "update"]
+  capabilities = ["update"]
 }
 
 path "mcp/creds/team-a-*" {
