@@ -17,7 +17,7 @@ RACE := .cache/race
 # What benchmarks run: the programs as they are shipped.
 BENCH = TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin"
 
-.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-conformance test-clients test-crash test-scale bench bench-proxy bench-revocation bench-growth bench-engine soak test-programs test-modules vault lint fmt clean
+.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-conformance test-clients test-crash test-load test-scale bench bench-proxy bench-revocation bench-growth bench-engine soak test-programs test-modules vault lint fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -72,7 +72,7 @@ test-crash: vault test-programs ## kills Vault and the engine a hundred times; C
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" CRASH_KILLS="$${CRASH_KILLS:-100}" \
 		go test -race -count=1 -v -timeout 120m $(TESTFLAGS) ./test/crash
 
-test-load: build vault ## thirty thousand sessions through a gateway, and clients that are slow or greedy: 10 minutes
+test-load: build vault ## thirty thousand sessions through a gateway, and clients that are slow or greedy: 4 minutes
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin" LOAD_SESSIONS="$${LOAD_SESSIONS:-30000}" \
 		go test -count=1 -v -timeout 60m -run '^(TestSessionsLeaveNothingBehind|TestClientsAreSlowOrGreedy)$$' ./test/reliability
 

@@ -22,10 +22,12 @@ import (
 const (
 	greedy = 20 // clients of each kind
 
-	// held is what the gateway, the kernel and both ends of a connection may hold
-	// of an answer that nobody takes, or of a body that is refused, in bytes. The
-	// most of it is the kernel's buffers.
-	held = 24 << 20
+	// held is what the gateway and the kernel, at both ends of two connections, may
+	// hold of an answer that nobody takes, in bytes; taken is what they may take of
+	// a body before its sender finds that it is refused. The most of both is the
+	// kernel's buffers.
+	held  = 24 << 20
+	taken = 64 << 20
 
 	// headerTimeout, bodyTimeout and writeTimeout are the gateway's own: for a
 	// request's header, for all of it, and for a client that takes nothing.
@@ -188,7 +190,7 @@ func refusedBody(ctx context.Context, g *harness.Gateway, head string) error {
 	}()
 	_, err = io.WriteString(conn, head)
 	sent, chunk := 0, "8000\r\n"+strings.Repeat("x", 0x8000)+"\r\n"
-	for err == nil && sent < held {
+	for err == nil && sent < taken {
 		_, err = io.WriteString(conn, chunk)
 		sent += len(chunk)
 	}
