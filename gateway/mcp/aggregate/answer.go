@@ -51,7 +51,7 @@ func (a *answer) WriteHeader(status int) {
 		return
 	}
 	a.status = status
-	if status != http.StatusOK || !isStream(a.header) {
+	if status != http.StatusOK || !isStream(a.header) || isEncoded(a.header) {
 		return
 	}
 	a.events = sse.NewSplitter(int(a.x.handler.settings().Limits.MaxList))
@@ -80,8 +80,11 @@ func (a *answer) Write(p []byte) (int, error) {
 
 // pass passes one event on.
 func (a *answer) pass(e *sse.Event) error {
+	if e.HasData && !e.IsMessage() {
+		return nil // clients do not read it, and some do all the same
+	}
 	data := e.Data
-	if e.IsMessage() && len(e.Data) > 0 {
+	if len(e.Data) > 0 {
 		var err error
 		if data, err = a.back(e.Data); err != nil {
 			a.fail()
@@ -91,22 +94,13 @@ func (a *answer) pass(e *sse.Event) error {
 			return nil
 		}
 	}
-	raw := e.Raw
-	switch {
-	case a.way.kind == paired && e.HasData:
-		a.event = e.WithID(a.event[:0], data, names.Prefix(a.way.server))
-		raw = a.event
-	case e.HasData && !same(data, e.Data):
-		a.event = e.WithData(a.event[:0], data)
-		raw = a.event
+	prefix := ""
+	if a.way.kind == paired {
+		prefix = names.Prefix(a.way.server)
 	}
-	_, err := a.x.w.Write(raw)
+	a.event = e.Anew(a.event[:0], data, prefix)
+	_, err := a.x.w.Write(a.event)
 	return err
-}
-
-// same reports whether both are the very same bytes.
-func same(a, b []byte) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // fail tells the client, in a stream, that there is no answer to be had.
@@ -147,14 +141,22 @@ func (a *answer) finish(p *part, aborted bool) error {
 
 // isMessage reports whether what was answered is a response to the request.
 func (a *answer) isMessage() bool {
-	if coding := first(a.header, headerContentEncoding); coding != "" && coding != "identity" {
+	if isEncoded(a.header) {
 		return false
-	}
-	if a.status < 300 {
-		return len(a.body) > 0
 	}
 	e, err := envelope.Parse(a.body)
 	return err == nil && e.Kind == envelope.Response
+}
+
+// isEncoded reports whether the body with that header is not what it says: the
+// client would read other text than the gateway.
+func isEncoded(header http.Header) bool {
+	for _, coding := range header[headerContentEncoding] {
+		if coding != "identity" {
+			return true
+		}
+	}
+	return false
 }
 
 // message sends the server's response.

@@ -108,7 +108,7 @@ func (x *exchange) resume(server, event string) *access.Refusal {
 	}
 	header := v.header(x, "", "")
 	header[headerLastEventID] = []string{event}
-	out := x.newAnswer(v, v.fromPaired)
+	out := x.newAnswer(v, v.remains(x.session))
 	aborted := p.serve(header, nil, out)
 	if out.started {
 		_ = out.finish(p, aborted) // of a stream there is nothing more to say
@@ -246,8 +246,10 @@ func (t *tap) event(e *sse.Event) error {
 	}
 	message, err := t.back(e.Data)
 	if err != nil {
-		t.feed.x.handler.log.Warn("a message of a server cannot be passed on: it is dropped", "server", t.way.server, "error", err)
-		return nil
+		// The stream ends, so that a server which goes on like that is not heard
+		// without a pause, nor the log filled.
+		t.feed.x.handler.log.Warn("a server says what cannot be passed on: its stream ends", "server", t.way.server, "error", err)
+		return err
 	}
 	if message == nil {
 		return nil

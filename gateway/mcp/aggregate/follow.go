@@ -131,7 +131,7 @@ func (l *follower) once(ctx context.Context, again bool) (lasted time.Duration, 
 		return 0, over
 	}
 	wants := l.feed.wants(l.server)
-	out := &tap{feed: l.feed, way: v, back: v.back, header: make(http.Header)}
+	out := &tap{feed: l.feed, way: v, back: v.back(x.session), header: make(http.Header)}
 	if l.feed.backOf != nil {
 		out.back = l.feed.backOf(v)
 	}
@@ -287,11 +287,8 @@ func (x *exchange) subscribe(ctx context.Context, v *way, resources []string) {
 }
 
 // back turns what the server says of its own accord into what the client gets.
-func (v *way) back(message []byte) ([]byte, error) {
-	if v.kind == paired {
-		return v.fromPaired(message)
-	}
-	return v.answer(message)
+func (v *way) back(s *session) back {
+	return func(message []byte) ([]byte, error) { return v.said(message, &due{session: s, server: v.server}) }
 }
 
 // changes are the lists that a server with these capabilities has.

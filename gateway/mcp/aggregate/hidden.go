@@ -62,12 +62,16 @@ func (h *hiding) back(message []byte) ([]byte, error) {
 	}
 	switch e.Kind {
 	case envelope.Response:
-		if !bytes.Equal(e.IDOf(message), h.own) {
+		if id := e.IDOf(message); string(id) != "null" && spelled(id) != spelled(h.own) {
 			return nil, nil
 		}
 		return h.complete(envelope.Replace(nil, message, envelope.Part{Span: e.ID, Text: h.id}))
 	case envelope.Notification:
-		if e.Method != methodProgress {
+		switch e.Method {
+		case methodCancelled:
+			return nil, nil // of what it has asked, which is nothing
+		case methodProgress:
+		default:
 			return message, nil
 		}
 		if h.token == nil || e.ProgressToken.None() || !bytes.Equal(e.ProgressToken.Of(message), h.own) {

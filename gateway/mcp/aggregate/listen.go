@@ -150,7 +150,7 @@ func (s *subscription) acknowledgement(f *feed, servers []*broker.Server) []byte
 // to hear: that server does not know what that is.
 func (s *subscription) backOf(v *way) back {
 	if v.kind != hidden {
-		return v.answer
+		return v.back(nil)
 	}
 	wants := s.interestIn(v.server)
 	return func(message []byte) ([]byte, error) {

@@ -1,7 +1,6 @@
 package aggregate
 
 import (
-	"bytes"
 	"encoding/json"
 	"strings"
 
@@ -15,30 +14,6 @@ import (
 // client their ids are named like all else that servers name: server__id, with
 // the id as it stands in the server's message. So answers find their way back
 // without a table.
-
-// fromPaired turns a message of a server with sessions into one for a client
-// with sessions.
-func (v *way) fromPaired(message []byte) ([]byte, error) {
-	message, err := v.answer(message)
-	if err != nil || !asks(message) {
-		return message, err
-	}
-	e, err := envelope.Parse(message)
-	if err != nil {
-		return message, nil //nolint:nilerr // not for the gateway to judge
-	}
-	switch {
-	case e.Kind == envelope.Request:
-		return envelope.Replace(nil, message, v.named(e.ID, message), v.named(e.MetaProgressToken, message)), nil
-	case e.Kind == envelope.Notification && e.Method == methodCancelled:
-		return envelope.Replace(nil, message, v.named(e.RequestID, message)), nil
-	}
-	return message, nil
-}
-
-// asks reports whether the message may be one that holds an id of the server's:
-// a cheap look, at what most messages are not.
-func asks(message []byte) bool { return bytes.Contains(message, []byte(`"method"`)) }
 
 // named is the part of the message with the server's name before it.
 func (v *way) named(at envelope.Span, message []byte) envelope.Part {

@@ -40,6 +40,7 @@ type session struct {
 	subscribed map[string][]string
 	calls      map[string]*sessionCall
 	left       []*sessionCall // those whose client has gone, oldest first
+	owed       owed
 	feed       *feed
 	over       bool
 	uses       int
@@ -194,6 +195,7 @@ func (x *exchange) begin(server string) (*sessionCall, *access.Refusal) {
 		return nil, x.plain(http.StatusBadRequest, "A request of this id is in flight already.")
 	}
 	s.calls[c.id] = c
+	s.owe(x, server)
 	return c, nil
 }
 

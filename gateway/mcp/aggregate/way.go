@@ -103,17 +103,15 @@ type crossing struct {
 // into one for the server.
 func (v *way) cross(x *exchange, message []byte) (crossing, error) {
 	switch v.kind {
-	case paired:
-		return crossing{body: message, back: v.fromPaired}, nil
 	case hidden:
 		h := &hiding{way: v, method: x.message.Method}
 		message, err := h.hide(message)
 		return crossing{body: message, back: h.back, own: h.own}, err
 	case raised:
 		message, err := raise(message, x.session.info)
-		return crossing{body: message, back: v.answer}, err
+		return crossing{body: message, back: v.replies(x)}, err
 	}
-	return crossing{body: message, back: v.answer}, nil
+	return crossing{body: message, back: v.replies(x)}, nil
 }
 
 // answer renames what the server names.

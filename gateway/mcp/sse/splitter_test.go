@@ -80,15 +80,24 @@ func TestASplitterKeepsNoMoreThanItsLimit(t *testing.T) {
 	require.ErrorIs(t, s.Push([]byte("4"), nil), ErrTooLarge)
 }
 
-func TestAnEventsIDGetsAPrefix(t *testing.T) {
+func TestAnEventWrittenAnewHoldsWhatClientsGoBy(t *testing.T) {
 	for stream, want := range map[string]string{
-		"id: 7\nevent: message\ndata: a\ndata: b\n\n": "id: x__7\nevent: message\ndata: new\n\n",
+		"id: 7\nevent: message\ndata: a\ndata: b\n\n": "id: x__7\ndata: new\n\n",
 		"id:7\ndata: a\n\n":                           "id: x__7\ndata: new\n\n",
+		"id: 7\n\n":                                   "id: x__7\n\n",
+		"id\ndata\n\n":                                "data: new\n\n",
+		"id: 7\x00\ndata\n\n":                         "data: new\n\n",
 		"retry: 5\n\n":                                "retry: 5\n\n",
-		"data: a\r\nid: 7\r\n\r\n":                    "data: new\nid: x__7\r\n\r\n",
+		"retry: 5x\n\n":                               ":\n\n",
+		": comment\n":                                 ":\n\n",
+		"\ufeffid: 7\n\n":                             "id: x__7\n\n",
+		"other: x\ndata: a\r\nid: 7\r\ndata: b\rid: 8\r\n\r\n": "id: x__8\ndata: new\n\n",
 	} {
 		e, err := NewDecoder(strings.NewReader(stream), 1<<10).Next()
 		require.NoError(t, err)
-		require.Equal(t, want, string(e.WithID(nil, []byte("new"), "x__")))
+		require.Equal(t, want, string(e.Anew(nil, []byte("new"), "x__")), "%q", stream)
 	}
+	e, err := NewDecoder(strings.NewReader("id: 7\ndata: a\n\n"), 1<<10).Next()
+	require.NoError(t, err)
+	require.Equal(t, "data: new\n\n", string(e.Anew(nil, []byte("new"), "")))
 }

@@ -30,7 +30,8 @@ type Event struct {
 	// Type is the event's type; empty stands for "message".
 	Type []byte
 
-	lines []line // of Raw, terminators included
+	lines     []line // of Raw, terminators included
+	id, retry []byte
 }
 
 type line struct {
@@ -58,25 +59,34 @@ func (e *Event) WithData(dst, data []byte) []byte {
 	return dst
 }
 
-// WithID is WithData for a stream that is one of several: the event's id gets a
-// prefix that tells which.
-func (e *Event) WithID(dst, data []byte, prefix string) []byte {
-	written := false
-	for _, l := range e.lines {
-		line := e.Raw[l.start:l.end]
-		name, value, _ := bytes.Cut(line, []byte(":"))
-		switch {
-		case !l.data && string(name) == "id":
-			dst = append(append(dst, "id: "...), prefix...)
-			dst = append(dst, bytes.TrimPrefix(value, []byte(" "))...)
-		case !l.data:
-			dst = append(dst, line...)
-		case !written:
-			dst = AppendData(dst, data)
-			written = true
+// Anew appends the event to dst with other data, written anew: with nothing in it
+// but what clients go by, so that none of them reads more in it than was read
+// here. For a stream that is one of several, the prefix tells in the event's id
+// which; "" drops the id.
+func (e *Event) Anew(dst, data []byte, prefix string) []byte {
+	begin := len(dst)
+	if prefix != "" && len(e.id) > 0 && bytes.IndexByte(e.id, 0) < 0 {
+		dst = append(append(append(append(dst, "id: "...), prefix...), e.id...), '\n')
+	}
+	if isNumber(e.retry) {
+		dst = append(append(append(dst, "retry: "...), e.retry...), '\n')
+	}
+	switch {
+	case e.HasData:
+		dst = AppendData(dst, data)
+	case len(dst) == begin:
+		dst = append(dst, ":\n"...)
+	}
+	return append(dst, '\n')
+}
+
+func isNumber(text []byte) bool {
+	for _, c := range text {
+		if c < '0' || c > '9' {
+			return false
 		}
 	}
-	return dst
+	return len(text) > 0
 }
 
 // AppendData appends data as data lines to dst: without the blank line that
@@ -252,6 +262,10 @@ func (d *Decoder) event() *Event {
 			d.joined = append(d.joined, value...)
 		case string(name) == "event":
 			e.Type = value
+		case string(name) == "id":
+			e.id = value
+		case string(name) == "retry":
+			e.retry = value
 		}
 	}
 	if joined {

@@ -1,0 +1,186 @@
+package aggregate
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"math"
+	"strconv"
+
+	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+)
+
+// To a client all servers are one: it takes a response for the answer to the
+// request of its id, and a cancellation for that of whoever asked, on whichever
+// stream they come. So what a server says is passed on only where it concerns
+// what that server was asked, or has asked itself.
+
+// due is what a client waits for on a stream of a server.
+type due struct {
+	id, token []byte // of the request that the stream answers; nil: there is none
+
+	// The session's requests to the server count on streams that answer none.
+	session *session
+	server  string
+	rest    bool // the stream holds what is left of answers
+}
+
+// replies is the way back for the answer to the exchange's request.
+func (v *way) replies(x *exchange) back {
+	d := due{id: x.id(), session: x.session}
+	if at := x.message.MetaProgressToken; !at.None() {
+		d.token = at.Of(x.message.Data)
+	}
+	return func(message []byte) ([]byte, error) { return v.said(message, &d) }
+}
+
+// remains is the way back for what is left of answers, after their streams were
+// lost.
+func (v *way) remains(s *session) back {
+	return func(message []byte) ([]byte, error) {
+		return v.said(message, &due{session: s, server: v.server, rest: true})
+	}
+}
+
+// said turns a message of the server into one for the client; nil is one that is
+// not for the client.
+func (v *way) said(message []byte, d *due) ([]byte, error) {
+	message, err := v.answer(message)
+	if err != nil {
+		return nil, err
+	}
+	e, err := envelope.Parse(message)
+	if err != nil {
+		return nil, err
+	}
+	switch e.Kind {
+	case envelope.Response:
+		return d.answered(&e, message), nil
+	case envelope.Request:
+		if v.kind != paired {
+			return nil, nil // its answer would not find the way back
+		}
+		return envelope.Replace(nil, message, v.named(e.ID, message), v.named(e.MetaProgressToken, message)), nil
+	}
+	switch e.Method {
+	case methodCancelled:
+		if v.kind != paired || e.RequestID.None() {
+			return nil, nil
+		}
+		return envelope.Replace(nil, message, v.named(e.RequestID, message)), nil
+	case methodProgress:
+		if !d.progresses(&e, message) {
+			return nil, nil
+		}
+	}
+	return message, nil
+}
+
+// answered returns the response as the client gets it, under the id that the
+// client has written; nil if nobody waits for it.
+func (d *due) answered(e *envelope.Envelope, message []byte) []byte {
+	id := e.ID.Of(message)
+	switch {
+	case d.rest:
+		if !d.session.settle(id, d.server) {
+			return nil
+		}
+		return message
+	case d.id == nil, string(id) != "null" && spelled(id) != spelled(d.id):
+		return nil
+	case d.session != nil:
+		d.session.settle(d.id, "")
+	}
+	if bytes.Equal(id, d.id) {
+		return message
+	}
+	return envelope.Replace(nil, message, envelope.Part{Span: e.ID, Text: d.id})
+}
+
+// progresses reports whether the notification tells of a request that was made
+// of the server.
+func (d *due) progresses(e *envelope.Envelope, message []byte) bool {
+	if e.ProgressToken.None() {
+		return false
+	}
+	token := e.ProgressToken.Of(message)
+	if d.id != nil {
+		return d.token != nil && spelled(token) == spelled(d.token)
+	}
+	return d.session != nil && d.session.awaits(token, d.server)
+}
+
+// spelling is an id or a token, however it is written. It is of one size, since
+// there is no bound to what clients choose.
+type spelling [sha256.Size]byte
+
+func spelled(raw []byte) spelling {
+	if len(raw) > 0 && raw[0] == '"' {
+		var text string
+		if json.Unmarshal(raw, &text) == nil {
+			return sha256.Sum256([]byte(`"` + text))
+		}
+	}
+	if bytes.ContainsAny(raw, ".eE") { // 1.0 is 1 to most
+		if n, err := strconv.ParseFloat(string(raw), 64); err == nil && n == math.Trunc(n) && math.Abs(n) < 1<<53 {
+			return sha256.Sum256(strconv.AppendInt(nil, int64(n), 10))
+		}
+	}
+	return sha256.Sum256(raw)
+}
+
+// maxOwed bounds the requests of a session whose answers are waited for: one
+// whose stream was lost may never be answered.
+const maxOwed = 1024
+
+// owed are a session's requests that servers have not answered yet.
+type owed struct {
+	servers map[spelling]string // by the request's id
+	tokens  map[spelling]string // by its progress token
+	order   []owedRequest       // the oldest first
+}
+
+type owedRequest struct{ id, token spelling }
+
+// owe notes a request to the server. s.mu is held.
+func (s *session) owe(x *exchange, server string) {
+	o := &s.owed
+	if o.servers == nil {
+		o.servers, o.tokens = make(map[spelling]string), make(map[spelling]string)
+	}
+	r := owedRequest{id: spelled(x.id())}
+	o.servers[r.id] = server
+	if at := x.message.MetaProgressToken; !at.None() {
+		r.token = spelled(at.Of(x.message.Data))
+		o.tokens[r.token] = server
+	}
+	o.order = append(o.order, r)
+	if len(o.order) > maxOwed {
+		delete(o.servers, o.order[0].id)
+		delete(o.tokens, o.order[0].token)
+		o.order = o.order[1:]
+	}
+}
+
+// settle notes that a request was answered, by that server; "" stands for
+// whichever it is. It reports whether there was such a request.
+func (s *session) settle(id []byte, server string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := spelled(id)
+	asked, found := s.owed.servers[key]
+	if !found || server != "" && asked != server {
+		return false
+	}
+	delete(s.owed.servers, key)
+	return true
+}
+
+// awaits reports whether a request with that progress token was made of the
+// server.
+func (s *session) awaits(token []byte, server string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	asked, found := s.owed.tokens[spelled(token)]
+	return found && asked == server
+}
