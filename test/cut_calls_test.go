@@ -1,0 +1,137 @@
+package test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/bootstrap/demo"
+	"vault-plugin-secrets-mcp/test/harness"
+)
+
+// waiter is a server with a tool that is called and never answers. Each call
+// sends a value when it has begun.
+func waiter() (handler http.Handler, begun <-chan struct{}) {
+	calls := make(chan struct{}, 1)
+	server := mcp.NewServer(&mcp.Implementation{Name: "waiter", Version: "1"}, nil)
+	server.AddTool(&mcp.Tool{Name: "wait", InputSchema: harness.Map{"type": "object"}},
+		func(ctx context.Context, _ *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+			calls <- struct{}{}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+	return demo.Handler(server), calls
+}
+
+// send sends a request, and returns a channel that yields what came when the
+// answer has ended, in whatever way.
+func send(t *testing.T, request *http.Request) <-chan string {
+	t.Helper()
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	answer := make(chan string, 1)
+	go func() {
+		response, err := transport.RoundTrip(request)
+		if err != nil {
+			answer <- ""
+			return
+		}
+		defer response.Body.Close()
+		text, _ := io.ReadAll(response.Body)
+		answer <- string(text)
+	}()
+	return answer
+}
+
+// TestTakingAccessAwayCutsACallInFlight takes it away while a server works on a
+// call, in both eras and at both endpoints.
+func TestTakingAccessAwayCutsACallInFlight(t *testing.T) {
+	s := newStage(t, harness.GatewayOptions{})
+	handler, begun := waiter()
+	url := s.StartUpstream(handler).URL
+	for name, take := range map[string]func(s *stage){
+		"by a revocation":   func(s *stage) { s.Write("mcp/revoke-client/cursor", nil) },
+		"by the allow-list": func(s *stage) { s.Write("mcp/clients/cursor", harness.Map{"allowed_servers": calculator}) },
+		"by a policy": func(s *stage) {
+			s.Write("mcp/policies/p", harness.Map{"deniedMcpServers": `[{"serverName":"waiter"}]`})
+		},
+		"by the server's end":    func(s *stage) { s.Delete("mcp/servers/waiter") },
+		"by the client's own IP": func(s *stage) { s.Write("mcp/clients/cursor", harness.Map{"token_bound_cidrs": "192.0.2.0/24"}) },
+	} {
+		for _, path := range paths {
+			t.Run(name+", "+path.String(), func(t *testing.T) {
+				s := s.in(t)
+				s.at = path.at
+				s.Write("mcp/servers/waiter", harness.Map{"transport": "http", "url": url})
+				s.Write("mcp/policies/p", harness.Map{"deniedMcpServers": `[]`})
+				token := s.CreateClient("cursor", harness.Map{"allowed_servers": calculator + ",waiter", "policies": "p"})
+				defer s.Delete("mcp/clients/cursor")
+				s.Within(10*time.Second, "the server to be there", func() error { return s.hasTool(t, path, token) })
+
+				answer := send(t, s.waitCall(t, path, token))
+				select {
+				case <-begun:
+				case <-time.After(20 * time.Second):
+					t.Fatal("the call has not reached the server")
+				}
+				take(s)
+				select {
+				case text := <-answer:
+					require.NotContains(t, text, `"result"`)
+				case <-time.After(time.Second):
+					t.Fatal("the call goes on a second later")
+				}
+				if name != "by a revocation" && name != "by the client's own IP" {
+					s.works(t, token) // what is left to the client goes on
+				}
+			})
+		}
+	}
+}
+
+// hasTool returns an error unless the waiter's tool is listed.
+func (s *stage) hasTool(t *testing.T, p path, token string) error {
+	t.Helper()
+	session, err := s.TryConnect(s.url("waiter"), token, harness.ConnectOptions{Version: p.era})
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	listing, err := session.ListTools(t.Context(), nil)
+	if err != nil {
+		return err
+	}
+	for _, tool := range listing.Tools {
+		if tool.Name == s.at.tool("waiter", "wait") {
+			return nil
+		}
+	}
+	return errors.New("its tool is not listed")
+}
+
+// waitCall is a call of the waiter's tool.
+func (s *stage) waitCall(t *testing.T, p path, token string) *http.Request {
+	t.Helper()
+	tool := s.at.tool("waiter", "wait")
+	header := http.Header{
+		"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"},
+		"Mcp-Protocol-Version": {harness.StatelessEra}, "Mcp-Method": {"tools/call"}, "Mcp-Name": {tool},
+	}
+	body := harness.CallBody(tool, `{}`)
+	if p.era == harness.SessionEra {
+		header = inSession(openSession(t, s.Harness, s.url("waiter"), token))
+		body = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tool + `","arguments":{}}}`
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url("waiter"), strings.NewReader(body))
+	require.NoError(t, err)
+	request.Header = header
+	request.Header.Set("Authorization", "Bearer "+token)
+	return request
+}
