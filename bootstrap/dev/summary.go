@@ -74,8 +74,8 @@ To try it, in another terminal, in this folder:
   until {{.Vault}} list {{.Mount}}/clients; do sleep 1; done
 {{- end}}
 
-  # Its tokens revoked in Vault, and within a second the first call again: 401
-  {{.Vault}} write -f {{.Mount}}/revoke-client/{{.Client}} && sleep 1
+  # Its tokens revoked in Vault, and within {{if .HA}}seconds of a new leader{{else}}a second{{end}} the first call again: 401
+  {{.Vault}} write -f {{.Mount}}/revoke-client/{{.Client}} && sleep {{if .HA}}5{{else}}1{{end}}
   curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/mcp"
 
 Logs, and the gateway's audit: {{.Logs}}
