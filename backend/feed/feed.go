@@ -29,7 +29,8 @@
 // rise, but have holes. Events are kept for [Retention], at most [Capacity] of
 // them; the floor is the greatest index that is no longer kept. A watcher below
 // the floor, above the head or of another epoch cannot be served without a gap
-// and is told to reset.
+// and is told to reset. So is one at an index that storage does not know of: it
+// has heard of changes that a restored snapshot has undone.
 package feed
 
 import (
@@ -319,6 +320,12 @@ func (f *Feed) since(epoch string, index uint64) (Answer, <-chan struct{}) {
 			return 0
 		}
 	})
+	// Where no event is and no run began, nobody has been told to be by this
+	// history: it is one that was undone, by a snapshot that was restored.
+	given := index == f.floor || index%block == 0 || first > 0 && f.log[first-1].Index == index
+	if !given {
+		return Answer{Epoch: f.epoch, Index: f.head, Reset: true}, nil
+	}
 	missed := f.log[first:]
 	if len(missed) == 0 {
 		if f.closed {

@@ -159,6 +159,57 @@ func TestWhoCannotBeServedWithoutAGapIsTold(t *testing.T) {
 	}
 }
 
+// TestAWatcherOfAHistoryThatWasUndoneIsTold restores a snapshot under a watcher
+// that has heard of later changes.
+func TestAWatcherOfAHistoryThatWasUndoneIsTold(t *testing.T) {
+	b := newBench(t)
+	b.publish("before")
+	_, known := b.head()
+	snapshot := b.snapshot()
+	b.publish("undone", "undone too")
+	_, undone := b.head()
+
+	b.restore(snapshot)
+	answer := b.watch(undone, 0)
+	require.True(t, answer.Reset, "changes that never were are taken for the present")
+	answer = b.watch(known, 0)
+	require.False(t, answer.Reset, "what was before the snapshot still is")
+
+	b.publish("after")
+	answer = b.watch(undone, 0)
+	require.True(t, answer.Reset, "also when there are changes of the new history")
+	_, head := b.head()
+	b.start()
+	answer = b.watch(head, 0)
+	require.False(t, answer.Reset, "a restart undoes nothing")
+	answer = b.watch(undone, 0)
+	require.True(t, answer.Reset, "nor does it make good what was undone")
+}
+
+// snapshot copies all of the storage.
+func (b *bench) snapshot() map[string][]byte {
+	b.t.Helper()
+	all := map[string][]byte{}
+	keys, err := logical.CollectKeys(context.Background(), b.storage)
+	require.NoError(b.t, err)
+	for _, key := range keys {
+		entry, err := b.storage.Get(context.Background(), key)
+		require.NoError(b.t, err)
+		all[key] = entry.Value
+	}
+	return all
+}
+
+// restore puts back what was copied, and starts a new process over it.
+func (b *bench) restore(snapshot map[string][]byte) {
+	b.t.Helper()
+	b.storage.Storage = &logical.InmemStorage{}
+	for key, value := range snapshot {
+		require.NoError(b.t, b.storage.Put(context.Background(), &logical.StorageEntry{Key: key, Value: value}))
+	}
+	b.start()
+}
+
 func TestAnAnswerHoldsAThousandEventsAndTheNextOneTheRest(t *testing.T) {
 	b := newBench(t)
 	_, at := b.head()
