@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -72,4 +73,15 @@ func (o *object) changed(t *testing.T, old, replacement string) object {
 	next := object{file: o.file, source: bytes.Replace(o.source, []byte(old), []byte(replacement), 1)}
 	require.NoError(t, yaml.Unmarshal(next.source, &next.fields))
 	return next
+}
+
+// section returns what stands below a heading of a page, down to the next one.
+func section(t *testing.T, path, heading string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	_, after, found := strings.Cut(string(content), "\n"+heading+"\n")
+	require.True(t, found, "%s has no heading %q", path, heading)
+	below, _, _ := strings.Cut(after, "\n#")
+	return below
 }
