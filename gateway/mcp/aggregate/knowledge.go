@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"sync"
 	"time"
+
+	"vault-plugin-secrets-mcp/gateway/mcp/rewrite"
 )
 
 // knownFor is how long is believed what a server has shown of itself: it may be
@@ -79,8 +81,10 @@ type known struct {
 	until               time.Time // of both
 	described           bool
 	description         description
-	slow                map[string]time.Time // until when lists of a client do without it, by the client's id
-	absent              bool                 // in the last list
+	stray               map[string]int             // lists on their way that nobody waits for, by the client's id
+	complained          map[rewrite.Kind]time.Time // when entries of it were last said to be left out
+	slow                map[string]time.Time       // until when lists of a client do without it, by the client's id
+	absent              bool                       // in the last list
 }
 
 // eras returns which eras the server speaks.

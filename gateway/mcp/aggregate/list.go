@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
@@ -71,6 +72,7 @@ type inquiry struct {
 	kind     rewrite.Kind
 	position rewrite.Position
 	done     chan struct{} // closed when page and err are set
+	fate     atomic.Int32
 
 	page *rewrite.Page
 	err  error // errNoList, where the server has none
@@ -122,7 +124,7 @@ func (q *inquiry) start() {
 	case described && !hasList(d.has, q.kind):
 		q.err = errNoList
 		close(q.done)
-	case q.first() && known.isSlow(q.x.client(), time.Now()):
+	case q.first() && known.isSlow(q.x.client(), time.Now()), known.strays(q.x.client()) >= maxStrays:
 		q.err = errSlow
 		close(q.done)
 	default:
@@ -161,6 +163,7 @@ func (q *inquiry) run() {
 	}
 	q.page, q.err = page, err
 	close(q.done)
+	q.come()
 }
 
 // ask asks the server once.
@@ -204,8 +207,11 @@ func (q *inquiry) ask(ctx context.Context) (*rewrite.Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, left := range page.LeftOut {
-		x.handler.log.Warn("an entry is left out of the lists of /mcp", "server", q.server.Name, "list", q.kind.Method(), "name", left.Name, "error", left.Err)
+	if page.Missing > 0 && p.known().complains(q.kind, time.Now()) {
+		for _, left := range page.LeftOut {
+			x.handler.log.Warn("an entry is left out of the lists of /mcp",
+				"server", q.server.Name, "list", q.kind.Method(), "name", left.Name, "error", left.Err, "left_out", page.Missing)
+		}
 	}
 	return page, nil
 }
@@ -222,6 +228,9 @@ func (x *exchange) await(inquiries []*inquiry) {
 			case <-timer.C:
 				late = true
 			case <-x.r.Context().Done():
+				for _, q := range inquiries {
+					q.leave()
+				}
 				return
 			}
 		}
@@ -238,6 +247,7 @@ func (q *inquiry) note() {
 	case <-q.done:
 		err = q.err
 	default:
+		q.leave()
 		go q.follow()
 	}
 	absent := err != nil && !errors.Is(err, errNoList)

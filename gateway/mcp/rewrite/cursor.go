@@ -79,11 +79,15 @@ func ParseCursor(kind Kind, text string) (Cursor, error) {
 	}
 	d := decoder{rest: b[2:]}
 	c := Cursor{Kind: kind, Next: d.text()}
+	before := ""
 	for range d.number() {
 		p := Position{Server: d.text(), Cursor: d.text(), Skip: d.number()}
-		if p.Server == "" || p.start() {
+		// A merge leaves each server once, in the list's order: one that stood here
+		// a thousand times would be asked a thousand times.
+		if p.Server <= before || c.Next != "" && p.Server >= c.Next || p.start() {
 			d.failed = true
 		}
+		before = p.Server
 		if d.failed {
 			break
 		}

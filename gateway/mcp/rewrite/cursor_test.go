@@ -59,6 +59,8 @@ func TestParseCursorRefusesForgedAndStaleOnes(t *testing.T) {
 		"more entries than can be":        sealed("\x01\x01\x01b\x01\x01a\x00\xff\xff\xff\xff\x0f"),
 		"a number that never ends":        sealed("\x01\x01\x01b\x01\x01a\x00\xff\xff\xff"),
 		"a number in more bytes than due": sealed("\x01\x01\x01b\x01\x01a\x00\x87\x00"),
+		"a server more than once":         sealed("\x01\x01\x01b\x02\x01a\x00\x07\x01a\x00\x08"),
+		"a server that is behind it":      sealed("\x01\x01\x01b\x01\x01b\x00\x07"),
 		"longer than any":                 strings.Repeat("A", maxCursorText+1),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -70,7 +72,7 @@ func TestParseCursorRefusesForgedAndStaleOnes(t *testing.T) {
 
 // FuzzParseCursor: no text is taken for a cursor but one that String makes.
 func FuzzParseCursor(f *testing.F) {
-	c := Cursor{Kind: Tools, Next: "b", Open: []Position{{Server: "a", Skip: 7}, {Server: "c", Cursor: "x"}}}
+	c := Cursor{Kind: Tools, Next: "b", Open: []Position{{Server: "a", Skip: 7}, {Server: "aa", Cursor: "x"}}}
 	raw, _ := base64.RawURLEncoding.DecodeString(c.String())
 	f.Add(raw[:len(raw)-4])
 	f.Add([]byte("\x01\x01\x01b\x00"))

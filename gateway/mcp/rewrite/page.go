@@ -31,7 +31,8 @@ func (e *RPCError) Error() string { return fmt.Sprintf("the server answered with
 type Page struct {
 	Server  string
 	Entries []Entry
-	LeftOut []LeftOut
+	LeftOut []LeftOut // the first of those that clients do not get
+	Missing int       // how many there are of them
 
 	Cursor string        // of the next page, for the server; "" on the last one
 	TTL    time.Duration // for how long the page may be kept
@@ -48,6 +49,7 @@ func (p *Page) Join(next *Page) *Page {
 	joined.Cursor = next.Cursor
 	joined.Private = p.Private || next.Private
 	joined.LeftOut = slices.Concat(p.LeftOut, next.LeftOut)
+	joined.Missing = p.Missing + next.Missing
 	if next.HasTTL && (!p.HasTTL || next.TTL < p.TTL) {
 		joined.HasTTL, joined.TTL = true, next.TTL
 	}
@@ -58,7 +60,7 @@ func (p *Page) Join(next *Page) *Page {
 	joined.Entries = slices.Grow(slices.Clone(p.Entries), len(next.Entries))
 	for _, entry := range next.Entries {
 		if _, twice := seen[entry.Name]; twice {
-			joined.LeftOut = append(joined.LeftOut, LeftOut{Name: bounded(entry.Name), Err: ErrDuplicate})
+			joined.leaveOut(entry.Name, ErrDuplicate)
 			continue
 		}
 		joined.Entries = append(joined.Entries, entry)
@@ -76,6 +78,24 @@ type Entry struct {
 type LeftOut struct {
 	Name string // as far as it is known
 	Err  error
+}
+
+// Bounds of what a server may have in its list, and of what is told of it: a list
+// of millions of empty entries is no longer than one that makes sense.
+const (
+	maxEntries = 100_000
+	maxLeftOut = 8
+)
+
+// ErrTooMany: the list is of no use to anybody.
+var ErrTooMany = fmt.Errorf("the list has more than %d entries", maxEntries)
+
+// leaveOut notes that clients do not get an entry.
+func (p *Page) leaveOut(name string, err error) {
+	p.Missing++
+	if len(p.LeftOut) < maxLeftOut {
+		p.LeftOut = append(p.LeftOut, LeftOut{Name: bounded(name), Err: err})
+	}
 }
 
 // maxReported bounds the name of an entry that is left out, in bytes.

@@ -181,8 +181,8 @@ func TestJoinMakesOnePageOfTwo(t *testing.T) {
 	require.Equal(t, &Page{
 		Server:  "calc",
 		Entries: []Entry{{"a", `{"name":"calc__a"}`}, {"b", `{"name":"calc__b"}`}, {"c", `{"name":"calc__c"}`}},
-		LeftOut: []LeftOut{{" ", names.ErrCharacters}, {"b", ErrDuplicate}},
-		Cursor:  "3", TTL: 4 * time.Second, HasTTL: true, Private: true,
+		Missing: 2, LeftOut: []LeftOut{{" ", names.ErrCharacters}, {"b", ErrDuplicate}},
+		Cursor: "3", TTL: 4 * time.Second, HasTTL: true, Private: true,
 	}, joined)
 	require.Len(t, first.Entries, 2)
 	require.Equal(t, "2", first.Cursor)

@@ -201,6 +201,9 @@ func (p *pageReader) list() error {
 		if err != nil || !more {
 			return err
 		}
+		if len(p.entries)+p.page.Missing >= maxEntries {
+			return ErrTooMany
+		}
 		if err := p.entry(); err != nil {
 			return err
 		}
@@ -240,9 +243,7 @@ func (p *pageReader) entry() error {
 	return nil
 }
 
-func (p *pageReader) leaveOut(name string, err error) {
-	p.page.LeftOut = append(p.page.LeftOut, LeftOut{Name: bounded(name), Err: err})
-}
+func (p *pageReader) leaveOut(name string, err error) { p.page.leaveOut(name, err) }
 
 // rename makes the page's entries of those that were found. All of them stand
 // in one string, so that a page is two pieces of memory and not thousands.
