@@ -17,7 +17,7 @@ RACE := .cache/race
 # What benchmarks run: the programs as they are shipped.
 BENCH = TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin"
 
-.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-conformance test-clients test-crash test-load test-scale bench bench-proxy bench-revocation bench-growth bench-engine soak test-programs test-modules vault lint fmt clean
+.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-conformance test-clients test-crash test-load test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine soak test-programs test-modules vault lint fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -79,6 +79,17 @@ test-load: build vault ## thirty thousand sessions through a gateway, and client
 test-scale: ## the engine with a million tokens of ten thousand clients, in memory: 4 minutes, 2 GB
 	@SCALE_CLIENTS="$${SCALE_CLIENTS:-10000}" SCALE_TOKENS="$${SCALE_TOKENS:-1000000}" \
 		go test -count=1 -v -timeout 60m -run '^TestAmongManyTokens$$' -bench '^BenchmarkLookup$$' -benchtime 20000x ./backend
+
+bench: build vault ## every figure and picture of docs/performance.md, written into it: 12 minutes, on a machine that does nothing else
+	@for figures in proxy growth revocation; do \
+		BENCH_OUT="$(CURDIR)/docs/performance" $(MAKE) --no-print-directory bench-$$figures || exit; done
+	@$(MAKE) --no-print-directory plot
+
+plot: ## the pictures of docs/performance, from the figures there
+	@cd scripts/plot && go run . "$(CURDIR)/docs/performance"
+
+bench-growth: build vault ## cost against the number of tokens, servers, streams and others: 2 minutes
+	@$(BENCH) go test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkGrowth$$' -benchtime 1x ./test/bench/growth
 
 bench-proxy: build vault ## the gateway beside a plain reverse proxy: 5 minutes; BENCH_ONLY=pattern, BENCH_ROUNDS=9, BENCH_DURATION=300ms
 	@$(BENCH) go test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkProxy$$' -benchtime 1x ./test/bench/proxy

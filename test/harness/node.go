@@ -87,6 +87,19 @@ func (n *Node) start(ctx context.Context) error {
 	}
 }
 
+// Pid is the node's process id.
+func (n *Node) Pid() int { return n.process.Pid() }
+
+// PluginPid is the process id of the plugin that this node started.
+func (n *Node) PluginPid() int {
+	n.vault.h.t.Helper()
+	pids, err := n.pluginPids()
+	if err != nil || len(pids) == 0 {
+		n.vault.h.t.Fatalf("the plugin does not run: %v", err)
+	}
+	return pids[0]
+}
+
 // KillPlugin ends every process of the plugin that this node started, with
 // SIGKILL, and returns how many there were. Vault starts a new one when it needs it.
 func (n *Node) KillPlugin() int {

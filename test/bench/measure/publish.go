@@ -20,7 +20,7 @@ const folderVariable = "BENCH_OUT"
 // figures there as NAME.json, and the table into the page beside that folder
 // (docs/performance.md beside docs/performance), between the lines
 // <!-- NAME --> and <!-- /NAME -->.
-func Publish(t testing.TB, name string, on Machine, table string, figures any) {
+func Publish(t testing.TB, name string, on Machine, table string, figures any, curves ...Curve) {
 	t.Helper()
 	text := on.String() + "\n\n" + strings.TrimSpace(table) + "\n"
 	fmt.Printf("\n%s\n", text)
@@ -28,7 +28,7 @@ func Publish(t testing.TB, name string, on Machine, table string, figures any) {
 	if folder == "" {
 		return
 	}
-	content, err := json.MarshalIndent(map[string]any{"machine": on, "figures": figures}, "", "  ")
+	content, err := json.MarshalIndent(map[string]any{"machine": on, "figures": figures, "curves": curves}, "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,6 +41,22 @@ func Publish(t testing.TB, name string, on Machine, table string, figures any) {
 	if err := insert(filepath.Clean(folder)+".md", name, text); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Curve is a picture, which scripts/plot draws.
+type Curve struct {
+	Name   string   `json:"name"` // of the file, without its ending
+	Title  string   `json:"title"`
+	X      string   `json:"x"`
+	Y      string   `json:"y"`
+	LogX   bool     `json:"log_x"`
+	Series []Series `json:"series"`
+}
+
+// Series is one line of it.
+type Series struct {
+	Name   string       `json:"name"`
+	Points [][2]float64 `json:"points"`
 }
 
 // insert replaces what stands between a section's marks.

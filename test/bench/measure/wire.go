@@ -56,3 +56,13 @@ func common(at Place, token string) string {
 // Initialize is the message that begins a session.
 const Initialize = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"` + harness.SessionEra +
 	`","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}`
+
+// ListMessage asks for the tools there are, in the stateless era.
+const ListMessage = `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"` +
+	harness.StatelessEra + `","io.modelcontextprotocol/clientInfo":{"name":"bench","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}}}`
+
+// List is that as it goes over the wire.
+func List(at Place, token string) []byte {
+	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\n%sMcp-Protocol-Version: %s\r\nMcp-Method: tools/list\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		at.Path, common(at, token), harness.StatelessEra, len(ListMessage), ListMessage)
+}

@@ -49,7 +49,7 @@ func BenchmarkRevocation(b *testing.B) {
 	}
 	for range b.N {
 		parts := run(b, of, rate)
-		measure.Publish(b, "revocation", machine, table(of, rate, parts), parts)
+		measure.Publish(b, "revocation", machine, table(of, rate, parts), parts, curve(parts))
 	}
 }
 
@@ -198,6 +198,20 @@ func table(of size, rate int, parts []*part) string {
 		fmt.Fprintf(&t, "\nWhile there was no leader, %d revocations were not answered and repeated: their time counts from the answer.\n", p.unanswered)
 	}
 	return t.String()
+}
+
+// curve draws the share of streams and refusals against the time.
+func curve(parts []*part) measure.Curve {
+	c := measure.Curve{Name: "revocation", Title: "From Vault's answer to the end of the last stream", X: "milliseconds", Y: "% of revocations"}
+	for _, p := range parts {
+		s := measure.Series{Name: p.Name}
+		times := p.distributions()["last_cut"]
+		for i := range 101 {
+			s.Points = append(s.Points, [2]float64{float64(quantile(times, float64(i)/100)) / float64(time.Millisecond), float64(i)})
+		}
+		c.Series = append(c.Series, s)
+	}
+	return c
 }
 
 // MarshalJSON gives each distribution in hundredths, in milliseconds.

@@ -106,7 +106,11 @@ func newWorker(j *job.Load, number int) (*worker, error) {
 func (w *worker) run(sent *atomic.Int64, end time.Time) error {
 	for {
 		started := time.Now()
-		if w.job.Count > 0 && sent.Add(1) > int64(w.job.Count) || w.job.Count == 0 && started.After(end) {
+		if w.job.Count > 0 { // all workers together send each request once
+			if w.next = int(sent.Add(1)) - 1; w.next >= w.job.Count {
+				return nil
+			}
+		} else if started.After(end) {
 			return nil
 		}
 		if err := w.exchange(); err != nil {

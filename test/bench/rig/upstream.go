@@ -120,6 +120,7 @@ const (
 	resultBefore = `,"result":{"content":[{"type":"text","text":"`
 	resultAfter  = `"}]}}`
 	initialized  = `,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"bench","version":"1"}}}`
+	listed       = `,"result":{"tools":[{"name":"echo","description":"Answers with as much text as it is sent.","inputSchema":{"type":"object"}}],"ttlMs":60000,"cacheScope":"public","resultType":"complete"}}`
 	discovered   = `,"result":{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"serverInfo":{"name":"bench","version":"1"},"resultType":"complete"}}`
 )
 
@@ -132,6 +133,8 @@ func result(body, id []byte) []byte {
 		return append(answer, initialized...)
 	case isMethod(body, "server/discover"):
 		return append(answer, discovered...)
+	case isMethod(body, "tools/list"):
+		return append(answer, listed...)
 	}
 	answer = append(answer, resultBefore...)
 	fill := max(len(body)-len(answer)-len(resultAfter), 1)

@@ -63,7 +63,7 @@ func TestNothingGrows(t *testing.T) {
 			t.Errorf("%s: none in %s", kind, during)
 		}
 	}
-	measure.Publish(t, "soak", machine, table(during, w.counts, samples), map[string]any{"counts": w.counts, "samples": samples})
+	measure.Publish(t, "soak", machine, table(during, w.counts, samples), map[string]any{"counts": w.counts, "samples": samples}, curve(samples))
 }
 
 func merge(all ...map[string]func(context.Context) error) map[string]func(context.Context) error {
@@ -191,4 +191,20 @@ func table(during time.Duration, counts map[string]int, samples []sample) string
 		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d |\n", s.At.Round(time.Second), s.Goroutines, s.Resident>>20, s.OpenFiles, s.Leases)
 	}
 	return b.String()
+}
+
+// curve draws the samples against the time.
+func curve(samples []sample) measure.Curve {
+	of := func(name string, value func(sample) float64) measure.Series {
+		s := measure.Series{Name: name}
+		for _, at := range samples {
+			s.Points = append(s.Points, [2]float64{at.At.Minutes(), value(at)})
+		}
+		return s
+	}
+	return measure.Curve{Name: "soak", Title: "A gateway under mixed work", X: "minutes", Y: "", Series: []measure.Series{
+		of("goroutines", func(s sample) float64 { return float64(s.Goroutines) }),
+		of("memory, MB", func(s sample) float64 { return float64(s.Resident >> 20) }),
+		of("open files", func(s sample) float64 { return float64(s.OpenFiles) }),
+	}}
 }
