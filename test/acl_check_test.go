@@ -215,6 +215,6 @@ func without(rules string, g grant, capability string) string {
 		if grantForm.FindStringSubmatch(text)[1] != g.path {
 			return text
 		}
-		return fmt.Sprintf("path %q {\n  capabilities = [\"%s\"]", g.path, strings.Join(rest, `", "`))
+		return fmt.Sprintf("path %q {\n  capabilities = [%s]", g.path, `"`+strings.Join(rest, `", "`)+`"`)
 	})
 }

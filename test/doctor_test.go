@@ -37,6 +37,8 @@ func newWard(t *testing.T) *ward {
 	s := newStage(t, harness.GatewayOptions{Env: k.environment(), Top: "kms {\n  refresh = \"1s\"\n}\n"})
 	s.Write("mcp/config/kms", k.settings())
 	s.client("cursor", harness.Map{"token_ttl": "720h"})
+	s.client("beside-an-agent", harness.Map{"token_ttl": "1h"}) // its own token is nobody's
+	s.Read("mcp/creds/beside-an-agent")
 	w := &ward{stage: s, kms: k, admin: holder(t, s.Harness, policies.AdminName, policies.Admin).Token()}
 	w.env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + s.Dir, "GORACE=atexit_sleep_ms=0", "VAULT_ADDR=" + s.Vault.Address(),

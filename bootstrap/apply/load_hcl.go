@@ -160,6 +160,9 @@ func (d *desired) addKMS(path string, k hclKMS) error {
 		return fmt.Errorf("%s: a block kms is in %s already: keep one of them", path, d.kms.source)
 	}
 	d.kms = &kmsSettings{source: path, fields: map[string]any{"key_id": k.KeyID}, credentials: map[string]any{}}
+	if k.Audience != nil && *k.Audience == "" {
+		k.Audience = nil // the engine's default, which it reads back as another text
+	}
 	for field, value := range map[string]*string{"region": k.Region, "endpoint": k.Endpoint, "audience": k.Audience} {
 		if value != nil {
 			d.kms.fields[field] = *value

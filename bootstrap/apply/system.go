@@ -72,7 +72,7 @@ func (s *session) planPlugin(ctx context.Context) error {
 	want := map[string]any{"sha256": r.sha256, "command": r.command}
 	changed := differences(want, registered)
 	if len(changed) > 0 {
-		s.steps = append(s.steps, &step{
+		s.add(&step{
 			kind: "plugin", name: provision.PluginName + " " + r.version, is: verb(registered), lines: changed,
 			do: func(ctx context.Context) error { return s.register(ctx, r) },
 		})

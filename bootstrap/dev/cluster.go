@@ -104,7 +104,8 @@ func (c *cluster) newNode(ctx context.Context, name string) (*node, error) {
 	if err := errors.Join(os.RemoveAll(data), os.Mkdir(data, 0o700)); err != nil {
 		return nil, fmt.Errorf("cannot make the folder of %s: %w", name, err)
 	}
-	config := fmt.Sprintf(nodeFile, c.s.path("plugins"), n.url(), addresses[1], n.address, addresses[1], data, name)
+	// A node that cannot pass a request on sends its client to api_addr.
+	config := fmt.Sprintf(nodeFile, c.s.path("plugins"), c.s.vaultURL(), addresses[1], n.address, addresses[1], data, name)
 	if err := c.s.write(name+".hcl", config); err != nil {
 		return nil, err
 	}
