@@ -3,6 +3,7 @@ package aggregate
 import (
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"vault-plugin-secrets-mcp/gateway/access"
@@ -45,6 +46,11 @@ func (c *capture) Write(p []byte) (int, error) {
 	if int64(len(c.body)+len(p)) > c.limit {
 		return 0, errTooLarge
 	}
+	if c.body == nil {
+		if n, err := strconv.ParseInt(first(c.header, headerContentLength), 10, 64); err == nil && n > 0 && n <= c.limit {
+			c.body = make([]byte, 0, n)
+		}
+	}
 	c.body = append(c.body, p...)
 	return len(p), nil
 }
@@ -83,9 +89,27 @@ var (
 )
 
 // ask sends a message that is the gateway's own, and waits for the answer. The
-// error is a [serverError] where the server refuses, a refusal where its endpoint
+// error is a [serverError] where the server refuses, a refusal where the gateway
 // does, or one of the above.
 func (p *part) ask(header http.Header, body []byte) (*capture, error) {
+	c, err := p.fetch(header, body)
+	if err != nil || c.status == http.StatusAccepted { // nothing is said to a notification
+		return c, err
+	}
+	e, err := envelope.Parse(c.body)
+	switch {
+	case err == nil && e.Failed:
+		return c, &serverError{c.status, e.ErrorCode}
+	case c.status >= 300:
+		return nil, &serverError{status: c.status}
+	case err != nil || e.Kind != envelope.Response:
+		return nil, errNoAnswer
+	}
+	return c, nil
+}
+
+// fetch is ask for who reads the answer, which may be an error.
+func (p *part) fetch(header http.Header, body []byte) (*capture, error) {
 	c := newCapture(p.x.handler.settings().Limits.MaxList)
 	header["Accept"] = valueAny // whatever the client takes
 	aborted := p.serve(header, body, c)
@@ -107,18 +131,6 @@ func (p *part) ask(header http.Header, body []byte) (*capture, error) {
 			reason = "status " + itoa(c.status)
 		}
 		return nil, errors.New(reason)
-	}
-	if c.status == http.StatusAccepted {
-		return c, nil // nothing is said to a notification
-	}
-	e, err := envelope.Parse(c.body)
-	switch {
-	case err == nil && e.Failed:
-		return c, &serverError{c.status, e.ErrorCode}
-	case c.status >= 300:
-		return nil, &serverError{status: c.status}
-	case err != nil || e.Kind != envelope.Response:
-		return nil, errNoAnswer
 	}
 	return c, nil
 }

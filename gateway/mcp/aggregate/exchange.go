@@ -180,11 +180,14 @@ func (x *exchange) decide() *access.Refusal {
 
 // answerResult answers the request with a result of the gateway's own.
 func (x *exchange) answerResult(result []byte) {
-	id := x.id()
-	body := make([]byte, 0, len(result)+len(id)+len(`{"jsonrpc":"2.0","id":,"result":}`))
-	body = append(append(body, `{"jsonrpc":"2.0","id":`...), id...)
-	body = append(append(body, `,"result":`...), result...)
+	body := append(x.beginResult(make([]byte, 0, len(result)+128)), result...)
 	x.answerJSON(http.StatusOK, append(body, '}'))
+}
+
+// beginResult appends the answer to the request, up to its result.
+func (x *exchange) beginResult(dst []byte) []byte {
+	dst = append(append(dst, `{"jsonrpc":"2.0","id":`...), x.id()...)
+	return append(dst, `,"result":`...)
 }
 
 func (x *exchange) answerJSON(status int, body []byte) {

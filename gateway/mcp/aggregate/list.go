@@ -3,6 +3,7 @@ package aggregate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -61,7 +62,15 @@ func (x *exchange) list(kind rewrite.Kind) *access.Refusal {
 	}
 	limits := pageLimits
 	limits.Hints = x.session == nil
-	x.answerResult(rewrite.Merge(nil, kind, parts, limits).Result)
+	size := 1 << 10
+	for _, part := range parts {
+		if part.Page != nil {
+			size += sizeOf(part.Page)
+		}
+	}
+	answer := x.beginResult(make([]byte, 0, min(size, limits.MaxBytes+64<<10)))
+	answer = rewrite.Merge(answer, kind, parts, limits).Result
+	x.answerJSON(http.StatusOK, append(answer, '}'))
 	return nil
 }
 
@@ -189,23 +198,23 @@ func (q *inquiry) ask(ctx context.Context) (*rewrite.Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer, err := p.ask(v.header(x, x.message.Method, ""), c.body)
-	var refused *serverError
-	switch {
-	case errors.Is(err, errLost):
+	answer, err := p.fetch(v.header(x, x.message.Method, ""), c.body)
+	if errors.Is(err, errLost) {
 		v.lost()
-		return nil, err
-	case errors.As(err, &refused) && refused.code == codeMethodNotFound:
-		return nil, errNoList
-	case errors.As(err, &refused) && v.session == "":
-		p.known().forget() // perhaps it does not speak this era any more
-		return nil, err
-	case err != nil:
+	}
+	if err != nil {
 		return nil, err
 	}
 	page, err := rewrite.ReadPage(q.kind, q.server.Name, answer.body)
-	if err != nil {
-		return nil, err
+	var refused *rewrite.RPCError
+	switch {
+	case errors.As(err, &refused) && refused.Code == codeMethodNotFound:
+		return nil, errNoList
+	case err != nil && v.session == "":
+		p.known().forget() // perhaps it does not speak this era any more
+		fallthrough
+	case err != nil:
+		return nil, fmt.Errorf("status %d: %w", answer.status, err)
 	}
 	if page.Missing > 0 && p.known().complains(q.kind, time.Now()) {
 		for _, left := range page.LeftOut {

@@ -1,0 +1,71 @@
+package aggregate
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// listOf is a server without sessions that lists n tools of about 450 bytes.
+func listOf(b testing.TB, n int) *httptest.Server {
+	b.Helper()
+	var tools []string
+	for i := range n {
+		tools = append(tools, fmt.Sprintf(`{"name":"tool_%d","description":%q,"inputSchema":{"type":"object","properties":{"path":{"type":"string","description":"a path"}},"required":["path"]}}`,
+			i, strings.Repeat("what it does ", 20)))
+	}
+	list := `{"tools":[` + strings.Join(tools, ",") + `],"ttlMs":1000,"cacheScope":"public","resultType":"complete"}`
+	listener := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch method := r.Header.Get("Mcp-Method"); method {
+		case "tools/list":
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = fmt.Fprintf(w, `{"jsonrpc":"2.0","id":1,"result":%s}`, list)
+		case "server/discover":
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = fmt.Fprint(w, `{"jsonrpc":"2.0","id":"discover","result":{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"resultType":"complete"}}`)
+		default:
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = fmt.Fprint(w, `{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"hi"}],"resultType":"complete"}}`)
+		}
+	}))
+	b.Cleanup(listener.Close)
+	return listener
+}
+
+// BenchmarkCall compares a call on the server's own endpoint with the same on
+// this one.
+func BenchmarkCall(b *testing.B) {
+	s := newStage(b, map[string]string{"calc": listOf(b, 1).URL})
+	for name, test := range map[string]struct{ path, tool string }{
+		"own": {"/servers/calc/mcp", "tool_0"}, "aggregate": {"/mcp", "calc__tool_0"},
+	} {
+		body, pairs := stateless("1", "tools/call", `"name":"`+test.tool+`","arguments":{"path":"x"}`)
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if g := s.ask(body, append(pairs, ":path", test.path)...); g.status != http.StatusOK {
+					b.Fatal(g.body)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkList lists fifty tools of each of a hundred servers.
+func BenchmarkList(b *testing.B) {
+	servers := make(map[string]string)
+	for i := range 100 {
+		servers[fmt.Sprintf("server-%d", i)] = listOf(b, 50).URL
+	}
+	s := newStage(b, servers)
+	size := 0
+	for b.Loop() {
+		g := s.asks("1", "tools/list", "")
+		if g.status != http.StatusOK || strings.Count(g.body, `"inputSchema"`) != 5000 {
+			b.Fatal(g.status, strings.Count(g.body, `"inputSchema"`))
+		}
+		size = len(g.body)
+	}
+	b.ReportMetric(float64(size), "bytes/list")
+}
