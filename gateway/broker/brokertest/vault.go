@@ -51,7 +51,16 @@ func New(t testing.TB) *Vault {
 
 // AddServer registers an HTTP server.
 func (v *Vault) AddServer(name, address string) {
-	v.set(func() { v.servers[name] = Data{"id": "registration-" + name, "transport": "http", "url": address} })
+	v.Register(name, Data{"transport": "http", "url": address})
+}
+
+// Register registers a server of any kind, as the registry has it.
+func (v *Vault) Register(name string, entry Data) {
+	server := Data{"id": "registration-" + name}
+	for key, value := range entry {
+		server[key] = value
+	}
+	v.set(func() { v.servers[name] = server })
 	v.announce(Data{"type": "server", "operation": "update", "name": name})
 }
 

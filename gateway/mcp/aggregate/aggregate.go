@@ -49,15 +49,16 @@ type Options struct {
 
 // Handler serves /mcp, behind the access middleware. It must be closed.
 type Handler struct {
-	options  Options
-	log      hclog.Logger
-	config   atomic.Pointer[config.Config]
-	streams  sse.Streams
-	servers  knowledge
-	pages    *pages
-	sessions *sessions
-	watchers watchers
-	budget   time.Duration
+	options   Options
+	log       hclog.Logger
+	config    atomic.Pointer[config.Config]
+	streams   sse.Streams
+	servers   knowledge
+	pages     *pages
+	sessions  *sessions
+	watchers  watchers
+	upstreams upstreams
+	budget    time.Duration
 }
 
 // New returns a handler. It reaches no server before the first request for it.

@@ -159,6 +159,16 @@ func isEncoded(header http.Header) bool {
 	return false
 }
 
+// isEraUnknown reports whether the server has answered as one that does not know
+// the era of the request.
+func (a *answer) isEraUnknown() bool {
+	if a.started || a.status < 400 || a.status >= 500 {
+		return false
+	}
+	e, err := envelope.Parse(a.body)
+	return err != nil || e.ErrorCode == codeUnsupportedVersion || e.ErrorCode == codeMethodNotFound
+}
+
 // message sends the server's response.
 func (a *answer) message() {
 	body, err := a.back(a.body)

@@ -76,8 +76,8 @@ func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message 
 	switch {
 	case errors.Is(err, errLost):
 		v.lost()
-	case v.session == "" && out.status >= 400 && out.status < 500:
-		p.known().forget() // perhaps it does not speak this era any more
+	case v.session == "" && out.isEraUnknown():
+		p.known().forget() // it does not speak this era any more
 	}
 	return err
 }

@@ -22,6 +22,7 @@ const (
 	methodInitialized  = "notifications/initialized"
 	methodCancelled    = "notifications/cancelled"
 	methodProgress     = "notifications/progress"
+	methodMessage      = "notifications/message"
 	methodRootsChanged = "notifications/roots/list_changed"
 )
 

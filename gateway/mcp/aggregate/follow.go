@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"sync"
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
@@ -57,9 +58,48 @@ func (f *feed) follow(server string) {
 	if f.followed[server] != nil || f.context.Err() != nil {
 		return
 	}
+	streams := &f.x.handler.upstreams
+	if !streams.take(f.x.client()) {
+		f.x.handler.log.Warn("a client has too many streams of servers open: no more are opened", "client", f.x.request.Grant.Client, "most", maxUpstreams)
+		return
+	}
 	l := &follower{feed: f, server: server, tried: make(chan struct{}), renew: func(error) {}}
 	f.followed[server] = l
-	f.running.Go(l.run)
+	f.running.Go(func() {
+		defer streams.release(f.x.client())
+		l.run()
+	})
+}
+
+// maxUpstreams bounds the streams of servers that one client has open: one of
+// its own may stand for one of each server.
+const maxUpstreams = 4096
+
+// upstreams counts them, by the client's id.
+type upstreams struct {
+	mu   sync.Mutex
+	open map[string]int
+}
+
+func (u *upstreams) take(client string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.open == nil {
+		u.open = make(map[string]int)
+	}
+	if u.open[client] >= maxUpstreams {
+		return false
+	}
+	u.open[client]++
+	return true
+}
+
+func (u *upstreams) release(client string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.open[client]--; u.open[client] == 0 {
+		delete(u.open, client)
+	}
 }
 
 // renew has the stream of a server opened anew.
@@ -126,7 +166,7 @@ func (l *follower) attempted() {
 // been missed since another one ended.
 func (l *follower) once(ctx context.Context, again bool) (lasted time.Duration, over bool) {
 	x, began := l.feed.x, time.Now()
-	v, over := l.way(ctx)
+	v, k, over := l.way(ctx)
 	if v == nil {
 		return 0, over
 	}
@@ -136,7 +176,7 @@ func (l *follower) once(ctx context.Context, again bool) (lasted time.Duration, 
 		out.back = l.feed.backOf(v)
 	}
 	out.opened = func() {
-		if again || time.Since(began) > x.handler.budget { // lists have done without it
+		if again || k.wasMissing(x.client()) || time.Since(began) > x.handler.budget {
 			l.feed.watcher.tell(v.has.changes() & wants.lists)
 		}
 		if v.kind == paired || v.kind == hidden {
@@ -152,7 +192,7 @@ func (l *follower) once(ctx context.Context, again bool) (lasted time.Duration, 
 		v.lost()
 		return 0, false
 	case status >= 400 && status < 500 && status != http.StatusTooManyRequests:
-		if again && out.events == nil {
+		if (again || k.wasMissing(x.client())) && out.events == nil {
 			l.feed.watcher.tell(v.has.changes() & wants.lists)
 		}
 		return 0, true // it has no such stream
@@ -162,21 +202,21 @@ func (l *follower) once(ctx context.Context, again bool) (lasted time.Duration, 
 	return time.Since(out.began), false
 }
 
-// way returns the way to the server; nil if there is none. over tells that it is
-// of no use to ask again.
-func (l *follower) way(ctx context.Context) (v *way, over bool) {
+// way returns the way to the server, and what is known of it; nil if there is
+// none. over tells that it is of no use to ask again.
+func (l *follower) way(ctx context.Context) (v *way, k *known, over bool) {
 	x := l.feed.x
 	p := x.part(ctx, x.partID(l.server), http.MethodPost, l.server)
 	defer p.end()
 	if p.refusal != nil {
-		return nil, p.refusal.Status == http.StatusForbidden
+		return nil, nil, p.refusal.Status == http.StatusForbidden
 	}
 	v, err := x.way(p)
 	if err != nil {
 		x.handler.log.Debug("a server cannot be listened to", "server", l.server, "error", err)
-		return nil, false
+		return nil, nil, false
 	}
-	return v.heardOn(), false
+	return v.heardOn(), p.known(), false
 }
 
 // open has the server's stream answered to out.

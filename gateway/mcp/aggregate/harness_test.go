@@ -23,6 +23,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/broker/brokertest"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/mcp"
+	"vault-plugin-secrets-mcp/gateway/mcp/internal/scripted"
 )
 
 // alice may reach everything, bob the server "calc" alone.
@@ -30,6 +31,11 @@ const (
 	alice = "alice-token-0123456789"
 	bob   = "bob-token-0123456789"
 )
+
+func TestMain(m *testing.M) {
+	scripted.Main()
+	os.Exit(m.Run())
+}
 
 // stage is the gateway's whole way of a request, on a listener of its own: the
 // middleware, this package, the servers' own endpoints. Vault is a stand-in.
@@ -53,9 +59,15 @@ func newStage(t testing.TB, servers map[string]string) *stage {
 	s.vault.AddToken(bob, "bob", brokertest.Data{"allowed_servers": []string{"calc"}})
 	audit, err := access.OpenAuditLog(config.Audit{File: s.audit}, hclog.NewNullLogger())
 	require.NoError(t, err)
-	settings := &config.Config{Limits: config.Limits{
-		MaxBody: 1 << 20, MaxList: 4 << 20, MaxStreamAge: time.Hour, KeepAlive: time.Hour,
-	}}
+	program, err := os.Executable()
+	require.NoError(t, err)
+	settings := &config.Config{
+		Limits: config.Limits{MaxBody: 1 << 20, MaxList: 4 << 20, MaxStreamAge: time.Hour, KeepAlive: time.Hour},
+		Stdio: &config.Stdio{
+			AllowedCommands: []string{program}, IdleTimeout: time.Minute, StopTimeout: 5 * time.Second,
+			MaxChildren: 10, MaxChildrenPerClient: 10,
+		},
+	}
 	grants := config.Grants{
 		MaxStale: 30 * time.Second, NegativeTTL: 30 * time.Second, MaxEntries: 1000, Wait: time.Second,
 		ColdRate: 1e6, ColdBurst: 1e6, ColdSourceRate: 1e6, ColdSourceBurst: 1e6,

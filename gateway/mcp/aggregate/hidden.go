@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"bytes"
+	"context"
 	"strconv"
 
 	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
@@ -11,8 +12,10 @@ import (
 // session that the gateway holds for it. Requests of several programs may be in
 // that session at once, so each gets an id of its own.
 type hiding struct {
+	x      *exchange
 	way    *way
 	method string
+	logs   bool   // the client wants log lines
 	own    []byte // the id in the session, and the progress token
 	id     []byte // the client's
 	token  []byte // likewise; nil if there is none
@@ -42,6 +45,7 @@ func (h *hiding) hide(message []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	_, h.logs = find(list, metaLogLevel)
 	kept := texts(list, envelope.MetaProtocolVersion, metaClientInfo, metaClientCapabilities, metaLogLevel, envelope.MetaProgressToken)
 	if h.token != nil {
 		kept = append(kept, append([]byte(`"`+envelope.MetaProgressToken+`":`), h.own...))
@@ -67,11 +71,12 @@ func (h *hiding) back(message []byte) ([]byte, error) {
 		}
 		return h.complete(envelope.Replace(nil, message, envelope.Part{Span: e.ID, Text: h.id}))
 	case envelope.Notification:
-		switch e.Method {
-		case methodCancelled:
+		switch {
+		case e.Method == methodMessage && !h.logs:
+			return nil, nil // which is what a client that says nothing wants of them
+		case e.Method == methodCancelled:
 			return nil, nil // of what it has asked, which is nothing
-		case methodProgress:
-		default:
+		case e.Method != methodProgress:
 			return message, nil
 		}
 		if h.token == nil || e.ProgressToken.None() || !bytes.Equal(e.ProgressToken.Of(message), h.own) {
@@ -79,8 +84,29 @@ func (h *hiding) back(message []byte) ([]byte, error) {
 		}
 		return envelope.Replace(nil, message, envelope.Part{Span: e.ProgressToken, Text: h.token}), nil
 	default:
-		return nil, nil // the session was begun without anything that a server could ask for
+		h.x.answerServer(h.way, &e, message)
+		return nil, nil
 	}
+}
+
+// answerServer answers what a server asks of the client in a session that the
+// gateway holds. It was offered nothing that it could ask for, but whether
+// anybody is there.
+func (x *exchange) answerServer(v *way, e *envelope.Envelope, message []byte) {
+	answer := append([]byte(`{"jsonrpc":"2.0","id":`), e.IDOf(message)...)
+	if e.Method == methodPing {
+		answer = append(answer, `,"result":{}}`...)
+	} else {
+		answer = append(answer, `,"error":{"code":-32601,"message":"No client is connected that could answer."}}`...)
+	}
+	// The server's stream must not wait for the server.
+	go func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), x.handler.budget)
+		defer cancel()
+		if err := x.tell(ctx, v, answer); err != nil {
+			x.handler.log.Debug("a server's question was not answered", "server", v.server, "error", err)
+		}
+	}()
 }
 
 // complete adds to a result what the newer era requires of it.

@@ -84,7 +84,9 @@ type known struct {
 	stray               map[string]int             // lists on their way that nobody waits for, by the client's id
 	complained          map[rewrite.Kind]time.Time // when entries of it were last said to be left out
 	slow                map[string]time.Time       // until when lists of a client do without it, by the client's id
-	absent              bool                       // in the last list
+	absent              map[string]struct{}        // clients, by id, whose last list did without it
+	reported            time.Time                  // when it was logged that it is absent from lists; zero: it is not
+	missed              time.Time                  // when it was last
 }
 
 // eras returns which eras the server speaks.
@@ -155,14 +157,41 @@ func (k *known) timed(client string, inTime bool, now time.Time) {
 	k.slow[client] = now.Add(slowFor)
 }
 
-// missing notes whether the server is absent from lists, and reports whether
-// that is new.
-func (k *known) missing(absent bool) (changed bool) {
+// reportEvery is how often it is logged that a server is absent from lists.
+const reportEvery = time.Minute
+
+// missing notes whether the server is absent from a list, and reports whether
+// that is worth a line in the log: lists of many clients are asked for at once,
+// and it may be absent from some of them.
+func (k *known) missing(client string, absent bool, now time.Time) (report bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	changed = k.absent != absent
-	k.absent = absent
-	return changed
+	if !absent {
+		delete(k.absent, client)
+	}
+	switch {
+	case absent:
+		if k.absent == nil {
+			k.absent = make(map[string]struct{})
+		}
+		k.absent[client] = struct{}{}
+		report = k.reported.IsZero() || now.Sub(k.reported) >= reportEvery
+		if report {
+			k.reported = now
+		}
+		k.missed = now
+	case !k.reported.IsZero() && now.Sub(k.missed) >= slowFor:
+		report, k.reported = true, time.Time{}
+	}
+	return report
+}
+
+// wasMissing reports whether the client's last list did without the server.
+func (k *known) wasMissing(client string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, absent := k.absent[client]
+	return absent
 }
 
 // knowledge is what is known of all servers, by registration.

@@ -141,10 +141,12 @@ func (q *inquiry) start() {
 	}
 }
 
+// hasList reports whether a server with these capabilities has such a list. All
+// are asked for tools: that is what most are there for, whatever they say.
 func hasList(has capabilities, kind rewrite.Kind) bool {
 	switch kind {
 	case rewrite.Tools:
-		return has.tools
+		return true
 	case rewrite.Prompts:
 		return has.prompts
 	default:
@@ -266,10 +268,10 @@ func (q *inquiry) note() {
 	if absent && h.options.Observer != nil {
 		h.options.Observer.ListAbsent(q.server.Name, q.kind.Method())
 	}
-	switch changed := known.missing(absent); {
-	case absent && changed:
+	switch report := known.missing(q.x.client(), absent, time.Now()); {
+	case absent && report:
 		h.log.Warn("a server is absent from the lists of /mcp", "server", q.server.Name, "list", q.kind.Method(), "error", err)
-	case changed:
+	case report:
 		h.log.Info("a server is in the lists of /mcp again", "server", q.server.Name)
 	}
 }

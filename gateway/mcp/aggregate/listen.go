@@ -43,7 +43,8 @@ func (x *exchange) listen() *access.Refusal {
 
 	f := x.newFeed(x.own.watcher)
 	s := &subscription{id: x.id(), lists: listsOf(&wants), resources: wants.Resources}
-	f.announces, f.announce, f.wants, f.backOf = s.lists, s.notification, s.interestIn, s.backOf
+	f.announces, f.announce, f.wants = s.lists, s.notification, s.interestIn
+	f.backOf = func(v *way) back { return s.backOf(x, v) }
 	f.followAll()
 	x.awaitOpen(f)
 	f.serve(s.acknowledgement(f, servers))
@@ -148,7 +149,7 @@ func (s *subscription) acknowledgement(f *feed, servers []*broker.Server) []byte
 
 // backOf turns what a server with sessions says into what the client has asked
 // to hear: that server does not know what that is.
-func (s *subscription) backOf(v *way) back {
+func (s *subscription) backOf(x *exchange, v *way) back {
 	if v.kind != hidden {
 		return v.back(nil)
 	}
@@ -157,6 +158,9 @@ func (s *subscription) backOf(v *way) back {
 		e, err := envelope.Parse(message)
 		if err != nil {
 			return nil, err
+		}
+		if e.Kind == envelope.Request {
+			x.answerServer(v, &e, message)
 		}
 		if e.Kind != envelope.Notification || !wants.includes(&e, message) {
 			return nil, nil

@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"sync"
 
@@ -124,13 +125,15 @@ func (x *exchange) setLevel() *access.Refusal {
 
 // tellAll sends a message to all servers in use that are wanted.
 func (x *exchange) tellAll(message []byte, wanted func(*way) bool) {
+	ctx, cancel := context.WithTimeout(x.r.Context(), x.handler.budget)
+	defer cancel()
 	var all sync.WaitGroup
 	for _, v := range x.session.ready() {
 		if !wanted(v) {
 			continue
 		}
 		all.Go(func() {
-			if err := x.tell(x.r.Context(), v, message); err != nil {
+			if err := x.tell(ctx, v, message); err != nil {
 				x.handler.log.Debug("a message for a server was not delivered", "server", v.server, "error", err)
 			}
 		})

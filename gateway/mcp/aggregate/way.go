@@ -104,7 +104,7 @@ type crossing struct {
 func (v *way) cross(x *exchange, message []byte) (crossing, error) {
 	switch v.kind {
 	case hidden:
-		h := &hiding{way: v, method: x.message.Method}
+		h := &hiding{x: x, way: v, method: x.message.Method}
 		message, err := h.hide(message)
 		return crossing{body: message, back: h.back, own: h.own}, err
 	case raised:
