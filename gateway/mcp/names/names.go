@@ -26,7 +26,7 @@ const MaxName = 128
 // separator stands between the server's name and the tool's.
 const separator = "__"
 
-// What is wrong with a name that [Join] refuses.
+// What [Check] finds wrong with a name.
 var (
 	ErrEmpty      = errors.New("the name is empty")
 	ErrTooLong    = fmt.Errorf("the name is longer than %d characters with the server's before it", MaxName)
@@ -36,16 +36,8 @@ var (
 // Prefix is what stands before the names of the server's tools and prompts.
 func Prefix(server string) string { return server + separator }
 
-// Join names the server's tool or prompt among those of all servers. A name
-// that clients could not use is an error.
-func Join(server, name string) (string, error) {
-	if err := Check(server, name); err != nil {
-		return "", err
-	}
-	return server + separator + name, nil
-}
-
-// Check tells whether [Join] can name the server's tool or prompt.
+// Check tells whether clients could use the name of the server's tool or prompt
+// with the [Prefix] before it.
 func Check[T string | []byte](server string, name T) error {
 	switch {
 	case len(name) == 0:
@@ -61,7 +53,8 @@ func Check[T string | []byte](server string, name T) error {
 	return nil
 }
 
-// Split takes apart what [Join] made. ok is false for what it cannot have made.
+// Split takes apart a [Prefix] and the name behind it. ok is false for what
+// cannot be that.
 func Split(joined string) (server, name string, ok bool) {
 	server, name, ok = strings.Cut(joined, separator)
 	if !ok || !isServer(server) || Check(server, name) != nil {

@@ -22,12 +22,9 @@ var kinds = [...]struct{ method, member, name string }{
 	Templates: {"resources/templates/list", "resourceTemplates", "uriTemplate"},
 }
 
-// Kinds returns all of them.
-func Kinds() []Kind { return []Kind{Tools, Prompts, Resources, Templates} }
-
 // KindOf returns the kind of list that the method asks for.
 func KindOf(method string) (kind Kind, ok bool) {
-	for _, k := range Kinds() {
+	for k := Tools; k <= Templates; k++ {
 		if kinds[k].method == method {
 			return k, true
 		}
@@ -40,8 +37,6 @@ func (k Kind) Method() string { return kinds[k].method }
 
 // Member is the member of the result that holds the list.
 func (k Kind) Member() string { return kinds[k].member }
-
-func (k Kind) valid() bool { return k >= Tools && k <= Templates }
 
 // prefix is what stands before the names of the server's entries.
 func (k Kind) prefix(server string) string {

@@ -3,7 +3,6 @@ package rewrite
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 )
@@ -37,35 +36,6 @@ type Page struct {
 	Cursor string        // of the next page, for the server; "" on the last one
 	TTL    time.Duration // for how long the page may be kept
 	HasTTL bool          // the server says so
-	// Private: the server answers each of its clients differently.
-	Private bool
-	Meta    []byte // the result's _meta as it stands there; nil if there is none
-}
-
-// Join returns the page and the one behind it of the same server as one page.
-// Neither is changed.
-func (p *Page) Join(next *Page) *Page {
-	joined := *p
-	joined.Cursor = next.Cursor
-	joined.Private = p.Private || next.Private
-	joined.LeftOut = slices.Concat(p.LeftOut, next.LeftOut)
-	joined.Missing = p.Missing + next.Missing
-	if next.HasTTL && (!p.HasTTL || next.TTL < p.TTL) {
-		joined.HasTTL, joined.TTL = true, next.TTL
-	}
-	seen := make(map[string]struct{}, len(p.Entries))
-	for i := range p.Entries {
-		seen[p.Entries[i].Name] = struct{}{}
-	}
-	joined.Entries = slices.Grow(slices.Clone(p.Entries), len(next.Entries))
-	for _, entry := range next.Entries {
-		if _, twice := seen[entry.Name]; twice {
-			joined.leaveOut(entry.Name, ErrDuplicate)
-			continue
-		}
-		joined.Entries = append(joined.Entries, entry)
-	}
-	return &joined
 }
 
 // Entry is a tool, a prompt, a resource or a resource template.

@@ -103,7 +103,7 @@ func (p *pageReader) failure() error {
 }
 
 func (p *pageReader) result() error {
-	keys := [...]string{p.kind.Member(), "nextCursor", "ttlMs", "cacheScope", "_meta"}
+	keys := [...]string{p.kind.Member(), "nextCursor", "ttlMs"}
 	o, err := p.enter(keys[:])
 	if err != nil {
 		return err
@@ -125,10 +125,6 @@ func (p *pageReader) result() error {
 			err = p.cursor()
 		case 2:
 			err = p.ttl()
-		case 3:
-			err = p.scope()
-		case 4:
-			err = p.meta()
 		default:
 			err = p.Skip()
 		}
@@ -170,21 +166,6 @@ func (p *pageReader) ttl() error {
 	}
 	p.page.TTL = time.Duration(min(ms, float64(math.MaxInt64/int64(2*time.Millisecond))) * float64(time.Millisecond))
 	return nil
-}
-
-// scope reads who may keep the page. What is not said to be public is not.
-func (p *pageReader) scope() error {
-	raw, err := p.Raw()
-	p.page.Private = !is(raw, "public")
-	return err
-}
-
-func (p *pageReader) meta() error {
-	raw, err := p.Raw()
-	if len(raw) > 0 && raw[0] == '{' {
-		p.page.Meta = append([]byte(nil), raw...)
-	}
-	return err
 }
 
 func (p *pageReader) list() error {
