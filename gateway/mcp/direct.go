@@ -3,9 +3,11 @@ package mcp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"time"
 )
 
@@ -91,14 +93,20 @@ func (u *upstream) connect(r *http.Request, buffer int) (*directConn, error) {
 func (u *upstream) exchange(conn *directConn, r *http.Request) (*http.Response, error) {
 	ctx := r.Context()
 	conn.stop = context.AfterFunc(ctx, conn.abort)
+	var deadline time.Time
 	if wait := u.transport.ResponseHeaderTimeout; wait > 0 {
-		_ = conn.SetDeadline(time.Now().Add(wait))
+		deadline = time.Now().Add(wait)
+		_ = conn.SetDeadline(deadline)
 	}
 	response, err := conn.exchange(r)
 	if err != nil {
 		_ = conn.Close()
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			err = context.Cause(ctx)
+		case !deadline.IsZero() && !time.Now().Before(deadline):
+			// Half a header would be called malformed.
+			err = fmt.Errorf("the header of the answer is not there in time: %w", os.ErrDeadlineExceeded)
 		}
 		return nil, err
 	}

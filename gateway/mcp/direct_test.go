@@ -71,12 +71,18 @@ func TestAnswersToTheRequestForAStream(t *testing.T) {
 }
 
 func TestAServerThatDoesNotOpenTheStreamIsA504(t *testing.T) {
-	release := make(chan struct{})
-	defer close(release)
-	c := testConfig()
-	c.Upstreams = map[string]config.Upstream{"up": {Timeout: 50 * time.Millisecond, ConnectTimeout: time.Second}}
-	g := newGateway(t, c, rawServer(t, func(io.Writer) { <-release }))
-	require.Equal(t, http.StatusGatewayTimeout, g.ask(t, "", ":method", "GET").status)
+	for _, begin := range []string{"", "HTTP/1.1 200 OK\r\nX-H", "HTTP/1.1 200 OK\r\nX-H: y\r\n"} {
+		release := make(chan struct{})
+		c := testConfig()
+		c.Upstreams = map[string]config.Upstream{"up": {Timeout: 50 * time.Millisecond, ConnectTimeout: time.Second}}
+		g := newGateway(t, c, rawServer(t, func(w io.Writer) {
+			_, _ = io.WriteString(w, begin)
+			<-release
+		}))
+		require.Equal(t, http.StatusGatewayTimeout, g.ask(t, "", ":method", "GET").status, begin)
+		require.Equal(t, http.StatusGatewayTimeout, g.ask(t, ping).status, begin)
+		close(release)
+	}
 }
 
 func TestStreamsGoWhereOtherRequestsMayGoAlone(t *testing.T) {
