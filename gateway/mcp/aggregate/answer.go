@@ -197,7 +197,7 @@ func (a *answer) send(status int, body []byte) {
 	mcp.CopyHeader(header, a.header)
 	header[headerContentLength] = []string{strconv.Itoa(len(body))}
 	a.x.w.WriteHeader(status)
-	_, _ = a.x.w.Write(body) // a client that is gone needs no answer
+	_, _ = a.x.write(body) // a client that is gone needs no answer
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }

@@ -2,12 +2,14 @@ package aggregate
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/rewrite"
+	"vault-plugin-secrets-mcp/gateway/mcp/sse"
 )
 
 // Methods of the protocol.
@@ -201,8 +203,28 @@ func (x *exchange) answerJSON(status int, body []byte) {
 	}
 	header[headerContentLength] = []string{strconv.Itoa(len(body))}
 	x.w.WriteHeader(status)
-	n, err := x.w.Write(body)
-	x.request.Outcome(status, int64(n), err)
+	n, err := x.write(body)
+	x.request.Outcome(status, n, err)
+}
+
+// smallBody is what is left to a client to read when it likes: more would wait in
+// the gateway's memory, and beyond the end of the client's access.
+const smallBody = 32 << 10
+
+// write writes all of an answer's body.
+func (x *exchange) write(body []byte) (int64, error) {
+	if len(body) <= smallBody {
+		n, err := x.w.Write(body)
+		return int64(n), err
+	}
+	s := sse.NewWriter(x.r.Context(), x.w, 0)
+	var err error
+	for part := range slices.Chunk(body, smallBody) {
+		if _, err = s.Write(part); err != nil {
+			break
+		}
+	}
+	return s.Close(), err
 }
 
 // oneLine returns the JSON without line breaks, which are but white space in it.

@@ -6,7 +6,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -97,4 +99,69 @@ func (s *stage) doContext(ctx context.Context, body string, pairs ...string) (*h
 		r.Header.Set(pairs[i], pairs[i+1])
 	}
 	return http.DefaultTransport.RoundTrip(r)
+}
+
+// A list may be longer than the network takes without its client's reading.
+func TestAClientThatDoesNotReadItsListIsCutAllTheSame(t *testing.T) {
+	long := func(name string) string {
+		return modern(t, name+`","description":"`+strings.Repeat("x", 4<<20-1024), textResult).URL
+	}
+	s := newStage(t, map[string]string{"one": long("a"), "two": long("b")})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(strings.TrimSuffix(s.url, "/mcp"), "http://"))
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(4<<10))
+	body, _ := stateless("1", "tools/list", "")
+	_, err = fmt.Fprintf(conn, "POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\nAccept: application/json, text/event-stream\r\n"+
+		"Content-Type: application/json\r\nMcp-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/list\r\nContent-Length: %d\r\n\r\n%s", alice, len(body), body)
+	require.NoError(t, err)
+	_, err = conn.Read(make([]byte, 1))
+	require.NoError(t, err, "the answer has begun")
+	s.vault.Revoke(alice)
+	eventually(t, "the request to end", func() bool {
+		text, err := os.ReadFile(s.audit)
+		require.NoError(t, err)
+		for line := range strings.SplitSeq(string(text), "\n") {
+			if strings.Contains(line, `"type":"outcome"`) && !strings.Contains(line, `"server"`) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+func TestASessionKeepsLittleOfWhatItsClientSays(t *testing.T) {
+	s := newStage(t, map[string]string{"up": modern(t, "x", textResult).URL})
+	long := strings.Repeat("x", 100<<10)
+	g := s.ask(strings.Replace(initOnce, `"name":"t"`, `"name":"`+long+`"`, 1))
+	require.Contains(t, g.body, `"error":{"code":-32602`)
+	require.Zero(t, s.handler.Sessions())
+	mine := s.open(alice)
+	for name, message := range map[string]string{
+		"a level":    `{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":"` + long + `"}}`,
+		"a resource": `{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{"uri":"mcp://up/` + long + `"}}`,
+	} {
+		require.Contains(t, s.ask(message, mine...).body, `"error":{"code":-32602`, name)
+	}
+	g = s.asks("1", "subscriptions/listen", `"notifications":{"resourceSubscriptions":["mcp://up/x"`+strings.Repeat(`,"mcp://up/x"`, maxSubscriptions)+`]}`)
+	require.Contains(t, g.body, `"error":{"code":-32602`)
+}
+
+func TestAServerThatDoesNotListenHoldsNobodyUp(t *testing.T) {
+	hangs := newFake(t, func(w http.ResponseWriter, r *http.Request, method, body string) {
+		switch method {
+		case "initialize":
+			reply(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"logging":{}},"serverInfo":{"name":"up","version":"1"}}`)
+		case "logging/setLevel", "notifications/roots/list_changed":
+			<-r.Context().Done()
+		default:
+			w.WriteHeader(http.StatusAccepted)
+		}
+	})
+	s := newStage(t, map[string]string{"up": hangs.URL})
+	mine := s.open(alice)
+	s.handler.budget = 50 * time.Millisecond
+	require.Contains(t, s.ask(`{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":"debug"}}`, mine...).body, `"result":{}`)
+	require.Equal(t, http.StatusAccepted, s.ask(`{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`, mine...).status)
+	require.Len(t, hangs.sent("logging/setLevel"), 1)
 }

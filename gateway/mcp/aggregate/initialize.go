@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,6 +33,9 @@ func (x *exchange) initialize() *access.Refusal {
 			}, codeInvalidParams)
 		}
 	}
+	if len(x.message.Data) > maxHello {
+		return x.tooLong()
+	}
 	version := params.ProtocolVersion
 	if version == "" || !sessionVersions[version] {
 		version = latestSessionVersion
@@ -40,7 +44,7 @@ func (x *exchange) initialize() *access.Refusal {
 	if f != nil {
 		return f
 	}
-	s := x.handler.newSession(x.request.Grant, x.message.Data, params.ClientInfo)
+	s := x.handler.newSession(x.request.Grant, bytes.Clone(x.message.Data), params.ClientInfo)
 	if err := x.handler.sessions.add(s); err != nil {
 		s.end()
 		return x.full(err)
@@ -56,6 +60,21 @@ func (x *exchange) initialize() *access.Refusal {
 	x.w.Header()[headerSession] = []string{s.id}
 	x.answerResult(d.result(`"protocolVersion":"`+version+`","serverInfo":`+string(x.handler.info()), false))
 	return nil
+}
+
+// Bounds of what a session keeps of its client's messages, in bytes.
+const (
+	maxHello = 64 << 10
+	maxLevel = 4 << 10
+	maxURI   = 8 << 10
+)
+
+// tooLong refuses a message of which a session would have to keep too much.
+func (x *exchange) tooLong() *access.Refusal {
+	const message = "The message is too long for its method."
+	return x.rpc(&access.Refusal{
+		Status: http.StatusOK, Reason: access.ReasonBadRequest, Detail: message, Message: message,
+	}, codeInvalidParams)
 }
 
 func (x *exchange) full(err error) *access.Refusal {

@@ -27,6 +27,9 @@ func (x *exchange) listen() *access.Refusal {
 			Status: http.StatusOK, Reason: access.ReasonBadRequest, Detail: err.Error(), Message: "params.notifications cannot be read.",
 		}, codeInvalidParams)
 	}
+	if len(wants.Resources) > maxSubscriptions {
+		return x.tooLong()
+	}
 	servers, refusal := x.request.Servers()
 	if refusal != nil {
 		return refusal

@@ -11,8 +11,8 @@ import (
 
 const methodUpdated = "notifications/resources/updated"
 
-// maxSubscriptions bounds the resources that a session subscribes to on servers
-// without sessions.
+// maxSubscriptions bounds the resources that a session subscribes to on each
+// server without sessions, and those that one stream listens to.
 const maxSubscriptions = 1024
 
 // interestIn is what the session's client wants to hear of one server.
@@ -30,6 +30,9 @@ func (x *exchange) subscribeRaised(p *part, v *way, target rewrite.Target) *acce
 		return x.rpc(&access.Refusal{
 			Status: http.StatusOK, Reason: reasonMethod, Message: "The server has no subscriptions.",
 		}, codeMethodNotFound)
+	}
+	if len(target.Name) > maxURI {
+		return x.tooLong()
 	}
 	p.request.Method = x.message.Method
 	if err := p.request.Decide(access.Decision{Allow: true, Reason: access.ReasonAllowed}); err != nil {

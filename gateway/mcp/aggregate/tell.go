@@ -111,10 +111,13 @@ func (x *exchange) cancelled() *access.Refusal {
 
 // setLevel tells all servers which log lines the client wants.
 func (x *exchange) setLevel() *access.Refusal {
+	if len(x.message.Data) > maxLevel {
+		return x.tooLong()
+	}
 	if f := x.decide(); f != nil {
 		return f
 	}
-	message := x.message.Data
+	message := bytes.Clone(x.message.Data)
 	x.session.mu.Lock()
 	x.session.level = message
 	x.session.mu.Unlock()
@@ -123,7 +126,8 @@ func (x *exchange) setLevel() *access.Refusal {
 	return nil
 }
 
-// tellAll sends a message to all servers in use that are wanted.
+// tellAll sends a message to all servers in use that are wanted. One that does
+// not take it in time goes without.
 func (x *exchange) tellAll(message []byte, wanted func(*way) bool) {
 	ctx, cancel := context.WithTimeout(x.r.Context(), x.handler.budget)
 	defer cancel()

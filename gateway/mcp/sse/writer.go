@@ -14,6 +14,9 @@ import (
 // writeTimeout bounds one write to a client that does not read.
 const writeTimeout = 30 * time.Second
 
+// longAgo is a deadline that lets nothing more be written.
+var longAgo = time.Unix(1, 0)
+
 // Why the gateway ended a stream that could have gone on. The client may open
 // it anew.
 var (
@@ -43,7 +46,8 @@ type Writer struct {
 	err       error // of the first write that failed
 	closed    bool
 
-	detach func() bool // stops watching the context
+	detach func() bool  // stops watching the context
+	ended  func() error // the context's error
 }
 
 // NewWriter starts a stream on w, whose header must be written. It must be
@@ -53,6 +57,7 @@ func NewWriter(ctx context.Context, w http.ResponseWriter, keepAlive time.Durati
 		w:         w,
 		control:   http.NewResponseController(w),
 		keepAlive: keepAlive,
+		ended:     ctx.Err,
 		last:      time.Now(),
 		tail:      [4]byte{'\n', '\n', '\n', '\n'},
 	}
@@ -60,7 +65,7 @@ func NewWriter(ctx context.Context, w http.ResponseWriter, keepAlive time.Durati
 	defer s.mu.Unlock()
 	s.detach = context.AfterFunc(ctx, func() {
 		// Releases a write that the client does not take.
-		_ = s.control.SetWriteDeadline(time.Unix(1, 0))
+		_ = s.control.SetWriteDeadline(longAgo)
 	})
 	if keepAlive > 0 {
 		s.timer = time.AfterFunc(keepAlive, s.tick)
@@ -91,6 +96,9 @@ func (s *Writer) write(p []byte) error {
 	}
 	now := time.Now()
 	_ = s.control.SetWriteDeadline(now.Add(writeTimeout)) // not all writers have one
+	if s.ended() != nil {                                 // perhaps just before that
+		_ = s.control.SetWriteDeadline(longAgo)
+	}
 	n, err := s.w.Write(p)
 	s.written += int64(n)
 	if err == nil {
