@@ -23,9 +23,14 @@ const (
 	nodesVariable    = "BENCH_NODES"    // of Vault, default 3; 1: no leader is killed
 )
 
-// patience is how long a revocation may take before the benchmark fails: a token
-// that passes until then does so for ever.
-const patience = 20 * time.Second
+const (
+	// patience is how long a revocation may take before the benchmark fails: a token
+	// that passes until then does so for ever.
+	patience = 20 * time.Second
+
+	// election is how long Vault may be without a leader.
+	election = time.Minute
+)
 
 // part is one of the benchmark's parts: revocations at an even pace.
 type part struct {
@@ -104,7 +109,7 @@ func (f *fleet) revoke(t testing.TB, name string, victims []*victim, rate int, l
 // revokeOne revokes a client, and waits until each of its gateways refuses it and
 // has cut its stream.
 func (f *fleet) revokeOne(ctx context.Context, p *part, v *victim) error {
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(election)
 	unanswered := 0
 	for {
 		_, err := f.vault.Logical().WriteWithContext(ctx, "mcp/revoke-client/"+v.name, nil)

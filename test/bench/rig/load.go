@@ -124,16 +124,11 @@ func (w *worker) run(sent *atomic.Int64, end time.Time) error {
 func (w *worker) exchange() error {
 	request := w.job.Requests[w.next%len(w.job.Requests)]
 	w.next++
-	if _, err := w.conn.Write(request); err != nil {
-		return err
-	}
-	m, err := readHead(w.reader)
+	m, body, err := exchange(w.conn, w.reader, request, w.body)
 	if err != nil {
 		return err
 	}
-	if w.body, err = m.readBody(w.reader, w.body); err != nil {
-		return err
-	}
+	w.body = body
 	if m.status != w.job.Status || !bytes.Contains(w.body, []byte(w.job.Contains)) {
 		return fmt.Errorf("answered with status %d: %.300s", m.status, w.body)
 	}

@@ -72,8 +72,11 @@ func (s *streams) open(c *job.Stream) {
 	}
 	reader := bufio.NewReaderSize(conn, 512)
 	m, err := readHead(reader)
-	if err != nil || m.status != http.StatusOK {
-		s.fail(c, fmt.Errorf("no stream: status %d, %w", m.status, err))
+	if err == nil && m.status != http.StatusOK {
+		err = fmt.Errorf("no stream: status %d", m.status)
+	}
+	if err != nil {
+		s.fail(c, err)
 		return
 	}
 	s.mu.Lock()
@@ -105,32 +108,33 @@ func (s *streams) ask(c *job.Stream) {
 	ticker := time.NewTicker(askInterval)
 	defer ticker.Stop()
 	conn, err := net.Dial("tcp", c.Address)
-	if err != nil {
-		s.fail(c, err)
-		return
-	}
-	defer func() { _ = conn.Close() }()
-	reader := bufio.NewReaderSize(conn, 1<<10)
 	var body []byte
-	for {
-		var m message
-		if _, err = conn.Write(c.Request); err == nil {
-			if m, err = readHead(reader); err == nil {
-				body, err = m.readBody(reader, body)
-			}
-		}
-		switch {
-		case err == nil && m.status == http.StatusUnauthorized:
-			s.tell(job.Event{ID: c.ID, What: job.Refused, At: time.Now()})
-			return
-		case err != nil: // cut in the middle of a request, which is no refusal
-			_ = conn.Close()
-			if conn, err = net.Dial("tcp", c.Address); err != nil {
-				s.fail(c, err)
+	for ; err == nil; <-ticker.C {
+		reader := bufio.NewReaderSize(conn, 1<<10)
+		for err == nil {
+			var m message
+			if m, body, err = exchange(conn, reader, c.Request, body); err == nil && m.status == http.StatusUnauthorized {
+				_ = conn.Close()
+				s.tell(job.Event{ID: c.ID, What: job.Refused, At: time.Now()})
 				return
 			}
-			reader.Reset(conn)
+			<-ticker.C
 		}
-		<-ticker.C
+		// It was cut in the middle of a request, which is no refusal.
+		_ = conn.Close()
+		conn, err = net.Dial("tcp", c.Address)
 	}
+	s.fail(c, err)
+}
+
+// exchange sends a request and reads the answer to its end.
+func exchange(conn net.Conn, reader *bufio.Reader, request, buffer []byte) (m message, body []byte, err error) {
+	if _, err = conn.Write(request); err != nil {
+		return m, buffer, err
+	}
+	if m, err = readHead(reader); err != nil {
+		return m, buffer, err
+	}
+	body, err = m.readBody(reader, buffer)
+	return m, body, err
 }
