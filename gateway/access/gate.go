@@ -84,7 +84,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	next := g.options.Next
 	name, ok := serverPath(r)
-	if !ok && r.URL.Path == aggregatePath && g.options.Aggregate != nil {
+	if !ok && r.URL.Path == aggregatePath && r.URL.RawPath == "" && g.options.Aggregate != nil {
 		next, ok = g.options.Aggregate, true
 	}
 	if !ok {

@@ -124,7 +124,11 @@ func (a *answer) finish(p *part, aborted bool) error {
 	reason := p.request.Refused()
 	switch {
 	case p.context.Err() != nil && access.Cut(p.context) == nil:
-		return nil // the client is gone
+		if a.x.r.Context().Err() == nil {
+			// The client has cancelled the request, and is told nothing more.
+			a.x.w.Header()[headerContentType] = valueEvents
+		}
+		return nil
 	case isOwn(reason) || a.status == http.StatusUnauthorized:
 		a.send(a.status, a.body)
 	case a.status == http.StatusNotFound && a.way.session != "":

@@ -1,0 +1,61 @@
+package aggregate
+
+import (
+	"context"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+	"github.com/stretchr/testify/require"
+)
+
+// ours is the number of goroutines that run this package's code for a client.
+func ours() int {
+	stacks := make([]byte, 8<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	n := 0
+	for stack := range strings.SplitSeq(string(stacks), "\n\n") {
+		if strings.Contains(stack, "aggregate.(*") && !strings.Contains(stack, "_test.go") {
+			n++
+		}
+	}
+	return n
+}
+
+func TestNothingIsLeftOfClientsThatHaveGone(t *testing.T) {
+	_, url := statelessServer(t, "calc")
+	s := newStage(t, map[string]string{
+		"calc": url, "notes": sessionServer(t, "notes", addResource).URL, "gone": "http://127.0.0.1:9/mcp",
+	})
+	for _, version := range []string{"2026-07-28", "2025-11-25"} {
+		options, _ := listening()
+		client := s.connect(alice, version, options)
+		listed(t, client)
+		for _, server := range []string{"calc", "notes"} {
+			require.NoError(t, client.Subscribe(context.Background(), &sdk.SubscribeParams{URI: "mcp://" + server + "/file:///a"}))
+			_, err := client.CallTool(context.Background(), &sdk.CallToolParams{Name: server + "__echo", Arguments: map[string]any{"text": "x"}})
+			require.NoError(t, err)
+		}
+		s.awaitStream()
+		require.NoError(t, client.Close())
+	}
+	eventually(t, "all goroutines to have ended", func() bool { return ours() == 0 })
+	s.handler.upstreams.mu.Lock()
+	require.Empty(t, s.handler.upstreams.open)
+	s.handler.upstreams.mu.Unlock()
+	require.Equal(t, 1, s.handler.Sessions(), "that which is held for clients without")
+	s.vault.Revoke(alice)
+	eventually(t, "the last session to have ended", func() bool { return s.handler.Sessions() == 0 })
+	require.Empty(t, s.handler.watchers.of(""))
+}
+
+func TestOnlyTheEndpointItselfIsServed(t *testing.T) {
+	s := newStage(t, map[string]string{"calc": modern(t, "add", textResult).URL})
+	for _, path := range []string{"/mcp/", "/%6dcp", "/MCP", "/mcp/calc", "//mcp"} {
+		require.Equal(t, http.StatusNotFound, s.ask(pingOnce, ":path", path).status, path)
+	}
+	require.Equal(t, http.StatusUnauthorized, s.ask(pingOnce, ":token", "nobody-0123456789012").status)
+	require.Equal(t, http.StatusMethodNotAllowed, s.ask("", ":method", "PUT").status)
+}
