@@ -37,9 +37,12 @@ type session interface {
 // hi is what server-everything's tool echo answers to "hi".
 const hi = "Echo: hi"
 
+// noSignIn is what the gateway answers where clients without a valid token would
+// register themselves.
+const noSignIn = "There is no sign-in at this gateway"
+
 func (s *stage) clients() map[string]client {
 	const (
-		noSignIn = "There is no sign-in at this gateway"
 		notValid = "The access token is not valid."
 		mayNot   = "This client may not reach this server."
 		noTool   = "This tool is not available to this client."
@@ -49,9 +52,9 @@ func (s *stage) clients() map[string]client {
 		"mcp-remote with the token as a header": {s.openRemote, noSignIn, mayNot, noTool},
 		"mcp-remote with the token in a file":   {s.openRemoteWithFile, noSignIn, mayNot, noTool},
 		"the inspector":                         {s.openInspector, notValid, mayNot, "not found on server"},
-		"mcporter":                              {s.openMcporter, "401", "403", noTool},
-		"Claude Code":                           {s.openClaude, notValid, mayNot, ""},
-		"Codex":                                 {s.openCodex, "is not logged in", "403", noTool},
+		"mcporter":                              {s.openMcporter, "Authorization required", "403", noTool},
+		"Claude Code":                           {s.openClaude, "Server rejected the configured Authorization header (HTTP 401)", mayNot, ""},
+		"Codex":                                 {s.openCodex, "MCP server is not logged in. Run `codex mcp login", "403", noTool},
 	}
 }
 

@@ -103,6 +103,10 @@ func TestClaudeCodeReadsWhatIsExported(t *testing.T) {
 
 		another := x.Token(x.Write("mcp/rotate-client/"+x.client, harness.Map{"grace_period": 0}))
 		require.NotEqual(t, all(connected), x.claudeLists(t, claude("mcp", "list")), "the file has the old token still")
+		write(t, "", token)
+		for _, status := range x.claudeLists(t, claude("mcp", "list")) {
+			require.Contains(t, status, noSignIn)
+		}
 		write(t, another, token)
 		_, err = output(claude("-p", "Add.", "--allowedTools", m.tool))
 		require.NoError(t, err)
