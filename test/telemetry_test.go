@@ -141,6 +141,33 @@ func TestTelemetry(t *testing.T) {
 		require.Nil(t, secrets.in(s.collector.Raw()))
 	})
 
+	t.Run("A call on the endpoint for all servers is one trace", func(t *testing.T) {
+		s := s.traced(t)
+		answer := s.Do(http.MethodPost, s.gateway.URL+"/mcp", token, http.Header{
+			"Content-Type":         {"application/json"},
+			"Accept":               {"application/json, text/event-stream"},
+			"Mcp-Protocol-Version": {harness.StatelessEra},
+			"Mcp-Method":           {"tools/call"},
+			"Mcp-Name":             {calculator + "__multiply"},
+			"Traceparent":          {"00-" + clientTrace + "-" + clientSpan + "-01"},
+		}, harness.CallBody(calculator+"__multiply", `{"a":40,"b":2}`))
+		require.Contains(t, answer.Body, "80")
+		s.gateway.Stop()
+		server := s.span(t, trace.Span_SPAN_KIND_SERVER, nil)
+		require.Equal(t, "/mcp", server.Attributes["http.route"])
+		require.Equal(t, "allowed", server.Attributes["mcp_gateway.outcome"])
+		upstream := s.span(t, trace.Span_SPAN_KIND_CLIENT, collector.Attributes{"mcp_gateway.server": calculator, "mcp.method.name": "tools/call"})
+		require.Equal(t, server.GetSpanId(), upstream.GetParentSpanId())
+		for _, span := range s.collector.Spans() {
+			require.Equal(t, clientTrace, hex.EncodeToString(span.GetTraceId()))
+		}
+		for _, line := range s.gateway.Audit() {
+			require.Equal(t, clientTrace, line["trace_id"])
+		}
+		require.NotContains(t, s.collector.Raw(), "multiply")
+		require.Nil(t, secrets.in(s.collector.Raw()))
+	})
+
 	t.Run("Metrics are those of Prometheus", func(t *testing.T) {
 		s := s.traced(t, "OTEL_TRACES_EXPORTER=none")
 		s.call(t, token, calculator, "multiply")

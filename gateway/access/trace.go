@@ -39,9 +39,6 @@ func endNothing(int, error) {}
 // Status is what the client was answered; 0 while that is not known.
 func (r *Request) Status() int { return r.status }
 
-// HTTPMethod is the request's.
-func (r *Request) HTTPMethod() string { return r.httpMethod }
-
 func (r *Request) traceID() string {
 	if r.span == nil {
 		return ""

@@ -17,10 +17,18 @@ const (
 	serviceName = "mcp-gateway"
 	scope       = "vault-plugin-secrets-mcp/gateway"
 
-	// route is what requests are for, as HTTP's conventions want it: without
+	// Routes are what requests are for, as HTTP's conventions want them: without
 	// what the client filled in.
-	route = "/servers/{name}/mcp"
+	routeServer    = "/servers/{name}/mcp"
+	routeAggregate = "/mcp"
 )
+
+func routeOf(path string) string {
+	if path == routeAggregate {
+		return routeAggregate
+	}
+	return routeServer
+}
 
 // Attributes. Those of MCP and of tools are in OpenTelemetry's conventions for
 // generative AI, which are still in development; mcp_gateway's are our own, with
@@ -61,13 +69,14 @@ func newTracer(provider trace.TracerProvider, toolDetails bool) *Tracer {
 // Start begins the span of a client's request, within the client's own trace if
 // it says which that is. See [access.Tracer].
 func (t *Tracer) Start(r *http.Request) (context.Context, access.Span) {
+	route := routeOf(r.URL.Path)
 	ctx := t.propagator.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 	ctx, span := t.tracer.Start(ctx, r.Method+" "+route, trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithAttributes(attrHTTPMethod.String(r.Method), attrHTTPRoute.String(route)))
 	if version := r.Header.Get("Mcp-Protocol-Version"); isDate(version) {
 		span.SetAttributes(attrProtocolVersion.String(version))
 	}
-	return ctx, &requestSpan{tracer: t, ctx: ctx, span: span}
+	return ctx, &requestSpan{tracer: t, ctx: ctx, span: span, named: r.Method + " " + route}
 }
 
 // requestSpan is that of one request.
@@ -75,6 +84,7 @@ type requestSpan struct {
 	tracer *Tracer
 	ctx    context.Context // the span's own, for those below it
 	span   trace.Span
+	named  string // at the start
 }
 
 // TraceID is the trace's id if the trace is recorded.
@@ -88,7 +98,7 @@ func (s *requestSpan) TraceID() string {
 // Upstream begins the span of what the server is asked, and tells the server of
 // it in the header.
 func (s *requestSpan) Upstream(r *access.Request, header http.Header) func(status int, err error) {
-	ctx, span := s.tracer.tracer.Start(s.ctx, s.tracer.name(r), trace.WithSpanKind(trace.SpanKindClient))
+	ctx, span := s.tracer.tracer.Start(s.ctx, s.name(r), trace.WithSpanKind(trace.SpanKindClient))
 	span.SetAttributes(s.tracer.attributes(r)...)
 	delete(header, "Traceparent")
 	delete(header, "Tracestate")
@@ -108,7 +118,7 @@ func (s *requestSpan) Upstream(r *access.Request, header http.Header) func(statu
 
 // End ends the span. The outcome is the metrics'.
 func (s *requestSpan) End(r *access.Request, outcome string) {
-	s.span.SetName(s.tracer.name(r))
+	s.span.SetName(s.name(r))
 	s.span.SetAttributes(s.tracer.attributes(r)...)
 	s.span.SetAttributes(attrOutcome.String(outcome), attrRequestID.String(r.ID))
 	if r.Grant != nil {
@@ -128,12 +138,12 @@ func (s *requestSpan) End(r *access.Request, outcome string) {
 }
 
 // name is a span's: the method, and the tool where it may be told.
-func (t *Tracer) name(r *access.Request) string {
+func (s *requestSpan) name(r *access.Request) string {
 	if r.Method == "" {
-		return r.HTTPMethod() + " " + route
+		return s.named
 	}
 	name := methodLabel(r.Method)
-	if tool := t.tool(r); tool != "" {
+	if tool := s.tracer.tool(r); tool != "" {
 		name += " " + tool
 	}
 	return name
