@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-logr/logr/funcr"
@@ -38,7 +39,7 @@ func Open(ctx context.Context, settings Settings, m *Metrics, version string, lo
 		return e, nil
 	}
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("telemetry", "error", err) }))
-	otel.SetLogger(funcr.New(func(_, text string) { log.Debug("telemetry", "detail", text) }, funcr.Options{}))
+	otel.SetLogger(funcr.New(func(_, text string) { log.Debug("telemetry", "detail", text) }, funcr.Options{RenderArgsHook: withoutValues}))
 	about, err := describe(ctx, version)
 	if err != nil {
 		return nil, fmt.Errorf("telemetry: OTEL_RESOURCE_ATTRIBUTES: %w", err)
@@ -64,6 +65,19 @@ func Open(ctx context.Context, settings Settings, m *Metrics, version string, lo
 	}
 	log.Info("sending telemetry by OTLP", "traces", settings.Traces, "metrics", settings.Metrics, "tool_names", settings.ToolDetails)
 	return e, nil
+}
+
+// withoutValues keeps out of the log what the SDK could not read in the
+// environment: the headers for the collector hold a credential.
+func withoutValues(pairs []any) []any {
+	kept := slices.Clone(pairs)
+	for i := 1; i < len(kept); i += 2 {
+		switch kept[i-1] {
+		case "input", "value", "key":
+			kept[i] = "…"
+		}
+	}
+	return kept
 }
 
 // describe names this process. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES

@@ -89,10 +89,19 @@ func (h *hiding) back(message []byte) ([]byte, error) {
 	}
 }
 
+// How many questions of a server are answered: some at once, and one a second.
+const (
+	answersAtOnce    = 16
+	answersPerSecond = 1
+)
+
 // answerServer answers what a server asks of the client in a session that the
 // gateway holds. It was offered nothing that it could ask for, but whether
 // anybody is there.
 func (x *exchange) answerServer(v *way, e *envelope.Envelope, message []byte) {
+	if !v.leg.answers.Allow() {
+		return // a server could ask as fast as it is answered
+	}
 	answer := append([]byte(`{"jsonrpc":"2.0","id":`), e.IDOf(message)...)
 	if e.Method == methodPing {
 		answer = append(answer, `,"result":{}}`...)

@@ -175,3 +175,25 @@ func events(t testing.TB, r io.Reader, n int) []string {
 	require.Len(t, all, n, "%v", scanner.Err())
 	return all
 }
+
+func TestAServerThatAsksWithoutEndIsNotAnsweredWithoutEnd(t *testing.T) {
+	var questions strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&questions, "data: {\"jsonrpc\":\"2.0\",\"id\":%d,\"method\":\"ping\"}\n\n", i)
+	}
+	evil := says(t, true, "", stream(questions.String()))
+	s := newStage(t, map[string]string{"evil": evil.URL})
+	require.Contains(t, s.callHostile(false).body, "mine")
+	answers := func() (n int) {
+		evil.mu.Lock()
+		defer evil.mu.Unlock()
+		for _, body := range evil.bodies {
+			if strings.Contains(body, `"result":{}`) {
+				n++
+			}
+		}
+		return n
+	}
+	eventually(t, "some to be answered", func() bool { return answers() >= answersAtOnce })
+	require.Less(t, answers(), 2*answersAtOnce)
+}

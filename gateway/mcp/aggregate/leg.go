@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
 )
@@ -21,6 +23,8 @@ type leg struct {
 	turn   chan struct{} // holds a value while somebody makes it ready
 	lastID atomic.Int64  // of requests in a session that the gateway holds
 
+	answers *rate.Limiter // of questions that the server asks in it
+
 	mu    sync.Mutex
 	ready *way
 }
@@ -31,7 +35,7 @@ func (s *session) leg(server *broker.Server) *leg {
 	defer s.mu.Unlock()
 	l := s.legs[server.Name]
 	if l == nil || l.server.ID != server.ID {
-		l = &leg{session: s, server: server, turn: make(chan struct{}, 1)}
+		l = &leg{session: s, server: server, turn: make(chan struct{}, 1), answers: rate.NewLimiter(answersPerSecond, answersAtOnce)}
 		s.legs[server.Name] = l
 	}
 	return l

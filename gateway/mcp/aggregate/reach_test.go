@@ -1,0 +1,89 @@
+package aggregate
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/mcp/rewrite"
+)
+
+// bob may reach the server "calc" alone. Whatever he says, "notes" hears nothing.
+func TestNothingThatAClientSaysReachesAServerThatItMayNot(t *testing.T) {
+	for era, server := range map[string]bool{"a server with sessions": true, "a server without sessions": false} {
+		t.Run(era, func(t *testing.T) {
+			notes := says(t, server, "", stream(""))
+			s := newStage(t, map[string]string{"calc": says(t, server, "", stream("")).URL, "notes": notes.URL})
+			hers := s.open(alice)
+			s.ask(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"notes__x"}}`, hers...)
+			mine := s.open(bob)
+			s.ask(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"calc__x"}}`, mine...)
+			before := notes.count()
+			require.NotZero(t, before)
+
+			jungle := "mcpj://res/notes/" + base64.RawURLEncoding.EncodeToString([]byte("file:///a"))
+			next := rewrite.Cursor{Kind: rewrite.Tools, Next: "notes"}
+			open := rewrite.Cursor{Kind: rewrite.Tools, Open: []rewrite.Position{{Server: "notes", Cursor: "x"}}}
+			for _, params := range [][2]string{
+				{"tools/call", `"name":"notes__x"`},
+				{"tools/call", `"name":"note\u0073__x"`},
+				{"tools/call", `"name":"calc__x","Name":"notes__x"`},
+				{"tools/call", `"name":"calc__x","name":"notes__x"`},
+				{"tools/call", `"name":"calc__x","name\u0000":"notes__x"`},
+				{"tools/call", `"name":"notes__"`},
+				{"tools/call", `"name":"__notes__x"`},
+				{"tools/call", `"name":"../notes__x"`},
+				{"tools/call", "\"name\":\"notes\xff__x\""},
+				{"prompts/get", `"name":"notes__x"`},
+				{"resources/read", `"uri":"mcp://notes/file:///a"`},
+				{"resources/read", `"uri":"MCP://notes/file:///a"`},
+				{"resources/read", `"uri":"mcp://calc/../notes/file:///a"`},
+				{"resources/read", `"uri":"mcp://calc@notes/file:///a"`},
+				{"resources/read", `"uri":"` + jungle + `"`},
+				{"resources/subscribe", `"uri":"mcp://notes/file:///a"`},
+				{"resources/unsubscribe", `"uri":"` + jungle + `"`},
+				{"completion/complete", `"ref":{"type":"ref/prompt","name":"notes__x"}`},
+				{"completion/complete", `"ref":{"type":"ref/resource","uri":"mcp://notes/x"}`},
+				{"completion/complete", `"ref":{"type":"ref/prompt","name":"calc__x","uri":"mcp://notes/x"}`},
+				{"tools/list", `"cursor":"` + next.String() + `"`},
+				{"tools/list", `"cursor":"` + open.String() + `"`},
+				{"tools/list", ""},
+				{"resources/list", `"cursor":"notes"`},
+				{"notes/x", ""},
+			} {
+				g := s.asks("2", params[0], params[1], ":token", bob)
+				require.NotContains(t, g.body, `"mine"`, params)
+				g = s.ask(fmt.Sprintf(`{"jsonrpc":"2.0","id":2,"method":%q,"params":{%s}}`, params[0], params[1]), mine...)
+				require.NotContains(t, g.body, `"mine"`, params)
+			}
+			for _, message := range []string{
+				`{"jsonrpc":"2.0","id":"notes__1","result":{}}`,
+				`{"jsonrpc":"2.0","id":"notes__\"a\"","error":{"code":1,"message":"x"}}`,
+				`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"notes__1"}}`,
+				`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"notes__1","progress":1}}`,
+				`{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`,
+				`{"jsonrpc":"2.0","id":3,"method":"logging/setLevel","params":{"level":"debug"}}`,
+			} {
+				s.ask(message, mine...)
+			}
+			require.Equal(t, http.StatusBadRequest, s.ask("", append(mine, ":method", "GET", "Last-Event-ID", "notes__e1")...).status)
+			require.Contains(t, s.asks("2", "tools/call", `"name":"calc__notes__x"`, ":token", bob).body, `"mine"`, "it is a tool of calc")
+			// Sessions of others, and of other endpoints.
+			theirs := append(append([]string{}, hers...), ":token", bob)
+			require.Equal(t, http.StatusNotFound, s.ask(pingOnce, theirs...).status)
+			own := s.ask(initOnce, ":path", "/servers/calc/mcp", ":token", bob).header.Get("Mcp-Session-Id")
+			if own != "" {
+				require.Equal(t, http.StatusNotFound, s.ask(pingOnce, ":token", bob, "Mcp-Session-Id", own, "Mcp-Protocol-Version", "2025-11-25").status)
+				require.Equal(t, http.StatusNotFound, s.ask(pingOnce, append(mine, ":path", "/servers/calc/mcp")...).status)
+			}
+			// What the headers say is not what counts.
+			body, _ := stateless("4", "tools/call", `"name":"calc__x"`)
+			g := s.ask(body, ":token", bob, "Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", "tools/call", "Mcp-Name", "notes__x")
+			require.Equal(t, http.StatusBadRequest, g.status)
+			require.Equal(t, before, notes.count())
+		})
+	}
+}
