@@ -109,6 +109,11 @@ func TestTheGatewayMakesNoDifference(t *testing.T) {
 		t.Run(name+", as one of many servers", func(t *testing.T) {
 			compare(t, want, through(t, server, gateway.URL+"/mcp", namesOf(server)), asOneOfMany)
 		})
+		t.Run(name+", on stdio and as one of many servers", func(t *testing.T) {
+			known := maps.Clone(onStdio)
+			maps.Copy(known, asOneOfMany)
+			compare(t, want, through(t, "child", gateway.URL+"/mcp", namesOf("child")), known)
+		})
 	}
 }
 
