@@ -81,7 +81,7 @@ test-scale: ## the engine with a million tokens of ten thousand clients, in memo
 		go test -count=1 -v -timeout 60m -run '^TestAmongManyTokens$$' -bench '^BenchmarkLookup$$' -benchtime 20000x ./backend
 
 bench: build vault ## every figure and picture of docs/performance.md, written into it: 12 minutes, on a machine that does nothing else
-	@for figures in proxy growth revocation; do \
+	@for figures in proxy revocation growth; do \
 		BENCH_OUT="$(CURDIR)/docs/performance" $(MAKE) --no-print-directory bench-$$figures || exit; done
 	@$(MAKE) --no-print-directory plot
 

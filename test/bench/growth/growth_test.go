@@ -118,7 +118,7 @@ func megabytes(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 func (g *growth) curve(name, title, x, y string, columns ...int) {
 	c := measure.Curve{Name: name, Title: title, X: x, Y: y}
 	for _, column := range columns {
-		s := measure.Series{Name: g.Names[column-1]}
+		s := measure.Series{Name: strings.ReplaceAll(g.Names[column-1], "`", "")}
 		for _, row := range g.Rows {
 			s.Points = append(s.Points, [2]float64{row[0], row[column]})
 		}
