@@ -2,10 +2,8 @@ package aggregate
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
-	"sync"
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
@@ -20,14 +18,6 @@ const (
 
 // errRenewed: what the client wants to hear of a server has changed.
 var errRenewed = errors.New("what is to be heard of the server has changed")
-
-// interest is what a client wants to hear of one server.
-type interest struct {
-	lists     changes
-	resources []string // URIs on the server
-}
-
-func (i interest) empty() bool { return i.lists == 0 && len(i.resources) == 0 }
 
 // follower keeps the stream of one server open, for a feed.
 type follower struct {
@@ -69,37 +59,6 @@ func (f *feed) follow(server string) {
 		defer streams.release(f.x.client())
 		l.run()
 	})
-}
-
-// maxUpstreams bounds the streams of servers that one client has open: one of
-// its own may stand for one of each server.
-const maxUpstreams = 4096
-
-// upstreams counts them, by the client's id.
-type upstreams struct {
-	mu   sync.Mutex
-	open map[string]int
-}
-
-func (u *upstreams) take(client string) bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.open == nil {
-		u.open = make(map[string]int)
-	}
-	if u.open[client] >= maxUpstreams {
-		return false
-	}
-	u.open[client]++
-	return true
-}
-
-func (u *upstreams) release(client string) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.open[client]--; u.open[client] == 0 {
-		delete(u.open, client)
-	}
 }
 
 // renew has the stream of a server opened anew.
@@ -268,80 +227,7 @@ func (l *follower) heard(message []byte, back back) ([]byte, error) {
 	return back(message)
 }
 
-// listenMessage asks a server without sessions for what a client wants to hear
-// of it: in the client's own message, if it has sent one.
-func (x *exchange) listenMessage(wants interest) ([]byte, error) {
-	filter := object(
-		flag("toolsListChanged", wants.lists&changedTools != 0),
-		flag("promptsListChanged", wants.lists&changedPrompts != 0),
-		flag("resourcesListChanged", wants.lists&changedResources != 0),
-		uris("resourceSubscriptions", wants.resources))
-	if x.session != nil {
-		message := append([]byte(`{"jsonrpc":"2.0","id":"listen","method":"`+methodListen+`","params":{"notifications":`), filter...)
-		return raise(append(message, "}}"...), x.session.info)
-	}
-	params, err := members(x.message.Data, x.message.Params)
-	if err != nil {
-		return nil, err
-	}
-	added := append([]byte(`"notifications":`), filter...)
-	return envelope.Replace(nil, x.message.Data, envelope.Part{
-		Span: x.message.Params, Text: object(append(texts(params, "notifications"), added)...),
-	}), nil
-}
-
-// flag is a member that is true; nothing if it is not set.
-func flag(key string, set bool) []byte {
-	if !set {
-		return nil
-	}
-	return []byte(`"` + key + `":true`)
-}
-
-// uris is a member with a list of strings; nothing without any.
-func uris(key string, list []string) []byte {
-	if len(list) == 0 {
-		return nil
-	}
-	text, err := json.Marshal(list)
-	if err != nil { // strings always marshal
-		return nil
-	}
-	return append([]byte(`"`+key+`":`), text...)
-}
-
-// subscribe has a server with sessions tell of changes of the resources.
-func (x *exchange) subscribe(ctx context.Context, v *way, resources []string) {
-	for _, uri := range resources {
-		text, err := json.Marshal(uri)
-		if err != nil { // strings always marshal
-			continue
-		}
-		message := append([]byte(`{"jsonrpc":"2.0","id":`), itoa(int(v.leg.lastID.Add(1)))...)
-		message = append(message, `,"method":"`+methodSubscribe+`","params":{"uri":`...)
-		message = append(append(message, text...), "}}"...)
-		if err := x.tell(ctx, v, message); err != nil {
-			x.handler.log.Debug("a resource cannot be subscribed to", "server", v.server, "error", err)
-		}
-	}
-}
-
 // back turns what the server says of its own accord into what the client gets.
 func (v *way) back(s *session) back {
 	return func(message []byte) ([]byte, error) { return v.said(message, &due{session: s, server: v.server}) }
-}
-
-// changes are the lists that a server with these capabilities has.
-func (c capabilities) changes() changes {
-	var all changes
-	if c.tools {
-		all |= changedTools
-	}
-	if c.prompts {
-		all |= changedPrompts
-	}
-	if c.resources {
-		all |= changedResources
-	}
-	return all
 }

@@ -1,0 +1,135 @@
+package aggregate
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/mcp"
+	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+)
+
+func parsed(t testing.TB, message string) envelope.Envelope {
+	t.Helper()
+	e, err := envelope.Parse([]byte(message))
+	require.NoError(t, err, message)
+	return e
+}
+
+func TestARequestOfASessionIsRaisedToTheNewerEra(t *testing.T) {
+	const meta = `"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"t"},"io.modelcontextprotocol/clientCapabilities":{}`
+	for name, test := range map[string]struct{ message, want string }{
+		"without params": {
+			`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`,
+			`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{` + meta + `}}}`,
+		},
+		"with params that are null": {
+			`{"jsonrpc":"2.0","params":null,"id":1,"method":"tools/list"}`,
+			`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{` + meta + `}}}`,
+		},
+		"with params": {
+			` {"jsonrpc":"2.0","id":1,"method":"tools/call","params": {"name" : "a","arguments":{"n":12345678901234567890, "x":1.10}} }`,
+			` {"jsonrpc":"2.0","id":1,"method":"tools/call","params": {"name" : "a","arguments":{"n":12345678901234567890, "x":1.10},"_meta":{` + meta + `}} }`,
+		},
+		"with _meta of its own": {
+			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{"progressToken":1,"io.modelcontextprotocol/clientCapabilities":{"sampling":{}}},"name":"a"}}`,
+			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{` + meta + `,"progressToken":1},"name":"a"}}`,
+		},
+		"with empty params": {
+			`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}`,
+			`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{` + meta + `}}}`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := raise([]byte(test.message), []byte(`{"name":"t"}`))
+			require.NoError(t, err)
+			require.Equal(t, test.want, string(got))
+			e := parsed(t, string(got))
+			require.Equal(t, envelope.VersionStateless, e.Version)
+		})
+	}
+}
+
+func TestARequestIsHiddenInASession(t *testing.T) {
+	x := &exchange{message: &mcp.Message{}}
+	v := &way{kind: hidden, server: "notes", leg: &leg{}}
+	const request = `{"jsonrpc":"2.0","id":"mine","method":"tools/call","params":{"name":"a","arguments":{"n":1.10},"_meta":{` +
+		`"io.modelcontextprotocol/protocolVersion":"2026-07-28","vendor":[1.0],"progressToken":"p","io.modelcontextprotocol/clientInfo":{},` +
+		`"io.modelcontextprotocol/clientCapabilities":{"sampling":{}}}}}`
+	h := &hiding{x: x, way: v, method: "tools/call"}
+	sent, err := h.hide([]byte(request))
+	require.NoError(t, err)
+	require.Equal(t, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"n":1.10},"_meta":{"vendor":[1.0],"progressToken":1}}}`, string(sent))
+	for name, test := range map[string]struct{ message, want string }{
+		"its answer":                           {`{"jsonrpc":"2.0","id":1,"result":{"content":[],"n":1.10}}`, `{"jsonrpc":"2.0","id":"mine","result":{"resultType":"complete","content":[],"n":1.10}}`},
+		"its error":                            {`{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"no"}}`, `{"jsonrpc":"2.0","id":"mine","error":{"code":-32602,"message":"no"}}`},
+		"its progress":                         {`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":2}}`, `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p","progress":2}}`},
+		"another request's answer":             {`{"jsonrpc":"2.0","id":2,"result":{}}`, ""},
+		"another request's progress":           {`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":2,"progress":2}}`, ""},
+		"a log line that it has not asked for": {`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := h.back([]byte(test.message))
+			require.NoError(t, err)
+			require.Equal(t, test.want, string(got))
+		})
+	}
+	read := &hiding{x: x, way: v, method: "resources/read"}
+	_, err = read.hide([]byte(`{"jsonrpc":"2.0","id":3,"method":"resources/read","params":{"uri":"a"}}`))
+	require.NoError(t, err)
+	got, err := read.back([]byte(`{"jsonrpc":"2.0","id":2,"result":{"contents":[{"uri":"a","text":""}]}}`))
+	require.NoError(t, err)
+	require.Equal(t, `{"jsonrpc":"2.0","id":3,"result":{"resultType":"complete","ttlMs":0,"cacheScope":"private","contents":[{"uri":"mcp://notes/a","text":""}]}}`, string(got))
+}
+
+func TestTheCursorIsTheServersOwn(t *testing.T) {
+	for name, test := range map[string]struct{ message, cursor, want string }{
+		"none for none":    {`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`, "", `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`},
+		"none for another": {`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"cursor":"x", "a":1.10}}`, "", `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"a":1.10}}`},
+		"one for another":  {`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"a":1, "cursor" : "x"}}`, `q"`, `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"a":1,"cursor":"q\""}}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := parsed(t, test.message)
+			got, err := withCursor([]byte(test.message), e.Params, test.cursor)
+			require.NoError(t, err)
+			require.Equal(t, test.want, string(got))
+		})
+	}
+}
+
+func TestANotificationIsMarkedWithItsSubscription(t *testing.T) {
+	s := &subscription{id: []byte(`"l"`)}
+	for name, test := range map[string]struct{ message, want string }{
+		"without params": {`{"jsonrpc":"2.0","method":"x"}`, `{"jsonrpc":"2.0","method":"x","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"l"}}}`},
+		"with params":    {`{"jsonrpc":"2.0","method":"x","params":{"n":1.10}}`, `{"jsonrpc":"2.0","method":"x","params":{"n":1.10,"_meta":{"io.modelcontextprotocol/subscriptionId":"l"}}}`},
+		"with _meta": {
+			`{"jsonrpc":"2.0","method":"x","params":{"_meta":{"v":1.10,"io.modelcontextprotocol/subscriptionId":7}}}`,
+			`{"jsonrpc":"2.0","method":"x","params":{"_meta":{"v":1.10,"io.modelcontextprotocol/subscriptionId":"l"}}}`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := s.mark([]byte(test.message))
+			require.NoError(t, err)
+			require.Equal(t, test.want, string(got))
+		})
+	}
+}
+
+func FuzzMembers(f *testing.F) {
+	f.Add([]byte(`{"a" : 1 ,"b":[{"c":"d"}],"":{} }`))
+	f.Add([]byte(` {} `))
+	f.Fuzz(func(t *testing.T, message []byte) {
+		list, err := members(message, whole(message))
+		if err != nil {
+			return
+		}
+		rebuilt := object(texts(list)...)
+		var before, after any
+		if json.Unmarshal(message, &before) != nil {
+			return // what stands behind the object is not looked at here
+		}
+		require.NoError(t, json.Unmarshal(rebuilt, &after), "%q", rebuilt)
+		require.Equal(t, before, after)
+	})
+}
