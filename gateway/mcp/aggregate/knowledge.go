@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"encoding/json"
+	"errors"
 	"sync"
 	"time"
 
@@ -38,6 +39,12 @@ type description struct {
 	instructions string
 }
 
+// maxVersion bounds the version that a server chooses: it is kept with each
+// session, and said in each request.
+const maxVersion = 64
+
+var errVersion = errors.New("the server's protocol version is longer than any")
+
 // describe reads a result of initialize or server/discover.
 func describe(message []byte) (description, error) {
 	var m struct {
@@ -52,6 +59,12 @@ func describe(message []byte) (description, error) {
 	}
 	if err := json.Unmarshal(message, &m); err != nil {
 		return description{}, err
+	}
+	if len(m.Result.ProtocolVersion) > maxVersion {
+		return description{}, errVersion
+	}
+	if len(m.Result.Instructions) > maxInstructions {
+		m.Result.Instructions = "" // it would be left out in any case
 	}
 	c := m.Result.Capabilities
 	return description{

@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"sync"
@@ -99,7 +100,9 @@ func (l *leg) begin(p *part) (*way, error) {
 		if !errors.As(err, &refused) {
 			return v, err
 		}
-		p.known().learn(unknown, unspoken, nil)
+		if refused.isOfEra() && l.session.helloIsUsual() {
+			p.known().learn(unknown, unspoken, nil)
+		}
 	}
 	if l.session.isHidden {
 		p.known().forget() // it spoke neither: something else may be wrong
@@ -152,4 +155,27 @@ func (l *leg) greet(p *part) (*way, error) {
 		_ = x.tell(p.context, v, level) // log lines are a courtesy
 	}
 	return v, nil
+}
+
+// isOfEra reports whether the server refuses the era, and not what a client has
+// said in it: that would be held against the clients that come after.
+func (e *serverError) isOfEra() bool {
+	switch e.code {
+	case codeMethodNotFound, codeUnsupportedVersion:
+		return true
+	case 0:
+		return e.status == http.StatusNotFound || e.status == http.StatusMethodNotAllowed
+	}
+	return false
+}
+
+// helloIsUsual reports whether the session was begun with a version that there
+// is.
+func (s *session) helloIsUsual() bool {
+	var hello struct {
+		Params struct {
+			Version string `json:"protocolVersion"`
+		} `json:"params"`
+	}
+	return json.Unmarshal(s.hello, &hello) == nil && hello.Params.Version != "" && sessionVersions[hello.Params.Version]
 }

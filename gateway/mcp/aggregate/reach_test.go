@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -84,6 +85,39 @@ func TestNothingThatAClientSaysReachesAServerThatItMayNot(t *testing.T) {
 			g := s.ask(body, ":token", bob, "Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", "tools/call", "Mcp-Name", "notes__x")
 			require.Equal(t, http.StatusBadRequest, g.status)
 			require.Equal(t, before, notes.count())
+		})
+	}
+}
+
+// What one client says of itself must not change how another one is served.
+func TestAClientThatIsRefusedSpoilsNothingForOthers(t *testing.T) {
+	for name, hello := range map[string]string{
+		"parameters that are none":    `"protocolVersion":"2025-11-25","capabilities":5`,
+		"a version that there is not": `"protocolVersion":"1900-01-01","capabilities":{}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			up := newFake(t, func(w http.ResponseWriter, r *http.Request, method, body string) {
+				switch {
+				case method == "server/discover":
+					reply(w, body, `{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"resultType":"complete"}`)
+				case method == "initialize" && strings.Contains(body, "1900"):
+					replyError(w, body, http.StatusBadRequest, -32022)
+				case method == "initialize" && strings.Contains(body, ":5"):
+					replyError(w, body, http.StatusOK, -32602)
+				case method == "initialize":
+					w.Header().Set("Mcp-Session-Id", "s")
+					reply(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"x","version":"1"}}`)
+				case method == "tools/call":
+					reply(w, body, `{"content":[],"session":"`+r.Header.Get("Mcp-Session-Id")+`"}`)
+				default:
+					w.WriteHeader(http.StatusAccepted)
+				}
+			})
+			s := newStage(t, map[string]string{"calc": up.URL})
+			call := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"calc__x"}}`
+			g := s.ask(`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{`+hello+`,"clientInfo":{"name":"t","version":"1"}}}`, ":token", bob)
+			s.ask(call, ":token", bob, "Mcp-Session-Id", g.header.Get("Mcp-Session-Id"), "Mcp-Protocol-Version", "2025-11-25")
+			require.Contains(t, s.ask(call, s.open(alice)...).body, `"session":"s"`)
 		})
 	}
 }
