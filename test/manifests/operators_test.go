@@ -145,6 +145,21 @@ func TestThePageSetsUpWhatTheManifestsUse(t *testing.T) {
 	}
 }
 
+// TestThePagesPolicyGoesByTheServiceAccount runs the command with which the page
+// makes the policy, up to where Vault would get it.
+func TestThePagesPolicyGoesByTheServiceAccount(t *testing.T) {
+	content, err := os.ReadFile("../../docs/kubernetes.md")
+	require.NoError(t, err)
+	command := regexp.MustCompile(`(?m)^(sed .*mcp-client\.hcl) \|$`).FindStringSubmatch(string(content))
+	require.NotNil(t, command)
+	sed := exec.CommandContext(t.Context(), "bash", "-c", command[1])
+	sed.Dir, sed.Env = "../..", append(os.Environ(), "ACCESSOR=auth_kubernetes_1a2b3c4d")
+	output, err := sed.Output()
+	require.NoError(t, err)
+	require.Contains(t, string(output), "path \"mcp/creds/{{identity.entity.aliases.auth_kubernetes_1a2b3c4d.metadata.service_account_name}}\" {")
+	require.Equal(t, 1, strings.Count(string(output), "identity.entity"))
+}
+
 func TestManifestsOfOperatorsKeepTheirSchemas(t *testing.T) {
 	for folder, test := range map[string]struct {
 		operator operator
