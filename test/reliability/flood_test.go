@@ -73,7 +73,7 @@ func TestAFloodOfBadTokens(t *testing.T) {
 			took := time.Since(started)
 			if test.sources == 1 {
 				// Others are no part of it.
-				s.becomes(t, c, s.client("newcomer"), http.StatusOK, promised)
+				s.becomes(t, c, s.client("newcomer"), http.StatusOK, impatience)
 			}
 			p.stop()
 			<-time.After(2 * time.Second) // the last lines of the audit log come a second later

@@ -32,10 +32,8 @@ func (s *stage) behindASlowLine(t *testing.T) {
 	way.delay.Store(int64(200 * time.Millisecond))
 	p := c.probe(t, "a known token over a slow line", known)
 	for i := range 3 {
-		a := c.call(t.Context(), s.client(fmt.Sprint("slow-cold-", i)))
-		if a.status != http.StatusOK || a.took > time.Second {
-			t.Errorf("an unknown token is answered %d after %s: %v", a.status, a.took, a.err)
-		}
+		took := s.becomes(t, c, s.client(fmt.Sprint("slow-cold-", i)), http.StatusOK, impatience)
+		t.Logf("an unknown token is good after %s", took.Round(time.Millisecond))
 	}
 	revoked := s.client("slow-revoked")
 	s.becomes(t, c, revoked, http.StatusOK, impatience)
@@ -43,11 +41,8 @@ func (s *stage) behindASlowLine(t *testing.T) {
 	s.becomes(t, c, revoked, http.StatusUnauthorized, promised+time.Second) // the feed's answer, and a lookup
 	p.stop()
 	p.neverFailed(t)
-	for _, a := range p.all() {
-		if a.took > 150*time.Millisecond {
-			t.Errorf("a known token waited %s", a.took)
-			break
-		}
+	if took := percentile(p, 50); took > 150*time.Millisecond {
+		t.Errorf("a known token waited %s", took)
 	}
 
 	way.delay.Store(int64(1500 * time.Millisecond))
@@ -129,7 +124,7 @@ func (s *stage) killThePlugin(t *testing.T) {
 			if a.status == http.StatusOK {
 				break
 			}
-			if a.status != http.StatusServiceUnavailable || time.Since(started) > 3*time.Second {
+			if a.status != http.StatusServiceUnavailable || time.Since(started) > impatience {
 				t.Fatalf("an unknown token is answered %d, %s after the plugin was killed: %v", a.status, time.Since(started), a.err)
 			}
 		}

@@ -52,25 +52,28 @@ func usageOf(t *testing.T, g *harness.Gateway) usage {
 	}
 }
 
-// settled is what the gateway uses once it serves nobody.
+// settled is the least that the gateway uses once it serves nobody.
 func (s *stage) settled(t *testing.T, g *harness.Gateway) usage {
 	t.Helper()
-	var last usage
-	same := 0
+	var least usage
+	idle := 0
 	s.Eventually("the gateway is idle", func() error {
 		now := usageOf(t, g)
-		if now.inFlight == 0 && now.goroutines == last.goroutines && now.files == last.files {
-			same++
-		} else {
-			same = 0
-		}
-		last = now
-		if same < 20 {
+		if now.inFlight > 0 {
+			idle = 0
 			return fmt.Errorf("it is not: %+v", now)
+		}
+		if idle++; idle == 1 {
+			least = now
+		}
+		least.goroutines, least.files = min(least.goroutines, now.goroutines), min(least.files, now.files)
+		least.resident = min(least.resident, now.resident)
+		if idle < 50 {
+			return fmt.Errorf("it has just become so: %+v", now)
 		}
 		return nil
 	})
-	return last
+	return least
 }
 
 // TestSessionsLeaveNothingBehind opens and closes sessions over HTTP and with a
