@@ -90,6 +90,20 @@ func TestClients(t *testing.T) {
 			}
 		})
 	}
+	// Servers know sessions alone here, and yet /mcp serves clients that know none.
+	for name, open := range map[string]func(*testing.T, place) (session, error){
+		"the inspector": s.openInspectorWithoutSessions, "mcp-remote": s.openRemoteWithoutSessions,
+	} {
+		t.Run(name+" without sessions lists the tools of all servers and calls one", func(t *testing.T) {
+			before := len(s.gateway.Audit())
+			tools := client{open: open}.use(t, place{all, token, "everything__echo"})
+			require.Subset(t, tools, []string{"everything__echo", "everything__get-sum"})
+			for _, line := range s.gateway.Audit()[before:] {
+				// Those with a server are the gateway's own, in sessions of its own.
+				require.False(t, line["server"] == nil && line["method"] == "initialize", line)
+			}
+		})
+	}
 	require.Zero(t, s.off.Count(), "the server that nobody may reach was reached")
 }
 
@@ -186,10 +200,22 @@ func (s commandSession) call() (string, error) { return s.run(s.tool...) }
 
 func (s *stage) openInspector(t *testing.T, at place) (session, error) {
 	t.Helper()
+	return s.inspect(t, at, "legacy")
+}
+
+func (s *stage) openInspectorWithoutSessions(t *testing.T, at place) (session, error) {
+	t.Helper()
+	return s.inspect(t, at, "modern")
+}
+
+// inspect runs the inspector's CLI, which calls the eras of the protocol so.
+func (s *stage) inspect(t *testing.T, at place, era string) (session, error) {
+	t.Helper()
 	return commandSession{
 		run: func(args ...string) (string, error) {
 			return output(s.program(t, "mcp-inspector", append([]string{
-				"--cli", at.url, "--transport", "http", "--header", "Authorization: Bearer " + at.token, "--stored-auth-only",
+				"--cli", at.url, "--transport", "http", "--protocol-era", era,
+				"--header", "Authorization: Bearer " + at.token, "--stored-auth-only",
 			}, args...)...))
 		},
 		listing: []string{"--method", "tools/list"},

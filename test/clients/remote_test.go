@@ -23,6 +23,13 @@ func (s *stage) openRemoteWithFile(t *testing.T, at place) (session, error) {
 	return s.remote(t, at.tool, remoteArgs(at.url, "--header-file", file))
 }
 
+// openRemoteWithoutSessions has the bridge ask which era the server speaks, instead
+// of taking for granted that it has sessions.
+func (s *stage) openRemoteWithoutSessions(t *testing.T, at place) (session, error) {
+	t.Helper()
+	return s.remote(t, at.tool, remoteArgs(at.url, "--protocol", "auto", "--header", "Authorization: Bearer "+at.token))
+}
+
 func remoteArgs(url string, header ...string) []string {
 	return append([]string{url, "--allow-http", "--transport", "http-only"}, header...)
 }
