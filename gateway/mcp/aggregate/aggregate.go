@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"context"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -57,6 +58,8 @@ type Handler struct {
 	pages     *pages
 	sessions  *sessions
 	watchers  watchers
+	closing   context.Context // ends when the handler is closed
+	stop      context.CancelFunc
 	upstreams upstreams
 	budget    time.Duration
 }
@@ -70,6 +73,7 @@ func New(options Options) *Handler {
 		sessions: newSessions(),
 		budget:   listBudget,
 	}
+	h.closing, h.stop = context.WithCancel(context.Background())
 	h.config.Store(options.Config)
 	options.Registry.OnEnd(h.onEnd)
 	options.Registry.OnRegistry(h.onRegistry)
@@ -96,8 +100,11 @@ func (h *Handler) Drain() { h.streams.Drain() }
 // Configure takes another configuration, for requests to come.
 func (h *Handler) Configure(c *config.Config) { h.config.Store(c) }
 
-// Close ends all sessions.
-func (h *Handler) Close() { h.sessions.close() }
+// Close ends all sessions, and what goes on behind answers.
+func (h *Handler) Close() {
+	h.stop()
+	h.sessions.close()
+}
 
 // Sessions is the number of those that live on this gateway.
 func (h *Handler) Sessions() int { return h.sessions.size() }

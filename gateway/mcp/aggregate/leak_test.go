@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/stretchr/testify/require"
@@ -58,4 +59,14 @@ func TestOnlyTheEndpointItselfIsServed(t *testing.T) {
 	}
 	require.Equal(t, http.StatusUnauthorized, s.ask(pingOnce, ":token", "nobody-0123456789012").status)
 	require.Equal(t, http.StatusMethodNotAllowed, s.ask("", ":method", "PUT").status)
+}
+
+func TestWhatGoesOnBehindAnswersEndsWithTheGateway(t *testing.T) {
+	hang := newFake(t, func(_ http.ResponseWriter, r *http.Request, _, _ string) { <-r.Context().Done() })
+	s := newStage(t, map[string]string{"calc": modern(t, "add", textResult).URL, "hang": hang.URL})
+	s.handler.budget = time.Millisecond
+	s.asks("1", "tools/list", "")
+	require.NotZero(t, ours(), "the list goes on at the server that is late")
+	s.handler.Close()
+	eventually(t, "it to have ended", func() bool { return ours() == 0 })
 }

@@ -19,9 +19,14 @@ const fetchTimeout = time.Minute
 var pageLimits = rewrite.Limits{MaxEntries: 10_000, MaxBytes: 8 << 20, MaxTTL: 30 * time.Second}
 
 // detached returns a context for what goes on when the client's request has
-// been answered. It ends when the client's access does: see [access.Request.Part].
+// been answered. It ends with the client's access: see [access.Request.Part].
 func (x *exchange) detached() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(x.r.Context()), fetchTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), fetchTimeout)
+	stop := context.AfterFunc(x.handler.closing, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
 }
 
 // list answers with the lists of all servers as one.
