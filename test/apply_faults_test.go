@@ -144,3 +144,36 @@ func (a *applying) complete(t *testing.T) harness.Request {
 	}
 	return upstream.Requests()[0]
 }
+
+// TestApplyThatIsInterruptedSaysSoAndIsCompletedByTheNextRun presses Ctrl-C while a
+// write is under way.
+func TestApplyThatIsInterruptedSaysSoAndIsCompletedByTheNextRun(t *testing.T) {
+	a := newApplying(t)
+	f := newFront(t, a.Vault.Address())
+	a.env = append(a.env, "VAULT_ADDR="+f.url)
+	a.file(t, "clients.json", `[{"name": "first", "allowed_servers": []}, {"name": "second", "allowed_servers": []}]`)
+	cmd := exec.CommandContext(t.Context(), a.Programs.Bootstrap, append([]string{"apply", "-f", a.dir}, a.args...)...)
+	cmd.Env = a.env
+	running := make(chan *os.Process, 1)
+	f.set(func(w http.ResponseWriter, r *http.Request, vault http.Handler) {
+		if isWrite(r) && r.URL.Path == "/v1/mcp/clients/first" {
+			_, _ = io.Copy(io.Discard, r.Body) // else nobody would notice
+			_ = (<-running).Signal(os.Interrupt)
+			<-r.Context().Done() // the program hangs up
+			cut()
+		}
+		vault.ServeHTTP(w, r)
+	})
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	require.NoError(t, cmd.Start())
+	running <- cmd.Process
+	require.Error(t, cmd.Wait())
+	require.Equal(t, 1, cmd.ProcessState.ExitCode(), out.String())
+	for _, want := range []string{"create client first", "it was interrupted", "Done:\n", "Not done:\n  create client first\n  create client second\n", "run the same command again. That is safe"} {
+		require.Contains(t, out.String(), want)
+	}
+	f.set(nil)
+	require.Contains(t, a.applied(t), "create client second")
+	require.Contains(t, a.applied(t), "Nothing to do")
+}

@@ -266,6 +266,7 @@ func TestApplySaysWhichFileIsWrongAndWhatToDo(t *testing.T) {
 		{"HCL with an unknown block", "b.hcl", "clint \"x\" {\n}\n", []string{"b.hcl:1", "clint"}},
 		{"HCL with a wrong duration", "b.hcl", "client \"x\" {\n  token_ttl = \"soon\"\n}\n", []string{"b.hcl", "token_ttl", "soon"}},
 		{"HCL with an unset variable", "b.hcl", "server \"x\" {\n  transport = env(\"NOT_SET\")\n}\n", []string{"b.hcl:2", "NOT_SET is not set"}},
+		{"a policy that Claude Code would drop in part", "p.json", `{"deniedMcpServers": [{"serverNam": "x"}]}`, []string{"p.json", "deniedMcpServers[0]"}},
 		{"one name twice", "c.json", `[{"name": "c", "allowed_servers": []}, {"name": "c", "allowed_servers": []}]`, []string{"c.json", `client "c"`, "already"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

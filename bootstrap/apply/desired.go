@@ -48,6 +48,7 @@ type policySource struct {
 	name     string
 	managed  bool
 	settings map[string]any // only the keys that are part of a policy
+	read     map[string]any // the same, as the engine reads them back
 }
 
 // client is an identity. Where the file brings its token, accessToken is set, or

@@ -121,7 +121,9 @@ func (d *desired) loadHCL(path string, content []byte, named map[string]bool) er
 		if err := decode(content, &object, false); err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
-		d.policies = append(d.policies, policySource{source: file, name: p.Name, managed: p.Managed, settings: d.policyOf(file, object)})
+		if err := d.addPolicy(policySource{source: file, name: p.Name, managed: p.Managed, settings: d.policyOf(file, object)}); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
 	}
 	for _, c := range f.Clients {
 		if err := d.addClient(path, c); err != nil {

@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"vault-plugin-secrets-mcp/backend/policy"
 )
 
 // policyKeys are what of managed settings is a policy.
@@ -52,10 +54,9 @@ func (d *desired) loadObject(path string, content []byte) error {
 	switch {
 	case has(policyKeys...):
 		name := strings.TrimSuffix(filepath.Base(path), ".json")
-		d.policies = append(d.policies, policySource{
+		return d.addPolicy(policySource{
 			source: path, name: name, managed: strings.HasPrefix(name, "managed-settings"), settings: d.policyOf(path, object),
 		})
-		return nil
 	case has("transport"):
 		return d.loadServer(path, content)
 	case has("allowed_servers", "allow_list", "access_token", "access_token_ref", "access_token_ciphertext"):
@@ -65,6 +66,24 @@ func (d *desired) loadObject(path string, content []byte) error {
 	default:
 		return errUnknownJSON
 	}
+}
+
+// addPolicy adds a policy, read as the engine reads it: what it would refuse is an
+// error before anything is changed.
+func (d *desired) addPolicy(p policySource) error {
+	document, _, err := policy.ParseFields(p.settings)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(document)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, &p.read); err != nil {
+		return err
+	}
+	d.policies = append(d.policies, p)
+	return nil
 }
 
 // policyOf takes the policy out of managed settings.

@@ -210,7 +210,9 @@ func (s *session) planPolicies(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		want := maps.Clone(policy.settings)
+		data := maps.Clone(policy.settings)
+		data["managed"] = policy.managed
+		want := maps.Clone(policy.read)
 		want["managed"] = policy.managed
 		for field, value := range have { // set there, and not in the file
 			if _, named := want[field]; !named && !empty(canonical(value)) && slices.Contains(policyKeys, field) {
@@ -218,8 +220,6 @@ func (s *session) planPolicies(ctx context.Context) error {
 			}
 		}
 		p := &step{kind: kindPolicy, name: policy.name, is: verb(have), lines: differences(want, have)}
-		data := maps.Clone(policy.settings)
-		data["managed"] = policy.managed
 		p.do = s.puts("policies/"+policy.name, data)
 		s.add(p)
 	}

@@ -42,6 +42,9 @@ func digest(text string) string {
 // tokenLine says what is to be done about the token of a client that exists: "" for
 // nothing.
 func (s *session) tokenLine(ctx context.Context, c client, have map[string]any, held string) (string, error) {
+	if have["disabled"] == true && c.fields["disabled"] != false {
+		return "", nil // the engine says of no token that it is good, until the client is enabled
+	}
 	switch {
 	case c.ciphertext != "" && held != digest(c.ciphertext):
 		return "~ access_token_ciphertext (what is in it is never shown)", nil
