@@ -265,5 +265,5 @@ func (b *mcpBackend) deleteClient(ctx context.Context, req *logical.Request, d *
 }
 
 func noSuchClient(name string) error {
-	return userErrorf("no client %q exists: create it by writing clients/%s", name, name)
+	return userErrorf("no client %q exists: correct the name, or create it by writing clients/%s", name, name)
 }

@@ -69,7 +69,7 @@ func reachable(ctx context.Context, vault *api.Client, mount, client string) ([]
 		return nil, fmt.Errorf("cannot read the client %q: %w", client, connect.Explain(err))
 	}
 	if found == nil {
-		return nil, fmt.Errorf("there is no client %q: create it by writing %s/clients/%s, or see `vault list %s/clients`", client, mount, client, mount)
+		return nil, fmt.Errorf("there is no client %q: correct the name (`vault list %s/clients` has them), or create it by writing %s/clients/%s", client, mount, mount, client)
 	}
 	list, err := vault.Logical().ListWithContext(ctx, mount+"/servers")
 	if err != nil {

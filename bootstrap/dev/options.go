@@ -109,7 +109,7 @@ func free(ctx context.Context, what, flag, address string) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("%s cannot listen on %s, which is in use: stop what listens there (an earlier `mcp-bootstrap dev`?), "+
-			"or choose another address with %s", what, address, flag)
+			"or choose another address with %s (make dev ARGS=\"%s 127.0.0.1:PORT\")", what, address, flag, flag)
 	case err != nil:
 		return fmt.Errorf("%s cannot listen on %s: %w: choose another address with %s", what, address, err, flag)
 	}
