@@ -277,9 +277,16 @@ func TestDevStopsEverythingOnCtrlCAndStartsAgain(t *testing.T) {
 }
 
 func TestDevCanBeStoppedWhileItStarts(t *testing.T) {
-	for _, step := range []string{"Starting Vault", "Setting up the engine", "Starting the demo server", "Starting the gateway"} {
+	for _, step := range []string{"Starting Vault on", "Setting up the engine", "Starting the demo server", "Starting the gateway", "Starting 3 Vaults", "Starting Vault Agent"} {
 		t.Run(step, func(t *testing.T) {
-			d := startDev(t, filepath.Join(t.TempDir(), "dev"), freeAddresses(t))
+			var options []string
+			switch step {
+			case "Starting 3 Vaults":
+				options = []string{"-ha"}
+			case "Starting Vault Agent":
+				options = []string{"-agent"}
+			}
+			d := startDev(t, filepath.Join(t.TempDir(), "dev"), freeAddresses(t), options...)
 			d.awaitOutput(t, step)
 			d.interrupt(t)
 			if output := d.output(t); !strings.HasSuffix(output, "Stopped.\n") {

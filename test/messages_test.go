@@ -1,6 +1,8 @@
 package test
 
 import (
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -55,7 +57,9 @@ func TestEveryCommandSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 	taken := listening(t)
 	noVault := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(noVault.Close)
-	tls := httptest.NewTLSServer(http.NotFoundHandler())
+	tls := httptest.NewUnstartedServer(http.NotFoundHandler())
+	tls.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that fail on purpose
+	tls.StartTLS()
 	t.Cleanup(tls.Close)
 
 	files := filepath.Join(h.Dir, "files")
