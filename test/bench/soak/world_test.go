@@ -58,7 +58,12 @@ func newWorld(t *testing.T) *world {
 	h.CreateClient("rotated", harness.Map{"allowed_servers": "*"})
 	h.CreateClient("leasing", harness.Map{"allowed_servers": "*"})
 	w.gateway = h.StartGateway(harness.GatewayOptions{
-		Vault: h.Vault.Nodes[1].Address(), Blocks: map[string]string{"stdio": fmt.Sprintf("allowed_commands = [%q]\n", rig.Path)},
+		Vault: h.Vault.Nodes[1].Address(), Blocks: map[string]string{
+			"stdio": fmt.Sprintf("allowed_commands = [%q]\n", rig.Path),
+			// All clients come from one address here, and ask again and again while
+			// Vault has no leader.
+			"grants": "cold_rate = 100000\ncold_burst = 100000\ncold_source_rate = 100000\ncold_source_burst = 100000\n",
+		},
 	})
 	return w
 }
