@@ -81,12 +81,12 @@ type Machine struct {
 	Kernel string    `json:"kernel"`
 	Go     string    `json:"go"`
 	When   time.Time `json:"when"`
-	// Load is the average of the minute before: what else the machine did.
-	Load float64 `json:"load"`
+	// Busy is how many CPUs were at work before: with something else.
+	Busy float64 `json:"busy"`
 }
 
-// busy is the load above which figures say little.
-const busy = 0.5
+// busy is how many CPUs may be at work before figures say little.
+const busy = 0.2
 
 // ThisMachine looks around. Call it before the work begins, which is a load itself.
 func ThisMachine(t testing.TB) Machine {
@@ -94,8 +94,17 @@ func ThisMachine(t testing.TB) Machine {
 	m := Machine{CPUs: runtime.NumCPU(), Go: runtime.Version(), When: time.Now().UTC().Truncate(time.Second)}
 	m.Model = match(t, "/proc/cpuinfo", `(?m)^model name\s*: (.*)$`)
 	m.Kernel = match(t, "/proc/sys/kernel/osrelease", `^(\d+\.\d+)`)
-	_, _ = fmt.Sscan(match(t, "/proc/loadavg", `^(\S+)`), &m.Load) // zero where it cannot be told
+	idle := idleTime(t)
+	<-time.After(time.Second)
+	m.Busy = max(0, float64(m.CPUs)-(idleTime(t)-idle).Seconds())
 	return m
+}
+
+// idleTime is how long all CPUs together have had nothing to do.
+func idleTime(t testing.TB) time.Duration {
+	t.Helper()
+	const tick = 10 * time.Millisecond // of Linux, for all programs
+	return time.Duration(number(t, match(t, "/proc/stat", `^cpu +\d+ \d+ \d+ (\d+)`))) * tick
 }
 
 func match(t testing.TB, path, pattern string) string {
@@ -113,8 +122,8 @@ func match(t testing.TB, path, pattern string) string {
 // String says it in one line, and warns of figures that were disturbed.
 func (m Machine) String() string {
 	text := fmt.Sprintf("%d × %s, Linux %s, %s, %s.", m.CPUs, m.Model, m.Kernel, m.Go, m.When.Format(time.DateOnly))
-	if m.Load > busy {
-		text += fmt.Sprintf(" **The machine was doing other work (load %.1f): take the ratios, not the figures.**", m.Load)
+	if m.Busy > busy {
+		text += fmt.Sprintf(" **The machine was doing other work (%.1f of its CPUs): take the ratios, not the figures.**", m.Busy)
 	}
 	return text
 }

@@ -26,8 +26,8 @@ func TestFiguresGoIntoTheirSectionOfThePage(t *testing.T) {
 }
 
 func TestABusyMachineIsSaidToBe(t *testing.T) {
-	require.NotContains(t, Machine{Load: 0.2}.String(), "other work")
-	require.Contains(t, Machine{Load: 3.14}.String(), "other work (load 3.1)")
+	require.NotContains(t, Machine{Busy: 0.1}.String(), "other work")
+	require.Contains(t, Machine{Busy: 1.26}.String(), "other work (1.3 of its CPUs)")
 	require.Positive(t, ThisMachine(t).CPUs)
 }
 
