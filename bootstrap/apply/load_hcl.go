@@ -2,6 +2,7 @@ package apply
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -84,15 +85,21 @@ type hclRef struct {
 	File string `hcl:"file,optional"`
 }
 
+// everyMistake is an error that names all that is wrong with a file, a line each:
+// as an error of their own, diagnostics name the first and count the others.
+func everyMistake(diags hcl.Diagnostics) error {
+	return errors.Join(diags.Errs()...)
+}
+
 // loadHCL reads a file of blocks. JSON files that it names are noted in named.
 func (d *desired) loadHCL(path string, content []byte, named map[string]bool) error {
 	parsed, diags := hclsyntax.ParseConfig(content, path, hcl.InitialPos)
 	if diags.HasErrors() {
-		return diags
+		return everyMistake(diags)
 	}
 	var f hclFile
 	if diags := gohcl.DecodeBody(parsed.Body, functions(path), &f); diags.HasErrors() {
-		return diags
+		return everyMistake(diags)
 	}
 	for _, c := range f.Config {
 		if err := d.addConfig(path, c); err != nil {

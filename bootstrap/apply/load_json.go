@@ -64,7 +64,7 @@ func (d *desired) loadObject(path string, content []byte) error {
 	case has("included_tools", "included_servers", "excluded_tools"):
 		return errGroup
 	default:
-		return errUnknownJSON
+		return fmt.Errorf("it has %s, and %w", strings.Join(slices.Sorted(maps.Keys(object)), ", "), errUnknownJSON)
 	}
 }
 

@@ -49,6 +49,7 @@ type system struct {
 	kms           map[string]string // how to reach the double of AWS KMS, if there is one
 	cluster       *cluster          // nil: Vault is one server in dev mode
 	own           []apply.Server    // those of Options.Servers
+	programs      []string          // what runs those of them that are commands
 	ownNotes      []string          // what is in their file and has no meaning here
 }
 

@@ -2,6 +2,8 @@ package dev
 
 import (
 	"fmt"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -27,6 +29,27 @@ func (s *system) loadServers() error {
 		}
 	}
 	s.own, s.ownNotes = servers, notes
+	return s.findPrograms()
+}
+
+// findPrograms looks up the commands of one's own servers. The gateway itself
+// searches no PATH: its file lists what is found here.
+func (s *system) findPrograms() error {
+	for _, server := range s.own {
+		if server.Command == "" {
+			continue
+		}
+		path, err := exec.LookPath(server.Command)
+		if err != nil {
+			return fmt.Errorf("cannot use -servers: %s: server %q: command %q is no program on the PATH: install it, or write its absolute path", s.Servers, server.Name, server.Command)
+		}
+		if path, err = filepath.Abs(path); err != nil {
+			return err
+		}
+		if !slices.Contains(s.programs, path) {
+			s.programs = append(s.programs, path)
+		}
+	}
 	return nil
 }
 
@@ -41,12 +64,7 @@ func (s *system) allowed() []string {
 
 // commands are the programs that the gateway may start, as its file lists them.
 func (s *system) commands() string {
-	list := []string{s.Self}
-	for _, server := range s.own {
-		if server.Command != "" && !slices.Contains(list, server.Command) {
-			list = append(list, server.Command)
-		}
-	}
+	list := append([]string{s.Self}, s.programs...)
 	for i, command := range list {
 		list[i] = fmt.Sprintf("%q", strings.ReplaceAll(command, "${", "$${"))
 	}

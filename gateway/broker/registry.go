@@ -277,8 +277,8 @@ func (s *Server) check() error {
 		}
 		return nil
 	case TransportStdio:
-		if !filepath.IsAbs(s.Command) {
-			return errors.New("its command is not an absolute path")
+		if s.Command == "" || strings.Contains(s.Command, "/") && !filepath.IsAbs(s.Command) {
+			return errors.New("its command is neither an absolute path nor a bare name")
 		}
 		return nil
 	}

@@ -25,7 +25,7 @@ type Server struct {
 	URL     string            // transports http and sse
 	Headers map[string]string // transports http and sse: sent on every request
 
-	Command string            // transport stdio: absolute path
+	Command string            // transport stdio: an absolute path, or the name of a program that the gateway's file allows
 	Args    []string          // transport stdio
 	Env     map[string]string // transport stdio: the child's whole environment
 

@@ -377,7 +377,7 @@ func TestRegistryAndKeysAreReadFromTheWire(t *testing.T) {
 			vaultData(w, `{"epoch":"e","index":3,"servers":{
 				"files":{"id":"r1","transport":"stdio","command":"/bin/files","args":["-v"],"env":{"K":"V"},"shared":true,"description":"x"},
 				"bad":{"id":"r2","transport":"carrier-pigeon"},
-				"relative":{"id":"r3","transport":"stdio","command":"files"},
+				"relative":{"id":"r3","transport":"stdio","command":"bin/files"},
 				"nowhere":{"id":"r4","transport":"http","url":"/mcp"}}}`)
 		case "/v1/mcp/gateway/keys":
 			vaultData(w, `{"current_version":2,"mount_id":"m","keys":{"2":{"key":"`+strings.Repeat("A", 43)+`=","created_at":"x"}}}`)

@@ -191,7 +191,8 @@ type Audit struct {
 // Stdio allows servers that are child processes of the gateway.
 type Stdio struct {
 	// AllowedCommands, allowed_commands, required: absolute paths. What the
-	// registry names and this list does not is refused.
+	// registry names and this list does not is refused. A bare name in the
+	// registry stands for the one path here that ends with it.
 	AllowedCommands []string
 	// User, user, runs the children under this account: a name or uid. Needs a
 	// gateway that runs as root, or with CAP_SETUID and CAP_SETGID. Default: the

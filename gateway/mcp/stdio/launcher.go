@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,8 +26,12 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
-// ErrNotAllowed: the gateway's file does not allow the command.
-var ErrNotAllowed = errors.New("the command is not in allowed_commands of the gateway's stdio block")
+var (
+	// ErrNotAllowed: the gateway's file does not allow the command.
+	ErrNotAllowed = errors.New("the command is not in allowed_commands of the gateway's stdio block")
+	// ErrAmbiguous: the command is a bare name that several programs have.
+	ErrAmbiguous = errors.New("the command is a bare name that more than one of allowed_commands ends with: register it with its absolute path")
+)
 
 // searchPath is the PATH of children whose registration sets none.
 const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -104,10 +109,33 @@ func (l *Launcher) setUser(name string) error {
 	return nil
 }
 
+// program returns the path of a registered command. A bare name, as policies and
+// other products' files have it ("npx"), stands for the one allowed program of
+// that name: PATH decides nothing.
+func (l *Launcher) program(command string) (string, error) {
+	if slices.Contains(l.allowed, command) {
+		return command, nil
+	}
+	found := ""
+	for _, path := range l.allowed {
+		if filepath.Base(path) != command {
+			continue
+		}
+		if found != "" && found != path {
+			return "", ErrAmbiguous
+		}
+		found = path
+	}
+	if found == "" {
+		return "", ErrNotAllowed
+	}
+	return found, nil
+}
+
 // Check says why the registered server must not be started.
 func (l *Launcher) Check(server *broker.Server) error {
-	if !slices.Contains(l.allowed, server.Command) {
-		return ErrNotAllowed
+	if _, err := l.program(server.Command); err != nil {
+		return err
 	}
 	for name := range server.Env {
 		switch {

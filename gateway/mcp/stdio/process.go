@@ -58,9 +58,13 @@ func (l *Launcher) Start(server *broker.Server, receiver bridge.Receiver) (*Proc
 	if err := l.Check(server); err != nil {
 		return nil, err
 	}
+	path, err := l.program(server.Command)
+	if err != nil {
+		return nil, err
+	}
 	p := &Process{launcher: l, receiver: receiver}
 	p.cmd = &exec.Cmd{
-		Path:        server.Command,
+		Path:        path,
 		Args:        append([]string{server.Command}, server.Args...),
 		Env:         l.environment(server),
 		Dir:         l.home,

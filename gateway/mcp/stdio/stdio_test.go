@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -142,6 +143,22 @@ func TestOnlyWhatTheFileAllowsIsStarted(t *testing.T) {
 	none, _ := launcher(t, func(s *config.Stdio) { s.AllowedCommands = nil })
 	_, err := none.Start(scriptedServer(t, ""), newReceiver())
 	require.ErrorIs(t, err, ErrNotAllowed)
+}
+
+func TestABareNameIsTheOneAllowedProgramThatHasIt(t *testing.T) {
+	server := scriptedServer(t, "")
+	server.Command = filepath.Base(self(t))
+	l, _ := launcher(t, nil)
+	p, err := l.Start(server, newReceiver())
+	require.NoError(t, err)
+	require.Equal(t, self(t), p.cmd.Path)
+	p.Close()
+
+	two, _ := launcher(t, func(s *config.Stdio) {
+		s.AllowedCommands = []string{self(t), "/elsewhere/" + filepath.Base(self(t))}
+	})
+	_, err = two.Start(server, newReceiver())
+	require.ErrorIs(t, err, ErrAmbiguous)
 }
 
 func TestAChildGetsNothingOfTheGateways(t *testing.T) {
