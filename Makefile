@@ -50,11 +50,13 @@ test: test-unit test-blackbox test-manifests ## every test, with the race detect
 test-unit: ## the tests inside the packages
 	@go test -race $(TESTFLAGS) ./plugin/... ./backend/... ./gateway/... ./bootstrap/...
 
-# One package after the other: what is promised in time needs a machine that is
-# not busy with something else.
+# Most of these tests wait for processes most of the time, so two packages run at
+# once; but what is promised in time needs a machine that is not busy with
+# something else.
 test-blackbox: vault test-programs test-modules ## the tests of the system as a whole, against a real Vault
-	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \
-		go test -race -p 1 -timeout 20m $(TESTFLAGS) ./test/...
+	@export TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)"; \
+		go test -race -p 2 -timeout 30m $(TESTFLAGS) $$(go list ./test/... | grep -v '/reliability$$') && \
+		go test -race -timeout 20m $(TESTFLAGS) ./test/reliability
 
 # A module of its own: see test/manifests/doc.go.
 test-manifests: ## Kubernetes manifests, the Dockerfile and systemd's units
