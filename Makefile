@@ -55,8 +55,8 @@ test-unit: ## the tests inside the packages
 # something else.
 test-blackbox: vault test-programs test-modules ## the tests of the system as a whole, against a real Vault
 	@export TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)"; \
-		go test -race -p 2 -timeout 30m $(TESTFLAGS) $$(go list ./test/... | grep -v '/reliability$$') && \
-		go test -race -timeout 20m $(TESTFLAGS) ./test/reliability
+		go test -race -p 2 -timeout 30m $(TESTFLAGS) $$(go list ./test/... | grep -Ev '/(reliability|soak)$$') && \
+		go test -race -p 1 -timeout 20m $(TESTFLAGS) ./test/reliability ./test/bench/soak
 
 # A module of its own: see test/manifests/doc.go.
 test-manifests: ## Kubernetes manifests, the Dockerfile and systemd's units
