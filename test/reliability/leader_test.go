@@ -96,13 +96,13 @@ type doomed struct {
 
 // passed returns how long after its revocation the last request was sent that the
 // token passed with. It fails the test where that is later than promised: counted
-// from the revocation's answer, or from when Vault was back, if that had been given
-// just before and the feed could not tell of it.
+// from the revocation's answer, or from when Vault was back and the gateway asked for
+// changes again, whichever is later.
 func (d *doomed) passed(t *testing.T, back time.Time) time.Duration {
 	t.Helper()
 	limit := d.revoked.Add(promised)
-	if d.revoked.Before(back) {
-		limit = back.Add(feedBackoff + promised)
+	if again := back.Add(feedBackoff + promised); limit.Before(again) {
+		limit = again
 	}
 	var last time.Duration
 	for _, a := range d.probe.all() {
