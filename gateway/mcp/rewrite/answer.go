@@ -74,18 +74,7 @@ func (a *answer) apply(prefix string) []byte {
 
 func (a *answer) read() error {
 	var params, method [2]int
-	o, err := a.enter(messageKeys)
-	if err != nil {
-		return err
-	}
-	for {
-		key, more, err := a.next(&o)
-		if err != nil {
-			return err
-		}
-		if !more {
-			break
-		}
+	err := a.object(messageKeys, func(key int) (err error) {
 		switch key {
 		case 0:
 			err = a.result()
@@ -93,17 +82,13 @@ func (a *answer) read() error {
 			err = a.failure()
 		case 2:
 			method[0], method[1], err = a.value()
-		case 3:
-			params[0], params[1], err = a.value()
 		default:
-			err = a.Skip()
+			params[0], params[1], err = a.value()
 		}
-		if err != nil {
-			return err
-		}
-	}
-	if o.ambiguous {
-		return ErrAmbiguous
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	if err := a.End(); err != nil {
 		return err
@@ -123,36 +108,6 @@ func (a *answer) result() error {
 			return a.each(a.prompt)
 		}
 	})
-}
-
-// members reads the object that comes next, and has member read the values of
-// those members whose keys matter. What is no object is passed over.
-func (a *answer) members(keys []string, member func(key int) error) error {
-	if a.Peek() != '{' {
-		return a.Skip()
-	}
-	o, err := a.enter(keys)
-	if err != nil {
-		return err
-	}
-	for {
-		key, more, err := a.next(&o)
-		switch {
-		case err != nil:
-			return err
-		case !more && o.ambiguous:
-			return ErrAmbiguous
-		case !more:
-			return nil
-		case key == other:
-			err = a.Skip()
-		default:
-			err = member(key)
-		}
-		if err != nil {
-			return err
-		}
-	}
 }
 
 // each has element read every element of the array that comes next, or the

@@ -35,21 +35,7 @@ func ReadListen(e *envelope.Envelope, message []byte) (listen Listen, err error)
 	if err != nil {
 		return Listen{}, err
 	}
-	o, err := r.enter(listenKeys)
-	for more := true; more && err == nil; {
-		var key int
-		if key, more, err = r.next(&o); err != nil || !more {
-			break
-		}
-		if key == other || r.Peek() != '{' {
-			err = r.Skip()
-			continue
-		}
-		err = r.notifications(&listen)
-	}
-	if err == nil && o.ambiguous {
-		err = ErrAmbiguous
-	}
+	err = r.object(listenKeys, func(int) error { return r.notifications(&listen) })
 	if err != nil {
 		return Listen{}, err
 	}
@@ -57,20 +43,7 @@ func ReadListen(e *envelope.Envelope, message []byte) (listen Listen, err error)
 }
 
 func (r *reader) notifications(listen *Listen) error {
-	o, err := r.enter(notificationKeys)
-	if err != nil {
-		return err
-	}
-	for {
-		key, more, err := r.next(&o)
-		switch {
-		case err != nil:
-			return err
-		case !more && o.ambiguous:
-			return ErrAmbiguous
-		case !more:
-			return nil
-		}
+	return r.members(notificationKeys, func(key int) (err error) {
 		switch key {
 		case 0:
 			listen.ToolsListChanged, err = r.flag()
@@ -78,15 +51,11 @@ func (r *reader) notifications(listen *Listen) error {
 			listen.PromptsListChanged, err = r.flag()
 		case 2:
 			listen.ResourcesListChanged, err = r.flag()
-		case 3:
-			err = r.subscriptions(listen)
 		default:
-			err = r.Skip()
+			err = r.subscriptions(listen)
 		}
-		if err != nil {
-			return err
-		}
-	}
+		return err
+	})
 }
 
 // flag reads a value and reports whether it is true.

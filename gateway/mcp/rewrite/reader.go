@@ -59,6 +59,42 @@ func (r *reader) next(o *object) (key int, more bool, err error) {
 	return key, true, nil
 }
 
+// object reads the object that comes next, and has member read the values of those
+// members whose keys matter; key is the index among keys. The error is
+// [ErrAmbiguous] where the object could be read in two ways.
+func (r *reader) object(keys []string, member func(key int) error) error {
+	o, err := r.enter(keys)
+	if err != nil {
+		return err
+	}
+	for {
+		key, more, err := r.next(&o)
+		switch {
+		case err != nil:
+			return err
+		case !more && o.ambiguous:
+			return ErrAmbiguous
+		case !more:
+			return nil
+		case key == other:
+			err = r.Skip()
+		default:
+			err = member(key)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// members is object for what need not be one: anything else is passed over.
+func (r *reader) members(keys []string, member func(key int) error) error {
+	if r.Peek() != '{' {
+		return r.Skip()
+	}
+	return r.object(keys, member)
+}
+
 // find returns the key's index among keys, or [other]. ok is false for one that
 // only resembles one of them: by letter case, by space around it, or up to a NUL.
 func find(name jsonscan.String, keys []string) (key int, ok bool) {

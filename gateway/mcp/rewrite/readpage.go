@@ -58,30 +58,16 @@ type found struct {
 var responseKeys = []string{"result", "error"}
 
 func (p *pageReader) response() error {
-	o, err := p.enter(responseKeys)
-	if err != nil {
-		return err
-	}
-	for {
-		key, more, err := p.next(&o)
+	return p.object(responseKeys, func(key int) error {
 		switch {
-		case err != nil:
-			return err
-		case !more && o.ambiguous:
-			return ErrAmbiguous
-		case !more:
-			return nil
-		case key == 0 && p.Peek() == '{':
-			err = p.result()
-		case key == 1 && p.Peek() == '{':
-			err = p.failure()
+		case p.Peek() != '{':
+			return p.Skip()
+		case key == 0:
+			return p.result()
 		default:
-			err = p.Skip()
+			return p.failure()
 		}
-		if err != nil {
-			return err
-		}
-	}
+	})
 }
 
 var codeKeys = []string{"code"}
@@ -103,35 +89,16 @@ func (p *pageReader) failure() error {
 }
 
 func (p *pageReader) result() error {
-	keys := [...]string{p.kind.Member(), "nextCursor", "ttlMs"}
-	o, err := p.enter(keys[:])
-	if err != nil {
-		return err
-	}
-	for {
-		key, more, err := p.next(&o)
-		switch {
-		case err != nil:
-			return err
-		case !more && o.ambiguous:
-			return ErrAmbiguous
-		case !more:
-			return nil
-		}
+	return p.object([]string{p.kind.Member(), "nextCursor", "ttlMs"}, func(key int) error {
 		switch key {
 		case 0:
-			err = p.list()
+			return p.list()
 		case 1:
-			err = p.cursor()
-		case 2:
-			err = p.ttl()
+			return p.cursor()
 		default:
-			err = p.Skip()
+			return p.ttl()
 		}
-		if err != nil {
-			return err
-		}
-	}
+	})
 }
 
 func (p *pageReader) cursor() error {
