@@ -126,25 +126,23 @@ func announceCustom(name, clientID string, m *minted) []feed.Event {
 }
 
 func (b *mcpBackend) updateClient(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	name := d.Get("name").(string)
-	src, err := b.customSource(ctx, req, d, name)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := durable(ctx)
-	defer cancel()
-	defer b.clients.lock(name)()
-	held, err := b.clients.getLocked(ctx, req.Storage, name)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkStillThere(req, held != nil, "client", name); err != nil {
-		return nil, err
-	}
-	return b.changeClient(ctx, req, d, name, held, src)
+	return b.changeHeld(ctx, req, d, func(name string, held *clientEntry) error {
+		return checkStillThere(req, held != nil, "client", name)
+	})
 }
 
 func (b *mcpBackend) patchClient(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	return b.changeHeld(ctx, req, d, func(name string, held *clientEntry) error {
+		if held == nil {
+			return noSuchClient(name)
+		}
+		return nil
+	})
+}
+
+// changeHeld changes the client that the path names, if check, which is called
+// under the client's lock, has no objection to what is held.
+func (b *mcpBackend) changeHeld(ctx context.Context, req *logical.Request, d *framework.FieldData, check func(name string, held *clientEntry) error) (*logical.Response, error) {
 	name := d.Get("name").(string)
 	src, err := b.customSource(ctx, req, d, name)
 	if err != nil {
@@ -157,8 +155,8 @@ func (b *mcpBackend) patchClient(ctx context.Context, req *logical.Request, d *f
 	if err != nil {
 		return nil, err
 	}
-	if held == nil {
-		return nil, noSuchClient(name)
+	if err := check(name, held); err != nil {
+		return nil, err
 	}
 	return b.changeClient(ctx, req, d, name, held, src)
 }
