@@ -3,34 +3,22 @@ package engine
 import (
 	"fmt"
 	"os"
-	"runtime"
-	"slices"
+	"strings"
 	"testing"
 	"time"
 
-	"github.com/hashicorp/vault/api"
-
+	"vault-plugin-secrets-mcp/test/bench/measure"
 	"vault-plugin-secrets-mcp/test/harness"
-)
-
-const (
-	rounds   = 5
-	tokens   = 100 // that are looked up in turn
-	duration = 2 * time.Second
 )
 
 // What may be set in the environment.
 const (
-	auditVariable = "BENCH_AUDIT" // 1: with an audit log in a file, as in production
+	roundsVariable   = "BENCH_ROUNDS"   // default 5
+	durationVariable = "BENCH_DURATION" // of one path in one round, default 2s
+	auditVariable    = "BENCH_AUDIT"    // 1: with an audit log in a file, as in production
 )
 
 var connections = []int{1, 8, 64}
-
-const callerPolicy = `
-path "mcp/*"              { capabilities = ["create", "read", "update"] }
-path "auth/token/lookup"  { capabilities = ["update"] }
-path "auth/token/create"  { capabilities = ["update"] }
-`
 
 // BenchmarkEngine prints a table. In every round each path is measured once at
 // each number of connections, one right after the other, so that what slows the
@@ -38,125 +26,113 @@ path "auth/token/create"  { capabilities = ["update"] }
 // come before all that makes leases: a Vault that holds a hundred thousand of them
 // has another heap than one that was asked for nothing but lookups.
 func BenchmarkEngine(b *testing.B) {
-	h := harness.New(b, harness.WithCluster(1))
-	vault := h.Vault.Client()
-	if os.Getenv(auditVariable) != "1" {
-		if err := vault.Sys().DisableAudit("file"); err != nil {
-			b.Fatal(err)
-		}
-	}
-	targets, address := prepare(b, h), hostOf(b, h.Vault.Address())
-	used := findProcesses(b, h.Dir)
-	for i := range targets {
-		targets[i].run(b, address, used, 8, duration/2) // warm
-	}
+	machine := measure.ThisMachine(b)
+	rounds, duration := measure.Int(b, roundsVariable, 5), measure.Duration(b, durationVariable, 2*time.Second)
 	for range b.N {
-		measured := map[string][]figures{}
-		for _, group := range groups(targets) {
-			for range rounds {
-				for _, c := range connections {
-					for i := range group {
-						key := cell(group[i].name, c)
-						measured[key] = append(measured[key], group[i].run(b, address, used, c, duration))
-					}
-				}
-			}
-		}
-		printTable(targets, measured)
+		cells := run(b, rounds, duration)
+		measure.Publish(b, "engine", machine, table(cells, rounds, duration), cells)
 	}
 }
 
-// groups takes the targets apart into those that are compared with each other.
-func groups(targets []target) [][]target {
-	var all [][]target
-	for _, t := range targets {
-		if t.beside == "" {
-			all = append(all, nil)
+func audited() bool { return os.Getenv(auditVariable) == "1" }
+
+// cell is one path, asked over so many connections by one kind of caller.
+type cell struct {
+	Caller      string         `json:"caller"`
+	Path        string         `json:"path"`
+	Connections int            `json:"connections"`
+	PerSecond   measure.Spread `json:"requests_per_second"`
+	P50         measure.Spread `json:"p50_us"`
+	P99         measure.Spread `json:"p99_us"`
+	VaultCPU    measure.Spread `json:"vault_cpu_us"`
+	PluginCPU   measure.Spread `json:"plugin_cpu_us"`
+	// Ratio is that of the requests a second to those of Vault's own path, in the
+	// same round. It is empty of that itself.
+	Ratio measure.Spread `json:"ratio"`
+
+	target target
+	rounds []figures
+}
+
+// run is the benchmark, and its short form.
+func run(t testing.TB, rounds int, duration time.Duration) []*cell {
+	t.Helper()
+	h := harness.New(t, harness.WithCluster(1))
+	if !audited() {
+		if err := h.Vault.Client().Sys().DisableAudit("file"); err != nil {
+			t.Fatal(err)
 		}
-		last := len(all) - 1
-		all[last] = append(all[last], t)
+	}
+	s := newStage(t, h)
+	var all []*cell
+	for _, of := range s.groups(t) {
+		var group []*cell
+		for _, c := range connections {
+			for i := range of {
+				group = append(group, &cell{Caller: of[i].caller, Path: of[i].name, Connections: c, target: of[i]})
+			}
+		}
+		for i := range of {
+			of[i].run(t, s, 8, duration/2) // warm
+		}
+		for range rounds {
+			for _, c := range group {
+				c.rounds = append(c.rounds, c.target.run(t, s, c.Connections, duration))
+			}
+		}
+		all = append(all, group...)
+	}
+	for _, c := range all {
+		c.sum(all)
 	}
 	return all
 }
 
-func cell(name string, connections int) string { return fmt.Sprintf("%s/%d", name, connections) }
-
-// prepare makes what is looked up and the caller's token.
-func prepare(b *testing.B, h *harness.Harness) []target {
-	b.Helper()
-	vault := h.Vault.Client()
-	if err := vault.Sys().PutPolicy("bench", callerPolicy); err != nil {
-		b.Fatal(err)
-	}
-	// The templated default policy would be parsed anew with each request.
-	issue := func() string {
-		made, err := vault.Auth().Token().Create(&api.TokenCreateRequest{Policies: []string{"bench"}, NoDefaultPolicy: true, TTL: "24h"})
-		if err != nil {
-			b.Fatal(err)
-		}
-		return made.Auth.ClientToken
-	}
-	caller, address := issue(), hostOf(b, h.Vault.Address())
-	request := func(method, path, body string) []byte { return post(method, address, caller, path, body) }
-
-	builtIn, own := make([][]byte, tokens), make([][]byte, tokens)
-	for i := range tokens {
-		builtIn[i] = request("POST", "auth/token/lookup", fmt.Sprintf(`{"token":%q}`, issue()))
-		token := h.CreateClient(fmt.Sprintf("bench-%d", i), harness.Map{"allowed_servers": "github,calculator", "token_ttl": "24h"})
-		own[i] = request("POST", "mcp/lookup", fmt.Sprintf(`{"token":%q}`, token))
-	}
-	const lookup, create = "auth/token/lookup", "auth/token/create"
-	return []target{
-		{name: lookup, requests: builtIn},
-		{name: "mcp/lookup", beside: lookup, requests: own},
-		// The way to the plugin and back, with nothing to do there.
-		{name: "mcp/lookup, malformed token", beside: lookup, requests: [][]byte{request("POST", "mcp/lookup", `{"token":"malformed"}`)}},
-		{name: "mcp/tidy/status", beside: lookup, requests: [][]byte{request("GET", "mcp/tidy/status", "")}},
-		{name: create, requests: [][]byte{request("POST", "auth/token/create", `{"policies":["bench"],"no_default_policy":true,"ttl":"1h"}`)}},
-		{name: "mcp/creds", beside: create, requests: [][]byte{request("GET", "mcp/creds/bench-0", "")}},
-	}
-}
-
-func median[T float64 | time.Duration](all []figures, of func(figures) T) T {
-	values := make([]T, 0, len(all))
-	for _, f := range all {
-		values = append(values, of(f))
-	}
-	slices.Sort(values)
-	return values[len(values)/2]
-}
-
-func printTable(targets []target, measured map[string][]figures) {
-	fmt.Printf("\n%d CPUs; medians of %d rounds of %s each; Vault on integrated storage, audit log %s\n\n", runtime.NumCPU(), rounds, duration,
-		map[bool]string{true: "on", false: "off"}[os.Getenv(auditVariable) == "1"])
-	fmt.Println("| connections | path | requests/s | p50 | p99 | ratio | CPU of Vault | of the plugin |")
-	fmt.Println("|---:|---|---:|---:|---:|---:|---:|---:|")
-	for _, c := range connections {
-		for _, t := range targets {
-			all := measured[cell(t.name, c)]
-			ratio := ""
-			if t.beside != "" {
-				ratio = fmt.Sprintf("%.2f", medianRatio(all, measured[cell(t.beside, c)]))
+// sum makes the cell's figures out of its rounds.
+func (c *cell) sum(all []*cell) {
+	c.PerSecond = spread(c.rounds, func(f figures) float64 { return f.perSecond })
+	c.P50 = spread(c.rounds, func(f figures) float64 { return microseconds(f.p50) })
+	c.P99 = spread(c.rounds, func(f figures) float64 { return microseconds(f.p99) })
+	c.VaultCPU = spread(c.rounds, func(f figures) float64 { return microseconds(f.vault) })
+	c.PluginCPU = spread(c.rounds, func(f figures) float64 { return microseconds(f.plugin) })
+	for _, beside := range all {
+		if beside.Caller == c.Caller && beside.Path == c.target.beside && beside.Connections == c.Connections {
+			ratios := make([]float64, len(c.rounds))
+			for i := range c.rounds {
+				ratios[i] = c.rounds[i].perSecond / beside.rounds[i].perSecond
 			}
-			fmt.Printf("| %d | `%s` | %.0f | %s | %s | %s | %d µs | %d µs |\n", c, t.name,
-				median(all, func(f figures) float64 { return f.perSecond }),
-				inMilliseconds(median(all, func(f figures) time.Duration { return f.p50 })),
-				inMilliseconds(median(all, func(f figures) time.Duration { return f.p99 })), ratio,
-				median(all, func(f figures) time.Duration { return f.vault }).Microseconds(),
-				median(all, func(f figures) time.Duration { return f.plugin }).Microseconds())
+			c.Ratio = measure.SpreadOf(ratios)
 		}
 	}
 }
 
-// medianRatio is the median of the rounds' ratios of requests per second.
-func medianRatio(all, beside []figures) float64 {
-	ratios := make([]figures, len(all))
+func spread(all []figures, of func(figures) float64) measure.Spread {
+	values := make([]float64, len(all))
 	for i := range all {
-		ratios[i].perSecond = all[i].perSecond / beside[i].perSecond
+		values[i] = of(all[i])
 	}
-	return median(ratios, func(f figures) float64 { return f.perSecond })
+	return measure.SpreadOf(values)
 }
 
-func inMilliseconds(d time.Duration) string {
-	return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond))
+func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+func table(cells []*cell, rounds int, duration time.Duration) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Medians of %d interleaved rounds of %s, ratios with the least and the most; Vault on integrated storage, audit log %s.\n",
+		rounds, duration, map[bool]string{true: "on", false: "off"}[audited()])
+	caller := ""
+	for _, c := range cells {
+		if c.Caller != caller {
+			caller = c.Caller
+			fmt.Fprintf(&b, "\n**%s**\n\n| connections | path | requests/s | beside Vault's own | p50 ms | p99 ms | Vault's CPU µs | the plugin's CPU µs |\n", caller)
+			b.WriteString("|---:|---|---:|---:|---:|---:|---:|---:|\n")
+		}
+		ratio := ""
+		if c.Ratio.Median > 0 {
+			ratio = fmt.Sprintf("%.2f [%.2f–%.2f]", c.Ratio.Median, c.Ratio.Min, c.Ratio.Max)
+		}
+		fmt.Fprintf(&b, "| %d | %s | %.0f | %s | %.2f | %.2f | %.0f | %.0f |\n", c.Connections, c.Path, c.PerSecond.Median, ratio,
+			c.P50.Median/1000, c.P99.Median/1000, c.VaultCPU.Median, c.PluginCPU.Median)
+	}
+	return b.String()
 }

@@ -6,16 +6,17 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"sync"
 	"testing"
 	"time"
+
+	"vault-plugin-secrets-mcp/test/bench/measure"
 )
 
 // target is one path of Vault to put load on.
 type target struct {
-	name string
+	caller, name string
 	// beside is what it is compared with, by name; empty of that itself.
 	beside string
 	// requests are sent in turn, as they stand.
@@ -29,24 +30,18 @@ type figures struct {
 	vault, plugin time.Duration // CPU for one request
 }
 
-// post is a request as it goes over the wire.
-func post(method, address, token, path, body string) []byte {
-	return fmt.Appendf(nil, "%s /v1/%s HTTP/1.1\r\nHost: %s\r\nX-Vault-Token: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
-		method, path, address, token, len(body), body)
-}
-
 // run sends the target's requests over so many connections for some time. It
 // speaks plain HTTP/1.1 by itself, since every microsecond that the client takes
 // is taken from Vault on a small machine.
-func (t *target) run(b *testing.B, address string, used processes, connections int, duration time.Duration) figures {
+func (t *target) run(b testing.TB, s *stage, connections int, duration time.Duration) figures {
 	b.Helper()
-	vault, plugin := cpu(b, used.vault), cpu(b, used.plugin)
+	vault, plugin := measure.CPU(b, s.vault), measure.CPU(b, s.plugin)
 	var all sync.WaitGroup
 	taken := make([][]time.Duration, connections)
 	failures := make([]error, connections)
 	started := time.Now()
 	for i := range connections {
-		all.Go(func() { taken[i], failures[i] = t.send(address, i, started.Add(duration)) })
+		all.Go(func() { taken[i], failures[i] = t.send(s.address, i, started.Add(duration)) })
 	}
 	all.Wait()
 	elapsed := time.Since(started)
@@ -59,7 +54,7 @@ func (t *target) run(b *testing.B, address string, used processes, connections i
 	slices.Sort(times)
 	each := func(used time.Duration) time.Duration { return used / time.Duration(len(times)) }
 	return figures{
-		vault: each(cpu(b, used.vault) - vault), plugin: each(cpu(b, used.plugin) - plugin),
+		vault: each(measure.CPU(b, s.vault) - vault), plugin: each(measure.CPU(b, s.plugin) - plugin),
 		perSecond: float64(len(times)) / elapsed.Seconds(),
 		p50:       times[len(times)/2],
 		p99:       times[len(times)*99/100],
@@ -96,14 +91,4 @@ func (t *target) send(address string, first int, end time.Time) ([]time.Duration
 		}
 		times = append(times, time.Since(started))
 	}
-}
-
-// hostOf is the host and port of a URL.
-func hostOf(b *testing.B, address string) string {
-	b.Helper()
-	parsed, err := url.Parse(address)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return parsed.Host
 }
