@@ -41,7 +41,7 @@ func (h *Harness) Do(method, url, token string, header http.Header, body string)
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
 	// A connection of its own: no test depends on another's.
-	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true}
+	transport := &Patient{&http.Transport{DisableKeepAlives: true, DisableCompression: true}}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
 		h.t.Fatal(err)
@@ -121,7 +121,7 @@ func (h *Harness) TryConnect(url, token string, opts ConnectOptions) (*mcp.Clien
 	client := mcp.NewClient(&mcp.Implementation{Name: "harness", Version: "1"}, opts.Client)
 	session, err := client.Connect(h.t.Context(), &mcp.StreamableClientTransport{
 		Endpoint:   url,
-		HTTPClient: &http.Client{Transport: &withHeader{header, transport}},
+		HTTPClient: &http.Client{Transport: &withHeader{header, &Patient{transport}}},
 		MaxRetries: -1,
 	}, &mcp.ClientSessionOptions{ProtocolVersion: opts.Version})
 	if err != nil {

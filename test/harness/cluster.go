@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 
@@ -169,6 +170,37 @@ func (v *Vault) Leader() *Node {
 		return errors.New("none does")
 	})
 	return leader
+}
+
+// AwaitLeader waits until every node that runs says the same of who leads, and gets
+// an answer there: for some time after the leader has changed, or an earlier one is
+// back, they do not.
+func (v *Vault) AwaitLeader() {
+	v.h.t.Helper()
+	v.h.Eventually("every node knows the leader", func() error {
+		known := map[string]bool{}
+		for _, node := range v.Nodes {
+			if !node.Running() {
+				continue
+			}
+			client := node.Client()
+			client.SetClientTimeout(time.Second)
+			status, err := client.Sys().LeaderWithContext(v.h.t.Context())
+			if err != nil {
+				return err
+			}
+			if known[status.LeaderAddress] = true; status.IsSelf != (status.LeaderAddress == node.Address()) {
+				return fmt.Errorf("%s leads, says %s: %t", status.LeaderAddress, node.Address(), status.IsSelf)
+			}
+			if err := healthy(v.h.t.Context(), client); err != nil {
+				return err
+			}
+		}
+		if len(known) != 1 || known[""] {
+			return fmt.Errorf("those that lead are %v", known)
+		}
+		return nil
+	})
 }
 
 // Standby returns a node that runs and does not lead.

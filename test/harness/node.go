@@ -4,14 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
-	"sync"
-	"testing"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -65,26 +61,20 @@ func (n *Node) Start() {
 	}
 }
 
-// start runs the server, and returns once it listens. Another program may have
-// been given the port meanwhile; it will hardly keep it.
+// start runs the server, and returns once it listens.
 func (n *Node) start(ctx context.Context) error {
-	for attempt := 1; ; attempt++ {
-		p, err := n.vault.h.group.Start(n.spec)
+	p, err := n.vault.h.group.Start(n.spec)
+	if err != nil {
+		return err
+	}
+	n.process = p
+	return p.Await(ctx, patience, func(ctx context.Context) error {
+		connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", n.address)
 		if err != nil {
 			return err
 		}
-		n.process = p
-		err = p.Await(ctx, patience, func(ctx context.Context) error {
-			connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", n.address)
-			if err != nil {
-				return err
-			}
-			return connection.Close()
-		})
-		if err == nil || attempt == 5 || !strings.Contains(err.Error(), "address already in use") {
-			return err
-		}
-	}
+		return connection.Close()
+	})
 }
 
 // Pid is the node's process id.
@@ -164,36 +154,4 @@ func (n *Node) pluginPids() ([]int, error) {
 		pids = append(pids, pid)
 	}
 	return pids, nil
-}
-
-var given struct {
-	sync.Mutex
-	addresses map[string]bool
-}
-
-// FreeAddress returns an address on the loopback whose port the kernel chose,
-// for a program that must be told its port. It returns none twice.
-func FreeAddress(t testing.TB) string {
-	t.Helper()
-	given.Lock()
-	defer given.Unlock()
-	if given.addresses == nil {
-		given.addresses = map[string]bool{}
-	}
-	for range 100 {
-		listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		address := listener.Addr().String()
-		if err := listener.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if !given.addresses[address] {
-			given.addresses[address] = true
-			return address
-		}
-	}
-	t.Fatal(fmt.Errorf("the kernel has no port left to give"))
-	return ""
 }

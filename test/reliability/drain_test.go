@@ -31,6 +31,7 @@ func TestAGatewayIsToldToEnd(t *testing.T) {
 	token := s.CreateClient("cursor", harness.Map{"allowed_servers": "*"})
 	ending, staying := s.StartGateway(harness.GatewayOptions{}), s.StartGateway(harness.GatewayOptions{})
 	both := newBalancer(t, ending, staying)
+	s.introduce(t, token, ending, staying)
 
 	var probes []*probe
 	for range 4 {

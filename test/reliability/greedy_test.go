@@ -59,6 +59,7 @@ func TestClientsAreSlowOrGreedy(t *testing.T) {
 	token, other := s.CreateClient("greedy", harness.Map{"allowed_servers": "*"}), s.client("other")
 	c := newCaller(t, g)
 	s.becomes(t, c, other, http.StatusOK, impatience)
+	s.introduce(t, token, g) // at rest: lookups have a second
 	before := usageOf(t, g)
 	p := c.probe(t, "another client's calls meanwhile", other)
 	long := os.Getenv("LOAD_SESSIONS") != ""

@@ -1,6 +1,7 @@
 package reliability
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -77,9 +78,19 @@ func (s *stage) withoutTheFeed(t *testing.T) {
 	p := c.probe(t, "a token that stays, without the feed", stays)
 	s.Write("mcp/revoke-client/feed-goes", nil)
 	revoked := time.Now()
-	took := s.becomes(t, c, goes, http.StatusUnauthorized, strictStale+500*time.Millisecond)
-	t.Logf("without the feed a revoked token was refused after %s", took.Round(10*time.Millisecond))
-	late := time.After(time.Until(revoked.Add(strictStale + time.Second)))
+	// From max_stale on it passes no more: Vault is asked, which may take a second.
+	s.Within(strictStale+2*time.Second, "it is refused", func() error {
+		a := c.call(t.Context(), goes)
+		if late := a.sent.Sub(revoked); a.status == http.StatusOK && late > strictStale {
+			t.Errorf("a token passed %s after it was revoked", late)
+		}
+		if a.status != http.StatusUnauthorized {
+			return fmt.Errorf("it is answered %d: %w", a.status, errors.Join(a.err))
+		}
+		return nil
+	})
+	t.Logf("without the feed a revoked token was refused after %s", since(time.Now(), revoked))
+	late := time.After(promised)
 	for open := true; open; {
 		select {
 		case _, open = <-stream:
@@ -112,20 +123,37 @@ func (s *stage) killThePlugin(t *testing.T) {
 	s.becomes(t, c, known, http.StatusOK, impatience)
 	s.feedUp(g)
 	p := c.probe(t, "a known token while the plugin is killed", known)
+	cold := make([]string, 5)
+	for i := range cold {
+		cold[i] = s.client(fmt.Sprint("plugin-cold-", i))
+	}
 	var waited []time.Duration
-	for i := range 5 {
-		cold := s.client(fmt.Sprint("plugin-cold-", i))
-		if killed := s.Vault.Nodes[0].KillPlugin(); killed != 1 {
-			t.Fatalf("%d plugins were killed", killed)
-		}
+	for _, cold := range cold {
+		// Vault may be at replacing the last one, and for a moment have none, or two.
+		s.Eventually("a plugin is killed", func() error {
+			if s.Vault.Nodes[0].KillPlugin() == 0 {
+				return errors.New("there is none")
+			}
+			return nil
+		})
 		started := time.Now()
 		for {
 			a := c.call(t.Context(), cold)
 			if a.status == http.StatusOK {
 				break
 			}
-			if a.status != http.StatusServiceUnavailable || time.Since(started) > impatience {
+			if a.status != http.StatusServiceUnavailable || time.Since(started) > 3*impatience {
 				t.Fatalf("an unknown token is answered %d, %s after the plugin was killed: %v", a.status, time.Since(started), a.err)
+			}
+			// Vault has every request that it holds start the plugin, be it that
+			// who sent it waits no more. On a machine on which that takes as long
+			// as a lookup may, clients have to do as Retry-After says.
+			if harness.Undecided(a.status, a.retryAfter, a.took) {
+				pause, err := time.ParseDuration(a.retryAfter + "s")
+				if err != nil {
+					t.Fatal(err)
+				}
+				<-time.After(pause)
 			}
 		}
 		waited = append(waited, time.Since(started))

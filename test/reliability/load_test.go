@@ -92,6 +92,7 @@ func TestSessionsLeaveNothingBehind(t *testing.T) {
 	g := s.StartGateway(harness.GatewayOptions{Blocks: map[string]string{"stdio": fmt.Sprintf("allowed_commands = [%q]", s.Programs.Bootstrap)}})
 	token := s.CreateClient("c", harness.Map{"allowed_servers": "*"})
 
+	s.introduce(t, token, g)
 	openAndClose(t, g, token, total/3)
 	before := s.settled(t, g)
 	started := time.Now()

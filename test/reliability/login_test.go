@@ -53,10 +53,10 @@ func (s *stage) revokeTheGatewaysToken(t *testing.T) {
 	p := c.probe(t, "a known token while the gateway's is revoked", known)
 	for i := range 3 {
 		unknown := s.client(fmt.Sprint("revoked-unknown-", i))
-		if n := s.revokeGateways(t); n != 1 {
-			t.Fatalf("%d tokens of gateways were revoked", n)
+		if s.revokeGateways(t) == 0 {
+			t.Fatal("no token of a gateway was there to be revoked")
 		}
-		if a := c.call(t.Context(), unknown); a.status != http.StatusOK {
+		if a := c.decided(t.Context(), unknown); a.status != http.StatusOK {
 			t.Errorf("an unknown token is answered %d after %s: %v", a.status, a.took, a.err)
 		}
 	}
@@ -81,7 +81,7 @@ func (s *stage) letTheGatewaysTokenExpire(t *testing.T) {
 	p := c.probe(t, "a known token while the gateway's expires", known)
 	ended := time.After(8 * time.Second)
 	for i := 0; ; i++ {
-		if a := c.call(t.Context(), s.client(fmt.Sprint("expiring-unknown-", i))); a.status != http.StatusOK {
+		if a := c.decided(t.Context(), s.client(fmt.Sprint("expiring-unknown-", i))); a.status != http.StatusOK {
 			t.Errorf("an unknown token is answered %d after %s: %v", a.status, a.took, a.err)
 		}
 		select {

@@ -71,6 +71,17 @@ func (c *caller) call(ctx context.Context, token string) answer {
 	return a
 }
 
+// decided calls the tool until the gateway can decide about the token: what
+// harness.Patient does, for one call.
+func (c *caller) decided(ctx context.Context, token string) answer {
+	for end := time.Now().Add(impatience); ; {
+		a := c.call(ctx, token)
+		if !harness.Undecided(a.status, a.retryAfter, a.took) || time.Now().After(end) {
+			return a
+		}
+	}
+}
+
 // probe calls the tool again and again, and keeps every answer.
 type probe struct {
 	name   string

@@ -62,6 +62,7 @@ func TestASessionGoesOnAtAnyGateway(t *testing.T) {
 	token := s.CreateClient("cursor", harness.Map{"allowed_servers": "counter"})
 	first, second := s.StartGateway(harness.GatewayOptions{}), s.StartGateway(harness.GatewayOptions{})
 	both := newBalancer(t, first, second)
+	s.introduce(t, token, first, second)
 
 	var heard atomic.Int64 // of what the server says of its own accord
 	transport := &http.Transport{}
@@ -71,7 +72,7 @@ func TestASessionGoesOnAtAnyGateway(t *testing.T) {
 	})
 	session, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{
 		Endpoint:   both.url + "/servers/counter/mcp",
-		HTTPClient: &http.Client{Transport: &bearer{token, transport}},
+		HTTPClient: &http.Client{Transport: &bearer{token, &harness.Patient{Next: transport}}},
 	}, &mcp.ClientSessionOptions{ProtocolVersion: harness.SessionEra})
 	if err != nil {
 		t.Fatal(err)
@@ -110,17 +111,20 @@ func TestASessionGoesOnAtAnyGateway(t *testing.T) {
 	call("at two gateways that take turns")
 	listens("at first")
 	first.Restart()
+	s.introduce(t, token, first)
 	call("after one has restarted")
 	listens("after one has restarted")
 	second.Kill()
 	call("after the other one was killed")
 	second.Restart()
+	s.introduce(t, token, second)
 	call("after both have restarted")
 	listens("after both have restarted")
 	s.Write("mcp/gateway/keys/rotate", nil)
 	call("after a change of keys")
 	first.Restart()
 	second.Restart()
+	s.introduce(t, token, first, second)
 	call("after restarts with the new keys")
 	listens("after restarts with the new keys")
 
@@ -160,7 +164,7 @@ func inSession(t *testing.T, method, url, token, session string) (int, error) {
 	} {
 		request.Header.Set(name, value)
 	}
-	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+	response, err := (&harness.Patient{Next: &http.Transport{DisableKeepAlives: true}}).RoundTrip(request)
 	if err != nil {
 		return 0, err
 	}

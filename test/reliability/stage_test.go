@@ -80,6 +80,21 @@ func (s *stage) becomes(t *testing.T, c *caller, token string, status int, withi
 	return time.Since(started)
 }
 
+// introduce has gateways ask Vault about a token, whatever it may do, so that it is
+// known to them, and what comes next does not wait for a lookup.
+func (s *stage) introduce(t *testing.T, token string, gateways ...*harness.Gateway) {
+	t.Helper()
+	for _, g := range gateways {
+		s.Within(impatience, "the gateway knows the token", func() error {
+			got := s.Post(g.ServerURL(calculator), token, `{"jsonrpc":"2.0","id":1,"method":"ping"}`)
+			if got.Status == http.StatusUnauthorized || got.Status == http.StatusServiceUnavailable {
+				return fmt.Errorf("it is answered %d %s", got.Status, got.Body)
+			}
+			return nil
+		})
+	}
+}
+
 // feedUp waits until a gateway follows the changes.
 func (s *stage) feedUp(g *harness.Gateway) {
 	s.Eventually("the change feed is up", func() error {

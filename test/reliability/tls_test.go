@@ -144,7 +144,7 @@ func TestCertificatesChangeWhileTheGatewayRuns(t *testing.T) {
 	shown := clients.pair(t)
 	works := func(what string, client *http.Client) {
 		t.Helper()
-		if a := (&caller{client: client, url: url}).call(t.Context(), token); a.status != http.StatusOK || a.err != nil {
+		if a := (&caller{client: client, url: url}).decided(t.Context(), token); a.status != http.StatusOK || a.err != nil {
 			t.Errorf("%s: answered %d: %v", what, a.status, a.err)
 		}
 	}
@@ -157,7 +157,7 @@ func TestCertificatesChangeWhileTheGatewayRuns(t *testing.T) {
 	works("a client with a certificate and a token", secureClient(t, ours, shown))
 	refused("a client without a certificate", secureClient(t, ours))
 	refused("a client with somebody else's certificate", secureClient(t, ours, strangers.pair(t)))
-	if a := (&caller{client: secureClient(t, ours, shown), url: url}).call(t.Context(), unissued(t)); a.status != http.StatusUnauthorized {
+	if a := (&caller{client: secureClient(t, ours, shown), url: url}).decided(t.Context(), unissued(t)); a.status != http.StatusUnauthorized {
 		t.Errorf("a certificate without a good token is answered %d: %v", a.status, a.err)
 	}
 

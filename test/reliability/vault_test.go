@@ -63,6 +63,8 @@ func TestNobodyCanAskVault(t *testing.T) {
 func (s *stage) outlive(t *testing.T, o outage, patient, short *harness.Gateway) {
 	t.Helper()
 	node := s.Vault.Nodes[0]
+	s.feedUp(short)
+	created := time.Now()
 	known, unknown := s.client("known"), s.client("unknown")
 	defer s.Delete("mcp/clients/known")
 	defer s.Delete("mcp/clients/unknown")
@@ -100,12 +102,13 @@ func (s *stage) outlive(t *testing.T, o outage, patient, short *harness.Gateway)
 	seen := ends.outcome(t)
 	t.Logf("known tokens went on for %s; then there were %d times 503, the slowest after %s; good again %s after Vault was",
 		since(seen.lastGood, began), seen.bad, seen.slowest.Round(time.Millisecond), since(seen.recovered, mended))
-	// The last request for changes that was answered may have been sent a wait
-	// before the outage.
-	if early := began.Add(strictStale - 1500*time.Millisecond); seen.firstBad.Before(early) {
-		t.Errorf("the first 503 came %s after Vault failed", since(seen.firstBad, began))
-	}
 	for _, a := range ends.all() {
+		// The feed has told of the client: with an answer to a request that was sent
+		// no longer before than one is held, and may take beyond that, a second each.
+		early := created.Add(strictStale - 2*time.Second)
+		if answered := a.sent.Add(a.took); a.status == http.StatusServiceUnavailable && answered.Before(early) {
+			t.Errorf("there was a 503 %s after the client was made", since(answered, created))
+		}
 		if a.status == http.StatusOK && a.sent.After(failed.Add(strictStale)) && a.sent.Add(a.took).Before(mending) {
 			t.Errorf("a request passed %s after Vault failed", since(a.sent, failed))
 		}
