@@ -65,6 +65,7 @@ func TestClients(t *testing.T) {
 	token := s.CreateClient("editor", harness.Map{"allowed_servers": "everything"})
 	revoked := s.CreateClient("former", harness.Map{"allowed_servers": "everything"})
 	s.Write("mcp/revoke-client/former", nil)
+	s.introduce(t, token, "everything")
 	one, all := s.gateway.ServerURL("everything"), s.gateway.URL+"/mcp"
 
 	for name, client := range s.clients() {

@@ -38,7 +38,9 @@ func (x exports) in(t *testing.T) exports {
 	t.Helper()
 	s := x.stage.in(t)
 	name := "editor-" + strconv.Itoa(len(s.List("mcp/clients")))
-	return exports{s, name, s.CreateClient(name, harness.Map{"allowed_servers": "calculator,ledger"})}
+	token := s.CreateClient(name, harness.Map{"allowed_servers": "calculator,ledger"})
+	s.introduce(t, token, "calculator", "ledger")
+	return exports{s, name, token}
 }
 
 // export is what mcp-bootstrap export prints for the client.

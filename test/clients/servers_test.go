@@ -57,6 +57,7 @@ func TestServersAreTheSameThroughTheGateway(t *testing.T) {
 			s := s.in(t)
 			s.Write("mcp/servers/"+server.name, server.registration)
 			token := s.CreateClient("of-"+server.name, harness.Map{"allowed_servers": server.name})
+			s.introduce(t, token, server.name)
 			itself, err := connect(t, server.direct, offersNothing)
 			require.NoError(t, err)
 			want := offerOf(t, itself)
@@ -78,11 +79,13 @@ func TestServersAreTheSameThroughTheGateway(t *testing.T) {
 	t.Run("all of them as one", func(t *testing.T) {
 		s := s.in(t)
 		token := s.CreateClient("of-all", harness.Map{"allowed_servers": names})
+		all := merged.count()
 		for _, era := range eras {
 			t.Run(era, func(t *testing.T) {
 				through, err := s.In(t).TryConnect(s.gateway.URL+"/mcp", token, harness.ConnectOptions{Version: era, Client: offersNothing})
 				require.NoError(t, err)
-				require.Equal(t, asJSON(t, merged), asJSON(t, offerOf(t, through)))
+				s.listed(t, through, all)
+				require.Equal(t, asJSON(t, &merged), asJSON(t, offerOf(t, through)))
 				for _, server := range servers {
 					answer, err := callTool(t, through, server.name+"__"+server.tool, server.arguments)
 					require.NoError(t, err, server.name)
@@ -108,9 +111,9 @@ type offer struct {
 	Templates []*mcp.ResourceTemplate
 }
 
-func offerOf(t *testing.T, session *mcp.ClientSession) offer {
+func offerOf(t *testing.T, session *mcp.ClientSession) *offer {
 	t.Helper()
-	var o offer
+	o := &offer{}
 	capabilities := session.InitializeResult().Capabilities
 	tools, err := session.ListTools(t.Context(), nil)
 	require.NoError(t, err)
@@ -131,8 +134,13 @@ func offerOf(t *testing.T, session *mcp.ClientSession) offer {
 	return o
 }
 
+// count is how many entries it has.
+func (o *offer) count() int {
+	return len(o.Tools) + len(o.Prompts) + len(o.Resources) + len(o.Templates)
+}
+
 // add adds what a server lists, under the names that it has among many servers.
-func (o *offer) add(server string, more offer) {
+func (o *offer) add(server string, more *offer) {
 	for _, tool := range more.Tools {
 		tool.Name = server + "__" + tool.Name
 	}
@@ -152,7 +160,7 @@ func (o *offer) add(server string, more offer) {
 }
 
 // asJSON is an offer as text, to compare. Servers list their entries in any order.
-func asJSON(t *testing.T, o offer) string {
+func asJSON(t *testing.T, o *offer) string {
 	t.Helper()
 	slices.SortFunc(o.Tools, func(a, b *mcp.Tool) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(o.Prompts, func(a, b *mcp.Prompt) int { return strings.Compare(a.Name, b.Name) })

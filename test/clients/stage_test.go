@@ -2,6 +2,7 @@ package clients
 
 import (
 	"fmt"
+	"net/http"
 	"os/exec"
 	"testing"
 
@@ -39,6 +40,34 @@ func (s *stage) in(t *testing.T) *stage {
 	view := *s
 	view.Harness = s.Harness.In(t)
 	return &view
+}
+
+// introduce waits until the gateway has heard of servers, and knows the token of a
+// client that may reach them: clients from npm do not wait.
+func (s *stage) introduce(t *testing.T, token string, servers ...string) {
+	t.Helper()
+	for _, server := range servers {
+		s.Eventually("the gateway knows "+server, func() error {
+			got := s.Post(s.gateway.ServerURL(server), token, `{"jsonrpc":"2.0","id":1,"method":"ping"}`)
+			switch got.Status {
+			case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusServiceUnavailable:
+				return fmt.Errorf("it is answered %d %s", got.Status, got.Body)
+			}
+			return nil
+		})
+	}
+}
+
+// listed waits until the lists of /mcp have as many entries as all servers together.
+// A server that is slow to start is missing from them at first.
+func (s *stage) listed(t *testing.T, through *mcp.ClientSession, want int) {
+	t.Helper()
+	s.Eventually("every server is in the lists", func() error {
+		if got := offerOf(t, through).count(); got < want {
+			return fmt.Errorf("they have %d entries of %d", got, want)
+		}
+		return nil
+	})
 }
 
 // program is a package's program, in the environment of the stage.
