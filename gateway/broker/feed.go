@@ -35,13 +35,26 @@ const (
 	// feedSlack is what an answer of the feed may take beyond its wait.
 	feedSlack = time.Second
 
+	// feedPatience is what the answer to a request that is not held may take. Such
+	// a one follows a failure: a Vault that has just come to lead is slow, and would
+	// be asked over and over, and never heard, were it given less.
+	feedPatience = 2 * time.Second
+
+	// feedRest is the time between an answer with changes and the next request: all
+	// that changes meanwhile comes as one answer. Otherwise each of many revocations
+	// would have all gateways ask Vault at once.
+	feedRest = 60 * time.Millisecond
+
 	// feedPace is the least time between two requests that were answered
 	// without being held: Vault has its reasons, and a revocation must still
 	// arrive within a second.
 	feedPace = 400 * time.Millisecond
 
+	// The time from one request that fails to the next. It is short, since what
+	// fails at once costs Vault little, and those who were revoked meanwhile pass
+	// until the next one succeeds.
 	feedBackoffMin         = 100 * time.Millisecond
-	feedBackoffMax         = 2 * time.Second
+	feedBackoffMax         = time.Second
 	feedBackoffUnsupported = 5 * time.Second
 )
 
@@ -49,10 +62,13 @@ const (
 func (b *Broker) runFeed(ctx context.Context) {
 	failures := 0
 	for b.awaitLogin(ctx) == nil {
+		sent := time.Now()
 		pause, err := b.poll(ctx, failures > 0)
 		if err != nil && ctx.Err() == nil {
 			failures++
-			pause = b.feedFailed(err, failures)
+			// One that hung has been waited for already.
+			pause = b.feedFailed(err, failures) - time.Since(sent)
+			b.log.Debug("a request for changes failed", "failures", failures, "took", time.Since(sent).String(), "error", err)
 		} else {
 			failures = 0
 		}
@@ -67,12 +83,13 @@ func (b *Broker) runFeed(ctx context.Context) {
 // once: the sooner Vault is known to answer, the sooner grants are confirmed.
 func (b *Broker) poll(ctx context.Context, atOnce bool) (time.Duration, error) {
 	v := b.view.Load()
-	var wait time.Duration
+	wait, bound := time.Duration(0), feedPatience
 	if !atOnce {
 		// Vault reads whole seconds, and holds nothing for none of them.
 		wait = max(jitter(min(b.options.Grants.Wait, b.options.Grants.MaxStale/3)).Round(time.Second), time.Second)
+		bound = wait + feedSlack
 	}
-	pollCtx, cancel := context.WithTimeout(ctx, wait+feedSlack)
+	pollCtx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	sent := time.Now()
 	answer, err := b.engine.changes(pollCtx, v.epoch, v.applied, wait)
@@ -85,24 +102,30 @@ func (b *Broker) poll(ctx context.Context, atOnce bool) (time.Duration, error) {
 		wake(b.wakeRegistry)
 	}
 	first := v.epoch == ""
-	if len(answer.Changes) == 0 && !first && time.Since(sent) < wait/4 {
+	switch {
+	case len(answer.Changes) > 0:
+		return jitter(feedRest), nil
+	case !first && time.Since(sent) < wait/4:
 		return jitter(feedPace), nil
 	}
 	return 0, nil
 }
 
-// feedFailed takes note of a failure, and says how long to wait. The first one
-// is asked again at once: a change of leader or a reload of the plugin ends the
-// request that was held, and the next one succeeds.
+// feedFailed takes note of a failure, and says how long after the sending of what
+// failed the next request is due. The first one is asked again at once: a change of
+// leader or a reload of the plugin ends the request that was held, and the next one
+// succeeds. Where its answer is overdue, though, the feed is down already.
 func (b *Broker) feedFailed(err error, failures int) time.Duration {
 	if errors.Is(err, errUnsupported) {
 		b.feedLost(FeedUnsupported, unsupportedMaxAge, err)
 		return jitter(feedBackoffUnsupported)
 	}
+	if failures > 1 || errors.Is(err, context.DeadlineExceeded) {
+		b.feedLost(FeedDown, b.options.Grants.MaxStale, err)
+	}
 	if failures == 1 {
 		return 0
 	}
-	b.feedLost(FeedDown, b.options.Grants.MaxStale, err)
 	return jitter(min(feedBackoffMin<<min(failures-2, 10), feedBackoffMax))
 }
 

@@ -314,7 +314,7 @@ func TestEndOfAGrantIsToldToThoseWhoHoldMoreForIt(t *testing.T) {
 		require.Len(t, ended, 1)
 		require.False(t, ended[0].Successor.AllowsServer("files"))
 		m.revoke("t")
-		synctest.Wait()
+		after(feedRest)
 		require.Len(t, ended, 2)
 		require.Nil(t, ended[1].Successor)
 		require.Equal(t, "acc-t", ended[1].Grant.Accessor)

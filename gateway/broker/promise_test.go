@@ -425,7 +425,7 @@ func TestARevokedTokenThatIsAllowedAgainWorksAtOnce(t *testing.T) {
 		require.ErrorIs(t, grantErr(t, b, "custom"), ErrInactive)
 		m.addToken("custom", "c")
 		m.announce(Change{Type: typeToken, Operation: operationCreate, Accessor: "of-another", ClientID: "c"})
-		synctest.Wait()
+		after(feedRest)
 		require.NoError(t, grantErr(t, b, "custom"))
 	})
 }

@@ -14,8 +14,13 @@ import (
 	"vault-plugin-secrets-mcp/test/bench/rig/job"
 )
 
-// askInterval is the time between two requests of an Ask: how exact its result is.
-const askInterval = 2 * time.Millisecond
+const (
+	// askInterval is the least time between two requests of an Ask, and askShare the
+	// part of the time for which it has asked already: how exact its result is. Many
+	// that ask for long would otherwise be the load that they wait for the end of.
+	askInterval = 5 * time.Millisecond
+	askShare    = 20
+)
 
 // streams are those that are open.
 type streams struct {
@@ -105,11 +110,11 @@ func (s *streams) closeAll() {
 
 // ask asks until the answer is 401.
 func (s *streams) ask(c *job.Stream) {
-	ticker := time.NewTicker(askInterval)
-	defer ticker.Stop()
+	began := time.Now()
+	wait := func() { <-time.After(max(askInterval, time.Since(began)/askShare)) }
 	conn, err := net.Dial("tcp", c.Address)
 	var body []byte
-	for ; err == nil; <-ticker.C {
+	for ; err == nil; wait() {
 		reader := bufio.NewReaderSize(conn, 1<<10)
 		for err == nil {
 			var m message
@@ -118,7 +123,7 @@ func (s *streams) ask(c *job.Stream) {
 				s.tell(job.Event{ID: c.ID, What: job.Refused, At: time.Now()})
 				return
 			}
-			<-ticker.C
+			wait()
 		}
 		// It was cut in the middle of a request, which is no refusal.
 		_ = conn.Close()
