@@ -6,13 +6,13 @@ import (
 )
 
 // How much garbage may gather before it is collected: a quarter of what lives, and
-// 16 MB in any case. With Go's own setting, as much as lives, the few megabytes of a
+// 12 MB in any case. With Go's own setting, as much as lives, the few megabytes of a
 // gateway with few clients would be collected dozens of times a second under load,
 // and one with a hundred thousand grants, or thousands of streams, would take twice
 // the memory that it needs.
 const (
 	garbagePercent = 25
-	reserved       = 64 << 20
+	reserved       = 48 << 20
 )
 
 // reserve counts as memory that lives. It is never written to, so the system gives

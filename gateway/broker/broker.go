@@ -56,8 +56,8 @@ type Broker struct {
 	engine  engine
 	session *session
 
-	policies *policies
-	seals    *seals // nil: sealed tokens are refused
+	terms *sharedTerms
+	seals *seals // nil: sealed tokens are refused
 
 	cache     *cache
 	negatives *lru.Cache[key, time.Time] // when the request was sent that said no
@@ -116,12 +116,16 @@ func newBroker(options Options, e engine) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
+	shared, err := newSharedTerms(known)
+	if err != nil {
+		return nil, err
+	}
 	opening, err := newSeals(options.KMS, options.Log.Named("kms"))
 	if err != nil {
 		return nil, err
 	}
 	b := &Broker{
-		policies:     known,
+		terms:        shared,
 		seals:        opening,
 		options:      options,
 		log:          options.Log,

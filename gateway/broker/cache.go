@@ -48,7 +48,7 @@ func (c *cache) get(k key) *entry {
 func (c *cache) add(k key, g *Grant, now time.Time) {
 	client := c.byClient[g.ClientID]
 	if client == nil {
-		client = &clientState{id: g.ClientID}
+		client = new(clientState)
 		c.byClient[g.ClientID] = client
 	}
 	e := &entry{key: k, client: client, next: client.entries}
@@ -82,8 +82,8 @@ func (c *cache) remove(e *entry, g *Grant) {
 		e.next.prev = e.prev
 	}
 	e.next, e.prev = nil, nil
-	if e.client.entries == nil && c.byClient[e.client.id] == e.client {
-		delete(c.byClient, e.client.id)
+	if e.client.entries == nil && c.byClient[g.ClientID] == e.client {
+		delete(c.byClient, g.ClientID)
 	}
 	shard := &c.shards[e.key[0]%shardCount]
 	shard.Lock()

@@ -16,23 +16,23 @@ var errEvicted = errors.New("the grant was evicted from the cache")
 type entry struct {
 	key   key
 	grant atomic.Pointer[Grant] // nil once gone
-	used  atomic.Int64          // unix seconds of the last use, for eviction
 
 	// Guarded by Broker.mu.
 	client     *clientState
 	next, prev *entry // among the client's entries
 
-	mu      sync.Mutex // after Broker.mu, never before it
-	gone    error      // why the entry is dead; nil while it is not
-	live    *Hold      // list of the requests in flight
-	tracked bool       // in the set of entries that have had live requests
-	queued  bool       // waiting for a revalidation
-	suspect time.Time  // since when its live requests have waited for a confirmation
+	mu      sync.Mutex    // after Broker.mu, never before it
+	gone    error         // why the entry is dead; nil while it is not
+	live    *Hold         // list of the requests in flight
+	suspect time.Duration // uptime since which its live requests have waited for a confirmation; 0: they do not
+	tracked bool          // in the set of entries that have had live requests
+	queued  bool          // waiting for a revalidation
+
+	used atomic.Uint32 // unix seconds of the last use, for eviction
 }
 
 // clientState is what the tokens of one client share.
 type clientState struct {
-	id      string
 	entries *entry       // list, guarded by Broker.mu
 	live    atomic.Int64 // requests in flight
 }
@@ -40,7 +40,7 @@ type clientState struct {
 // touch notes a use, once a second at most: a write that is not needed would
 // only take the cache line away from the other cores.
 func (e *entry) touch(now time.Time) {
-	if second := now.Unix(); e.used.Load() != second {
+	if second := uint32(now.Unix()); e.used.Load() != second { //nolint:gosec // enough until 2106
 		e.used.Store(second)
 	}
 }
@@ -89,7 +89,7 @@ func (e *entry) replace(g *Grant) (old *Grant) {
 	defer e.mu.Unlock()
 	g.entry = e
 	old = e.grant.Swap(g)
-	e.suspect = time.Time{}
+	e.suspect = 0
 	for h := e.live; h != nil; h = h.next {
 		if err := h.admittedBy(g); err != nil {
 			h.cancel(err)
@@ -128,10 +128,10 @@ func (e *entry) suspectFor(now time.Time, suspect bool) time.Duration {
 	defer e.mu.Unlock()
 	switch {
 	case !suspect:
-		e.suspect = time.Time{}
+		e.suspect = 0
 		return 0
-	case e.suspect.IsZero():
-		e.suspect = now
+	case e.suspect == 0:
+		e.suspect = uptime(now)
 	}
-	return now.Sub(e.suspect)
+	return uptime(now) - e.suspect
 }

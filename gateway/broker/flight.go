@@ -152,9 +152,7 @@ func (b *Broker) confirmOnce(ctx context.Context, q question) error {
 	}
 	var g *Grant
 	if err == nil && answer.Active {
-		if g, err = answer.Grant(sent); err == nil {
-			g.policy, err = b.policies.get(g.PolicyDigest)
-		}
+		g, err = answer.grant(sent, b.terms.of)
 	}
 	result := resultOf(answer, err)
 	end(result)

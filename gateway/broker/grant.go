@@ -3,7 +3,6 @@ package broker
 import (
 	"net/netip"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -13,38 +12,18 @@ import (
 // allServers in a client's allowed_servers admits every registered server.
 const allServers = "*"
 
-// Kinds of token.
-const (
-	KindIssued = "issued" // minted by the engine for a client
-	KindCustom = "custom" // brought by the client's owner
-	KindLeased = "leased" // under a Vault lease
-)
-
 // Grant is what Vault said about one token: who its holder is, and what they
 // may reach. It never holds the token. A Grant is immutable once published; a
 // change at Vault makes another one.
 type Grant struct {
-	Client        string            // name
-	ClientID      string            // unchanging: survives no re-creation of the client
-	ClientVersion string            // changes with every change of the client
-	Accessor      string            // names the token in logs
-	Kind          string            // one of the Kind constants
-	ExpiresAt     time.Time         // this gateway's clock; zero: never
-	PolicyDigest  string            // "": no policy applies
-	DataKey       string            // id of the one that the token is sealed under; "": it is not
-	Metadata      map[string]string // the client's
+	Client    string    // name
+	ClientID  string    // unchanging: survives no re-creation of the client
+	Accessor  string    // names the token in logs
+	ExpiresAt time.Time // this gateway's clock; zero: never
 
-	policy         *effectivePolicy // that of PolicyDigest; nil where there is none
-	allServers     bool
-	allowedServers []string // sorted
-	boundCIDRs     []netip.Prefix
+	*terms
 
-	allowedTools []string // nil: unset
-	deniedTools  []string
-	tools        *sync.Map // server name -> *policy.Tools; nil without rules
-
-	// Where and when Vault said so: see view.go.
-	epoch string
+	// When Vault said so: see view.go.
 	index uint64
 	sent  time.Time
 

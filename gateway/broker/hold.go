@@ -45,7 +45,7 @@ func Allows(g *Grant, server *Server) error {
 	if !g.AllowsServer(server.Name) {
 		return &NotAllowed{policy.Decide(g.Client, g.allowedServers, nil, server.subject())}
 	}
-	if g.PolicyDigest == "" {
+	if g.policyDigest == "" {
 		return nil
 	}
 	if g.policy == nil { // one that was never fetched admits nothing

@@ -3,14 +3,11 @@ package broker
 import (
 	"encoding/json"
 	"fmt"
-	"net/netip"
-	"slices"
-	"sync"
 	"time"
-	"unique"
 )
 
-// Lookup is the engine's answer about one token, in its wire form.
+// Lookup is the engine's answer about one token, in its wire form: what of it the
+// gateway needs.
 type Lookup struct {
 	Active bool `json:"active"`
 
@@ -23,20 +20,17 @@ type Lookup struct {
 	// clocks that disagree do no harm.
 	AnsweredAt time.Time `json:"answered_at"`
 
-	Client        string `json:"client"`
-	ClientID      string `json:"client_id"`
-	ClientVersion string `json:"client_version"`
-	Accessor      string `json:"accessor"`
-	Kind          string `json:"kind"`
-	ExpiresAt     string `json:"expires_at"` // "": never
+	Client    string `json:"client"`
+	ClientID  string `json:"client_id"`
+	Accessor  string `json:"accessor"`
+	ExpiresAt string `json:"expires_at"` // "": never
 
-	AllowedServers  []string          `json:"allowed_servers"`
-	AllowedTools    []string          `json:"allowed_tools"` // null: unset
-	DeniedTools     []string          `json:"denied_tools"`
-	TokenBoundCIDRs []string          `json:"token_bound_cidrs"`
-	PolicyDigest    string            `json:"policy_digest"`
-	DataKey         string            `json:"data_key"` // "": the token is not sealed
-	Metadata        map[string]string `json:"metadata"`
+	AllowedServers  []string `json:"allowed_servers"`
+	AllowedTools    []string `json:"allowed_tools"` // null: unset
+	DeniedTools     []string `json:"denied_tools"`
+	TokenBoundCIDRs []string `json:"token_bound_cidrs"`
+	PolicyDigest    string   `json:"policy_digest"`
+	DataKey         string   `json:"data_key"` // "": the token is not sealed
 }
 
 // parseLookup reads the data of an answer. What is missing is an error, never a
@@ -59,63 +53,36 @@ func parseLookup(data []byte) (*Lookup, error) {
 }
 
 // Grant builds the grant of an active answer to a request that was sent at
-// sent. Its expiry is counted from there, which errs to the early side by the
-// time that the answer travelled.
+// sent, without the policy: that is the broker's to fetch.
 func (l *Lookup) Grant(sent time.Time) (*Grant, error) {
+	return l.grant(sent, (*Lookup).terms)
+}
+
+// grant builds it with terms from elsewhere. Its expiry is counted from sent, which
+// errs to the early side by the time that the answer travelled.
+func (l *Lookup) grant(sent time.Time, termsOf func(*Lookup) (*terms, error)) (*Grant, error) {
 	if !l.Active {
 		return nil, ErrInactive
 	}
 	if l.Client == "" || l.ClientID == "" || l.Accessor == "" {
 		return nil, fmt.Errorf("lookup: an active answer without client, client_id or accessor")
 	}
+	t, err := termsOf(l)
+	if err != nil {
+		return nil, err
+	}
 	g := &Grant{
-		Client:        l.Client,
-		ClientID:      l.ClientID,
-		ClientVersion: l.ClientVersion,
-		Accessor:      l.Accessor,
-		Kind:          intern(l.Kind),
-		PolicyDigest:  intern(l.PolicyDigest),
-		DataKey:       intern(l.DataKey),
-		allServers:    slices.Contains(l.AllowedServers, allServers),
-		allowedTools:  internAll(l.AllowedTools),
-		deniedTools:   internAll(l.DeniedTools),
-		epoch:         intern(l.Epoch),
-		index:         l.Index,
-		sent:          sent,
-	}
-	if l.AllowedTools != nil || len(l.DeniedTools) > 0 {
-		g.tools = new(sync.Map)
-	}
-	if len(l.Metadata) > 0 {
-		g.Metadata = l.Metadata
-	}
-	if !g.allServers {
-		g.allowedServers = internAll(l.AllowedServers)
-		slices.Sort(g.allowedServers)
+		Client:   l.Client,
+		ClientID: l.ClientID,
+		Accessor: l.Accessor,
+		terms:    t,
+		index:    l.Index,
+		sent:     sent,
 	}
 	if err := g.setExpiry(l, sent); err != nil {
 		return nil, err
 	}
-	if err := g.setBoundCIDRs(l.TokenBoundCIDRs); err != nil {
-		return nil, err
-	}
 	return g, nil
-}
-
-// intern returns one copy of a string for all grants that have it: there may be
-// a hundred thousand.
-func intern(s string) string { return unique.Make(s).Value() }
-
-// internAll does so for a list. Nil stays nil.
-func internAll(list []string) []string {
-	if list == nil {
-		return nil
-	}
-	all := make([]string, len(list))
-	for i, s := range list {
-		all[i] = intern(s)
-	}
-	return all
 }
 
 func (g *Grant) setExpiry(l *Lookup, sent time.Time) error {
@@ -130,22 +97,5 @@ func (g *Grant) setExpiry(l *Lookup, sent time.Time) error {
 		return fmt.Errorf("lookup: the answer has expires_at but no answered_at to count it from")
 	}
 	g.ExpiresAt = sent.Add(expires.Sub(l.AnsweredAt))
-	return nil
-}
-
-// setBoundCIDRs takes ranges and single addresses, as Vault's own
-// token_bound_cidrs does.
-func (g *Grant) setBoundCIDRs(ranges []string) error {
-	for _, text := range ranges {
-		prefix, err := netip.ParsePrefix(text)
-		if err != nil {
-			addr, addrErr := netip.ParseAddr(text)
-			if addrErr != nil {
-				return fmt.Errorf("lookup: token_bound_cidrs: %w", err)
-			}
-			prefix = netip.PrefixFrom(addr, addr.BitLen())
-		}
-		g.boundCIDRs = append(g.boundCIDRs, prefix.Masked())
-	}
 	return nil
 }

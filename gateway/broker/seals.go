@@ -110,13 +110,13 @@ func (s *seals) open(token string) (presented, error) {
 // vouch says whether the data key that a grant's token is sealed under is still
 // good. The error wraps ErrInactive or ErrUnavailable.
 func (s *seals) vouch(g *Grant) error {
-	if g.DataKey == "" {
+	if g.dataKey == "" {
 		return nil
 	}
 	if s == nil {
 		return errNoSeals
 	}
-	_, err := s.key(g.DataKey)
+	_, err := s.key(g.dataKey)
 	return err
 }
 

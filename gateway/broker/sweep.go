@@ -130,7 +130,7 @@ func (b *Broker) clean(now time.Time) {
 	for i := range shardCount {
 		for _, e := range b.cache.all(i) {
 			g := e.grant.Load()
-			idle := now.Unix()-e.used.Load() > int64(idleLimit/time.Second)
+			idle := now.Unix()-int64(e.used.Load()) > int64(idleLimit/time.Second)
 			if g == nil || !idle && b.view.Load().usable(g, now) {
 				continue
 			}
