@@ -17,6 +17,7 @@ type cell struct {
 	Connections int    `json:"connections"`
 
 	requests [][]byte
+	own      bool // each connection has a request of its own
 	status   int
 	contains string
 	count    int              // each request once; 0: for some time
@@ -63,7 +64,7 @@ func (c *cell) run(t testing.TB, s *stage, duration time.Duration) {
 	}
 	cpu := measure.CPU(t, pid)
 	loaded := s.load.Run(c.Scene+", "+c.Target, &job.Load{
-		Address: c.address(s), Requests: c.requests, Connections: c.Connections, Duration: duration, Count: c.count,
+		Address: c.address(s), Requests: c.requests, Own: c.own, Connections: c.Connections, Duration: duration, Count: c.count,
 		Status: c.status, Contains: c.contains,
 	})
 	requests := float64(loaded.Requests)

@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"testing"
 
 	"vault-plugin-secrets-mcp/test/bench/measure"
@@ -148,9 +149,22 @@ func (m *builder) otherUpstreams() {
 		status: http.StatusOK, contains: answered, gateway: s.warm,
 	}, base, connections...)
 	m.add(cell{
+		Scene: "upstreams", Target: "`/mcp`, a session for each connection", requests: m.eachSession(aggregate), own: true,
+		status: http.StatusOK, contains: answered, gateway: s.warm,
+	}, base, connections...)
+	m.add(cell{
 		Scene: "upstreams", Target: "a child process (stdio)", requests: [][]byte{small.call(measure.At(s.warm, serverStdio), s.token, "")},
 		status: http.StatusOK, contains: answered, gateway: s.warm,
 	}, base, connections...)
+}
+
+// eachSession is a call in one session for each of as many connections as there may be.
+func (m *builder) eachSession(at measure.Place) [][]byte {
+	calls := make([][]byte, 0, slices.Max(connections))
+	for range cap(calls) {
+		calls = append(calls, session.call(at, m.s.token, m.s.open(m.t, at)))
+	}
+	return calls
 }
 
 func (m *builder) refusals() {

@@ -94,6 +94,9 @@ func newWorker(j *job.Load, number int) (*worker, error) {
 		next:  number * len(j.Requests) / j.Connections,
 		times: make([]time.Duration, 0, 1<<14),
 	}
+	if j.Own {
+		w.next = number
+	}
 	if j.Count == 0 { // else each request counts, even the first
 		if err := w.exchange(); err != nil {
 			_ = conn.Close()
@@ -123,7 +126,9 @@ func (w *worker) run(sent *atomic.Int64, end time.Time) error {
 // exchange sends the next request and reads the answer to its end.
 func (w *worker) exchange() error {
 	request := w.job.Requests[w.next%len(w.job.Requests)]
-	w.next++
+	if !w.job.Own { // else it stays with the one it has
+		w.next++
+	}
 	m, body, err := exchange(w.conn, w.reader, request, w.body)
 	if err != nil {
 		return err

@@ -95,13 +95,21 @@ func appendAnswer(b []byte, m *message, body []byte) []byte {
 	return append(b, after+"\r\n0\r\n\r\n"...)
 }
 
-// beginning is where a message's id and method are looked for: whoever writes them
-// elsewhere does not speak with the rig.
-const beginning = 256
+// beginning is where a message's id and method are looked for, and ending where the
+// id may stand as well, behind everything else: whoever writes them elsewhere does
+// not speak with the rig.
+const (
+	beginning = 256
+	ending    = 64
+)
 
 // idOf is a message's id as it stands there; empty of a notification.
 func idOf(body []byte) []byte {
-	_, id, found := bytes.Cut(body[:min(len(body), beginning)], []byte(`"id":`))
+	key := []byte(`"id":`)
+	_, id, found := bytes.Cut(body[:min(len(body), beginning)], key)
+	if !found {
+		_, id, found = bytes.Cut(body[max(len(body)-ending, 0):], key)
+	}
 	if !found {
 		return nil
 	}

@@ -4,11 +4,13 @@ package job
 
 import "time"
 
-// Load says what to send. Requests go over the wire as they stand, in turn.
+// Load says what to send. Requests go over the wire as they stand: on each connection
+// all of them in turn, or its own one alone.
 type Load struct {
 	Address     string        `json:"address"`
 	Requests    [][]byte      `json:"requests"`
 	Connections int           `json:"connections"`
+	Own         bool          `json:"own"`      // the first connection has the first request, and so on
 	Duration    time.Duration `json:"duration"` // or
 	Count       int           `json:"count"`    // so many requests
 	Status      int           `json:"status"`   // that each answer has
