@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -79,6 +80,7 @@ type worker struct {
 	conn   net.Conn
 	reader *bufio.Reader
 	body   []byte
+	status int // of the last answer
 	times  []time.Duration
 	err    error
 }
@@ -98,12 +100,30 @@ func newWorker(j *job.Load, number int) (*worker, error) {
 		w.next = number
 	}
 	if j.Count == 0 { // else each request counts, even the first
-		if err := w.exchange(); err != nil {
+		if err := w.first(); err != nil {
 			_ = conn.Close()
 			return nil, err
 		}
 	}
 	return w, nil
+}
+
+// A gateway answers 503 where Vault is slow with its first answer about a token, and
+// clients are to ask again: for coldPatience, after coldPause each time.
+const (
+	coldPatience = 10 * time.Second
+	coldPause    = 100 * time.Millisecond
+)
+
+// first sends a request that does not count.
+func (w *worker) first() error {
+	for end := time.Now().Add(coldPatience); ; <-time.After(coldPause) {
+		err := w.exchange()
+		if err == nil || w.status != http.StatusServiceUnavailable || time.Now().After(end) {
+			return err
+		}
+		w.next--
+	}
 }
 
 func (w *worker) run(sent *atomic.Int64, end time.Time) error {
@@ -113,7 +133,8 @@ func (w *worker) run(sent *atomic.Int64, end time.Time) error {
 			if w.next = int(sent.Add(1)) - 1; w.next >= w.job.Count {
 				return nil
 			}
-		} else if started.After(end) {
+		} else if started.After(end) && len(w.times) > 0 {
+			// One is sent at least: of a short time nothing may be left by now.
 			return nil
 		}
 		if err := w.exchange(); err != nil {
@@ -133,7 +154,7 @@ func (w *worker) exchange() error {
 	if err != nil {
 		return err
 	}
-	w.body = body
+	w.body, w.status = body, m.status
 	if m.status != w.job.Status || !bytes.Contains(w.body, []byte(w.job.Contains)) {
 		return fmt.Errorf("answered with status %d: %.300s", m.status, w.body)
 	}

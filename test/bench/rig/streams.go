@@ -65,20 +65,17 @@ func (s *streams) fail(c *job.Stream, err error) {
 }
 
 func (s *streams) open(c *job.Stream) {
-	conn, err := net.Dial("tcp", c.Address)
-	if err != nil {
-		s.fail(c, err)
-		return
+	conn, reader, status, err := request(c)
+	for end := time.Now().Add(coldPatience); status == http.StatusServiceUnavailable && time.Now().Before(end); {
+		_ = conn.Close()
+		<-time.After(coldPause)
+		conn, reader, status, err = request(c)
 	}
-	defer conn.Close()
-	if _, err := conn.Write(c.Request); err != nil {
-		s.fail(c, err)
-		return
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("no stream: status %d", status)
 	}
-	reader := bufio.NewReaderSize(conn, 512)
-	m, err := readHead(reader)
-	if err == nil && m.status != http.StatusOK {
-		err = fmt.Errorf("no stream: status %d", m.status)
+	if conn != nil {
+		defer conn.Close()
 	}
 	if err != nil {
 		s.fail(c, err)
@@ -97,6 +94,19 @@ func (s *streams) open(c *job.Stream) {
 	if open {
 		s.tell(job.Event{ID: c.ID, What: job.Closed, At: at})
 	}
+}
+
+// request sends the request for a stream, and reads the head of the answer.
+func request(c *job.Stream) (conn net.Conn, reader *bufio.Reader, status int, err error) {
+	if conn, err = net.Dial("tcp", c.Address); err != nil {
+		return nil, nil, 0, err
+	}
+	reader = bufio.NewReaderSize(conn, 512)
+	var head message
+	if _, err = conn.Write(c.Request); err == nil {
+		head, err = readHead(reader)
+	}
+	return conn, reader, head.status, err
 }
 
 func (s *streams) closeAll() {
