@@ -167,7 +167,7 @@ func wantNotReady(t *testing.T, h *harness.Harness, g *harness.Gateway, words ..
 			t.Errorf("%s is answered %d %s", path, r.Status, r.Body)
 		}
 	}
-	r := h.Post(g.ServerURL(calculator), unissuedToken(t), `{"jsonrpc":"2.0","id":1,"method":"ping"}`)
+	r := h.DoOnce(http.MethodPost, g.ServerURL(calculator), unissuedToken(t), nil, `{"jsonrpc":"2.0","id":1,"method":"ping"}`)
 	wantRefusal(t, r, http.StatusServiceUnavailable)
 	if r.Header.Get("Retry-After") == "" {
 		t.Errorf("the refusal has no Retry-After: %v", r.Header)
@@ -196,7 +196,7 @@ func TestGatewayWaitsForASealedVault(t *testing.T) {
 	cold := h.StartGateway(harness.GatewayOptions{NotReady: true})
 	wantNotReady(t, h, cold, "sealed")
 	upstream.Forget()
-	if r := h.Call(cold.ServerURL(calculator), token, "add", `{"a":40,"b":2}`); r.Status != http.StatusServiceUnavailable || upstream.Count() != 0 {
+	if r := h.DoOnce(http.MethodPost, cold.ServerURL(calculator), token, nil, harness.CallBody("add", `{"a":40,"b":2}`)); r.Status != http.StatusServiceUnavailable || upstream.Count() != 0 {
 		t.Errorf("answered %d %s, and the server saw %d requests", r.Status, r.Body, upstream.Count())
 	}
 
