@@ -10,5 +10,5 @@
 //	make test-conformance
 //
 // Each check that ends otherwise on stdio or at /mcp is listed, with the reason, in
-// the test.
+// the test, which fails where one does not any more.
 package conformance
