@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"vault-plugin-secrets-mcp/backend/check"
 )
 
 // maxClientTokens is how many tokens of its own a client has at most: the
@@ -93,16 +95,7 @@ type clientEntry struct {
 
 // clientSettings is what a caller may set.
 type clientSettings struct {
-	AllowedServers  []string          `json:"allowed_servers,omitempty"`
-	AllowedTools    []string          `json:"allowed_tools"` // nil: every tool of the allowed servers
-	DeniedTools     []string          `json:"denied_tools,omitempty"`
-	Policies        []string          `json:"policies,omitempty"`
-	TokenTTL        time.Duration     `json:"token_ttl,omitempty"`
-	TokenMaxTTL     time.Duration     `json:"token_max_ttl,omitempty"`
-	TokenBoundCIDRs []string          `json:"token_bound_cidrs,omitempty"`
-	Metadata        map[string]string `json:"metadata,omitempty"`
-	Seal            string            `json:"seal,omitempty"` // "": as the mount's
-	Disabled        bool              `json:"disabled,omitempty"`
+	check.Client
 }
 
 // clone returns a copy whose token list may be changed. Settings are replaced

@@ -2,19 +2,14 @@ package backend
 
 import (
 	"context"
-	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"vault-plugin-secrets-mcp/backend/policy"
+	"vault-plugin-secrets-mcp/backend/check"
 )
-
-// anyServer in allowed_servers stands for every server.
-const anyServer = "*"
 
 // apply sets the fields that the request names. A null, which only a PATCH can
 // carry, resets its field.
@@ -70,7 +65,7 @@ func (s *clientSettings) apply(d *framework.FieldData) error {
 			return err
 		}
 	}
-	return s.check()
+	return refusedAll(s.Check())
 }
 
 func list(target *[]string) func(any, bool) error {
@@ -104,55 +99,6 @@ func dedupe(values []string) []string {
 	return kept
 }
 
-func (s *clientSettings) check() error {
-	if err := checkSeal(s.Seal); err != nil {
-		return err
-	}
-	for _, name := range s.AllowedServers {
-		if name == anyServer {
-			continue
-		}
-		if err := checkServerName(name); err != nil {
-			return userErrorf("field allowed_servers: %s", err)
-		}
-	}
-	for _, name := range s.Policies {
-		if err := checkLowerName("policy", name); err != nil {
-			return userErrorf("field policies: %s", err)
-		}
-	}
-	for field, rules := range map[string][]string{"allowed_tools": s.AllowedTools, "denied_tools": s.DeniedTools} {
-		for _, rule := range rules {
-			if err := policy.ValidateToolRule(rule); err != nil {
-				return userErrorf("field %s: %s", field, err)
-			}
-		}
-	}
-	for _, block := range s.TokenBoundCIDRs {
-		if err := checkCIDR(block); err != nil {
-			return err
-		}
-	}
-	if s.TokenMaxTTL > 0 && s.TokenTTL > s.TokenMaxTTL {
-		return userErrorf("field token_ttl: %s is above token_max_ttl (%s)", s.TokenTTL, s.TokenMaxTTL)
-	}
-	return nil
-}
-
-func checkCIDR(block string) error {
-	if _, err := netip.ParseAddr(block); err == nil {
-		return nil
-	}
-	prefix, err := netip.ParsePrefix(block)
-	switch {
-	case err != nil:
-		return userErrorf("field token_bound_cidrs: %q is neither an IP address nor a CIDR block such as 10.0.0.0/8", block)
-	case prefix != prefix.Masked():
-		return userErrorf("field token_bound_cidrs: %q has bits set beyond its mask; did you mean %s?", block, prefix.Masked())
-	}
-	return nil
-}
-
 // warnings tells what an administrator may not have meant.
 func (b *mcpBackend) settingWarnings(ctx context.Context, s logical.Storage, c *clientEntry) ([]string, error) {
 	var warnings []string
@@ -160,7 +106,7 @@ func (b *mcpBackend) settingWarnings(ctx context.Context, s logical.Storage, c *
 		warnings = append(warnings, "the client reaches no server: set allowed_servers to the names of those that it may reach")
 	}
 	for _, name := range c.AllowedServers {
-		if name == anyServer {
+		if name == check.AnyServer {
 			warnings = append(warnings, "allowed_servers=* admits the client to every server, also to those registered later: prefer the names of those that it needs")
 			continue
 		}
@@ -169,7 +115,7 @@ func (b *mcpBackend) settingWarnings(ctx context.Context, s logical.Storage, c *
 			return nil, err
 		}
 		if e == nil {
-			warnings = append(warnings, fmt.Sprintf("no server %q is registered: the client reaches it once it is (servers/%s)", name, name))
+			warnings = append(warnings, check.NoSuchServer(name))
 		}
 	}
 	all, err := b.policies(ctx, s)
@@ -178,7 +124,7 @@ func (b *mcpBackend) settingWarnings(ctx context.Context, s logical.Storage, c *
 	}
 	for _, name := range c.Policies {
 		if all.all[name] == nil {
-			warnings = append(warnings, fmt.Sprintf("there is no policy %q: until there is, the client reaches no server (policies/%s)", name, name))
+			warnings = append(warnings, check.NoSuchPolicy(name))
 		}
 	}
 	more, err := b.sealWarnings(ctx, s, c)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-mcp/backend/check"
 	"vault-plugin-secrets-mcp/backend/feed"
 	"vault-plugin-secrets-mcp/backend/kms"
 	"vault-plugin-secrets-mcp/backend/token"
@@ -42,22 +43,7 @@ type kmsEntry struct {
 }
 
 // kmsSettings is what a caller may set.
-type kmsSettings struct {
-	KeyID        string `json:"key_id"`
-	Region       string `json:"region,omitempty"`
-	Endpoint     string `json:"endpoint,omitempty"`
-	AccessKey    string `json:"access_key,omitempty"`
-	SecretKey    string `json:"secret_key,omitempty"`
-	SessionToken string `json:"session_token,omitempty"`
-	Audience     string `json:"audience"`
-}
-
-func (s *kmsSettings) client() kms.Config {
-	return kms.Config{
-		Region: s.Region, Endpoint: s.Endpoint,
-		AccessKeyID: s.AccessKey, SecretAccessKey: s.SecretKey, SessionToken: s.SessionToken,
-	}
-}
+type kmsSettings struct{ check.KMS }
 
 // dataKey is one data key, wrapped. What it seals is bound to its mount and
 // audience.
@@ -135,7 +121,7 @@ func (b *mcpBackend) kmsEntry(ctx context.Context, s logical.Storage) (*kmsEntry
 func (b *mcpBackend) requireKMS(ctx context.Context, s logical.Storage) (*kmsEntry, error) {
 	e, err := b.kmsEntry(ctx, s)
 	if err == nil && e == nil {
-		err = userErrorf("AWS KMS is not configured for this mount: write config/kms first")
+		err = refused(check.ErrNoKMS)
 	}
 	return e, err
 }
@@ -161,7 +147,7 @@ type kmsClients struct {
 
 // get returns a client for the settings. The error is the caller's mistake.
 func (c *kmsClients) get(ctx context.Context, settings *kmsSettings) (*kms.Client, error) {
-	wanted := settings.client()
+	wanted := settings.Client()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.client != nil && c.config == wanted {

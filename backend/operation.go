@@ -10,6 +10,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-mcp/backend/check"
 )
 
 // userError is a mistake of the caller's: its text goes out with status 400.
@@ -22,6 +24,26 @@ func (e userError) Error() string { return string(e) }
 
 func userErrorf(format string, args ...any) error {
 	return userError(fmt.Sprintf(format, args...))
+}
+
+// refused makes the caller's mistake of what package check says of a name.
+func refused(err error) error {
+	if err == nil {
+		return nil
+	}
+	return userError(err.Error())
+}
+
+// refusedAll makes the caller's mistake of all that package check found.
+func refusedAll(problems check.Problems) error {
+	if len(problems) == 0 {
+		return nil
+	}
+	texts := make([]string, 0, len(problems))
+	for _, p := range problems {
+		texts = append(texts, p.Error())
+	}
+	return userError(strings.Join(texts, "; "))
 }
 
 // operation is what every path's operations go through: unless the path takes

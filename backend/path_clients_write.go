@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-mcp/backend/check"
 	"vault-plugin-secrets-mcp/backend/feed"
 	"vault-plugin-secrets-mcp/backend/token"
 )
@@ -16,7 +17,7 @@ import (
 // order: index of the id, pointer of the token, client entry.
 func (b *mcpBackend) createClient(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
-	if err := checkClientName(name); err != nil {
+	if err := refused(check.ClientName(name)); err != nil {
 		return nil, err
 	}
 	c := &clientEntry{CreatedAt: b.now()}
@@ -93,7 +94,7 @@ func (b *mcpBackend) newClientToken(ctx context.Context, req *logical.Request, n
 	if err != nil || m == nil {
 		return nil, nil, err
 	}
-	if sealOf(&c.clientSettings, conf) == sealKMS {
+	if sealOf(&c.clientSettings, conf) == check.SealKMS {
 		if err := b.seal(m, name, src); err != nil {
 			m.release()
 			return nil, nil, err
@@ -140,9 +141,9 @@ func (b *mcpBackend) patchClient(ctx context.Context, req *logical.Request, d *f
 	})
 }
 
-// changeHeld changes the client that the path names, if check, which is called
+// changeHeld changes the client that the path names, if admits, which is called
 // under the client's lock, has no objection to what is held.
-func (b *mcpBackend) changeHeld(ctx context.Context, req *logical.Request, d *framework.FieldData, check func(name string, held *clientEntry) error) (*logical.Response, error) {
+func (b *mcpBackend) changeHeld(ctx context.Context, req *logical.Request, d *framework.FieldData, admits func(name string, held *clientEntry) error) (*logical.Response, error) {
 	name := d.Get("name").(string)
 	src, err := b.customSource(ctx, req, d, name)
 	if err != nil {
@@ -155,7 +156,7 @@ func (b *mcpBackend) changeHeld(ctx context.Context, req *logical.Request, d *fr
 	if err != nil {
 		return nil, err
 	}
-	if err := check(name, held); err != nil {
+	if err := admits(name, held); err != nil {
 		return nil, err
 	}
 	return b.changeClient(ctx, req, d, name, held, src)

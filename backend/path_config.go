@@ -8,40 +8,18 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-mcp/backend/check"
 	"vault-plugin-secrets-mcp/backend/feed"
-	"vault-plugin-secrets-mcp/backend/token"
 )
 
 // config is the mount's configuration.
-type config struct {
-	DefaultTTL           time.Duration `json:"default_ttl"`
-	MaxTTL               time.Duration `json:"max_ttl"`
-	GracePeriod          time.Duration `json:"grace_period"`
-	MinCustomTokenLength int           `json:"min_custom_token_length"`
-	MaxWait              time.Duration `json:"max_wait"`
-	MaxWatchers          int           `json:"max_watchers"`
-	Seal                 string        `json:"seal,omitempty"` // "": none
-}
-
-// defaultConfig is what holds until somebody writes config.
-func defaultConfig() *config {
-	return &config{
-		GracePeriod:          time.Hour,
-		MinCustomTokenLength: token.MinCustomLength,
-		MaxWait:              10 * time.Second,
-		MaxWatchers:          256,
-	}
-}
-
-// longestWait bounds max_wait. Vault cannot step down, seal or reload a plugin
-// while a request is held, and everybody else waits behind it.
-const longestWait = 30 * time.Second
+type config struct{ check.Config }
 
 // config returns the mount's configuration, the defaults where none was written.
 func (b *mcpBackend) config(ctx context.Context, s logical.Storage) (*config, error) {
 	c, err := b.configs.get(ctx, s, configKey)
 	if err == nil && c == nil {
-		c = defaultConfig()
+		c = &config{check.DefaultConfig()}
 	}
 	return c, err
 }
@@ -120,7 +98,7 @@ func (b *mcpBackend) readConfig(ctx context.Context, req *logical.Request, _ *fr
 		"min_custom_token_length": c.MinCustomTokenLength,
 		"max_wait":                seconds(c.MaxWait),
 		"max_watchers":            c.MaxWatchers,
-		"seal":                    cmp.Or(c.Seal, sealNone),
+		"seal":                    cmp.Or(c.Seal, check.SealNone),
 	}}, nil
 }
 
@@ -132,7 +110,7 @@ func (b *mcpBackend) writeConfig(ctx context.Context, req *logical.Request, d *f
 	if err != nil {
 		return nil, err
 	}
-	next := defaultConfig()
+	next := &config{check.DefaultConfig()}
 	if held != nil {
 		*next = *held
 	}
@@ -151,10 +129,10 @@ func (b *mcpBackend) writeConfig(ctx context.Context, req *logical.Request, d *f
 	if v, ok := d.GetOk("seal"); ok {
 		next.Seal = v.(string)
 	}
-	if err := next.check(); err != nil {
+	if err := refusedAll(next.Check()); err != nil {
 		return nil, err
 	}
-	if next.Seal == sealKMS {
+	if next.Seal == check.SealKMS {
 		if _, err := b.requireKMS(ctx, req.Storage); err != nil {
 			return nil, err
 		}
@@ -162,20 +140,6 @@ func (b *mcpBackend) writeConfig(ctx context.Context, req *logical.Request, d *f
 	return nil, b.feed.Around(ctx, req.Storage, []feed.Event{{Type: feed.Config, Operation: feed.Update}}, func() error {
 		return b.configs.put(ctx, req.Storage, configKey, next)
 	})
-}
-
-func (c *config) check() error {
-	switch {
-	case c.MaxTTL > 0 && c.DefaultTTL > c.MaxTTL:
-		return userErrorf("field default_ttl: %s is above max_ttl (%s)", c.DefaultTTL, c.MaxTTL)
-	case c.MinCustomTokenLength < token.MinCustomLength || c.MinCustomTokenLength > token.MaxLength:
-		return userErrorf("field min_custom_token_length: %d is not between %d and %d", c.MinCustomTokenLength, token.MinCustomLength, token.MaxLength)
-	case c.MaxWait > longestWait:
-		return userErrorf("field max_wait: %s is above %s: Vault cannot step down, seal or reload the plugin while a request is held", c.MaxWait, longestWait)
-	case c.MaxWatchers < 0:
-		return userErrorf("field max_watchers: %d is negative: use 0 to hold no request", c.MaxWatchers)
-	}
-	return checkSeal(c.Seal)
 }
 
 // setDuration sets target from a field of seconds, if the request has it. The

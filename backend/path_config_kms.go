@@ -3,7 +3,7 @@ package backend
 import (
 	"cmp"
 	"context"
-	"fmt"
+	"errors"
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -11,9 +11,6 @@ import (
 
 	"vault-plugin-secrets-mcp/backend/kms"
 )
-
-// maxAudienceLength bounds audience, in characters.
-const maxAudienceLength = 512
 
 func kmsFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
@@ -212,21 +209,11 @@ func (s *kmsSettings) apply(d *framework.FieldData, mount string) error {
 	if s.Audience == "" {
 		s.Audience = mount
 	}
-	return s.check(mount)
-}
-
-func (s *kmsSettings) check(mount string) error {
-	switch {
-	case s.KeyID == "":
-		return userErrorf("field key_id is missing: give the id, the ARN or the alias (alias/NAME) of a KMS key")
-	case len(s.Audience) > maxAudienceLength || strings.ContainsFunc(s.Audience, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return userErrorf("field audience: at most %d characters of ASCII, without spaces", maxAudienceLength)
-	case mount == "":
-		return fmt.Errorf("this server does not tell the plugin its mount's accessor, to which everything sealed is bound")
+	if err := refusedAll(s.Check()); err != nil {
+		return err
 	}
-	settings := s.client()
-	if err := settings.Check(); err != nil {
-		return userErrorf("%s", err)
+	if mount == "" {
+		return errors.New("this server does not tell the plugin its mount's accessor, to which everything sealed is bound")
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-mcp/backend/check"
 )
 
 // secretTokenType names the lease in Vault.
@@ -103,7 +105,7 @@ func (b *mcpBackend) creds(ctx context.Context, req *logical.Request, d *framewo
 func (b *mcpBackend) leaseSource(ctx context.Context, req *logical.Request, c *clientEntry) (*tokenSource, error) {
 	src := &tokenSource{answered: true}
 	conf, err := b.config(ctx, req.Storage)
-	if err == nil && sealOf(&c.clientSettings, conf) == sealKMS {
+	if err == nil && sealOf(&c.clientSettings, conf) == check.SealKMS {
 		err = b.sealWith(ctx, req.Storage, src)
 	}
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-mcp/backend/check"
 	"vault-plugin-secrets-mcp/backend/feed"
 	"vault-plugin-secrets-mcp/backend/policy"
 )
@@ -165,7 +166,7 @@ func (e *policyEntry) data() map[string]any {
 
 func (b *mcpBackend) writePolicy(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
-	if err := checkLowerName("policy", name); err != nil {
+	if err := refused(check.PolicyName(name)); err != nil {
 		return nil, err
 	}
 	ctx, cancel := durable(ctx)

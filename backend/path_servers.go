@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-mcp/backend/check"
 	"vault-plugin-secrets-mcp/backend/feed"
 	"vault-plugin-secrets-mcp/backend/token"
 )
@@ -23,7 +24,7 @@ func serverFields() map[string]*framework.FieldSchema {
 		"transport": {
 			Type:          framework.TypeString,
 			Description:   "How the gateway reaches the server: http (streamable HTTP), sse (HTTP+SSE of the revision 2024-11-05) or stdio (a child process of the gateway, if the gateway's own file allows the command).",
-			AllowedValues: []any{transportHTTP, transportSSE, transportStdio},
+			AllowedValues: []any{check.TransportHTTP, check.TransportSSE, check.TransportStdio},
 		},
 		"url": {
 			Type:        framework.TypeString,
@@ -163,7 +164,7 @@ func (b *mcpBackend) readServer(ctx context.Context, req *logical.Request, d *fr
 
 func (b *mcpBackend) writeServer(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
-	if err := checkServerName(name); err != nil {
+	if err := refused(check.ServerName(name)); err != nil {
 		return nil, err
 	}
 	ctx, cancel := durable(ctx)
@@ -177,7 +178,7 @@ func (b *mcpBackend) writeServer(ctx context.Context, req *logical.Request, d *f
 		return nil, err
 	}
 	next := serverFromFields(held, d)
-	if err := next.check(); err != nil {
+	if err := refusedAll(next.Check()); err != nil {
 		return nil, err
 	}
 	if held != nil && reflect.DeepEqual(held, next) {

@@ -10,6 +10,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-mcp/backend/check"
 	"vault-plugin-secrets-mcp/backend/policy"
 )
 
@@ -150,6 +151,6 @@ func (p *policySnapshot) with(name string, e *policyEntry) *policySnapshot {
 // subject is the server as a policy sees it.
 func (e *serverEntry) subject(name string) *policy.Server {
 	return &policy.Server{
-		Name: name, Stdio: e.Transport == transportStdio, URL: e.URL, Command: e.Command, Args: e.Args,
+		Name: name, Stdio: e.Transport == check.TransportStdio, URL: e.URL, Command: e.Command, Args: e.Args,
 	}
 }

@@ -8,24 +8,10 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-mcp/backend/check"
 	"vault-plugin-secrets-mcp/backend/kms"
 	"vault-plugin-secrets-mcp/backend/token"
 )
-
-// What may be set as seal: how tokens are handed out.
-const (
-	sealNone = "none"
-	sealKMS  = "kms" // sealed under a data key that AWS KMS wraps
-)
-
-// checkSeal refuses what is neither; "" leaves the choice to the mount.
-func checkSeal(seal string) error {
-	switch seal {
-	case "", sealNone, sealKMS:
-		return nil
-	}
-	return userErrorf("field seal: %q is none of %s and %s", seal, sealNone, sealKMS)
-}
 
 // sealOf returns how a client's tokens are handed out.
 func sealOf(c *clientSettings, conf *config) string {
@@ -34,7 +20,7 @@ func sealOf(c *clientSettings, conf *config) string {
 			return seal
 		}
 	}
-	return sealNone
+	return check.SealNone
 }
 
 // sealWarnings tells where the client's tokens are not handed out as seal says.
@@ -43,7 +29,7 @@ func (b *mcpBackend) sealWarnings(ctx context.Context, s logical.Storage, c *cli
 	if err != nil {
 		return nil, err
 	}
-	sealed := sealOf(&c.clientSettings, conf) == sealKMS
+	sealed := sealOf(&c.clientSettings, conf) == check.SealKMS
 	var warnings []string
 	if sealed {
 		e, err := b.kmsEntry(ctx, s)
@@ -98,7 +84,7 @@ func (b *mcpBackend) tokenSource(ctx context.Context, req *logical.Request, d *f
 	}
 	src.answered = true
 	conf, err := b.config(ctx, req.Storage)
-	if err == nil && sealOf(next, conf) == sealKMS {
+	if err == nil && sealOf(next, conf) == check.SealKMS {
 		err = b.sealWith(ctx, req.Storage, src)
 	}
 	if err != nil {

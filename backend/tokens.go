@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-mcp/backend/check"
 	"vault-plugin-secrets-mcp/backend/feed"
 	"vault-plugin-secrets-mcp/backend/token"
 )
@@ -158,9 +159,9 @@ func (b *mcpBackend) checkAdoptable(ctx context.Context, s logical.Storage, name
 		case live && p.Client == name && !owner.own(hash).Replaced:
 			return false, nil
 		case live && p.Client == name:
-			return false, userErrorf("field %s: this is one of the client's earlier tokens, in its grace period: choose a new one", src.field)
+			return false, userErrorf("field %s: %s", src.field, check.ErrTokenReplaced)
 		case live:
-			return false, userErrorf("field %s: this token is in use: choose another", src.field)
+			return false, userErrorf("field %s: %s", src.field, check.ErrTokenInUse)
 		case listed:
 			ended = true
 		}

@@ -237,10 +237,14 @@ func TestApplyFollowsTheFilesAndLeavesAloneWhatIsNotItsOwn(t *testing.T) {
 		require.Contains(t, a.applied(t), "Nothing to do")
 	})
 	t.Run("a failure in the middle says what is done, and the next run goes on", func(t *testing.T) {
-		a.file(t, "x.json", `[{"name": "fine", "allowed_servers": []}, {"name": "NotFine", "allowed_servers": []}, {"name": "later", "allowed_servers": []}]`)
+		const gone = "a-token-that-was-revoked-0123456789"
+		a.Secret(gone)
+		a.Write("mcp/clients/leaked", harness.Map{"access_token": gone})
+		a.Write("mcp/revoke-client/leaked", nil) // nobody is told that, but who writes
+		a.file(t, "x.json", `[{"name": "fine", "allowed_servers": []}, {"name": "not-fine", "allowed_servers": [], "access_token": "`+gone+`"}, {"name": "later", "allowed_servers": []}]`)
 		a.refused(t, []string{
-			"stopped at step 2 of 3, create client NotFine", "Done:\n  create client fine\n",
-			"Not done:\n  create client NotFine\n  create client later\n", "run the same command again",
+			"stopped at step 2 of 3, create client not-fine", "Done:\n  create client fine\n",
+			"Not done:\n  create client not-fine\n  create client later\n", "run the same command again",
 		})
 		a.file(t, "x.json", `[{"name": "fine", "allowed_servers": []}, {"name": "now-fine", "allowed_servers": []}, {"name": "later", "allowed_servers": []}]`)
 		out := a.applied(t)

@@ -48,6 +48,7 @@ type session struct {
 	desired *desired
 	record  record
 	mounted bool // the engine is there, so that it can be asked
+	mount   mount
 
 	steps   []*step
 	foreign []string // what is there, differs, and is not apply's
@@ -61,6 +62,8 @@ type step struct {
 	is string
 	// lines are the difference, as shown to people. No secret is in them.
 	lines []string
+	// warnings are shown in a dry run.
+	warnings []string
 	// during is remembered beside it while it is done, fingerprint when it was.
 	during, fingerprint string
 	do                  func(ctx context.Context) error
@@ -80,9 +83,9 @@ func Run(ctx context.Context, vault *api.Client, opts Options) error {
 		return err
 	}
 	if err := connect.Check(ctx, vault); err != nil {
-		return err
+		return s.desired.failure(err)
 	}
-	if err := s.plan(ctx); err != nil {
+	if err := s.desired.failure(s.plan(ctx)); err != nil {
 		return err
 	}
 	for _, note := range s.desired.notes {
@@ -104,6 +107,9 @@ func (s *session) show() error {
 		fmt.Fprintln(s.Out, p.title())
 		for _, line := range p.lines {
 			fmt.Fprintln(s.Out, "    "+line)
+		}
+		for _, warning := range p.warnings {
+			fmt.Fprintln(s.Out, "    warning: "+warning)
 		}
 	}
 	s.showKept()

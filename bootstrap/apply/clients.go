@@ -11,7 +11,16 @@ func (s *session) planClients(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		current, err := s.judgeToken(ctx, c, have)
+		if err != nil {
+			return err
+		}
 		p := &step{kind: kindClient, name: c.name, is: verb(have), lines: differences(c.fields, have)}
+		if s.DryRun {
+			if err := s.warnOfNames(ctx, c, p); err != nil {
+				return err
+			}
+		}
 		held := s.record.held[p.key()]
 		p.fingerprint = held
 		if have == nil {
@@ -23,10 +32,7 @@ func (s *session) planClients(ctx context.Context) error {
 			continue
 		}
 		settings := len(p.lines) > 0
-		token, err := s.tokenLine(ctx, c, have, held)
-		if err != nil {
-			return err
-		}
+		token := s.tokenLine(c, have, held, current)
 		if token != "" {
 			p.lines = append(p.lines, token)
 		}

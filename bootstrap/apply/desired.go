@@ -13,24 +13,28 @@
 package apply
 
 import (
-	"fmt"
 	"slices"
+	"time"
+
+	"vault-plugin-secrets-mcp/backend/check"
 )
 
 // desired is what the files say.
 type desired struct {
 	config   map[string]any // the fields of config that a file names
+	configAt place          // where the last of its blocks stands
 	kms      *kmsSettings   // nil: no file says anything of it
 	servers  []server
 	policies []policySource
 	clients  []client
 	notes    []string // what is in the files and has no meaning here
+	mistakes []error  // what is wrong with them
 }
 
 // server is an entry of the registry. Values of Headers and Env and the URL's
 // query are secrets.
 type server struct {
-	source      string // the file, for errors
+	at          place
 	name        string
 	transport   string
 	url         string
@@ -44,7 +48,7 @@ type server struct {
 
 // policySource is a policy in the form of Claude Code's managed settings.
 type policySource struct {
-	source   string
+	at       place
 	name     string
 	managed  bool
 	settings map[string]any // only the keys that are part of a policy
@@ -55,40 +59,39 @@ type policySource struct {
 // ciphertext, which is one encrypted under the mount's KMS key; else the engine
 // issues one.
 type client struct {
-	source      string
+	at          place
 	name        string
 	accessToken string
 	ciphertext  string
 	fields      map[string]any // as the engine reads them back
 }
 
-// check finds what stands twice in the files.
-func (d *desired) check() error {
-	seen := map[string]string{}
-	add := func(kind, name, source string) error {
-		key := kind + " " + name
-		if first, twice := seen[key]; twice {
-			return fmt.Errorf("%s: the %s %q is in %s already: keep one of them", source, kind, name, first)
-		}
-		seen[key] = source
-		return nil
+// entry is the server as the engine would hold it.
+func (s *server) entry() check.Server {
+	return check.Server{
+		Transport: s.transport, URL: s.url, Command: s.command, Args: s.args,
+		Env: s.env, Headers: s.headers, Shared: s.shared, Description: s.description,
 	}
-	for _, s := range d.servers {
-		if err := add(kindServer, s.name, s.source); err != nil {
-			return err
-		}
+}
+
+// settings are the client's as the engine would hold them.
+func (c *client) settings() check.Client {
+	list := func(field string) []string {
+		values, _ := c.fields[field].([]string)
+		return values
 	}
-	for _, p := range d.policies {
-		if err := add(kindPolicy, p.name, p.source); err != nil {
-			return err
-		}
+	duration := func(field string) time.Duration {
+		n, _ := c.fields[field].(int64)
+		return time.Duration(n) * time.Second
 	}
-	for _, c := range d.clients {
-		if err := add(kindClient, c.name, c.source); err != nil {
-			return err
-		}
+	metadata, _ := c.fields["metadata"].(map[string]string)
+	seal, _ := c.fields["seal"].(string)
+	return check.Client{
+		AllowedServers: list("allowed_servers"), AllowedTools: list("allowed_tools"), DeniedTools: list("denied_tools"),
+		Policies: list("policies"), TokenBoundCIDRs: list("token_bound_cidrs"),
+		TokenTTL: duration("token_ttl"), TokenMaxTTL: duration("token_max_ttl"),
+		Metadata: metadata, Seal: seal, Disabled: c.fields["disabled"] == true,
 	}
-	return nil
 }
 
 // clientFields are the settings of a client with nothing set. What a file does

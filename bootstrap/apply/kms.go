@@ -5,13 +5,28 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+
+	"vault-plugin-secrets-mcp/backend/check"
 )
 
 // kmsSettings are how the mount uses AWS KMS: the fields that a file names.
 type kmsSettings struct {
-	source      string
+	at          place
 	fields      map[string]any
 	credentials map[string]any // the same, of what the engine never shows
+}
+
+// entry is config/kms as the engine would hold it. What no file names stays as it
+// is, and is left out.
+func (k *kmsSettings) entry() check.KMS {
+	text := func(values map[string]any, field string) string {
+		value, _ := values[field].(string)
+		return strings.TrimSpace(value)
+	}
+	return check.KMS{
+		KeyID: text(k.fields, "key_id"), Region: text(k.fields, "region"), Endpoint: text(k.fields, "endpoint"), Audience: text(k.fields, "audience"),
+		AccessKey: text(k.credentials, "access_key"), SecretKey: text(k.credentials, "secret_key"), SessionToken: text(k.credentials, "session_token"),
+	}
 }
 
 // planKMS configures KMS before anything is sealed or decrypted.

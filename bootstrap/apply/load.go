@@ -13,7 +13,8 @@ import (
 var errNoFiles = errors.New("there is no file that ends in .hcl or .json")
 
 // load reads every .hcl and .json file of a folder, in alphabetical order, and of
-// the folders in it. Files and folders that begin with a dot are left out.
+// the folders in it. Files and folders that begin with a dot are left out. What is
+// wrong with the files is in their mistakes; the error is about the folder.
 func load(dir string) (*desired, error) {
 	var paths []string
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
@@ -40,21 +41,19 @@ func load(dir string) (*desired, error) {
 	d := &desired{config: map[string]any{}}
 	named := map[string]bool{}
 	for _, path := range paths {
-		content, err := os.ReadFile(path)
-		if err != nil {
-			return nil, fmt.Errorf("cannot read the file: %w", err)
-		}
-		switch {
-		case filepath.Ext(path) == ".hcl":
-			err = d.loadHCL(path, content, named)
-		case !named[filepath.Clean(path)]:
-			err = d.loadJSON(path, content)
-		}
+		content, err := readFile(path)
 		if err != nil {
 			return nil, err
 		}
+		switch {
+		case filepath.Ext(path) == ".hcl":
+			d.loadHCL(path, content, named)
+		case !named[filepath.Clean(path)]:
+			d.loadJSON(path, content)
+		}
 	}
-	return d, d.check()
+	d.check()
+	return d, nil
 }
 
 // tokenRef says where a token is, on this machine.
@@ -63,20 +62,25 @@ type tokenRef struct {
 	File string `json:"file"`
 }
 
+// Fields of a client that bring its token.
+const (
+	fieldToken      = "access_token"
+	fieldCiphertext = "access_token_ciphertext"
+)
+
 var errTwoTokens = errors.New("fields access_token, access_token_ref and access_token_ciphertext: give one of them")
 
 // addToken adds a client, with the token that its file brings, if it does.
-func (d *desired) addToken(c client, inline string, ref tokenRef) error {
+func (d *desired) addToken(c client, inline string, ref tokenRef) {
 	var err error
-	c.accessToken, err = accessToken(c.source, inline, ref)
+	c.accessToken, err = accessToken(c.at.file, inline, ref)
 	if err == nil && c.accessToken != "" && c.ciphertext != "" {
 		err = errTwoTokens
 	}
 	if err != nil {
-		return fmt.Errorf("client %q: %w", c.name, err)
+		d.mistake(c.at.of(fieldToken), fmt.Errorf("client %q: %w", c.name, err))
 	}
 	d.clients = append(d.clients, c)
-	return nil
 }
 
 // accessToken resolves a client's token: inline before env before file. A file's

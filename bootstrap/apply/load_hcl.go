@@ -2,7 +2,6 @@ package apply
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -85,73 +84,89 @@ type hclRef struct {
 	File string `hcl:"file,optional"`
 }
 
-// everyMistake is an error that names all that is wrong with a file, a line each:
-// as an error of their own, diagnostics name the first and count the others.
-func everyMistake(diags hcl.Diagnostics) error {
-	return errors.Join(diags.Errs()...)
+// places are where the blocks of a type stand, in their order.
+func places(path string, body *hclsyntax.Body, kind string) []place {
+	var all []place
+	for _, block := range body.Blocks {
+		if block.Type != kind {
+			continue
+		}
+		at := place{file: path, line: block.TypeRange.Start.Line, lines: map[string]int{}}
+		for name, attribute := range block.Body.Attributes {
+			at.lines[name] = attribute.NameRange.Start.Line
+		}
+		for _, inner := range block.Body.Blocks {
+			if inner.Type == "access_token_ref" {
+				at.lines[fieldToken] = inner.TypeRange.Start.Line
+			}
+		}
+		all = append(all, at)
+	}
+	return all
 }
 
 // loadHCL reads a file of blocks. JSON files that it names are noted in named.
-func (d *desired) loadHCL(path string, content []byte, named map[string]bool) error {
+func (d *desired) loadHCL(path string, content []byte, named map[string]bool) {
 	parsed, diags := hclsyntax.ParseConfig(content, path, hcl.InitialPos)
 	if diags.HasErrors() {
-		return everyMistake(diags)
+		d.mistakes = append(d.mistakes, diags.Errs()...)
+		return
 	}
 	var f hclFile
 	if diags := gohcl.DecodeBody(parsed.Body, functions(path), &f); diags.HasErrors() {
-		return everyMistake(diags)
+		d.mistakes = append(d.mistakes, diags.Errs()...)
+		return
 	}
-	for _, c := range f.Config {
-		if err := d.addConfig(path, c); err != nil {
-			return err
-		}
+	at := func(kind string) []place { return places(path, parsed.Body.(*hclsyntax.Body), kind) } //nolint:forcetypeassert // what ParseConfig makes
+	for i, at := range at("config") {
+		d.addConfig(at, f.Config[i])
 	}
-	for _, k := range f.KMS {
-		if err := d.addKMS(path, k); err != nil {
-			return err
-		}
+	for i, at := range at(kindKMS) {
+		d.addKMS(at, f.KMS[i])
 	}
-	for _, s := range f.Servers {
+	for i, at := range at(kindServer) {
+		s := f.Servers[i]
 		d.servers = append(d.servers, server{
-			source: path, name: s.Name, transport: s.Transport, url: s.URL, command: s.Command, args: s.Args,
+			at: at, name: s.Name, transport: s.Transport, url: s.URL, command: s.Command, args: s.Args,
 			env: s.Env, headers: s.Headers, shared: s.Shared, description: s.Description,
 		})
 	}
-	for _, p := range f.Policies {
-		file := beside(path, p.File)
-		named[filepath.Clean(file)] = true
-		content, err := os.ReadFile(file)
-		if err != nil {
-			return fmt.Errorf("%s: policy %q: field file: %w", path, p.Name, err)
-		}
-		var object map[string]any
-		if err := decode(content, &object, false); err != nil {
-			return fmt.Errorf("%s: %w", file, err)
-		}
-		if err := d.addPolicy(policySource{source: file, name: p.Name, managed: p.Managed, settings: d.policyOf(file, object)}); err != nil {
-			return fmt.Errorf("%s: %w", file, err)
-		}
+	for i, at := range at(kindPolicy) {
+		d.addPolicyFile(at, f.Policies[i], named)
 	}
-	for _, c := range f.Clients {
-		if err := d.addClient(path, c); err != nil {
-			return err
-		}
+	for i, at := range at(kindClient) {
+		d.addClient(at, f.Clients[i])
 	}
-	return nil
 }
 
-func (d *desired) addConfig(path string, c hclConfig) error {
-	for field, value := range map[string]*string{
-		"default_ttl": c.DefaultTTL, "max_ttl": c.MaxTTL, "grace_period": c.GracePeriod, "max_wait": c.MaxWait,
+// addPolicyFile adds a policy that stands in a file of its own.
+func (d *desired) addPolicyFile(at place, p hclPolicy, named map[string]bool) {
+	file := beside(at.file, p.File)
+	named[filepath.Clean(file)] = true
+	content, err := readFile(file)
+	if err != nil {
+		d.mistake(at.of("file"), fmt.Errorf("policy %q: field file: %w", p.Name, err))
+		return
+	}
+	var object map[string]any
+	if err := decode(content, &object, false); err != nil {
+		d.mistake(file, err)
+		return
+	}
+	d.mistake(file, d.addPolicy(policySource{at: at, name: p.Name, managed: p.Managed, settings: d.policyOf(file, object)}))
+}
+
+func (d *desired) addConfig(at place, c hclConfig) {
+	d.configAt = at
+	for _, f := range []struct {
+		field string
+		value *string
+	}{
+		{"default_ttl", c.DefaultTTL}, {"max_ttl", c.MaxTTL}, {"grace_period", c.GracePeriod}, {"max_wait", c.MaxWait},
 	} {
-		if value == nil {
-			continue
+		if f.value != nil {
+			d.config[f.field] = d.seconds(at, "config", f.field, *f.value)
 		}
-		parsed, err := seconds(*value)
-		if err != nil {
-			return fmt.Errorf("%s: config: field %s: %w", path, field, err)
-		}
-		d.config[field] = parsed
 	}
 	for field, value := range map[string]*int64{"min_custom_token_length": c.MinCustomTokenLength, "max_watchers": c.MaxWatchers} {
 		if value != nil {
@@ -161,14 +176,23 @@ func (d *desired) addConfig(path string, c hclConfig) error {
 	if c.Seal != nil {
 		d.config["seal"] = *c.Seal
 	}
-	return nil
 }
 
-func (d *desired) addKMS(path string, k hclKMS) error {
-	if d.kms != nil {
-		return fmt.Errorf("%s: a block kms is in %s already: keep one of them", path, d.kms.source)
+// seconds reads a duration; one that is none is a mistake.
+func (d *desired) seconds(at place, what, field, text string) int64 {
+	parsed, err := seconds(text)
+	if err != nil {
+		d.mistake(at.of(field), fmt.Errorf("%s: field %s: %w", what, field, err))
 	}
-	d.kms = &kmsSettings{source: path, fields: map[string]any{"key_id": k.KeyID}, credentials: map[string]any{}}
+	return parsed
+}
+
+func (d *desired) addKMS(at place, k hclKMS) {
+	if d.kms != nil {
+		d.mistake(at.of(""), fmt.Errorf("a block kms is in %s already: keep one of them", d.kms.at.of("")))
+		return
+	}
+	d.kms = &kmsSettings{at: at, fields: map[string]any{"key_id": k.KeyID}, credentials: map[string]any{}}
 	if k.Audience != nil && *k.Audience == "" {
 		k.Audience = nil // the engine's default, which it reads back as another text
 	}
@@ -182,10 +206,9 @@ func (d *desired) addKMS(path string, k hclKMS) error {
 			d.kms.credentials[field] = *value
 		}
 	}
-	return nil
 }
 
-func (d *desired) addClient(path string, c hclClient) error {
+func (d *desired) addClient(at place, c hclClient) {
 	fields := clientFields()
 	for name, value := range map[string][]string{
 		"allowed_servers": c.AllowedServers, "denied_tools": c.DeniedTools,
@@ -196,13 +219,9 @@ func (d *desired) addClient(path string, c hclClient) error {
 	if c.AllowedTools != nil {
 		fields["allowed_tools"] = unique(*c.AllowedTools)
 	}
-	for name, value := range map[string]string{"token_ttl": c.TokenTTL, "token_max_ttl": c.TokenMaxTTL} {
-		parsed, err := seconds(value)
-		if err != nil {
-			return fmt.Errorf("%s: client %q: field %s: %w", path, c.Name, name, err)
-		}
-		fields[name] = parsed
-	}
+	what := fmt.Sprintf("client %q", c.Name)
+	fields["token_ttl"] = d.seconds(at, what, "token_ttl", c.TokenTTL)
+	fields["token_max_ttl"] = d.seconds(at, what, "token_max_ttl", c.TokenMaxTTL)
 	if c.Metadata != nil {
 		fields["metadata"] = c.Metadata
 	}
@@ -216,11 +235,7 @@ func (d *desired) addClient(path string, c hclClient) error {
 	for _, r := range c.Ref {
 		ref = tokenRef(r)
 	}
-	err := d.addToken(client{source: path, name: c.Name, ciphertext: strings.TrimSpace(c.Ciphertext), fields: fields}, c.AccessToken, ref)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
+	d.addToken(client{at: at, name: c.Name, ciphertext: strings.TrimSpace(c.Ciphertext), fields: fields}, c.AccessToken, ref)
 }
 
 // seconds reads a duration as Vault does: "720h", or a number of seconds.

@@ -25,25 +25,25 @@ var errGroup = errors.New(`it is a tool group of MCPJungle, which has no counter
 
 // loadJSON reads a file of MCPJungle, one client or server or a list of them, or
 // one of managed settings.
-func (d *desired) loadJSON(path string, content []byte) error {
+func (d *desired) loadJSON(path string, content []byte) {
 	content = bytes.TrimPrefix(content, []byte("\xef\xbb\xbf"))
+	trimmed := bytes.TrimSpace(content)
+	if len(trimmed) == 0 || trimmed[0] != '[' {
+		d.mistake(path, d.loadObject(place{file: path}, content))
+		return
+	}
 	var list []json.RawMessage
-	if trimmed := bytes.TrimSpace(content); len(trimmed) > 0 && trimmed[0] == '[' {
-		if err := decode(content, &list, false); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
-	} else {
-		list = []json.RawMessage{content}
+	if err := decode(content, &list, false); err != nil {
+		d.mistake(path, err)
+		return
 	}
-	for _, element := range list {
-		if err := d.loadObject(path, element); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
+	for i, element := range list {
+		at := place{file: path, element: fmt.Sprintf("[%d]", i)}
+		d.mistake(at.of(""), d.loadObject(at, element))
 	}
-	return nil
 }
 
-func (d *desired) loadObject(path string, content []byte) error {
+func (d *desired) loadObject(at place, content []byte) error {
 	var object map[string]any
 	if err := decode(content, &object, false); err != nil {
 		return err
@@ -53,14 +53,14 @@ func (d *desired) loadObject(path string, content []byte) error {
 	}
 	switch {
 	case has(policyKeys...):
-		name := strings.TrimSuffix(filepath.Base(path), ".json")
+		name := strings.TrimSuffix(filepath.Base(at.file), ".json")
 		return d.addPolicy(policySource{
-			source: path, name: name, managed: strings.HasPrefix(name, "managed-settings"), settings: d.policyOf(path, object),
+			at: at, name: name, managed: strings.HasPrefix(name, "managed-settings"), settings: d.policyOf(at.file, object),
 		})
 	case has("transport"):
-		return d.loadServer(path, content)
+		return d.loadServer(at, content)
 	case has("allowed_servers", "allow_list", "access_token", "access_token_ref", "access_token_ciphertext"):
-		return d.loadClient(path, content)
+		return d.loadClient(at, content)
 	case has("included_tools", "included_servers", "excluded_tools"):
 		return errGroup
 	default:
@@ -118,7 +118,7 @@ type jsonServer struct {
 	OAuthScopes       []string `json:"oauth_scopes"`
 }
 
-func (d *desired) loadServer(path string, content []byte) error {
+func (d *desired) loadServer(at place, content []byte) error {
 	var s jsonServer
 	if err := decode(content, &s, true); err != nil {
 		return err
@@ -146,13 +146,13 @@ func (d *desired) loadServer(path string, content []byte) error {
 		s.Transport = "http"
 	}
 	if s.SessionMode != "" {
-		d.notes = append(d.notes, path+`: "session_mode" has no meaning here: sessions are each client's own`)
+		d.notes = append(d.notes, at.of("")+`: "session_mode" has no meaning here: sessions are each client's own`)
 	}
 	if s.OAuthRedirectURI != "" || s.OAuthClientID != "" || s.OAuthClientSecret != "" || len(s.OAuthScopes) > 0 {
-		d.notes = append(d.notes, path+`: "oauth_…" has no meaning here: the gateway signs in nowhere; give the server "headers" with a token of its own`)
+		d.notes = append(d.notes, at.of("")+`: "oauth_…" has no meaning here: the gateway signs in nowhere; give the server "headers" with a token of its own`)
 	}
 	d.servers = append(d.servers, server{
-		source: path, name: s.Name, transport: s.Transport, url: s.URL, command: s.Command, args: s.Args,
+		at: at, name: s.Name, transport: s.Transport, url: s.URL, command: s.Command, args: s.Args,
 		env: s.Env, headers: s.Headers, description: s.Description,
 	})
 	return nil
@@ -191,7 +191,7 @@ type jsonClient struct {
 	DeletedAt      json.RawMessage `json:"DeletedAt"`
 }
 
-func (d *desired) loadClient(path string, content []byte) error {
+func (d *desired) loadClient(at place, content []byte) error {
 	var c jsonClient
 	if err := decode(content, &c, true); err != nil {
 		return err
@@ -211,7 +211,8 @@ func (d *desired) loadClient(path string, content []byte) error {
 	if c.Description != "" {
 		fields["metadata"] = map[string]string{"description": c.Description}
 	}
-	return d.addToken(client{source: path, name: c.Name, ciphertext: strings.TrimSpace(c.Ciphertext), fields: fields}, c.AccessToken, c.AccessTokenRef)
+	d.addToken(client{at: at, name: c.Name, ciphertext: strings.TrimSpace(c.Ciphertext), fields: fields}, c.AccessToken, c.AccessTokenRef)
+	return nil
 }
 
 var errNoName = errors.New(`field "name" is missing`)

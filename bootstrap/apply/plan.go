@@ -128,12 +128,21 @@ func verb(have map[string]any) string {
 }
 
 func (s *session) planConfig(ctx context.Context) error {
-	if len(s.desired.config) == 0 {
-		return nil
-	}
 	have, err := s.read(ctx, "config")
 	if err != nil {
 		return err
+	}
+	kms := s.desired.kms != nil
+	if !kms {
+		held, err := s.read(ctx, "config/kms")
+		if err != nil {
+			return err
+		}
+		kms = held != nil
+	}
+	s.judgeConfig(have, kms)
+	if len(s.desired.config) == 0 {
+		return nil
 	}
 	lines := differences(s.desired.config, have)
 	if len(lines) == 0 {
@@ -228,16 +237,7 @@ func (s *session) planPolicies(ctx context.Context) error {
 
 // planPrune finds what apply created and no file names any more.
 func (s *session) planPrune(_ context.Context) error {
-	wanted := map[string]bool{}
-	for _, x := range s.desired.servers {
-		wanted[kindServer+" "+x.name] = true
-	}
-	for _, x := range s.desired.policies {
-		wanted[kindPolicy+" "+x.name] = true
-	}
-	for _, x := range s.desired.clients {
-		wanted[kindClient+" "+x.name] = true
-	}
+	wanted := s.desired.wanted()
 	folders := map[string]string{kindClient: "clients/", kindPolicy: "policies/", kindServer: "servers/"}
 	for _, key := range slices.Sorted(maps.Keys(s.record.held)) {
 		kind, name, _ := strings.Cut(key, " ")

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"strings"
 )
@@ -23,27 +22,27 @@ var errServersAlone = errors.New("it holds more than servers: this takes servers
 // LoadServers reads servers from one file, in any form that a folder's files may
 // have. The notes are for whoever wrote the file.
 func LoadServers(path string) (servers []Server, notes []string, err error) {
-	content, err := os.ReadFile(path)
+	content, err := readFile(path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot read the file: %w", err)
+		return nil, nil, err
 	}
 	d := &desired{config: map[string]any{}}
 	switch filepath.Ext(path) {
 	case ".hcl":
-		err = d.loadHCL(path, content, map[string]bool{})
+		d.loadHCL(path, content, map[string]bool{})
 	case ".json":
-		err = d.loadJSON(path, content)
+		d.loadJSON(path, content)
 	default:
-		err = fmt.Errorf("%s: %w", path, errNoFiles)
-	}
-	if err == nil {
-		err = d.check()
+		return nil, nil, fmt.Errorf("%s: %w", path, errNoFiles)
 	}
 	switch {
-	case err != nil:
-		return nil, nil, err
+	case len(d.mistakes) > 0:
+		return nil, nil, errors.Join(d.mistakes...)
 	case len(d.clients) > 0 || len(d.policies) > 0 || len(d.config) > 0 || d.kms != nil || len(d.servers) == 0:
 		return nil, nil, fmt.Errorf("%s: %w", path, errServersAlone)
+	}
+	if d.check(); len(d.mistakes) > 0 {
+		return nil, nil, errors.Join(d.mistakes...)
 	}
 	for i := range d.servers {
 		s := &d.servers[i]

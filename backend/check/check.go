@@ -1,0 +1,44 @@
+// Package check says what the engine refuses to store: names, and the fields of
+// servers, clients, the configuration and config/kms, each by itself. The engine
+// asks it at every write, and mcp-bootstrap before the first one, so that both
+// refuse the same with the same words. It is pure: what depends on what else is
+// stored is not here.
+package check
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Problem is one thing that is refused.
+type Problem struct {
+	// Field is the field that must be changed; "" for the name.
+	Field string
+	text  string
+}
+
+// Error says which field, what is wrong with it and what to do.
+func (p *Problem) Error() string { return p.text }
+
+// Problems are all that is refused of one thing, in the order of its fields.
+type Problems []*Problem
+
+// Err returns them as one error, a line each, or nil where there are none.
+func (p Problems) Err() error {
+	all := make([]error, 0, len(p))
+	for _, problem := range p {
+		all = append(all, problem)
+	}
+	return errors.Join(all...)
+}
+
+func (p *Problems) add(field, format string, args ...any) {
+	*p = append(*p, &Problem{Field: field, text: fmt.Sprintf(format, args...)})
+}
+
+// wrap adds what is wrong with a value of the field.
+func (p *Problems) wrap(field string, err error) {
+	if err != nil {
+		p.add(field, "field %s: %s", field, err)
+	}
+}

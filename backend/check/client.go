@@ -1,0 +1,99 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"vault-plugin-secrets-mcp/backend/policy"
+)
+
+// AnyServer in allowed_servers stands for every server.
+const AnyServer = "*"
+
+// What may be set as seal: how tokens are handed out.
+const (
+	SealNone = "none"
+	SealKMS  = "kms" // sealed under a data key that AWS KMS wraps
+)
+
+// Why a token is not taken for what else the mount holds.
+var (
+	ErrTokenInUse    = errors.New("this token is in use: choose another")
+	ErrTokenReplaced = errors.New("this is one of the client's earlier tokens, in its grace period: choose a new one")
+	ErrNoKMS         = errors.New("AWS KMS is not configured for this mount: write config/kms first")
+)
+
+// Client is what a caller may set on a client.
+type Client struct {
+	AllowedServers  []string          `json:"allowed_servers,omitempty"`
+	AllowedTools    []string          `json:"allowed_tools"` // nil: every tool of the allowed servers
+	DeniedTools     []string          `json:"denied_tools,omitempty"`
+	Policies        []string          `json:"policies,omitempty"`
+	TokenTTL        time.Duration     `json:"token_ttl,omitempty"`
+	TokenMaxTTL     time.Duration     `json:"token_max_ttl,omitempty"`
+	TokenBoundCIDRs []string          `json:"token_bound_cidrs,omitempty"`
+	Metadata        map[string]string `json:"metadata,omitempty"`
+	Seal            string            `json:"seal,omitempty"` // "": as the mount's
+	Disabled        bool              `json:"disabled,omitempty"`
+}
+
+// Check refuses settings that no client can have. What they name need not exist.
+func (c *Client) Check() Problems {
+	var p Problems
+	checkSeal(&p, c.Seal)
+	for _, name := range c.AllowedServers {
+		if name != AnyServer {
+			p.wrap("allowed_servers", ServerName(name))
+		}
+	}
+	for _, name := range c.Policies {
+		p.wrap("policies", PolicyName(name))
+	}
+	for _, rule := range c.AllowedTools {
+		p.wrap("allowed_tools", policy.ValidateToolRule(rule))
+	}
+	for _, rule := range c.DeniedTools {
+		p.wrap("denied_tools", policy.ValidateToolRule(rule))
+	}
+	for _, block := range c.TokenBoundCIDRs {
+		p.wrap("token_bound_cidrs", cidr(block))
+	}
+	if c.TokenMaxTTL > 0 && c.TokenTTL > c.TokenMaxTTL {
+		p.add("token_ttl", "field token_ttl: %s is above token_max_ttl (%s)", c.TokenTTL, c.TokenMaxTTL)
+	}
+	return p
+}
+
+// checkSeal refuses what is neither; "" leaves the choice to the mount.
+func checkSeal(p *Problems, seal string) {
+	if seal != "" && seal != SealNone && seal != SealKMS {
+		p.add("seal", "field seal: %q is none of %s and %s", seal, SealNone, SealKMS)
+	}
+}
+
+func cidr(block string) error {
+	if _, err := netip.ParseAddr(block); err == nil {
+		return nil
+	}
+	prefix, err := netip.ParsePrefix(block)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q is neither an IP address nor a CIDR block such as 10.0.0.0/8", block)
+	case prefix != prefix.Masked():
+		return fmt.Errorf("%q has bits set beyond its mask; did you mean %s?", block, prefix.Masked())
+	}
+	return nil
+}
+
+// NoSuchServer is the warning about a name in allowed_servers that nobody has
+// registered.
+func NoSuchServer(name string) string {
+	return fmt.Sprintf("no server %q is registered: the client reaches it once it is (servers/%s)", name, name)
+}
+
+// NoSuchPolicy is the warning about a name in policies that nobody has written.
+func NoSuchPolicy(name string) string {
+	return fmt.Sprintf("there is no policy %q: until there is, the client reaches no server (policies/%s)", name, name)
+}

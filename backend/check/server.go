@@ -1,0 +1,138 @@
+package check
+
+import (
+	"maps"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+
+	"vault-plugin-secrets-mcp/backend/policy"
+)
+
+// Transports of MCP servers.
+const (
+	TransportHTTP  = "http"  // streamable HTTP
+	TransportSSE   = "sse"   // HTTP+SSE of the revision 2024-11-05
+	TransportStdio = "stdio" // a child process of the gateway
+)
+
+// Server is what may be set of a registered MCP server.
+type Server struct {
+	Transport   string            `json:"transport"`
+	URL         string            `json:"url,omitempty"`
+	Command     string            `json:"command,omitempty"`
+	Args        []string          `json:"args,omitempty"`
+	Env         map[string]string `json:"env,omitempty"`
+	Headers     map[string]string `json:"headers,omitempty"`
+	Shared      bool              `json:"shared,omitempty"`
+	Description string            `json:"description,omitempty"`
+}
+
+// Check refuses a server that no gateway could reach, or should.
+func (s *Server) Check() Problems {
+	var p Problems
+	switch s.Transport {
+	case TransportHTTP, TransportSSE:
+		s.checkRemote(&p)
+	case TransportStdio:
+		s.checkStdio(&p)
+	case "":
+		p.add("transport", "field transport is missing: use http, sse or stdio")
+	default:
+		p.add("transport", "field transport: %q is none of http, sse and stdio", s.Transport)
+	}
+	return p
+}
+
+func (s *Server) checkRemote(p *Problems) {
+	for _, f := range []struct {
+		field string
+		given bool
+	}{
+		{"command", s.Command != ""}, {"args", len(s.Args) > 0}, {"env", len(s.Env) > 0}, {"shared", s.Shared},
+	} {
+		if f.given {
+			p.add(f.field, "field %s: a server of transport %s is not started by the gateway, and takes url and headers only", f.field, s.Transport)
+		}
+	}
+	if s.URL == "" {
+		p.add("url", "field url is missing: a server of transport %s needs one", s.Transport)
+	} else {
+		checkUpstreamURL(p, s.URL)
+	}
+	checkUpstreamHeaders(p, s.Headers)
+}
+
+// checkUpstreamURL accepts only the one spelling of a URL, so that what a policy
+// was compared with is what the gateway dials.
+func checkUpstreamURL(p *Problems, raw string) {
+	if strings.Contains(raw, "${") {
+		p.add("url", "field url: ${…} is not expanded here; write the value out")
+		return
+	}
+	_, err := policy.Canonical(raw)
+	p.wrap("url", err)
+}
+
+// refusedHeaders are those that belong to the connection or to MCP itself, not to
+// the upstream's credentials.
+var refusedHeaders = []string{
+	"Accept", "Accept-Encoding", "Connection", "Content-Encoding", "Content-Length", "Content-Type", "Expect", "Host",
+	"Keep-Alive", "Last-Event-Id", "Origin", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection",
+	"Te", "Trailer", "Transfer-Encoding", "Upgrade",
+}
+
+func checkUpstreamHeaders(p *Problems, headers map[string]string) {
+	const field = "headers"
+	seen := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		canonical := http.CanonicalHeaderKey(name)
+		switch {
+		case !httpguts.ValidHeaderFieldName(name):
+			p.add(field, "field headers: %q is no header name", name)
+		case slices.Contains(refusedHeaders, canonical) || strings.HasPrefix(canonical, "Mcp-"):
+			p.add(field, "field headers: %s belongs to the connection or to MCP itself and cannot be set here", canonical)
+		case !httpguts.ValidHeaderFieldValue(headers[name]):
+			p.add(field, "field headers: the value of %s has a character that no header may carry", canonical)
+		case seen[canonical]:
+			p.add(field, "field headers: %s is given twice", canonical)
+		}
+		seen[canonical] = true
+	}
+}
+
+func (s *Server) checkStdio(p *Problems) {
+	if s.URL != "" {
+		p.add("url", "field url: a server of transport stdio is a command; use command, args and env")
+	}
+	if len(s.Headers) > 0 {
+		p.add("headers", "field headers: a server of transport stdio has none; use env for its credentials")
+	}
+	switch {
+	case s.Command == "":
+		p.add("command", "field command is missing: a server of transport stdio needs one")
+	case strings.Contains(s.Command, "/") && !filepath.IsAbs(s.Command):
+		p.add("command", "field command: %q is relative; give an absolute path, or a bare name that the gateway's file allows", s.Command)
+	}
+	checkWords(p, "command", s.Command)
+	checkWords(p, "args", s.Args...)
+	for _, name := range slices.Sorted(maps.Keys(s.Env)) {
+		if name == "" || strings.ContainsAny(name, "=\x00") || strings.ContainsRune(s.Env[name], 0) {
+			p.add("env", "field env: %q is no name of an environment variable, or its value has a NUL character", name)
+		}
+	}
+}
+
+func checkWords(p *Problems, field string, words ...string) {
+	for _, word := range words {
+		if strings.ContainsRune(word, 0) {
+			p.add(field, "field %s: a NUL character cannot be passed to a process", field)
+		}
+		if strings.Contains(word, "${") {
+			p.add(field, "field %s: ${…} is not expanded here; write the value out, or use env", field)
+		}
+	}
+}

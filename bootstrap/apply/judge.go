@@ -1,0 +1,168 @@
+package apply
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"vault-plugin-secrets-mcp/backend/check"
+	"vault-plugin-secrets-mcp/backend/token"
+)
+
+// mount is what of the engine's state decides whether it takes what the files say,
+// as it will be once they are applied.
+type mount struct {
+	config check.Config
+	kms    bool // config/kms is there
+}
+
+// judgeConfig finds out what config will be, and whether the engine takes it: what
+// no file names stays as it is.
+func (s *session) judgeConfig(have map[string]any, kms bool) {
+	c := check.DefaultConfig()
+	for _, values := range []map[string]any{have, s.desired.config} {
+		for field, value := range values {
+			n := number(value)
+			switch field {
+			case "default_ttl":
+				c.DefaultTTL = time.Duration(n) * time.Second
+			case "max_ttl":
+				c.MaxTTL = time.Duration(n) * time.Second
+			case "grace_period":
+				c.GracePeriod = time.Duration(n) * time.Second
+			case "max_wait":
+				c.MaxWait = time.Duration(n) * time.Second
+			case "min_custom_token_length":
+				c.MinCustomTokenLength = int(n)
+			case "max_watchers":
+				c.MaxWatchers = int(n)
+			case "seal":
+				c.Seal, _ = value.(string)
+			}
+		}
+	}
+	s.mount = mount{config: c, kms: kms}
+	if len(s.desired.config) == 0 {
+		return
+	}
+	at := s.desired.configAt
+	s.desired.refuse(at, "config", c.Check())
+	if c.Seal == check.SealKMS && !kms {
+		s.desired.mistake(at.of("seal"), fmt.Errorf("config: field seal: %w", check.ErrNoKMS))
+	}
+}
+
+// number is a number of a file's, or of an answer of Vault's.
+func number(value any) int64 {
+	switch n := value.(type) {
+	case int64:
+		return n
+	case json.Number:
+		whole, _ := n.Int64()
+		return whole
+	}
+	return 0
+}
+
+// judgeToken notes why the engine would not take the token that a file brings, as
+// far as it can be known: that a token was revoked is told to nobody. It tells
+// whether it is the client's current one.
+func (s *session) judgeToken(ctx context.Context, c client, have map[string]any) (current bool, err error) {
+	refuse := func(field string, err error) {
+		s.desired.mistake(c.at.of(field), fmt.Errorf("client %q: field %s: %w", c.name, field, err))
+	}
+	switch { // where config seals, that is told of config
+	case s.mount.kms:
+	case c.ciphertext != "":
+		refuse(fieldCiphertext, check.ErrNoKMS)
+	case c.fields["seal"] == check.SealKMS && have == nil:
+		refuse("seal", check.ErrNoKMS)
+	}
+	if c.accessToken == "" {
+		return false, nil
+	}
+	if err := token.CheckCustom(c.accessToken, s.mount.config.MinCustomTokenLength); err != nil {
+		refuse(fieldToken, err)
+		return false, nil
+	}
+	if !s.mounted {
+		return false, nil
+	}
+	answer, err := s.lookup(ctx, c)
+	switch {
+	case err != nil:
+		return false, err
+	case answer["active"] != true:
+	case have == nil || answer["client_id"] != have["client_id"]:
+		refuse(fieldToken, check.ErrTokenInUse)
+	case answer["accessor"] != have["accessor"]:
+		refuse(fieldToken, check.ErrTokenReplaced)
+	default:
+		return true, nil
+	}
+	return false, nil
+}
+
+var errNoAnswer = errors.New("the answer is empty")
+
+// lookup asks for the token that a file brings.
+func (s *session) lookup(ctx context.Context, c client) (map[string]any, error) {
+	answer, err := s.write(ctx, "lookup", map[string]any{"token": c.accessToken})
+	if err == nil && answer == nil {
+		err = errNoAnswer
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot look up the token of client %q: %w", c.name, err)
+	}
+	return answer.Data, nil
+}
+
+// warnOfNames has the steps tell what a client names and nobody has: the engine
+// takes it. A run that is none dry hears it from the engine.
+func (s *session) warnOfNames(ctx context.Context, c client, p *step) error {
+	settings := c.settings()
+	for _, n := range []struct {
+		kind, folder string
+		names        []string
+		warning      func(string) string
+	}{
+		{kindServer, "servers/", settings.AllowedServers, check.NoSuchServer},
+		{kindPolicy, "policies/", settings.Policies, check.NoSuchPolicy},
+	} {
+		for _, name := range n.names {
+			if name == check.AnyServer || s.desired.names(n.kind, name) {
+				continue
+			}
+			have, err := s.read(ctx, n.folder+name)
+			if err != nil {
+				return err
+			}
+			if have == nil {
+				p.warnings = append(p.warnings, n.warning(name))
+			}
+		}
+	}
+	return nil
+}
+
+// names tells whether a file names the thing.
+func (d *desired) names(kind, name string) bool {
+	return d.wanted()[kind+" "+name]
+}
+
+// wanted are all things that the files name, by kind and name.
+func (d *desired) wanted() map[string]bool {
+	wanted := map[string]bool{}
+	for _, x := range d.servers {
+		wanted[kindServer+" "+x.name] = true
+	}
+	for _, x := range d.policies {
+		wanted[kindPolicy+" "+x.name] = true
+	}
+	for _, x := range d.clients {
+		wanted[kindClient+" "+x.name] = true
+	}
+	return wanted
+}

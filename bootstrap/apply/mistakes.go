@@ -1,0 +1,137 @@
+package apply
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"vault-plugin-secrets-mcp/backend/check"
+)
+
+// All that is wrong with the files is told at once, before anything is written:
+// what cannot be read, and what the engine would refuse, by its own rules (package
+// check).
+
+// place is where a thing stands: a file, and what is known beyond that.
+type place struct {
+	file    string
+	element string         // of a list in JSON: "[2]"
+	line    int            // of a block in HCL
+	lines   map[string]int // of the block's fields
+}
+
+// of is the place of a field: "broker.hcl:12", else that of the thing.
+func (p place) of(field string) string {
+	line := p.line
+	if own, ok := p.lines[field]; ok {
+		line = own
+	}
+	if line > 0 {
+		return fmt.Sprintf("%s:%d", p.file, line)
+	}
+	return p.file + p.element
+}
+
+// mistake notes what is wrong, and where.
+func (d *desired) mistake(where string, err error) {
+	if err != nil {
+		d.mistakes = append(d.mistakes, fmt.Errorf("%s: %w", where, err))
+	}
+}
+
+// refuse notes what the engine refuses of a thing.
+func (d *desired) refuse(at place, what string, problems check.Problems) {
+	for _, p := range problems {
+		d.mistake(at.of(p.Field), fmt.Errorf("%s: %w", what, p))
+	}
+}
+
+// failure is all mistakes as one error, and err, where there is one, behind them.
+func (d *desired) failure(err error) error {
+	if len(d.mistakes) == 0 {
+		return err
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "nothing was changed, since the files have %s:", count(len(d.mistakes), "mistake"))
+	for _, mistake := range d.mistakes {
+		text.WriteString("\n  " + strings.ReplaceAll(mistake.Error(), "\n", "\n  "))
+	}
+	if err != nil {
+		return fmt.Errorf("%s\nThere may be more, which Vault could not be asked for: %w", text.String(), err)
+	}
+	return errors.New(text.String())
+}
+
+// check finds what stands twice in the files, and what the engine would refuse
+// whatever it holds. Things whose name is refused are taken out: nothing can be
+// asked about them.
+func (d *desired) check() {
+	seen := map[string]string{}
+	named := func(at place, kind, name string, err error) bool {
+		if err != nil {
+			d.mistake(at.of(""), fmt.Errorf("%s %q: %w", kind, name, err))
+			return false
+		}
+		first, twice := seen[kind+" "+name]
+		if twice {
+			d.mistake(at.of(""), fmt.Errorf("the %s %q is in %s already: keep one of them", kind, name, first))
+		}
+		seen[kind+" "+name] = at.of("")
+		return !twice
+	}
+	d.servers = keep(d.servers, func(s *server) bool {
+		entry := s.entry()
+		d.refuse(s.at, fmt.Sprintf("server %q", s.name), entry.Check())
+		return named(s.at, kindServer, s.name, check.ServerName(s.name))
+	})
+	d.policies = keep(d.policies, func(p *policySource) bool {
+		return named(p.at, kindPolicy, p.name, check.PolicyName(p.name))
+	})
+	d.clients = keep(d.clients, func(c *client) bool {
+		settings := c.settings()
+		d.refuse(c.at, fmt.Sprintf("client %q", c.name), settings.Check())
+		return named(c.at, kindClient, c.name, check.ClientName(c.name))
+	})
+	if d.kms != nil {
+		entry := d.kms.entry()
+		d.refuse(d.kms.at, "kms", entry.Check())
+	}
+	d.checkTokens()
+}
+
+// checkTokens finds a token that two clients bring.
+func (d *desired) checkTokens() {
+	first := map[string]*client{}
+	for i := range d.clients {
+		c := &d.clients[i]
+		if c.accessToken == "" {
+			continue
+		}
+		if other := first[c.accessToken]; other != nil {
+			d.mistake(c.at.of(fieldToken), fmt.Errorf("client %q: it has the token of the client %q (%s): give each its own", c.name, other.name, other.at.of(fieldToken)))
+			continue
+		}
+		first[c.accessToken] = c
+	}
+}
+
+// keep returns those of the things that are fine.
+func keep[T any](things []T, fine func(*T) bool) []T {
+	var kept []T
+	for i := range things {
+		if fine(&things[i]) {
+			kept = append(kept, things[i])
+		}
+	}
+	return kept
+}
+
+// readFile is os.ReadFile with an error for people.
+func readFile(path string) ([]byte, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the file: %w", err)
+	}
+	return content, nil
+}
