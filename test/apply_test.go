@@ -246,10 +246,25 @@ func TestApplyFollowsTheFilesAndLeavesAloneWhatIsNotItsOwn(t *testing.T) {
 			"stopped at step 2 of 3, create client not-fine", "Done:\n  create client fine\n",
 			"Not done:\n  create client not-fine\n  create client later\n", "run the same command again",
 		})
+		record, err := a.admin.Sys().GetPolicyWithContext(t.Context(), "mcp-bootstrap-mcp")
+		require.NoError(t, err)
+		require.Contains(t, record, "client fine")
+		require.NotContains(t, record, "not-fine", "what was never created is remembered as if it had been")
 		a.file(t, "x.json", `[{"name": "fine", "allowed_servers": []}, {"name": "now-fine", "allowed_servers": []}, {"name": "later", "allowed_servers": []}]`)
 		out := a.applied(t)
 		require.NotContains(t, out, "create client fine")
 		require.Contains(t, out, "create client later")
+		require.NotContains(t, out, "not-fine")
+	})
+	t.Run("what was deleted by hand is not pruned, and not noted", func(t *testing.T) {
+		a.Delete("mcp/clients/fine")
+		a.file(t, "x.json", `[{"name": "later", "allowed_servers": []}]`)
+		out := a.applied(t)
+		require.Contains(t, out, "no file names the client now-fine any more")
+		require.NotContains(t, out, "client fine")
+		out = a.applied(t, "-prune")
+		require.Contains(t, out, "delete client now-fine")
+		require.NotContains(t, out, "client fine")
 	})
 }
 

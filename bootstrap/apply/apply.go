@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 
@@ -40,6 +41,9 @@ type Options struct {
 	// Out gets the difference, the progress and the summary.
 	Out io.Writer
 }
+
+// forgetTimeout bounds what is put right behind a step that failed.
+const forgetTimeout = 5 * time.Second
 
 // session is one run.
 type session struct {
@@ -151,14 +155,15 @@ func (s *session) work(ctx context.Context) error {
 // run which ends in between knows it for its own the next time.
 func (s *session) take(ctx context.Context, p *step) error {
 	key := p.key()
-	if _, known := s.record.held[key]; p.is != isDelete && (!known || p.during != "") {
+	_, known := s.record.held[key]
+	if p.is != isDelete && (!known || p.during != "") {
 		s.record.held[key] = p.during
 		if err := s.writeRecord(ctx); err != nil {
 			return err
 		}
 	}
 	if err := p.do(ctx); err != nil {
-		return err
+		return errors.Join(err, s.forget(ctx, p, known, err))
 	}
 	switch {
 	case p.is == isDelete:
@@ -168,6 +173,23 @@ func (s *session) take(ctx context.Context, p *step) error {
 	default:
 		return nil
 	}
+	return s.writeRecord(ctx)
+}
+
+// forget takes out of the record what a step was about to create and Vault has
+// refused. Where no answer came it may be there, and where it is, it is apply's.
+func (s *session) forget(ctx context.Context, p *step, known bool, err error) error {
+	folder, ours := folders[p.kind]
+	if known || !ours || p.is != isCreate || connect.NoAnswer(err) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), forgetTimeout)
+	defer cancel()
+	have, err := s.read(ctx, folder+p.name)
+	if err != nil || have != nil {
+		return err
+	}
+	delete(s.record.held, p.key())
 	return s.writeRecord(ctx)
 }
 

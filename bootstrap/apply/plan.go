@@ -235,15 +235,25 @@ func (s *session) planPolicies(ctx context.Context) error {
 	return nil
 }
 
+// folders are where the things are that can be pruned, by kind.
+var folders = map[string]string{kindClient: "clients/", kindPolicy: "policies/", kindServer: "servers/"}
+
 // planPrune finds what apply created and no file names any more.
-func (s *session) planPrune(_ context.Context) error {
+func (s *session) planPrune(ctx context.Context) error {
 	wanted := s.desired.wanted()
-	folders := map[string]string{kindClient: "clients/", kindPolicy: "policies/", kindServer: "servers/"}
 	for _, key := range slices.Sorted(maps.Keys(s.record.held)) {
 		kind, name, _ := strings.Cut(key, " ")
 		folder, ours := folders[kind]
+		if !ours || wanted[key] {
+			continue
+		}
+		have, err := s.read(ctx, folder+name)
+		if err != nil {
+			return err
+		}
 		switch {
-		case !ours || wanted[key]:
+		case have == nil: // never created, or deleted by hand
+			delete(s.record.held, key)
 		case !s.Prune:
 			s.kept = append(s.kept, key)
 		default:
