@@ -70,6 +70,9 @@ type mcpBackend struct {
 	opts Options
 	feed *feed.Feed
 
+	// durations are the fields of any path that take one.
+	durations map[string]bool
+
 	configs  *collection[config]
 	mounts   *collection[mountEntry]
 	clients  *collection[clientEntry]
@@ -174,6 +177,7 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 		Invalidate:     b.invalidate,
 		Clean:          b.clean,
 	}
+	b.durations = durationFields(b.Paths)
 	return b
 }
 

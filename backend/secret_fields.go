@@ -35,10 +35,13 @@ func (b *mcpBackend) HandleExistenceCheck(ctx context.Context, req *logical.Requ
 }
 
 // HandleRequest is the framework's, after secret fields were found to be of
-// their type.
+// their type, and durations to be durations.
 func (b *mcpBackend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
 	if err := checkSecretFields(req.Data); err != nil {
-		return logical.ErrorResponse(err.Error()), nil
+		return answer(nil, err)
+	}
+	if err := b.checkDurations(req); err != nil {
+		return answer(nil, err)
 	}
 	return b.Backend.HandleRequest(ctx, req)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -14,6 +13,8 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/function"
+
+	"vault-plugin-secrets-mcp/backend/check"
 )
 
 type hclFile struct {
@@ -180,11 +181,11 @@ func (d *desired) addConfig(at place, c hclConfig) {
 
 // seconds reads a duration; one that is none is a mistake.
 func (d *desired) seconds(at place, what, field, text string) int64 {
-	parsed, err := seconds(text)
+	parsed, err := check.Duration(text)
 	if err != nil {
 		d.mistake(at.of(field), fmt.Errorf("%s: field %s: %w", what, field, err))
 	}
-	return parsed
+	return int64(parsed / time.Second)
 }
 
 func (d *desired) addKMS(at place, k hclKMS) {
@@ -236,26 +237,6 @@ func (d *desired) addClient(at place, c hclClient) {
 		ref = tokenRef(r)
 	}
 	d.addToken(client{at: at, name: c.Name, ciphertext: strings.TrimSpace(c.Ciphertext), fields: fields}, c.AccessToken, ref)
-}
-
-// seconds reads a duration as Vault does: "720h", or a number of seconds.
-func seconds(text string) (int64, error) {
-	if text == "" {
-		return 0, nil
-	}
-	if n, err := strconv.ParseInt(text, 10, 64); err == nil && n >= 0 {
-		return n, nil
-	}
-	if days, isDays := strings.CutSuffix(text, "d"); isDays {
-		if n, err := strconv.ParseInt(days, 10, 64); err == nil && n >= 0 {
-			return n * int64(24*time.Hour/time.Second), nil
-		}
-	}
-	duration, err := time.ParseDuration(text)
-	if err != nil || duration < 0 {
-		return 0, fmt.Errorf("%q is no duration such as 30s, 12h or 30d", text)
-	}
-	return int64(duration / time.Second), nil
 }
 
 // functions are env("NAME") and file("path"), which keep credentials out of the files.

@@ -49,16 +49,3 @@ func TestATokenIsTakenInlineBeforeTheVariableBeforeTheFile(t *testing.T) {
 		})
 	}
 }
-
-func TestDurationsAreReadAsVaultReadsThem(t *testing.T) {
-	for text, want := range map[string]int64{"": 0, "90": 90, "1h30m": 5400, "30d": 30 * 24 * 3600} {
-		if got, err := seconds(text); err != nil || got != want {
-			t.Errorf("%q: %d, %v", text, got, err)
-		}
-	}
-	for _, text := range []string{"soon", "-1h", "-5", "1w", "d"} {
-		if got, err := seconds(text); err == nil {
-			t.Errorf("%q was taken for %d seconds", text, got)
-		}
-	}
-}
