@@ -122,6 +122,7 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 			}
 		}
 	}
+	allowing, missing := w.gatewayFile(t, w.Programs.Bootstrap), w.gatewayFile(t, "/nowhere/npx")
 	elsewhere := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(elsewhere.Close)
 	skewed, late, tuned := newFront(t, w.Vault.Address()), newFront(t, w.gateway.URL), newFront(t, w.Vault.Address())
@@ -251,6 +252,20 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 			name: "a sealed token that a gateway cannot open", env: []string{"MCP_TOKEN=" + sealed, "MCP_GATEWAY_URL=" + unsealing.URL}, args: []string{"-try-token"},
 			want: []string{"MCP_TOKEN is no token that is good"}, more: 1,
 		},
+		{
+			name: "a command, and a gateway whose file allows none", args: []string{"-gateway-config", w.gateway.Config},
+			want:   []string{"does not start the server files: its file has no block stdio", "add a block stdio to " + w.gateway.Config},
+			infect: write("mcp/servers/files", harness.Map{"transport": "stdio", "command": "npx"}), cure: remove("mcp/servers/files"),
+		},
+		{
+			name: "a command that the gateway's file does not allow", args: []string{"-gateway-config", allowing},
+			want:   []string{"does not start the server files, whose command is npx: the command is not in allowed_commands", "absolute path of the program"},
+			infect: write("mcp/servers/files", harness.Map{"transport": "stdio", "command": "npx"}), cure: remove("mcp/servers/files"),
+		},
+		{
+			name: "a gateway's file with a program that is missing", args: []string{"-gateway-config", missing},
+			want: []string{"the gateway does not start with " + missing, "/nowhere/npx does not exist", "-check-config"},
+		},
 		{name: "no token to try", args: []string{"-try-token"}, want: []string{"set MCP_TOKEN"}, more: -1},
 	} {
 		t.Run(d.name, func(t *testing.T) {
@@ -278,6 +293,24 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 	require.Zero(t, status, out)
 	require.Contains(t, out, "the gateway accepts MCP_TOKEN")
 	require.NotContains(t, out, good)
+
+	w.Write("mcp/servers/files", harness.Map{"transport": "stdio", "command": filepath.Base(w.Programs.Bootstrap)})
+	out, status = w.doctor(t, nil, []string{"-gateway-config", allowing})
+	require.Zero(t, status, out)
+	require.Contains(t, out, "the server files is a command that the gateway starts: "+w.Programs.Bootstrap)
+	out, status = w.doctor(t, nil, nil)
+	require.Zero(t, status, out)
+	require.Contains(t, out, "whether the gateway starts it was not looked at")
+}
+
+// gatewayFile is the gateway's file with a command that is allowed.
+func (w *ward) gatewayFile(t *testing.T, command string) string {
+	t.Helper()
+	content, err := os.ReadFile(w.gateway.Config)
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "gateway.hcl")
+	require.NoError(t, os.WriteFile(path, append(content, "\nstdio {\n  allowed_commands = ["+strconv.Quote(command)+"]\n}\n"...), 0o600))
+	return path
 }
 
 // token makes a token of Vault.

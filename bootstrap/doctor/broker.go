@@ -28,7 +28,7 @@ func (e *examination) checkServers(ctx context.Context) []string {
 		}
 		address, _ := server["url"].(string)
 		if address == "" {
-			e.ok("the server %s is a command of the gateway's: %v", name, server["command"])
+			e.checkCommand(name, fmt.Sprint(server["command"]))
 			continue
 		}
 		if err := dial(ctx, address); err != nil {

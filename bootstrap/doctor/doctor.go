@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/api"
+
+	"vault-plugin-secrets-mcp/gateway/config"
 )
 
 // Options say what to look at.
@@ -21,6 +23,9 @@ type Options struct {
 	GatewayURL string
 	// GatewayAdminURL is the gateway's admin listener. Empty: it is not looked at.
 	GatewayAdminURL string
+	// GatewayConfig is the gateway's file, where it is on this machine. Empty: it is
+	// not looked at.
+	GatewayConfig string
 	// ClientToken is a client's token, to be tried at the gateway. Empty: none is.
 	ClientToken string
 	// Expiring is how soon a token must end to be worth telling.
@@ -44,14 +49,16 @@ type examination struct {
 	vault    *api.Client
 	findings int
 
-	kms     bool // config/kms is there
-	blocked bool // managed policies admit no server, so that no client reaches any
+	gateway *config.Config // nil: it was not read
+	kms     bool           // config/kms is there
+	blocked bool           // managed policies admit no server, so that no client reaches any
 }
 
 // Run makes all checks and returns ErrFindings unless nothing is wrong.
 func Run(ctx context.Context, vault *api.Client, opts Options) error {
 	opts.Mount = strings.Trim(opts.Mount, "/")
 	e := &examination{Options: opts, vault: vault}
+	e.readGatewayConfig()
 	if e.checkVault(ctx) && e.checkToken(ctx) && e.checkMount(ctx) {
 		e.checkGatewayLogin(ctx)
 		e.checkKMS(ctx)

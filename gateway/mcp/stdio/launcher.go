@@ -8,11 +8,9 @@
 package stdio
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/user"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,19 +24,12 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
-var (
-	// ErrNotAllowed: the gateway's file does not allow the command.
-	ErrNotAllowed = errors.New("the command is not in allowed_commands of the gateway's stdio block")
-	// ErrAmbiguous: the command is a bare name that several programs have.
-	ErrAmbiguous = errors.New("the command is a bare name that more than one of allowed_commands ends with: register it with its absolute path")
-)
-
 // searchPath is the PATH of children whose registration sets none.
 const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // Launcher starts children. It may be used from any goroutine.
 type Launcher struct {
-	allowed    []string
+	program    func(command string) (path string, err error)
 	stop       time.Duration
 	credential *syscall.Credential // nil: the gateway's own
 	home       string
@@ -53,7 +44,7 @@ type Launcher struct {
 // environment to other processes of the same user, children among them.
 func NewLauncher(settings *config.Stdio, log hclog.Logger) (*Launcher, error) {
 	l := &Launcher{
-		allowed: settings.AllowedCommands,
+		program: settings.Program,
 		stop:    settings.StopTimeout,
 		home:    "/",
 		log:     log,
@@ -107,29 +98,6 @@ func (l *Launcher) setUser(name string) error {
 		l.credential = c
 	}
 	return nil
-}
-
-// program returns the path of a registered command. A bare name, as policies and
-// other products' files have it ("npx"), stands for the one allowed program of
-// that name: PATH decides nothing.
-func (l *Launcher) program(command string) (string, error) {
-	if slices.Contains(l.allowed, command) {
-		return command, nil
-	}
-	found := ""
-	for _, path := range l.allowed {
-		if filepath.Base(path) != command {
-			continue
-		}
-		if found != "" && found != path {
-			return "", ErrAmbiguous
-		}
-		found = path
-	}
-	if found == "" {
-		return "", ErrNotAllowed
-	}
-	return found, nil
 }
 
 // Check says why the registered server must not be started.

@@ -132,7 +132,7 @@ func TestOnlyWhatTheFileAllowsIsStarted(t *testing.T) {
 	for _, command := range []string{"/bin/sh", "sh", "", self(t) + "/", "/../" + self(t), strings.Replace(self(t), "/", "//", 1), self(t) + " "} {
 		server.Command = command
 		_, err := l.Start(server, newReceiver())
-		require.ErrorIs(t, err, ErrNotAllowed, command)
+		require.ErrorIs(t, err, config.ErrNotAllowed, command)
 	}
 	server.Command = self(t)
 	for _, name := range []string{"LD_PRELOAD", "LD_AUDIT", "DYLD_INSERT_LIBRARIES", "", "A=B", "A\x00"} {
@@ -142,7 +142,7 @@ func TestOnlyWhatTheFileAllowsIsStarted(t *testing.T) {
 	}
 	none, _ := launcher(t, func(s *config.Stdio) { s.AllowedCommands = nil })
 	_, err := none.Start(scriptedServer(t, ""), newReceiver())
-	require.ErrorIs(t, err, ErrNotAllowed)
+	require.ErrorIs(t, err, config.ErrNotAllowed)
 }
 
 func TestABareNameIsTheOneAllowedProgramThatHasIt(t *testing.T) {
@@ -158,7 +158,7 @@ func TestABareNameIsTheOneAllowedProgramThatHasIt(t *testing.T) {
 		s.AllowedCommands = []string{self(t), "/elsewhere/" + filepath.Base(self(t))}
 	})
 	_, err = two.Start(server, newReceiver())
-	require.ErrorIs(t, err, ErrAmbiguous)
+	require.ErrorIs(t, err, config.ErrAmbiguous)
 }
 
 func TestAChildGetsNothingOfTheGateways(t *testing.T) {
