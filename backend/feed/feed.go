@@ -25,7 +25,9 @@
 // # Indexes
 //
 // Indexes are handed out from blocks that are reserved in storage before any of
-// them is used, so none is ever used twice, whatever was lost in a crash. They
+// them is used, so none is ever used twice, whatever was lost in a crash. Each run
+// leaves out a random number of them first, so that two runs do not meet that both
+// follow one snapshot, which was restored twice. They
 // rise, but have holes. Events are kept for [Retention], at most [Capacity] of
 // them; the floor is the greatest index that is no longer kept. A watcher below
 // the floor, above the head or of another epoch cannot be served without a gap
@@ -128,9 +130,10 @@ type Feed struct {
 	mu       sync.RWMutex
 	loaded   bool
 	epoch    string
-	head     uint64 // index of the newest event
-	floor    uint64 // greatest index that is no longer kept
-	reserved uint64 // greatest index that may be used without writing
+	head     uint64   // index of the newest event
+	floor    uint64   // greatest index that is no longer kept
+	runs     []uint64 // after which the last runs began; never changed inside
+	reserved uint64   // greatest index that may be used without writing
 	log      []Event
 	gone     []string      // keys in storage of events that are no longer kept
 	wake     chan struct{} // closed to wake the watchers
@@ -322,7 +325,7 @@ func (f *Feed) since(epoch string, index uint64) (Answer, <-chan struct{}) {
 	})
 	// Where no event is and no run began, nobody has been told to be by this
 	// history: it is one that was undone, by a snapshot that was restored.
-	given := index == f.floor || index%block == 0 || first > 0 && f.log[first-1].Index == index
+	given := index == f.floor || slices.Contains(f.runs, index) || first > 0 && f.log[first-1].Index == index
 	if !given {
 		return Answer{Epoch: f.epoch, Index: f.head, Reset: true}, nil
 	}

@@ -186,6 +186,55 @@ func TestAWatcherOfAHistoryThatWasUndoneIsTold(t *testing.T) {
 	require.True(t, answer.Reset, "nor does it make good what was undone")
 }
 
+// TestAWatcherOfOneRestoreIsToldOfTheNext restores one snapshot twice. Both times as
+// much happens afterwards, so that heads by mere counting would be the same.
+func TestAWatcherOfOneRestoreIsToldOfTheNext(t *testing.T) {
+	b := newBench(t)
+	b.publish("before")
+	_, known := b.head()
+	snapshot := b.snapshot()
+	var undone []uint64
+	for range 3 {
+		b.restore(snapshot)
+		answer := b.watch(known, 0)
+		require.False(t, answer.Reset, "what was before the snapshot still is")
+		_, began := b.head()
+		b.publish("after")
+		_, head := b.head()
+		for range 2 { // and a restart undoes nothing
+			for _, index := range undone {
+				answer = b.watch(index, 0)
+				require.True(t, answer.Reset, "a watcher of the restore before takes %d for the present", index)
+			}
+			answer = b.watch(began, 0)
+			require.False(t, answer.Reset)
+			require.Equal(t, []string{"after"}, answer.names())
+			answer = b.watch(head, 0)
+			require.False(t, answer.Reset)
+			b.start()
+		}
+		undone = append(undone, began, head)
+	}
+}
+
+// TestRunsInWhichNothingHappensAreNotRememberedForEver restarts more often than runs
+// are remembered.
+func TestRunsInWhichNothingHappensAreNotRememberedForEver(t *testing.T) {
+	b := newBench(t)
+	b.publish("first")
+	b.start()
+	_, forgotten := b.head()
+	for range maxRuns {
+		_, last := b.head()
+		b.start()
+		answer := b.watch(last, 0)
+		require.False(t, answer.Reset, "a restart undoes nothing")
+	}
+	require.Len(t, b.feed.runs, maxRuns)
+	answer := b.watch(forgotten, 0)
+	require.True(t, answer.Reset)
+}
+
 // snapshot copies all of the storage.
 func (b *bench) snapshot() map[string][]byte {
 	b.t.Helper()

@@ -3,7 +3,9 @@ package feed
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
+	"math/big"
 	"slices"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -18,9 +20,17 @@ const (
 	stateKey    = Prefix + "state"
 	eventPrefix = Prefix + "event/"
 
-	// block is how many indexes one write reserves. A watcher that polls can
-	// never be a whole block ahead of a feed that was restored from a snapshot.
+	// block is how many indexes one write reserves.
 	block = 1 << 20
+
+	// gap bounds the indexes that a run leaves out before its first. How many is
+	// left to chance, so that two runs over the same state, which there are where
+	// one snapshot is restored twice, hand out different indexes.
+	gap = 1 << 40
+
+	// maxRuns is how many runs are remembered. A watcher that has heard of nothing
+	// since an older one began is told to reset.
+	maxRuns = 64
 )
 
 // state is what must survive beside the events.
@@ -28,6 +38,9 @@ type state struct {
 	Epoch    string `json:"epoch"`
 	Reserved uint64 `json:"reserved"`
 	Floor    uint64 `json:"floor"`
+	// Runs are the indexes after which the last runs began. Watchers have been told
+	// of them before the first event of the run.
+	Runs []uint64 `json:"runs,omitempty"`
 }
 
 // Load reads the log from storage, once. It gives an index to every event that
@@ -70,7 +83,7 @@ func (f *Feed) Load(ctx context.Context, s logical.Storage) error {
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.epoch, f.reserved, f.floor, f.head = st.Epoch, st.Reserved, st.Floor, head
+	f.epoch, f.reserved, f.floor, f.runs, f.head = st.Epoch, st.Reserved, st.Floor, st.Runs, head
 	f.log, f.gone, f.loaded = events[kept:], keys(events[:kept]), true
 	return nil
 }
@@ -101,9 +114,15 @@ func (f *Feed) nextBlock(ctx context.Context, s logical.Storage) (*state, error)
 		if err := entry.DecodeJSON(st); err != nil {
 			return nil, err
 		}
+		left, err := rand.Int(f.opts.Random, big.NewInt(gap))
+		if err != nil {
+			return nil, err
+		}
+		st.Reserved += left.Uint64()
 	} else if st.Epoch, err = token.RandomID(f.opts.Random, 16); err != nil {
 		return nil, err
 	}
+	st.Runs = append(st.Runs[max(0, len(st.Runs)-maxRuns+1):], st.Reserved)
 	st.Reserved += block
 	return st, writeJSON(ctx, s, stateKey, st)
 }
@@ -137,7 +156,7 @@ func (f *Feed) reserve(ctx context.Context, s logical.Storage) error {
 	f.loading.Lock()
 	defer f.loading.Unlock()
 	f.mu.RLock()
-	st := state{Epoch: f.epoch, Reserved: f.reserved + block, Floor: f.floor}
+	st := state{Epoch: f.epoch, Reserved: f.reserved + block, Floor: f.floor, Runs: f.runs}
 	enough := f.head+block/2 < f.reserved
 	f.mu.RUnlock()
 	if enough {
@@ -193,7 +212,7 @@ func (f *Feed) raiseFloor(ctx context.Context, s logical.Storage) error {
 		f.mu.RUnlock()
 		return nil
 	}
-	st := state{Epoch: f.epoch, Reserved: f.reserved, Floor: f.log[n-1].Index}
+	st := state{Epoch: f.epoch, Reserved: f.reserved, Floor: f.log[n-1].Index, Runs: f.runs}
 	f.mu.RUnlock()
 
 	if err := writeJSON(ctx, s, stateKey, st); err != nil {
