@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
+	local "vault-plugin-secrets-mcp/bootstrap/cluster"
 	"vault-plugin-secrets-mcp/bootstrap/process"
 )
 
@@ -47,25 +48,6 @@ type node struct {
 }
 
 func (n *node) url() string { return "http://" + n.address }
-
-const nodeFile = `# Written by mcp-bootstrap dev.
-plugin_directory = %q
-disable_mlock    = true
-api_addr         = %q
-cluster_addr     = "https://%s"
-listener "tcp" {
-  address         = %q
-  cluster_address = %q
-  tls_disable     = true
-}
-storage "raft" {
-  path                         = %q
-  node_id                      = %q
-  performance_multiplier       = 1
-  autopilot_reconcile_interval = "500ms"
-  autopilot_update_interval    = "500ms"
-}
-`
 
 // startCluster starts the nodes, joins them, and puts the front before them.
 func (s *system) startCluster(ctx context.Context) error {
@@ -105,8 +87,11 @@ func (c *cluster) newNode(ctx context.Context, name string) (*node, error) {
 		return nil, fmt.Errorf("cannot make the folder of %s: %w", name, err)
 	}
 	// A node that cannot pass a request on sends its client to api_addr.
-	config := fmt.Sprintf(nodeFile, c.s.path("plugins"), c.s.vaultURL(), addresses[1], n.address, addresses[1], data, name)
-	if err := c.s.write(name+".hcl", config); err != nil {
+	settings := local.Node{
+		Name: name, Address: n.address, ClusterAddress: addresses[1], APIAddress: c.s.vaultURL(),
+		Plugins: c.s.path("plugins"), Data: data,
+	}
+	if err := c.s.write(name+".hcl", "# Written by mcp-bootstrap dev.\n"+settings.File()); err != nil {
 		return nil, err
 	}
 	n.spec = process.Spec{

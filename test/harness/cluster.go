@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
+	"vault-plugin-secrets-mcp/bootstrap/cluster"
 	"vault-plugin-secrets-mcp/bootstrap/process"
 )
 
@@ -66,23 +67,11 @@ func (v *Vault) newNode(name string) (*Node, error) {
 		return nil, err
 	}
 	node := &Node{vault: v, name: name, address: FreeAddress(v.h.t)}
-	cluster := FreeAddress(v.h.t)
-	config := v.settings() + fmt.Sprintf(`
-api_addr     = %q
-cluster_addr = "https://%s"
-listener "tcp" {
-  address         = %q
-  cluster_address = %q
-  tls_disable     = true
-}
-storage "raft" {
-  path                   = %q
-  node_id                = %q
-  performance_multiplier = 1
-  autopilot_reconcile_interval = "500ms"
-  autopilot_update_interval    = "500ms"
-}
-`, node.Address(), cluster, node.address, cluster, dir, name)
+	settings := cluster.Node{
+		Name: name, Address: node.address, ClusterAddress: FreeAddress(v.h.t), APIAddress: node.Address(),
+		Plugins: v.plugins, Data: dir,
+	}
+	config := rawStorage + settings.File()
 	path := filepath.Join(v.h.Dir, name+".hcl")
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		return nil, err

@@ -87,10 +87,12 @@ func newVault(h *Harness) (*Vault, error) {
 	return v, os.WriteFile(filepath.Join(v.plugins, provision.PluginName), program, 0o755)
 }
 
-// settings are common to dev mode and clusters. Reading raw storage is allowed,
-// so that tests can see what lies there.
+// rawStorage allows reading raw storage, so that tests can see what lies there.
+const rawStorage = "raw_storage_endpoint = true\n"
+
+// settings are those of dev mode.
 func (v *Vault) settings() string {
-	return fmt.Sprintf("plugin_directory = %q\nraw_storage_endpoint = true\ndisable_mlock = true\n", v.plugins)
+	return rawStorage + fmt.Sprintf("plugin_directory = %q\ndisable_mlock = true\n", v.plugins)
 }
 
 func startDev(ctx context.Context, h *Harness) (*Vault, error) {
