@@ -520,7 +520,7 @@ func TestNoCommentIsPutIntoAnEvent(t *testing.T) {
 
 func TestTheServersSlotsAreBounded(t *testing.T) {
 	c := testConfig()
-	c.Upstreams = map[string]config.Upstream{"up": {Timeout: time.Second, ConnectTimeout: time.Second, MaxConcurrent: 1}}
+	c.Upstreams = map[string]config.Upstream{"up": {Timeout: 10 * time.Second, ConnectTimeout: 10 * time.Second, MaxConcurrent: 1}}
 	g, r, gone := openStream(t, c, "data: 1\n\n")
 	got := g.ask(t, ping)
 	require.Equal(t, http.StatusServiceUnavailable, got.status)

@@ -160,7 +160,7 @@ func TestAServerThatDoesNotListenHoldsNobodyUp(t *testing.T) {
 	})
 	s := newStage(t, map[string]string{"up": hangs.URL})
 	mine := s.open(alice)
-	s.handler.budget = 50 * time.Millisecond
+	s.handler.budget = 250 * time.Millisecond
 	require.Contains(t, s.ask(`{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":"debug"}}`, mine...).body, `"result":{}`)
 	require.Equal(t, http.StatusAccepted, s.ask(`{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`, mine...).status)
 	require.Len(t, hangs.sent("logging/setLevel"), 1)

@@ -452,12 +452,18 @@ func TestTheLastSessionTakesTheChannelWithIt(t *testing.T) {
 
 func TestAnUnusedChannelEnds(t *testing.T) {
 	s := newStage(t, func(o *Options) { o.IdleTimeout = 10 * time.Millisecond })
-	session := s.session(alice, "{}")
+	// From the first moment on it is in use, by the call or by the feed.
+	session, call, err := s.Initialize(context.Background(), alice, in(t, fmt.Sprintf(helloOf, "{}")))
+	require.NoError(t, err)
 	feed := session.Feed()
+	f := s.fake(0)
+	f.r.Message([]byte(`{"jsonrpc":"2.0","id":` + idIn(t, s.got(f)) + `,"result":{}}`))
+	require.True(t, s.next(call).Final)
+	call.Close(false)
 	require.Never(t, s.fake(0).closed, 50*time.Millisecond, time.Millisecond, "it is in use")
 	feed.Close()
 	require.Eventually(t, s.fake(0).closed, 10*time.Second, time.Millisecond)
-	_, err := s.Session(alice, session.ID)
+	_, err = s.Session(alice, session.ID)
 	require.ErrorIs(t, err, ErrNoSession)
 }
 
