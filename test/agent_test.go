@@ -123,7 +123,8 @@ func (c *helped) RoundTrip(r *http.Request) (*http.Response, error) {
 	c.h.Secret(token)
 	r = r.Clone(r.Context())
 	r.Header.Set("Authorization", header["Authorization"])
-	response, err := http.DefaultTransport.RoundTrip(r)
+	// A 503 is no answer: each new token's first request asks Vault, which may be slow.
+	response, err := (&harness.Patient{Next: http.DefaultTransport}).RoundTrip(r)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tokens[token] = true

@@ -64,19 +64,30 @@ func TestAHundredServersAreOneList(t *testing.T) {
 					`"io.modelcontextprotocol/protocolVersion":"`+era+`","io.modelcontextprotocol/clientCapabilities":{}}}}`)
 			}
 			count := func(r harness.Response) int { return strings.Count(r.Body, `"name":"server-`) }
-			h.Within(listPatience, "all servers to be listed", func() error {
-				if n := count(list()); n < manyServers*toolsOfEach {
+			// A server that does not answer within a list's budget is not waited for,
+			// and its answer counts for a later list: on a busy machine any may be.
+			var took time.Duration
+			late := false
+			timed := func() harness.Response {
+				start := time.Now()
+				r := list()
+				took = time.Since(start)
+				late = late || took >= budget
+				return r
+			}
+			h.Eventually("all servers to be listed", func() error {
+				if n := count(timed()); n < manyServers*toolsOfEach {
 					return fmt.Errorf("%d tools are", n)
 				}
 				return nil
 			})
 			upstream.Forget()
-			start := time.Now()
-			r := list()
-			took := time.Since(start)
+			r := timed()
 			require.Equal(t, manyServers*toolsOfEach, count(r))
 			require.NotContains(t, r.Body, "nextCursor")
-			require.Equal(t, manyServers, upstream.Count(), "requests to the servers")
+			if !late {
+				require.Equal(t, manyServers, upstream.Count(), "requests to the servers")
+			}
 			require.Less(t, took, listPatience)
 			t.Logf("a list of %d tools: %s, %d bytes, %d requests to the servers", count(r), took.Round(time.Millisecond), len(r.Body), upstream.Count())
 		})
@@ -86,21 +97,13 @@ func TestAHundredServersAreOneList(t *testing.T) {
 		current.Store(manyTools(fatTool))
 		session := connect(t, h, url, token, harness.SessionEra)
 		var pages, bytes int
-		seen := map[string]bool{}
-		for cursor := ""; pages == 0 || cursor != ""; pages++ {
-			page, err := session.ListTools(t.Context(), &mcp.ListToolsParams{Cursor: cursor})
-			require.NoError(t, err)
-			size := 0
-			for _, tool := range page.Tools {
-				require.False(t, seen[tool.Name], "%s is listed twice", tool.Name)
-				seen[tool.Name] = true
-				size += len(tool.Description)
+		// A server that is late is listed as it last was, which is small.
+		h.Eventually("every server to be listed as it is now", func() error {
+			if pages, bytes = readPages(t, session); bytes < manyServers*toolsOfEach*fatTool {
+				return fmt.Errorf("%d bytes of descriptions", bytes)
 			}
-			require.Less(t, size, largestPage)
-			bytes += size
-			cursor = page.NextCursor
-		}
-		require.Len(t, seen, manyServers*toolsOfEach)
+			return nil
+		})
 		require.Greater(t, pages, 1)
 		t.Logf("%d bytes of descriptions come in %d pages", bytes, pages)
 	})
@@ -111,4 +114,26 @@ func TestAHundredServersAreOneList(t *testing.T) {
 			require.ErrorContains(t, err, "cursor")
 		}
 	})
+}
+
+// readPages reads a list to its end, and fails the test unless every tool is in it
+// once. It returns how many pages there were, and the length of the descriptions.
+func readPages(t *testing.T, session *mcp.ClientSession) (pages, bytes int) {
+	t.Helper()
+	seen := map[string]bool{}
+	for cursor := ""; pages == 0 || cursor != ""; pages++ {
+		page, err := session.ListTools(t.Context(), &mcp.ListToolsParams{Cursor: cursor})
+		require.NoError(t, err)
+		size := 0
+		for _, tool := range page.Tools {
+			require.False(t, seen[tool.Name], "%s is listed twice", tool.Name)
+			seen[tool.Name] = true
+			size += len(tool.Description)
+		}
+		require.Less(t, size, largestPage)
+		bytes += size
+		cursor = page.NextCursor
+	}
+	require.Len(t, seen, manyServers*toolsOfEach)
+	return pages, bytes
 }

@@ -22,6 +22,11 @@ const (
 
 	// heldWatchers is how many there are, as many as gateways may be.
 	heldWatchers = 50
+
+	// anew is what a request may wait besides, whoever is held: for another plugin
+	// process, or another leader. It is the longest that docs/reliability.md gives
+	// to either.
+	anew = 5 * time.Second
 )
 
 // watchers read the change feed of one Vault server without end, as gateways do.
@@ -114,7 +119,7 @@ func startProbe(t *testing.T, name string, send func(ctx context.Context) error)
 
 // held holds watchers at a server, does what needs all requests to end, and fails
 // the test where another request waited longer for an answer than one is held,
-// and a second.
+// and the time that it takes without any.
 func held(t *testing.T, h *harness.Harness, node *harness.Node, what string, do func()) *watchers {
 	t.Helper()
 	w := watch(t, node.Client, heldWatchers)
@@ -137,12 +142,14 @@ func held(t *testing.T, h *harness.Harness, node *harness.Node, what string, do 
 	do()
 	took := time.Since(started)
 	// Those that the watchers send again are held next.
-	<-time.After(heldFor + time.Second)
+	next := time.NewTimer(heldFor + time.Second)
+	defer next.Stop()
+	<-next.C
 	for _, p := range probes {
 		p.cancel()
 		p.done.Wait()
 		t.Logf("%s took %s; %s waited %s at most, of %d", what, took.Round(time.Millisecond), p.name, p.longest.Round(time.Millisecond), p.count)
-		if p.longest > heldFor+time.Second {
+		if p.longest > heldFor+anew {
 			t.Errorf("%s: %s waited %s for an answer", what, p.name, p.longest)
 		}
 	}
@@ -210,7 +217,7 @@ func TestHeldWatchersKeepNobodyWaitingForAnotherLeader(t *testing.T) {
 		leader := h.Vault.Leader()
 		held(t, h.In(t), leader, "ending", func() {
 			leader.Signal(syscall.SIGTERM)
-			h.In(t).Within(heldFor+10*time.Second, "the leader has ended", func() error {
+			h.In(t).Within(heldFor+4*anew, "the leader has ended", func() error {
 				if leader.Running() {
 					return context.DeadlineExceeded
 				}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -179,6 +180,32 @@ func (d *devSystem) tokens(t *testing.T) (root, client string) {
 	return root, client
 }
 
+// warm has the gateway ask Vault about the client's token. The commands that are
+// run then ask once, and Vault may be slow when everything has just been started.
+func (d *devSystem) warm(t *testing.T) {
+	t.Helper()
+	_, token := d.tokens(t)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+d.addresses[1]+"/mcp", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	err = d.Await(t.Context(), time.Minute, func(context.Context) error {
+		response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+		if err != nil {
+			return err
+		}
+		_ = response.Body.Close()
+		if response.StatusCode == http.StatusServiceUnavailable {
+			return fmt.Errorf("a request with the client's token is answered %d", response.StatusCode)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestDevPrintsCommandsThatWorkAsTheyArePrinted(t *testing.T) {
 	d := newDev(t)
 	statuses, out := d.runPrinted(t)
@@ -194,6 +221,7 @@ func TestDevPrintsCommandsThatWorkAsTheyArePrinted(t *testing.T) {
 // the answers, and all of the output.
 func (d *devSystem) runPrinted(t *testing.T) (statuses, output string) {
 	t.Helper()
+	d.warm(t)
 	_, after, _ := strings.Cut(d.output(t), "in this folder:\n")
 	script, _, found := strings.Cut(after, "\nLogs")
 	if !found {

@@ -69,6 +69,25 @@ func (w *ward) healthy(t *testing.T) {
 	})
 }
 
+// unwrapped waits until the gateway has every data key that there is.
+func (w *ward) unwrapped(t *testing.T) {
+	t.Helper()
+	keys, _ := w.Read("mcp/gateway/data-keys")["data_keys"].(harness.Map)
+	require.NotEmpty(t, keys)
+	w.Eventually("the gateway has the data keys", func() error {
+		log, err := os.ReadFile(w.gateway.Process.Log())
+		if err != nil {
+			return err
+		}
+		for id := range keys {
+			if !regexp.MustCompile(`has unwrapped a data key"[^\n]*"` + regexp.QuoteMeta(id) + `"`).Match(log) {
+				return errFindings{id + " is missing"}
+			}
+		}
+		return nil
+	})
+}
+
 type errFindings struct{ out string }
 
 func (e errFindings) Error() string { return e.out }
@@ -200,7 +219,7 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 				_, err := root.Logical().DeleteWithDataWithContext(t.Context(), "mcp/config/kms", map[string][]string{"force": {"true"}})
 				require.NoError(t, err)
 			},
-			cure: write("mcp/config/kms", w.kms.settings()),
+			cure: both(write("mcp/config/kms", w.kms.settings()), func() { w.unwrapped(t) }),
 		},
 		{
 			name: "a seal of the mount's without a key", want: []string{"tokens shall be sealed, and mcp/config/kms is missing", "vault write mcp/config seal=none"},
@@ -210,7 +229,7 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 				_, err := root.Logical().DeleteWithDataWithContext(t.Context(), "mcp/config/kms", map[string][]string{"force": {"true"}})
 				require.NoError(t, err)
 			},
-			cure: both(write("mcp/config/kms", w.kms.settings()), write("mcp/config", harness.Map{"seal": "none"})),
+			cure: both(write("mcp/config/kms", w.kms.settings()), write("mcp/config", harness.Map{"seal": "none"}), func() { w.unwrapped(t) }),
 		},
 		{name: "a server that does not answer", want: []string{"the server gone does not answer", "correct its url"}, infect: server("gone", "http://127.0.0.1:1/mcp"), cure: remove("mcp/servers/gone")},
 		{

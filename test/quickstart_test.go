@@ -19,6 +19,7 @@ func TestDocsQuickstart(t *testing.T) { runDevPage(t, "quickstart.md") }
 func runDevPage(t *testing.T, name string) {
 	t.Helper()
 	d := newDev(t)
+	d.warm(t)
 	dir := t.TempDir()
 	require.NoError(t, os.Symlink(d.dir, filepath.Join(dir, ".dev")))
 	require.NoError(t, os.Symlink(filepath.Dir(harness.FindPrograms(t).Bootstrap), filepath.Join(dir, "bin")))

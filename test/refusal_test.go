@@ -202,6 +202,7 @@ func TestRevokedTokenIsRefused(t *testing.T) {
 				client := strings.ReplaceAll(name, " ", "-")
 				token := s.client(client, nil)
 				s.works(t, token)
+				s.forget()
 				end(client)
 				s.refusedSoon(t, token)
 				for what, ask := range s.asks(calculator, http.Header{"Authorization": {"Bearer " + token}}) {
@@ -211,12 +212,7 @@ func TestRevokedTokenIsRefused(t *testing.T) {
 						t.Fatal(what)
 					}
 				}
-				for _, r := range s.received() {
-					// One of refusedSoon's may still be on its way after it was cut.
-					if !strings.Contains(string(r.Body), `{"a":40,"b":2}`) {
-						t.Errorf("the server was sent %s %q", r.Method, r.Body)
-					}
-				}
+				s.untouched(t)
 			})
 		}
 	})
@@ -234,6 +230,8 @@ func (s *stage) refusedSoon(t *testing.T, token string) {
 			return nil
 		case status == http.StatusOK:
 			return errors.New("it is accepted")
+		case status == http.StatusServiceUnavailable:
+			return errUndecided
 		default:
 			t.Fatalf("answered %d", status)
 			return nil
@@ -270,6 +268,9 @@ func TestExpiredTokenIsRefused(t *testing.T) {
 	}
 }
 
+// lookupBound is how long a lookup may take: see docs/reliability.md.
+const lookupBound = time.Second
+
 // acceptedUntil fails the test unless the token is accepted until its end, and
 // refused from then on.
 func (s *stage) acceptedUntil(t *testing.T, token string, end time.Time) {
@@ -283,11 +284,13 @@ func (s *stage) acceptedUntil(t *testing.T, token string, end time.Time) {
 			return err
 		case status == http.StatusOK && asked.After(end):
 			t.Fatalf("accepted %s after its end", asked.Sub(end))
-		case status == http.StatusUnauthorized && answered.Before(end.Add(-500*time.Millisecond)):
-			// A gateway counts from when it asked, so it may be early by a round trip.
+		case status == http.StatusUnauthorized && answered.Before(end.Add(-lookupBound)):
+			// A gateway counts from when it asked, so it may be early by a lookup.
 			t.Fatalf("refused %s before its end", end.Sub(answered))
 		case status == http.StatusUnauthorized:
 			return nil
+		case status == http.StatusServiceUnavailable:
+			return errUndecided
 		case status != http.StatusOK:
 			t.Fatalf("answered %d", status)
 		}

@@ -2,6 +2,7 @@ package harness_test
 
 import (
 	"errors"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -77,5 +78,18 @@ func TestAnUpstreamRecordsWhatItIsAsked(t *testing.T) {
 	upstream.Forget()
 	if upstream.Count() != 0 {
 		t.Error("it does not forget")
+	}
+}
+
+func TestAnAddressIsFreeForTheProgramThatIsToldIt(t *testing.T) {
+	address := harness.FreeAddress(t)
+	for range 2 {
+		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := listener.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
