@@ -43,7 +43,7 @@ const (
 	// feedRest is the time between an answer with changes and the next request: all
 	// that changes meanwhile comes as one answer. Otherwise each of many revocations
 	// would have all gateways ask Vault at once.
-	feedRest = 60 * time.Millisecond
+	feedRest = 50 * time.Millisecond
 
 	// feedPace is the least time between two requests that were answered
 	// without being held: Vault has its reasons, and a revocation must still
@@ -96,6 +96,7 @@ func (b *Broker) poll(ctx context.Context, atOnce bool) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+	b.outage.saw(nil)
 	b.apply(answer, sent)
 	if FeedState(b.feedState.Swap(int32(FeedUp))) != FeedUp {
 		b.log.Info("the change feed is up", "epoch", answer.Epoch, "index", answer.Index)

@@ -10,8 +10,12 @@ import (
 
 const (
 	// lookupTimeout bounds one request to the engine's lookup, a login that it
-	// may need included.
+	// may need included, unless Vault hangs: see outage.
 	lookupTimeout = time.Second
+
+	// askTimeout is how long anybody waits for a lookup, whatever becomes of it;
+	// while Vault hangs, lookupTimeout.
+	askTimeout = slotTimeout + lookupTimeout
 
 	// lookupsInFlight bounds this gateway's lookups, so that a fleet whose
 	// caches are all cold does not overrun Vault.
@@ -61,9 +65,17 @@ func (b *Broker) ask(ctx context.Context, q question) error {
 	if f == nil {
 		return err
 	}
+	bound := askTimeout
+	if b.outage.hangs() {
+		bound = lookupTimeout
+	}
+	timer := time.NewTimer(bound)
+	defer timer.Stop()
 	select {
 	case <-f.done:
 		return f.err
+	case <-timer.C:
+		return fmt.Errorf("%w: Vault has not answered within %s", ErrUnavailable, bound)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -135,15 +147,20 @@ func (b *Broker) confirmOnce(ctx context.Context, q question) error {
 	if err != nil {
 		return err
 	}
+	ctx, done, err := b.outage.admit(ctx)
+	if err != nil {
+		release()
+		return err
+	}
+	defer done()
 	end := endNothing
 	if b.options.Tracer != nil {
 		end = b.options.Tracer.Lookup(ctx)
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
 	sent := time.Now()
 	answer, err := b.engine.lookup(ctx, q.token)
 	took := time.Since(sent)
+	b.outage.saw(err) // before somebody else has the slot
 	release()
 
 	if err == nil && answer.DataKey != q.token.dataKey {
