@@ -306,36 +306,39 @@ func TestTokenThatAClientPutInTheWrongPlaceIsCutOut(t *testing.T) {
 }
 
 func TestRefusalsWithoutAKnownTokenAreCountedBySource(t *testing.T) {
-	out := newSluice()
-	log := newAuditLog(out, hclog.NewNullLogger())
-	a := newAuditor(log)
-	refuse := func(source string, reason string, times int) {
-		for i := range times {
-			a.Refused(&Request{ID: fmt.Sprint("id", i), Source: netip.MustParseAddr(source)}, &Refusal{Status: 401, Reason: reason})
+	// In a bubble all of it is at one time, as lines are written each second.
+	synctest.Test(t, func(t *testing.T) {
+		out := newSluice()
+		log := newAuditLog(out, hclog.NewNullLogger())
+		a := newAuditor(log)
+		refuse := func(source string, reason string, times int) {
+			for i := range times {
+				a.Refused(&Request{ID: fmt.Sprint("id", i), Source: netip.MustParseAddr(source)}, &Refusal{Status: 401, Reason: reason})
+			}
 		}
-	}
-	refuse("192.0.2.1", ReasonNoToken, 1000)
-	refuse("192.0.2.1", ReasonInactiveToken, 7)
-	refuse("192.0.2.2", ReasonNoToken, 1)
-	for i := range 10_000 {
-		refuse(fmt.Sprintf("10.1.%d.%d", i/256, i%256), ReasonNoToken, 1)
-	}
-	a.refusals.flush()
-	log.Close()
-	total, lines := 0, strings.Split(strings.TrimSuffix(out.text(), "\n"), "\n")
-	for _, text := range lines {
-		var line struct {
-			Type, Source, Reason string
-			Count                int
-			IDs                  []string `json:"request_ids"`
+		refuse("192.0.2.1", ReasonNoToken, 1000)
+		refuse("192.0.2.1", ReasonInactiveToken, 7)
+		refuse("192.0.2.2", ReasonNoToken, 1)
+		for i := range 10_000 {
+			refuse(fmt.Sprintf("10.1.%d.%d", i/256, i%256), ReasonNoToken, 1)
 		}
-		require.NoError(t, json.Unmarshal([]byte(text), &line))
-		require.Equal(t, "refusals", line.Type)
-		require.LessOrEqual(t, len(line.IDs), aggregateIDs)
-		total += line.Count
-	}
-	require.Equal(t, 11_008, total, "nothing is left out")
-	require.LessOrEqual(t, len(lines), aggregateSources+2)
+		a.refusals.flush()
+		log.Close()
+		total, lines := 0, strings.Split(strings.TrimSuffix(out.text(), "\n"), "\n")
+		for _, text := range lines {
+			var line struct {
+				Type, Source, Reason string
+				Count                int
+				IDs                  []string `json:"request_ids"`
+			}
+			require.NoError(t, json.Unmarshal([]byte(text), &line))
+			require.Equal(t, "refusals", line.Type)
+			require.LessOrEqual(t, len(line.IDs), aggregateIDs)
+			total += line.Count
+		}
+		require.Equal(t, 11_008, total, "nothing is left out")
+		require.LessOrEqual(t, len(lines), aggregateSources+2)
+	})
 }
 
 func BenchmarkDecisionAndOutcome(b *testing.B) {
