@@ -5,12 +5,12 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/hashicorp/vault/api"
 
+	"vault-plugin-secrets-mcp/test/bench/measure"
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
@@ -63,36 +63,11 @@ func (s *stage) findProcesses(t testing.TB) {
 		if err != nil || !strings.HasPrefix(exe, s.h.Dir) {
 			continue
 		}
-		folder := filepath.Dir(link)
-		s.plugin = number(t, filepath.Base(folder))
-		s.vault = parent(t, filepath.Join(folder, "status"))
+		s.plugin = measure.Number(t, filepath.Base(filepath.Dir(link)))
+		s.vault = measure.Parent(t, s.plugin)
 		return
 	}
 	t.Fatal("the plugin does not run")
-}
-
-func parent(t testing.TB, status string) int {
-	t.Helper()
-	content, err := os.ReadFile(status)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(content)) {
-		if pid, found := strings.CutPrefix(line, "PPid:"); found {
-			return number(t, strings.TrimSpace(pid))
-		}
-	}
-	t.Fatalf("%s names no parent", status)
-	return 0
-}
-
-func number(t testing.TB, text string) int {
-	t.Helper()
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }
 
 // issue makes a token of Vault's own.

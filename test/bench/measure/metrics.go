@@ -15,7 +15,7 @@ func Lookups(t testing.TB, g *harness.Gateway) int {
 	t.Helper()
 	total := 0
 	for _, found := range lookupCount.FindAllStringSubmatch(g.Metrics(), -1) {
-		total += number(t, found[1])
+		total += Number(t, found[1])
 	}
 	return total
 }

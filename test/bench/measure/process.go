@@ -26,7 +26,7 @@ func CPU(t testing.TB, pid int) time.Duration {
 			continue // the thread has ended
 		}
 		running, _, _ := bytes.Cut(content, []byte(" "))
-		used += time.Duration(number(t, string(running)))
+		used += time.Duration(Number(t, string(running)))
 	}
 	return used
 }
@@ -34,15 +34,27 @@ func CPU(t testing.TB, pid int) time.Duration {
 // Resident is the memory that a process has, in bytes.
 func Resident(t testing.TB, pid int) int64 {
 	t.Helper()
+	return int64(status(t, pid, "VmRSS")) << 10
+}
+
+// Parent is the process that has started a process.
+func Parent(t testing.TB, pid int) int {
+	t.Helper()
+	return status(t, pid, "PPid")
+}
+
+// status is a number in /proc/PID/status.
+func status(t testing.TB, pid int, field string) int {
+	t.Helper()
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, after, found := strings.Cut(string(content), "VmRSS:")
+	_, after, found := strings.Cut(string(content), "\n"+field+":")
 	if !found {
-		t.Fatalf("/proc/%d/status names no VmRSS", pid)
+		t.Fatalf("/proc/%d/status names no %s", pid, field)
 	}
-	return int64(number(t, strings.Fields(after)[0])) << 10
+	return Number(t, strings.Fields(after)[0])
 }
 
 // OpenFiles is how many file descriptors a process has.
@@ -55,7 +67,8 @@ func OpenFiles(t testing.TB, pid int) int {
 	return len(entries)
 }
 
-func number(t testing.TB, text string) int {
+// Number reads one that must be there.
+func Number(t testing.TB, text string) int {
 	t.Helper()
 	n, err := strconv.Atoi(text)
 	if err != nil {

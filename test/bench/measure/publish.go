@@ -104,7 +104,7 @@ func ThisMachine(t testing.TB) Machine {
 func idleTime(t testing.TB) time.Duration {
 	t.Helper()
 	const tick = 10 * time.Millisecond // of Linux, for all programs
-	return time.Duration(number(t, match(t, "/proc/stat", `^cpu +\d+ \d+ \d+ (\d+)`))) * tick
+	return time.Duration(Number(t, match(t, "/proc/stat", `^cpu +\d+ \d+ \d+ (\d+)`))) * tick
 }
 
 func match(t testing.TB, path, pattern string) string {

@@ -13,7 +13,7 @@ func Int(t testing.TB, variable string, otherwise int) int {
 	if text == "" {
 		return otherwise
 	}
-	return number(t, text)
+	return Number(t, text)
 }
 
 // Duration is one too.
