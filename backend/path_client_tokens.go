@@ -130,6 +130,9 @@ func (b *mcpBackend) deleteClientToken(ctx context.Context, req *logical.Request
 	ctx, cancel := durable(ctx)
 	defer cancel()
 	name, accessor := d.Get("name").(string), d.Get("accessor").(string)
+	if err := notAnAccessor(accessor); err != nil {
+		return nil, err
+	}
 	at, err := b.locate(ctx, req.Storage, accessor)
 	if err != nil {
 		return nil, err

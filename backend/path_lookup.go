@@ -54,7 +54,8 @@ func (b *mcpBackend) pathLookup() []*framework.Path {
 			HelpDescription: `
 The answer is 200 with active=false for a token that is unknown, expired or
 revoked, or whose client is disabled or deleted, alike. Any other status says
-nothing about the token: it could not be asked.
+nothing about the token: it could not be asked. White space at the ends is cut;
+of what cannot be a token, such as one with "Bearer" in front, a warning says so.
 
 A sealed token is opened here, too. A gateway opens it itself, and asks about the
 token in it with the id of the data key; bare, that token is not active.`,
@@ -85,9 +86,10 @@ func (b *mcpBackend) lookup(ctx context.Context, req *logical.Request, d *framew
 	}
 	dataKey, opened := d.GetOk("data_key")
 	if !opened {
-		return b.answerLookup(ctx, req.Storage, func() (*found, error) {
+		resp, err := b.answerLookup(ctx, req.Storage, func() (*found, error) {
 			return b.find(ctx, req.Storage, secret.(string))
 		})
+		return warnOfForm(resp, err, func() error { return notAToken("token", secret.(string)) })
 	}
 	shown := &presented{token: secret.(string), dataKey: dataKey.(string)}
 	return b.answerLookup(ctx, req.Storage, func() (*found, error) {
@@ -100,13 +102,27 @@ func (b *mcpBackend) lookupAccessor(ctx context.Context, req *logical.Request, d
 	if !given {
 		return nil, userErrorf("field accessor is missing: give the accessor of the token to look up")
 	}
-	return b.answerLookup(ctx, req.Storage, func() (*found, error) {
+	resp, err := b.answerLookup(ctx, req.Storage, func() (*found, error) {
 		at, err := b.locate(ctx, req.Storage, accessor.(string))
 		if err != nil || at == nil {
 			return nil, err
 		}
 		return b.findHash(ctx, req.Storage, at.hash)
 	})
+	return warnOfForm(resp, err, func() error { return notAnAccessor(accessor.(string)) })
+}
+
+// warnOfForm adds to the answer of a lookup that found nothing active what is
+// wrong with the form of what was looked up, if anything. It is no error: the
+// answer, that no such token is active, is true.
+func warnOfForm(resp *logical.Response, err error, form func() error) (*logical.Response, error) {
+	if err != nil || resp.Data["active"] == true {
+		return resp, err
+	}
+	if problem := form(); problem != nil {
+		resp.AddWarning(problem.Error())
+	}
+	return resp, nil
 }
 
 // answerLookup takes the feed's head, and only then reads storage: the order that

@@ -105,7 +105,17 @@ func (b *mcpBackend) named(ctx context.Context, s logical.Storage, d *framework.
 	case byToken == byAccessor:
 		return nil, userErrorf("fields token and accessor: give one of them")
 	case byToken:
-		return b.find(ctx, s, secret.(string))
+		if err := notAToken("token", secret.(string)); err != nil {
+			return nil, err
+		}
+		f, err := b.find(ctx, s, secret.(string))
+		if err == nil && f == nil {
+			err = b.accessorGivenAsToken(ctx, s, secret.(string), "give it as accessor")
+		}
+		return f, err
+	}
+	if err := notAnAccessor(accessor.(string)); err != nil {
+		return nil, err
 	}
 	at, err := b.locate(ctx, s, accessor.(string))
 	if err != nil || at == nil {

@@ -36,7 +36,8 @@ Every client and every server stays as it is: rotate-client issues new tokens.`)
 		path("revoke", "token", map[string]*framework.FieldSchema{"token": tokenField},
 			b.revokeToken, "End one token at once.", `
 A token that has ended already, or never was one, is no error: the answer has a
-warning.`),
+warning. White space at the ends is cut; what cannot be a token, such
+as one with "Bearer" in front, is refused, since nothing was revoked.`),
 		path("revoke-accessor", "accessor", map[string]*framework.FieldSchema{"accessor": accessorField},
 			b.revokeAccessor, "End the token of an accessor at once.", `
 As revoke, for one who has the accessor and not the token.`),
@@ -73,6 +74,9 @@ func (b *mcpBackend) revokeToken(ctx context.Context, req *logical.Request, d *f
 	if !given {
 		return nil, userErrorf("field token is missing: give the token to revoke in the request's body")
 	}
+	if err := notAToken("token", secret.(string)); err != nil {
+		return nil, err
+	}
 	ctx, cancel := durable(ctx)
 	defer cancel()
 	shown, err := b.unseal(ctx, req.Storage, secret.(string))
@@ -91,6 +95,9 @@ func (b *mcpBackend) revokeToken(ctx context.Context, req *logical.Request, d *f
 		return nil, err
 	}
 	if p == nil {
+		if err := b.accessorGivenAsToken(ctx, req.Storage, shown.token, "write revoke-accessor to end it"); err != nil {
+			return nil, err
+		}
 		return nothingToRevoke(), nil
 	}
 	return b.revokePlace(ctx, req.Storage, p.Accessor, &place{client: p.Client, hash: hash, leased: p.Kind == kindLeased})
@@ -100,6 +107,9 @@ func (b *mcpBackend) revokeAccessor(ctx context.Context, req *logical.Request, d
 	accessor, given := d.GetOk("accessor")
 	if !given {
 		return nil, userErrorf("field accessor is missing: give the accessor of the token to revoke")
+	}
+	if err := notAnAccessor(accessor.(string)); err != nil {
+		return nil, err
 	}
 	ctx, cancel := durable(ctx)
 	defer cancel()

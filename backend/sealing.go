@@ -122,8 +122,7 @@ func (b *mcpBackend) decryptToken(ctx context.Context, req *logical.Request, nam
 	if err != nil {
 		return "", err
 	}
-	// The AWS CLI's output ends with a line feed.
-	ciphertext, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
+	ciphertext, err := base64.StdEncoding.DecodeString(text)
 	if err != nil || len(ciphertext) == 0 || len(ciphertext) > kms.MaxCiphertext {
 		return "", userErrorf("field access_token_ciphertext: it is not what `aws kms encrypt --output text --query CiphertextBlob` prints: base64 of at most %d bytes", kms.MaxCiphertext)
 	}
@@ -135,7 +134,7 @@ func (b *mcpBackend) decryptToken(ctx context.Context, req *logical.Request, nam
 	if kms.Refused(err) {
 		return "", userErrorf("field access_token_ciphertext: encrypt it under the mount's key with the encryption context mcp-mount=%s,mcp-client=%s: %s", e.Mount, name, err)
 	}
-	return string(plaintext), kmsFailure(err)
+	return strings.TrimSpace(string(plaintext)), kmsFailure(err)
 }
 
 // sealWith gets the key to seal with, and takes the lock that keeps its data key.

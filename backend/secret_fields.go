@@ -34,9 +34,11 @@ func (b *mcpBackend) HandleExistenceCheck(ctx context.Context, req *logical.Requ
 	return b.Backend.HandleExistenceCheck(ctx, &bare)
 }
 
-// HandleRequest is the framework's, after secret fields were found to be of
-// their type, and durations to be durations.
+// HandleRequest is the framework's, after white space was cut from the ends of
+// tokens, secret fields were found to be of their type, and durations to be
+// durations.
 func (b *mcpBackend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
+	req.Data = trimFields(req.Data)
 	if err := checkSecretFields(req.Data); err != nil {
 		return answer(nil, err)
 	}

@@ -112,7 +112,7 @@ func (b *mcpBackend) adopt(ctx context.Context, s logical.Storage, name string, 
 		return nil, err
 	}
 	if err := token.CheckCustom(src.custom, conf.MinCustomTokenLength); err != nil {
-		return nil, userErrorf("field %s: %s", src.field, err)
+		return nil, userErrorf("field %s: %s%s", src.field, err, schemeHint(src.custom))
 	}
 	hash, err := b.hashToken(ctx, s, src.custom)
 	if err != nil {

@@ -76,6 +76,16 @@ func RandomID(random io.Reader, n int) (string, error) {
 	return string(b), err
 }
 
+// IsID tells whether s consists of the characters of [RandomID] alone.
+func IsID(s string) bool {
+	for i := range len(s) {
+		if !isAlphanumeric(s[i]) {
+			return false
+		}
+	}
+	return true
+}
+
 // Malformed tells why s cannot be a token of any mount, or nil if it may be one.
 // It is the check that costs nothing, made before Vault is asked.
 func Malformed(s string) error {
