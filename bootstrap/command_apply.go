@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,14 +11,14 @@ import (
 	"vault-plugin-secrets-mcp/bootstrap/provision"
 )
 
-func runApply(ctx context.Context, args []string) error {
+func runApply(ctx context.Context, args []string, out streams) error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("cannot tell where this program is: %w", err)
 	}
-	opts := apply.Options{Out: os.Stdout}
-	flags := flag.NewFlagSet("mcp-bootstrap apply", flag.ContinueOnError)
-	flags.StringVar(&opts.Dir, "f", "", "the folder with the files: .hcl, and .json of MCPJungle or of managed settings")
+	opts := apply.Options{Out: out.stdout}
+	flags := newFlags("apply", "-f DIR [flags]", out)
+	flags.StringVar(&opts.Dir, "f", "", "the `dir`ectory with the files: .hcl, and .json of MCPJungle or of managed settings")
 	flags.BoolVar(&opts.DryRun, "dry-run", false, "print the difference, and change nothing")
 	flags.BoolVar(&opts.Adopt, "adopt", false, "take over what exists, differs from the files, and was not created by this command")
 	flags.BoolVar(&opts.Prune, "prune", false, "delete servers, policies and clients that this command created and the files no longer name")
@@ -30,12 +29,8 @@ func runApply(ctx context.Context, args []string) error {
 	flags.StringVar(&opts.PluginCommand, "plugin-command", "", "the plugin's file name in Vault's plugin_directory (default: that of -plugin)")
 	flags.StringVar(&opts.PluginSHA256, "plugin-sha256", "", "the SHA-256 of a plugin that is not on this machine")
 	flags.StringVar(&opts.PluginVersion, "plugin-version", "", "the version of that plugin (default: the plugin is asked)")
-	if err := parse(flags, args); err != nil {
+	if err := parseAll(flags, args, out, []string{"f"}, func() []string { return nil }); err != nil {
 		return err
-	}
-	if opts.Dir == "" {
-		fmt.Fprintln(flags.Output(), "mcp-bootstrap apply needs the folder with the files: -f DIR")
-		return errUsage
 	}
 	vault, err := connect.FromEnvironment()
 	if err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,15 +11,15 @@ import (
 	"vault-plugin-secrets-mcp/bootstrap/provision"
 )
 
-func runDev(ctx context.Context, args []string) error {
+func runDev(ctx context.Context, args []string, out streams) error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("cannot tell where this program is: %w", err)
 	}
 	beside := func(name string) string { return filepath.Join(filepath.Dir(self), name) }
 
-	opts := dev.Options{Self: self, Out: os.Stdout}
-	flags := flag.NewFlagSet("mcp-bootstrap dev", flag.ContinueOnError)
+	opts := dev.Options{Self: self, Out: out.stdout}
+	flags := newFlags("dev", "[flags]", out)
 	flags.StringVar(&opts.Dir, "dir", ".dev", "the folder for everything that is written: logs, and files with tokens")
 	flags.StringVar(&opts.VaultAddress, "vault-address", "127.0.0.1:8200", "where Vault listens: an address of the loopback")
 	flags.StringVar(&opts.GatewayAddress, "gateway-address", "127.0.0.1:8080", "where MCP clients connect: an address of the loopback")
@@ -33,7 +32,7 @@ func runDev(ctx context.Context, args []string) error {
 	flags.StringVar(&opts.Servers, "servers", "", "a file with MCP servers of yours, to be reached through the gateway (.hcl, or .json of MCPJungle)")
 	flags.BoolVar(&opts.HA, "ha", false, "run three Vaults instead of one, which may be killed")
 	flags.BoolVar(&opts.Agent, "agent", false, "run a Vault Agent, which keeps a token in a file and renews it")
-	if err := parse(flags, args); err != nil {
+	if err := parse(flags, args, out); err != nil {
 		return err
 	}
 	if opts.Vault == "" {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"os"
 	"time"
 
@@ -14,16 +13,16 @@ import (
 // soon is how soon a token must end for doctor to tell, unless -expiring says so.
 const soon = 72 * time.Hour
 
-func runDoctor(ctx context.Context, args []string) error {
-	opts := doctor.Options{Out: os.Stdout}
-	flags := flag.NewFlagSet("mcp-bootstrap doctor", flag.ContinueOnError)
+func runDoctor(ctx context.Context, args []string, out streams) error {
+	opts := doctor.Options{Out: out.stdout}
+	flags := newFlags("doctor", "[flags]", out)
 	flags.StringVar(&opts.Mount, "mount", "mcp", "where the engine is mounted")
 	flags.StringVar(&opts.GatewayURL, "gateway-url", os.Getenv("MCP_GATEWAY_URL"), "where clients connect (default: MCP_GATEWAY_URL)")
 	flags.StringVar(&opts.GatewayAdminURL, "gateway-admin-url", os.Getenv("MCP_GATEWAY_ADMIN_URL"), "the gateway's admin listener, to ask what it lacks (default: MCP_GATEWAY_ADMIN_URL)")
 	flags.StringVar(&opts.GatewayConfig, "gateway-config", "", "the gateway's file, on the gateway's machine, to look whether it starts the servers that are commands")
 	try := flags.Bool("try-token", false, "try the client's token in MCP_TOKEN, in Vault and at the gateway")
 	flags.DurationVar(&opts.Expiring, "expiring", soon, "tell of tokens that end within this time")
-	if err := parse(flags, args); err != nil {
+	if err := parse(flags, args, out); err != nil {
 		return err
 	}
 	if *try {

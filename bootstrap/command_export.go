@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -14,29 +13,25 @@ import (
 	"vault-plugin-secrets-mcp/bootstrap/export"
 )
 
-func runExport(ctx context.Context, args []string) error {
+func runExport(ctx context.Context, args []string, out streams) error {
 	var in export.Input
-	flags := flag.NewFlagSet("mcp-bootstrap export", flag.ContinueOnError)
-	flags.StringVar(&in.Client, "client", "", "the client's name")
-	format := flags.String("format", "", "one of: "+strings.Join(export.Formats(), ", "))
-	flags.StringVar(&in.GatewayURL, "gateway-url", os.Getenv("MCP_GATEWAY_URL"), "where the gateway answers, without a path (default: MCP_GATEWAY_URL)")
+	flags := newFlags("export", "-client NAME -format FORMAT -gateway-url URL [flags]", out)
+	flags.StringVar(&in.Client, "client", "", "the client's `name`")
+	format := flags.String("format", "", "the `format`, one of: "+strings.Join(export.Formats(), ", "))
+	flags.StringVar(&in.GatewayURL, "gateway-url", os.Getenv("MCP_GATEWAY_URL"), "the gateway's `URL`, such as https://mcp.example.com (default: MCP_GATEWAY_URL)")
 	flags.BoolVar(&in.PerServer, "per-server", false, "one entry for each server, at /servers/NAME/mcp, instead of one for all of them at /mcp")
 	flags.StringVar(&in.TokenEnv, "token-env", "MCP_TOKEN", "the variable that will hold the token")
 	flags.StringVar(&in.TokenFile, "token-file", "", "the file that will hold the token, for claude-code, managed-mcp and claude-desktop")
 	flags.StringVar(&in.Helper, "helper", "/usr/local/bin/mcp-headers.sh", "with -token-file: the program that prints the headers for Claude Code")
 	mount := flags.String("mount", "mcp", "where the engine is mounted")
-	if err := parse(flags, args); err != nil {
-		return err
-	}
-	for name, value := range map[string]string{"client": in.Client, "format": *format, "gateway-url": in.GatewayURL} {
-		if value == "" {
-			fmt.Fprintf(flags.Output(), "mcp-bootstrap export needs -%s\n", name)
-			return errUsage
+	err := parseAll(flags, args, out, []string{"client", "format", "gateway-url"}, func() []string {
+		if *format == "" || slices.Contains(export.Formats(), *format) {
+			return nil
 		}
-	}
-	if !slices.Contains(export.Formats(), *format) {
-		fmt.Fprintf(flags.Output(), "mcp-bootstrap export knows no -format %s: take one of %s\n", *format, strings.Join(export.Formats(), ", "))
-		return errUsage
+		return []string{fmt.Sprintf("there is no -format %s: take one of %s", *format, strings.Join(export.Formats(), ", "))}
+	})
+	if err != nil {
+		return err
 	}
 	vault, err := connect.FromEnvironment()
 	if err != nil {
@@ -53,11 +48,11 @@ func runExport(ctx context.Context, args []string) error {
 		return err
 	}
 	// The file alone goes to standard output, so that it can be redirected.
-	fmt.Fprintf(os.Stderr, "%s of the client %s. It names the token's place, and does not hold it.\n", file.Name, in.Client)
+	fmt.Fprintf(out.stderr, "%s of the client %s. It names the token's place, and does not hold it.\n", file.Name, in.Client)
 	for _, note := range file.Notes {
-		fmt.Fprintln(os.Stderr, "- "+note)
+		fmt.Fprintln(out.stderr, "- "+note)
 	}
-	_, err = fmt.Print(file.Content)
+	_, err = fmt.Fprint(out.stdout, file.Content)
 	return err
 }
 

@@ -10,17 +10,25 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 )
 
 // version is set at build time: -ldflags "-X main.version=v1.2.3".
 var version = "v0.0.0-dev"
 
+// streams are where a command writes.
+type streams struct {
+	stdout io.Writer // its result
+	stderr io.Writer // what went wrong
+}
+
 // command is one of the program's subcommands.
 type command struct {
 	name    string
 	summary string
-	run     func(ctx context.Context, args []string) error
+	run     func(ctx context.Context, args []string, out streams) error
 }
 
 func commands() []command {
@@ -30,10 +38,6 @@ func commands() []command {
 		{"demo", "serve a demo MCP server: calculator or notes", runDemo},
 		{"doctor", "look at a running broker, and say what is wrong and what to do", runDoctor},
 		{"export", "print a client's configuration for Cursor, Claude Code and others", runExport},
-		{"version", "print the version", func(context.Context, []string) error {
-			_, err := fmt.Println(version)
-			return err
-		}},
 	}
 }
 
@@ -41,7 +45,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	// The first signal asks for an orderly end; a second one does not wait for it.
 	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], os.Stderr))
+	os.Exit(run(ctx, os.Args[1:], streams{os.Stdout, os.Stderr}))
 }
 
 // errUsage stands for a mistake in the arguments that was reported already.
@@ -49,21 +53,44 @@ var errUsage = errors.New("usage")
 
 // run returns the program's exit status: 1 for a failure, 2 for arguments that
 // were not understood.
-func run(ctx context.Context, args []string, stderr io.Writer) int {
-	if len(args) > 0 {
-		for _, c := range commands() {
-			if c.name == args[0] {
-				return status(c.run(ctx, args[1:]), stderr)
-			}
+func run(ctx context.Context, args []string, out streams) int {
+	if len(args) == 0 {
+		usage(out.stderr)
+		return 2
+	}
+	name, rest := args[0], args[1:]
+	switch strings.TrimLeft(name, "-") {
+	case "h", "help":
+		if len(rest) == 0 || rest[0] == "help" || rest[0] == "version" {
+			usage(out.stdout)
+			return 0
 		}
-		fmt.Fprintf(stderr, "mcp-bootstrap: there is no command %q\n\n", args[0])
+		name, rest = rest[0], append(rest[1:], "-help") // help COMMAND
+	case "version", "v", "V":
+		if len(rest) == 0 {
+			fmt.Fprintln(out.stdout, version)
+			return 0
+		}
+		fmt.Fprintf(out.stderr, "mcp-bootstrap: %s takes no argument %q\n", name, rest[0])
+		return 2
 	}
-	fmt.Fprint(stderr, "Usage: mcp-bootstrap <command> [flags]\n\nCommands:\n")
+	all := commands()
+	i := slices.IndexFunc(all, func(c command) bool { return c.name == name })
+	if i < 0 {
+		fmt.Fprintf(out.stderr, "mcp-bootstrap: there is no command %q\n\n", name)
+		usage(out.stderr)
+		return 2
+	}
+	return status(all[i].run(ctx, rest, out), out.stderr)
+}
+
+func usage(to io.Writer) {
+	fmt.Fprint(to, "Usage: mcp-bootstrap COMMAND [flags]\n\nCommands:\n")
 	for _, c := range commands() {
-		fmt.Fprintf(stderr, "  %-8s %s\n", c.name, c.summary)
+		fmt.Fprintf(to, "  %-8s %s\n", c.name, c.summary)
 	}
-	fmt.Fprint(stderr, "\nmcp-bootstrap <command> -help lists a command's flags.\n")
-	return 2
+	fmt.Fprint(to, "  help     print this, or with a command its flags: mcp-bootstrap help apply\n"+
+		"  version  print the version\n")
 }
 
 func status(err error, stderr io.Writer) int {
@@ -78,18 +105,67 @@ func status(err error, stderr io.Writer) int {
 	}
 }
 
-// parse reads a command's flags, and refuses arguments beside them.
-func parse(flags *flag.FlagSet, args []string) error {
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
+// newFlags makes a command's set of flags. What follows the command's name in its
+// synopsis is in arguments.
+func newFlags(name, arguments string, out streams) *flag.FlagSet {
+	flags := flag.NewFlagSet("mcp-bootstrap "+name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // parse says what is wrong
+	flags.Usage = func() {
+		fmt.Fprintf(out.stdout, "Usage: %s %s\n", flags.Name(), arguments)
+		if i := slices.IndexFunc(commands(), func(c command) bool { return c.name == name }); i >= 0 {
+			summary := commands()[i].summary
+			fmt.Fprintf(out.stdout, "\n%s%s.\n", strings.ToUpper(summary[:1]), summary[1:])
 		}
-		return errUsage // the flag set has said what was wrong
+		flags.SetOutput(out.stdout)
+		fmt.Fprint(out.stdout, "\nFlags:\n")
+		flags.PrintDefaults()
+		flags.SetOutput(io.Discard)
 	}
+	return flags
+}
+
+// parse reads a command's flags, and refuses arguments beside them.
+func parse(flags *flag.FlagSet, args []string, out streams) error {
+	return parseAll(flags, args, out, nil, func() []string { return nil })
+}
+
+// parseAll is parse for a command with flags that must be given. It tells all that is
+// wrong at once: what check finds, too.
+func parseAll(flags *flag.FlagSet, args []string, out streams, required []string, check func() []string) error {
+	wanted := false
+	show := flags.Usage
+	flags.Usage = func() {} // the flag set asks for it after a mistake, too
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		wanted = true
+	case err != nil:
+		return misused(flags, out, err.Error())
+	}
+	if wanted || flags.NArg() == 1 && flags.Arg(0) == "help" {
+		show()
+		return flag.ErrHelp
+	}
+	var wrong []string
 	if flags.NArg() > 0 {
-		fmt.Fprintf(flags.Output(), "%s takes no argument %q\n", flags.Name(), flags.Arg(0))
-		flags.Usage()
-		return errUsage
+		wrong = append(wrong, fmt.Sprintf("it takes no argument %q", flags.Arg(0)))
+	}
+	for _, name := range required {
+		if f := flags.Lookup(name); f.Value.String() == "" {
+			what, text := flag.UnquoteUsage(f)
+			wrong = append(wrong, fmt.Sprintf("-%s %s is missing: %s", name, strings.ToUpper(what), text))
+		}
+	}
+	if wrong = append(wrong, check()...); len(wrong) > 0 {
+		return misused(flags, out, wrong...)
 	}
 	return nil
+}
+
+// misused reports mistakes in a command's arguments.
+func misused(flags *flag.FlagSet, out streams, mistakes ...string) error {
+	for _, mistake := range mistakes {
+		fmt.Fprintf(out.stderr, "%s: %s\n", flags.Name(), mistake)
+	}
+	fmt.Fprintf(out.stderr, "See `%s -help`.\n", flags.Name())
+	return errUsage
 }

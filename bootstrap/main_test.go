@@ -6,30 +6,77 @@ import (
 )
 
 func TestArguments(t *testing.T) {
+	t.Setenv("MCP_GATEWAY_URL", "")
 	for _, test := range []struct {
 		name   string
 		args   []string
 		status int
-		want   string
+		want   string // on standard output where the status is 0, else on standard error
 	}{
 		{"none: the usage", nil, 2, "Usage: mcp-bootstrap"},
 		{"an unknown command is named", []string{"devv"}, 2, `there is no command "devv"`},
 		{"a failure is told", []string{"dev", "-vault-binary", "/no/vault"}, 1, "mcp-bootstrap: cannot run Vault"},
-		{"an unknown flag", []string{"dev", "-x"}, 2, ""},
-		{"an argument too many", []string{"dev", "x"}, 2, ""},
-		{"an unknown demo", []string{"demo", "x"}, 2, ""},
+		{"an unknown flag", []string{"dev", "-x"}, 2, "mcp-bootstrap dev: flag provided but not defined: -x"},
+		{"a flag without its value", []string{"dev", "-dir"}, 2, "needs an argument"},
+		{"an argument too many", []string{"dev", "x"}, 2, `it takes no argument "x"`},
+		{"an unknown demo", []string{"demo", "x"}, 2, "Usage: mcp-bootstrap demo"},
 		{"an address in use or wrong", []string{"demo", "calculator", "-address", "nowhere"}, 1, "cannot listen"},
-		{"help is no mistake", []string{"dev", "-help"}, 0, ""},
-		{"the version", []string{"version"}, 0, ""},
+		{"a folder that is missing", []string{"apply"}, 2, "mcp-bootstrap apply: -f DIR is missing"},
+		{"all flags that are missing", []string{"export"}, 2, "-client NAME is missing: the client's name\n" +
+			"mcp-bootstrap export: -format FORMAT is missing: the format, one of: claude-code, cursor, vscode, claude-desktop, codex, gemini, managed-mcp, managed-settings\n" +
+			"mcp-bootstrap export: -gateway-url URL is missing"},
+		{"some flags that are missing, and a wrong one", []string{"export", "-client", "a", "-format", "emacs"}, 2, "-gateway-url URL is missing: the gateway's URL, " +
+			"such as https://mcp.example.com (default: MCP_GATEWAY_URL)\nmcp-bootstrap export: there is no -format emacs"},
+		{"help for a command that is none", []string{"help", "x"}, 2, `there is no command "x"`},
+		{"a version of something", []string{"version", "x"}, 2, `takes no argument "x"`},
+
+		{"-h", []string{"-h"}, 0, "Usage: mcp-bootstrap COMMAND"},
+		{"-help", []string{"-help"}, 0, "Usage: mcp-bootstrap COMMAND"},
+		{"--help", []string{"--help"}, 0, "Usage: mcp-bootstrap COMMAND"},
+		{"help", []string{"help"}, 0, "Usage: mcp-bootstrap COMMAND"},
+		{"help for help", []string{"help", "help"}, 0, "Usage: mcp-bootstrap COMMAND"},
+		{"version", []string{"version"}, 0, version + "\n"},
+		{"-version", []string{"-version"}, 0, version + "\n"},
+		{"--version", []string{"--version"}, 0, version + "\n"},
+		{"help for the version", []string{"help", "version"}, 0, "Usage: mcp-bootstrap COMMAND"},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			var stderr strings.Builder
-			if got := run(t.Context(), test.args, &stderr); got != test.status {
-				t.Errorf("status %d, want %d", got, test.status)
-			}
-			if !strings.Contains(stderr.String(), test.want) {
-				t.Errorf("%q is missing in %q", test.want, stderr.String())
-			}
-		})
+		t.Run(test.name, func(t *testing.T) { checkRun(t, test.args, test.status, test.want) })
+	}
+}
+
+func TestEachCommandHasHelpInEverySpelling(t *testing.T) {
+	for _, c := range commands() {
+		for _, args := range [][]string{
+			{"help", c.name},
+			{"-h", c.name},
+			{c.name, "-h"},
+			{c.name, "-help"},
+			{c.name, "--help"},
+			{c.name, "help"},
+		} {
+			t.Run(strings.Join(args, " "), func(t *testing.T) { checkRun(t, args, 0, "Usage: mcp-bootstrap "+c.name) })
+		}
+	}
+	checkRun(t, []string{"help", "demo", "calculator"}, 0, "-address")
+	checkRun(t, []string{"help", "apply"}, 0, "-dry-run")
+}
+
+// checkRun wants text on standard output alone where the status is 0, and on standard
+// error alone otherwise.
+func checkRun(t *testing.T, args []string, status int, want string) {
+	t.Helper()
+	var stdout, stderr strings.Builder
+	if got := run(t.Context(), args, streams{&stdout, &stderr}); got != status {
+		t.Errorf("status %d, want %d", got, status)
+	}
+	text, other := stdout.String(), stderr.String()
+	if status != 0 {
+		text, other = other, text
+	}
+	if !strings.Contains(text, want) {
+		t.Errorf("%q is missing in %q", want, text)
+	}
+	if other != "" {
+		t.Errorf("the other stream has %q", other)
 	}
 }

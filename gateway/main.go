@@ -43,11 +43,13 @@ func main() {
 
 // run is main with its surroundings as arguments. It returns the exit code.
 func run(args []string, stdout, stderr io.Writer) int {
-	f, err := parseFlags(args, stderr)
+	f, err := parseFlags(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
+		usage(stdout)
 		return exitOK
 	case err != nil:
+		fmt.Fprintf(stderr, "%v\nSee `mcp-gateway -help`.\n", err)
 		return exitUsage
 	case f.version:
 		fmt.Fprintln(stdout, version)
@@ -71,38 +73,60 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
-func parseFlags(args []string, stderr io.Writer) (*flags, error) {
-	f := &flags{}
+// flagSet are the flags, and where their values go.
+func flagSet(f *flags) *flag.FlagSet {
 	set := flag.NewFlagSet("mcp-gateway", flag.ContinueOnError)
-	set.SetOutput(stderr)
-	set.Usage = func() {
-		fmt.Fprint(stderr, "Usage: mcp-gateway -config FILE [-check-config] [-log-level LEVEL]\n\n"+
-			"Environment variables that go over the file: VAULT_ADDR, VAULT_NAMESPACE,\n"+
-			"VAULT_CACERT, MCP_GATEWAY_LISTEN. OpenTelemetry's OTEL_* variables send traces\n"+
-			"and metrics to a collector.\n\n")
-		set.PrintDefaults()
-	}
+	set.SetOutput(io.Discard) // run says what is wrong
 	set.StringVar(&f.config, "config", "", "the configuration `file` (required)")
 	set.BoolVar(&f.check, "check-config", false, "check the configuration, say what is wrong, and exit")
 	set.BoolVar(&f.version, "version", false, "print the version, and exit")
-	set.StringVar(&f.logLevel, "log-level", "", "trace, debug, info, warn or error; goes over the file's `level`")
+	set.StringVar(&f.logLevel, "log-level", "", "trace, debug, info, warn or error; overrides the file's `level`")
+	return set
+}
+
+func usage(to io.Writer) {
+	fmt.Fprint(to, "Usage: mcp-gateway -config FILE [-check-config] [-log-level LEVEL]\n"+
+		"       mcp-gateway help | version\n\n"+
+		"Environment variables that override the file: VAULT_ADDR, VAULT_NAMESPACE,\n"+
+		"VAULT_CACERT, MCP_GATEWAY_LISTEN. OpenTelemetry's OTEL_* variables send traces\n"+
+		"and metrics to a collector.\n\nFlags:\n")
+	set := flagSet(&flags{})
+	set.SetOutput(to)
+	set.PrintDefaults()
+}
+
+// parseFlags reads the command line. The error holds all that is wrong with it.
+func parseFlags(args []string) (*flags, error) {
+	if len(args) == 1 { // as the other programs take them
+		switch args[0] {
+		case "help":
+			return nil, flag.ErrHelp
+		case "version", "-v", "--v", "-V":
+			return &flags{version: true}, nil
+		}
+	}
+	f := &flags{}
+	set := flagSet(f)
 	if err := set.Parse(args); err != nil {
-		return nil, err
+		if errors.Is(err, flag.ErrHelp) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("mcp-gateway: %w", err)
 	}
-	var err error
-	switch {
-	case f.version:
-	case set.NArg() > 0:
-		err = fmt.Errorf("mcp-gateway: unexpected argument %q", set.Arg(0))
-	case f.config == "":
-		err = errors.New("mcp-gateway: give the configuration with -config FILE")
-	case f.logLevel != "" && hclog.LevelFromString(f.logLevel) == hclog.NoLevel:
-		err = fmt.Errorf("mcp-gateway: -log-level: %q is not one of trace, debug, info, warn, error", f.logLevel)
+	if f.version {
+		return f, nil
 	}
-	if err != nil {
-		fmt.Fprintln(stderr, err)
+	var wrong []error
+	if set.NArg() > 0 {
+		wrong = append(wrong, fmt.Errorf("mcp-gateway: unexpected argument %q", set.Arg(0)))
 	}
-	return f, err
+	if f.config == "" {
+		wrong = append(wrong, errors.New("mcp-gateway: give the configuration with -config FILE"))
+	}
+	if f.logLevel != "" && hclog.LevelFromString(f.logLevel) == hclog.NoLevel {
+		wrong = append(wrong, fmt.Errorf("mcp-gateway: -log-level: %q is not one of trace, debug, info, warn, error", f.logLevel))
+	}
+	return f, errors.Join(wrong...)
 }
 
 // load reads the file, and puts environment and flags over it.

@@ -202,11 +202,20 @@ func TestFlagsAreChecked(t *testing.T) {
 		"a bad file":             {[]string{"-config", bad, "-check-config"}, exitFailed, "", bad + ":2,15: log: level"},
 		"a file that is missing": {[]string{"-config", "/nowhere/gateway.hcl", "-check-config"}, exitFailed, "", "/nowhere/gateway.hcl"},
 		"the version":            {[]string{"-version"}, exitOK, version + "\n", ""},
+		"--version":              {[]string{"--version"}, exitOK, version + "\n", ""},
+		"version":                {[]string{"version"}, exitOK, version + "\n", ""},
 		"no file":                {nil, exitUsage, "", "give the configuration with -config FILE"},
 		"an argument too many":   {[]string{"-config", good, "now"}, exitUsage, "", `unexpected argument "now"`},
 		"a level that is none":   {[]string{"-config", good, "-log-level", "loud"}, exitUsage, "", `"loud" is not one of`},
-		"a flag that is none":    {[]string{"-verbose"}, exitUsage, "", "flag provided but not defined"},
-		"help":                   {[]string{"-help"}, exitOK, "", "VAULT_ADDR"},
+		"all mistakes at once": {
+			[]string{"-log-level", "loud", "now"}, exitUsage, "",
+			"unexpected argument \"now\"\nmcp-gateway: give the configuration with -config FILE\nmcp-gateway: -log-level: \"loud\"",
+		},
+		"a flag that is none": {[]string{"-verbose"}, exitUsage, "", "flag provided but not defined"},
+		"-help":               {[]string{"-help"}, exitOK, "VAULT_ADDR", ""},
+		"--help":              {[]string{"--help"}, exitOK, "-check-config", ""},
+		"-h":                  {[]string{"-h"}, exitOK, "Usage: mcp-gateway", ""},
+		"help":                {[]string{"help"}, exitOK, "Usage: mcp-gateway", ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -214,6 +223,9 @@ func TestFlagsAreChecked(t *testing.T) {
 			require.Equal(t, test.code, run(test.args, &stdout, &stderr))
 			require.Contains(t, stdout.String(), test.stdout)
 			require.Contains(t, stderr.String(), test.stderr)
+			if test.code == exitOK {
+				require.Empty(t, stderr.String())
+			}
 		})
 	}
 }

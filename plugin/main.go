@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/hashicorp/go-hclog"
@@ -16,22 +17,35 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
+	err := run(os.Args[1:], os.Stdout)
+	switch {
+	case err == nil:
+	case errors.Is(err, errUsage):
+		fmt.Fprintf(os.Stderr, "%v\nSee `vault-plugin-secrets-mcp -help`.\n", err)
+		os.Exit(2)
+	default:
 		hclog.New(&hclog.LoggerOptions{Name: "vault-plugin-secrets-mcp"}).Error("the plugin ends", "error", err)
 		os.Exit(1)
 	}
 }
 
-func run(args []string) error {
+// errUsage is a mistake in the arguments.
+var errUsage = errors.New("vault-plugin-secrets-mcp")
+
+func run(args []string, stdout io.Writer) error {
 	meta := &api.PluginAPIClientMeta{}
 	flags := meta.FlagSet()
+	flags.SetOutput(io.Discard) // main says what is wrong
 	version := flags.Bool("version", false, "print the version and exit")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
-	if *version {
-		fmt.Println(backend.Version)
+	switch err := parse(flags, args); {
+	case errors.Is(err, flag.ErrHelp):
+		usage(flags, stdout)
 		return nil
+	case err != nil:
+		return err
+	case *version:
+		_, err := fmt.Fprintln(stdout, backend.Version)
+		return err
 	}
 	tuneMemory()
 	go whenOrphaned(os.Getppid, orphanPoll, func() { os.Exit(0) })
@@ -40,4 +54,34 @@ func run(args []string) error {
 		// Vault older than 1.16 passes certificates instead of using go-plugin's.
 		TLSProviderFunc: api.VaultPluginTLSProvider(meta.GetTLSConfig()),
 	})
+}
+
+// parse reads the arguments. It takes words for help and version as the other
+// programs do.
+func parse(flags *flag.FlagSet, args []string) error {
+	if len(args) == 1 {
+		switch args[0] {
+		case "help":
+			return flag.ErrHelp
+		case "version", "-v", "--v", "-V":
+			args = []string{"-version"}
+		}
+	}
+	err := flags.Parse(args)
+	if err == nil && flags.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	return err
+}
+
+func usage(flags *flag.FlagSet, to io.Writer) {
+	fmt.Fprint(to, "Usage: vault-plugin-secrets-mcp [flags]\n"+
+		"       vault-plugin-secrets-mcp help | version\n\n"+
+		"Vault starts this program. Register it with `vault plugin register`, or run\n"+
+		"`mcp-bootstrap apply`.\n\nFlags, for a Vault older than 1.16:\n")
+	flags.SetOutput(to)
+	flags.PrintDefaults()
 }

@@ -7,17 +7,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
+
+	"vault-plugin-secrets-mcp/bootstrap/connect"
 )
 
 // Input is what a configuration is made of.
 type Input struct {
 	// Client is the client's name in the engine.
 	Client string
-	// GatewayURL is where the gateway answers, without a path.
+	// GatewayURL is where the gateway answers. The path of an endpoint behind it is
+	// left out.
 	GatewayURL string
 	// Servers are the names of those that the client may reach, in order.
 	Servers []string
@@ -90,11 +92,11 @@ var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 var sentEmpty = []string{"VAULT_TOKEN", "NPM_TOKEN", "ANTHROPIC_API_KEY", "AWS_SECRET_ACCESS_KEY"}
 
 func (in *Input) check() error {
-	u, err := url.Parse(in.GatewayURL)
-	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-		return fmt.Errorf("-gateway-url %q is not an address such as https://mcp.example.com", in.GatewayURL)
+	base, err := connect.GatewayURL(in.GatewayURL)
+	if err != nil {
+		return fmt.Errorf("-gateway-url %w", err)
 	}
-	in.GatewayURL = strings.TrimSuffix(in.GatewayURL, "/")
+	in.GatewayURL = base
 	if len(in.Servers) == 0 {
 		return fmt.Errorf("the client %q may reach no server that is registered: set its allowed_servers, or ask mcp/evaluate which policy blocks them", in.Client)
 	}

@@ -71,4 +71,8 @@ func TestWhatCannotBeExportedIsSaid(t *testing.T) {
 	require.Contains(t, file.Content, "--allow-http")
 	require.NotContains(t, file.Content, "8080//", "the slash at the end of the address")
 	require.True(t, strings.HasSuffix(file.Content, "\n"))
+	good.GatewayURL = "http://127.0.0.1:8080/mcp"
+	file, err = Write("cursor", good)
+	require.NoError(t, err)
+	require.Contains(t, file.Content, `"http://127.0.0.1:8080/mcp"`, "the URL of a client's configuration")
 }
