@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"vault-plugin-secrets-mcp/bootstrap/doctor"
 )
 
 // version is set at build time: -ldflags "-X main.version=v1.2.3".
@@ -99,6 +101,8 @@ func status(err error, stderr io.Writer) int {
 		return 0
 	case errors.Is(err, errUsage):
 		return 2
+	case errors.Is(err, doctor.ErrFindings):
+		return 1
 	default:
 		fmt.Fprintf(stderr, "mcp-bootstrap: %v\n", err)
 		return 1

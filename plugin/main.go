@@ -81,7 +81,7 @@ func usage(flags *flag.FlagSet, to io.Writer) {
 	fmt.Fprint(to, "Usage: vault-plugin-secrets-mcp [flags]\n"+
 		"       vault-plugin-secrets-mcp help | version\n\n"+
 		"Vault starts this program. Register it with `vault plugin register`, or run\n"+
-		"`mcp-bootstrap apply`.\n\nFlags, for a Vault older than 1.16:\n")
+		"`mcp-bootstrap apply -f DIR`.\n\nFlags, for a Vault older than 1.16:\n")
 	flags.SetOutput(to)
 	flags.PrintDefaults()
 }

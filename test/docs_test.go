@@ -44,10 +44,14 @@ func TestReadme(t *testing.T) {
 	}
 	require.Equal(t, "source .dev/env", commands[0].text)
 	commands[0].text = "source '" + strings.ReplaceAll(filepath.Join(d.dir, "env"), "'", `'\''`) + "'"
-	for i, output := range runCommands(t, t.TempDir(), commands, nil)[:len(commands)] {
+	dir := t.TempDir()
+	require.NoError(t, os.Symlink(filepath.Dir(harness.FindPrograms(t).Bootstrap), filepath.Join(dir, "bin")))
+	outputs := runCommands(t, dir, commands, nil)[:len(commands)]
+	for i, output := range outputs {
 		require.NotContains(t, output, "Error", commands[i].text)
 		require.NotContains(t, output, "not found", commands[i].text)
 	}
+	require.Contains(t, outputs[len(outputs)-1], "Nothing is wrong.", "the page's own steps leave something wrong")
 }
 
 // TestDependencies wants a reason in docs/dependencies.md for every module that

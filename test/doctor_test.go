@@ -163,7 +163,7 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 		{name: "a token about to end", env: []string{"VAULT_TOKEN=" + ending}, want: []string{"VAULT_TOKEN ends in ", "vault token renew"}},
 		{name: "Vault's clock", env: []string{"VAULT_ADDR=" + skewed.url}, want: []string{"the clocks of Vault and of this machine are 1m", "NTP"}},
 		{name: "the gateway's clock", env: []string{"MCP_GATEWAY_URL=" + late.url}, want: []string{"the clocks of the gateway and of this machine are ", "NTP"}},
-		{name: "nothing mounted", args: []string{"-mount", "elsewhere"}, want: []string{"nothing is mounted at elsewhere/", "mcp-bootstrap apply"}},
+		{name: "nothing mounted", args: []string{"-mount", "elsewhere"}, want: []string{"nothing is mounted at elsewhere/", "mcp-bootstrap apply -f DIR"}},
 		{name: "another engine", args: []string{"-mount", "secret"}, want: []string{"is of type kv", "-mount"}},
 		{name: "a version that the mount is set to, and that does not run", env: []string{"VAULT_ADDR=" + tuned.url}, want: []string{"is set to the plugin's v9.9.9, and v", "vault plugin reload -mounts=mcp/"}},
 		{
@@ -174,12 +174,12 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 			cure: write(catalog, harness.Map{"version": running["version"], "sha256": running["sha256"], "command": running["command"]}),
 		},
 		{
-			name: "a plugin that is in no catalog", want: []string{"the plugin catalog has no entry", "mcp-bootstrap apply"},
+			name: "a plugin that is in no catalog", want: []string{"the plugin catalog has no entry", "mcp-bootstrap apply -f DIR"},
 			infect: func() { unregister(t, w.Harness) },
 			cure:   write(catalog, harness.Map{"version": running["version"], "sha256": running["sha256"], "command": running["command"]}),
 		},
 		{
-			name: "a gateway's policy that is missing", want: []string{"mcp-gateway is missing", "mcp-bootstrap apply"},
+			name: "a gateway's policy that is missing", want: []string{"mcp-gateway is missing", "mcp-bootstrap apply -f DIR"},
 			infect: remove(policy), cure: write(policy, harness.Map{"policy": policies.Gateway}),
 		},
 		{
@@ -264,6 +264,14 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 			cure: remove("mcp/clients/past"),
 		},
 		{
+			name: "a client whose tokens were revoked", want: []string{"the client bare has no token that is good", "rotate-client/bare", "disabled=true"},
+			infect: func() {
+				w.client("bare", harness.Map{"token_ttl": "720h"})
+				w.Write("mcp/revoke-client/bare", nil)
+			},
+			cure: write("mcp/clients/bare", harness.Map{"disabled": true}),
+		},
+		{
 			name: "a token that was revoked, tried", env: []string{"MCP_TOKEN=" + refused}, args: []string{"-try-token"}, more: 1,
 			want: []string{"MCP_TOKEN is no token that is good", "the gateway does not accept MCP_TOKEN: it answers 401", "audit log"},
 		},
@@ -301,6 +309,7 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 				require.Contains(t, out, "Findings: "+strconv.Itoa(findings)+".", out)
 				require.Equal(t, findings, strings.Count(out, "      → "), "a finding without advice:\n%s", out)
 			}
+			require.NotContains(t, out, "mcp-bootstrap: something", "the end is told twice")
 			require.Less(t, time.Since(started), 30*time.Second)
 			if d.cure != nil {
 				d.cure()

@@ -17,7 +17,7 @@ type Server struct {
 	Data map[string]any
 }
 
-var errServersAlone = errors.New("it holds more than servers: this takes servers alone, and `mcp-bootstrap apply` the rest")
+var errServersAlone = errors.New("it holds more than servers: this takes servers alone, and `mcp-bootstrap apply -f DIR` the rest")
 
 // LoadServers reads servers from one file, in any form that a folder's files may
 // have. The notes are for whoever wrote the file.

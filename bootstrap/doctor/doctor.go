@@ -12,6 +12,8 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
+	"vault-plugin-secrets-mcp/bootstrap/connect"
+	"vault-plugin-secrets-mcp/bootstrap/console"
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
@@ -40,13 +42,14 @@ const (
 	maxSkew    = 5 * time.Second
 )
 
-// ErrFindings is returned where something is wrong.
-var ErrFindings = errors.New("something is wrong: see what to do above")
+// ErrFindings is returned where something is wrong, after all of it was told.
+var ErrFindings = errors.New("something is wrong")
 
 // examination is one run.
 type examination struct {
 	Options
 	vault    *api.Client
+	terminal console.Terminal
 	findings int
 
 	gateway *config.Config // nil: it was not read
@@ -57,7 +60,10 @@ type examination struct {
 // Run makes all checks and returns ErrFindings unless nothing is wrong.
 func Run(ctx context.Context, vault *api.Client, opts Options) error {
 	opts.Mount = strings.Trim(opts.Mount, "/")
-	e := &examination{Options: opts, vault: vault}
+	if base, err := connect.GatewayURL(opts.GatewayURL); err == nil {
+		opts.GatewayURL = base // of one that is none, checkGateway tells
+	}
+	e := &examination{Options: opts, vault: vault, terminal: console.Of(opts.Out)}
 	e.readGatewayConfig()
 	if e.checkVault(ctx) && e.checkToken(ctx) && e.checkMount(ctx) {
 		e.checkGatewayLogin(ctx)
@@ -71,23 +77,26 @@ func Run(ctx context.Context, vault *api.Client, opts Options) error {
 	}
 	e.checkGatewayState(ctx)
 	if e.findings > 0 {
-		fmt.Fprintf(e.Out, "\nFindings: %d.\n", e.findings)
+		fmt.Fprintf(e.Out, "\nFindings: %d. What to do about each stands behind its →.\n", e.findings)
 		return ErrFindings
 	}
 	_, err := fmt.Fprintln(e.Out, "\nNothing is wrong.")
 	return err
 }
 
+// indent is as wide as what stands before a message.
+const indent = "      "
+
 func (e *examination) ok(format string, args ...any) bool {
-	fmt.Fprintf(e.Out, "ok    "+format+"\n", args...)
+	fmt.Fprintln(e.Out, e.terminal.Paint(console.Green, "ok")+"    "+e.terminal.Wrap(indent, fmt.Sprintf(format, args...)))
 	return true
 }
 
 // wrong reports a finding, and what to do about it.
 func (e *examination) wrong(todo, format string, args ...any) bool {
 	e.findings++
-	fmt.Fprintf(e.Out, "WRONG "+format+"\n", args...)
-	fmt.Fprintln(e.Out, "      → "+todo)
+	fmt.Fprintln(e.Out, e.terminal.Paint(console.Red, "WRONG")+" "+e.terminal.Wrap(indent, fmt.Sprintf(format, args...)))
+	fmt.Fprintln(e.Out, indent+"→ "+e.terminal.Wrap(indent+"  ", todo))
 	return false
 }
 

@@ -66,7 +66,7 @@ func (e *examination) checkMount(ctx context.Context) bool {
 	mount := mounts[e.Mount+"/"]
 	switch {
 	case mount == nil:
-		return e.wrong("run `mcp-bootstrap apply`, or name the engine's mount with -mount", "nothing is mounted at %s/", e.Mount)
+		return e.wrong("run `mcp-bootstrap apply -f DIR`, or name the engine's mount with -mount", "nothing is mounted at %s/", e.Mount)
 	case mount.Type != provision.PluginName:
 		return e.wrong("name the engine's mount with -mount", "what is mounted at %s/ is of type %s", e.Mount, mount.Type)
 	}
@@ -75,7 +75,7 @@ func (e *examination) checkMount(ctx context.Context) bool {
 	case mount.PluginVersion != "" && mount.RunningVersion != "" && mount.PluginVersion != mount.RunningVersion:
 		return e.wrong("run `vault plugin reload -mounts="+e.Mount+"/`", "the mount is set to the plugin's %s, and %s runs", mount.PluginVersion, mount.RunningVersion)
 	case err != nil || registered == nil:
-		return e.wrong("run `mcp-bootstrap apply`, which registers the plugin", "the plugin catalog has no entry for %s %s", provision.PluginName, mount.RunningVersion)
+		return e.wrong("run `mcp-bootstrap apply -f DIR`, which registers the plugin", "the plugin catalog has no entry for %s %s", provision.PluginName, mount.RunningVersion)
 	case mount.RunningSha256 != "" && registered["sha256"] != mount.RunningSha256:
 		return e.wrong("run `vault plugin reload -mounts="+e.Mount+"/`", "the plugin that runs is not the one that is registered: SHA-256 %.12s… runs, %.12s… is registered",
 			mount.RunningSha256, fmt.Sprint(registered["sha256"]))
@@ -100,7 +100,7 @@ func (e *examination) catalog(ctx context.Context, version string) (map[string]a
 
 // checkGatewayLogin looks at the policy and the role of gateways.
 func (e *examination) checkGatewayLogin(ctx context.Context) {
-	const apply = "run `mcp-bootstrap apply`, which writes it"
+	const apply = "run `mcp-bootstrap apply -f DIR`, which writes it"
 	rules, err := e.vault.Sys().GetPolicyWithContext(ctx, policies.GatewayName)
 	switch {
 	case err != nil:
@@ -108,7 +108,7 @@ func (e *examination) checkGatewayLogin(ctx context.Context) {
 	case rules == "":
 		e.wrong(apply, "the ACL policy %s is missing: gateways may ask for nothing", policies.GatewayName)
 	case strings.TrimSpace(rules) != strings.TrimSpace(policies.At(e.Mount, policies.Gateway)):
-		e.wrong("run `mcp-bootstrap apply -dry-run`, and then without", "the ACL policy %s is not the one of this version", policies.GatewayName)
+		e.wrong("run `mcp-bootstrap apply -f DIR -dry-run`, and then without", "the ACL policy %s is not the one of this version", policies.GatewayName)
 	default:
 		e.ok("the ACL policy %s is that of this version", policies.GatewayName)
 	}
