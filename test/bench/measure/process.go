@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // CPU is the CPU time that a process has used, of all its threads that run.
@@ -75,4 +77,20 @@ func Number(t testing.TB, text string) int {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// SameSession fails where one of the processes is of another session than this one.
+// The kernel shares the processors among sessions first (sched_autogroup), so a
+// process of another session has another share than those it is compared with.
+func SameSession(t testing.TB, pids ...int) {
+	t.Helper()
+	own, err := unix.Getsid(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range pids {
+		if its, err := unix.Getsid(pid); err != nil || its != own {
+			t.Fatalf("process %d is of session %d, and not of %d: %v", pid, its, own, err)
+		}
+	}
 }

@@ -71,17 +71,54 @@ func (s *Server) Start() error {
 }
 
 // Upstream starts the MCP server that answers at once.
-func (r *Rig) Upstream() Server { return r.serve("upstream") }
+func (r *Rig) Upstream() Server { return r.serve("upstream", "upstream") }
 
 // Proxy starts the reverse proxy to compare with, in front of an upstream.
-func (r *Rig) Proxy(upstream Server) Server { return r.serve("proxy", "http://"+upstream.Address) }
+func (r *Rig) Proxy(upstream Server) Server {
+	return r.serve("proxy", "proxy", "http://"+upstream.Address)
+}
 
-func (r *Rig) serve(kind string, args ...string) Server {
+// SecureUpstream is Upstream with TLS.
+func (r *Rig) SecureUpstream(secure Secure) Server {
+	return r.serve("upstream-tls", "upstream", secure.Files)
+}
+
+// SecureProxy is Proxy with TLS on both sides.
+func (r *Rig) SecureProxy(upstream Server, secure Secure) Server {
+	return r.serve("proxy-tls", "proxy", "https://"+upstream.Address, secure.Files)
+}
+
+// Secure are the files with which processes on the loopback speak TLS to each other.
+type Secure struct {
+	Files string // the beginning of their names
+}
+
+// CA is the file with the authority; Cert and Key are for any server on the loopback.
+func (s Secure) CA() string   { return s.Files + "-ca.pem" }
+func (s Secure) Cert() string { return s.Files + "-cert.pem" }
+func (s Secure) Key() string  { return s.Files + "-key.pem" }
+
+// Secure makes them.
+func (r *Rig) Secure() Secure {
+	r.t.Helper()
+	s := Secure{Files: filepath.Join(r.dir, "tls")}
+	authority := harness.NewAuthority(r.t)
+	certificate, key := authority.Issue(r.t)
+	for path, content := range map[string][]byte{s.CA(): authority.PEM, s.Cert(): certificate, s.Key(): key} {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	return s
+}
+
+// serve starts a process of a kind; name tells it from others of that kind.
+func (r *Rig) serve(name, kind string, args ...string) Server {
 	r.t.Helper()
 	address := harness.FreeAddress(r.t)
 	s := Server{Address: address, t: r.t, spec: process.Spec{
-		Name: "bench-rig " + kind, Path: r.Path, Args: append([]string{kind, address}, args...),
-		Log: filepath.Join(r.dir, "rig-"+kind+".log"),
+		Name: "bench-rig " + name, Path: r.Path, Args: append([]string{kind, address}, args...),
+		Log: filepath.Join(r.dir, "rig-"+name+".log"),
 	}}
 	if err := s.Start(); err != nil {
 		r.t.Fatal(err)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net/http"
 	"testing"
 	"time"
 
@@ -21,6 +22,8 @@ type cell struct {
 	status   int
 	contains string
 	count    int              // each request once; 0: for some time
+	at       string           // host:port, where that is neither a gateway nor what has no TLS
+	tls      string           // the files with which connections speak TLS
 	pid      int              // whose CPU and memory count
 	gateway  *harness.Gateway // nil: none is on the way
 	before   func()           // what each round begins with
@@ -62,21 +65,21 @@ func (c *cell) run(t testing.TB, s *stage, duration time.Duration) {
 		lookups = measure.Lookups(t, c.gateway)
 		s.forget(t, c.gateway)
 	}
-	cpu := measure.CPU(t, pid)
+	before := measure.CPU(t, pid)
 	loaded := s.load.Run(c.Scene+", "+c.Target, &job.Load{
-		Address: c.address(s), Requests: c.requests, Own: c.own, Connections: c.Connections, Duration: duration, Count: c.count,
+		Address: c.address(s), TLS: c.tls, Requests: c.requests, Own: c.own, Connections: c.Connections, Duration: duration, Count: c.count,
 		Status: c.status, Contains: c.contains,
 	})
 	requests := float64(loaded.Requests)
 	f := figures{
 		perSecond: requests / loaded.Elapsed.Seconds(), p50: loaded.P50, p95: loaded.P95, p99: loaded.P99,
-		cpu:      time.Duration(float64(measure.CPU(t, pid)-cpu) / requests),
+		cpu:      time.Duration(float64(measure.CPU(t, pid)-before) / requests),
 		resident: measure.Resident(t, pid),
 	}
 	if c.gateway != nil {
 		f.lookups = float64(measure.Lookups(t, c.gateway)-lookups) / requests
 		f.audit = float64(s.forget(t, c.gateway)) / requests
-		if f.audit == 0 && c.contains == answered {
+		if f.audit == 0 && c.status == http.StatusOK {
 			t.Fatalf("%s, %s: nothing is in the audit log", c.Scene, c.Target)
 		}
 	}
@@ -92,15 +95,24 @@ func (c *cell) over(of func(figures) float64) measure.Spread {
 	return measure.SpreadOf(values)
 }
 
-// ratio is the spread of the rounds' requests per second, divided by those of the
-// same round of what the cell is compared with.
-func (c *cell) ratio() measure.Spread {
+// ratio is the spread of one figure of the rounds, divided by that of the same round
+// of what the cell is compared with.
+func (c *cell) ratio(of func(figures) float64) measure.Spread {
 	if c.beside == nil {
 		return measure.Spread{}
 	}
 	values := make([]float64, 0, len(c.rounds))
 	for i, f := range c.rounds {
-		values = append(values, f.perSecond/c.beside.rounds[i].perSecond)
+		if beside := of(c.beside.rounds[i]); beside > 0 { // a short round may cost no CPU that the kernel counts
+			values = append(values, of(f)/beside)
+		}
+	}
+	if len(values) == 0 {
+		return measure.Spread{}
 	}
 	return measure.SpreadOf(values)
 }
+
+func perSecond(f figures) float64 { return f.perSecond }
+func p99(f figures) float64       { return float64(f.p99) }
+func cpu(f figures) float64       { return float64(f.cpu) }

@@ -69,8 +69,8 @@ func table(all []*cell, rounds int, duration time.Duration) string {
 	for _, c := range all {
 		if c.Scene != scene {
 			scene = c.Scene
-			fmt.Fprintf(&t, "\n**%s**\n\n| | connections | requests/s | beside `ReverseProxy` | p50 µs | p95 µs | p99 µs | CPU µs | memory MB | Vault calls |\n"+
-				"|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n", scene)
+			fmt.Fprintf(&t, "\n**%s**\n\n| | connections | requests/s | beside `ReverseProxy` | p99 beside it | CPU beside it | p50 µs | p95 µs | p99 µs | CPU µs | memory MB | Vault calls |\n"+
+				"|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n", scene)
 		}
 		t.WriteString(c.line())
 	}
@@ -82,10 +82,10 @@ func (c *cell) line() string {
 		s := c.over(func(f figures) float64 { return float64(of(f)) / 1e3 })
 		return fmt.Sprintf("%.0f", s.Median)
 	}
-	rate, ratio := c.over(func(f figures) float64 { return f.perSecond }), ""
+	rate, ratio := c.over(perSecond), " | | "
 	if c.beside != nil {
-		r := c.ratio()
-		ratio = fmt.Sprintf("%.2f [%.2f–%.2f]", r.Median, r.Min, r.Max)
+		r := c.ratio(perSecond)
+		ratio = fmt.Sprintf("%.2f [%.2f–%.2f] | %.2f | %.2f", r.Median, r.Min, r.Max, c.ratio(p99).Median, c.ratio(cpu).Median)
 	}
 	calls := ""
 	if c.gateway != nil {
@@ -105,7 +105,7 @@ func (c *cell) MarshalJSON() ([]byte, error) {
 	}
 	of := map[string]any{
 		"scene": c.Scene, "target": c.Target, "connections": c.Connections,
-		"requests_per_second": c.over(func(f figures) float64 { return f.perSecond }),
+		"requests_per_second": c.over(perSecond),
 		"p50_us":              micro(func(f figures) time.Duration { return f.p50 }),
 		"p95_us":              micro(func(f figures) time.Duration { return f.p95 }),
 		"p99_us":              micro(func(f figures) time.Duration { return f.p99 }),
@@ -113,7 +113,7 @@ func (c *cell) MarshalJSON() ([]byte, error) {
 		"resident_bytes":      c.over(func(f figures) float64 { return float64(f.resident) }),
 	}
 	if c.beside != nil {
-		of["ratio"] = c.ratio()
+		of["ratio"], of["p99_ratio"], of["cpu_ratio"] = c.ratio(perSecond), c.ratio(p99), c.ratio(cpu)
 	}
 	if c.gateway != nil {
 		of["vault_calls"] = c.over(func(f figures) float64 { return f.lookups })

@@ -20,6 +20,9 @@ var (
 	small   = shape{200, harness.StatelessEra}
 	large   = shape{64 << 10, harness.StatelessEra}
 	session = shape{200, harness.SessionEra}
+	huge    = shape{1 << 20, harness.StatelessEra}
+
+	largeSession = shape{64 << 10, harness.SessionEra}
 )
 
 func (s shape) call(at measure.Place, token, sessionID string) []byte {
@@ -54,6 +57,10 @@ func cells(t testing.TB, s *stage) []*cell {
 	m.threeWays("200 B, JSON, session era", serverJSON, session)
 	m.threeWays("64 KB, JSON", serverJSON, large)
 	m.threeWays("64 KB, stream", serverSSE, large)
+	m.threeWays("1 MB, JSON", serverJSON, huge)
+	m.throughTLS("200 B, TLS on both sides", small)
+	m.throughTLS("64 KB, TLS on both sides", large)
+	m.lists("a list of 100 tools of 1 KB")
 	m.otherTokens()
 	m.otherUpstreams()
 	m.refusals()
@@ -89,7 +96,7 @@ func (m *builder) threeWays(scene, server string, is shape) {
 		{targetGateway, measure.At(s.warm, server), 0, s.warm},
 	} {
 		id := ""
-		if is.era == harness.SessionEra {
+		if is.era == harness.SessionEra { // one session for all connections
 			id = s.open(m.t, way.at)
 		}
 		beside := scene
@@ -100,6 +107,54 @@ func (m *builder) threeWays(scene, server string, is shape) {
 			Scene: scene, Target: way.target, requests: [][]byte{is.call(way.at, s.token, id)},
 			status: http.StatusOK, contains: answered, pid: way.pid, gateway: way.gateway,
 		}, beside, connections...)
+	}
+}
+
+// throughTLS is threeWays with TLS between the clients and what is measured, and
+// between that and the upstream.
+func (m *builder) throughTLS(scene string, is shape) {
+	s := m.s
+	for _, way := range []cell{
+		{Target: targetDirect, at: s.directTLS.Address, pid: s.directTLS.Pid},
+		{Target: targetProxy, at: s.proxyTLS.Address, pid: s.proxyTLS.Pid},
+		{Target: targetGateway, gateway: s.warmTLS},
+	} {
+		place, beside := measure.Place{Address: way.at, Path: "/json", Tool: measure.Tool}, scene
+		if way.gateway != nil {
+			place = measure.At(s.warmTLS, serverTLS)
+		}
+		if way.Target == targetDirect {
+			beside = ""
+		}
+		way.Scene, way.requests, way.tls = scene, [][]byte{is.call(place, s.token, "")}, s.secure.Files
+		way.status, way.contains = http.StatusOK, answered
+		m.add(way, beside, connections...)
+	}
+}
+
+// lists asks for a long list, which the gateway answers at /mcp with every name
+// changed.
+func (m *builder) lists(scene string) {
+	s := m.s
+	for _, way := range []cell{
+		{Target: targetProxy, at: s.proxy.Address, pid: s.proxy.Pid},
+		{Target: targetGateway, gateway: s.warm},
+		{Target: "`/mcp`", gateway: s.warm},
+	} {
+		place := measure.Place{Address: way.at, Path: "/" + serverList}
+		switch {
+		case way.Target == targetGateway:
+			place = measure.At(s.warm, serverList)
+		case way.gateway != nil:
+			place = measure.Place{Address: measure.Host(s.warm), Path: "/mcp"}
+		}
+		way.Scene, way.requests = scene, [][]byte{measure.List(place, s.lister)}
+		way.status, way.contains = http.StatusOK, `tool_99"`
+		beside := scene
+		if way.Target == targetProxy {
+			beside = ""
+		}
+		m.add(way, beside, connections...)
 	}
 }
 
@@ -144,14 +199,26 @@ func (m *builder) otherTokens() {
 func (m *builder) otherUpstreams() {
 	s := m.s
 	aggregate := measure.Place{Address: measure.Host(s.warm), Path: "/mcp", Tool: serverJSON + "__" + measure.Tool}
+	for _, of := range []struct {
+		scene, beside      string
+		stateless, session shape
+	}{
+		{"`/mcp`, 200 B", base, small, session},
+		{"`/mcp`, 64 KB", "64 KB, JSON", large, largeSession},
+	} {
+		m.add(cell{
+			Scene: of.scene, Target: "all servers as one", requests: [][]byte{of.stateless.call(aggregate, s.token, "")},
+			status: http.StatusOK, contains: answered, gateway: s.warm,
+		}, of.beside, connections...)
+		m.add(cell{
+			Scene: of.scene, Target: "a session for each connection", requests: m.eachSession(aggregate, of.session), own: true,
+			status: http.StatusOK, contains: answered, gateway: s.warm,
+		}, of.beside, connections...)
+	}
 	m.add(cell{
-		Scene: "upstreams", Target: "`/mcp`, all servers as one", requests: [][]byte{small.call(aggregate, s.token, "")},
+		Scene: "`/mcp`, 1 MB", Target: "all servers as one", requests: [][]byte{huge.call(aggregate, s.token, "")},
 		status: http.StatusOK, contains: answered, gateway: s.warm,
-	}, base, connections...)
-	m.add(cell{
-		Scene: "upstreams", Target: "`/mcp`, a session for each connection", requests: m.eachSession(aggregate), own: true,
-		status: http.StatusOK, contains: answered, gateway: s.warm,
-	}, base, connections...)
+	}, "1 MB, JSON", connections...)
 	m.add(cell{
 		Scene: "upstreams", Target: "a child process (stdio)", requests: [][]byte{small.call(measure.At(s.warm, serverStdio), s.token, "")},
 		status: http.StatusOK, contains: answered, gateway: s.warm,
@@ -159,10 +226,10 @@ func (m *builder) otherUpstreams() {
 }
 
 // eachSession is a call in one session for each of as many connections as there may be.
-func (m *builder) eachSession(at measure.Place) [][]byte {
+func (m *builder) eachSession(at measure.Place, of shape) [][]byte {
 	calls := make([][]byte, 0, slices.Max(connections))
 	for range cap(calls) {
-		calls = append(calls, session.call(at, m.s.token, m.s.open(m.t, at)))
+		calls = append(calls, of.call(at, m.s.token, m.s.open(m.t, at)))
 	}
 	return calls
 }
@@ -196,6 +263,8 @@ func (c *cell) address(s *stage) string {
 	switch {
 	case c.gateway != nil:
 		return measure.Host(c.gateway)
+	case c.at != "":
+		return c.at
 	case c.Target == targetProxy:
 		return s.proxy.Address
 	}

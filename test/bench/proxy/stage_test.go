@@ -17,6 +17,8 @@ const (
 	serverJSON  = "json"  // answers with JSON
 	serverSSE   = "sse"   // answers with a stream of one event
 	serverStdio = "stdio" // a child process
+	serverList  = "list"  // has a hundred tools
+	serverTLS   = "tls"   // answers with JSON, over TLS
 	forbidden   = "forbidden"
 )
 
@@ -28,6 +30,11 @@ type stage struct {
 	direct measure.Server
 	proxy  measure.Server
 
+	// The same with TLS on both sides of what is between clients and upstream.
+	secure              measure.Secure
+	directTLS, proxyTLS measure.Server
+	warmTLS             *harness.Gateway
+
 	// warm keeps all grants; uncached has room for a tenth of the tokens at most,
 	// so that Vault is asked about nearly every request; cold is started anew for
 	// each round.
@@ -36,6 +43,7 @@ type stage struct {
 	token  string   // of a client that may call everything but the forbidden server
 	tokens []string // of as many such clients
 	sealed string   // under KMS
+	lister string   // of a client that may reach the server with many tools alone
 	tamed  string   // of a client that may call no tool
 }
 
@@ -53,14 +61,20 @@ func newStage(t testing.TB, tokens int) *stage {
 	s.direct = s.rig.Upstream()
 	s.proxy = s.rig.Proxy(s.direct)
 	s.load = s.rig.Load()
+	s.secure = s.rig.Secure()
+	s.directTLS = s.rig.SecureUpstream(s.secure)
+	s.proxyTLS = s.rig.SecureProxy(s.directTLS, s.secure)
 	environment := s.useKMS(t)
 
 	upstream := "http://" + s.direct.Address
 	h.Write("mcp/servers/"+serverJSON, harness.Map{"transport": "http", "url": upstream + "/json"})
 	h.Write("mcp/servers/"+serverSSE, harness.Map{"transport": "http", "url": upstream + "/sse"})
+	h.Write("mcp/servers/"+serverList, harness.Map{"transport": "http", "url": upstream + "/list"})
+	h.Write("mcp/servers/"+serverTLS, harness.Map{"transport": "http", "url": "https://" + s.directTLS.Address + "/json"})
 	h.Write("mcp/servers/"+forbidden, harness.Map{"transport": "http", "url": upstream + "/json"})
 	h.Write("mcp/servers/"+serverStdio, harness.Map{"transport": "stdio", "command": s.rig.Path, "args": "stdio"})
 	s.token = s.client("one", nil)
+	s.lister = s.client("lister", harness.Map{"allowed_servers": serverList})
 	s.tamed = s.client("tamed", harness.Map{"denied_tools": "*/*"})
 	s.sealed = s.client("sealed", harness.Map{"seal": "kms"})
 	for i := range tokens {
@@ -70,14 +84,20 @@ func newStage(t testing.TB, tokens int) *stage {
 	s.warm = h.StartGateway(harness.GatewayOptions{Env: environment, Blocks: map[string]string{
 		"grants": unlimited, "kms": "", "stdio": fmt.Sprintf("allowed_commands = [%q]\n", s.rig.Path),
 	}})
+	s.warmTLS = h.StartGateway(harness.GatewayOptions{
+		Blocks: map[string]string{"listener": fmt.Sprintf("tls_cert_file = %q\ntls_key_file = %q\n", s.secure.Cert(), s.secure.Key())},
+		Top:    fmt.Sprintf("upstream %q {\n  ca_cert_file = %q\n}\n", serverTLS, s.secure.CA()),
+	})
 	// A hundred entries are the least that a gateway can be told to have.
 	s.uncached = h.StartGateway(harness.GatewayOptions{Blocks: map[string]string{"grants": unlimited + "max_entries = 100\n"}})
 	s.cold = h.StartGateway(harness.GatewayOptions{Blocks: map[string]string{"grants": unlimited}})
+	measure.SameSession(t, s.load.Pid, s.direct.Pid, s.proxy.Pid, s.directTLS.Pid, s.proxyTLS.Pid,
+		s.warm.Process.Pid(), s.warmTLS.Process.Pid(), s.uncached.Process.Pid(), s.cold.Process.Pid())
 	return s
 }
 
 func (s *stage) client(name string, more harness.Map) string {
-	data := harness.Map{"allowed_servers": strings.Join([]string{serverJSON, serverSSE, serverStdio}, ",")}
+	data := harness.Map{"allowed_servers": strings.Join([]string{serverJSON, serverSSE, serverStdio, serverTLS}, ",")}
 	for key, value := range more {
 		data[key] = value
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -87,7 +88,7 @@ type worker struct {
 
 // newWorker opens a connection.
 func newWorker(j *job.Load, number int) (*worker, error) {
-	conn, err := net.Dial("tcp", j.Address)
+	conn, err := dial(j)
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +107,17 @@ func newWorker(j *job.Load, number int) (*worker, error) {
 		}
 	}
 	return w, nil
+}
+
+func dial(j *job.Load) (net.Conn, error) {
+	if j.TLS == "" {
+		return net.Dial("tcp", j.Address)
+	}
+	secure, err := tlsOf([]string{j.TLS})
+	if err != nil {
+		return nil, err
+	}
+	return tls.Dial("tcp", j.Address, secure)
 }
 
 // A gateway answers 503 where Vault is slow with its first answer about a token, and

@@ -4,11 +4,14 @@
 // and speaks HTTP/1.1 with as little code as will do: every microsecond that they
 // take is taken from the gateway on a small machine.
 //
-//	bench-rig upstream ADDRESS          answers MCP messages with what they hold
-//	bench-rig proxy ADDRESS UPSTREAM    a tuned httputil.ReverseProxy
+//	bench-rig upstream ADDRESS [TLS]          answers MCP messages with what they hold
+//	bench-rig proxy ADDRESS UPSTREAM [TLS]    a tuned httputil.ReverseProxy
 //	bench-rig stdio                     the upstream on standard input and output
 //	bench-rig load                      runs jobs, one JSON object a line
 //	bench-rig streams                   holds streams open, likewise
+//
+// TLS is the beginning of the names of three files: TLS-ca.pem, TLS-cert.pem and
+// TLS-key.pem. With it the program speaks TLS to clients, and trusts that authority.
 package main
 
 import (
@@ -25,10 +28,10 @@ func main() {
 
 func run(args []string) error {
 	switch {
-	case len(args) == 2 && args[0] == "upstream":
-		return serveUpstream(args[1])
-	case len(args) == 3 && args[0] == "proxy":
-		return serveProxy(args[1], args[2])
+	case (len(args) == 2 || len(args) == 3) && args[0] == "upstream":
+		return serveUpstream(args[1], args[2:]...)
+	case (len(args) == 3 || len(args) == 4) && args[0] == "proxy":
+		return serveProxy(args[1], args[2], args[3:]...)
 	case len(args) == 1 && args[0] == "stdio":
 		return serveStdio(os.Stdin, os.Stdout)
 	case len(args) == 1 && args[0] == "load":

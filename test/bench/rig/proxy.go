@@ -13,8 +13,15 @@ import (
 // reverse proxy that checks nothing and writes nothing down. It is tuned as far
 // as its settings go; without a pool of buffers, and with the two idle connections
 // that are the default, it would flatter whatever it is compared with.
-func serveProxy(address, upstream string) error {
+//
+// With TLS it has a session cache and a cache of its own certificate, as both have by
+// default, and speaks HTTP/1.1 on either side, as the gateway does.
+func serveProxy(address, upstream string, files ...string) error {
 	target, err := url.Parse(upstream)
+	if err != nil {
+		return err
+	}
+	secure, err := tlsOf(files)
 	if err != nil {
 		return err
 	}
@@ -30,11 +37,16 @@ func serveProxy(address, upstream string) error {
 			MaxIdleConnsPerHost: 1024,
 			IdleConnTimeout:     90 * time.Second,
 			DisableCompression:  true,
+			TLSClientConfig:     secure,
 		},
 		BufferPool: &bufferPool{sync.Pool{New: func() any { return new([32 << 10]byte) }}},
 	}
 	server := &http.Server{Addr: address, Handler: proxy, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
-	return server.ListenAndServe()
+	listener, err := listenOn(address, secure)
+	if err != nil {
+		return err
+	}
+	return server.Serve(listener)
 }
 
 type bufferPool struct{ pool sync.Pool }

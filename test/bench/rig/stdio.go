@@ -14,7 +14,7 @@ func serveStdio(in io.Reader, out io.Writer) error {
 		if len(id) == 0 {
 			continue
 		}
-		if _, err := out.Write(append(result(lines.Bytes(), id), '\n')); err != nil {
+		if _, err := out.Write(append(result("", lines.Bytes(), id), '\n')); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -16,15 +17,20 @@ const upstreamSession = "bench-session"
 // serveUpstream answers until it is killed. What it answers depends on the path:
 //
 //	/json    each message with one of the same size, as JSON
+//	/list    the same, but its list of tools is long
 //	/sse     the same as a stream with one event
 //	GET      a stream on which nothing ever happens
-func serveUpstream(address string) error {
-	return listen(address, serveUpstreamConn)
+func serveUpstream(address string, files ...string) error {
+	secure, err := tlsOf(files)
+	if err != nil {
+		return err
+	}
+	return listen(address, secure, serveUpstreamConn)
 }
 
 // listen serves each connection in a goroutine of its own.
-func listen(address string, serve func(net.Conn) error) error {
-	listener, err := net.Listen("tcp", address)
+func listen(address string, secure *tls.Config, serve func(net.Conn) error) error {
+	listener, err := listenOn(address, secure)
 	if err != nil {
 		return err
 	}
@@ -82,7 +88,7 @@ func appendAnswer(b []byte, m *message, body []byte) []byte {
 	if m.session != "" || isMethod(body, "initialize") {
 		b = append(b, "Mcp-Session-Id: "+upstreamSession+"\r\n"...)
 	}
-	message := result(body, id)
+	message := result(m.path, body, id)
 	if !stream {
 		b = fmt.Appendf(b, "Content-Length: %d\r\n\r\n", len(message))
 		return append(b, message...)
@@ -122,7 +128,22 @@ func isMethod(body []byte, method string) bool {
 }
 
 // fillings is what results are filled with.
-var fillings = bytes.Repeat([]byte("x"), 128<<10)
+var fillings = bytes.Repeat([]byte("x"), 2<<20)
+
+// longList is a result with a hundred tools of about 1 KB.
+var longList = func() []byte {
+	var b bytes.Buffer
+	b.WriteString(`,"result":{"tools":[`)
+	for i := range 100 {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, `{"name":"tool_%d","description":"%s","inputSchema":{"type":"object","properties":{"text":{"type":"string"}}}}`,
+			i, fillings[:900])
+	}
+	b.WriteString(`],"ttlMs":60000,"cacheScope":"public","resultType":"complete"}}`)
+	return b.Bytes()
+}()
 
 const (
 	resultBefore = `,"result":{"content":[{"type":"text","text":"`
@@ -133,7 +154,7 @@ const (
 )
 
 // result is the answer to a request: a tool's, of about the request's own size.
-func result(body, id []byte) []byte {
+func result(path string, body, id []byte) []byte {
 	answer := make([]byte, 0, len(body)+len(initialized)+beginning)
 	answer = append(append(answer, `{"jsonrpc":"2.0","id":`...), id...)
 	switch {
@@ -141,6 +162,8 @@ func result(body, id []byte) []byte {
 		return append(answer, initialized...)
 	case isMethod(body, "server/discover"):
 		return append(answer, discovered...)
+	case isMethod(body, "tools/list") && strings.HasPrefix(path, "/list"):
+		return append(answer, longList...)
 	case isMethod(body, "tools/list"):
 		return append(answer, listed...)
 	}

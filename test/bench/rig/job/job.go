@@ -8,6 +8,7 @@ import "time"
 // all of them in turn, or its own one alone.
 type Load struct {
 	Address     string        `json:"address"`
+	TLS         string        `json:"tls"` // the beginning of the files' names; without it in the clear
 	Requests    [][]byte      `json:"requests"`
 	Connections int           `json:"connections"`
 	Own         bool          `json:"own"`      // the first connection has the first request, and so on
