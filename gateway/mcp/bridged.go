@@ -180,7 +180,8 @@ func (c *conversation) accepted(w http.ResponseWriter) {
 	c.request.Outcome(http.StatusAccepted, 0, nil)
 }
 
-// session returns the session that the request names. The caller releases it.
+// session returns the session that the request names, or the refusal. The caller
+// releases it.
 func (c *conversation) session(r *http.Request) (*bridge.Session, *access.Refusal) {
 	id := first(r.Header, headerSession)
 	if id == "" {
@@ -188,7 +189,7 @@ func (c *conversation) session(r *http.Request) (*bridge.Session, *access.Refusa
 	}
 	session, err := c.bridge.Session(c.owner, id)
 	if err != nil {
-		return nil, c.unanswered(r.Context(), err)
+		return nil, c.noSession(nil) // also where the client is gone: a nil refusal would stand for a session
 	}
 	c.request.Session = hashSession(id)
 	return session, nil

@@ -165,9 +165,9 @@ func (c *conversation) events(ctx context.Context, s *sse.Writer, pending []brid
 func (c *conversation) unanswered(ctx context.Context, err error) *access.Refusal {
 	var wait *bridge.BackoffError
 	switch {
-	case ctx.Err() != nil:
 	case errors.Is(err, bridge.ErrNoSession):
 		return c.noSession(nil)
+	case ctx.Err() != nil:
 	case errors.Is(err, bridge.ErrNeedsSession):
 		// No error of the newer era: by that clients know to fall back.
 		return c.plain(http.StatusBadRequest, "This server needs a session: send initialize first.")

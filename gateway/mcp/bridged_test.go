@@ -2,10 +2,12 @@ package mcp
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
@@ -380,4 +382,50 @@ func TestListsOnStdioAreFiltered(t *testing.T) {
 	require.JSONEq(t, `{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"echo"}],"big":12345678901234567890}}`, got.body)
 	got = g.ask(t, tool("1", "pid"), session...)
 	require.Contains(t, got.body, "-32602")
+}
+
+// TestASessionThatIsUnknownIsOneToAClientThatHasGone: the end of the request's
+// context must not turn the missing session into a nil one, nor the refusal into
+// an allowed request.
+func TestASessionThatIsUnknownIsOneToAClientThatHasGone(t *testing.T) {
+	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, method := range []string{http.MethodPost, http.MethodGet, http.MethodDelete} {
+		var body io.Reader = http.NoBody
+		if method == http.MethodPost {
+			body = strings.NewReader(ping)
+		}
+		r := httptest.NewRequest(method, g.url, body).WithContext(gone)
+		r.Header = http.Header{
+			"Authorization": {"Bearer alice"}, "Accept": {"application/json, text/event-stream"},
+			"Content-Type": {"application/json"}, "Mcp-Session-Id": {"unknown"},
+		}
+		w := httptest.NewRecorder()
+		g.admit(w, r)
+		require.Equal(t, http.StatusNotFound, w.Code, method)
+	}
+	require.Equal(t, []string{"refused unknown-session", "refused unknown-session", "refused unknown-session"}, g.sink.all())
+}
+
+// TestAnUnknownSessionIsToldAsClientsKnowIt: by 404, as the protocol has it, and by
+// the code and the words that many clients look for.
+func TestAnUnknownSessionIsToldAsClientsKnowIt(t *testing.T) {
+	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
+	for name, server := range map[string]*broker.Server{"http": up.server(), "stdio": scriptedServer(t, "")} {
+		g := newGateway(t, stdioConfig(t), server)
+		for method, id := range map[string]string{"POST": "1", "GET": "null", "DELETE": "null"} {
+			body := ""
+			if method == http.MethodPost {
+				body = ping
+			}
+			got := g.ask(t, body, ":method", method, "Mcp-Session-Id", "made-up")
+			require.Equal(t, http.StatusNotFound, got.status, name)
+			require.Contains(t, got.body, `"id":`+id+`,"error":{"code":-32001,"message":"Session not found`, name+" "+method)
+		}
+		got := g.ask(t, `{"jsonrpc":"2.0","method":"notifications/initialized"}`, "Mcp-Session-Id", "made-up")
+		require.Equal(t, http.StatusNotFound, got.status)
+		require.Contains(t, got.body, `"code":-32001`)
+	}
+	require.Zero(t, up.count())
 }

@@ -77,16 +77,26 @@ func tooLarge() *access.Refusal {
 	}
 }
 
+// A session that is not the client's is answered with 404, by which clients start
+// anew: so the protocol wants it. Many in the field go by the code and the words of
+// the TypeScript SDK as well, whatever kind of message they have sent.
+const (
+	CodeNoSession    = -32001
+	MessageNoSession = "Session not found: initialize a new one."
+)
+
 // noSession is the answer to a session id that is not the client's, whoever's it
 // is: clients start anew when they get it. An err other than ErrUnknown means
 // that the gateway cannot tell.
 func (x *exchange) noSession(err error) *access.Refusal {
 	if err == nil || errors.Is(err, session.ErrUnknown) {
-		return x.rpc(&access.Refusal{
+		return &access.Refusal{
 			Status:  http.StatusNotFound,
 			Reason:  reasonSession,
-			Message: "There is no such session: initialize a new one.",
-		}, envelope.CodeInvalidRequest)
+			Code:    CodeNoSession,
+			RPCID:   x.id(),
+			Message: MessageNoSession,
+		}
 	}
 	return x.rpc(&access.Refusal{
 		Status:     http.StatusServiceUnavailable,

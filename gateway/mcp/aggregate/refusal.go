@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
 )
 
@@ -28,6 +29,8 @@ const (
 	reasonCursor      = "unknown-cursor"
 	reasonUnreachable = "upstream-unreachable"
 	reasonFull        = "too-many-sessions"
+
+	reasonUpstreamStatus = "upstream-status" // of the server's own endpoint
 )
 
 const retryAfter = time.Second
@@ -102,11 +105,13 @@ func (x *exchange) unknownName(reason, detail string) *access.Refusal {
 // noSession is the answer to a session id that is not the client's: clients
 // start anew when they get it.
 func (x *exchange) noSession() *access.Refusal {
-	return x.rpc(&access.Refusal{
+	return &access.Refusal{
 		Status:  http.StatusNotFound,
 		Reason:  reasonSession,
-		Message: "There is no such session: initialize a new one.",
-	}, envelope.CodeInvalidRequest)
+		Code:    mcp.CodeNoSession,
+		RPCID:   x.id(),
+		Message: mcp.MessageNoSession,
+	}
 }
 
 // unreachable is the answer where a server could not be asked. It is one of many

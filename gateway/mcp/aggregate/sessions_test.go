@@ -35,6 +35,7 @@ func TestASessionIsItsClientsAlone(t *testing.T) {
 				}
 				g := s.ask(body, append(append([]string{}, pairs...), ":method", method)...)
 				require.Equal(t, http.StatusNotFound, g.status, g.body)
+				require.Contains(t, g.body, `"error":{"code":-32001,"message":"Session not found`)
 			})
 		}
 	}
