@@ -16,13 +16,14 @@ import (
 
 // Config is the whole file.
 type Config struct {
-	Vault    Vault    // vault { }, required
-	Listener Listener // listener { }
-	Admin    Admin    // admin { }
-	Grants   Grants   // grants { }
-	Audit    Audit    // audit { }
-	Limits   Limits   // limits { }
-	Log      Log      // log { }
+	Vault     Vault     // vault { }, required
+	Listener  Listener  // listener { }
+	Admin     Admin     // admin { }
+	Grants    Grants    // grants { }
+	Audit     Audit     // audit { }
+	Limits    Limits    // limits { }
+	Aggregate Aggregate // aggregate { }
+	Log       Log       // log { }
 
 	// KMS is nil unless the file has a block kms { }: then sealed tokens are
 	// refused.
@@ -262,6 +263,17 @@ type Limits struct {
 	// PerClientConcurrency, per_client_concurrency, bounds one client's
 	// requests in flight at this gateway, streams included. Default: 256.
 	PerClientConcurrency int
+}
+
+// Aggregate is about the endpoint at which all servers are one.
+type Aggregate struct {
+	// ListWait, list_wait, is how long a list waits for its slowest server.
+	// Default: 2s.
+	ListWait time.Duration
+	// FirstListWait, first_list_wait, is how long a list waits for the first
+	// server that has something to show, where there would be nothing in it
+	// otherwise. Not longer than ListWait: as long as that. Default: 50s.
+	FirstListWait time.Duration
 }
 
 // Log is about the gateway's own log lines, on standard error.

@@ -114,6 +114,12 @@ limits {
   # per_client_concurrency = 256
 }
 
+# /mcp, where all servers are one.
+aggregate {
+  # list_wait       = "2s"  # for a list's slowest server
+  # first_list_wait = "50s" # for the first server, while the list would be empty
+}
+
 # The gateway's own log, on standard error.
 log {
   # level  = "info" # trace, debug, info, warn, error; -log-level goes over it

@@ -91,6 +91,7 @@ func (d *decoder) config(body *hclsyntax.Body) *Config {
 	c.Grants = d.grants(s.blockOrEmpty("grants"))
 	c.Audit = d.audit(s.blockOrEmpty("audit"))
 	c.Limits = d.limits(s.blockOrEmpty("limits"))
+	c.Aggregate = d.aggregate(s.blockOrEmpty("aggregate"))
 	c.Log = d.log(s.blockOrEmpty("log"))
 	if block := s.block("kms"); block != nil {
 		c.KMS = d.kms(block)
@@ -311,6 +312,15 @@ func (*decoder) limits(s *section) Limits {
 	}
 	s.end()
 	return l
+}
+
+func (*decoder) aggregate(s *section) Aggregate {
+	a := Aggregate{
+		ListWait:      s.duration("list_wait", 2*time.Second, 10*time.Millisecond, 5*time.Minute),
+		FirstListWait: s.duration("first_list_wait", 50*time.Second, 10*time.Millisecond, 5*time.Minute),
+	}
+	s.end()
+	return a
 }
 
 func (*decoder) log(s *section) Log {

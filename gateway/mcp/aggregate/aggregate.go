@@ -7,15 +7,13 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/time/rate"
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/mcp/sse"
 )
-
-// listBudget is how long a list waits for its slowest server.
-const listBudget = 2 * time.Second
 
 // Registry is what the handler needs of [broker.Broker].
 type Registry interface {
@@ -61,7 +59,8 @@ type Handler struct {
 	closing   context.Context // ends when the handler is closed
 	stop      context.CancelFunc
 	upstreams upstreams
-	budget    time.Duration
+	budget    time.Duration // instead of the configured wait for lists; 0: that
+	losses    *rate.Limiter // of lines in the log about sessions that servers have ended
 }
 
 // New returns a handler. It reaches no server before the first request for it.
@@ -71,7 +70,7 @@ func New(options Options) *Handler {
 		log:      options.Log,
 		pages:    newPages(maxPageBytes),
 		sessions: newSessions(),
-		budget:   listBudget,
+		losses:   rate.NewLimiter(1, 10),
 	}
 	h.closing, h.stop = context.WithCancel(context.Background())
 	h.config.Store(options.Config)

@@ -27,6 +27,7 @@ type answer struct {
 	events  *sse.Splitter // nil: no stream
 	event   []byte        // the one being written
 	started bool          // the client has got the beginning
+	denied  bool          // it is an error that says that there is no such session
 }
 
 func (x *exchange) newAnswer(v *way, b back) *answer {
@@ -85,6 +86,7 @@ func (a *answer) pass(e *sse.Event) error {
 	}
 	data := e.Data
 	if len(e.Data) > 0 {
+		a.denied = a.denied || a.way.session != "" && deniesSession(e.Data)
 		var err error
 		if data, err = a.back(e.Data); err != nil {
 			a.fail()
@@ -111,15 +113,29 @@ func (a *answer) fail() {
 	}
 }
 
-// finish answers the client, where that has not been done yet. The error is
-// errLost where the request may be sent once more.
-func (a *answer) finish(p *part, aborted bool) error {
+// verdict is what the answer says of the session in which it was asked.
+func (a *answer) verdict(p *part, aborted bool) verdict {
+	switch {
+	case a.way.session == "", p.context.Err() != nil:
+		return holds
+	case a.denied:
+		return doubted
+	case a.started:
+		return holds // a stream that broke off is resumed in the same session
+	case aborted:
+		return doubted
+	}
+	return judge(a.status, p.request.Refused(), a.body)
+}
+
+// finish answers the client, where that has not been done yet.
+func (a *answer) finish(p *part, aborted bool) {
 	if a.started {
 		_ = a.events.End(a.pass) // what is left is no whole event
 		if aborted {
 			panic(http.ErrAbortHandler) // so that it does not look complete
 		}
-		return nil
+		return
 	}
 	reason := p.request.Refused()
 	switch {
@@ -128,11 +144,8 @@ func (a *answer) finish(p *part, aborted bool) error {
 			// The client has cancelled the request, and is told nothing more.
 			a.x.w.Header()[headerContentType] = valueEvents
 		}
-		return nil
 	case isOwn(reason) || a.status == http.StatusUnauthorized:
 		a.send(a.status, a.body)
-	case a.status == http.StatusNotFound && a.way.session != "":
-		return errLost
 	case a.x.message.Kind != envelope.Request:
 		a.x.w.WriteHeader(http.StatusAccepted)
 	case aborted || !a.isMessage():
@@ -140,7 +153,6 @@ func (a *answer) finish(p *part, aborted bool) error {
 	default:
 		a.message()
 	}
-	return nil
 }
 
 // isMessage reports whether what was answered is a response to the request.
@@ -166,7 +178,7 @@ func isEncoded(header http.Header) bool {
 // isEraUnknown reports whether the server has answered as one that does not know
 // the era of the request.
 func (a *answer) isEraUnknown() bool {
-	if a.started || a.status < 400 || a.status >= 500 {
+	if a.started || a.status < 400 || a.status >= 500 || teachesNothing(a.status) {
 		return false
 	}
 	e, err := envelope.Parse(a.body)

@@ -28,7 +28,7 @@ func (x *exchange) call() *access.Refusal {
 		ctx = call.context
 	}
 	for attempt := 0; ; attempt++ {
-		err := x.callOnce(ctx, target, message)
+		err := x.callOnce(ctx, target, message, attempt > 0)
 		switch {
 		case err == nil:
 			return nil
@@ -39,8 +39,9 @@ func (x *exchange) call() *access.Refusal {
 	}
 }
 
-// callOnce sends the request once. The error says why it was not answered.
-func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message []byte) error {
+// callOnce sends the request once. The error says why it was not answered: it is
+// errLost where the request may be sent once more, which the last attempt's is not.
+func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message []byte, last bool) error {
 	p := x.part(ctx, x.request.ID, http.MethodPost, target.Server)
 	defer p.end()
 	if f := p.refusal; f != nil {
@@ -67,19 +68,25 @@ func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message 
 	if err != nil {
 		return err
 	}
+	v.use()
+	defer v.release(x)
 	out := x.newAnswer(v, c.back)
 	aborted := p.serve(v.header(x, x.message.Method, target.Name), c.body, out)
 	if c.own != nil && x.r.Context().Err() != nil {
 		x.cancelHidden(v, c.own)
 	}
-	err = out.finish(p, aborted)
+	verdict := out.verdict(p, aborted)
+	v.drop(x, verdict, out.status, p.request.Refused())
 	switch {
-	case errors.Is(err, errLost):
-		v.lost()
-	case v.session == "" && out.isEraUnknown():
+	case last || out.started:
+	case verdict == gone, verdict == doubted && isRepeatable(x.message.Method):
+		return errLost
+	}
+	if v.session == "" && out.isEraUnknown() {
 		p.known().forget() // it does not speak this era any more
 	}
-	return err
+	out.finish(p, aborted)
+	return nil
 }
 
 // cancelTimeout bounds the telling of a server that nobody waits any more.
@@ -101,9 +108,10 @@ func (x *exchange) tell(ctx context.Context, v *way, message []byte) error {
 	if p.refusal != nil {
 		return p.refusal
 	}
-	header := v.header(x, "", "")
-	delete(header, envelope.HeaderMethod)
-	_, err := p.ask(header, message)
+	c, err := p.ask(v.ownHeader(x), message)
+	if c.verdict == gone {
+		v.drop(x, gone, c.status, c.reason)
+	}
 	if errors.Is(err, errNoAnswer) {
 		return nil // none was due
 	}

@@ -22,6 +22,9 @@ type capture struct {
 	status int
 	body   []byte        // of an answer that is no stream; the response of one that is
 	events *sse.Splitter // nil if it is none
+
+	verdict verdict // of the session in which it was asked, if it was in one
+	reason  string  // of the gateway's own refusal
 }
 
 func newCapture(limit int64) *capture { return &capture{limit: limit, header: make(http.Header)} }
@@ -101,36 +104,46 @@ func (p *part) ask(header http.Header, body []byte) (*capture, error) {
 	case err == nil && e.Failed:
 		return c, &serverError{c.status, e.ErrorCode}
 	case c.status >= 300:
-		return nil, &serverError{status: c.status}
+		return c, &serverError{status: c.status}
 	case err != nil || e.Kind != envelope.Response:
-		return nil, errNoAnswer
+		return c, errNoAnswer
 	}
 	return c, nil
 }
 
-// fetch is ask for who reads the answer, which may be an error.
+// fetch is ask for who reads the answer, which may be an error. There is one in
+// any case.
 func (p *part) fetch(header http.Header, body []byte) (*capture, error) {
 	c := newCapture(p.x.handler.settings().Limits.MaxList)
 	header["Accept"] = valueAny // whatever the client takes
 	aborted := p.serve(header, body, c)
 	reason := p.request.Refused()
-	switch {
-	case p.context.Err() != nil:
+	c.reason = reason
+	if p.context.Err() != nil {
 		if f := access.Cut(p.context); f != nil {
-			return nil, f
+			return c, f
 		}
-		return nil, p.context.Err()
-	case isOwn(reason):
-		return nil, &access.Refusal{Status: c.status, Reason: reason, Message: "The gateway cannot serve requests at the moment.", RetryAfter: retryAfter}
-	case c.status == http.StatusNotFound && header[headerSession] != nil:
-		return nil, errLost
+		return c, p.context.Err()
+	}
+	switch {
+	case header[headerSession] == nil:
 	case aborted:
-		return nil, errAborted
+		c.verdict = doubted
+	default:
+		c.verdict = judge(c.status, reason, c.body)
+	}
+	switch {
+	case isOwn(reason):
+		return c, &access.Refusal{Status: c.status, Reason: reason, Message: "The gateway cannot serve requests at the moment.", RetryAfter: retryAfter}
+	case c.verdict == gone:
+		return c, errLost
+	case aborted:
+		return c, errAborted
 	case c.status >= 500 || c.status == http.StatusTooManyRequests || c.status == 0:
 		if reason == "" {
 			reason = "status " + itoa(c.status)
 		}
-		return nil, errors.New(reason)
+		return c, errors.New(reason)
 	}
 	return c, nil
 }

@@ -35,6 +35,7 @@ const (
 	headerContentType     = "Content-Type"
 	headerLastEventID     = "Last-Event-Id"
 	headerSession         = "Mcp-Session-Id"
+	headerUserAgent       = "User-Agent"
 )
 
 var (

@@ -111,11 +111,11 @@ func (x *exchange) resume(server, event string) *access.Refusal {
 	out := x.newAnswer(v, v.remains(x.session))
 	aborted := p.serve(header, nil, out)
 	if out.started {
-		_ = out.finish(p, aborted) // of a stream there is nothing more to say
+		out.finish(p, aborted)
 		return nil
 	}
-	if out.status == http.StatusNotFound {
-		v.lost()
+	if v.session != "" && doubts(out.status) {
+		x.alive(x.r.Context(), v) // else the next request begins another session
 	}
 	return unknown
 }

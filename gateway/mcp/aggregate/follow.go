@@ -135,7 +135,7 @@ func (l *follower) once(ctx context.Context, again bool) (lasted time.Duration, 
 		out.back = l.feed.backOf(v)
 	}
 	out.opened = func() {
-		if again || k.wasMissing(x.client()) || time.Since(began) > x.handler.budget {
+		if again || k.wasMissing(x.client()) || time.Since(began) > x.handler.wait() {
 			l.feed.watcher.tell(v.has.changes() & wants.lists)
 		}
 		if v.kind == paired || v.kind == hidden {
@@ -147,9 +147,8 @@ func (l *follower) once(ctx context.Context, again bool) (lasted time.Duration, 
 	}
 	status := l.open(ctx, v, wants, out)
 	switch {
-	case status == http.StatusNotFound && v.session != "":
-		v.lost()
-		return 0, false
+	case out.events == nil && v.session != "" && doubts(status) && !x.alive(ctx, v):
+		return 0, false // another session is begun for the next one
 	case status >= 400 && status < 500 && status != http.StatusTooManyRequests:
 		if (again || k.wasMissing(x.client())) && out.events == nil {
 			l.feed.watcher.tell(v.has.changes() & wants.lists)
@@ -159,6 +158,28 @@ func (l *follower) once(ctx context.Context, again bool) (lasted time.Duration, 
 		return 0, false
 	}
 	return time.Since(out.began), false
+}
+
+// doubts reports whether a server that answers a request for its stream with that
+// status may not know the session, rather than have no such stream.
+func doubts(status int) bool {
+	return status >= http.StatusBadRequest && status != http.StatusMethodNotAllowed && status != http.StatusTooManyRequests
+}
+
+// alive asks the server whether it knows the session. One that it does not know is
+// dropped.
+func (x *exchange) alive(ctx context.Context, v *way) bool {
+	ctx, cancel := context.WithTimeout(ctx, x.handler.wait())
+	defer cancel()
+	p := x.part(ctx, x.partID(v.server), http.MethodPost, v.server)
+	defer p.end()
+	if p.refusal != nil {
+		return true // as far as can be told
+	}
+	id := itoa(int(v.leg.lastID.Add(1)))
+	c, _ := p.ask(v.ownHeader(x), []byte(`{"jsonrpc":"2.0","id":"gateway-ping-`+id+`","method":"`+methodPing+`"}`))
+	v.drop(x, c.verdict, c.status, c.reason)
+	return c.verdict == holds
 }
 
 // way returns the way to the server, and what is known of it; nil if there is

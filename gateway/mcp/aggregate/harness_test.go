@@ -77,7 +77,7 @@ func newStage(t testing.TB, servers map[string]string) *stage {
 	log := hclog.New(&hclog.LoggerOptions{Output: s.log, Level: hclog.Debug})
 	next := mcp.New(mcp.Options{Registry: b, Config: settings, Log: log})
 	s.handler = New(Options{Registry: b, Config: settings, Version: "test", Next: next, Log: log})
-	s.handler.budget = 30 * time.Second // however busy the machine is
+	s.handler.budget = 30 * time.Second // however busy the machine is; no longer for the first of them
 	gate := access.New(access.Options{
 		Broker: b, Audit: audit, Listener: config.Listener{Address: "127.0.0.1:0"}, Limits: settings.Limits,
 		Next: next, Aggregate: s.handler,
@@ -135,6 +135,11 @@ func (g got) message() string {
 
 // do sends a request. Pairs are headers, and ":method", ":token", ":path".
 func (s *stage) do(body string, pairs ...string) (*http.Response, error) {
+	return s.doWith(context.Background(), body, pairs...)
+}
+
+// doWith is do for a client that may go.
+func (s *stage) doWith(ctx context.Context, body string, pairs ...string) (*http.Response, error) {
 	method, token, url := http.MethodPost, alice, s.url
 	header := http.Header{"Accept": {"application/json, text/event-stream"}, "Content-Type": {"application/json"}}
 	for i := 0; i < len(pairs); i += 2 {
@@ -153,7 +158,7 @@ func (s *stage) do(body string, pairs ...string) (*http.Response, error) {
 	if body != "" {
 		reader = strings.NewReader(body)
 	}
-	r, err := http.NewRequest(method, url, reader)
+	r, err := http.NewRequestWithContext(ctx, method, url, reader)
 	if err != nil {
 		return nil, err
 	}

@@ -110,7 +110,7 @@ func (x *exchange) answerServer(v *way, e *envelope.Envelope, message []byte) {
 	}
 	// The server's stream must not wait for the server.
 	go func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), x.handler.budget)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), x.handler.wait())
 		defer cancel()
 		if err := x.tell(ctx, v, answer); err != nil {
 			x.handler.log.Debug("a server's question was not answered", "server", v.server, "error", err)

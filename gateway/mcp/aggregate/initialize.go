@@ -96,7 +96,7 @@ func (x *exchange) terminate() *access.Refusal {
 	if f := x.decide(); f != nil {
 		return f
 	}
-	ctx, cancel := context.WithTimeout(x.r.Context(), x.handler.budget)
+	ctx, cancel := context.WithTimeout(x.r.Context(), x.handler.wait())
 	defer cancel()
 	x.endAll(ctx, x.session)
 	x.handler.sessions.end(x.session)
@@ -112,13 +112,7 @@ func (x *exchange) endAll(ctx context.Context, s *session) {
 		if v.session == "" {
 			continue
 		}
-		all.Go(func() {
-			p := x.part(ctx, x.partID(v.server), http.MethodDelete, v.server)
-			defer p.end()
-			if p.refusal == nil {
-				_, _ = p.ask(v.header(x, "", ""), nil) // servers need not allow it
-			}
-		})
+		all.Go(func() { x.deleteSession(ctx, v) })
 	}
 	all.Wait()
 }
@@ -144,36 +138,40 @@ type descriptions struct {
 	instructions strings.Builder
 }
 
+// maxHelloWaits bounds the wait for the first server that says what it has, in
+// usual waits: clients give up a connection sooner than a list.
+const maxHelloWaits = 5
+
 // describeAll asks servers what they have, where that is not known yet. Those
 // that do not say it in time are left out.
 func (x *exchange) describeAll(servers []*broker.Server) *descriptions {
-	ctx, cancel := context.WithTimeout(x.r.Context(), x.handler.budget)
-	defer cancel()
-	var asked sync.WaitGroup
+	w, there := x.handler.waits(), false
+	for _, server := range servers {
+		_, described := x.handler.servers.of(server.ID).describe()
+		there = there || described
+	}
+	if w.first = min(w.first, maxHelloWaits*w.usual); there {
+		w.first = 0
+	}
+	arrivals := make(chan bool, len(servers))
+	late := make(map[*known]<-chan struct{})
 	for _, server := range servers {
 		known := x.handler.servers.of(server.ID)
-		if _, ok := known.describe(); ok || known.isSlow(x.client(), time.Now()) {
+		if _, ok := known.describe(); ok || there && known.isSlow(x.client(), time.Now()) {
 			continue
 		}
 		done := make(chan struct{})
-		go func() { // it may take longer than the client waits
-			defer close(done)
-			began := time.Now()
-			x.describe(server)
-			if d, ok := known.describe(); ok && time.Since(began) > x.handler.budget {
-				known.timed(x.client(), true, time.Now())
-				x.handler.watchers.tell(x.client(), d.has.changes())
-			}
-		}()
-		asked.Go(func() {
-			select {
-			case <-done:
-			case <-ctx.Done():
-				known.timed(x.client(), false, time.Now())
-			}
-		})
+		late[known] = done
+		go x.describeSoon(server, known, w.usual, done, arrivals)
 	}
-	asked.Wait()
+	w.await(x.r.Context(), len(late), there, arrivals)
+	for known, done := range late {
+		select {
+		case <-done:
+		default:
+			known.timed(x.client(), false, time.Now())
+		}
+	}
 	all := &descriptions{}
 	for _, server := range servers {
 		if d, ok := x.handler.servers.of(server.ID).describe(); ok {
@@ -181,6 +179,20 @@ func (x *exchange) describeAll(servers []*broker.Server) *descriptions {
 		}
 	}
 	return all
+}
+
+// describeSoon has one server say what it has. That may take longer than the
+// client waits, which then hears that lists have changed.
+func (x *exchange) describeSoon(server *broker.Server, known *known, usual time.Duration, done chan<- struct{}, arrivals chan<- bool) {
+	began := time.Now()
+	x.describe(server)
+	close(done)
+	d, ok := known.describe()
+	arrivals <- ok
+	if ok && time.Since(began) > usual {
+		known.timed(x.client(), true, time.Now())
+		x.handler.watchers.tell(x.client(), d.has.changes())
+	}
 }
 
 // describe has one server say what it has.

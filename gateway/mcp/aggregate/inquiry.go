@@ -18,7 +18,9 @@ type inquiry struct {
 	server   *broker.Server
 	kind     rewrite.Kind
 	position rewrite.Position
+	patient  bool          // the client waits for what may just be starting
 	done     chan struct{} // closed when page and err are set
+	arrivals chan<- bool   // of all inquiries of the list: whether there is something to show
 	fate     atomic.Int32
 
 	page *rewrite.Page
@@ -34,33 +36,66 @@ var (
 	errSlow = errors.New("the server is slow, and is asked again in a while")
 )
 
-// inquire asks all servers that the cursor leaves to be listed.
+// inquire asks all servers that the cursor leaves to be listed, and waits for those
+// that answer in time.
 func (x *exchange) inquire(kind rewrite.Kind, cursor *rewrite.Cursor, servers []*broker.Server) []*inquiry {
-	var all []*inquiry
-	start := func(server *broker.Server, position rewrite.Position) {
-		q := &inquiry{x: x, server: server, kind: kind, position: position, done: make(chan struct{})}
-		all = append(all, q)
-		q.start()
+	l := listing{x: x, kind: kind, arrivals: make(chan bool, len(servers))}
+	l.patient = cursor == nil && x.hasNothing(kind, servers)
+	l.startAll(cursor, servers)
+	x.await(&l)
+	return l.inquiries
+}
+
+// listing is one list on its way.
+type listing struct {
+	x         *exchange
+	kind      rewrite.Kind
+	patient   bool // the client would get nothing at all without those that are late
+	inquiries []*inquiry
+	arrivals  chan bool
+}
+
+// hasNothing reports whether the client has no list of any of the servers, some of
+// which may be starting.
+func (x *exchange) hasNothing(kind rewrite.Kind, servers []*broker.Server) bool {
+	starting, now := false, time.Now()
+	for _, server := range servers {
+		if x.handler.pages.get(pageKey{client: x.client(), server: server.ID, kind: kind}) != nil {
+			return false
+		}
+		starting = starting || x.handler.servers.of(server.ID).mayBeStarting(x.client(), now)
 	}
+	return starting
+}
+
+func (l *listing) start(server *broker.Server, position rewrite.Position) {
+	q := &inquiry{
+		x: l.x, server: server, kind: l.kind, position: position, patient: l.patient,
+		done: make(chan struct{}), arrivals: l.arrivals,
+	}
+	l.inquiries = append(l.inquiries, q)
+	q.start()
+}
+
+func (l *listing) startAll(cursor *rewrite.Cursor, servers []*broker.Server) {
 	if cursor == nil {
 		cursor = &rewrite.Cursor{Next: "0"} // before all names
 	}
 	for _, position := range cursor.Open {
 		for _, server := range servers {
 			if server.Name == position.Server {
-				start(server, position)
+				l.start(server, position)
 			}
 		}
 	}
 	if cursor.Next == "" {
-		return all
+		return
 	}
 	for _, server := range servers {
 		if server.Name >= cursor.Next {
-			start(server, rewrite.Position{Server: server.Name})
+			l.start(server, rewrite.Position{Server: server.Name})
 		}
 	}
-	return all
 }
 
 // start asks the server, unless it is known that this is of no use.
@@ -69,11 +104,9 @@ func (q *inquiry) start() {
 	d, described := known.describe()
 	switch {
 	case described && !hasList(d.has, q.kind):
-		q.err = errNoList
-		close(q.done)
-	case q.first() && known.isSlow(q.x.client(), time.Now()), known.strays(q.x.client()) >= maxStrays:
-		q.err = errSlow
-		close(q.done)
+		q.settle(nil, errNoList)
+	case q.first() && known.isSlow(q.x.client(), time.Now()) && !q.patient, known.strays(q.x.client()) >= maxStrays:
+		q.settle(nil, errSlow)
 	default:
 		go q.run()
 	}
@@ -110,9 +143,27 @@ func (q *inquiry) run() {
 	if err == nil && q.first() {
 		q.x.handler.pages.put(q.key(), page)
 	}
+	q.settle(page, err)
+	q.come()
+}
+
+// over reports whether the outcome is there.
+func (q *inquiry) over() bool {
+	select {
+	case <-q.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// settle sets the outcome.
+func (q *inquiry) settle(page *rewrite.Page, err error) {
 	q.page, q.err = page, err
 	close(q.done)
-	q.come()
+	// All are asked for tools, and a client without any is of no use; of the
+	// others a server may well have none.
+	q.arrivals <- err == nil && len(page.Entries) > 0 || q.kind != rewrite.Tools && (err == nil || errors.Is(err, errNoList))
 }
 
 // ask asks the server once.
@@ -138,9 +189,12 @@ func (q *inquiry) ask(ctx context.Context) (*rewrite.Page, error) {
 	if err != nil {
 		return nil, err
 	}
+	v.use()
+	defer v.release(x)
 	answer, err := p.fetch(v.header(x, x.message.Method, ""), c.body)
-	if errors.Is(err, errLost) {
-		v.lost()
+	if answer.verdict != holds {
+		v.drop(x, answer.verdict, answer.status, answer.reason)
+		return nil, fmt.Errorf("%w: status %d", errLost, answer.status)
 	}
 	if err != nil {
 		return nil, err
@@ -150,7 +204,7 @@ func (q *inquiry) ask(ctx context.Context) (*rewrite.Page, error) {
 	switch {
 	case errors.As(err, &refused) && refused.Code == codeMethodNotFound:
 		return nil, errNoList
-	case err != nil && v.session == "":
+	case err != nil && v.session == "" && !teachesNothing(answer.status):
 		p.known().forget() // perhaps it does not speak this era any more
 		fallthrough
 	case err != nil:
@@ -166,24 +220,18 @@ func (q *inquiry) ask(ctx context.Context) (*rewrite.Page, error) {
 }
 
 // await waits for all servers that answer in time.
-func (x *exchange) await(inquiries []*inquiry) {
-	timer := time.NewTimer(x.handler.budget)
-	defer timer.Stop()
-	late := false
-	for _, q := range inquiries {
-		if !late {
-			select {
-			case <-q.done:
-			case <-timer.C:
-				late = true
-			case <-x.r.Context().Done():
-				for _, q := range inquiries {
-					q.leave()
-				}
-				return
-			}
+func (x *exchange) await(l *listing) {
+	w := x.handler.waits()
+	if !l.patient {
+		w.first = 0
+	}
+	w.await(x.r.Context(), len(l.inquiries), false, l.arrivals)
+	for _, q := range l.inquiries {
+		if x.r.Context().Err() == nil {
+			q.note()
+		} else if !q.over() {
+			q.leave()
 		}
-		q.note()
 	}
 }
 
@@ -192,12 +240,14 @@ func (q *inquiry) note() {
 	h := q.x.handler
 	known := h.servers.of(q.server.ID)
 	err := errLate
-	select {
-	case <-q.done:
+	if q.over() {
 		err = q.err
-	default:
+	} else {
 		q.leave()
 		go q.follow()
+		if q.patient {
+			known.tried(q.x.client(), true, time.Now())
+		}
 	}
 	absent := err != nil && !errors.Is(err, errNoList)
 	if !errors.Is(err, errSlow) {

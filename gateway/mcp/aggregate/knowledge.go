@@ -97,6 +97,7 @@ type known struct {
 	stray               map[string]int             // lists on their way that nobody waits for, by the client's id
 	complained          map[rewrite.Kind]time.Time // when entries of it were last said to be left out
 	slow                map[string]time.Time       // until when lists of a client do without it, by the client's id
+	vain                map[string]time.Time       // when a client has waited for it in vain, likewise
 	absent              map[string]struct{}        // clients, by id, whose last list did without it
 	reported            time.Time                  // when it was logged that it is absent from lists; zero: it is not
 	missed              time.Time                  // when it was last
@@ -162,6 +163,7 @@ func (k *known) timed(client string, inTime bool, now time.Time) {
 	defer k.mu.Unlock()
 	if inTime {
 		delete(k.slow, client)
+		delete(k.vain, client)
 		return
 	}
 	if k.slow == nil {

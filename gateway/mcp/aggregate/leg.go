@@ -12,7 +12,6 @@ import (
 	"golang.org/x/time/rate"
 
 	"vault-plugin-secrets-mcp/gateway/broker"
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
 )
 
 // leg is a session's way to one server. It is made ready by the first request
@@ -129,11 +128,7 @@ func (l *leg) greet(p *part) (*way, error) {
 	if ask.refusal != nil {
 		return nil, ask.refusal
 	}
-	header := x.requestHeader()
-	for _, key := range [...]string{envelope.HeaderVersion, envelope.HeaderMethod, envelope.HeaderName} {
-		delete(header, key)
-	}
-	answer, err := ask.ask(header, l.session.hello)
+	answer, err := ask.ask(x.ownHeader(), l.session.hello)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +143,12 @@ func (l *leg) greet(p *part) (*way, error) {
 		v.kind = hidden
 	}
 	p.known().learn(unknown, spoken, &d)
-	if err := x.tell(p.context, v, []byte(`{"jsonrpc":"2.0","method":"`+methodInitialized+`"}`)); err != nil {
+	err = x.tell(p.context, v, []byte(`{"jsonrpc":"2.0","method":"`+methodInitialized+`"}`))
+	switch {
+	case err == nil:
+	case errors.As(err, new(*serverError)), errors.Is(err, errLost):
+		x.handler.log.Debug("a server refuses to hear that its session is ready", "server", v.server, "error", err)
+	default:
 		return nil, err
 	}
 	if level := l.session.logLevel(); level != nil && v.has.logging {

@@ -63,7 +63,7 @@ func (x *exchange) awaitOpen(f *feed) {
 		waiting = append(waiting, l)
 	}
 	f.mu.Unlock()
-	timer := time.NewTimer(x.handler.budget)
+	timer := time.NewTimer(x.handler.wait())
 	defer timer.Stop()
 	for _, l := range waiting {
 		select {

@@ -86,3 +86,14 @@ func (x *exchange) requestHeader() http.Header {
 	header[headerContentType] = valueJSON
 	return header
 }
+
+// ownHeader returns the header of a request that the gateway makes of its own
+// accord. Nothing of the client's is in it: what a server thinks of the request
+// counts for all clients.
+func (x *exchange) ownHeader() http.Header {
+	return http.Header{
+		"Accept":          valueAny,
+		headerContentType: valueJSON,
+		headerUserAgent:   {"mcp-gateway/" + x.handler.options.Version},
+	}
+}

@@ -56,10 +56,9 @@ func (p *part) statelessEra() (bool, error) {
 	if ask.refusal != nil {
 		return false, ask.refusal
 	}
-	header := p.x.requestHeader()
+	header := p.x.ownHeader()
 	header[envelope.HeaderVersion] = []string{envelope.VersionStateless}
 	header[envelope.HeaderMethod] = []string{methodDiscover}
-	delete(header, envelope.HeaderName)
 	answer, err := ask.ask(header, p.x.handler.discoverMessage())
 	var refused *serverError
 	switch {
@@ -73,7 +72,7 @@ func (p *part) statelessEra() (bool, error) {
 			return true, nil
 		}
 		refused = &serverError{}
-	case !errors.As(err, &refused):
+	case !errors.As(err, &refused), refused.code == 0 && teachesNothing(refused.status):
 		return false, err
 	}
 	if refused.code == codeHeaderMismatch || refused.code == codeMissingCapability ||

@@ -53,9 +53,6 @@ func (x *exchange) relay(server string, message []byte) *access.Refusal {
 	}
 	if err := x.tell(x.r.Context(), v, message); err != nil {
 		x.handler.log.Debug("a message for a server was not delivered", "server", server, "error", err)
-		if errors.Is(err, errLost) {
-			v.lost()
-		}
 	}
 	return nil
 }
@@ -129,7 +126,7 @@ func (x *exchange) setLevel() *access.Refusal {
 // tellAll sends a message to all servers in use that are wanted. One that does
 // not take it in time goes without.
 func (x *exchange) tellAll(message []byte, wanted func(*way) bool) {
-	ctx, cancel := context.WithTimeout(x.r.Context(), x.handler.budget)
+	ctx, cancel := context.WithTimeout(x.r.Context(), x.handler.wait())
 	defer cancel()
 	var all sync.WaitGroup
 	for _, v := range x.session.ready() {

@@ -26,6 +26,10 @@ type way struct {
 	leg     *leg   // nil where there is no session
 	has     capabilities
 
+	// Guarded by leg.mu.
+	uses      int  // requests that are in the session
+	abandoned bool // another session is begun instead
+
 	// listening is for what the server says of its own accord, where that is
 	// another way: a server may speak both eras, and remember no sessions.
 	listening *way
@@ -46,6 +50,9 @@ type back func(message []byte) ([]byte, error)
 // header returns the header of a request to the server. name is what it acts on,
 // there; "" if nothing.
 func (v *way) header(x *exchange, method, name string) http.Header {
+	if v.kind == hidden {
+		return v.ownHeader(x) // what else its client says means nothing in the older era
+	}
 	header, named := x.requestHeader(), hasName(method)
 	switch v.kind {
 	case direct:
@@ -68,18 +75,30 @@ func (v *way) header(x *exchange, method, name string) http.Header {
 		if header[envelope.HeaderName] != nil && named {
 			header[envelope.HeaderName] = []string{envelope.EncodeName(name)}
 		}
-	case hidden:
-		delete(header, envelope.HeaderMethod)
-		delete(header, envelope.HeaderName)
 	}
 	delete(header, envelope.HeaderVersion)
+	v.address(header)
+	return header
+}
+
+// ownHeader is the header of a request that is the gateway's own.
+func (v *way) ownHeader(x *exchange) http.Header {
+	header := x.ownHeader()
+	if v.kind == direct || v.kind == raised {
+		header[envelope.HeaderVersion] = []string{envelope.VersionStateless}
+	}
+	v.address(header)
+	return header
+}
+
+// address names the session and its version.
+func (v *way) address(header http.Header) {
 	if v.version != "" {
 		header[envelope.HeaderVersion] = []string{v.version}
 	}
 	if v.session != "" {
 		header[headerSession] = []string{v.session}
 	}
-	return header
 }
 
 // hasName reports whether requests of the method repeat in a header what they
