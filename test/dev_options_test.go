@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hashicorp/vault/api"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/stretchr/testify/require"
 
@@ -81,4 +82,65 @@ func TestDevGoesOnWithoutTheVaultThatLed(t *testing.T) {
 	d.interrupt(t)
 	d.assertNothingLeft(t)
 	require.NoDirExists(t, filepath.Join(d.dir, "vault-1"), "what a Vault has stored is left behind")
+}
+
+// TestDevGoesOnWhereItStopped keeps what Vault holds over a restart, so that the token
+// in a client's configuration stays good.
+func TestDevGoesOnWhereItStopped(t *testing.T) {
+	first := startDev(t, filepath.Join(t.TempDir(), "it's a dev"), freeAddresses(t), "-keep")
+	first.awaitReady(t)
+	root, token := first.tokens(t)
+	vault := first.vault(t, root)
+	for _, name := range []string{"mcp-admin", "mcp-client", "mcp-gateway"} {
+		rules, err := vault.Sys().GetPolicy(name)
+		require.NoError(t, err)
+		require.NotEmpty(t, rules, name)
+	}
+	config, err := vault.Logical().Read("mcp/config")
+	require.NoError(t, err)
+	require.EqualValues(t, "2592000", config.Data["default_ttl"])
+	_, err = vault.Logical().Write("mcp/clients/of-mine", harness.Map{"allowed_servers": calculator, "metadata": "a=b"})
+	require.NoError(t, err)
+	first.interrupt(t)
+	first.assertNothingLeft(t)
+	info, err := os.Stat(filepath.Join(first.dir, "kept.json"))
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+
+	second := startDev(t, first.dir, first.addresses, "-keep")
+	second.awaitReady(t)
+	require.Contains(t, second.output(t), "is still that of the last run:")
+	rootAgain, tokenAgain := second.tokens(t)
+	require.Equal(t, []string{root, token}, []string{rootAgain, tokenAgain})
+	client, err := second.vault(t, root).Logical().Read("mcp/clients/of-mine")
+	require.NoError(t, err)
+	require.NotNil(t, client, "a client of the first run is gone")
+	statuses, out := second.runPrinted(t) // the last of it revokes the token
+	require.Equal(t, "200 403 401", statuses, out)
+	second.interrupt(t)
+
+	third := startDev(t, first.dir, first.addresses, "-keep")
+	third.awaitReady(t)
+	require.Contains(t, third.output(t), "is shown this once:")
+	_, renewed := third.tokens(t)
+	require.NotEqual(t, token, renewed)
+	third.interrupt(t)
+
+	plain := startDev(t, first.dir, first.addresses)
+	plain.awaitReady(t)
+	require.Contains(t, plain.output(t), "what an earlier run with -keep has kept is left alone")
+	plain.interrupt(t)
+	require.FileExists(t, filepath.Join(first.dir, "kept.json"))
+}
+
+// vault is a client for dev's Vault.
+func (d *devSystem) vault(t *testing.T, token string) *api.Client {
+	t.Helper()
+	config := api.DefaultConfig()
+	require.NoError(t, config.Error)
+	config.Address = "http://" + d.addresses[0]
+	client, err := api.NewClient(config)
+	require.NoError(t, err)
+	client.SetToken(token)
+	return client
 }

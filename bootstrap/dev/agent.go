@@ -14,7 +14,6 @@ import (
 	"vault-plugin-secrets-mcp/bootstrap/agent"
 	"vault-plugin-secrets-mcp/bootstrap/policies"
 	"vault-plugin-secrets-mcp/bootstrap/process"
-	"vault-plugin-secrets-mcp/bootstrap/provision"
 )
 
 // With Options.Agent, a real Vault Agent keeps a token of a second client in a file.
@@ -95,13 +94,6 @@ func (s *system) writeAgentFiles(ctx context.Context) error {
 func (s *system) agentLogin(ctx context.Context) (roleID, wrapped string, err error) {
 	vault, err := s.vaultClient()
 	if err != nil {
-		return "", "", err
-	}
-	auths, err := vault.Sys().ListAuthWithContext(ctx)
-	if err != nil || auths["approle/"] == nil {
-		return "", "", fmt.Errorf("cannot find AppRole among Vault's auth methods: %w", err)
-	}
-	if err := provision.Policy(ctx, vault, policies.ClientName, policies.Client(auths["approle/"].Accessor)); err != nil {
 		return "", "", err
 	}
 	role := "auth/approle/role/" + agentClient

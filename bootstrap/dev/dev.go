@@ -1,7 +1,7 @@
 // Package dev runs the whole system on one machine: a Vault in dev mode with the
 // plugin, two demo MCP servers, a client that may use one of them, and a
-// gateway. It is for trying and for development: Vault forgets everything when
-// it ends, and nothing is encrypted. Options add a cluster of Vaults, sealed
+// gateway. It is for trying and for development: nothing is encrypted on its way, and
+// Vault forgets everything when it ends, unless it is told to keep it. Options add a cluster of Vaults, sealed
 // tokens, a Vault Agent, and one's own MCP servers.
 package dev
 
@@ -45,6 +45,8 @@ type system struct {
 
 	rootToken     string // Vault's
 	clientToken   string // cursor-local's
+	sameToken     bool   // it is that of the last run
+	kept          kept   // with Options.Keep
 	calculatorURL string
 	kms           map[string]string // how to reach the double of AWS KMS, if there is one
 	cluster       *cluster          // nil: Vault is one server in dev mode
@@ -107,9 +109,12 @@ func (s *system) start(ctx context.Context) error {
 	if s.HA {
 		start = step{fmt.Sprintf("Starting %d Vaults, behind %s", nodeCount, s.VaultAddress), s.startCluster}
 	}
+	if s.Keep {
+		start.work = s.startKeptVault
+	}
 	steps := []step{
 		start,
-		{"Setting up the engine, its policy and the gateway's login", s.provision},
+		{"Setting up the engine, its policies and the gateway's login", s.provision},
 		{"Starting the demo server " + calculator, s.startCalculator},
 		{"Registering the servers and a client", s.register},
 		{"Starting the gateway on " + s.GatewayAddress, s.startGateway},

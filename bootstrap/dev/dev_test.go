@@ -1,11 +1,14 @@
 package dev
 
 import (
+	"encoding/json"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"vault-plugin-secrets-mcp/bootstrap/apply"
 )
 
 // valid are options that pass, with ports that are free.
@@ -44,7 +47,7 @@ func listen(t *testing.T) net.Listener {
 }
 
 func TestWhatWouldGoWrongIsSaidBeforeAnythingIsStarted(t *testing.T) {
-	taken := listen(t).Addr().String()
+	taken, other := listen(t).Addr().String(), listen(t).Addr().String()
 	text := filepath.Join(t.TempDir(), "text")
 	if err := os.WriteFile(text, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
@@ -69,11 +72,23 @@ func TestWhatWouldGoWrongIsSaidBeforeAnythingIsStarted(t *testing.T) {
 		{"no double of KMS", func(o *Options) { o.KMS, o.KMSDouble = true, "/no/kms" }, []string{"/no/kms", "ARGS=-kms"}},
 		{"a folder for a program", func(o *Options) { o.Gateway = "/" }, []string{"not an executable file"}},
 		{"a text for a program", func(o *Options) { o.Gateway = text }, []string{text, "not an executable file"}},
-		{"Vault's port in use", func(o *Options) { o.VaultAddress = taken }, []string{taken, "in use", "-vault-address"}},
+		{"Vault's port in use", func(o *Options) { o.VaultAddress = taken }, []string{taken, "in use", "-vault-address 127.0.0.1:PORT"}},
 		{"the gateway's port in use", func(o *Options) { o.GatewayAddress = taken }, []string{taken, "in use", "-gateway-address"}},
 		{"the health's port in use", func(o *Options) { o.AdminAddress = taken }, []string{taken, "in use", "-admin-address"}},
 		{"an address for everybody", func(o *Options) { o.VaultAddress = "0.0.0.0:8200" }, []string{"0.0.0.0:8200", "not on the loopback"}},
-		{"a name for an address", func(o *Options) { o.GatewayAddress = "localhost:8080" }, []string{"localhost:8080", "-gateway-address"}},
+		{"an address of another machine", func(o *Options) { o.GatewayAddress = "192.0.2.1:8080" }, []string{"192.0.2.1:8080", "-gateway-address", "not on the loopback"}},
+		{"a name that has no address", func(o *Options) { o.GatewayAddress = "nowhere.invalid:8080" }, []string{"nowhere.invalid:8080", "-gateway-address", "no address"}},
+		{"all interfaces", func(o *Options) { o.GatewayAddress = ":8080" }, []string{`":8080"`, "-gateway-address"}},
+		{"a port that is none", func(o *Options) { o.GatewayAddress = "localhost:http" }, []string{"localhost:http", "-gateway-address"}},
+		{"one address twice", func(o *Options) { o.AdminAddress = o.GatewayAddress }, []string{"-admin-address", "the address of -gateway-address, too"}},
+		{"a port in use, under its name", func(o *Options) { o.GatewayAddress = strings.Replace(taken, "127.0.0.1", "localhost", 1) }, []string{taken, "in use"}},
+		{"all at once", func(o *Options) {
+			o.VaultAddress, o.AdminAddress, o.Plugin, o.Gateway = taken, other, "/no/plugin", "/no/gateway"
+		}, []string{
+			"/no/plugin", "/no/gateway", "Vault cannot listen on " + taken, "the gateway's health cannot listen on " + other,
+			`make dev ARGS="-vault-address 127.0.0.1:PORT -admin-address 127.0.0.1:PORT"`,
+		}},
+		{"what is kept, of three Vaults", func(o *Options) { o.Keep, o.HA = true, true }, []string{"-keep", "-ha"}},
 		{"an address without a port", func(o *Options) { o.VaultAddress = "127.0.0.1" }, []string{"127.0.0.1", "-vault-address"}},
 		{"a file of servers that is not there", func(o *Options) { o.Servers = "/no/servers.json" }, []string{"-servers", "/no/servers.json"}},
 		{"a file of servers in no known form", func(o *Options) { o.Servers = text }, []string{text, ".hcl or .json"}},
@@ -164,6 +179,97 @@ func TestFilesAreTheirOwnersAloneEvenWhereOlderOnesWereNot(t *testing.T) {
 		if info.Mode().Perm() != 0o600 {
 			t.Errorf("%s has mode %v", name, info.Mode())
 		}
+	}
+}
+
+func TestANameOfTheLoopbackIsAnAddressOfIt(t *testing.T) {
+	for address, want := range map[string]string{
+		"localhost:8080": "127.0.0.1:8080", "127.0.0.2:1": "127.0.0.2:1", "[::1]:8080": "[::1]:8080",
+	} {
+		if got, err := loopback(t.Context(), "-x", address); err != nil || got != want {
+			t.Errorf("%s: %q, %v", address, got, err)
+		}
+	}
+}
+
+// TestTheSummaryFitsATerminal wants no line of what is printed to be broken by a
+// terminal of 80 columns. Sealed tokens and paths from elsewhere are as long as they
+// are.
+func TestTheSummaryFitsATerminal(t *testing.T) {
+	t.Chdir(t.TempDir())
+	wd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*system){
+		"plain": func(*system) {},
+		"kept":  func(s *system) { s.Keep, s.sameToken = true, true },
+		"ha":    func(s *system) { s.HA = true },
+		"kms":   func(s *system) { s.kms = map[string]string{"AWS_ENDPOINT_URL_KMS": "http://127.0.0.1:45859"} },
+		"own":   func(s *system) { s.own = []apply.Server{{Name: "a-server-of-mine"}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out strings.Builder
+			s := &system{
+				Options: Options{
+					Dir: filepath.Join(wd, ".dev"), Vault: filepath.Join(wd, ".cache", "vault"), VaultAddress: "127.0.0.1:8200",
+					GatewayAddress: "127.0.0.1:8080", AdminAddress: "127.0.0.1:8081",
+				},
+				progress: progress{&out}, clientToken: "mcpt_" + strings.Repeat("x", 49),
+			}
+			if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			change(s)
+			if err := s.summarize(); err != nil {
+				t.Fatal(err)
+			}
+			for line := range strings.Lines(out.String()) {
+				if length := len([]rune(strings.TrimSuffix(line, "\n"))); length > 80 {
+					t.Errorf("%d columns: %s", length, line)
+				}
+			}
+			_, config, _ := strings.Cut(out.String(), ":\n\n")
+			config, _, _ = strings.Cut(config, "\n\n")
+			if !json.Valid([]byte(config)) {
+				t.Errorf("not JSON: %s", config)
+			}
+		})
+	}
+}
+
+func TestWhatCannotBeGoneOnWithIsSaid(t *testing.T) {
+	s := &system{Options: Options{Dir: t.TempDir(), Keep: true}}
+	if err := os.WriteFile(s.path(keptFile), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.readKept(); err == nil || !strings.Contains(err.Error(), s.path(keptFile)) {
+		t.Errorf("err = %v", err)
+	}
+	s.kept = kept{UnsealKey: "a", RootToken: "b"}
+	if err := s.saveKept(); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(s.path(keptFile))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	again := &system{Options: s.Options}
+	if err := again.readKept(); err != nil || again.kept != s.kept || again.rootToken != "b" {
+		t.Errorf("%+v, %v", again.kept, err)
+	}
+	// A storage without its key is begun anew.
+	if err := os.MkdirAll(s.path(storageDir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(s.path(keptFile)); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&system{Options: s.Options}).readKept(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(s.path(storageDir)); err == nil {
+		t.Error("it is still there")
 	}
 }
 

@@ -9,14 +9,18 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
+	"time"
 )
 
 // Options say what to run, and where.
 type Options struct {
 	// Dir gets everything that is written.
 	Dir string
-	// VaultAddress, GatewayAddress and AdminAddress are host:port on the loopback.
+	// VaultAddress, GatewayAddress and AdminAddress are host:port on the loopback. A
+	// name, such as localhost, becomes its IP address.
 	VaultAddress   string
 	GatewayAddress string
 	AdminAddress   string
@@ -30,6 +34,8 @@ type Options struct {
 	// for AWS KMS.
 	KMS       bool
 	KMSDouble string
+	// Keep has Vault store what it holds in Dir, and go on with it at the next start.
+	Keep bool
 	// HA has three Vaults on integrated storage instead of one in dev mode.
 	HA bool
 	// Agent runs a Vault Agent, which keeps a token of a second client in a file.
@@ -41,8 +47,17 @@ type Options struct {
 	Out io.Writer
 }
 
-// check finds what would go wrong before anything is started.
+// check finds what would go wrong before anything is started, all of it at once.
 func (o *Options) check(ctx context.Context) error {
+	var wrong []error
+	if o.Keep && (o.HA || o.KMS) {
+		wrong = append(wrong, errKeepAlone)
+	}
+	wrong = append(wrong, o.checkPrograms(), o.checkAddresses(ctx))
+	return errors.Join(wrong...)
+}
+
+func (o *Options) checkPrograms() error {
 	type program struct {
 		what string
 		path *string
@@ -57,23 +72,16 @@ func (o *Options) check(ctx context.Context) error {
 	if o.KMS {
 		programs = append(programs, program{"the double of AWS KMS", &o.KMSDouble, "run `make dev ARGS=-kms`, which builds it, or name it with -kms-double"})
 	}
+	var wrong []error
 	for _, program := range programs {
 		path, err := executable(*program.path)
 		if err != nil {
-			return fmt.Errorf("cannot run %s: %w: %s", program.what, err, program.hint)
+			wrong = append(wrong, fmt.Errorf("cannot run %s: %w: %s", program.what, err, program.hint))
+			continue
 		}
 		*program.path = path
 	}
-	for _, listener := range []struct{ what, flag, address string }{
-		{"Vault", "-vault-address", o.VaultAddress},
-		{"the gateway", "-gateway-address", o.GatewayAddress},
-		{"the gateway's health", "-admin-address", o.AdminAddress},
-	} {
-		if err := free(ctx, listener.what, listener.flag, listener.address); err != nil {
-			return err
-		}
-	}
-	return nil
+	return errors.Join(wrong...)
 }
 
 var errNotExecutable = errors.New("it is not an executable file")
@@ -94,24 +102,87 @@ func executable(path string) (string, error) {
 	return absolute, nil
 }
 
-// free is an error where an address is not on the loopback or is in use. What
-// listens there speaks plain HTTP and hands out root tokens, so that nothing
-// but the loopback will do.
-func free(ctx context.Context, what, flag, address string) error {
-	parsed, err := netip.ParseAddrPort(address)
-	if err != nil || parsed.Port() == 0 {
-		return fmt.Errorf("%s %q is not an IP address with a port, such as 127.0.0.1:8200", flag, address)
+// checkAddresses wants addresses of the loopback that are not in use: what listens
+// there speaks plain HTTP and hands out root tokens, so that nothing but the loopback
+// will do.
+func (o *Options) checkAddresses(ctx context.Context) error {
+	var (
+		wrong []error
+		taken []string // flags with another port, as they may be typed
+		first = map[string]string{}
+	)
+	for _, l := range []struct {
+		what, flag string
+		address    *string
+	}{
+		{"Vault", "-vault-address", &o.VaultAddress},
+		{"the gateway", "-gateway-address", &o.GatewayAddress},
+		{"the gateway's health", "-admin-address", &o.AdminAddress},
+	} {
+		address, err := loopback(ctx, l.flag, *l.address)
+		if err != nil {
+			wrong = append(wrong, err)
+			continue
+		}
+		*l.address = address
+		if other := first[address]; other != "" {
+			wrong = append(wrong, fmt.Errorf("%s %s is the address of %s, too: each needs its own", l.flag, address, other))
+			continue
+		}
+		first[address] = l.flag
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+		if err == nil {
+			err = listener.Close()
+		} else {
+			taken = append(taken, l.flag+" 127.0.0.1:PORT")
+		}
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE):
+			wrong = append(wrong, fmt.Errorf("%s cannot listen on %s, which is in use", l.what, address))
+		case err != nil:
+			wrong = append(wrong, fmt.Errorf("%s cannot listen on %s: %w", l.what, address, err))
+		}
 	}
-	if !parsed.Addr().IsLoopback() {
-		return fmt.Errorf("%s %s is not on the loopback: this is for one machine, and nothing of it is encrypted", flag, address)
+	if len(taken) > 0 {
+		wrong = append(wrong, fmt.Errorf("stop what listens there (an earlier `mcp-bootstrap dev`?), or choose other addresses: make dev ARGS=%q", strings.Join(taken, " ")))
 	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("%s cannot listen on %s, which is in use: stop what listens there (an earlier `mcp-bootstrap dev`?), "+
-			"or choose another address with %s (make dev ARGS=\"%s 127.0.0.1:PORT\")", what, address, flag, flag)
-	case err != nil:
-		return fmt.Errorf("%s cannot listen on %s: %w: choose another address with %s", what, address, err, flag)
+	return errors.Join(wrong...)
+}
+
+// loopback is an address of the loopback, with the IP address in place of a name.
+func loopback(ctx context.Context, flag, address string) (string, error) {
+	host, port, err := net.SplitHostPort(address)
+	number, portErr := strconv.ParseUint(port, 10, 16)
+	if err != nil || portErr != nil || number == 0 || host == "" {
+		return "", fmt.Errorf("%s %q is not an address with a port, such as 127.0.0.1:8200", flag, address)
 	}
-	return listener.Close()
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		if ip, err = resolve(ctx, host); err != nil {
+			return "", fmt.Errorf("%s %s: the name has no address: %w", flag, address, err)
+		}
+	}
+	if !ip.IsLoopback() {
+		return "", fmt.Errorf("%s %s is not on the loopback: this is for one machine, and nothing of it is encrypted", flag, address)
+	}
+	return netip.AddrPortFrom(ip, uint16(number)).String(), nil
+}
+
+// resolveTimeout bounds the search for a name.
+const resolveTimeout = 5 * time.Second
+
+// resolve is the IP address of a name, of several one of IPv4.
+func resolve(ctx context.Context, name string) (netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	all, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for i, ip := range all {
+		if all[i] = ip.Unmap(); all[i].Is4() {
+			return all[i], nil
+		}
+	}
+	return all[0], nil
 }

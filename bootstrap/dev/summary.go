@@ -10,15 +10,19 @@ import (
 )
 
 var summary = template.Must(template.New("summary").Parse(`
-Everything runs. Configuration for an MCP client (Cursor: .cursor/mcp.json, Claude
-Code: .mcp.json), with the token of {{.Client}}, which is shown this once:
+Everything runs. This is the configuration of an MCP client, as Cursor reads it
+from .cursor/mcp.json and Claude Code from .mcp.json. Its token, that of
+{{.Client}}, {{if .SameToken}}is still that of the last run:{{else}}is shown this once:{{end}}
 
 {
   "mcpServers": {
     "mcp": {
       "type": "http",
       "url": "{{.URL}}",
-      "headers": {"Authorization": "Bearer {{.Token}}"}
+      "headers": {
+        "Authorization":
+          "Bearer {{.Token}}"
+      }
     }
   }
 }
@@ -35,30 +39,35 @@ To try it, in another terminal, in this folder:
   curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/mcp"
 
   # A server that it may not reach, by its own path: 403
-  curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/servers/{{.Other}}/mcp"
+  curl -i -H @{{.Headers}} -d @{{.Body}} \
+    "$MCP_GATEWAY_URL/servers/{{.Other}}/mcp"
 
 {{- range .Own}}
 
   # Your server {{.}}: what it says to a client that connects
-  curl -i -H @{{$.ConnectHeaders}} -d @{{$.Connect}} "$MCP_GATEWAY_URL/servers/{{.}}/mcp" && echo
+  curl -i -H @{{$.ConnectHeaders}} -d @{{$.Connect}} \
+    "$MCP_GATEWAY_URL/servers/{{.}}/mcp" && echo
 {{- end}}
 
 {{- if .Agent}}
 
-  # The same call by {{.Agent}}, whose token Vault Agent keeps in a file, renews, and
-  # replaces every {{.AgentLife}}: 200
+  # The same call by {{.Agent}}, whose token Vault Agent keeps in a file,
+  # renews, and replaces every {{.AgentLife}}: 200
   { printf 'Authorization: Bearer '; cat {{.AgentToken}}; echo; } |
-    curl -i -H @- -H @{{.CallHeaders}} -d @{{.Body}} "$MCP_GATEWAY_URL/mcp"
+    curl -i -H @- -H @{{.CallHeaders}} -d @{{.Body}} \
+      "$MCP_GATEWAY_URL/mcp"
 
   # What Claude Code runs, instead of having a token in its configuration:
-  #   "headersHelper": "{{.AgentHelperPath}} {{.AgentTokenPath}}"
+  #   "headersHelper": "{{.AgentHelperPath}}
+  #     {{.AgentTokenPath}}" (in one line)
   {{.AgentHelper}} {{.AgentToken}} | cut -c 1-31
 {{- end}}
 
 {{- if .KMS}}
 
   # AWS KMS (a double of it) refusing its key, and within seconds: 401; and back
-  curl -d '{"code": "AccessDeniedException"}' {{.KMS}}/-/faults && sleep 6
+  curl -d '{"code": "AccessDeniedException"}' \
+    {{.KMS}}/-/faults && sleep 6
   curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/mcp"
   curl -X DELETE {{.KMS}}/-/faults && sleep 6
   curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/mcp"
@@ -66,20 +75,30 @@ To try it, in another terminal, in this folder:
 
 {{- if .HA}}
 
-  # The Vault that leads, killed: what the gateway knows goes on, 200. Within seconds
-  # another one leads, and the one that was killed is started again
+  # The Vault that leads, killed: what the gateway knows goes on, 200. Within
+  # seconds another one leads, and the one that was killed is started again
   {{.Vault}} operator raft list-peers
-  kill -9 $(cat {{.Dir}}/$({{.Vault}} operator raft list-peers | awk '/leader/ { print $1 }').pid)
+  LEADER=$({{.Vault}} operator raft list-peers | awk '/leader/ { print $1 }')
+  kill -9 $(cat {{.Dir}}/$LEADER.pid)
   curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/mcp"
   until {{.Vault}} list {{.Mount}}/clients; do sleep 1; done
 {{- end}}
 
-  # Its tokens revoked in Vault, and within {{if .HA}}seconds of a new leader{{else}}a second{{end}} the first call again: 401
+  # Its tokens revoked in Vault, and within {{if .HA}}seconds of a new leader{{else}}a second{{end}} the first
+  # call again: 401
   {{.Vault}} write -f {{.Mount}}/revoke-client/{{.Client}} && sleep {{if .HA}}5{{else}}1{{end}}
   curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/mcp"
 
 Logs, and the gateway's audit: {{.Logs}}
-Vault: {{.VaultURL}}, root token in {{.Env}}. Ctrl-C stops everything.
+Vault: {{.VaultURL}}, root token in {{.Env}}
+{{- if .Keep}}
+Kept for the next start with -keep: what Vault holds, in {{.Storage}},
+and what opens it, in {{.Kept}}: its unseal key, its root token and
+the token above, for you alone. Remove both, and it is forgotten.
+Ctrl-C stops everything.
+{{- else}}
+Ctrl-C stops everything. Vault forgets what it holds; with -keep it does not.
+{{- end}}
 `))
 
 // summarize prints what there is now, and what to do with it.
@@ -90,7 +109,7 @@ func (s *system) summarize() error {
 	data := map[string]any{
 		"Client":         client,
 		"URL":            s.gatewayURL() + clientPath,
-		"Notes":          s.ownNotes,
+		"Notes":          s.notes(),
 		"Server":         calculator,
 		"Other":          notesServer,
 		"Own":            s.allowed()[1:],
@@ -104,6 +123,10 @@ func (s *system) summarize() error {
 		"Logs":           shown(filepath.Dir(s.log(""))),
 		"KMS":            s.kms["AWS_ENDPOINT_URL_KMS"],
 		"HA":             s.HA,
+		"Keep":           s.Keep,
+		"SameToken":      s.sameToken,
+		"Storage":        shown(s.path(storageDir)),
+		"Kept":           shown(s.path(keptFile)),
 		"Dir":            shown(s.Dir),
 		"Mount":          mount,
 		"Vault":          s.shownVault(),
@@ -118,6 +141,14 @@ func (s *system) summarize() error {
 		return fmt.Errorf("cannot print the summary: %w", err)
 	}
 	return nil
+}
+
+// notes are what whoever started this should know.
+func (s *system) notes() []string {
+	if s.Keep || !s.hasKept() {
+		return s.ownNotes
+	}
+	return append([]string{"what an earlier run with -keep has kept is left alone, and not used"}, s.ownNotes...)
 }
 
 // vaultName is the name of Vault's program.

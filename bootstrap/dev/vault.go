@@ -92,6 +92,11 @@ func (s *system) provision(ctx context.Context) error {
 	if err := provision.Mount(ctx, client, mount); err != nil {
 		return err
 	}
+	if s.Keep {
+		if err := s.takeUpPlugin(ctx, client, program); err != nil {
+			return err
+		}
+	}
 	if err := provision.Policy(ctx, client, policies.GatewayName, policies.Gateway); err != nil {
 		return err
 	}
@@ -99,8 +104,30 @@ func (s *system) provision(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := writePolicies(ctx, client); err != nil {
+		return err
+	}
 	return errors.Join(s.write(roleIDFile, login.RoleID), s.write(secretIDFile, login.SecretID))
 }
+
+// writePolicies writes the ACL policies that nothing here needs and the docs speak of,
+// as `mcp-bootstrap apply` does. AppRole is there by then.
+func writePolicies(ctx context.Context, vault *api.Client) error {
+	auths, err := vault.Sys().ListAuthWithContext(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot list Vault's auth methods: %w", connect.Explain(err))
+	}
+	approle := auths["approle/"]
+	if approle == nil {
+		return errNoAppRole
+	}
+	return errors.Join(
+		provision.Policy(ctx, vault, policies.AdminName, policies.Admin),
+		provision.Policy(ctx, vault, policies.ClientName, policies.Client(approle.Accessor)),
+	)
+}
+
+var errNoAppRole = errors.New("AppRole is not among Vault's auth methods")
 
 // copyPlugin puts the plugin into Vault's plugin folder. As a copy, it stays
 // what was registered when the program is built anew.
@@ -109,10 +136,18 @@ func (s *system) copyPlugin() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("cannot read the plugin: %w", err)
 	}
-	program := filepath.Join(s.path("plugins"), provision.PluginName)
+	name, err := s.pluginFile()
+	if err != nil {
+		return "", err
+	}
+	program := filepath.Join(s.path("plugins"), name)
+	if _, err := os.Stat(program); err == nil && s.Keep {
+		return program, nil // and Vault runs it
+	}
 	err = errors.Join(
 		os.MkdirAll(filepath.Dir(program), 0o700),
-		os.WriteFile(program, content, 0o700), //nolint:gosec // it is a program
+		os.WriteFile(program+".new", content, 0o700), //nolint:gosec // it is a program
+		os.Rename(program+".new", program),
 	)
 	if err != nil {
 		return "", fmt.Errorf("cannot copy the plugin: %w", err)
@@ -149,20 +184,40 @@ func (s *system) register(ctx context.Context) error {
 			return err
 		}
 	}
-	secret, err := write("clients/"+client, map[string]any{"allowed_servers": s.allowed()})
-	if err != nil {
-		return err
-	}
 	if s.Agent {
 		if err := registerAgentClient(ctx, vault, s.allowed()); err != nil {
 			return err
 		}
 	}
-	if secret != nil {
-		s.clientToken, _ = secret.Data["token"].(string)
+	there := false
+	if s.Keep {
+		if there, err = s.keptClient(ctx, vault); err != nil {
+			return err
+		}
+	}
+	if !there {
+		// Tokens end some day, so that the warning about those that do not means
+		// something.
+		if _, err := write("config", map[string]any{"default_ttl": defaultTTL}); err != nil {
+			return err
+		}
+		secret, err := write("clients/"+client, map[string]any{"allowed_servers": s.allowed()})
+		if err != nil {
+			return err
+		}
+		if secret != nil {
+			s.clientToken, _ = secret.Data["token"].(string)
+		}
 	}
 	if s.clientToken == "" || strings.ContainsAny(s.clientToken, "'\n") {
 		return fmt.Errorf("cannot use the answer to writing %s/clients/%s: it holds no token", mount, client)
 	}
-	return nil
+	if !s.Keep {
+		return nil
+	}
+	s.kept.ClientToken = s.clientToken
+	return s.saveKept()
 }
+
+// defaultTTL is how long tokens live that nothing else is said of.
+const defaultTTL = "720h"
