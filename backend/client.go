@@ -159,6 +159,17 @@ func (c *clientEntry) confirm(p *pointer, hash string, mountGeneration uint64, n
 	return info
 }
 
+// confirmsOnceEnabled tells whether the token behind p is active now, or would be
+// if the client were not disabled.
+func (c *clientEntry) confirmsOnceEnabled(p *pointer, hash string, mountGeneration uint64, now time.Time) bool {
+	if c == nil {
+		return false
+	}
+	enabled := *c
+	enabled.Disabled = false
+	return enabled.confirm(p, hash, mountGeneration, now) != nil
+}
+
 // rotation is how a client's current token is replaced.
 type rotation struct {
 	token clientToken

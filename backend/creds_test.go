@@ -1,6 +1,9 @@
 package backend
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
 	"testing"
 	"time"
 
@@ -76,9 +79,8 @@ func TestRenewingALeaseMovesItsTokensExpiry(t *testing.T) {
 	e.clock.Advance(7 * time.Minute)
 	require.False(t, e.active(l.token))
 
-	resp, err = e.renewLease(l)
-	require.NoError(t, err)
-	require.ErrorContains(t, resp.Error(), "read creds/c for a new one")
+	_, err = e.renewLease(l)
+	require.ErrorContains(t, err, "read creds/c for a new one")
 }
 
 func TestALeaseWhoseTokenWasRevokedIsNotRenewed(t *testing.T) {
@@ -95,13 +97,161 @@ func TestALeaseWhoseTokenWasRevokedIsNotRenewed(t *testing.T) {
 			e.client("c", data{})
 			l := e.lease("c", nil)
 			end(e, l)
-			resp, err := e.renewLease(l)
-			require.NoError(t, err)
-			require.True(t, resp.IsError())
+			requireRenewalRefused(t, e, l)
 			require.False(t, e.active(l.token))
 			require.NoError(t, e.revokeLease(l), "its lease must still end in peace")
 		})
 	}
+}
+
+// requireRenewalRefused returns why the lease was not renewed. Vault prints all of
+// an error response as Go writes it down, so it must be an error.
+func requireRenewalRefused(t *testing.T, e *env, l *lease) string {
+	t.Helper()
+	before := e.keys("")
+	var refusal error
+	require.Empty(t, e.watch(func() {
+		resp, err := e.renewLease(l)
+		require.Nil(t, resp)
+		require.Error(t, err)
+		refusal = err
+	}), "a refused renewal changes nothing")
+	require.Equal(t, before, e.keys(""))
+	require.NotContains(t, refusal.Error(), l.token)
+	return refusal.Error()
+}
+
+func TestARefusedRenewalLeavesTheTokenAliveToTheEndOfItsLease(t *testing.T) {
+	for name, tc := range map[string]struct {
+		lower func(e *env)
+		told  string
+	}{
+		"the client's token_max_ttl is below its age": {
+			func(e *env) { e.write("clients/c", data{"token_max_ttl": "20m"}) }, "the client's token_max_ttl is 20m0s"},
+		"the mount's max_ttl is below its age": {
+			func(e *env) { e.write("config", data{"max_ttl": "20m"}) }, "the mount's max_ttl is 20m0s"},
+		"the mount's maximum lease TTL is below its age": {
+			func(e *env) {
+				e.b.System().(*cachedSystem).SystemView.(*logical.StaticSystemView).MaxLeaseTTLVal = 20 * time.Minute
+			}, "the mount's maximum lease TTL is 20m0s"},
+		"token_max_ttl is its age, to the second": {
+			func(e *env) { e.write("clients/c", data{"token_max_ttl": "30m"}) }, "the client's token_max_ttl is 30m0s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, increment := range []time.Duration{0, time.Minute, 2 * time.Hour} {
+				e := newEnv(t)
+				e.client("c", data{})
+				l := e.lease("c", data{"ttl": "1h"})
+				e.clock.Advance(30 * time.Minute)
+				before := e.lookup(l.token)["expires_at"]
+				tc.lower(e)
+				l.secret.Increment = increment
+				refusal := requireRenewalRefused(t, e, l)
+				require.Contains(t, refusal, tc.told)
+				require.Contains(t, refusal, "lives until 2026-11-22T10:00:00Z")
+				require.Equal(t, before, e.lookup(l.token)["expires_at"])
+				e.clock.Advance(30*time.Minute - time.Nanosecond)
+				require.True(t, e.active(l.token), "a refused renewal ended the token")
+				e.clock.Advance(time.Nanosecond)
+				require.False(t, e.active(l.token))
+			}
+		})
+	}
+}
+
+func TestTheLeaseOfADisabledClientIsNotRenewed(t *testing.T) {
+	e := newEnv(t)
+	e.client("c", data{})
+	l := e.lease("c", data{"ttl": "1h"})
+	e.write("clients/c", data{"disabled": true})
+	refusal := requireRenewalRefused(t, e, l)
+	require.Contains(t, refusal, `the client "c" is disabled`)
+	require.NotContains(t, refusal, "has ended", "the token has not")
+	e.write("clients/c", data{"disabled": false})
+	require.True(t, e.active(l.token))
+	_, err := e.renewLease(l)
+	require.NoError(t, err)
+}
+
+func TestARenewalWithoutAnIncrementExtendsByTheLeasesOwnTTL(t *testing.T) {
+	for name, forget := range map[string]func(l *lease){
+		"as Vault keeps it in its storage": func(l *lease) {
+			l.secret.InternalData["ttl"] = json.Number(fmt.Sprint(l.secret.InternalData["ttl"]))
+		},
+		"of a lease that an earlier version issued": func(l *lease) { delete(l.secret.InternalData, "ttl") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnv(t)
+			e.write("config", data{"default_ttl": "10h"})
+			e.client("c", data{"token_ttl": "12h"})
+			l := e.lease("c", data{"ttl": "15m"})
+			forget(l)
+			for range 5 {
+				e.clock.Advance(10 * time.Minute)
+				resp, err := e.renewLease(l)
+				require.NoError(t, err)
+				require.Equal(t, 15*time.Minute, resp.Secret.TTL)
+				require.EqualValues(t, 900, e.lookup(l.token)["ttl"])
+			}
+		})
+	}
+	t.Run("after one with an increment", func(t *testing.T) {
+		e := newEnv(t)
+		e.client("c", data{})
+		l := e.lease("c", data{"ttl": "15m"})
+		l.secret.Increment = time.Hour
+		_, err := e.renewLease(l)
+		require.NoError(t, err)
+		require.EqualValues(t, 3600, e.lookup(l.token)["ttl"])
+		l.secret.Increment = 0
+		_, err = e.renewLease(l)
+		require.NoError(t, err)
+		require.EqualValues(t, 900, e.lookup(l.token)["ttl"])
+	})
+}
+
+// Gateways remember when a token ends, so an earlier end must be announced.
+func TestARenewalThatShortensALeaseIsAnnounced(t *testing.T) {
+	e := newEnv(t)
+	e.client("c", data{})
+	l := e.lease("c", data{"ttl": "1h"})
+	accessor := e.lookup(l.token)["accessor"]
+	l.secret.Increment = time.Minute
+	changes := e.watch(func() {
+		_, err := e.renewLease(l)
+		require.NoError(t, err)
+	})
+	require.Len(t, changes, 1)
+	require.Equal(t, accessor, changes[0]["accessor"])
+	require.Equal(t, "update", changes[0]["operation"])
+	l.secret.Increment = time.Hour
+	require.Empty(t, e.watch(func() {
+		_, err := e.renewLease(l)
+		require.NoError(t, err)
+	}), "a later end costs nobody a lookup")
+	e.write("clients/c", data{"token_max_ttl": "10m"})
+	require.Len(t, e.watch(func() {
+		resp, err := e.renewLease(l)
+		require.NoError(t, err)
+		require.Equal(t, 10*time.Minute, resp.Secret.TTL)
+		require.Contains(t, resp.Warnings[0], "longest life")
+	}), 1)
+}
+
+// Vault cuts the lease of a batch token to that token's own end, after the engine
+// has answered.
+func TestALeaseOfABatchTokenStatesNoEnd(t *testing.T) {
+	e := newEnv(t)
+	e.client("c", data{})
+	resp, err := e.b.HandleRequest(context.Background(), &logical.Request{
+		Operation: logical.ReadOperation, Path: "creds/c", Storage: e.storage, DisplayName: "token",
+	})
+	require.NoError(t, err)
+	require.NotContains(t, resp.Data, "expires_at")
+	require.NotContains(t, resp.Data, "ttl")
+	require.Len(t, resp.Warnings, 1)
+	require.Contains(t, resp.Warnings[0], "lease_duration")
+	require.True(t, e.active(resp.Data["token"].(string)))
 }
 
 func TestRevokingALeaseEndsItsTokenAndMayBeRepeated(t *testing.T) {

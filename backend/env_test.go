@@ -83,6 +83,7 @@ func (e *env) restart() *env {
 func (e *env) request(ctx context.Context, op logical.Operation, path string, d data) (*logical.Response, error) {
 	req := &logical.Request{
 		Operation: op, Path: path, Data: d, Storage: e.storage, DisplayName: "tester", MountPoint: "mcp/",
+		ClientTokenAccessor: "accessor-of-the-testers-vault-token",
 	}
 	if op == logical.UpdateOperation {
 		req.MountAccessor = testAccessor // Vault says it only where it has asked what exists

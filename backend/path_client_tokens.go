@@ -110,12 +110,10 @@ func (b *mcpBackend) readClientToken(ctx context.Context, req *logical.Request, 
 
 // state says in a word what became of a token.
 func (c *clientEntry) state(p *pointer, hash string, info *tokenInfo, mountGeneration uint64, now time.Time) string {
-	enabled := *c
-	enabled.Disabled = false
 	switch {
 	case info.expired(now):
 		return "expired"
-	case p == nil || enabled.confirm(p, hash, mountGeneration, now) == nil:
+	case p == nil || !c.confirmsOnceEnabled(p, hash, mountGeneration, now):
 		return "revoked"
 	case c.Disabled:
 		return "disabled"
