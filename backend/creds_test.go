@@ -323,3 +323,23 @@ func TestRenewingAClientsOwnToken(t *testing.T) {
 	require.Contains(t, e.refused(logical.UpdateOperation, "renew", nil), "give one of them")
 	require.Contains(t, e.refused(logical.UpdateOperation, "renew", data{"token": forever, "accessor": "x"}), "give one of them")
 }
+
+func TestAnExpiringTokenNeverBecomesOneThatDoesNotExpire(t *testing.T) {
+	for name, limit := range map[string]data{"without a limit": {}, "with a longest life": {"token_max_ttl": "10h"}} {
+		for asked, d := range map[string]data{"without an increment": {}, "with an increment of 0": {"increment": 0}, "with an empty one": {"increment": ""}} {
+			t.Run(name+", "+asked, func(t *testing.T) {
+				e := newEnv(t)
+				token := e.client("c", data{"token_ttl": "1h"})
+				e.write("clients/c", data{"token_ttl": 0})
+				e.write("clients/c", limit)
+				before := e.lookup(token)["expires_at"]
+				d["token"] = token
+				require.Contains(t, e.refused(logical.UpdateOperation, "renew", d), "field increment")
+				require.Equal(t, before, e.lookup(token)["expires_at"])
+				require.EqualValues(t, 7200, e.write("renew", data{"token": token, "increment": "2h"}).Data["ttl"])
+				e.write("config", data{"default_ttl": "3h"})
+				require.EqualValues(t, 10800, e.write("renew", d).Data["ttl"])
+			})
+		}
+	}
+}

@@ -2,19 +2,23 @@ package backend
 
 import (
 	"context"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-mcp/backend/check"
 )
+
+// fieldWait is the one duration that is not stored: gateways send milliseconds.
+const fieldWait = "wait"
 
 func (b *mcpBackend) pathChanges() []*framework.Path {
 	return []*framework.Path{describe(&framework.Path{
 		Pattern: "changes",
 		Fields: map[string]*framework.FieldSchema{
-			"epoch": {Type: framework.TypeString, Description: "The epoch of the last answer. Without it the answer is a reset, at once.", Query: true},
-			"index": {Type: framework.TypeInt64, Description: "The index of the last answer.", Query: true},
-			"wait":  {Type: framework.TypeDurationSecond, Description: "How long the request is held if there is no change yet; at most max_wait of config. Default: it is not held.", Query: true},
+			"epoch":   {Type: framework.TypeString, Description: "The epoch of the last answer. Without it the answer is a reset, at once.", Query: true},
+			"index":   {Type: framework.TypeInt64, Description: "The index of the last answer.", Query: true},
+			fieldWait: {Type: framework.TypeDurationSecond, Description: "How long the request is held if there is no change yet; at most max_wait of config. Default: it is not held.", Query: true},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{
@@ -50,8 +54,10 @@ func (b *mcpBackend) changes(ctx context.Context, req *logical.Request, d *frame
 	if err != nil {
 		return nil, err
 	}
-	var wait time.Duration
-	setDuration(d, "wait", &wait)
+	wait, err := check.FineDuration(d.Raw[fieldWait])
+	if err != nil {
+		return nil, userErrorf("field %s: %s", fieldWait, err)
+	}
 	answer, err := b.feed.Watch(ctx, req.Storage, d.Get("epoch").(string), uint64(index), min(wait, conf.MaxWait), conf.MaxWatchers)
 	if err != nil {
 		return nil, err

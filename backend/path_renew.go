@@ -16,7 +16,7 @@ func (b *mcpBackend) pathRenew() []*framework.Path {
 			"accessor": accessorField,
 			"increment": {
 				Type:        framework.TypeDurationSecond,
-				Description: "How long the token shall live from now. Default: the client's token_ttl, else the mount's default_ttl.",
+				Description: "How long the token shall live from now. Default: the client's token_ttl, else the mount's default_ttl; required where both are 0.",
 			},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
@@ -33,7 +33,9 @@ func (b *mcpBackend) pathRenew() []*framework.Path {
 		HelpSynopsis: "Move the expiry of a client's own token.",
 		HelpDescription: `
 The token is named by itself or by its accessor. Its life, from its issue on,
-stays below token_max_ttl and the mount's max_ttl. A token in its grace period
+stays below token_max_ttl and the mount's max_ttl. A token that expires never
+becomes one that does not: where neither the client nor the mount says for how long,
+the increment must. A token in its grace period
 cannot be renewed, and a leased one only through its lease.`,
 	})}
 }
@@ -67,7 +69,11 @@ func (b *mcpBackend) renew(ctx context.Context, req *logical.Request, d *framewo
 	current := next.current()
 	var increment time.Duration
 	setDuration(d, "increment", &increment)
-	expires, warnings := b.renewed(current, firstTTL(increment, held.TokenTTL, conf.DefaultTTL), held, conf)
+	ttl := firstTTL(increment, held.TokenTTL, conf.DefaultTTL)
+	if ttl == 0 && !current.ExpiresAt.IsZero() {
+		return nil, userErrorf("field increment is missing: neither the client's token_ttl nor the mount's default_ttl says how long the token shall live from now on")
+	}
+	expires, warnings := b.renewed(current, ttl, held, conf)
 	if !expires.Equal(current.ExpiresAt) {
 		current.ExpiresAt = expires
 		if err := b.commit(ctx, req.Storage, &clientChange{
@@ -79,7 +85,8 @@ func (b *mcpBackend) renew(ctx context.Context, req *logical.Request, d *framewo
 	return &logical.Response{Data: tokenData(f.name, held.ID, &current.tokenInfo, b.now()), Warnings: warnings}, nil
 }
 
-// renewed returns when the token ends if it is renewed for ttl, 0 for ever.
+// renewed returns when the token ends if it is renewed for ttl, which is 0 only for
+// one that does not expire.
 func (b *mcpBackend) renewed(t *clientToken, ttl time.Duration, c *clientEntry, conf *config) (time.Time, []string) {
 	if t.ExpiresAt.IsZero() {
 		return t.ExpiresAt, []string{"the token does not expire: there is nothing to renew"}

@@ -17,7 +17,11 @@ func (b *mcpBackend) checkDurations(req *logical.Request) error {
 		if !b.durations[name] {
 			continue
 		}
-		if _, err := check.Duration(req.Data[name]); err != nil {
+		read := check.Duration
+		if name == fieldWait {
+			read = check.FineDuration
+		}
+		if _, err := read(req.Data[name]); err != nil {
 			return userErrorf("field %s: %s", name, err)
 		}
 	}

@@ -31,12 +31,17 @@ func TestADurationThatIsNoneIsRefusedWithAnExampleWhereverOneIsTaken(t *testing.
 				operation = logical.ReadOperation
 			}
 			for value, shown := range map[any]string{"30days": "30days", "-1h": "-1h", json.Number("1.5"): "1.5", "d": "d"} {
-				require.Equal(t, `field `+name+`: "`+shown+`" is no duration: write 720h, 30d or a number of seconds`,
+				require.Equal(t, `field `+name+`: "`+shown+`" is not a valid duration: write 720h, 30d or a number of seconds`,
 					e.refused(operation, path, data{name: value}), path)
+			}
+			if name != fieldWait { // which is not stored
+				for _, value := range []any{"900ms", "1.5s", 0.5} {
+					require.Contains(t, e.refused(operation, path, data{name: value}), "field "+name+": ", path)
+				}
 			}
 		}
 	}
-	require.Contains(t, e.refused(logical.UpdateOperation, "clients/new", data{"token_ttl": "30days"}), "no duration", "a client that is created")
+	require.Contains(t, e.refused(logical.UpdateOperation, "clients/new", data{"token_ttl": "30days"}), "not a valid duration", "a client that is created")
 	require.Greater(t, fields, 8)
 	e.write("config", data{"default_ttl": "30d", "max_ttl": "1440h", "grace_period": json.Number("90")})
 	conf := e.read("config")
