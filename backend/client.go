@@ -172,20 +172,38 @@ func (c *clientEntry) confirmsOnceEnabled(p *pointer, hash string, mountGenerati
 
 // rotation is how a client's current token is replaced.
 type rotation struct {
-	token clientToken
-	grace time.Duration // 0: every earlier token ends at once
-	id    string        // the same id again replaces the token it issued before
+	token  clientToken
+	grace  time.Duration // 0: every earlier token ends at once
+	endAll bool          // the request asks for grace 0 itself, as after a leak
+	id     string        // the same id again, soon, replaces the token it issued before
+}
+
+// rotationIDLife is how long a rotation's id counts: for as long as somebody whose
+// answer was lost tries again. One that comes later names another rotation, as the
+// id does that a job uses every night.
+const rotationIDLife = 10 * time.Minute
+
+// repeated returns the token that r replaces as the one that its caller cannot have
+// received, or nil where r repeats no rotation.
+func (c *clientEntry) repeated(r *rotation, now time.Time) *clientToken {
+	current := c.current()
+	if r.id == "" || r.id != c.RotationID || current == nil || now.Sub(current.IssuedAt) >= rotationIDLife {
+		return nil
+	}
+	return current
 }
 
 // rotate makes r.token the current one, and returns the tokens that are no
 // longer listed. With the id of the last rotation it replaces that rotation's
-// token, which its caller cannot have received, and leaves the predecessors as
-// they are. Expired tokens and those that revoke-all ended are dropped.
+// token, and leaves the predecessors as they are, unless all are to end. Expired
+// tokens and those that revoke-all ended are dropped.
 func (c *clientEntry) rotate(r rotation, mountGeneration uint64, now time.Time) (dropped []clientToken, err error) {
-	repeated := r.id != "" && r.id == c.RotationID && c.current() != nil
+	repeated := c.repeated(&r, now)
+	endAll := r.endAll || r.grace == 0 && repeated == nil
 	kept := []clientToken{r.token}
-	for _, t := range c.Tokens {
-		if repeated && !t.Replaced || t.expired(now) || t.MountGeneration != mountGeneration || (r.grace == 0 && !repeated) {
+	for i := range c.Tokens {
+		t := c.Tokens[i]
+		if endAll || &c.Tokens[i] == repeated || !t.live(mountGeneration, now) {
 			dropped = append(dropped, t)
 			continue
 		}
@@ -196,21 +214,20 @@ func (c *clientEntry) rotate(r rotation, mountGeneration uint64, now time.Time) 
 		kept = append(kept, t)
 	}
 	if len(kept) > maxClientTokens {
-		return nil, userErrorf("the client has %d earlier tokens in their grace period, which is the most it can have: wait until %s, when the next of them ends, or pass grace_period=0 to end them all at once",
-			len(kept)-1, formatTime(earliestEnd(kept[1:])))
+		return nil, c.tooManyTokens(mountGeneration, now)
 	}
 	c.Tokens, c.RotationID = kept, r.id
 	return dropped, nil
 }
 
-func earliestEnd(tokens []clientToken) time.Time {
-	end := tokens[0].ExpiresAt
-	for _, t := range tokens[1:] {
-		if t.ExpiresAt.Before(end) {
-			end = t.ExpiresAt
-		}
-	}
-	return end
+// tooManyTokens tells when the client can be given another token: when the first of
+// those ends that have been replaced. The current one is none of them, since the
+// rotation that would replace it is refused.
+func (c *clientEntry) tooManyTokens(mountGeneration uint64, now time.Time) error {
+	earlier := slices.DeleteFunc(slices.Clone(c.Tokens[1:]), func(t clientToken) bool { return !t.live(mountGeneration, now) })
+	first := slices.MinFunc(earlier, func(a, b clientToken) int { return a.ExpiresAt.Compare(b.ExpiresAt) })
+	return userErrorf("the client has its current token and %d earlier ones in their grace period, which is the most it can have: wait until %s, when the first of them ends, or end it now (revoke-accessor accessor=%s), or write rotate-client with grace_period=0, which ends all of them and the current one",
+		len(earlier), formatTime(first.ExpiresAt), first.Accessor)
 }
 
 // endAll takes every token from the client: its own by emptying the list, the

@@ -2,6 +2,8 @@ package backend
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -23,7 +25,7 @@ func (b *mcpBackend) pathRotateClient() []*framework.Path {
 			},
 			"rotation_id": {
 				Type:        framework.TypeString,
-				Description: "A name of your own for this rotation. The same one again replaces the token whose answer was lost, and leaves the old token's grace period as it is.",
+				Description: "A name of your own for this rotation. The same one again within ten minutes replaces the token whose answer was lost, and leaves the old token's grace period as it is. Later it names a new rotation.",
 			},
 			"access_token":            accessTokenField,
 			"access_token_ciphertext": ciphertextField,
@@ -51,8 +53,10 @@ Earlier tokens keep their own ends; a client has at most eight tokens at a time.
 
 There is no rotation_period: a token that renews itself is what creds/ leases.
 
-A rotation whose answer was lost is repeated with the same rotation_id. A client
-whose tokens were revoked is given a new token here.`,
+A rotation whose answer was lost is repeated with the same rotation_id, within ten
+minutes; a warning names the token that this ends. Later the same id is that of a new
+rotation, with its grace period. grace_period=0 ends every earlier token, repeated or
+not. A client whose tokens were revoked is given a new token here.`,
 	})}
 }
 
@@ -75,6 +79,8 @@ func (b *mcpBackend) rotateClient(ctx context.Context, req *logical.Request, d *
 	}
 	r.grace = conf.GracePeriod
 	setDuration(d, "grace_period", &r.grace)
+	_, asked := d.GetOk("grace_period")
+	r.endAll = asked && r.grace == 0
 
 	defer b.clients.lock(name)()
 	held, err := b.clients.getLocked(ctx, req.Storage, name)
@@ -93,6 +99,7 @@ func (b *mcpBackend) rotateClient(ctx context.Context, req *logical.Request, d *
 		return b.rotatedTo(name, held, []string{"the access_token is the client's current token already: nothing was changed"}), nil
 	}
 	defer m.release()
+	warnings = append(warnings, rotationIDWarnings(held, &r, b.now())...)
 	if err := b.replaceToken(ctx, req.Storage, change, m, r); err != nil {
 		return nil, err
 	}
@@ -102,6 +109,17 @@ func (b *mcpBackend) rotateClient(ctx context.Context, req *logical.Request, d *
 	resp := b.rotatedTo(name, change.next, warnings)
 	resp.Data = with(resp.Data, m.answer(name, change.next.ID, b.now()))
 	return resp, nil
+}
+
+// rotationIDWarnings tells one who gave an id that was given before what came of it.
+func rotationIDWarnings(held *clientEntry, r *rotation, now time.Time) []string {
+	if repeated := held.repeated(r, now); repeated != nil {
+		return []string{fmt.Sprintf("rotation_id repeats a rotation of %s ago: the token that it issued, with the accessor %s, has ended", now.Sub(repeated.IssuedAt).Round(time.Second), repeated.Accessor)}
+	}
+	if r.id != "" && r.id == held.RotationID && held.current() != nil {
+		return []string{fmt.Sprintf("rotation_id was used by the rotation of %s already, more than %s ago: this is a new rotation", formatTime(held.current().IssuedAt), rotationIDLife)}
+	}
+	return nil
 }
 
 // rotationSource is the source of the new token of a client that exists.

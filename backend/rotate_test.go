@@ -80,12 +80,15 @@ func TestARepeatedRotationReplacesTheTokenThatWasNeverReceived(t *testing.T) {
 	e := newEnv(t)
 	first := e.client("c", data{})
 	lost := e.rotate("c", data{"grace_period": "1h", "rotation_id": "2026-11"})
-	e.clock.Advance(30 * time.Minute)
-	received := e.rotate("c", data{"grace_period": "1h", "rotation_id": "2026-11"})
+	accessor := e.lookup(lost)["accessor"].(string)
+	e.clock.Advance(rotationIDLife - time.Second)
+	resp := e.write("rotate-client/c", data{"grace_period": "1h", "rotation_id": "2026-11"})
+	received := resp.Data["token"].(string)
+	require.Contains(t, strings.Join(resp.Warnings, "\n"), "with the accessor "+accessor+", has ended")
 
 	require.False(t, e.active(lost), "a token that nobody received stayed alive")
 	require.True(t, e.active(received))
-	require.EqualValues(t, 1800, e.lookup(first)["ttl"], "a retry moved the old token's grace period")
+	require.EqualValues(t, 3001, e.lookup(first)["ttl"], "a retry moved the old token's grace period")
 
 	next := e.rotate("c", data{"grace_period": "1h", "rotation_id": "2026-12"})
 	require.True(t, e.active(received), "another rotation is no retry")
@@ -100,6 +103,44 @@ func TestARotationWithoutAnIDIsNoRetryOfOneWithout(t *testing.T) {
 	require.True(t, e.active(second))
 }
 
+// A job that runs every night may give the same id each time.
+func TestARotationIDThatComesBackLaterIsANewRotation(t *testing.T) {
+	for name, later := range map[string]time.Duration{"just after it has ceased to count": rotationIDLife, "a day later": 24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnv(t)
+			e.client("c", data{})
+			working := e.rotate("c", data{"rotation_id": "nightly", "grace_period": "24h"})
+			e.clock.Advance(later)
+			resp := e.write("rotate-client/c", data{"rotation_id": "nightly", "grace_period": "24h"})
+			require.True(t, e.active(working), "the working token ended at once")
+			require.EqualValues(t, 24*3600, e.lookup(working)["ttl"])
+			require.Contains(t, strings.Join(resp.Warnings, "\n"), "this is a new rotation")
+			again := e.write("rotate-client/c", data{"rotation_id": "nightly", "grace_period": "24h"})
+			require.False(t, e.active(resp.Data["token"].(string)), "this one was a retry")
+			require.True(t, e.active(again.Data["token"].(string)))
+			require.True(t, e.active(working))
+		})
+	}
+}
+
+func TestARotationWithGraceZeroEndsEveryEarlierTokenUnderARepeatedIDToo(t *testing.T) {
+	e := newEnv(t)
+	leaked := e.client("c", data{})
+	lost := e.rotate("c", data{"rotation_id": "leak"})
+	last := e.rotate("c", data{"rotation_id": "leak", "grace_period": 0})
+	require.False(t, e.active(leaked), "the leaked token survived the rotation that was to end it")
+	require.False(t, e.active(lost))
+	require.True(t, e.active(last))
+
+	// The mount's grace_period of 0 is nobody's wish to end what an earlier one left.
+	e.write("config", data{"grace_period": 0})
+	again := e.rotate("c", data{"rotation_id": "planned", "grace_period": "1h"})
+	retried := e.rotate("c", data{"rotation_id": "planned"})
+	require.True(t, e.active(last))
+	require.False(t, e.active(again))
+	require.True(t, e.active(retried))
+}
+
 func TestAClientHasAtMostEightTokens(t *testing.T) {
 	e := newEnv(t)
 	tokens := []string{e.client("c", data{})}
@@ -107,13 +148,32 @@ func TestAClientHasAtMostEightTokens(t *testing.T) {
 		e.clock.Advance(time.Second)
 		tokens = append(tokens, e.rotate("c", data{"grace_period": "1h"}))
 	}
-	message := e.refused(logical.UpdateOperation, "rotate-client/c", data{"grace_period": "1h"})
-	require.Contains(t, message, "2026-11-22T10:00:01Z", "the refusal says when it works again")
+	first := e.lookup(tokens[0])["accessor"].(string)
+	for _, refused := range []struct {
+		path string
+		data data
+	}{
+		{"rotate-client/c", data{"grace_period": "1h"}}, {"rotate-client/c", data{"grace_period": "1s"}}, {"rotate-client/c", nil},
+		{"clients/c", data{"access_token": "my_secret_token_123"}},
+	} {
+		message := e.refused(logical.UpdateOperation, refused.path, refused.data)
+		require.Contains(t, message, "wait until 2026-11-22T10:00:01Z", "the refusal says when it works again")
+		require.Contains(t, message, "accessor="+first)
+	}
 	for _, token := range tokens {
 		require.True(t, e.active(token), "a refused rotation ended a token")
 	}
 	e.clock.Advance(time.Hour - 6*time.Second)
-	e.rotate("c", data{"grace_period": "1h"})
+	tokens = append(tokens, e.rotate("c", data{"grace_period": "1h"}))
+	second := e.lookup(tokens[1])["accessor"].(string)
+	require.Contains(t, e.refused(logical.UpdateOperation, "rotate-client/c", data{"grace_period": "1h"}), "accessor="+second)
+	e.write("revoke-accessor", data{"accessor": second})
+	tokens = append(tokens, e.rotate("c", data{"grace_period": "1h"}))
+	last := e.rotate("c", data{"grace_period": 0})
+	for _, token := range tokens {
+		require.False(t, e.active(token))
+	}
+	require.True(t, e.active(last))
 }
 
 func TestRotatingARevokedClientIssuesANewToken(t *testing.T) {
