@@ -50,7 +50,7 @@ type Gate struct {
 	auditor *auditor
 	hosts   *hosts
 	proxies proxies
-	origins []string
+	origins *origins
 
 	draining atomic.Bool
 }
@@ -63,9 +63,7 @@ func New(options Options) *Gate {
 		auditor: newAuditor(options.Audit),
 		hosts:   newHosts(options.Listener),
 		proxies: options.Listener.TrustedProxies,
-	}
-	for _, origin := range options.Listener.AllowedOrigins {
-		g.origins = append(g.origins, strings.ToLower(origin))
+		origins: newOrigins(options.Listener.AllowedOrigins),
 	}
 	return g
 }
@@ -82,13 +80,15 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if g.draining.Load() {
 		w.Header().Set("Connection", "close")
 	}
-	next := g.options.Next
-	name, ok := serverPath(r)
-	if !ok && r.URL.Path == aggregatePath && r.URL.RawPath == "" && g.options.Aggregate != nil {
-		next, ok = g.options.Aggregate, true
-	}
-	if !ok {
-		notFound(w)
+	dropAmbiguousHeaders(r.Header)
+	preflight := g.admitPage(w, r)
+	next, name := g.route(r)
+	if next == nil {
+		if preflight {
+			answerPreflight(w, r)
+		} else {
+			notFound(w, r.URL.Path)
+		}
 		return
 	}
 	req := &Request{
@@ -100,6 +100,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		sink:       g.auditor,
 		gate:       g,
 		next:       next,
+		preflight:  preflight,
 	}
 	if g.options.Observer != nil {
 		g.options.Observer.RequestStarted()
@@ -120,7 +121,9 @@ func (g *Gate) serve(w http.ResponseWriter, r *http.Request, req *Request) strin
 		refuse(w, req, f)
 		return f.Reason
 	}
-	if g.checkOrigin(w, r, req) {
+	if req.preflight {
+		req.status = http.StatusNoContent
+		answerPreflight(w, r)
 		return req.outcome()
 	}
 	if f := checkForm(r, g.options.Limits.MaxBody); f != nil {
@@ -152,7 +155,7 @@ func finish(ctx context.Context, req *Request) {
 	req.Outcome(0, 0, context.Cause(ctx))
 }
 
-// checkRequest makes the checks that come before Origin.
+// checkRequest makes the checks that come before a page's preflight is answered.
 func (g *Gate) checkRequest(r *http.Request) *Refusal {
 	if ambiguous(r.Context()) {
 		f := badRequest("the request's length is given in two ways, or in none that is safe")
@@ -160,13 +163,9 @@ func (g *Gate) checkRequest(r *http.Request) *Refusal {
 		return f
 	}
 	if !g.hosts.allows(r.Host) {
-		return &Refusal{
-			Status:  http.StatusForbidden,
-			Reason:  ReasonHost,
-			Message: "This gateway does not serve the host named in the request.",
-		}
+		return refusedHost(r.Host)
 	}
-	return nil
+	return g.checkOrigin(r)
 }
 
 // admit goes from a token to a hold on its grant for the server. On success,
@@ -261,15 +260,29 @@ func refusalOf(err error) *Refusal {
 // aggregatePath is the endpoint that stands for all servers of a client.
 const aggregatePath = "/mcp"
 
-// serverPath returns the server's name in /servers/{name}/mcp.
-func serverPath(r *http.Request) (name string, ok bool) {
-	name, ok = strings.CutPrefix(r.URL.Path, "/servers/")
-	if !ok || r.URL.RawPath != "" {
-		return "", false
+// route returns the handler for the request's path, and the server that the path
+// names, if it names one; nil where there is none. A slash at the end changes
+// nothing: many clients and proxies add one.
+func (g *Gate) route(r *http.Request) (next http.Handler, server string) {
+	if r.URL.RawPath != "" {
+		return nil, ""
 	}
-	name, ok = strings.CutSuffix(name, "/mcp")
-	return name, ok && validName(name)
+	path := strings.TrimSuffix(r.URL.Path, "/")
+	if path == aggregatePath && g.options.Aggregate != nil {
+		return g.options.Aggregate, ""
+	}
+	name, ok := strings.CutPrefix(path, serversPath)
+	if !ok {
+		return nil, ""
+	}
+	if name, ok = strings.CutSuffix(name, "/mcp"); !ok || !validName(name) {
+		return nil, ""
+	}
+	return g.options.Next, name
 }
+
+// serversPath is what the paths of single servers begin with.
+const serversPath = "/servers/"
 
 // validName bounds what may be looked up, and what gets into the audit log. The
 // engine's names are of this form.
@@ -290,13 +303,24 @@ func validName(name string) bool {
 // notFound answers everything else, without a look at who asks: clients that
 // met a 401 ask for a dozen well-known documents that this gateway, which is no
 // OAuth server, does not have. In the end they try to register, and what is
-// answered there is all that some of them tell their user.
-func notFound(w http.ResponseWriter) {
+// answered there is all that some of them tell their user. Who has a wrong URL
+// is told the right ones.
+func notFound(w http.ResponseWriter, path string) {
+	text := nothingHere
+	if strings.HasPrefix(path+"/", serversPath) && !strings.Contains(path, "/.well-known/") {
+		text = noSuchServerURL
+	}
 	header := w.Header()
 	header.Set("Content-Type", "text/plain; charset=utf-8")
-	header.Set("Content-Length", strconv.Itoa(len(nothingHere)))
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(http.StatusNotFound)
-	_, _ = io.WriteString(w, nothingHere)
+	_, _ = io.WriteString(w, text)
 }
 
-const nothingHere = "Not found. There is no sign-in at this gateway: a request needs a valid token, in the header \"Authorization: Bearer ...\".\n"
+const (
+	urls = "The gateway's URLs end in /mcp, for all servers that a client may reach, or in /servers/NAME/mcp, for the server that is registered as NAME.\n"
+
+	nothingHere     = "Not found. There is no sign-in at this gateway: a request needs a valid token, in the header \"Authorization: Bearer ...\". " + urls
+	noSuchServerURL = "Not found. " + urls
+)

@@ -150,6 +150,9 @@ func post(path, token, body string, lines ...string) string {
 	return b.String() + "\r\n" + body
 }
 
+// target is a good request to another target.
+func target(target string) string { return post(target, goodToken, "x") }
+
 // lines waits until the audit log has n lines, and returns them.
 func (s *stage) lines(n int) []map[string]any {
 	s.t.Helper()
@@ -215,8 +218,8 @@ func TestRequestThatMayNotPassReachesNothing(t *testing.T) {
 		"OPTIONS without an origin":         {strings.Replace(post("/servers/files/mcp", goodToken, ""), "POST", "OPTIONS", 1), 405},
 		"a GET with a body":                 {strings.Replace(post("/servers/files/mcp", goodToken, "x"), "POST", "GET", 1), 400},
 		"a DELETE with a body":              {strings.Replace(post("/servers/files/mcp", goodToken, "x"), "POST", "DELETE", 1), 400},
-		"an upgrade":                        {post("/servers/files/mcp", goodToken, "x", "Connection: Upgrade", "Upgrade: websocket"), 400},
-		"an upgrade without Connection":     {post("/servers/files/mcp", goodToken, "x", "Upgrade: h2c"), 400},
+		"an upgrade that names more":        {post("/servers/files/mcp", goodToken, "x", "Connection: Upgrade, Authorization", "Upgrade: websocket"), 400},
+		"an upgrade with both lengths":      {post("/servers/files/mcp", goodToken, "0\r\n\r\n", "Connection: Upgrade", "Upgrade: h2c", "Transfer-Encoding: chunked", "Content-Length: 5"), 400},
 		"a Connection header that names":    {post("/servers/files/mcp", goodToken, "x", "Connection: close, Authorization"), 400},
 		"a second Connection header":        {post("/servers/files/mcp", goodToken, "x", "Connection: keep-alive", "Connection: Mcp-Session-Id"), 400},
 		"two content types":                 {post("/servers/files/mcp", goodToken, "x", "Content-Type: text/plain"), 400},
@@ -236,8 +239,15 @@ func TestRequestThatMayNotPassReachesNothing(t *testing.T) {
 		"another host":                      {strings.Replace(post("/servers/files/mcp", goodToken, "x"), "Host: 127.0.0.1:8080", "Host: evil.example", 1), 403},
 		"a web page of an origin":           {post("/servers/files/mcp", goodToken, "x", "Origin: https://evil.example"), 403},
 		"a web page without one":            {post("/servers/files/mcp", goodToken, "x", "Origin: null"), 403},
-		"an absolute target":                {strings.Replace(post("/servers/files/mcp", goodToken, "x"), "POST /", "POST http://127.0.0.1:8080/", 1), 400},
-		"another path":                      {post("/servers/files/mcp/", goodToken, "x"), 404},
+		"an absolute target of another":     {target("http://evil.example/servers/files/mcp"), 403},
+		"an absolute target with a user":    {target("http://a:b@127.0.0.1:8080/servers/files/mcp"), 400},
+		"an absolute target of a file":      {target("file://127.0.0.1:8080/servers/files/mcp"), 400},
+		"an absolute target without a host": {target("http:///servers/files/mcp"), 400},
+		"a target without a path":           {target("http:servers/files/mcp"), 404},
+		"another path":                      {post("/servers/files/mcp/x", goodToken, "x"), 404},
+		"two slashes behind":                {post("/servers/files/mcp//", goodToken, "x"), 404},
+		"two slashes before":                {post("//servers/files/mcp", goodToken, "x"), 404},
+		"a path without its end":            {post("/servers/files", goodToken, "x"), 404},
 		"a path above":                      {post("/servers/files/../files/mcp", goodToken, "x"), 404},
 		"an encoded path":                   {post("/servers/fil%65s/mcp", goodToken, "x"), 404},
 		"a name that is none":               {post("/servers/fi.les/mcp", goodToken, "x"), 404},
@@ -270,6 +280,85 @@ func (s *stage) text() string {
 	content, err := os.ReadFile(s.audit)
 	require.NoError(s.t, err)
 	return string(content)
+}
+
+// What proxies and clients send with every request, and what means nothing here.
+func TestRequestOfTheFieldReachesTheHandler(t *testing.T) {
+	tests := map[string]string{
+		"nginx's snippet for WebSockets":      post("/servers/files/mcp", goodToken, "x", "Connection: upgrade"),
+		"the same with the client's Upgrade":  post("/servers/files/mcp", goodToken, "x", "Connection: upgrade", "Upgrade: websocket"),
+		"Java's HttpClient, and curl --http2": post("/servers/files/mcp", goodToken, "x", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA"),
+		"the last one of a connection":        post("/servers/files/mcp", goodToken, "x", "Connection: close, Upgrade", "Upgrade: h2c"),
+		"several offers":                      post("/servers/files/mcp", goodToken, "x", "Connection: keep-alive", "Connection: Upgrade", "Upgrade: h2c", "Upgrade: websocket, TLS/1.0"),
+		"an offer that Connection lacks":      post("/servers/files/mcp", goodToken, "x", "Upgrade: h2c"),
+		"libwww-perl":                         post("/servers/files/mcp", goodToken, "x", "Connection: TE, close", "TE: deflate, gzip;q=0.3"),
+		"an empty Connection":                 post("/servers/files/mcp", goodToken, "x", "Connection: "),
+		"HTTP/1.0, nginx's default":           strings.Replace(post("/servers/files/mcp", goodToken, "x", "Connection: close"), "HTTP/1.1", "HTTP/1.0", 1),
+		"a slash behind":                      post("/servers/files/mcp/", goodToken, "x"),
+		"an absolute target":                  target("http://127.0.0.1:8080/servers/files/mcp"),
+		"an absolute target with TLS":         target("https://localhost/servers/files/mcp/"),
+		"an absolute target that counts":      strings.Replace(target("http://localhost/servers/files/mcp"), "Host: 127.0.0.1:8080", "Host: evil.example", 1),
+	}
+	s := newStage(t, nil)
+	for name, request := range tests {
+		t.Run(name, func(t *testing.T) {
+			view := &stage{t: t, server: s.server}
+			before := s.count()
+			response, body := view.raw(request)
+			require.Equal(t, http.StatusOK, response.StatusCode, body)
+			require.Equal(t, "x", body)
+			require.Empty(t, response.Header.Get("Upgrade"))
+			require.Equal(t, before+1, s.count())
+		})
+	}
+}
+
+// A connection goes on after an offer that was passed over: what follows is a
+// request, and neither a frame nor another's.
+func TestConnectionGoesOnAfterAnUpgradeThatIsIgnored(t *testing.T) {
+	s := newStage(t, nil)
+	conn, err := net.Dial("tcp", s.server.Listener.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = io.WriteString(conn, post("/servers/files/mcp", goodToken, "one", "Connection: Upgrade", "Upgrade: h2c")+
+		post("/servers/files/mcp", goodToken, "two")+post("/servers/files/mcp", "", "three"))
+	require.NoError(t, err)
+	from := bufio.NewReader(conn)
+	for _, want := range []int{200, 200, 401} {
+		response, _ := s.answer(from)
+		require.Equal(t, want, response.StatusCode)
+	}
+	require.Equal(t, 2, s.count())
+}
+
+// Programs behind CGI read such a name as one with dashes.
+func TestHeadersWhoseNamesAreAmbiguousAreDropped(t *testing.T) {
+	s := newStage(t, nil)
+	var got http.Header
+	s.handle = func(_ http.ResponseWriter, r *http.Request) { got = r.Header.Clone() }
+	response, _ := s.raw(post("/servers/files/mcp", goodToken, "x", "Mcp-Session_Id: a", "mcp_session_id: b", "Mcp-Param-A_B: c", "X_Forwarded_For: d",
+		"Mcp-Session.Id: e", "Authorizatio_n: f", "Content_Length: 9", "Transfer_Encoding: chunked", "Mcp-Session-Id: kept", "Mcp-Param-City: kept"))
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	require.Equal(t, http.Header{
+		"Authorization": {"Bearer " + goodToken}, "Content-Type": {"application/json"}, "Content-Length": {"1"},
+		"Mcp-Session-Id": {"kept"}, "Mcp-Param-City": {"kept"},
+	}, got)
+}
+
+func TestWrongURLIsToldTheRightOnes(t *testing.T) {
+	s := newStage(t, nil)
+	for _, path := range []string{"/servers", "/servers/", "/servers/files", "/servers/files/", "/servers/files/sse", "/servers/files/mcp/x", "/servers/fi.les/mcp"} {
+		response, body := s.raw(post(path, goodToken, "x"))
+		require.Equal(t, http.StatusNotFound, response.StatusCode, path)
+		require.Contains(t, body, "/servers/NAME/mcp", path)
+		require.NotContains(t, body, "token", path)
+	}
+	for _, path := range []string{"/", "/sse", "/mcpx", "/register", "/.well-known/oauth-protected-resource/servers/files/mcp", "/servers/files/mcp/.well-known/openid-configuration"} {
+		response, body := s.raw(post(path, goodToken, "x"))
+		require.Equal(t, http.StatusNotFound, response.StatusCode, path)
+		require.Contains(t, body, "There is no sign-in at this gateway", path)
+		require.Contains(t, body, "/servers/NAME/mcp", path)
+	}
 }
 
 func TestEveryBadTokenGetsTheSameAnswer(t *testing.T) {

@@ -24,10 +24,15 @@ func newHosts(listener config.Listener) *hosts {
 		h.names = append(h.names, strings.ToLower(host))
 	}
 	if listener.PublicURL != nil {
-		h.names = append(h.names, strings.ToLower(listener.PublicURL.Host))
+		// Proxies may leave out the port.
+		h.names = append(h.names, strings.ToLower(listener.PublicURL.Host), strings.ToLower(listener.PublicURL.Hostname()))
 	}
 	for _, name := range listener.AllowedHosts {
-		h.names = append(h.names, strings.ToLower(name))
+		name = strings.ToLower(name)
+		h.names = append(h.names, name)
+		if bare, port, err := net.SplitHostPort(name); err == nil && (port == "443" || port == "80") {
+			h.names = append(h.names, bare) // clients leave out a port that goes without saying
+		}
 	}
 	addr, err := netip.ParseAddr(host)
 	loopback := host == "localhost" || err == nil && addr.IsLoopback()
@@ -43,6 +48,7 @@ func (h *hosts) allows(header string) bool {
 		name = host
 	}
 	name = strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")
+	name = strings.TrimSuffix(name, ".") // the root of all names
 	if slices.Contains(h.names, header) || slices.Contains(h.names, name) || name == "localhost" {
 		return true
 	}
@@ -50,20 +56,80 @@ func (h *hosts) allows(header string) bool {
 	return err == nil && (h.anyIP || addr.IsLoopback())
 }
 
-// checkOrigin refuses pages of origins that are not listed, and answers the
-// preflight of those that are. It reports true when the request is answered.
-func (g *Gate) checkOrigin(w http.ResponseWriter, r *http.Request, req *Request) bool {
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		return false
+// refusedHost is the answer to a request for another service. Behind a proxy the
+// setting is often what is missing, so both are told what the header was.
+func refusedHost(host string) *Refusal {
+	name := clip(host)
+	return &Refusal{
+		Status: http.StatusForbidden,
+		Reason: ReasonHost,
+		Detail: "Host: " + name,
+		Message: "This gateway does not serve the host \"" + name + "\", which the request names. " +
+			"If it is the gateway's name, set public_url or allowed_hosts in the block listener of the gateway's file.",
 	}
-	if !slices.Contains(g.origins, strings.ToLower(origin)) {
-		refuse(w, req, &Refusal{
-			Status:  http.StatusForbidden,
-			Reason:  ReasonOrigin,
-			Message: "This web origin may not use the gateway.",
-		})
+}
+
+// origins are the web origins whose pages may use the gateway.
+type origins struct {
+	exact      []string // lower case
+	subdomains []subdomains
+}
+
+// subdomains are the origins of all names below one, at any depth.
+type subdomains struct {
+	scheme string // "https://"
+	suffix string // ".example.com", perhaps with a port
+}
+
+func newOrigins(listed []string) *origins {
+	o := &origins{}
+	for _, origin := range listed {
+		origin = strings.ToLower(origin)
+		if scheme, suffix, ok := strings.Cut(origin, "*"); ok {
+			o.subdomains = append(o.subdomains, subdomains{scheme, suffix})
+		} else {
+			o.exact = append(o.exact, origin)
+		}
+	}
+	return o
+}
+
+// allows reports whether an Origin header is that of a page that may use the
+// gateway.
+func (o *origins) allows(header string) bool {
+	origin := strings.ToLower(header)
+	if slices.Contains(o.exact, origin) {
 		return true
+	}
+	for _, s := range o.subdomains {
+		rest, ok := strings.CutPrefix(origin, s.scheme)
+		if !ok {
+			continue
+		}
+		if labels, ok := strings.CutSuffix(rest, s.suffix); ok && isLabels(labels) {
+			return true
+		}
+	}
+	return false
+}
+
+// isLabels reports whether the text can be the first labels of a name.
+func isLabels(text string) bool {
+	for label := range strings.SplitSeq(text, ".") {
+		if label == "" || !validName(label) {
+			return false
+		}
+	}
+	return true
+}
+
+// admitPage has a browser show the page of an allowed origin what is answered,
+// whatever that is: otherwise the page learns of a refusal only that something
+// failed. It reports whether the request is a page's preflight.
+func (g *Gate) admitPage(w http.ResponseWriter, r *http.Request) (preflight bool) {
+	origin := r.Header.Get("Origin")
+	if origin == "" || !g.origins.allows(origin) {
+		return false
 	}
 	header := w.Header()
 	header.Set("Access-Control-Allow-Origin", origin)
@@ -72,12 +138,28 @@ func (g *Gate) checkOrigin(w http.ResponseWriter, r *http.Request, req *Request)
 		header.Set("Access-Control-Expose-Headers", "Mcp-Session-Id, Mcp-Protocol-Version, Www-Authenticate, Retry-After")
 		return false
 	}
+	return true
+}
+
+// checkOrigin refuses pages of origins that are not listed.
+func (g *Gate) checkOrigin(r *http.Request) *Refusal {
+	if origin := r.Header.Get("Origin"); origin == "" || g.origins.allows(origin) {
+		return nil
+	}
+	return &Refusal{
+		Status:  http.StatusForbidden,
+		Reason:  ReasonOrigin,
+		Message: "This web origin may not use the gateway: allowed_origins in the block listener of its file does not list it.",
+	}
+}
+
+// answerPreflight tells a browser what a page of an allowed origin may send.
+func answerPreflight(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
 	header.Set("Access-Control-Allow-Methods", "POST, GET, DELETE")
 	header.Set("Access-Control-Allow-Headers", preflightHeaders(r.Header.Get("Access-Control-Request-Headers")))
 	header.Set("Access-Control-Max-Age", "600")
-	req.preflight, req.status = true, http.StatusNoContent
-	w.WriteHeader(req.status)
-	return true
+	w.WriteHeader(http.StatusNoContent)
 }
 
 // preflightHeaders picks, of the headers that a page asks for, those that an

@@ -12,8 +12,8 @@ import (
 // the framing check's: net/http has dropped one of them by now.
 func checkForm(r *http.Request, maxBody int64) *Refusal {
 	switch {
-	case r.URL.Host != "" || r.URL.Opaque != "" || r.RequestURI == "*":
-		return badRequest("the request target is not a path")
+	case !plainTarget(r):
+		return badRequest("the request target is neither a path nor an http or https URL")
 	case len(r.Trailer) > 0:
 		return badRequest("trailers are not supported")
 	case len(r.TransferEncoding) > 1 || len(r.TransferEncoding) == 1 && r.TransferEncoding[0] != "chunked":
@@ -43,15 +43,53 @@ func checkForm(r *http.Request, maxBody int64) *Refusal {
 	return nil
 }
 
+// plainTarget reports whether the request target is a path, or a whole URL, as a
+// proxy may send it. The host of a URL counts instead of the Host header (RFC
+// 9112, section 3.2.2), and net/http has put it there.
+func plainTarget(r *http.Request) bool {
+	if r.RequestURI == "*" || r.URL.Opaque != "" || r.URL.User != nil || r.Method == http.MethodConnect {
+		return false
+	}
+	if r.URL.Scheme == "" {
+		return r.URL.Host == ""
+	}
+	return (r.URL.Scheme == "http" || r.URL.Scheme == "https") && r.URL.Host != ""
+}
+
+// dropAmbiguousHeaders drops the headers whose names programs do not agree on.
+// Those behind CGI and its likes read "Mcp-Session_Id" as "Mcp-Session-Id", and
+// some read every other character that is not a letter or digit so.
+func dropAmbiguousHeaders(header http.Header) {
+	for name := range header {
+		if !PlainHeader(name) {
+			delete(header, name)
+		}
+	}
+}
+
+// PlainHeader reports whether a header's name holds only letters, digits and "-",
+// so that all programs read it alike.
+func PlainHeader(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// checkHeaders passes over Upgrade: many proxies and clients offer another
+// protocol with each request, and a server that does not want it ignores that
+// (RFC 9110, section 7.8). The gateway makes its own request to the server, so
+// nothing of the offer reaches it.
 func checkHeaders(header http.Header) *Refusal {
 	for name, values := range header {
 		switch name {
-		case "Upgrade":
-			return badRequest("a connection cannot be upgraded")
 		case "Connection":
 			for _, value := range values {
 				if !plainConnection(value) {
-					return badRequest("the Connection header may hold close and keep-alive only")
+					return badRequest("the Connection header names a header that belongs to the request")
 				}
 			}
 		case "Content-Encoding":
@@ -81,13 +119,14 @@ func single(name string) bool {
 	return strings.HasPrefix(name, "Mcp-")
 }
 
-// plainConnection reports whether a Connection header names no further headers
-// to be dropped: with those, a client could have an intermediary remove what
-// another one relies on.
+// plainConnection reports whether a Connection header names nothing but options
+// and headers of the connection itself. With others a client could have an
+// intermediary remove what another one relies on.
 func plainConnection(value string) bool {
-	for token := range strings.SplitSeq(value, ",") {
-		token = strings.TrimSpace(token)
-		if token != "" && !strings.EqualFold(token, "close") && !strings.EqualFold(token, "keep-alive") {
+	for option := range strings.SplitSeq(value, ",") {
+		switch strings.ToLower(strings.TrimSpace(option)) {
+		case "", "close", "keep-alive", "upgrade", "http2-settings", "te", "proxy-connection":
+		default:
 			return false
 		}
 	}

@@ -111,7 +111,8 @@ type Listener struct {
 	// listener that is not on the loopback accepts any IP address, and no name.
 	AllowedHosts []string
 	// AllowedOrigins, allowed_origins, are the web origins, such as
-	// https://app.example.com, whose pages may use the gateway. Default: none.
+	// https://app.example.com, whose pages may use the gateway. The first labels
+	// may be a "*": https://*.example.com. Default: none.
 	AllowedOrigins []string
 	// TrustedProxies, trusted_proxies, are the ranges of those proxies whose
 	// X-Forwarded-For, or PROXY protocol header, is believed.

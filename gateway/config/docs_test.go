@@ -104,3 +104,15 @@ func TestTheFileForKubernetesIsGood(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, AuthKubernetes, c.Vault.Auth.Method)
 }
+
+// TestThePageShowsTheProxiesAsTheyAreShipped: what docs/operations.md has people put
+// before a gateway is what the package holds.
+func TestThePageShowsTheProxiesAsTheyAreShipped(t *testing.T) {
+	operations, err := os.ReadFile("../../docs/operations.md")
+	require.NoError(t, err)
+	for language, file := range map[string]string{"nginx": "nginx.conf", "haproxy": "haproxy.cfg"} {
+		shipped, err := os.ReadFile("../../bootstrap/deploy/proxy/" + file)
+		require.NoError(t, err)
+		require.Contains(t, string(operations), "\n```"+language+"\n"+string(shipped)+"```\n", file)
+	}
+}

@@ -35,7 +35,7 @@ listener {
   # web page can have its own name resolve to the gateway.
   public_url = "https://mcp.example.com"
   # allowed_hosts   = [] # further names
-  # allowed_origins = [] # web origins whose pages may use the gateway
+  # allowed_origins = [] # web origins whose pages may use the gateway: "https://app.example.com", "https://*.example.com"
 
   # Proxies whose X-Forwarded-For is believed, or PROXY protocol header.
   trusted_proxies = ["10.0.0.0/8"]

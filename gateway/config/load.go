@@ -1,14 +1,17 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -192,18 +195,40 @@ func (d *decoder) listener(s *section) Listener {
 			s.bad("allowed_hosts", "%q is no host name: write it as \"gateway.example.com\" or \"gateway.example.com:8443\"", host)
 		}
 	}
-	for _, origin := range l.AllowedOrigins {
-		if !validOrigin(origin) {
-			s.bad("allowed_origins", "%q is no web origin: write it as \"https://app.example.com\", without a path", origin)
+	for i, origin := range l.AllowedOrigins {
+		var err error
+		if l.AllowedOrigins[i], err = parseOrigin(origin); err != nil {
+			s.bad("allowed_origins", "%v", err)
 		}
 	}
 	s.end()
 	return l
 }
 
-func validOrigin(origin string) bool {
+// parseOrigin returns a web origin in the form in which browsers send it. Its
+// first labels may be a "*".
+func parseOrigin(text string) (string, error) {
+	origin := strings.ToLower(text)
 	u, err := url.Parse(origin)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.Scheme+"://"+u.Host == origin
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Scheme+"://"+u.Host != origin {
+		return "", fmt.Errorf("%q is no web origin: write it as \"https://app.example.com\", without a path; \"https://*.example.com\" stands for all names below example.com", text)
+	}
+	host, wildcard := strings.CutPrefix(u.Hostname(), "*.")
+	port, err := strconv.ParseUint(cmp.Or(u.Port(), "1"), 10, 16)
+	switch {
+	case strings.HasSuffix(u.Host, ":") || err != nil || port == 0:
+		return "", fmt.Errorf("%q is no web origin: its port is not a number from 1 to 65535", text)
+	case strings.Contains(host, "*"):
+		return "", fmt.Errorf("%q is no web origin: a \"*\" stands for the first labels of a name alone, as in \"https://*.example.com\"", text)
+	case wildcard && !strings.Contains(strings.TrimSuffix(host, "."), "."):
+		return "", fmt.Errorf("%q is too wide: name at least two labels behind the \"*\", as in \"https://*.example.com\"", text)
+	case strings.ContainsFunc(host, func(c rune) bool { return c > unicode.MaxASCII }):
+		return "", fmt.Errorf("%q: write the host as browsers send it, in letters of ASCII (\"xn--…\")", text)
+	}
+	if u.Port() == map[string]string{"http": "80", "https": "443"}[u.Scheme] {
+		origin = strings.TrimSuffix(origin, ":"+u.Port()) // browsers leave it out
+	}
+	return origin, nil
 }
 
 func (*decoder) admin(s *section) Admin {

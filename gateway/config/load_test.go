@@ -186,31 +186,38 @@ func TestMistakeIsToldWithItsPlaceAndWhatToDo(t *testing.T) {
 			"vault {\n  auth \"kubernetes\" { jwt_file = \"DIR/role_id\" }\n}\n",
 			[]string{"auth: role is required"},
 		},
-		"a token file without a path":      {"vault {\n  auth \"token_file\" {}\n}\n", []string{"auth: path is required"}},
-		"a certificate without a key":      {minimal + "listener {\n  tls_cert_file = \"DIR/tls.crt\"\n}\n", []string{"tls_cert_file and tls_key_file go together"}},
-		"a certificate that is none":       {minimal + "listener {\n  tls_cert_file = \"DIR/broken.pem\"\n  tls_key_file = \"DIR/tls.key\"\n}\n", []string{"gateway.hcl:8,19: listener: tls_cert_file: it and tls_key_file are no pair in PEM"}},
-		"authorities that are none":        {strings.Replace(minimal, "vault {", "vault {\n  ca_cert_file = \"DIR/broken.pem\"", 1), []string{"holds no certificate in PEM"}},
-		"client certificates without TLS":  {minimal + "listener {\n  tls_client_ca_file = \"DIR/ca.pem\"\n}\n", []string{"client certificates need TLS"}},
-		"a PROXY protocol from nobody":     {minimal + "listener {\n  proxy_protocol = true\n}\n", []string{"believed from trusted_proxies alone"}},
-		"a proxy that is no range":         {minimal + "listener {\n  trusted_proxies = [\"lb.example.com\"]\n}\n", []string{`"lb.example.com" is no address range`}},
-		"a list that is a string":          {minimal + "listener {\n  trusted_proxies = \"10.0.0.0/8\"\n}\n", []string{"write it as a list of strings"}},
-		"a list of numbers":                {minimal + "listener {\n  trusted_proxies = [1]\n}\n", []string{"write it as a list of strings"}},
-		"a host that is a URL":             {minimal + "listener {\n  allowed_hosts = [\"https://a\"]\n}\n", []string{`"https://a" is no host name`}},
-		"an origin with a path":            {minimal + "listener {\n  allowed_origins = [\"https://a/b\"]\n}\n", []string{"is no web origin"}},
-		"an origin that is a wildcard":     {minimal + "listener {\n  allowed_origins = [\"*\"]\n}\n", []string{"is no web origin"}},
-		"a relative audit file":            {minimal + "audit {\n  file = \"audit.log\"\n}\n", []string{`"audit.log" is not an absolute path`}},
-		"an audit file in no folder":       {minimal + "audit {\n  file = \"/nowhere/audit.log\"\n}\n", []string{"the folder /nowhere is not there"}},
-		"stdio without commands":           {minimal + "stdio {}\n", []string{"stdio needs allowed_commands"}},
-		"a relative command":               {minimal + "stdio {\n  allowed_commands = [\"npx\"]\n}\n", []string{`gateway.hcl:8,22: stdio: allowed_commands: "npx" is not an absolute path`}},
-		"a command with dots":              {minimal + "stdio {\n  allowed_commands = [\"DIR/../x\"]\n}\n", []string{"is not the shortest form of its path"}},
-		"a command that is missing":        {minimal + "stdio {\n  allowed_commands = [\"/nowhere/x\"]\n}\n", []string{"/nowhere/x does not exist"}},
-		"a command that is no program":     {minimal + "stdio {\n  allowed_commands = [\"DIR/role_id\"]\n}\n", []string{"is not a program"}},
-		"an upstream without a name":       {minimal + "upstream {}\n", []string{"block upstream needs one name"}},
-		"an upstream twice":                {minimal + "upstream \"a\" {}\nupstream \"a\" {}\n", []string{`gateway.hcl:8,10: upstream "a" has a second block`}},
-		"an upstream with half a pair":     {minimal + "upstream \"a\" {\n  client_key_file = \"DIR/tls.key\"\n}\n", []string{"go together"}},
-		"an allowed upstream that is none": {minimal + "upstream_allow = [\"https://a\", \"a*\", \"\", \"*.\"]\n", []string{`"https://a" is neither`, `"a*" is neither`, `"" is neither`, `"*." is neither`}},
-		"a log level that is none":         {minimal + "log {\n  level = \"loud\"\n}\n", []string{`"loud" is not one of trace, debug`}},
-		"several mistakes at once":         {minimal + "log {\n  level = \"loud\"\n}\nadmin {\n  address = \"x\"\n  port = 1\n}\n", []string{"gateway.hcl:8,", "gateway.hcl:11,", "gateway.hcl:12,"}},
+		"a token file without a path":       {"vault {\n  auth \"token_file\" {}\n}\n", []string{"auth: path is required"}},
+		"a certificate without a key":       {minimal + "listener {\n  tls_cert_file = \"DIR/tls.crt\"\n}\n", []string{"tls_cert_file and tls_key_file go together"}},
+		"a certificate that is none":        {minimal + "listener {\n  tls_cert_file = \"DIR/broken.pem\"\n  tls_key_file = \"DIR/tls.key\"\n}\n", []string{"gateway.hcl:8,19: listener: tls_cert_file: it and tls_key_file are no pair in PEM"}},
+		"authorities that are none":         {strings.Replace(minimal, "vault {", "vault {\n  ca_cert_file = \"DIR/broken.pem\"", 1), []string{"holds no certificate in PEM"}},
+		"client certificates without TLS":   {minimal + "listener {\n  tls_client_ca_file = \"DIR/ca.pem\"\n}\n", []string{"client certificates need TLS"}},
+		"a PROXY protocol from nobody":      {minimal + "listener {\n  proxy_protocol = true\n}\n", []string{"believed from trusted_proxies alone"}},
+		"a proxy that is no range":          {minimal + "listener {\n  trusted_proxies = [\"lb.example.com\"]\n}\n", []string{`"lb.example.com" is no address range`}},
+		"a list that is a string":           {minimal + "listener {\n  trusted_proxies = \"10.0.0.0/8\"\n}\n", []string{"write it as a list of strings"}},
+		"a list of numbers":                 {minimal + "listener {\n  trusted_proxies = [1]\n}\n", []string{"write it as a list of strings"}},
+		"a host that is a URL":              {minimal + "listener {\n  allowed_hosts = [\"https://a\"]\n}\n", []string{`"https://a" is no host name`}},
+		"an origin with a path":             {minimal + "listener {\n  allowed_origins = [\"https://a/b\"]\n}\n", []string{"is no web origin"}},
+		"an origin that is a wildcard":      {minimal + "listener {\n  allowed_origins = [\"*\"]\n}\n", []string{"is no web origin"}},
+		"an origin that is a wide wildcard": {minimal + "listener {\n  allowed_origins = [\"https://*\"]\n}\n", []string{`a "*" stands for the first labels`}},
+		"an origin of a whole domain":       {minimal + "listener {\n  allowed_origins = [\"https://*.com\"]\n}\n", []string{"is too wide"}},
+		"an origin with half a label":       {minimal + "listener {\n  allowed_origins = [\"https://app-*.example.com\"]\n}\n", []string{`a "*" stands for the first labels`}},
+		"an origin with a wildcard port":    {minimal + "listener {\n  allowed_origins = [\"http://localhost:*\"]\n}\n", []string{"is no web origin"}},
+		"an origin with an empty port":      {minimal + "listener {\n  allowed_origins = [\"https://app.example.com:\"]\n}\n", []string{"is no web origin: its port"}},
+		"an origin beyond ASCII":            {minimal + "listener {\n  allowed_origins = [\"https://bücher.example\"]\n}\n", []string{"as browsers send it"}},
+		"an origin with a user":             {minimal + "listener {\n  allowed_origins = [\"https://a@app.example.com\"]\n}\n", []string{"is no web origin"}},
+		"a relative audit file":             {minimal + "audit {\n  file = \"audit.log\"\n}\n", []string{`"audit.log" is not an absolute path`}},
+		"an audit file in no folder":        {minimal + "audit {\n  file = \"/nowhere/audit.log\"\n}\n", []string{"the folder /nowhere is not there"}},
+		"stdio without commands":            {minimal + "stdio {}\n", []string{"stdio needs allowed_commands"}},
+		"a relative command":                {minimal + "stdio {\n  allowed_commands = [\"npx\"]\n}\n", []string{`gateway.hcl:8,22: stdio: allowed_commands: "npx" is not an absolute path`}},
+		"a command with dots":               {minimal + "stdio {\n  allowed_commands = [\"DIR/../x\"]\n}\n", []string{"is not the shortest form of its path"}},
+		"a command that is missing":         {minimal + "stdio {\n  allowed_commands = [\"/nowhere/x\"]\n}\n", []string{"/nowhere/x does not exist"}},
+		"a command that is no program":      {minimal + "stdio {\n  allowed_commands = [\"DIR/role_id\"]\n}\n", []string{"is not a program"}},
+		"an upstream without a name":        {minimal + "upstream {}\n", []string{"block upstream needs one name"}},
+		"an upstream twice":                 {minimal + "upstream \"a\" {}\nupstream \"a\" {}\n", []string{`gateway.hcl:8,10: upstream "a" has a second block`}},
+		"an upstream with half a pair":      {minimal + "upstream \"a\" {\n  client_key_file = \"DIR/tls.key\"\n}\n", []string{"go together"}},
+		"an allowed upstream that is none":  {minimal + "upstream_allow = [\"https://a\", \"a*\", \"\", \"*.\"]\n", []string{`"https://a" is neither`, `"a*" is neither`, `"" is neither`, `"*." is neither`}},
+		"a log level that is none":          {minimal + "log {\n  level = \"loud\"\n}\n", []string{`"loud" is not one of trace, debug`}},
+		"several mistakes at once":          {minimal + "log {\n  level = \"loud\"\n}\nadmin {\n  address = \"x\"\n  port = 1\n}\n", []string{"gateway.hcl:8,", "gateway.hcl:11,", "gateway.hcl:12,"}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -250,6 +257,18 @@ func TestMistakeInTheEnvironmentIsToldByItsName(t *testing.T) {
 		})
 		require.ErrorContains(t, err, name+": ")
 	}
+}
+
+// What is admitted later is compared with what browsers send.
+func TestOriginsAreReadAsBrowsersSendThem(t *testing.T) {
+	c, err := parse(t, minimal+`listener {
+  allowed_origins = ["HTTPS://App.example.com:443", "http://localhost:80", "http://localhost:6274", "https://*.Example.com", "https://*.example.com:8443", "http://[::1]:5173"]
+}
+`, noEnvironment)
+	require.NoError(t, err)
+	require.Equal(t, []string{
+		"https://app.example.com", "http://localhost", "http://localhost:6274", "https://*.example.com", "https://*.example.com:8443", "http://[::1]:5173",
+	}, c.Listener.AllowedOrigins)
 }
 
 func TestWaitFollowsMaxStaleUnlessItIsGiven(t *testing.T) {

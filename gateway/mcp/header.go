@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/textproto"
 	"strings"
+
+	"vault-plugin-secrets-mcp/gateway/access"
 )
 
 // Headers, in the form that net/http keeps them in: maps are read and written
@@ -60,7 +62,7 @@ func forwarded(key string) bool {
 	case headerAccept, headerLastEventID, headerUserAgent, "Traceparent", "Tracestate":
 		return true
 	}
-	return strings.HasPrefix(key, prefixMCP)
+	return strings.HasPrefix(key, prefixMCP) && access.PlainHeader(key)
 }
 
 // copyResponseHeader copies those of the server's headers that the client gets.
@@ -126,9 +128,10 @@ const (
 	mediaEventStream = "text/event-stream"
 )
 
-// isJSON reports whether a request's Content-Type says JSON in UTF-8. Some
-// servers decode a body by the charset it declares: under another one, such as
-// UTF-7, they would read other text than the gateway did.
+// isJSON reports whether a request's Content-Type says JSON in UTF-8. A body under
+// another charset, such as UTF-7, would be other text to its sender than to the
+// gateway. Other parameters mean nothing for JSON (RFC 8259, section 11), and are
+// not passed on.
 func isJSON(contentType string) bool {
 	if contentType == mediaJSON {
 		return true
@@ -139,10 +142,16 @@ func isJSON(contentType string) bool {
 	}
 	for parameter := range strings.SplitSeq(parameters, ";") {
 		name, value, _ := strings.Cut(parameter, "=")
-		name, value = strings.TrimSpace(name), strings.Trim(strings.TrimSpace(value), `"`)
-		if name != "" && !(strings.EqualFold(name, "charset") && strings.EqualFold(value, "utf-8")) {
+		if strings.EqualFold(strings.TrimSpace(name), "charset") && !isUTF8(value) {
 			return false
 		}
 	}
 	return true
+}
+
+// isUTF8 reports whether a charset is UTF-8, in one of the spellings that clients
+// have for it.
+func isUTF8(charset string) bool {
+	charset = strings.Trim(strings.TrimSpace(charset), `"'`)
+	return strings.EqualFold(charset, "utf-8") || strings.EqualFold(charset, "utf8")
 }

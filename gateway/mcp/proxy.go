@@ -104,10 +104,11 @@ func (p *proxy) outgoing(ctx context.Context, r *http.Request, x *exchange, upst
 
 // openSession returns the server's session id for the one that the client sent;
 // "" if it sent none, or if the request belongs to the era without sessions, in
-// which the header means nothing.
+// which the header means nothing, or begins a session: some clients send the id
+// of their last one then.
 func (pass *passage) openSession(ctx context.Context, h http.Header) (string, *access.Refusal) {
 	sealed := first(h, headerSession)
-	if sealed == "" || pass.stateless {
+	if sealed == "" || pass.stateless || pass.starts() {
 		return "", nil
 	}
 	handler := pass.proxy.handler

@@ -40,7 +40,7 @@ func TestTheServerGetsTheBytesThatWereRead(t *testing.T) {
 func TestTheServerGetsNothingElseOfTheClients(t *testing.T) {
 	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
 	server := up.server()
-	server.Headers = map[string]string{"authorization": "Bearer upstream", "X-Api-Key": "k", "Connection": "x", "mcp-name": "x", "Host": "evil"}
+	server.Headers = map[string]string{"authorization": "Bearer upstream", "X-Api-Key": "k", "Connection": "x", "mcp-name": "x", "Mcp_Session_Id": "x", "Host": "evil"}
 	g := newGateway(t, testConfig(), server)
 	got := g.ask(t, ping,
 		"Cookie", "a=b", "X-Forwarded-For", "1.2.3.4", "X-Forwarded-Host", "evil", "Forwarded", "for=1.2.3.4",
@@ -48,7 +48,7 @@ func TestTheServerGetsNothingElseOfTheClients(t *testing.T) {
 		"X-Api-Key", "mine", "Accept-Language", "de", "X-Vendor", "1", "Content-Type", "",
 		"Content-Type", "application/json; charset=UTF-8", "Te", "trailers",
 		"User-Agent", "agent/1", "Traceparent", "00-a-b-01", "Tracestate", "c=d", "Last-Event-ID", "7",
-		"MCP-Protocol-Version", "2025-11-25", "Mcp-Method", "ping", "Mcp-Param-Region", "eu", "Mcp-Vendor", "v")
+		"MCP-Protocol-Version", "2025-11-25", "Mcp-Method", "ping", "Mcp-Param-Region", "eu", "Mcp-Vendor", "v", "Mcp-Session_Id", "s")
 	require.Equal(t, http.StatusOK, got.status, got.body)
 	r, _ := up.last()
 	require.Equal(t, http.Header{
@@ -195,6 +195,7 @@ func TestMessagesThatCouldBeReadInTwoWaysReachNoServer(t *testing.T) {
 		"a header that lies": {callEcho, []string{"Mcp-Name", "other"}, 400, "-32020"},
 		"text":               {ping, []string{"Content-Type", "", "Content-Type", "text/plain"}, 415, "Content-Type"},
 		"a charset that hides what the body says": {ping, []string{"Content-Type", "", "Content-Type", "application/json; charset=utf-7"}, 415, "UTF-8"},
+		"a charset of one byte a letter":          {ping, []string{"Content-Type", "", "Content-Type", "application/json; profile=x; charset=\"iso-8859-1\""}, 415, "UTF-8"},
 		"no Content-Type":                         {ping, []string{"Content-Type", ""}, 415, "Content-Type"},
 		"a body too large":                        {`{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":"` + strings.Repeat("x", 1<<20) + `"}}`, nil, 413, "too large"},
 	}
@@ -208,6 +209,39 @@ func TestMessagesThatCouldBeReadInTwoWaysReachNoServer(t *testing.T) {
 	}
 	require.Zero(t, up.count())
 	require.NotContains(t, g.sink.all(), "decision allowed")
+}
+
+func TestContentTypesOfTheFieldAreTaken(t *testing.T) {
+	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
+	g := newGateway(t, testConfig(), up.server())
+	for _, contentType := range []string{
+		"application/json;charset=utf-8", "application/json; charset=utf8", "Application/JSON; Charset=UTF8", `application/json; charset="utf-8"`,
+		"application/json; charset='UTF-8'", "application/json;", "application/json ; charset = utf-8;", "application/json; odata.metadata=minimal", "application/json; boundary=x; charset=utf-8",
+	} {
+		got := g.ask(t, ping, "Content-Type", "", "Content-Type", contentType)
+		require.Equal(t, http.StatusOK, got.status, contentType)
+		sent, _ := up.last()
+		require.Equal(t, []string{"application/json"}, sent.Header["Content-Type"], "what the client declares goes no further")
+	}
+}
+
+// Clients that start anew may still send the id of their last session.
+func TestStaleSessionIDOnInitializeMeansNothing(t *testing.T) {
+	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Mcp-Session-Id", "new")
+		reply(w, pong)
+	})
+	g := newGateway(t, testConfig(), up.server())
+	session := g.ask(t, initOnce).header.Get("Mcp-Session-Id")
+	for _, stale := range []string{"unknown", session, strings.Repeat("x", 4000)} {
+		got := g.ask(t, initOnce, "Mcp-Session-Id", stale, "Last-Event-Id", "7")
+		require.Equal(t, http.StatusOK, got.status, got.body)
+		require.NotContains(t, []string{"", stale}, got.header.Get("Mcp-Session-Id"))
+		sent, _ := up.last()
+		require.Empty(t, sent.Header["Mcp-Session-Id"])
+		require.Empty(t, sent.Header["Last-Event-Id"])
+	}
+	require.Equal(t, http.StatusNotFound, g.ask(t, ping, "Mcp-Session-Id", "unknown").status, "on any other message it is an unknown session")
 }
 
 func TestNothingIsSentWithoutAnAuditLine(t *testing.T) {

@@ -95,8 +95,10 @@ func newUpstream(server *broker.Server, settings config.Upstream, allow *config.
 }
 
 // reserved reports whether a header is not the registry's to set: it belongs to
-// the connection, or to the protocol.
+// the connection, or to the protocol, or a server behind CGI would take it for one
+// that does.
 func reserved(key string) bool {
+	key = textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(key, "_", "-"))
 	switch key {
 	case "Connection", "Content-Length", "Host", "Keep-Alive", "Proxy-Connection", "Te", "Trailer",
 		"Transfer-Encoding", "Upgrade", headerAccept, headerAcceptEncoding, headerContentEncoding,
