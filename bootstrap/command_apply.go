@@ -32,7 +32,7 @@ func runApply(ctx context.Context, args []string, out streams) error {
 	if err := parseAll(flags, args, out, []string{"f"}, func() []string { return nil }); err != nil {
 		return err
 	}
-	vault, err := connect.FromEnvironment()
+	vault, err := connect.FromEnvironment(os.Stderr)
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func runDoctor(ctx context.Context, args []string, out streams) error {
 			return errors.New("there is no token to try: set MCP_TOKEN")
 		}
 	}
-	vault, err := connect.FromEnvironment()
+	vault, err := connect.FromEnvironment(os.Stderr)
 	if err != nil {
 		return err
 	}

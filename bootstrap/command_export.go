@@ -33,7 +33,7 @@ func runExport(ctx context.Context, args []string, out streams) error {
 	if err != nil {
 		return err
 	}
-	vault, err := connect.FromEnvironment()
+	vault, err := connect.FromEnvironment(os.Stderr)
 	if err != nil {
 		return err
 	}

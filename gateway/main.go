@@ -62,6 +62,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	if f.check {
+		for _, warning := range settings.Warnings {
+			fmt.Fprintf(stderr, "%s: warning: %s\n", f.config, warning)
+		}
 		fmt.Fprintf(stdout, "%s: ok\n", f.config)
 		return exitOK
 	}
@@ -87,9 +90,9 @@ func flagSet(f *flags) *flag.FlagSet {
 func usage(to io.Writer) {
 	fmt.Fprint(to, "Usage: mcp-gateway -config FILE [-check-config] [-log-level LEVEL]\n"+
 		"       mcp-gateway help | version\n\n"+
-		"Environment variables that override the file: VAULT_ADDR, VAULT_NAMESPACE,\n"+
-		"VAULT_CACERT, MCP_GATEWAY_LISTEN. OpenTelemetry's OTEL_* variables send traces\n"+
-		"and metrics to a collector.\n\nFlags:\n")
+		"MCP_GATEWAY_LISTEN and the variables of Vault's own tools (VAULT_ADDR, VAULT_CACERT\n"+
+		"and others) override the file. OpenTelemetry's OTEL_* variables send traces and\n"+
+		"metrics to a collector.\n\nFlags:\n")
 	set := flagSet(&flags{})
 	set.SetOutput(to)
 	set.PrintDefaults()
@@ -129,7 +132,7 @@ func parseFlags(args []string) (*flags, error) {
 	return f, errors.Join(wrong...)
 }
 
-// load reads the file, and puts environment and flags over it.
+// load reads the file; environment and flags override it.
 func load(f *flags) (*config.Config, error) {
 	settings, err := config.Load(f.config, os.Getenv)
 	if err != nil {
@@ -156,6 +159,12 @@ func newLogger(settings config.Log, output io.Writer) hclog.Logger {
 // serve runs the gateway until a signal ends it.
 func serve(f *flags, settings *config.Config, log hclog.Logger) error {
 	log.Info("starting", "version", version)
+	for _, warning := range settings.Warnings {
+		log.Warn(warning)
+	}
+	if proxy := settings.Vault.ProxyName(); proxy != "" {
+		log.Info("Vault is reached through a proxy", "proxy", proxy)
+	}
 	g, err := newGateway(settings, log)
 	if err != nil {
 		return err

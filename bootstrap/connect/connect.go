@@ -6,36 +6,68 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/api"
+
+	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
+// retries is how often Vault's own CLI repeats a request, unless VAULT_MAX_RETRIES says.
+const retries = 2
+
 // FromEnvironment is a client with the settings of Vault's own CLI: VAULT_ADDR,
-// VAULT_NAMESPACE, VAULT_CACERT… and VAULT_TOKEN, else the file of `vault login`.
-func FromEnvironment() (*api.Client, error) {
-	config := api.DefaultConfig()
-	if config.Error != nil {
-		return nil, fmt.Errorf("cannot use the VAULT_… variables: %w", config.Error)
+// VAULT_NAMESPACE, VAULT_CACERT… and VAULT_TOKEN, else the file of `vault login`. What
+// should not stay as it is, it tells on stderr.
+func FromEnvironment(stderr io.Writer) (*api.Client, error) {
+	settings := config.DefaultVaultClient()
+	settings.MaxRetries = retries
+	if mistakes := settings.Environment(os.Getenv); len(mistakes) > 0 {
+		texts := make([]string, 0, len(mistakes))
+		for _, mistake := range mistakes {
+			texts = append(texts, mistake.Error())
+		}
+		return nil, errors.New(strings.Join(texts, "\n"))
 	}
-	client, err := api.NewClient(config)
+	for _, warning := range settings.Warnings() {
+		fmt.Fprintf(stderr, "mcp-bootstrap: warning: %s\n", warning)
+	}
+	if os.Getenv(config.EnvVaultWrapTTL) != "" {
+		fmt.Fprintf(stderr, "mcp-bootstrap: warning: %s has no effect here: this program must read Vault's answers itself\n", config.EnvVaultWrapTTL)
+	}
+	client, err := vaultclient.New(settings, vaultclient.Options{Limit: true})
 	if err != nil {
 		return nil, fmt.Errorf("cannot use the VAULT_… variables: %w", err)
 	}
-	if client.Token() == "" {
-		if home, err := os.UserHomeDir(); err == nil {
-			if token, err := os.ReadFile(filepath.Join(home, ".vault-token")); err == nil {
-				client.SetToken(strings.TrimSpace(string(token)))
-			}
-		}
-	}
+	client.SetToken(token())
 	if client.Token() == "" {
 		return nil, fmt.Errorf("there is no token for Vault at %s: set VAULT_TOKEN, or run `vault login`", client.Address())
 	}
+	if factors := os.Getenv(config.EnvVaultMFA); factors != "" {
+		client.SetMFACreds(strings.Split(factors, ","))
+	}
 	return client, nil
+}
+
+// token is the one to use; "" where there is none.
+func token() string {
+	if token := os.Getenv(config.EnvVaultToken); token != "" {
+		return token
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ""
+	}
+	content, err := os.ReadFile(filepath.Join(home, ".vault-token"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(content))
 }
 
 // What Check finds.

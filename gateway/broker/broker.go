@@ -99,7 +99,7 @@ func New(options Options) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := newBroker(options, &vault{session: s, mount: options.Vault.Mount})
+	b, err := newBroker(options, newVault(s, options.Vault))
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/api"
+	"golang.org/x/time/rate"
+
+	"vault-plugin-secrets-mcp/gateway/config"
 )
 
 // engine is the part of the engine's API that the gateway uses. An error means
@@ -30,6 +33,9 @@ type engine interface {
 // errUnsupported: Vault answers, but not to requests for changes.
 var errUnsupported = errors.New("the engine, or the policy of the gateway's login, has no change feed")
 
+// errOwnLimit: the gateway's own limit, not Vault's.
+var errOwnLimit = errors.New("the gateway's own limit of requests to Vault is reached: rate_limit of the block vault, or VAULT_RATE_LIMIT")
+
 // maxAnswer bounds what is read of an answer, in bytes.
 const maxAnswer = 32 << 20
 
@@ -37,12 +43,40 @@ const maxAnswer = 32 << 20
 type vault struct {
 	session *session
 	mount   string
+
+	// What the settings bound, but for the request that is held for changes:
+	// requests a second, and the time of each. Nil and 0: nothing.
+	limit   *rate.Limiter
+	timeout time.Duration
+}
+
+func newVault(s *session, options config.Vault) *vault {
+	v := &vault{session: s, mount: options.Mount, timeout: options.Timeout}
+	if options.RateLimit > 0 {
+		v.limit = rate.NewLimiter(rate.Limit(options.RateLimit), options.RateBurst)
+	}
+	return v
+}
+
+// await waits for the request's turn under the rate limit. One whose turn does not
+// come in time fails at once.
+func (v *vault) await(ctx context.Context) error {
+	if v.limit == nil {
+		return nil
+	}
+	if v.limit.Wait(ctx) != nil { // its error would read as if Vault hung
+		return errOwnLimit
+	}
+	return nil
 }
 
 func (v *vault) lookup(ctx context.Context, p presented) (*Lookup, error) {
 	question := map[string]any{"token": p.token}
 	if p.dataKey != "" {
 		question["data_key"] = p.dataKey
+	}
+	if err := v.await(ctx); err != nil {
+		return nil, err
 	}
 	var answer *Lookup
 	err := v.session.do(ctx, func(client *api.Client) error {
@@ -72,7 +106,7 @@ func (v *vault) changes(ctx context.Context, epoch string, index uint64, wait ti
 		query.Set("index", strconv.FormatUint(index, 10))
 	}
 	var answer Changes
-	err := v.read(ctx, "/changes", query, &answer)
+	err := v.ask(ctx, "/changes", query, &answer)
 	var refused *api.ResponseError
 	if errors.As(err, &refused) && !isInvalidToken(err) {
 		switch refused.StatusCode {
@@ -126,8 +160,21 @@ func (v *vault) policy(ctx context.Context, digest string) (*policyAnswer, error
 	return &answer, nil
 }
 
-// read reads a path below the mount into answer.
+// read reads a path below the mount into answer, within the settings' bounds.
 func (v *vault) read(ctx context.Context, path string, query url.Values, answer any) error {
+	if v.timeout > 0 { // Vault's client bounds no raw answers
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, v.timeout)
+		defer cancel()
+	}
+	if err := v.await(ctx); err != nil {
+		return err
+	}
+	return v.ask(ctx, path, query, answer)
+}
+
+// ask is read without bounds but the context's.
+func (v *vault) ask(ctx context.Context, path string, query url.Values, answer any) error {
 	return v.session.do(ctx, func(client *api.Client) error {
 		response, err := client.Logical().ReadRawWithDataWithContext(ctx, v.mount+path, query)
 		if err != nil {

@@ -4,52 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"strings"
 	"time"
 
-	"github.com/hashicorp/go-cleanhttp"
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/api"
 	"github.com/hashicorp/vault/api/auth/approle"
 	"github.com/hashicorp/vault/api/auth/kubernetes"
 
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
-// newClient returns a client that is told everything: of the environment's
-// VAULT_ variables only those that config reads are honoured, and a token among
-// them never.
-func newClient(options config.Vault) (*api.Client, error) {
-	transport := cleanhttp.DefaultPooledTransport()
-	transport.MaxIdleConnsPerHost = lookupsInFlight + 2 // the feed, and a login
-	// HTTP/1.1: a request that times out takes its connection with it. Over
-	// HTTP/2 all requests would share one, and wait for a node that is gone
-	// until TCP gives up, minutes after another node became active.
-	transport.ForceAttemptHTTP2 = false
-	settings := &api.Config{
-		Address: options.Address.String(),
-		HttpClient: &http.Client{
-			Transport: transport,
-			// The API client follows the one redirect to the active node itself.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-		MaxRetries: 0, // what is worth repeating is repeated here, with its reasons
-		Timeout:    60 * time.Second,
-	}
-	if err := settings.ConfigureTLS(&api.TLSConfig{CACert: options.CACertFile, TLSServerName: options.ServerName}); err != nil {
-		return nil, fmt.Errorf("vault: TLS: %w", err)
-	}
-	client, err := api.NewClient(settings)
-	if err != nil {
-		return nil, fmt.Errorf("vault: %w", err)
-	}
-	client.ClearToken()
-	client.ClearNamespace()
-	if options.Namespace != "" {
-		client.SetNamespace(options.Namespace)
-	}
-	return client, nil
+// newClient returns a client of which retries are known: what is worth repeating is
+// repeated here, with its reasons, but for logins, where the settings say how often.
+func newClient(settings config.VaultClient, retries int, log hclog.Logger) (*api.Client, error) {
+	settings.MaxRetries = retries
+	return vaultclient.New(settings, vaultclient.Options{
+		IdleConns: lookupsInFlight + 2, // the feed, and a login
+		Log:       log,
+	})
 }
 
 // method is one way to log in.

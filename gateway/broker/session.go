@@ -55,11 +55,11 @@ type session struct {
 }
 
 func newSession(options config.Vault, log hclog.Logger) (*session, error) {
-	client, err := newClient(options)
+	client, err := newClient(options.VaultClient, 0, log)
 	if err != nil {
 		return nil, err
 	}
-	anonymous, err := newClient(options)
+	anonymous, err := newClient(options.VaultClient, options.MaxRetries, log)
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
 
 	"vault-plugin-secrets-mcp/gateway/config"
 )
@@ -111,7 +112,7 @@ func (v *fakeVault) settings(t *testing.T, auth config.Auth) config.Vault {
 	t.Helper()
 	address, err := url.Parse(v.URL)
 	require.NoError(t, err)
-	return config.Vault{Address: address, Mount: "mcp", Auth: auth}
+	return config.Vault{VaultClient: config.VaultClient{Address: address, Timeout: time.Minute}, Mount: "mcp", Auth: auth}
 }
 
 func secretFile(t *testing.T, content string) string {
@@ -265,6 +266,40 @@ func TestTokenIsRenewedAndReplacedNearTheEndOfItsLife(t *testing.T) {
 	require.Eventually(t, func() bool { logins, _ := v.counts(); return logins >= 2 }, 10*time.Second, 10*time.Millisecond)
 }
 
+// TestWrappingInTheEnvironmentDoesNotTouchTheLogin: a wrapped answer has no token.
+func TestWrappingInTheEnvironmentDoesNotTouchTheLogin(t *testing.T) {
+	t.Setenv("VAULT_WRAP_TTL", "60s")
+	v := newFakeVault(t)
+	var wrapped atomic.Bool
+	serve := v.Config.Handler
+	v.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Vault-Wrap-Ttl") != "" {
+			wrapped.Store(true)
+		}
+		serve.ServeHTTP(w, r)
+	})
+	_ = loggedIn(t, v, appRole(t))
+	require.False(t, wrapped.Load())
+}
+
+func TestOwnRateLimitIsNoOutage(t *testing.T) {
+	v := newFakeVault(t)
+	v.handler = func(w http.ResponseWriter, _ *http.Request) { vaultData(w, `{"active":false}`) }
+	asked := loggedIn(t, v, appRole(t))
+	asked.limit = rate.NewLimiter(rate.Limit(0.01), 1)
+	_, err := asked.lookup(t.Context(), presented{token: "t"})
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err = asked.lookup(ctx, presented{token: "t"})
+	require.ErrorIs(t, err, errOwnLimit)
+	require.NotErrorIs(t, err, context.DeadlineExceeded, "which would mean that Vault hangs")
+	_, err = asked.servers(ctx)
+	require.ErrorIs(t, err, errOwnLimit)
+	_, err = asked.changes(ctx, "", 0, time.Second)
+	require.NotErrorIs(t, err, errOwnLimit, "the feed is not held up")
+}
+
 func TestTokenInTheEnvironmentIsNotUsed(t *testing.T) {
 	t.Setenv("VAULT_TOKEN", "root")
 	t.Setenv("VAULT_NAMESPACE", "elsewhere")
@@ -313,7 +348,7 @@ func TestTokenFileIsReadAgainWhenItChanges(t *testing.T) {
 	v := newFakeVault(t)
 	v.valid = "from-agent"
 	file := &tokenFile{path: secretFile(t, "from-agent\n")}
-	client, err := newClient(v.settings(t, config.Auth{}))
+	client, err := newClient(v.settings(t, config.Auth{}).VaultClient, 0, hclog.NewNullLogger())
 	require.NoError(t, err)
 	c, err := file.login(t.Context(), client)
 	require.NoError(t, err)

@@ -4,8 +4,8 @@
 // each mistake with file and line, and with what to do about it.
 //
 // The types are the documentation: each field states its name in the file, its
-// meaning and its default. Environment variables and flags go over the file;
-// they are few, and listed in override.go.
+// meaning and its default. Environment variables and flags override the file: they
+// are listed in override.go and vault_environment.go.
 package config
 
 import (
@@ -40,25 +40,10 @@ type Config struct {
 
 	// Upstreams holds the blocks upstream "name" { }. Use Upstream to read it.
 	Upstreams map[string]Upstream
-}
 
-// Vault says where the engine is and how to log in.
-type Vault struct {
-	// Address, address, is Vault's URL. VAULT_ADDR goes over it. Default:
-	// https://127.0.0.1:8200, as that of Vault's own tools.
-	Address *url.URL
-	// Mount, mount, is the engine's path in Vault. Default: mcp.
-	Mount string
-	// Namespace, namespace, is Vault Enterprise's. VAULT_NAMESPACE goes over it.
-	Namespace string
-	// CACertFile, ca_cert_file, is the PEM file of the authorities to trust.
-	// VAULT_CACERT goes over it. Default: the system's.
-	CACertFile string
-	// ServerName, tls_server_name, is the name to expect in Vault's certificate,
-	// where it is not the address's.
-	ServerName string
-	// Auth is the block auth "method" { }, required.
-	Auth Auth
+	// Warnings is what works and should not stay so, one line each: -check-config
+	// prints them, and the log has them at each start.
+	Warnings []string
 }
 
 // Methods of logging in to Vault.
@@ -92,7 +77,7 @@ type Auth struct {
 
 // Listener is where MCP clients connect.
 type Listener struct {
-	// Address, address, is host:port. MCP_GATEWAY_LISTEN goes over it.
+	// Address, address, is host:port. MCP_GATEWAY_LISTEN overrides it.
 	// Default: 127.0.0.1:8080.
 	Address string
 	// TLSCertFile and TLSKeyFile, tls_cert_file and tls_key_file, PEM: read

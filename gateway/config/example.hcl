@@ -2,13 +2,25 @@
 # Check a file with: mcp-gateway -config FILE -check-config
 
 vault {
-  # VAULT_ADDR, VAULT_NAMESPACE and VAULT_CACERT go over these three.
-  address = "https://vault.example.com:8200"
-  # namespace    = ""
-  # ca_cert_file = ""         # default: the system's authorities
+  # The variables of Vault's own tools (VAULT_ADDR, VAULT_CACERT…) override these.
+  address = "https://vault.example.com:8200" # or unix:///run/vault.sock
+  # mount     = "mcp"             # where the secrets engine is mounted
+  # namespace = ""
 
-  # tls_server_name = ""      # where Vault's certificate has another name
-  # mount           = "mcp"   # where the secrets engine is mounted
+  # ca_cert_file     = ""         # default: the system's authorities
+  # ca_cert_dir      = ""         # or a folder of such files
+  # client_cert_file = ""         # where Vault's listener asks for a certificate
+  # client_key_file  = ""
+  # tls_server_name  = ""         # where Vault's certificate has another name
+  # tls_skip_verify  = false      # take any certificate: to try something
+
+  # timeout           = "1m"      # of one request
+  # max_retries       = 0         # of a login, at once
+  # rate_limit        = 0         # requests a second; 0: no bound
+  # rate_burst        = 0
+  # srv_lookup        = false     # find Vault by its SRV record
+  # disable_redirects = false
+  # proxy_address     = ""        # default: that of HTTPS_PROXY, but for NO_PROXY
 
   # How the gateway logs in. Files are read anew at every login.
   auth "approle" {
@@ -24,7 +36,7 @@ vault {
 
 # Where MCP clients connect, with http(s)://ADDRESS/servers/NAME/mcp.
 listener {
-  address = "0.0.0.0:8443" # MCP_GATEWAY_LISTEN goes over it; default: 127.0.0.1:8080
+  address = "0.0.0.0:8443" # MCP_GATEWAY_LISTEN overrides it; default: 127.0.0.1:8080
 
   # Without a certificate the listener speaks plain HTTP. SIGHUP reads it again.
   tls_cert_file = "/etc/mcp-gateway/tls.crt"
@@ -122,6 +134,6 @@ aggregate {
 
 # The gateway's own log, on standard error.
 log {
-  # level  = "info" # trace, debug, info, warn, error; -log-level goes over it
+  # level  = "info" # trace, debug, info, warn, error; -log-level overrides it
   # format = "json" # or text
 }

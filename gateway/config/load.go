@@ -46,6 +46,7 @@ func Parse(source []byte, path string, getenv func(string) string) (*Config, err
 		slices.SortStableFunc(d.problems, func(a, b *hcl.Diagnostic) int { return offset(a) - offset(b) })
 		return nil, &Error{problems: d.problems}
 	}
+	c.warn(getenv)
 	return c, nil
 }
 
@@ -111,28 +112,6 @@ func (d *decoder) config(body *hclsyntax.Body) *Config {
 	}
 	s.end()
 	return c
-}
-
-func (d *decoder) vault(s *section) Vault {
-	v := Vault{
-		Address:    s.url("address", "https://127.0.0.1:8200"),
-		Mount:      strings.Trim(s.str("mount", "mcp"), "/"),
-		Namespace:  s.str("namespace", ""),
-		CACertFile: s.authorities("ca_cert_file"),
-		ServerName: s.str("tls_server_name", ""),
-	}
-	if v.Mount == "" || strings.ContainsAny(v.Mount, " ?#%") || strings.Contains(v.Mount, "..") {
-		s.bad("mount", "%q is no path of a mount: give the one that `vault secrets list` prints, for example \"mcp\"", v.Mount)
-	}
-	blocks := s.labelled("auth")
-	if len(blocks) != 1 {
-		d.problem(s.body.MissingItemRange(), "vault needs exactly one block auth \"METHOD\" { }, with approle, kubernetes, jwt or token_file for METHOD")
-	}
-	for _, block := range blocks {
-		v.Auth = d.auth(d.section(block.Body, "auth"), block)
-	}
-	s.end()
-	return v
 }
 
 func (d *decoder) auth(s *section, block *hclsyntax.Block) Auth {

@@ -166,7 +166,7 @@ func TestMistakeIsToldWithItsPlaceAndWhatToDo(t *testing.T) {
 		"an address with a named host":   {minimal + "listener {\n  address = \"gateway:80\"\n}\n", []string{`"gateway" is no IP address`}},
 		"a port out of range":            {minimal + "listener {\n  address = \":99999\"\n}\n", []string{"is no address to listen on"}},
 		"one address for both listeners": {minimal + "listener {\n  address = \"127.0.0.1:8081\"\n}\n", []string{"it is the listener's address too"}},
-		"a Vault that is no URL":         {strings.Replace(minimal, "vault {", "vault {\n  address = \"vault:8200\"", 1), []string{`gateway.hcl:2,13: vault: address: "vault:8200" is no URL`}},
+		"a Vault that is no URL":         {strings.Replace(minimal, "vault {", "vault {\n  address = \"vault:8200\"", 1), []string{`gateway.hcl:2,13: vault: address: "vault:8200" is not a valid URL`}},
 		"a Vault with a query":           {strings.Replace(minimal, "vault {", "vault {\n  address = \"https://v/?a=b\"", 1), []string{"holds more than scheme, host, port and path"}},
 		"a password in the URL is not told": {
 			strings.Replace(minimal, "vault {", "vault {\n  address = \"https://u:hunter2@v/\"", 1),

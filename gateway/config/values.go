@@ -234,7 +234,7 @@ func (s *section) url(name, fallback string) *url.URL {
 func parseURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("%q is no URL: write it as \"https://host:port\"", text)
+		return nil, fmt.Errorf("%q is not a valid URL: write it as \"https://host:port\"", text)
 	}
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("%q holds more than scheme, host, port and path: leave the rest out", u.Redacted())

@@ -196,9 +196,9 @@ func (v *Vault) Settings() config.Vault {
 		v.t.Fatal(err)
 	}
 	return config.Vault{
-		Address: address,
-		Mount:   "mcp",
-		Auth:    config.Auth{Method: config.AuthAppRole, Mount: "approle", RoleID: "role", SecretIDFile: secret},
+		VaultClient: config.VaultClient{Address: address, Timeout: time.Minute},
+		Mount:       "mcp",
+		Auth:        config.Auth{Method: config.AuthAppRole, Mount: "approle", RoleID: "role", SecretIDFile: secret},
 	}
 }
 

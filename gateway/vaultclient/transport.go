@@ -1,0 +1,168 @@
+package vaultclient
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-cleanhttp"
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-rootcerts"
+
+	"vault-plugin-secrets-mcp/gateway/config"
+)
+
+// lookEvery is how often at most the certificates on disk are looked at. Requests alone
+// cause a look.
+const lookEvery = time.Second
+
+// transport is a [http.Transport] that is replaced by another when the certificates on
+// disk have changed. Requests in flight end on the one that they began on.
+type transport struct {
+	settings config.VaultClient
+	options  Options
+	proxy    func(*url.URL) (*url.URL, error)
+
+	present atomic.Pointer[http.Transport]
+	looked  atomic.Int64 // when, since the epoch, in nanoseconds
+
+	mu   sync.Mutex
+	seen print // of the files that were read last, good or not
+}
+
+// print changes when one of the files does.
+type print [sha256.Size]byte
+
+func newTransport(settings config.VaultClient, options Options) (*transport, error) {
+	if options.Log == nil {
+		options.Log = hclog.NewNullLogger()
+	}
+	t := &transport{settings: settings, options: options, proxy: settings.ProxyFunc()}
+	t.seen = t.look()
+	first, err := t.make()
+	if err != nil {
+		return nil, err
+	}
+	t.present.Store(first)
+	t.looked.Store(time.Now().UnixNano())
+	return t, nil
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if looked := t.looked.Load(); time.Now().UnixNano()-looked >= int64(lookEvery) &&
+		t.looked.CompareAndSwap(looked, time.Now().UnixNano()) {
+		t.renew()
+	}
+	return t.present.Load().RoundTrip(r)
+}
+
+// CloseIdleConnections is what [http.Client.CloseIdleConnections] looks for.
+func (t *transport) CloseIdleConnections() { t.present.Load().CloseIdleConnections() }
+
+// renew reads the files again if they have changed. While they are not good, as when
+// one of two is written already, the old certificates stay in use.
+func (t *transport) renew() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.look()
+	if now == t.seen {
+		return
+	}
+	t.seen = now
+	next, err := t.make()
+	if err != nil {
+		t.options.Log.Warn("the certificates for Vault have changed and cannot be read: the old ones stay in use", "error", err)
+		return
+	}
+	t.present.Swap(next).CloseIdleConnections()
+	t.options.Log.Info("the certificates for Vault have changed: new connections use the new ones")
+}
+
+// look reads what the file system says of the files, without opening them.
+func (t *transport) look() print {
+	hash := sha256.New()
+	note := func(path string, info fs.FileInfo, err error) {
+		if err != nil {
+			fmt.Fprintf(hash, "%q %v\n", path, err)
+			return
+		}
+		fmt.Fprintf(hash, "%q %d %d\n", path, info.Size(), info.ModTime().UnixNano())
+	}
+	for _, path := range []string{t.settings.CACertFile, t.settings.ClientCertFile, t.settings.ClientKeyFile} {
+		if path != "" {
+			info, err := os.Stat(path)
+			note(path, info, err)
+		}
+	}
+	if dir := t.settings.CACertDir; dir != "" {
+		_ = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+			if err == nil {
+				var info fs.FileInfo
+				info, err = os.Stat(path)
+				note(path, info, err)
+			}
+			return nil
+		})
+	}
+	return print(hash.Sum(nil))
+}
+
+// make reads the files, and returns a transport that uses them.
+func (t *transport) make() (*http.Transport, error) {
+	made := cleanhttp.DefaultPooledTransport()
+	// HTTP/1.1: a request that times out takes its connection with it. Over HTTP/2
+	// all requests would share one, and wait for a node that is gone until TCP gives
+	// up, minutes after another node became active.
+	made.ForceAttemptHTTP2 = false
+	if t.options.IdleConns > 0 {
+		made.MaxIdleConnsPerHost = t.options.IdleConns
+	}
+	made.Proxy = func(r *http.Request) (*url.URL, error) { return t.proxy(r.URL) }
+	if t.settings.Address.Scheme == "unix" {
+		socket, dialer := t.settings.Address.Path, &net.Dialer{Timeout: 30 * time.Second}
+		made.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", socket)
+		}
+	}
+	var err error
+	made.TLSClientConfig, err = tlsConfig(t.settings)
+	return made, err
+}
+
+func tlsConfig(settings config.VaultClient) (*tls.Config, error) {
+	made := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		ServerName:         settings.ServerName,
+		InsecureSkipVerify: settings.SkipVerify, //nolint:gosec // whoever asks for it is warned
+	}
+	if settings.CACertFile != "" || settings.CACertPEM != "" || settings.CACertDir != "" {
+		authorities, err := rootcerts.LoadCACerts(&rootcerts.Config{
+			CAFile: settings.CACertFile, CACertificate: []byte(settings.CACertPEM), CAPath: settings.CACertDir,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("the authorities to trust: %w", err)
+		}
+		made.RootCAs = authorities
+	}
+	if settings.ClientCertFile != "" {
+		pair, err := tls.LoadX509KeyPair(settings.ClientCertFile, settings.ClientKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("the client certificate: %w", err)
+		}
+		// Whichever authorities the server names: Vault's cert method takes
+		// certificates of others, too.
+		made.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+	}
+	return made, nil
+}
