@@ -81,6 +81,24 @@ func TestSessionKeysAreSharedAndRotated(t *testing.T) {
 	require.Len(t, third["keys"], 1, "keys have an end")
 }
 
+// After a leak the old keys must open nothing any more: who has one can seal
+// sessions under it.
+func TestARotationCanForgetEveryOlderSessionKey(t *testing.T) {
+	e := newEnv(t)
+	e.read("gateway/keys")
+	e.write("gateway/keys/rotate", data{"drop_old": false})
+	before := e.read("gateway/keys")
+	require.Len(t, before["keys"], 2)
+	changes := e.watch(func() { e.write("gateway/keys/rotate", data{"drop_old": true}) })
+	require.Len(t, changes, 1)
+	require.Equal(t, "keys", changes[0]["name"])
+	after := e.read("gateway/keys")
+	require.Equal(t, 3, after["current_version"], "a version is never used again")
+	require.Len(t, after["keys"], 1)
+	require.Contains(t, after["keys"], "3")
+	require.Equal(t, after, e.restart().read("gateway/keys"))
+}
+
 func (e *env) periodic() {
 	e.t.Helper()
 	require.NoError(e.t, e.b.periodic(context.Background(), &logical.Request{Storage: e.storage}))

@@ -78,6 +78,12 @@ and kept for 90.`,
 		}),
 		describe(&framework.Path{
 			Pattern: "gateway/keys/rotate",
+			Fields: map[string]*framework.FieldSchema{
+				"drop_old": {
+					Type:        framework.TypeBool,
+					Description: "Forget every older key at once, as after a leak. Sessions that are open end: clients begin new ones.",
+				},
+			},
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.UpdateOperation: &framework.PathOperation{
 					Callback:                    b.gatewayKeysRotate,
@@ -90,7 +96,10 @@ and kept for 90.`,
 			},
 			HelpSynopsis: "Make a new key for session ids now.",
 			HelpDescription: `
-Sessions that are open stay open: the older keys still open what they sealed.`,
+Sessions that are open stay open: an older key still opens what it has sealed, until
+it is 90 days old. So it does for one who has copied it, and who can seal sessions
+under it: after a leak, drop_old=true forgets every older key. The sessions that were
+sealed under them are unknown from then on, and clients begin new ones.`,
 		}),
 	}
 }
@@ -142,10 +151,14 @@ func (b *mcpBackend) gatewayKeys(ctx context.Context, req *logical.Request, _ *f
 	}}, nil
 }
 
-func (b *mcpBackend) gatewayKeysRotate(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+func (b *mcpBackend) gatewayKeysRotate(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	ctx, cancel := durable(ctx)
 	defer cancel()
-	return nil, b.rotateSessionKeys(ctx, req.Storage)
+	life := sessionKeyLife
+	if d.Get("drop_old").(bool) {
+		life = 0
+	}
+	return nil, b.rotateSessionKeys(ctx, req.Storage, life)
 }
 
 func (b *mcpBackend) gatewayPolicy(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {

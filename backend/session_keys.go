@@ -42,21 +42,21 @@ func (b *mcpBackend) sessionKeys(ctx context.Context, s logical.Storage) (*sessi
 	if k, err = b.keys.getLocked(ctx, s, sessionKeysKey); err != nil || k != nil {
 		return k, err
 	}
-	if k, err = b.nextSessionKeys(nil); err != nil {
+	if k, err = b.nextSessionKeys(nil, 0); err != nil {
 		return nil, err
 	}
 	return k, b.keys.put(ctx, s, sessionKeysKey, k)
 }
 
 // nextSessionKeys returns held with one more key, the current one from now on,
-// and without those that have served their time.
-func (b *mcpBackend) nextSessionKeys(held *sessionKeys) (*sessionKeys, error) {
+// and without those older than life.
+func (b *mcpBackend) nextSessionKeys(held *sessionKeys, life time.Duration) (*sessionKeys, error) {
 	now := b.now()
 	next := &sessionKeys{Keys: map[int]sessionKey{}}
 	if held != nil {
 		next.Current = held.Current
 		for version, k := range held.Keys {
-			if now.Sub(k.CreatedAt) < sessionKeyLife {
+			if now.Sub(k.CreatedAt) < life {
 				next.Keys[version] = k
 			}
 		}
@@ -70,14 +70,16 @@ func (b *mcpBackend) nextSessionKeys(held *sessionKeys) (*sessionKeys, error) {
 	return next, nil
 }
 
-// rotateSessionKeys makes a new current key.
-func (b *mcpBackend) rotateSessionKeys(ctx context.Context, s logical.Storage) error {
+// rotateSessionKeys makes a new current key, and forgets those older than life.
+// Versions go on, so that a session under a key that is gone never looks like one
+// under the new key.
+func (b *mcpBackend) rotateSessionKeys(ctx context.Context, s logical.Storage, life time.Duration) error {
 	defer b.keys.lock(sessionKeysKey)()
 	held, err := b.keys.getLocked(ctx, s, sessionKeysKey)
 	if err != nil {
 		return err
 	}
-	next, err := b.nextSessionKeys(held)
+	next, err := b.nextSessionKeys(held, life)
 	if err != nil {
 		return err
 	}
@@ -91,5 +93,5 @@ func (b *mcpBackend) rotateSessionKeysWhenDue(ctx context.Context, s logical.Sto
 	if err != nil || b.now().Sub(k.Keys[k.Current].CreatedAt) < sessionKeyPeriod {
 		return err
 	}
-	return b.rotateSessionKeys(ctx, s)
+	return b.rotateSessionKeys(ctx, s, sessionKeyLife)
 }

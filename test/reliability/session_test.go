@@ -275,6 +275,21 @@ func TestASessionIsWorthNothingToOthers(t *testing.T) {
 		}
 		wantStatus(t, http.StatusNoContent, http.MethodDelete, g.ServerURL("counter"), rotated, session)
 	})
+	t.Run("the key that sealed it was forgotten", func(t *testing.T) {
+		s := s.in(t)
+		session := s.newSession(t, g.ServerURL("counter"), owner)
+		s.Write("mcp/gateway/keys/rotate", nil)
+		wantStatus(t, http.StatusOK, http.MethodPost, g.ServerURL("counter"), owner, session)
+		s.Write("mcp/gateway/keys/rotate", harness.Map{"drop_old": true})
+		s.Within(impatience, "a session under a key that was forgotten is unknown", func() error {
+			if status, err := inSession(t, http.MethodPost, g.ServerURL("counter"), owner, session); err != nil || status != http.StatusNotFound {
+				return fmt.Errorf("%d: %w", status, err)
+			}
+			return nil
+		})
+		next := s.newSession(t, g.ServerURL("counter"), owner)
+		wantStatus(t, http.StatusOK, http.MethodPost, g.ServerURL("counter"), owner, next)
+	})
 }
 
 // TestASessionUnderAKeyThatAGatewayHasNotHeardOf: one gateway's feed is cut, so
