@@ -2,6 +2,8 @@ package backend
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -34,10 +36,13 @@ func (b *mcpBackend) HandleExistenceCheck(ctx context.Context, req *logical.Requ
 	return b.Backend.HandleExistenceCheck(ctx, &bare)
 }
 
-// HandleRequest is the framework's, after white space was cut from the ends of
-// tokens, secret fields were found to be of their type, and durations to be
-// durations.
+// HandleRequest is the framework's, after secrets in a query were refused, white
+// space was cut from the ends of tokens, secret fields were found to be of their
+// type, and durations to be durations.
 func (b *mcpBackend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
+	if err := refuseSecretsInQuery(req); err != nil {
+		return answer(nil, err)
+	}
 	req.Data = trimFields(req.Data)
 	if err := checkSecretFields(req.Data); err != nil {
 		return answer(nil, err)
@@ -46,6 +51,24 @@ func (b *mcpBackend) HandleRequest(ctx context.Context, req *logical.Request) (*
 		return answer(nil, err)
 	}
 	return b.Backend.HandleRequest(ctx, req)
+}
+
+// refuseSecretsInQuery refuses a read, a list or a delete that carries a secret:
+// these have a query and no body, and Vault's audit log keeps the query in clear.
+// It cannot be undone, so the answer says what has happened.
+func refuseSecretsInQuery(req *logical.Request) error {
+	switch req.Operation {
+	case logical.ReadOperation, logical.ListOperation, logical.DeleteOperation:
+	default:
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(req.Data)) {
+		if _, secret := secretFields[name]; secret {
+			return userErrorf("field %s: it came in the query of a %s, which Vault's audit log keeps in clear: if it is a secret, treat it as leaked and replace it. Only a write takes it, in its body: vault write …/%s %s=- reads it from standard input",
+				name, req.Operation, req.Path, name)
+		}
+	}
+	return nil
 }
 
 func checkSecretFields(data map[string]any) error {

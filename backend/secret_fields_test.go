@@ -38,3 +38,23 @@ func TestValuesOfSecretFieldsAreNeverRepeated(t *testing.T) {
 		})
 	}
 }
+
+// Vault's audit log keeps the query of a URL in clear, and reads, lists and deletes
+// have nothing else.
+func TestASecretInAQueryIsRefusedWithAWarningThatItHasLeaked(t *testing.T) {
+	const secret = "very-secret-0123456789"
+	e := newEnv(t)
+	e.client("c", data{})
+	e.write("servers/s", data{"transport": "http", "url": "http://127.0.0.1:1/"})
+	for _, path := range []string{"lookup", "introspect", "renew", "revoke", "clients/c", "clients/", "rotate-client/c", "creds/c", "servers/s", "config/kms"} {
+		for field := range secretFields {
+			for _, operation := range []logical.Operation{logical.ReadOperation, logical.ListOperation, logical.DeleteOperation} {
+				text := e.refused(operation, path, data{field: secret})
+				require.Contains(t, text, "field "+field+": ", path)
+				require.Contains(t, text, "treat it as leaked")
+				require.NotContains(t, text, secret)
+			}
+		}
+	}
+	require.NotNil(t, e.read("clients/c"), "a refused delete deletes nothing")
+}
