@@ -35,13 +35,7 @@ for platform in "$@"; do
 	done
 	# Vault's catalog wants the plugin's digest.
 	(cd "$root" && sha256sum vault-plugin-secrets-mcp >vault-plugin-secrets-mcp.sha256)
-	cp LICENSE CHANGELOG.md "$root"
-	cp -r docs "$root/docs"
-	mkdir -p "$root/bootstrap"
-	cp -r bootstrap/agent bootstrap/deploy bootstrap/policies "$root/bootstrap"
-	rm -f "$root"/bootstrap/*/*.go
-	cp gateway/config/example.hcl "$root/gateway.example.hcl"
-	chmod -R u=rwX,go=rX "$root"
+	scripts/package-files.sh "$root"
 	tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -C "$stage" -cf - "$name" | gzip -n >"$dir/$name.tar.gz"
 	rm -rf "$root"
 done

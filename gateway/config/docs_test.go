@@ -94,6 +94,9 @@ func TestThePagesFileIsGood(t *testing.T) {
 	source, _, _ := strings.Cut(after, "```")
 	_, err = parse(t, strings.ReplaceAll(source, "/etc/mcp-gateway", "DIR"), noEnvironment)
 	require.NoError(t, err)
+	shipped, err := os.ReadFile("smallest.hcl")
+	require.NoError(t, err)
+	require.Contains(t, string(shipped), "\n\n"+source, "the file that is shipped is another one")
 }
 
 // TestTheFileForKubernetesIsGood: the one among the manifests, with the paths

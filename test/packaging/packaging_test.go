@@ -78,7 +78,7 @@ func TestPackage(t *testing.T) {
 			require.True(t, bytes.Contains(content, []byte(version)), name)
 			require.False(t, bytes.Contains(content, []byte(folder)), name)
 		}
-		for name, argument := range map[string]string{"vault-plugin-secrets-mcp": "-version", "mcp-gateway": "-version", "mcp-bootstrap": "version"} {
+		for name, argument := range map[string]string{"vault-plugin-secrets-mcp": "-version", "mcp-gateway": "--version", "mcp-bootstrap": "version"} {
 			output, err := exec.CommandContext(t.Context(), filepath.Join(root, name), argument).Output()
 			require.NoError(t, err)
 			require.Contains(t, string(output), version)
@@ -110,7 +110,7 @@ func TestPackage(t *testing.T) {
 
 	t.Run("What goes with them is there", func(t *testing.T) {
 		for _, name := range []string{
-			"LICENSE", "CHANGELOG.md", "gateway.example.hcl", "docs/gateway.md", "bootstrap/policies/mcp-gateway.hcl",
+			"LICENSE", "CHANGELOG.md", "gateway.hcl", "docs/gateway.md", "bootstrap/policies/mcp-gateway.hcl",
 			"bootstrap/deploy/systemd/mcp-gateway.service", "bootstrap/deploy/kubernetes/gateway/kustomization.yaml", "bootstrap/agent/exec.hcl",
 		} {
 			require.FileExists(t, filepath.Join(root, name))

@@ -1,0 +1,58 @@
+package config
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestASecretThatEveryoneMayReadIsWarnedOf(t *testing.T) {
+	secret := t.TempDir() + "/secret"
+	for name, test := range map[string]struct {
+		mode   os.FileMode
+		source string
+		want   string // "": no warning
+	}{
+		"a secret id for all":        {0o644, "vault {\n auth \"approle\" {\n role_id = \"x\"\n secret_id_file = \"SECRET\"\n}\n}\n", "auth: secret_id_file: " + secret + " is open to every account of this machine (mode 0644)"},
+		"a secret id that all write": {0o622, "vault {\n auth \"approle\" {\n role_id = \"x\"\n secret_id_file = \"SECRET\"\n}\n}\n", "(mode 0622)"},
+		"a secret id for a group":    {0o640, "vault {\n auth \"approle\" {\n role_id = \"x\"\n secret_id_file = \"SECRET\"\n}\n}\n", ""},
+		"a secret id for its owner":  {0o600, "vault {\n auth \"approle\" {\n role_id = \"x\"\n secret_id_file = \"SECRET\"\n}\n}\n", ""},
+		"a role id for all":          {0o644, "vault {\n auth \"approle\" {\n role_id_file = \"SECRET\"\n secret_id_file = \"OTHER\"\n}\n}\n", ""},
+		"an Agent's token for all":   {0o604, "vault {\n auth \"token_file\" {\n path = \"SECRET\"\n}\n}\n", "auth: path: " + secret},
+		"an identity for all":        {0o644, "vault {\n auth \"jwt\" {\n role = \"x\"\n jwt_file = \"SECRET\"\n}\n}\n", "auth: jwt_file: " + secret},
+		"a pod's identity for all":   {0o644, "vault {\n auth \"kubernetes\" {\n role = \"x\"\n jwt_file = \"SECRET\"\n}\n}\n", ""},
+		"a token that is not there":  {0o644, "vault {\n auth \"token_file\" {\n path = \"/nowhere/token\"\n}\n}\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			other := t.TempDir() + "/other"
+			require.NoError(t, os.WriteFile(other, []byte("x"), 0o600))
+			require.NoError(t, os.WriteFile(secret, []byte("hunter2"), 0o600))
+			require.NoError(t, os.Chmod(secret, test.mode))
+			source := strings.NewReplacer("SECRET", secret, "OTHER", other).Replace(test.source)
+			c, err := Parse([]byte(source), "gateway.hcl", noEnvironment)
+			require.NoError(t, err)
+			if test.want == "" {
+				require.Empty(t, c.Warnings)
+				return
+			}
+			require.Len(t, c.Warnings, 1)
+			require.Contains(t, c.Warnings[0], test.want)
+			require.Contains(t, c.Warnings[0], "chmod o= "+secret)
+			require.NotContains(t, c.Warnings[0], "hunter2")
+		})
+	}
+}
+
+func TestAKeyThatEveryoneMayReadIsWarnedOf(t *testing.T) {
+	c := &Config{Listener: Listener{TLSKeyFile: t.TempDir() + "/key"}, Upstreams: map[string]Upstream{}}
+	c.Upstreams["github"] = Upstream{ClientKeyFile: c.Listener.TLSKeyFile}
+	require.NoError(t, os.WriteFile(c.Listener.TLSKeyFile, []byte("x"), 0o600))
+	require.Empty(t, c.exposed())
+	require.NoError(t, os.Chmod(c.Listener.TLSKeyFile, 0o644))
+	warnings := c.exposed()
+	require.Len(t, warnings, 2)
+	require.Contains(t, warnings[0], "listener: tls_key_file: ")
+	require.Contains(t, warnings[1], `upstream "github": client_key_file: `)
+}

@@ -1,0 +1,12 @@
+# mcp-gateway's configuration, with everything else at its default: clients connect to
+# http://127.0.0.1:8080/mcp, and decisions are written to standard output. Every other
+# setting is in gateway.reference.hcl, and explained in docs/gateway.md.
+# Check a file with: mcp-gateway -config FILE -check-config
+
+vault {
+  address = "https://vault.example.com:8200"
+  auth "approle" {
+    role_id_file   = "/etc/mcp-gateway/role_id"
+    secret_id_file = "/etc/mcp-gateway/secret_id"
+  }
+}
