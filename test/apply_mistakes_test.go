@@ -36,8 +36,7 @@ server "relative" {
 policy "Corp" {
   file = "corp.policy"
 }
-client "Upper" {
-}
+client "Upper" { access_token = "short" }
 client "settings" {
   allowed_servers   = ["fine", "not fine"]
   denied_tools      = ["no-slash"]
@@ -72,13 +71,14 @@ client "taken" {
 		hcl + `:18: server "relative": field command: "./server" is relative`,
 		hcl + `:20: policy "Corp": the policy name "Corp" has an upper-case letter`,
 		hcl + `:23: client "Upper": the client name "Upper" has an upper-case letter`,
-		hcl + `:26: client "settings": field allowed_servers: "not fine" is no server name`,
-		hcl + `:27: client "settings": field denied_tools: `,
-		hcl + `:28: client "settings": field token_bound_cidrs: "10.0.0.1/8" has bits set`,
-		hcl + `:29: client "settings": field token_ttl: 2h0m0s is above token_max_ttl`,
-		hcl + `:33: client "short": field access_token: `,
-		list + `[1]: client "twin-b": it has the token of the client "twin-a" (` + list + `[0])`,
-		list + `[2]: client "unset": field access_token_ref.env: the environment variable NOT_SET is not set`,
+		hcl + `:23: client "Upper": field access_token: `,
+		hcl + `:25: client "settings": field allowed_servers: "not fine" is no server name`,
+		hcl + `:26: client "settings": field denied_tools: `,
+		hcl + `:27: client "settings": field token_bound_cidrs: "10.0.0.1/8" has bits set`,
+		hcl + `:28: client "settings": field token_ttl: 2h0m0s is above token_max_ttl`,
+		hcl + `:32: client "short": field access_token: `,
+		list + `:3,44: client "twin-b": it has the token of the client "twin-a" (` + list + `:2,44)`,
+		list + `:4,3: client "unset": field access_token_ref.env: the environment variable NOT_SET is not set`,
 	}
 }
 
@@ -112,7 +112,7 @@ func TestApplyTellsEveryMistakeAtOnceAndWritesNothing(t *testing.T) {
 	a.applied(t)
 	index := a.Read("mcp/changes")["index"]
 	a.files(t, nil)
-	want = append(a.mistaken(t), ":38: client \"taken\": field access_token: this token is in use")
+	want = append(a.mistaken(t), ":37: client \"taken\": field access_token: this token is in use")
 	told([]string{"-dry-run"}, want...)
 	told(nil, want...)
 	require.Equal(t, index, a.Read("mcp/changes")["index"], "something was written")
@@ -135,7 +135,7 @@ func TestApplyTellsEveryMistakeAtOnceAndWritesNothing(t *testing.T) {
 	a.Secret("a-token-of-29-characters-0123")
 	t.Run("a token shorter than Vault's own bound, which no file names", func(t *testing.T) {
 		a.files(t, map[string]string{"c.json": `{"name": "c", "allowed_servers": [], "access_token": "a-token-of-29-characters-0123"}`})
-		told([]string{"-dry-run"}, `c.json: client "c": field access_token: `)
+		told([]string{"-dry-run"}, `c.json:1,38: client "c": field access_token: `)
 	})
 	t.Run("a dry run tells of names that nobody has, which the engine takes", func(t *testing.T) {
 		a.files(t, map[string]string{"c.json": `{"name": "c", "allowed_servers": ["nobody-has-it"]}`})

@@ -281,7 +281,7 @@ func TestApplySaysWhichFileIsWrongAndWhatToDo(t *testing.T) {
 		{"a value of another type", "c.json", `{"name": "c", "allowed_servers": [], "access_token": 123456789012}`, []string{"c.json", `field "access_token"`}},
 		{"no name", "c.json", `{"allowed_servers": []}`, []string{"c.json", `"name" is missing`}},
 		{"another file altogether", "c.json", `{"a": 1}`, []string{"c.json", "it is none of"}},
-		{"broken JSON", "c.json", `{"name": `, []string{"c.json", "not valid JSON"}},
+		{"broken JSON", "c.json", `{"name": `, []string{"c.json:1,9: it is not valid JSON: it ends too early"}},
 		{"HCL with an unknown block", "b.hcl", "clint \"x\" {\n}\n", []string{"b.hcl:1", "clint"}},
 		{"HCL with a wrong duration", "b.hcl", "client \"x\" {\n  token_ttl = \"soon\"\n}\n", []string{"b.hcl", "token_ttl", "soon"}},
 		{"HCL with an unset variable", "b.hcl", "server \"x\" {\n  transport = env(\"NOT_SET\")\n}\n", []string{"b.hcl:2", "NOT_SET is not set"}},

@@ -109,9 +109,7 @@ func Run(ctx context.Context, vault *api.Client, opts Options) error {
 func (s *session) show() error {
 	for _, p := range s.steps {
 		fmt.Fprintln(s.Out, p.title())
-		for _, line := range p.lines {
-			fmt.Fprintln(s.Out, "    "+line)
-		}
+		s.showLines(p)
 		for _, warning := range p.warnings {
 			fmt.Fprintln(s.Out, "    warning: "+warning)
 		}
@@ -123,6 +121,12 @@ func (s *session) show() error {
 	}
 	_, err := fmt.Fprintf(s.Out, "%s to do. This was a dry run: nothing was changed.\n", count(len(s.steps), "step"))
 	return err
+}
+
+func (s *session) showLines(p *step) {
+	for _, line := range p.lines {
+		fmt.Fprintln(s.Out, "    "+line)
+	}
 }
 
 func (s *session) showKept() {
@@ -141,6 +145,7 @@ func (s *session) work(ctx context.Context) error {
 	done := 0
 	for _, p := range s.steps {
 		fmt.Fprintf(s.Out, "[%d/%d] %s\n", done+1, len(s.steps), p.title())
+		s.showLines(p)
 		if err := s.take(ctx, p); err != nil {
 			return s.stopped(done, err)
 		}

@@ -6,6 +6,9 @@ import (
 )
 
 func (s *session) planClients(ctx context.Context) error {
+	for _, c := range s.desired.misnamed { // what is wrong beside the name
+		s.judgeForm(c, true)
+	}
 	for _, c := range s.desired.clients {
 		have, err := s.read(ctx, "clients/"+c.name)
 		if err != nil {

@@ -27,6 +27,7 @@ type desired struct {
 	servers  []server
 	policies []policySource
 	clients  []client
+	misnamed []client // clients whose name is refused or taken: nobody can be asked about them
 	notes    []string // what is in the files and has no meaning here
 	mistakes []error  // what is wrong with them
 }

@@ -70,24 +70,7 @@ func number(value any) int64 {
 // far as it can be known: that a token was revoked is told to nobody. It tells
 // whether it is the client's current one.
 func (s *session) judgeToken(ctx context.Context, c client, have map[string]any) (current bool, err error) {
-	refuse := func(field string, err error) {
-		s.desired.mistake(c.at.of(field), fmt.Errorf("client %q: field %s: %w", c.name, field, err))
-	}
-	switch { // where config seals, that is told of config
-	case s.mount.kms:
-	case c.ciphertext != "":
-		refuse(fieldCiphertext, check.ErrNoKMS)
-	case c.fields["seal"] == check.SealKMS && have == nil:
-		refuse("seal", check.ErrNoKMS)
-	}
-	if c.accessToken == "" {
-		return false, nil
-	}
-	if err := token.CheckCustom(c.accessToken, s.mount.config.MinCustomTokenLength); err != nil {
-		refuse(fieldToken, err)
-		return false, nil
-	}
-	if !s.mounted {
+	if !s.judgeForm(c, have == nil) || !s.mounted {
 		return false, nil
 	}
 	answer, err := s.lookup(ctx, c)
@@ -96,13 +79,37 @@ func (s *session) judgeToken(ctx context.Context, c client, have map[string]any)
 		return false, err
 	case answer["active"] != true:
 	case have == nil || answer["client_id"] != have["client_id"]:
-		refuse(fieldToken, check.ErrTokenInUse)
+		s.refuseField(c, fieldToken, check.ErrTokenInUse)
 	case answer["accessor"] != have["accessor"]:
-		refuse(fieldToken, check.ErrTokenReplaced)
+		s.refuseField(c, fieldToken, check.ErrTokenReplaced)
 	default:
 		return true, nil
 	}
 	return false, nil
+}
+
+func (s *session) refuseField(c client, field string, err error) {
+	s.desired.mistake(c.at.of(field), fmt.Errorf("client %q: field %s: %w", c.name, field, err))
+}
+
+// judgeForm judges what a client brings by itself. It tells whether there is a token to
+// be looked up.
+func (s *session) judgeForm(c client, created bool) bool {
+	switch { // where config seals, that is told of config
+	case s.mount.kms:
+	case c.ciphertext != "":
+		s.refuseField(c, fieldCiphertext, check.ErrNoKMS)
+	case c.fields["seal"] == check.SealKMS && created:
+		s.refuseField(c, "seal", check.ErrNoKMS)
+	}
+	if c.accessToken == "" {
+		return false
+	}
+	if err := token.CheckCustom(c.accessToken, s.mount.config.MinCustomTokenLength); err != nil {
+		s.refuseField(c, fieldToken, err)
+		return false
+	}
+	return true
 }
 
 var errNoAnswer = errors.New("the answer is empty")

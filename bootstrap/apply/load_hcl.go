@@ -2,9 +2,11 @@ package apply
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,13 +94,13 @@ func places(path string, body *hclsyntax.Body, kind string) []place {
 		if block.Type != kind {
 			continue
 		}
-		at := place{file: path, line: block.TypeRange.Start.Line, lines: map[string]int{}}
+		at := place{file: path, position: position{line: block.TypeRange.Start.Line}, fields: map[string]position{}}
 		for name, attribute := range block.Body.Attributes {
-			at.lines[name] = attribute.NameRange.Start.Line
+			at.fields[name] = position{line: attribute.NameRange.Start.Line}
 		}
 		for _, inner := range block.Body.Blocks {
 			if inner.Type == "access_token_ref" {
-				at.lines[fieldToken] = inner.TypeRange.Start.Line
+				at.fields[fieldToken] = position{line: inner.TypeRange.Start.Line}
 			}
 		}
 		all = append(all, at)
@@ -110,12 +112,12 @@ func places(path string, body *hclsyntax.Body, kind string) []place {
 func (d *desired) loadHCL(path string, content []byte, named map[string]bool) {
 	parsed, diags := hclsyntax.ParseConfig(content, path, hcl.InitialPos)
 	if diags.HasErrors() {
-		d.mistakes = append(d.mistakes, diags.Errs()...)
+		d.diagnosed(diags)
 		return
 	}
 	var f hclFile
 	if diags := gohcl.DecodeBody(parsed.Body, functions(path), &f); diags.HasErrors() {
-		d.mistakes = append(d.mistakes, diags.Errs()...)
+		d.diagnosed(diags)
 		return
 	}
 	at := func(kind string) []place { return places(path, parsed.Body.(*hclsyntax.Body), kind) } //nolint:forcetypeassert // what ParseConfig makes
@@ -140,6 +142,30 @@ func (d *desired) loadHCL(path string, content []byte, named map[string]bool) {
 	}
 }
 
+// diagnosed notes what HCL finds wrong: each once, in one line.
+func (d *desired) diagnosed(diags hcl.Diagnostics) {
+	var seen []string
+	for _, diag := range diags {
+		if diag.Severity != hcl.DiagError || len(diags) > 1 && strings.Contains(diag.Detail, "value must be known") {
+			continue // a warning, or what follows from a mistake that is told
+		}
+		text := strings.TrimSuffix(diag.Summary, ".") + ": " + diag.Detail
+		// A function's error is the whole reason; HCL puts its name before it.
+		if _, reason, found := strings.Cut(diag.Detail, " failed: "); found && diag.Summary == "Error in function call" {
+			text = strings.TrimSuffix(reason, ".")
+		}
+		text = strings.Join(strings.Fields(text), " ")
+		where := ""
+		if diag.Subject != nil {
+			where = fmt.Sprintf("%s:%d,%d", diag.Subject.Filename, diag.Subject.Start.Line, diag.Subject.Start.Column)
+		}
+		if line := where + text; !slices.Contains(seen, line) {
+			seen = append(seen, line)
+			d.mistake(where, errors.New(text))
+		}
+	}
+}
+
 // addPolicyFile adds a policy that stands in a file of its own.
 func (d *desired) addPolicyFile(at place, p hclPolicy, named map[string]bool) {
 	file := beside(at.file, p.File)
@@ -149,12 +175,17 @@ func (d *desired) addPolicyFile(at place, p hclPolicy, named map[string]bool) {
 		d.mistake(at.of("file"), fmt.Errorf("policy %q: field file: %w", p.Name, err))
 		return
 	}
-	var object map[string]any
-	if err := decode(content, &object, false); err != nil {
-		d.mistake(file, err)
+	f, err := openJSON(file, content)
+	if err != nil {
+		d.mistakes = append(d.mistakes, err)
 		return
 	}
-	d.mistake(file, d.addPolicy(policySource{at: at, name: p.Name, managed: p.Managed, settings: d.policyOf(file, object)}))
+	var object map[string]any
+	if err := decode(f.content, &object, false); err != nil {
+		d.mistakenAt(f.place(""), err)
+		return
+	}
+	d.mistakenAt(f.place(""), d.addPolicy(policySource{at: at, name: p.Name, managed: p.Managed, settings: d.policyOf(file, object)}))
 }
 
 func (d *desired) addConfig(at place, c hclConfig) {
@@ -255,7 +286,7 @@ func functions(path string) *hcl.EvalContext {
 		"env": text("name", func(name string) (string, error) {
 			value, set := os.LookupEnv(name)
 			if !set {
-				return "", fmt.Errorf("the environment variable %s is not set: set it where mcp-bootstrap runs", name)
+				return "", unset(name)
 			}
 			return value, nil
 		}),

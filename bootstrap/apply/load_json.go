@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -23,23 +22,29 @@ var errUnknownJSON = errors.New(`it is none of: a client ("allowed_servers"), a 
 
 var errGroup = errors.New(`it is a tool group of MCPJungle, which has no counterpart here: take it out, and give clients "allowed_tools" in HCL`)
 
+var errUser = errors.New(`it is a user of MCPJungle, which has no counterpart here: take it out. People log in to Vault, and what they may do there is a matter of Vault's policies`)
+
 // loadJSON reads a file of MCPJungle, one client or server or a list of them, or
 // one of managed settings.
 func (d *desired) loadJSON(path string, content []byte) {
-	content = bytes.TrimPrefix(content, []byte("\xef\xbb\xbf"))
-	trimmed := bytes.TrimSpace(content)
-	if len(trimmed) == 0 || trimmed[0] != '[' {
-		d.mistake(path, d.loadObject(place{file: path}, content))
+	f, err := openJSON(path, content)
+	if err != nil {
+		d.mistakes = append(d.mistakes, err)
+		return
+	}
+	if bytes.TrimSpace(f.content)[0] != '[' {
+		at := f.place("")
+		d.mistakenAt(at, d.loadObject(at, f.content))
 		return
 	}
 	var list []json.RawMessage
-	if err := decode(content, &list, false); err != nil {
+	if err := decode(f.content, &list, false); err != nil {
 		d.mistake(path, err)
 		return
 	}
 	for i, element := range list {
-		at := place{file: path, element: fmt.Sprintf("[%d]", i)}
-		d.mistake(at.of(""), d.loadObject(at, element))
+		at := f.place(fmt.Sprintf("[%d]", i))
+		d.mistakenAt(at, d.loadObject(at, element))
 	}
 }
 
@@ -57,6 +62,8 @@ func (d *desired) loadObject(at place, content []byte) error {
 		return d.addPolicy(policySource{
 			at: at, name: name, managed: strings.HasPrefix(name, "managed-settings"), settings: d.policyOf(at.file, object),
 		})
+	case has("username", "role") && !has("transport"):
+		return errUser
 	case has("transport"):
 		return d.loadServer(at, content)
 	case has("allowed_servers", "allow_list", "access_token", "access_token_ref", "access_token_ciphertext"):
@@ -127,19 +134,17 @@ func (d *desired) loadServer(at place, content []byte) error {
 		return errNoName
 	}
 	x := &expander{}
-	for _, field := range []*string{&s.URL, &s.BearerToken, &s.Command, &s.Description} {
-		*field = x.expand(*field)
-	}
+	x.all(map[string]*string{"url": &s.URL, "bearer_token": &s.BearerToken, "command": &s.Command, "description": &s.Description})
 	for i := range s.Args {
-		s.Args[i] = x.expand(s.Args[i])
+		s.Args[i] = x.expand(fmt.Sprintf("args[%d]", i), s.Args[i])
 	}
-	for _, values := range []map[string]string{s.Headers, s.Env} {
+	for field, values := range map[string]map[string]string{"headers": s.Headers, "env": s.Env} {
 		for key := range values {
-			values[key] = x.expand(values[key])
+			values[key] = x.expand(field+"."+key, values[key])
 		}
 	}
-	if x.err != nil {
-		return x.err
+	if err := x.failure(); err != nil {
+		return err
 	}
 	s.addBearer()
 	if s.Transport == "streamable_http" {
@@ -200,11 +205,16 @@ func (d *desired) loadClient(at place, content []byte) error {
 		return errNoName
 	}
 	x := &expander{}
-	for _, field := range []*string{&c.AccessToken, &c.Ciphertext, &c.AccessTokenRef.Env, &c.AccessTokenRef.File} {
-		*field = x.expand(*field)
+	x.all(map[string]*string{
+		"access_token": &c.AccessToken, "access_token_ciphertext": &c.Ciphertext,
+		"access_token_ref.env": &c.AccessTokenRef.Env, "access_token_ref.file": &c.AccessTokenRef.File,
+	})
+	if err := x.failure(); err != nil {
+		return err
 	}
-	if x.err != nil {
-		return x.err
+	if c.AllowedServers == nil && c.AllowList == nil {
+		d.notes = append(d.notes, fmt.Sprintf("%s: it names no servers, as MCPJungle's files of users do: here it becomes the MCP client %q, which may reach none. "+
+			"Give it \"allowed_servers\", or take the file out where it is a person's", at.of(""), c.Name))
 	}
 	fields := clientFields()
 	fields["allowed_servers"] = unique(append(c.AllowedServers, c.AllowList...))
@@ -217,41 +227,39 @@ func (d *desired) loadClient(at place, content []byte) error {
 
 var errNoName = errors.New(`field "name" is missing`)
 
-// decode reads one JSON value and nothing after it. What is wrong is told without
-// the value, which may be a token.
-func decode(content []byte, into any, strict bool) error {
-	decoder := json.NewDecoder(bytes.NewReader(content))
-	if strict {
-		decoder.DisallowUnknownFields()
-	}
-	if err := decoder.Decode(into); err != nil {
-		var mistyped *json.UnmarshalTypeError
-		if errors.As(err, &mistyped) {
-			return fmt.Errorf("field %q: a %s cannot stand here", mistyped.Field, mistyped.Value)
-		}
-		if unknown, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-			return fmt.Errorf("field %s is not known: correct its name, or take it out", unknown)
-		}
-		return fmt.Errorf("it is not valid JSON: %w", err)
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something stands after the end of the JSON: take it out")
-	}
-	return nil
-}
-
 var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
 
 // expander replaces ${NAME} by the environment's value, as MCPJungle does.
-type expander struct{ err error }
+type expander struct{ errs []*fieldError }
 
-func (x *expander) expand(text string) string {
+func (x *expander) expand(field, text string) string {
 	return variable.ReplaceAllStringFunc(text, func(match string) string {
 		name := match[2 : len(match)-1]
 		value, set := os.LookupEnv(name)
-		if !set && x.err == nil {
-			x.err = fmt.Errorf("the environment variable %s is not set: set it where mcp-bootstrap runs", name)
+		if !set {
+			x.errs = append(x.errs, &fieldError{field, fmt.Errorf("field %s: %w", field, unset(name))})
 		}
 		return value
 	})
+}
+
+func (x *expander) all(fields map[string]*string) {
+	for name, text := range fields {
+		*text = x.expand(name, *text)
+	}
+}
+
+// failure is all variables that are not set, in the order of their fields.
+func (x *expander) failure() error {
+	slices.SortStableFunc(x.errs, func(a, b *fieldError) int { return strings.Compare(a.field, b.field) })
+	joined := make([]error, 0, len(x.errs))
+	for _, err := range x.errs {
+		joined = append(joined, err)
+	}
+	return errors.Join(joined...)
+}
+
+// unset says that a variable is missing.
+func unset(name string) error {
+	return fmt.Errorf("the environment variable %s is not set: set it where mcp-bootstrap runs", name)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"vault-plugin-secrets-mcp/backend/check"
@@ -16,21 +17,24 @@ import (
 // place is where a thing stands: a file, and what is known beyond that.
 type place struct {
 	file    string
-	element string         // of a list in JSON: "[2]"
-	line    int            // of a block in HCL
-	lines   map[string]int // of the block's fields
+	element string              // of a list in JSON: "[2]"
+	fields  map[string]position // where the thing's fields stand
+	position
 }
 
-// of is the place of a field: "broker.hcl:12", else that of the thing.
+// of is the place of a field, "broker.hcl:12,3", else that of the thing.
 func (p place) of(field string) string {
-	line := p.line
-	if own, ok := p.lines[field]; ok {
-		line = own
+	at := p.position
+	if own, ok := p.fields[field]; ok {
+		at = own
 	}
-	if line > 0 {
-		return fmt.Sprintf("%s:%d", p.file, line)
+	switch {
+	case at.line == 0:
+		return p.file + p.element
+	case at.column == 0:
+		return fmt.Sprintf("%s:%d", p.file, at.line)
 	}
-	return p.file + p.element
+	return fmt.Sprintf("%s:%d,%d", p.file, at.line, at.column)
 }
 
 // mistake notes what is wrong, and where.
@@ -91,7 +95,11 @@ func (d *desired) check() {
 	d.clients = keep(d.clients, func(c *client) bool {
 		settings := c.settings()
 		d.refuse(c.at, fmt.Sprintf("client %q", c.name), settings.Check())
-		return named(c.at, kindClient, c.name, check.ClientName(c.name))
+		fine := named(c.at, kindClient, c.name, check.ClientName(c.name))
+		if !fine {
+			d.misnamed = append(d.misnamed, *c)
+		}
+		return fine
 	})
 	if d.kms != nil {
 		entry := d.kms.entry()
@@ -103,8 +111,9 @@ func (d *desired) check() {
 // checkTokens finds a token that two clients bring.
 func (d *desired) checkTokens() {
 	first := map[string]*client{}
-	for i := range d.clients {
-		c := &d.clients[i]
+	clients := slices.Concat(d.clients, d.misnamed)
+	for i := range clients {
+		c := &clients[i]
 		if c.accessToken == "" {
 			continue
 		}

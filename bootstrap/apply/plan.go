@@ -6,7 +6,9 @@ import (
 	"maps"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 
@@ -101,18 +103,35 @@ func differences(want, have map[string]any) []string {
 		wanted := canonical(want[field])
 		if have == nil {
 			if !empty(wanted) {
-				lines = append(lines, fmt.Sprintf("+ %s = %s", field, wanted))
+				lines = append(lines, fmt.Sprintf("+ %s = %s", field, inUnits(field, wanted)))
 			}
 			continue
 		}
 		if held := canonical(have[field]); held != wanted {
-			lines = append(lines, fmt.Sprintf("~ %s = %s (was %s)", field, wanted, held))
+			lines = append(lines, fmt.Sprintf("~ %s = %s (was %s)", field, inUnits(field, wanted), inUnits(field, held)))
 		}
 	}
 	if have == nil && len(lines) == 0 {
 		lines = []string{"+ with nothing set"}
 	}
 	return lines
+}
+
+// durations are the fields that Vault holds in seconds, and files name with a unit.
+var durations = []string{"default_ttl", "max_ttl", "grace_period", "max_wait", "token_ttl", "token_max_ttl"}
+
+// inUnits is a value as a file would have it.
+func inUnits(field, value string) string {
+	seconds, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || !slices.Contains(durations, field) {
+		return value
+	}
+	if seconds == 0 {
+		return `"0"`
+	}
+	text := (time.Duration(seconds) * time.Second).String() // 720h0m0s, 10m0s
+	text = strings.Replace(text, "m0s", "m", 1)
+	return strconv.Quote(strings.Replace(text, "h0m", "h", 1))
 }
 
 // empty is what need not be shown of a thing that is created.
