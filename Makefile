@@ -48,19 +48,19 @@ vault: ## a Vault server: the one on the PATH, else built once and kept in .cach
 test: test-unit test-blackbox test-manifests ## every test, with the race detector
 
 test-unit: ## the tests inside the packages
-	@go test -race $(TESTFLAGS) ./plugin/... ./backend/... ./gateway/... ./bootstrap/...
+	@scripts/test.sh -race $(TESTFLAGS) ./plugin/... ./backend/... ./gateway/... ./bootstrap/...
 
 # Most of these tests wait for processes most of the time, so two packages run at
 # once; but what is promised in time needs a machine that is not busy with
 # something else.
 test-blackbox: vault test-programs test-modules ## the tests of the system as a whole, against a real Vault
 	@export TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)"; \
-		go test -race -p 2 -timeout 30m $(TESTFLAGS) $$(go list ./test/... | grep -Ev '/(reliability|soak)$$') && \
-		go test -race -p 1 -timeout 20m $(TESTFLAGS) ./test/reliability ./test/bench/soak
+		scripts/test.sh -race -p 2 -timeout 30m $(TESTFLAGS) $$(go list ./test/... | grep -Ev '/(reliability|soak)$$') && \
+		scripts/test.sh -race -p 1 -timeout 20m $(TESTFLAGS) ./test/reliability ./test/bench/soak
 
 # A module of its own: see test/manifests/doc.go.
 test-manifests: ## Kubernetes manifests, the Dockerfile and systemd's units
-	@cd test/manifests && go test -count=1 $(TESTFLAGS) ./...
+	@cd test/manifests && ../../scripts/test.sh -count=1 $(TESTFLAGS) ./...
 
 test-conformance: vault test-programs test-modules ## the official MCP suite alone, directly and through the gateway; part of test-blackbox
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \

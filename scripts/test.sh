@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Runs `go test`, and passes on what it prints. While it prints nothing, it says every
+# half minute, on standard error, for how long it has run and of which packages there is
+# no result yet.
+#
+#   scripts/test.sh -race ./backend/... ./gateway/...
+#
+# TEST_SILENCE=SECONDS is another time than half a minute.
+set -euo pipefail
+
+silence=${TEST_SILENCE:-30}
+patterns=()
+for argument in "$@"; do
+	case $argument in
+	./* | vault-plugin-secrets-mcp | vault-plugin-secrets-mcp/*) patterns+=("$argument") ;;
+	esac
+done
+declare -A waiting=()
+total=0
+for package in $(go list "${patterns[@]}"); do
+	waiting[$package]=1
+	total=$((total + 1))
+done
+
+# told takes note of a package's result.
+told() {
+	local kind package
+	IFS=$'\t ' read -r kind package _ <<<"$1"
+	case $kind in
+	ok | FAIL | '?') [[ -z $package ]] || unset "waiting[$package]" ;;
+	esac
+}
+
+# tell says that the tests still run.
+tell() {
+	local names=("${!waiting[@]}") shown
+	mapfile -t names < <(printf '%s\n' "${names[@]##*secrets-mcp/}" | sort)
+	shown=${names[*]:0:4}
+	((${#names[@]} <= 4)) || shown+=" and $((${#names[@]} - 4)) more"
+	echo "  $SECONDS s: $((total - ${#waiting[@]})) of $total packages have a result; not yet: $shown …" >&2
+}
+
+pass() {
+	local line rest='' status
+	while true; do
+		status=0
+		IFS= read -r -t "$silence" line || status=$?
+		if ((status == 0)); then
+			printf '%s\n' "$rest$line"
+			told "$rest$line"
+			rest=''
+		elif ((status > 128)); then # nothing, or a part of a line
+			rest+=$line
+			tell
+		else
+			printf '%s' "$rest$line"
+			return
+		fi
+	done
+}
+
+SECONDS=0
+go test "$@" | pass
