@@ -49,7 +49,7 @@ func (s *system) startKMS(ctx context.Context) error {
 
 var errNoExports = errors.New("it is not written yet")
 
-// readExports reads a file of lines "export NAME=VALUE".
+// readExports reads the lines "export NAME=VALUE" of a file for a shell.
 func readExports(path string) (map[string]string, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -60,8 +60,10 @@ func readExports(path string) (map[string]string, error) {
 	}
 	variables := map[string]string{}
 	for line := range strings.Lines(string(content)) {
-		name, value, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "export "), "=")
-		variables[name] = value
+		if line, ok := strings.CutPrefix(strings.TrimSpace(line), "export "); ok {
+			name, value, _ := strings.Cut(line, "=")
+			variables[name] = value
+		}
 	}
 	return variables, nil
 }

@@ -49,9 +49,12 @@ func run(ctx context.Context, args []string) error {
 	return nil
 }
 
-// environment is what the AWS SDKs and the AWS CLI read.
+// environment is what the AWS SDKs and the AWS CLI read; its version 1 has a variable
+// of its own for the region. What a shell has of AWS otherwise would be taken as well.
 func environment(s *kms.Server) string {
 	id := s.Identity()
-	return fmt.Sprintf("export AWS_ENDPOINT_URL_KMS=%s\nexport AWS_REGION=%s\nexport AWS_ACCESS_KEY_ID=%s\nexport AWS_SECRET_ACCESS_KEY=%s\n",
-		s.URL(), s.Region(), id.AccessKeyID, id.SecretAccessKey)
+	return fmt.Sprintf("unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL\n"+
+		"export AWS_ENDPOINT_URL_KMS=%s\nexport AWS_REGION=%s\nexport AWS_DEFAULT_REGION=%s\n"+
+		"export AWS_ACCESS_KEY_ID=%s\nexport AWS_SECRET_ACCESS_KEY=%s\n",
+		s.URL(), s.Region(), s.Region(), id.AccessKeyID, id.SecretAccessKey)
 }
