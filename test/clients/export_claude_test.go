@@ -2,9 +2,11 @@ package clients
 
 import (
 	"encoding/json"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -49,6 +51,22 @@ func TestClaudeCodeReadsWhatIsExported(t *testing.T) {
 			require.NoError(t, err)
 			require.Contains(t, m.answered(), "42")
 		}
+	})
+	t.Run("the page's own command adds the gateway", func(t *testing.T) {
+		x := x.in(t)
+		page, err := os.ReadFile(filepath.Join("..", "..", "docs", "clients.md"))
+		require.NoError(t, err)
+		line := regexp.MustCompile(`(?m)^claude (mcp add .*)$`).FindSubmatch(page)
+		require.NotNil(t, line)
+		words, err := exec.CommandContext(t.Context(), "sh", "-c", `printf '%s\n' `+strings.ReplaceAll(string(line[1]), "https://mcp.example.com", x.gateway.URL)).Output()
+		require.NoError(t, err)
+		home, m := t.TempDir(), newModel(t, "", nil)
+		_, err = output(x.claude(t, home, m, x.token, strings.Split(strings.TrimSuffix(string(words), "\n"), "\n")...))
+		require.NoError(t, err)
+		require.Equal(t, map[string]string{"mcp": connected}, x.claudeLists(t, x.claude(t, home, m, x.token, "mcp", "list")))
+		kept, err := os.ReadFile(filepath.Join(home, ".claude.json"))
+		require.NoError(t, err)
+		require.NotContains(t, string(kept), x.token)
 	})
 	t.Run("managed-mcp.json is these servers and no other", func(t *testing.T) {
 		x := x.in(t)
