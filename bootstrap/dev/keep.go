@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
+	local "vault-plugin-secrets-mcp/bootstrap/cluster"
 	"vault-plugin-secrets-mcp/bootstrap/connect"
 	"vault-plugin-secrets-mcp/bootstrap/process"
 	"vault-plugin-secrets-mcp/bootstrap/provision"
@@ -23,6 +24,7 @@ import (
 const (
 	keptFile   = "kept.json"     // the keys to the storage: a secret
 	storageDir = "vault-storage" // Vault's own files, encrypted under the unseal key
+	keptNode   = "vault"         // the name of the one server in its cluster
 )
 
 // kept is what opens the storage again.
@@ -34,21 +36,6 @@ type kept struct {
 
 var errKeepAlone = errors.New("-keep goes with one Vault and with tokens that are not sealed: leave out -ha and -kms, whose Vaults and keys begin anew each time")
 
-// vaultFile is the configuration of a Vault that stores what it holds.
-const vaultFile = `# Written by mcp-bootstrap dev.
-plugin_directory   = %q
-disable_mlock      = true
-disable_clustering = true
-api_addr           = %q
-listener "tcp" {
-  address     = %q
-  tls_disable = true
-}
-storage "file" {
-  path = %q
-}
-`
-
 // startKeptVault runs a Vault on the storage of the last run, or on a new one.
 func (s *system) startKeptVault(ctx context.Context) error {
 	if err := s.readKept(); err != nil {
@@ -57,8 +44,18 @@ func (s *system) startKeptVault(ctx context.Context) error {
 	if err := os.MkdirAll(s.path(storageDir), 0o700); err != nil {
 		return fmt.Errorf("cannot make the folder for what Vault stores: %w", err)
 	}
-	config := fmt.Sprintf(vaultFile, s.path("plugins"), s.vaultURL(), s.VaultAddress, s.path(storageDir))
-	if err := errors.Join(s.write("vault.hcl", config), os.MkdirAll(s.path("plugins"), 0o700)); err != nil {
+	// Integrated storage is in every build of Vault. Nobody else joins this one, so that
+	// its cluster address may be another one each time.
+	addresses, err := freePorts(ctx, 1)
+	if err != nil {
+		return fmt.Errorf("cannot find a port for Vault: %w", err)
+	}
+	node := local.Node{
+		Name: keptNode, Address: s.VaultAddress, ClusterAddress: addresses[0], APIAddress: s.vaultURL(),
+		Plugins: s.path("plugins"), Data: s.path(storageDir),
+	}
+	err = errors.Join(s.write("vault.hcl", "# Written by mcp-bootstrap dev.\n"+node.File()), os.MkdirAll(s.path("plugins"), 0o700))
+	if err != nil {
 		return err
 	}
 	vault, err := s.group.Start(process.Spec{
