@@ -12,6 +12,8 @@ type Node struct {
 	// APIAddress is the URL to which a client is sent whose request cannot be passed
 	// on to the leader.
 	APIAddress string
+	// CertFile and KeyFile are in PEM. Without them it speaks plain HTTP.
+	CertFile, KeyFile string
 	// Plugins and Data are its folders.
 	Plugins, Data string
 }
@@ -19,7 +21,11 @@ type Node struct {
 // File is the server's configuration. A leader that dies is missed, and a new node
 // gets its vote, sooner than by Vault's defaults, which are for slower networks.
 func (n *Node) File() string {
-	return fmt.Sprintf(nodeFile, n.Plugins, n.APIAddress, n.ClusterAddress, n.Address, n.ClusterAddress, n.Data, n.Name)
+	tls := "tls_disable     = true"
+	if n.CertFile != "" {
+		tls = fmt.Sprintf("tls_cert_file   = %q\n  tls_key_file    = %q", n.CertFile, n.KeyFile)
+	}
+	return fmt.Sprintf(nodeFile, n.Plugins, n.APIAddress, n.ClusterAddress, n.Address, n.ClusterAddress, tls, n.Data, n.Name)
 }
 
 const nodeFile = `plugin_directory = %q
@@ -29,7 +35,7 @@ cluster_addr     = "https://%s"
 listener "tcp" {
   address         = %q
   cluster_address = %q
-  tls_disable     = true
+  %s
 }
 storage "raft" {
   path                         = %q

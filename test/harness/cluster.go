@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -16,13 +17,17 @@ import (
 
 // startCluster runs Vault on integrated storage. The first node is initialized,
 // the others join it.
-func startCluster(ctx context.Context, h *Harness, count int) (*Vault, error) {
+func startCluster(ctx context.Context, h *Harness, o *options) (*Vault, error) {
 	v, err := newVault(h)
 	if err != nil {
 		return nil, err
 	}
-	for i := range count {
-		node, err := v.newNode(fmt.Sprintf("vault-%d", i+1))
+	for i := range o.nodes {
+		var place *Place
+		if o.places != nil {
+			place = &o.places[i]
+		}
+		node, err := v.newNode(fmt.Sprintf("vault-%d", i+1), place)
 		if err != nil {
 			return nil, err
 		}
@@ -61,16 +66,23 @@ func (v *Vault) awaitVoters(ctx context.Context) error {
 	})
 }
 
-func (v *Vault) newNode(name string) (*Node, error) {
+func (v *Vault) newNode(name string, place *Place) (*Node, error) {
 	dir := filepath.Join(v.h.Dir, name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
-	node := &Node{vault: v, name: name, address: FreeAddress(v.h.t)}
-	settings := cluster.Node{
-		Name: name, Address: node.address, ClusterAddress: FreeAddress(v.h.t), APIAddress: node.Address(),
-		Plugins: v.plugins, Data: dir,
+	node := &Node{vault: v, name: name, place: place}
+	settings := cluster.Node{Name: name, Plugins: v.plugins, Data: dir}
+	if place == nil {
+		node.address = FreeAddress(v.h.t)
+		settings.Address, settings.ClusterAddress = node.address, FreeAddress(v.h.t)
+	} else {
+		node.address = net.JoinHostPort(place.Name, vaultPort)
+		settings.Address = net.JoinHostPort(place.Address, vaultPort)
+		settings.ClusterAddress = net.JoinHostPort(place.Address, clusterPort)
+		settings.CertFile, settings.KeyFile = place.Certificate, place.Key
 	}
+	settings.APIAddress = node.Address()
 	config := rawStorage + settings.File()
 	path := filepath.Join(v.h.Dir, name+".hcl")
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
@@ -82,6 +94,9 @@ func (v *Vault) newNode(name string) (*Node, error) {
 		Args: []string{"server", "-config=" + path},
 		Env:  RaceEnv(),
 		Log:  filepath.Join(v.h.Dir, name+".log"),
+	}
+	if place != nil {
+		node.spec = place.Enter(node.spec)
 	}
 	return node, nil
 }
@@ -127,8 +142,15 @@ func (n *Node) startUnsealed(ctx context.Context) error {
 		return err
 	}
 	if !status.Initialized {
-		_, err := client.Sys().RaftJoinWithContext(ctx, &api.RaftJoinRequest{LeaderAPIAddr: n.vault.Nodes[0].Address()})
-		if err != nil {
+		join := &api.RaftJoinRequest{LeaderAPIAddr: n.vault.Nodes[0].Address()}
+		if n.place != nil {
+			authority, err := os.ReadFile(n.place.Authority)
+			if err != nil {
+				return err
+			}
+			join.LeaderCACert = string(authority)
+		}
+		if _, err := client.Sys().RaftJoinWithContext(ctx, join); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -26,6 +27,8 @@ type GatewayOptions struct {
 	Top string
 	// Env is added to the gateway's environment.
 	Env []string
+	// Place is where it runs, and speaks TLS, instead of on the loopback.
+	Place *Place
 	// Vault is the URL of the Vault to use instead of the first node's.
 	Vault string
 	// NotReady has StartGateway return as soon as the process runs, for
@@ -51,16 +54,21 @@ type Gateway struct {
 func (h *Harness) StartGateway(opts GatewayOptions) *Gateway {
 	h.t.Helper()
 	name := fmt.Sprintf("gateway-%d", h.count("gateway"))
-	listen, admin := FreeAddress(h.t), FreeAddress(h.t)
 	g := &Gateway{
-		URL:      "http://" + listen,
-		Admin:    "http://" + admin,
 		Config:   filepath.Join(h.Dir, name+".hcl"),
 		AuditLog: filepath.Join(h.Dir, name+"-audit.log"),
 		h:        h,
 	}
 	if opts.Vault == "" {
 		opts.Vault = h.Vault.Address()
+	}
+	var listen, admin string
+	if place := opts.Place; place == nil {
+		listen, admin = FreeAddress(h.t), FreeAddress(h.t)
+		g.URL, g.Admin = "http://"+listen, "http://"+admin
+	} else {
+		listen, admin = net.JoinHostPort(place.Address, gatewayPort), net.JoinHostPort(place.Address, adminPort)
+		g.URL, g.Admin = "https://"+net.JoinHostPort(place.Name, gatewayPort), "http://"+net.JoinHostPort(place.Name, adminPort)
 	}
 	g.Configure(g.file(listen, admin, opts))
 	g.spec = process.Spec{
@@ -69,6 +77,9 @@ func (h *Harness) StartGateway(opts GatewayOptions) *Gateway {
 		Args: []string{"-config=" + g.Config},
 		Env:  append(RaceEnv(), opts.Env...),
 		Log:  filepath.Join(h.Dir, name+".log"),
+	}
+	if opts.Place != nil {
+		g.spec = opts.Place.Enter(g.spec)
 	}
 	g.run()
 	h.t.Cleanup(g.Stop)
@@ -89,6 +100,9 @@ func (g *Gateway) file(listen, admin string, opts GatewayOptions) string {
 		"admin":    fmt.Sprintf("address = %q\n", admin),
 		"audit":    fmt.Sprintf("file = %q\n", g.AuditLog),
 		"log":      "level = \"debug\"\n",
+	}
+	if place := opts.Place; place != nil {
+		blocks["listener"] += fmt.Sprintf("tls_cert_file = %q\ntls_key_file = %q\n", place.Certificate, place.Key)
 	}
 	for name, lines := range opts.Blocks {
 		blocks[name] += lines

@@ -71,7 +71,8 @@ type state struct {
 type Option func(*options)
 
 type options struct {
-	nodes int // 0: dev mode
+	nodes  int     // 0: dev mode
+	places []Place // of the nodes; none: the loopback
 }
 
 // WithCluster runs Vault on integrated storage, with so many nodes, instead of
@@ -94,7 +95,7 @@ func New(t testing.TB, opts ...Option) *Harness {
 	if o.nodes == 0 {
 		h.Vault, err = startDev(t.Context(), h)
 	} else {
-		h.Vault, err = startCluster(t.Context(), h, o.nodes)
+		h.Vault, err = startCluster(t.Context(), h, &o)
 	}
 	if err != nil {
 		t.Fatal(err)

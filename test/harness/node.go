@@ -21,17 +21,27 @@ type Node struct {
 	vault   *Vault
 	name    string
 	address string // host:port
+	place   *Place // nil: the loopback
 	spec    process.Spec
 	process *process.Process
 }
 
 // Address is the node's URL.
-func (n *Node) Address() string { return "http://" + n.address }
+func (n *Node) Address() string {
+	if n.place != nil {
+		return "https://" + n.address
+	}
+	return "http://" + n.address
+}
 
 // Client returns a new client with the root token, for this node.
 func (n *Node) Client() *api.Client {
 	n.vault.h.t.Helper()
-	return client(n.vault.h.t, n.Address(), n.vault.RootToken)
+	authority := ""
+	if n.place != nil {
+		authority = n.place.Authority
+	}
+	return client(n.vault.h.t, n.Address(), n.vault.RootToken, authority)
 }
 
 // Running tells whether the node was started and has not ended.

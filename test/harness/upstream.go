@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -37,11 +38,22 @@ type Request struct {
 // the demo calculator, which speaks both eras at the path /mcp.
 func (h *Harness) StartUpstream(handler http.Handler) *Upstream {
 	h.t.Helper()
+	return h.StartUpstreamAt("127.0.0.1:0", handler)
+}
+
+// StartUpstreamAt is StartUpstream at an address of the test's own process. Port 0
+// lets the kernel choose.
+func (h *Harness) StartUpstreamAt(address string, handler http.Handler) *Upstream {
+	h.t.Helper()
 	if handler == nil {
 		handler = demo.Handler(demo.Calculator())
 	}
 	u := &Upstream{}
-	u.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	listener, err := (&net.ListenConfig{}).Listen(h.t.Context(), "tcp", address)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	u.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -55,6 +67,9 @@ func (h *Harness) StartUpstream(handler http.Handler) *Upstream {
 		u.mu.Unlock()
 		handler.ServeHTTP(w, r)
 	}))
+	_ = u.server.Listener.Close() // the one that it has chosen
+	u.server.Listener = listener
+	u.server.Start()
 	u.URL = u.server.URL + demo.Path
 	h.t.Cleanup(func() {
 		u.server.CloseClientConnections() // streams would hold Close

@@ -55,8 +55,9 @@ func (v *Vault) Address() string {
 }
 
 // client is for one server. It takes nothing from the environment, and retries
-// nothing: what a test asks, it asks once.
-func client(t testing.TB, address, token string) *api.Client {
+// nothing: what a test asks, it asks once. A server with TLS shows a certificate of
+// the authority.
+func client(t testing.TB, address, token, authority string) *api.Client {
 	t.Helper()
 	config := api.DefaultConfig()
 	if config.Error != nil {
@@ -64,6 +65,11 @@ func client(t testing.TB, address, token string) *api.Client {
 	}
 	config.Address = address
 	config.MaxRetries = 0
+	if authority != "" {
+		if err := config.ConfigureTLS(&api.TLSConfig{CACert: authority}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	client, err := api.NewClient(config)
 	if err != nil {
 		t.Fatal(err)
