@@ -2,6 +2,7 @@
 # Installs from npm what a folder's package-lock.json pins, and prints where.
 #
 #   scripts/npm.sh test/clients
+#   scripts/npm.sh test/clients latest   the newest that npm has of each instead, anew
 #
 # What it prints is keyed by the two files, and made once: node_modules/, and
 # node, a Node that runs all of it. That is the one in the lock file, where npm
@@ -10,7 +11,7 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-from=$root/${1:?usage: scripts/npm.sh FOLDER}
+from=$root/${1:?usage: scripts/npm.sh FOLDER [latest]}
 oldest_node=24
 
 sha256() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi; }
@@ -50,9 +51,9 @@ install() {
 	rm -rf "$new"
 	mkdir -p "$new"
 	cp "$from/package.json" "$from/package-lock.json" "$new"
-	if ! (cd "$new" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >npm.log 2>&1); then
+	if ! (cd "$new" && npm "${npm[@]}" --ignore-scripts --no-audit --no-fund --loglevel=error >npm.log 2>&1); then
 		tail -n 20 "$new/npm.log" >&2
-		echo "npm.sh: npm could not install what $1/package-lock.json pins" >&2
+		echo "npm.sh: npm could not install what $1 uses" >&2
 		return 1
 	fi
 	link_node "$new"
@@ -60,6 +61,16 @@ install() {
 	mv "$new" "$installed"
 	echo "  installed in $((SECONDS - started)) s" >&2
 }
+
+npm=(ci)
+if [[ ${2:-} == latest ]]; then
+	# Those that are pinned on purpose are under a name of their own ("npm:…").
+	mapfile -t newest < <(sed -n '/"dependencies"/,/}/ { /"npm:/d; s/^ *"\(.*\)": ".*/\1@latest/p; }' "$from/package.json")
+	npm=(install "${newest[@]}")
+	name=latest-$name
+	installed=$cache/$name-$key
+	rm -rf "$installed"
+fi
 
 if [[ ! -d $installed ]]; then
 	mkdir -p "$cache"

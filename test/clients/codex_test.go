@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/test/harness"
+	"vault-plugin-secrets-mcp/test/mcpclient"
 )
 
 // codexHome is a home with the configuration, and with no model to ask: what is
@@ -30,7 +31,7 @@ func (s *stage) codexHome(t *testing.T, config string) string {
 
 func (s *stage) codex(t *testing.T, home, token string, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := s.program(t, "codex", args...)
+	cmd := s.Program(t, "codex", args...)
 	cmd.Dir = home
 	cmd.Env = append(s.environment(home), "MCP_TOKEN="+token)
 	return cmd
@@ -131,7 +132,7 @@ func (c *codexServer) ask(method string, params harness.Map, result any) error {
 	}
 }
 
-func (c *codexServer) tools() ([]string, error) {
+func (c *codexServer) Tools() ([]string, error) {
 	var answer struct {
 		Data []struct {
 			Name  string
@@ -166,11 +167,11 @@ type codexSession struct {
 	tool string
 }
 
-func (s codexSession) call() (string, error) { return s.callTool(s.tool, harness.Map{"message": "hi"}) }
+func (s codexSession) Call() (string, error) { return s.callTool(s.tool, harness.Map{"message": "hi"}) }
 
-func (s *stage) openCodex(t *testing.T, at place) (session, error) {
+func (s *stage) openCodex(t *testing.T, at mcpclient.Place) (mcpclient.Session, error) {
 	t.Helper()
-	home := s.codexHome(t, fmt.Sprintf("[mcp_servers.it]\nurl = %q\nbearer_token_env_var = \"MCP_TOKEN\"\n", at.url))
-	c, err := s.startCodex(t, home, at.token, "it")
-	return codexSession{c, at.tool}, err
+	home := s.codexHome(t, fmt.Sprintf("[mcp_servers.it]\nurl = %q\nbearer_token_env_var = \"MCP_TOKEN\"\n", at.URL))
+	c, err := s.startCodex(t, home, at.Token, "it")
+	return codexSession{c, at.Tool}, err
 }

@@ -12,12 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/test/harness"
+	"vault-plugin-secrets-mcp/test/mcpclient"
 )
 
 // claudeLists is the health that `claude mcp list` reports, by server.
 func (x exports) claudeLists(t *testing.T, cmd *exec.Cmd) map[string]string {
 	t.Helper()
-	text, err := output(cmd)
+	text, err := mcpclient.Output(cmd)
 	require.NoError(t, err)
 	servers := map[string]string{}
 	for _, line := range regexp.MustCompile(`(?m)^([\w-]+): \S+ .*?- (.*)$`).FindAllStringSubmatch(text, -1) {
@@ -39,17 +40,17 @@ func TestClaudeCodeReadsWhatIsExported(t *testing.T) {
 		}}})
 		require.NoError(t, err)
 		write(t, string(trust), home, ".claude.json")
-		m := newModel(t, "mcp__calculator__add", harness.Map{"a": 40, "b": 2})
-		for _, args := range [][]string{{"mcp", "list"}, {"-p", "Add.", "--allowedTools", m.tool}} {
-			cmd := x.claude(t, home, m, x.token, args...)
+		m := mcpclient.NewModel(t, mcpclient.Step{Tool: "mcp__calculator__add", Arguments: harness.Map{"a": 40, "b": 2}})
+		for _, args := range [][]string{{"mcp", "list"}, {"-p", "Add.", "--allowedTools", m.Tools()}} {
+			cmd := x.Claude(t, mcpclient.Claude, home, m, x.token, args...)
 			cmd.Dir = project
 			if args[0] == "mcp" {
-				require.Equal(t, all(connected), x.claudeLists(t, cmd))
+				require.Equal(t, all(mcpclient.Connected), x.claudeLists(t, cmd))
 				continue
 			}
-			_, err := output(cmd)
+			_, err := mcpclient.Output(cmd)
 			require.NoError(t, err)
-			require.Contains(t, m.answered(), "42")
+			require.Contains(t, m.Answered(), "42")
 		}
 	})
 	t.Run("the page's own command adds the gateway", func(t *testing.T) {
@@ -60,17 +61,17 @@ func TestClaudeCodeReadsWhatIsExported(t *testing.T) {
 		require.NotNil(t, line)
 		words, err := exec.CommandContext(t.Context(), "sh", "-c", `printf '%s\n' `+strings.ReplaceAll(string(line[1]), "https://mcp.example.com", x.gateway.URL)).Output()
 		require.NoError(t, err)
-		home, m := t.TempDir(), newModel(t, "", nil)
-		_, err = output(x.claude(t, home, m, x.token, strings.Split(strings.TrimSuffix(string(words), "\n"), "\n")...))
+		home, m := t.TempDir(), mcpclient.NewModel(t)
+		_, err = mcpclient.Output(x.Claude(t, mcpclient.Claude, home, m, x.token, strings.Split(strings.TrimSuffix(string(words), "\n"), "\n")...))
 		require.NoError(t, err)
-		require.Equal(t, map[string]string{"mcp": connected}, x.claudeLists(t, x.claude(t, home, m, x.token, "mcp", "list")))
+		require.Equal(t, map[string]string{"mcp": mcpclient.Connected}, x.claudeLists(t, x.Claude(t, mcpclient.Claude, home, m, x.token, "mcp", "list")))
 		kept, err := os.ReadFile(filepath.Join(home, ".claude.json"))
 		require.NoError(t, err)
 		require.NotContains(t, string(kept), x.token)
 	})
 	t.Run("managed-mcp.json is these servers and no other", func(t *testing.T) {
 		x := x.in(t)
-		home, m := claudeHome(t, x.gateway.ServerURL("off")), newModel(t, "", nil)
+		home, m := mcpclient.ClaudeHome(t, x.gateway.ServerURL("off")), mcpclient.NewModel(t)
 		for name, files := range map[string]map[string]string{
 			"alone": {
 				"claude-code/managed-mcp.json": x.exportEach(t, "managed-mcp"),
@@ -81,8 +82,8 @@ func TestClaudeCodeReadsWhatIsExported(t *testing.T) {
 			},
 		} {
 			t.Run(name, func(t *testing.T) {
-				require.Equal(t, all(connected), x.claudeLists(t, withEtc(t, x.claude(t, home, m, x.token, "mcp", "list"), files)))
-				_, err := output(withEtc(t, x.claude(t, home, m, x.token,
+				require.Equal(t, all(mcpclient.Connected), x.claudeLists(t, withEtc(t, x.Claude(t, mcpclient.Claude, home, m, x.token, "mcp", "list"), files)))
+				_, err := mcpclient.Output(withEtc(t, x.Claude(t, mcpclient.Claude, home, m, x.token,
 					"mcp", "add", "--scope", "user", "--transport", "http", "more", x.gateway.ServerURL("calculator")), files))
 				require.ErrorContains(t, err, "has exclusive control over MCP servers")
 			})
@@ -90,10 +91,10 @@ func TestClaudeCodeReadsWhatIsExported(t *testing.T) {
 	})
 	t.Run("managed settings let the gateway in and nothing else", func(t *testing.T) {
 		x := x.in(t)
-		home, m := claudeHome(t, x.gateway.ServerURL("off")), newModel(t, "", nil)
+		home, m := mcpclient.ClaudeHome(t, x.gateway.ServerURL("off")), mcpclient.NewModel(t)
 		files := map[string]string{"claude-code/managed-settings.json": x.exportEach(t, "managed-settings")}
 		run := func(args ...string) (string, error) {
-			return output(withEtc(t, x.claude(t, home, m, x.token, args...), files))
+			return mcpclient.Output(withEtc(t, x.Claude(t, mcpclient.Claude, home, m, x.token, args...), files))
 		}
 		add := []string{"mcp", "add", "--scope", "user", "--transport", "http", "--header", "Authorization: Bearer ${MCP_TOKEN}"}
 		_, err := run(append(add, "--", "off", x.gateway.ServerURL("off"))...)
@@ -105,44 +106,44 @@ func TestClaudeCodeReadsWhatIsExported(t *testing.T) {
 			require.NoError(t, err)
 		}
 		// The server that the user had before is gone.
-		require.Equal(t, all(connected), x.claudeLists(t, withEtc(t, x.claude(t, home, m, x.token, "mcp", "list"), files)))
+		require.Equal(t, all(mcpclient.Connected), x.claudeLists(t, withEtc(t, x.Claude(t, mcpclient.Claude, home, m, x.token, "mcp", "list"), files)))
 	})
 	t.Run("the headersHelper is asked for each connection", func(t *testing.T) {
 		x := x.in(t)
 		helper, err := filepath.Abs(filepath.Join("..", "..", "bootstrap", "agent", "mcp-headers.sh"))
 		require.NoError(t, err)
-		home, m := t.TempDir(), newModel(t, "mcp__ledger__add", harness.Map{"a": 40, "b": 2})
+		home, m := t.TempDir(), mcpclient.NewModel(t, mcpclient.Step{Tool: "mcp__ledger__add", Arguments: harness.Map{"a": 40, "b": 2}})
 		token := write(t, x.token+"\n", t.TempDir(), "token")
 		files := map[string]string{"claude-code/managed-mcp.json": x.exportEach(t, "managed-mcp", "-token-file="+token, "-helper="+helper)}
 		claude := func(args ...string) *exec.Cmd {
-			return withEtc(t, x.claude(t, home, m, "", args...), files)
+			return withEtc(t, x.Claude(t, mcpclient.Claude, home, m, "", args...), files)
 		}
-		require.Equal(t, all(connected), x.claudeLists(t, claude("mcp", "list")))
+		require.Equal(t, all(mcpclient.Connected), x.claudeLists(t, claude("mcp", "list")))
 
 		another := x.Token(x.Write("mcp/rotate-client/"+x.client, harness.Map{"grace_period": 0}))
-		require.NotEqual(t, all(connected), x.claudeLists(t, claude("mcp", "list")), "the file has the old token still")
+		require.NotEqual(t, all(mcpclient.Connected), x.claudeLists(t, claude("mcp", "list")), "the file has the old token still")
 		write(t, "", token)
 		for _, status := range x.claudeLists(t, claude("mcp", "list")) {
 			require.Contains(t, status, noSignIn)
 		}
 		write(t, another, token)
-		_, err = output(claude("-p", "Add.", "--allowedTools", m.tool))
+		_, err = mcpclient.Output(claude("-p", "Add.", "--allowedTools", m.Tools()))
 		require.NoError(t, err)
-		require.Contains(t, m.answered(), "42")
+		require.Contains(t, m.Answered(), "42")
 	})
 	t.Run("one entry for all servers has the tools of each", func(t *testing.T) {
 		x := x.in(t)
-		home, m := t.TempDir(), newModel(t, "mcp__mcp__ledger__add", harness.Map{"a": 40, "b": 2})
+		home, m := t.TempDir(), mcpclient.NewModel(t, mcpclient.Step{Tool: "mcp__mcp__ledger__add", Arguments: harness.Map{"a": 40, "b": 2}})
 		files := map[string]string{"claude-code/managed-mcp.json": x.export(t, "managed-mcp")}
 		claude := func(args ...string) *exec.Cmd {
-			return withEtc(t, x.claude(t, home, m, x.token, args...), files)
+			return withEtc(t, x.Claude(t, mcpclient.Claude, home, m, x.token, args...), files)
 		}
-		require.Equal(t, map[string]string{"mcp": connected}, x.claudeLists(t, claude("mcp", "list")))
-		_, err := output(claude("-p", "Add.", "--allowedTools", m.tool))
+		require.Equal(t, map[string]string{"mcp": mcpclient.Connected}, x.claudeLists(t, claude("mcp", "list")))
+		_, err := mcpclient.Output(claude("-p", "Add.", "--allowedTools", m.Tools()))
 		require.NoError(t, err)
-		require.Contains(t, m.answered(), "42")
-		require.Subset(t, m.toolsOf("mcp"), []string{"calculator__add", "ledger__add"})
-		require.Len(t, m.toolsOf("mcp"), 8, "four of each")
+		require.Contains(t, m.Answered(), "42")
+		require.Subset(t, m.ToolsOf("mcp"), []string{"calculator__add", "ledger__add"})
+		require.Len(t, m.ToolsOf("mcp"), 8, "four of each")
 	})
 	require.Zero(t, x.off.Count())
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/test/harness"
+	"vault-plugin-secrets-mcp/test/mcpclient"
 )
 
 // exports is a stage of three servers, and a client that may reach two of them, for
@@ -49,7 +50,7 @@ func (x exports) export(t *testing.T, format string, args ...string) string {
 	cmd := exec.CommandContext(t.Context(), x.Programs.Bootstrap,
 		append([]string{"export", "-client=" + x.client, "-gateway-url=" + x.gateway.URL, "-format=" + format}, args...)...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "VAULT_ADDR=" + x.Vault.Address(), "VAULT_TOKEN=" + x.Vault.RootToken}
-	text, err := output(cmd)
+	text, err := mcpclient.Output(cmd)
 	require.NoError(t, err)
 	return text
 }
@@ -78,7 +79,7 @@ func TestClientsReadWhatIsExported(t *testing.T) {
 	t.Run("Codex connects and calls a tool", func(t *testing.T) {
 		x := x.in(t)
 		home := x.codexHome(t, x.exportEach(t, "codex"))
-		text, err := output(x.codex(t, home, x.token, "mcp", "list", "--json"))
+		text, err := mcpclient.Output(x.codex(t, home, x.token, "mcp", "list", "--json"))
 		require.NoError(t, err)
 		var list []struct {
 			Name      string
@@ -104,7 +105,7 @@ func TestClientsReadWhatIsExported(t *testing.T) {
 		}
 		c, err := x.startCodex(t, x.codexHome(t, x.export(t, "codex")), x.token, "mcp")
 		require.NoError(t, err)
-		tools, err := c.tools()
+		tools, err := c.Tools()
 		require.NoError(t, err)
 		require.Subset(t, tools, []string{"calculator__add", "ledger__add"})
 		require.Len(t, tools, 8, "four of each")
@@ -114,7 +115,7 @@ func TestClientsReadWhatIsExported(t *testing.T) {
 		home := t.TempDir()
 		settings := write(t, x.exportEach(t, "gemini"), home, ".gemini", "settings.json")
 		lists := func(token string) map[string]string {
-			cmd := x.program(t, "gemini", "mcp", "list")
+			cmd := x.Program(t, "gemini", "mcp", "list")
 			cmd.Dir = home
 			cmd.Env = append(x.environment(home), "MCP_TOKEN="+token, "GEMINI_CLI_TRUST_WORKSPACE=true")
 			var text bytes.Buffer
@@ -151,9 +152,9 @@ func TestClientsReadWhatIsExported(t *testing.T) {
 				for name, server := range config.Servers {
 					require.Equal(t, "npx", server.Command)
 					require.Equal(t, []string{"-y", "mcp-remote"}, server.Args[:2])
-					session, err := x.remote(t, "", server.Args[2:], token.env...)
+					session, err := x.Remote(t, "", server.Args[2:], token.env...)
 					require.NoError(t, err, name)
-					tools, err := session.tools()
+					tools, err := session.Tools()
 					require.NoError(t, err)
 					require.Contains(t, tools, "add")
 				}
@@ -165,9 +166,9 @@ func TestClientsReadWhatIsExported(t *testing.T) {
 		x := x.in(t)
 		for format, path := range map[string]string{"cursor": ".cursor/mcp.json", "vscode": ".vscode/mcp.json"} {
 			t.Run(format, func(t *testing.T) {
-				cmd := x.program(t, "mcporter", "config", "list", "--json", "--source", "import")
+				cmd := x.Program(t, "mcporter", "config", "list", "--json", "--source", "import")
 				write(t, x.exportEach(t, format), cmd.Dir, path)
-				text, err := output(cmd)
+				text, err := mcpclient.Output(cmd)
 				require.NoError(t, err)
 				var list struct {
 					Servers []struct {

@@ -1,22 +1,19 @@
 package clients
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/test/mcpclient"
 )
 
 // offline is an environment in which programs reach the loopback only. Those that
@@ -55,44 +52,11 @@ func newOffline(t *testing.T) *offline {
 	return o
 }
 
-// environment is what a program gets, with a home of its own. It turns off what the
-// programs would otherwise report to their makers.
+// environment is what a program gets, with a home of its own.
 func (o *offline) environment(home string) []string {
-	return []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "LANG=C.UTF-8", "TERM=dumb", "NO_COLOR=1", "CI=1",
-		fmt.Sprintf("NODE_OPTIONS=--require=%q", o.guard), "LOOPBACK_LOG=" + o.log,
-		"HTTP_PROXY=" + o.proxy.URL, "HTTPS_PROXY=" + o.proxy.URL, "NO_PROXY=127.0.0.1,localhost",
-		"DO_NOT_TRACK=1", "NO_UPDATE_NOTIFIER=1",
-		"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1", "DISABLE_AUTOUPDATER=1",
-		"GEMINI_TELEMETRY_ENABLED=false",
-	}
-}
-
-// command is a program in that environment, in a folder of its own. It ends with the
-// test, and what it has started with it.
-func (o *offline) command(t *testing.T, name string, args ...string) *exec.Cmd {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	t.Cleanup(cancel)
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir = t.TempDir()
-	cmd.Env = o.environment(cmd.Dir)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second
-	return cmd
-}
-
-// patience bounds how long a client may take for one thing.
-const patience = time.Minute
-
-// output runs a program to its end, and returns what it printed to standard output.
-// The error holds everything that it printed.
-func output(cmd *exec.Cmd) (string, error) {
-	var out, problems bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &problems
-	if err := cmd.Run(); err != nil {
-		return out.String(), fmt.Errorf("%w\n%s%s", err, out.String(), problems.String())
-	}
-	return out.String(), nil
+	return append(mcpclient.Quiet(),
+		"PATH="+os.Getenv("PATH"), "HOME="+home,
+		fmt.Sprintf("NODE_OPTIONS=--require=%q", o.guard), "LOOPBACK_LOG="+o.log,
+		"HTTP_PROXY="+o.proxy.URL, "HTTPS_PROXY="+o.proxy.URL, "NO_PROXY=127.0.0.1,localhost",
+	)
 }

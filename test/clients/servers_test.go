@@ -17,6 +17,7 @@ import (
 
 	"vault-plugin-secrets-mcp/bootstrap/process"
 	"vault-plugin-secrets-mcp/test/harness"
+	"vault-plugin-secrets-mcp/test/mcpclient"
 )
 
 // server is an MCP server from npm.
@@ -58,7 +59,7 @@ func TestServersAreTheSameThroughTheGateway(t *testing.T) {
 			s.Write("mcp/servers/"+server.name, server.registration)
 			token := s.CreateClient("of-"+server.name, harness.Map{"allowed_servers": server.name})
 			s.introduce(t, token, server.name)
-			itself, err := connect(t, server.direct, offersNothing)
+			itself, err := mcpclient.Connect(t, server.direct, offersNothing)
 			require.NoError(t, err)
 			want := offerOf(t, itself)
 			require.NotEmpty(t, want.Tools)
@@ -67,7 +68,7 @@ func TestServersAreTheSameThroughTheGateway(t *testing.T) {
 					through, err := s.In(t).TryConnect(s.gateway.ServerURL(server.name), token, harness.ConnectOptions{Version: era, Client: offersNothing})
 					require.NoError(t, err)
 					require.Equal(t, asJSON(t, want), asJSON(t, offerOf(t, through)))
-					answer, err := callTool(t, through, server.tool, server.arguments)
+					answer, err := mcpclient.CallTool(t, through, server.tool, server.arguments)
 					require.NoError(t, err)
 					require.Contains(t, answer, server.answer)
 				})
@@ -87,7 +88,7 @@ func TestServersAreTheSameThroughTheGateway(t *testing.T) {
 				s.listed(t, through, all)
 				require.Equal(t, asJSON(t, &merged), asJSON(t, offerOf(t, through)))
 				for _, server := range servers {
-					answer, err := callTool(t, through, server.name+"__"+server.tool, server.arguments)
+					answer, err := mcpclient.CallTool(t, through, server.name+"__"+server.tool, server.arguments)
 					require.NoError(t, err, server.name)
 					require.Contains(t, answer, server.answer, server.name)
 				}
@@ -174,14 +175,14 @@ func asJSON(t *testing.T, o *offer) string {
 // onStdio is a server as a child: of the gateway, or of the test.
 func (s *stage) onStdio(t *testing.T, server server, env harness.Map, args ...string) server {
 	t.Helper()
-	args = append([]string{s.modules.Program("mcp-server-" + server.name)}, args...)
+	args = append([]string{s.Modules.Program("mcp-server-" + server.name)}, args...)
 	all := harness.Map{"NODE_OPTIONS": "--require=" + s.guard, "LOOPBACK_LOG": s.log}
-	direct := s.command(t, s.modules.Node, args...)
+	direct := s.Command(t, s.Modules.Node, args...)
 	for name, value := range env {
 		all[name] = value
 		direct.Env = append(direct.Env, name+"="+value.(string))
 	}
-	server.registration = harness.Map{"transport": "stdio", "command": s.modules.Node, "args": args, "env": all}
+	server.registration = harness.Map{"transport": "stdio", "command": s.Modules.Node, "args": args, "env": all}
 	server.direct = &mcp.CommandTransport{Command: direct}
 	return server
 }
@@ -206,14 +207,14 @@ func (s *stage) startEverything(t *testing.T, mode string) string {
 	_, port, err := net.SplitHostPort(address)
 	require.NoError(t, err)
 	p, err := process.Start(process.Spec{
-		Name: "everything-" + mode, Path: s.modules.Node,
-		Args: []string{s.modules.Program("mcp-server-everything"), mode},
+		Name: "everything-" + mode, Path: s.Modules.Node,
+		Args: []string{s.Modules.Program("mcp-server-everything"), mode},
 		Env:  append(s.environment(t.TempDir()), "PORT="+port),
 		Log:  filepath.Join(s.Dir, "everything-"+mode+".log"),
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { p.Stop(5 * time.Second) })
-	require.NoError(t, p.Await(t.Context(), patience, func(ctx context.Context) error {
+	require.NoError(t, p.Await(t.Context(), mcpclient.Patience, func(ctx context.Context) error {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 		if err != nil {
 			return err

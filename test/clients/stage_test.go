@@ -3,12 +3,12 @@ package clients
 import (
 	"fmt"
 	"net/http"
-	"os/exec"
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"vault-plugin-secrets-mcp/test/harness"
+	"vault-plugin-secrets-mcp/test/mcpclient"
 	"vault-plugin-secrets-mcp/test/npm"
 )
 
@@ -16,7 +16,7 @@ import (
 type stage struct {
 	*harness.Harness
 	*offline
-	modules npm.Modules
+	*mcpclient.Kit
 	gateway *harness.Gateway
 	// off is registered as "off", and no client may reach it.
 	off *harness.Upstream
@@ -25,7 +25,8 @@ type stage struct {
 func newStage(t *testing.T) *stage {
 	t.Helper()
 	modules := npm.Install(t)
-	s := &stage{Harness: harness.New(t), offline: newOffline(t), modules: modules}
+	s := &stage{Harness: harness.New(t), offline: newOffline(t)}
+	s.Kit = &mcpclient.Kit{Modules: modules, Environment: s.environment, Patience: mcpclient.Patience}
 	s.off = s.StartUpstream(nil)
 	s.Write("mcp/servers/off", harness.Map{"transport": "http", "url": s.off.URL})
 	s.gateway = s.StartGateway(harness.GatewayOptions{Blocks: map[string]string{
@@ -68,21 +69,4 @@ func (s *stage) listed(t *testing.T, through *mcp.ClientSession, want int) {
 		}
 		return nil
 	})
-}
-
-// program is a package's program, in the environment of the stage.
-func (s *stage) program(t *testing.T, name string, args ...string) *exec.Cmd {
-	t.Helper()
-	return s.command(t, s.modules.Node, append([]string{s.modules.Program(name)}, args...)...)
-}
-
-// connect opens a session of the Go SDK's client.
-func connect(t *testing.T, transport mcp.Transport, options *mcp.ClientOptions) (*mcp.ClientSession, error) {
-	t.Helper()
-	client := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, options)
-	session, err := client.Connect(t.Context(), transport, nil)
-	if err == nil {
-		t.Cleanup(func() { _ = session.Close() })
-	}
-	return session, err
 }

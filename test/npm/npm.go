@@ -25,19 +25,25 @@ type Modules struct {
 // Install installs what the folder of the test pins, where it is not installed yet.
 func Install(t testing.TB) Modules {
 	t.Helper()
-	_, file, _, ok := runtime.Caller(0)
-	if !ok {
-		t.Fatal("cannot tell where the repository is")
-	}
-	root := filepath.Join(filepath.Dir(file), "..", "..")
 	here, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
-	folder, err := filepath.Rel(root, here)
+	folder, err := filepath.Rel(root(t), here)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return InstallFrom(t, folder)
+}
+
+// InstallFrom is Install for what another folder of the repository pins. Where
+// $TEST_NPM names a folder that scripts/npm.sh has made, it is what that has.
+func InstallFrom(t testing.TB, folder string) Modules {
+	t.Helper()
+	if dir := os.Getenv("TEST_NPM"); dir != "" {
+		return Modules{Dir: dir, Node: filepath.Join(dir, "node")}
+	}
+	root := root(t)
 	cmd := exec.CommandContext(t.Context(), filepath.Join(root, "scripts", "npm.sh"), folder)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
@@ -46,6 +52,16 @@ func Install(t testing.TB) Modules {
 	}
 	dir := strings.TrimSpace(string(out))
 	return Modules{Dir: dir, Node: filepath.Join(dir, "node")}
+}
+
+// root is the repository's folder.
+func root(t testing.TB) string {
+	t.Helper()
+	_, file, _, ok := runtime.Caller(0)
+	if !ok {
+		t.Fatal("cannot tell where the repository is")
+	}
+	return filepath.Join(filepath.Dir(file), "..", "..")
 }
 
 // Path is a file of an installed package.
