@@ -77,7 +77,7 @@ client "taken" {
 		hcl + `:27: client "settings": field token_bound_cidrs: "10.0.0.1/8" has bits set`,
 		hcl + `:28: client "settings": field token_ttl: 2h0m0s is above token_max_ttl`,
 		hcl + `:32: client "short": field access_token: `,
-		list + `:3,44: client "twin-b": it has the token of the client "twin-a" (` + list + `:2,44)`,
+		list + `:3,45: client "twin-b": it has the token of the client "twin-a" (` + list + `:2,45)`,
 		list + `:4,3: client "unset": field access_token_ref.env: the environment variable NOT_SET is not set`,
 	}
 }
