@@ -104,9 +104,9 @@ func (c *cache) all(i int) []*entry {
 	return entries
 }
 
-// evictOne makes room: of a few entries picked at random, the one unused the
-// longest goes. It reports false if that one has live requests.
-func (c *cache) evictOne(start byte) bool {
+// longestUnused returns, of a few entries picked at random, the one that was unused
+// for the longest time; nil if there are none.
+func (c *cache) longestUnused(start byte) *entry {
 	const sample = 8
 	var oldest *entry
 	seen := 0
@@ -127,15 +127,7 @@ func (c *cache) evictOne(start byte) bool {
 			break
 		}
 	}
-	if oldest == nil {
-		return false
-	}
-	g := oldest.grant.Load()
-	if g == nil || !oldest.evict() {
-		return false
-	}
-	c.remove(oldest, g)
-	return true
+	return oldest
 }
 
 // liveSet holds the entries that have live requests, or had some until the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"sync"
 	"time"
 
 	"vault-plugin-secrets-mcp/backend/policy"
@@ -85,6 +86,24 @@ func (b *Broker) HoldPart(ctx context.Context, whole *Hold, server *Server) (con
 		return nil, nil, err
 	}
 	return b.register(ctx, g, &Hold{entry: whole.entry, token: whole.token, source: whole.source, server: server, part: true})
+}
+
+// Keep has the token of a request watched beyond the request, for something that
+// its client goes on to have at the server: a session, or a child process. As a live
+// request does, it has the grant confirmed and keeps it from being evicted. ended is
+// called once, on a goroutine of its own, as soon as the client must not have that
+// any more, with one of this package's errors. Release is called when there is
+// nothing left to watch over; ended may be running by then, and is not called later.
+func (b *Broker) Keep(whole *Hold, server *Server, ended func(cause error)) (release func(), err error) {
+	ctx, h, err := b.HoldPart(context.Background(), whole, server)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { ended(context.Cause(ctx)) })
+	return sync.OnceFunc(func() {
+		stop()
+		h.Release()
+	}), nil
 }
 
 // register makes h live on g.

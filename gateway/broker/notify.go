@@ -5,9 +5,9 @@ import "context"
 // End tells that access was taken away, or may have been, for those who hold
 // more than a request for it: child processes and sessions kept in memory.
 type End struct {
-	// Grant has ended: its token was revoked, expired, or cannot be confirmed
-	// any more. Other tokens of the same client may live on. Nil in the end of
-	// a server.
+	// Grant has ended: its token was revoked, expired, cannot be confirmed any
+	// more, or has left the cache, so that nothing more will be heard of it. Other
+	// tokens of the same client may live on. Nil in the end of a server.
 	Grant *Grant
 
 	// Successor replaces Grant where the token lives on, perhaps with less

@@ -73,8 +73,21 @@ func (b *Broker) makeRoom(start byte) {
 		if b.cache.size.Load() < int64(b.options.Grants.MaxEntries) {
 			return
 		}
-		b.cache.evictOne(start)
+		if e := b.cache.longestUnused(start); e != nil {
+			b.evict(e)
+		}
 	}
+}
+
+// evict takes an entry out unless something lives on it, and tells those who hold
+// something for its token: they hear no more of it. Broker.mu is held.
+func (b *Broker) evict(e *entry) {
+	g := e.grant.Load()
+	if g == nil || !e.evict() {
+		return
+	}
+	b.cache.remove(e, g)
+	b.notify(End{Grant: g})
 }
 
 // apply takes in one answer of the feed to a request that was sent at sent.

@@ -125,21 +125,20 @@ func (b *Broker) endIf(e *entry, g *Grant, cause error) {
 	}
 }
 
-// clean removes grants that are of no more use, and have no live requests.
+// clean removes grants that have expired, or that nobody has used for long, and that
+// have no live requests. One that only has to be confirmed stays: what the feed tells
+// of its token later must find those who hold something for it.
 func (b *Broker) clean(now time.Time) {
 	for i := range shardCount {
 		for _, e := range b.cache.all(i) {
 			g := e.grant.Load()
 			idle := now.Unix()-int64(e.used.Load()) > int64(idleLimit/time.Second)
-			if g == nil || !idle && b.view.Load().usable(g, now) {
+			if g == nil || !idle && !g.expired(now) {
 				continue
 			}
 			b.mu.Lock()
-			if e.grant.Load() == g && e.evict() {
-				b.cache.remove(e, g)
-				if g.expired(now) {
-					b.notify(End{Grant: g})
-				}
+			if e.grant.Load() == g {
+				b.evict(e)
 			}
 			b.mu.Unlock()
 		}
