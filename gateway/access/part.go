@@ -29,6 +29,18 @@ func (r *Request) Servers() ([]*broker.Server, *Refusal) {
 	return servers, nil
 }
 
+// Keep has the request's token watched beyond the request, for what its client goes
+// on to have at the server: see [broker.Broker.Keep].
+func (r *Request) Keep(ended func(cause error)) (release func(), err error) {
+	switch {
+	case r.gate == nil: // in tests of what stands behind it
+		return func() {}, nil
+	case r.hold == nil || r.Server == nil:
+		return nil, errNoGate
+	}
+	return r.gate.options.Broker.Keep(r.hold, r.Server, ended)
+}
+
 // Part makes a request of its own out of what a request to the aggregate
 // endpoint asks of one server. The part is admitted to the server like a request
 // to it; it has its own audit lines, under the given id and HTTP method, and its

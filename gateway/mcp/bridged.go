@@ -53,7 +53,7 @@ func (b *bridged) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 	c := conversation{
 		exchange: x,
 		bridged:  b,
-		owner:    bridge.Owner{Client: x.request.Grant.ClientID, Accessor: x.request.Grant.Accessor},
+		owner:    bridge.Owner{Client: x.request.Grant.ClientID, Accessor: x.request.Grant.Accessor, Keeper: x.request},
 		accepts:  acceptsOf(r.Header[headerAccept]),
 	}
 	var f *access.Refusal

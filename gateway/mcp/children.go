@@ -16,7 +16,6 @@ import (
 type children struct {
 	settings config.Stdio
 	launcher *stdio.Launcher
-	pool     *bridge.Pool
 }
 
 var errStdioOff = errors.New("the gateway's file has no stdio block: servers that are child processes are off")
@@ -43,7 +42,7 @@ func (h *Handler) newStdio(server *broker.Server, c *config.Config) (link, error
 			Dial: func(_ context.Context, r bridge.Receiver) (bridge.Conn, error) {
 				return children.launcher.Start(server, r)
 			},
-			Pool:        children.pool,
+			Pool:        h.childPool,
 			Log:         h.log.With("server", server.Name),
 			Shared:      server.Shared,
 			Stateless:   true,
@@ -61,11 +60,9 @@ func (h *Handler) childrenOf(settings *config.Stdio) (*children, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &children{
-		settings: *settings,
-		launcher: launcher,
-		pool:     bridge.NewPool(settings.MaxChildren, settings.MaxChildrenPerClient),
-	}
+	// One pool for all: children of the settings before count until they are gone.
+	h.childPool.Resize(settings.MaxChildren, settings.MaxChildrenPerClient)
+	c := &children{settings: *settings, launcher: launcher}
 	h.children = append(h.children, c)
 	return c, nil
 }

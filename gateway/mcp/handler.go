@@ -12,6 +12,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
 	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/session"
 	"vault-plugin-secrets-mcp/gateway/mcp/sse"
@@ -49,6 +50,8 @@ type Handler struct {
 	links  sync.Map   // name -> *linked
 	linkMu sync.Mutex // of those who change links
 
+	childPool *bridge.Pool
+
 	// Guarded by linkMu.
 	children []*children
 	closed   bool
@@ -57,9 +60,10 @@ type Handler struct {
 // New returns a handler. It reaches no server before the first request for it.
 func New(options Options) *Handler {
 	h := &Handler{
-		registry: options.Registry,
-		log:      options.Log,
-		sealer:   session.NewSealer(options.Registry.SessionKeys),
+		registry:  options.Registry,
+		log:       options.Log,
+		childPool: bridge.NewPool(0, 0),
+		sealer:    session.NewSealer(options.Registry.SessionKeys),
 	}
 	h.config.Store(options.Config)
 	options.Registry.OnEnd(h.onEnd)

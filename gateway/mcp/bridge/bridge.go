@@ -43,7 +43,7 @@ type Options struct {
 	// Stateless: the server may know the era without sessions. It is asked.
 	Stateless bool
 
-	// IdleTimeout ends channels that nobody has used for so long.
+	// IdleTimeout ends sessions that nobody has used for so long, and channels.
 	IdleTimeout time.Duration
 }
 
@@ -51,6 +51,15 @@ type Options struct {
 type Owner struct {
 	Client   string // unchanging id
 	Accessor string // of the token
+
+	Keeper Keeper // nil: nobody watches over the token
+}
+
+// Keeper has a request's token watched beyond the request.
+type Keeper interface {
+	// Keep is called before the bridge holds something for the token. ended is called
+	// if the token loses its access; release is, once the bridge holds nothing for it.
+	Keep(ended func(cause error)) (release func(), err error)
 }
 
 // Bridge holds the channels to one registered server.
@@ -60,6 +69,7 @@ type Bridge struct {
 	mu       sync.Mutex
 	peers    map[peerKey]*peer
 	sessions map[string]*Session
+	clients  map[string]*client // those who have sessions or channels
 	backoff  backoff
 	closed   bool
 
@@ -79,6 +89,7 @@ func New(o Options) *Bridge {
 		Options:  o,
 		peers:    make(map[peerKey]*peer),
 		sessions: make(map[string]*Session),
+		clients:  make(map[string]*client),
 		backoff:  make(backoff),
 	}
 }
@@ -87,55 +98,14 @@ func New(o Options) *Bridge {
 func (b *Bridge) Close() {
 	b.mu.Lock()
 	b.closed = true
-	peers := b.list(func(*peer) bool { return true })
-	b.mu.Unlock()
-	for _, p := range peers {
-		p.end(ErrClosed)
-	}
-}
-
-// EndToken takes from the client what it has through a token that has ended:
-// sessions that no other token of its was used for, and channels likewise.
-func (b *Bridge) EndToken(o Owner) {
-	b.mu.Lock()
-	for _, s := range b.sessions {
-		if s.client == o.Client && s.accessors.remove(o.Accessor) {
-			b.dropSession(s)
-		}
-	}
-	peers := b.list(func(p *peer) bool {
-		return !b.Shared && p.key.client == o.Client && p.accessors.remove(o.Accessor)
-	})
-	b.mu.Unlock()
-	for _, p := range peers {
-		p.end(ErrClosed)
-	}
-}
-
-// EndClient takes from the client all that it has.
-func (b *Bridge) EndClient(client string) {
-	b.mu.Lock()
-	for _, s := range b.sessions {
-		if s.client == client {
-			b.dropSession(s)
-		}
-	}
-	peers := b.list(func(p *peer) bool { return !b.Shared && p.key.client == client })
-	b.mu.Unlock()
-	for _, p := range peers {
-		p.end(ErrClosed)
-	}
-}
-
-// list returns the channels that are asked for. b.mu is held.
-func (b *Bridge) list(wanted func(*peer) bool) []*peer {
-	var peers []*peer
+	peers := make([]*peer, 0, len(b.peers))
 	for _, p := range b.peers {
-		if wanted(p) {
-			peers = append(peers, p)
-		}
+		peers = append(peers, p)
 	}
-	return peers
+	b.mu.Unlock()
+	for _, p := range peers {
+		p.end(ErrClosed)
+	}
 }
 
 // handshakeOf identifies what a client says at the handshake.
@@ -149,7 +119,7 @@ func handshakeOf(e *envelope.Envelope, message []byte) [sha256.Size]byte {
 // peer returns the channel of that key, and makes one if there is none. It is in
 // use until it is released.
 func (b *Bridge) peer(ctx context.Context, key peerKey, o Owner) (*peer, error) {
-	p, err := b.find(key, o)
+	p, err := b.find(ctx, key, o)
 	if err != nil {
 		return nil, err
 	}
@@ -167,27 +137,23 @@ func (b *Bridge) peer(ctx context.Context, key peerKey, o Owner) (*peer, error) 
 }
 
 // find returns the channel of that key, perhaps still being made.
-func (b *Bridge) find(key peerKey, o Owner) (*peer, error) {
+func (b *Bridge) find(ctx context.Context, key peerKey, o Owner) (*peer, error) {
 	if p, err := b.existing(key, o); p != nil || err != nil {
 		return p, err
 	}
 	// Taking a slot may end another channel, which takes the bridge's lock.
-	free, err := b.Pool.take(key.client)
+	free, err := b.Pool.take(ctx, key.client)
 	if err != nil {
 		return nil, err
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if p, err := b.usable(key, o); p != nil || err != nil {
+	p, err := b.open(key, o, free)
+	if err != nil {
 		free.release()
-		return p, err
+		return nil, err
 	}
-	p := newPeer(b, key, free)
-	p.accessors.add(o.Accessor)
-	p.acquire()
-	b.peers[key] = p
-	free.use(p)
-	go p.start()
+	if p.slot != free { // somebody was faster
+		free.release()
+	}
 	return p, nil
 }
 
@@ -197,6 +163,24 @@ func (b *Bridge) existing(key peerKey, o Owner) (*peer, error) {
 	return b.usable(key, o)
 }
 
+// open makes the channel of that key, unless somebody has made it meanwhile.
+func (b *Bridge) open(key peerKey, o Owner, free *slot) (*peer, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if p, err := b.usable(key, o); p != nil || err != nil {
+		return p, err
+	}
+	p := newPeer(b, key, free)
+	p.acquire()
+	if err := b.lend(p, o); err != nil {
+		return nil, err
+	}
+	b.peers[key] = p
+	free.use(p)
+	go p.start()
+	return p, nil
+}
+
 // usable returns the channel of that key, in use; nil if one may be made. b.mu
 // is held.
 func (b *Bridge) usable(key peerKey, o Owner) (*peer, error) {
@@ -204,14 +188,31 @@ func (b *Bridge) usable(key peerKey, o Owner) (*peer, error) {
 		return nil, ErrClosed
 	}
 	if p := b.peers[key]; p != nil {
-		p.accessors.add(o.Accessor)
-		p.acquire()
-		return p, nil
+		if p.acquire() {
+			return p, b.lend(p, o)
+		}
+		p.release() // it is about to be removed
 	}
 	if wait := b.backoff.wait(key.client, time.Now()); wait > 0 {
 		return nil, &BackoffError{Wait: wait}
 	}
 	return nil, nil
+}
+
+// lend notes that the owner uses the channel, which is the client's unless it is
+// shared. It must be in use, and is released if there is an error. b.mu is held.
+func (b *Bridge) lend(p *peer, o Owner) error {
+	if b.Shared {
+		return nil
+	}
+	c, err := b.watch(o)
+	if err != nil {
+		p.release()
+		return err
+	}
+	c.peers[p] = struct{}{}
+	p.accessors.add(o.Accessor)
+	return nil
 }
 
 // gone removes a channel that has ended, with the sessions on it. failed tells
@@ -222,10 +223,13 @@ func (b *Bridge) gone(p *peer, failed bool, ran time.Duration) {
 	if b.peers[p.key] == p {
 		delete(b.peers, p.key)
 	}
-	for _, s := range b.sessions {
-		if s.peer == p {
-			b.dropSession(s)
-		}
+	for _, s := range p.sessions() {
+		b.dropSession(s)
+		b.tidy(s.client)
+	}
+	if c := b.clients[p.key.client]; c != nil {
+		delete(c.peers, p)
+		b.tidy(p.key.client)
 	}
 	if failed {
 		b.backoff.failed(p.key.client, ran, time.Now())

@@ -22,6 +22,8 @@ type fake struct {
 	sent chan string
 	mu   sync.Mutex
 	end  bool
+
+	lingers bool // it is told to end, and does not until leave
 }
 
 func (f *fake) Send(m []byte) error {
@@ -37,8 +39,14 @@ func (f *fake) Send(m []byte) error {
 func (f *fake) Close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if !f.end && !f.lingers {
+		go f.r.Gone(nil)
+	}
 	f.end = true
 }
+
+// leave ends a server that lingers.
+func (f *fake) leave() { f.r.Gone(nil) }
 
 func (f *fake) closed() bool {
 	f.mu.Lock()
@@ -53,6 +61,7 @@ type stage struct {
 	mu      sync.Mutex
 	dials   []*fake
 	dialErr error
+	lingers bool // of the channels to come
 }
 
 func newStage(t *testing.T, change func(*Options)) *stage {
@@ -67,7 +76,7 @@ func newStage(t *testing.T, change func(*Options)) *stage {
 			if s.dialErr != nil {
 				return nil, s.dialErr
 			}
-			f := &fake{r: r, sent: make(chan string, 100)}
+			f := &fake{r: r, sent: make(chan string, 100), lingers: s.lingers}
 			s.dials = append(s.dials, f)
 			return f, nil
 		},

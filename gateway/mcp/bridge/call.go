@@ -17,10 +17,10 @@ type Call struct {
 	clientID []byte // as it stood in the request
 	token    []byte // the client's progress token, likewise; nil if none
 
-	streams bool // the client takes messages before the answer
-	listen  bool // it is subscriptions/listen
-	hello   bool // it is the channel's handshake
-	done    bool // the answer was taken; of its goroutine
+	streams bool                             // the client takes messages before the answer
+	listen  bool                             // it is subscriptions/listen
+	hello   func([]byte, *envelope.Envelope) // takes the answer to the channel's handshake; nil if it is none
+	done    bool                             // the answer was taken; of its goroutine
 }
 
 // Incoming is a message from a client.
@@ -82,7 +82,7 @@ func (c *Call) Next(ctx context.Context) (Item, error) {
 // its answer is dropped; with cancel it is cancelled. So is one on a channel
 // that others need too, or that has many of the kind.
 func (c *Call) Close(cancel bool) {
-	defer c.peer.release()
+	defer c.release()
 	c.queue.close(ErrClosed)
 	if c.done || !cancel && !c.peer.crowded() {
 		return
@@ -92,6 +92,15 @@ func (c *Call) Close(cancel bool) {
 	}
 	c.peer.forget(c)
 	_ = c.peer.send(cancelled(c.id)) // an error has ended the channel
+}
+
+// release ends the use of what the request is on.
+func (c *Call) release() {
+	if c.session != nil {
+		c.session.Release()
+	} else {
+		c.peer.release()
+	}
 }
 
 // cancelled is the notification that cancels a request on the channel.

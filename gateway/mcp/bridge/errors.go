@@ -19,6 +19,9 @@ var (
 	// ErrFull: no more servers may run, for this client or at all.
 	ErrFull = errors.New("too many servers are running")
 
+	// ErrRefused: the server has refused the handshake of its channel.
+	ErrRefused = errors.New("the server has refused the handshake")
+
 	// ErrBusy: the channel has as many requests in flight as it may have.
 	ErrBusy = errors.New("the server has too many requests in flight")
 

@@ -10,7 +10,7 @@ type Feed struct {
 
 // Feed takes the session's own stream. One that was open before ends. Close it.
 func (s *Session) Feed() *Feed {
-	s.peer.acquire()
+	s.acquire()
 	f := &Feed{session: s, queue: newQueue()}
 	s.peer.mu.Lock()
 	defer s.peer.mu.Unlock()
@@ -37,7 +37,7 @@ func (f *Feed) Next(ctx context.Context) (Item, error) { return f.queue.take(ctx
 // Close gives the stream back. What was not taken is kept for the next one.
 func (f *Feed) Close() {
 	s := f.session
-	defer s.peer.release()
+	defer s.Release()
 	s.peer.mu.Lock()
 	defer s.peer.mu.Unlock()
 	f.queue.close(ErrClosed)

@@ -4,15 +4,20 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
+	"slices"
 	"strconv"
 	"sync"
 
 	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
 )
 
 // sharedHandshake is that of channels that all clients share.
 var sharedHandshake = sha256.Sum256([]byte("shared"))
+
+// sessionVersions are the versions that the gateway offers in its own name, in this
+// order.
+var sessionVersions = []string{"2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"}
 
 // handshake is the beginning of a channel with sessions. The first session's
 // goes to the server; the others hear the same answer.
@@ -21,25 +26,30 @@ type handshake struct {
 	begun     bool
 	confirmed bool // the server was told that the client is ready
 
-	done   chan struct{} // closed when the answer is there
-	once   sync.Once
-	answer []byte // the server's, with the channel's id
-	id     envelope.Span
-	err    error // the server refused, or is gone
+	done    chan struct{} // closed when the answer is there
+	once    sync.Once
+	answer  []byte // the server's, with the channel's id
+	id      envelope.Span
+	version envelope.Span // in the answer's result
+	refused bool          // the answer is an error, of this code
+	code    int
+	err     error // there is no answer: the server is gone
 }
 
-var errRefused = errors.New("the server has refused the handshake")
-
 // finish sets the outcome. The first one counts.
-func (h *handshake) finish(answer []byte, e envelope.Envelope, err error) {
+func (h *handshake) finish(answer []byte, e *envelope.Envelope, err error) {
 	h.once.Do(func() {
-		h.answer, h.id, h.err = clone(answer), e.ID, err
-		if e.Failed {
-			h.err = errRefused
+		h.err = err
+		if err == nil {
+			h.answer, h.id, h.refused, h.code = clone(answer), e.ID, e.Failed, e.ErrorCode
+			h.version = versionIn(h.answer)
 		}
 		close(h.done)
 	})
 }
+
+// fail tells that there is no answer.
+func (h *handshake) fail(err error) { h.finish(nil, nil, err) }
 
 // begin reports whether the caller is the first, who shakes hands.
 func (h *handshake) begin() bool {
@@ -67,70 +77,148 @@ func (p *peer) greet(ctx context.Context, s *Session, in Incoming) (*Call, error
 		if !p.bridge.Shared {
 			return p.helloCall(s, in)
 		}
-		go p.greetForAll(in)
+		go p.greetForAll() //nolint:gosec // the answer is for all sessions on the channel, not for this one
 	}
 	select {
 	case <-p.hello.done:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if p.hello.err != nil && !errors.Is(p.hello.err, errRefused) {
+	if p.hello.err != nil {
 		return nil, p.hello.err
 	}
 	c := newCall(p, s, in)
-	c.queue.put(Item{
-		Message: envelope.Replace(nil, p.hello.answer, envelope.Part{Span: p.hello.id, Text: c.clientID}),
-		Final:   true,
-		Failed:  p.hello.err != nil,
-	})
+	c.queue.put(p.hello.item(c, in, p.bridge.Shared))
 	return c, nil
+}
+
+// item is the server's answer, for one client's handshake.
+func (h *handshake) item(c *Call, in Incoming, shared bool) Item {
+	parts := [2]envelope.Part{{Span: h.id, Text: c.clientID}}
+	if asked := versionAsked(in); shared && asked != "" && !h.version.None() {
+		if answered := string(h.version.Of(h.answer)); asked < answered && isSessionVersion(answered) {
+			parts[1] = envelope.Part{Span: h.version, Text: []byte(asked)}
+		}
+	}
+	return Item{Message: envelope.Replace(nil, h.answer, parts[:]...), Final: true, Failed: h.refused, Code: h.code}
+}
+
+// versionAsked is the version that the client asks for, quoted; "" if it is not one
+// that the gateway knows.
+func versionAsked(in Incoming) string {
+	var params struct {
+		Version string `json:"protocolVersion"`
+	}
+	if in.Envelope.Params.None() || json.Unmarshal(in.Envelope.Params.Of(in.Message), &params) != nil {
+		return ""
+	}
+	quoted := strconv.Quote(params.Version)
+	if !isSessionVersion(quoted) {
+		return ""
+	}
+	return quoted
+}
+
+func isSessionVersion(quoted string) bool {
+	return slices.ContainsFunc(sessionVersions, func(v string) bool { return strconv.Quote(v) == quoted })
+}
+
+// versionIn finds the version, with its quotes, in a server's answer to the handshake.
+func versionIn(answer []byte) envelope.Span {
+	s, err := jsonscan.New(answer)
+	if err != nil || !member(&s, "result") || !member(&s, "protocolVersion") || s.Peek() != '"' {
+		return envelope.Span{}
+	}
+	start := s.Pos()
+	if s.Skip() != nil {
+		return envelope.Span{}
+	}
+	return envelope.Span{Start: start, End: s.Pos()}
+}
+
+// member steps to the value of a member of the object that comes next, and reports
+// whether there is one.
+func member(s *jsonscan.Scanner, name string) bool {
+	if s.Enter('{') != nil {
+		return false
+	}
+	for first := true; ; first = false {
+		key, more, err := s.Member(first)
+		if err != nil || !more {
+			return false
+		}
+		if key.Is(name) {
+			return true
+		}
+		if s.Skip() != nil {
+			return false
+		}
+	}
 }
 
 // helloCall sends the client's own handshake.
 func (p *peer) helloCall(s *Session, in Incoming) (*Call, error) {
 	c := newCall(p, s, in)
-	c.hello = true
+	c.hello = func(answer []byte, e *envelope.Envelope) { p.hello.finish(answer, e, nil) }
 	err := p.register(c)
 	if err == nil {
 		err = c.send(in)
 	}
 	if err != nil {
-		p.hello.finish(nil, envelope.Envelope{}, err)
+		p.hello.fail(err)
 		return nil, err
 	}
 	return c, nil
 }
 
-// greetForAll shakes hands in the gateway's own name, with the version that the
-// first client asked for, and without capabilities: what the server would ask a
-// client, it could ask any of them.
-func (p *peer) greetForAll(in Incoming) {
-	var params struct {
-		Version string `json:"protocolVersion"`
+// greetForAll shakes hands in the gateway's own name, so that what one client is
+// binds no other: with the newest version that the server takes, and without
+// capabilities, since what the server would ask a client, it could ask any of them.
+func (p *peer) greetForAll() {
+	for i, version := range sessionVersions {
+		answer, e, err := p.offer(version)
+		switch {
+		case err != nil:
+			p.hello.fail(err)
+			return
+		case e.Failed && i < len(sessionVersions)-1:
+			continue // there are servers that refuse a version instead of naming another
+		}
+		p.hello.finish(answer, e, nil)
+		if e.Failed {
+			p.end(ErrRefused)
+			return
+		}
+		break
 	}
-	if !in.Envelope.Params.None() {
-		// What cannot be read is left to the server to refuse.
-		_ = json.Unmarshal(in.Envelope.Params.Of(in.Message), &params)
+	if p.hello.confirm() {
+		_ = p.send([]byte(`{"jsonrpc":"2.0","method":"` + methodInitialized + `"}`)) // an error has ended the channel
 	}
-	c := &Call{peer: p, queue: newQueue(), hello: true}
+}
+
+// offer has the server say what it thinks of a version.
+func (p *peer) offer(version string) ([]byte, *envelope.Envelope, error) {
+	var answer []byte
+	var of envelope.Envelope
+	answered := make(chan struct{})
+	c := &Call{peer: p, queue: newQueue(), hello: func(m []byte, e *envelope.Envelope) {
+		answer, of = clone(m), *e
+		close(answered)
+	}}
 	if err := p.register(c); err != nil {
-		p.hello.finish(nil, envelope.Envelope{}, err)
-		return
-	}
-	version, err := json.Marshal(params.Version)
-	if err != nil { // strings always marshal
-		version = []byte(`""`)
+		return nil, nil, err
 	}
 	message := append([]byte(`{"jsonrpc":"2.0","id":`), idText(c.id)...)
-	message = append(message, `,"method":"initialize","params":{"protocolVersion":`...)
-	message = append(message, version...)
-	message = append(message, `,"capabilities":{},"clientInfo":`+clientInfo+`}}`...)
+	message = append(message, `,"method":"initialize","params":{"protocolVersion":"`+version+
+		`","capabilities":{},"clientInfo":`+clientInfo+`}}`...)
 	if err := p.send(message); err != nil {
-		return // the channel has ended, and the handshake with it
+		return nil, nil, err
 	}
-	<-p.hello.done
-	if p.hello.err == nil && p.hello.confirm() {
-		_ = p.send([]byte(`{"jsonrpc":"2.0","method":"` + methodInitialized + `"}`))
+	select {
+	case <-answered:
+		return answer, &of, nil
+	case <-p.hello.done: // the channel has ended
+		return nil, nil, p.hello.err
 	}
 }
 

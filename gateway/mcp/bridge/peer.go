@@ -1,13 +1,10 @@
 package bridge
 
 import (
-	"bytes"
 	"context"
 	"strconv"
 	"sync"
 	"time"
-
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
 )
 
 const (
@@ -78,6 +75,7 @@ func (p *peer) start() {
 		p.bridge.Log.Error("cannot start the server", "error", err)
 		p.startErr = &startError{err}
 		p.finish(p.startErr, true)
+		p.slot.release()
 		return
 	}
 	p.mu.Lock()
@@ -96,14 +94,41 @@ type startError struct{ err error }
 func (e *startError) Error() string   { return ErrStart.Error() + ": " + e.err.Error() }
 func (e *startError) Unwrap() []error { return []error{ErrStart, e.err} }
 
-// acquire counts an HTTP request that uses the channel.
-func (p *peer) acquire() {
+// join has the session be one of the channel's.
+func (p *peer) join(s *Session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.members[s] = struct{}{}
+}
+
+// alone reports whether the channel has no session.
+func (p *peer) alone() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.members) == 0
+}
+
+// sessions are those of the channel.
+func (p *peer) sessions() []*Session {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := make([]*Session, 0, len(p.members))
+	for s := range p.members {
+		list = append(list, s)
+	}
+	return list
+}
+
+// acquire counts an HTTP request that uses the channel. It is to be undone even if
+// it reports that the channel has ended.
+func (p *peer) acquire() (goesOn bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.uses++
 	if p.idle != nil {
 		p.idle.Stop()
 	}
+	return p.ended == nil
 }
 
 // release undoes acquire.
@@ -142,9 +167,13 @@ func (p *peer) idleSince() (since time.Time, idle bool) {
 // end closes the channel.
 func (p *peer) end(cause error) { p.finish(cause, false) }
 
-// Gone is called by the channel when it has ended.
+// endIdle closes a channel that nobody uses, and reports whether that is so.
+func (p *peer) endIdle() bool { return p.close(ErrClosed, false, true) }
+
+// Gone is called by the channel when it has ended. Only now it counts no more.
 func (p *peer) Gone(err error) {
 	p.finish(&goneError{err}, true)
+	p.slot.release()
 }
 
 // goneError is an [ErrGone] with its cause.
@@ -166,30 +195,37 @@ func (e *goneError) Unwrap() []error {
 
 // finish ends everything that is under way on the channel. The first cause
 // counts. failed tells that the channel ended by itself.
-func (p *peer) finish(cause error, failed bool) {
+func (p *peer) finish(cause error, failed bool) { p.close(cause, failed, false) }
+
+// close is finish, unless the channel is to be idle and is not. Then it is false.
+func (p *peer) close(cause error, failed, idle bool) bool {
 	p.mu.Lock()
-	if p.ended != nil {
-		p.mu.Unlock()
-		return
+	if p.ended != nil || idle && p.uses > 0 {
+		defer p.mu.Unlock()
+		return p.ended != nil
 	}
 	p.ended = cause
 	conn, calls := p.conn, p.calls
 	p.calls = make(map[int64]*Call)
+	for s := range p.members {
+		clear(s.calls) // which end with the channel, for its cause
+	}
 	if p.idle != nil {
 		p.idle.Stop()
 	}
 	p.mu.Unlock()
 
-	p.slot.release()
+	p.slot.end()
 	p.bridge.gone(p, failed, time.Since(p.born))
 	for _, c := range calls {
 		c.queue.close(cause)
 	}
-	p.hello.finish(nil, envelope.Envelope{}, cause)
+	p.hello.fail(cause)
 	p.probe.finish(false, cause)
 	if conn != nil {
 		conn.Close()
 	}
+	return true
 }
 
 // send writes one message to the server.
@@ -231,11 +267,14 @@ func (p *peer) register(c *Call) error {
 		return ErrBusy
 	}
 	if c.session != nil {
-		for _, other := range p.calls {
-			if other.session == c.session && bytes.Equal(other.clientID, c.clientID) {
-				return ErrDuplicate
-			}
+		if c.session.over != nil {
+			return c.session.over
 		}
+		id := string(c.clientID)
+		if c.session.calls[id] != nil {
+			return ErrDuplicate
+		}
+		c.session.calls[id] = c
 	}
 	p.lastID++
 	c.id = p.lastID
@@ -255,6 +294,9 @@ func (p *peer) forget(c *Call) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.calls, c.id)
+	if c.session != nil && c.session.calls[string(c.clientID)] == c {
+		delete(c.session.calls, string(c.clientID))
+	}
 }
 
 // callOf returns the request in flight whose id the bytes are.

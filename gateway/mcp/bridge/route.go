@@ -32,8 +32,8 @@ func (p *peer) response(e *envelope.Envelope, message []byte) {
 		return // cancelled, or never asked
 	}
 	p.forget(c)
-	if c.hello {
-		p.hello.finish(message, *e, nil)
+	if c.hello != nil {
+		c.hello(message, e)
 	}
 	parts := [2]envelope.Part{{Span: e.ID, Text: c.clientID}}
 	if !e.SubscriptionID.None() && c.is(e.SubscriptionID.Of(message)) {
@@ -45,6 +45,9 @@ func (p *peer) response(e *envelope.Envelope, message []byte) {
 		Failed:  e.Failed,
 		Code:    e.ErrorCode,
 	})
+	if c.hello != nil && e.Failed && !p.bridge.Shared {
+		p.end(ErrRefused)
+	}
 }
 
 // is reports whether the bytes are the request's id on the channel.

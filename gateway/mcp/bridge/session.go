@@ -1,8 +1,11 @@
 package bridge
 
 import (
+	"container/list"
 	"context"
 	"crypto/rand"
+	"errors"
+	"time"
 
 	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
 )
@@ -30,15 +33,21 @@ type Session struct {
 	peer   *peer
 	client string
 
-	accessors set  // guarded by bridge.mu
-	dropped   bool // likewise
+	// Guarded by bridge.mu.
+	accessors set
+	dropped   bool
+	uses      int           // requests that hold it
+	unused    time.Time     // since when there are none
+	place     *list.Element // among its client's idle ones; nil while it is in use
+	timer     *time.Timer   // of its end
 
 	// Guarded by peer.mu.
-	feed       *queue // of the client's GET; nil while there is none
-	backlog    []Item // what came meanwhile
-	kept       int    // bytes of it
-	over       error  // why the session has ended; nil while it goes on
-	subscribed set    // resources, by URI as it stood in the request
+	calls      map[string]*Call // in flight, by the client's ids
+	feed       *queue           // of the client's GET; nil while there is none
+	backlog    []Item           // what came meanwhile
+	kept       int              // bytes of it
+	over       error            // why the session has ended; nil while it goes on
+	subscribed set              // resources, by URI as it stood in the request
 }
 
 const (
@@ -56,36 +65,40 @@ func (b *Bridge) Initialize(ctx context.Context, o Owner, in Incoming) (*Session
 	if b.Shared {
 		key = peerKey{handshake: sharedHandshake}
 	}
-	p, err := b.peer(ctx, key, o)
+	s, err := b.begin(ctx, key, o)
+	for range 2 {
+		if !errors.Is(err, ErrGone) {
+			break
+		}
+		s, err = b.begin(ctx, key, o) // the channel has ended just now
+	}
 	if err != nil {
 		return nil, nil, err
 	}
-	s := &Session{
-		ID: rand.Text(), bridge: b, peer: p, client: o.Client,
-		accessors: set{o.Accessor: {}}, subscribed: make(set),
-	}
-	if err = b.addSession(s); err == nil {
-		var c *Call
-		if c, err = p.greet(ctx, s, in); err == nil {
-			return s, c, nil
-		}
+	c, err := s.peer.greet(ctx, s, in)
+	if err != nil {
 		s.End()
+		s.Release()
+		return nil, nil, err
 	}
-	p.release()
-	return nil, nil, err
+	return s, c, nil
 }
 
-func (b *Bridge) addSession(s *Session) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.peers[s.peer.key] != s.peer {
-		return ErrGone
+// begin makes a session on the channel of that key, in use.
+func (b *Bridge) begin(ctx context.Context, key peerKey, o Owner) (*Session, error) {
+	p, err := b.peer(ctx, key, o)
+	if err != nil {
+		return nil, err
 	}
-	b.sessions[s.ID] = s
-	s.peer.mu.Lock()
-	defer s.peer.mu.Unlock()
-	s.peer.members[s] = struct{}{}
-	return nil
+	s := &Session{
+		ID: rand.Text(), bridge: b, peer: p, client: o.Client,
+		accessors: make(set), subscribed: make(set), calls: make(map[string]*Call),
+	}
+	if err := b.addSession(s, o); err != nil {
+		p.release()
+		return nil, err
+	}
+	return s, nil
 }
 
 // Session returns the client's session, in use: it must be released.
@@ -96,26 +109,25 @@ func (b *Bridge) Session(o Owner, id string) (*Session, error) {
 	if s == nil || s.client != o.Client {
 		return nil, ErrNoSession
 	}
+	if _, err := b.watch(o); err != nil {
+		return nil, err
+	}
+	if !b.Shared {
+		s.peer.accessors.add(o.Accessor)
+	}
 	s.accessors.add(o.Accessor)
-	s.peer.accessors.add(o.Accessor)
-	s.peer.acquire()
+	s.peer.acquire() // one that has ended says so itself
+	s.use()
 	return s, nil
 }
-
-// Release ends the use of a session.
-func (s *Session) Release() { s.peer.release() }
 
 // End ends the session, and a channel that was its alone.
 func (s *Session) End() {
 	s.bridge.mu.Lock()
-	s.bridge.dropSession(s)
-	alone := !s.bridge.Shared
-	for _, other := range s.bridge.sessions {
-		alone = alone && other.peer != s.peer
-	}
+	empty := s.bridge.leave(s)
 	s.bridge.mu.Unlock()
-	if alone {
-		s.peer.end(ErrClosed)
+	if empty != nil {
+		empty.end(ErrClosed)
 	}
 }
 
@@ -126,6 +138,16 @@ func (b *Bridge) dropSession(s *Session) {
 	}
 	s.dropped = true
 	delete(b.sessions, s.ID)
+	if c := b.clients[s.client]; c != nil {
+		delete(c.sessions, s)
+		if s.place != nil {
+			c.idle.Remove(s.place)
+			s.place = nil
+		}
+	}
+	if s.timer != nil {
+		s.timer.Stop()
+	}
 	s.peer.mu.Lock()
 	defer s.peer.mu.Unlock()
 	delete(s.peer.members, s)
@@ -138,23 +160,20 @@ func (b *Bridge) dropSession(s *Session) {
 			delete(s.peer.asked, raw)
 		}
 	}
-	for _, c := range s.peer.calls {
-		if c.session == s {
-			c.queue.close(ErrNoSession)
-		}
+	for _, c := range s.calls {
+		c.queue.close(ErrNoSession)
 	}
 }
 
 // Call sends a request. Close the Call.
 func (s *Session) Call(in Incoming) (*Call, error) {
+	s.acquire()
 	if answer, local := s.answer(in); local {
-		s.peer.acquire()
 		return answer, nil
 	}
-	s.peer.acquire()
 	c, err := s.peer.call(s, in)
 	if err != nil {
-		s.peer.release()
+		s.Release()
 		return nil, err
 	}
 	return c, nil
@@ -220,12 +239,7 @@ func (s *Session) cancel(in Incoming) error {
 	}
 	raw := string(in.Envelope.RequestID.Of(in.Message))
 	s.peer.mu.Lock()
-	var found *Call
-	for _, c := range s.peer.calls {
-		if c.session == s && string(c.clientID) == raw {
-			found = c
-		}
-	}
+	found := s.calls[raw]
 	s.peer.mu.Unlock()
 	switch {
 	case found == nil:

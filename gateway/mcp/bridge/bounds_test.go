@@ -1,0 +1,371 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// greet has the server answer the handshake that it gets next.
+func (s *stage) greet(f *fake, answer string) {
+	s.t.Helper()
+	f.r.Message([]byte(`{"jsonrpc":"2.0","id":` + idIn(s.t, s.got(f)) + `,` + answer + `}`))
+}
+
+// hello asks for a session with a version, and returns what the client is answered.
+func (s *stage) hello(o Owner, version string) <-chan Item {
+	s.t.Helper()
+	message := in(s.t, `{"jsonrpc":"2.0","id":"h","method":"initialize","params":{"protocolVersion":"`+version+`","capabilities":{}}}`)
+	answered := make(chan Item, 1)
+	go func() {
+		defer close(answered)
+		_, call, err := s.Initialize(context.Background(), o, message)
+		if err != nil {
+			s.t.Error(err)
+			return
+		}
+		defer call.Close(false)
+		if item, err := call.Next(context.Background()); err == nil {
+			answered <- item
+		}
+	}()
+	return answered
+}
+
+const accepted = `"result":{"protocolVersion":"2025-11-25","serverInfo":{}}`
+
+func TestARefusedHandshakeIsNotKept(t *testing.T) {
+	for name, shared := range map[string]bool{"on a channel of its own": false, "on a shared one": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t, func(o *Options) { o.Shared = shared })
+			first := s.hello(alice, "2025-06-18")
+			second := s.hello(alice, "2025-06-18")
+			f := s.fake(0)
+			require.Eventually(t, func() bool { return s.held() == 2 }, 10*time.Second, time.Millisecond)
+			tries := 1
+			if shared {
+				tries = len(sessionVersions)
+			}
+			for range tries {
+				s.greet(f, `"error":{"code":-32602,"message":"no"}`)
+			}
+			for _, answered := range []<-chan Item{first, second} {
+				item := <-answered
+				require.True(t, item.Failed)
+				require.Equal(t, -32602, item.Code)
+				require.JSONEq(t, `{"jsonrpc":"2.0","id":"h","error":{"code":-32602,"message":"no"}}`, string(item.Message))
+			}
+			require.Eventually(t, f.closed, 10*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return s.Pool.Size() == 0 }, 10*time.Second, time.Millisecond)
+
+			again := s.hello(alice, "2025-06-18")
+			s.greet(s.fake(1), accepted)
+			require.False(t, (<-again).Failed)
+		})
+	}
+}
+
+func TestNoVersionOfOneClientBindsTheOthersOfASharedServer(t *testing.T) {
+	tests := map[string]struct {
+		refuses int    // versions, the newest ones
+		server  string // its own version
+		answers map[string]string
+	}{
+		"a server of today": {0, "2025-11-25", map[string]string{
+			"2024-11-05": "2024-11-05", "2025-06-18": "2025-06-18", "2025-11-25": "2025-11-25", "1999-01-01": "2025-11-25", "": "2025-11-25", "2099-01-01": "2025-11-25",
+		}},
+		"an older one, which names its own": {0, "2025-03-26", map[string]string{
+			"2024-11-05": "2024-11-05", "2025-11-25": "2025-03-26", "1999-01-01": "2025-03-26",
+		}},
+		"an older one, which refuses what it does not know": {3, "2024-11-05", map[string]string{
+			"2024-11-05": "2024-11-05", "2025-11-25": "2024-11-05", "1999-01-01": "2024-11-05",
+		}},
+		"one whose version nobody knows": {0, "DRAFT", map[string]string{"2024-11-05": "DRAFT", "2025-11-25": "DRAFT"}},
+	}
+	for name, test := range tests {
+		for firstAsked := range test.answers {
+			t.Run(name+", first asked for "+firstAsked, func(t *testing.T) {
+				s := newStage(t, func(o *Options) { o.Shared = true })
+				first := s.hello(alice, firstAsked)
+				f := s.fake(0)
+				for range test.refuses {
+					s.greet(f, `"error":{"code":-32602,"message":"Unsupported protocol version"}`)
+				}
+				s.greet(f, `"result":{"serverInfo":{"protocolVersion":"x"},"protocolVersion": "`+test.server+`"}`)
+				<-first
+				for asked, want := range test.answers {
+					item := <-s.hello(bob, asked)
+					require.False(t, item.Failed)
+					require.JSONEq(t, `{"jsonrpc":"2.0","id":"h","result":{"serverInfo":{"protocolVersion":"x"},"protocolVersion":"`+want+`"}}`, string(item.Message), asked)
+				}
+				require.Len(t, s.fakes(), 1)
+			})
+		}
+	}
+}
+
+func TestSessionsOfAClientAreBounded(t *testing.T) {
+	s := newStage(t, nil)
+	busy := s.session(alice, "{}")
+	feed := busy.Feed()
+	defer feed.Close()
+	idle := s.session(alice, "{}")
+	other := s.session(bob, "{}")
+	used := s.session(alice, "{}")
+	for range 3 * maxSessionsPerClient {
+		s.session(alice, "{}")
+		if again, err := s.Session(alice, used.ID); err == nil {
+			again.Release()
+		}
+	}
+	require.Equal(t, maxSessionsPerClient+1, s.held())
+	require.Len(t, s.fakes(), 2)
+	_, err := s.Session(alice, idle.ID)
+	require.ErrorIs(t, err, ErrNoSession, "the one that nobody used made room")
+	for o, id := range map[string]string{busy.ID: "alice", used.ID: "alice", other.ID: "bob"} {
+		again, err := s.Session(Owner{Client: id, Accessor: "x"}, o)
+		require.NoError(t, err)
+		again.Release()
+	}
+}
+
+func TestWhereAllSessionsAreInUseThereIsNoOther(t *testing.T) {
+	s := newStage(t, nil)
+	for range maxSessionsPerClient {
+		feed := s.session(alice, "{}").Feed()
+		defer feed.Close()
+	}
+	_, _, err := s.Initialize(context.Background(), alice, in(t, fmt.Sprintf(helloOf, "{}")))
+	require.ErrorIs(t, err, ErrFull)
+	s.session(bob, "{}")
+}
+
+func TestASessionThatNobodyUsesEnds(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStage(t, func(o *Options) { o.Shared, o.IdleTimeout = shared, time.Minute })
+			first := s.hello(alice, "2025-11-25")
+			synctest.Wait()
+			s.greet(s.fakes()[0], accepted)
+			<-first
+			synctest.Wait()
+			second := s.hello(alice, "2025-11-25")
+			<-second
+			synctest.Wait()
+			require.Equal(t, 2, s.held())
+			s.Bridge.mu.Lock()
+			var used *Session
+			for _, used = range s.sessions {
+				break
+			}
+			s.Bridge.mu.Unlock()
+			for range 10 {
+				<-time.After(30 * time.Second)
+				again, err := s.Session(alice, used.ID)
+				require.NoError(t, err)
+				again.Release()
+			}
+			synctest.Wait()
+			require.Equal(t, 1, s.held(), "the other one has ended")
+			require.False(t, s.fakes()[0].closed())
+			<-time.After(2 * time.Minute)
+			synctest.Wait()
+			require.Zero(t, s.held())
+			require.True(t, s.fakes()[0].closed())
+		})
+	}
+}
+
+// watched is a Keeper under a test's control.
+type watched struct {
+	ended    func(error)
+	asked    int
+	released int
+	err      error
+}
+
+func (w *watched) Keep(ended func(error)) (func(), error) {
+	if w.err != nil {
+		return nil, w.err
+	}
+	w.asked++
+	w.ended = ended
+	return func() { w.released++ }, nil
+}
+
+func TestATokenIsWatchedAsLongAsSomethingIsHeldForIt(t *testing.T) {
+	for name, shared := range map[string]bool{"own": false, "shared": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t, func(o *Options) { o.Shared = shared })
+			if shared {
+				first := s.hello(bob, "2025-11-25")
+				s.greet(s.fake(0), accepted)
+				<-first
+			}
+			w, made := &watched{}, 0
+			owner := Owner{Client: "alice", Accessor: "a1", Keeper: w}
+			open := func() *Session {
+				session, call, err := s.Initialize(context.Background(), owner, in(t, fmt.Sprintf(helloOf, "{}")))
+				require.NoError(t, err)
+				if !shared && len(s.fakes()) > made {
+					s.greet(s.fake(made), accepted)
+					made++
+				}
+				call.Close(false)
+				return session
+			}
+			first, second := open(), open()
+			require.Equal(t, 1, w.asked)
+			first.End()
+			require.Zero(t, w.released)
+			second.End()
+			require.Equal(t, 1, w.released)
+
+			third := open()
+			require.Equal(t, 2, w.asked)
+			w.ended(errors.New("revoked"))
+			_, err := s.Session(owner, third.ID)
+			require.ErrorIs(t, err, ErrNoSession)
+			require.Equal(t, 2, w.released)
+			require.Zero(t, s.has("alice"))
+
+			w.err = errors.New("the token has ended")
+			_, _, err = s.Initialize(context.Background(), owner, in(t, fmt.Sprintf(helloOf, "{}")))
+			require.ErrorIs(t, err, w.err)
+			require.Zero(t, s.has("alice"))
+		})
+	}
+}
+
+func TestAChannelCountsUntilItIsGone(t *testing.T) {
+	s := newStage(t, func(o *Options) { o.Pool = NewPool(3, 2) })
+	s.lingers = true
+	first := s.session(alice, "{}")
+	feed := s.session(alice, `{"roots":{}}`).Feed()
+	defer feed.Close()
+	first.End()
+	require.True(t, s.fake(0).closed())
+	require.Equal(t, 2, s.Pool.Size())
+
+	// The place of the one that ends is taken once that is gone, and by one only.
+	type opened struct {
+		session *Session
+		err     error
+	}
+	ask := func(ctx context.Context, i int) <-chan opened {
+		done := make(chan opened, 1)
+		hello := in(t, fmt.Sprintf(helloOf, fmt.Sprintf(`{"n":%d}`, i)))
+		go func() {
+			session, call, err := s.Initialize(ctx, alice, hello)
+			if err == nil {
+				call.Close(false)
+			}
+			done <- opened{session, err}
+		}()
+		return done
+	}
+	impatient, cancel := context.WithCancel(context.Background())
+	gaveUp := ask(impatient, 1)
+	require.Eventually(t, func() bool { return s.awaited() == 1 }, 10*time.Second, time.Millisecond)
+	_, _, err := s.Initialize(context.Background(), alice, in(t, fmt.Sprintf(helloOf, `{"n":2}`)))
+	require.ErrorIs(t, err, ErrFull, "somebody waits for the place already")
+	cancel()
+	require.ErrorIs(t, (<-gaveUp).err, context.Canceled)
+	waits := ask(context.Background(), 3)
+	require.Eventually(t, func() bool { return s.awaited() == 1 }, 10*time.Second, time.Millisecond)
+	require.Len(t, s.fakes(), 2)
+	s.fake(0).leave()
+	require.NoError(t, (<-waits).err)
+	require.Len(t, s.fakes(), 3)
+	require.Equal(t, 2, s.Pool.Size())
+
+	// What a revocation ends counts, too.
+	s.session(bob, "{}")
+	s.EndClient("alice")
+	s.EndClient("bob")
+	require.Equal(t, 3, s.Pool.Size())
+	for _, f := range s.fakes()[1:] {
+		f.leave()
+	}
+	require.Zero(t, s.Pool.Size())
+}
+
+// held is how many sessions there are. Without any there is no client, either.
+func (s *stage) held() int {
+	s.Bridge.mu.Lock()
+	defer s.Bridge.mu.Unlock()
+	if len(s.sessions) == 0 {
+		return len(s.clients)
+	}
+	return len(s.sessions)
+}
+
+// has is how much a client has.
+func (s *stage) has(client string) int {
+	s.Bridge.mu.Lock()
+	defer s.Bridge.mu.Unlock()
+	if c := s.clients[client]; c != nil {
+		return 1 + len(c.sessions) + len(c.peers) + len(c.tokens)
+	}
+	return 0
+}
+
+// awaited is how many places somebody waits for.
+func (s *stage) awaited() int {
+	s.Pool.mu.Lock()
+	defer s.Pool.mu.Unlock()
+	n := 0
+	for slot := range s.Pool.slots {
+		if slot.heir != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// BenchmarkPingBesideSessions is one client's ping beside a client that opens
+// sessions without end.
+func BenchmarkPingBesideSessions(b *testing.B) {
+	for _, beside := range []int{0, 100_000} {
+		b.Run(fmt.Sprint(beside), func(b *testing.B) {
+			t := &testing.T{}
+			s := newStage(t, nil)
+			open := func(o Owner) *Session {
+				session, call, err := s.Initialize(context.Background(), o, in(t, fmt.Sprintf(helloOf, "{}")))
+				if err != nil {
+					b.Fatal(err)
+				}
+				call.Close(false)
+				return session
+			}
+			open(alice)
+			session := open(bob)
+			for _, f := range s.fakes() {
+				f.r.Message([]byte(`{"jsonrpc":"2.0","id":1,"result":{}}`))
+				<-f.sent
+			}
+			f := s.fakes()[1]
+			for range beside {
+				open(alice)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				c, err := session.Call(in(t, `{"jsonrpc":"2.0","id":1,"method":"ping"}`))
+				if err != nil {
+					b.Fatal(err)
+				}
+				f.r.Message([]byte(`{"jsonrpc":"2.0","id":` + idIn(t, <-f.sent) + `,"result":{}}`))
+				if _, err := c.Next(context.Background()); err != nil {
+					b.Fatal(err)
+				}
+				c.Close(false)
+			}
+			b.ReportMetric(float64(len(s.sessions)), "sessions")
+		})
+	}
+}
