@@ -182,9 +182,18 @@ type Stdio struct {
 	// registry stands for the one path here that ends with it.
 	AllowedCommands []string
 	// User, user, runs the children under this account: a name or uid. Needs a
-	// gateway that runs as root, or with CAP_SETUID and CAP_SETGID. Default: the
-	// gateway's own.
+	// gateway that runs as root, or with CAP_SETUID, CAP_SETGID and CAP_CHOWN.
+	// Default: the gateway's own.
 	User string
+	// UIDs, uid_range, gives each child a uid, and a gid of the same number, of its
+	// own. Nobody else may use them. Needs the same. Default: none.
+	UIDs IDRange
+	// Isolation, isolation, is what happens where neither the kernel nor UIDs can keep
+	// children from reading each other's environment: by default there are none.
+	Isolation string
+	// HomeDir, home_dir, is the folder in which each child has a home for as long as
+	// it runs. Default: children in the state folder of the service, or the account.
+	HomeDir string
 	// IdleTimeout, idle_timeout, ends a child that nobody used for so long.
 	// Default: 10m.
 	IdleTimeout time.Duration
@@ -197,6 +206,15 @@ type Stdio struct {
 	// client. Default: 8.
 	MaxChildrenPerClient int
 }
+
+// Values of isolation.
+const (
+	IsolationRequired = "required" // the default
+	IsolationOff      = "off"      // children may read each other's environment and files
+)
+
+// IDRange are ids of accounts, one after the other.
+type IDRange struct{ First, Count uint32 }
 
 // UpstreamAllow lists where upstreams may be: by name, or by the address that
 // is dialled. One match suffices.

@@ -271,6 +271,9 @@ func (d *decoder) stdio(s *section) *Stdio {
 	c := &Stdio{
 		AllowedCommands:      s.list("allowed_commands"),
 		User:                 s.str("user", ""),
+		UIDs:                 s.idRange("uid_range"),
+		Isolation:            s.choice("isolation", IsolationRequired, IsolationRequired, IsolationOff),
+		HomeDir:              s.str("home_dir", ""),
 		IdleTimeout:          s.duration("idle_timeout", 10*time.Minute, time.Second, 24*time.Hour),
 		StopTimeout:          s.duration("stop_timeout", 5*time.Second, 100*time.Millisecond, time.Minute),
 		MaxChildren:          s.integer("max_children", 64, 1, 10_000),
@@ -278,6 +281,15 @@ func (d *decoder) stdio(s *section) *Stdio {
 	}
 	if len(c.AllowedCommands) == 0 {
 		d.problem(s.body.MissingItemRange(), "stdio needs allowed_commands: the absolute paths of the programs that the gateway may start")
+	}
+	if c.UIDs.Count > 0 && c.User != "" {
+		s.bad("uid_range", "user says that all children run as one account: leave one of the two out")
+	}
+	if n := int64(c.UIDs.Count); n > 0 && n < int64(c.MaxChildren) {
+		s.bad("uid_range", "it has %d accounts for max_children = %d: each child needs one", n, c.MaxChildren)
+	}
+	if c.HomeDir != "" && (!filepath.IsAbs(c.HomeDir) || filepath.Clean(c.HomeDir) != c.HomeDir || filepath.Dir(c.HomeDir) == "/") {
+		s.bad("home_dir", "%q is not the absolute path of a folder that is the children's alone, such as /var/lib/mcp-gateway/children", c.HomeDir)
 	}
 	for _, command := range c.AllowedCommands {
 		switch {

@@ -137,6 +137,23 @@ func formatSize(n int64) string {
 	return strconv.FormatInt(n, 10) + "B"
 }
 
+// idRange is the range of ids in a string such as "70000-70063".
+func (s *section) idRange(name string) IDRange {
+	text := s.str(name, "")
+	if text == "" {
+		return IDRange{}
+	}
+	from, to, whole := strings.Cut(text, "-")
+	first, err := strconv.ParseUint(from, 10, 32)
+	last, lastErr := strconv.ParseUint(to, 10, 32)
+	// The largest number stands for no id at all.
+	if !whole || err != nil || lastErr != nil || first == 0 || last < first || last >= 1<<32-1 || last-first >= 1<<16 {
+		s.bad(name, "%q is not a range of at most 65536 uids: write the first and the last, for example \"70000-70063\"", text)
+		return IDRange{}
+	}
+	return IDRange{First: uint32(first), Count: uint32(last - first + 1)}
+}
+
 func (s *section) choice(name, fallback string, choices ...string) string {
 	text := s.str(name, fallback)
 	if !slices.Contains(choices, text) {

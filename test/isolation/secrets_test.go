@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
@@ -36,6 +38,66 @@ func TestAChildReadsNoSecretOfTheGateways(t *testing.T) {
 	t.Run("as the gateway's own account, which is not root's", func(t *testing.T) {
 		spyOn(t, h.In(t), startUnprivileged(t, h.In(t), program), token)
 	})
+}
+
+// TestNoChildReadsWhatIsAnothers has the spy look at another client's child, and at
+// another server's child of the same client, wherever Linux would show them.
+func TestNoChildReadsWhatIsAnothers(t *testing.T) {
+	h, program := newStage(t)
+	h.Write("mcp/servers/other", harness.Map{"transport": "stdio", "command": program, "env": harness.Map{spyVariable: "1", "SECRET": "of-the-other-server"}})
+	tokens := map[string]string{}
+	for _, client := range []string{"first", "second"} {
+		tokens[client] = h.CreateClient(client, harness.Map{"allowed_servers": "spy,other"})
+	}
+	ways := map[string]func(t *testing.T, h *harness.Harness) string{
+		"as the gateway's own account, which is not root's": func(t *testing.T, h *harness.Harness) string {
+			t.Helper()
+			return startUnprivileged(t, h, program)
+		},
+		"as whom the file says": func(t *testing.T, h *harness.Harness) string {
+			t.Helper()
+			return h.StartGateway(harness.GatewayOptions{Blocks: stdioBlock(program)}).ServerURL("spy")
+		},
+	}
+	if asRoot {
+		ways["as accounts of their own"] = func(t *testing.T, h *harness.Harness) string {
+			t.Helper()
+			return h.StartGateway(harness.GatewayOptions{Blocks: map[string]string{
+				"stdio": fmt.Sprintf("allowed_commands = [%q]\nuid_range = \"70000-70007\"\nmax_children = 8", program),
+			}}).ServerURL("spy")
+		}
+		ways["as root"] = func(t *testing.T, h *harness.Harness) string {
+			t.Helper()
+			return h.StartGateway(harness.GatewayOptions{Blocks: map[string]string{"stdio": fmt.Sprintf("allowed_commands = [%q]", program)}}).ServerURL("spy")
+		}
+	}
+	for name, start := range ways {
+		t.Run(name, func(t *testing.T) {
+			h := h.In(t)
+			url := start(t, h)
+			other := strings.Replace(url, "/servers/spy/", "/servers/other/", 1)
+			spy := h.Connect(url, tokens["first"])
+			for whose, session := range map[string]*mcp.ClientSession{
+				"another client's":                   h.Connect(url, tokens["second"]),
+				"another client's, of another server": h.Connect(other, tokens["second"]),
+				"its own client's, of another server": h.Connect(other, tokens["first"]),
+			} {
+				victim := ask[sight](t, session, "look", nil)
+				proc := fmt.Sprintf("/proc/%d/", victim.PID)
+				for _, path := range []string{
+					proc + "environ", proc + "mem", proc + "maps", proc + "fd", proc + "cwd/.", proc + "root/.",
+					victim.Folder, filepath.Join(victim.Folder, "tmp"), filepath.Dir(victim.Folder),
+				} {
+					if got := ask[words](t, spy, "read", words{path}).Text; !strings.Contains(got, "permission denied") {
+						t.Errorf("%s: it reads %s: %.60q", whose, path, got)
+					}
+				}
+				if got := ask[words](t, spy, "attach", number{victim.PID}).Text; !strings.Contains(got, "operation not permitted") {
+					t.Errorf("%s: it can trace it: %s", whose, got)
+				}
+			}
+		})
+	}
 }
 
 // spyOn has the spy look at its gateway, and read files.

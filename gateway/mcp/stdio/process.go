@@ -40,6 +40,8 @@ type Process struct {
 	log      hclog.Logger
 	receiver bridge.Receiver
 	cmd      *exec.Cmd
+	lodging  lodging
+	last     *last
 
 	stdout, stderr *os.File
 
@@ -62,19 +64,21 @@ func (l *Launcher) Start(server *broker.Server, receiver bridge.Receiver) (*Proc
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{launcher: l, receiver: receiver}
-	p.cmd = &exec.Cmd{
-		Path:        path,
-		Args:        append([]string{server.Command}, server.Args...),
-		Env:         l.environment(server),
-		Dir:         l.home,
-		SysProcAttr: attributes(l.credential),
-	}
-	if err := p.start(); err != nil {
-		if errors.Is(err, syscall.EPERM) && l.credential != nil {
-			err = fmt.Errorf("%w: running children as another user needs root, or CAP_SETUID and CAP_SETGID", err)
-		}
+	of, err := l.lodge()
+	if err != nil {
 		return nil, err
+	}
+	p := &Process{
+		launcher: l, receiver: receiver, lodging: of, last: newLast(server),
+		cmd: &exec.Cmd{SysProcAttr: attributes(of.account.credential)},
+	}
+	err = p.start(&order{
+		Path: path, Args: append([]string{server.Command}, server.Args...), Env: environment(server, of.home),
+		Home: of.home, Homes: l.homes.root, Domain: l.domain,
+	})
+	if err != nil {
+		l.vacate(of)
+		return nil, explain(err, of.account)
 	}
 	p.log = l.log.With("server", server.Name, "pid", p.cmd.Process.Pid)
 	p.log.Info("started a stdio server")
@@ -84,7 +88,7 @@ func (l *Launcher) Start(server *broker.Server, receiver bridge.Receiver) (*Proc
 }
 
 // start makes the pipes, and the child with its ends of them.
-func (p *Process) start() (err error) {
+func (p *Process) start(o *order) (err error) {
 	var child []*os.File // the child's ends, which are not needed here
 	defer func() {
 		for _, f := range child {
@@ -117,7 +121,14 @@ func (p *Process) start() (err error) {
 		return err
 	}
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = inR, outW, errW
-	return p.launcher.spawn(p.cmd.Start)
+	if err := p.launcher.instruct(p.cmd, o); err != nil {
+		if p.cmd.Process != nil {
+			_ = p.cmd.Process.Kill()
+			_ = p.cmd.Wait() // what it had to say was said
+		}
+		return err
+	}
+	return nil
 }
 
 // run sees the child to its end.
@@ -167,9 +178,13 @@ func (p *Process) run() {
 	case asked:
 		p.log.Info("a stdio server has ended", "state", state)
 	default:
-		p.log.Warn("a stdio server has ended by itself", "state", state)
+		p.log.Warn("a stdio server has ended by itself", "state", state, "stderr", p.last.text())
+		if err == nil {
+			err = errors.New(state)
+		}
 	}
 	p.receiver.Gone(err)
+	p.launcher.vacate(p.lodging)
 }
 
 // readMessages hands the child's messages to the receiver, to the end.

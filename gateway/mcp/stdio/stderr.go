@@ -34,8 +34,9 @@ func (p *Process) readErrors() {
 				p.log.Warn("lines of a stdio server's standard error were dropped: there were too many", "lines", dropped)
 				dropped = 0
 			}
-			p.log.Info("stderr", "line", string(line), "cut", full)
+			p.log.Info("stderr", "line", p.last.take(line), "cut", full)
 		default:
+			p.last.take(line)
 			dropped++
 		}
 		cut = full

@@ -88,7 +88,7 @@ func self(t *testing.T) string {
 
 func launcher(t *testing.T, change func(*config.Stdio)) (*Launcher, *logBuffer) {
 	t.Helper()
-	settings := &config.Stdio{AllowedCommands: []string{self(t)}, StopTimeout: 5 * time.Second}
+	settings := &config.Stdio{AllowedCommands: []string{self(t)}, StopTimeout: 5 * time.Second, HomeDir: homeDir(t)}
 	if change != nil {
 		change(settings)
 	}
@@ -97,6 +97,16 @@ func launcher(t *testing.T, change func(*config.Stdio)) (*Launcher, *logBuffer) 
 	require.NoError(t, err)
 	t.Cleanup(l.Wait)
 	return l, log
+}
+
+// homeDir is a folder for homes that every account may go through.
+func homeDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/var/tmp", "homes") //nolint:usetesting // whose folder other users cannot enter
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	require.NoError(t, os.Chmod(dir, 0o711))
+	return filepath.Join(dir, "children")
 }
 
 func scriptedServer(t *testing.T, mode string) *broker.Server {
@@ -151,7 +161,9 @@ func TestABareNameIsTheOneAllowedProgramThatHasIt(t *testing.T) {
 	l, _ := launcher(t, nil)
 	p, err := l.Start(server, newReceiver())
 	require.NoError(t, err)
-	require.Equal(t, self(t), p.cmd.Path)
+	executable, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.cmd.Process.Pid))
+	require.NoError(t, err)
+	require.Equal(t, self(t), executable)
 	p.Close()
 
 	two, _ := launcher(t, func(s *config.Stdio) {
@@ -173,7 +185,8 @@ func TestAChildGetsNothingOfTheGateways(t *testing.T) {
 
 	require.NoError(t, p.Send(call("environment")))
 	answer := r.next(t)
-	require.Contains(t, answer, `"GREETING=hello\nHOME=/\nLANG=C.UTF-8\nMCP_SCRIPTED_SERVER=\nPATH=`)
+	home := p.lodging.home
+	require.Contains(t, answer, `"GREETING=hello\nHOME=`+home+`\nLANG=C.UTF-8\nMCP_SCRIPTED_SERVER=\nPATH=`+searchPath+`\nTMPDIR=`+home+`/tmp\nXDG_CACHE_HOME=`+home+`/.cache"`)
 	require.NotContains(t, answer, "VAULT_TOKEN")
 
 	require.NoError(t, p.Send(call("files")))
@@ -208,7 +221,7 @@ func TestAnotherUserRunsTheChildWhereConfigured(t *testing.T) {
 		require.NoError(t, p.Send(fmt.Appendf(nil, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read","arguments":%q}}`, path)))
 		require.Contains(t, r.next(t), "permission denied")
 	}
-	_, err := NewLauncher(&config.Stdio{User: "no such account"}, hclog.NewNullLogger())
+	_, err := NewLauncher(&config.Stdio{User: "no such account", HomeDir: homeDir(t)}, hclog.NewNullLogger())
 	require.Error(t, err)
 }
 

@@ -1,0 +1,159 @@
+package stdio
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// homes is the folder with the children's homes. Each gateway has a folder of its own
+// in it, beside a lock that says that the gateway lives; what one that was killed has
+// left behind, the next one removes.
+type homes struct {
+	root string // no child reaches what is in it, but for its own home
+	run  string // this gateway's
+	log  hclog.Logger
+
+	lock  *os.File
+	close func()
+}
+
+const lockSuffix = ".lock"
+
+// defaultHomes is where homes are unless the file says otherwise: in the state folder
+// of the service, or of the account.
+func defaultHomes() string {
+	state, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":") // systemd's
+	switch xdg := os.Getenv("XDG_STATE_HOME"); {
+	case state != "":
+		return filepath.Join(state, "children")
+	case filepath.IsAbs(xdg):
+		return filepath.Join(xdg, "mcp-gateway", "children")
+	case os.Geteuid() == 0:
+		return "/var/lib/mcp-gateway/children"
+	}
+	// Not in the account's own home: what stands beside the folders on the way to the
+	// homes is listed once for each child (see enterDomain), and nobody wants to have
+	// a server work there.
+	return fmt.Sprintf("/var/tmp/mcp-gateway-%d/children", os.Geteuid())
+}
+
+// openHomes makes the folder, and removes what gateways have left that are gone.
+func openHomes(dir string, log hclog.Logger) (*homes, error) {
+	if dir == "" {
+		dir = defaultHomes()
+	}
+	root, err := makeRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make the folder for the children's homes: %w: name another one with home_dir", err)
+	}
+	h := &homes{root: root, run: filepath.Join(root, rand.Text()), log: log}
+	h.removeOld()
+	if h.lock, err = os.OpenFile(h.run+lockSuffix, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600); err != nil {
+		return nil, err
+	}
+	if err = syscall.Flock(int(h.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+		err = makeOpen(h.run)
+	}
+	if err != nil {
+		return nil, errors.Join(err, h.lock.Close(), os.Remove(h.run+lockSuffix))
+	}
+	h.close = sync.OnceFunc(h.remove)
+	return h, nil
+}
+
+// makeRoot makes a folder that nobody else may change. It returns its path without
+// symbolic links.
+func makeRoot(dir string) (string, error) {
+	parent := filepath.Dir(dir)
+	if err := os.MkdirAll(filepath.Dir(parent), 0o755); err != nil {
+		return "", err
+	}
+	for _, path := range []string{parent, dir} {
+		err := makeOpen(path)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return "", err
+		}
+	}
+	root, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return "", err
+	}
+	for _, path := range []string{root, filepath.Dir(root)} {
+		info, err := os.Lstat(path)
+		if err != nil {
+			return "", err
+		}
+		stat, ok := info.Sys().(*syscall.Stat_t)
+		ours := ok && (int(stat.Uid) == os.Geteuid() || stat.Uid == 0 && path != root)
+		closed := info.Mode().Perm()&0o022 == 0 || info.Mode()&os.ModeSticky != 0 && path != root
+		if !info.IsDir() || !ours || !closed {
+			return "", fmt.Errorf("%s is not a folder that only this account can change", path)
+		}
+	}
+	return root, nil
+}
+
+// makeOpen makes a folder that every account may go through, whatever the umask, and
+// none may list.
+func makeOpen(path string) error {
+	if err := os.Mkdir(path, 0o711); err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o711) //nolint:gosec // so that children of other accounts reach their homes
+}
+
+// removeOld removes what is left of gateways that have not ended in order.
+func (h *homes) removeOld() {
+	locks, _ := filepath.Glob(filepath.Join(h.root, "*"+lockSuffix))
+	for _, path := range locks {
+		lock, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			continue
+		}
+		if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			err = os.RemoveAll(strings.TrimSuffix(path, lockSuffix))
+			if err == nil {
+				err = os.Remove(path)
+			}
+			if err != nil {
+				h.log.Warn("cannot remove the homes that children of another gateway have left", "error", err)
+			}
+		}
+		_ = lock.Close()
+	}
+}
+
+// make makes a home for a child of the account.
+func (h *homes) make(of account) (string, error) {
+	home := filepath.Join(h.run, rand.Text())
+	for _, path := range []string{home, filepath.Join(home, "tmp")} {
+		if err := os.Mkdir(path, 0o700); err != nil {
+			return "", err
+		}
+	}
+	if c := of.credential; c != nil {
+		for _, path := range []string{filepath.Join(home, "tmp"), home} {
+			if err := os.Lchown(path, int(c.Uid), int(c.Gid)); err != nil {
+				return "", errors.Join(err, os.RemoveAll(home))
+			}
+		}
+	}
+	return home, nil
+}
+
+// remove removes what this gateway has made.
+func (h *homes) remove() {
+	err := errors.Join(os.RemoveAll(h.run), os.Remove(h.run+lockSuffix), h.lock.Close())
+	if err != nil {
+		h.log.Warn("cannot remove the children's homes", "error", err)
+	}
+}

@@ -1,0 +1,118 @@
+package stdio
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"vault-plugin-secrets-mcp/gateway/broker"
+)
+
+// last is the end of what a child says on its standard error, without secrets: why it
+// cannot start stands there.
+type last struct {
+	secrets []string // values of its registration
+
+	mu    sync.Mutex
+	lines []string
+	bytes int
+}
+
+const (
+	// maxLast and maxLastBytes bound what is kept.
+	maxLast      = 20
+	maxLastBytes = 4 << 10
+
+	// minSecret is the length of a value that may be a secret. What is shorter stands
+	// in ordinary words.
+	minSecret = 6
+
+	hidden = "[hidden]"
+)
+
+func newLast(server *broker.Server) *last {
+	l := &last{}
+	for _, value := range server.Env {
+		for part := range strings.SplitSeq(value, "\n") {
+			if len(part) >= minSecret {
+				l.secrets = append(l.secrets, part)
+			}
+		}
+	}
+	slices.SortFunc(l.secrets, func(a, b string) int { return len(b) - len(a) }) // one may hold another
+	return l
+}
+
+// Forms of secrets: what is named like one, what is sent like one, what the well-known
+// issuers of tokens make, and long texts that look as if nobody had thought of them.
+var (
+	namedSecret = regexp.MustCompile(`(?i)((?:pass(?:word|wd|phrase)?|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|credential|authorization|auth)[a-z0-9_-]*["']?\s*[:=]\s*)("[^"]*"|'[^']*'|(?:(?:bearer|basic|token)\s+)?[^\s,;&"']+)`)
+	sentSecret  = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}`)
+	urlSecret   = regexp.MustCompile(`(://)[^/\s@]+@`)
+	madeSecret  = regexp.MustCompile(`\b(?:mcpt_|hvs\.|hvb\.|hvr\.|s\.|gh[pousr]_|github_pat_|glpat-|sk-|sk_|pk_|rk_|xox[a-z]-|AKIA|ASIA|AIza|eyJ|npm_|pypi-|dop_v1_)[A-Za-z0-9._/+=-]{8,}`)
+	longText    = regexp.MustCompile(`[A-Za-z0-9_+=-]{24,}`)
+)
+
+// withoutSecrets returns the line with what looks like a secret taken out.
+func (l *last) withoutSecrets(line string) string {
+	for _, secret := range l.secrets {
+		line = strings.ReplaceAll(line, secret, hidden)
+	}
+	line = namedSecret.ReplaceAllString(line, "${1}"+hidden)
+	line = sentSecret.ReplaceAllString(line, "${1} "+hidden)
+	line = urlSecret.ReplaceAllString(line, "${1}"+hidden+"@")
+	line = madeSecret.ReplaceAllString(line, hidden)
+	return longText.ReplaceAllStringFunc(line, func(text string) string {
+		if random(text) {
+			return hidden
+		}
+		return text
+	})
+}
+
+// random reports whether a long text looks like a key: of letters and digits, mixed.
+func random(text string) bool {
+	changes, digits := 0, 0
+	kind := func(c byte) int {
+		switch {
+		case c >= '0' && c <= '9':
+			return 1
+		case c >= 'A' && c <= 'Z':
+			return 2
+		case c >= 'a' && c <= 'z':
+			return 3
+		}
+		return 0
+	}
+	for i := range len(text) {
+		if kind(text[i]) == 1 {
+			digits++
+		}
+		if i > 0 && kind(text[i]) != kind(text[i-1]) {
+			changes++
+		}
+	}
+	return digits >= 3 && changes*4 >= len(text)
+}
+
+// take keeps a line, and returns it without secrets.
+func (l *last) take(line []byte) string {
+	text := l.withoutSecrets(string(line))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, text)
+	l.bytes += len(text)
+	for len(l.lines) > 1 && (len(l.lines) > maxLast || l.bytes > maxLastBytes) {
+		l.bytes -= len(l.lines[0])
+		l.lines = l.lines[1:]
+	}
+	return text
+}
+
+// text is what was kept.
+func (l *last) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.lines, "\n")
+}
