@@ -127,6 +127,9 @@ func (s *system) start(ctx context.Context) error {
 	if s.Agent {
 		steps = append(steps, step{"Starting Vault Agent, for the client " + agentClient, s.startAgent})
 	}
+	if names := s.ownCommands(); len(names) > 0 {
+		steps = append(steps, step{"Starting your servers that are programs: " + strings.Join(names, ", "), s.tryCommands})
+	}
 	for _, step := range steps {
 		if err := s.step(step.name, func() error { return step.work(ctx) }); err != nil {
 			return err

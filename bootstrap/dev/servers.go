@@ -58,6 +58,7 @@ admin {
 }
 stdio {
   allowed_commands = [%s]
+  isolation        = %q
 }
 audit {
   file = %q
@@ -67,7 +68,7 @@ audit {
 // startGateway runs the gateway until it has logged in to Vault.
 func (s *system) startGateway(ctx context.Context) error {
 	config := fmt.Sprintf(gatewayFile, s.vaultURL(), mount, s.path(roleIDFile), s.path(secretIDFile),
-		s.GatewayAddress, s.AdminAddress, s.commands(), s.log("audit"))
+		s.GatewayAddress, s.AdminAddress, s.commands(), s.isolation(), s.log("audit"))
 	var environment []string
 	if s.KMS {
 		config += kmsBlock

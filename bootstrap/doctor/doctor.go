@@ -54,6 +54,7 @@ type examination struct {
 
 	gateway *config.Config // nil: it was not read
 	kms     bool           // config/kms is there
+	stdio   []string       // servers that are commands, and should start
 	blocked bool           // managed policies admit no server, so that no client reaches any
 }
 
@@ -72,8 +73,8 @@ func Run(ctx context.Context, vault *api.Client, opts Options) error {
 		e.checkClients(ctx)
 		e.checkClientToken(ctx)
 	}
-	if e.checkGateway(ctx) {
-		e.tryClientToken(ctx)
+	if e.checkGateway(ctx) && e.tryClientToken(ctx) {
+		e.tryCommands(ctx)
 	}
 	e.checkGatewayState(ctx)
 	if e.findings > 0 {

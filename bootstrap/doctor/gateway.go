@@ -100,18 +100,18 @@ func (e *examination) checkClientToken(ctx context.Context) {
 }
 
 // tryClientToken shows the client's token to the gateway.
-func (e *examination) tryClientToken(ctx context.Context) {
+func (e *examination) tryClientToken(ctx context.Context) bool {
 	if e.ClientToken == "" {
-		return
+		return false
 	}
 	const log = "the gateway's audit log has the reason, under the time of this run; a sealed token needs a block kms in the gateway's file, and AWS KMS"
 	switch got, err := e.knock(ctx, e.ClientToken); {
 	case err != nil:
-		e.wrong(startGateway, "the gateway does not answer a request with MCP_TOKEN: %v", err)
+		return e.wrong(startGateway, "the gateway does not answer a request with MCP_TOKEN: %v", err)
 	case got.code == http.StatusForbidden:
-		e.ok("the gateway accepts MCP_TOKEN")
+		return e.ok("the gateway accepts MCP_TOKEN")
 	default:
-		e.wrong(log, "the gateway does not accept MCP_TOKEN: it answers %s", got.status)
+		return e.wrong(log, "the gateway does not accept MCP_TOKEN: it answers %s", got.status)
 	}
 }
 

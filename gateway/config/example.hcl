@@ -96,8 +96,7 @@ audit {
 # are none, whatever is registered.
 stdio {
   allowed_commands = ["/usr/local/bin/mcp-files"]
-  uid_range        = "70000-70063" # an account for each child; default: the gateway's own for all
-  # user                    = "nobody" # one account for all, instead
+  uid_range        = "70000-70063" # an account for each child, or user = "nobody" for all; default: the gateway's own
   # isolation               = "required" # "off": where neither uid_range nor the kernel keeps children apart, start them all the same
   # home_dir                = "/var/lib/mcp-gateway/children" # default: in the state folder of the service, or the account
   # idle_timeout            = "10m"

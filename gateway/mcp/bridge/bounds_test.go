@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -333,10 +334,9 @@ func (s *stage) awaited() int {
 func BenchmarkPingBesideSessions(b *testing.B) {
 	for _, beside := range []int{0, 100_000} {
 		b.Run(fmt.Sprint(beside), func(b *testing.B) {
-			t := &testing.T{}
-			s := newStage(t, nil)
+			s := newStage(b, nil)
 			open := func(o Owner) *Session {
-				session, call, err := s.Initialize(context.Background(), o, in(t, fmt.Sprintf(helloOf, "{}")))
+				session, call, err := s.Initialize(context.Background(), o, in(b, fmt.Sprintf(helloOf, "{}")))
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -350,22 +350,33 @@ func BenchmarkPingBesideSessions(b *testing.B) {
 				<-f.sent
 			}
 			f := s.fakes()[1]
+			before := heap()
 			for range beside {
 				open(alice)
 			}
+			grown := heap() - before
 			b.ReportAllocs()
 			for b.Loop() {
-				c, err := session.Call(in(t, `{"jsonrpc":"2.0","id":1,"method":"ping"}`))
+				c, err := session.Call(in(b, `{"jsonrpc":"2.0","id":1,"method":"ping"}`))
 				if err != nil {
 					b.Fatal(err)
 				}
-				f.r.Message([]byte(`{"jsonrpc":"2.0","id":` + idIn(t, <-f.sent) + `,"result":{}}`))
+				f.r.Message([]byte(`{"jsonrpc":"2.0","id":` + idIn(b, <-f.sent) + `,"result":{}}`))
 				if _, err := c.Next(context.Background()); err != nil {
 					b.Fatal(err)
 				}
 				c.Close(false)
 			}
 			b.ReportMetric(float64(len(s.sessions)), "sessions")
+			b.ReportMetric(grown, "heap-MB")
 		})
 	}
+}
+
+// heap is what lives on the heap, in megabytes.
+func heap() float64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc) / (1 << 20)
 }

@@ -57,14 +57,14 @@ func (f *fake) closed() bool {
 // stage is a bridge whose channels the test plays.
 type stage struct {
 	*Bridge
-	t       *testing.T
+	t       testing.TB
 	mu      sync.Mutex
 	dials   []*fake
 	dialErr error
 	lingers bool // of the channels to come
 }
 
-func newStage(t *testing.T, change func(*Options)) *stage {
+func newStage(t testing.TB, change func(*Options)) *stage {
 	t.Helper()
 	s := &stage{t: t}
 	o := Options{
@@ -116,14 +116,14 @@ func (s *stage) got(f *fake) string {
 }
 
 // idIn returns the id of a message as it stands there.
-func idIn(t *testing.T, message string) string {
+func idIn(t testing.TB, message string) string {
 	t.Helper()
 	var m struct{ ID json.RawMessage }
 	require.NoError(t, json.Unmarshal([]byte(message), &m))
 	return string(m.ID)
 }
 
-func in(t *testing.T, message string) Incoming {
+func in(t testing.TB, message string) Incoming {
 	t.Helper()
 	e, err := envelope.Parse([]byte(message))
 	require.NoError(t, err)

@@ -35,7 +35,8 @@ func (b *Bridge) watch(o Owner) (*client, error) {
 	if _, watched := c.tokens[o.Accessor]; watched || o.Keeper == nil {
 		return c, nil
 	}
-	release, err := o.Keeper.Keep(func(error) { b.EndToken(o) })
+	whose := Owner{Client: o.Client, Accessor: o.Accessor} // the request itself is not kept
+	release, err := o.Keeper.Keep(func(error) { b.EndToken(whose) })
 	if err != nil {
 		b.tidy(o.Client)
 		return nil, err

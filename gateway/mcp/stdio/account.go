@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -23,18 +24,27 @@ type accounts struct {
 	all  *syscall.Credential // of every child; nil: the gateway's own
 	each bool                // each child has one of its own
 
-	mu   sync.Mutex
-	free []uint32
+	mu    sync.Mutex
+	free  []uint32
+	swept map[uint32]bool // nothing runs under it
 }
+
+// lent are the uids that children of this gateway have. After a change of the
+// configuration those of the one before may still run.
+var lent = struct {
+	sync.Mutex
+	uids map[uint32]bool
+}{uids: make(map[uint32]bool)}
 
 // account is whom one child runs as.
 type account struct {
 	credential *syscall.Credential // nil: the gateway's own
 	only       bool                // it is this child's alone
+	swept      bool                // nothing can be left of whoever had it before
 }
 
 func newAccounts(settings *config.Stdio) (*accounts, error) {
-	a := &accounts{}
+	a := &accounts{swept: make(map[uint32]bool)}
 	switch {
 	case settings.UIDs.Count > 0:
 		a.each = true
@@ -60,12 +70,17 @@ func (a *accounts) take() (account, error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.free) == 0 {
-		return account{}, errAccounts
+	lent.Lock()
+	defer lent.Unlock()
+	for i, id := range a.free { // the one that was unused for the longest time first
+		if lent.uids[id] {
+			continue
+		}
+		lent.uids[id] = true
+		a.free = slices.Delete(a.free, i, i+1)
+		return account{credential: &syscall.Credential{Uid: id, Gid: id}, only: true, swept: a.swept[id]}, nil
 	}
-	id := a.free[0] // the one that was unused for the longest time
-	a.free = a.free[1:]
-	return account{credential: &syscall.Credential{Uid: id, Gid: id}, only: true}, nil
+	return account{}, errAccounts
 }
 
 // give takes an account back under which nothing runs any more.
@@ -73,9 +88,14 @@ func (a *accounts) give(of account) {
 	if !of.only {
 		return
 	}
+	id := of.credential.Uid
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.free = append(a.free, of.credential.Uid)
+	lent.Lock()
+	defer lent.Unlock()
+	delete(lent.uids, id)
+	a.swept[id] = of.swept
+	a.free = append(a.free, id)
 }
 
 // credentialOf returns the account of that name or uid.

@@ -156,7 +156,7 @@ func sweep(o *order) error {
 	}
 	entries, err := os.ReadDir(o.Home)
 	for _, entry := range entries {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(o.Home, entry.Name())))
+		err = errors.Join(err, removeAll(filepath.Join(o.Home, entry.Name())))
 	}
 	return err
 }

@@ -120,7 +120,7 @@ func (h *homes) removeOld() {
 			continue
 		}
 		if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
-			err = os.RemoveAll(strings.TrimSuffix(path, lockSuffix))
+			err = removeAll(strings.TrimSuffix(path, lockSuffix))
 			if err == nil {
 				err = os.Remove(path)
 			}
@@ -150,9 +150,23 @@ func (h *homes) make(of account) (string, error) {
 	return home, nil
 }
 
+// removeAll removes a folder, with what in it is write-protected: caches of packages are.
+func removeAll(path string) error {
+	if os.RemoveAll(path) == nil {
+		return nil
+	}
+	_ = filepath.WalkDir(path, func(path string, entry fs.DirEntry, _ error) error {
+		if entry != nil && entry.IsDir() {
+			_ = os.Chmod(path, 0o700) //nolint:gosec // a folder, about to be removed
+		}
+		return nil
+	})
+	return os.RemoveAll(path)
+}
+
 // remove removes what this gateway has made.
 func (h *homes) remove() {
-	err := errors.Join(os.RemoveAll(h.run), os.Remove(h.run+lockSuffix), h.lock.Close())
+	err := errors.Join(removeAll(h.run), os.Remove(h.run+lockSuffix), h.lock.Close())
 	if err != nil {
 		h.log.Warn("cannot remove the children's homes", "error", err)
 	}

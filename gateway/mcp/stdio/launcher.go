@@ -142,8 +142,8 @@ func (l *Launcher) lodge() (lodging, error) {
 	if err != nil {
 		return lodging{}, err
 	}
-	if of.only {
-		// Nothing may be left of whoever had the account before, as after a crash.
+	if of.only && !of.swept {
+		// Something may be left of a gateway that was killed.
 		if err = l.sweep(lodging{account: of}); err != nil {
 			l.accounts.give(of)
 			return lodging{}, explain(err, of)
@@ -164,11 +164,12 @@ func (l *Launcher) vacate(of lodging) {
 	if of.account.credential != nil {
 		err = l.sweep(of)
 	}
-	if err = errors.Join(err, os.RemoveAll(of.home)); err != nil {
+	if err = errors.Join(err, removeAll(of.home)); err != nil {
 		// The account stays out of use: something may still run under it.
 		l.log.Error("cannot remove what a stdio server has left behind", "home", of.home, "error", err)
 		return
 	}
+	of.account.swept = true
 	l.accounts.give(of.account)
 }
 

@@ -44,7 +44,7 @@ func (r *receiver) next(t *testing.T) string {
 	select {
 	case m := <-r.messages:
 		return m
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the child says nothing")
 		return ""
 	}
@@ -55,7 +55,7 @@ func (r *receiver) end(t *testing.T) error {
 	select {
 	case err := <-r.gone:
 		return err
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the child does not end")
 		return nil
 	}
@@ -334,8 +334,8 @@ func TestAChildThatDoesNotReadBlocksNobodyForEver(t *testing.T) {
 }
 
 func TestManyChildrenComeAndGoWithoutTrace(t *testing.T) {
-	l, _ := launcher(t, nil)
 	before := openFiles(t)
+	l, _ := launcher(t, nil)
 	var running sync.WaitGroup
 	for range 20 {
 		running.Go(func() {
