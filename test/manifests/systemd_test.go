@@ -38,6 +38,10 @@ func TestTheServiceIsConfined(t *testing.T) {
 	} {
 		require.Equal(t, []string{value}, service[key], key)
 	}
+	// What keeps its children apart, and where their homes are.
+	require.Contains(t, service["Service.SystemCallFilter"], "landlock_create_ruleset landlock_add_rule landlock_restrict_self")
+	require.Equal(t, []string{"mcp-gateway"}, service["Service.StateDirectory"])
+	require.Equal(t, []string{"0711"}, service["Service.StateDirectoryMode"])
 	stop, err := time.ParseDuration(service["Service.TimeoutStopSec"][0] + "s")
 	require.NoError(t, err)
 	require.Greater(t, stop, 30*time.Second+500*time.Millisecond, "the defaults of drain_timeout and drain_delay")
