@@ -145,6 +145,10 @@ func dropCapabilities() error {
 
 // sweep ends what runs under the account, and empties the home.
 func sweep(o *order) error {
+	// What still runs under the account must not lead it by the hand.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return failed("cannot hide", err)
+	}
 	if o.Only {
 		// All but this process, and none of another account's, which it may not.
 		if err := unix.Kill(-1, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.EPERM) {
@@ -213,6 +217,6 @@ func (l *Launcher) sweep(of lodging) error {
 	if err != nil {
 		_ = cmd.Process.Kill()
 	}
-	_ = cmd.Wait() // what it has to say was said
-	return err
+	// One that was killed has said nothing, and done we do not know what.
+	return errors.Join(err, cmd.Wait())
 }
