@@ -44,7 +44,7 @@ func (r *receiver) next(t *testing.T) string {
 	select {
 	case m := <-r.messages:
 		return m
-	case <-time.After(time.Minute):
+	case <-time.After(3 * time.Minute):
 		t.Fatal("the child says nothing")
 		return ""
 	}
@@ -55,7 +55,7 @@ func (r *receiver) end(t *testing.T) error {
 	select {
 	case err := <-r.gone:
 		return err
-	case <-time.After(time.Minute):
+	case <-time.After(3 * time.Minute):
 		t.Fatal("the child does not end")
 		return nil
 	}
