@@ -78,7 +78,7 @@ func TestNoChildReadsWhatIsAnothers(t *testing.T) {
 			other := strings.Replace(url, "/servers/spy/", "/servers/other/", 1)
 			spy := h.Connect(url, tokens["first"])
 			for whose, session := range map[string]*mcp.ClientSession{
-				"another client's":                   h.Connect(url, tokens["second"]),
+				"another client's":                    h.Connect(url, tokens["second"]),
 				"another client's, of another server": h.Connect(other, tokens["second"]),
 				"its own client's, of another server": h.Connect(other, tokens["first"]),
 			} {
