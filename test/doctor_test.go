@@ -144,6 +144,10 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 	allowing, missing := w.gatewayFile(t, w.Programs.Bootstrap), w.gatewayFile(t, "/nowhere/npx")
 	elsewhere := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(elsewhere.Close)
+	slash := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, r.URL.Path+"/", http.StatusTemporaryRedirect)
+	}))
+	t.Cleanup(slash.Close)
 	skewed, late, tuned := newFront(t, w.Vault.Address()), newFront(t, w.gateway.URL), newFront(t, w.Vault.Address())
 	skewed.set(wrongHealth)
 	late.set(wrongDate)
@@ -231,6 +235,7 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 			},
 			cure: both(write("mcp/config/kms", w.kms.settings()), write("mcp/config", harness.Map{"seal": "none"}), func() { w.unwrapped(t) }),
 		},
+		{name: "a server that redirects", want: []string{"register " + slash.URL + "/mcp/"}, infect: server("slash", slash.URL+"/mcp"), cure: remove("mcp/servers/slash")},
 		{name: "a server that does not answer", want: []string{"the server gone does not answer", "correct its url"}, infect: server("gone", "http://127.0.0.1:1/mcp"), cure: remove("mcp/servers/gone")},
 		{
 			name: "a policy that blocks every server", want: []string{"the managed policies block every server", "allowedMcpServers", "evaluate policies= server="},

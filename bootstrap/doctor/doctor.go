@@ -55,6 +55,7 @@ type examination struct {
 	gateway *config.Config // nil: it was not read
 	kms     bool           // config/kms is there
 	stdio   []string       // servers that are commands, and should start
+	remote  []registered   // servers over HTTP
 	blocked bool           // managed policies admit no server, so that no client reaches any
 }
 

@@ -3,9 +3,11 @@ package doctor
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -50,25 +52,33 @@ func (e *examination) knock(ctx context.Context, token string) (answer, error) {
 	return send(ctx, http.MethodPost, strings.TrimSuffix(e.GatewayURL, "/")+"/servers/doctor/mcp", header, "{}")
 }
 
-// answer is what a gateway answers.
+// answer is what a gateway, or a server, answers.
 type answer struct {
-	code   int
-	status string // "401 Unauthorized"
-	date   string
-	body   string
+	code     int
+	status   string // "401 Unauthorized"
+	date     string
+	media    string // without parameters
+	location string // of a redirect, absolute and without a query
+	session  string
+	body     string
 }
 
 // send sends a request and reads the answer. The error leaves out what the
 // caller knows.
 func send(ctx context.Context, method, address string, header http.Header, content string) (answer, error) {
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return exchange(ctx, client, method, address, header, content)
+}
+
+// exchange is send by a client. Of a stream it reads the first event alone.
+func exchange(ctx context.Context, client *http.Client, method, address string, header http.Header, content string) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(content))
 	if err != nil {
 		return answer{}, err
 	}
-	request.Header = header
-	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	request.Header = header.Clone()
 	response, err := client.Do(request)
 	if err != nil {
 		var failed *url.Error
@@ -78,8 +88,43 @@ func send(ctx context.Context, method, address string, header http.Header, conte
 		return answer{}, err
 	}
 	defer response.Body.Close()
+	got := answer{code: response.StatusCode, status: response.Status, date: response.Header.Get("Date"), session: response.Header.Get("Mcp-Session-Id")}
+	got.media, _, _ = mime.ParseMediaType(response.Header.Get("Content-Type")) // what has none is no answer of MCP
+	if to, err := response.Location(); err == nil {
+		got.location = (&url.URL{Scheme: to.Scheme, Host: to.Host, Path: to.Path}).String()
+	}
+	if got.media == mediaEvents {
+		got.body, err = firstEvent(response.Body)
+		return got, err
+	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
-	return answer{response.StatusCode, response.Status, response.Header.Get("Date"), string(body)}, err
+	got.body = string(body)
+	return got, err
+}
+
+// firstEvent reads a stream until its first event that has data.
+func firstEvent(stream io.Reader) (string, error) {
+	lines := bufio.NewScanner(io.LimitReader(stream, maxBody))
+	lines.Buffer(nil, maxBody)
+	for lines.Scan() {
+		if data, ok := strings.CutPrefix(lines.Text(), "data:"); ok && strings.TrimSpace(data) != "" {
+			return data, nil
+		}
+	}
+	return "", lines.Err()
+}
+
+// message is what the error in an answer says.
+func message(body string) string {
+	var content struct {
+		Error struct {
+			Message string `json:"message"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal([]byte(body), &content); err != nil || content.Error.Message == "" {
+		return "what it says is not of MCP"
+	}
+	return content.Error.Message
 }
 
 // checkClientToken asks Vault for the client's token.
@@ -109,7 +154,9 @@ func (e *examination) tryClientToken(ctx context.Context) bool {
 	case err != nil:
 		return e.wrong(startGateway, "the gateway does not answer a request with MCP_TOKEN: %v", err)
 	case got.code == http.StatusForbidden:
-		return e.ok("the gateway accepts MCP_TOKEN")
+		e.ok("the gateway accepts MCP_TOKEN")
+		e.tryServers(ctx)
+		return true
 	default:
 		return e.wrong(log, "the gateway does not accept MCP_TOKEN: it answers %s", got.status)
 	}

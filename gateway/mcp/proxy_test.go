@@ -2,6 +2,7 @@ package mcp
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/broker"
@@ -242,6 +244,70 @@ func TestStaleSessionIDOnInitializeMeansNothing(t *testing.T) {
 		require.Empty(t, sent.Header["Last-Event-Id"])
 	}
 	require.Equal(t, http.StatusNotFound, g.ask(t, ping, "Mcp-Session-Id", "unknown").status, "on any other message it is an unknown session")
+}
+
+// Whoever registered the server reads in the gateway's log what is wrong with it.
+func TestServerThatDoesNotFitIsInTheLog(t *testing.T) {
+	tests := map[string]struct {
+		status   int
+		header   string
+		value    string
+		want     []string
+		message  string
+		answered int
+	}{
+		"a redirect":        {307, "Location", "/mcp/?key=secret", []string{"status=307", "/mcp/", "register the URL"}, "it redirects to another URL", 502},
+		"a redirect abroad": {302, "Location", "https://u:secret@login.example/x#secret", []string{"status=302", "location=https://login.example/x"}, "it redirects to another URL", 502},
+		"a login":           {401, "Www-Authenticate", "Bearer", []string{"status=401", "correct the headers of its registration"}, "it refuses the gateway's credentials", 502},
+		"a limit":           {429, "Retry-After", "7", []string{"status=429"}, "", 429},
+		"a page":            {200, "Content-Type", "text/html", []string{"status=200", "content_type=text/html"}, "", 200},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set(test.header, test.value)
+				w.WriteHeader(test.status)
+				_, _ = io.WriteString(w, "x")
+			})
+			g := newGateway(t, testConfig(), up.server())
+			var log lockedBuffer
+			g.log = hclog.New(&hclog.LoggerOptions{Output: &log})
+			for range 3 {
+				got := g.ask(t, ping)
+				require.Equal(t, test.answered, got.status)
+				require.Contains(t, got.body, test.message)
+				require.NotContains(t, got.body, "login.example")
+			}
+			for _, want := range test.want {
+				require.Contains(t, log.String(), want)
+			}
+			require.Equal(t, 1, strings.Count(log.String(), "server=up"), "not with every request")
+			require.NotContains(t, log.String(), "secret")
+			if test.status < 400 && test.status >= 300 {
+				g.sink.mu.Lock()
+				defer g.sink.mu.Unlock()
+				require.Contains(t, g.sink.outcomes[0].Err.Error(), "Location: ")
+				require.NotContains(t, g.sink.outcomes[0].Err.Error(), "secret")
+			}
+		})
+	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func TestNothingIsSentWithoutAnAuditLine(t *testing.T) {

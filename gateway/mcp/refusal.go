@@ -5,8 +5,11 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/hashicorp/go-hclog"
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
@@ -163,15 +166,62 @@ func (x *exchange) badAnswer(detail string) *access.Refusal {
 }
 
 // badStatus is the answer to an upstream's status that is not the client's to
-// see.
-func (x *exchange) badStatus(status int) *access.Refusal {
-	f := x.badAnswer("status " + strconv.Itoa(status))
+// see. location is where a redirect leads.
+func (x *exchange) badStatus(status int, location string) *access.Refusal {
+	detail := "status " + strconv.Itoa(status)
+	if location != "" {
+		detail += ", Location: " + location
+	}
+	f := x.badAnswer(detail)
 	f.Reason = reasonUpstreamStatus
-	switch status {
-	case http.StatusServiceUnavailable:
+	switch {
+	case status == http.StatusUnauthorized:
+		f.Message = "The server's answer cannot be passed on: it refuses the gateway's credentials."
+	case 300 <= status && status < 400:
+		f.Message = "The server's answer cannot be passed on: it redirects to another URL, which has to be registered instead."
+	case status == http.StatusServiceUnavailable:
 		f.Status, f.RetryAfter = status, retryAfter
-	case http.StatusGatewayTimeout:
+	case status == http.StatusGatewayTimeout:
 		f.Status = status
 	}
 	return f
+}
+
+// location returns where an answer redirects to, without what may be a secret; ""
+// if it does not.
+func location(response *http.Response) string {
+	to, err := response.Location()
+	if err != nil {
+		return ""
+	}
+	return (&url.URL{Scheme: to.Scheme, Host: to.Host, Path: to.Path}).String()
+}
+
+// tellMisfit has the gateway's log say what is wrong with a server that does not
+// answer as a server of MCP would: whoever registered it has to know.
+func (u *upstream) tellMisfit(log hclog.Logger, response *http.Response) {
+	status, media := response.StatusCode, mediaType(first(response.Header, headerContentType))
+	switch {
+	case status >= 500, 300 <= status && status < 400, status == http.StatusSwitchingProtocols:
+	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusProxyAuthRequired, status == http.StatusTooManyRequests:
+	case status == http.StatusOK && media != mediaJSON && media != mediaEventStream && response.ContentLength != 0:
+	default:
+		return
+	}
+	u.misfits.Do(func() {
+		fields := []any{"server", u.server.Name, "status", status, "content_type", media}
+		if to := location(response); to != "" {
+			fields = append(fields, "location", to)
+		}
+		text := "a server does not answer as a server of MCP does"
+		switch {
+		case status == http.StatusUnauthorized || status == http.StatusForbidden:
+			text = "a server refuses the gateway's credentials: correct the headers of its registration"
+		case 300 <= status && status < 400:
+			text = "a server redirects, which the gateway does not follow: register the URL that it redirects to"
+		case status == http.StatusTooManyRequests:
+			text = "a server limits the gateway's requests, which are those of all its clients"
+		}
+		log.Warn(text, fields...)
+	})
 }

@@ -32,6 +32,7 @@ var (
 // side of it.
 func (pass *passage) answer(w http.ResponseWriter, r *http.Request, response *http.Response, cancel context.CancelCauseFunc) {
 	header := w.Header()
+	pass.proxy.upstream.tellMisfit(pass.proxy.handler.log, response)
 	f := pass.judge(response)
 	if f == nil {
 		f = pass.answerSession(header, response.Header)
@@ -61,11 +62,11 @@ func (x *exchange) judge(response *http.Response) *access.Refusal {
 	switch status := response.StatusCode; {
 	case status == http.StatusUnauthorized, status == http.StatusProxyAuthRequired,
 		status < 200, 300 <= status && status < 400:
-		return x.badStatus(status)
+		return x.badStatus(status, location(response))
 	case status >= 500:
 		media := mediaType(first(response.Header, headerContentType))
 		if media != mediaJSON && media != mediaEventStream {
-			return x.badStatus(status)
+			return x.badStatus(status, location(response))
 		}
 	}
 	if x.tools == nil {

@@ -12,8 +12,10 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/time/rate"
 
 	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
@@ -32,6 +34,7 @@ type upstream struct {
 	header    http.Header   // the registry's: the server's credentials
 	transport *http.Transport
 	idle      idleConns
+	misfits   rate.Sometimes // lines of the log about its answers
 
 	most     int64 // requests in flight; 0: no bound
 	inFlight atomic.Int64
@@ -46,9 +49,10 @@ func newUpstream(server *broker.Server, settings config.Upstream, allow *config.
 	}
 	target.Fragment, target.RawFragment = "", ""
 	u := &upstream{
-		server: server,
-		header: make(http.Header, len(server.Headers)+1),
-		most:   int64(settings.MaxConcurrent),
+		server:  server,
+		header:  make(http.Header, len(server.Headers)+1),
+		most:    int64(settings.MaxConcurrent),
+		misfits: rate.Sometimes{Interval: 10 * time.Second},
 	}
 	if user := target.User; user != nil {
 		password, _ := user.Password()
