@@ -27,8 +27,8 @@ import (
 
 const (
 	// readHeaderTimeout and readTimeout bound how slowly a client may send a
-	// request's headers, and all of it. There is no write timeout: streams
-	// last.
+	// request's headers, and all of it. There is no write timeout of the server's,
+	// since streams last: the connections themselves bound each write.
 	readHeaderTimeout = 10 * time.Second
 	readTimeout       = time.Minute
 
@@ -46,6 +46,7 @@ type gateway struct {
 	log      hclog.Logger
 	broker   *broker.Broker
 	audit    *access.AuditLog
+	memory   *access.Memory
 	metrics  *telemetry.Metrics
 	export   *telemetry.Export
 	handler  *mcp.Handler
@@ -56,6 +57,7 @@ type gateway struct {
 	gate     atomic.Pointer[access.Gate]
 	draining atomic.Bool
 
+	connections   *access.Connections
 	main, admin   *http.Server
 	mainListener  net.Listener
 	adminListener net.Listener
@@ -102,6 +104,7 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 		Registry: g.broker, Config: settings, Version: version, Observer: g.metrics, Next: g.handler, Log: log.Named("mcp.all"),
 	})
 	g.metrics.Aggregate(g.all.Sessions)
+	g.memory = access.NewMemory(settings.Limits)
 	g.gate.Store(g.newGate(settings))
 	if err := g.listen(); err != nil {
 		return nil, err
@@ -117,6 +120,7 @@ func (g *gateway) newGate(settings *config.Config) *access.Gate {
 		Audit:     g.audit,
 		Listener:  settings.Listener,
 		Limits:    settings.Limits,
+		Memory:    g.memory,
 		Observer:  g.metrics,
 		Next:      g.handler,
 		Aggregate: g.all,
@@ -139,6 +143,8 @@ func (g *gateway) listen() error {
 		return fmt.Errorf("admin: %w", err)
 	}
 	g.log.Info("listening for health and metrics", "address", g.adminListener.Addr().String())
+	g.connections = access.NewConnections(g.settings.Listener, g.settings.Limits, g.log.Named("http"))
+	g.mainListener = g.connections.Pace(g.mainListener)
 	if g.settings.Listener.ProxyProtocol {
 		g.mainListener = expectProxyHeader(g.mainListener, g.settings.Listener)
 	}
@@ -149,7 +155,7 @@ func (g *gateway) listen() error {
 		g.metrics.Certificate(g.tls.expires)
 		g.mainListener = g.tls.wrap(g.mainListener)
 	}
-	g.mainListener = access.WatchFraming(g.mainListener)
+	g.mainListener = g.connections.Watch(g.mainListener)
 	return nil
 }
 

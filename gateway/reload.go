@@ -31,6 +31,8 @@ func (g *gateway) reload(load func() (*config.Config, error)) {
 	g.log.SetLevel(hclog.LevelFromString(settings.Log.Level))
 	g.handler.Configure(settings)
 	g.all.Configure(settings)
+	g.memory.Configure(settings.Limits)
+	g.connections.Configure(settings.Listener)
 	old := g.gate.Swap(g.newGate(settings))
 	old.Close()
 	g.log.Info("reloaded the configuration")
@@ -54,6 +56,7 @@ func fixed(old, next *config.Config) []string {
 	differ("listener tls", old.Listener.TLSCertFile != "", next.Listener.TLSCertFile != "")
 	differ("limits max_header", old.Limits.MaxHeader, next.Limits.MaxHeader)
 	differ("limits per_client_concurrency", old.Limits.PerClientConcurrency, next.Limits.PerClientConcurrency)
+	differ("limits max_connections_per_source", old.Limits.MaxConnectionsPerSource, next.Limits.MaxConnectionsPerSource)
 	differ("log format", old.Log.Format, next.Log.Format)
 	return names
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -18,43 +19,64 @@ import (
 // WatchFraming wraps a listener of plain or TLS connections, so that the
 // middleware can refuse ambiguous requests. Use [ConnContext] in the server
 // that serves it.
-func WatchFraming(listener net.Listener) net.Listener { return &framingListener{listener} }
+func WatchFraming(listener net.Listener) net.Listener { return &framingListener{Listener: listener} }
 
-type framingListener struct{ net.Listener }
+type framingListener struct {
+	net.Listener
+	connections *Connections // nil: they are not counted
+}
 
 func (l *framingListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return &framedConn{Conn: conn}, nil
+	return &framedConn{Conn: conn, paced: paced(conn), connections: l.connections}, nil
 }
 
 // framedConn is a connection that is watched.
 type framedConn struct {
 	net.Conn
-	framing framing
+	paced       *pacedConn // the same one, innermost; nil in tests
+	connections *Connections
+	framing     framing
+
+	asked     bool      // whether it may be used; by the reader alone, as is the next
+	admission admission // set before the first request is read
+	counted   atomic.Pointer[netip.Prefix]
 }
 
 func (c *framedConn) Read(p []byte) (int, error) {
+	if !c.asked {
+		c.asked = true
+		if err := c.admit(); err != nil {
+			return 0, err
+		}
+	}
 	n, err := c.Conn.Read(p)
 	c.framing.watch(p[:n])
 	return n, err
 }
 
-type framingKey struct{}
+type connectionKey struct{}
 
 // ConnContext is for [net/http.Server.ConnContext].
 func ConnContext(ctx context.Context, conn net.Conn) context.Context {
 	if c, ok := conn.(*framedConn); ok {
-		return context.WithValue(ctx, framingKey{}, &c.framing)
+		return context.WithValue(ctx, connectionKey{}, c)
 	}
 	return ctx
 }
 
+// connection returns the one that a request came on; nil if it is not watched.
+func connection(ctx context.Context) *framedConn {
+	c, _ := ctx.Value(connectionKey{}).(*framedConn)
+	return c
+}
+
 func ambiguous(ctx context.Context) bool {
-	f, ok := ctx.Value(framingKey{}).(*framing)
-	return ok && f.ambiguous.Load()
+	c := connection(ctx)
+	return c != nil && c.framing.ambiguous.Load()
 }
 
 // maxFramingLine is how much of a header line is kept. The lines that matter

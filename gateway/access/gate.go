@@ -31,6 +31,7 @@ type Options struct {
 	Audit    *AuditLog
 	Listener config.Listener
 	Limits   config.Limits
+	Memory   *Memory  // nil: no bound
 	Observer Observer // nil: nobody is told
 	Tracer   Tracer   // nil: no traces
 
@@ -141,6 +142,10 @@ func (g *Gate) serve(w http.ResponseWriter, r *http.Request, req *Request) strin
 		return f.Reason
 	}
 	defer hold.Release()
+	defer req.forget()
+	conn := connection(ctx)
+	conn.serve(req)
+	defer conn.serve(nil)
 	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = &body{ReadCloser: r.Body, request: r, left: g.options.Limits.MaxBody}
 	}
@@ -157,6 +162,9 @@ func finish(ctx context.Context, req *Request) {
 
 // checkRequest makes the checks that come before a page's preflight is answered.
 func (g *Gate) checkRequest(r *http.Request) *Refusal {
+	if f := checkConnection(r.Context()); f != nil {
+		return f
+	}
 	if ambiguous(r.Context()) {
 		f := badRequest("the request's length is given in two ways, or in none that is safe")
 		f.hangUp = true

@@ -49,6 +49,12 @@ type stage struct {
 
 func newStage(t *testing.T, change func(*Options)) *stage {
 	t.Helper()
+	return newStageOn(t, nil, change)
+}
+
+// newStageOn is newStage with connections that are bounded.
+func newStageOn(t *testing.T, connections *Connections, change func(*Options)) *stage {
+	t.Helper()
 	s := &stage{t: t, vault: brokertest.New(t), audit: filepath.Join(t.TempDir(), "audit.log")}
 	s.vault.AddServer("files", "http://127.0.0.1:9/mcp")
 	s.vault.AddServer("github", "http://127.0.0.1:9/mcp")
@@ -72,7 +78,11 @@ func newStage(t *testing.T, change func(*Options)) *stage {
 	}
 	s.gate = New(options)
 	s.server = httptest.NewUnstartedServer(s.gate)
-	s.server.Listener = WatchFraming(s.server.Listener)
+	if connections == nil {
+		s.server.Listener = WatchFraming(s.server.Listener)
+	} else {
+		s.server.Listener = connections.Watch(connections.Pace(s.server.Listener))
+	}
 	s.server.Config.ConnContext = ConnContext
 	s.server.Start()
 	t.Cleanup(func() {

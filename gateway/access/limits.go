@@ -163,6 +163,11 @@ func (b *body) Read(p []byte) (int, error) {
 
 // BodyRefusal is the answer to a request whose body could not be read.
 func BodyRefusal(err error) *Refusal {
+	var f *Refusal
+	if errors.As(err, &f) { // of [Request.Reserve]
+		f.hangUp = true // the rest of the body is not waited for
+		return f
+	}
 	if errors.Is(err, errBodyTooLarge) {
 		return &Refusal{
 			Status:  http.StatusRequestEntityTooLarge,

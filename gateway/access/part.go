@@ -99,6 +99,7 @@ func (g *Gate) admitPart(ctx context.Context, whole *broker.Hold, p *Request) (c
 // done ends a part.
 func (r *Request) done(ctx context.Context) {
 	finish(ctx, r)
+	r.forget()
 	if r.hold != nil {
 		r.hold.Release()
 	}

@@ -27,6 +27,10 @@ const (
 	ReasonAuditUnavailable = "audit-unavailable"
 	ReasonServerGone       = "server-gone"
 	ReasonTooManyRequests  = "too-many-requests" // of one client at once
+
+	ReasonTooManyConnections = "too-many-connections" // of one source at once
+	ReasonMemory             = "buffers-full"         // of all clients together
+	ReasonClientMemory       = "client-buffers-full"  // of one client
 )
 
 // Refusal is a request's "no": what the client is told, and what only the audit

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/broker"
@@ -36,6 +37,7 @@ type Request struct {
 	gate       *Gate // that it came through; nil in tests of what stands behind
 	next       http.Handler
 	hold       *broker.Hold // what it lives on, once it is admitted
+	kept       atomic.Int64 // bytes that are counted in the gateway's memory
 	decided    bool
 	refusal    string // the reason, once it is refused
 	preflight  bool   // it asked what a page may ask

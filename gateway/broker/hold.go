@@ -33,7 +33,8 @@ type Hold struct {
 	token  string
 	source netip.Addr
 	server *Server
-	part   bool // of another request, which is counted
+	part   bool            // of another request, which is counted
+	ctx    context.Context //nolint:containedctx // the request's own, which asks whether it may go on
 	cancel context.CancelCauseFunc
 
 	next, prev *Hold // guarded by entry.mu
@@ -109,6 +110,7 @@ func (b *Broker) Keep(whole *Hold, server *Server, ended func(cause error)) (rel
 // register makes h live on g.
 func (b *Broker) register(ctx context.Context, g *Grant, h *Hold) (context.Context, *Hold, error) {
 	ctx, h.cancel = context.WithCancelCause(ctx)
+	h.ctx = ctx
 	if err := b.link(h, g); err != nil {
 		h.uncount()
 		h.cancel(err)
@@ -128,6 +130,9 @@ func (b *Broker) register(ctx context.Context, g *Grant, h *Hold) (context.Conte
 
 // Grant returns the present grant of the token; nil if it has ended.
 func (h *Hold) Grant() *Grant { return h.entry.grant.Load() }
+
+// Err says why the request must not go on; nil while it may.
+func (h *Hold) Err() error { return context.Cause(h.ctx) }
 
 func (h *Hold) uncount() {
 	if !h.part {

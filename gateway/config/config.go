@@ -267,6 +267,17 @@ type Limits struct {
 	// PerClientConcurrency, per_client_concurrency, bounds one client's
 	// requests in flight at this gateway, streams included. Default: 256.
 	PerClientConcurrency int
+	// MaxBuffered, max_buffered, bounds the bytes of bodies and of answers that
+	// must be had whole, of all requests in flight at this gateway. Default: 256MiB.
+	MaxBuffered int64
+	// MaxBufferedPerClient, max_buffered_per_client, bounds those of one client.
+	// Default: 64MiB, or what the largest request needs.
+	MaxBufferedPerClient int64
+	// MaxConnectionsPerSource, max_connections_per_source, bounds the open
+	// connections of one source address (IPv6: one /64). Those of trusted proxies
+	// are not bounded; those of clients that a PROXY protocol header names are. 0:
+	// no bound. Default: 1024.
+	MaxConnectionsPerSource int
 }
 
 // Aggregate is about the endpoint at which all servers are one.

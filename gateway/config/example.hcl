@@ -126,6 +126,9 @@ limits {
   # max_stream_age         = "1h"
   # keep_alive             = "15s"
   # per_client_concurrency = 256
+  # max_buffered = "256MiB"           # bodies and buffered answers of all requests
+  # max_buffered_per_client = "64MiB" # of one client's
+  # max_connections_per_source = 1024 # trusted_proxies are not bounded
 }
 
 # /mcp, where all servers are one.

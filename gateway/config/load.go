@@ -325,6 +325,21 @@ func (*decoder) limits(s *section) Limits {
 		MaxStreamAge:         s.duration("max_stream_age", time.Hour, time.Second, 30*24*time.Hour),
 		KeepAlive:            s.duration("keep_alive", 15*time.Second, 100*time.Millisecond, time.Hour),
 		PerClientConcurrency: s.integer("per_client_concurrency", 256, 1, 1_000_000),
+
+		MaxBuffered:             s.size("max_buffered", 256<<20, 1<<20, 1<<40),
+		MaxBufferedPerClient:    s.size("max_buffered_per_client", 64<<20, 1<<20, 1<<40),
+		MaxConnectionsPerSource: s.integer("max_connections_per_source", 1024, 0, 1_000_000),
+	}
+	// A body, and an answer with what is cut out of it.
+	largest := l.MaxBody + 3*l.MaxList
+	for name, bound := range map[string]*int64{"max_buffered": &l.MaxBuffered, "max_buffered_per_client": &l.MaxBufferedPerClient} {
+		switch {
+		case *bound >= largest:
+		case s.has(name):
+			s.bad(name, "%s is less than one request may need, %s: max_body and three times max_list", formatSize(*bound), formatSize(largest))
+		default:
+			*bound = largest
+		}
 	}
 	s.end()
 	return l

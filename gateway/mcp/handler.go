@@ -150,6 +150,9 @@ type exchange struct {
 
 func (x *exchange) release() {
 	if x.body != nil {
+		if kept := x.body.kept(); kept > 0 {
+			_ = x.request.Reserve(-kept) // giving back does not fail
+		}
 		x.body.release()
 		x.body = nil
 	}
@@ -174,7 +177,7 @@ func (x *exchange) read(r *http.Request, limit int64) *access.Refusal {
 		return tooLarge()
 	}
 	var err error
-	if x.body, err = readBody(r); err != nil {
+	if x.body, err = readBody(r, limit, x.request.Reserve); err != nil {
 		return access.BodyRefusal(err)
 	}
 	if limit > 0 && int64(len(x.body.data)) > limit {

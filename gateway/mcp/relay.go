@@ -192,6 +192,7 @@ func (pass *passage) relayStream(w http.ResponseWriter, r *http.Request, respons
 // read ends the stream.
 func (pass *passage) filterStream(s *sse.Writer, from io.Reader, id []byte) error {
 	decoder := sse.NewDecoder(from, int(pass.proxy.limits.MaxList))
+	decoder.Reserve = pass.request.Reserve
 	for {
 		event, err := decoder.Next()
 		if errors.Is(err, io.EOF) {
@@ -207,7 +208,7 @@ func (pass *passage) filterStream(s *sse.Writer, from io.Reader, id []byte) erro
 				return err
 			}
 			continue
-		case errors.As(err, new(*filterError)) || errors.Is(err, sse.ErrTooLarge):
+		case errors.As(err, new(*filterError)) || errors.Is(err, sse.ErrTooLarge) || errors.As(err, new(*access.Refusal)):
 			if len(id) > 0 {
 				_, _ = s.Write(errorEvent(id, pass.request.ID)) // the stream ends in any case
 			}
@@ -261,12 +262,28 @@ func errorEvent(id []byte, requestID string) []byte {
 		id, codeInternal, "The server's answer cannot be passed on.", requestID)
 }
 
+// failReading answers where the server's answer could not be read to its end.
+func (pass *passage) failReading(w http.ResponseWriter, r *http.Request, err error) {
+	var full *access.Refusal
+	if errors.As(err, &full) {
+		access.Refuse(w, r, pass.rpc(full.Answered(), codeInternal))
+		return
+	}
+	pass.fail(w, r, err)
+}
+
 // answerFiltered passes on an answer that is no stream, with its list filtered.
 func (pass *passage) answerFiltered(w http.ResponseWriter, r *http.Request, response *http.Response) {
 	limit := pass.proxy.limits.MaxList
-	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
+	whole, err := readAll(io.LimitReader(response.Body, limit+1), response.ContentLength, limit+1, pass.request.Reserve)
 	if err != nil {
-		pass.fail(w, r, err)
+		pass.failReading(w, r, err)
+		return
+	}
+	defer whole.release()
+	body := whole.data
+	if err := pass.request.Reserve(2 * whole.kept()); err != nil { // what is cut out, and what is left
+		pass.failReading(w, r, err)
 		return
 	}
 	if int64(len(body)) > limit {

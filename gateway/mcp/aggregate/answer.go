@@ -24,10 +24,11 @@ type answer struct {
 	status int
 
 	body    []byte
-	events  *sse.Splitter // nil: no stream
-	event   []byte        // the one being written
-	started bool          // the client has got the beginning
-	denied  bool          // it is an error that says that there is no such session
+	events  *sse.Splitter   // nil: no stream
+	event   []byte          // the one being written
+	started bool            // the client has got the beginning
+	full    *access.Refusal // there is no room for it
+	denied  bool            // it is an error that says that there is no such session
 }
 
 func (x *exchange) newAnswer(v *way, b back) *answer {
@@ -56,6 +57,7 @@ func (a *answer) WriteHeader(status int) {
 		return
 	}
 	a.events = sse.NewSplitter(int(a.x.handler.settings().Limits.MaxList))
+	a.events.Reserve = a.x.request.Reserve
 	mcp.CopyHeader(a.x.w.Header(), a.header)
 	a.x.w.WriteHeader(status)
 	a.started = true
@@ -65,7 +67,7 @@ func (a *answer) Write(p []byte) (int, error) {
 	a.WriteHeader(http.StatusOK)
 	if a.events != nil {
 		if err := a.events.Push(p, a.pass); err != nil {
-			if errors.Is(err, sse.ErrTooLarge) {
+			if errors.Is(err, sse.ErrTooLarge) || errors.As(err, &a.full) {
 				a.fail()
 			}
 			return 0, err
@@ -74,6 +76,10 @@ func (a *answer) Write(p []byte) (int, error) {
 	}
 	if int64(len(a.body)+len(p)) > a.x.handler.settings().Limits.MaxList {
 		return 0, errTooLarge
+	}
+	if err := reserve(a.x.request, len(a.body), len(a.body)+len(p)); err != nil {
+		_ = errors.As(err, &a.full) // what else it is, finish tells
+		return 0, err
 	}
 	a.body = append(a.body, p...)
 	return len(p), nil
@@ -139,6 +145,12 @@ func (a *answer) finish(p *part, aborted bool) {
 	}
 	reason := p.request.Refused()
 	switch {
+	case a.full != nil:
+		f := a.x.rpc(a.full.Answered(), codeInternal)
+		if a.x.session != nil {
+			f.Status = http.StatusOK // as in message
+		}
+		access.Refuse(a.x.w, a.x.r, f)
 	case p.context.Err() != nil && access.Cut(p.context) == nil:
 		if a.x.r.Context().Err() == nil {
 			// The client has cancelled the request, and is told nothing more.

@@ -17,17 +17,28 @@ var errTooLarge = errors.New("the server's answer is too large")
 // capture takes the whole answer to a request that the gateway makes for itself.
 // Of a stream it keeps the response alone.
 type capture struct {
-	limit  int64
-	header http.Header
-	status int
-	body   []byte        // of an answer that is no stream; the response of one that is
-	events *sse.Splitter // nil if it is none
+	limit   int64
+	request *access.Request // that keeps it
+	header  http.Header
+	status  int
+	body    []byte        // of an answer that is no stream; the response of one that is
+	events  *sse.Splitter // nil if it is none
 
 	verdict verdict // of the session in which it was asked, if it was in one
 	reason  string  // of the gateway's own refusal
 }
 
-func newCapture(limit int64) *capture { return &capture{limit: limit, header: make(http.Header)} }
+func newCapture(limit int64, request *access.Request) *capture {
+	return &capture{limit: limit, request: request, header: make(http.Header)}
+}
+
+// uncounted is how much of an answer is not counted: most are small.
+const uncounted = 8 << 10
+
+// reserve counts what an answer takes as it grows: growing takes twice its size.
+func reserve(request *access.Request, from, to int) error {
+	return request.Reserve(2 * int64(max(0, to-uncounted)-max(0, from-uncounted)))
+}
 
 func (c *capture) Header() http.Header { return c.header }
 
@@ -38,6 +49,7 @@ func (c *capture) WriteHeader(status int) {
 	c.status = status
 	if isStream(c.header) {
 		c.events = sse.NewSplitter(int(c.limit))
+		c.events.Reserve = c.request.Reserve
 	}
 }
 
@@ -49,8 +61,11 @@ func (c *capture) Write(p []byte) (int, error) {
 	if int64(len(c.body)+len(p)) > c.limit {
 		return 0, errTooLarge
 	}
+	if err := reserve(c.request, len(c.body), len(c.body)+len(p)); err != nil {
+		return 0, err
+	}
 	if c.body == nil {
-		if n, err := strconv.ParseInt(first(c.header, headerContentLength), 10, 64); err == nil && n > 0 && n <= c.limit {
+		if n, err := strconv.ParseInt(first(c.header, headerContentLength), 10, 64); err == nil && n > 0 && n <= int64(max(uncounted, 2*len(p))) {
 			c.body = make([]byte, 0, n)
 		}
 	}
@@ -114,7 +129,7 @@ func (p *part) ask(header http.Header, body []byte) (*capture, error) {
 // fetch is ask for who reads the answer, which may be an error. There is one in
 // any case.
 func (p *part) fetch(header http.Header, body []byte) (*capture, error) {
-	c := newCapture(p.x.handler.settings().Limits.MaxList)
+	c := newCapture(p.x.handler.settings().Limits.MaxList, p.request)
 	header["Accept"] = valueAny // whatever the client takes
 	aborted := p.serve(header, body, c)
 	reason := p.request.Refused()

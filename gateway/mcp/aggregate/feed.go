@@ -223,6 +223,7 @@ func (t *tap) WriteHeader(status int) {
 		return
 	}
 	t.events = sse.NewSplitter(int(t.feed.x.handler.settings().Limits.MaxList))
+	t.events.Reserve = t.feed.x.request.Reserve
 	t.began = time.Now()
 	if t.opened != nil {
 		t.opened()

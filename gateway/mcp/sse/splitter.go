@@ -8,8 +8,12 @@ import (
 // Splitter is a [Decoder] for a stream that is pushed and not pulled: by a
 // handler, say, that writes it.
 type Splitter struct {
-	limit  int
-	buffer []byte // read, and not yet handed out
+	// Reserve is as that of a [Decoder].
+	Reserve func(bytes int64) error
+
+	limit    int
+	buffer   []byte // read, and not yet handed out
+	reserved int64
 
 	at    int  // what was looked at
 	line  int  // start of the line that at is in
@@ -30,6 +34,9 @@ func (s *Splitter) Push(p []byte, emit func(*Event) error) error {
 		}
 		s.cr = false
 	}
+	if err := s.reserve(len(s.buffer) + len(p)); err != nil {
+		return err
+	}
 	s.buffer = append(s.buffer, p...)
 	start := 0
 	for end := s.next(start); end > 0; end = s.next(start) {
@@ -41,11 +48,27 @@ func (s *Splitter) Push(p []byte, emit func(*Event) error) error {
 	s.cr = start > 0 && start == len(s.buffer) && s.buffer[start-1] == '\r'
 	rest := copy(s.buffer, s.buffer[start:])
 	s.buffer = s.buffer[:rest]
+	if cap(s.buffer) > keptSize && rest < keptSize/2 {
+		s.buffer = append(make([]byte, 0, keptSize), s.buffer...) // the large event is over
+	}
 	s.at -= start
 	s.line -= start
 	if rest > s.limit {
 		return ErrTooLarge
 	}
+	return nil
+}
+
+// reserve counts what events take beyond what most of them need.
+func (s *Splitter) reserve(size int) error {
+	wanted := 2 * int64(max(0, size-keptSize))
+	if s.Reserve == nil || wanted == s.reserved {
+		return nil
+	}
+	if err := s.Reserve(wanted - s.reserved); err != nil {
+		return err
+	}
+	s.reserved = wanted
 	return nil
 }
 

@@ -30,13 +30,8 @@ type Event struct {
 	// Type is the event's type; empty stands for "message".
 	Type []byte
 
-	lines     []line // of Raw, terminators included
+	first     bool // of its stream
 	id, retry []byte
-}
-
-type line struct {
-	start, end int
-	data       bool
 }
 
 // IsMessage reports whether clients of the protocol read the event as a
@@ -48,15 +43,19 @@ func (e *Event) IsMessage() bool {
 // WithData appends the event to dst, with other data.
 func (e *Event) WithData(dst, data []byte) []byte {
 	written := false
-	for _, l := range e.lines {
-		if !l.data {
-			dst = append(dst, e.Raw[l.start:l.end]...)
-		} else if !written {
+	lines := e.lines()
+	for {
+		content, whole, ok := lines.next()
+		switch {
+		case !ok:
+			return dst
+		case !isData(content):
+			dst = append(dst, whole...)
+		case !written:
 			dst = AppendData(dst, data)
 			written = true
 		}
 	}
-	return dst
 }
 
 // Anew appends the event to dst with other data, written anew: with nothing in it
@@ -108,8 +107,15 @@ func AppendData(dst, data []byte) []byte {
 	}
 }
 
+// keptSize is the size up to which a decoder keeps its buffer for the next event.
+const keptSize = 64 << 10
+
 // Decoder splits a stream into events.
 type Decoder struct {
+	// Reserve is asked before more memory is taken than most events need, with the
+	// bytes; negative when they are given back. Nil: nobody is asked.
+	Reserve func(bytes int64) error
+
 	r     io.Reader
 	limit int
 
@@ -118,11 +124,13 @@ type Decoder struct {
 	buffer          []byte
 	start, line, at int
 	err             error // of the last read
+	full            error // of Reserve
+	reserved        int64
 
 	begun   bool // the first line was read
+	first   bool // the current event is the stream's first
 	afterCR bool // a line ended with a CR, and what follows it was not read yet
 	joined  []byte
-	lines   []line
 }
 
 // NewDecoder reads events of at most limit bytes from r.
@@ -135,12 +143,11 @@ func NewDecoder(r io.Reader, limit int) *Decoder {
 // some do not. The error is io.EOF at the stream's end, [ErrTooLarge], or that
 // of the reader.
 func (d *Decoder) Next() (*Event, error) {
-	d.lines = d.lines[:0]
-	d.start = d.at
+	d.start, d.first = d.at, !d.begun
 	if d.lateLF() {
 		return &Event{Raw: d.buffer[d.start:d.at:d.at]}, nil
 	}
-	for {
+	for first := true; ; first = false {
 		content, ok, err := d.readLine()
 		switch {
 		case err != nil:
@@ -150,10 +157,9 @@ func (d *Decoder) Next() (*Event, error) {
 		case !ok:
 			return d.event(), nil
 		}
-		d.lines = append(d.lines, line{start: d.line - d.start, end: d.at - d.start, data: isData(content)})
 		// A comment on its own keeps the connection alive: it must not wait
 		// for the event behind it.
-		if len(content) == 0 || content[0] == ':' && len(d.lines) == 1 {
+		if len(content) == 0 || content[0] == ':' && first {
 			return d.event(), nil
 		}
 	}
@@ -166,7 +172,7 @@ func (d *Decoder) lateLF() bool {
 		return false
 	}
 	d.afterCR = false
-	for d.at == len(d.buffer) && d.err == nil {
+	for d.at == len(d.buffer) && d.err == nil && d.full == nil {
 		d.line = d.at
 		d.fill()
 	}
@@ -181,9 +187,7 @@ func (d *Decoder) lateLF() bool {
 // that. At the stream's end ok is false unless something is left, which then is
 // the last line.
 func (d *Decoder) readLine() (content []byte, ok bool, err error) {
-	if d.lateLF() {
-		d.lines[len(d.lines)-1].end++
-	}
+	d.lateLF() // it belongs to the line before
 	d.line = d.at
 	for scanned := 0; ; d.fill() {
 		rest := d.buffer[d.line+scanned:]
@@ -201,6 +205,9 @@ func (d *Decoder) readLine() (content []byte, ok bool, err error) {
 		scanned = len(d.buffer) - d.line
 		if len(d.buffer)-d.start > d.limit {
 			return nil, false, ErrTooLarge
+		}
+		if d.full != nil {
+			return nil, false, d.full
 		}
 		if d.err != nil {
 			d.at = len(d.buffer)
@@ -229,31 +236,54 @@ func (d *Decoder) fill() {
 		d.line -= d.start
 		d.start = 0
 	}
-	if cap(d.buffer)-len(d.buffer) < readSize {
-		grown := make([]byte, len(d.buffer), 2*cap(d.buffer)+readSize)
-		copy(grown, d.buffer)
-		d.buffer = grown
+	switch {
+	case cap(d.buffer)-len(d.buffer) < readSize:
+		d.resize(2*cap(d.buffer) + readSize)
+	case cap(d.buffer) > keptSize && len(d.buffer) < keptSize/2:
+		d.resize(keptSize) // the large event is over
+		d.joined = nil
+	}
+	if d.full != nil {
+		return
 	}
 	n, err := d.r.Read(d.buffer[len(d.buffer):cap(d.buffer)])
 	d.buffer = d.buffer[:len(d.buffer)+n]
 	d.err = err
 }
 
+// resize gives the buffer another capacity. An event takes twice that of the memory:
+// its data are joined, and perhaps written anew.
+func (d *Decoder) resize(capacity int) {
+	if d.Reserve != nil {
+		wanted := 2 * int64(max(0, capacity-keptSize))
+		if wanted != d.reserved {
+			if d.full = d.Reserve(wanted - d.reserved); d.full != nil {
+				return
+			}
+			d.reserved = wanted
+		}
+	}
+	resized := make([]byte, len(d.buffer), capacity)
+	copy(resized, d.buffer)
+	d.buffer = resized
+}
+
 // event makes the event of the lines read.
 func (d *Decoder) event() *Event {
-	e := &Event{Raw: d.buffer[d.start:d.at:d.at], lines: d.lines}
+	e := &Event{Raw: d.buffer[d.start:d.at:d.at], first: d.first}
 	joined := false
-	for i, l := range d.lines {
-		content := bytes.TrimRight(e.Raw[l.start:l.end], "\r\n")
-		if i == 0 {
-			content = bytes.TrimPrefix(content, byteOrderMark)
+	for lines := e.lines(); ; {
+		content, _, ok := lines.next()
+		if !ok {
+			break
 		}
 		name, value, _ := bytes.Cut(content, []byte(":"))
 		value = bytes.TrimPrefix(value, []byte(" "))
+		data := string(name) == "data"
 		switch {
-		case l.data && !e.HasData:
+		case data && !e.HasData:
 			e.Data, e.HasData = value, true
-		case l.data:
+		case data:
 			if !joined {
 				d.joined = append(d.joined[:0], e.Data...)
 				joined = true
@@ -278,4 +308,41 @@ func (d *Decoder) event() *Event {
 func isData(content []byte) bool {
 	name, _, _ := bytes.Cut(content, []byte(":"))
 	return string(name) == "data"
+}
+
+// lines are those of an event. They are looked for again when they are needed: to
+// remember them would take many times the bytes of an event whose lines are short.
+type lines struct {
+	rest []byte
+	cr   bool // some end with a CR
+	mark bool // the first may begin with the stream's byte order mark
+}
+
+func (e *Event) lines() lines {
+	return lines{rest: e.Raw, cr: bytes.IndexByte(e.Raw, '\r') >= 0, mark: e.first}
+}
+
+// next returns the next line: what it holds, and all of it.
+func (l *lines) next() (content, whole []byte, ok bool) {
+	if len(l.rest) == 0 {
+		return nil, nil, false
+	}
+	var end int
+	if l.cr {
+		end = bytes.IndexAny(l.rest, "\r\n")
+	} else {
+		end = bytes.IndexByte(l.rest, '\n') // faster, where no CR may stand before it
+	}
+	behind := end + 1
+	switch {
+	case end < 0:
+		end, behind = len(l.rest), len(l.rest)
+	case l.rest[end] == '\r' && behind < len(l.rest) && l.rest[behind] == '\n':
+		behind++
+	}
+	content, whole, l.rest = l.rest[:end], l.rest[:behind], l.rest[behind:]
+	if l.mark {
+		content, l.mark = bytes.TrimPrefix(content, byteOrderMark), false
+	}
+	return content, whole, true
 }

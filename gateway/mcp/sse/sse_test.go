@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -124,6 +125,61 @@ func TestAnEventBeyondTheLimitIsAnError(t *testing.T) {
 	_, err := d.Next()
 	require.ErrorIs(t, err, ErrTooLarge)
 	require.Less(t, cap(d.buffer), 1<<19)
+}
+
+// Tiny lines are as many as there can be in an event.
+func TestAnEventOfTinyLinesCostsNoMoreThanItsBytes(t *testing.T) {
+	const size = 4 << 20
+	for name, line := range map[string]string{"of data": "data\n", "that mean nothing": "a\n", "that are comments": ":\r"} {
+		stream := "data: {}\n" + strings.Repeat(line, size/len(line)) + "\n"
+		var reserved, most int64
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		d := NewDecoder(strings.NewReader(stream), 2*size)
+		d.Reserve = func(n int64) error {
+			reserved += n
+			most = max(most, reserved)
+			return nil
+		}
+		e, err := d.Next()
+		require.NoError(t, err, name)
+		require.True(t, e.HasData)
+		require.Len(t, e.WithData(nil, []byte("{}")), len(stream)-len("data\n")*strings.Count(stream, "data\n"), name)
+		runtime.ReadMemStats(&after)
+		// Growing a buffer twofold takes twice its last size, which is up to twice the event's.
+		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(10*size), name)
+		require.Greater(t, most, int64(size), name)
+		require.Less(t, most, int64(6*size), name)
+	}
+}
+
+// What a large event took is given back at the next one.
+func TestTheMemoryOfALargeEventIsGivenBack(t *testing.T) {
+	var reserved int64
+	d := NewDecoder(io.MultiReader(strings.NewReader("data: "+strings.Repeat("x", 1<<20)+"\n\n"),
+		iotest.OneByteReader(strings.NewReader("data: a\n\ndata: b\n\n"))), 1<<21)
+	d.Reserve = func(n int64) error { reserved += n; return nil }
+	_, err := d.Next()
+	require.NoError(t, err)
+	require.Positive(t, reserved)
+	for _, want := range []string{"a", "b"} {
+		e, err := d.Next()
+		require.NoError(t, err)
+		require.Equal(t, want, string(e.Data))
+	}
+	require.Zero(t, reserved)
+	require.LessOrEqual(t, cap(d.buffer), keptSize)
+}
+
+func TestAnEventThatThereIsNoRoomForIsAnError(t *testing.T) {
+	full := errors.New("full")
+	d := NewDecoder(io.MultiReader(strings.NewReader("data: a\n\ndata: "), endless{}), 1<<30)
+	d.Reserve = func(int64) error { return full }
+	e, err := d.Next()
+	require.NoError(t, err)
+	require.Equal(t, "a", string(e.Data))
+	_, err = d.Next()
+	require.ErrorIs(t, err, full)
 }
 
 type endless struct{}

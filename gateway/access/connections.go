@@ -1,0 +1,200 @@
+package access
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/time/rate"
+
+	"vault-plugin-secrets-mcp/gateway/config"
+)
+
+// Connections are those of MCP clients to the gateway. Each source has a bound of
+// them, and none of them can be written to for ever.
+type Connections struct {
+	most     int // of one source; 0: no bound
+	patience time.Duration
+	log      hclog.Logger
+	warn     rate.Sometimes
+
+	mu      sync.Mutex
+	trusted proxies
+	open    map[netip.Prefix]int
+}
+
+// NewConnections bounds connections as the settings say.
+func NewConnections(listener config.Listener, limits config.Limits, log hclog.Logger) *Connections {
+	return &Connections{
+		most:     limits.MaxConnectionsPerSource,
+		patience: writePatience,
+		log:      log,
+		warn:     rate.Sometimes{Interval: 10 * time.Second},
+		trusted:  listener.TrustedProxies,
+		open:     make(map[netip.Prefix]int),
+	}
+}
+
+// Configure takes other trusted proxies, for connections to come.
+func (c *Connections) Configure(listener config.Listener) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trusted = listener.TrustedProxies
+}
+
+func (c *Connections) trusts(addr netip.Addr) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.trusted.contains(addr)
+}
+
+// Pace wraps the listener of the connections themselves, below TLS and the PROXY
+// protocol.
+func (c *Connections) Pace(listener net.Listener) net.Listener {
+	return pacedListener{listener, c.patience}
+}
+
+type pacedListener struct {
+	net.Listener
+	patience time.Duration
+}
+
+func (l pacedListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	dropUnread(conn, 2*l.patience)
+	return &pacedConn{Conn: conn, patience: l.patience}, nil
+}
+
+// Watch wraps the listener that the server serves, above all others. Use
+// [ConnContext] in the server.
+func (c *Connections) Watch(listener net.Listener) net.Listener {
+	return &framingListener{Listener: listener, connections: c}
+}
+
+// admission is what a source may do on one of its connections.
+type admission int
+
+const (
+	admitted admission = iota
+	excess             // it is told so, once
+	rejected           // it is told nothing
+)
+
+// take counts a connection, unless it is rejected.
+func (c *Connections) take(source netip.Prefix) admission {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.open[source]
+	if n >= c.most+max(8, c.most/8) { // of those that are told
+		return rejected
+	}
+	c.open[source] = n + 1
+	if n >= c.most {
+		return excess
+	}
+	return admitted
+}
+
+func (c *Connections) release(source netip.Prefix) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open[source]--; c.open[source] <= 0 {
+		delete(c.open, source)
+	}
+}
+
+// admit asks whether the connection may be used. Its source is known only once a
+// proxy has said for whom it connects, so this is asked with the first read.
+func (c *framedConn) admit() error {
+	if c.connections == nil || c.connections.most <= 0 {
+		return nil
+	}
+	source, ok := c.source()
+	if !ok {
+		return nil
+	}
+	c.admission = c.connections.take(source)
+	if c.admission != rejected {
+		c.counted.Store(&source)
+	}
+	if c.admission != admitted {
+		c.connections.warn.Do(func() {
+			c.connections.log.Warn("a source has as many connections as it may have, and further ones are refused; if it is a proxy, list it in trusted_proxies",
+				"source", source.String(), "max_connections_per_source", c.connections.most)
+		})
+	}
+	if c.admission == rejected {
+		return io.EOF
+	}
+	return nil
+}
+
+// source returns what the connection counts for: nothing if it is a trusted
+// proxy's own. A client for whom such a proxy connects counts, whoever it is.
+func (c *framedConn) source() (netip.Prefix, bool) {
+	remote, err := netip.ParseAddrPort(c.RemoteAddr().String())
+	if err != nil {
+		return netip.Prefix{}, false
+	}
+	proxied := c.paced != nil && c.paced.RemoteAddr().String() != c.RemoteAddr().String()
+	addr := remote.Addr().Unmap().WithZone("")
+	if !proxied && c.connections.trusts(addr) {
+		return netip.Prefix{}, false
+	}
+	return sourceRange(addr), true
+}
+
+// Close ends the connection.
+func (c *framedConn) Close() error {
+	if source := c.counted.Swap(nil); source != nil {
+		c.connections.release(*source)
+	}
+	return c.Conn.Close()
+}
+
+// paced finds the connection below TLS and the PROXY protocol.
+func paced(conn net.Conn) *pacedConn {
+	for conn != nil {
+		switch c := conn.(type) {
+		case *pacedConn:
+			return c
+		case interface{ NetConn() net.Conn }: // TLS
+			conn = c.NetConn()
+		case interface{ Raw() net.Conn }: // the PROXY protocol
+			conn = c.Raw()
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
+// serve notes whose answer is written from now on; nil: nobody's in particular.
+func (c *framedConn) serve(r *Request) {
+	if c != nil && c.paced != nil {
+		c.paced.serving.Store(r)
+	}
+}
+
+// checkConnection refuses what comes on a connection that its source has too many
+// of.
+func checkConnection(ctx context.Context) *Refusal {
+	if c := connection(ctx); c == nil || c.admission == admitted {
+		return nil
+	}
+	return &Refusal{
+		Status:     http.StatusTooManyRequests,
+		Reason:     ReasonTooManyConnections,
+		Message:    "Too many connections are open from your address.",
+		RetryAfter: retryAfter(),
+		hangUp:     true,
+	}
+}

@@ -1,0 +1,111 @@
+package access
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+
+	"vault-plugin-secrets-mcp/gateway/config"
+)
+
+// Memory bounds the bytes that all requests together have the gateway keep: the
+// bodies of requests, and the answers that it must have whole. They are counted as
+// they come, whatever length was announced. A client has a share of them. Small
+// messages are not counted: per_client_concurrency bounds those.
+type Memory struct {
+	mu      sync.Mutex
+	most    int64 // of all
+	share   int64 // of one client
+	kept    int64
+	clients map[string]int64 // by the client's id
+}
+
+// NewMemory bounds memory as the settings say.
+func NewMemory(limits config.Limits) *Memory {
+	m := &Memory{clients: make(map[string]int64)}
+	m.Configure(limits)
+	return m
+}
+
+// Configure takes other bounds, for bytes to come.
+func (m *Memory) Configure(limits config.Limits) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.most, m.share = limits.MaxBuffered, limits.MaxBufferedPerClient
+}
+
+// Kept is the number of bytes that are kept at present.
+func (m *Memory) Kept() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.kept
+}
+
+// take counts n bytes more of the client's.
+func (m *Memory) take(client string, n int64) *Refusal {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.clients[client]+n > m.share {
+		return &Refusal{
+			Status:     http.StatusTooManyRequests,
+			Reason:     ReasonClientMemory,
+			Message:    "This client's requests keep as many bytes as those of one client may.",
+			RetryAfter: retryAfter(),
+		}
+	}
+	if m.kept+n > m.most {
+		return &Refusal{
+			Status:     http.StatusServiceUnavailable,
+			Reason:     ReasonMemory,
+			Message:    "The gateway keeps as many bytes of requests as it may.",
+			RetryAfter: retryAfter(),
+		}
+	}
+	m.clients[client] += n
+	m.kept += n
+	return nil
+}
+
+func (m *Memory) giveBack(client string, n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kept -= n
+	if m.clients[client] -= n; m.clients[client] <= 0 {
+		delete(m.clients, client)
+	}
+}
+
+// Reserve counts bytes that the request is about to keep, or, where they are
+// negative, that it keeps no more. The error is a [Refusal]: there is no room. What
+// is still counted at the request's end is given back then. It may be called by
+// several goroutines.
+func (r *Request) Reserve(bytes int64) error {
+	if bytes == 0 || r.gate == nil || r.gate.options.Memory == nil || r.Grant == nil {
+		return nil
+	}
+	memory, client := r.gate.options.Memory, r.Grant.ClientID
+	if bytes > 0 {
+		if f := memory.take(client, bytes); f != nil {
+			return f
+		}
+	} else {
+		memory.giveBack(client, -bytes)
+	}
+	r.kept.Add(bytes)
+	return nil
+}
+
+// Answered turns the refusal of [Request.Reserve] into one of an answer that the
+// server has given: the client has to know that what it asked for has been done.
+func (f *Refusal) Answered() *Refusal {
+	answered := *f
+	answered.Message = "The server has answered, and the answer cannot be passed on: " + strings.ToLower(f.Message[:1]) + f.Message[1:]
+	return &answered
+}
+
+// forget gives back what the request still keeps.
+func (r *Request) forget() {
+	if bytes := r.kept.Swap(0); bytes != 0 {
+		r.gate.options.Memory.giveBack(r.Grant.ClientID, bytes)
+	}
+}
