@@ -137,7 +137,7 @@ func (x *exchange) unreachable(server string, err error) *access.Refusal {
 // servers behind it.
 func isOwn(reason string) bool {
 	switch reason {
-	case access.ReasonInactiveToken, access.ReasonVaultUnavailable, access.ReasonAuditUnavailable:
+	case access.ReasonInactiveToken, access.ReasonVaultUnavailable, access.ReasonAuditUnavailable, access.ReasonMemory, access.ReasonClientMemory:
 		return true
 	}
 	return false
