@@ -71,7 +71,7 @@ func TestWhatOutlivesItsRequestHearsOfTheEndOfAccess(t *testing.T) {
 				m.registry["files"] = serverEntry{ID: "r9", Transport: TransportHTTP, URL: "http://127.0.0.1:9009/mcp"}
 			})
 		}, ErrServerGone},
-		"hours without a use": {func(*model, *modelToken) { after(3 * time.Hour) }, nil},
+		"a long time without a use": {func(*model, *modelToken) { after(idleLimit + 2*cleanInterval) }, nil},
 		"a cache that is full of others": {func(m *model, _ *modelToken) {
 			for i := range 20 {
 				m.addToken(fmt.Sprint("other-", i), "other")
