@@ -142,6 +142,10 @@ func parseAll(flags *flag.FlagSet, args []string, out streams, required []string
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		wanted = true
+	case err != nil && strings.Contains(err.Error(), "not defined"):
+		var names []string
+		flags.VisitAll(func(f *flag.Flag) { names = append(names, "-"+f.Name) })
+		return misused(flags, out, fmt.Sprintf("%v; there are %s", err, strings.Join(names, ", ")))
 	case err != nil:
 		return misused(flags, out, err.Error())
 	}

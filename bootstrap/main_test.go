@@ -16,7 +16,7 @@ func TestArguments(t *testing.T) {
 		{"none: the usage", nil, 2, "Usage: mcp-bootstrap"},
 		{"an unknown command is named", []string{"devv"}, 2, `there is no command "devv"`},
 		{"a failure is told", []string{"dev", "-vault-binary", "/no/vault"}, 1, "mcp-bootstrap: cannot run Vault"},
-		{"an unknown flag", []string{"dev", "-x"}, 2, "mcp-bootstrap dev: flag provided but not defined: -x"},
+		{"an unknown flag", []string{"dev", "-x"}, 2, "mcp-bootstrap dev: flag provided but not defined: -x; there are -admin-address, -agent"},
 		{"a flag without its value", []string{"dev", "-dir"}, 2, "needs an argument"},
 		{"an argument too many", []string{"dev", "x"}, 2, `it takes no argument "x"`},
 		{"an unknown demo", []string{"demo", "x"}, 2, "Usage: mcp-bootstrap demo"},

@@ -91,7 +91,7 @@ func TestEveryCommandSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 	export := []string{"export", "-client", "a", "-format", "cursor", "-gateway-url", "https://mcp.example.com"}
 
 	for _, m := range []message{
-		{"apply without a folder", []string{"apply"}, nil, 2, []string{"needs the folder with the files: -f DIR"}},
+		{"apply without a folder", []string{"apply"}, nil, 2, []string{"-f DIR is missing"}},
 		{"apply with a flag nobody knows", apply("-dryrun"), nil, 2, []string{"-dryrun", "-dry-run"}},
 		{"apply with an argument too many", apply("x"), nil, 2, []string{`takes no argument "x"`}},
 		{"apply with a folder that is not there", dir("gone"), nil, 0, []string{"gone", "no such file"}},
@@ -115,7 +115,7 @@ func TestEveryCommandSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"apply with a checksum alone", apply("-plugin-sha256", strings.Repeat("0", 64)), nil, 0, []string{"-plugin-version"}},
 		{"apply with a folder for tokens that cannot be made", apply("-adopt", "-token-dir", "/proc/none"), nil, 0, []string{"/proc/none", "Not done:\n  create client a"}},
 
-		{"export without a client", []string{"export", "-format", "cursor", "-gateway-url", "https://mcp.example.com"}, nil, 2, []string{"needs -client"}},
+		{"export without a client", []string{"export", "-format", "cursor", "-gateway-url", "https://mcp.example.com"}, nil, 2, []string{"-client NAME is missing"}},
 		{"export in a format nobody knows", []string{"export", "-client", "a", "-format", "emacs", "-gateway-url", "https://mcp.example.com"}, nil, 2, []string{"emacs", "claude-code"}},
 		{"export of a client that is not there", export, nil, 0, []string{`no client "a"`}},
 		{"export without a Vault", export, vault("http://127.0.0.1:1"), 0, []string{"connection refused", "point VAULT_ADDR at it"}},
