@@ -60,7 +60,16 @@ func slowMatch(deny bool, pattern, url string) (match, known bool) {
 		if u.Port() != "" {
 			whole += ":" + u.Port()
 		}
-		return like(pattern, `[^/]*`, whole+u.Pathname()+u.Search()), true
+		if like(pattern, `[^/]*`, whole+u.Pathname()+u.Search()) {
+			return true, true
+		}
+		if !deny || strings.Contains(pattern, "?") {
+			return false, true
+		}
+		// A denial leaves the query out, and then the slashes at the end.
+		short := slashesAtEnd.ReplaceAllString(u.Pathname(), "")
+		return like(pattern, `[^/]*`, whole+u.Pathname()) || like(withoutSlashes(pattern), `[^/]*`, whole+short) ||
+			short == "" && like(withoutSlashes(pattern), `[^/]*`, whole+"/"), true
 	}
 
 	if !anyScheme && p.Scheme() != u.Scheme() {
@@ -87,11 +96,20 @@ func slowMatch(deny bool, pattern, url string) (match, known bool) {
 	if !deny || p.Search() != "" {
 		return false, true
 	}
+	if like(path, `.*`, u.Pathname()) {
+		return true, true
+	}
 	if !strings.Contains(path, "*") {
 		path = slashesAtEnd.ReplaceAllString(path, "")
 	}
 	return like(path, `.*`, slashesAtEnd.ReplaceAllString(u.Pathname(), "")), true
 }
+
+var pathOfText = regexp.MustCompile(`^([^/]*//[^/]*/)([^*]*?)/+$`)
+
+// withoutSlashes drops the slashes at the end of a pattern that is not a URL, unless
+// there is a wildcard in its path.
+func withoutSlashes(pattern string) string { return pathOfText.ReplaceAllString(pattern, "$1$2") }
 
 // like reports whether the text is what the pattern describes, with star in
 // the place of each "*".

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"strings"
 
@@ -22,8 +23,11 @@ type urlPattern struct {
 	anyPort    bool
 	anyPath    bool
 	target     glob // path and query
-	denyTarget glob // the path alone; unused where the pattern has a query
 	hasQuery   bool
+	// What a denial is compared with beyond that, without slashes at the end, unless
+	// there is a wildcard in the path; unused where the pattern has a query.
+	denyTarget glob
+	denyText   []glob
 }
 
 const anyScheme = wildcard + "://"
@@ -61,10 +65,7 @@ func compileURL(pattern string) urlPattern {
 	p.anyPath = path == "/" && query == "" && !strings.HasSuffix(pattern, "/")
 	p.hasQuery = query != ""
 	p.target = compileGlob(path + query)
-	if !strings.Contains(path, wildcard) {
-		path = strings.TrimRight(path, "/")
-	}
-	p.denyTarget = compileGlob(path)
+	p.denyTarget = compileGlob(trimPath(path))
 	p.never = hopeless(p.scheme, host)
 	return p
 }
@@ -73,15 +74,37 @@ func compileURL(pattern string) urlPattern {
 // with a wildcard in it. A "*" then stops at a slash, so the parts between
 // slashes are compared one by one.
 func compileText(pattern string) urlPattern {
-	var p urlPattern
-	for part := range strings.SplitSeq(pattern, "/") {
-		p.asText = append(p.asText, compileGlob(part))
-	}
+	p := urlPattern{hasQuery: strings.Contains(pattern, "?")}
+	parts := strings.Split(pattern, "/")
+	p.asText = compileParts(parts)
 	// A URL's text is scheme, nothing, host, and at least one part of a path.
-	if len(p.asText) < 4 || !p.asText[1].match("") {
+	if len(parts) <= beforePath || !p.asText[1].match("") {
 		p.never = "it is not of the form scheme://host/path: write it so, for example https://example.com/*"
+		return p
 	}
+	p.denyText = compileParts(append(parts[:beforePath:beforePath],
+		strings.Split(trimPath(strings.Join(parts[beforePath:], "/")), "/")...))
 	return p
+}
+
+// beforePath is how many parts of a URL's text, between slashes, are before its path.
+const beforePath = 3
+
+func compileParts(parts []string) []glob {
+	globs := make([]glob, len(parts))
+	for i, part := range parts {
+		globs[i] = compileGlob(part)
+	}
+	return globs
+}
+
+// trimPath drops the slashes at the end of a pattern's path, unless there is a
+// wildcard in it.
+func trimPath(path string) string {
+	if strings.Contains(path, wildcard) {
+		return path
+	}
+	return strings.TrimRight(path, "/")
 }
 
 // cutAnyPort removes ":*" from where a port stands, which means each port.
@@ -146,8 +169,12 @@ type target struct {
 	location
 	parsed    bool
 	pathQuery string
-	denyPath  string   // the path without slashes at its end
 	parts     []string // the whole text between slashes
+	// What denials are compared with, too: the path alone, as it is and without slashes
+	// at its end, and the texts with these.
+	denyPath   string
+	denyParts  []string
+	shortParts []string
 }
 
 func newTarget(url string) *target {
@@ -157,6 +184,8 @@ func newTarget(url string) *target {
 		t.pathQuery = t.path + t.query
 		t.denyPath = strings.TrimRight(t.path, "/")
 		t.parts = strings.Split(t.full(), "/")
+		t.denyParts = strings.Split(t.authority()+t.path, "/")
+		t.shortParts = strings.Split(t.authority()+cmp.Or(t.denyPath, "/"), "/")
 	}
 	return t
 }
@@ -167,7 +196,7 @@ func (p *urlPattern) allows(t *target) bool { return p.match(t, false) }
 
 // denies reports whether the URL matches the pattern as an entry of a
 // deny-list. There a pattern without a query also covers the same path with
-// any query, and with slashes at its end.
+// any query, and with slashes at its end, whether it has a wildcard or is no URL.
 func (p *urlPattern) denies(t *target) bool { return p.match(t, true) }
 
 func (p *urlPattern) match(t *target, deny bool) bool {
@@ -177,7 +206,8 @@ func (p *urlPattern) match(t *target, deny bool) bool {
 	case !t.parsed || p.never != "":
 		return false
 	case p.asText != nil:
-		return p.matchText(t.parts)
+		return matchText(p.asText, t.parts) || deny && !p.hasQuery &&
+			(matchText(p.asText, t.denyParts) || matchText(p.denyText, t.shortParts))
 	case p.scheme != "" && p.scheme != t.scheme,
 		!p.anyPort && p.port != t.port,
 		!p.host.match(t.host):
@@ -185,15 +215,15 @@ func (p *urlPattern) match(t *target, deny bool) bool {
 	case p.anyPath, p.target.match(t.pathQuery):
 		return true
 	}
-	return deny && !p.hasQuery && p.denyTarget.match(t.denyPath)
+	return deny && !p.hasQuery && (p.target.match(t.path) || p.denyTarget.match(t.denyPath))
 }
 
-func (p *urlPattern) matchText(parts []string) bool {
-	if len(parts) != len(p.asText) {
+func matchText(pattern []glob, parts []string) bool {
+	if len(parts) != len(pattern) {
 		return false
 	}
-	for i := range p.asText {
-		if !p.asText[i].match(parts[i]) {
+	for i := range pattern {
+		if !pattern[i].match(parts[i]) {
 			return false
 		}
 	}
