@@ -70,8 +70,9 @@ type mcpBackend struct {
 	opts Options
 	feed *feed.Feed
 
-	// durations are the fields of any path that take one.
+	// durations are the fields of any path that take one, types the types of all.
 	durations map[string]bool
+	types     map[string]framework.FieldType
 
 	configs  *collection[config]
 	mounts   *collection[mountEntry]
@@ -87,6 +88,8 @@ type mcpBackend struct {
 	// sealing is held shared by who commits a sealed token, and exclusively by who
 	// removes config/kms.
 	sealing sync.RWMutex
+	// sealedSince counts what was sealed.
+	sealedSince atomic.Uint64
 
 	policyBook policyBook
 
@@ -148,7 +151,7 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 			SealWrapStorage: []string{
 				configKey, mountKey, sessionKeysKey, salt.DefaultLocation,
 				clientPrefix, tokenPrefix, leasePrefix, spentPrefix, serverPrefix, policyPrefix,
-				kmsPrefix,
+				kmsPrefix, gonePrefix,
 			},
 		},
 		// The framework tries one pattern after the other: what gateways ask comes first.
@@ -177,7 +180,7 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 		Invalidate:     b.invalidate,
 		Clean:          b.clean,
 	}
-	b.durations = durationFields(b.Paths)
+	b.durations, b.types = durationFields(b.Paths), fieldTypes(b.Paths)
 	return b
 }
 

@@ -228,3 +228,8 @@ func (e *env) keys(prefix string) []string {
 	require.NoError(e.t, err)
 	return keys
 }
+
+func (e *env) refusedWrite(path string, d data) string {
+	e.t.Helper()
+	return e.refused(logical.UpdateOperation, path, d)
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -46,16 +45,14 @@ func refusedAll(problems check.Problems) error {
 	return userError(strings.Join(texts, "; "))
 }
 
-// operation is what every path's operations go through: unless the path takes
-// any, it refuses fields that the path does not have (a mistyped allowed_server=
-// must not silently create a client without access), and it turns a userError
-// into a 400.
-func operation(handle framework.OperationFunc, anyField bool) framework.OperationFunc {
+// operation is what every path's operations go through: it refuses fields that the
+// operation does not take, and it turns a userError into a 400. A mistyped
+// allowed_server= must not silently create a client without access, and a dry_run=
+// must not be given to what knows of none.
+func operation(handle framework.OperationFunc, takes *taken) framework.OperationFunc {
 	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-		if !anyField {
-			if err := refuseUnknownFields(req, d); err != nil {
-				return logical.ErrorResponse(err.Error()), nil
-			}
+		if err := takes.check(req, d); err != nil {
+			return logical.ErrorResponse(err.Error()), nil
 		}
 		return answer(handle(ctx, req, d))
 	}
@@ -69,18 +66,6 @@ func answer(resp *logical.Response, err error) (*logical.Response, error) {
 	return resp, err
 }
 
-func refuseUnknownFields(req *logical.Request, d *framework.FieldData) error {
-	if req.Operation == logical.ListOperation {
-		return nil // a LIST sent as GET carries list=true, and has no fields of ours
-	}
-	for _, name := range slices.Sorted(maps.Keys(req.Data)) {
-		if _, ok := d.Schema[name]; !ok {
-			return userErrorf("unknown field %q: this path takes %s", name, strings.Join(slices.Sorted(maps.Keys(d.Schema)), ", "))
-		}
-	}
-	return nil
-}
-
 // describe fills in what all operations of a path share: the wrapper around the
 // handlers and the prefix of the operation's id.
 func describe(p *framework.Path) *framework.Path {
@@ -88,9 +73,13 @@ func describe(p *framework.Path) *framework.Path {
 		p.DisplayAttrs = &framework.DisplayAttributes{}
 	}
 	p.DisplayAttrs.OperationPrefix = operationPrefix
-	for _, h := range p.Operations {
+	for op, h := range p.Operations {
+		takes := fieldsTaken(p, op, h)
+		if o, ok := h.(*onlySome); ok {
+			h = o.PathOperation
+		}
 		own := h.(*framework.PathOperation)
-		own.Callback = operation(own.Callback, p.TakesArbitraryInput)
+		own.Callback = operation(own.Callback, takes)
 	}
 	p.HelpSynopsis = strings.TrimSpace(p.HelpSynopsis)
 	p.HelpDescription = strings.TrimSpace(p.HelpDescription)

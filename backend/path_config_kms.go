@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -74,20 +76,20 @@ func (b *mcpBackend) pathConfigKMS() []*framework.Path {
 			}),
 			DisplayAttrs: &framework.DisplayAttributes{OperationSuffix: "kms"},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: &framework.PathOperation{
+				logical.ReadOperation: only(&framework.PathOperation{
 					Callback:     b.readKMS,
 					Summary:      "Read how the mount uses AWS KMS, without credentials.",
 					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "kms-configuration"},
 					Responses:    responses(kmsResponseFields()),
-				},
-				logical.UpdateOperation: &framework.PathOperation{
+				}),
+				logical.UpdateOperation: only(&framework.PathOperation{
 					Callback:                    b.writeKMS,
 					Summary:                     "Configure AWS KMS, and check the key by using it.",
 					DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "configure", OperationSuffix: "kms"},
 					Responses:                   noContent(),
 					ForwardPerformanceStandby:   true,
 					ForwardPerformanceSecondary: true,
-				},
+				}, slices.Collect(maps.Keys(merge(kmsFields(), kmsCredentialFields())))...),
 				logical.DeleteOperation: &framework.PathOperation{
 					Callback:                    b.deleteKMS,
 					Summary:                     "Stop using AWS KMS, and forget the data keys.",
@@ -288,19 +290,32 @@ func (b *mcpBackend) rotateKMS(ctx context.Context, req *logical.Request, _ *fra
 	return nil, b.addDataKey(ctx, req.Storage, held, held, key, made)
 }
 
+// refuseSealed refuses to forget the data keys while sealed tokens live.
+func (b *mcpBackend) refuseSealed(ctx context.Context, s logical.Storage) error {
+	name, err := b.sealedClient(ctx, s)
+	if err != nil || name == "" {
+		return err
+	}
+	return userErrorf("sealed tokens live, such as one of the client %q, and would end at once: rotate those clients with seal=none first, or pass force=true", name)
+}
+
 func (b *mcpBackend) deleteKMS(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	// Looking at every client takes as long as it takes, and nobody waits for it. What
+	// is sealed meanwhile is noticed by the count of what was.
+	b.sealing.Lock() // whoever seals now is counted, and has committed
+	forced, seen := d.Get("force").(bool), b.sealedSince.Load()
+	b.sealing.Unlock()
+	if !forced {
+		if err := b.refuseSealed(ctx, req.Storage); err != nil {
+			return nil, err
+		}
+	}
 	ctx, cancel := durable(ctx)
 	defer cancel()
 	b.sealing.Lock()
 	defer b.sealing.Unlock()
-	if !d.Get("force").(bool) {
-		name, err := b.sealedClient(ctx, req.Storage)
-		if err != nil {
-			return nil, err
-		}
-		if name != "" {
-			return nil, userErrorf("sealed tokens live, such as one of the client %q, and would end at once: rotate those clients with seal=none first, or pass force=true", name)
-		}
+	if !forced && b.sealedSince.Load() != seen {
+		return nil, userErrorf("a token was sealed while the others were looked at: set seal=none in config and for those clients first, or pass force=true")
 	}
 	defer b.kmsEntries.lock(kmsKey)()
 	held, err := b.kmsEntries.getLocked(ctx, req.Storage, kmsKey)

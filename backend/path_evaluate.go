@@ -29,11 +29,12 @@ func (b *mcpBackend) pathEvaluate() []*framework.Path {
 				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "evaluate"},
 				Responses: responses(map[string]*framework.FieldSchema{
 					"allowed":  {Type: framework.TypeBool, Description: "Whether the gateway would let the client through.", Required: true},
-					"decision": {Type: framework.TypeString, Description: "allowed, blocked-deny, blocked-allow, not-in-allowed-servers or unknown-server.", Required: true},
+					"decision": {Type: framework.TypeString, Description: "allowed, blocked-deny, blocked-allow, not-in-allowed-servers, unknown-server or client-disabled.", Required: true},
 					"reason":   {Type: framework.TypeString, Description: "Why, and what would change it.", Required: true},
 					"entry":    {Type: framework.TypeString, Description: "The entry of a policy that decided, if one did."},
 					"source":   {Type: framework.TypeString, Description: "The policy that the entry stands in."},
 					"checks":   {Type: framework.TypeSlice, Description: "Each check in order: check, result (passed, blocked or skipped) and detail.", Required: true},
+					"summary":  {Type: framework.TypeString, Description: "The decision, the reason and the checks for a reader, as one text.", Required: true},
 				}),
 			},
 		},
@@ -44,7 +45,8 @@ func (b *mcpBackend) pathEvaluate() []*framework.Path {
     vault write mcp/evaluate client=cursor-local server=github
 
 The answer is the decision that the gateway makes, which it also writes to its
-audit log, with the entry that decided and each check in order. Ask with policies
+audit log, with the entry that decided and each check in order; for a reader,
+with -field=summary. Ask with policies
 instead of a client to try a policy, and with server_name and url (or command and
 args) for a server that is not registered yet.`,
 	})}
@@ -78,12 +80,13 @@ func (b *mcpBackend) evaluate(ctx context.Context, req *logical.Request, d *fram
 		if c == nil {
 			return nil, noSuchClient(client.(string))
 		}
-		if c.Disabled {
-			warnings = append(warnings, "the client is disabled: until it is enabled, none of its tokens is accepted, whatever the decision")
-		}
 		decision = policy.Decide(client.(string), c.AllowedServers, all.effective(c.Policies), server)
 		if name, given := d.GetOk("server_name"); given {
 			decision.Checks[0].Detail = fmt.Sprintf("server %q is taken as if it were registered", name)
+		}
+		if c.Disabled {
+			decision = policy.Disabled(client.(string), decision)
+			warnings = append(warnings, "the client is disabled: until it is enabled, none of its tokens is accepted")
 		}
 	}
 	return &logical.Response{Data: decisionData(&decision), Warnings: warnings}, nil
@@ -135,5 +138,20 @@ func decisionData(decision *policy.Decision) map[string]any {
 		"entry":    decision.Entry,
 		"source":   decision.Source,
 		"checks":   checks,
+		"summary":  decisionSummary(decision),
 	}
+}
+
+// decisionSummary is the decision for a reader. What decided is the reason, and so
+// need not be said twice.
+func decisionSummary(decision *policy.Decision) string {
+	rows := [][]string{{"CHECK", "RESULT", "DETAIL"}}
+	for _, c := range decision.Checks {
+		detail := c.Detail
+		if detail == decision.Reason {
+			detail = "see above"
+		}
+		rows = append(rows, []string{c.Check, c.Result, detail})
+	}
+	return decision.Decision + ": " + decision.Reason + "\n\n" + table(rows)
 }

@@ -2,16 +2,12 @@ package backend
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"vault-plugin-secrets-mcp/backend/check"
-	"vault-plugin-secrets-mcp/backend/feed"
 	"vault-plugin-secrets-mcp/backend/policy"
 )
 
@@ -48,11 +44,10 @@ func policyFields() map[string]*framework.FieldSchema {
 		"dry_run": {
 			Type:        framework.TypeBool,
 			Description: "Write nothing, and answer with the pairs of client and server whose decision would change.",
-			Query:       true,
 		},
 		"force": {
 			Type:        framework.TypeBool,
-			Description: "Delete the policy though clients name it: those then reach no server until it exists again, or they no longer name it.",
+			Description: "Take a managed policy out of force though clients may then reach more. In a delete also: although clients name the policy, which then reach no server until it exists again, or they no longer name it. Nobody looks which clients those are.",
 			Query:       true,
 		},
 	})
@@ -82,10 +77,10 @@ func (b *mcpBackend) pathPolicies() []*framework.Path {
 			DisplayAttrs:        &framework.DisplayAttributes{OperationSuffix: "policy"},
 			ExistenceCheck:      b.policyExists,
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: &framework.PathOperation{
+				logical.ReadOperation: only(&framework.PathOperation{
 					Callback: b.readPolicy, Summary: "Read a policy in the form in which it was written.",
 					Responses: responses(merge(policySettings(), pick(policyFields(), "managed"))),
-				},
+				}, "name"),
 				logical.CreateOperation: &framework.PathOperation{
 					Callback: b.writePolicy, Summary: "Create a policy.", Responses: written,
 					ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
@@ -110,9 +105,13 @@ and settings in it that are about something else are ignored with a warning. Wha
 the desktop program would drop without a word, and so admit or block everything,
 is refused here with its place in the list.
 
-A write replaces the whole policy; one that gives none of the three settings, such
-as managed=true alone, leaves them as they are. dry_run=true answers what would
-change and writes nothing.
+A write that gives any of the three settings replaces all three. One that gives none
+of them, such as managed=true alone, leaves them as they are; a file that has none
+of them is refused, and so is a field whose name is nearly one of this path's.
+dry_run=true answers what would change and writes nothing.
+
+Taking a managed policy out of force (managed=false, or a delete) concerns every
+client. Where clients may reach more by it, that needs force=true.
 
 A client reaches a server if its allowed_servers names it and all policies that
 apply to it admit it. evaluate explains each decision.`,
@@ -162,151 +161,4 @@ func (e *policyEntry) data() map[string]any {
 		data[policy.ManagedOnlySetting] = true
 	}
 	return data
-}
-
-func (b *mcpBackend) writePolicy(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	name := d.Get("name").(string)
-	if err := refused(check.PolicyName(name)); err != nil {
-		return nil, err
-	}
-	ctx, cancel := durable(ctx)
-	defer cancel()
-	b.policyBook.writing.Lock()
-	defer b.policyBook.writing.Unlock()
-	all, err := b.policies(ctx, req.Storage)
-	if err != nil {
-		return nil, err
-	}
-	held := all.all[name]
-	if err := checkStillThere(req, held != nil, "policy", name); err != nil {
-		return nil, err
-	}
-	next, warnings, err := policyFromRequest(held, req.Data, d)
-	if err != nil {
-		return nil, err
-	}
-	after := all.with(name, next)
-	for _, w := range after.effective([]string{name}).Warnings() {
-		if !slices.Contains(warnings, w) {
-			warnings = append(warnings, w)
-		}
-	}
-	if d.Get("dry_run").(bool) {
-		return b.dryRun(ctx, req.Storage, all, after, warnings)
-	}
-	op := feed.Update
-	if held == nil {
-		op = feed.Create
-	}
-	err = b.writePolicies(func() error {
-		return b.feed.Around(ctx, req.Storage, []feed.Event{{Type: feed.Policy, Operation: op, Name: name}}, func() error {
-			return putJSON(ctx, req.Storage, policyPrefix+name, next)
-		})
-	})
-	if err != nil {
-		return nil, err
-	}
-	return warned(warnings), nil
-}
-
-// policyFromRequest reads the policy to be written. Where the request has none of
-// the settings, but only fields of the engine's own, those of held stay.
-func policyFromRequest(held *policyEntry, request map[string]any, d *framework.FieldData) (*policyEntry, []string, error) {
-	next := &policyEntry{}
-	if held != nil {
-		*next = *held
-	}
-	if v, ok := d.GetOk("managed"); ok {
-		next.Managed = v.(bool)
-	}
-	settings := maps.Clone(request)
-	for _, own := range []string{"name", "managed", "dry_run", "force"} {
-		delete(settings, own)
-	}
-	if held != nil && len(settings) == 0 {
-		return next, nil, nil
-	}
-	document, warnings, err := policy.ParseFields(settings)
-	if err != nil {
-		return nil, nil, userErrorf("%s", err)
-	}
-	next.Document = document
-	if held != nil && held.Document.Allowed != nil && document.Allowed == nil {
-		warnings = append(warnings, fmt.Sprintf("%s was set and is not any more: what no list denies is allowed", policy.AllowedSetting))
-	}
-	if held != nil && len(held.Document.Denied) > 0 && document.Denied == nil {
-		warnings = append(warnings, fmt.Sprintf("%s was set and is not any more: what it denied is not denied any more", policy.DeniedSetting))
-	}
-	return next, warnings, nil
-}
-
-func (b *mcpBackend) deletePolicy(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	name := d.Get("name").(string)
-	ctx, cancel := durable(ctx)
-	defer cancel()
-	b.policyBook.writing.Lock()
-	defer b.policyBook.writing.Unlock()
-	all, err := b.policies(ctx, req.Storage)
-	if err != nil || all.all[name] == nil {
-		return nil, err
-	}
-	users, err := b.clientsOfPolicy(ctx, req.Storage, name)
-	if err != nil {
-		return nil, err
-	}
-	if len(users) > 0 && !d.Get("force").(bool) {
-		return nil, userErrorf("the policy %q is named by %s: take it out of their policies first, or pass force=true, which leaves them without access to any server",
-			name, someOf("client", users))
-	}
-	err = b.writePolicies(func() error {
-		return b.feed.Around(ctx, req.Storage, []feed.Event{{Type: feed.Policy, Operation: feed.Delete, Name: name}}, func() error {
-			return req.Storage.Delete(ctx, policyPrefix+name)
-		})
-	})
-	if err != nil || len(users) == 0 {
-		return nil, err
-	}
-	return warned([]string{fmt.Sprintf("%s named the policy %q and can reach no server now: take it out of their policies, or create it anew", someOf("client", users), name)}), nil
-}
-
-// clientsOfPolicy returns the names of the clients that bind a policy.
-func (b *mcpBackend) clientsOfPolicy(ctx context.Context, s logical.Storage, name string) ([]string, error) {
-	var users []string
-	err := b.eachClient(ctx, s, func(client string, c *clientEntry) {
-		if slices.Contains(c.Policies, name) {
-			users = append(users, client)
-		}
-	})
-	return users, err
-}
-
-// eachClient calls do for every client, in the order of their names.
-func (b *mcpBackend) eachClient(ctx context.Context, s logical.Storage, do func(name string, c *clientEntry)) error {
-	names, err := b.clients.list(ctx, s, "")
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		c, err := b.clients.get(ctx, s, name)
-		if err != nil {
-			return err
-		}
-		if c != nil {
-			do(name, c)
-		}
-	}
-	return nil
-}
-
-// someOf names a few of many, for a sentence.
-func someOf(what string, names []string) string {
-	const shown = 5
-	if len(names) == 1 {
-		return fmt.Sprintf("the %s %s", what, names[0])
-	}
-	list := strings.Join(names[:min(shown, len(names))], ", ")
-	if extra := len(names) - shown; extra > 0 {
-		list = fmt.Sprintf("%s and %d more", list, extra)
-	}
-	return fmt.Sprintf("%d %ss (%s)", len(names), what, list)
 }

@@ -3,15 +3,12 @@ package backend
 import (
 	"context"
 	"maps"
-	"reflect"
 	"slices"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-mcp/backend/check"
-	"vault-plugin-secrets-mcp/backend/feed"
-	"vault-plugin-secrets-mcp/backend/token"
 )
 
 func serverFields() map[string]*framework.FieldSchema {
@@ -54,8 +51,15 @@ func serverFields() map[string]*framework.FieldSchema {
 			Type:        framework.TypeString,
 			Description: "What the server is for, in words.",
 		},
+		"force": {
+			Type:        framework.TypeBool,
+			Description: "Register a server though another one of its name was deleted and clients still name it: they then reach this one.",
+		},
 	}
 }
+
+// settableServerFields are those that an update takes.
+var settableServerFields = []string{"name", "transport", "url", "command", "args", "env", "headers", "shared", "description"}
 
 // serverResponseFields are what a read shows: of what may be a credential only
 // the names.
@@ -101,10 +105,10 @@ func (b *mcpBackend) pathServers() []*framework.Path {
 					Callback: b.writeServer, Summary: "Register an MCP server.", Responses: noContent(),
 					ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
 				},
-				logical.UpdateOperation: &framework.PathOperation{
+				logical.UpdateOperation: only(&framework.PathOperation{
 					Callback: b.writeServer, Summary: "Change a registered MCP server.", Responses: noContent(),
 					ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-				},
+				}, settableServerFields...),
 				logical.DeleteOperation: &framework.PathOperation{
 					Callback: b.deleteServer, Summary: "Remove an MCP server from the registry.", Responses: noContent(),
 					ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
@@ -116,13 +120,21 @@ A server is named in a client's allowed_servers and in the gateway's URLs. What 
 policy is compared with is what is registered here, never what a client calls
 the server.
 
-Fields that an update does not name keep their value. Pointing the server
-elsewhere (transport, url, command, args, env or shared) gives the registration
-a new id, and every session and stream through the old one ends. Changing only
-headers or the description ends none.
+Fields that an update does not name keep their value, with one exception: what is
+secret of one place never goes to another. A write that changes transport, url,
+command or args drops the headers and the env that it does not give anew, with a
+warning that names them.
+
+Pointing the server elsewhere (transport, url, command, args, env or shared) gives
+the registration a new id, and every session and stream through the old one ends.
+Changing only headers or the description ends none.
 
 The values of headers, env and of the URL's query are write-only: a read shows
-their names. Gateways get them through gateway/servers.`,
+their names. Gateways get them through gateway/servers.
+
+Clients name servers, whatever is behind the name. So a server that is registered
+under the name of one that was deleted is refused while clients still name it,
+unless it leads to the same place or force=true is given.`,
 		}),
 	}
 }
@@ -160,78 +172,6 @@ func (b *mcpBackend) readServer(ctx context.Context, req *logical.Request, d *fr
 		"shared":      e.Shared,
 		"description": e.Description,
 	}}, nil
-}
-
-func (b *mcpBackend) writeServer(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	name := d.Get("name").(string)
-	if err := refused(check.ServerName(name)); err != nil {
-		return nil, err
-	}
-	ctx, cancel := durable(ctx)
-	defer cancel()
-	defer b.servers.lock(name)()
-	held, err := b.servers.getLocked(ctx, req.Storage, name)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkStillThere(req, held != nil, "server", name); err != nil {
-		return nil, err
-	}
-	next := serverFromFields(held, d)
-	if err := refusedAll(next.Check()); err != nil {
-		return nil, err
-	}
-	if held != nil && reflect.DeepEqual(held, next) {
-		return nil, nil
-	}
-	if held == nil || !held.samePlace(next) {
-		if next.ID, err = token.RandomID(b.opts.Random, idLength); err != nil {
-			return nil, err
-		}
-	}
-	op := feed.Update
-	if held == nil {
-		op = feed.Create
-	}
-	return nil, b.feed.Around(ctx, req.Storage, []feed.Event{{Type: feed.Server, Operation: op, Name: name}}, func() error {
-		return b.servers.put(ctx, req.Storage, name, next)
-	})
-}
-
-func serverFromFields(held *serverEntry, d *framework.FieldData) *serverEntry {
-	next := &serverEntry{}
-	if held != nil {
-		*next = *held
-	}
-	for field, target := range map[string]*string{
-		"transport": &next.Transport, "url": &next.URL, "command": &next.Command, "description": &next.Description,
-	} {
-		if v, ok := d.GetOk(field); ok {
-			*target = v.(string)
-		}
-	}
-	if v, ok := d.GetOk("args"); ok {
-		next.Args = v.([]string)
-	}
-	for field, target := range map[string]*map[string]string{"env": &next.Env, "headers": &next.Headers} {
-		if v, ok := d.GetOk(field); ok {
-			*target = v.(map[string]string)
-		}
-	}
-	if v, ok := d.GetOk("shared"); ok {
-		next.Shared = v.(bool)
-	}
-	return next
-}
-
-func (b *mcpBackend) deleteServer(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	name := d.Get("name").(string)
-	ctx, cancel := durable(ctx)
-	defer cancel()
-	defer b.servers.lock(name)()
-	return nil, b.feed.Around(ctx, req.Storage, []feed.Event{{Type: feed.Server, Operation: feed.Delete, Name: name}}, func() error {
-		return b.servers.delete(ctx, req.Storage, name)
-	})
 }
 
 // allServers returns the whole registry by name.

@@ -92,10 +92,10 @@ func TestAWriteReplacesThePolicyUnlessItGivesNoSetting(t *testing.T) {
 	require.Len(t, e.read("policies/p")["allowedMcpServers"], 2)
 	require.Equal(t, true, e.read("policies/p")["managed"])
 
-	resp := e.write("policies/p", fields(t, `{"permissions": {}}`))
+	resp := e.write("policies/p", fields(t, `{"allowManagedMcpServersOnly": true}`))
 	require.Contains(t, strings.Join(resp.Warnings, "\n"), "allowedMcpServers was set and is not any more")
 	require.Contains(t, strings.Join(resp.Warnings, "\n"), "what it denied is not denied any more")
-	require.Equal(t, data{"managed": true}, e.read("policies/p"))
+	require.Equal(t, data{"managed": true, "allowManagedMcpServersOnly": true}, e.read("policies/p"))
 }
 
 func TestALockWithoutAListIsWarnedOf(t *testing.T) {

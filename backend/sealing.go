@@ -153,6 +153,7 @@ func (b *mcpBackend) sealWith(ctx context.Context, s logical.Storage, src *token
 		b.sealing.RUnlock()
 		return err
 	}
+	b.sealedSince.Add(1)
 	src.key, src.release = key, b.sealing.RUnlock
 	return nil
 }
@@ -221,7 +222,7 @@ func (b *mcpBackend) sealedClient(ctx context.Context, s logical.Storage) (strin
 		return "", err
 	}
 	sealed := ""
-	err = b.eachClient(ctx, s, func(name string, c *clientEntry) {
+	err = b.clients.each(ctx, s, func(name string, c *clientEntry) {
 		for i := range c.Tokens {
 			if t := &c.Tokens[i]; t.DataKey != "" && t.live(mount.Generation, b.now()) {
 				sealed = name

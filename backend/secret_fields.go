@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -40,6 +41,14 @@ func (b *mcpBackend) HandleExistenceCheck(ctx context.Context, req *logical.Requ
 // space was cut from the ends of tokens, secret fields were found to be of their
 // type, and durations to be durations.
 func (b *mcpBackend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
+	if req.Operation == logical.HelpOperation {
+		resp, err := b.Backend.HandleRequest(ctx, req)
+		b.trimOpenAPI(resp)
+		return resp, err
+	}
+	if strings.HasPrefix(req.Path, "policies/") {
+		return b.Backend.HandleRequest(ctx, req) // a settings file may hold fields of any name
+	}
 	if err := refuseSecretsInQuery(req); err != nil {
 		return answer(nil, err)
 	}
@@ -48,6 +57,10 @@ func (b *mcpBackend) HandleRequest(ctx context.Context, req *logical.Request) (*
 		return answer(nil, err)
 	}
 	if err := b.checkDurations(req); err != nil {
+		return answer(nil, err)
+	}
+	req, err := b.plainValues(req)
+	if err != nil {
 		return answer(nil, err)
 	}
 	return b.Backend.HandleRequest(ctx, req)
@@ -77,7 +90,7 @@ func checkSecretFields(data map[string]any) error {
 		if !secret || value == nil {
 			continue
 		}
-		if _, ok := value.(string); ok && field.schema.Type == framework.TypeString {
+		if text, ok := value.(string); ok && (field.schema.Type == framework.TypeString || strings.TrimSpace(text) == "") {
 			continue
 		}
 		one := framework.FieldData{

@@ -136,7 +136,8 @@ func (a *applying) complete(t *testing.T) harness.Request {
 		require.Equal(t, client, a.Write("mcp/lookup", harness.Map{"token": token})["client"])
 	}
 	upstream := a.StartUpstream(nil)
-	a.Write("mcp/servers/github", harness.Map{"url": upstream.URL}) // with its headers, which nobody can read
+	registered := a.Read("mcp/gateway/servers")["servers"].(harness.Map)["github"].(harness.Map)
+	a.Write("mcp/servers/github", harness.Map{"url": upstream.URL, "headers": registered["headers"]}) // which do not follow by themselves
 	gateway := a.StartGateway(harness.GatewayOptions{})
 	require.Equal(t, http.StatusOK, a.Call(gateway.ServerURL("github"), string(issued), "add", `{"a":40,"b":2}`).Status)
 	for _, name := range []string{"role_id", "secret_id"} {

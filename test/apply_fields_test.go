@@ -61,7 +61,7 @@ client "all" {
 	require.Contains(t, a.applied(t), "Nothing to do")
 
 	// What else there is: tested elsewhere, or nothing that a file should say.
-	elsewhere := []string{"name", "access_token", "access_token_ciphertext", "allow_reuse", "dry_run", "expand_env"}
+	elsewhere := []string{"name", "access_token", "access_token_ciphertext", "allow_reuse", "dry_run", "expand_env", "force"}
 	schemas := map[string]string{
 		"mcp/config": "McpConfigureRequest", "mcp/clients/all": "McpWriteClientRequest",
 		"mcp/servers/files": "McpWriteServerRequest", "mcp/servers/github": "McpWriteServerRequest",

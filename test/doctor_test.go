@@ -131,6 +131,7 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 	catalog := "sys/plugins/catalog/secret/" + provision.PluginName
 	write := func(path string, data harness.Map) func() { return func() { w.Write(path, data) } }
 	remove := func(path string) func() { return func() { w.Delete(path) } }
+	lift := func(path string) func() { return func() { w.DeleteForced(path) } }
 	server := func(name, url string) func() {
 		return write("mcp/servers/"+name, harness.Map{"transport": "http", "url": url})
 	}
@@ -239,7 +240,7 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 		{name: "a server that does not answer", want: []string{"the server gone does not answer", "correct its url"}, infect: server("gone", "http://127.0.0.1:1/mcp"), cure: remove("mcp/servers/gone")},
 		{
 			name: "a policy that blocks every server", want: []string{"the managed policies block every server", "allowedMcpServers", "evaluate policies= server="},
-			infect: write("mcp/policies/corp", harness.Map{"managed": true, "allowedMcpServers": "[]", "allowManagedMcpServersOnly": true}), cure: remove("mcp/policies/corp"),
+			infect: write("mcp/policies/corp", harness.Map{"managed": true, "allowedMcpServers": "[]", "allowManagedMcpServersOnly": true}), cure: lift("mcp/policies/corp"),
 		},
 		{
 			name: "a policy that blocks all of a client's servers", want: []string{"the client one reaches none of its servers", "deniedMcpServers", "evaluate client=one"},

@@ -95,7 +95,7 @@ func TestRestrictionPatterns(t *testing.T) {
 			}
 			h.Delete("mcp/clients/" + client)
 			for _, policy := range []string{"corp", "team"} {
-				h.Delete("mcp/policies/" + policy)
+				h.DeleteForced("mcp/policies/" + policy)
 			}
 		})
 	}
@@ -138,7 +138,7 @@ func TestPolicyChangeReachesAnOpenGateway(t *testing.T) {
 	require.NoError(t, reaches())
 	h.Write("mcp/policies/corp", harness.Map{"managed": true, "deniedMcpServers": `[{"serverName":"calculator"}]`})
 	h.Within(inForce, "the denial to reach the gateway", isRefused)
-	h.Delete("mcp/policies/corp")
+	h.DeleteForced("mcp/policies/corp")
 	h.Within(inForce, "its end to reach the gateway", reaches)
 }
 

@@ -19,6 +19,30 @@ const (
 	TransportStdio = "stdio" // a child process of the gateway
 )
 
+// What a registration may hold, in bytes where nothing else is said. Every gateway
+// keeps all of them in memory.
+const (
+	maxDescription = 4096
+	maxCommand     = 4096
+	maxArgs        = 256 // in number
+	maxArgsSize    = 64 << 10
+	maxPairs       = 128 // in number: headers, and variables of env
+	maxPairName    = 256
+	maxHeaderValue = 16 << 10 // servers refuse more, as a rule
+	maxEnvValue    = 64 << 10
+	maxPairsSize   = 128 << 10
+)
+
+// Transport is a transport by the name that it has here. Others call streamable
+// HTTP by its whole name.
+func Transport(name string) string {
+	switch strings.ToLower(strings.NewReplacer("-", "", "_", "", " ", "").Replace(name)) {
+	case "streamablehttp", "httpstream", "streamhttp":
+		return TransportHTTP
+	}
+	return name
+}
+
 // Server is what may be set of a registered MCP server.
 type Server struct {
 	Transport   string            `json:"transport"`
@@ -43,6 +67,9 @@ func (s *Server) Check() Problems {
 		p.add("transport", "field transport is missing: use http, sse or stdio")
 	default:
 		p.add("transport", "field transport: %q is none of http, sse and stdio", s.Transport)
+	}
+	if len(s.Description) > maxDescription {
+		p.add("description", "field description: it is %d bytes long: at most %d are allowed", len(s.Description), maxDescription)
 	}
 	return p
 }
@@ -70,7 +97,7 @@ func (s *Server) checkRemote(p *Problems) {
 // was compared with is what the gateway dials.
 func checkUpstreamURL(p *Problems, raw string) {
 	if strings.Contains(raw, "${") {
-		p.add("url", "field url: ${…} is not expanded here; write the value out")
+		p.add("url", "field url: %s", notExpanded)
 		return
 	}
 	_, err := policy.Canonical(raw)
@@ -102,6 +129,37 @@ func checkUpstreamHeaders(p *Problems, headers map[string]string) {
 		}
 		seen[canonical] = true
 	}
+	checkPairs(p, field, headers, maxHeaderValue)
+}
+
+// notExpanded is said of ${NAME}, which many programs' files have in the place of a
+// secret. Stored as it stands it would be sent as it stands.
+const notExpanded = "${…} is not expanded here; write the value out, or let mcp-bootstrap apply take it from the environment"
+
+// checkPairs refuses what is too much, and values that nobody will expand.
+func checkPairs(p *Problems, field string, pairs map[string]string, maxValue int) {
+	if len(pairs) > maxPairs {
+		p.add(field, "field %s: there are %d: at most %d are allowed", field, len(pairs), maxPairs)
+		return
+	}
+	size := 0
+	for _, name := range slices.Sorted(maps.Keys(pairs)) {
+		value := pairs[name]
+		size += len(name) + len(value)
+		switch {
+		case len(name) > maxPairName:
+			p.add(field, "field %s: a name is %d bytes long: at most %d are allowed", field, len(name), maxPairName)
+		case len(value) > maxValue:
+			p.add(field, "field %s: the value of %q is %d bytes long: at most %d are allowed", field, name, len(value), maxValue)
+		case strings.Contains(name, "${"):
+			p.add(field, "field %s: in a name, %s", field, notExpanded)
+		case strings.Contains(value, "${"):
+			p.add(field, "field %s: in the value of %q, %s", field, name, notExpanded)
+		}
+	}
+	if size > maxPairsSize {
+		p.add(field, "field %s: names and values are %d bytes long: at most %d are allowed", field, size, maxPairsSize)
+	}
 }
 
 func (s *Server) checkStdio(p *Problems) {
@@ -121,8 +179,19 @@ func (s *Server) checkStdio(p *Problems) {
 	checkWords(p, "args", s.Args...)
 	for _, name := range slices.Sorted(maps.Keys(s.Env)) {
 		if name == "" || strings.ContainsAny(name, "=\x00") || strings.ContainsRune(s.Env[name], 0) {
-			p.add("env", "field env: %q is no name of an environment variable, or its value has a NUL character", name)
+			p.add("env", "field env: %q is not a valid name of an environment variable, or its value has a NUL character", name)
 		}
+	}
+	checkPairs(p, "env", s.Env, maxEnvValue)
+	if len(s.Command) > maxCommand {
+		p.add("command", "field command: it is %d bytes long: at most %d are allowed", len(s.Command), maxCommand)
+	}
+	size := 0
+	for _, arg := range s.Args {
+		size += len(arg)
+	}
+	if len(s.Args) > maxArgs || size > maxArgsSize {
+		p.add("args", "field args: there are %d of %d bytes: at most %d of %d bytes are allowed", len(s.Args), size, maxArgs, maxArgsSize)
 	}
 }
 
@@ -132,7 +201,7 @@ func checkWords(p *Problems, field string, words ...string) {
 			p.add(field, "field %s: a NUL character cannot be passed to a process", field)
 		}
 		if strings.Contains(word, "${") {
-			p.add(field, "field %s: ${…} is not expanded here; write the value out, or use env", field)
+			p.add(field, "field %s: %s", field, notExpanded)
 		}
 	}
 }

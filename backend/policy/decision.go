@@ -13,10 +13,12 @@ const (
 	BlockedAllow        = "blocked-allow"          // no entry of the allow-lists matches
 	NotInAllowedServers = "not-in-allowed-servers" // the client's own list does not name the server
 	UnknownServer       = "unknown-server"         // no server is registered under the name
+	ClientDisabled      = "client-disabled"        // none of the client's tokens is accepted
 )
 
 // The checks behind a decision, in the order in which they are made.
 const (
+	CheckClient         = "client" // of one that is disabled
 	CheckServer         = "server"
 	CheckAllowedServers = "allowed_servers"
 	CheckPolicies       = "policies"
@@ -93,6 +95,18 @@ func Decide(client string, allowed []string, p *Policy, server *Server) Decision
 	d := p.Evaluate(server)
 	d.Checks = slices.Concat(checks, []Check{{CheckAllowedServers, Passed, detail}}, d.Checks)
 	return d
+}
+
+// Disabled is the decision about a client that is disabled, of which d would be the
+// decision if it were not.
+func Disabled(client string, d Decision) Decision {
+	reason := fmt.Sprintf("client %q is disabled, so none of its tokens is accepted: write clients/%s with disabled=false to enable it. The decision would then be: %s",
+		client, client, d.Decision)
+	rest := make([]string, len(d.Checks))
+	for i := range d.Checks {
+		rest[i] = d.Checks[i].Check
+	}
+	return Decision{Decision: ClientDisabled, Reason: reason, Checks: skipRest([]Check{{CheckClient, Blocked, reason}}, rest...)}
 }
 
 func listServers(allowed []string) string {

@@ -121,6 +121,9 @@ func decode(data []byte) (d Document, warnings []string, err error) {
 			if err := mistyped(m.key, settings); err != nil {
 				problems = append(problems, fmt.Errorf("the policy %w", err))
 			}
+			if m.key == ServersKey {
+				warnings = append(warnings, AboutServers)
+			}
 			unknown = append(unknown, fmt.Sprintf("%q", m.key))
 			continue
 		}

@@ -105,13 +105,15 @@ func kindNames() string {
 	return strings.Join(names, ", ")
 }
 
-// mistyped returns an error if the key is one of the known ones but for its
-// case: Claude Code would ignore it, which nobody who wrote it can have meant.
+// mistyped returns an error if the key is nearly one of the known ones: Claude Code
+// would ignore it, which nobody who wrote it can have meant.
 func mistyped[K ~string](key string, known []K) error {
-	for _, k := range known {
-		if strings.EqualFold(key, string(k)) {
-			return fmt.Errorf("has the key %q, which Claude Code ignores: write %q", key, k)
-		}
+	names := make([]string, len(known))
+	for i, k := range known {
+		names[i] = string(k)
+	}
+	if meant := NearMiss(key, names); meant != "" {
+		return fmt.Errorf("has the key %q, which Claude Code ignores: write %q", key, meant)
 	}
 	return nil
 }

@@ -97,7 +97,7 @@ func (d *desired) addPolicy(p policySource) error {
 func (d *desired) policyOf(path string, object map[string]any) map[string]any {
 	settings := map[string]any{}
 	for _, key := range slices.Sorted(maps.Keys(object)) {
-		if slices.Contains(policyKeys, key) {
+		if slices.Contains(policyKeys, key) || policy.NearMiss(key, policyKeys) != "" { // which is refused with its place
 			settings[key] = object[key]
 		} else {
 			d.notes = append(d.notes, fmt.Sprintf("%s: %q is no part of a policy, and stays with the desktop program", path, key))
@@ -227,17 +227,23 @@ func (d *desired) loadClient(at place, content []byte) error {
 
 var errNoName = errors.New(`field "name" is missing`)
 
-var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
+// variable is ${NAME}, also as ${env:NAME} and as ${NAME:-what holds if it is not set}.
+var variable = regexp.MustCompile(`\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}`)
 
-// expander replaces ${NAME} by the environment's value, as MCPJungle does.
+// expander replaces ${NAME} by the environment's value, as MCPJungle and desktop
+// programs do. A value is not looked into again.
 type expander struct{ errs []*fieldError }
 
 func (x *expander) expand(field, text string) string {
 	return variable.ReplaceAllStringFunc(text, func(match string) string {
-		name := match[2 : len(match)-1]
-		value, set := os.LookupEnv(name)
-		if !set {
-			x.errs = append(x.errs, &fieldError{field, fmt.Errorf("field %s: %w", field, unset(name))})
+		parts := variable.FindStringSubmatch(match)
+		value, set := os.LookupEnv(parts[1])
+		switch otherwise, given := strings.CutPrefix(parts[2], ":-"); {
+		case set:
+		case given:
+			return otherwise
+		default:
+			x.errs = append(x.errs, &fieldError{field, fmt.Errorf("field %s: %w", field, unset(parts[1]))})
 		}
 		return value
 	})

@@ -186,8 +186,12 @@ func (s *session) planServers(ctx context.Context) error {
 		if have != nil && len(p.lines) == 0 && !same {
 			p.lines = []string{"~ values of headers, env or the URL's query (they are never shown)"}
 		}
+		data := server.data()
+		if have == nil {
+			data["force"] = true // the files say so, and the engine tells which clients already named it
+		}
 		p.do = func(ctx context.Context) (err error) {
-			if _, err = s.put(ctx, "servers/"+server.name, server.data()); err != nil {
+			if _, err = s.put(ctx, "servers/"+server.name, data); err != nil {
 				return err
 			}
 			switch {
@@ -247,6 +251,9 @@ func (s *session) planPolicies(ctx context.Context) error {
 				want[field] = nil
 			}
 		}
+		if have["managed"] == true && !policy.managed {
+			data["force"] = true // the files say so, and the difference shows it
+		}
 		p := &step{kind: kindPolicy, name: policy.name, is: verb(have), lines: differences(want, have)}
 		p.do = s.puts("policies/"+policy.name, data)
 		s.add(p)
@@ -276,9 +283,13 @@ func (s *session) planPrune(ctx context.Context) error {
 		case !s.Prune:
 			s.kept = append(s.kept, key)
 		default:
-			path := s.Mount + "/" + folder + name
+			path, query := s.Mount+"/"+folder+name, map[string][]string{}
+			if kind == kindPolicy && have["managed"] == true {
+				query["force"] = []string{"true"} // -prune says so
+			}
 			s.steps = append(s.steps, &step{kind: kind, name: name, is: isDelete, do: func(ctx context.Context) error {
-				_, err := s.vault.Logical().DeleteWithContext(ctx, path)
+				secret, err := s.vault.Logical().DeleteWithDataWithContext(ctx, path, query)
+				s.warn(secret)
 				return explain(err)
 			}})
 		}

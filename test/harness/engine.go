@@ -61,6 +61,14 @@ func (h *Harness) Delete(path string) {
 	}
 }
 
+// DeleteForced is Delete with force=true.
+func (h *Harness) DeleteForced(path string) {
+	h.t.Helper()
+	if _, err := h.Vault.Client().Logical().DeleteWithDataWithContext(h.t.Context(), path, map[string][]string{"force": {"true"}}); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
 // answer takes the data out of an answer, and takes note of the tokens in it.
 func (h *Harness) answer(secret *api.Secret, err error) (Map, error) {
 	if err != nil || secret == nil {

@@ -1,0 +1,203 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-mcp/backend/check"
+	"vault-plugin-secrets-mcp/backend/feed"
+	"vault-plugin-secrets-mcp/backend/policy"
+)
+
+// ownPolicyFields are the fields of a policy's write that are no settings.
+var ownPolicyFields = []string{"name", "managed", "dry_run", "force"}
+
+func (b *mcpBackend) writePolicy(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name := d.Get("name").(string)
+	if err := refused(check.PolicyName(name)); err != nil {
+		return nil, err
+	}
+	if d.Get("dry_run").(bool) {
+		return b.tryPolicy(ctx, req, d, name)
+	}
+	ctx, cancel := durable(ctx)
+	defer cancel()
+	b.policyBook.writing.Lock()
+	defer b.policyBook.writing.Unlock()
+	w, err := b.readPolicyWrite(ctx, req, d, name)
+	if err != nil {
+		return nil, err
+	}
+	if w.held != nil && w.held.same(w.next) {
+		return warned(w.warnings), nil
+	}
+	if err := w.refuseWidening(d.Get("force").(bool)); err != nil {
+		return nil, err
+	}
+	op := feed.Update
+	if w.held == nil {
+		op = feed.Create
+	}
+	err = b.writePolicies(func() error {
+		return b.feed.Around(ctx, req.Storage, []feed.Event{{Type: feed.Policy, Operation: op, Name: name}}, func() error {
+			return putJSON(ctx, req.Storage, policyPrefix+name, w.next)
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return warned(w.warnings), nil
+}
+
+// tryPolicy is writePolicy without the writing. It takes no lock: a dry run looks at
+// every client, and whoever writes a denial meanwhile must not wait for it.
+func (b *mcpBackend) tryPolicy(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {
+	w, err := b.readPolicyWrite(ctx, req, d, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.refuseWidening(true); err != nil { // notes what to tell; who tries it out need not say force
+		return nil, err
+	}
+	return b.dryRun(ctx, req.Storage, w.before, w.after, w.warnings)
+}
+
+// policyWrite is one write of a policy: what is there, and what is to be.
+type policyWrite struct {
+	name          string
+	held, next    *policyEntry
+	before, after *policySnapshot
+	warnings      []string
+}
+
+func (b *mcpBackend) readPolicyWrite(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*policyWrite, error) {
+	before, err := b.policies(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	w := &policyWrite{name: name, held: before.all[name], before: before}
+	if err := checkStillThere(req, w.held != nil, "policy", name); err != nil {
+		return nil, err
+	}
+	if w.next, w.warnings, err = policyFromRequest(w.held, req.Data, d); err != nil {
+		return nil, err
+	}
+	w.after = before.with(name, w.next)
+	for _, warning := range w.after.effective([]string{name}).Warnings() {
+		if !slices.Contains(w.warnings, warning) {
+			w.warnings = append(w.warnings, warning)
+		}
+	}
+	return w, nil
+}
+
+// refuseWidening refuses to take a managed policy out of force where clients may
+// reach more by it, unless forced. Otherwise it notes a warning.
+func (w *policyWrite) refuseWidening(forced bool) error {
+	if w.held == nil || !w.held.Managed || w.next.Managed {
+		return nil
+	}
+	problem := w.before.widening(w.after)
+	if problem != "" && !forced {
+		return userErrorf("the policy %q applies to every client, and taking it out of force lets clients reach more: %s. See who would, with dry_run=true, and pass force=true to do it", w.name, problem)
+	}
+	w.warnings = append(w.warnings, outOfForce(w.name, problem, "from now on it applies only to the clients that name it"))
+	return nil
+}
+
+// outOfForce tells that a managed policy applies to everybody no more.
+func outOfForce(name, problem, then string) string {
+	text := fmt.Sprintf("the policy %q applied to every client: %s", name, then)
+	if problem != "" {
+		text += "; clients may reach more: " + problem
+	}
+	return text
+}
+
+// policyFromRequest reads the policy to be written. Where the request has none of
+// the settings, but only fields of the engine's own, those of held stay.
+func policyFromRequest(held *policyEntry, request map[string]any, d *framework.FieldData) (*policyEntry, []string, error) {
+	next := &policyEntry{}
+	if held != nil {
+		*next = *held
+	}
+	if v, ok := d.GetOk("managed"); ok {
+		next.Managed = v.(bool)
+	}
+	settings := maps.Clone(request)
+	for _, own := range ownPolicyFields {
+		delete(settings, own)
+	}
+	if err := refuseNearMisses(settings); err != nil {
+		return nil, nil, err
+	}
+	if !policy.AnySetting(settings) {
+		return next, nil, refuseWithoutSetting(held, settings)
+	}
+	document, warnings, err := policy.ParseFields(settings)
+	if err != nil {
+		return nil, nil, userErrorf("%s", err)
+	}
+	next.Document = document
+	return next, append(warnings, losses(held, next)...), nil
+}
+
+// refuseNearMisses refuses a field whose name is nearly one of the engine's own: a
+// write that was meant to be a dry run must not be carried out.
+func refuseNearMisses(settings map[string]any) error {
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		if meant := policy.NearMiss(name, ownPolicyFields); meant != "" {
+			return userErrorf("the field %q is not known: did you mean %q? Nothing was written", name, meant)
+		}
+	}
+	return nil
+}
+
+// refuseWithoutSetting refuses a write that holds none of the settings, unless it
+// changes what else there is of a policy: it would restrict nothing, and whoever
+// sent it meant something.
+func refuseWithoutSetting(held *policyEntry, settings map[string]any) error {
+	if held != nil && len(settings) == 0 {
+		return nil
+	}
+	what := "it holds none of " + strings.Join(policy.Settings(), ", ")
+	if len(settings) > 0 {
+		what = fmt.Sprintf("it holds %s, and none of %s", strings.Join(slices.Sorted(maps.Keys(settings)), ", "), strings.Join(policy.Settings(), ", "))
+	}
+	if _, ok := settings[policy.ServersKey]; ok {
+		what += ". " + policy.AboutServers
+	}
+	if held != nil {
+		return userErrorf("a policy must restrict something, and this one is left as it was: %s. To change managed alone, write that and nothing else; to lift the policy, delete it", what)
+	}
+	return userErrorf("a policy must restrict something: %s", what)
+}
+
+// losses warns of what the policy restricted before, and of one that restricts
+// nothing.
+func losses(held, next *policyEntry) []string {
+	var warnings []string
+	allowed, denied := next.Document.Allowed, next.Document.Denied
+	if held != nil && held.Document.Allowed != nil && allowed == nil {
+		warnings = append(warnings, fmt.Sprintf("%s was set and is not any more: what no list denies is allowed", policy.AllowedSetting))
+	}
+	if held != nil && len(held.Document.Denied) > 0 && denied == nil {
+		warnings = append(warnings, fmt.Sprintf("%s was set and is not any more: what it denied is not denied any more", policy.DeniedSetting))
+	}
+	if allowed == nil && len(denied) == 0 && !next.Document.ManagedOnly {
+		warnings = append(warnings, fmt.Sprintf("THIS POLICY RESTRICTS NOTHING: it denies no server, and without %s it admits every one. Write %s=[] to admit none",
+			policy.AllowedSetting, policy.AllowedSetting))
+	}
+	return warnings
+}
+
+// same tells whether writing o would change nothing. An empty list and one that is
+// not set are two things.
+func (e *policyEntry) same(o *policyEntry) bool { return reflect.DeepEqual(e, o) }
