@@ -113,13 +113,13 @@ func TestAnAdminMayRunTheBrokerAndNotTheRestOfVault(t *testing.T) {
 func TestATeamsAdminHandsOutTheTeamsServersAndNoOther(t *testing.T) {
 	h := harness.New(t)
 	h.CreateClient("other", harness.Map{"allowed_servers": "*"})
+	h.CreateClient("team-a-cursor", harness.Map{})
 	team := holder(t, h, policies.TeamAdminName, policies.TeamAdmin)
 	const client = "mcp/clients/team-a-cursor"
 	servers := func(value any) use {
 		return use{http.MethodPut, client, harness.Map{"allowed_servers": value}}
 	}
 	acl{h: h, name: policies.TeamAdminName, rules: policies.TeamAdmin, holder: team, names: []string{"other", "team-a-cursor"}, may: []use{
-		{http.MethodPut, "mcp/clients/team-a-{fresh}", harness.Map{"allowed_servers": "calculator"}},
 		servers("calculator"),
 		servers("calculator,time"),
 		servers([]string{"time", "calculator"}),
@@ -128,6 +128,7 @@ func TestATeamsAdminHandsOutTheTeamsServersAndNoOther(t *testing.T) {
 		{http.MethodPut, client, harness.Map{"token_ttl": "1h", "denied_tools": "time/set", "metadata": harness.Map{"by": "a"}}},
 		{http.MethodGet, client, nil},
 		{http.MethodPut, "mcp/rotate-client/team-a-cursor", nil},
+		{http.MethodPut, "mcp/rotate-client/team-a-cursor", harness.Map{"grace_period": "1h", "rotation_id": "1"}},
 		{http.MethodGet, "mcp/creds/team-a-cursor", nil},
 		{http.MethodPut, "mcp/revoke-client/team-a-cursor", nil},
 	}, mayNot: []use{
@@ -141,6 +142,8 @@ func TestATeamsAdminHandsOutTheTeamsServersAndNoOther(t *testing.T) {
 		servers(harness.Map{"0": "github"}),
 		{http.MethodPut, client, harness.Map{"ALLOWED_SERVERS": "github"}},
 		{http.MethodPatch, client, harness.Map{"allowed_servers": "github"}},
+		{http.MethodPut, "mcp/clients/team-a-{fresh}", harness.Map{"allowed_servers": "calculator"}},
+		{http.MethodPut, client, harness.Map{"token_bound_cidrs": ""}},
 		{http.MethodPut, client, harness.Map{"policies": ""}},
 		{http.MethodPut, client, harness.Map{"disabled": false}},
 		{http.MethodDelete, client, nil},
@@ -155,6 +158,86 @@ func TestATeamsAdminHandsOutTheTeamsServersAndNoOther(t *testing.T) {
 	if got := fmt.Sprint(h.Read(client)["allowed_servers"]); got != "[]" {
 		t.Errorf("the team's client may reach %s", got)
 	}
+}
+
+// TestAHostileTeamGetsOutOfNothing plays a team that wants to be rid of what a
+// central administrator bound to its clients, and to learn which tokens others have.
+func TestAHostileTeamGetsOutOfNothing(t *testing.T) {
+	h := harness.New(t)
+	for _, name := range []string{"calculator", "time"} {
+		h.Write("mcp/servers/"+name, harness.Map{"transport": "http", "url": "http://127.0.0.1:1/mcp"})
+	}
+	h.Write("mcp/policies/quarantine", harness.Map{"deniedMcpServers": `[{"serverName":"calculator"}]`})
+	h.CreateClient("team-a-bound", harness.Map{"allowed_servers": "calculator", "policies": "quarantine", "token_bound_cidrs": "192.0.2.0/24"})
+	h.CreateClient("team-a-off", harness.Map{"allowed_servers": "calculator"})
+	h.Write("mcp/clients/team-a-off", harness.Map{"disabled": true})
+	const theirs, leaked, unused = "a-token-of-team-b-that-is-in-use", "a-token-that-was-revoked-in-time", "a-token-that-nobody-has-ever-had"
+	h.CreateClient("team-b", harness.Map{"access_token": theirs})
+	h.CreateClient("team-c", harness.Map{"access_token": leaked})
+	h.Write("mcp/revoke-client/team-c", nil)
+	before := h.List("mcp/clients/")
+
+	team := holder(t, h, policies.TeamAdminName, policies.TeamAdmin)
+	free := harness.Map{"allowed_servers": "calculator,time"}
+	for _, u := range []use{
+		{http.MethodPut, "mcp/clients/team-a-sibling", free},
+		{http.MethodPut, "mcp/clients/team-a-sibling", nil},
+		{http.MethodPut, "mcp/clients//team-a-sibling", free},
+		{http.MethodPatch, "mcp/clients/team-a-bound", harness.Map{"policies": nil}},
+		{http.MethodPut, "mcp/clients/team-a-bound", harness.Map{"policies": ""}},
+		{http.MethodPut, "mcp/clients/team-a-bound", harness.Map{"Policies": ""}},
+		{http.MethodPut, "mcp/clients/team-a-bound", harness.Map{"policies": []string{}, "allowed_servers": "time"}},
+		{http.MethodPut, "mcp/clients/team-a-bound", harness.Map{"token_bound_cidrs": ""}},
+		{http.MethodPut, "mcp/clients/team-a-off", harness.Map{"disabled": false}},
+		{http.MethodPut, "mcp/clients/team-a-off", harness.Map{"DISABLED": "false"}},
+		{http.MethodDelete, "mcp/clients/team-a-off", nil},
+		{http.MethodDelete, "mcp/policies/quarantine", nil},
+		{http.MethodPut, "mcp/policies/quarantine", harness.Map{"deniedMcpServers": "[]"}},
+	} {
+		if !denied(t.Context(), team, u) {
+			t.Errorf("it may %s", u)
+		}
+	}
+	// A token of the team's own, one that leaked, one of somebody else's: each is
+	// refused in the same words, so nothing is learned by trying.
+	for _, path := range []string{"mcp/rotate-client/team-a-bound", "mcp/clients/team-a-bound"} {
+		for _, field := range []string{"access_token", "Access_Token", "access_token_ciphertext"} {
+			for _, token := range []string{theirs, leaked, unused} {
+				for _, more := range []harness.Map{{}, {"allow_reuse": true}, {"grace_period": "1h"}} {
+					data := harness.Map{field: token}
+					for name, value := range more {
+						data[name] = value
+					}
+					if u := (use{http.MethodPut, path, data}); !denied(t.Context(), team, u) {
+						t.Errorf("it may %s", u)
+					}
+				}
+			}
+		}
+	}
+	if u := (use{http.MethodPut, "mcp/rotate-client/team-a-bound", harness.Map{"allow_reuse": true}}); !denied(t.Context(), team, u) {
+		t.Errorf("it may %s", u)
+	}
+
+	// What it may do lifts nothing.
+	for _, u := range []use{
+		{http.MethodPut, "mcp/clients/team-a-bound", free},
+		{http.MethodPut, "mcp/clients/team-a-off", free},
+		{http.MethodPut, "mcp/rotate-client/team-a-bound", nil},
+		{http.MethodPut, "mcp/revoke-client/team-a-bound", nil},
+		{http.MethodPut, "mcp/rotate-client/team-a-bound", harness.Map{"grace_period": 0}},
+		{http.MethodPut, "mcp/rotate-client/team-a-off", nil},
+	} {
+		if denied(t.Context(), team, u) {
+			t.Errorf("it may not %s", u)
+		}
+	}
+	for client, decision := range map[string]string{"team-a-bound": "blocked-deny", "team-a-off": "client-disabled"} {
+		require.Equal(t, decision, h.Write("mcp/evaluate", harness.Map{"client": client, "server": "calculator"})["decision"], client)
+	}
+	require.Equal(t, []any{"192.0.2.0/24"}, h.Read("mcp/clients/team-a-bound")["token_bound_cidrs"])
+	require.Equal(t, before, h.List("mcp/clients/"))
+	require.Equal(t, true, h.Write("mcp/lookup", harness.Map{"token": theirs})["active"])
 }
 
 func TestAClientMayGetItsOwnTokenAndNoOther(t *testing.T) {
