@@ -1,6 +1,7 @@
 package access
 
 import (
+	"bytes"
 	"encoding/json"
 	"strconv"
 	"time"
@@ -19,13 +20,16 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// appendQuoted is appendString for the others. What is not UTF-8 is replaced.
+// appendQuoted is appendString for the others. What is not UTF-8 is replaced. "<"
+// and ">" stay as they are, for they are read by people, and never within HTML.
 func appendQuoted(b []byte, s string) []byte {
-	quoted, err := json.Marshal(s)
-	if err != nil { // strings always marshal
+	var quoted bytes.Buffer
+	encoder := json.NewEncoder(&quoted)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(s); err != nil { // strings always have a JSON form
 		return append(b, `""`...)
 	}
-	return append(b, quoted...)
+	return append(b, bytes.TrimSuffix(quoted.Bytes(), []byte("\n"))...)
 }
 
 // appendTime appends a time as RFC 3339 in UTC, to the microsecond. It is

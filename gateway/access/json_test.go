@@ -34,3 +34,7 @@ func FuzzAppendString(f *testing.F) {
 		require.Equal(t, want, got)
 	})
 }
+
+func TestRefusalsAreReadByPeople(t *testing.T) {
+	require.Equal(t, `"as \"Authorization: Bearer <token>\" & no other"`, string(appendString(nil, `as "Authorization: Bearer <token>" & no other`)))
+}
