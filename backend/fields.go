@@ -49,9 +49,14 @@ var tokenResponseFields = map[string]*framework.FieldSchema{
 	"expires_at": {Type: framework.TypeString, Description: "When the token expires (RFC 3339); empty if it does not."},
 	"ttl":        {Type: framework.TypeInt64, Description: "Seconds until the token expires, rounded up; 0 if it does not."},
 	"issued_by":  {Type: framework.TypeString, Description: "Display name of the Vault token that asked for it."},
+	"send_as":    {Type: framework.TypeString, Description: "The header in which the token is sent."},
 	"data_key":   {Type: framework.TypeString, Description: "Id of the data key that the token is sealed under; empty if it is not sealed."},
 	"state":      {Type: framework.TypeString, Description: "active, grace (replaced, in its grace period), disabled (the client is), expired or revoked."},
 }
+
+// sendAs is how a token is sent. It does not repeat the token, which the answer has
+// already or, where it came encrypted, must not have.
+const sendAs = "Authorization: Bearer <token>"
 
 // answerSize is room for the fields of a lookup's answer, the largest about a
 // token: a map that grows takes longer than all else that a lookup does.
@@ -68,6 +73,18 @@ func tokenData(client, clientID string, info *tokenInfo, now time.Time) map[stri
 	data["issued_at"] = formatTime(info.IssuedAt)
 	data["expires_at"] = formatTime(info.ExpiresAt)
 	data["ttl"] = seconds(info.ttl(now))
+	return data
+}
+
+// shown is what a read answers. What is not set is null, whatever its type: a
+// terminal would show a text, a map and a list that are not set in three ways. An
+// empty list is one that is set, and names nothing.
+func shown(data map[string]any) map[string]any {
+	for name, value := range data {
+		if pairs, ok := value.(map[string]string); value == "" || ok && len(pairs) == 0 {
+			data[name] = nil
+		}
+	}
 	return data
 }
 

@@ -101,11 +101,11 @@ func (b *mcpBackend) readClientToken(ctx context.Context, req *logical.Request, 
 	default:
 		return nil, nil
 	}
-	return &logical.Response{Data: with(tokenData(name, c.ID, info, b.now()), map[string]any{
+	return &logical.Response{Data: shown(with(tokenData(name, c.ID, info, b.now()), map[string]any{
 		"issued_by": info.IssuedBy,
 		"data_key":  info.DataKey,
 		"state":     c.state(p, at.hash, info, m.Generation, b.now()),
-	})}, nil
+	}))}, nil
 }
 
 // state says in a word what became of a token.

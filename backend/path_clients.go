@@ -76,7 +76,7 @@ func clientResponseFields() map[string]*framework.FieldSchema {
 
 func (b *mcpBackend) pathClients() []*framework.Path {
 	created := responses(merge(
-		pick(tokenResponseFields, "token", "accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl"),
+		pick(tokenResponseFields, "token", "accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl", "send_as"),
 		pick(settingFields(), "allowed_servers")))
 	created[204] = noContent()[204]
 	return []*framework.Path{
@@ -166,7 +166,7 @@ func (b *mcpBackend) readClient(ctx context.Context, req *logical.Request, d *fr
 	if held := c.current(); held != nil {
 		current = held.tokenInfo
 	}
-	return &logical.Response{Data: with(c.clientSettings.data(), map[string]any{
+	return &logical.Response{Data: shown(with(c.clientSettings.data(), map[string]any{
 		"name":       name,
 		"client_id":  c.ID,
 		"version":    c.Version,
@@ -175,7 +175,7 @@ func (b *mcpBackend) readClient(ctx context.Context, req *logical.Request, d *fr
 		"accessor":   current.Accessor,
 		"issued_at":  formatTime(current.IssuedAt),
 		"expires_at": formatTime(current.ExpiresAt),
-	})}, nil
+	}))}, nil
 }
 
 // data is how settings are read back.

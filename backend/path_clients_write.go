@@ -68,6 +68,7 @@ func (b *mcpBackend) createClient(ctx context.Context, req *logical.Request, d *
 	return &logical.Response{
 		Data: with(m.answer(name, c.ID, b.now()), map[string]any{
 			"allowed_servers": orEmpty(c.AllowedServers),
+			"send_as":         sendAs,
 		}),
 		Warnings: append(warnings, more...),
 	}, nil

@@ -145,7 +145,7 @@ func (b *mcpBackend) readKMS(ctx context.Context, req *logical.Request, _ *frame
 	if e.AccessKey != "" {
 		from = "configured"
 	}
-	return &logical.Response{Data: map[string]any{
+	return &logical.Response{Data: shown(map[string]any{
 		"key_id":           e.KeyID,
 		"key_arn":          e.KeyARN,
 		"region":           e.Region,
@@ -155,7 +155,7 @@ func (b *mcpBackend) readKMS(ctx context.Context, req *logical.Request, _ *frame
 		"mount":            e.Mount,
 		"current_data_key": e.sealing(b.now()).ID,
 		"data_keys":        ids,
-	}}, nil
+	})}, nil
 }
 
 // writeKMS asks KMS first, and takes the lock then. Somebody else's write in

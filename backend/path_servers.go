@@ -159,7 +159,7 @@ func (b *mcpBackend) readServer(ctx context.Context, req *logical.Request, d *fr
 		return nil, err
 	}
 	bare, query := splitQuery(e.URL)
-	return &logical.Response{Data: map[string]any{
+	return &logical.Response{Data: shown(map[string]any{
 		"name":        name,
 		"id":          e.ID,
 		"transport":   e.Transport,
@@ -171,7 +171,7 @@ func (b *mcpBackend) readServer(ctx context.Context, req *logical.Request, d *fr
 		"headers":     sortedKeys(e.Headers),
 		"shared":      e.Shared,
 		"description": e.Description,
-	}}, nil
+	})}, nil
 }
 
 // allServers returns the whole registry by name.

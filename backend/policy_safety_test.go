@@ -186,3 +186,31 @@ func TestAnswersHaveASummaryForAReader(t *testing.T) {
 	dry = e.write("policies/p", data{"deniedMcpServers": "[]", "managed": true, "dry_run": true}).Data
 	require.Equal(t, "No decision would change.", dry["summary"])
 }
+
+// A terminal shows null as <nil>, an empty text as n/a and an empty map as map[].
+func TestWhatIsNotSetIsReadInOneSpelling(t *testing.T) {
+	e := newEnv(t)
+	e.write("servers/h", data{"transport": "http", "url": "http://h.example/"})
+	e.write("servers/s", data{"transport": "stdio", "command": "/bin/x"})
+	e.client("c", nil)
+	e.write("revoke-client/c", nil)
+	e.client("d", nil)
+	accessor := e.read("clients/d")["accessor"].(string)
+	for _, path := range []string{"servers/h", "servers/s", "clients/c", "clients/d", "clients/d/tokens/" + accessor} {
+		for name, value := range e.read(path) {
+			require.NotEqual(t, "", value, "%s: %s", path, name)
+			require.NotEqual(t, map[string]string{}, value, "%s: %s", path, name)
+		}
+	}
+	got := e.read("clients/c")
+	for _, field := range []string{"allowed_tools", "metadata", "seal", "expires_at", "accessor"} {
+		require.Contains(t, got, field)
+		require.Nil(t, got[field], field)
+	}
+	require.Equal(t, []string{}, got["allowed_servers"], "an empty list is set")
+}
+
+func TestACreateSaysHowToSendTheToken(t *testing.T) {
+	resp := newEnv(t).write("clients/c", nil)
+	require.Equal(t, "Authorization: Bearer <token>", resp.Data["send_as"])
+}

@@ -13,8 +13,11 @@ const (
 	BlockedAllow        = "blocked-allow"          // no entry of the allow-lists matches
 	NotInAllowedServers = "not-in-allowed-servers" // the client's own list does not name the server
 	UnknownServer       = "unknown-server"         // no server is registered under the name
-	ClientDisabled      = "client-disabled"        // none of the client's tokens is accepted
 )
+
+// ClientDisabled is what evaluate says of a client of which no token is accepted. A
+// gateway never comes to that decision: it refuses the token.
+const ClientDisabled = "client-disabled"
 
 // The checks behind a decision, in the order in which they are made.
 const (

@@ -107,7 +107,11 @@ func differences(want, have map[string]any) []string {
 			}
 			continue
 		}
-		if held := canonical(have[field]); held != wanted {
+		held := canonical(have[field])
+		if held == "null" && (wanted == `""` || wanted == "{}") {
+			continue // the engine shows null for what is not set
+		}
+		if held != wanted {
 			lines = append(lines, fmt.Sprintf("~ %s = %s (was %s)", field, inUnits(field, wanted), inUnits(field, held)))
 		}
 	}
