@@ -46,16 +46,16 @@ func TestEveryVariableOfVaultsClient(t *testing.T) {
 	empty := t.TempDir()
 	const secret = "hunter2-hunter2" // never in an error
 
-	address := func(want string) func(*testing.T, *Config) {
-		return func(t *testing.T, c *Config) { t.Helper(); require.Equal(t, want, c.Vault.Address.String()) }
+	address := func(want string) func(*require.Assertions, *Config) {
+		return func(is *require.Assertions, c *Config) { is.Equal(want, c.Vault.Address.String()) }
 	}
 	tests := map[string]struct {
 		with map[string]string // further variables
-		good map[string]func(*testing.T, *Config)
+		good map[string]func(*require.Assertions, *Config)
 		bad  []string
 	}{
 		api.EnvVaultAddress: {
-			good: map[string]func(*testing.T, *Config){
+			good: map[string]func(*require.Assertions, *Config){
 				"http://127.0.0.1:1":       address("http://127.0.0.1:1"),
 				"https://[::1]:8200/vault": address("https://[::1]:8200/vault"),
 				"unix:///run/vault.sock":   address("unix:///run/vault.sock"),
@@ -64,37 +64,37 @@ func TestEveryVariableOfVaultsClient(t *testing.T) {
 		},
 		api.EnvVaultAgentAddr: {
 			with: map[string]string{api.EnvVaultAddress: "https://vault:8200"},
-			good: map[string]func(*testing.T, *Config){"http://127.0.0.1:8100": address("http://127.0.0.1:8100")},
+			good: map[string]func(*require.Assertions, *Config){"http://127.0.0.1:8100": address("http://127.0.0.1:8100")},
 			bad:  []string{"127.0.0.1:8100"},
 		},
-		api.EnvVaultNamespace: {good: map[string]func(*testing.T, *Config){
-			"team/": func(t *testing.T, c *Config) { require.Equal(t, "team/", c.Vault.Namespace) },
+		api.EnvVaultNamespace: {good: map[string]func(*require.Assertions, *Config){
+			"team/": func(is *require.Assertions, c *Config) { is.Equal("team/", c.Vault.Namespace) },
 		}},
 		api.EnvVaultCACert: {
-			good: map[string]func(*testing.T, *Config){dir + "/ca.pem": func(t *testing.T, c *Config) {
-				require.Equal(t, dir+"/ca.pem", c.Vault.CACertFile)
+			good: map[string]func(*require.Assertions, *Config){dir + "/ca.pem": func(is *require.Assertions, c *Config) {
+				is.Equal(dir+"/ca.pem", c.Vault.CACertFile)
 			}},
 			bad: []string{"/nowhere/ca.pem", dir, dir + "/broken.pem"},
 		},
 		api.EnvVaultCACertBytes: {
-			good: map[string]func(*testing.T, *Config){string(pem): func(t *testing.T, c *Config) {
-				require.Equal(t, string(pem), c.Vault.CACertPEM)
-				require.Empty(t, c.Vault.CACertFile, "the file's has no effect any more")
+			good: map[string]func(*require.Assertions, *Config){string(pem): func(is *require.Assertions, c *Config) {
+				is.Equal(string(pem), c.Vault.CACertPEM)
+				is.Empty(c.Vault.CACertFile, "the file's has no effect any more")
 			}},
 			bad: []string{secret, "-----BEGIN CERTIFICATE-----\\n" + secret},
 		},
 		api.EnvVaultCAPath: {
-			good: map[string]func(*testing.T, *Config){authorities: func(t *testing.T, c *Config) {
-				require.Equal(t, authorities, c.Vault.CACertDir)
-				require.Empty(t, c.Vault.CACertFile, "the file's has no effect any more")
+			good: map[string]func(*require.Assertions, *Config){authorities: func(is *require.Assertions, c *Config) {
+				is.Equal(authorities, c.Vault.CACertDir)
+				is.Empty(c.Vault.CACertFile, "the file's has no effect any more")
 			}},
 			bad: []string{"/nowhere", empty, dir},
 		},
 		api.EnvVaultClientCert: {
 			with: map[string]string{api.EnvVaultClientKey: dir + "/tls.key"},
-			good: map[string]func(*testing.T, *Config){dir + "/tls.crt": func(t *testing.T, c *Config) {
-				require.Equal(t, dir+"/tls.crt", c.Vault.ClientCertFile)
-				require.Equal(t, dir+"/tls.key", c.Vault.ClientKeyFile)
+			good: map[string]func(*require.Assertions, *Config){dir + "/tls.crt": func(is *require.Assertions, c *Config) {
+				is.Equal(dir+"/tls.crt", c.Vault.ClientCertFile)
+				is.Equal(dir+"/tls.key", c.Vault.ClientKeyFile)
 			}},
 			bad: []string{"/nowhere/tls.crt", dir + "/broken.pem"},
 		},
@@ -102,82 +102,82 @@ func TestEveryVariableOfVaultsClient(t *testing.T) {
 			good: nil,
 			bad:  []string{dir + "/tls.key"}, // without its certificate
 		},
-		api.EnvVaultTLSServerName: {good: map[string]func(*testing.T, *Config){
-			"vault.internal": func(t *testing.T, c *Config) { require.Equal(t, "vault.internal", c.Vault.ServerName) },
+		api.EnvVaultTLSServerName: {good: map[string]func(*require.Assertions, *Config){
+			"vault.internal": func(is *require.Assertions, c *Config) { is.Equal("vault.internal", c.Vault.ServerName) },
 		}},
 		api.EnvVaultSkipVerify: {
-			good: map[string]func(*testing.T, *Config){
-				"false": func(t *testing.T, c *Config) {
-					require.False(t, c.Vault.SkipVerify)
-					require.Empty(t, c.Warnings)
+			good: map[string]func(*require.Assertions, *Config){
+				"false": func(is *require.Assertions, c *Config) {
+					is.False(c.Vault.SkipVerify)
+					is.Empty(c.Warnings)
 				},
-				"1": func(t *testing.T, c *Config) {
-					require.True(t, c.Vault.SkipVerify)
-					require.Contains(t, c.Warnings[0], "VAULT_SKIP_VERIFY")
+				"1": func(is *require.Assertions, c *Config) {
+					is.True(c.Vault.SkipVerify)
+					is.Contains(c.Warnings[0], "VAULT_SKIP_VERIFY")
 				},
 			},
 			bad: []string{"yes", "on"},
 		},
 		api.EnvVaultClientTimeout: {
-			good: map[string]func(*testing.T, *Config){
-				"90":  func(t *testing.T, c *Config) { require.Equal(t, 90*time.Second, c.Vault.Timeout) },
-				"15s": func(t *testing.T, c *Config) { require.Equal(t, 15*time.Second, c.Vault.Timeout) },
-				"0":   func(t *testing.T, c *Config) { require.Equal(t, 7*time.Second, c.Vault.Timeout) },
+			good: map[string]func(*require.Assertions, *Config){
+				"90":  func(is *require.Assertions, c *Config) { is.Equal(90*time.Second, c.Vault.Timeout) },
+				"15s": func(is *require.Assertions, c *Config) { is.Equal(15*time.Second, c.Vault.Timeout) },
+				"0":   func(is *require.Assertions, c *Config) { is.Equal(7*time.Second, c.Vault.Timeout) },
 			},
 			bad: []string{"soon", "-5s", "1ns", "1000h"},
 		},
 		api.EnvVaultMaxRetries: {
-			good: map[string]func(*testing.T, *Config){
-				"0": func(t *testing.T, c *Config) { require.Zero(t, c.Vault.MaxRetries) },
-				"5": func(t *testing.T, c *Config) { require.Equal(t, 5, c.Vault.MaxRetries) },
+			good: map[string]func(*require.Assertions, *Config){
+				"0": func(is *require.Assertions, c *Config) { is.Zero(c.Vault.MaxRetries) },
+				"5": func(is *require.Assertions, c *Config) { is.Equal(5, c.Vault.MaxRetries) },
 			},
 			bad: []string{"-1", "many", "1.5", "4294967296"},
 		},
 		api.EnvRateLimit: {
-			good: map[string]func(*testing.T, *Config){
-				"100:200": func(t *testing.T, c *Config) {
-					require.Equal(t, 100.0, c.Vault.RateLimit)
-					require.Equal(t, 200, c.Vault.RateBurst)
+			good: map[string]func(*require.Assertions, *Config){
+				"100:200": func(is *require.Assertions, c *Config) {
+					is.InDelta(100, c.Vault.RateLimit, 0)
+					is.Equal(200, c.Vault.RateBurst)
 				},
-				"0.5": func(t *testing.T, c *Config) { require.Equal(t, 1, c.Vault.RateBurst) },
+				"0.5": func(is *require.Assertions, c *Config) { is.Equal(1, c.Vault.RateBurst) },
 			},
 			bad: []string{"fast", "10:", "10:0", "0", "-1", "NaN", "Inf", "10:20x"},
 		},
 		api.EnvVaultSRVLookup: {
-			good: map[string]func(*testing.T, *Config){"false": func(t *testing.T, c *Config) { require.False(t, c.Vault.SRVLookup) }},
+			good: map[string]func(*require.Assertions, *Config){"false": func(is *require.Assertions, c *Config) { is.False(c.Vault.SRVLookup) }},
 			bad:  []string{"dns"},
 		},
 		api.EnvVaultDisableRedirects: {
-			good: map[string]func(*testing.T, *Config){"false": func(t *testing.T, c *Config) { require.False(t, c.Vault.DisableRedirects) }},
+			good: map[string]func(*require.Assertions, *Config){"false": func(is *require.Assertions, c *Config) { is.False(c.Vault.DisableRedirects) }},
 			bad:  []string{"never"},
 		},
 		api.EnvHTTPProxy: {
-			good: map[string]func(*testing.T, *Config){"http://u:" + secret + "@proxy:3128": func(t *testing.T, c *Config) {
-				require.Equal(t, "http://proxy:3128", c.Vault.ProxyName(), "without the password")
+			good: map[string]func(*require.Assertions, *Config){"http://u:" + secret + "@proxy:3128": func(is *require.Assertions, c *Config) {
+				is.Equal("http://proxy:3128", c.Vault.ProxyName(), "without the password")
 			}},
 			bad: []string{"proxy:3128", "ftp://u:" + secret + "@proxy", "http://%zz:" + secret},
 		},
 		api.EnvVaultProxyAddr: {
 			with: map[string]string{api.EnvHTTPProxy: "http://other:1"},
-			good: map[string]func(*testing.T, *Config){"socks5://proxy:1080": func(t *testing.T, c *Config) {
-				require.Equal(t, "socks5://proxy:1080", c.Vault.ProxyName())
+			good: map[string]func(*require.Assertions, *Config){"socks5://proxy:1080": func(is *require.Assertions, c *Config) {
+				is.Equal("socks5://proxy:1080", c.Vault.ProxyName())
 			}},
 			bad: []string{"proxy"},
 		},
 		api.EnvVaultHeaders: {
-			good: map[string]func(*testing.T, *Config){`{"X-Team":"mcp"}`: func(*testing.T, *Config) {}},
+			good: map[string]func(*require.Assertions, *Config){`{"X-Team":"mcp"}`: func(*require.Assertions, *Config) {}},
 			bad: []string{secret, `["X-Team"]`, `{"X-Team":1}`, `{"X-Vault-Token":"` + secret + `"}`, `{"x-vault-token":"` + secret + `"}`,
 				`{"X Team":"` + secret + `"}`, `{"X-Team":"` + secret + `\n"}`},
 		},
-		api.EnvVaultWrapTTL: {good: map[string]func(*testing.T, *Config){
-			"60s": func(t *testing.T, c *Config) {
-				require.Contains(t, c.Warnings[len(c.Warnings)-1], "VAULT_WRAP_TTL has no effect")
+		api.EnvVaultWrapTTL: {good: map[string]func(*require.Assertions, *Config){
+			"60s": func(is *require.Assertions, c *Config) {
+				is.Contains(c.Warnings[len(c.Warnings)-1], "VAULT_WRAP_TTL has no effect")
 			},
 		}},
-		api.EnvVaultToken: {good: map[string]func(*testing.T, *Config){
-			secret: func(t *testing.T, c *Config) {
-				require.Contains(t, c.Warnings[len(c.Warnings)-1], "VAULT_TOKEN has no effect")
-				require.NotContains(t, c.Warnings[len(c.Warnings)-1], secret)
+		api.EnvVaultToken: {good: map[string]func(*require.Assertions, *Config){
+			secret: func(is *require.Assertions, c *Config) {
+				is.Contains(c.Warnings[len(c.Warnings)-1], "VAULT_TOKEN has no effect")
+				is.NotContains(c.Warnings[len(c.Warnings)-1], secret)
 			},
 		}},
 		api.EnvVaultMFA: {bad: []string{secret}},
@@ -195,7 +195,7 @@ func TestEveryVariableOfVaultsClient(t *testing.T) {
 			t.Run(name+" is honoured", func(t *testing.T) {
 				c, err := parse(t, vaultFile, environment(value))
 				require.NoError(t, err, value)
-				check(t, c)
+				check(require.New(t), c)
 			})
 		}
 		for _, value := range test.bad {

@@ -37,11 +37,11 @@ type transport struct {
 	looked  atomic.Int64 // when, since the epoch, in nanoseconds
 
 	mu   sync.Mutex
-	seen print // of the files that were read last, good or not
+	seen fingerprint // of the files that were read last, good or not
 }
 
-// print changes when one of the files does.
-type print [sha256.Size]byte
+// fingerprint changes when one of the files does.
+type fingerprint [sha256.Size]byte
 
 func newTransport(settings config.VaultClient, options Options) (*transport, error) {
 	if options.Log == nil {
@@ -90,7 +90,7 @@ func (t *transport) renew() {
 }
 
 // look reads what the file system says of the files, without opening them.
-func (t *transport) look() print {
+func (t *transport) look() fingerprint {
 	hash := sha256.New()
 	note := func(path string, info fs.FileInfo, err error) {
 		if err != nil {
@@ -115,7 +115,7 @@ func (t *transport) look() print {
 			return nil
 		})
 	}
-	return print(hash.Sum(nil))
+	return fingerprint(hash.Sum(nil))
 }
 
 // make reads the files, and returns a transport that uses them.

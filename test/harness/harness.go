@@ -73,7 +73,12 @@ type Option func(*options)
 type options struct {
 	nodes  int     // 0: dev mode
 	places []Place // of the nodes; none: the loopback
+	lines  string  // added to the file of a Vault in dev mode
 }
+
+// WithLines adds lines to the file of a Vault in dev mode: another listener, with TLS
+// or at a socket, beside the plain one that the harness itself uses.
+func WithLines(lines string) Option { return func(o *options) { o.lines = lines } }
 
 // WithCluster runs Vault on integrated storage, with so many nodes, instead of
 // in dev mode: for tests that kill it and expect it to remember.
@@ -93,7 +98,7 @@ func New(t testing.TB, opts ...Option) *Harness {
 
 	var err error
 	if o.nodes == 0 {
-		h.Vault, err = startDev(t.Context(), h)
+		h.Vault, err = startDev(t.Context(), h, o.lines)
 	} else {
 		h.Vault, err = startCluster(t.Context(), h, &o)
 	}

@@ -101,14 +101,14 @@ func (v *Vault) settings() string {
 	return rawStorage + fmt.Sprintf("plugin_directory = %q\ndisable_mlock = true\n", v.plugins)
 }
 
-func startDev(ctx context.Context, h *Harness) (*Vault, error) {
+func startDev(ctx context.Context, h *Harness, lines string) (*Vault, error) {
 	v, err := newVault(h)
 	if err != nil {
 		return nil, err
 	}
 	config := filepath.Join(h.Dir, "vault.hcl")
 	// A lone server would listen for others on a port next to its own.
-	if err := os.WriteFile(config, []byte(v.settings()+"disable_clustering = true\n"), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(v.settings()+"disable_clustering = true\n"+lines), 0o600); err != nil {
 		return nil, err
 	}
 	node := &Node{vault: v, name: "vault", address: FreeAddress(h.t)}
