@@ -86,9 +86,10 @@ func (c *cluster) newNode(ctx context.Context, name string) (*node, error) {
 	if err := errors.Join(os.RemoveAll(data), os.Mkdir(data, 0o700)); err != nil {
 		return nil, fmt.Errorf("cannot make the folder of %s: %w", name, err)
 	}
-	// A node that cannot pass a request on sends its client to api_addr.
+	// A node that does not pass a request on, such as that for a snapshot, sends its
+	// client to the leader's api_addr. The front's would lead back to the same node.
 	settings := local.Node{
-		Name: name, Address: n.address, ClusterAddress: addresses[1], APIAddress: c.s.vaultURL(),
+		Name: name, Address: n.address, ClusterAddress: addresses[1], APIAddress: n.url(),
 		Plugins: c.s.path("plugins"), Data: data,
 	}
 	if err := c.s.write(name+".hcl", "# Written by mcp-bootstrap dev.\n"+settings.File()); err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"net"
+	"os"
+	"strings"
 	"testing"
 )
 
@@ -83,5 +85,24 @@ func TestTheFrontHangsUpWhenTheNodeDoes(t *testing.T) {
 	}
 	if _, err := connection.Read(make([]byte, 1)); err == nil {
 		t.Error("the client's connection is still open")
+	}
+}
+
+// TestANodeSendsClientsToTheLeaderItself: what a standby does not pass on, such as a
+// snapshot, is redirected to the leader's api_addr. Were that the front's, it would lead
+// back to the standby.
+func TestANodeSendsClientsToTheLeaderItself(t *testing.T) {
+	s := &system{Options: Options{Dir: t.TempDir(), VaultAddress: "127.0.0.1:8200"}}
+	c := &cluster{s: s}
+	n, err := c.newNode(t.Context(), "vault-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(s.path("vault-1.hcl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `api_addr         = "` + n.url() + `"`; !strings.Contains(string(content), want) {
+		t.Errorf("%s is missing in\n%s", want, content)
 	}
 }
