@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
+	"vault-plugin-secrets-mcp/bootstrap/connect"
 	"vault-plugin-secrets-mcp/bootstrap/policies"
 	"vault-plugin-secrets-mcp/bootstrap/provision"
 )
@@ -125,10 +126,14 @@ func (s *session) register(ctx context.Context, r release) error {
 	err := s.vault.Sys().RegisterPluginWithContext(ctx, &api.RegisterPluginInput{
 		Name: provision.PluginName, Type: api.PluginTypeSecrets, Command: r.command, SHA256: r.sha256, Version: r.version,
 	})
-	if err != nil {
+	switch {
+	case err == nil:
+		return nil
+	case connect.Advice(err) != "":
+		return fmt.Errorf("cannot register the plugin: %w", explain(err))
+	default:
 		return fmt.Errorf("cannot register the plugin: %w: the file %s must lie in the plugin_directory of every Vault server, and be the one that was registered", explain(err), r.command)
 	}
-	return nil
 }
 
 // upgrade has the mount run another version: Vault takes it up at the next

@@ -77,6 +77,8 @@ func Advice(err error) string {
 		return "the Vault token has no policy that grants this: " + policies.AdminName + " does (bootstrap/policies/" + policies.AdminName + ".hcl)"
 	case hasStatus(err, http.StatusServiceUnavailable) && strings.Contains(err.Error(), "sealed"):
 		return "run `vault operator unseal` on each server"
+	case strings.Contains(err.Error(), "outside of configured plugin directory"):
+		return "Vault follows no symbolic link here: write the real path of the folder as plugin_directory into Vault's file, and put a copy of the program there"
 	case strings.Contains(err.Error(), "HTTP request to an HTTPS server"):
 		return "VAULT_ADDR must begin with https://"
 	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
@@ -99,8 +101,12 @@ func networkAdvice(err error) string {
 		return "correct the name in VAULT_ADDR"
 	case errors.Is(err, syscall.ECONNREFUSED), errors.As(err, &refused) && refused.Op == "dial", errors.Is(err, context.DeadlineExceeded):
 		return "start Vault, or point VAULT_ADDR at it"
-	case NoAnswer(err):
+	case isRequestError(err):
 		return "the connection ended before an answer came"
+	case hasStatus(err, http.StatusTooManyRequests):
+		return "a quota of Vault's is reached: wait, or see `vault list sys/quotas/rate-limit`"
+	case NoAnswer(err):
+		return "Vault's own log says more"
 	}
 	return ""
 }
@@ -112,6 +118,11 @@ func NoAnswer(err error) bool {
 	if errors.As(err, &answer) {
 		return answer.StatusCode >= http.StatusInternalServerError
 	}
+	return isRequestError(err)
+}
+
+// isRequestError tells whether nothing was answered at all.
+func isRequestError(err error) bool {
 	var request *url.Error
 	return errors.As(err, &request) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
