@@ -152,6 +152,7 @@ func TestATeamsAdminHandsOutTheTeamsServersAndNoOther(t *testing.T) {
 		{http.MethodPut, "mcp/rotate-client/other", nil},
 		{http.MethodPut, "mcp/servers/github", harness.Map{"transport": "http", "url": "http://127.0.0.1:1/mcp"}},
 		{http.MethodGet, "mcp/creds/other", nil},
+		{http.MethodPut, "mcp/creds/other", harness.Map{"ttl": "5m"}},
 		{"LIST", "mcp/clients/", nil},
 		{http.MethodPut, "mcp/lookup", harness.Map{"token": "some-token-or-other"}},
 	}}.check(t)
@@ -258,6 +259,7 @@ func TestAClientMayGetItsOwnTokenAndNoOther(t *testing.T) {
 	require.NoError(t, err)
 	acl{h: h, name: policies.ClientName, rules: policies.Client(auths["approle/"].Accessor), holder: client, names: []string{"other"}, may: []use{
 		{http.MethodGet, "mcp/creds/cursor", nil},
+		{http.MethodPut, "mcp/creds/cursor", harness.Map{"ttl": "5m"}},
 		{http.MethodPut, "sys/leases/renew", harness.Map{"lease_id": lease.LeaseID}},
 		{http.MethodGet, "auth/token/lookup-self", nil},
 		{http.MethodPut, "auth/token/renew-self", nil},

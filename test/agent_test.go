@@ -3,6 +3,7 @@ package test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -29,6 +30,9 @@ var agentFiles = filepath.Join("..", "bootstrap", "agent")
 type agent struct {
 	dir     string // in place of /etc/mcp-client and /run/mcp-client
 	process *process.Process
+
+	group *process.Group
+	spec  process.Spec
 }
 
 // startAgent runs the Agent with one of the configurations as they are shipped, but
@@ -38,7 +42,11 @@ func startAgent(t *testing.T, h *harness.Harness, config, client, job string) *a
 	a := &agent{dir: t.TempDir()}
 	login := clientLogin(t, h, client, harness.Map{"token_period": "1h"})
 	a.write(t, "role_id", login.RoleID)
-	a.write(t, "secret_id", wrappedSecretID(t, h, client))
+	secretID := login.SecretID
+	if config == "exec.hcl" {
+		secretID = wrappedSecretID(t, h, client)
+	}
+	a.write(t, "secret_id", secretID)
 	for _, name := range []string{"token.ctmpl", "mcp.json.ctmpl"} {
 		content, err := os.ReadFile(filepath.Join(agentFiles, name))
 		require.NoError(t, err)
@@ -48,11 +56,11 @@ func startAgent(t *testing.T, h *harness.Harness, config, client, job string) *a
 	require.NoError(t, err)
 	a.write(t, config, strings.NewReplacer(
 		"/etc/mcp-client", a.dir, "/run/mcp-client", a.dir, "/usr/local/bin/the-job", job,
-		"role/cursor-local/", "role/"+client+"/", "role/agent-ci/", "role/"+client+"/",
+		"role/agent-ci/", "role/"+client+"/",
 	).Replace(string(content)))
 
-	group := &process.Group{}
-	a.process, err = group.Start(process.Spec{
+	a.group = &process.Group{}
+	a.spec = process.Spec{
 		Name: "Vault Agent",
 		Path: h.Programs.Vault,
 		Args: []string{"agent", "-config=" + filepath.Join(a.dir, config)},
@@ -61,10 +69,17 @@ func startAgent(t *testing.T, h *harness.Harness, config, client, job string) *a
 			"MCP_URL=http://127.0.0.1:1/mcp", "JOB_OUT=" + a.path("job"),
 		},
 		Log: filepath.Join(h.Dir, "agent-"+client+".log"),
-	})
-	require.NoError(t, err)
-	t.Cleanup(func() { group.Stop(5*time.Second, nil) })
+	}
+	a.run(t)
+	t.Cleanup(func() { a.group.Stop(5*time.Second, nil) })
 	return a
+}
+
+func (a *agent) run(t *testing.T) {
+	t.Helper()
+	var err error
+	a.process, err = a.group.Start(a.spec)
+	require.NoError(t, err)
 }
 
 func (a *agent) path(name string) string { return filepath.Join(a.dir, name) }
@@ -167,7 +182,6 @@ func TestAClientBesideVaultAgentOutlivesItsTokensWithoutAFailedRequest(t *testin
 	s.client("cursor", harness.Map{"token_ttl": "5s", "token_max_ttl": "9s"})
 	agent := startAgent(t, s.Harness, "token-file.hcl", "cursor", "")
 	agent.await(t, s.Harness, "token")
-	require.NoFileExists(t, agent.path("secret_id"), "the Agent left the wrapped secret id behind")
 
 	transport := &helped{h: s.Harness, file: agent.path("token"), tokens: map[string]bool{}}
 	session, err := mcp.NewClient(&mcp.Implementation{Name: "editor", Version: "1"}, nil).Connect(t.Context(), &mcp.StreamableClientTransport{
@@ -204,6 +218,37 @@ func TestVaultAgentRunsAProgramWithTheTokenInItsEnvironment(t *testing.T) {
 	token := agent.await(t, s.Harness, "job")
 	s.Secret(token)
 	s.works(t, token)
+	require.NoFileExists(t, agent.path("secret_id"), "the Agent left the wrapped secret id behind")
+}
+
+// TestVaultAgentIsRestarted: the shipped configuration logs in again, and so gets a
+// token in place of one that was revoked; with an argument in the template, which makes
+// the read a write, it gets one of that life.
+func TestVaultAgentIsRestarted(t *testing.T) {
+	s := newStage(t, harness.GatewayOptions{})
+	s.client("cursor", harness.Map{"token_ttl": "1h"})
+	agent := startAgent(t, s.Harness, "token-file.hcl", "cursor", "")
+	first := agent.await(t, s.Harness, "token")
+	s.Secret(first)
+	s.works(t, first)
+	s.Write("sys/leases/revoke-prefix/mcp/creds/cursor", nil)
+	s.refusedSoon(t, first)
+
+	agent.process.Stop(5 * time.Second)
+	agent.write(t, "token.ctmpl", `{{ with secret (printf "mcp/creds/%s" (env "MCP_CLIENT")) "ttl=5m" }}{{ .Data.token }}{{ end }}`)
+	agent.run(t)
+	var second string
+	s.Eventually("the Agent to get another token", func() error {
+		if second = agent.await(t, s.Harness, "token"); second == first {
+			return errors.New("it is the first one")
+		}
+		return nil
+	})
+	s.Secret(second)
+	s.works(t, second)
+	expires, err := time.Parse(time.RFC3339Nano, s.Write("mcp/lookup", harness.Map{"token": second})["expires_at"].(string))
+	require.NoError(t, err)
+	require.LessOrEqual(t, time.Until(expires), 5*time.Minute)
 }
 
 func TestVaultAgentRendersAClientsConfiguration(t *testing.T) {
@@ -259,9 +304,58 @@ func TestTheHeadersHelperSaysWhatIsMissing(t *testing.T) {
 }
 
 // TestDocsAgent runs the commands of docs/agent.md, after mcp-bootstrap apply has
-// done its part.
+// done its part. An Agent runs while they take everything back, and is out then.
 func TestDocsAgent(t *testing.T) {
-	h := harness.New(t)
-	clientLogin(t, h, "cursor-local", nil)
-	runPage(t, h, "agent.md", nil)
+	s := newStage(t, harness.GatewayOptions{})
+	clientLogin(t, s.Harness, "cursor-local", nil)
+	var commands []command
+	for _, block := range readPage(t, filepath.Join("..", "docs", "agent.md")).blocks {
+		commands = append(commands, block...)
+	}
+	back := slices.IndexFunc(commands, func(c command) bool { return strings.Contains(c.text, "lease revoke") })
+	require.Positive(t, back)
+	run := func(commands []command) {
+		for i, output := range runShell(t, s.Harness, commands, nil)[:len(commands)] {
+			if want, got := normalize(commands[i].output), normalize(output); !matches(want, got) {
+				t.Errorf("$ %s\nthe page says:\n%s\nit prints:\n%s", commands[i].text, want, got)
+			}
+		}
+	}
+	run(commands[:back])
+	agent := startAgent(t, s.Harness, "token-file.hcl", "cursor-local", "")
+	token := agent.await(t, s.Harness, "token")
+	s.Secret(token)
+	s.works(t, token)
+	require.NotEmpty(t, loginsOf(t, s.Harness, "cursor-local"))
+
+	run(commands[back:])
+	s.refusedSoon(t, token)
+	require.Empty(t, loginsOf(t, s.Harness, "cursor-local"), "the Agent's own token is still good")
+	_, err := s.TryWrite("auth/approle/login", harness.Map{"role_id": agent.read(t, "role_id"), "secret_id": agent.read(t, "secret_id")})
+	require.Error(t, err, "the Agent may log in again")
+	_, err = s.Vault.Client().Logical().ReadWithContext(t.Context(), "mcp/creds/cursor-local")
+	require.Error(t, err, "the client gets tokens, whoever asks")
+}
+
+func (a *agent) read(t *testing.T, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(a.path(name))
+	require.NoError(t, err)
+	return string(content)
+}
+
+// loginsOf are the accessors of the Vault tokens that a role has.
+func loginsOf(t *testing.T, h *harness.Harness, role string) []string {
+	t.Helper()
+	var found []string
+	for _, accessor := range h.List("auth/token/accessors") {
+		held, err := h.TryWrite("auth/token/lookup-accessor", harness.Map{"accessor": accessor})
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		if meta, _ := held["meta"].(map[string]any); meta["role_name"] == role {
+			found = append(found, accessor)
+		}
+	}
+	return found
 }

@@ -17,10 +17,6 @@ const (
 	RunDir    = "/run/mcp-client"
 )
 
-// Client is the client that the configurations are for, as they are shipped: it
-// stands in the path of the role that the secret id was wrapped for.
-const Client = "cursor-local"
-
 // Files are the files.
 //
 //go:embed *.hcl *.ctmpl *.sh

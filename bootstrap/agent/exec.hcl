@@ -9,6 +9,8 @@ auto_auth {
     config = {
       role_id_file_path                   = "/etc/mcp-client/role_id"
       secret_id_file_path                 = "/etc/mcp-client/secret_id"
+      # For one run: what lies in the file is wrapped, opens once, and is removed. The
+      # role's name stands in the path. A job that is run again gets another one.
       secret_id_response_wrapping_path    = "auth/approle/role/agent-ci/secret-id"
       remove_secret_id_file_after_reading = true
     }

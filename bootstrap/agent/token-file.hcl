@@ -9,10 +9,9 @@ auto_auth {
     config = {
       role_id_file_path                   = "/etc/mcp-client/role_id"
       secret_id_file_path                 = "/etc/mcp-client/secret_id"
-      # What lies in the file is wrapped: it can be unwrapped once, so that whoever
-      # read it on the way leaves a trace. The role's name stands in the path.
-      secret_id_response_wrapping_path    = "auth/approle/role/cursor-local/secret-id"
-      remove_secret_id_file_after_reading = true
+      # It is read again when the Agent is restarted, so it stays: mode 0600, for the
+      # Agent's account alone. It travels wrapped, and is unwrapped once, on arrival.
+      remove_secret_id_file_after_reading = false
     }
   }
 }

@@ -31,9 +31,6 @@ const (
 // agentDir is the Agent's folder in ours.
 const agentDir = "agent"
 
-// wrapTTL is how long the Agent's secret id may lie wrapped in its file.
-const wrapTTL = "10m"
-
 func (s *system) agentPath(name string) string { return s.path(filepath.Join(agentDir, name)) }
 
 // startAgent runs the Agent until it has written the first token.
@@ -60,13 +57,12 @@ func (s *system) startAgent(ctx context.Context) error {
 	})
 }
 
-// writeAgentFiles lays out the Agent's folder, with a login that can be read once.
+// writeAgentFiles lays out the Agent's folder, with a login of its own.
 func (s *system) writeAgentFiles(ctx context.Context) error {
 	if err := errors.Join(os.RemoveAll(s.path(agentDir)), os.MkdirAll(s.path(agentDir), 0o700)); err != nil {
 		return fmt.Errorf("cannot make the Agent's folder: %w", err)
 	}
-	here := strings.NewReplacer(agent.ConfigDir, s.path(agentDir), agent.RunDir, s.path(agentDir),
-		"role/"+agent.Client+"/", "role/"+agentClient+"/")
+	here := strings.NewReplacer(agent.ConfigDir, s.path(agentDir), agent.RunDir, s.path(agentDir))
 	for _, name := range []string{agent.TokenFileConfig, agent.TokenFileTemplate, agent.HeadersHelper} {
 		content, err := agent.Files.ReadFile(name)
 		if err != nil {
@@ -83,15 +79,15 @@ func (s *system) writeAgentFiles(ctx context.Context) error {
 	if err := os.Chmod(s.agentPath(agent.HeadersHelper), 0o700); err != nil { //nolint:gosec // it is a program
 		return err
 	}
-	roleID, wrapped, err := s.agentLogin(ctx)
+	roleID, secretID, err := s.agentLogin(ctx)
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.write(filepath.Join(agentDir, roleIDFile), roleID), s.write(filepath.Join(agentDir, secretIDFile), wrapped))
+	return errors.Join(s.write(filepath.Join(agentDir, roleIDFile), roleID), s.write(filepath.Join(agentDir, secretIDFile), secretID))
 }
 
-// agentLogin makes the Agent's AppRole role, and a secret id that is wrapped.
-func (s *system) agentLogin(ctx context.Context) (roleID, wrapped string, err error) {
+// agentLogin makes the Agent's AppRole role, and a secret id.
+func (s *system) agentLogin(ctx context.Context) (roleID, secretID string, err error) {
 	vault, err := s.vaultClient()
 	if err != nil {
 		return "", "", err
@@ -107,12 +103,12 @@ func (s *system) agentLogin(ctx context.Context) (roleID, wrapped string, err er
 		return "", "", fmt.Errorf("cannot read the role id: %w", err)
 	}
 	roleID, _ = read.Data["role_id"].(string)
-	vault.SetWrappingLookupFunc(func(string, string) string { return wrapTTL })
 	secret, err := vault.Logical().WriteWithContext(ctx, role+"/secret-id", nil)
-	if err != nil || secret == nil || secret.WrapInfo == nil {
-		return "", "", fmt.Errorf("cannot issue a wrapped secret id: %w", err)
+	if err != nil || secret == nil {
+		return "", "", fmt.Errorf("cannot issue a secret id: %w", err)
 	}
-	return roleID, secret.WrapInfo.Token, nil
+	secretID, _ = secret.Data["secret_id"].(string)
+	return roleID, secretID, nil
 }
 
 // registerAgentClient creates the client whose token the Agent keeps. The token that

@@ -7,7 +7,8 @@
 # it in. For Kubernetes, take metadata.service_account_name instead of role_name.
 
 path "mcp/creds/{{identity.entity.aliases.AUTH_ACCESSOR.metadata.role_name}}" {
-  capabilities = ["read"]
+  # "update" is what a template's argument makes of a read: secret "…" "ttl=5m".
+  capabilities = ["read", "update"]
 }
 
 path "sys/leases/renew" {
