@@ -535,3 +535,29 @@ func TestWellKnownPathsAreAbsentWithoutAToken(t *testing.T) {
 	}
 	require.Zero(t, s.vault.Lookups())
 }
+
+// TestCheckConfigFindsMistakesOfTheEnvironment, which would end the gateway at its start,
+// and warns of what works and should not stay so.
+func TestCheckConfigFindsMistakesOfTheEnvironment(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "gateway.hcl")
+	require.NoError(t, os.WriteFile(file, []byte("vault {\n  address = \"http://vault.example.com:8200\"\n  auth \"token_file\" { path = \"/x\" }\n}\n"+
+		"listener { address = \"0.0.0.0:8080\" }\n"), 0o600))
+	check := func() (code int, stdout, stderr string) {
+		var out, err bytes.Buffer
+		code = run([]string{"-config", file, "-check-config"}, &out, &err)
+		return code, out.String(), err.String()
+	}
+	t.Setenv("VAULT_WRAP_TTL", "60s")
+	code, stdout, stderr := check()
+	require.Equal(t, exitOK, code, stderr)
+	require.Equal(t, file+": ok\n", stdout)
+	for _, want := range []string{"vault.example.com:8200 is plain HTTP", "0.0.0.0:8080 takes plain HTTP", "VAULT_WRAP_TTL has no effect"} {
+		require.Contains(t, stderr, want)
+	}
+	t.Setenv("VAULT_SKIP_VERIFY", "yes")
+	t.Setenv("VAULT_MAX_RETRIES", "many")
+	code, _, stderr = check()
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, "VAULT_SKIP_VERIFY: ")
+	require.Contains(t, stderr, "VAULT_MAX_RETRIES: ")
+}
