@@ -16,7 +16,7 @@ func (e *examination) checkPolicies(ctx context.Context, servers []string) {
 		why = fmt.Sprint(answer["reason"])
 	}
 	if e.blocked = why != ""; e.blocked {
-		e.wrong(fmt.Sprintf("correct the managed policies; see each server: vault write %s/evaluate policies= server=…", e.Mount),
+		e.wrong(fmt.Sprintf("correct the managed policies; see each server: vault write -field=summary %s/evaluate policies= server=…", e.Mount),
 			"the managed policies block every server that is registered, for every client; the last because %s", why)
 	}
 }

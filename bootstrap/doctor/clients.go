@@ -54,7 +54,7 @@ func (e *examination) checkReach(ctx context.Context, name string, client map[st
 		}
 	}
 	if why != "" {
-		e.wrong(fmt.Sprintf("see each server: vault write %s/evaluate client=%s server=…", e.Mount, name), "the client %s reaches none of its servers; the last because %s", name, why)
+		e.wrong(fmt.Sprintf("see each server: vault write -field=summary %s/evaluate client=%s server=…", e.Mount, name), "the client %s reaches none of its servers; the last because %s", name, why)
 	}
 }
 
