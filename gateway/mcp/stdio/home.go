@@ -28,6 +28,10 @@ type homes struct {
 
 const lockSuffix = ".lock"
 
+// shortName names a folder. The path of a socket has 107 bytes at most, and programs put
+// some into TMPDIR.
+func shortName() string { return rand.Text()[:8] }
+
 // defaultHomes is where homes are unless the file says otherwise: in the state folder
 // of the service, or of the account.
 func defaultHomes() string {
@@ -55,7 +59,7 @@ func openHomes(dir string, log hclog.Logger) (*homes, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make the folder for the children's homes: %w: name another one with home_dir", err)
 	}
-	h := &homes{root: root, run: filepath.Join(root, rand.Text()), log: log}
+	h := &homes{root: root, run: filepath.Join(root, shortName()), log: log}
 	h.removeOld()
 	if h.lock, err = os.OpenFile(h.run+lockSuffix, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600); err != nil {
 		return nil, err
@@ -134,7 +138,7 @@ func (h *homes) removeOld() {
 
 // make makes a home for a child of the account.
 func (h *homes) make(of account) (string, error) {
-	home := filepath.Join(h.run, rand.Text())
+	home := filepath.Join(h.run, shortName())
 	for _, path := range []string{home, filepath.Join(home, "tmp")} {
 		if err := os.Mkdir(path, 0o700); err != nil {
 			return "", err
