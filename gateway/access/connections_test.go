@@ -26,10 +26,23 @@ func testConnections(most int, trusted ...netip.Prefix) *Connections {
 	return c
 }
 
+// smallBuffers has the kernel keep little of what nobody reads, so that there is
+// soon no room for more.
+type smallBuffers struct{ net.Listener }
+
+func (l smallBuffers) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return conn, conn.(*net.TCPConn).SetWriteBuffer(16 << 10)
+}
+
 func (s *stage) dial() net.Conn {
 	s.t.Helper()
 	conn, err := net.Dial("tcp", s.server.Listener.Addr().String())
 	require.NoError(s.t, err)
+	require.NoError(s.t, conn.(*net.TCPConn).SetReadBuffer(16<<10))
 	s.t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
@@ -51,11 +64,13 @@ func flood(t *testing.T, conn net.Conn, request string) {
 func TestConnectionWhoseAnswersNobodyReadsIsEnded(t *testing.T) {
 	for name, token := range map[string]string{"without a token": "", "with a bad one": badToken, "with a good one": goodToken} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newStageOn(t, testConnections(0), nil)
 			flood(t, s.dial(), post("/servers/files/mcp", token, strings.Repeat("x", 900)))
 		})
 	}
 	t.Run("for a path that is not there", func(t *testing.T) {
+		t.Parallel()
 		s := newStageOn(t, testConnections(0), nil)
 		flood(t, s.dial(), "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	})
@@ -105,7 +120,7 @@ func TestClientThatReadsSlowlyGetsAllOfItsAnswer(t *testing.T) {
 		n, err = io.ReadFull(response.Body, piece)
 		got += n
 		if time.Since(began) < 2*testPatience {
-			time.Sleep(testPatience / 20)
+			<-time.After(testPatience / 20)
 		}
 	}
 	require.Equal(t, size, got)

@@ -81,7 +81,7 @@ func newStageOn(t *testing.T, connections *Connections, change func(*Options)) *
 	if connections == nil {
 		s.server.Listener = WatchFraming(s.server.Listener)
 	} else {
-		s.server.Listener = connections.Watch(connections.Pace(s.server.Listener))
+		s.server.Listener = connections.Watch(connections.Pace(smallBuffers{s.server.Listener}))
 	}
 	s.server.Config.ConnContext = ConnContext
 	s.server.Start()

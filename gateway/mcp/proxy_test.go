@@ -234,8 +234,8 @@ func TestStaleSessionIDOnInitializeMeansNothing(t *testing.T) {
 		reply(w, pong)
 	})
 	g := newGateway(t, testConfig(), up.server())
-	session := g.ask(t, initOnce).header.Get("Mcp-Session-Id")
-	for _, stale := range []string{"unknown", session, strings.Repeat("x", 4000)} {
+	begun := g.ask(t, initOnce).header.Get("Mcp-Session-Id")
+	for _, stale := range []string{"unknown", begun, strings.Repeat("x", 4000)} {
 		got := g.ask(t, initOnce, "Mcp-Session-Id", stale, "Last-Event-Id", "7")
 		require.Equal(t, http.StatusOK, got.status, got.body)
 		require.NotContains(t, []string{"", stale}, got.header.Get("Mcp-Session-Id"))
