@@ -336,7 +336,7 @@ func (*decoder) limits(s *section) Limits {
 		switch {
 		case *bound >= largest:
 		case s.has(name):
-			s.bad(name, "%s is less than one request may need, %s: max_body and three times max_list", formatSize(*bound), formatSize(largest))
+			s.bad(name, "%s is less than one request may need, %s: max_body and three times max_list", FormatSize(*bound), FormatSize(largest))
 		default:
 			*bound = largest
 		}

@@ -94,7 +94,7 @@ func (s *section) duration(name string, fallback, least, most time.Duration) tim
 }
 
 func (s *section) size(name string, fallback, least, most int64) int64 {
-	value, ok := s.value(name, cty.String, `a size in quotes, for example "4MiB"`, formatSize(fallback))
+	value, ok := s.value(name, cty.String, `a size in quotes, for example "4MiB"`, FormatSize(fallback))
 	if !ok {
 		return fallback
 	}
@@ -104,7 +104,7 @@ func (s *section) size(name string, fallback, least, most int64) int64 {
 		return fallback
 	}
 	if n < least || n > most {
-		s.bad(name, "%s is out of range: %s to %s", value.AsString(), formatSize(least), formatSize(most))
+		s.bad(name, "%s is out of range: %s to %s", value.AsString(), FormatSize(least), FormatSize(most))
 		return fallback
 	}
 	return n
@@ -128,7 +128,8 @@ func parseSize(text string) (int64, error) {
 	return 0, errors.New("no unit")
 }
 
-func formatSize(n int64) string {
+// FormatSize writes a size as it stands in the file.
+func FormatSize(n int64) string {
 	for i := len(sizeUnits) - 2; i >= 0; i-- {
 		if unit := sizeUnits[i]; n >= unit.bytes && n%unit.bytes == 0 {
 			return strconv.FormatInt(n/unit.bytes, 10) + unit.suffix

@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
 	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/sse"
+	"vault-plugin-secrets-mcp/gateway/mcp/stdio"
 	"vault-plugin-secrets-mcp/gateway/mcp/toollist"
 )
 
@@ -130,7 +133,14 @@ func (c *conversation) stream(w http.ResponseWriter, r *http.Request, pending []
 		err = context.Cause(ctx)
 		s.ComeBack()
 	} else if err != nil && ctx.Err() == nil && id != "" {
-		_, _ = s.Write(errorEvent([]byte(id), c.request.ID)) // the stream ends in any case
+		message := messageUnfit
+		switch {
+		case isTooLarge(err):
+			message = messageEndless
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			message = messageLate
+		}
+		_, _ = s.Write(errorEvent([]byte(id), message, c.request.ID)) // the stream ends in any case
 	}
 	if errors.Is(err, bridge.ErrClosed) && ctx.Err() == nil {
 		err = nil // the session has ended, or another stream has taken its place
@@ -184,12 +194,25 @@ func (c *conversation) unanswered(ctx context.Context, err error) *access.Refusa
 		return f
 	case errors.Is(err, bridge.ErrSlow):
 		return c.badAnswer(err.Error())
+	case isTooLarge(err):
+		f := c.badAnswer(err.Error())
+		f.Message = messageEndless
+		return f
 	}
 	f := c.failed(ctx, err)
 	if f == nil {
 		c.request.Outcome(0, 0, err)
 	}
 	return f
+}
+
+// messageEndless is told of requests that were in flight when the server sent what
+// is too large to be kept: it may be the answer to any of them.
+var messageEndless = "The server has sent a message of more than " + config.FormatSize(maxChannelMessage) +
+	", this gateway's limit for one, and the connection to it was ended. The request may have been carried out."
+
+func isTooLarge(err error) bool {
+	return errors.Is(err, sse.ErrTooLarge) || errors.Is(err, stdio.ErrMessageSize)
 }
 
 // accepts is what a client takes for an answer.

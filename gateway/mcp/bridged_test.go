@@ -429,3 +429,21 @@ func TestAnUnknownSessionIsToldAsClientsKnowIt(t *testing.T) {
 	}
 	require.Zero(t, up.count())
 }
+
+// TestAHandshakeThatIsNeverAnsweredEnds, and the child with it.
+func TestAHandshakeThatIsNeverAnsweredEnds(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		c := stdioConfig(t)
+		c.Upstreams = map[string]config.Upstream{"up": {Timeout: 200 * time.Millisecond}}
+		server := scriptedServer(t, "mute")
+		server.Shared = shared
+		g := newGateway(t, c, server)
+		got := g.ask(t, initOnce) // the client takes a stream, which is kept alive
+		if got.status == http.StatusOK {
+			require.Contains(t, got.body, `"id":1,"error":`, shared)
+		} else {
+			require.Equal(t, http.StatusGatewayTimeout, got.status, shared)
+		}
+		require.Contains(t, got.body, "The server did not answer in time.", shared)
+	}
+}

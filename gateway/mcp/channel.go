@@ -47,10 +47,11 @@ func (h *Handler) newChannels(server *broker.Server, c *config.Config) (link, er
 			Dial: func(ctx context.Context, r bridge.Receiver) (bridge.Conn, error) {
 				return openChannel(ctx, u, settings.Timeout, r)
 			},
-			Pool:        bridge.NewPool(maxChannels, maxChannelsPerClient),
-			Log:         h.log.With("server", server.Name),
-			Shared:      server.Shared,
-			IdleTimeout: channelIdleTimeout,
+			Pool:         bridge.NewPool(maxChannels, maxChannelsPerClient),
+			Log:          h.log.With("server", server.Name),
+			Shared:       server.Shared,
+			HelloTimeout: settings.Timeout,
+			IdleTimeout:  channelIdleTimeout,
 		}),
 	}, nil
 }
@@ -227,7 +228,7 @@ func (c *channel) Send(message []byte) error {
 	case status >= 200 && status < 300:
 		return nil
 	case status >= 400 && status < 500 && !lost(status):
-		c.refused(message, status)
+		c.refused(message, response)
 		return nil
 	default:
 		return fmt.Errorf("the server answers a message with status %d", status)
@@ -244,13 +245,17 @@ func lost(status int) bool {
 }
 
 // refused answers a request in the server's place.
-func (c *channel) refused(message []byte, status int) {
+func (c *channel) refused(message []byte, response *http.Response) {
 	e, err := envelope.Parse(message)
 	if err != nil || e.Kind != envelope.Request {
 		return
 	}
 	answer := append([]byte(`{"jsonrpc":"2.0","id":`), e.IDOf(message)...)
 	answer = append(answer, `,"error":{"code":-32603,"message":"The server refuses the message: status `...)
-	answer = strconv.AppendInt(answer, int64(status), 10)
-	c.deliver(append(answer, `."}}`...))
+	answer = strconv.AppendInt(answer, int64(response.StatusCode), 10)
+	answer = append(answer, '.')
+	if response.StatusCode == http.StatusTooManyRequests && response.Header[headerRetryAfter] != nil {
+		answer = append(answer, " Try again in "+retryAfterOf(response.Header).Round(time.Second).String()+"."...)
+	}
+	c.deliver(append(answer, `"}}`...))
 }

@@ -42,11 +42,12 @@ func (h *Handler) newStdio(server *broker.Server, c *config.Config) (link, error
 			Dial: func(_ context.Context, r bridge.Receiver) (bridge.Conn, error) {
 				return children.launcher.Start(server, r)
 			},
-			Pool:        h.childPool,
-			Log:         h.log.With("server", server.Name),
-			Shared:      server.Shared,
-			Stateless:   true,
-			IdleTimeout: c.Stdio.IdleTimeout,
+			Pool:         h.childPool,
+			Log:          h.log.With("server", server.Name),
+			Shared:       server.Shared,
+			Stateless:    true,
+			HelloTimeout: c.Upstream(server.Name).Timeout,
+			IdleTimeout:  c.Stdio.IdleTimeout,
 		}),
 	}, nil
 }

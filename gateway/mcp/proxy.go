@@ -64,6 +64,9 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 	}
 	defer end(response.StatusCode, nil)
 	defer response.Body.Close()
+	if watch := p.watch(response, cancel); watch != nil {
+		defer watch.stop()
+	}
 	pass.answer(w, r, response, cancel)
 }
 

@@ -8,10 +8,12 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/session"
 )
@@ -150,7 +152,7 @@ func (x *exchange) failed(ctx context.Context, err error) *access.Refusal {
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		f.Status, f.Reason = http.StatusGatewayTimeout, reasonTimeout
-		f.Message = "The server did not answer in time."
+		f.Message = messageLate
 	}
 	return x.rpc(f, codeInternal)
 }
@@ -161,16 +163,36 @@ func (x *exchange) badAnswer(detail string) *access.Refusal {
 		Status:  http.StatusBadGateway,
 		Reason:  reasonUpstreamAnswer,
 		Detail:  detail,
-		Message: "The server's answer cannot be passed on.",
+		Message: messageUnfit,
 	}, codeInternal)
 }
 
+const (
+	messageUnfit = "The server's answer cannot be passed on."
+	messageLate  = "The server did not answer in time."
+)
+
+// tooLarge is the answer where what the server said is too large to be filtered.
+// The log is told too: the limit is the administrator's to set.
+func (pass *passage) tooLarge() *access.Refusal {
+	limit := config.FormatSize(pass.proxy.limits.MaxList)
+	f := pass.badAnswer("it is larger than limits.max_list, " + limit + ", and cannot be filtered")
+	f.Message = "The server's answer is larger than " + limit + ", this gateway's limit (limits.max_list), and was not passed on."
+	if pass.message.Method == envelope.MethodToolsCall {
+		f.Message = "The tool has run, but its answer is larger than " + limit + ", this gateway's limit (limits.max_list), and was not passed on."
+	}
+	pass.proxy.handler.log.Warn("a server's answer is larger than limits.max_list, and was not passed on",
+		"server", pass.server.Name, "method", pass.request.Method, "max_list", limit, "request_id", pass.request.ID)
+	return f
+}
+
 // badStatus is the answer to an upstream's status that is not the client's to
-// see. location is where a redirect leads.
-func (x *exchange) badStatus(status int, location string) *access.Refusal {
+// see.
+func (x *exchange) badStatus(response *http.Response) *access.Refusal {
+	status := response.StatusCode
 	detail := "status " + strconv.Itoa(status)
-	if location != "" {
-		detail += ", Location: " + location
+	if to := location(response); to != "" {
+		detail += ", Location: " + to
 	}
 	f := x.badAnswer(detail)
 	f.Reason = reasonUpstreamStatus
@@ -180,7 +202,7 @@ func (x *exchange) badStatus(status int, location string) *access.Refusal {
 	case 300 <= status && status < 400:
 		f.Message = "The server's answer cannot be passed on: it redirects to another URL, which has to be registered instead."
 	case status == http.StatusServiceUnavailable:
-		f.Status, f.RetryAfter = status, retryAfter
+		f.Status, f.RetryAfter = status, retryAfterOf(response.Header)
 	case status == http.StatusGatewayTimeout:
 		f.Status = status
 	}
@@ -224,4 +246,19 @@ func (u *upstream) tellMisfit(log hclog.Logger, response *http.Response) {
 		}
 		log.Warn(text, fields...)
 	})
+}
+
+// maxRetryAfter bounds the wait that a server asks for.
+const maxRetryAfter = 24 * time.Hour
+
+// retryAfterOf is the wait that a server asks for, or the usual one.
+func retryAfterOf(h http.Header) time.Duration {
+	text := first(h, headerRetryAfter)
+	wait := time.Duration(0)
+	if seconds, err := strconv.Atoi(text); err == nil {
+		wait = time.Duration(min(max(seconds, 0), int(maxRetryAfter/time.Second))) * time.Second
+	} else if at, err := http.ParseTime(text); err == nil {
+		wait = time.Until(at)
+	}
+	return min(max(wait, retryAfter), maxRetryAfter)
 }

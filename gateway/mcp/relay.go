@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
 	"vault-plugin-secrets-mcp/gateway/mcp/sse"
 	"vault-plugin-secrets-mcp/gateway/mcp/toollist"
 )
@@ -62,11 +63,11 @@ func (x *exchange) judge(response *http.Response) *access.Refusal {
 	switch status := response.StatusCode; {
 	case status == http.StatusUnauthorized, status == http.StatusProxyAuthRequired,
 		status < 200, 300 <= status && status < 400:
-		return x.badStatus(status, location(response))
+		return x.badStatus(response)
 	case status >= 500:
 		media := mediaType(first(response.Header, headerContentType))
 		if media != mediaJSON && media != mediaEventStream {
-			return x.badStatus(status, location(response))
+			return x.badStatus(response)
 		}
 	}
 	if x.tools == nil {
@@ -209,8 +210,12 @@ func (pass *passage) filterStream(s *sse.Writer, from io.Reader, id []byte) erro
 			}
 			continue
 		case errors.As(err, new(*filterError)) || errors.Is(err, sse.ErrTooLarge) || errors.As(err, new(*access.Refusal)):
+			message := messageUnfit
+			if errors.Is(err, sse.ErrTooLarge) {
+				message = pass.tooLarge().Message
+			}
 			if len(id) > 0 {
-				_, _ = s.Write(errorEvent(id, pass.request.ID)) // the stream ends in any case
+				_, _ = s.Write(errorEvent(id, message, pass.request.ID)) // the stream ends in any case
 			}
 			return err
 		default:
@@ -257,9 +262,9 @@ func looksLikeJSON(data []byte) bool {
 }
 
 // errorEvent is an event that answers the request with an error.
-func errorEvent(id []byte, requestID string) []byte {
+func errorEvent(id []byte, message, requestID string) []byte {
 	return fmt.Appendf(nil, "data: {\"jsonrpc\":\"2.0\",\"id\":%s,\"error\":{\"code\":%d,\"message\":%q,\"data\":{\"request_id\":%q}}}\n\n",
-		id, codeInternal, "The server's answer cannot be passed on.", requestID)
+		id, codeInternal, message, requestID)
 }
 
 // failReading answers where the server's answer could not be read to its end.
@@ -287,14 +292,14 @@ func (pass *passage) answerFiltered(w http.ResponseWriter, r *http.Request, resp
 		return
 	}
 	if int64(len(body)) > limit {
-		access.Refuse(w, r, pass.badAnswer("it is too large to be filtered"))
+		access.Refuse(w, r, pass.tooLarge())
 		return
 	}
 	media := mediaType(first(response.Header, headerContentType))
 	switch {
 	case len(body) == 0:
 	case media == mediaJSON:
-		if body, err = toollist.Filter(body, pass.tools.Allows); err != nil {
+		if body, err = toollist.Filter(jsonscan.WithoutMark(body), pass.tools.Allows); err != nil {
 			access.Refuse(w, r, pass.badAnswer("it cannot be filtered: "+err.Error()))
 			return
 		}

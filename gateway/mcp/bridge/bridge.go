@@ -43,6 +43,10 @@ type Options struct {
 	// Stateless: the server may know the era without sessions. It is asked.
 	Stateless bool
 
+	// HelloTimeout bounds the wait for the server's answer to the handshake: a
+	// channel without one is of no use to anybody. 0: no bound.
+	HelloTimeout time.Duration
+
 	// IdleTimeout ends sessions that nobody has used for so long, and channels.
 	IdleTimeout time.Duration
 }

@@ -4,9 +4,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
@@ -35,6 +38,9 @@ type handshake struct {
 	code    int
 	err     error // there is no answer: the server is gone
 }
+
+// errNoHello is a timeout to who asks.
+var errNoHello = fmt.Errorf("the server has not answered the handshake: %w", os.ErrDeadlineExceeded)
 
 // finish sets the outcome. The first one counts.
 func (h *handshake) finish(answer []byte, e *envelope.Envelope, err error) {
@@ -74,6 +80,7 @@ func (h *handshake) confirm() bool {
 // answered.
 func (p *peer) greet(ctx context.Context, s *Session, in Incoming) (*Call, error) {
 	if p.hello.begin() {
+		p.awaitHello()
 		if !p.bridge.Shared {
 			return p.helloCall(s, in)
 		}
@@ -90,6 +97,18 @@ func (p *peer) greet(ctx context.Context, s *Session, in Incoming) (*Call, error
 	c := newCall(p, s, in)
 	c.queue.put(p.hello.item(c, in, p.bridge.Shared))
 	return c, nil
+}
+
+// awaitHello ends a channel whose server does not answer the handshake in time.
+func (p *peer) awaitHello() {
+	if p.bridge.HelloTimeout <= 0 {
+		return
+	}
+	timer := time.AfterFunc(p.bridge.HelloTimeout, func() { p.finish(errNoHello, true) })
+	go func() {
+		<-p.hello.done
+		timer.Stop()
+	}()
 }
 
 // item is the server's answer, for one client's handshake.

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -301,7 +302,9 @@ func (p *peer) forget(c *Call) {
 
 // callOf returns the request in flight whose id the bytes are.
 func (p *peer) callOf(raw []byte) *Call {
-	id, err := strconv.ParseInt(string(raw), 10, 64)
+	// Some servers answer to a number with a string, or with a fraction of zero.
+	text := strings.TrimSuffix(strings.Trim(string(raw), `"`), ".0")
+	id, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
 		return nil
 	}

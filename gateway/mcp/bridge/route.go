@@ -5,11 +5,13 @@ import (
 	"strings"
 
 	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
 )
 
 // Message takes what the server sends. It is called by the channel's reader, and
 // never waits.
 func (p *peer) Message(message []byte) {
+	message = jsonscan.WithoutMark(message)
 	e, err := envelope.Parse(message)
 	if err != nil {
 		p.bridge.Log.Warn("the server sent what is no message: it is dropped", "error", err, "bytes", len(message))

@@ -9,6 +9,7 @@
 package jsonscan
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"unicode/utf8"
@@ -52,6 +53,10 @@ func New(data []byte) (Scanner, error) {
 	}
 	return Scanner{data: data}, nil
 }
+
+// WithoutMark returns the text without the byte order mark with which some servers
+// begin it. A client's message has none: see [New].
+func WithoutMark(data []byte) []byte { return bytes.TrimPrefix(data, []byte("\ufeff")) }
 
 // Pos is the offset of the next byte to be read.
 func (s *Scanner) Pos() int { return s.pos }

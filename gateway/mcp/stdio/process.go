@@ -30,7 +30,8 @@ const (
 )
 
 var (
-	errMessageSize = fmt.Errorf("a message is larger than %d bytes", maxMessage)
+	// ErrMessageSize: the child has sent a message that is too large.
+	ErrMessageSize = fmt.Errorf("a message is larger than %d bytes", maxMessage)
 	errStdinClosed = errors.New("the child's standard input is closed")
 )
 
@@ -195,7 +196,7 @@ func (p *Process) readMessages() error {
 		part, err := lines.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
 			if len(long)+len(part) > maxMessage {
-				return errMessageSize
+				return ErrMessageSize
 			}
 			long = append(long, part...)
 			continue

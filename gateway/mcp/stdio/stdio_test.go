@@ -289,7 +289,7 @@ func TestAMessageBeyondAllMeasureEndsTheChild(t *testing.T) {
 	l, log := launcher(t, nil)
 	p, r := start(t, l, scriptedServer(t, ""))
 	require.NoError(t, p.Send(call("big")))
-	require.ErrorIs(t, r.end(t), errMessageSize)
+	require.ErrorIs(t, r.end(t), ErrMessageSize)
 	require.Contains(t, log.text(), "broke the protocol")
 }
 

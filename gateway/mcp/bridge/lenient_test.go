@@ -1,0 +1,54 @@
+package bridge
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestAServerNeedNotBeStrict: an answer is known by its id, in whichever type and
+// behind whichever mark it is written.
+func TestAServerNeedNotBeStrict(t *testing.T) {
+	s := newStage(t, nil)
+	hello := in(t, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}`)
+	session, call, err := s.Initialize(context.Background(), alice, hello)
+	require.NoError(t, err)
+	f := s.fake(0)
+	id := idIn(t, s.got(f))
+	f.r.Message([]byte("\ufeff" + `{"jsonrpc":"2.0","id":"` + id + `","result":{}}`))
+	require.Equal(t, `{"jsonrpc":"2.0","id":0,"result":{}}`, string(s.next(call).Message))
+	call.Close(false)
+	for _, form := range []string{`"%"`, `%.0`, `%`} {
+		call, err := session.Call(in(t, `{"jsonrpc":"2.0","id":"mine","method":"ping"}`))
+		require.NoError(t, err)
+		id := idIn(t, s.got(f))
+		said := strings.ReplaceAll(form, "%", id)
+		f.r.Message([]byte(`{"jsonrpc":"2.0","id":` + said + `,"result":{}}`))
+		require.Equal(t, `{"jsonrpc":"2.0","id":"mine","result":{}}`, string(s.next(call).Message), form)
+		call.Close(false)
+	}
+}
+
+// TestAHandshakeHasABound: whether one client waits for it or all do.
+func TestAHandshakeHasABound(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStage(t, func(o *Options) { o.Shared, o.HelloTimeout = shared, time.Minute })
+			hello := in(t, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}`)
+			began := time.Now()
+			_, call, err := s.Initialize(context.Background(), alice, hello)
+			if err == nil {
+				_, err = call.Next(context.Background())
+			}
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+			require.Equal(t, time.Minute, time.Since(began))
+			require.True(t, s.fakes()[0].closed(), "the child has ended")
+			synctest.Wait()
+		})
+	}
+}

@@ -1,0 +1,61 @@
+package mcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// errStalled is a timeout: the server has begun an answer, and does not go on.
+var errStalled = fmt.Errorf("the answer does not go on: %w", os.ErrDeadlineExceeded)
+
+// watch has an answer that is no stream end where the server does not go on with it
+// for upstream.timeout. It is nil where there is nothing to wait for: most answers
+// are there with their header.
+func (p *proxy) watch(response *http.Response, cancel context.CancelCauseFunc) *stallWatch {
+	wait := p.upstream.transport.ResponseHeaderTimeout
+	if wait <= 0 || response.ContentLength == 0 || mediaType(first(response.Header, headerContentType)) == mediaEventStream {
+		return nil
+	}
+	if body, ok := response.Body.(*directBody); ok && body.isThere() {
+		return nil
+	}
+	w := &stallWatch{ReadCloser: response.Body}
+	w.timer = time.AfterFunc(wait, func() {
+		w.stalled.Store(true)
+		cancel(errStalled)
+	})
+	w.wait = wait
+	response.Body = w
+	return w
+}
+
+// isThere reports whether all of the answer has been read from the connection.
+func (b *directBody) isThere() bool {
+	return b.conn != nil && b.response.ContentLength >= 0 && int64(b.conn.reader.Buffered()) >= b.response.ContentLength
+}
+
+// stallWatch is a body whose parts must not come too slowly.
+type stallWatch struct {
+	io.ReadCloser
+	wait    time.Duration
+	timer   *time.Timer
+	stalled atomic.Bool
+}
+
+func (w *stallWatch) Read(p []byte) (int, error) {
+	w.timer.Reset(w.wait)
+	n, err := w.ReadCloser.Read(p)
+	w.timer.Stop() // a client that is slow to take it is not the server's fault
+	if err != nil && !errors.Is(err, io.EOF) && w.stalled.Load() {
+		err = errStalled
+	}
+	return n, err
+}
+
+func (w *stallWatch) stop() { w.timer.Stop() }
