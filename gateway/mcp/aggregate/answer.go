@@ -7,8 +7,10 @@ import (
 	"strconv"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
 	"vault-plugin-secrets-mcp/gateway/mcp/names"
 	"vault-plugin-secrets-mcp/gateway/mcp/sse"
 )
@@ -23,17 +25,21 @@ type answer struct {
 	header http.Header // as the server's endpoint sets it
 	status int
 
-	body    []byte
-	events  *sse.Splitter   // nil: no stream
-	event   []byte          // the one being written
-	started bool            // the client has got the beginning
-	full    *access.Refusal // there is no room for it
-	denied  bool            // it is an error that says that there is no such session
+	body     []byte
+	events   *sse.Splitter // nil: no stream
+	event    []byte        // the one being written
+	started  bool          // the client has got the beginning
+	tooLarge bool
+	denied   bool            // it is an error that says that there is no such session
+	full     *access.Refusal // there is no room for it
 }
 
 func (x *exchange) newAnswer(v *way, b back) *answer {
 	return &answer{x: x, way: v, back: b, header: make(http.Header)}
 }
+
+// limit bounds what is kept of an answer.
+func (a *answer) limit() int64 { return a.x.handler.settings().Limits.MaxList }
 
 func (a *answer) Header() http.Header { return a.header }
 
@@ -56,7 +62,7 @@ func (a *answer) WriteHeader(status int) {
 	if status != http.StatusOK || !isStream(a.header) || isEncoded(a.header) {
 		return
 	}
-	a.events = sse.NewSplitter(int(a.x.handler.settings().Limits.MaxList))
+	a.events = sse.NewSplitter(int(a.limit()))
 	a.events.Reserve = a.x.request.Reserve
 	mcp.CopyHeader(a.x.w.Header(), a.header)
 	a.x.w.WriteHeader(status)
@@ -67,15 +73,21 @@ func (a *answer) Write(p []byte) (int, error) {
 	a.WriteHeader(http.StatusOK)
 	if a.events != nil {
 		if err := a.events.Push(p, a.pass); err != nil {
-			if errors.Is(err, sse.ErrTooLarge) || errors.As(err, &a.full) {
-				a.fail()
+			switch {
+			case errors.Is(err, sse.ErrTooLarge):
+				a.tooLarge = true
+				a.fail(a.x.tooLarge(a.way.server))
+				err = &tooLargeError{a.limit()}
+			case errors.As(err, &a.full):
+				a.fail(messageUnfit)
 			}
 			return 0, err
 		}
 		return len(p), nil
 	}
-	if int64(len(a.body)+len(p)) > a.x.handler.settings().Limits.MaxList {
-		return 0, errTooLarge
+	if int64(len(a.body)+len(p)) > a.limit() {
+		a.tooLarge = true
+		return 0, &tooLargeError{a.limit()}
 	}
 	if err := reserve(a.x.request, len(a.body), len(a.body)+len(p)); err != nil {
 		_ = errors.As(err, &a.full) // what else it is, finish tells
@@ -90,12 +102,12 @@ func (a *answer) pass(e *sse.Event) error {
 	if e.HasData && !e.IsMessage() {
 		return nil // clients do not read it, and some do all the same
 	}
-	data := e.Data
-	if len(e.Data) > 0 {
-		a.denied = a.denied || a.way.session != "" && deniesSession(e.Data)
+	data := jsonscan.WithoutMark(e.Data)
+	if len(data) > 0 {
+		a.denied = a.denied || a.way.session != "" && deniesSession(data)
 		var err error
-		if data, err = a.back(e.Data); err != nil {
-			a.fail()
+		if data, err = a.back(data); err != nil {
+			a.fail(messageUnfit)
 			return err
 		}
 		if data == nil {
@@ -112,11 +124,33 @@ func (a *answer) pass(e *sse.Event) error {
 }
 
 // fail tells the client, in a stream, that there is no answer to be had.
-func (a *answer) fail() {
+func (a *answer) fail(message string) {
+	a.x.free()
 	if id := a.x.id(); id != nil {
 		_, _ = fmt.Fprintf(a.x.w, "data: {\"jsonrpc\":\"2.0\",\"id\":%s,\"error\":{\"code\":%d,\"message\":%q,\"data\":{\"request_id\":%q}}}\n\n",
-			id, codeInternal, "The server's answer cannot be passed on.", a.x.request.ID)
+			id, codeInternal, message, a.x.request.ID)
 	}
+}
+
+// What a client is told in the place of an answer.
+const (
+	messageUnreachable = "The server cannot be reached."
+	messageUnfit       = "The server's answer cannot be passed on."
+	messageBroken      = "The server's answer broke off."
+)
+
+// tooLarge is what a client is told of an answer of which too much would have to
+// be kept, since names in it are changed. The log is told too: a limit is the
+// administrator's to set.
+func (x *exchange) tooLarge(server string) string {
+	limit := x.handler.settings().Limits.MaxList
+	x.handler.log.Warn("a server's answer is larger than limits.max_list, and was not passed on",
+		"server", server, "method", x.message.Method, "max_list", config.FormatSize(limit), "request_id", x.request.ID)
+	what := "The server's answer is larger than "
+	if x.message.Method == envelope.MethodToolsCall {
+		what = "The tool has run, but its answer is larger than "
+	}
+	return what + config.FormatSize(limit) + ", this gateway's limit (limits.max_list), and was not passed on."
 }
 
 // verdict is what the answer says of the session in which it was asked.
@@ -143,6 +177,7 @@ func (a *answer) finish(p *part, aborted bool) {
 		}
 		return
 	}
+	a.body = jsonscan.WithoutMark(a.body)
 	reason := p.request.Refused()
 	switch {
 	case a.full != nil:
@@ -160,11 +195,26 @@ func (a *answer) finish(p *part, aborted bool) {
 		a.send(a.status, a.body)
 	case a.x.message.Kind != envelope.Request:
 		a.x.w.WriteHeader(http.StatusAccepted)
-	case aborted || !a.isMessage():
-		a.broken()
+	case a.tooLarge:
+		a.broken(a.x.tooLarge(a.way.server))
+	case aborted:
+		a.broken(messageBroken)
+	case !a.isMessage():
+		a.broken(a.refused(reason))
 	default:
 		a.message()
 	}
+}
+
+// refused is what a client is told of an answer that is no response.
+func (a *answer) refused(reason string) string {
+	switch {
+	case reason != "" || a.status < http.StatusBadRequest:
+		return messageUnreachable
+	case a.status == http.StatusTooManyRequests:
+		return "The server has too many requests: try again later."
+	}
+	return "The server refuses the request: status " + itoa(a.status) + "."
 }
 
 // isMessage reports whether what was answered is a response to the request.
@@ -201,7 +251,7 @@ func (a *answer) isEraUnknown() bool {
 func (a *answer) message() {
 	body, err := a.back(a.body)
 	if err != nil || body == nil {
-		a.broken()
+		a.broken(messageUnfit)
 		return
 	}
 	status := a.status
@@ -213,14 +263,20 @@ func (a *answer) message() {
 	a.send(status, body)
 }
 
-// broken answers in the place of a server that has not.
-func (a *answer) broken() {
+// broken answers in the place of a server that has not. When it may be asked again
+// is the server's to say.
+func (a *answer) broken(message string) {
+	later := a.header[headerRetryAfter]
 	a.header = http.Header{headerContentType: valueJSON}
-	a.send(http.StatusOK, fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"error":{"code":%d,"message":"The server cannot be reached.","data":{"request_id":%q}}}`,
-		a.x.id(), codeInternal, a.x.request.ID))
+	if later != nil {
+		a.header[headerRetryAfter] = later
+	}
+	a.send(http.StatusOK, fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"error":{"code":%d,"message":%q,"data":{"request_id":%q}}}`,
+		a.x.id(), codeInternal, message, a.x.request.ID))
 }
 
 func (a *answer) send(status int, body []byte) {
+	a.x.free()
 	header := a.x.w.Header()
 	mcp.CopyHeader(header, a.header)
 	header[headerContentLength] = []string{strconv.Itoa(len(body))}

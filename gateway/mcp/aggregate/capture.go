@@ -7,12 +7,18 @@ import (
 	"strings"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
 	"vault-plugin-secrets-mcp/gateway/mcp/sse"
 )
 
-// errTooLarge: a server's answer is larger than what is kept of one.
-var errTooLarge = errors.New("the server's answer is too large")
+// tooLargeError: a server's answer is larger than what is kept of one.
+type tooLargeError struct{ limit int64 }
+
+func (e *tooLargeError) Error() string {
+	return "the server's answer is larger than limits.max_list, " + config.FormatSize(e.limit)
+}
 
 // capture takes the whole answer to a request that the gateway makes for itself.
 // Of a stream it keeps the response alone.
@@ -23,6 +29,8 @@ type capture struct {
 	status  int
 	body    []byte        // of an answer that is no stream; the response of one that is
 	events  *sse.Splitter // nil if it is none
+
+	tooLarge bool
 
 	verdict verdict // of the session in which it was asked, if it was in one
 	reason  string  // of the gateway's own refusal
@@ -56,10 +64,13 @@ func (c *capture) WriteHeader(status int) {
 func (c *capture) Write(p []byte) (int, error) {
 	c.WriteHeader(http.StatusOK)
 	if c.events != nil {
-		return len(p), c.events.Push(p, c.event)
+		err := c.events.Push(p, c.event)
+		c.tooLarge = errors.Is(err, sse.ErrTooLarge)
+		return len(p), err
 	}
 	if int64(len(c.body)+len(p)) > c.limit {
-		return 0, errTooLarge
+		c.tooLarge = true
+		return 0, &tooLargeError{c.limit}
 	}
 	if err := reserve(c.request, len(c.body), len(c.body)+len(p)); err != nil {
 		return 0, err
@@ -80,8 +91,9 @@ func (c *capture) event(e *sse.Event) error {
 	if !e.IsMessage() || len(e.Data) == 0 || c.body != nil {
 		return nil
 	}
-	if m, err := envelope.Parse(e.Data); err == nil && m.Kind == envelope.Response {
-		c.body = append([]byte(nil), e.Data...)
+	data := jsonscan.WithoutMark(e.Data)
+	if m, err := envelope.Parse(data); err == nil && m.Kind == envelope.Response {
+		c.body = append([]byte(nil), data...)
 	}
 	return nil
 }
@@ -132,6 +144,7 @@ func (p *part) fetch(header http.Header, body []byte) (*capture, error) {
 	c := newCapture(p.x.handler.settings().Limits.MaxList, p.request)
 	header["Accept"] = valueAny // whatever the client takes
 	aborted := p.serve(header, body, c)
+	c.body = jsonscan.WithoutMark(c.body)
 	reason := p.request.Refused()
 	c.reason = reason
 	if p.context.Err() != nil {
@@ -139,6 +152,9 @@ func (p *part) fetch(header http.Header, body []byte) (*capture, error) {
 			return c, f
 		}
 		return c, p.context.Err()
+	}
+	if c.tooLarge {
+		return c, &tooLargeError{c.limit}
 	}
 	switch {
 	case header[headerSession] == nil:

@@ -7,6 +7,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
+	"vault-plugin-secrets-mcp/gateway/mcp/rewrite"
 )
 
 // member is one member of an object that stands in a message.
@@ -86,6 +87,12 @@ func isObject(raw []byte) bool { return len(raw) > 0 && raw[0] == '{' }
 
 // withCursor returns the message with another cursor in its params; "" is none.
 func withCursor(message []byte, params envelope.Span, cursor string) ([]byte, error) {
+	return withCursorAt(message, params, rewrite.Position{Cursor: cursor})
+}
+
+// withCursorAt returns the message with the position's cursor in its params, which
+// is none on the first page.
+func withCursorAt(message []byte, params envelope.Span, at rewrite.Position) ([]byte, error) {
 	var list []member
 	if !params.None() {
 		var err error
@@ -94,12 +101,12 @@ func withCursor(message []byte, params envelope.Span, cursor string) ([]byte, er
 		}
 	}
 	_, found := find(list, "cursor")
-	if !found && cursor == "" {
+	if !found && at.First() {
 		return message, nil
 	}
 	kept := texts(list, "cursor")
-	if cursor != "" {
-		text, err := json.Marshal(cursor)
+	if !at.First() {
+		text, err := json.Marshal(at.Cursor)
 		if err != nil {
 			return nil, err
 		}

@@ -34,6 +34,7 @@ const (
 	headerContentLength   = "Content-Length"
 	headerContentType     = "Content-Type"
 	headerLastEventID     = "Last-Event-Id"
+	headerRetryAfter      = "Retry-After"
 	headerSession         = "Mcp-Session-Id"
 	headerUserAgent       = "User-Agent"
 )
@@ -52,9 +53,10 @@ type exchange struct {
 	request *access.Request
 
 	message      *mcp.Message
-	json, stream bool     // what the client takes for an answer
-	session      *session // nil in the era without sessions
-	own          *session // held by the gateway for this request alone; nil: for all of the client
+	json, stream bool         // what the client takes for an answer
+	session      *session     // nil in the era without sessions
+	inFlight     *sessionCall // noted while its answer is not there; nil: it is no call of a session
+	own          *session     // held by the gateway for this request alone; nil: for all of the client
 }
 
 // serve answers the request. A refusal is what is still to be answered.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
 	"vault-plugin-secrets-mcp/gateway/mcp/sse"
 )
 
@@ -245,7 +246,7 @@ func (t *tap) event(e *sse.Event) error {
 	if !e.IsMessage() || len(e.Data) == 0 {
 		return nil
 	}
-	message, err := t.back(e.Data)
+	message, err := t.back(jsonscan.WithoutMark(e.Data))
 	if err != nil {
 		// The stream ends, so that a server which goes on like that is not heard
 		// without a pause, nor the log filled.

@@ -66,7 +66,7 @@ func (h *hiding) back(message []byte) ([]byte, error) {
 	}
 	switch e.Kind {
 	case envelope.Response:
-		if id := e.IDOf(message); string(id) != "null" && spelled(id) != spelled(h.own) {
+		if id := e.IDOf(message); string(id) != "null" && !sameID(id, h.own) {
 			return nil, nil
 		}
 		return h.complete(envelope.Replace(nil, message, envelope.Part{Span: e.ID, Text: h.id}))
@@ -79,7 +79,7 @@ func (h *hiding) back(message []byte) ([]byte, error) {
 		case e.Method != methodProgress:
 			return message, nil
 		}
-		if h.token == nil || e.ProgressToken.None() || !bytes.Equal(e.ProgressToken.Of(message), h.own) {
+		if h.token == nil || e.ProgressToken.None() || !sameID(e.ProgressToken.Of(message), h.own) {
 			return nil, nil
 		}
 		return envelope.Replace(nil, message, envelope.Part{Span: e.ProgressToken, Text: h.token}), nil

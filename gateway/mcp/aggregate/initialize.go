@@ -78,11 +78,15 @@ func (x *exchange) tooLong() *access.Refusal {
 }
 
 func (x *exchange) full(err error) *access.Refusal {
+	message := "This gateway has too many sessions in use."
+	if errors.Is(err, errFullOfClient) {
+		message = "This client has too many sessions in use."
+	}
 	return x.rpc(&access.Refusal{
 		Status:     http.StatusServiceUnavailable,
 		Reason:     reasonFull,
 		Detail:     err.Error(),
-		Message:    "This client has too many sessions.",
+		Message:    message,
 		RetryAfter: retryAfter,
 	}, codeInternal)
 }

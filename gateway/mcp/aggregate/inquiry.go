@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/mcp/rewrite"
 )
@@ -126,7 +127,7 @@ func hasList(has capabilities, kind rewrite.Kind) bool {
 }
 
 // first reports whether it is about the first page of the server's list.
-func (q *inquiry) first() bool { return q.position.Cursor == "" }
+func (q *inquiry) first() bool { return q.position.First() }
 
 func (q *inquiry) key() pageKey {
 	return pageKey{client: q.x.client(), server: q.server.ID, kind: q.kind}
@@ -139,6 +140,13 @@ func (q *inquiry) run() {
 	page, err := q.ask(ctx)
 	if errors.Is(err, errLost) {
 		page, err = q.ask(ctx)
+	}
+	for pause := auditPause; pause < maxAuditPause && isUnaudited(err); pause *= 2 {
+		select {
+		case <-time.After(pause):
+			page, err = q.ask(ctx)
+		case <-ctx.Done():
+		}
 	}
 	if err == nil && q.first() {
 		q.x.handler.pages.put(q.key(), page)
@@ -157,6 +165,20 @@ func (q *inquiry) over() bool {
 	}
 }
 
+// A list of hundreds of servers is hundreds of decisions at once. Where the machine is
+// too busy to write them all in time, those that are left are made again.
+const (
+	auditPause    = 100 * time.Millisecond
+	maxAuditPause = 10 * time.Second
+)
+
+// isUnaudited reports whether the server was not asked since the decision could not
+// be recorded.
+func isUnaudited(err error) bool {
+	var refusal *access.Refusal
+	return errors.As(err, &refusal) && refusal.Reason == access.ReasonAuditUnavailable
+}
+
 // settle sets the outcome.
 func (q *inquiry) settle(page *rewrite.Page, err error) {
 	q.page, q.err = page, err
@@ -166,12 +188,25 @@ func (q *inquiry) settle(page *rewrite.Page, err error) {
 	q.arrivals <- err == nil && len(page.Entries) > 0 || q.kind != rewrite.Tools && (err == nil || errors.Is(err, errNoList))
 }
 
+// message is the client's, with the server's own cursor.
+func (q *inquiry) message() ([]byte, error) {
+	data, params := q.x.message.Data, q.x.message.Params
+	if q.position.Empty {
+		return withCursorAt(data, params, q.position)
+	}
+	return withCursor(data, params, q.position.Cursor)
+}
+
 // ask asks the server once.
 func (q *inquiry) ask(ctx context.Context) (*rewrite.Page, error) {
 	x := q.x
 	p := x.part(ctx, x.partID(q.server.Name), http.MethodPost, q.server.Name)
 	defer p.end()
-	if p.refusal != nil {
+	switch {
+	case p.refusal == nil:
+	case p.refusal.Status == http.StatusServiceUnavailable:
+		return nil, p.refusal
+	default:
 		return nil, errNoList // just now taken from the client
 	}
 	v, err := x.way(p)
@@ -181,7 +216,7 @@ func (q *inquiry) ask(ctx context.Context) (*rewrite.Page, error) {
 	if v.leg != nil && !hasList(v.has, q.kind) {
 		return nil, errNoList
 	}
-	message, err := withCursor(x.message.Data, x.message.Params, q.position.Cursor)
+	message, err := q.message()
 	if err != nil {
 		return nil, err
 	}
@@ -209,6 +244,9 @@ func (q *inquiry) ask(ctx context.Context) (*rewrite.Page, error) {
 		fallthrough
 	case err != nil:
 		return nil, fmt.Errorf("status %d: %w", answer.status, err)
+	}
+	if v.kind == paired || v.kind == hidden {
+		page.Empty = false // of the older era, in which many write "" on the last page
 	}
 	if page.Missing > 0 && p.known().complains(q.kind, time.Now()) {
 		for _, left := range page.LeftOut {

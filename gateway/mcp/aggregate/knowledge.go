@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/mcp/rewrite"
@@ -89,6 +90,8 @@ const (
 
 // known is what is known of one server, whoever asked.
 type known struct {
+	endsSessions atomic.Bool // it has ended one that the gateway held for a client without
+
 	mu                  sync.Mutex
 	stateless, sessions era
 	until               time.Time // of both

@@ -45,6 +45,7 @@ func (s *session) leg(server *broker.Server) *leg {
 func (s *session) way(p *part) (*way, error) {
 	l := s.leg(p.server())
 	if v := l.way(); v != nil {
+		s.attend(p.x, v)
 		return v, nil
 	}
 	select {
@@ -63,7 +64,16 @@ func (s *session) way(p *part) (*way, error) {
 	l.mu.Lock()
 	l.ready = v
 	l.mu.Unlock()
+	s.attend(p.x, v)
 	return v, nil
+}
+
+// attend has somebody listen in the session with the server, if nobody does. A
+// session of one stream has that.
+func (s *session) attend(x *exchange, v *way) {
+	if s.table != nil {
+		x.attend(v)
+	}
 }
 
 func (l *leg) way() *way {

@@ -96,6 +96,9 @@ func (v *way) drop(x *exchange, of verdict, status int, reason string) {
 		return
 	}
 	v.lost()
+	if v.kind == hidden && of == gone {
+		x.handler.servers.of(v.leg.server.ID).endsSessions.Store(true)
+	}
 	if log := x.handler.log; x.handler.losses.Allow() {
 		log.Info("a server has refused a request in a session that the gateway holds with it: the next request begins another session",
 			"server", v.server, "client", x.request.Grant.Client, "status", status, "reason", reason, "session_unknown", of == gone)

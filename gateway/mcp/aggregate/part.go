@@ -65,6 +65,7 @@ func (p *part) serve(header http.Header, body []byte, out http.ResponseWriter) (
 
 // refuse answers the client's request in the part's name.
 func (p *part) refuse(f *access.Refusal) {
+	p.x.free()
 	p.request.Method = p.x.request.Method
 	access.Refuse(p.x.w, p.x.r.WithContext(p.context), f)
 }

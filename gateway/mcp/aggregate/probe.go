@@ -62,6 +62,8 @@ func (p *part) statelessEra() (bool, error) {
 	answer, err := ask.ask(header, p.x.handler.discoverMessage())
 	var refused *serverError
 	switch {
+	case err == nil && answer.status == http.StatusAccepted:
+		refused = &serverError{} // it takes the question for something else
 	case err == nil:
 		d, err := describe(answer.body)
 		if err != nil {
@@ -72,6 +74,8 @@ func (p *part) statelessEra() (bool, error) {
 			return true, nil
 		}
 		refused = &serverError{}
+	case errors.Is(err, errNoAnswer):
+		refused = &serverError{} // it takes the question for something else
 	case !errors.As(err, &refused), refused.code == 0 && teachesNothing(refused.status):
 		return false, err
 	}

@@ -86,7 +86,7 @@ func (d *due) answered(e *envelope.Envelope, message []byte) []byte {
 			return nil
 		}
 		return message
-	case d.id == nil, string(id) != "null" && spelled(id) != spelled(d.id):
+	case d.id == nil, string(id) != "null" && !sameID(id, d.id):
 		return nil
 	case d.session != nil:
 		d.session.settle(d.id, "")
@@ -105,7 +105,7 @@ func (d *due) progresses(e *envelope.Envelope, message []byte) bool {
 	}
 	token := e.ProgressToken.Of(message)
 	if d.id != nil {
-		return d.token != nil && spelled(token) == spelled(d.token)
+		return d.token != nil && sameID(token, d.token)
 	}
 	return d.session != nil && d.session.awaits(token, d.server)
 }
@@ -127,6 +127,26 @@ func spelled(raw []byte) spelling {
 		}
 	}
 	return sha256.Sum256(raw)
+}
+
+// sameID reports whether a server means the id that it was asked under. Some write
+// numbers as strings, or strings as numbers.
+func sameID(said, asked []byte) bool {
+	key := spelled(asked)
+	return spelled(said) == key || spelled(otherwise(said)) == key
+}
+
+// otherwise is an id written as the other of the two types: a string for a number,
+// and the number for a string that holds one.
+func otherwise(raw []byte) []byte {
+	if len(raw) == 0 || raw[0] != '"' {
+		return append(append([]byte{'"'}, raw...), '"')
+	}
+	var text string
+	if json.Unmarshal(raw, &text) != nil || text == "" || !json.Valid([]byte(text)) || text[0] != '-' && (text[0] < '0' || text[0] > '9') {
+		return raw
+	}
+	return []byte(text)
 }
 
 // maxOwed bounds the requests of a session whose answers are waited for: one
@@ -169,10 +189,17 @@ func (s *session) settle(id []byte, server string) bool {
 	defer s.mu.Unlock()
 	key := spelled(id)
 	asked, found := s.owed.servers[key]
+	if !found {
+		key = spelled(otherwise(id))
+		asked, found = s.owed.servers[key]
+	}
 	if !found || server != "" && asked != server {
 		return false
 	}
 	delete(s.owed.servers, key)
+	if server == "" {
+		delete(s.calls, string(id)) // the client may use the id again as soon as it reads the answer
+	}
 	return true
 }
 
@@ -182,5 +209,8 @@ func (s *session) awaits(token []byte, server string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	asked, found := s.owed.tokens[spelled(token)]
+	if !found {
+		asked, found = s.owed.tokens[spelled(otherwise(token))]
+	}
 	return found && asked == server
 }

@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"container/list"
 	"context"
 	"net/http"
 	"slices"
@@ -28,10 +29,18 @@ type session struct {
 	watcher  *watcher
 	watchers *watchers
 
+	life    context.Context // until it ends
+	endLife context.CancelFunc
+
 	hello []byte // the message that begins a session with a server
 	info  []byte // who the client says that it is
 
-	accessors map[string]struct{} // of the tokens it was used with; guarded by table.mu
+	// Guarded by table.mu.
+	accessors map[string]struct{} // of the tokens it was used with
+	uses      int
+	unused    time.Time     // since when nobody uses it
+	waiting   *list.Element // among those that nobody uses; nil: it is in use, or has ended
+	idle      *time.Timer
 
 	mu    sync.Mutex
 	legs  map[string]*leg
@@ -43,9 +52,6 @@ type session struct {
 	owed       owed
 	feed       *feed
 	over       bool
-	uses       int
-	unused     time.Time
-	idle       *time.Timer
 }
 
 func (h *Handler) newSession(grant *broker.Grant, hello, info []byte) *session {
@@ -55,6 +61,7 @@ func (h *Handler) newSession(grant *broker.Grant, hello, info []byte) *session {
 		accessors: map[string]struct{}{grant.Accessor: {}},
 		legs:      make(map[string]*leg), calls: make(map[string]*sessionCall), subscribed: make(map[string][]string),
 	}
+	s.life, s.endLife = context.WithCancel(h.closing)
 	s.watcher = newWatcher(grant, reach, s.prune)
 	h.watchers.add(s.watcher)
 	return s
@@ -68,55 +75,29 @@ func (x *exchange) hiddenSession() (*session, error) {
 	})
 }
 
-// acquire counts a request that uses the session.
-func (s *session) acquire() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.uses++
-	if s.idle != nil {
-		s.idle.Stop()
-	}
-}
+// release undoes the table's acquire.
+func (s *session) release() { s.table.release(s) }
 
-// release undoes acquire.
-func (s *session) release() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.uses--
-	if s.uses > 0 || s.over {
-		return
+// unusedFor is for how long nobody has used the session.
+func (s *session) unusedFor() time.Duration {
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	if s.waiting == nil {
+		return 0
 	}
-	s.unused = time.Now()
-	if s.idle == nil {
-		s.idle = time.AfterFunc(sessionIdleTimeout, func() { s.table.expire(s) })
-	} else {
-		s.idle.Reset(sessionIdleTimeout)
-	}
-}
-
-func (s *session) idleSince() (since time.Time, idle bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.unused, s.uses == 0
-}
-
-func (s *session) unusedSince() time.Time {
-	since, _ := s.idleSince()
-	return since
+	return time.Since(s.unused)
 }
 
 // end ends what lives on the session. It is called by the table.
 func (s *session) end() {
 	s.watchers.remove(s.watcher)
+	s.endLife()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over {
 		return
 	}
 	s.over = true
-	if s.idle != nil {
-		s.idle.Stop()
-	}
 	if s.feed != nil {
 		s.feed.cancel(errEnded)
 	}
@@ -195,8 +176,23 @@ func (x *exchange) begin(server string) (*sessionCall, *access.Refusal) {
 		return nil, x.plain(http.StatusBadRequest, "A request of this id is in flight already.")
 	}
 	s.calls[c.id] = c
+	x.inFlight = c
 	s.owe(x, server)
 	return c, nil
+}
+
+// free has the request's id serve another request: the client is about to read its
+// answer, and may be faster than what is still to be done about this one.
+func (x *exchange) free() {
+	c := x.inFlight
+	if c == nil {
+		return
+	}
+	c.session.mu.Lock()
+	defer c.session.mu.Unlock()
+	if c.session.calls[c.id] == c {
+		delete(c.session.calls, c.id)
+	}
 }
 
 // end forgets the request. One whose client has gone may go on at the server,

@@ -209,9 +209,9 @@ func TestASessionThatNobodyUsesEnds(t *testing.T) {
 	session := s.allSessions()[0]
 	s.handler.sessions.expire(session)
 	require.Equal(t, 1, s.handler.Sessions(), "not before its time")
-	session.mu.Lock()
+	s.handler.sessions.mu.Lock()
 	session.unused = time.Now().Add(-sessionIdleTimeout)
-	session.mu.Unlock()
+	s.handler.sessions.mu.Unlock()
 	s.handler.sessions.expire(session)
 	require.Zero(t, s.handler.Sessions())
 	require.Empty(t, s.handler.watchers.of(""))

@@ -57,6 +57,7 @@ func (x *exchange) subscribeRaised(p *part, v *way, target rewrite.Target) *acce
 	if changed && f != nil {
 		f.renew(target.Server)
 	}
+	x.free()
 	x.answerResult([]byte("{}"))
 	p.request.Outcome(http.StatusOK, 0, nil)
 	return nil

@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"net/http"
+	"sync/atomic"
 
 	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/rewrite"
@@ -25,6 +26,9 @@ type way struct {
 	version string // of that session
 	leg     *leg   // nil where there is no session
 	has     capabilities
+
+	attendance    attendance  // of a session that the gateway holds
+	wantsListener atomic.Bool // the server has a use for somebody who listens there
 
 	// Guarded by leg.mu.
 	uses      int  // requests that are in the session

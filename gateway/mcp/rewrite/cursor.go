@@ -25,11 +25,19 @@ type Cursor struct {
 type Position struct {
 	Server string
 	Cursor string // of the server's page, as the server gave it; "" for the first
+	Empty  bool   // the server's cursor is the empty string, and it is not the first page
 	Skip   int    // entries at the start of that page that were listed
 }
 
+// First reports whether it is on the first page of the server's list.
+func (p Position) First() bool { return p.Cursor == "" && !p.Empty }
+
 // start reports whether nothing of the server has been listed.
-func (p Position) start() bool { return p.Cursor == "" && p.Skip == 0 }
+func (p Position) start() bool { return p.First() && p.Skip == 0 }
+
+// skipOfEmpty is added to the number of entries where the server's cursor is the
+// empty string, which would stand for the first page otherwise.
+const skipOfEmpty = 1 << 23
 
 // Done reports whether nothing is left to list.
 func (c *Cursor) Done() bool { return len(c.Open) == 0 && c.Next == "" }
@@ -53,7 +61,11 @@ func (c *Cursor) String() string {
 	for _, p := range c.Open {
 		b = appendText(b, p.Server)
 		b = appendText(b, p.Cursor)
-		b = binary.AppendUvarint(b, uint64(max(p.Skip, 0)))
+		skip := max(p.Skip, 0)
+		if p.Empty {
+			skip += skipOfEmpty
+		}
+		b = binary.AppendUvarint(b, uint64(skip))
 	}
 	b = binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
 	return cursorText.EncodeToString(b)
@@ -82,6 +94,9 @@ func ParseCursor(kind Kind, text string) (Cursor, error) {
 	before := ""
 	for range d.number() {
 		p := Position{Server: d.text(), Cursor: d.text(), Skip: d.number()}
+		if p.Cursor == "" && p.Skip >= skipOfEmpty {
+			p.Empty, p.Skip = true, p.Skip-skipOfEmpty
+		}
 		// A merge leaves each server once, in the list's order: one that stood here
 		// a thousand times would be asked a thousand times.
 		if p.Server <= before || c.Next != "" && p.Server >= c.Next || p.start() {

@@ -95,7 +95,7 @@ func (m *merger) part(p *Part) {
 		}
 		if !m.fits(entry) {
 			m.full = true
-			m.leave(Position{Server: p.Server, Cursor: p.Cursor, Skip: n})
+			m.leave(Position{Server: p.Server, Cursor: p.Cursor, Empty: p.Empty, Skip: n})
 			return
 		}
 		if m.out.Entries > 0 {
@@ -104,8 +104,8 @@ func (m *merger) part(p *Part) {
 		m.add(entry.JSON)
 		m.out.Entries++
 	}
-	if p.Page.Cursor != "" {
-		m.leave(Position{Server: p.Server, Cursor: p.Page.Cursor})
+	if p.Page.Cursor != "" || p.Page.Empty {
+		m.leave(Position{Server: p.Server, Cursor: p.Page.Cursor, Empty: p.Page.Empty})
 	}
 }
 

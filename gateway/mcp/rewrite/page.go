@@ -34,6 +34,7 @@ type Page struct {
 	Missing int       // how many there are of them
 
 	Cursor string        // of the next page, for the server; "" on the last one
+	Empty  bool          // not on the last one: the cursor of the next page is the empty string
 	TTL    time.Duration // for how long the page may be kept
 	HasTTL bool          // the server says so
 }

@@ -116,7 +116,7 @@ func (p *pageReader) cursor() error {
 	if len(value) > maxCursor {
 		return fmt.Errorf("the list's cursor is %d bytes long: at most %d can be carried", len(value), maxCursor)
 	}
-	p.page.Cursor = string(value)
+	p.page.Cursor, p.page.Empty = string(value), len(value) == 0
 	return nil
 }
 

@@ -1,0 +1,179 @@
+package aggregate
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/sse"
+)
+
+// A server may ask, on the stream on which it speaks of its own accord, whether
+// anybody is left in a session, and end the session if nobody answers. So where the
+// gateway holds a session, it listens there for a while, answers what it is asked, and
+// stays as long as the session lives if it is asked anything, or if the server has
+// ended a session before. To most servers that would be a connection for nothing.
+
+const (
+	// attendAfter spares the stream to sessions that hardly live.
+	attendAfter = time.Second
+	// attendFor is how long the gateway goes on listening in a session that nobody
+	// uses, and in which it was asked nothing.
+	attendFor = 3 * time.Second
+)
+
+// attendance tells whether the stream of a session is kept open.
+type attendance struct{ state atomic.Int32 }
+
+const (
+	unattended int32 = iota
+	attended
+	unwanted // the server has no such stream, or has no use for it
+)
+
+// attend has the session's stream kept open, unless it is already. Where the
+// requests in flight to a server are bounded, streams would take the place of
+// calls.
+func (x *exchange) attend(v *way) {
+	if v.kind != hidden || v.session == "" || v.attendance.state.Load() != unattended ||
+		x.handler.settings().Upstream(v.server).MaxConcurrent > 0 ||
+		!v.attendance.state.CompareAndSwap(unattended, attended) {
+		return
+	}
+	if !x.handler.upstreams.take(x.client()) {
+		v.attendance.state.Store(unattended)
+		return
+	}
+	// Nothing of the request that was the first may be kept for as long.
+	own := &exchange{handler: x.handler, request: x.request, r: x.r.WithContext(x.r.Context())}
+	own.r.Body, own.r.Header = http.NoBody, nil
+	go func() {
+		defer x.handler.upstreams.release(own.client())
+		v.attendance.state.Store(own.attendTo(v))
+	}()
+}
+
+// attendTo keeps the stream open, until the session ends or the stream is not to
+// be had.
+func (x *exchange) attendTo(v *way) int32 {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(x.r.Context()))
+	defer cancel()
+	defer context.AfterFunc(v.leg.session.life, cancel)()
+	for wait := attendAfter; ; wait = min(2*wait, reopenMax) {
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return unattended
+		}
+		if v.leg.way() != v {
+			return unattended
+		}
+		began := time.Now()
+		status, streamed, refused := x.hear(ctx, v)
+		switch {
+		case ctx.Err() != nil, refused:
+			return unattended
+		case streamed && !v.wantsListener.Load():
+			return unwanted
+		case !streamed && doubts(status) && !x.alive(ctx, v):
+			return unattended
+		case !streamed && status < http.StatusInternalServerError && status != http.StatusTooManyRequests:
+			return unwanted
+		case time.Since(began) > reopenMax:
+			wait = reopenMin / 2
+		}
+	}
+}
+
+// hear opens the stream and reads it to its end.
+func (x *exchange) hear(ctx context.Context, v *way) (status int, streamed, refused bool) {
+	listening, stop := context.WithCancel(ctx)
+	defer stop()
+	p := x.part(listening, x.partID(v.server), http.MethodGet, v.server)
+	defer p.end()
+	if p.refusal != nil {
+		return 0, false, true
+	}
+	if p.known().endsSessions.Load() {
+		v.wantsListener.Store(true)
+	}
+	go v.leaveUnasked(listening, stop)
+	header := v.ownHeader(x)
+	header["Accept"] = valueEvents
+	delete(header, headerContentType)
+	out := &ear{x: x, way: v, request: p.request, header: make(http.Header)}
+	p.serve(header, nil, out)
+	return out.status, out.events != nil, false
+}
+
+// leaveUnasked ends the listening in a session that nobody uses, unless the server
+// has a use for it.
+func (v *way) leaveUnasked(ctx context.Context, stop context.CancelFunc) {
+	ticker := time.NewTicker(attendFor / 3)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		if v.wantsListener.Load() {
+			return
+		}
+		if v.leg.session.unusedFor() >= attendFor {
+			stop()
+			return
+		}
+	}
+}
+
+// ear takes a stream that no client gets, and answers what the server asks on it.
+type ear struct {
+	x       *exchange
+	way     *way
+	request *access.Request // the part's
+	header  http.Header
+	status  int
+	events  *sse.Splitter // nil: it is no stream
+}
+
+func (e *ear) Header() http.Header { return e.header }
+
+func (e *ear) WriteHeader(status int) {
+	if e.status != 0 || status < 200 {
+		return
+	}
+	e.status = status
+	if status == http.StatusOK && isStream(e.header) {
+		e.events = sse.NewSplitter(int(e.x.handler.settings().Limits.MaxList))
+		e.events.Reserve = e.request.Reserve
+	}
+}
+
+func (e *ear) Write(p []byte) (int, error) {
+	e.WriteHeader(http.StatusOK)
+	if e.events == nil {
+		return len(p), nil // of no interest
+	}
+	return len(p), e.events.Push(p, e.event)
+}
+
+// FlushError is for those who write streams.
+func (e *ear) FlushError() error { return nil }
+
+func (e *ear) event(event *sse.Event) error {
+	if !event.IsMessage() || len(event.Data) == 0 {
+		return nil
+	}
+	m, err := envelope.Parse(event.Data)
+	if err == nil && m.Kind == envelope.Request {
+		e.way.wantsListener.Store(true)
+		e.x.answerServer(e.way, &m, event.Data)
+	}
+	return nil
+}
