@@ -204,6 +204,13 @@ func (s *stage) overHTTP(t *testing.T, server server, transport, mode, path stri
 func (s *stage) startEverything(t *testing.T, mode string) string {
 	t.Helper()
 	address := harness.FreeAddress(t)
+	s.startEverythingAt(t, address, mode)
+	return "http://" + address
+}
+
+// startEverythingAt starts it there, and returns when it listens.
+func (s *stage) startEverythingAt(t *testing.T, address, mode string) *process.Process {
+	t.Helper()
 	_, port, err := net.SplitHostPort(address)
 	require.NoError(t, err)
 	p, err := process.Start(process.Spec{
@@ -221,5 +228,5 @@ func (s *stage) startEverything(t *testing.T, mode string) string {
 		}
 		return conn.Close()
 	}))
-	return "http://" + address
+	return p
 }
