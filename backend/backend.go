@@ -93,6 +93,9 @@ type mcpBackend struct {
 
 	policyBook policyBook
 
+	// spentLock is held by who writes or removes an entry of spentPrefix.
+	spentLock sync.Mutex
+
 	saltLock sync.RWMutex
 	saltHeld *salt.Salt
 
@@ -180,7 +183,7 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 		Invalidate:     b.invalidate,
 		Clean:          b.clean,
 	}
-	b.durations, b.types = durationFields(b.Paths), fieldTypes(b.Paths)
+	b.durations, b.types = fieldsOf(b.Paths, framework.TypeDurationSecond), fieldTypes(b.Paths)
 	return b
 }
 

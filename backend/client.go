@@ -27,7 +27,8 @@ type tokenInfo struct {
 	Kind      tokenKind `json:"kind"`
 	IssuedAt  time.Time `json:"issued_at"`
 	ExpiresAt time.Time `json:"expires_at,omitzero"` // zero: never
-	IssuedBy  string    `json:"issued_by,omitempty"`
+
+	issuer
 
 	// DataKey is the id of the data key that the token is sealed under, "" for one
 	// that is not sealed. Presented otherwise, the token is not active.

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -12,8 +13,9 @@ import (
 )
 
 // apply sets the fields that the request names. A null, which only a PATCH can
-// carry, resets its field.
-func (s *clientSettings) apply(d *framework.FieldData) error {
+// carry, resets its field, and a PATCH merges the names of metadata: it is a merge
+// patch as of RFC 7396.
+func (s *clientSettings) apply(op logical.Operation, d *framework.FieldData) error {
 	for field, set := range map[string]func(v any, reset bool) error{
 		"allowed_servers": list(&s.AllowedServers),
 		"allowed_tools": func(v any, reset bool) error {
@@ -29,9 +31,17 @@ func (s *clientSettings) apply(d *framework.FieldData) error {
 		"token_ttl":         duration(&s.TokenTTL),
 		"token_max_ttl":     duration(&s.TokenMaxTTL),
 		"metadata": func(v any, reset bool) error {
+			held := s.Metadata
 			s.Metadata = nil
-			if !reset && len(v.(map[string]string)) > 0 {
-				s.Metadata = v.(map[string]string)
+			if reset {
+				return nil
+			}
+			next := v.(map[string]string)
+			if op == logical.PatchOperation {
+				next = mergePairs(held, next, d.Raw["metadata"])
+			}
+			if len(next) > 0 {
+				s.Metadata = next
 			}
 			return nil
 		},
@@ -65,7 +75,25 @@ func (s *clientSettings) apply(d *framework.FieldData) error {
 			return err
 		}
 	}
-	return refusedAll(s.Check())
+	return refusedAll(slices.DeleteFunc(s.Check(), func(p *check.Problem) bool {
+		_, given := d.Raw[p.Field]
+		return p.Size && !given // an earlier version took it
+	}))
+}
+
+// mergePairs returns held with what a merge patch gives: raw is that as it came,
+// in which a null removes its name.
+func mergePairs(held, given map[string]string, raw any) map[string]string {
+	next := make(map[string]string, len(held)+len(given))
+	maps.Copy(next, held)
+	maps.Copy(next, given)
+	object, _ := raw.(map[string]any)
+	for name, value := range object {
+		if value == nil {
+			delete(next, name)
+		}
+	}
+	return next
 }
 
 func list(target *[]string) func(any, bool) error {
@@ -133,7 +161,7 @@ func (b *mcpBackend) settingWarnings(ctx context.Context, s logical.Storage, c *
 	}
 	warnings = append(warnings, more...)
 	if c.AllowedTools != nil && len(c.AllowedTools) == 0 {
-		warnings = append(warnings, "allowed_tools is set and empty, so the client may call no tool at all: patch it to null to allow every tool of its servers")
+		warnings = append(warnings, "allowed_tools is set and empty, so the client may call no tool at all: write allowed_tools='*/*' to allow every tool of its servers")
 	}
 	return warnings, nil
 }

@@ -40,18 +40,21 @@ var (
 
 // tokenResponseFields are the fields in which operations speak of a token.
 var tokenResponseFields = map[string]*framework.FieldSchema{
-	"token":      {Type: framework.TypeString, Description: "The token. It is shown in this answer and never again."},
-	"accessor":   {Type: framework.TypeString, Description: "The token's accessor."},
-	"client":     {Type: framework.TypeString, Description: "The client's name."},
-	"client_id":  {Type: framework.TypeString, Description: "The client's id, which never changes: a client created anew under the same name has another."},
-	"kind":       {Type: framework.TypeString, Description: "issued, custom or leased."},
-	"issued_at":  {Type: framework.TypeString, Description: "When the token was issued (RFC 3339)."},
-	"expires_at": {Type: framework.TypeString, Description: "When the token expires (RFC 3339); empty if it does not."},
-	"ttl":        {Type: framework.TypeInt64, Description: "Seconds until the token expires, rounded up; 0 if it does not."},
-	"issued_by":  {Type: framework.TypeString, Description: "Display name of the Vault token that asked for it."},
-	"send_as":    {Type: framework.TypeString, Description: "The header in which the token is sent."},
-	"data_key":   {Type: framework.TypeString, Description: "Id of the data key that the token is sealed under; empty if it is not sealed."},
-	"state":      {Type: framework.TypeString, Description: "active, grace (replaced, in its grace period), disabled (the client is), expired or revoked."},
+	"token":            {Type: framework.TypeString, Description: "The token. It is shown in this answer and never again."},
+	"accessor":         {Type: framework.TypeString, Description: "The token's accessor."},
+	"client":           {Type: framework.TypeString, Description: "The client's name."},
+	"client_id":        {Type: framework.TypeString, Description: "The client's id, which never changes: a client created anew under the same name has another."},
+	"kind":             {Type: framework.TypeString, Description: "issued, custom or leased."},
+	"issued_at":        {Type: framework.TypeString, Description: "When the token was issued (RFC 3339)."},
+	"expires_at":       {Type: framework.TypeString, Description: "When the token expires (RFC 3339); empty if it does not."},
+	"ttl":              {Type: framework.TypeInt64, Description: "Seconds until the token expires, rounded up; 0 if it does not."},
+	"issued_by":        {Type: framework.TypeString, Description: "Who asked for it: the display name of their Vault token, and role, alias and entity where Vault knows them."},
+	"issued_by_entity": {Type: framework.TypeString, Description: "Id of the Vault entity that asked for it; empty for a Vault token without one."},
+	"issued_by_alias":  {Type: framework.TypeString, Description: "The name by which that entity logged in, such as the role id of an AppRole or a user's name."},
+	"issued_by_role":   {Type: framework.TypeString, Description: "The role of the auth method by which it logged in, where the method tells."},
+	"send_as":          {Type: framework.TypeString, Description: "The header in which the token is sent."},
+	"data_key":         {Type: framework.TypeString, Description: "Id of the data key that the token is sealed under; empty if it is not sealed."},
+	"state":            {Type: framework.TypeString, Description: "active, grace (replaced, in its grace period), disabled (the client is), expired or revoked."},
 }
 
 // sendAs is how a token is sent. It does not repeat the token, which the answer has

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"strings"
 
+	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-mcp/backend/token"
@@ -35,6 +36,22 @@ func trimFields(data map[string]any) map[string]any {
 		data[name] = trimmed
 	}
 	return data
+}
+
+// emptyPairs returns the data of a merge patch with null where pairs are given as
+// nothing: it is all that a command line can say (metadata=), and an empty object
+// changes nothing.
+func (b *mcpBackend) emptyPairs(op logical.Operation, data map[string]any) map[string]any {
+	if op != logical.PatchOperation {
+		return data
+	}
+	patch := maps.Clone(data)
+	for name, value := range patch {
+		if value == "" && b.types[name] == framework.TypeKVPairs {
+			patch[name] = nil
+		}
+	}
+	return patch
 }
 
 // notAToken tells why secret cannot be a token of any mount, in words that do not

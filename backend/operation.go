@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -43,6 +44,12 @@ func refusedAll(problems check.Problems) error {
 		texts = append(texts, p.Error())
 	}
 	return userError(strings.Join(texts, "; "))
+}
+
+// notFound is the answer of a request about what does not exist, with status 404.
+// Vault writes its text to the audit log in clear, so no token may be in it.
+func notFound(err error) error {
+	return logical.CodedError(http.StatusNotFound, err.Error())
 }
 
 // operation is what every path's operations go through: it refuses fields that the
@@ -94,7 +101,10 @@ func responses(fields map[string]*framework.FieldSchema) map[int][]framework.Res
 // noContent is the response schema of an operation that answers nothing but,
 // perhaps, warnings.
 func noContent() map[int][]framework.Response {
-	return map[int][]framework.Response{204: {{Description: "No Content"}}}
+	return map[int][]framework.Response{
+		http.StatusOK:        {{Description: "Done, with warnings and without data."}},
+		http.StatusNoContent: {{Description: "Done."}},
+	}
 }
 
 // listed is the response schema of a LIST.

@@ -36,7 +36,7 @@ leased ones. Tokens that have expired are listed until tidy removes them.`,
 					Summary:      "Read what is known of a token, without the token.",
 					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "client-token"},
 					Responses: responses(pick(tokenResponseFields,
-						"accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl", "issued_by", "data_key", "state")),
+						"accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl", "issued_by", "issued_by_entity", "issued_by_alias", "issued_by_role", "data_key", "state")),
 				},
 				logical.DeleteOperation: &framework.PathOperation{
 					Callback:                    b.deleteClientToken,
@@ -101,10 +101,9 @@ func (b *mcpBackend) readClientToken(ctx context.Context, req *logical.Request, 
 	default:
 		return nil, nil
 	}
-	return &logical.Response{Data: shown(with(tokenData(name, c.ID, info, b.now()), map[string]any{
-		"issued_by": info.IssuedBy,
-		"data_key":  info.DataKey,
-		"state":     c.state(p, at.hash, info, m.Generation, b.now()),
+	return &logical.Response{Data: shown(with(with(tokenData(name, c.ID, info, b.now()), info.issuerData()), map[string]any{
+		"data_key": info.DataKey,
+		"state":    c.state(p, at.hash, info, m.Generation, b.now()),
 	}))}, nil
 }
 

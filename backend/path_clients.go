@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"maps"
+	"net/http"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -78,7 +79,14 @@ func (b *mcpBackend) pathClients() []*framework.Path {
 	created := responses(merge(
 		pick(tokenResponseFields, "token", "accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl", "send_as"),
 		pick(settingFields(), "allowed_servers")))
-	created[204] = noContent()[204]
+	// OpenAPI folds the write that creates into the one that changes.
+	written := map[int][]framework.Response{
+		http.StatusOK: {{
+			Description: "A client was created: this is its token, which is shown once. Without data: a client was changed, with warnings.",
+			Fields:      created[http.StatusOK][0].Fields,
+		}},
+		http.StatusNoContent: {{Description: "A client that existed was changed."}},
+	}
 	return []*framework.Path{
 		describe(&framework.Path{
 			Pattern: "clients/?$",
@@ -107,7 +115,7 @@ func (b *mcpBackend) pathClients() []*framework.Path {
 					ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
 				},
 				logical.UpdateOperation: &framework.PathOperation{
-					Callback: b.updateClient, Summary: "Change a client.", Responses: noContent(),
+					Callback: b.updateClient, Summary: "Create a client and issue its token, or change one.", Responses: written,
 					ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
 				},
 				logical.PatchOperation: &framework.PathOperation{
@@ -128,7 +136,9 @@ A client reaches the servers in allowed_servers and no other; without that field
 it reaches none. A server need not be registered yet.
 
 A later write changes the fields that it names and leaves the others as they
-are; it never answers with a token. With access_token it replaces the client's
+are; it never answers with a token. A field that is given empty (metadata=) is
+emptied. A PATCH is a merge patch (RFC 7396): null resets a field, and metadata is
+merged name by name, where null removes one. With access_token it replaces the client's
 token by that one, and the old one lives on for the mount's grace_period. The
 same access_token again changes nothing. access_token_ciphertext is an access_token
 that was encrypted under the mount's KMS key, for this mount and this client; the

@@ -21,7 +21,7 @@ func (b *mcpBackend) createClient(ctx context.Context, req *logical.Request, d *
 		return nil, err
 	}
 	c := &clientEntry{CreatedAt: b.now()}
-	if err := c.apply(d); err != nil {
+	if err := c.apply(req.Operation, d); err != nil {
 		return nil, err
 	}
 	src, err := b.tokenSource(ctx, req, d, name, &c.clientSettings)
@@ -104,7 +104,7 @@ func (b *mcpBackend) newClientToken(ctx context.Context, req *logical.Request, n
 	ttl, warnings := capTTL(firstTTL(c.TokenTTL, conf.DefaultTTL),
 		limit{"the client's token_max_ttl", c.TokenMaxTTL}, limit{"the mount's max_ttl", conf.MaxTTL})
 	m.ExpiresAt = expiry(m.IssuedAt, ttl)
-	m.IssuedBy = req.DisplayName
+	m.issuer = b.issuerOf(req)
 	if ttl == 0 {
 		warnings = append(warnings, "the token does not expire: set token_ttl on the client or default_ttl in config, or use creds/ for short-lived tokens")
 	}
@@ -136,7 +136,7 @@ func (b *mcpBackend) updateClient(ctx context.Context, req *logical.Request, d *
 func (b *mcpBackend) patchClient(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	return b.changeHeld(ctx, req, d, func(name string, held *clientEntry) error {
 		if held == nil {
-			return noSuchClient(name)
+			return notFound(noSuchClient(name))
 		}
 		return nil
 	})
@@ -167,7 +167,7 @@ func (b *mcpBackend) changeHeld(ctx context.Context, req *logical.Request, d *fr
 // caller holds the client's lock.
 func (b *mcpBackend) changeClient(ctx context.Context, req *logical.Request, d *framework.FieldData, name string, held *clientEntry, src *tokenSource) (*logical.Response, error) {
 	next := held.clone()
-	if err := next.apply(d); err != nil {
+	if err := next.apply(req.Operation, d); err != nil {
 		return nil, err
 	}
 	warnings, err := b.settingWarnings(ctx, req.Storage, next)

@@ -137,6 +137,9 @@ func (b *mcpBackend) writeConfig(ctx context.Context, req *logical.Request, d *f
 			return nil, err
 		}
 	}
+	if held != nil && *held == *next {
+		return nil, nil // nothing that gateways need to hear of
+	}
 	return nil, b.feed.Around(ctx, req.Storage, []feed.Event{{Type: feed.Config, Operation: feed.Update}}, func() error {
 		return b.configs.put(ctx, req.Storage, configKey, next)
 	})

@@ -78,7 +78,7 @@ func (b *mcpBackend) creds(ctx context.Context, req *logical.Request, d *framewo
 	if err != nil {
 		return nil, err
 	}
-	m.ExpiresAt, m.IssuedBy = expiry(m.IssuedAt, ttl), req.DisplayName
+	m.ExpiresAt, m.issuer = expiry(m.IssuedAt, ttl), b.issuerOf(req)
 	if src.key != nil {
 		if err := b.seal(m, name, src); err != nil {
 			return nil, err

@@ -3,11 +3,16 @@ package backend
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-mcp/backend/check"
+	"vault-plugin-secrets-mcp/backend/policy"
 )
 
 func (b *mcpBackend) pathIntrospect() []*framework.Path {
@@ -37,7 +42,7 @@ func (b *mcpBackend) pathIntrospect() []*framework.Path {
 For gateways other than the project's own: POST token=… as a form or as JSON, with
 a Vault token as the bearer, and read the plain JSON that RFC 7662 describes.
 sub is the client's name, client_id its unchanging id, jti the token's accessor,
-scope the servers that it may reach; exp is missing where the token does not
+scope the servers that it may reach, as allowed_servers and the policies have it; exp is missing where the token does not
 expire. Of a token that is not valid, active=false is all that is said.`,
 	})}
 }
@@ -71,7 +76,13 @@ func (b *mcpBackend) introspect(ctx context.Context, req *logical.Request, d *fr
 	if err != nil {
 		return nil, err
 	}
-	body, err := json.Marshal(introspectionOf(f))
+	var servers []string
+	if f != nil {
+		if servers, err = b.reachable(ctx, req.Storage, f); err != nil {
+			return nil, err
+		}
+	}
+	body, err := json.Marshal(introspectionOf(f, servers))
 	if err != nil {
 		return nil, err
 	}
@@ -82,21 +93,49 @@ func (b *mcpBackend) introspect(ctx context.Context, req *logical.Request, d *fr
 	}}, nil
 }
 
-func introspectionOf(f *found) *introspection {
+// reachable returns the servers that the token reaches: those of allowed_servers that
+// the client's policy lets through. Where one applies, * stands for the registered
+// servers, since it does not let every server through.
+func (b *mcpBackend) reachable(ctx context.Context, s logical.Storage, f *found) ([]string, error) {
+	allowed := f.client.AllowedServers
+	if f.policy.Digest() == "" || len(allowed) == 0 {
+		return allowed, nil
+	}
+	all, err := b.allServers(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if slices.Contains(allowed, check.AnyServer) {
+		allowed = slices.Sorted(maps.Keys(all))
+	}
+	var reached []string
+	for _, name := range allowed {
+		subject := &policy.Server{Name: name} // not registered: a gateway of another kind may know it
+		if e := all[name]; e != nil {
+			subject = e.subject(name)
+		}
+		if f.policy.Evaluate(subject).Allowed {
+			reached = append(reached, name)
+		}
+	}
+	return reached, nil
+}
+
+func introspectionOf(f *found, servers []string) *introspection {
 	if f == nil {
 		return &introspection{}
 	}
 	c := f.client
 	in := &introspection{
 		Active:          true,
-		Scope:           strings.Join(c.AllowedServers, " "),
+		Scope:           strings.Join(servers, " "),
 		ClientID:        c.ID,
 		Username:        f.name,
 		TokenType:       "Bearer",
 		Issued:          f.info.IssuedAt.Unix(),
 		Subject:         f.name,
 		ID:              f.info.Accessor,
-		AllowedServers:  c.AllowedServers,
+		AllowedServers:  servers,
 		DeniedTools:     c.DeniedTools,
 		TokenBoundCIDRs: c.TokenBoundCIDRs,
 		Metadata:        c.Metadata,

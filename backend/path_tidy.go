@@ -34,9 +34,12 @@ one run to its end, in the background. tidy/status tells how far it is.`,
 			Pattern: "tidy/status",
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ReadOperation: &framework.PathOperation{
-					Callback:     b.readTidyStatus,
-					Summary:      "Read how far tidy is.",
-					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "tidy-status"},
+					Callback: b.readTidyStatus,
+					Summary:  "Read how far tidy is.",
+					// Tidy runs on the active node, and each node knows of its own runs only.
+					ForwardPerformanceStandby:   true,
+					ForwardPerformanceSecondary: true,
+					DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "tidy-status"},
 					Responses: responses(map[string]*framework.FieldSchema{
 						"state":           {Type: framework.TypeString, Description: "idle, running, paused (goes on with the next periodic run), finished or failed."},
 						"started_at":      {Type: framework.TypeString, Description: "When the last run started (RFC 3339)."},

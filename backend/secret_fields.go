@@ -38,21 +38,21 @@ func (b *mcpBackend) HandleExistenceCheck(ctx context.Context, req *logical.Requ
 }
 
 // HandleRequest is the framework's, after secrets in a query were refused, white
-// space was cut from the ends of tokens, secret fields were found to be of their
-// type, and durations to be durations.
+// space was cut from the ends of tokens, pairs that a patch gives empty became null,
+// secret fields were found to be of their type, and durations to be durations.
 func (b *mcpBackend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
 	if req.Operation == logical.HelpOperation {
 		resp, err := b.Backend.HandleRequest(ctx, req)
 		b.trimOpenAPI(resp)
 		return resp, err
 	}
-	if strings.HasPrefix(req.Path, "policies/") {
-		return b.Backend.HandleRequest(ctx, req) // a settings file may hold fields of any name
-	}
 	if err := refuseSecretsInQuery(req); err != nil {
 		return answer(nil, err)
 	}
-	req.Data = trimFields(req.Data)
+	if strings.HasPrefix(req.Path, "policies/") {
+		return b.Backend.HandleRequest(ctx, req) // a settings file may hold fields of any name
+	}
+	req.Data = b.emptyPairs(req.Operation, trimFields(req.Data))
 	if err := checkSecretFields(req.Data); err != nil {
 		return answer(nil, err)
 	}

@@ -21,7 +21,7 @@ type tidyStage struct {
 
 // tidyStages are what a run does, in order: expired tokens of the clients' lists,
 // lease entries without a token, ids of clients that are gone, the pointers that
-// no client confirms, and the data keys that no token was found sealed under. A
+// no client confirms, custom tokens that ended long ago, and the data keys that no token was found sealed under. A
 // step holds the locks of one entry at most.
 func (b *mcpBackend) tidyStages() []tidyStage {
 	return []tidyStage{
@@ -29,6 +29,7 @@ func (b *mcpBackend) tidyStages() []tidyStage {
 		{leasePrefix, b.tidyLease},
 		{uidPrefix, b.tidyID},
 		{tokenPrefix, b.tidyPointer},
+		{spentPrefix, b.tidySpent},
 		{kmsPrefix, b.tidyDataKeys},
 	}
 }

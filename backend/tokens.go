@@ -111,15 +111,28 @@ func (b *mcpBackend) adopt(ctx context.Context, s logical.Storage, name string, 
 	if err != nil {
 		return nil, err
 	}
-	if err := token.CheckCustom(src.custom, conf.MinCustomTokenLength); err != nil {
-		return nil, userErrorf("field %s: %s%s", src.field, err, schemeHint(src.custom))
+	form := token.CheckCustom(src.custom, conf.MinCustomTokenLength)
+	if form != nil {
+		form = userErrorf("field %s: %s%s", src.field, form, schemeHint(src.custom))
+	}
+	if token.CheckCustom(src.custom, token.MinCustomLength) != nil {
+		return nil, form
 	}
 	hash, err := b.hashToken(ctx, s, src.custom)
 	if err != nil {
 		return nil, err
 	}
 	m := &minted{secret: src.custom, hidden: src.encrypted, unlock: b.pointers.lock(hash)}
+	// A raised minimum is for the tokens to come. It is told before anything is told
+	// of others' tokens.
+	if current := c.current(); form != nil && (current == nil || current.Hash != hash) {
+		m.release()
+		return nil, form
+	}
 	taken, err := b.checkAdoptable(ctx, s, name, c, hash, src)
+	if err == nil && taken {
+		err = form
+	}
 	if err != nil || !taken {
 		m.release()
 		return nil, err
@@ -177,12 +190,6 @@ func (b *mcpBackend) checkAdoptable(ctx context.Context, s logical.Storage, name
 	return true, nil
 }
 
-// isSpent tells whether a custom token with that HMAC has ended before.
-func (b *mcpBackend) isSpent(ctx context.Context, s logical.Storage, hash string) (bool, error) {
-	entry, err := s.Get(ctx, spentPrefix+hash)
-	return entry != nil, err
-}
-
 // spend remembers those of the tokens that are custom, so that they cannot be
 // adopted again. It comes before the write that ends them: a token remembered
 // too early is still accepted, one remembered too late could come back.
@@ -191,7 +198,7 @@ func (b *mcpBackend) spend(ctx context.Context, s logical.Storage, tokens []clie
 		if t.Kind != kindCustom {
 			continue
 		}
-		if err := putJSON(ctx, s, spentPrefix+t.Hash, struct{}{}); err != nil {
+		if err := b.putSpent(ctx, s, t.Hash); err != nil {
 			return fmt.Errorf("remember the ended custom token: %w", err)
 		}
 	}

@@ -34,13 +34,13 @@ func (b *mcpBackend) checkDurations(req *logical.Request) error {
 	return nil
 }
 
-// durationFields are the names of all fields that take a duration. No path has a
-// field of such a name that takes something else.
-func durationFields(paths []*framework.Path) map[string]bool {
+// fieldsOf are the names of all fields of that type. No path has a field of such a
+// name that is of another.
+func fieldsOf(paths []*framework.Path, kind framework.FieldType) map[string]bool {
 	names := map[string]bool{}
 	for _, p := range paths {
 		for name, field := range p.Fields {
-			if field.Type == framework.TypeDurationSecond {
+			if field.Type == kind {
 				names[name] = true
 			}
 		}

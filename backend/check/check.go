@@ -14,7 +14,12 @@ import (
 type Problem struct {
 	// Field is the field that must be changed; "" for the name.
 	Field string
-	text  string
+
+	// Size: it is only too large. An earlier version may have stored it, so whoever
+	// changes something else need not refuse it.
+	Size bool
+
+	text string
 }
 
 // Error says which field, what is wrong with it and what to do.
@@ -34,6 +39,12 @@ func (p Problems) Err() error {
 
 func (p *Problems) add(field, format string, args ...any) {
 	*p = append(*p, &Problem{Field: field, text: fmt.Sprintf(format, args...)})
+}
+
+// bound adds that there is more of the field than is taken.
+func (p *Problems) bound(field, format string, args ...any) {
+	p.add(field, "field "+field+": "+format, args...)
+	(*p)[len(*p)-1].Size = true
 }
 
 // wrap adds what is wrong with a value of the field.

@@ -63,6 +63,7 @@ func (c *Client) Check() Problems {
 	if c.TokenMaxTTL > 0 && c.TokenTTL > c.TokenMaxTTL {
 		p.add("token_ttl", "field token_ttl: %s is above token_max_ttl (%s)", c.TokenTTL, c.TokenMaxTTL)
 	}
+	c.checkSize(&p)
 	return p
 }
 

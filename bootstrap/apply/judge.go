@@ -74,9 +74,13 @@ func (s *session) judgeToken(ctx context.Context, c client, have map[string]any)
 		return false, nil
 	}
 	answer, err := s.lookup(ctx, c)
+	tooShort := token.CheckCustom(c.accessToken, s.mount.config.MinCustomTokenLength)
+	present := err == nil && have != nil && answer["active"] == true && answer["accessor"] == have["accessor"]
 	switch {
 	case err != nil:
 		return false, err
+	case tooShort != nil && !present:
+		s.refuseField(c, fieldToken, tooShort)
 	case answer["active"] != true:
 	case have == nil || answer["client_id"] != have["client_id"]:
 		s.refuseField(c, fieldToken, check.ErrTokenInUse)
@@ -105,7 +109,11 @@ func (s *session) judgeForm(c client, created bool) bool {
 	if c.accessToken == "" {
 		return false
 	}
-	if err := token.CheckCustom(c.accessToken, s.mount.config.MinCustomTokenLength); err != nil {
+	least := token.MinCustomLength // a raised minimum is for the tokens to come: the present one stays
+	if created {
+		least = s.mount.config.MinCustomTokenLength
+	}
+	if err := token.CheckCustom(c.accessToken, least); err != nil {
 		s.refuseField(c, fieldToken, err)
 		return false
 	}
