@@ -246,6 +246,13 @@ func TestAnEncryptedTokenIsTakenLikeOneInClear(t *testing.T) {
 	require.True(t, e.active(sealed.Data["token"].(string)), "the sealed form is answered: it is what its holder needs")
 }
 
+func TestAWriteOfTheKMSConfigurationThatChangesNothingWakesNobody(t *testing.T) {
+	e := newKMSEnv(t)
+	held := e.read("config/kms")
+	require.Empty(t, e.watch(func() { e.write("config/kms", data{"key_id": held["key_id"]}) }))
+	require.Equal(t, held, e.read("config/kms"))
+}
+
 func TestAnEncryptedTokenKeepsTheRulesOfOneInClear(t *testing.T) {
 	e := newKMSEnv(t)
 	const custom = "my_custom_token_of_forty_characters_1234"

@@ -184,6 +184,9 @@ func (b *mcpBackend) writeKMS(ctx context.Context, req *logical.Request, d *fram
 	if held == nil || held.KeyARN != key.KeyARN || held.Mount != key.Mount || held.Audience != key.Audience {
 		return nil, b.addDataKey(ctx, req.Storage, held, next, key, made)
 	}
+	if held.kmsSettings == next.kmsSettings {
+		return nil, nil // nothing that gateways need to hear of
+	}
 	return nil, b.replaceKMS(ctx, req.Storage, held, next) // the data key was for the check alone
 }
 
