@@ -17,7 +17,7 @@ RACE := .cache/race
 # What benchmarks run: the programs as they are shipped.
 BENCH = TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin"
 
-.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-conformance test-clients test-crash test-load test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine soak test-programs test-modules vault lint fmt clean
+.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-conformance test-clients test-crash test-load test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine soak test-programs test-modules vault lint fmt outdated clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -121,6 +121,9 @@ lint: ## the linters of .golangci.yml
 
 fmt: ## the formatters of .golangci.yml
 	@"$$(scripts/tool.sh lint)" fmt ./...
+
+outdated: ## the direct dependencies of which there is a newer version; docs/dependencies.md says why one is held back
+	@go list -m -u -f '{{if and .Update (not .Indirect) (not .Main)}}{{.Path}} {{.Version}}, newest {{.Update.Version}}{{end}}' all | grep . || echo "All direct dependencies are up to date."
 
 clean: ## removes what was built; .cache/tools stays, for it takes minutes
 	rm -rf bin dist $(RACE)
