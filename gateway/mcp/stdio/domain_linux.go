@@ -71,10 +71,10 @@ func rightsAt(version int) uint64 {
 // is allowed is all that stands beside the folders on the way to homes.
 func enterDomain(home, homes string) error {
 	version := landlockVersion()
-	attributes := unix.LandlockRulesetAttr{Access_fs: rightsAt(version)}
-	size := unsafe.Sizeof(attributes.Access_fs)
+	attributes := unix.LandlockRulesetAttr{Handled_access_fs: rightsAt(version)}
+	size := unsafe.Sizeof(attributes.Handled_access_fs)
 	if version >= landlockNet {
-		size += unsafe.Sizeof(attributes.Access_net)
+		size += unsafe.Sizeof(attributes.Handled_access_net)
 	}
 	if version >= landlockScopes {
 		size += unsafe.Sizeof(attributes.Scoped)
@@ -86,11 +86,11 @@ func enterDomain(home, homes string) error {
 	}
 	fd := int(ruleset) //nolint:gosec // a file descriptor
 	defer unix.Close(fd)
-	if err := allow(fd, home, attributes.Access_fs); err != nil {
+	if err := allow(fd, home, attributes.Handled_access_fs); err != nil {
 		return err
 	}
 	for below := homes; below != "/"; below = filepath.Dir(below) {
-		if err := allowBeside(fd, below, attributes.Access_fs); err != nil {
+		if err := allowBeside(fd, below, attributes.Handled_access_fs); err != nil {
 			return err
 		}
 	}
