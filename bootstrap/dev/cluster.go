@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -25,6 +26,8 @@ const (
 	nodeCount = 3
 	// restartDelay leaves time to see the others do without it.
 	restartDelay = 5 * time.Second
+	// leaderTimeout bounds the question who leads, before each connection.
+	leaderTimeout = 300 * time.Millisecond
 )
 
 // cluster is the three servers.
@@ -219,15 +222,31 @@ func (c *cluster) unseal(ctx context.Context, n *node) error {
 
 func (c *cluster) client(n *node) (*api.Client, error) { return c.s.clientFor(n.url()) }
 
-// well are the addresses of the nodes that answer.
+// well are the addresses of the nodes that answer, the one that leads first: a snapshot,
+// which no other gives, is redirected to it, and Vault's own client loses the answer then.
 func (c *cluster) well() []string {
 	var addresses []string
 	for _, n := range c.nodes {
-		if n.well.Load() {
+		switch {
+		case !n.well.Load():
+		case n.leads():
+			addresses = slices.Insert(addresses, 0, n.address)
+		default:
 			addresses = append(addresses, n.address)
 		}
 	}
 	return addresses
+}
+
+// leads tells whether the node says at once that it does.
+func (n *node) leads() bool {
+	client := &http.Client{Timeout: leaderTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Head(n.url() + "/v1/sys/health") //nolint:noctx // it has a timeout
+	if err != nil {
+		return false
+	}
+	_ = answer.Body.Close()
+	return answer.StatusCode == http.StatusOK // a standby's is 429
 }
 
 // keep starts a node again whenever it ends.

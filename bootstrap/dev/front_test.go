@@ -4,7 +4,10 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -104,5 +107,23 @@ func TestANodeSendsClientsToTheLeaderItself(t *testing.T) {
 	}
 	if want := `api_addr         = "` + n.url() + `"`; !strings.Contains(string(content), want) {
 		t.Errorf("%s is missing in\n%s", want, content)
+	}
+}
+
+// TestTheFrontPrefersTheLeader: the nodes that answer stand behind it, and those that do
+// not are left out.
+func TestTheFrontPrefersTheLeader(t *testing.T) {
+	c := &cluster{}
+	for _, status := range []int{http.StatusTooManyRequests, http.StatusOK, http.StatusTooManyRequests, http.StatusOK} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+		t.Cleanup(server.Close)
+		c.nodes = append(c.nodes, &node{address: server.Listener.Addr().String()})
+	}
+	for _, n := range c.nodes[:3] {
+		n.well.Store(true)
+	}
+	want := []string{c.nodes[1].address, c.nodes[0].address, c.nodes[2].address}
+	if got := c.well(); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
