@@ -17,7 +17,7 @@ RACE := .cache/race
 # What benchmarks run: the programs as they are shipped.
 BENCH = TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin"
 
-.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-conformance test-clients test-crash test-load test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine soak test-programs test-modules vault lint fmt outdated clean
+.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-conformance test-clients test-field test-clients-latest test-crash test-load test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine soak test-programs test-modules vault lint fmt outdated clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -45,7 +45,9 @@ test-package: ## packs for this machine, and looks at what is in the package: 2 
 vault: ## a Vault server: the one on the PATH, else built once and kept in .cache/
 	@scripts/tool.sh vault >/dev/null
 
+# What this machine lacks for test/field is in the last lines.
 test: test-unit test-blackbox test-manifests ## every test, with the race detector
+	@scripts/field.sh missing | sed 's/^/test\/field was left out, for want of: /'
 
 test-unit: ## the tests inside the packages
 	@scripts/test.sh -race $(TESTFLAGS) ./plugin/... ./backend/... ./gateway/... ./bootstrap/...
@@ -69,6 +71,14 @@ test-conformance: vault test-programs test-modules ## the official MCP suite alo
 test-clients: vault test-programs test-modules ## MCP clients and servers from npm alone; part of test-blackbox
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \
 		go test -race -count=1 -v $(TESTFLAGS) ./test/clients
+
+test-field: vault test-programs test-modules ## the system among what companies have alone, as root: 3 minutes; part of test-blackbox
+	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \
+		go test -race -count=1 -v $(TESTFLAGS) ./test/field
+
+test-clients-latest: vault test-programs ## the same with the newest that npm has of each client and server, instead of what is pinned
+	@export TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" TEST_NPM="$$(scripts/npm.sh test/clients latest)"; \
+		go test -race -count=1 -v $(TESTFLAGS) ./test/clients ./test/field
 
 test-crash: vault test-programs ## kills Vault and the engine a hundred times; CRASH_KILLS=1000, CRASH_SEED=1 to repeat
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" CRASH_KILLS="$${CRASH_KILLS:-100}" \

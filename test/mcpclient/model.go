@@ -26,7 +26,7 @@ type Model struct {
 
 	mu      sync.Mutex
 	offered []string
-	asked   int // how many steps it has taken
+	begun   int // how many steps it has begun
 	answers []string
 }
 
@@ -70,13 +70,14 @@ func (m *Model) serve(w http.ResponseWriter, r *http.Request) {
 		m.offered = append(m.offered, tool.Name)
 	}
 	var parts []struct {
-		Type    string
-		Content json.RawMessage
+		Type      string
+		ToolUseID string `json:"tool_use_id"`
+		Content   json.RawMessage
 	}
 	// A text alone is no list of parts, and no result either.
 	if json.Unmarshal(ask.Messages[len(ask.Messages)-1].Content, &parts) == nil {
 		for _, part := range parts {
-			if part.Type == "tool_result" && len(m.answers) < m.asked {
+			if part.Type == "tool_result" && part.ToolUseID == fmt.Sprint("toolu_", len(m.answers)) {
 				m.answers = append(m.answers, string(part.Content))
 			}
 		}
@@ -91,18 +92,21 @@ func (m *Model) serve(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	block, delta, end := object{"type": "text", "text": ""}, object{"type": "text_delta", "text": "Done."}, "end_turn"
-	if len(m.answers) == m.asked && m.asked < len(m.steps) && m.has(m.steps[m.asked].Tool) {
-		step := m.steps[m.asked]
-		if step.Before != nil {
-			step.Before()
+	// Asked twice for the same step, it says the same.
+	if next := len(m.answers); next < len(m.steps) && m.has(m.steps[next].Tool) {
+		step := m.steps[next]
+		if m.begun == next {
+			m.begun++
+			if step.Before != nil {
+				step.Before()
+			}
 		}
 		arguments, err := json.Marshal(step.Arguments)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
-		m.asked++
-		block = object{"type": "tool_use", "id": fmt.Sprint("toolu_", m.asked), "name": step.Tool, "input": object{}}
+		block = object{"type": "tool_use", "id": fmt.Sprint("toolu_", next), "name": step.Tool, "input": object{}}
 		delta = object{"type": "input_json_delta", "partial_json": string(arguments)}
 		end = "tool_use"
 	}

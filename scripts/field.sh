@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# What test/field needs of the machine, besides Go.
+#
+#   scripts/field.sh missing   names each part that is not there, a line for each
+#   scripts/field.sh install   installs all of them, on Debian, as root
+#
+# Nothing that is installed starts: the tests run programs of their own, in network
+# namespaces of their own.
+set -euo pipefail
+
+# Both are where Debian has what administrators run.
+PATH=$PATH:/usr/sbin:/sbin
+
+# A program, and Debian's package with it.
+parts="nginx:nginx haproxy:haproxy nft:nftables ip:iproute2 npm:npm"
+
+missing() {
+	local part
+	for part in $parts; do
+		command -v "${part%:*}" >/dev/null || echo "${part%:*} (Debian: apt-get install ${part#*:})"
+	done
+	# With a loopback that is up, and an nftables that takes a table, the rest works.
+	if ! namespaces nft add table inet probe >/dev/null 2>&1 && command -v nft >/dev/null; then
+		echo "network namespaces with nftables (run the tests as root, or allow user namespaces)"
+	fi
+}
+
+# namespaces runs a command in a network namespace of its own.
+namespaces() {
+	if ((EUID == 0)); then unshare --net --mount "$@"; else unshare --map-root-user --net --mount "$@"; fi
+}
+
+install() {
+	local part wanted=() policy=/usr/sbin/policy-rc.d
+	for part in $parts; do
+		command -v "${part%:*}" >/dev/null || wanted+=("${part#*:}")
+	done
+	if ((${#wanted[@]} == 0)); then return; fi
+	if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
+		echo "field.sh: only root on Debian can install ${wanted[*]} by this script" >&2
+		return 1
+	fi
+	# invoke-rc.d asks this program whether a service may be started. See its manual.
+	if [[ ! -e $policy ]]; then
+		trap 'rm -f '"$policy" EXIT
+		printf '#!/bin/sh\nexit 101\n' >$policy
+		chmod 755 $policy
+	fi
+	apt-get -qq update
+	DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends "${wanted[@]}" >/dev/null
+}
+
+case ${1:-} in
+missing | install) "$1" ;;
+*)
+	echo "usage: scripts/field.sh missing|install" >&2
+	exit 2
+	;;
+esac

@@ -1,0 +1,124 @@
+package field
+
+import (
+	"path/filepath"
+	"testing"
+
+	"vault-plugin-secrets-mcp/test/harness"
+	"vault-plugin-secrets-mcp/test/mcpclient"
+)
+
+// TestCompany is all of it: first what works at one time, then what breaks.
+func TestCompany(t *testing.T) {
+	c := newCompany(t)
+	c.register(t)
+	// They are open while all the rest happens.
+	var silent []*silence
+	for name, url := range map[string]string{
+		"silent-all-nginx": atNginx + "/mcp", "silent-all-haproxy": atHAProxy + "/mcp",
+		"silent-one-nginx": atNginx + one("everything").path, "silent-one-haproxy": atHAProxy + one("everything").path,
+	} {
+		silent = append(silent, c.listens(t, name, url))
+	}
+	t.Run("undisturbed", func(t *testing.T) { c.in(t).undisturbed(t) })
+	t.Run("vault", func(t *testing.T) {
+		t.Run("the leader and the followers hear nothing of each other", func(t *testing.T) {
+			c.in(t).vaultIsCut(t, "leader", func(leader string, followers []string) []link {
+				return c.between(leader, followers...)
+			})
+		})
+		t.Run("the followers do not hear the leader", func(t *testing.T) {
+			c.in(t).vaultIsCut(t, "deaf", func(leader string, followers []string) []link {
+				return c.from(leader, followers...)
+			})
+		})
+		t.Run("the gateways, and the balancer before Vault, do not reach the leader", func(t *testing.T) {
+			c.in(t).vaultIsCut(t, "unreached", func(leader string, _ []string) []link {
+				return c.between(leader, "haproxy", "gateway-1", "gateway-2")
+			})
+		})
+		t.Run("they do not hear the leader", func(t *testing.T) {
+			c.in(t).vaultIsCut(t, "unheard", func(leader string, _ []string) []link {
+				return c.from(leader, "haproxy", "gateway-1", "gateway-2")
+			})
+		})
+		t.Run("the gateways' own tokens are revoked", func(t *testing.T) { c.in(t).loginEnds(t) })
+	})
+	t.Run("streams outlast the proxies' patience", func(t *testing.T) {
+		for _, s := range silent {
+			s.lasted(t, c.in(t))
+		}
+	})
+	t.Run("no child is left", func(t *testing.T) { c.in(t).childless(t) })
+}
+
+// register has the engine know every server, and waits until the gateways do.
+func (c *company) register(t *testing.T) {
+	t.Helper()
+	address := c.machines[office].Address + ":0"
+	fast := c.StartUpstreamAt(address, starlette())
+	for name, url := range map[string]string{
+		"everything": c.everything.url, "partner": c.partner.url, "fast": fast.URL + "/", "wrong": fast.URL,
+		calculator: c.StartUpstreamAt(address, nil).URL,
+	} {
+		c.Write("mcp/servers/"+name, harness.Map{"transport": "http", "url": url})
+	}
+	c.Write("mcp/servers/slow", harness.Map{"transport": "stdio", "command": filepath.Join(c.Dir, "slow-server")})
+	c.introduce(t, c.CreateClient("first", harness.Map{"allowed_servers": "*"}), "everything", "partner", "fast", calculator)
+}
+
+// undisturbed is what needs everybody well, at one time.
+func (c *company) undisturbed(t *testing.T) {
+	for name, test := range map[string]func(*company, *testing.T){
+		"everything behind nginx":       works("everything-nginx", atNginx, one("everything")),
+		"everything behind HAProxy":     works("everything-haproxy", atHAProxy, one("everything")),
+		"FastMCP behind nginx":          works("fast-nginx", atNginx, one("fast")),
+		"the partner behind HAProxy":    works("partner-haproxy", atHAProxy, one("partner")),
+		"all servers behind nginx":      works("all-nginx", atNginx, among("everything")),
+		"all servers behind HAProxy":    works("all-haproxy", atHAProxy, among("partner")),
+		"behind our block for nginx":    works("our-nginx", atOurNginx, one("everything")),
+		"behind our block for HAProxy":  works("our-haproxy", atOurHAProxy, one("fast")),
+		"a slash at the end":            works("slash-one", atNginx, slash(one("everything"))),
+		"a slash at the end of /mcp":    works("slash-all", atSlash, slash(among("fast"))),
+		"a path of nginx":               works("slash-path", atSlash+"/tools", one("everything")),
+		"a slash that is missing":       (*company).wrongSlash,
+		"a server that ends":            (*company).serverEnds,
+		"a server that is slow":         (*company).slowStarter,
+		"a server that is slow at /mcp": (*company).slowAmong,
+		"Claude Code": func(c *company, t *testing.T) {
+			c.claudeWorks(t, "claude", mcpclient.Claude, atNginx+"/mcp", among("everything"))
+		},
+		"Claude Code, before": func(c *company, t *testing.T) {
+			c.claudeWorks(t, "claude-before", mcpclient.ClaudeBefore, atHAProxy+"/mcp", among("everything"))
+		},
+		"mcp-remote": func(c *company, t *testing.T) {
+			c.remoteWorks(t, "remote", atNginx+"/mcp", among("fast"))
+		},
+		"the inspector": func(c *company, t *testing.T) {
+			c.commandWorks(t, "inspector", atHAProxy+one("everything").path, one("everything"), func(t *testing.T, at mcpclient.Place) mcpclient.Session {
+				return c.kit().Inspect(t, at, mcpclient.WithSessions)
+			})
+		},
+		"mcporter": func(c *company, t *testing.T) {
+			c.commandWorks(t, "mcporter", atNginx+one("partner").path, one("partner"), func(t *testing.T, at mcpclient.Place) mcpclient.Session {
+				return c.kit().Mcporter(t, at)
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(c.in(t), t)
+		})
+	}
+}
+
+// works is [company.works] as a test.
+func works(client, edge string, to target) func(*company, *testing.T) {
+	return func(c *company, t *testing.T) { c.works(t, client, edge, to) }
+}
+
+// slash has the path end with one.
+func slash(to target) target {
+	to.path += "/"
+	return to
+}
