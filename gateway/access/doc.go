@@ -2,10 +2,10 @@
 // request with a bearer token into a [Request] with a grant, or refuses it, and
 // keeps the audit log.
 //
-// Its checks go from cheap to dear: the request's form, the Host and Origin
-// headers, the token's form, the grant (cache, else Vault), the source address,
-// the server. All of that happens before the body is read, and before any
-// upstream is touched.
+// Its checks go from cheap to dear: the connections of its source, the request's
+// form, the Host and Origin headers, the token's form, the grant (cache, else
+// Vault), the source address, the server. All of that happens before the body is
+// read, and before any upstream is touched.
 //
 // What the client is told and what the audit log is told differ: see [Refusal].
 // Every bad token gets the same answer, and so does every server that the
