@@ -139,7 +139,7 @@ func TestWhereAllSessionsAreInUseThereIsNoOther(t *testing.T) {
 	s := newStage(t, nil)
 	for range maxSessionsPerClient {
 		feed := s.session(alice, "{}").Feed()
-		defer feed.Close()
+		t.Cleanup(feed.Close)
 	}
 	_, _, err := s.Initialize(context.Background(), alice, in(t, fmt.Sprintf(helloOf, "{}")))
 	require.ErrorIs(t, err, ErrFull)

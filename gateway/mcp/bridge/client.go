@@ -60,7 +60,7 @@ func (b *Bridge) tidy(id string) {
 // EndToken takes from the client what it has through a token that has ended:
 // sessions that no other token of its was used for, and channels likewise.
 func (b *Bridge) EndToken(o Owner) {
-	b.take(o.Client, func(c *client, accessors set) bool { return accessors.remove(o.Accessor) },
+	b.take(o.Client, func(_ *client, accessors set) bool { return accessors.remove(o.Accessor) },
 		func(c *client) {
 			if release := c.tokens[o.Accessor]; release != nil {
 				release()

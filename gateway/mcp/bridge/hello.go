@@ -84,7 +84,7 @@ func (p *peer) greet(ctx context.Context, s *Session, in Incoming) (*Call, error
 		if !p.bridge.Shared {
 			return p.helloCall(s, in)
 		}
-		go p.greetForAll() //nolint:gosec // the answer is for all sessions on the channel, not for this one
+		go p.greetForAll()
 	}
 	select {
 	case <-p.hello.done:

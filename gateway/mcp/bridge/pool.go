@@ -144,7 +144,7 @@ func (p *Pool) disown(s *slot) {
 func (h *heir) wait(ctx context.Context, from *slot) (*slot, error) {
 	timer := time.NewTimer(slotTimeout)
 	defer timer.Stop()
-	err := error(ErrFull)
+	err := ErrFull
 	select {
 	case s := <-h.slot:
 		return s, nil

@@ -237,9 +237,8 @@ func (s *Session) cancel(in Incoming) error {
 	if in.Envelope.RequestID.None() {
 		return nil
 	}
-	raw := string(in.Envelope.RequestID.Of(in.Message))
 	s.peer.mu.Lock()
-	found := s.calls[raw]
+	found := s.calls[string(in.Envelope.RequestID.Of(in.Message))]
 	s.peer.mu.Unlock()
 	switch {
 	case found == nil:

@@ -43,7 +43,7 @@ func landlockVersion() int {
 	if errno != 0 {
 		return 0
 	}
-	return int(version) //nolint:gosec // a small number
+	return int(version)
 }
 
 // domainsSupported is nil where a child can have a domain of its own.
@@ -80,11 +80,11 @@ func enterDomain(home, homes string) error {
 		size += unsafe.Sizeof(attributes.Scoped)
 		attributes.Scoped = unix.LANDLOCK_SCOPE_SIGNAL | unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
 	}
-	ruleset, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attributes)), size, 0)
+	ruleset, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attributes)), size, 0) //nolint:gosec // the kernel wants a pointer
 	if errno != 0 {
 		return failed("cannot make a domain", errno)
 	}
-	fd := int(ruleset) //nolint:gosec // a file descriptor
+	fd := int(ruleset)
 	defer unix.Close(fd)
 	if err := allow(fd, home, attributes.Handled_access_fs); err != nil {
 		return err
@@ -142,7 +142,7 @@ func allow(ruleset int, path string, rights uint64) error {
 		rights &= rightsOfFiles
 	}
 	rule := unix.LandlockPathBeneathAttr{Allowed_access: rights, Parent_fd: int32(fd)} //nolint:gosec // a file descriptor
-	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), landlockRulePathBeneath, uintptr(unsafe.Pointer(&rule)), 0, 0, 0)
+	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), landlockRulePathBeneath, uintptr(unsafe.Pointer(&rule)), 0, 0, 0) //nolint:gosec // the kernel wants a pointer
 	if errno != 0 {
 		return failed(fmt.Sprintf("cannot allow %s", path), errno)
 	}

@@ -78,7 +78,7 @@ func openHomes(dir string, log hclog.Logger) (*homes, error) {
 // symbolic links.
 func makeRoot(dir string) (string, error) {
 	parent := filepath.Dir(dir)
-	if err := os.MkdirAll(filepath.Dir(parent), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(parent), 0o755); err != nil { //nolint:gosec // so that children of other accounts reach their homes
 		return "", err
 	}
 	for _, path := range []string{parent, dir} {
@@ -109,7 +109,7 @@ func makeRoot(dir string) (string, error) {
 // makeOpen makes a folder that every account may go through, whatever the umask, and
 // none may list.
 func makeOpen(path string) error {
-	if err := os.Mkdir(path, 0o711); err != nil {
+	if err := os.Mkdir(path, 0o711); err != nil { //nolint:gosec // so that children of other accounts reach their homes
 		return err
 	}
 	return os.Chmod(path, 0o711) //nolint:gosec // so that children of other accounts reach their homes
