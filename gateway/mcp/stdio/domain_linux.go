@@ -141,7 +141,7 @@ func allow(ruleset int, path string, rights uint64) error {
 	default:
 		rights &= rightsOfFiles
 	}
-	rule := unix.LandlockPathBeneathAttr{Allowed_access: rights, Parent_fd: int32(fd)} //nolint:gosec // a file descriptor
+	rule := unix.LandlockPathBeneathAttr{Allowed_access: rights, Parent_fd: int32(fd)}                                                           //nolint:gosec // a file descriptor
 	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), landlockRulePathBeneath, uintptr(unsafe.Pointer(&rule)), 0, 0, 0) //nolint:gosec // the kernel wants a pointer
 	if errno != 0 {
 		return failed(fmt.Sprintf("cannot allow %s", path), errno)
