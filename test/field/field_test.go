@@ -49,6 +49,7 @@ func TestCompany(t *testing.T) {
 			s.lasted(t, c.in(t))
 		}
 	})
+	t.Run("gateways restart", func(t *testing.T) { c.in(t).gatewaysRestart(t) })
 	t.Run("no child is left", func(t *testing.T) { c.in(t).childless(t) })
 }
 

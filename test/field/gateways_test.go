@@ -1,0 +1,90 @@
+package field
+
+import (
+	"net/http"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/test/harness"
+	"vault-plugin-secrets-mcp/test/mcpclient"
+)
+
+// gatewaysRestart is a row of the table "Gateways": they are restarted one after the
+// other. No request is lost, a session with an HTTP server goes on, and whoever had a
+// session of /mcp is told so in words that clients know: Claude Code calls its tools as
+// if nothing had been.
+func (c *company) gatewaysRestart(t *testing.T) {
+	t.Helper()
+	token := c.CreateClient("restart", harness.Map{"allowed_servers": []string{calculator, "everything"}})
+	c.introduce(t, token, "everything")
+	var probes []*probe
+	for _, edge := range []string{atNginx, atHAProxy} {
+		p := c.probe(t, edge, token)
+		p.becomes(t, http.StatusOK, patience)
+		p.forget()
+		probes = append(probes, p)
+	}
+	url := atNginx + one("everything").path
+	header := c.begins(t, url, token)
+	goesOn := func() {
+		got := c.Do(http.MethodPost, url, token, header, `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"`+echo+`","arguments":{"message":"hi"}}}`)
+		require.Equal(t, http.StatusOK, got.Status, got.Body)
+		require.Contains(t, got.Body, "Echo: hi")
+	}
+	goesOn()
+
+	// Both releases call a tool, wait for the gateways, and call it again.
+	var waiting, done sync.WaitGroup
+	restarted := make(chan struct{})
+	models := map[string]*mcpclient.Model{}
+	for name, release := range releases {
+		waiting.Add(1)
+		ready := sync.OnceFunc(waiting.Done)
+		step := mcpclient.Step{Tool: "mcp__it__" + among("everything").echo, Arguments: harness.Map{"message": "hi"}}
+		again := step
+		again.Before = func() {
+			ready()
+			<-restarted
+		}
+		m := mcpclient.NewModel(t, step, again)
+		models[name] = m
+		cmd := c.kit().Claude(t, release, mcpclient.ClaudeHome(t, atHAProxy+"/mcp"), m, token, "-p", "Say hi.", "--allowedTools", m.Tools())
+		done.Go(func() {
+			defer ready() // where it ends too early
+			if _, err := mcpclient.Output(cmd); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+	waiting.Wait()
+	for _, g := range c.gateways {
+		g.Restart()
+		c.awaitFeeds()
+		goesOn()
+	}
+	close(restarted)
+	done.Wait()
+	for name, m := range models {
+		answers := m.Answers()
+		require.Len(t, answers, 2, name)
+		for _, answer := range answers {
+			require.Contains(t, answer, "Echo: hi", name)
+		}
+	}
+	for _, p := range probes {
+		p.neverFailed(t)
+	}
+	s := c.open(t, url, token)
+	s.lists(t, echo)
+	stream := s.streams(t, long)
+	c.Write("mcp/revoke-client/restart", nil)
+	stream.ends(t)
+}
+
+// releases are those of Claude Code.
+var releases = map[string]mcpclient.Release{
+	"Claude Code":         mcpclient.Claude,
+	"Claude Code, before": mcpclient.ClaudeBefore,
+}
