@@ -127,15 +127,19 @@ func TestARefusedRenewalLeavesTheTokenAliveToTheEndOfItsLease(t *testing.T) {
 		told  string
 	}{
 		"the client's token_max_ttl is below its age": {
-			func(e *env) { e.write("clients/c", data{"token_max_ttl": "20m"}) }, "the client's token_max_ttl is 20m0s"},
+			func(e *env) { e.write("clients/c", data{"token_max_ttl": "20m"}) }, "the client's token_max_ttl is 20m0s",
+		},
 		"the mount's max_ttl is below its age": {
-			func(e *env) { e.write("config", data{"max_ttl": "20m"}) }, "the mount's max_ttl is 20m0s"},
+			func(e *env) { e.write("config", data{"max_ttl": "20m"}) }, "the mount's max_ttl is 20m0s",
+		},
 		"the mount's maximum lease TTL is below its age": {
 			func(e *env) {
 				e.b.System().(*cachedSystem).SystemView.(*logical.StaticSystemView).MaxLeaseTTLVal = 20 * time.Minute
-			}, "the mount's maximum lease TTL is 20m0s"},
+			}, "the mount's maximum lease TTL is 20m0s",
+		},
 		"token_max_ttl is its age, to the second": {
-			func(e *env) { e.write("clients/c", data{"token_max_ttl": "30m"}) }, "the client's token_max_ttl is 30m0s"},
+			func(e *env) { e.write("clients/c", data{"token_max_ttl": "30m"}) }, "the client's token_max_ttl is 30m0s",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, increment := range []time.Duration{0, time.Minute, 2 * time.Hour} {

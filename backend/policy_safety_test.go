@@ -198,7 +198,7 @@ func TestWhatIsNotSetIsReadInOneSpelling(t *testing.T) {
 	accessor := e.read("clients/d")["accessor"].(string)
 	for _, path := range []string{"servers/h", "servers/s", "clients/c", "clients/d", "clients/d/tokens/" + accessor} {
 		for name, value := range e.read(path) {
-			require.NotEqual(t, "", value, "%s: %s", path, name)
+			require.False(t, value == "", "%s: %s", path, name)
 			require.NotEqual(t, map[string]string{}, value, "%s: %s", path, name)
 		}
 	}

@@ -153,7 +153,9 @@ func TestAClientHasAtMostEightTokens(t *testing.T) {
 		path string
 		data data
 	}{
-		{"rotate-client/c", data{"grace_period": "1h"}}, {"rotate-client/c", data{"grace_period": "1s"}}, {"rotate-client/c", nil},
+		{"rotate-client/c", data{"grace_period": "1h"}},
+		{"rotate-client/c", data{"grace_period": "1s"}},
+		{"rotate-client/c", nil},
 		{"clients/c", data{"access_token": "my_secret_token_123"}},
 	} {
 		message := e.refused(logical.UpdateOperation, refused.path, refused.data)

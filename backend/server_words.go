@@ -4,7 +4,7 @@ import "github.com/hashicorp/vault/sdk/framework"
 
 // serverWords are words by which other programs' files call what a registration has
 // under another name, or has not at all.
-var serverWords = map[string]string{
+var serverWords = map[string]string{ //nolint:gosec // names of fields
 	"type":                 "write transport=http, transport=sse or transport=stdio",
 	"bearer_token":         `write headers=Authorization="Bearer …"`,
 	"bearerToken":          `write headers=Authorization="Bearer …"`,

@@ -2,7 +2,6 @@ package backend
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -115,6 +114,6 @@ func plain(t *testing.T, v any) string {
 	case "null", "[]", "{}", `""`:
 		return "nothing"
 	default:
-		return fmt.Sprint(s)
+		return s
 	}
 }

@@ -210,7 +210,8 @@ func TestFlagsAreChecked(t *testing.T) {
 		"an argument too many":   {[]string{"-config", good, "now"}, exitUsage, "", `unexpected argument "now"`},
 		"a level that is none":   {[]string{"-config", good, "-log-level", "loud"}, exitUsage, "", `"loud" is not one of`},
 		"all mistakes at once": {
-			[]string{"-log-level", "loud", "now"}, exitUsage, "",
+			[]string{"-log-level", "loud", "now"},
+			exitUsage, "",
 			"unexpected argument \"now\"\nmcp-gateway: give the configuration with -config FILE\nmcp-gateway: -log-level: \"loud\"",
 		},
 		"a flag that is none": {[]string{"-verbose"}, exitUsage, "", "flag provided but not defined"},

@@ -153,7 +153,7 @@ func split(err error) []error {
 	if err == nil {
 		return nil
 	}
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // what was wrapped in something else is one error
+	joined, ok := err.(interface{ Unwrap() []error }) // what was wrapped in something else is one error
 	if !ok {
 		return []error{err}
 	}

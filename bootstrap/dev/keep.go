@@ -120,7 +120,7 @@ func (s *system) readKept() error {
 
 // saveKept writes it whole or not at all.
 func (s *system) saveKept() error {
-	content, err := json.MarshalIndent(s.kept, "", "  ")
+	content, err := json.MarshalIndent(s.kept, "", "  ") //nolint:gosec // tokens are kept on purpose, in a file of mode 0600
 	if err != nil {
 		return err
 	}

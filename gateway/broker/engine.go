@@ -125,7 +125,7 @@ func (v *vault) changes(ctx context.Context, epoch string, index uint64, wait ti
 
 func (v *vault) servers(ctx context.Context) (*serverList, error) {
 	var answer serverList
-	if err := v.read(ctx, "/gateway/servers", nil, &answer); err != nil {
+	if err := v.read(ctx, "/gateway/servers", &answer); err != nil {
 		return nil, err
 	}
 	return &answer, nil
@@ -133,7 +133,7 @@ func (v *vault) servers(ctx context.Context) (*serverList, error) {
 
 func (v *vault) sessionKeys(ctx context.Context) (*SessionKeys, error) {
 	var answer sessionKeyList
-	if err := v.read(ctx, "/gateway/keys", nil, &answer); err != nil {
+	if err := v.read(ctx, "/gateway/keys", &answer); err != nil {
 		return nil, err
 	}
 	return answer.keys()
@@ -141,7 +141,7 @@ func (v *vault) sessionKeys(ctx context.Context) (*SessionKeys, error) {
 
 func (v *vault) dataKeys(ctx context.Context) (*dataKeyList, error) {
 	var answer dataKeyList
-	if err := v.read(ctx, "/gateway/data-keys", nil, &answer); err != nil {
+	if err := v.read(ctx, "/gateway/data-keys", &answer); err != nil {
 		return nil, err
 	}
 	return &answer, nil
@@ -149,7 +149,7 @@ func (v *vault) dataKeys(ctx context.Context) (*dataKeyList, error) {
 
 func (v *vault) policy(ctx context.Context, digest string) (*policyAnswer, error) {
 	var answer policyAnswer
-	err := v.read(ctx, "/gateway/policies/"+digest, nil, &answer)
+	err := v.read(ctx, "/gateway/policies/"+digest, &answer)
 	var refused *api.ResponseError
 	if errors.As(err, &refused) && refused.StatusCode == http.StatusNotFound {
 		return nil, errOutdated
@@ -161,7 +161,7 @@ func (v *vault) policy(ctx context.Context, digest string) (*policyAnswer, error
 }
 
 // read reads a path below the mount into answer, within the settings' bounds.
-func (v *vault) read(ctx context.Context, path string, query url.Values, answer any) error {
+func (v *vault) read(ctx context.Context, path string, answer any) error {
 	if v.timeout > 0 { // Vault's client bounds no raw answers
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, v.timeout)
@@ -170,7 +170,7 @@ func (v *vault) read(ctx context.Context, path string, query url.Values, answer 
 	if err := v.await(ctx); err != nil {
 		return err
 	}
-	return v.ask(ctx, path, query, answer)
+	return v.ask(ctx, path, nil, answer)
 }
 
 // ask is read without bounds but the context's.

@@ -124,7 +124,7 @@ func (d *decoder) auth(s *section, block *hclsyntax.Block) Auth {
 		a.RoleID = s.str("role_id", "")
 		a.RoleIDFile = s.file("role_id_file")
 		a.SecretIDFile = s.file("secret_id_file")
-		a.WrappedSecretID = s.boolean("secret_id_wrapped", false)
+		a.WrappedSecretID = s.boolean("secret_id_wrapped")
 		if (a.RoleID == "") == (a.RoleIDFile == "") {
 			d.problem(block.DefRange(), "approle needs one of role_id and role_id_file")
 		}
@@ -158,7 +158,7 @@ func (d *decoder) listener(s *section) Listener {
 		AllowedHosts:    s.list("allowed_hosts"),
 		AllowedOrigins:  s.list("allowed_origins"),
 		TrustedProxies:  s.prefixes("trusted_proxies"),
-		ProxyProtocol:   s.boolean("proxy_protocol", false),
+		ProxyProtocol:   s.boolean("proxy_protocol"),
 		DrainDelay:      s.duration("drain_delay", 500*time.Millisecond, 0, 5*time.Minute),
 		DrainTimeout:    s.duration("drain_timeout", 30*time.Second, 0, time.Hour),
 	}
@@ -252,7 +252,7 @@ func (d *decoder) audit(s *section) Audit {
 func (*decoder) kms(s *section) *KMS {
 	k := &KMS{
 		Audience: s.str("audience", ""),
-		Required: s.boolean("required", false),
+		Required: s.boolean("required"),
 		Region:   s.str("region", ""),
 		Refresh:  s.duration("refresh", kms.Period, time.Second, kms.MaxStale),
 		MaxStale: s.duration("max_stale", kms.MaxStale, time.Second, 24*time.Hour),

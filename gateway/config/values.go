@@ -42,10 +42,10 @@ func (s *section) str(name, fallback string) string {
 	return value.AsString()
 }
 
-func (s *section) boolean(name string, fallback bool) bool {
-	value, ok := s.value(name, cty.Bool, "true or false", fallback)
+func (s *section) boolean(name string) bool {
+	value, ok := s.value(name, cty.Bool, "true or false", false)
 	if !ok {
-		return fallback
+		return false
 	}
 	return value.True()
 }

@@ -93,13 +93,13 @@ func (d *decoder) vault(s *section) Vault {
 		CACertFile:       s.authorities("ca_cert_file"),
 		CACertDir:        s.authoritiesDir("ca_cert_dir"),
 		ServerName:       s.str("tls_server_name", ""),
-		SkipVerify:       s.boolean("tls_skip_verify", false),
+		SkipVerify:       s.boolean("tls_skip_verify"),
 		Timeout:          s.duration("timeout", DefaultVaultTimeout, minVaultTimeout, maxVaultTimeout),
 		MaxRetries:       s.integer("max_retries", 0, 0, maxVaultRetries),
 		RateLimit:        s.number("rate_limit", 0, 0, maxVaultRate),
 		RateBurst:        s.integer("rate_burst", 0, 0, maxVaultRate),
-		SRVLookup:        s.boolean("srv_lookup", false),
-		DisableRedirects: s.boolean("disable_redirects", false),
+		SRVLookup:        s.boolean("srv_lookup"),
+		DisableRedirects: s.boolean("disable_redirects"),
 		Proxy:            s.proxy("proxy_address"),
 	}
 	v.ClientCertFile, v.ClientKeyFile = s.keyPair("client_cert_file", "client_key_file")

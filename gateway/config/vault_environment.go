@@ -191,7 +191,7 @@ func setVaultRetries(v *VaultClient, value string) error {
 	if err != nil || n > maxVaultRetries {
 		return fmt.Errorf("%q is not a number from 0 to %d", value, maxVaultRetries)
 	}
-	v.MaxRetries = int(n) //nolint:gosec // it is at most maxVaultRetries
+	v.MaxRetries = int(n)
 	return nil
 }
 

@@ -166,8 +166,10 @@ func TestEveryVariableOfVaultsClient(t *testing.T) {
 		},
 		api.EnvVaultHeaders: {
 			good: map[string]func(*require.Assertions, *Config){`{"X-Team":"mcp"}`: func(*require.Assertions, *Config) {}},
-			bad: []string{secret, `["X-Team"]`, `{"X-Team":1}`, `{"X-Vault-Token":"` + secret + `"}`, `{"x-vault-token":"` + secret + `"}`,
-				`{"X Team":"` + secret + `"}`, `{"X-Team":"` + secret + `\n"}`},
+			bad: []string{
+				secret, `["X-Team"]`, `{"X-Team":1}`, `{"X-Vault-Token":"` + secret + `"}`, `{"x-vault-token":"` + secret + `"}`,
+				`{"X Team":"` + secret + `"}`, `{"X-Team":"` + secret + `\n"}`,
+			},
 		},
 		api.EnvVaultWrapTTL: {good: map[string]func(*require.Assertions, *Config){
 			"60s": func(is *require.Assertions, c *Config) {

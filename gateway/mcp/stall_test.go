@@ -37,7 +37,7 @@ func TestAnAnswerThatStopsHasATimeout(t *testing.T) {
 				}
 				_, _ = io.WriteString(w, part)
 				_ = controller.Flush()
-				time.Sleep(timeout / 2)
+				<-time.After(timeout / 2) // the pause is what is tried
 			}
 			return
 		}
@@ -72,6 +72,7 @@ func TestAnAnswerThatStopsHasATimeout(t *testing.T) {
 }
 
 func wantTimeout(t *testing.T, url string, u config.Upstream, rules bool) {
+	t.Helper()
 	c := testConfig()
 	c.Upstreams = map[string]config.Upstream{"up": u}
 	g := newGateway(t, c, &broker.Server{Name: "up", ID: "1", Transport: broker.TransportHTTP, URL: url})

@@ -60,7 +60,7 @@ func (c *company) register(t *testing.T) {
 
 // undisturbed is what needs everybody well, at one time.
 func (c *company) undisturbed(t *testing.T) {
-	for name, test := range map[string]func(*company, *testing.T){
+	for name, test := range map[string]func(*testing.T, *company){
 		"everything behind nginx":       works("everything-nginx", atNginx, one("everything")),
 		"everything behind HAProxy":     works("everything-haproxy", atHAProxy, one("everything")),
 		"FastMCP behind nginx":          works("fast-nginx", atNginx, one("fast")),
@@ -72,40 +72,58 @@ func (c *company) undisturbed(t *testing.T) {
 		"a slash at the end":            works("slash-one", atNginx, slash(one("everything"))),
 		"a slash at the end of /mcp":    works("slash-all", atSlash, slash(among("fast"))),
 		"a path of nginx":               works("slash-path", atSlash+"/tools", one("everything")),
-		"a slash that is missing":       (*company).wrongSlash,
-		"a server that ends":            (*company).serverEnds,
-		"a server that is slow":         (*company).slowStarter,
-		"a server that is slow at /mcp": (*company).slowAmong,
-		"Claude Code": func(c *company, t *testing.T) {
+		"a slash that is missing":       of((*company).wrongSlash),
+		"a server that ends":            of((*company).serverEnds),
+		"a server that is slow":         of((*company).slowStarter),
+		"a server that is slow at /mcp": of((*company).slowAmong),
+		"Claude Code": func(t *testing.T, c *company) {
+			t.Helper()
 			c.claudeWorks(t, "claude", mcpclient.Claude, atNginx+"/mcp", among("everything"))
 		},
-		"Claude Code, before": func(c *company, t *testing.T) {
+		"Claude Code, before": func(t *testing.T, c *company) {
+			t.Helper()
 			c.claudeWorks(t, "claude-before", mcpclient.ClaudeBefore, atHAProxy+"/mcp", among("everything"))
 		},
-		"mcp-remote": func(c *company, t *testing.T) {
+		"mcp-remote": func(t *testing.T, c *company) {
+			t.Helper()
 			c.remoteWorks(t, "remote", atNginx+"/mcp", among("fast"))
 		},
-		"the inspector": func(c *company, t *testing.T) {
+		"the inspector": func(t *testing.T, c *company) {
+			t.Helper()
 			c.commandWorks(t, "inspector", atHAProxy+one("everything").path, one("everything"), func(t *testing.T, at mcpclient.Place) mcpclient.Session {
+				t.Helper()
 				return c.kit().Inspect(t, at, mcpclient.WithSessions)
 			})
 		},
-		"mcporter": func(c *company, t *testing.T) {
+		"mcporter": func(t *testing.T, c *company) {
+			t.Helper()
 			c.commandWorks(t, "mcporter", atNginx+one("partner").path, one("partner"), func(t *testing.T, at mcpclient.Place) mcpclient.Session {
+				t.Helper()
 				return c.kit().Mcporter(t, at)
 			})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(c.in(t), t)
+			test(t, c.in(t))
 		})
 	}
 }
 
 // works is [company.works] as a test.
-func works(client, edge string, to target) func(*company, *testing.T) {
-	return func(c *company, t *testing.T) { c.works(t, client, edge, to) }
+func works(client, edge string, to target) func(*testing.T, *company) {
+	return func(t *testing.T, c *company) {
+		t.Helper()
+		c.works(t, client, edge, to)
+	}
+}
+
+// of is a method as a test.
+func of(method func(*company, *testing.T)) func(*testing.T, *company) {
+	return func(t *testing.T, c *company) {
+		t.Helper()
+		method(c, t)
+	}
 }
 
 // slash has the path end with one.

@@ -185,7 +185,8 @@ func (s *silence) lasted(t *testing.T, c *company) {
 	t.Logf("the stream %s is open after %s", s.name, time.Since(s.opened).Round(time.Second))
 	c.Write("mcp/revoke-client/"+s.name, nil)
 	select {
-	case <-s.ended:
+	case err := <-s.ended:
+		t.Logf("it ends with its token: %v", err)
 	case <-time.After(promised):
 		t.Fatalf("the stream %s outlives its token", s.name)
 	}

@@ -32,6 +32,7 @@ type SDKSession struct {
 
 // NewSDKSession is a session whose tool is called.
 func NewSDKSession(t *testing.T, session *mcp.ClientSession, tool string) SDKSession {
+	t.Helper()
 	return SDKSession{t, session, tool}
 }
 

@@ -70,7 +70,7 @@ func TestVaultWithAPrivateAuthorityIsReached(t *testing.T) {
 	s := newStage(t)
 	upstream := s.StartUpstream(nil)
 	s.Write(harness.Mount+"/servers/files", harness.Map{"transport": "http", "url": upstream.URL})
-	token := s.CreateClient("cursor", harness.Map{"allowed_servers": "files"})
+	bearer := s.CreateClient("cursor", harness.Map{"allowed_servers": "files"})
 	authority, err := os.ReadFile(s.ca)
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func TestVaultWithAPrivateAuthorityIsReached(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := s.In(t)
 			gateway := h.StartGateway(options)
-			if answer := h.Call(gateway.ServerURL("files"), token, "add", `{"a":1,"b":2}`); answer.Status != http.StatusOK {
+			if answer := h.Call(gateway.ServerURL("files"), bearer, "add", `{"a":1,"b":2}`); answer.Status != http.StatusOK {
 				t.Fatalf("the gateway answers %d: %s", answer.Status, answer.Body)
 			}
 		})

@@ -283,7 +283,7 @@ func TestASessionIsWorthNothingToOthers(t *testing.T) {
 		s.Write("mcp/gateway/keys/rotate", harness.Map{"drop_old": true})
 		s.Within(impatience, "a session under a key that was forgotten is unknown", func() error {
 			if status, err := inSession(t, http.MethodPost, g.ServerURL("counter"), owner, session); err != nil || status != http.StatusNotFound {
-				return fmt.Errorf("%d: %v", status, err)
+				return fmt.Errorf("%d: %w", status, err)
 			}
 			return nil
 		})

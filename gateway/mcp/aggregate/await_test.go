@@ -52,7 +52,7 @@ func TestHowLongAListWaits(t *testing.T) {
 				}
 				c.waits.await(context.Background(), c.servers, c.there, arrivals)
 				require.Equal(t, c.took, time.Since(began))
-				time.Sleep(time.Minute) // the rest arrives
+				<-time.After(time.Minute) // the rest arrives
 			})
 		})
 	}
@@ -60,6 +60,7 @@ func TestHowLongAListWaits(t *testing.T) {
 
 // starting is a server that answers nothing before it is released.
 func starting(t *testing.T, name string) (up *fake, release func()) {
+	t.Helper()
 	started := make(chan struct{})
 	up = modern(t, name, textResult)
 	inner := up.Config.Handler
@@ -128,7 +129,7 @@ func TestManyHealthyServersAreAllInTheFirstList(t *testing.T) {
 // TestAClientThatGoesLeavesNoServerBehind: a list that was answered without asking
 // its server does not count among those on their way.
 func TestAClientThatGoesLeavesNoServerBehind(t *testing.T) {
-	calc := newFake(t, func(w http.ResponseWriter, _ *http.Request, method, body string) {
+	calc := newFake(t, func(w http.ResponseWriter, _ *http.Request, _, body string) {
 		reply(w, body, `{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"tools":[{"name":"add"}],"resultType":"complete"}`)
 	})
 	hung, release := starting(t, "add")

@@ -41,7 +41,7 @@ func TestServersNeedNotBeStrict(t *testing.T) {
 	} {
 		for _, form := range []string{"JSON", "a stream"} {
 			t.Run(name+" in "+form, func(t *testing.T) {
-				up := newFake(t, func(w http.ResponseWriter, r *http.Request, method, body string) {
+				up := newFake(t, func(w http.ResponseWriter, _ *http.Request, method, body string) {
 					switch method {
 					case "initialize":
 						w.Header().Set("Mcp-Session-Id", "s")
@@ -191,7 +191,7 @@ func TestAnIDIsFreeAsSoonAsItsAnswerCanBeRead(t *testing.T) {
 			for range 20 {
 				r, err := s.do(echo("1", "a"), mine...)
 				require.NoError(t, err)
-				defer r.Body.Close()
+				t.Cleanup(func() { _ = r.Body.Close() })
 				answer := make([]byte, 0, 4096)
 				for !strings.Contains(string(answer), `"id":1`) {
 					part := make([]byte, 1024)

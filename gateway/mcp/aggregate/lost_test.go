@@ -28,6 +28,7 @@ type keeper struct {
 }
 
 func newKeeper(t testing.TB, refuse func(w http.ResponseWriter, body string)) *keeper {
+	t.Helper()
 	k := &keeper{refuse: refuse}
 	f := newFake(t, k.serve)
 	k.Server = f.Server
@@ -164,8 +165,8 @@ func TestNoServerIsDeadAfterARestart(t *testing.T) {
 
 func TestACallThatMayHaveBeenCarriedOutIsNotRepeated(t *testing.T) {
 	for name, fail := range map[string]http.HandlerFunc{
-		"500":          func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
-		"400":          func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such file", 400) },
+		"500":          func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
+		"400":          func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such file", http.StatusBadRequest) },
 		"it is broken": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"its own session": func(w http.ResponseWriter, _ *http.Request) {
 			replyText(w, `{"jsonrpc":"2.0","id":1,"error":{"code":-32001,"message":"The browser session was not found."}}`)

@@ -121,13 +121,13 @@ func (s *session) prune(reach []string) {
 func (s *session) ready() []*way {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var list []*way
+	var ways []*way
 	for _, l := range s.legs {
 		if v := l.way(); v != nil {
-			list = append(list, v)
+			ways = append(ways, v)
 		}
 	}
-	return list
+	return ways
 }
 
 // readyTo returns the way to the server of that name, if it is in use.

@@ -93,10 +93,14 @@ type Secure struct {
 	Files string // the beginning of their names
 }
 
-// CA is the file with the authority; Cert and Key are for any server on the loopback.
-func (s Secure) CA() string   { return s.Files + "-ca.pem" }
+// CA is the file with the authority.
+func (s Secure) CA() string { return s.Files + "-ca.pem" }
+
+// Cert is the file with a certificate for any server on the loopback.
 func (s Secure) Cert() string { return s.Files + "-cert.pem" }
-func (s Secure) Key() string  { return s.Files + "-key.pem" }
+
+// Key is the file with its key.
+func (s Secure) Key() string { return s.Files + "-key.pem" }
 
 // Secure makes them.
 func (r *Rig) Secure() Secure {
