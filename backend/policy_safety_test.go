@@ -198,7 +198,9 @@ func TestWhatIsNotSetIsReadInOneSpelling(t *testing.T) {
 	accessor := e.read("clients/d")["accessor"].(string)
 	for _, path := range []string{"servers/h", "servers/s", "clients/c", "clients/d", "clients/d/tokens/" + accessor} {
 		for name, value := range e.read(path) {
-			require.False(t, value == "", "%s: %s", path, name)
+			if value == "" {
+				t.Errorf("%s: %s is empty, and not nothing", path, name)
+			}
 			require.NotEqual(t, map[string]string{}, value, "%s: %s", path, name)
 		}
 	}

@@ -60,6 +60,7 @@ func (c *company) register(t *testing.T) {
 
 // undisturbed is what needs everybody well, at one time.
 func (c *company) undisturbed(t *testing.T) {
+	t.Helper()
 	for name, test := range map[string]func(*testing.T, *company){
 		"everything behind nginx":       works("everything-nginx", atNginx, one("everything")),
 		"everything behind HAProxy":     works("everything-haproxy", atHAProxy, one("everything")),
