@@ -214,7 +214,7 @@ func (s *session) stopped(done int, err error) error {
 	list("Done:", s.steps[:done])
 	list("Not done:", s.steps[done:])
 	if connect.NoAnswer(err) {
-		fmt.Fprintf(&text, "Vault's answer did not arrive, so %s may be done all the same.\n", s.steps[done].title())
+		fmt.Fprintf(&text, "Vault did not say whether it was done, so %s may be done all the same.\n", s.steps[done].title())
 	}
 	text.WriteString("Put right what stopped it, and run the same command again. That is safe: it looks at what is there, and does what is missing.")
 	return errors.New(text.String())

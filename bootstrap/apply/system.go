@@ -129,7 +129,7 @@ func (s *session) register(ctx context.Context, r release) error {
 	switch {
 	case err == nil:
 		return nil
-	case connect.Advice(err) != "":
+	case connect.Advice(err) != "" && !strings.Contains(err.Error(), "no such file"):
 		return fmt.Errorf("cannot register the plugin: %w", explain(err))
 	default:
 		return fmt.Errorf("cannot register the plugin: %w: the file %s must lie in the plugin_directory of every Vault server, and be the one that was registered", explain(err), r.command)

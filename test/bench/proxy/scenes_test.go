@@ -202,16 +202,17 @@ func (m *builder) otherUpstreams() {
 	for _, of := range []struct {
 		scene, beside      string
 		stateless, session shape
+		token              string // whose the sessions are
 	}{
-		{"`/mcp`, 200 B", base, small, session},
-		{"`/mcp`, 64 KB", "64 KB, JSON", large, largeSession},
+		{"`/mcp`, 200 B", base, small, session, s.token},
+		{"`/mcp`, 64 KB", "64 KB, JSON", large, largeSession, s.other},
 	} {
 		m.add(cell{
 			Scene: of.scene, Target: "all servers as one", requests: [][]byte{of.stateless.call(aggregate, s.token, "")},
 			status: http.StatusOK, contains: answered, gateway: s.warm,
 		}, of.beside, connections...)
 		m.add(cell{
-			Scene: of.scene, Target: "a session for each connection", requests: m.eachSession(aggregate, of.session), own: true,
+			Scene: of.scene, Target: "a session for each connection", requests: m.eachSession(aggregate, of.session, of.token), own: true,
 			status: http.StatusOK, contains: answered, gateway: s.warm,
 		}, of.beside, connections...)
 	}
@@ -226,10 +227,10 @@ func (m *builder) otherUpstreams() {
 }
 
 // eachSession is a call in one session for each of as many connections as there may be.
-func (m *builder) eachSession(at measure.Place, of shape) [][]byte {
+func (m *builder) eachSession(at measure.Place, of shape, token string) [][]byte {
 	calls := make([][]byte, 0, slices.Max(connections))
 	for range cap(calls) {
-		calls = append(calls, of.call(at, m.s.token, m.s.open(m.t, at)))
+		calls = append(calls, of.call(at, token, m.s.openAs(m.t, at, token)))
 	}
 	return calls
 }

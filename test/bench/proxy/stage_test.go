@@ -43,6 +43,7 @@ type stage struct {
 	token  string   // of a client that may call everything but the forbidden server
 	tokens []string // of as many such clients
 	sealed string   // under KMS
+	other  string   // of another client like the one of token: a client has 64 sessions at most
 	lister string   // of a client that may reach the server with many tools alone
 	tamed  string   // of a client that may call no tool
 }
@@ -52,6 +53,11 @@ const unlimited = `cold_rate = 1000000
 cold_burst = 1000000
 cold_source_rate = 1000000
 cold_source_burst = 1000000
+`
+
+// roomy lets one client have as many messages of 1 MB under way as there are connections.
+const roomy = `max_buffered = "1GiB"
+max_buffered_per_client = "512MiB"
 `
 
 func newStage(t testing.TB, tokens int) *stage {
@@ -74,6 +80,7 @@ func newStage(t testing.TB, tokens int) *stage {
 	h.Write("mcp/servers/"+forbidden, harness.Map{"transport": "http", "url": upstream + "/json"})
 	h.Write("mcp/servers/"+serverStdio, harness.Map{"transport": "stdio", "command": s.rig.Path, "args": "stdio"})
 	s.token = s.client("one", nil)
+	s.other = s.client("other", nil)
 	s.lister = s.client("lister", harness.Map{"allowed_servers": serverList})
 	s.tamed = s.client("tamed", harness.Map{"denied_tools": "*/*"})
 	s.sealed = s.client("sealed", harness.Map{"seal": "kms"})
@@ -82,7 +89,7 @@ func newStage(t testing.TB, tokens int) *stage {
 	}
 
 	s.warm = h.StartGateway(harness.GatewayOptions{Env: environment, Blocks: map[string]string{
-		"grants": unlimited, "kms": "", "stdio": fmt.Sprintf("allowed_commands = [%q]\n", s.rig.Path),
+		"grants": unlimited, "kms": "", "stdio": fmt.Sprintf("allowed_commands = [%q]\n", s.rig.Path), "limits": roomy,
 	}})
 	s.warmTLS = h.StartGateway(harness.GatewayOptions{
 		Blocks: map[string]string{"listener": fmt.Sprintf("tls_cert_file = %q\ntls_key_file = %q\n", s.secure.Cert(), s.secure.Key())},
@@ -128,7 +135,13 @@ func (s *stage) useKMS(t testing.TB) []string {
 // open begins a session there, and returns its id.
 func (s *stage) open(t testing.TB, at measure.Place) string {
 	t.Helper()
-	opened := s.Post("http://"+at.Address+at.Path, s.token, measure.Initialize)
+	return s.openAs(t, at, s.token)
+}
+
+// openAs is open with the token of another client.
+func (s *stage) openAs(t testing.TB, at measure.Place, token string) string {
+	t.Helper()
+	opened := s.Post("http://"+at.Address+at.Path, token, measure.Initialize)
 	id := opened.Header.Get("Mcp-Session-Id")
 	if opened.Status != http.StatusOK || id == "" {
 		t.Fatalf("no session at %s: %d %s", at.Path, opened.Status, opened.Body)
