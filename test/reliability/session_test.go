@@ -234,7 +234,8 @@ func TestASessionIsWorthNothingToOthers(t *testing.T) {
 		},
 		"its server was registered anew": func(s *stage, _ string) (string, string) {
 			s.Delete("mcp/servers/counter")
-			register("counter")
+			// By force: clients still name it, and it may have been pointed elsewhere before.
+			s.Write("mcp/servers/counter", harness.Map{"transport": "http", "url": upstream.URL, "force": true})
 			return "counter", owner
 		},
 	} {
