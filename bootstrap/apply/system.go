@@ -126,10 +126,12 @@ func (s *session) register(ctx context.Context, r release) error {
 	err := s.vault.Sys().RegisterPluginWithContext(ctx, &api.RegisterPluginInput{
 		Name: provision.PluginName, Type: api.PluginTypeSecrets, Command: r.command, SHA256: r.sha256, Version: r.version,
 	})
+	var answer *api.ResponseError
+	missing := errors.As(err, &answer) && strings.Contains(err.Error(), "no such file") // and not a socket of ours
 	switch {
 	case err == nil:
 		return nil
-	case connect.Advice(err) != "" && !strings.Contains(err.Error(), "no such file"):
+	case connect.Advice(err) != "" && !missing:
 		return fmt.Errorf("cannot register the plugin: %w", explain(err))
 	default:
 		return fmt.Errorf("cannot register the plugin: %w: the file %s must lie in the plugin_directory of every Vault server, and be the one that was registered", explain(err), r.command)
