@@ -26,7 +26,7 @@ type entry struct {
 	live    *Hold         // list of the requests in flight
 	suspect time.Duration // uptime since which its live requests have waited for a confirmation; 0: they do not
 	tracked bool          // in the set of entries that have had live requests
-	queued  bool          // waiting for a revalidation
+	doubted *Grant        // the grant that waits for a revalidation; nil: none does
 
 	used atomic.Uint32 // unix seconds of the last use, for eviction
 }
@@ -110,15 +110,17 @@ func (e *entry) cutServers(registered func(*Server) bool) {
 	}
 }
 
-// token returns the token of any live request, or "" if there is none. The
-// entry itself keeps no token; those who bear it do.
-func (e *entry) token() string {
+// takeDoubt returns the grant to confirm, and the token to ask Vault about: that of
+// any live request, or "" if there is none. The entry itself keeps no token; those who
+// bear it do.
+func (e *entry) takeDoubt() (token string, doubted *Grant) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	doubted, e.doubted = e.doubted, nil
 	if e.live == nil {
-		return ""
+		return "", nil
 	}
-	return e.live.token
+	return e.live.token, doubted
 }
 
 // suspectFor notes whether the live requests go on without a grant that is

@@ -51,11 +51,11 @@ type flight struct {
 
 // question is what Vault is asked about a token.
 type question struct {
-	key    key
-	token  presented
-	source netip.Addr // who bears it
-	cold   bool       // the token is not known
-	again  bool       // though what is known is still good
+	key     key
+	token   presented
+	source  netip.Addr // who bears it
+	cold    bool       // the token is not known
+	doubted *Grant     // to confirm, though it may be good still; nil: ask if the token's state is not known
 }
 
 // ask has Vault confirm a token, and returns nil once its grant is in the
@@ -92,8 +92,12 @@ func (b *Broker) board(ctx context.Context, q question) (*flight, error) {
 		return f, nil
 	}
 	// A lookup may have ended since the caller looked.
-	if err, known := b.known(q.key, time.Now()); known && !q.again {
-		return nil, err
+	if q.doubted == nil {
+		if err, known := b.known(q.key, time.Now()); known {
+			return nil, err
+		}
+	} else if q.doubted.entry.grant.Load() != q.doubted {
+		return nil, nil //nolint:nilnil // the doubt is settled
 	}
 	if q.cold && b.options.Cold != nil && !b.options.Cold.Allow(q.source) {
 		return nil, ErrRateLimited

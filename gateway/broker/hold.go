@@ -119,7 +119,7 @@ func (b *Broker) register(ctx context.Context, g *Grant, h *Hold) (context.Conte
 	// From here on every event finds the request. What happened between the
 	// making of g and now is looked at again.
 	if current := h.entry.grant.Load(); current != nil && !b.view.Load().usable(current, time.Now()) {
-		b.revalidate(h.entry)
+		b.revalidate(h.entry, current)
 	}
 	if h.server != nil && !b.registered(h.server) {
 		h.Release()

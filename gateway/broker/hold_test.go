@@ -177,6 +177,26 @@ func TestLiveRequestIsConfirmedAfterAReset(t *testing.T) {
 	})
 }
 
+func TestDoubtThatALookupHasSettledIsNotAskedAbout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel()
+		m.addToken("t", "c")
+		b := runningBroker(t, m, nil)
+		synctest.Wait()
+		_, h := b.hold(t, "t", "files")
+		defer h.Release()
+		old := h.Grant()
+		require.NoError(t, b.ask(t.Context(), question{key: keyOf("t"), token: presented{token: "t"}, doubted: old}))
+		require.Equal(t, 2, m.asked())
+		b.revalidate(h.entry, old)
+		synctest.Wait()
+		require.Equal(t, 2, m.asked())
+		b.revalidate(h.entry, h.Grant())
+		synctest.Wait()
+		require.Equal(t, 3, m.asked())
+	})
+}
+
 func TestLiveRequestIsCutWhenWhatHappenedCannotBeFoundOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel()
@@ -293,7 +313,8 @@ func TestReleasedHoldsLeaveNothingBehind(t *testing.T) {
 		e := b.cache.get(keyOf("t"))
 		require.Nil(t, e.live)
 		require.Zero(t, e.client.live.Load())
-		require.Empty(t, e.token(), "the token is kept by those who bear it alone")
+		token, _ := e.takeDoubt()
+		require.Empty(t, token, "the token is kept by those who bear it alone")
 		after(2 * sweepInterval)
 		require.Empty(t, b.live.entries)
 	})

@@ -123,7 +123,7 @@ func (b *Broker) apply(answer *Changes, sent time.Time) {
 		wake(b.wakeDataKeys)
 	}
 	if todo.sweep {
-		b.live.each(b.revalidate)
+		b.live.each(func(e *entry) { b.revalidate(e, e.grant.Load()) })
 	}
 }
 
@@ -181,7 +181,7 @@ func (b *Broker) touch(e *entry, c *Change, v *view) {
 		return
 	}
 	g.stale.Store(true)
-	b.revalidate(e)
+	b.revalidate(e, g)
 }
 
 // endAll applies a change that ends every token of the mount.

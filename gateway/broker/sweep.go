@@ -25,12 +25,16 @@ const (
 	pendingPause = 50 * time.Millisecond
 )
 
-// revalidate has the grant of live requests confirmed soon. Without live
-// requests nothing is done: the next use will ask.
-func (b *Broker) revalidate(e *entry) {
+// revalidate has g, the grant of live requests, confirmed soon. Without live
+// requests nothing is done: the next use will ask. Nor is anything done once
+// another grant has taken the place of g: it is newer than the doubt.
+func (b *Broker) revalidate(e *entry, g *Grant) {
 	e.mu.Lock()
-	queue := e.gone == nil && e.live != nil && !e.queued
-	e.queued = e.queued || queue
+	doubt := e.gone == nil && e.live != nil && e.grant.Load() == g
+	queue := doubt && e.doubted == nil
+	if doubt {
+		e.doubted = g
+	}
 	e.mu.Unlock()
 	if queue {
 		b.pending.push(e)
@@ -44,16 +48,13 @@ func (b *Broker) runPending(ctx context.Context) {
 		if !ok {
 			return
 		}
-		e.mu.Lock()
-		e.queued = false
-		e.mu.Unlock()
-		token := e.token()
+		token, doubted := e.takeDoubt()
 		if token == "" {
 			continue
 		}
 		opened, err := b.seals.open(token)
 		if err == nil {
-			err = b.ask(ctx, question{key: e.key, token: opened, again: true})
+			err = b.ask(ctx, question{key: e.key, token: opened, doubted: doubted})
 		}
 		if err != nil && sleep(ctx, pendingPause) != nil {
 			return
@@ -113,7 +114,7 @@ func (b *Broker) inspect(e *entry, now time.Time) {
 			return
 		}
 	}
-	b.revalidate(e)
+	b.revalidate(e, g)
 }
 
 // endIf ends e unless it has got another grant by now.
