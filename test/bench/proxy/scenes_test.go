@@ -254,7 +254,7 @@ func (m *builder) refusals() {
 	} {
 		m.add(cell{
 			Scene: "refusals", Target: refused.target, requests: [][]byte{small.call(refused.at, refused.token, "")},
-			status: refused.status, contains: refused.contains, gateway: s.warm,
+			status: refused.status, contains: refused.contains, refused: true, gateway: s.warm,
 		}, base, 8)
 	}
 }

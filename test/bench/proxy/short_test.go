@@ -11,6 +11,7 @@ func TestEveryCellOfTheBenchmarkWorks(t *testing.T) {
 	s := newStage(t, 20)
 	all := cells(t, s)
 	for _, c := range all {
+		c.warm(t, s, 20*time.Millisecond)
 		c.run(t, s, 20*time.Millisecond)
 	}
 	for _, c := range all {
