@@ -11,10 +11,10 @@ import (
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
-	"vault-plugin-secrets-mcp/gateway/mcp/sse"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/toollist"
 	"vault-plugin-secrets-mcp/gateway/mcp/stdio"
-	"vault-plugin-secrets-mcp/gateway/mcp/toollist"
 )
 
 // answer sends the answer to a request: as JSON if it is the first thing that

@@ -15,8 +15,8 @@ import (
 	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
-	"vault-plugin-secrets-mcp/gateway/mcp/sse"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 )
 
 // Bounds of channels to servers of the HTTP+SSE transport. Each is a connection

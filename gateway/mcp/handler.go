@@ -13,9 +13,9 @@ import (
 	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 	"vault-plugin-secrets-mcp/gateway/mcp/session"
-	"vault-plugin-secrets-mcp/gateway/mcp/sse"
 )
 
 // Registry is what the handler needs of [broker.Broker].

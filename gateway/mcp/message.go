@@ -4,7 +4,7 @@ import (
 	"net/http"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
 // Message is a client's message, read once and strictly. It is for those who

@@ -11,9 +11,9 @@ import (
 	"sync"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
-	"vault-plugin-secrets-mcp/gateway/mcp/sse"
-	"vault-plugin-secrets-mcp/gateway/mcp/toollist"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/toollist"
 )
 
 // streamBuffer is the size of a stream's buffer. Streams are mostly silent, and

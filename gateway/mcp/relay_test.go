@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/sse"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 )
 
 func TestLongAndShortEventsPassAsTheyAre(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/mcp"
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
 func parsed(t testing.TB, message string) envelope.Envelope {

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
-	"vault-plugin-secrets-mcp/gateway/mcp/sse"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 )
 
 // errReplaced: the client has opened the stream of its session once more.

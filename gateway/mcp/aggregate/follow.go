@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"time"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
 // How long a server's stream that has ended is left alone before it is opened

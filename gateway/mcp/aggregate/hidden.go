@@ -5,7 +5,7 @@ import (
 	"context"
 	"strconv"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
 // hiding is one request of a client without sessions on its way through a

@@ -10,7 +10,7 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/broker"
-	"vault-plugin-secrets-mcp/gateway/mcp/rewrite"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
 // inquiry is one server's part in a list.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
 // interest is what a client wants to hear of one server.

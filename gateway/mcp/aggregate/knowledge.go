@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/rewrite"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
 // knownFor is how long is believed what a server has shown of itself: it may be

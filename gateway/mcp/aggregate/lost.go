@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"strings"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
 // The protocol wants 404 for a session that a server does not know. Many servers

@@ -4,7 +4,7 @@ import (
 	"container/list"
 	"sync"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/rewrite"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
 // maxPageBytes bounds what is kept of lists, in bytes.

@@ -4,9 +4,9 @@ import (
 	"encoding/json"
 	"strings"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
-	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
-	"vault-plugin-secrets-mcp/gateway/mcp/names"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
 )
 
 // Servers ask clients something too: for input of the user, for a model's

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
 // Errors by which a server shows that it knows the era without sessions, though

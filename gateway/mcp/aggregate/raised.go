@@ -1,7 +1,7 @@
 package aggregate
 
 import (
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
 // Keys of params._meta by which a client without sessions says who it is.

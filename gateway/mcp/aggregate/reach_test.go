@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/rewrite"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
 // bob may reach the server "calc" alone. Whatever he says, "notes" hears nothing.

@@ -9,7 +9,7 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/mcp"
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
 // JSON-RPC errors of refused messages.

@@ -7,7 +7,7 @@ import (
 	"math"
 	"strconv"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
 // To a client all servers are one: it takes a response for the answer to the

@@ -3,7 +3,7 @@ package aggregate
 import (
 	"time"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/rewrite"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
 // maxStrays bounds the lists that a client has a server go on with, though it

@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/mcp/rewrite"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
 const methodUpdated = "notifications/resources/updated"

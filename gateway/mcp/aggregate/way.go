@@ -4,8 +4,8 @@ import (
 	"net/http"
 	"sync/atomic"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
-	"vault-plugin-secrets-mcp/gateway/mcp/rewrite"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
 // kind tells the four ways from a client to a server apart.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"strconv"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
 // Call is a request in flight.

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"strings"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
-	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 )
 
 // Message takes what the server sends. It is called by the channel's reader, and

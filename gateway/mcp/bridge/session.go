@@ -7,7 +7,7 @@ import (
 	"errors"
 	"time"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
 const (

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
 // probeTimeout is how long a server may take to say which era it knows. One that

@@ -1,6 +1,6 @@
 package rewrite
 
-import "vault-plugin-secrets-mcp/gateway/mcp/names"
+import "vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
 
 // Kind is a kind of list.
 type Kind uint8

@@ -13,7 +13,7 @@ import (
 	"errors"
 	"fmt"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 )
 
 // Kind tells the three kinds of JSON-RPC message apart.

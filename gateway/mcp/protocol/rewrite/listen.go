@@ -1,8 +1,8 @@
 package rewrite
 
 import (
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
-	"vault-plugin-secrets-mcp/gateway/mcp/names"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
 )
 
 // Listen is what the client of a subscriptions/listen wants to hear of.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 )
 
 // ReadPage reads a server's answer to a request for the list: a whole JSON-RPC

@@ -4,8 +4,8 @@ import (
 	"slices"
 	"strconv"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
-	"vault-plugin-secrets-mcp/gateway/mcp/names"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
 )
 
 // Errors that tell of a resource that is not there, by its URI: the present one

@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/envelope"
-	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
-	"vault-plugin-secrets-mcp/gateway/mcp/names"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
 )
 
 // ErrNoTarget: the request names nothing that any server could have. It is to

@@ -15,7 +15,7 @@ import (
 	"strconv"
 	"time"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 )
 
 // MaxTTL is how long a client may keep a filtered list: a tool that was taken

@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/names"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
 )
 
 func tools(entries string) []byte {

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"errors"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 )
 
 // ErrAmbiguous: the message could be read in two ways.

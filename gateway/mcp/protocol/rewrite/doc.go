@@ -10,6 +10,6 @@
 //
 // Where parsers could differ about which member is the name (two of a kind, one
 // in capitals) nothing is renamed: such a message must not be passed on, such an
-// entry is left out of its list. See [vault-plugin-secrets-mcp/gateway/mcp/envelope]
+// entry is left out of its list. See [vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope]
 // for why.
 package rewrite

@@ -3,7 +3,7 @@ package envelope
 import (
 	"strconv"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/jsonscan"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 )
 
 // parser is one run over one message.

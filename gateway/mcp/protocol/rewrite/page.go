@@ -8,7 +8,7 @@ import (
 )
 
 // Reasons for which an entry is left out of its list, beside those of
-// [vault-plugin-secrets-mcp/gateway/mcp/names].
+// [vault-plugin-secrets-mcp/gateway/mcp/protocol/names].
 var (
 	ErrNoName    = errors.New("the entry has no name, or one that could be read in two ways")
 	ErrDuplicate = errors.New("another entry of the list has the same name")
