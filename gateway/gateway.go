@@ -18,8 +18,8 @@ import (
 	"github.com/pires/go-proxyproto"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/aggregate"
 	"vault-plugin-secrets-mcp/gateway/telemetry"
@@ -44,7 +44,7 @@ const (
 // gateway is the running program.
 type gateway struct {
 	log      hclog.Logger
-	broker   *broker.Broker
+	broker   *grants.Broker
 	audit    *access.AuditLog
 	memory   *access.Memory
 	metrics  *telemetry.Metrics
@@ -82,7 +82,7 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 	if g.audit, err = access.OpenAuditLog(settings.Audit, log.Named("audit")); err != nil {
 		return nil, err
 	}
-	options := broker.Options{
+	options := grants.Options{
 		Vault:     settings.Vault,
 		Grants:    settings.Grants,
 		KMS:       settings.KMS,
@@ -94,7 +94,7 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 	if tracer := g.export.Tracer(); tracer != nil {
 		options.Tracer = tracer
 	}
-	if g.broker, err = broker.New(options); err != nil {
+	if g.broker, err = grants.New(options); err != nil {
 		return nil, err
 	}
 	g.metrics.Audit(g.audit.Stats)

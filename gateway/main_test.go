@@ -29,8 +29,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/gateway/broker/brokertest"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 )
 
 const goodToken = "good-token-0123456789"
@@ -40,7 +40,7 @@ const goodToken = "good-token-0123456789"
 type stage struct {
 	t        *testing.T
 	dir      string
-	vault    *brokertest.Vault
+	vault    *grantstest.Vault
 	upstream *httptest.Server
 	serve    http.HandlerFunc // the upstream's answer, if not the usual one
 	log      lockedBuffer
@@ -70,7 +70,7 @@ func (l *lockedBuffer) String() string {
 
 func newStage(t *testing.T) *stage {
 	t.Helper()
-	s := &stage{t: t, dir: t.TempDir(), vault: brokertest.New(t)}
+	s := &stage{t: t, dir: t.TempDir(), vault: grantstest.New(t)}
 	s.upstream = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.serve != nil {
 			s.serve(w, r)
@@ -81,7 +81,7 @@ func newStage(t *testing.T) *stage {
 	}))
 	t.Cleanup(s.upstream.Close)
 	s.vault.AddServer("files", s.upstream.URL)
-	s.vault.AddToken(goodToken, "cursor", brokertest.Data{"allowed_servers": []string{"files"}})
+	s.vault.AddToken(goodToken, "cursor", grantstest.Data{"allowed_servers": []string{"files"}})
 	return s
 }
 
@@ -467,7 +467,7 @@ func TestConnectionsAreBoundedByTheSourceThatAProxyNames(t *testing.T) {
 func TestUnfinishedBodiesOfAClientAreBounded(t *testing.T) {
 	const share, most, body, sent = 5 << 20, 12 << 20, 1 << 20, 700 << 10
 	s := newStage(t)
-	s.vault.AddToken("other-token-0123456789", "other", brokertest.Data{"allowed_servers": []string{"files"}})
+	s.vault.AddToken("other-token-0123456789", "other", grantstest.Data{"allowed_servers": []string{"files"}})
 	s.start("limits {\n max_body = \"1MiB\"\n max_list = \"1MiB\"\n max_buffered = \"12MiB\"\n max_buffered_per_client = \"5MiB\"\n}\n")
 	s.ready()
 	begin := func(token string) net.Conn {

@@ -17,8 +17,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // sluice is an output that can hang or fail.
@@ -275,7 +275,7 @@ func TestEveryLineIsOneJSONObjectWhateverIsInIt(t *testing.T) {
 	out := newSluice()
 	log := newAuditLog(out, hclog.NewNullLogger())
 	a := newAuditor(log)
-	lookup := broker.Lookup{Active: true, Client: "a\"b\\c\n{}", ClientID: "\x00\x1f", Accessor: "\xff\xfe"}
+	lookup := grants.Lookup{Active: true, Client: "a\"b\\c\n{}", ClientID: "\x00\x1f", Accessor: "\xff\xfe"}
 	grant, err := lookup.Grant(time.Now())
 	require.NoError(t, err)
 	nasty := strings.Repeat("\"\\\n\r\t\x00\u2028é\xff", 100)
@@ -346,7 +346,7 @@ func BenchmarkDecisionAndOutcome(b *testing.B) {
 	require.NoError(b, err)
 	defer log.Close()
 	a := newAuditor(log)
-	lookup := broker.Lookup{Active: true, Client: "cursor-local", ClientID: "abcdefghijklmnop", Accessor: "abcdefghijklmnopqrstuvwx"}
+	lookup := grants.Lookup{Active: true, Client: "cursor-local", ClientID: "abcdefghijklmnop", Accessor: "abcdefghijklmnopqrstuvwx"}
 	grant, err := lookup.Grant(time.Now())
 	require.NoError(b, err)
 	b.ReportAllocs()

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/backend/policy"
-	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // Observer is told of requests, for metrics.
@@ -27,7 +27,7 @@ type Observer interface {
 
 // Options of a Gate.
 type Options struct {
-	Broker   *broker.Broker
+	Broker   *grants.Broker
 	Audit    *AuditLog
 	Listener config.Listener
 	Limits   config.Limits
@@ -178,11 +178,11 @@ func (g *Gate) checkRequest(r *http.Request) *Refusal {
 
 // admit goes from a token to a hold on its grant for the server. On success,
 // req has both.
-func (g *Gate) admit(ctx context.Context, req *Request, token string) (context.Context, *broker.Hold, *Refusal) {
+func (g *Gate) admit(ctx context.Context, req *Request, token string) (context.Context, *grants.Hold, *Refusal) {
 	// A grant may leave the cache between being found and being held.
 	for range 3 {
 		held, hold, err := g.tryAdmit(ctx, req, token)
-		if errors.Is(err, broker.ErrStale) {
+		if errors.Is(err, grants.ErrStale) {
 			continue
 		}
 		if err != nil {
@@ -190,10 +190,10 @@ func (g *Gate) admit(ctx context.Context, req *Request, token string) (context.C
 		}
 		return held, hold, nil
 	}
-	return nil, nil, unavailable(broker.ErrStale)
+	return nil, nil, unavailable(grants.ErrStale)
 }
 
-func (g *Gate) tryAdmit(ctx context.Context, req *Request, token string) (context.Context, *broker.Hold, error) {
+func (g *Gate) tryAdmit(ctx context.Context, req *Request, token string) (context.Context, *grants.Hold, error) {
 	grant, err := g.options.Broker.Grant(ctx, token, req.Source)
 	if err != nil {
 		return nil, nil, err
@@ -203,12 +203,12 @@ func (g *Gate) tryAdmit(ctx context.Context, req *Request, token string) (contex
 		// To one who holds a token in the wrong place, it is a bad token.
 		return nil, nil, invalidToken(ReasonSource)
 	}
-	use := broker.Use{Token: token, Source: req.Source}
+	use := grants.Use{Token: token, Source: req.Source}
 	if req.serverName != "" {
 		if use.Server, err = g.server(req.serverName); err != nil {
 			return nil, nil, err
 		}
-		if err := broker.Allows(grant, use.Server); err != nil {
+		if err := grants.Allows(grant, use.Server); err != nil {
 			return nil, nil, err
 		}
 		req.Server = use.Server
@@ -218,7 +218,7 @@ func (g *Gate) tryAdmit(ctx context.Context, req *Request, token string) (contex
 }
 
 // server returns the registered server of that name.
-func (g *Gate) server(name string) (*broker.Server, error) {
+func (g *Gate) server(name string) (*grants.Server, error) {
 	server, err := g.options.Broker.FindServer(name)
 	if err == nil && server == nil {
 		// Without the name: it is whatever the client wrote, perhaps a token.
@@ -247,19 +247,19 @@ func refusalOf(err error) *Refusal {
 	switch {
 	case errors.As(err, &f):
 		return f
-	case errors.Is(err, broker.ErrInactive):
+	case errors.Is(err, grants.ErrInactive):
 		f = invalidToken(ReasonInactiveToken)
-		if err != broker.ErrInactive { //nolint:errorlint // what was wrapped around it says more
+		if err != grants.ErrInactive { //nolint:errorlint // what was wrapped around it says more
 			f.Detail = err.Error()
 		}
 		return f
-	case errors.Is(err, broker.ErrNotAllowed):
+	case errors.Is(err, grants.ErrNotAllowed):
 		return notAllowed(err)
-	case errors.Is(err, broker.ErrServerGone):
+	case errors.Is(err, grants.ErrServerGone):
 		return forbidden(ReasonServerGone)
-	case errors.Is(err, broker.ErrRateLimited):
+	case errors.Is(err, grants.ErrRateLimited):
 		return tooMany("Too many unknown access tokens came from your address.", err)
-	case errors.Is(err, broker.ErrTooMany):
+	case errors.Is(err, grants.ErrTooMany):
 		return tooMany("This client has too many requests open.", err)
 	}
 	return unavailable(err)

@@ -21,9 +21,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/backend/policy"
-	"vault-plugin-secrets-mcp/gateway/broker"
-	"vault-plugin-secrets-mcp/gateway/broker/brokertest"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 )
 
 // Tokens of the tests. The custom form will do.
@@ -37,7 +37,7 @@ const (
 // reaches it.
 type stage struct {
 	t       *testing.T
-	vault   *brokertest.Vault
+	vault   *grantstest.Vault
 	gate    *Gate
 	server  *httptest.Server
 	audit   string
@@ -55,19 +55,19 @@ func newStage(t *testing.T, change func(*Options)) *stage {
 // newStageOn is newStage with connections that are bounded.
 func newStageOn(t *testing.T, connections *Connections, change func(*Options)) *stage {
 	t.Helper()
-	s := &stage{t: t, vault: brokertest.New(t), audit: filepath.Join(t.TempDir(), "audit.log")}
+	s := &stage{t: t, vault: grantstest.New(t), audit: filepath.Join(t.TempDir(), "audit.log")}
 	s.vault.AddServer("files", "http://127.0.0.1:9/mcp")
 	s.vault.AddServer("github", "http://127.0.0.1:9/mcp")
-	s.vault.AddToken(goodToken, "cursor", brokertest.Data{"allowed_servers": []string{"files"}})
+	s.vault.AddToken(goodToken, "cursor", grantstest.Data{"allowed_servers": []string{"files"}})
 	log, err := OpenAuditLog(config.Audit{File: s.audit}, hclog.NewNullLogger())
 	require.NoError(t, err)
 	s.log = log
-	grants := config.Grants{
+	caching := config.Grants{
 		MaxStale: 30 * time.Second, NegativeTTL: 30 * time.Second, MaxEntries: 1000, Wait: time.Second,
 		ColdRate: 1e6, ColdBurst: 1e6, ColdSourceRate: 1e6, ColdSourceBurst: 1e6,
 	}
 	options := Options{
-		Broker:   s.vault.Broker(broker.Options{Grants: grants, Cold: NewColdLimiter(grants)}),
+		Broker:   s.vault.Broker(grants.Options{Grants: caching, Cold: NewColdLimiter(caching)}),
 		Audit:    log,
 		Listener: config.Listener{Address: "127.0.0.1:8080"},
 		Limits:   config.Limits{MaxBody: 1000},
@@ -373,8 +373,8 @@ func TestWrongURLIsToldTheRightOnes(t *testing.T) {
 
 func TestEveryBadTokenGetsTheSameAnswer(t *testing.T) {
 	s := newStage(t, nil)
-	s.vault.AddToken(otherToken, "bound", brokertest.Data{"token_bound_cidrs": []string{"10.0.0.0/8"}})
-	s.vault.AddToken("expired-token-123", "late", brokertest.Data{"expires_at": time.Now().Add(-time.Hour).Format(time.RFC3339)})
+	s.vault.AddToken(otherToken, "bound", grantstest.Data{"token_bound_cidrs": []string{"10.0.0.0/8"}})
+	s.vault.AddToken("expired-token-123", "late", grantstest.Data{"expires_at": time.Now().Add(-time.Hour).Format(time.RFC3339)})
 	s.vault.AddToken("revoked-token-123", "gone", nil)
 	s.vault.Revoke("revoked-token-123")
 	var first string
@@ -511,12 +511,12 @@ func TestUnknownTokensAreRateLimitedBySource(t *testing.T) {
 }
 
 func TestFloodOfBadTokensIsBoundedInVaultAndInTheAuditLog(t *testing.T) {
-	grants := config.Grants{
+	caching := config.Grants{
 		MaxStale: 30 * time.Second, NegativeTTL: 30 * time.Second, MaxEntries: 1000, Wait: time.Second,
 		ColdRate: 1, ColdBurst: 20, ColdSourceRate: 1, ColdSourceBurst: 20,
 	}
 	s := newStage(t, nil)
-	s.gate.options.Broker = s.vault.Broker(broker.Options{Grants: grants, Cold: NewColdLimiter(grants)})
+	s.gate.options.Broker = s.vault.Broker(grants.Options{Grants: caching, Cold: NewColdLimiter(caching)})
 	client := s.server.Client()
 	statuses := map[int]int{}
 	for i := range 500 {

@@ -8,8 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 func refusalFor(t *testing.T, err error) *Refusal {
@@ -21,7 +21,7 @@ func refusalFor(t *testing.T, err error) *Refusal {
 
 func TestMemoryIsBoundedForAllAndForEachClient(t *testing.T) {
 	g := &Gate{options: Options{Memory: NewMemory(config.Limits{MaxBuffered: 100, MaxBufferedPerClient: 60})}}
-	of := func(client string) *Request { return &Request{gate: g, Grant: &broker.Grant{ClientID: client}} }
+	of := func(client string) *Request { return &Request{gate: g, Grant: &grants.Grant{ClientID: client}} }
 	a, again, b := of("a"), of("a"), of("b")
 	require.NoError(t, a.Reserve(50))
 	require.NoError(t, again.Reserve(10))
@@ -52,7 +52,7 @@ func TestMemoryIsCountedRightByManyAtOnce(t *testing.T) {
 		for range 8 {
 			all.Go(func() {
 				for range 200 {
-					r := &Request{gate: g, Grant: &broker.Grant{ClientID: client}}
+					r := &Request{gate: g, Grant: &grants.Grant{ClientID: client}}
 					for range 10 {
 						if err := r.Reserve(30); err != nil && !errors.As(err, new(*Refusal)) {
 							t.Error(err)

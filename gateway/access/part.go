@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/backend/policy"
-	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // errNoGate: the request did not come through the middleware.
@@ -14,7 +14,7 @@ var errNoGate = errors.New("the request has no gate")
 
 // Servers returns the registered servers that the client may reach at present,
 // by name.
-func (r *Request) Servers() ([]*broker.Server, *Refusal) {
+func (r *Request) Servers() ([]*grants.Server, *Refusal) {
 	if r.hold == nil {
 		return nil, unavailable(errNoGate)
 	}
@@ -30,7 +30,7 @@ func (r *Request) Servers() ([]*broker.Server, *Refusal) {
 }
 
 // Keep has the request's token watched beyond the request, for what its client goes
-// on to have at the server: see [broker.Broker.Keep].
+// on to have at the server: see [grants.Broker.Keep].
 func (r *Request) Keep(ended func(cause error)) (release func(), err error) {
 	switch {
 	case r.gate == nil: // in tests of what stands behind it
@@ -77,7 +77,7 @@ func (r *Request) Part(ctx context.Context, id, method, server string) (part con
 }
 
 // admitPart gives the part its server and its hold.
-func (g *Gate) admitPart(ctx context.Context, whole *broker.Hold, p *Request) (context.Context, error) {
+func (g *Gate) admitPart(ctx context.Context, whole *grants.Hold, p *Request) (context.Context, error) {
 	if !validName(p.serverName) {
 		return nil, forbidden(policy.UnknownServer)
 	}

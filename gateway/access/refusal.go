@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"time"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // Reasons of decisions, as the audit log has them. The client is told less.
@@ -83,13 +83,13 @@ func AuditRefusal() *Refusal {
 func Cut(ctx context.Context) *Refusal {
 	cause := context.Cause(ctx)
 	switch {
-	case errors.Is(cause, broker.ErrInactive):
+	case errors.Is(cause, grants.ErrInactive):
 		return invalidToken(ReasonInactiveToken)
-	case errors.Is(cause, broker.ErrNotAllowed):
+	case errors.Is(cause, grants.ErrNotAllowed):
 		return notAllowed(cause)
-	case errors.Is(cause, broker.ErrServerGone):
+	case errors.Is(cause, grants.ErrServerGone):
 		return forbidden(ReasonServerGone)
-	case errors.Is(cause, broker.ErrUnavailable):
+	case errors.Is(cause, grants.ErrUnavailable):
 		return unavailable(cause)
 	}
 	return nil
@@ -133,7 +133,7 @@ func forbidden(reason string) *Refusal {
 // notAllowed is forbidden with the decision as the reason: what mcp/evaluate
 // answers for the same client and server.
 func notAllowed(err error) *Refusal {
-	var decision *broker.NotAllowed
+	var decision *grants.NotAllowed
 	if !errors.As(err, &decision) {
 		f := forbidden(ReasonServerNotAllowed)
 		f.Detail = err.Error()
@@ -151,7 +151,7 @@ func tooMany(message string, err error) *Refusal {
 		Message:    message,
 		RetryAfter: time.Second,
 	}
-	if errors.Is(err, broker.ErrTooMany) {
+	if errors.Is(err, grants.ErrTooMany) {
 		f.Reason = ReasonTooManyRequests
 	}
 	return f

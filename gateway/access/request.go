@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // ErrAudit: a decision could not be written to the audit log in time. What it
@@ -21,8 +21,8 @@ type Request struct {
 	ID     string         // stands in every refusal and in every audit line
 	Start  time.Time      // when its headers were read
 	Source netip.Addr     // the client's address, seen through trusted proxies
-	Grant  *broker.Grant  // nil until the token is known
-	Server *broker.Server // nil on the aggregate endpoint
+	Grant  *grants.Grant  // nil until the token is known
+	Server *grants.Server // nil on the aggregate endpoint
 
 	// What the MCP side learns from the body, for the audit log.
 	Method  string // JSON-RPC method; "" for a response, GET or DELETE
@@ -36,7 +36,7 @@ type Request struct {
 	sink       Sink
 	gate       *Gate // that it came through; nil in tests of what stands behind
 	next       http.Handler
-	hold       *broker.Hold // what it lives on, once it is admitted
+	hold       *grants.Hold // what it lives on, once it is admitted
 	kept       atomic.Int64 // bytes that are counted in the gateway's memory
 	decided    bool
 	refusal    string // the reason, once it is refused

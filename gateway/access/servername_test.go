@@ -4,11 +4,11 @@ import (
 	"strings"
 	"testing"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 func TestAuditedServerIsANameAndNeverAToken(t *testing.T) {
-	registered := &broker.Server{Name: "github"}
+	registered := &grants.Server{Name: "github"}
 	tests := []struct {
 		name string
 		req  *Request

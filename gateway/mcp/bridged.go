@@ -4,8 +4,8 @@ import (
 	"net/http"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
@@ -14,7 +14,7 @@ import (
 // client it is the server, so it keeps the protocol's rules for servers.
 type bridged struct {
 	handler *Handler
-	server  *broker.Server
+	server  *grants.Server
 	bridge  *bridge.Bridge
 
 	limits   config.Limits
@@ -26,12 +26,12 @@ func (b *bridged) close() { b.bridge.Close() }
 
 // end takes from a client what it has through a token that has ended, or through
 // one that may not reach the server any more.
-func (b *bridged) end(end broker.End) {
+func (b *bridged) end(end grants.End) {
 	owner := bridge.Owner{Client: end.Grant.ClientID, Accessor: end.Grant.Accessor}
 	switch {
 	case end.Successor == nil:
 		b.bridge.EndToken(owner)
-	case broker.Allows(end.Successor, b.server) != nil:
+	case grants.Allows(end.Successor, b.server) != nil:
 		b.bridge.EndClient(owner.Client)
 	}
 }

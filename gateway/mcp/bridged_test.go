@@ -16,8 +16,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/internal/scripted"
 )
 
@@ -44,10 +44,10 @@ func stdioConfig(t testing.TB) *config.Config {
 	return c
 }
 
-func scriptedServer(t testing.TB, mode string) *broker.Server {
+func scriptedServer(t testing.TB, mode string) *grants.Server {
 	t.Helper()
-	return &broker.Server{
-		Name: "up", ID: "registration-1", Transport: broker.TransportStdio, Command: self(t),
+	return &grants.Server{
+		Name: "up", ID: "registration-1", Transport: grants.TransportStdio, Command: self(t),
 		Env: map[string]string{scripted.Variable: mode},
 	}
 }
@@ -291,12 +291,12 @@ func TestACutEndsWhatTheClientHasOnStdio(t *testing.T) {
 	require.Error(t, err)
 	require.NoError(t, r.Body.Close())
 
-	g.registry.watch(broker.End{Grant: g.grants["alice"]})
+	g.registry.watch(grants.End{Grant: g.grants["alice"]})
 	eventually(t, "the session is gone", func() bool { return g.ask(t, ping, session...).status == http.StatusNotFound })
 
 	session = g.open(t, "alice")
 	less := grant(t, "alice", nil, nil)
-	g.registry.watch(broker.End{Grant: g.grants["alice"], Successor: less})
+	g.registry.watch(grants.End{Grant: g.grants["alice"], Successor: less})
 	require.Equal(t, http.StatusOK, g.ask(t, ping, session...).status, "the new grant admits the server too")
 }
 
@@ -307,7 +307,7 @@ func TestTheEndOfARegistrationEndsItsChildren(t *testing.T) {
 	r, err := g.do("", append(session, ":method", "GET")...)
 	require.NoError(t, err)
 	defer r.Body.Close()
-	g.registry.watch(broker.End{Server: server})
+	g.registry.watch(grants.End{Server: server})
 	_, err = io.ReadAll(r.Body)
 	require.NoError(t, err)
 	require.Equal(t, http.StatusNotFound, g.ask(t, ping, session...).status)
@@ -412,7 +412,7 @@ func TestASessionThatIsUnknownIsOneToAClientThatHasGone(t *testing.T) {
 // the code and the words that many clients look for.
 func TestAnUnknownSessionIsToldAsClientsKnowIt(t *testing.T) {
 	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
-	for name, server := range map[string]*broker.Server{"http": up.server(), "stdio": scriptedServer(t, "")} {
+	for name, server := range map[string]*grants.Server{"http": up.server(), "stdio": scriptedServer(t, "")} {
 		g := newGateway(t, stdioConfig(t), server)
 		for method, id := range map[string]string{"POST": "1", "GET": "null", "DELETE": "null"} {
 			body := ""

@@ -12,8 +12,8 @@ import (
 	"sync"
 	"time"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
@@ -32,7 +32,7 @@ const (
 // the protocol's first version (2024-11-05).
 //
 // https://modelcontextprotocol.io/specification/2024-11-05/basic/transports#http-with-sse
-func (h *Handler) newChannels(server *broker.Server, c *config.Config) (link, error) {
+func (h *Handler) newChannels(server *grants.Server, c *config.Config) (link, error) {
 	settings := c.Upstream(server.Name)
 	u, err := newUpstream(server, settings, &c.UpstreamAllow, h.log)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // sseServer is a server of the HTTP+SSE transport made with the official SDK.
@@ -38,9 +38,9 @@ func sseServer(t *testing.T) *upstreamFake {
 	return newUpstreamFake(t, handler.ServeHTTP)
 }
 
-func sseRegistration(u *upstreamFake) *broker.Server {
+func sseRegistration(u *upstreamFake) *grants.Server {
 	s := u.server()
-	s.Transport = broker.TransportSSE
+	s.Transport = grants.TransportSSE
 	s.Headers = map[string]string{"X-Api-Key": "k"}
 	return s
 }

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"reflect"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
 	"vault-plugin-secrets-mcp/gateway/mcp/stdio"
 )
@@ -21,7 +21,7 @@ type children struct {
 var errStdioOff = errors.New("the gateway's file has no stdio block: servers that are child processes are off")
 
 // newStdio makes the link to a server that is a child process. linkMu is held.
-func (h *Handler) newStdio(server *broker.Server, c *config.Config) (link, error) {
+func (h *Handler) newStdio(server *grants.Server, c *config.Config) (link, error) {
 	if c.Stdio == nil {
 		return nil, errStdioOff
 	}

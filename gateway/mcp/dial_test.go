@@ -9,8 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 func TestAddressesAtWhichNoServerMayBe(t *testing.T) {
@@ -52,7 +52,7 @@ func TestServersMustBeWhereTheFileAllowsThem(t *testing.T) {
 			c := testConfig()
 			c.UpstreamAllow = test.allow
 			c.Upstreams = map[string]config.Upstream{"up": {Timeout: 5 * time.Second, ConnectTimeout: 5 * time.Second}}
-			g := newGateway(t, c, &broker.Server{Name: "up", ID: "1", Transport: "http", URL: test.url})
+			g := newGateway(t, c, &grants.Server{Name: "up", ID: "1", Transport: "http", URL: test.url})
 			got := g.ask(t, ping)
 			require.Equal(t, test.status, got.status)
 			if test.status != 200 {

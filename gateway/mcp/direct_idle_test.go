@@ -13,12 +13,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // wireServer serves each connection with a function, and counts them.
 type wireServer struct {
-	*broker.Server
+	*grants.Server
 	mu    sync.Mutex
 	conns []net.Conn
 }
@@ -30,8 +30,8 @@ func newWireServer(t *testing.T, serve func(w io.Writer, body string) (more bool
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = listener.Close() })
-	s := &wireServer{Server: &broker.Server{
-		Name: "up", ID: "1", Transport: broker.TransportHTTP, URL: "http://" + listener.Addr().String() + "/mcp",
+	s := &wireServer{Server: &grants.Server{
+		Name: "up", ID: "1", Transport: grants.TransportHTTP, URL: "http://" + listener.Addr().String() + "/mcp",
 	}}
 	go func() {
 		for {
@@ -78,7 +78,7 @@ func (s *wireServer) first() net.Conn {
 }
 
 // idle are the gateway's idle connections to the server.
-func (g *gateway) idle(t *testing.T, server *broker.Server) *idleConns {
+func (g *gateway) idle(t *testing.T, server *grants.Server) *idleConns {
 	t.Helper()
 	l, err := g.link(server)
 	require.NoError(t, err)
@@ -189,7 +189,7 @@ func TestConnectionsEndWithTheRegistration(t *testing.T) {
 	g.ask(t, ping)
 	idle := g.idle(t, server.Server)
 	require.Equal(t, 1, idle.count())
-	g.registry.watch(broker.End{Server: server.Server})
+	g.registry.watch(grants.End{Server: server.Server})
 	require.Zero(t, idle.count())
 	idle.put(newDirectConn(server.first(), connBuffer))
 	require.Zero(t, idle.count(), "one that comes back later is closed too")

@@ -11,13 +11,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // rawServer answers each connection with what answer writes, after it has read
 // the header of a request.
-func rawServer(t *testing.T, answer func(io.Writer)) *broker.Server {
+func rawServer(t *testing.T, answer func(io.Writer)) *grants.Server {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -36,7 +36,7 @@ func rawServer(t *testing.T, answer func(io.Writer)) *broker.Server {
 			}()
 		}
 	}()
-	return &broker.Server{Name: "up", ID: "1", Transport: broker.TransportHTTP, URL: "http://" + listener.Addr().String() + "/mcp"}
+	return &grants.Server{Name: "up", ID: "1", Transport: grants.TransportHTTP, URL: "http://" + listener.Addr().String() + "/mcp"}
 }
 
 func TestAnswersToTheRequestForAStream(t *testing.T) {

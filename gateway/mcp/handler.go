@@ -10,24 +10,24 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 	"vault-plugin-secrets-mcp/gateway/mcp/session"
 )
 
-// Registry is what the handler needs of [broker.Broker].
+// Registry is what the handler needs of [grants.Broker].
 type Registry interface {
 	// Server returns the present registration of that name, or nil.
-	Server(name string) *broker.Server
+	Server(name string) *grants.Server
 	// SessionKeys returns the keys for session ids, or nil if there are none.
-	SessionKeys() *broker.SessionKeys
+	SessionKeys() *grants.SessionKeys
 	// RefreshSessionKeys has SessionKeys return what Vault has now.
 	RefreshSessionKeys(ctx context.Context) error
 	// OnEnd has f called whenever access was taken away.
-	OnEnd(f func(broker.End))
+	OnEnd(f func(grants.End))
 }
 
 // Options of a Handler.
@@ -139,7 +139,7 @@ func (h *Handler) settings() *config.Config { return h.config.Load() }
 // exchange is one request on its way to a server.
 type exchange struct {
 	request *access.Request
-	server  *broker.Server
+	server  *grants.Server
 	tools   toolRules
 
 	get       bool    // it is a GET, for a stream

@@ -16,26 +16,26 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // registry is a Registry under a test's control.
 type registry struct {
 	mu      sync.Mutex
-	servers map[string]*broker.Server
-	keys    *broker.SessionKeys
-	refresh func() (*broker.SessionKeys, error) // nil: there are no others
-	watch   func(broker.End)
+	servers map[string]*grants.Server
+	keys    *grants.SessionKeys
+	refresh func() (*grants.SessionKeys, error) // nil: there are no others
+	watch   func(grants.End)
 }
 
-func (r *registry) Server(name string) *broker.Server {
+func (r *registry) Server(name string) *grants.Server {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.servers[name]
 }
 
-func (r *registry) SessionKeys() *broker.SessionKeys {
+func (r *registry) SessionKeys() *grants.SessionKeys {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.keys
@@ -54,9 +54,9 @@ func (r *registry) RefreshSessionKeys(context.Context) error {
 	return err
 }
 
-func (r *registry) OnEnd(f func(broker.End)) { r.watch = f }
+func (r *registry) OnEnd(f func(grants.End)) { r.watch = f }
 
-func (r *registry) put(server *broker.Server) {
+func (r *registry) put(server *grants.Server) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.servers[server.Name] = server
@@ -112,7 +112,7 @@ type gateway struct {
 	url      string // of the server "up"
 
 	mu     sync.Mutex
-	grants map[string]*broker.Grant // by client, the test's token
+	grants map[string]*grants.Grant // by client, the test's token
 	cuts   map[string]context.CancelCauseFunc
 }
 
@@ -125,9 +125,9 @@ func testConfig() *config.Config {
 }
 
 // grant makes a grant as the engine's answer would.
-func grant(t testing.TB, client string, allowedTools, deniedTools []string) *broker.Grant {
+func grant(t testing.TB, client string, allowedTools, deniedTools []string) *grants.Grant {
 	t.Helper()
-	g, err := (&broker.Lookup{
+	g, err := (&grants.Lookup{
 		Active: true, Client: client, ClientID: "id-of-" + client, Accessor: "accessor-of-" + client,
 		AllowedServers: []string{"*"}, AllowedTools: allowedTools, DeniedTools: deniedTools,
 	}).Grant(time.Now())
@@ -135,15 +135,15 @@ func grant(t testing.TB, client string, allowedTools, deniedTools []string) *bro
 	return g
 }
 
-func newGateway(t testing.TB, c *config.Config, servers ...*broker.Server) *gateway {
+func newGateway(t testing.TB, c *config.Config, servers ...*grants.Server) *gateway {
 	t.Helper()
 	g := &gateway{
 		registry: &registry{
-			servers: map[string]*broker.Server{},
-			keys:    &broker.SessionKeys{Current: 1, Keys: map[int][32]byte{1: {1}}, MountID: "mount"},
+			servers: map[string]*grants.Server{},
+			keys:    &grants.SessionKeys{Current: 1, Keys: map[int][32]byte{1: {1}}, MountID: "mount"},
 		},
 		sink:   &sink{},
-		grants: map[string]*broker.Grant{"alice": grant(t, "alice", nil, nil), "bob": grant(t, "bob", nil, nil)},
+		grants: map[string]*grants.Grant{"alice": grant(t, "alice", nil, nil), "bob": grant(t, "bob", nil, nil)},
 		cuts:   map[string]context.CancelCauseFunc{},
 	}
 	for _, server := range servers {
@@ -179,7 +179,7 @@ func (g *gateway) admit(w http.ResponseWriter, r *http.Request) {
 func (g *gateway) cut(client string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.cuts[client](broker.ErrInactive)
+	g.cuts[client](grants.ErrInactive)
 }
 
 type testWriter struct{ t testing.TB }
@@ -279,8 +279,8 @@ func (u *upstreamFake) last() (*http.Request, string) {
 	return u.requests[len(u.requests)-1], u.bodies[len(u.bodies)-1]
 }
 
-func (u *upstreamFake) server() *broker.Server {
-	return &broker.Server{Name: "up", ID: "registration-1", Transport: broker.TransportHTTP, URL: u.URL + "/mcp?key=secret"}
+func (u *upstreamFake) server() *grants.Server {
+	return &grants.Server{Name: "up", ID: "registration-1", Transport: grants.TransportHTTP, URL: u.URL + "/mcp?key=secret"}
 }
 
 const (

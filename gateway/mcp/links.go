@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"time"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // link is the way to one registered server. It lives as long as the
@@ -21,12 +21,12 @@ type link interface {
 // ender is a link that holds more for a client than its requests.
 type ender interface {
 	// end is called when a token has ended, or lives on with other access.
-	end(end broker.End)
+	end(end grants.End)
 }
 
 // linked is a registration with the link to it.
 type linked struct {
-	server *broker.Server
+	server *grants.Server
 	link   link
 
 	err   error // why there is no link
@@ -43,7 +43,7 @@ var (
 )
 
 // link returns the way to the server.
-func (h *Handler) link(server *broker.Server) (link, error) {
+func (h *Handler) link(server *grants.Server) (link, error) {
 	if found, ok := h.links.Load(server.Name); ok {
 		if l := found.(*linked); l.server == server && l.link != nil {
 			return l.link, nil
@@ -53,7 +53,7 @@ func (h *Handler) link(server *broker.Server) (link, error) {
 }
 
 // relink makes the link to a registration that has none yet.
-func (h *Handler) relink(server *broker.Server) (link, error) {
+func (h *Handler) relink(server *grants.Server) (link, error) {
 	h.linkMu.Lock()
 	defer h.linkMu.Unlock()
 	if h.closed {
@@ -94,18 +94,18 @@ func (h *Handler) unlink(name string) {
 	}
 }
 
-func (h *Handler) newLink(server *broker.Server) (link, error) {
+func (h *Handler) newLink(server *grants.Server) (link, error) {
 	c := h.settings()
 	switch server.Transport {
-	case broker.TransportHTTP:
+	case grants.TransportHTTP:
 		u, err := newUpstream(server, c.Upstream(server.Name), &c.UpstreamAllow, h.log)
 		if err != nil {
 			return nil, err
 		}
 		return &proxy{handler: h, upstream: u, limits: c.Limits}, nil
-	case broker.TransportSSE:
+	case grants.TransportSSE:
 		return h.newChannels(server, c)
-	case broker.TransportStdio:
+	case grants.TransportStdio:
 		return h.newStdio(server, c)
 	}
 	return nil, fmt.Errorf("transport %q is not supported", server.Transport)
@@ -113,7 +113,7 @@ func (h *Handler) newLink(server *broker.Server) (link, error) {
 
 // onEnd hears from the broker that access was taken away. Requests in flight
 // are cut by their contexts.
-func (h *Handler) onEnd(end broker.End) {
+func (h *Handler) onEnd(end grants.End) {
 	if end.Server != nil {
 		h.linkMu.Lock()
 		defer h.linkMu.Unlock()

@@ -17,8 +17,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/session"
 )
 
@@ -323,7 +323,7 @@ func TestAServerThatCannotBeReachedIsA502(t *testing.T) {
 	require.NoError(t, err)
 	dead := "http://" + listener.Addr().String()
 	require.NoError(t, listener.Close())
-	g := newGateway(t, testConfig(), &broker.Server{Name: "up", ID: "1", Transport: "http", URL: dead + "/?secret=1"})
+	g := newGateway(t, testConfig(), &grants.Server{Name: "up", ID: "1", Transport: "http", URL: dead + "/?secret=1"})
 	got := g.ask(t, ping)
 	require.Equal(t, http.StatusBadGateway, got.status)
 	require.NotContains(t, got.body, "127.0.0.1")
@@ -457,9 +457,9 @@ func TestASessionUnderANewerKeyHasTheKeysFetchedBeforeItIsUnknown(t *testing.T) 
 	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
 	g := newGateway(t, testConfig(), up.server())
 	older := g.registry.keys
-	newer := &broker.SessionKeys{Current: 2, Keys: map[int][32]byte{1: {1}, 2: {2}}, MountID: "mount"}
+	newer := &grants.SessionKeys{Current: 2, Keys: map[int][32]byte{1: {1}, 2: {2}}, MountID: "mount"}
 	fetched := 0
-	g.registry.refresh = func() (*broker.SessionKeys, error) {
+	g.registry.refresh = func() (*grants.SessionKeys, error) {
 		fetched++
 		return newer, nil
 	}
@@ -476,7 +476,7 @@ func TestASessionUnderANewerKeyHasTheKeysFetchedBeforeItIsUnknown(t *testing.T) 
 	require.Equal(t, 2, fetched)
 
 	g.registry.keys = older
-	g.registry.refresh = func() (*broker.SessionKeys, error) { return nil, broker.ErrUnavailable }
+	g.registry.refresh = func() (*grants.SessionKeys, error) { return nil, grants.ErrUnavailable }
 	require.Equal(t, http.StatusServiceUnavailable, g.ask(t, ping, "Mcp-Session-Id", sealed).status, "the gateway cannot tell")
 	require.Equal(t, http.StatusNotFound, g.ask(t, ping, "Mcp-Session-Id", "made-up").status)
 }
@@ -646,13 +646,13 @@ func TestAChangedRegistrationIsUsedAtOnce(t *testing.T) {
 	g.ask(t, ping)
 	require.Equal(t, 1, first.count())
 	require.Equal(t, 1, second.count())
-	g.registry.watch(broker.End{Server: server})
+	g.registry.watch(grants.End{Server: server})
 	_, found := g.links.Load("up")
 	require.False(t, found)
 }
 
 func TestAServerThatCannotBeUsedSaysSoToTheLogAlone(t *testing.T) {
-	for name, server := range map[string]*broker.Server{
+	for name, server := range map[string]*grants.Server{
 		"no URL":      {Name: "up", ID: "1", Transport: "http", URL: "ftp://secret@host"},
 		"a transport": {Name: "up", ID: "1", Transport: "carrier pigeon"},
 	} {
@@ -672,6 +672,6 @@ func TestAnUpstreamThatSpeaksTLSIsChecked(t *testing.T) {
 	up := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) }))
 	defer up.Close()
 	up.Config.ErrorLog = nil
-	g := newGateway(t, testConfig(), &broker.Server{Name: "up", ID: "1", Transport: "http", URL: up.URL})
+	g := newGateway(t, testConfig(), &grants.Server{Name: "up", ID: "1", Transport: "http", URL: up.URL})
 	require.Equal(t, http.StatusBadGateway, g.ask(t, ping).status)
 }

@@ -14,8 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // TestAnAnswerThatStopsHasATimeout: not its header alone, however it is sent, with
@@ -75,7 +75,7 @@ func wantTimeout(t *testing.T, url string, u config.Upstream, rules bool) {
 	t.Helper()
 	c := testConfig()
 	c.Upstreams = map[string]config.Upstream{"up": u}
-	g := newGateway(t, c, &broker.Server{Name: "up", ID: "1", Transport: broker.TransportHTTP, URL: url})
+	g := newGateway(t, c, &grants.Server{Name: "up", ID: "1", Transport: grants.TransportHTTP, URL: url})
 	if rules {
 		g.grants["alice"] = grant(t, "alice", nil, []string{"up/erase"})
 	}

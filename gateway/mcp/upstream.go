@@ -17,8 +17,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/time/rate"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // connBuffer is the size of a connection's buffers. Most messages fit, with
@@ -29,7 +29,7 @@ const connBuffer = 2 << 10
 // each request, and the connections to it. It lives as long as the
 // registration.
 type upstream struct {
-	server    *broker.Server
+	server    *grants.Server
 	template  *http.Request // URL and Host
 	header    http.Header   // the registry's: the server's credentials
 	transport *http.Transport
@@ -42,7 +42,7 @@ type upstream struct {
 
 // newUpstream builds the server's upstream. The error says what is wrong with
 // the registration or the gateway's file, and holds no credential.
-func newUpstream(server *broker.Server, settings config.Upstream, allow *config.UpstreamAllow, log hclog.Logger) (*upstream, error) {
+func newUpstream(server *grants.Server, settings config.Upstream, allow *config.UpstreamAllow, log hclog.Logger) (*upstream, error) {
 	target, err := url.Parse(server.URL)
 	if err != nil || target.Host == "" || target.Scheme != "http" && target.Scheme != "https" {
 		return nil, errors.New("the registered URL is not an http or https URL with a host")

@@ -15,9 +15,9 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/broker"
-	"vault-plugin-secrets-mcp/gateway/broker/brokertest"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 )
 
 const goodToken = "good-token-0123456789"
@@ -26,18 +26,18 @@ const goodToken = "good-token-0123456789"
 // costs nothing.
 func warmed(t testing.TB, tracer access.Tracer) (serve func()) {
 	t.Helper()
-	vault := brokertest.New(t)
+	vault := grantstest.New(t)
 	vault.AddServer("files", "http://127.0.0.1:9/mcp")
-	vault.AddToken(goodToken, "cursor", brokertest.Data{"allowed_servers": []string{"files"}})
+	vault.AddToken(goodToken, "cursor", grantstest.Data{"allowed_servers": []string{"files"}})
 	log, err := access.OpenAuditLog(config.Audit{File: filepath.Join(t.TempDir(), "audit.log")}, hclog.NewNullLogger())
 	require.NoError(t, err)
-	grants := config.Grants{
+	caching := config.Grants{
 		MaxStale: time.Hour, NegativeTTL: time.Hour, MaxEntries: 1000, Wait: time.Second,
 		ColdRate: 1e6, ColdBurst: 1e6, ColdSourceRate: 1e6, ColdSourceBurst: 1e6,
 	}
 	header := http.Header{}
 	gate := access.New(access.Options{
-		Broker:   vault.Broker(broker.Options{Grants: grants}),
+		Broker:   vault.Broker(grants.Options{Grants: caching}),
 		Audit:    log,
 		Listener: config.Listener{Address: "127.0.0.1:8080"},
 		Limits:   config.Limits{MaxBody: 1000},

@@ -17,7 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 const namespace = "mcp_gateway"
@@ -103,13 +103,13 @@ func (m *Metrics) Certificate(expires func() time.Time) {
 func (m *Metrics) Reloaded(successful bool) { m.reloaded.Set(boolean(successful)) }
 
 // Broker adds the state of the grants and of the change feed.
-func (m *Metrics) Broker(stats func() broker.Stats, loggedIn func() bool) {
+func (m *Metrics) Broker(stats func() grants.Stats, loggedIn func() bool) {
 	gauge := m.gauge
 	gauge("grants", "Tokens whose grants are in the cache.", func() float64 { return float64(stats().Grants) })
 	gauge("negative_answers", "Tokens that Vault said no to, and that are remembered.", func() float64 { return float64(stats().Negatives) })
 	gauge("servers", "Registered servers.", func() float64 { return float64(stats().Servers) })
 	gauge("feed_up", "1 while the change feed answers: a revocation then takes effect within a second.", func() float64 {
-		return boolean(stats().Feed == broker.FeedUp)
+		return boolean(stats().Feed == grants.FeedUp)
 	})
 	gauge("feed_age_seconds", "Time since the sending of the request for changes that was answered last.", func() float64 {
 		sent := stats().FeedSent

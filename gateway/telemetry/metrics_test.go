@@ -8,13 +8,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // TestMetricsKeepTheConventions has Prometheus's own linter read all metrics.
 func TestMetricsKeepTheConventions(t *testing.T) {
 	m := New("v1.0.0")
-	m.Broker(func() broker.Stats { return broker.Stats{} }, func() bool { return true })
+	m.Broker(func() grants.Stats { return grants.Stats{} }, func() bool { return true })
 	m.Audit(func() access.AuditStats { return access.AuditStats{} })
 	m.Certificate(time.Now)
 	m.RequestStarted()

@@ -209,7 +209,7 @@ func isDate(s string) bool {
 }
 
 // Lookup begins the span of one request to the engine's lookup. See
-// [vault-plugin-secrets-mcp/gateway/broker.Tracer].
+// [vault-plugin-secrets-mcp/gateway/grants.Tracer].
 func (t *Tracer) Lookup(ctx context.Context) func(result string) {
 	_, span := t.tracer.Start(ctx, "vault lookup", trace.WithSpanKind(trace.SpanKindClient))
 	return func(result string) {

@@ -10,21 +10,21 @@ import (
 	"golang.org/x/time/rate"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 )
 
-// Registry is what the handler needs of [broker.Broker].
+// Registry is what the handler needs of [grants.Broker].
 type Registry interface {
 	// OnEnd has f called whenever access was taken away.
-	OnEnd(f func(broker.End))
+	OnEnd(f func(grants.End))
 	// OnRegistry has f called after every change of the registry.
 	OnRegistry(f func())
 	// Servers returns all that are registered.
-	Servers() map[string]*broker.Server
+	Servers() map[string]*grants.Server
 	// ServersOf returns the servers that the grant admits, by name.
-	ServersOf(g *broker.Grant) ([]*broker.Server, error)
+	ServersOf(g *grants.Grant) ([]*grants.Server, error)
 }
 
 // Observer is told of what clients do not see, for metrics.
@@ -111,7 +111,7 @@ func (h *Handler) Sessions() int { return h.sessions.size() }
 func (h *Handler) settings() *config.Config { return h.config.Load() }
 
 // onEnd hears from the broker that access was taken away, or may have been.
-func (h *Handler) onEnd(end broker.End) {
+func (h *Handler) onEnd(end grants.End) {
 	switch {
 	case end.Server != nil:
 		// onRegistry follows, or came before.

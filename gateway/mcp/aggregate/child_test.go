@@ -9,7 +9,7 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/gateway/broker/brokertest"
+	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 	"vault-plugin-secrets-mcp/gateway/mcp/internal/scripted"
 )
 
@@ -18,7 +18,7 @@ func TestChildProcessesOfBothErasAreAmongTheServers(t *testing.T) {
 	require.NoError(t, err)
 	s := newStage(t, map[string]string{"calc": modern(t, "add", textResult).URL})
 	for name, mode := range map[string]string{"child": "", "older": "legacy", "broken": "dies"} {
-		s.vault.Register(name, brokertest.Data{
+		s.vault.Register(name, grantstest.Data{
 			"transport": "stdio", "command": program, "env": map[string]string{scripted.Variable: mode},
 		})
 	}

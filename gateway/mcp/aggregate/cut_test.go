@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/gateway/broker/brokertest"
+	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 )
 
 // What takes access away ends what a list has under way, at every server, whether
@@ -21,10 +21,10 @@ func TestTheEndOfAccessEndsAListThatIsUnderWay(t *testing.T) {
 		cut bool // the client's request ends too
 	}{
 		"the token is revoked":  {func(s *stage) { s.vault.Revoke(alice) }, true},
-		"the servers are taken": {func(s *stage) { s.vault.AddToken(alice, "alice", brokertest.Data{"allowed_servers": []string{}}) }, false},
+		"the servers are taken": {func(s *stage) { s.vault.AddToken(alice, "alice", grantstest.Data{"allowed_servers": []string{}}) }, false},
 		"the servers are re-pointed": {func(s *stage) {
 			for _, name := range []string{"one", "two"} {
-				s.vault.Register(name, brokertest.Data{"id": "another-" + name, "transport": "http", "url": "http://127.0.0.1:9/"})
+				s.vault.Register(name, grantstest.Data{"id": "another-" + name, "transport": "http", "url": "http://127.0.0.1:9/"})
 			}
 		}, false},
 	}

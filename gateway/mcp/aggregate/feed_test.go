@@ -9,7 +9,7 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/gateway/broker/brokertest"
+	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 )
 
 // heard is a channel that tells of notifications of that kind.
@@ -116,15 +116,15 @@ func TestAChangeOfTheAllowListIsAChangeOfTheLists(t *testing.T) {
 			require.Equal(t, []string{"calc__add"}, listed(t, c))
 			s.awaitStream()
 			h.drain()
-			s.vault.AddToken(bob, "bob", brokertest.Data{"allowed_servers": []string{"calc", "notes"}})
+			s.vault.AddToken(bob, "bob", grantstest.Data{"allowed_servers": []string{"calc", "notes"}})
 			h.await(t, "tools")
 			require.Equal(t, []string{"calc__add", "notes__echo"}, listed(t, c))
-			s.vault.AddToken(bob, "bob", brokertest.Data{"allowed_servers": []string{"notes"}})
+			s.vault.AddToken(bob, "bob", grantstest.Data{"allowed_servers": []string{"notes"}})
 			h.await(t, "tools")
 			require.Equal(t, []string{"notes__echo"}, listed(t, c))
 			h.drain()
 			s.vault.AddServer("third", modern(t, "x", textResult).URL)
-			s.vault.AddToken(bob, "bob", brokertest.Data{"allowed_servers": []string{"notes", "third"}})
+			s.vault.AddToken(bob, "bob", grantstest.Data{"allowed_servers": []string{"notes", "third"}})
 			h.await(t, "tools")
 			eventually(t, "the new server to be listed", func() bool { return len(listed(t, c)) == 2 })
 		})

@@ -19,9 +19,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/broker"
-	"vault-plugin-secrets-mcp/gateway/broker/brokertest"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/internal/scripted"
 )
@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 // middleware, this package, the servers' own endpoints. Vault is a stand-in.
 type stage struct {
 	t       testing.TB
-	vault   *brokertest.Vault
+	vault   *grantstest.Vault
 	handler *Handler
 	url     string
 	audit   string
@@ -51,12 +51,12 @@ type stage struct {
 // newStage registers the servers, by name, at those URLs.
 func newStage(t testing.TB, servers map[string]string) *stage {
 	t.Helper()
-	s := &stage{t: t, vault: brokertest.New(t), audit: filepath.Join(t.TempDir(), "audit.log"), log: &lines{}}
+	s := &stage{t: t, vault: grantstest.New(t), audit: filepath.Join(t.TempDir(), "audit.log"), log: &lines{}}
 	for name, url := range servers {
 		s.vault.AddServer(name, url)
 	}
 	s.vault.AddToken(alice, "alice", nil)
-	s.vault.AddToken(bob, "bob", brokertest.Data{"allowed_servers": []string{"calc"}})
+	s.vault.AddToken(bob, "bob", grantstest.Data{"allowed_servers": []string{"calc"}})
 	audit, err := access.OpenAuditLog(config.Audit{File: s.audit}, hclog.NewNullLogger())
 	require.NoError(t, err)
 	program, err := os.Executable()
@@ -68,11 +68,11 @@ func newStage(t testing.TB, servers map[string]string) *stage {
 			MaxChildren: 10, MaxChildrenPerClient: 10,
 		},
 	}
-	grants := config.Grants{
+	caching := config.Grants{
 		MaxStale: 30 * time.Second, NegativeTTL: 30 * time.Second, MaxEntries: 1000, Wait: time.Second,
 		ColdRate: 1e6, ColdBurst: 1e6, ColdSourceRate: 1e6, ColdSourceBurst: 1e6,
 	}
-	b := s.vault.Broker(broker.Options{Grants: grants, Cold: access.NewColdLimiter(grants)})
+	b := s.vault.Broker(grants.Options{Grants: caching, Cold: access.NewColdLimiter(caching)})
 	s.vault.Await("the session keys", func() bool { return b.SessionKeys() != nil })
 	log := hclog.New(&hclog.LoggerOptions{Output: s.log, Level: hclog.Debug})
 	next := mcp.New(mcp.Options{Registry: b, Config: settings, Log: log})

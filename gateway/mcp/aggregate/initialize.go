@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
@@ -148,7 +148,7 @@ const maxHelloWaits = 5
 
 // describeAll asks servers what they have, where that is not known yet. Those
 // that do not say it in time are left out.
-func (x *exchange) describeAll(servers []*broker.Server) *descriptions {
+func (x *exchange) describeAll(servers []*grants.Server) *descriptions {
 	w, there := x.handler.waits(), false
 	for _, server := range servers {
 		_, described := x.handler.servers.of(server.ID).describe()
@@ -187,7 +187,7 @@ func (x *exchange) describeAll(servers []*broker.Server) *descriptions {
 
 // describeSoon has one server say what it has. That may take longer than the
 // client waits, which then hears that lists have changed.
-func (x *exchange) describeSoon(server *broker.Server, known *known, usual time.Duration, done chan<- struct{}, arrivals chan<- bool) {
+func (x *exchange) describeSoon(server *grants.Server, known *known, usual time.Duration, done chan<- struct{}, arrivals chan<- bool) {
 	began := time.Now()
 	x.describe(server)
 	close(done)
@@ -200,7 +200,7 @@ func (x *exchange) describeSoon(server *broker.Server, known *known, usual time.
 }
 
 // describe has one server say what it has.
-func (x *exchange) describe(server *broker.Server) {
+func (x *exchange) describe(server *grants.Server) {
 	ctx, cancel := x.detached()
 	defer cancel()
 	p := x.part(ctx, x.partID(server.Name), http.MethodPost, server.Name)

@@ -9,14 +9,14 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
 // inquiry is one server's part in a list.
 type inquiry struct {
 	x        *exchange
-	server   *broker.Server
+	server   *grants.Server
 	kind     rewrite.Kind
 	position rewrite.Position
 	patient  bool          // the client waits for what may just be starting
@@ -39,7 +39,7 @@ var (
 
 // inquire asks all servers that the cursor leaves to be listed, and waits for those
 // that answer in time.
-func (x *exchange) inquire(kind rewrite.Kind, cursor *rewrite.Cursor, servers []*broker.Server) []*inquiry {
+func (x *exchange) inquire(kind rewrite.Kind, cursor *rewrite.Cursor, servers []*grants.Server) []*inquiry {
 	l := listing{x: x, kind: kind, arrivals: make(chan bool, len(servers))}
 	l.patient = cursor == nil && x.hasNothing(kind, servers)
 	l.startAll(cursor, servers)
@@ -58,7 +58,7 @@ type listing struct {
 
 // hasNothing reports whether the client has no list of any of the servers, some of
 // which may be starting.
-func (x *exchange) hasNothing(kind rewrite.Kind, servers []*broker.Server) bool {
+func (x *exchange) hasNothing(kind rewrite.Kind, servers []*grants.Server) bool {
 	starting, now := false, time.Now()
 	for _, server := range servers {
 		if x.handler.pages.get(pageKey{client: x.client(), server: server.ID, kind: kind}) != nil {
@@ -69,7 +69,7 @@ func (x *exchange) hasNothing(kind rewrite.Kind, servers []*broker.Server) bool 
 	return starting
 }
 
-func (l *listing) start(server *broker.Server, position rewrite.Position) {
+func (l *listing) start(server *grants.Server, position rewrite.Position) {
 	q := &inquiry{
 		x: l.x, server: server, kind: l.kind, position: position, patient: l.patient,
 		done: make(chan struct{}), arrivals: l.arrivals,
@@ -78,7 +78,7 @@ func (l *listing) start(server *broker.Server, position rewrite.Position) {
 	q.start()
 }
 
-func (l *listing) startAll(cursor *rewrite.Cursor, servers []*broker.Server) {
+func (l *listing) startAll(cursor *rewrite.Cursor, servers []*grants.Server) {
 	if cursor == nil {
 		cursor = &rewrite.Cursor{Next: "0"} // before all names
 	}

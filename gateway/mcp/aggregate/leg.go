@@ -11,14 +11,14 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // leg is a session's way to one server. It is made ready by the first request
 // that needs it.
 type leg struct {
 	session *session
-	server  *broker.Server
+	server  *grants.Server
 
 	turn   chan struct{} // holds a value while somebody makes it ready
 	lastID atomic.Int64  // of requests in a session that the gateway holds
@@ -30,7 +30,7 @@ type leg struct {
 }
 
 // leg returns the session's leg to the server.
-func (s *session) leg(server *broker.Server) *leg {
+func (s *session) leg(server *grants.Server) *leg {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.legs[server.Name]

@@ -13,7 +13,7 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/gateway/broker/brokertest"
+	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 )
 
 func TestListsAreMerged(t *testing.T) {
@@ -141,7 +141,7 @@ func TestListsOfClientsWithToolRulesAreFiltered(t *testing.T) {
 	s := newStage(t, map[string]string{"calc": calc.URL})
 	require.Equal(t, []string{"calc__add", "calc__erase"}, toolsIn(t, s.asks("1", "tools/list", "").body))
 	calc.Close()
-	s.vault.AddToken(alice, "alice", brokertest.Data{"denied_tools": []string{"calc/erase"}})
+	s.vault.AddToken(alice, "alice", grantstest.Data{"denied_tools": []string{"calc/erase"}})
 	eventually(t, "the rules to be known", func() bool { return len(toolsIn(t, s.asks("1", "tools/list", "").body)) == 1 })
 	require.Equal(t, []string{"calc__add"}, toolsIn(t, s.asks("1", "tools/list", "").body), "the last good list too")
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
@@ -129,10 +129,10 @@ func (s *subscription) notification(method string) []byte {
 
 // acknowledgement tells what the client will hear of. Resources of servers that
 // it may not reach are not among it.
-func (s *subscription) acknowledgement(f *feed, servers []*broker.Server) []byte {
+func (s *subscription) acknowledgement(f *feed, servers []*grants.Server) []byte {
 	var resources []string
 	for _, r := range s.resources {
-		known := func(server *broker.Server) bool { return server.Name == r.Server }
+		known := func(server *grants.Server) bool { return server.Name == r.Server }
 		i := slices.IndexFunc(servers, known)
 		if i < 0 {
 			continue

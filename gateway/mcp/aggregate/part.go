@@ -9,7 +9,7 @@ import (
 	"runtime/debug"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // part is what a request asks of one server: a request to that server's own
@@ -36,7 +36,7 @@ func (x *exchange) part(ctx context.Context, id, method, server string) *part {
 // partID names a part that is one of several of its request.
 func (x *exchange) partID(server string) string { return x.request.ID + "." + server }
 
-func (p *part) server() *broker.Server { return p.request.Server }
+func (p *part) server() *grants.Server { return p.request.Server }
 
 // serve has the server's endpoint answer, to out. It reports whether the answer
 // broke off.

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
@@ -54,7 +54,7 @@ type session struct {
 	over       bool
 }
 
-func (h *Handler) newSession(grant *broker.Grant, hello, info []byte) *session {
+func (h *Handler) newSession(grant *grants.Grant, hello, info []byte) *session {
 	reach, _ := h.reach(grant)
 	s := &session{
 		clientID: grant.ClientID, hello: hello, info: info, watchers: &h.watchers,

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // Bounds of sessions. Each is a few kilobytes, and a session with each of the
@@ -143,7 +143,7 @@ func (t *sessions) release(s *session) {
 func (t *sessions) has(s *session) bool { return t.byID[s.id] == s || t.byHost[s.clientID] == s }
 
 // find returns the client's session, in use: it must be released.
-func (t *sessions) find(id string, grant *broker.Grant) *session {
+func (t *sessions) find(id string, grant *grants.Grant) *session {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.byID[id]
@@ -157,7 +157,7 @@ func (t *sessions) find(id string, grant *broker.Grant) *session {
 
 // hidden returns the session that the gateway holds for a client without one, in
 // use: it must be released.
-func (t *sessions) hidden(grant *broker.Grant, begin func() *session) (*session, error) {
+func (t *sessions) hidden(grant *grants.Grant, begin func() *session) (*session, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.byHost[grant.ClientID]

@@ -10,7 +10,7 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/gateway/broker/brokertest"
+	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 )
 
 const pingOnce = `{"jsonrpc":"2.0","id":7,"method":"ping"}`
@@ -48,7 +48,7 @@ func TestARotatedTokenKeepsItsSessions(t *testing.T) {
 	s := newStage(t, map[string]string{"notes": sessionServer(t, "notes", nil).URL})
 	mine := s.open(alice)
 	const next = "alice-token-9876543210"
-	s.vault.AddToken(next, "alice", brokertest.Data{"accessor": "accessor-next"})
+	s.vault.AddToken(next, "alice", grantstest.Data{"accessor": "accessor-next"})
 	require.Equal(t, http.StatusOK, s.ask(echo("1", "a"), append(mine, ":token", next)...).status)
 	s.vault.Revoke(alice)
 	eventually(t, "the old token to be refused", func() bool { return s.ask(pingOnce, mine...).status == http.StatusUnauthorized })

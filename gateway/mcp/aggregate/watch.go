@@ -4,7 +4,7 @@ import (
 	"slices"
 	"sync"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
@@ -51,12 +51,12 @@ type watcher struct {
 	looking sync.Mutex // before mu
 
 	mu      sync.Mutex
-	grant   *broker.Grant
+	grant   *grants.Grant
 	reach   []string // ids of the registrations that the client may reach
 	pending changes
 }
 
-func newWatcher(grant *broker.Grant, reach []string, pruned func([]string)) *watcher {
+func newWatcher(grant *grants.Grant, reach []string, pruned func([]string)) *watcher {
 	return &watcher{clientID: grant.ClientID, wake: make(chan struct{}, 1), pruned: pruned, grant: grant, reach: reach}
 }
 
@@ -82,7 +82,7 @@ func (w *watcher) take() changes {
 
 // look finds out what the client may reach at present. A nil grant stands for
 // the one that was known.
-func (w *watcher) look(grant *broker.Grant, reach func(*broker.Grant) ([]string, bool)) {
+func (w *watcher) look(grant *grants.Grant, reach func(*grants.Grant) ([]string, bool)) {
 	// One look at a time: a change of the registry and one of the grant must
 	// not both go by what was before the other.
 	w.looking.Lock()
@@ -146,7 +146,7 @@ func (s *watchers) of(clientID string) []*watcher {
 
 // changed has those who watch look again at what they may reach: those of the
 // grant's client, or all without one.
-func (s *watchers) changed(grant *broker.Grant, reach func(*broker.Grant) ([]string, bool)) {
+func (s *watchers) changed(grant *grants.Grant, reach func(*grants.Grant) ([]string, bool)) {
 	clientID := ""
 	if grant != nil {
 		clientID = grant.ClientID
@@ -164,7 +164,7 @@ func (s *watchers) tell(clientID string, c changes) {
 }
 
 // reach returns the ids of the registrations that the grant admits.
-func (h *Handler) reach(grant *broker.Grant) ([]string, bool) {
+func (h *Handler) reach(grant *grants.Grant) ([]string, bool) {
 	servers, err := h.options.Registry.ServersOf(grant)
 	if err != nil {
 		return nil, false

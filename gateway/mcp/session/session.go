@@ -22,7 +22,7 @@ import (
 	"fmt"
 	"sync/atomic"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // MaxID is the length, in bytes, of the longest upstream session id. Those seen
@@ -73,13 +73,13 @@ type Owner struct {
 
 // Sealer seals and opens session ids. It may be used from any goroutine.
 type Sealer struct {
-	source func() *broker.SessionKeys
+	source func() *grants.SessionKeys
 	ring   atomic.Pointer[ring]
 }
 
 // NewSealer returns a sealer that takes its keys from source, anew whenever
 // that returns another snapshot.
-func NewSealer(source func() *broker.SessionKeys) *Sealer {
+func NewSealer(source func() *grants.SessionKeys) *Sealer {
 	return &Sealer{source: source}
 }
 
@@ -158,13 +158,13 @@ func (s *Sealer) keys() (*ring, error) {
 
 // ring holds one cipher for each version of the keys.
 type ring struct {
-	source  *broker.SessionKeys
+	source  *grants.SessionKeys
 	mount   string
 	current int
 	aeads   map[int]cipher.AEAD
 }
 
-func newRing(source *broker.SessionKeys) (*ring, error) {
+func newRing(source *grants.SessionKeys) (*ring, error) {
 	r := &ring{
 		source:  source,
 		mount:   source.MountID,

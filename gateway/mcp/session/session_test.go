@@ -7,24 +7,24 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 var owner = Owner{ClientID: "client-1", ServerID: "server-1"}
 
 // ringOf returns a snapshot of keys that holds the given versions; the last is
 // the current one.
-func ringOf(versions ...int) *broker.SessionKeys {
-	keys := &broker.SessionKeys{MountID: "mount-1", Keys: map[int][broker.SessionKeySize]byte{}}
+func ringOf(versions ...int) *grants.SessionKeys {
+	keys := &grants.SessionKeys{MountID: "mount-1", Keys: map[int][grants.SessionKeySize]byte{}}
 	for _, v := range versions {
-		keys.Keys[v] = [broker.SessionKeySize]byte{byte(v), 1, 2, 3}
+		keys.Keys[v] = [grants.SessionKeySize]byte{byte(v), 1, 2, 3}
 		keys.Current = v
 	}
 	return keys
 }
 
-func sealer(keys *broker.SessionKeys) *Sealer {
-	return NewSealer(func() *broker.SessionKeys { return keys })
+func sealer(keys *grants.SessionKeys) *Sealer {
+	return NewSealer(func() *grants.SessionKeys { return keys })
 }
 
 func seal(t *testing.T, s *Sealer, o Owner, id string) string {
@@ -57,7 +57,7 @@ func TestASealedIDOpensForNobodyElse(t *testing.T) {
 	otherMount := ringOf(1)
 	otherMount.MountID = "mount-2"
 	tests := map[string]struct {
-		keys  *broker.SessionKeys
+		keys  *grants.SessionKeys
 		owner Owner
 	}{
 		"another client":                             {ringOf(1), Owner{"client-2", "server-1"}},
@@ -66,7 +66,7 @@ func TestASealedIDOpensForNobodyElse(t *testing.T) {
 		"client and server swapped":                  {ringOf(1), Owner{"server-1", "client-1"}},
 		"parts that join up to the same":             {ringOf(1), Owner{"client-1server", "-1"}},
 		"no owner":                                   {ringOf(1), Owner{}},
-		"a key of that version that is not the same": {&broker.SessionKeys{MountID: "mount-1", Current: 1, Keys: map[int][32]byte{1: {9}}}, owner},
+		"a key of that version that is not the same": {&grants.SessionKeys{MountID: "mount-1", Current: 1, Keys: map[int][32]byte{1: {9}}}, owner},
 		"a version that is no longer known":          {ringOf(2), owner},
 	}
 	for name, test := range tests {
@@ -79,7 +79,7 @@ func TestASealedIDOpensForNobodyElse(t *testing.T) {
 
 func TestANewKeyKeepsOpenSessions(t *testing.T) {
 	keys := ringOf(1)
-	s := NewSealer(func() *broker.SessionKeys { return keys })
+	s := NewSealer(func() *grants.SessionKeys { return keys })
 	old := seal(t, s, owner, "id")
 	keys = ringOf(1, 2)
 	got, err := s.Open(owner, old)

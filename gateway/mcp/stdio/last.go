@@ -6,7 +6,7 @@ import (
 	"strings"
 	"sync"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // last is the end of what a child says on its standard error, without secrets: why it
@@ -31,7 +31,7 @@ const (
 	hidden = "[hidden]"
 )
 
-func newLast(server *broker.Server) *last {
+func newLast(server *grants.Server) *last {
 	l := &last{}
 	for _, value := range server.Env {
 		for part := range strings.SplitSeq(value, "\n") {

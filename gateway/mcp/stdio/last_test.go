@@ -7,11 +7,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 func TestNoSecretOfAChildIsInTheLog(t *testing.T) {
-	l := newLast(&broker.Server{Env: map[string]string{"A": "hunter2hunter", "B": "hunter2", "SHORT": "on", "KEY": "first line\nsecond line"}})
+	l := newLast(&grants.Server{Env: map[string]string{"A": "hunter2hunter", "B": "hunter2", "SHORT": "on", "KEY": "first line\nsecond line"}})
 	for line, want := range map[string]string{
 		"npm error code EACCES":                                         "npm error code EACCES",
 		"cannot use hunter2hunter, nor hunter2, on 127.0.0.1":           "cannot use [hidden], nor [hidden], on 127.0.0.1",

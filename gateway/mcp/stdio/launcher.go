@@ -25,8 +25,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // searchPath is the PATH of children whose registration sets none.
@@ -97,7 +97,7 @@ func isolation(settings *config.Stdio, unsupported error) (domain bool, err erro
 func Isolation() error { return domainsSupported() }
 
 // Check says why the registered server must not be started.
-func (l *Launcher) Check(server *broker.Server) error {
+func (l *Launcher) Check(server *grants.Server) error {
 	if _, err := l.program(server.Command); err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (l *Launcher) Check(server *broker.Server) error {
 
 // environment is the child's: what the registration says, and the least that
 // programs expect.
-func environment(server *broker.Server, home string) []string {
+func environment(server *grants.Server, home string) []string {
 	env := map[string]string{
 		"PATH": searchPath, "LANG": "C.UTF-8",
 		"HOME": home, "TMPDIR": filepath.Join(home, "tmp"), "XDG_CACHE_HOME": filepath.Join(home, ".cache"),

@@ -13,7 +13,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
 )
 
@@ -57,7 +57,7 @@ type Process struct {
 }
 
 // Start starts the registered server. Its messages go to the receiver.
-func (l *Launcher) Start(server *broker.Server, receiver bridge.Receiver) (*Process, error) {
+func (l *Launcher) Start(server *grants.Server, receiver bridge.Receiver) (*Process, error) {
 	if err := l.Check(server); err != nil {
 		return nil, err
 	}

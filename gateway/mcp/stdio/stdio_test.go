@@ -16,8 +16,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/gateway/broker"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/internal/scripted"
 )
 
@@ -109,12 +109,12 @@ func homeDir(t *testing.T) string {
 	return filepath.Join(dir, "children")
 }
 
-func scriptedServer(t *testing.T, mode string) *broker.Server {
+func scriptedServer(t *testing.T, mode string) *grants.Server {
 	t.Helper()
-	return &broker.Server{Name: "scripted", ID: "1", Transport: "stdio", Command: self(t), Env: map[string]string{scripted.Variable: mode}}
+	return &grants.Server{Name: "scripted", ID: "1", Transport: "stdio", Command: self(t), Env: map[string]string{scripted.Variable: mode}}
 }
 
-func start(t *testing.T, l *Launcher, server *broker.Server) (*Process, *receiver) {
+func start(t *testing.T, l *Launcher, server *grants.Server) (*Process, *receiver) {
 	t.Helper()
 	r := newReceiver()
 	p, err := l.Start(server, r)
@@ -281,7 +281,7 @@ func TestTheEndOfAChildIsTold(t *testing.T) {
 func TestAProgramThatCannotRunIsAnErrorAtTheStart(t *testing.T) {
 	missing := t.TempDir() + "/missing"
 	l, _ := launcher(t, func(s *config.Stdio) { s.AllowedCommands = []string{missing} })
-	_, err := l.Start(&broker.Server{Name: "x", Command: missing}, newReceiver())
+	_, err := l.Start(&grants.Server{Name: "x", Command: missing}, newReceiver())
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 

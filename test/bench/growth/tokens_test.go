@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"testing"
 
-	"vault-plugin-secrets-mcp/gateway/broker/brokertest"
+	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 	"vault-plugin-secrets-mcp/test/bench/measure"
 	"vault-plugin-secrets-mcp/test/harness"
 )
@@ -17,7 +17,7 @@ const unlimited = "cold_rate = 1000000\ncold_burst = 1000000\ncold_source_rate =
 // a hundred thousand clients would take a real Vault minutes to write.
 func (w *world) tokens(t testing.TB, numbers []int) *growth {
 	t.Helper()
-	vault := brokertest.New(t)
+	vault := grantstest.New(t)
 	vault.AddServer("json", "http://"+w.upstream.Address+"/json")
 	gateway := w.StartGateway(harness.GatewayOptions{Vault: vault.URL, Blocks: map[string]string{
 		"grants": unlimited + "max_entries = 200000\n",

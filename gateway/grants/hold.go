@@ -1,0 +1,198 @@
+package grants
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"time"
+
+	"vault-plugin-secrets-mcp/backend/policy"
+)
+
+// Reasons for which Hold refuses that are none of the grant's.
+var (
+	// ErrStale: the grant has left the cache between Grant and Hold. Ask for
+	// it again.
+	ErrStale = errors.New("the grant is no longer in the cache")
+
+	// ErrTooMany: the client has as many requests in flight as it may have.
+	ErrTooMany = errors.New("the client has too many requests in flight")
+)
+
+// Use is one request's use of a grant.
+type Use struct {
+	Token  string     // for asking Vault again while the request lasts
+	Source netip.Addr // the client's address
+	Server *Server    // nil: none in particular
+}
+
+// Hold is a request that lives on a grant. Release it when the request is over.
+type Hold struct {
+	entry  *entry
+	token  string
+	source netip.Addr
+	server *Server
+	part   bool            // of another request, which is counted
+	ctx    context.Context //nolint:containedctx // the request's own, which asks whether it may go on
+	cancel context.CancelCauseFunc
+
+	next, prev *Hold // guarded by entry.mu
+}
+
+// Allows says whether the grant admits the server: by its allow-list, and by
+// the policy that applies to the client. The error is a [NotAllowed]. It is the
+// one place where that is decided, for new requests and for live ones.
+func Allows(g *Grant, server *Server) error {
+	if !g.AllowsServer(server.Name) {
+		return &NotAllowed{policy.Decide(g.Client, g.allowedServers, nil, server.subject())}
+	}
+	if g.policyDigest == "" {
+		return nil
+	}
+	if g.policy == nil { // one that was never fetched admits nothing
+		return &NotAllowed{(*policy.Policy)(nil).Evaluate(server.subject())}
+	}
+	if d := g.policy.decide(server); !d.Allowed {
+		return &NotAllowed{*d}
+	}
+	return nil
+}
+
+// Hold registers a request that uses g, and returns its context: it is
+// cancelled, with one of this package's errors as the cause, as soon as the
+// request must not go on. The error is ErrInactive or ErrNotAllowed if that is
+// so already, ErrServerGone, ErrTooMany, or ErrStale.
+func (b *Broker) Hold(ctx context.Context, g *Grant, use Use) (context.Context, *Hold, error) {
+	e := g.entry
+	if e == nil {
+		return nil, nil, ErrStale
+	}
+	if most := int64(b.options.PerClient); e.client.live.Add(1) > most && most > 0 {
+		e.client.live.Add(-1)
+		return nil, nil, ErrTooMany
+	}
+	return b.register(ctx, g, &Hold{entry: e, token: use.Token, source: use.Source, server: use.Server})
+}
+
+// HoldPart registers a part of a request that is held already: what it asks of
+// one server. It is cut like a request for that server, and not counted as one
+// more of the client's.
+func (b *Broker) HoldPart(ctx context.Context, whole *Hold, server *Server) (context.Context, *Hold, error) {
+	g := whole.Grant()
+	if g == nil {
+		return nil, nil, whole.entry.why()
+	}
+	if err := Allows(g, server); err != nil {
+		return nil, nil, err
+	}
+	return b.register(ctx, g, &Hold{entry: whole.entry, token: whole.token, source: whole.source, server: server, part: true})
+}
+
+// Keep has the token of a request watched beyond the request, for something that
+// its client goes on to have at the server: a session, or a child process. As a live
+// request does, it has the grant confirmed and keeps it from being evicted. ended is
+// called once, on a goroutine of its own, as soon as the client must not have that
+// any more, with one of this package's errors. Release is called when there is
+// nothing left to watch over; ended may be running by then, and is not called later.
+func (b *Broker) Keep(whole *Hold, server *Server, ended func(cause error)) (release func(), err error) {
+	ctx, h, err := b.HoldPart(context.Background(), whole, server)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { ended(context.Cause(ctx)) })
+	return sync.OnceFunc(func() {
+		stop()
+		h.Release()
+	}), nil
+}
+
+// register makes h live on g.
+func (b *Broker) register(ctx context.Context, g *Grant, h *Hold) (context.Context, *Hold, error) {
+	ctx, h.cancel = context.WithCancelCause(ctx)
+	h.ctx = ctx
+	if err := b.link(h, g); err != nil {
+		h.uncount()
+		h.cancel(err)
+		return nil, nil, err
+	}
+	// From here on every event finds the request. What happened between the
+	// making of g and now is looked at again.
+	if current := h.entry.grant.Load(); current != nil && !b.view.Load().usable(current, time.Now()) {
+		b.revalidate(h.entry, current)
+	}
+	if h.server != nil && !b.registered(h.server) {
+		h.Release()
+		return nil, nil, ErrServerGone
+	}
+	return ctx, h, nil
+}
+
+// Grant returns the present grant of the token; nil if it has ended.
+func (h *Hold) Grant() *Grant { return h.entry.grant.Load() }
+
+// Err says why the request must not go on; nil while it may.
+func (h *Hold) Err() error { return context.Cause(h.ctx) }
+
+func (h *Hold) uncount() {
+	if !h.part {
+		h.entry.client.live.Add(-1)
+	}
+}
+
+// link puts h into its entry's list.
+func (b *Broker) link(h *Hold, g *Grant) error {
+	e := h.entry
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if errors.Is(e.gone, errEvicted) {
+		return ErrStale
+	}
+	if e.gone != nil {
+		return e.gone
+	}
+	if current := e.grant.Load(); current != g {
+		if err := h.admittedBy(current); err != nil {
+			return err
+		}
+	}
+	h.next = e.live
+	if h.next != nil {
+		h.next.prev = h
+	}
+	e.live = h
+	if !e.tracked {
+		e.tracked = true
+		b.live.add(e)
+	}
+	return nil
+}
+
+// Release ends the hold. The context of the request is cancelled with it.
+func (h *Hold) Release() {
+	e := h.entry
+	e.mu.Lock()
+	if h.prev != nil {
+		h.prev.next = h.next
+	} else {
+		e.live = h.next
+	}
+	if h.next != nil {
+		h.next.prev = h.prev
+	}
+	h.next, h.prev = nil, nil
+	e.mu.Unlock()
+	h.uncount()
+	h.cancel(nil)
+}
+
+// admittedBy says whether the request may go on under g.
+func (h *Hold) admittedBy(g *Grant) error {
+	if !g.AllowsSource(h.source) {
+		return ErrNotAllowed
+	}
+	if h.server == nil {
+		return nil
+	}
+	return Allows(g, h.server)
+}

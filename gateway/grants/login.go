@@ -1,0 +1,190 @@
+package grants
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/api"
+	"github.com/hashicorp/vault/api/auth/approle"
+	"github.com/hashicorp/vault/api/auth/kubernetes"
+
+	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
+)
+
+// newClient returns a client of which retries are known: what is worth repeating is
+// repeated here, with its reasons, but for logins, where the settings say how often.
+func newClient(settings config.VaultClient, retries int, log hclog.Logger) (*api.Client, error) {
+	settings.MaxRetries = retries
+	return vaultclient.New(settings, vaultclient.Options{
+		IdleConns: lookupsInFlight + 2, // the feed, and a login
+		Log:       log,
+	})
+}
+
+// method is one way to log in.
+type method interface {
+	name() string
+	// login uses a client without a token.
+	login(ctx context.Context, client *api.Client) (*credential, error)
+	// evidence is a hash of the files that the next login is made with.
+	evidence() evidence
+}
+
+// watcher is a method whose tokens somebody else renews.
+type watcher interface {
+	// changed reports whether there is another token than c's.
+	changed(c *credential) bool
+}
+
+func newMethod(options config.Auth) (method, error) {
+	switch options.Method {
+	case config.AuthAppRole, config.AuthKubernetes, config.AuthJWT:
+		return &loginMethod{options: options}, nil
+	case config.AuthTokenFile:
+		return &tokenFile{path: options.TokenFile}, nil
+	}
+	return nil, fmt.Errorf("vault: auth method %q is not known", options.Method)
+}
+
+// loginMethod is an auth method of Vault. Files are read at every login.
+type loginMethod struct {
+	options config.Auth
+
+	// secretID keeps one that was unwrapped: its wrapping opens only once.
+	secretID string
+}
+
+func (m *loginMethod) name() string { return m.options.Method }
+
+func (m *loginMethod) evidence() evidence {
+	return evidenceOf(m.options.RoleIDFile, m.options.SecretIDFile, m.options.JWTFile)
+}
+
+func (m *loginMethod) login(ctx context.Context, client *api.Client) (*credential, error) {
+	auth, err := m.auth(ctx, client)
+	if err != nil {
+		return nil, err
+	}
+	sent := time.Now()
+	secret, err := auth.Login(ctx, client)
+	if err != nil {
+		var refused *api.ResponseError
+		if errors.As(err, &refused) && refused.StatusCode < 500 {
+			m.secretID = "" // perhaps there is another one in the file by now
+		}
+		return nil, err
+	}
+	if secret == nil || secret.Auth == nil || secret.Auth.ClientToken == "" {
+		return nil, errors.New("Vault's answer to the login has no token") //nolint:staticcheck // a name starts it
+	}
+	return &credential{
+		token:     secret.Auth.ClientToken,
+		ttl:       time.Duration(secret.Auth.LeaseDuration) * time.Second,
+		renewable: secret.Auth.Renewable,
+		obtained:  sent,
+	}, nil
+}
+
+func (m *loginMethod) auth(ctx context.Context, client *api.Client) (api.AuthMethod, error) {
+	switch m.options.Method {
+	case config.AuthAppRole:
+		return m.appRole(ctx, client)
+	case config.AuthKubernetes:
+		return kubernetes.NewKubernetesAuth(m.options.Role,
+			kubernetes.WithMountPath(m.options.Mount),
+			kubernetes.WithServiceAccountTokenPath(m.options.JWTFile))
+	}
+	jwt, err := readSecret(m.options.JWTFile)
+	if err != nil {
+		return nil, err
+	}
+	return &jwtAuth{mount: m.options.Mount, role: m.options.Role, jwt: jwt}, nil
+}
+
+func (m *loginMethod) appRole(ctx context.Context, client *api.Client) (api.AuthMethod, error) {
+	roleID := m.options.RoleID
+	if roleID == "" {
+		var err error
+		if roleID, err = readSecret(m.options.RoleIDFile); err != nil {
+			return nil, err
+		}
+	}
+	secretID := m.secretID
+	if secretID == "" {
+		var err error
+		if secretID, err = readSecret(m.options.SecretIDFile); err != nil {
+			return nil, err
+		}
+		if m.options.WrappedSecretID {
+			if secretID, err = unwrapSecretID(ctx, client, secretID); err != nil {
+				return nil, err
+			}
+			m.secretID = secretID
+		}
+	}
+	return approle.NewAppRoleAuth(roleID, &approle.SecretID{FromString: secretID}, approle.WithMountPath(m.options.Mount))
+}
+
+func unwrapSecretID(ctx context.Context, client *api.Client, wrapping string) (string, error) {
+	secret, err := client.Logical().UnwrapWithContext(ctx, wrapping)
+	if err != nil {
+		return "", fmt.Errorf("unwrap the secret id: %w", err)
+	}
+	if secret != nil {
+		if id, ok := secret.Data["secret_id"].(string); ok && id != "" {
+			return id, nil
+		}
+	}
+	return "", errors.New("unwrap the secret id: the wrapped answer holds no secret_id")
+}
+
+// jwtAuth logs in with a JWT, for which the API client has no package.
+type jwtAuth struct{ mount, role, jwt string }
+
+func (a *jwtAuth) Login(ctx context.Context, client *api.Client) (*api.Secret, error) {
+	return client.Logical().WriteWithContext(ctx, "auth/"+a.mount+"/login", map[string]any{"role": a.role, "jwt": a.jwt})
+}
+
+// tokenFile reads the token that a Vault Agent writes, and renews.
+type tokenFile struct{ path string }
+
+func (*tokenFile) name() string { return config.AuthTokenFile }
+
+func (f *tokenFile) evidence() evidence { return evidenceOf(f.path) }
+
+func (f *tokenFile) login(ctx context.Context, client *api.Client) (*credential, error) {
+	token, err := readSecret(f.path)
+	if err != nil {
+		return nil, err
+	}
+	client.SetToken(token)
+	sent := time.Now()
+	if _, err := client.Auth().Token().LookupSelfWithContext(ctx); err != nil {
+		return nil, fmt.Errorf("the token in %s: %w", f.path, err)
+	}
+	return &credential{token: token, obtained: sent}, nil
+}
+
+func (f *tokenFile) changed(c *credential) bool {
+	token, err := readSecret(f.path)
+	return err == nil && token != c.token
+}
+
+// readSecret reads a file that holds one secret.
+func readSecret(path string) (string, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	secret := strings.TrimSpace(string(content))
+	if secret == "" {
+		return "", fmt.Errorf("%s is empty", path)
+	}
+	return secret, nil
+}

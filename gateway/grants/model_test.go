@@ -1,0 +1,336 @@
+package grants
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/backend/policy"
+	"vault-plugin-secrets-mcp/gateway/config"
+)
+
+var errDown = errors.New("connection refused")
+
+// modelToken is one token of the model.
+type modelToken struct {
+	active   bool
+	client   string // name; the id is "id-" before it
+	accessor string
+	expires  time.Time
+	servers  []string
+	cidrs    []string
+	policy   []policy.Source
+	dataKey  string
+}
+
+// model is an engine in memory. A mutation runs in the engine's own two steps,
+// so that tests can let something happen between them: the write, then the
+// event.
+type model struct {
+	mu       sync.Mutex
+	epoch    string
+	index    uint64
+	events   []Change
+	tokens   map[string]*modelToken
+	registry map[string]serverEntry
+	wrapped  dataKeyList
+	wake     chan struct{}
+
+	ignoreSeals bool // lookups are answered for the token alone
+	down        bool // nothing answers
+	lookupsDown bool
+	feedDown    bool
+	noFeed      bool // the feed is not offered
+	lookups     int  // answered or not
+	inFlight    int
+	mostFlying  int
+	fetched     int           // policies asked for
+	forgetful   int           // how many more policies are not known when they are asked for
+	latency     time.Duration // of a lookup
+	reading     time.Duration // how long it takes to read the registry
+	gate        func(step string)
+}
+
+func newModel() *model {
+	return &model{
+		epoch:  "e1",
+		tokens: make(map[string]*modelToken),
+		registry: map[string]serverEntry{
+			"files":  {ID: "r1", Transport: TransportHTTP, URL: "http://127.0.0.1:9001/mcp"},
+			"github": {ID: "r2", Transport: TransportHTTP, URL: "http://127.0.0.1:9002/mcp"},
+		},
+		wake: make(chan struct{}),
+	}
+}
+
+// write is the durable half of a mutation.
+func (m *model) write(f func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f()
+}
+
+// announce is the other half.
+func (m *model) announce(c Change) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.index++
+	c.Index = m.index
+	m.events = append(m.events, c)
+	close(m.wake)
+	m.wake = make(chan struct{})
+}
+
+func (m *model) mutate(c Change, f func()) {
+	m.write(f)
+	m.announce(c)
+}
+
+func (m *model) revoke(token string) {
+	t := m.tokens[token]
+	m.mutate(Change{Type: typeToken, Operation: operationRevoke, ClientID: "id-" + t.client, Accessor: t.accessor}, func() { t.active = false })
+}
+
+func (m *model) step(name string) {
+	m.mu.Lock()
+	gate := m.gate
+	m.mu.Unlock()
+	if gate != nil {
+		gate(name)
+	}
+}
+
+func (m *model) enter() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lookups++
+	m.inFlight++
+	m.mostFlying = max(m.mostFlying, m.inFlight)
+	if m.down || m.lookupsDown {
+		m.inFlight--
+		return errDown
+	}
+	return nil
+}
+
+func (m *model) lookup(ctx context.Context, p presented) (*Lookup, error) {
+	if err := m.enter(); err != nil {
+		return nil, err
+	}
+	defer m.write(func() { m.inFlight-- })
+	if m.latency > 0 {
+		if err := sleep(ctx, m.latency); err != nil {
+			return nil, err
+		}
+	}
+	answer := &Lookup{}
+	m.step("index")
+	m.write(func() { answer.Epoch, answer.Index = m.epoch, m.index })
+	m.step("read")
+	m.write(func() {
+		t := m.tokens[p.token]
+		answer.AnsweredAt = time.Now()
+		if t == nil || !t.active || t.dataKey != p.dataKey && !m.ignoreSeals || !t.expires.IsZero() && !time.Now().Before(t.expires) {
+			return
+		}
+		answer.Active, answer.DataKey = true, t.dataKey
+		answer.Client, answer.ClientID, answer.Accessor = t.client, "id-"+t.client, t.accessor
+		answer.PolicyDigest = policy.Compile(t.policy).Digest()
+		answer.AllowedServers, answer.TokenBoundCIDRs = slices.Clone(t.servers), slices.Clone(t.cidrs)
+		if !t.expires.IsZero() {
+			answer.ExpiresAt = t.expires.UTC().Format(time.RFC3339Nano)
+		}
+	})
+	m.step("answer")
+	return answer, nil
+}
+
+// since is what the feed answers right now.
+func (m *model) since(epoch string, index uint64) *Changes {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	answer := &Changes{Epoch: m.epoch, Index: m.index}
+	if epoch != m.epoch || index > m.index {
+		answer.Reset = true
+		return answer
+	}
+	for _, e := range m.events {
+		if e.Index > index {
+			answer.Changes = append(answer.Changes, e)
+		}
+	}
+	return answer
+}
+
+func (m *model) changes(ctx context.Context, epoch string, index uint64, wait time.Duration) (*Changes, error) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	m.mu.Lock()
+	wake, down, noFeed, feedDown := m.wake, m.down, m.noFeed, m.feedDown
+	m.mu.Unlock()
+	switch {
+	case noFeed:
+		return nil, fmt.Errorf("%w: 404", errUnsupported)
+	case down || feedDown:
+		return nil, errDown
+	}
+	answer := m.since(epoch, index)
+	if answer.Reset || len(answer.Changes) > 0 {
+		return answer, nil
+	}
+	select {
+	case <-wake:
+	case <-timer.C:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	m.mu.Lock()
+	down = m.down
+	m.mu.Unlock()
+	if down {
+		return nil, errDown
+	}
+	return m.since(epoch, index), nil
+}
+
+func (m *model) dataKeys(context.Context) (*dataKeyList, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down {
+		return nil, errDown
+	}
+	list := m.wrapped
+	return &list, nil
+}
+
+func (m *model) servers(ctx context.Context) (*serverList, error) {
+	if err := sleep(ctx, m.reading); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down {
+		return nil, errDown
+	}
+	servers := make(map[string]serverEntry, len(m.registry))
+	for name, entry := range m.registry {
+		servers[name] = entry
+	}
+	return &serverList{Servers: servers, Epoch: m.epoch, Index: m.index}, nil
+}
+
+func (m *model) sessionKeys(context.Context) (*SessionKeys, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down {
+		return nil, errDown
+	}
+	return &SessionKeys{Current: 1, Keys: map[int][SessionKeySize]byte{1: {1}}, MountID: "mount"}, nil
+}
+
+func (m *model) policy(_ context.Context, digest string) (*policyAnswer, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fetched++
+	switch {
+	case m.down:
+		return nil, errDown
+	case m.forgetful > 0:
+		m.forgetful--
+		return nil, errOutdated
+	}
+	for _, t := range m.tokens {
+		if policy.Compile(t.policy).Digest() == digest {
+			return &policyAnswer{Sources: t.policy}, nil
+		}
+	}
+	return nil, errOutdated
+}
+
+func (m *model) asked() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.lookups
+}
+
+// addToken puts an active token for two servers into the model.
+func (m *model) addToken(token, client string) *modelToken {
+	t := &modelToken{active: true, client: client, accessor: "acc-" + token, servers: []string{"files", "github"}}
+	m.write(func() { m.tokens[token] = t })
+	return t
+}
+
+var home = netip.MustParseAddr("192.0.2.7")
+
+func testOptions() Options {
+	return Options{
+		Grants: config.Grants{MaxStale: 30 * time.Second, NegativeTTL: 30 * time.Second, MaxEntries: 1000, Wait: 5 * time.Second},
+		Log:    hclog.NewNullLogger(),
+	}
+}
+
+// brokerFor returns a Broker of the model that does not run.
+func brokerFor(t *testing.T, m *model) *Broker {
+	t.Helper()
+	b, err := newBroker(testOptions(), m)
+	require.NoError(t, err)
+	return b
+}
+
+// runningBroker returns one that runs until the test ends.
+func runningBroker(t *testing.T, m *model, change func(*Options)) *Broker {
+	t.Helper()
+	options := testOptions()
+	if change != nil {
+		change(&options)
+	}
+	return runBroker(t, m, options, func(*Broker) {})
+}
+
+// runningBrokerWith changes the Broker before it runs.
+func runningBrokerWith(t *testing.T, m *model, change func(*Broker)) *Broker {
+	t.Helper()
+	return runBroker(t, m, testOptions(), change)
+}
+
+func runBroker(t *testing.T, m *model, options Options, change func(*Broker)) *Broker {
+	t.Helper()
+	b, err := newBroker(options, m)
+	require.NoError(t, err)
+	change(b)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	return b
+}
+
+// sync applies what the feed has to tell.
+func (b *Broker) sync(m *model) {
+	v := b.view.Load()
+	b.apply(m.since(v.epoch, v.applied), time.Now())
+}
+
+// hold takes a token to a live request for a server.
+func (b *Broker) hold(t *testing.T, token, server string) (context.Context, *Hold) {
+	t.Helper()
+	g, err := b.Grant(t.Context(), token, home)
+	require.NoError(t, err)
+	ctx, h, err := b.Hold(t.Context(), g, Use{Token: token, Source: home, Server: b.Server(server)})
+	require.NoError(t, err)
+	return ctx, h
+}

@@ -1,0 +1,114 @@
+package grants
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/singleflight"
+
+	"vault-plugin-secrets-mcp/backend/policy"
+)
+
+const (
+	// policiesKept is how many effective policies are kept. There are as many as
+	// clients have different lists of policies.
+	policiesKept = 1024
+
+	// policyTimeout bounds one request for a policy.
+	policyTimeout = time.Second
+)
+
+// NotAllowed is why a client may not reach a server. It is an ErrNotAllowed.
+type NotAllowed struct{ policy.Decision }
+
+// Error says why, for the audit log.
+func (n *NotAllowed) Error() string { return n.Decision.Decision + ": " + n.Reason }
+
+// Is makes it an ErrNotAllowed.
+func (n *NotAllowed) Is(target error) bool { return target == ErrNotAllowed }
+
+// policyAnswer is an effective policy in the wire form of the engine's answer.
+type policyAnswer struct {
+	Sources []policy.Source `json:"sources"`
+}
+
+// policies holds the effective policies that grants name, by digest. What a
+// digest stands for never changes, so nothing here is ever out of date.
+type policies struct {
+	engine  engine
+	held    *lru.Cache[string, *effectivePolicy]
+	flights singleflight.Group
+}
+
+func newPolicies(e engine) (*policies, error) {
+	held, err := lru.New[string, *effectivePolicy](policiesKept)
+	if err != nil {
+		return nil, err
+	}
+	return &policies{engine: e, held: held}, nil
+}
+
+// get returns the policy of a digest, nil for the empty one. It is fetched once,
+// however many lookups name it. The error is errOutdated where the engine does
+// not know the digest: its policies have changed since it answered the lookup.
+func (p *policies) get(digest string) (*effectivePolicy, error) {
+	if digest == "" {
+		return nil, nil
+	}
+	if held, ok := p.held.Get(digest); ok {
+		return held, nil
+	}
+	fetched, err, _ := p.flights.Do(digest, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), policyTimeout)
+		defer cancel()
+		answer, err := p.engine.policy(ctx, digest)
+		if err != nil {
+			return nil, err
+		}
+		made := policy.Compile(answer.Sources)
+		if made.Digest() != digest {
+			return nil, fmt.Errorf("the policy %s reads differently here than in the engine: the gateway and the engine are not of the same version", digest)
+		}
+		effective := &effectivePolicy{policy: made}
+		p.held.Add(digest, effective)
+		return effective, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return fetched.(*effectivePolicy), nil
+}
+
+// effectivePolicy is a compiled policy with the decisions that it has made.
+type effectivePolicy struct {
+	policy    *policy.Policy
+	decisions sync.Map // server name -> *decided
+}
+
+// decided is a decision about one registration of a server.
+type decided struct {
+	server   *Server
+	decision policy.Decision
+}
+
+// decide returns the decision about a server. It is made once for each
+// registration; after that it is one read of a map.
+func (p *effectivePolicy) decide(s *Server) *policy.Decision {
+	if held, ok := p.decisions.Load(s.Name); ok && held.(*decided).server == s {
+		return &held.(*decided).decision
+	}
+	made := &decided{server: s, decision: p.policy.Evaluate(s.subject())}
+	p.decisions.Store(s.Name, made)
+	return &made.decision
+}
+
+// subject is the server as a policy sees it: what is registered, never what a
+// client calls it.
+func (s *Server) subject() *policy.Server {
+	return &policy.Server{
+		Name: s.Name, Stdio: s.Transport == TransportStdio, URL: s.URL, Command: s.Command, Args: s.Args,
+	}
+}

@@ -1,0 +1,286 @@
+package grants
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	// fetchTimeout bounds one request for the registry or the session keys.
+	fetchTimeout = 5 * time.Second
+
+	// refreshAlone and refreshSynced are how often the registry is fetched
+	// without the change feed, and with it, which tells of every change at once.
+	refreshAlone  = 10 * time.Second
+	refreshSynced = time.Minute
+
+	// missInterval is the least time between two fetches that were made because
+	// somebody asked for a server that is not registered.
+	missInterval = time.Second
+
+	fetchBackoffMin = 200 * time.Millisecond
+	fetchBackoffMax = 5 * time.Second
+)
+
+// registry is one snapshot of the registered servers.
+type registry struct {
+	servers map[string]*Server
+	sorted  []*Server // by name
+	epoch   string
+	index   uint64
+	sent    time.Time
+}
+
+// Server returns the registered server of that name, or nil.
+func (b *Broker) Server(name string) *Server {
+	r := b.registry.Load()
+	if r == nil {
+		return nil
+	}
+	return r.servers[name]
+}
+
+// FindServer is Server for those who must know why there is none: the error is
+// ErrUnavailable while the registry is not known, or not known to be true.
+func (b *Broker) FindServer(name string) (*Server, error) {
+	now := time.Now()
+	r, err := b.trueRegistry(now)
+	if err != nil {
+		return nil, err
+	}
+	server := r.servers[name]
+	if server == nil && age(now, r.sent) >= missInterval {
+		wake(b.wakeRegistry)
+	}
+	return server, nil
+}
+
+// trueRegistry returns the registry if it is known to be true.
+func (b *Broker) trueRegistry(now time.Time) (*registry, error) {
+	r := b.registry.Load()
+	if r == nil {
+		return nil, fmt.Errorf("%w: the registry of servers has not been read yet", ErrUnavailable)
+	}
+	confirmed := r.sent
+	if v := b.view.Load(); r.epoch == v.epoch && r.index >= v.servers {
+		confirmed = later(confirmed, v.sent)
+	}
+	if age(now, confirmed) >= b.options.Grants.MaxStale {
+		return nil, fmt.Errorf("%w: the registry of servers is too old", ErrUnavailable)
+	}
+	return r, nil
+}
+
+// ServersOf returns the registered servers that the grant admits, by name. The
+// error is that of FindServer.
+func (b *Broker) ServersOf(g *Grant) ([]*Server, error) {
+	r, err := b.trueRegistry(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	return admitted(g, r.sorted), nil
+}
+
+func admitted(g *Grant, servers []*Server) []*Server {
+	list := make([]*Server, 0, len(servers))
+	for _, server := range servers {
+		if Allows(g, server) == nil {
+			list = append(list, server)
+		}
+	}
+	return list
+}
+
+// Servers returns all registered servers.
+func (b *Broker) Servers() map[string]*Server {
+	r := b.registry.Load()
+	if r == nil {
+		return nil
+	}
+	return r.servers
+}
+
+// registered reports whether the registration is still the present one.
+func (b *Broker) registered(s *Server) bool {
+	current := b.Server(s.Name)
+	return current != nil && current.ID == s.ID
+}
+
+// runRegistry fetches the registry whenever it may have changed.
+func (b *Broker) runRegistry(ctx context.Context) {
+	b.refetch(ctx, "registry of servers", b.wakeRegistry, b.fetchRegistry, func() time.Duration {
+		v := b.view.Load()
+		if v.synced {
+			return refreshSynced
+		}
+		// One that must not be older than max_stale is fetched before it is.
+		return min(refreshAlone, v.maxAge, b.options.Grants.MaxStale/3)
+	})
+}
+
+// refetch calls fetch at the start, when woken, and after every interval.
+// Failures are repeated with back-off.
+func (b *Broker) refetch(ctx context.Context, what string, woken <-chan struct{}, fetch func(context.Context) error, interval func() time.Duration) {
+	failures := 0
+	for b.awaitLogin(ctx) == nil {
+		fetchCtx, cancel := context.WithTimeout(ctx, fetchTimeout)
+		err := fetch(fetchCtx)
+		cancel()
+		if err != nil {
+			if failures == 0 && ctx.Err() == nil {
+				b.log.Error("cannot fetch the "+what+" from Vault: trying again", "error", err)
+			}
+			failures++
+			if sleep(ctx, jitter(min(fetchBackoffMin<<min(failures-1, 10), fetchBackoffMax))) != nil {
+				return
+			}
+			continue
+		}
+		if failures > 0 {
+			b.log.Info("fetched the "+what+" from Vault", "failed_before", failures)
+			failures = 0
+		}
+		timer := time.NewTimer(interval())
+		select {
+		case <-woken:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// runDataKeys fetches the wrapped data keys whenever they may have changed.
+func (b *Broker) runDataKeys(ctx context.Context) {
+	b.refetch(ctx, "data keys", b.wakeDataKeys, b.fetchDataKeys, func() time.Duration {
+		if b.view.Load().synced {
+			return keysInterval
+		}
+		return dataKeysAlone
+	})
+}
+
+func (b *Broker) fetchDataKeys(ctx context.Context) error {
+	list, err := b.engine.dataKeys(ctx)
+	if err != nil {
+		return err
+	}
+	return b.seals.learn(list)
+}
+
+func (b *Broker) fetchRegistry(ctx context.Context) error {
+	sent := time.Now()
+	answer, err := b.engine.servers(ctx)
+	if err != nil {
+		return err
+	}
+	if v := b.view.Load(); answer.Epoch == v.epoch && answer.Index < v.servers {
+		return errOutdated
+	}
+	old := b.registry.Load()
+	next := &registry{servers: make(map[string]*Server, len(answer.Servers)), epoch: answer.Epoch, index: answer.Index, sent: sent}
+	for name, entry := range answer.Servers {
+		server := entry.server(name)
+		if err := server.check(); err != nil {
+			b.log.Error("a registered server cannot be used, and is treated as if it were not registered", "server", name, "error", err)
+			continue
+		}
+		if old != nil && reflect.DeepEqual(old.servers[name], server) {
+			server = old.servers[name] // what is unchanged stays the same pointer
+		}
+		next.servers[name] = server
+	}
+	next.sort()
+	b.registry.Store(next)
+	if old == nil || !slices.Equal(old.sorted, next.sorted) {
+		defer b.notifyRegistry()
+	}
+	if old != nil {
+		b.dropServers(old)
+	}
+	return nil
+}
+
+func (r *registry) sort() {
+	r.sorted = slices.SortedFunc(maps.Values(r.servers), func(a, b *Server) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// dropServers cuts what lives on registrations that are gone.
+func (b *Broker) dropServers(old *registry) {
+	dropped := false
+	for _, server := range old.servers {
+		if !b.registered(server) {
+			dropped = true
+			b.notify(End{Server: server})
+		}
+	}
+	if dropped {
+		b.live.each(func(e *entry) { e.cutServers(b.registered) })
+	}
+}
+
+// serverEntry is a server in the wire form of the registry.
+type serverEntry struct {
+	ID        string            `json:"id"`
+	Transport string            `json:"transport"`
+	URL       string            `json:"url"`
+	Command   string            `json:"command"`
+	Args      []string          `json:"args"`
+	Env       map[string]string `json:"env"`
+	Headers   map[string]string `json:"headers"`
+	Shared    bool              `json:"shared"`
+}
+
+// serverList is the registry's wire form.
+type serverList struct {
+	Servers map[string]serverEntry `json:"servers"`
+	Epoch   string                 `json:"epoch"`
+	Index   uint64                 `json:"index"`
+}
+
+func (e serverEntry) server(name string) *Server {
+	return &Server{
+		Name:      name,
+		ID:        e.ID,
+		Transport: e.Transport,
+		URL:       e.URL,
+		Headers:   e.Headers,
+		Command:   e.Command,
+		Args:      e.Args,
+		Env:       e.Env,
+		Shared:    e.Shared,
+	}
+}
+
+// check refuses what no request could be sent to. The engine checks more, at
+// the write.
+func (s *Server) check() error {
+	if s.ID == "" {
+		return errors.New("it has no registration id")
+	}
+	switch s.Transport {
+	case TransportHTTP, TransportSSE:
+		u, err := url.Parse(s.URL)
+		if err != nil {
+			return errors.New("its URL does not parse") // the URL may hold a secret
+		}
+		if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return errors.New("its URL is not an http or https URL with a host")
+		}
+		return nil
+	case TransportStdio:
+		if s.Command == "" || strings.Contains(s.Command, "/") && !filepath.IsAbs(s.Command) {
+			return errors.New("its command is neither an absolute path nor a bare name")
+		}
+		return nil
+	}
+	return fmt.Errorf("transport %q is not known to this gateway", s.Transport)
+}

@@ -1,0 +1,147 @@
+package grants
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// sweepInterval is how often live requests are looked at: what cuts them at
+	// their token's expiry, and when Vault cannot confirm them any more.
+	sweepInterval = 250 * time.Millisecond
+
+	// cleanInterval is how often the rest of the cache is.
+	cleanInterval = 30 * time.Second
+
+	// idleLimit is how long a grant that nobody uses is kept.
+	idleLimit = 30 * time.Minute
+
+	// expiryGrace is what the one lookup at a token's expiry may take, before
+	// its requests are cut without: the lease may have been renewed.
+	expiryGrace = 2 * time.Second
+
+	// pendingPause keeps the confirming of live requests from running hot while
+	// Vault does not answer.
+	pendingPause = 50 * time.Millisecond
+)
+
+// revalidate has g, the grant of live requests, confirmed soon. Without live
+// requests nothing is done: the next use will ask. Nor is anything done once
+// another grant has taken the place of g: it is newer than the doubt.
+func (b *Broker) revalidate(e *entry, g *Grant) {
+	e.mu.Lock()
+	doubt := e.gone == nil && e.live != nil && e.grant.Load() == g
+	queue := doubt && e.doubted == nil
+	if doubt {
+		e.doubted = g
+	}
+	e.mu.Unlock()
+	if queue {
+		b.pending.push(e)
+	}
+}
+
+// runPending confirms the grants of live requests, one at a time.
+func (b *Broker) runPending(ctx context.Context) {
+	for {
+		e, ok := b.pending.pop(ctx)
+		if !ok {
+			return
+		}
+		token, doubted := e.takeDoubt()
+		if token == "" {
+			continue
+		}
+		opened, err := b.seals.open(token)
+		if err == nil {
+			err = b.ask(ctx, question{key: e.key, token: opened, doubted: doubted})
+		}
+		if err != nil && sleep(ctx, pendingPause) != nil {
+			return
+		}
+	}
+}
+
+// runSweep looks after live requests, and removes what nobody uses.
+func (b *Broker) runSweep(ctx context.Context) {
+	ticker := time.NewTicker(sweepInterval)
+	defer ticker.Stop()
+	cleaned := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			b.live.each(func(e *entry) { b.inspect(e, now) })
+			if now.Sub(cleaned) >= cleanInterval {
+				cleaned = now
+				b.clean(now)
+			}
+		}
+	}
+}
+
+// inspect has the grant of live requests confirmed where that is due, and ends
+// it where it is overdue.
+func (b *Broker) inspect(e *entry, now time.Time) {
+	g := e.grant.Load()
+	if g == nil {
+		return
+	}
+	if err := b.seals.vouch(g); err != nil {
+		b.endIf(e, g, err)
+		return
+	}
+	v := b.view.Load()
+	confirmed, ok := v.confirmed(g)
+	if g.expired(now) {
+		if age(now, g.ExpiresAt) > expiryGrace {
+			b.endIf(e, g, ErrInactive)
+			return
+		}
+	} else {
+		// While the feed is up, its last answer is at most two waits old, each
+		// of them a third of maxAge at most. What is left of maxAge from then on
+		// is for asking Vault.
+		if ok && age(now, confirmed) < v.maxAge*7/10 {
+			e.suspectFor(now, false)
+			return
+		}
+		asked := e.suspectFor(now, true) >= v.maxAge/5
+		overdue := age(now, confirmed) >= v.maxAge-sweepInterval // by the next look
+		if asked && (!ok || overdue) {
+			b.endIf(e, g, ErrUnavailable)
+			return
+		}
+	}
+	b.revalidate(e, g)
+}
+
+// endIf ends e unless it has got another grant by now.
+func (b *Broker) endIf(e *entry, g *Grant, cause error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e.grant.Load() == g {
+		b.end(e, cause)
+	}
+}
+
+// clean removes grants that have expired, or that nobody has used for long, and that
+// have no live requests. One that only has to be confirmed stays: what the feed tells
+// of its token later must find those who hold something for it.
+func (b *Broker) clean(now time.Time) {
+	for i := range shardCount {
+		for _, e := range b.cache.all(i) {
+			g := e.grant.Load()
+			idle := now.Unix()-int64(e.used.Load()) > int64(idleLimit/time.Second)
+			if g == nil || !idle && !g.expired(now) {
+				continue
+			}
+			b.mu.Lock()
+			if e.grant.Load() == g {
+				b.evict(e)
+			}
+			b.mu.Unlock()
+		}
+	}
+}
