@@ -126,7 +126,8 @@ $(RACE)/%: FORCE
 test-modules:
 	@for folder in test/conformance test/clients; do scripts/npm.sh $$folder >/dev/null || exit; done
 
-lint: ## the linters of .golangci.yml
+lint: ## the linters of .golangci.yml and of the CI workflow
+	@"$$(scripts/tool.sh actionlint)" .github/workflows/*.yml
 	@"$$(scripts/tool.sh lint)" run ./...
 
 fmt: ## the formatters of .golangci.yml

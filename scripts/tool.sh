@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Prints the path of a tool's binary, and builds it first where it is missing.
 #
-#   scripts/tool.sh vault   the Vault server: one on the PATH, else built
-#   scripts/tool.sh lint    golangci-lint, always built
+#   scripts/tool.sh vault        the Vault server: one on the PATH, else built
+#   scripts/tool.sh lint         golangci-lint, always built
+#   scripts/tool.sh actionlint   the linter of CI's workflows, always built
 #
 # Each tool has a module of its own, scripts/<name>/, whose `tool` line names
 # the program. The binary lies under .cache/tools, keyed by everything that goes
@@ -11,7 +12,7 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-name=${1:?usage: scripts/tool.sh vault|lint}
+name=${1:?usage: scripts/tool.sh vault|lint|actionlint}
 
 # A tool is built the same way whatever the caller's settings for the project are.
 unset GOFLAGS GOOS GOARCH
@@ -31,8 +32,12 @@ lint)
 	flags=()
 	cost="1 to 4 minutes on two cores"
 	;;
+actionlint)
+	flags=()
+	cost="some seconds"
+	;;
 *)
-	echo "tool.sh: no tool is called \"$name\": vault or lint" >&2
+	echo "tool.sh: \"$name\" is not a tool of this project: vault, lint or actionlint" >&2
 	exit 2
 	;;
 esac
