@@ -126,8 +126,9 @@ $(RACE)/%: FORCE
 test-modules:
 	@for folder in test/conformance test/clients; do scripts/npm.sh $$folder >/dev/null || exit; done
 
-lint: ## the linters of .golangci.yml and of the CI workflow
+lint: ## the linters of .golangci.yml, of the CI workflow, and of the words and names in docs/
 	@"$$(scripts/tool.sh actionlint)" .github/workflows/*.yml
+	@go test -count=1 ./test/pages
 	@"$$(scripts/tool.sh lint)" run ./...
 
 fmt: ## the formatters of .golangci.yml
