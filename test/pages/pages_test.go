@@ -169,6 +169,19 @@ func receiver(function *ast.FuncDecl) string {
 	}
 }
 
+// TestEveryPathOfTheSourceExists: pages for those who change the source name its files and
+// folders.
+func TestEveryPathOfTheSourceExists(t *testing.T) {
+	path := regexp.MustCompile("`((?:plugin|backend|gateway|bootstrap|test|scripts|docs)/[a-zA-Z0-9_./-]*)`")
+	for _, page := range []string{"docs/architecture.md", "docs/glossary.md", "docs/threat-model.md", "docs/dependencies.md", "CONTRIBUTING.md"} {
+		for _, found := range path.FindAllStringSubmatch(read(t, page), -1) {
+			if _, err := os.Stat(filepath.Join(root, found[1])); err != nil {
+				t.Errorf("%s names %s, which does not exist", page, found[1])
+			}
+		}
+	}
+}
+
 // TestTheMapHasEveryPackage: the layout in docs/architecture.md has a line for each
 // package of the programs, and no line for one that is gone.
 func TestTheMapHasEveryPackage(t *testing.T) {
