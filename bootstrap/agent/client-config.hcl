@@ -1,5 +1,5 @@
-# Vault Agent keeps a whole client configuration, with the token in it: for
-# clients that neither run a helper nor read their environment again.
+# Vault Agent writes a whole client configuration with the token in it. For clients that
+# neither run a helper nor read their environment again.
 #
 #   MCP_CLIENT=cursor-local MCP_URL=https://mcp.example.com/mcp \
 #     VAULT_ADDR=https://vault.example.com:8200 vault agent -config=client-config.hcl
@@ -9,8 +9,8 @@ auto_auth {
     config = {
       role_id_file_path                   = "/etc/mcp-client/role_id"
       secret_id_file_path                 = "/etc/mcp-client/secret_id"
-      # It is read again when the Agent is restarted, so it stays: mode 0600, for the
-      # Agent's account alone. It travels wrapped, and is unwrapped once, on arrival.
+      # The Agent reads it again after a restart, so the file stays: mode 0600, for the
+      # Agent's account only. Send it wrapped, and unwrap it once, on arrival.
       remove_secret_id_file_after_reading = false
     }
   }

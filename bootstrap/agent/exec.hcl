@@ -1,5 +1,5 @@
-# Vault Agent runs a program with the token in its environment: for jobs in CI,
-# and for programs that take it from nowhere else.
+# Vault Agent runs a program with the token in its environment. For jobs in CI, and for
+# programs that take the token from nowhere else.
 #
 #   MCP_CLIENT=agent-ci VAULT_ADDR=https://vault.example.com:8200 \
 #     vault agent -config=exec.hcl
@@ -9,8 +9,8 @@ auto_auth {
     config = {
       role_id_file_path                   = "/etc/mcp-client/role_id"
       secret_id_file_path                 = "/etc/mcp-client/secret_id"
-      # For one run: what lies in the file is wrapped, opens once, and is removed. The
-      # role's name stands in the path. A job that is run again gets another one.
+      # For one run: the file has a wrapping token, which can be unwrapped once, and the
+      # Agent removes the file. The path has the role's name. Each run needs a new file.
       secret_id_response_wrapping_path    = "auth/approle/role/agent-ci/secret-id"
       remove_secret_id_file_after_reading = true
     }
@@ -28,9 +28,9 @@ env_template "MCP_TOKEN" {
 
 exec {
   command = ["/usr/local/bin/the-job"]
-  # A process cannot be handed another environment. So give the client a
+  # A running process cannot get another environment. So give the client a
   # token_max_ttl longer than the job: the Agent renews the one token until then.
-  # With "always" the program would be restarted for each new token.
+  # With "always" the Agent would restart the program for each new token.
   restart_on_secret_changes = "never"
   restart_stop_signal       = "SIGTERM"
 }

@@ -2,8 +2,8 @@
 # Prints the headers of an MCP connection, with the token that Vault Agent keeps in
 # a file. For Claude Code: "headersHelper": "/usr/local/bin/mcp-headers.sh".
 #
-# The file's path is an argument and not a variable, since Claude Code takes
-# variables with TOKEN in their names away from the helpers of projects.
+# The file's path is an argument and not a variable, since Claude Code hides variables
+# with TOKEN in their names from the helpers of projects.
 set -eu
 file=${1:-/run/mcp-client/token}
 token=$(cat "$file") || {

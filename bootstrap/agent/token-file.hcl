@@ -1,5 +1,5 @@
-# Vault Agent keeps a client's token in a file: for programs that read it when
-# they connect, such as Claude Code through mcp-headers.sh.
+# Vault Agent keeps a client's token in a file. For programs that read it when they
+# connect, such as Claude Code through mcp-headers.sh.
 #
 #   MCP_CLIENT=cursor-local VAULT_ADDR=https://vault.example.com:8200 \
 #     vault agent -config=token-file.hcl
@@ -9,15 +9,15 @@ auto_auth {
     config = {
       role_id_file_path                   = "/etc/mcp-client/role_id"
       secret_id_file_path                 = "/etc/mcp-client/secret_id"
-      # It is read again when the Agent is restarted, so it stays: mode 0600, for the
-      # Agent's account alone. It travels wrapped, and is unwrapped once, on arrival.
+      # The Agent reads it again after a restart, so the file stays: mode 0600, for the
+      # Agent's account only. Send it wrapped, and unwrap it once, on arrival.
       remove_secret_id_file_after_reading = false
     }
   }
 }
 
 template_config {
-  # The Agent ends when Vault refuses it for good; whatever supervises it says so.
+  # The Agent ends when Vault refuses it for good, so that its supervisor reports it.
   exit_on_retry_failure = true
 }
 

@@ -1,4 +1,4 @@
-# mcp-gateway's configuration. What is commented out shows the default.
+# mcp-gateway's configuration. Settings that are commented out show their default.
 # Check a file with: mcp-gateway -config FILE -check-config
 
 vault {
@@ -9,20 +9,20 @@ vault {
 
   # ca_cert_file     = ""         # default: the system's authorities
   # ca_cert_dir      = ""         # or a folder of such files
-  # client_cert_file = ""         # where Vault's listener asks for a certificate
+  # client_cert_file = ""         # if Vault's listener asks for a certificate
   # client_key_file  = ""
-  # tls_server_name  = ""         # where Vault's certificate has another name
-  # tls_skip_verify  = false      # take any certificate: to try something
+  # tls_server_name  = ""         # if Vault's certificate has another name
+  # tls_skip_verify  = false      # accept any certificate: for experiments only
 
   # timeout           = "1m"      # of one request
-  # max_retries       = 0         # of a login, at once
+  # max_retries       = 0         # immediate retries of a login
   # rate_limit        = 0         # requests a second; 0: no bound
   # rate_burst        = 0
   # srv_lookup        = false     # find Vault by its SRV record
   # disable_redirects = false
-  # proxy_address     = ""        # default: that of HTTPS_PROXY, but for NO_PROXY
+  # proxy_address     = ""        # default: HTTPS_PROXY, except for NO_PROXY
 
-  # How the gateway logs in. Files are read anew at every login.
+  # How the gateway logs in. It reads the files again at every login.
   auth "approle" {
     # mount           = "approle"
     role_id_file      = "/etc/mcp-gateway/role_id" # or role_id = "…"
@@ -43,18 +43,18 @@ listener {
   tls_key_file  = "/etc/mcp-gateway/tls.key"
   # tls_client_ca_file = "" # clients then need a certificate besides their token
 
-  # The name that clients use. Requests for other names are refused, so that no
-  # web page can have its own name resolve to the gateway.
+  # The name that clients use. The gateway refuses other names, so that no web page can
+  # make its own name resolve to the gateway.
   public_url = "https://mcp.example.com"
   # allowed_hosts   = [] # further names
   # allowed_origins = [] # web origins whose pages may use the gateway: "https://app.example.com", "https://*.example.com"
 
-  # Proxies whose X-Forwarded-For is believed, or PROXY protocol header.
+  # Proxies whose X-Forwarded-For or PROXY protocol header the gateway believes.
   trusted_proxies = ["10.0.0.0/8"]
   # proxy_protocol  = false
 
-  # After SIGTERM: how long requests are still taken while load balancers look
-  # elsewhere, and how long those in flight may then go on.
+  # After SIGTERM: how long the gateway still takes requests, until load balancers have
+  # noticed, and how long requests in flight may then continue.
   # drain_delay   = "500ms"
   # drain_timeout = "30s"
 }
@@ -64,10 +64,10 @@ admin {
   # address = "127.0.0.1:8081"
 }
 
-# What is remembered of Vault's answers about tokens.
+# What the gateway remembers of Vault's answers about tokens.
 grants {
-  # max_stale         = "30s" # how long an answer is good while changes cannot be followed
-  # wait              = "5s"  # how long Vault holds a request for changes
+  # max_stale         = "30s" # how long an answer is valid while the change feed is down
+  # wait              = "5s"  # how long Vault holds the long poll for changes
   # negative_ttl      = "30s" # how long a "no" is remembered
   # max_entries       = 100000
   # cold_rate         = 500   # lookups of unknown tokens a second, from all sources
@@ -76,28 +76,28 @@ grants {
   # cold_source_burst = 100
 }
 
-# Opens sealed tokens (docs/kms.md). Without this block they are refused. The AWS
-# SDK's default chain finds the credentials.
+# Opens sealed tokens (docs/kms.md). Without this block they are refused. Credentials come
+# from the AWS SDK's default chain.
 kms {
   audience = "https://mcp.example.com" # default: the mount's accessor
-  # required  = false # accept sealed tokens alone
-  # refresh   = "5m"  # how often KMS is asked for a data key again
+  # required  = false # accept only sealed tokens
+  # refresh   = "5m"  # how often the gateway asks KMS for a data key again
   # max_stale = "1h"  # how long a data key is used while KMS does not answer
   # region    = ""    # default: the KMS key's own
   # endpoint  = ""    # URL of a private endpoint
 }
 
-# One JSON object a line. SIGHUP opens the file anew.
+# One JSON object a line. SIGHUP reopens the file.
 audit {
   file = "/var/log/mcp-gateway/audit.log" # default: "stdout"
 }
 
-# Servers that are programs on the gateway's machine. Without this block there
-# are none, whatever is registered.
+# Servers that are programs on the gateway's machine. Without this block none starts,
+# whatever is registered.
 stdio {
   allowed_commands = ["/usr/local/bin/mcp-files"]
   uid_range        = "70000-70063" # an account for each child, or user = "nobody" for all; default: the gateway's own
-  # isolation               = "required" # "off": where neither uid_range nor the kernel keeps children apart, start them all the same
+  # isolation               = "required" # "off": start children even where neither uid_range nor the kernel keeps them apart
   # home_dir                = "/var/lib/mcp-gateway/children" # default: in the state folder of the service, or the account
   # idle_timeout            = "10m"
   # stop_timeout            = "5s"
@@ -105,13 +105,13 @@ stdio {
   # max_children_per_client = 8
 }
 
-# Where registered servers may be. Default: anywhere but link-local and cloud
+# The allowed addresses of registered servers. Default: all except link-local and cloud
 # metadata addresses, which are always refused.
 upstream_allow = ["*.example.com", "10.20.0.0/16"]
 
-# What concerns one registered server.
+# Settings of one registered server.
 upstream "github" {
-  timeout = "60s" # until the answer's headers, which come with the result where a tool is slow; default: 5m
+  timeout = "60s" # the longest wait for the answer's headers, which a slow tool sends with its result; default: 5m
   # connect_timeout  = "5s"
   # ca_cert_file     = ""
   # client_cert_file = ""
@@ -122,12 +122,12 @@ upstream "github" {
 limits {
   # max_body               = "4MiB"
   # max_header             = "32KiB"
-  # max_list               = "8MiB" # of a list that must be filtered
+  # max_list               = "8MiB" # of an answer that must be filtered or changed
   # max_stream_age         = "1h"
   # keep_alive             = "15s"
   # per_client_concurrency = 256
   # max_buffered = "256MiB"           # bodies and buffered answers of all requests
-  # max_buffered_per_client = "64MiB" # of one client's
+  # max_buffered_per_client = "64MiB" # of one client
   # max_connections_per_source = 1024 # trusted_proxies are not bounded
 }
 

@@ -1,6 +1,6 @@
 # mcp-gateway's configuration, with everything else at its default: clients connect to
-# http://127.0.0.1:8080/mcp, and decisions are written to standard output. Every other
-# setting is in gateway.reference.hcl, and explained in docs/gateway.md.
+# http://127.0.0.1:8080/mcp, and decisions go to standard output. gateway.reference.hcl has
+# every other setting, docs/gateway.md explains them.
 # Check a file with: mcp-gateway -config FILE -check-config
 
 vault {

@@ -4,7 +4,7 @@ vault {
 
   auth "kubernetes" {
     role     = "mcp-gateway"
-    jwt_file = "/var/run/vault/token" # for Vault alone: see deployment.yaml
+    jwt_file = "/var/run/vault/token" # for Vault only: see deployment.yaml
   }
 }
 
@@ -15,19 +15,19 @@ listener {
   public_url    = "https://mcp.example.com" # CHANGE
   allowed_hosts = ["mcp-gateway.mcp.svc"]
 
-  # Until Services and load balancers have stopped sending requests.
+  # Services and load balancers stop sending requests within this time.
   drain_delay   = "10s"
   drain_timeout = "30s"
 }
 
 admin {
-  address = "0.0.0.0:8081" # the kubelet's probes come from outside; networkpolicy.yaml keeps others away
+  address = "0.0.0.0:8081" # for the kubelet's probes, which come from outside; networkpolicy.yaml keeps others away
 }
 
 audit {
   file = "stdout" # the gateway's own log is on stderr
 }
 
-# CHANGE: where MCP servers may be. Without it, whoever may write mcp/servers/ could
-# point the gateway at anything in the cluster.
+# CHANGE: the allowed addresses of MCP servers. Without this, whoever may write
+# mcp/servers/ could point the gateway at anything in the cluster.
 upstream_allow = ["*.mcp-servers.svc.cluster.local", "api.githubcopilot.com"]
