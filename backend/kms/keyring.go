@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
+	"vault-plugin-secrets-mcp/backend/clock"
 	"vault-plugin-secrets-mcp/backend/token"
 )
 
@@ -115,7 +116,7 @@ func (r *Keyring) Held(id string) (*token.SealingKey, error) {
 		return nil, ErrUnknownKey
 	case h.key == nil:
 		return nil, h.err
-	case age(r.opts.Now(), h.confirmed) < r.opts.MaxStale:
+	case clock.Age(r.opts.Now(), h.confirmed) < r.opts.MaxStale:
 		return h.key, nil
 	case h.err != nil:
 		return nil, fmt.Errorf("data key %s was not confirmed for %s: %w", id, r.opts.MaxStale, h.err)
@@ -204,9 +205,9 @@ func (r *Keyring) Due(id string) bool {
 	case h == nil:
 		return true
 	case h.err != nil:
-		return age(r.opts.Now(), h.tried) >= min(retryAfter, r.opts.Period)
+		return clock.Age(r.opts.Now(), h.tried) >= min(retryAfter, r.opts.Period)
 	}
-	return age(r.opts.Now(), h.confirmed) >= r.opts.Period
+	return clock.Age(r.opts.Now(), h.confirmed) >= r.opts.Period
 }
 
 func (r *Keyring) held(id string) *heldKey { return (*r.keys.Load())[id] }
@@ -222,11 +223,4 @@ func (r *Keyring) change(do func(map[string]*heldKey)) {
 	keys := maps.Clone(*r.keys.Load())
 	do(keys)
 	r.keys.Store(&keys)
-}
-
-// age returns how long ago then was, by the monotonic clock or the wall clock,
-// whichever says longer: the first stands still while a machine is suspended, the
-// second may be set back, and a key must outlive neither.
-func age(now, then time.Time) time.Duration {
-	return max(now.Sub(then), now.Round(0).Sub(then.Round(0)))
 }

@@ -19,6 +19,7 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 // sluice is an output that can hang or fail.
@@ -275,8 +276,8 @@ func TestEveryLineIsOneJSONObjectWhateverIsInIt(t *testing.T) {
 	out := newSluice()
 	log := newAuditLog(out, hclog.NewNullLogger())
 	a := newAuditor(log)
-	lookup := grants.Lookup{Active: true, Client: "a\"b\\c\n{}", ClientID: "\x00\x1f", Accessor: "\xff\xfe"}
-	grant, err := lookup.Grant(time.Now())
+	lookup := vaultclient.Lookup{Active: true, Client: "a\"b\\c\n{}", ClientID: "\x00\x1f", Accessor: "\xff\xfe"}
+	grant, err := grants.NewGrant(&lookup, time.Now())
 	require.NoError(t, err)
 	nasty := strings.Repeat("\"\\\n\r\t\x00\u2028é\xff", 100)
 	r := &Request{ID: nasty, Source: netip.MustParseAddr("fe80::1%eth\"0"), Grant: grant, Method: nasty, Tool: nasty, Session: nasty, httpMethod: nasty, sink: a}
@@ -346,8 +347,8 @@ func BenchmarkDecisionAndOutcome(b *testing.B) {
 	require.NoError(b, err)
 	defer log.Close()
 	a := newAuditor(log)
-	lookup := grants.Lookup{Active: true, Client: "cursor-local", ClientID: "abcdefghijklmnop", Accessor: "abcdefghijklmnopqrstuvwx"}
-	grant, err := lookup.Grant(time.Now())
+	lookup := vaultclient.Lookup{Active: true, Client: "cursor-local", ClientID: "abcdefghijklmnop", Accessor: "abcdefghijklmnopqrstuvwx"}
+	grant, err := grants.NewGrant(&lookup, time.Now())
 	require.NoError(b, err)
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 func benchToken(i int) string { return fmt.Sprintf("mcpt_%049d", i) }
@@ -46,13 +48,13 @@ func TestHundredThousandGrantsFitInTheirMemory(t *testing.T) {
 	b.options.Grants.MaxEntries = grants
 	before := heap()
 	for i := range grants {
-		l := &Lookup{
+		l := &vaultclient.Lookup{
 			Active: true, Epoch: "0123456789abcdef", AnsweredAt: time.Now(),
 			Client: fmt.Sprint("client-", i), ClientID: fmt.Sprintf("%024d", i), Accessor: fmt.Sprintf("%048d", i),
 			ExpiresAt:      time.Now().Add(time.Hour).Format(time.RFC3339Nano),
 			AllowedServers: []string{"calculator", "github", "files"},
 		}
-		g, err := l.grant(time.Now(), b.terms.of)
+		g, err := newGrant(l, time.Now(), b.terms.of)
 		require.NoError(t, err)
 		require.NoError(t, b.publish(keyOf(benchToken(i)), l, g, time.Now()))
 	}

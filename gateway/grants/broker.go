@@ -2,6 +2,7 @@ package grants
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -10,7 +11,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"vault-plugin-secrets-mcp/gateway/backoff"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 // Limiter says whether a token that the gateway does not know may be asked
@@ -36,6 +39,26 @@ type Tracer interface {
 	Joined(ctx context.Context)
 }
 
+// Why a token's holder gets no answer, or loses the one in flight. The first
+// three are also the causes with which the context of a live request ends.
+var (
+	// ErrInactive: Vault says that the token is unknown, expired or revoked,
+	// which are not told apart. Answered with 401.
+	ErrInactive = errors.New("the token is not active")
+
+	// ErrNotAllowed: the client may not, or no longer, reach the server.
+	// Answered with 403.
+	ErrNotAllowed = errors.New("the client may not reach the server")
+
+	// ErrUnavailable: Vault cannot be asked, and what it said last is too old
+	// to go on with. Answered with 503 and Retry-After.
+	ErrUnavailable = errors.New("vault cannot be asked")
+
+	// ErrServerGone: the server was deleted from the registry, or re-pointed,
+	// while a request to it was in flight.
+	ErrServerGone = errors.New("the server's registration has ended")
+)
+
 // Options of a Broker.
 type Options struct {
 	Vault     config.Vault
@@ -48,16 +71,43 @@ type Options struct {
 	Log       hclog.Logger
 }
 
+// engine is what the Broker asks of the secrets engine: [vaultclient.Engine], or a
+// model of it in tests. An error means that it could not be asked, whatever the
+// reason.
+type engine interface {
+	Lookup(ctx context.Context, token vaultclient.OpenedToken) (*vaultclient.Lookup, error)
+	Changes(ctx context.Context, epoch string, index uint64, wait time.Duration) (*vaultclient.Changes, error)
+	Servers(ctx context.Context) (*vaultclient.ServerList, error)
+	SessionKeys(ctx context.Context) (*vaultclient.SessionKeyList, error)
+	DataKeys(ctx context.Context) (*vaultclient.DataKeyList, error)
+	Policy(ctx context.Context, digest string) (*vaultclient.Policy, error)
+}
+
+// opener opens the tokens that clients send. Where the gateway's file has a block
+// kms { }, they may be sealed: see sealed.go. Its errors wrap ErrInactive or
+// ErrUnavailable.
+type opener interface {
+	// open returns the token that Vault is asked about.
+	open(token string) (vaultclient.OpenedToken, error)
+	// checkDataKey says whether a data key that tokens are sealed under is still good.
+	checkDataKey(id string) error
+	// keysChanged is called when Vault may have other data keys.
+	keysChanged()
+	// run keeps the data keys up to date until ctx is done.
+	run(ctx context.Context, b *Broker)
+	stats() SealStats
+}
+
 // Broker is the gateway's side of the engine. Its methods may be called from
 // any goroutine; Run must be running for anything but the past to be known.
 type Broker struct {
 	options Options
 	log     hclog.Logger
 	engine  engine
-	session *session
+	login   *vaultclient.Login // nil: none is needed
 
-	terms *sharedTerms
-	seals *seals // nil: sealed tokens are refused
+	terms  *sharedTerms
+	opener opener
 
 	cache     *cache
 	negatives *lru.Cache[key, time.Time] // when the request was sent that said no
@@ -82,7 +132,6 @@ type Broker struct {
 	keysMu       sync.Mutex // of those who fetch keys
 	newer        newerKeys
 	wakeKeys     chan struct{}
-	wakeDataKeys chan struct{}
 
 	ends       *queue[End]
 	watchersMu sync.Mutex
@@ -90,20 +139,20 @@ type Broker struct {
 
 	registryWatchers []func() // likewise
 
-	outage outage
+	outage *vaultclient.Outage
 }
 
 // New returns a Broker that knows nothing yet. The error is about the options.
 func New(options Options) (*Broker, error) {
-	s, err := newSession(options.Vault, options.Log.Named("login"))
+	login, err := vaultclient.NewLogin(options.Vault, options.Log.Named("login"))
 	if err != nil {
 		return nil, err
 	}
-	b, err := newBroker(options, newVault(s, options.Vault))
+	b, err := newBroker(options, vaultclient.NewEngine(login, options.Vault))
 	if err != nil {
 		return nil, err
 	}
-	b.session = s
+	b.login = login
 	return b, nil
 }
 
@@ -120,27 +169,26 @@ func newBroker(options Options, e engine) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	opening, err := newSeals(options.KMS, options.Log.Named("kms"))
+	opener, err := newOpener(options.KMS, options.Log.Named("kms"))
 	if err != nil {
 		return nil, err
 	}
 	b := &Broker{
 		terms:        shared,
-		seals:        opening,
+		opener:       opener,
 		options:      options,
 		log:          options.Log,
 		engine:       e,
 		cache:        newCache(),
 		negatives:    negatives,
 		flights:      make(map[key]*flight),
-		slots:        make(chan struct{}, lookupsInFlight),
+		slots:        make(chan struct{}, vaultclient.LookupsInFlight),
 		coldSlots:    make(chan struct{}, coldInFlight),
 		pending:      newQueue[*entry](),
 		wakeRegistry: make(chan struct{}, 1),
 		wakeKeys:     make(chan struct{}, 1),
-		wakeDataKeys: make(chan struct{}, 1),
 		ends:         newQueue[End](),
-		outage:       outage{log: options.Log},
+		outage:       vaultclient.NewOutage(options.Log),
 	}
 	b.view.Store(&view{maxAge: options.Grants.MaxStale})
 	b.history.reset(0)
@@ -150,16 +198,13 @@ func newBroker(options Options, e engine) (*Broker, error) {
 // Run logs in to Vault and keeps everything up to date until ctx is done.
 func (b *Broker) Run(ctx context.Context) {
 	var running sync.WaitGroup
-	if b.session != nil {
-		running.Go(func() { b.session.run(ctx) })
+	if b.login != nil {
+		running.Go(func() { b.login.Run(ctx) })
 	}
 	running.Go(func() { b.runFeed(ctx) })
 	running.Go(func() { b.runRegistry(ctx) })
 	running.Go(func() { b.runKeys(ctx) })
-	if b.seals != nil {
-		running.Go(func() { b.runDataKeys(ctx) })
-		running.Go(func() { b.seals.run(ctx) })
-	}
+	running.Go(func() { b.opener.run(ctx, b) })
 	running.Go(func() { b.runSweep(ctx) })
 	running.Go(func() { b.runNotify(ctx) })
 	for range backgroundInFlight {
@@ -169,7 +214,7 @@ func (b *Broker) Run(ctx context.Context) {
 }
 
 // LoggedIn reports whether Vault has accepted the gateway's login once.
-func (b *Broker) LoggedIn() bool { return b.session == nil || b.session.current() != nil }
+func (b *Broker) LoggedIn() bool { return b.login == nil || b.login.LoggedIn() }
 
 // Grant returns what the token's holder may do. The error is ErrInactive,
 // ErrUnavailable, ErrRateLimited or that of ctx.
@@ -183,14 +228,14 @@ func (b *Broker) Grant(ctx context.Context, token string, source netip.Addr) (*G
 		e := b.cache.get(k)
 		if e != nil {
 			if g := e.grant.Load(); g != nil && b.view.Load().usable(g, now) {
-				if err := b.seals.vouch(g); err != nil {
+				if err := b.checkSeal(g); err != nil {
 					return nil, err
 				}
 				e.touch(now)
 				return g, nil
 			}
 		}
-		opened, err := b.seals.open(token)
+		opened, err := b.opener.open(token)
 		if err != nil {
 			return nil, err
 		}
@@ -200,6 +245,15 @@ func (b *Broker) Grant(ctx context.Context, token string, source netip.Addr) (*G
 		now = time.Now()
 	}
 	return nil, ErrUnavailable // the grant was taken back as often as it was given
+}
+
+// checkSeal says whether the data key that the grant's token is sealed under, if any,
+// is still good.
+func (b *Broker) checkSeal(g *Grant) error {
+	if g.dataKey == "" {
+		return nil
+	}
+	return b.opener.checkDataKey(g.dataKey)
 }
 
 // Stats is a look at the Broker's state, for metrics.
@@ -219,7 +273,7 @@ func (b *Broker) Stats() Stats {
 		Negatives: b.negatives.Len(),
 		Feed:      FeedState(b.feedState.Load()),
 		FeedSent:  b.view.Load().sent,
-		Seals:     b.seals.stats(),
+		Seals:     b.opener.stats(),
 	}
 	if r := b.registry.Load(); r != nil {
 		s.Servers = len(r.servers)
@@ -229,8 +283,40 @@ func (b *Broker) Stats() Stats {
 
 // awaitLogin waits until the gateway is logged in, or ctx is done.
 func (b *Broker) awaitLogin(ctx context.Context) error {
-	if b.session == nil {
+	if b.login == nil {
 		return ctx.Err()
 	}
-	return b.session.await(ctx, nil)
+	return b.login.Await(ctx)
+}
+
+// refetch calls fetch at the start, when woken, and after every interval.
+// Failures are repeated with back-off.
+func (b *Broker) refetch(ctx context.Context, what string, woken <-chan struct{}, fetch func(context.Context) error, interval func() time.Duration) {
+	failures := 0
+	for b.awaitLogin(ctx) == nil {
+		fetchCtx, cancel := context.WithTimeout(ctx, fetchTimeout)
+		err := fetch(fetchCtx)
+		cancel()
+		if err != nil {
+			if failures == 0 && ctx.Err() == nil {
+				b.log.Error("cannot fetch the "+what+" from Vault: trying again", "error", err)
+			}
+			failures++
+			if backoff.Sleep(ctx, fetchBackoff.After(failures)) != nil {
+				return
+			}
+			continue
+		}
+		if failures > 0 {
+			b.log.Info("fetched the "+what+" from Vault", "failed_before", failures)
+			failures = 0
+		}
+		timer := time.NewTimer(interval())
+		select {
+		case <-woken:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
 }

@@ -2,6 +2,7 @@ package grants
 
 import (
 	"crypto/sha256"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -130,48 +131,139 @@ func (c *cache) longestUnused(start byte) *entry {
 	return oldest
 }
 
-// liveSet holds the entries that have live requests, or had some until the
-// last sweep: they are all that a sweep looks at.
-type liveSet struct {
-	mu      sync.Mutex
-	entries map[*entry]struct{}
+// errEvicted: the entry made room for others. Its token is as good as before.
+var errEvicted = errors.New("the grant was evicted from the cache")
+
+// entry is the cache's place for one token: its present grant, and the requests
+// that live on it. An entry that is gone never comes back; another lookup of
+// the token makes another entry.
+type entry struct {
+	key   key
+	grant atomic.Pointer[Grant] // nil once gone
+
+	// Guarded by Broker.mu.
+	client     *clientState
+	next, prev *entry // among the client's entries
+
+	mu      sync.Mutex    // after Broker.mu, never before it
+	gone    error         // why the entry is dead; nil while it is not
+	live    *Hold         // list of the requests in flight
+	suspect time.Duration // uptime since which its live requests have waited for a confirmation; 0: they do not
+	tracked bool          // in the set of entries that have had live requests
+	doubted *Grant        // the grant that waits for a revalidation; nil: none does
+
+	used atomic.Uint32 // unix seconds of the last use, for eviction
 }
 
-func (s *liveSet) add(e *entry) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.entries == nil {
-		s.entries = make(map[*entry]struct{})
-	}
-	s.entries[e] = struct{}{}
+// clientState is what the tokens of one client share.
+type clientState struct {
+	entries *entry       // list, guarded by Broker.mu
+	live    atomic.Int64 // requests in flight
 }
 
-// each calls f for every entry with live requests, and forgets the others.
-func (s *liveSet) each(f func(*entry)) {
-	s.mu.Lock()
-	entries := make([]*entry, 0, len(s.entries))
-	for e := range s.entries {
-		entries = append(entries, e)
-	}
-	s.mu.Unlock()
-	for _, e := range entries {
-		if s.forget(e) {
-			continue
-		}
-		f(e)
+// touch notes a use, once a second at most: a write that is not needed would
+// only take the cache line away from the other cores.
+func (e *entry) touch(now time.Time) {
+	if second := uint32(now.Unix()); e.used.Load() != second { //nolint:gosec // enough until 2106
+		e.used.Store(second)
 	}
 }
 
-// forget drops e if nothing lives on it.
-func (s *liveSet) forget(e *entry) bool {
+// kill ends the entry and everything that lives on it, and returns the grant
+// that it held.
+func (e *entry) kill(cause error) *Grant {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.live != nil {
+	if e.gone != nil {
+		return nil
+	}
+	e.gone = cause
+	for h := e.live; h != nil; h = h.next {
+		h.cancel(cause)
+	}
+	return e.grant.Swap(nil)
+}
+
+// why returns what has ended the entry; ErrStale if another one has its place.
+func (e *entry) why() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.gone == nil || errors.Is(e.gone, errEvicted) {
+		return ErrStale
+	}
+	return e.gone
+}
+
+// evict ends the entry unless something lives on it.
+func (e *entry) evict() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.gone != nil || e.live != nil {
 		return false
 	}
-	e.tracked = false
-	s.mu.Lock()
-	delete(s.entries, e)
-	s.mu.Unlock()
+	e.gone = errEvicted
+	e.grant.Store(nil)
 	return true
 }
+
+// replace puts a newer grant in place, and cuts the requests that it does not
+// admit any more.
+func (e *entry) replace(g *Grant) (old *Grant) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	g.entry = e
+	old = e.grant.Swap(g)
+	e.suspect = 0
+	for h := e.live; h != nil; h = h.next {
+		if err := h.admittedBy(g); err != nil {
+			h.cancel(err)
+		}
+	}
+	return old
+}
+
+// cutServers cancels the requests whose server is no longer registered as it
+// was.
+func (e *entry) cutServers(registered func(*Server) bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for h := e.live; h != nil; h = h.next {
+		if h.server != nil && !registered(h.server) {
+			h.cancel(ErrServerGone)
+		}
+	}
+}
+
+// takeDoubt returns the grant to confirm, and the token to ask Vault about: that of
+// any live request, or "" if there is none. The entry itself keeps no token; those who
+// bear it do.
+func (e *entry) takeDoubt() (token string, doubted *Grant) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	doubted, e.doubted = e.doubted, nil
+	if e.live == nil {
+		return "", nil
+	}
+	return e.live.token, doubted
+}
+
+// suspectFor notes whether the live requests go on without a grant that is
+// beyond doubt, and returns for how long they have.
+func (e *entry) suspectFor(now time.Time, suspect bool) time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case !suspect:
+		e.suspect = 0
+		return 0
+	case e.suspect == 0:
+		e.suspect = uptime(now)
+	}
+	return uptime(now) - e.suspect
+}
+
+// started is what uptimes are counted from.
+var started = time.Now()
+
+// uptime is a time by the monotonic clock alone, in a third of the space.
+func uptime(now time.Time) time.Duration { return now.Sub(started) }

@@ -31,6 +31,6 @@
 //
 // # Memory
 //
-// A token takes half a kilobyte. What its grant has in common with others, its
+// A token takes 0.6 KB. What its grant has in common with others, its
 // terms, is shared, for most clients are set up like many others.
 package grants

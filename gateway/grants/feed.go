@@ -3,8 +3,10 @@ package grants
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"time"
+
+	"vault-plugin-secrets-mcp/gateway/backoff"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 // FeedState tells how the change feed fares.
@@ -50,13 +52,14 @@ const (
 	// arrive within a second.
 	feedPace = 400 * time.Millisecond
 
-	// The time from one request that fails to the next. It is short, since what
-	// fails at once costs Vault little, and those who were revoked meanwhile pass
-	// until the next one succeeds.
-	feedBackoffMin         = 100 * time.Millisecond
-	feedBackoffMax         = time.Second
-	feedBackoffUnsupported = 5 * time.Second
+	// feedPauseUnsupported is the time between two requests where there is no feed.
+	feedPauseUnsupported = 5 * time.Second
 )
+
+// feedBackoff is the time from one request that fails to the next. It is short, since
+// a request that fails at once costs Vault little, and those who were revoked meanwhile
+// pass until the next one succeeds.
+var feedBackoff = backoff.Backoff{Min: 100 * time.Millisecond, Max: time.Second}
 
 // runFeed holds one request for changes open at all times.
 func (b *Broker) runFeed(ctx context.Context) {
@@ -72,7 +75,7 @@ func (b *Broker) runFeed(ctx context.Context) {
 		} else {
 			failures = 0
 		}
-		if sleep(ctx, pause) != nil {
+		if backoff.Sleep(ctx, pause) != nil {
 			return
 		}
 	}
@@ -86,17 +89,17 @@ func (b *Broker) poll(ctx context.Context, atOnce bool) (time.Duration, error) {
 	wait, bound := time.Duration(0), feedPatience
 	if !atOnce {
 		// Vault reads whole seconds, and holds nothing for none of them.
-		wait = max(jitter(min(b.options.Grants.Wait, b.options.Grants.MaxStale/3)).Round(time.Second), time.Second)
+		wait = max(backoff.Jitter(min(b.options.Grants.Wait, b.options.Grants.MaxStale/3)).Round(time.Second), time.Second)
 		bound = wait + feedSlack
 	}
 	pollCtx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	sent := time.Now()
-	answer, err := b.engine.changes(pollCtx, v.epoch, v.applied, wait)
+	answer, err := b.engine.Changes(pollCtx, v.epoch, v.applied, wait)
 	if err != nil {
 		return 0, err
 	}
-	b.outage.saw(nil)
+	b.outage.Observe(nil)
 	b.apply(answer, sent)
 	if FeedState(b.feedState.Swap(int32(FeedUp))) != FeedUp {
 		b.log.Info("the change feed is up", "epoch", answer.Epoch, "index", answer.Index)
@@ -105,9 +108,9 @@ func (b *Broker) poll(ctx context.Context, atOnce bool) (time.Duration, error) {
 	first := v.epoch == ""
 	switch {
 	case len(answer.Changes) > 0:
-		return jitter(feedRest), nil
+		return backoff.Jitter(feedRest), nil
 	case !first && time.Since(sent) < wait/4:
-		return jitter(feedPace), nil
+		return backoff.Jitter(feedPace), nil
 	}
 	return 0, nil
 }
@@ -117,9 +120,9 @@ func (b *Broker) poll(ctx context.Context, atOnce bool) (time.Duration, error) {
 // leader or a reload of the plugin ends the request that was held, and the next one
 // succeeds. Where its answer is overdue, though, the feed is down already.
 func (b *Broker) feedFailed(err error, failures int) time.Duration {
-	if errors.Is(err, errUnsupported) {
+	if errors.Is(err, vaultclient.ErrNoFeed) {
 		b.feedLost(FeedUnsupported, unsupportedMaxAge, err)
-		return jitter(feedBackoffUnsupported)
+		return backoff.Jitter(feedPauseUnsupported)
 	}
 	if failures > 1 || errors.Is(err, context.DeadlineExceeded) {
 		b.feedLost(FeedDown, b.options.Grants.MaxStale, err)
@@ -127,7 +130,7 @@ func (b *Broker) feedFailed(err error, failures int) time.Duration {
 	if failures == 1 {
 		return 0
 	}
-	return jitter(min(feedBackoffMin<<min(failures-2, 10), feedBackoffMax))
+	return feedBackoff.After(failures - 1)
 }
 
 // feedLost has grants grow old from their last confirmation on.
@@ -142,25 +145,5 @@ func (b *Broker) feedLost(state FeedState, maxAge time.Duration, err error) {
 		wake(b.wakeRegistry)
 		b.log.Warn("the change feed does not answer: a revocation may take as long as a grant may grow old",
 			"max_age", v.maxAge.String(), "error", err)
-	}
-}
-
-// jitter spreads d over its last fifth.
-func jitter(d time.Duration) time.Duration {
-	return d - time.Duration(rand.Int64N(int64(d/5)+1)) //nolint:gosec // spreading load needs no secrecy
-}
-
-// sleep waits for d, or returns the error of ctx.
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/backoff"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 // pollsOf counts the requests for changes, and has them take their time.
@@ -18,12 +21,12 @@ type pollsOf struct {
 	latency atomic.Int64 // before Vault does anything, in nanoseconds
 }
 
-func (p *pollsOf) changes(ctx context.Context, epoch string, index uint64, wait time.Duration) (*Changes, error) {
+func (p *pollsOf) Changes(ctx context.Context, epoch string, index uint64, wait time.Duration) (*vaultclient.Changes, error) {
 	p.sent.Add(1)
-	if err := sleep(ctx, time.Duration(p.latency.Load())); err != nil {
+	if err := backoff.Sleep(ctx, time.Duration(p.latency.Load())); err != nil {
 		return nil, err
 	}
-	return p.model.changes(ctx, epoch, index, wait)
+	return p.model.Changes(ctx, epoch, index, wait)
 }
 
 // polled returns a Broker whose feed is up.

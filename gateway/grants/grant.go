@@ -1,12 +1,21 @@
 package grants
 
 import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"vault-plugin-secrets-mcp/backend/clock"
 	"vault-plugin-secrets-mcp/backend/policy"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 // allServers in a client's allowed_servers admits every registered server.
@@ -23,7 +32,7 @@ type Grant struct {
 
 	*terms
 
-	// When Vault said so: see view.go.
+	// When Vault said so: see changes.go.
 	index uint64
 	sent  time.Time
 
@@ -81,5 +90,174 @@ func (g *Grant) SameTools(other *Grant) bool {
 
 // expired reports whether the token's end has come.
 func (g *Grant) expired(now time.Time) bool {
-	return !g.ExpiresAt.IsZero() && reached(now, g.ExpiresAt)
+	return !g.ExpiresAt.IsZero() && clock.Reached(now, g.ExpiresAt)
+}
+
+// NewGrant builds the grant of an active answer to a request that was sent at sent,
+// without the policy: the Broker fetches that.
+func NewGrant(l *vaultclient.Lookup, sent time.Time) (*Grant, error) {
+	return newGrant(l, sent, termsOf)
+}
+
+// newGrant builds it with terms from elsewhere. Its expiry is counted from sent: it
+// comes too early by the time that the answer travelled.
+func newGrant(l *vaultclient.Lookup, sent time.Time, termsOf func(*vaultclient.Lookup) (*terms, error)) (*Grant, error) {
+	if !l.Active {
+		return nil, ErrInactive
+	}
+	if l.Client == "" || l.ClientID == "" || l.Accessor == "" {
+		return nil, fmt.Errorf("lookup: an active answer without client, client_id or accessor")
+	}
+	t, err := termsOf(l)
+	if err != nil {
+		return nil, err
+	}
+	g := &Grant{
+		Client:   l.Client,
+		ClientID: l.ClientID,
+		Accessor: l.Accessor,
+		terms:    t,
+		index:    l.Index,
+		sent:     sent,
+	}
+	if err := g.setExpiry(l, sent); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+func (g *Grant) setExpiry(l *vaultclient.Lookup, sent time.Time) error {
+	if l.ExpiresAt == "" {
+		return nil
+	}
+	expires, err := time.Parse(time.RFC3339Nano, l.ExpiresAt)
+	if err != nil {
+		return fmt.Errorf("lookup: expires_at: %w", err)
+	}
+	if l.AnsweredAt.IsZero() {
+		return fmt.Errorf("lookup: the answer has expires_at but no answered_at to count it from")
+	}
+	g.ExpiresAt = sent.Add(expires.Sub(l.AnsweredAt))
+	return nil
+}
+
+// termsKept is how many terms are kept to be shared. Grants keep theirs for as long
+// as they need them.
+const termsKept = 1024
+
+// terms is what a lookup says that many tokens have in common: what they may reach,
+// and the history that the answer is part of. There may be a hundred thousand tokens,
+// of clients that were set up alike, so their grants share it. It is immutable.
+type terms struct {
+	epoch   string // see changes.go
+	dataKey string // id of the one that the tokens are sealed under; "": they are not
+
+	policyDigest string           // "": no policy applies
+	policy       *effectivePolicy // that of policyDigest; nil where there is none
+
+	allServers     bool
+	allowedServers []string // sorted
+	boundCIDRs     []netip.Prefix
+
+	allowedTools []string // nil: unset
+	deniedTools  []string
+	tools        *sync.Map // server name -> *policy.Tools; nil without rules
+}
+
+// termsOf reads them from an active answer. The policy is missing yet.
+func termsOf(l *vaultclient.Lookup) (*terms, error) {
+	t := &terms{
+		epoch:        intern(l.Epoch),
+		dataKey:      intern(l.DataKey),
+		policyDigest: intern(l.PolicyDigest),
+		allServers:   slices.Contains(l.AllowedServers, allServers),
+		allowedTools: internAll(l.AllowedTools),
+		deniedTools:  internAll(l.DeniedTools),
+	}
+	if l.AllowedTools != nil || len(l.DeniedTools) > 0 {
+		t.tools = new(sync.Map)
+	}
+	if !t.allServers {
+		t.allowedServers = internAll(l.AllowedServers)
+		slices.Sort(t.allowedServers)
+	}
+	return t, t.setBoundCIDRs(l.TokenBoundCIDRs)
+}
+
+// setBoundCIDRs takes ranges and single addresses, as Vault's own
+// token_bound_cidrs does.
+func (t *terms) setBoundCIDRs(ranges []string) error {
+	for _, text := range ranges {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			addr, addrErr := netip.ParseAddr(text)
+			if addrErr != nil {
+				return fmt.Errorf("lookup: token_bound_cidrs: %w", err)
+			}
+			prefix = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		t.boundCIDRs = append(t.boundCIDRs, prefix.Masked())
+	}
+	return nil
+}
+
+// sharedTerms holds the terms of the latest answers, so that answers that say the
+// same have the same ones.
+type sharedTerms struct {
+	policies *policies
+	held     *lru.Cache[termsKey, *terms]
+}
+
+func newSharedTerms(p *policies) (*sharedTerms, error) {
+	held, err := lru.New[termsKey, *terms](termsKept)
+	if err != nil {
+		return nil, err
+	}
+	return &sharedTerms{policies: p, held: held}, nil
+}
+
+// of returns the terms of an active answer, with their policy. The error is
+// errOutdated where the engine does not know the policy any more.
+func (s *sharedTerms) of(l *vaultclient.Lookup) (*terms, error) {
+	k, err := termsKeyOf(l)
+	if err != nil {
+		return nil, err
+	}
+	if held, ok := s.held.Get(k); ok {
+		return held, nil
+	}
+	t, err := termsOf(l)
+	if err != nil {
+		return nil, err
+	}
+	if t.policy, err = s.policies.get(t.policyDigest); err != nil {
+		return nil, err
+	}
+	s.held.Add(k, t)
+	return t, nil
+}
+
+// termsKey is a hash of all that terms are made of.
+type termsKey [sha256.Size]byte
+
+func termsKeyOf(l *vaultclient.Lookup) (termsKey, error) {
+	text, err := json.Marshal([]any{
+		l.Epoch, l.DataKey, l.PolicyDigest, l.AllowedServers, l.AllowedTools, l.DeniedTools, l.TokenBoundCIDRs,
+	})
+	return sha256.Sum256(text), err
+}
+
+// intern returns one copy of a string for all terms that have it.
+func intern(s string) string { return unique.Make(s).Value() }
+
+// internAll does so for a list. Nil stays nil.
+func internAll(list []string) []string {
+	if list == nil {
+		return nil
+	}
+	all := make([]string, len(list))
+	for i, s := range list {
+		all[i] = intern(s)
+	}
+	return all
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 func TestLookupAnswerIsReadStrictly(t *testing.T) {
@@ -32,9 +34,9 @@ func TestLookupAnswerIsReadStrictly(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			l, err := parseLookup([]byte(test.data))
+			l, err := vaultclient.ParseLookup([]byte(test.data))
 			if err == nil && l.Active {
-				_, err = l.Grant(time.Now())
+				_, err = NewGrant(l, time.Now())
 			}
 			if test.want == "" {
 				require.NoError(t, err)
@@ -47,9 +49,9 @@ func TestLookupAnswerIsReadStrictly(t *testing.T) {
 
 func grantOf(t *testing.T, data string) *Grant {
 	t.Helper()
-	l := Lookup{Active: true, Client: "c", ClientID: "id", Accessor: "a"}
+	l := vaultclient.Lookup{Active: true, Client: "c", ClientID: "id", Accessor: "a"}
 	require.NoError(t, json.Unmarshal([]byte(data), &l))
-	g, err := l.Grant(time.Now())
+	g, err := NewGrant(&l, time.Now())
 	require.NoError(t, err)
 	return g
 }
@@ -129,23 +131,15 @@ func TestToolRulesAreThoseOfTheServer(t *testing.T) {
 func TestExpiryIsCountedFromTheSendingWhateverTheClocksSay(t *testing.T) {
 	sent := time.Now()
 	vault := sent.Add(-3 * time.Hour) // Vault's clock is wrong
-	l := Lookup{
+	l := vaultclient.Lookup{
 		Active: true, Client: "c", ClientID: "id", Accessor: "a",
 		AnsweredAt: vault, ExpiresAt: vault.Add(time.Minute).Format(time.RFC3339Nano),
 	}
-	g, err := l.Grant(sent)
+	g, err := NewGrant(&l, sent)
 	require.NoError(t, err)
 	assert.WithinDuration(t, sent.Add(time.Minute), g.ExpiresAt, time.Millisecond)
 	assert.False(t, g.expired(sent.Add(59*time.Second)))
 	assert.True(t, g.expired(sent.Add(61*time.Second)))
-}
-
-func TestAgeIsTheLongerOneOfTwoClocks(t *testing.T) {
-	then := time.Now()
-	suspended := then.Add(time.Second).Round(0).Add(time.Hour) // only the wall clock went on
-	assert.Equal(t, time.Hour+time.Second, age(suspended, then).Round(time.Second))
-	setBack := then.Add(time.Minute) // both went on
-	assert.Equal(t, time.Minute, age(setBack, then))
 }
 
 func TestCredentialsDoNotGetIntoFormattedText(t *testing.T) {

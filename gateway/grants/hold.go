@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-
-	"vault-plugin-secrets-mcp/backend/policy"
 )
 
 // Reasons for which Hold refuses that are none of the grant's.
@@ -38,25 +36,6 @@ type Hold struct {
 	cancel context.CancelCauseFunc
 
 	next, prev *Hold // guarded by entry.mu
-}
-
-// Allows says whether the grant admits the server: by its allow-list, and by
-// the policy that applies to the client. The error is a [NotAllowed]. It is the
-// one place where that is decided, for new requests and for live ones.
-func Allows(g *Grant, server *Server) error {
-	if !g.AllowsServer(server.Name) {
-		return &NotAllowed{policy.Decide(g.Client, g.allowedServers, nil, server.subject())}
-	}
-	if g.policyDigest == "" {
-		return nil
-	}
-	if g.policy == nil { // one that was never fetched admits nothing
-		return &NotAllowed{(*policy.Policy)(nil).Evaluate(server.subject())}
-	}
-	if d := g.policy.decide(server); !d.Allowed {
-		return &NotAllowed{*d}
-	}
-	return nil
 }
 
 // Hold registers a request that uses g, and returns its context: it is

@@ -8,26 +8,28 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 func TestLiveRequestIsCutAtOnceWhenAccessIsTakenAway(t *testing.T) {
 	tests := map[string]struct {
-		change Change
+		change vaultclient.Change
 		write  func(*modelToken)
 		cause  error
 	}{
-		"by revoking the token":            {Change{Type: typeToken, Operation: operationRevoke, ClientID: "id-c", Accessor: "acc-t"}, revoked, ErrInactive},
-		"by deleting the token":            {Change{Type: typeToken, Operation: operationDelete, ClientID: "id-c", Accessor: "acc-t"}, revoked, ErrInactive},
-		"by revoking the client":           {Change{Type: typeClient, Operation: operationRevoke, ClientID: "id-c"}, revoked, ErrInactive},
-		"by deleting the client":           {Change{Type: typeClient, Operation: operationDelete, ClientID: "id-c"}, revoked, ErrInactive},
-		"by disabling the client":          {Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, revoked, ErrInactive},
-		"by revoking everything":           {Change{Type: typeMount, Operation: operationRevoke}, revoked, ErrInactive},
-		"by narrowing the allow-list":      {Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, func(t *modelToken) { t.servers = []string{"github"} }, ErrNotAllowed},
-		"by binding to another source":     {Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, func(t *modelToken) { t.cidrs = []string{"10.0.0.0/8"} }, ErrNotAllowed},
-		"by a policy, with all grants":     {Change{Type: typePolicy, Operation: operationUpdate, Name: "p"}, func(t *modelToken) { t.policy = denying("http://127.0.0.1:9001/*") }, ErrNotAllowed},
-		"by a shorter grace period":        {Change{Type: typeToken, Operation: operationUpdate, ClientID: "id-c", Accessor: "acc-t"}, revoked, ErrInactive},
-		"by a change nobody has heard of":  {Change{Type: "unheard", Operation: "of"}, revoked, ErrInactive},
-		"by a mount that says it is other": {Change{Type: typeMount, Operation: operationUpdate}, revoked, ErrInactive},
+		"by revoking the token":            {vaultclient.Change{Type: typeToken, Operation: operationRevoke, ClientID: "id-c", Accessor: "acc-t"}, revoked, ErrInactive},
+		"by deleting the token":            {vaultclient.Change{Type: typeToken, Operation: operationDelete, ClientID: "id-c", Accessor: "acc-t"}, revoked, ErrInactive},
+		"by revoking the client":           {vaultclient.Change{Type: typeClient, Operation: operationRevoke, ClientID: "id-c"}, revoked, ErrInactive},
+		"by deleting the client":           {vaultclient.Change{Type: typeClient, Operation: operationDelete, ClientID: "id-c"}, revoked, ErrInactive},
+		"by disabling the client":          {vaultclient.Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, revoked, ErrInactive},
+		"by revoking everything":           {vaultclient.Change{Type: typeMount, Operation: operationRevoke}, revoked, ErrInactive},
+		"by narrowing the allow-list":      {vaultclient.Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, func(t *modelToken) { t.servers = []string{"github"} }, ErrNotAllowed},
+		"by binding to another source":     {vaultclient.Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, func(t *modelToken) { t.cidrs = []string{"10.0.0.0/8"} }, ErrNotAllowed},
+		"by a policy, with all grants":     {vaultclient.Change{Type: typePolicy, Operation: operationUpdate, Name: "p"}, func(t *modelToken) { t.policy = denying("http://127.0.0.1:9001/*") }, ErrNotAllowed},
+		"by a shorter grace period":        {vaultclient.Change{Type: typeToken, Operation: operationUpdate, ClientID: "id-c", Accessor: "acc-t"}, revoked, ErrInactive},
+		"by a change nobody has heard of":  {vaultclient.Change{Type: "unheard", Operation: "of"}, revoked, ErrInactive},
+		"by a mount that says it is other": {vaultclient.Change{Type: typeMount, Operation: operationUpdate}, revoked, ErrInactive},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -67,7 +69,7 @@ func TestLiveRequestOfAnotherServerGoesOnWhenTheAllowListIsNarrowed(t *testing.T
 		defer h.Release()
 		all, a := b.hold(t, "t", "")
 		defer a.Release()
-		m.mutate(Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, func() { token.servers = []string{"github"} })
+		m.mutate(vaultclient.Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, func() { token.servers = []string{"github"} })
 		synctest.Wait()
 		require.NoError(t, ctx.Err())
 		require.NoError(t, all.Err(), "a request for no server in particular goes on")
@@ -186,7 +188,7 @@ func TestDoubtThatALookupHasSettledIsNotAskedAbout(t *testing.T) {
 		_, h := b.hold(t, "t", "files")
 		defer h.Release()
 		old := h.Grant()
-		require.NoError(t, b.ask(t.Context(), question{key: keyOf("t"), token: presented{token: "t"}, doubted: old}))
+		require.NoError(t, b.ask(t.Context(), question{key: keyOf("t"), token: vaultclient.OpenedToken{Token: "t"}, doubted: old}))
 		require.Equal(t, 2, m.asked())
 		b.revalidate(h.entry, old)
 		synctest.Wait()
@@ -206,7 +208,7 @@ func TestLiveRequestIsCutWhenWhatHappenedCannotBeFoundOut(t *testing.T) {
 		ctx, h := b.hold(t, "t", "files")
 		defer h.Release()
 		m.write(func() { m.lookupsDown = true })
-		m.announce(Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"})
+		m.announce(vaultclient.Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"})
 		started := time.Now()
 		<-ctx.Done()
 		require.ErrorIs(t, context.Cause(ctx), ErrUnavailable)
@@ -227,8 +229,8 @@ func TestLiveRequestIsCutWhenItsServerIsRePointed(t *testing.T) {
 		github, g := b.hold(t, "t", "github")
 		defer g.Release()
 		old := b.Server("github")
-		m.mutate(Change{Type: typeServer, Operation: operationUpdate, Name: "files"}, func() {
-			m.registry["files"] = serverEntry{ID: "r9", Transport: TransportHTTP, URL: "http://127.0.0.1:9009/mcp"}
+		m.mutate(vaultclient.Change{Type: typeServer, Operation: operationUpdate, Name: "files"}, func() {
+			m.registry["files"] = vaultclient.ServerEntry{ID: "r9", Transport: TransportHTTP, URL: "http://127.0.0.1:9009/mcp"}
 		})
 		synctest.Wait()
 		require.ErrorIs(t, context.Cause(files), ErrServerGone)
@@ -248,7 +250,7 @@ func TestHoldIsRefusedForARegistrationThatHasEnded(t *testing.T) {
 		g, err := b.Grant(t.Context(), "t", home)
 		require.NoError(t, err)
 		old := b.Server("files")
-		m.mutate(Change{Type: typeServer, Operation: operationDelete, Name: "files"}, func() { delete(m.registry, "files") })
+		m.mutate(vaultclient.Change{Type: typeServer, Operation: operationDelete, Name: "files"}, func() { delete(m.registry, "files") })
 		synctest.Wait()
 		_, _, err = b.Hold(t.Context(), g, Use{Token: "t", Source: home, Server: old})
 		require.ErrorIs(t, err, ErrServerGone)
@@ -330,7 +332,7 @@ func TestEndOfAGrantIsToldToThoseWhoHoldMoreForIt(t *testing.T) {
 		b.OnEnd(func(e End) { ended = append(ended, e) })
 		_, h := b.hold(t, "t", "files")
 		defer h.Release()
-		m.mutate(Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, func() { token.servers = []string{"github"} })
+		m.mutate(vaultclient.Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, func() { token.servers = []string{"github"} })
 		synctest.Wait()
 		require.Len(t, ended, 1)
 		require.False(t, ended[0].Successor.AllowsServer("files"))
@@ -350,7 +352,7 @@ func TestTokenThatBecomesAnotherClientsEndsWhatItHad(t *testing.T) {
 		synctest.Wait()
 		ctx, h := b.hold(t, "custom-token", "files")
 		defer h.Release()
-		m.mutate(Change{Type: typeConfig, Operation: operationUpdate}, func() { token.client, token.accessor = "d", "acc-2" })
+		m.mutate(vaultclient.Change{Type: typeConfig, Operation: operationUpdate}, func() { token.client, token.accessor = "d", "acc-2" })
 		synctest.Wait()
 		require.ErrorIs(t, context.Cause(ctx), ErrInactive)
 		g, err := b.Grant(t.Context(), "custom-token", home)
@@ -390,8 +392,8 @@ func TestConcurrentUseAndChangesKeepTheIndexesTrue(t *testing.T) {
 				m.mu.Lock()
 				entry := m.tokens[token]
 				m.mu.Unlock()
-				m.mutate(Change{Type: typeToken, Operation: operationRevoke, ClientID: "id-" + entry.client, Accessor: entry.accessor}, func() { entry.active = false })
-				m.mutate(Change{Type: typeToken, Operation: operationCreate, ClientID: "id-" + entry.client, Accessor: entry.accessor}, func() { entry.active = true })
+				m.mutate(vaultclient.Change{Type: typeToken, Operation: operationRevoke, ClientID: "id-" + entry.client, Accessor: entry.accessor}, func() { entry.active = false })
+				m.mutate(vaultclient.Change{Type: typeToken, Operation: operationCreate, ClientID: "id-" + entry.client, Accessor: entry.accessor}, func() { entry.active = true })
 			}
 		}()
 	}

@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 // The steps of a lookup, in the engine's order, and those of a mutation: the
@@ -37,47 +39,47 @@ func merges(a, b []string) [][]string {
 
 // mutation is something that takes access away from the token "t".
 type mutation struct {
-	change Change
+	change vaultclient.Change
 	write  func(*modelToken)
 	keeps  bool // the token stays active, without the server "files"
 }
 
 var mutations = map[string]mutation{
 	"the token is revoked": {
-		change: Change{Type: typeToken, Operation: operationRevoke, ClientID: "id-c", Accessor: "acc-t"},
+		change: vaultclient.Change{Type: typeToken, Operation: operationRevoke, ClientID: "id-c", Accessor: "acc-t"},
 		write:  func(t *modelToken) { t.active = false },
 	},
 	"the token ends with a grace period": {
-		change: Change{Type: typeToken, Operation: operationUpdate, ClientID: "id-c", Accessor: "acc-t"},
+		change: vaultclient.Change{Type: typeToken, Operation: operationUpdate, ClientID: "id-c", Accessor: "acc-t"},
 		write:  func(t *modelToken) { t.active = false },
 	},
 	"all tokens of the client are revoked": {
-		change: Change{Type: typeClient, Operation: operationRevoke, ClientID: "id-c"},
+		change: vaultclient.Change{Type: typeClient, Operation: operationRevoke, ClientID: "id-c"},
 		write:  func(t *modelToken) { t.active = false },
 	},
 	"the client is deleted": {
-		change: Change{Type: typeClient, Operation: operationDelete, ClientID: "id-c"},
+		change: vaultclient.Change{Type: typeClient, Operation: operationDelete, ClientID: "id-c"},
 		write:  func(t *modelToken) { t.active = false },
 	},
 	"the client is disabled": {
-		change: Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"},
+		change: vaultclient.Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"},
 		write:  func(t *modelToken) { t.active = false },
 	},
 	"the client loses the server": {
-		change: Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"},
+		change: vaultclient.Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"},
 		write:  func(t *modelToken) { t.servers = []string{"github"} },
 		keeps:  true,
 	},
 	"every token of the mount is revoked": {
-		change: Change{Type: typeMount, Operation: operationRevoke},
+		change: vaultclient.Change{Type: typeMount, Operation: operationRevoke},
 		write:  func(t *modelToken) { t.active = false },
 	},
 	"the mount's configuration ends the token": {
-		change: Change{Type: typeConfig, Operation: operationUpdate},
+		change: vaultclient.Change{Type: typeConfig, Operation: operationUpdate},
 		write:  func(t *modelToken) { t.active = false },
 	},
 	"a change of a kind that the gateway does not know ends it": {
-		change: Change{Type: "weather", Operation: "storm"},
+		change: vaultclient.Change{Type: "weather", Operation: "storm"},
 		write:  func(t *modelToken) { t.active = false },
 	},
 }
@@ -242,7 +244,7 @@ func TestNoOrderOfALookupAndACreationRemembersANo(t *testing.T) {
 					case "write":
 						e.write(func() { token.active = true })
 					case "event":
-						e.announce(Change{Type: typeToken, Operation: operationCreate, ClientID: "id-c", Accessor: "acc-t"})
+						e.announce(vaultclient.Change{Type: typeToken, Operation: operationCreate, ClientID: "id-c", Accessor: "acc-t"})
 					case "apply":
 						b.sync(e)
 					default:
@@ -272,7 +274,7 @@ func TestAnswerThatIsAlwaysOvertakenIsRefusedToEverybody(t *testing.T) {
 		e.gate = func(step string) {
 			<-everybodyWaits
 			if step == "answer" {
-				e.announce(Change{Type: typeConfig, Operation: operationUpdate})
+				e.announce(vaultclient.Change{Type: typeConfig, Operation: operationUpdate})
 				b.sync(e)
 			}
 		}

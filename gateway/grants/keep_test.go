@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 // kept is something that a client goes on to have at a server after a request.
@@ -54,21 +56,21 @@ func TestWhatOutlivesItsRequestHearsOfTheEndOfAccess(t *testing.T) {
 			after(31 * time.Second)
 		}, ErrUnavailable},
 		"a client that is disabled": {func(m *model, token *modelToken) {
-			m.mutate(Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, func() { token.active = false })
+			m.mutate(vaultclient.Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, func() { token.active = false })
 		}, ErrInactive},
 		"a narrower allow-list": {func(m *model, token *modelToken) {
-			m.mutate(Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, func() { token.servers = []string{"github"} })
+			m.mutate(vaultclient.Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, func() { token.servers = []string{"github"} })
 		}, ErrNotAllowed},
 		"a policy": {func(m *model, token *modelToken) {
-			m.mutate(Change{Type: typePolicy, Operation: operationUpdate, Name: "p"}, func() { token.policy = denying("http://127.0.0.1:9001/*") })
+			m.mutate(vaultclient.Change{Type: typePolicy, Operation: operationUpdate, Name: "p"}, func() { token.policy = denying("http://127.0.0.1:9001/*") })
 		}, ErrNotAllowed},
 		"the token's expiry": {func(m *model, token *modelToken) {
-			m.mutate(Change{Type: typeToken, Operation: operationUpdate, ClientID: "id-c", Accessor: "acc-t"}, func() { token.expires = time.Now().Add(time.Minute) })
+			m.mutate(vaultclient.Change{Type: typeToken, Operation: operationUpdate, ClientID: "id-c", Accessor: "acc-t"}, func() { token.expires = time.Now().Add(time.Minute) })
 			after(time.Minute + expiryGrace)
 		}, ErrInactive},
 		"a server that is pointed elsewhere": {func(m *model, _ *modelToken) {
-			m.mutate(Change{Type: typeServer, Operation: operationUpdate, Name: "files"}, func() {
-				m.registry["files"] = serverEntry{ID: "r9", Transport: TransportHTTP, URL: "http://127.0.0.1:9009/mcp"}
+			m.mutate(vaultclient.Change{Type: typeServer, Operation: operationUpdate, Name: "files"}, func() {
+				m.registry["files"] = vaultclient.ServerEntry{ID: "r9", Transport: TransportHTTP, URL: "http://127.0.0.1:9009/mcp"}
 			})
 		}, ErrServerGone},
 		"a long time without a use": {func(*model, *modelToken) { after(idleLimit + 2*cleanInterval) }, nil},
@@ -78,7 +80,7 @@ func TestWhatOutlivesItsRequestHearsOfTheEndOfAccess(t *testing.T) {
 			}
 		}, nil},
 		"a change of another client": {func(m *model, _ *modelToken) {
-			m.mutate(Change{Type: typeClient, Operation: operationDelete, ClientID: "id-other"}, func() {})
+			m.mutate(vaultclient.Change{Type: typeClient, Operation: operationDelete, ClientID: "id-other"}, func() {})
 		}, nil},
 	}
 	for name, test := range tests {
@@ -153,14 +155,14 @@ func TestWhateverLeavesTheCacheIsTold(t *testing.T) {
 		},
 		"nobody uses it": func(*model, *Broker, *modelToken) error { after(idleLimit + 2*cleanInterval); return nil },
 		"it expires": func(m *model, b *Broker, token *modelToken) error {
-			m.mutate(Change{Type: typeToken, Operation: operationUpdate, ClientID: "id-c", Accessor: "acc-t"}, func() { token.expires = time.Now().Add(time.Minute) })
+			m.mutate(vaultclient.Change{Type: typeToken, Operation: operationUpdate, ClientID: "id-c", Accessor: "acc-t"}, func() { token.expires = time.Now().Add(time.Minute) })
 			after(time.Second)
 			_, err := b.Grant(context.Background(), "t", home)
 			after(time.Minute + 2*cleanInterval)
 			return err
 		},
 		"Vault says no": func(m *model, b *Broker, token *modelToken) error {
-			m.mutate(Change{Type: typePolicy, Operation: operationUpdate, Name: "p"}, func() { token.active = false })
+			m.mutate(vaultclient.Change{Type: typePolicy, Operation: operationUpdate, Name: "p"}, func() { token.active = false })
 			after(time.Second)
 			if _, err := b.Grant(context.Background(), "t", home); !errors.Is(err, ErrInactive) {
 				return fmt.Errorf("it is admitted: %w", err)

@@ -1,101 +1,311 @@
 package grants
 
 import (
-	"encoding/json"
+	"context"
+	"errors"
 	"fmt"
+	"net/netip"
 	"time"
+
+	"vault-plugin-secrets-mcp/backend/clock"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
-// Lookup is the engine's answer about one token, in its wire form: what of it the
-// gateway needs.
-type Lookup struct {
-	Active bool `json:"active"`
+const (
+	// askTimeout is how long anybody waits for a lookup, whatever becomes of it;
+	// while Vault hangs, vaultclient.LookupTimeout.
+	askTimeout = slotTimeout + vaultclient.LookupTimeout
 
-	// Epoch and Index say how new the answer is: every change with a higher
-	// index, in the same epoch, may be missing from it.
-	Epoch string `json:"epoch"`
-	Index uint64 `json:"index"`
+	// coldInFlight is how many of the lookups in flight may be for unknown tokens, so
+	// that a flood of these never stands in the way of known ones.
+	coldInFlight = 8
 
-	// AnsweredAt is Vault's clock. Only differences to it are used, so that
-	// clocks that disagree do no harm.
-	AnsweredAt time.Time `json:"answered_at"`
+	// backgroundInFlight is how many of them may be for requests that are already
+	// running, and can wait.
+	backgroundInFlight = 4
 
-	Client    string `json:"client"`
-	ClientID  string `json:"client_id"`
-	Accessor  string `json:"accessor"`
-	ExpiresAt string `json:"expires_at"` // "": never
+	// slotTimeout is how long a lookup waits for its turn.
+	slotTimeout = 2 * time.Second
 
-	AllowedServers  []string `json:"allowed_servers"`
-	AllowedTools    []string `json:"allowed_tools"` // null: unset
-	DeniedTools     []string `json:"denied_tools"`
-	TokenBoundCIDRs []string `json:"token_bound_cidrs"`
-	PolicyDigest    string   `json:"policy_digest"`
-	DataKey         string   `json:"data_key"` // "": the token is not sealed
+	// asks is how often an answer is asked for that turns out to be outdated.
+	asks = 3
+
+	// otherEpochPause gives the change feed time to learn of a new epoch.
+	otherEpochPause = 50 * time.Millisecond
+)
+
+// ErrRateLimited: too many unknown tokens have come from the source, or from
+// all of them together. Answered with 429.
+var ErrRateLimited = errors.New("too many unknown tokens")
+
+// Why an answer was thrown away.
+var (
+	errOutdated   = errors.New("the answer is older than a change that concerns it")
+	errOtherEpoch = errors.New("the answer belongs to another history than the change feed")
+)
+
+// flight is a lookup under way, and everybody who waits for it.
+type flight struct {
+	done chan struct{}
+	err  error // valid once done is closed
 }
 
-// parseLookup reads the data of an answer. What is missing is an error, never a
-// guess: an answer that cannot be understood is no answer.
-func parseLookup(data []byte) (*Lookup, error) {
-	var answer struct {
-		Active *bool `json:"active"`
-	}
-	if err := json.Unmarshal(data, &answer); err != nil {
-		return nil, fmt.Errorf("lookup: the answer is not what the engine's API promises: %w", err)
-	}
-	if answer.Active == nil {
-		return nil, fmt.Errorf("lookup: the answer has no field \"active\": is the mount one of this engine?")
-	}
-	var l Lookup
-	if err := json.Unmarshal(data, &l); err != nil {
-		return nil, fmt.Errorf("lookup: the answer is not what the engine's API promises: %w", err)
-	}
-	return &l, nil
+// question is what Vault is asked about a token.
+type question struct {
+	key     key
+	token   vaultclient.OpenedToken
+	source  netip.Addr // who bears it
+	cold    bool       // the token is not known
+	doubted *Grant     // to confirm, though it may be good still; nil: ask if the token's state is not known
 }
 
-// Grant builds the grant of an active answer to a request that was sent at
-// sent, without the policy: that is the broker's to fetch.
-func (l *Lookup) Grant(sent time.Time) (*Grant, error) {
-	return l.grant(sent, (*Lookup).terms)
+// ask has Vault confirm a token, and returns nil once its grant is in the
+// cache. It joins the lookup that is under way for the token, if one is.
+func (b *Broker) ask(ctx context.Context, q question) error {
+	f, err := b.board(ctx, q)
+	if f == nil {
+		return err
+	}
+	bound := askTimeout
+	if b.outage.Hangs() {
+		bound = vaultclient.LookupTimeout
+	}
+	timer := time.NewTimer(bound)
+	defer timer.Stop()
+	select {
+	case <-f.done:
+		return f.err
+	case <-timer.C:
+		return fmt.Errorf("%w: Vault has not answered within %s", ErrUnavailable, bound)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
-// grant builds it with terms from elsewhere. Its expiry is counted from sent, which
-// errs to the early side by the time that the answer travelled.
-func (l *Lookup) grant(sent time.Time, termsOf func(*Lookup) (*terms, error)) (*Grant, error) {
-	if !l.Active {
-		return nil, ErrInactive
+// board returns the lookup to wait for, or none with the answer.
+func (b *Broker) board(ctx context.Context, q question) (*flight, error) {
+	b.flightsMu.Lock()
+	defer b.flightsMu.Unlock()
+	if f := b.flights[q.key]; f != nil {
+		if b.options.Tracer != nil {
+			b.options.Tracer.Joined(ctx)
+		}
+		return f, nil
 	}
-	if l.Client == "" || l.ClientID == "" || l.Accessor == "" {
-		return nil, fmt.Errorf("lookup: an active answer without client, client_id or accessor")
+	// A lookup may have ended since the caller looked.
+	if q.doubted == nil {
+		if err, known := b.known(q.key, time.Now()); known {
+			return nil, err
+		}
+	} else if q.doubted.entry.grant.Load() != q.doubted {
+		return nil, nil //nolint:nilnil // the doubt is settled
 	}
-	t, err := termsOf(l)
+	if q.cold && b.options.Cold != nil && !b.options.Cold.Allow(q.source) {
+		return nil, ErrRateLimited
+	}
+	f := &flight{done: make(chan struct{})}
+	b.flights[q.key] = f
+	go b.fly(context.WithoutCancel(ctx), f, q)
+	return f, nil
+}
+
+// known reports whether the token's state is known, and then what it is.
+func (b *Broker) known(k key, now time.Time) (err error, known bool) { //nolint:revive // the error is the answer, not a failure
+	if e := b.cache.get(k); e != nil {
+		g := e.grant.Load()
+		return nil, g != nil && b.view.Load().usable(g, now)
+	}
+	sent, ok := b.negatives.Get(k)
+	if ok && clock.Age(now, sent) < b.options.Grants.NegativeTTL {
+		return ErrInactive, true
+	}
+	return nil, false
+}
+
+// fly runs a lookup for all who wait, whoever of them stays. ctx is for traces.
+func (b *Broker) fly(ctx context.Context, f *flight, q question) {
+	f.err = b.confirm(ctx, q)
+	b.flightsMu.Lock()
+	delete(b.flights, q.key)
+	b.flightsMu.Unlock()
+	close(f.done)
+}
+
+// confirm asks Vault until there is an answer that no change has overtaken.
+func (b *Broker) confirm(ctx context.Context, q question) error {
+	var err error
+	for range asks {
+		err = b.confirmOnce(ctx, q)
+		switch {
+		case errors.Is(err, errOtherEpoch):
+			<-time.After(otherEpochPause)
+		case errors.Is(err, errOutdated):
+		default:
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %w, %d times in a row", ErrUnavailable, err, asks)
+}
+
+func (b *Broker) confirmOnce(ctx context.Context, q question) error {
+	release, err := b.takeSlot(q.cold)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	g := &Grant{
-		Client:   l.Client,
-		ClientID: l.ClientID,
-		Accessor: l.Accessor,
-		terms:    t,
-		index:    l.Index,
-		sent:     sent,
+	ctx, done, err := b.outage.Admit(ctx)
+	if err != nil {
+		release()
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if err := g.setExpiry(l, sent); err != nil {
-		return nil, err
+	defer done()
+	end := endNothing
+	if b.options.Tracer != nil {
+		end = b.options.Tracer.Lookup(ctx)
 	}
-	return g, nil
+	sent := time.Now()
+	answer, err := b.engine.Lookup(ctx, q.token)
+	took := time.Since(sent)
+	b.outage.Observe(err) // before somebody else has the slot
+	release()
+
+	if err == nil && answer.DataKey != q.token.DataKey {
+		// The engine knows better, but an older one does not know of seals.
+		answer = &vaultclient.Lookup{Epoch: answer.Epoch, Index: answer.Index}
+	}
+	var g *Grant
+	if err == nil && answer.Active {
+		g, err = newGrant(answer, sent, b.terms.of)
+	}
+	result := resultOf(answer, err)
+	end(result)
+	if b.options.Observer != nil {
+		b.options.Observer.LookupDone(result, took)
+	}
+	if errors.Is(err, errOutdated) {
+		return err
+	}
+	b.outage.Log(err)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return b.publish(q.key, answer, g, sent)
 }
 
-func (g *Grant) setExpiry(l *Lookup, sent time.Time) error {
-	if l.ExpiresAt == "" {
-		return nil
+// takeSlot waits for a lookup's turn.
+func (b *Broker) takeSlot(cold bool) (release func(), err error) {
+	timer := time.NewTimer(slotTimeout)
+	defer timer.Stop()
+	if cold {
+		select {
+		case b.coldSlots <- struct{}{}:
+		case <-timer.C:
+			return nil, fmt.Errorf("%w: too many lookups of unknown tokens are under way", ErrUnavailable)
+		}
 	}
-	expires, err := time.Parse(time.RFC3339Nano, l.ExpiresAt)
-	if err != nil {
-		return fmt.Errorf("lookup: expires_at: %w", err)
+	select {
+	case b.slots <- struct{}{}:
+	case <-timer.C:
+		if cold {
+			<-b.coldSlots
+		}
+		return nil, fmt.Errorf("%w: too many lookups are under way", ErrUnavailable)
 	}
-	if l.AnsweredAt.IsZero() {
-		return fmt.Errorf("lookup: the answer has expires_at but no answered_at to count it from")
+	return func() {
+		<-b.slots
+		if cold {
+			<-b.coldSlots
+		}
+	}, nil
+}
+
+// resultOf names an answer, for metrics and traces.
+func resultOf(answer *vaultclient.Lookup, err error) string {
+	switch {
+	case err != nil:
+		return "error"
+	case answer.Active:
+		return "active"
 	}
-	g.ExpiresAt = sent.Add(expires.Sub(l.AnsweredAt))
+	return "inactive"
+}
+
+func endNothing(string) {}
+
+// publish makes the answer to a lookup known, or throws it away. Its lock is
+// the one that apply takes: each change is applied either before, and then the
+// answer is compared with it, or after, and then it finds the grant.
+//
+// The error is nil for a grant in place, ErrInactive for a "no", and one of the
+// above for an answer that must be asked for again.
+func (b *Broker) publish(k key, l *vaultclient.Lookup, g *Grant, now time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	v := b.view.Load()
+	if l.Epoch != v.epoch {
+		if v.synced {
+			return errOtherEpoch
+		}
+	} else if b.history.touched(l) {
+		return errOutdated
+	}
+
+	e := b.cache.get(k)
+	if g == nil || g.expired(now) {
+		if e != nil {
+			b.end(e, ErrInactive)
+		}
+		if g == nil {
+			b.negatives.Add(k, now)
+		}
+		return ErrInactive
+	}
+	b.negatives.Remove(k)
+	if e != nil {
+		old := e.grant.Load()
+		if old.Accessor == g.Accessor && old.ClientID == g.ClientID {
+			e.replace(g)
+			b.notify(End{Grant: old, Successor: g})
+			return nil
+		}
+		// The same token, but another record of it: what lived on the old one
+		// must not go on under the new one's name.
+		b.end(e, ErrInactive)
+	}
+	b.makeRoom(k[0])
+	b.cache.add(k, g, now)
 	return nil
+}
+
+// end kills an entry. Broker.mu is held.
+func (b *Broker) end(e *entry, cause error) {
+	g := e.kill(cause)
+	if g == nil {
+		return
+	}
+	b.cache.remove(e, g)
+	b.notify(End{Grant: g})
+}
+
+// makeRoom keeps the cache within its bound, as far as live requests allow.
+func (b *Broker) makeRoom(start byte) {
+	for range 4 {
+		if b.cache.size.Load() < int64(b.options.Grants.MaxEntries) {
+			return
+		}
+		if e := b.cache.longestUnused(start); e != nil {
+			b.evict(e)
+		}
+	}
+}
+
+// evict takes an entry out unless something lives on it, and tells those who hold
+// something for its token: they hear no more of it. Broker.mu is held.
+func (b *Broker) evict(e *entry) {
+	g := e.grant.Load()
+	if g == nil || !e.evict() {
+		return
+	}
+	b.cache.remove(e, g)
+	b.notify(End{Grant: g})
 }

@@ -2,6 +2,7 @@ package grants
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -14,7 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/backend/policy"
+	"vault-plugin-secrets-mcp/gateway/backoff"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 var errDown = errors.New("connection refused")
@@ -38,10 +41,10 @@ type model struct {
 	mu       sync.Mutex
 	epoch    string
 	index    uint64
-	events   []Change
+	events   []vaultclient.Change
 	tokens   map[string]*modelToken
-	registry map[string]serverEntry
-	wrapped  dataKeyList
+	registry map[string]vaultclient.ServerEntry
+	wrapped  vaultclient.DataKeyList
 	wake     chan struct{}
 
 	ignoreSeals bool // lookups are answered for the token alone
@@ -63,7 +66,7 @@ func newModel() *model {
 	return &model{
 		epoch:  "e1",
 		tokens: make(map[string]*modelToken),
-		registry: map[string]serverEntry{
+		registry: map[string]vaultclient.ServerEntry{
 			"files":  {ID: "r1", Transport: TransportHTTP, URL: "http://127.0.0.1:9001/mcp"},
 			"github": {ID: "r2", Transport: TransportHTTP, URL: "http://127.0.0.1:9002/mcp"},
 		},
@@ -79,7 +82,7 @@ func (m *model) write(f func()) {
 }
 
 // announce is the other half.
-func (m *model) announce(c Change) {
+func (m *model) announce(c vaultclient.Change) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.index++
@@ -89,14 +92,14 @@ func (m *model) announce(c Change) {
 	m.wake = make(chan struct{})
 }
 
-func (m *model) mutate(c Change, f func()) {
+func (m *model) mutate(c vaultclient.Change, f func()) {
 	m.write(f)
 	m.announce(c)
 }
 
 func (m *model) revoke(token string) {
 	t := m.tokens[token]
-	m.mutate(Change{Type: typeToken, Operation: operationRevoke, ClientID: "id-" + t.client, Accessor: t.accessor}, func() { t.active = false })
+	m.mutate(vaultclient.Change{Type: typeToken, Operation: operationRevoke, ClientID: "id-" + t.client, Accessor: t.accessor}, func() { t.active = false })
 }
 
 func (m *model) step(name string) {
@@ -121,24 +124,24 @@ func (m *model) enter() error {
 	return nil
 }
 
-func (m *model) lookup(ctx context.Context, p presented) (*Lookup, error) {
+func (m *model) Lookup(ctx context.Context, p vaultclient.OpenedToken) (*vaultclient.Lookup, error) {
 	if err := m.enter(); err != nil {
 		return nil, err
 	}
 	defer m.write(func() { m.inFlight-- })
 	if m.latency > 0 {
-		if err := sleep(ctx, m.latency); err != nil {
+		if err := backoff.Sleep(ctx, m.latency); err != nil {
 			return nil, err
 		}
 	}
-	answer := &Lookup{}
+	answer := &vaultclient.Lookup{}
 	m.step("index")
 	m.write(func() { answer.Epoch, answer.Index = m.epoch, m.index })
 	m.step("read")
 	m.write(func() {
-		t := m.tokens[p.token]
+		t := m.tokens[p.Token]
 		answer.AnsweredAt = time.Now()
-		if t == nil || !t.active || t.dataKey != p.dataKey && !m.ignoreSeals || !t.expires.IsZero() && !time.Now().Before(t.expires) {
+		if t == nil || !t.active || t.dataKey != p.DataKey && !m.ignoreSeals || !t.expires.IsZero() && !time.Now().Before(t.expires) {
 			return
 		}
 		answer.Active, answer.DataKey = true, t.dataKey
@@ -154,10 +157,10 @@ func (m *model) lookup(ctx context.Context, p presented) (*Lookup, error) {
 }
 
 // since is what the feed answers right now.
-func (m *model) since(epoch string, index uint64) *Changes {
+func (m *model) since(epoch string, index uint64) *vaultclient.Changes {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	answer := &Changes{Epoch: m.epoch, Index: m.index}
+	answer := &vaultclient.Changes{Epoch: m.epoch, Index: m.index}
 	if epoch != m.epoch || index > m.index {
 		answer.Reset = true
 		return answer
@@ -170,7 +173,7 @@ func (m *model) since(epoch string, index uint64) *Changes {
 	return answer
 }
 
-func (m *model) changes(ctx context.Context, epoch string, index uint64, wait time.Duration) (*Changes, error) {
+func (m *model) Changes(ctx context.Context, epoch string, index uint64, wait time.Duration) (*vaultclient.Changes, error) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	m.mu.Lock()
@@ -178,7 +181,7 @@ func (m *model) changes(ctx context.Context, epoch string, index uint64, wait ti
 	m.mu.Unlock()
 	switch {
 	case noFeed:
-		return nil, fmt.Errorf("%w: 404", errUnsupported)
+		return nil, fmt.Errorf("%w: 404", vaultclient.ErrNoFeed)
 	case down || feedDown:
 		return nil, errDown
 	}
@@ -201,7 +204,7 @@ func (m *model) changes(ctx context.Context, epoch string, index uint64, wait ti
 	return m.since(epoch, index), nil
 }
 
-func (m *model) dataKeys(context.Context) (*dataKeyList, error) {
+func (m *model) DataKeys(context.Context) (*vaultclient.DataKeyList, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.down {
@@ -211,8 +214,8 @@ func (m *model) dataKeys(context.Context) (*dataKeyList, error) {
 	return &list, nil
 }
 
-func (m *model) servers(ctx context.Context) (*serverList, error) {
-	if err := sleep(ctx, m.reading); err != nil {
+func (m *model) Servers(ctx context.Context) (*vaultclient.ServerList, error) {
+	if err := backoff.Sleep(ctx, m.reading); err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
@@ -220,23 +223,29 @@ func (m *model) servers(ctx context.Context) (*serverList, error) {
 	if m.down {
 		return nil, errDown
 	}
-	servers := make(map[string]serverEntry, len(m.registry))
+	servers := make(map[string]vaultclient.ServerEntry, len(m.registry))
 	for name, entry := range m.registry {
 		servers[name] = entry
 	}
-	return &serverList{Servers: servers, Epoch: m.epoch, Index: m.index}, nil
+	return &vaultclient.ServerList{Servers: servers, Epoch: m.epoch, Index: m.index}, nil
 }
 
-func (m *model) sessionKeys(context.Context) (*SessionKeys, error) {
+// wireKey is a session key that begins with a byte, in its wire form.
+func wireKey(first byte) vaultclient.SessionKey {
+	key := [SessionKeySize]byte{first}
+	return vaultclient.SessionKey{Key: base64.StdEncoding.EncodeToString(key[:])}
+}
+
+func (m *model) SessionKeys(context.Context) (*vaultclient.SessionKeyList, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.down {
 		return nil, errDown
 	}
-	return &SessionKeys{Current: 1, Keys: map[int][SessionKeySize]byte{1: {1}}, MountID: "mount"}, nil
+	return &vaultclient.SessionKeyList{Current: 1, Keys: map[int]vaultclient.SessionKey{1: wireKey(1)}, MountID: "mount"}, nil
 }
 
-func (m *model) policy(_ context.Context, digest string) (*policyAnswer, error) {
+func (m *model) Policy(_ context.Context, digest string) (*vaultclient.Policy, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.fetched++
@@ -245,14 +254,14 @@ func (m *model) policy(_ context.Context, digest string) (*policyAnswer, error) 
 		return nil, errDown
 	case m.forgetful > 0:
 		m.forgetful--
-		return nil, errOutdated
+		return nil, vaultclient.ErrUnknownPolicy
 	}
 	for _, t := range m.tokens {
 		if policy.Compile(t.policy).Digest() == digest {
-			return &policyAnswer{Sources: t.policy}, nil
+			return &vaultclient.Policy{Sources: t.policy}, nil
 		}
 	}
-	return nil, errOutdated
+	return nil, vaultclient.ErrUnknownPolicy
 }
 
 func (m *model) asked() int {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 // startsOnDemand is an engine whose plugin has died. As Vault does, it starts the
@@ -51,14 +53,14 @@ func (s *startsOnDemand) start(ctx context.Context) error {
 	}
 }
 
-func (s *startsOnDemand) lookup(ctx context.Context, token presented) (*Lookup, error) {
+func (s *startsOnDemand) Lookup(ctx context.Context, token vaultclient.OpenedToken) (*vaultclient.Lookup, error) {
 	if err := s.start(ctx); err != nil {
 		return nil, err
 	}
-	return s.model.lookup(ctx, token)
+	return s.model.Lookup(ctx, token)
 }
 
-func (s *startsOnDemand) changes(ctx context.Context, epoch string, index uint64, wait time.Duration) (*Changes, error) {
+func (s *startsOnDemand) Changes(ctx context.Context, epoch string, index uint64, wait time.Duration) (*vaultclient.Changes, error) {
 	if err := s.start(ctx); err != nil {
 		return nil, err
 	}
@@ -68,7 +70,7 @@ func (s *startsOnDemand) changes(ctx context.Context, epoch string, index uint64
 	if s.starts.Load() == 0 {
 		defer context.AfterFunc(s.life, cancel)()
 	}
-	return s.model.changes(ctx, epoch, index, wait)
+	return s.model.Changes(ctx, epoch, index, wait)
 }
 
 func TestAPluginThatTakesLongToStartComesUpThoughManyAskForIt(t *testing.T) {
@@ -83,7 +85,7 @@ func TestAPluginThatTakesLongToStartComesUpThoughManyAskForIt(t *testing.T) {
 		die()
 		started := time.Now()
 		var clients sync.WaitGroup
-		for i := range 2 * lookupsInFlight {
+		for i := range 2 * vaultclient.LookupsInFlight {
 			token := fmt.Sprint("t", i)
 			s.addToken(token, "c")
 			clients.Go(func() {
@@ -95,7 +97,7 @@ func TestAPluginThatTakesLongToStartComesUpThoughManyAskForIt(t *testing.T) {
 		clients.Wait()
 		require.True(t, s.runs.Load(), "%d starts were given up", s.starts.Load())
 		require.Less(t, time.Since(started), 40*time.Second, "after %d starts", s.starts.Load())
-		for i := range 2 * lookupsInFlight {
+		for i := range 2 * vaultclient.LookupsInFlight {
 			require.NoError(t, grantErr(t, b, fmt.Sprint("t", i)))
 		}
 	})
@@ -108,21 +110,21 @@ type hanging struct {
 	taken atomic.Int64 // lookups
 }
 
-func (h *hanging) lookup(ctx context.Context, token presented) (*Lookup, error) {
+func (h *hanging) Lookup(ctx context.Context, token vaultclient.OpenedToken) (*vaultclient.Lookup, error) {
 	h.taken.Add(1)
 	if h.hangs.Load() {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	return h.model.lookup(ctx, token)
+	return h.model.Lookup(ctx, token)
 }
 
-func (h *hanging) changes(ctx context.Context, epoch string, index uint64, wait time.Duration) (*Changes, error) {
+func (h *hanging) Changes(ctx context.Context, epoch string, index uint64, wait time.Duration) (*vaultclient.Changes, error) {
 	if h.hangs.Load() {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	return h.model.changes(ctx, epoch, index, wait)
+	return h.model.Changes(ctx, epoch, index, wait)
 }
 
 func TestWhileVaultHangsOneLookupAtATimeTries(t *testing.T) {
@@ -138,7 +140,7 @@ func TestWhileVaultHangsOneLookupAtATimeTries(t *testing.T) {
 		}
 		started := time.Now()
 		require.ErrorIs(t, grantErr(t, b, "t0"), ErrUnavailable)
-		require.Equal(t, lookupTimeout, time.Since(started), "nobody has known that it hangs")
+		require.Equal(t, vaultclient.LookupTimeout, time.Since(started), "nobody has known that it hangs")
 
 		before := h.taken.Load()
 		var clients sync.WaitGroup
@@ -146,7 +148,7 @@ func TestWhileVaultHangsOneLookupAtATimeTries(t *testing.T) {
 			clients.Go(func() {
 				started := time.Now()
 				err := grantErr(t, b, fmt.Sprint("t", i))
-				if waited := time.Since(started); !errors.Is(err, ErrUnavailable) || waited > lookupTimeout {
+				if waited := time.Since(started); !errors.Is(err, ErrUnavailable) || waited > vaultclient.LookupTimeout {
 					t.Errorf("after %s: %v", waited, err)
 				}
 			})
@@ -156,7 +158,7 @@ func TestWhileVaultHangsOneLookupAtATimeTries(t *testing.T) {
 
 		// It comes back by itself, for all of them.
 		h.hangs.Store(false)
-		after(feedBackoffMax + feedPatience)
+		after(feedBackoff.Max + feedPatience)
 		known := 0
 		for i := range tokens {
 			if grantErr(t, b, fmt.Sprint("t", i)) == nil {

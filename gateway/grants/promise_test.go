@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 // after lets time pass in the bubble, and everything settle.
@@ -185,7 +187,7 @@ func TestGrantsAreConfirmedOneByOneAfterAReset(t *testing.T) {
 			require.NoError(t, grantErr(t, b, fmt.Sprint("t", i)))
 		}
 		m.write(func() { m.epoch, m.index, m.latency = "e2", 100, 50*time.Millisecond })
-		m.announce(Change{Type: typeServer, Operation: operationUpdate}) // wakes the feed
+		m.announce(vaultclient.Change{Type: typeServer, Operation: operationUpdate}) // wakes the feed
 		after(time.Second)
 		require.Equal(t, tokens, m.asked(), "nothing is asked before it is used")
 		var served, refused atomic.Int64
@@ -201,7 +203,7 @@ func TestGrantsAreConfirmedOneByOneAfterAReset(t *testing.T) {
 		}
 		after(10 * time.Second)
 		require.EqualValues(t, tokens, served.Load()+refused.Load())
-		require.LessOrEqual(t, m.mostFlying, lookupsInFlight)
+		require.LessOrEqual(t, m.mostFlying, vaultclient.LookupsInFlight)
 		require.NotZero(t, served.Load())
 	})
 }
@@ -220,7 +222,7 @@ func TestWhoWaitsTooLongForALookupIsRefused(t *testing.T) {
 				started := time.Now()
 				if _, err := b.Grant(context.Background(), fmt.Sprint("t", i), home); err != nil {
 					refused.Add(1)
-					if d := time.Since(started); !errors.Is(err, ErrUnavailable) || d > slotTimeout+lookupTimeout {
+					if d := time.Since(started); !errors.Is(err, ErrUnavailable) || d > slotTimeout+vaultclient.LookupTimeout {
 						t.Errorf("%v after %s", err, d)
 					}
 				}
@@ -241,7 +243,7 @@ func TestLookupThatHangsIsGivenUp(t *testing.T) {
 		synctest.Wait()
 		started := time.Now()
 		require.ErrorIs(t, grantErr(t, b, "t"), ErrUnavailable)
-		require.Equal(t, lookupTimeout, time.Since(started))
+		require.Equal(t, vaultclient.LookupTimeout, time.Since(started))
 	})
 }
 
@@ -303,7 +305,7 @@ func TestNoIsRememberedForNegativeTTL(t *testing.T) {
 }
 
 func TestNoIsForgottenWhenATokenMayHaveBecomeActive(t *testing.T) {
-	changes := map[string]Change{
+	changes := map[string]vaultclient.Change{
 		"a custom token was created": {Type: typeToken, Operation: operationCreate, ClientID: "id-c", Accessor: "acc-t"},
 		"a client was enabled":       {Type: typeClient, Operation: operationUpdate, ClientID: "id-c"},
 		"the mount changed":          {Type: typeMount, Operation: operationUpdate},
@@ -407,7 +409,7 @@ func TestKnownTokenIsNeverRateLimited(t *testing.T) {
 		b.options.Cold = limiter
 		require.ErrorIs(t, grantErr(t, b, "unknown"), ErrRateLimited)
 		require.Equal(t, 1, limiter.asked)
-		m.mutate(Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, func() {})
+		m.mutate(vaultclient.Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, func() {})
 		synctest.Wait()
 		require.NoError(t, grantErr(t, b, "t"), "a grant that must be confirmed is a known one")
 		require.Equal(t, 1, limiter.asked)
@@ -425,7 +427,7 @@ func TestARevokedTokenThatIsAllowedAgainWorksAtOnce(t *testing.T) {
 		synctest.Wait()
 		require.ErrorIs(t, grantErr(t, b, "custom"), ErrInactive)
 		m.addToken("custom", "c")
-		m.announce(Change{Type: typeToken, Operation: operationCreate, Accessor: "of-another", ClientID: "c"})
+		m.announce(vaultclient.Change{Type: typeToken, Operation: operationCreate, Accessor: "of-another", ClientID: "c"})
 		after(feedRest)
 		require.NoError(t, grantErr(t, b, "custom"))
 	})
@@ -444,7 +446,7 @@ func TestTheEndOfAllTokensCostsVaultNoLookups(t *testing.T) {
 		for _, name := range names {
 			require.NoError(t, grantErr(t, b, name))
 		}
-		m.announce(Change{Type: typeMount, Operation: operationRevoke})
+		m.announce(vaultclient.Change{Type: typeMount, Operation: operationRevoke})
 		synctest.Wait()
 		for _, name := range names {
 			require.ErrorIs(t, grantErr(t, b, name), ErrInactive)

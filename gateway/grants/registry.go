@@ -11,6 +11,10 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"vault-plugin-secrets-mcp/backend/clock"
+	"vault-plugin-secrets-mcp/gateway/backoff"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 const (
@@ -25,10 +29,54 @@ const (
 	// missInterval is the least time between two fetches that were made because
 	// somebody asked for a server that is not registered.
 	missInterval = time.Second
-
-	fetchBackoffMin = 200 * time.Millisecond
-	fetchBackoffMax = 5 * time.Second
 )
+
+// fetchBackoff is the time between two fetches that failed.
+var fetchBackoff = backoff.Backoff{Min: 200 * time.Millisecond, Max: 5 * time.Second}
+
+// Transports of a registered server.
+const (
+	TransportHTTP  = "http"  // streamable HTTP
+	TransportSSE   = "sse"   // HTTP+SSE of 2024-11-05
+	TransportStdio = "stdio" // a child process of the gateway
+)
+
+// Server is one entry of the registry. It is immutable: a changed registration
+// is another Server, so a pointer taken at a request's start stays valid, and
+// tells the truth about that request, to its end.
+//
+// Env, Headers and the query of URL hold the upstream's own credentials. They
+// must appear in no log line, no error and no answer.
+type Server struct {
+	Name string
+
+	// ID identifies the registration. It changes when the server is re-pointed,
+	// or deleted and created anew, and is what sessions are bound to.
+	ID string
+
+	Transport string // one of the constants above
+
+	URL     string            // transports http and sse
+	Headers map[string]string // transports http and sse: sent on every request
+
+	Command string            // transport stdio: an absolute path, or the name of a program that the gateway's file allows
+	Args    []string          // transport stdio
+	Env     map[string]string // transport stdio: the child's whole environment
+
+	// Shared allows one child process to serve all clients.
+	Shared bool
+}
+
+// String names the server and keeps its credentials out of logs.
+func (s *Server) String() string {
+	if s == nil {
+		return "<no server>"
+	}
+	return s.Name
+}
+
+// GoString does the same for %#v.
+func (s *Server) GoString() string { return s.String() }
 
 // registry is one snapshot of the registered servers.
 type registry struct {
@@ -57,7 +105,7 @@ func (b *Broker) FindServer(name string) (*Server, error) {
 		return nil, err
 	}
 	server := r.servers[name]
-	if server == nil && age(now, r.sent) >= missInterval {
+	if server == nil && clock.Age(now, r.sent) >= missInterval {
 		wake(b.wakeRegistry)
 	}
 	return server, nil
@@ -73,7 +121,7 @@ func (b *Broker) trueRegistry(now time.Time) (*registry, error) {
 	if v := b.view.Load(); r.epoch == v.epoch && r.index >= v.servers {
 		confirmed = later(confirmed, v.sent)
 	}
-	if age(now, confirmed) >= b.options.Grants.MaxStale {
+	if clock.Age(now, confirmed) >= b.options.Grants.MaxStale {
 		return nil, fmt.Errorf("%w: the registry of servers is too old", ErrUnavailable)
 	}
 	return r, nil
@@ -126,59 +174,9 @@ func (b *Broker) runRegistry(ctx context.Context) {
 	})
 }
 
-// refetch calls fetch at the start, when woken, and after every interval.
-// Failures are repeated with back-off.
-func (b *Broker) refetch(ctx context.Context, what string, woken <-chan struct{}, fetch func(context.Context) error, interval func() time.Duration) {
-	failures := 0
-	for b.awaitLogin(ctx) == nil {
-		fetchCtx, cancel := context.WithTimeout(ctx, fetchTimeout)
-		err := fetch(fetchCtx)
-		cancel()
-		if err != nil {
-			if failures == 0 && ctx.Err() == nil {
-				b.log.Error("cannot fetch the "+what+" from Vault: trying again", "error", err)
-			}
-			failures++
-			if sleep(ctx, jitter(min(fetchBackoffMin<<min(failures-1, 10), fetchBackoffMax))) != nil {
-				return
-			}
-			continue
-		}
-		if failures > 0 {
-			b.log.Info("fetched the "+what+" from Vault", "failed_before", failures)
-			failures = 0
-		}
-		timer := time.NewTimer(interval())
-		select {
-		case <-woken:
-		case <-timer.C:
-		case <-ctx.Done():
-		}
-		timer.Stop()
-	}
-}
-
-// runDataKeys fetches the wrapped data keys whenever they may have changed.
-func (b *Broker) runDataKeys(ctx context.Context) {
-	b.refetch(ctx, "data keys", b.wakeDataKeys, b.fetchDataKeys, func() time.Duration {
-		if b.view.Load().synced {
-			return keysInterval
-		}
-		return dataKeysAlone
-	})
-}
-
-func (b *Broker) fetchDataKeys(ctx context.Context) error {
-	list, err := b.engine.dataKeys(ctx)
-	if err != nil {
-		return err
-	}
-	return b.seals.learn(list)
-}
-
 func (b *Broker) fetchRegistry(ctx context.Context) error {
 	sent := time.Now()
-	answer, err := b.engine.servers(ctx)
+	answer, err := b.engine.Servers(ctx)
 	if err != nil {
 		return err
 	}
@@ -188,7 +186,7 @@ func (b *Broker) fetchRegistry(ctx context.Context) error {
 	old := b.registry.Load()
 	next := &registry{servers: make(map[string]*Server, len(answer.Servers)), epoch: answer.Epoch, index: answer.Index, sent: sent}
 	for name, entry := range answer.Servers {
-		server := entry.server(name)
+		server := serverOf(name, entry)
 		if err := server.check(); err != nil {
 			b.log.Error("a registered server cannot be used, and is treated as if it were not registered", "server", name, "error", err)
 			continue
@@ -227,26 +225,8 @@ func (b *Broker) dropServers(old *registry) {
 	}
 }
 
-// serverEntry is a server in the wire form of the registry.
-type serverEntry struct {
-	ID        string            `json:"id"`
-	Transport string            `json:"transport"`
-	URL       string            `json:"url"`
-	Command   string            `json:"command"`
-	Args      []string          `json:"args"`
-	Env       map[string]string `json:"env"`
-	Headers   map[string]string `json:"headers"`
-	Shared    bool              `json:"shared"`
-}
-
-// serverList is the registry's wire form.
-type serverList struct {
-	Servers map[string]serverEntry `json:"servers"`
-	Epoch   string                 `json:"epoch"`
-	Index   uint64                 `json:"index"`
-}
-
-func (e serverEntry) server(name string) *Server {
+// serverOf is the registration of that name.
+func serverOf(name string, e vaultclient.ServerEntry) *Server {
 	return &Server{
 		Name:      name,
 		ID:        e.ID,

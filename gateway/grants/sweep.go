@@ -2,7 +2,11 @@ package grants
 
 import (
 	"context"
+	"sync"
 	"time"
+
+	"vault-plugin-secrets-mcp/backend/clock"
+	"vault-plugin-secrets-mcp/gateway/backoff"
 )
 
 const (
@@ -52,14 +56,60 @@ func (b *Broker) runPending(ctx context.Context) {
 		if token == "" {
 			continue
 		}
-		opened, err := b.seals.open(token)
+		opened, err := b.opener.open(token)
 		if err == nil {
 			err = b.ask(ctx, question{key: e.key, token: opened, doubted: doubted})
 		}
-		if err != nil && sleep(ctx, pendingPause) != nil {
+		if err != nil && backoff.Sleep(ctx, pendingPause) != nil {
 			return
 		}
 	}
+}
+
+// liveSet holds the entries that have live requests, or had some until the
+// last sweep: they are all that a sweep looks at.
+type liveSet struct {
+	mu      sync.Mutex
+	entries map[*entry]struct{}
+}
+
+func (s *liveSet) add(e *entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.entries == nil {
+		s.entries = make(map[*entry]struct{})
+	}
+	s.entries[e] = struct{}{}
+}
+
+// each calls f for every entry with live requests, and forgets the others.
+func (s *liveSet) each(f func(*entry)) {
+	s.mu.Lock()
+	entries := make([]*entry, 0, len(s.entries))
+	for e := range s.entries {
+		entries = append(entries, e)
+	}
+	s.mu.Unlock()
+	for _, e := range entries {
+		if s.forget(e) {
+			continue
+		}
+		f(e)
+	}
+}
+
+// forget drops e if nothing lives on it.
+func (s *liveSet) forget(e *entry) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.live != nil {
+		return false
+	}
+	e.tracked = false
+	s.mu.Lock()
+	delete(s.entries, e)
+	s.mu.Unlock()
+	return true
 }
 
 // runSweep looks after live requests, and removes what nobody uses.
@@ -88,14 +138,14 @@ func (b *Broker) inspect(e *entry, now time.Time) {
 	if g == nil {
 		return
 	}
-	if err := b.seals.vouch(g); err != nil {
+	if err := b.checkSeal(g); err != nil {
 		b.endIf(e, g, err)
 		return
 	}
 	v := b.view.Load()
 	confirmed, ok := v.confirmed(g)
 	if g.expired(now) {
-		if age(now, g.ExpiresAt) > expiryGrace {
+		if clock.Age(now, g.ExpiresAt) > expiryGrace {
 			b.endIf(e, g, ErrInactive)
 			return
 		}
@@ -103,12 +153,12 @@ func (b *Broker) inspect(e *entry, now time.Time) {
 		// While the feed is up, its last answer is at most two waits old, each
 		// of them a third of maxAge at most. What is left of maxAge from then on
 		// is for asking Vault.
-		if ok && age(now, confirmed) < v.maxAge*7/10 {
+		if ok && clock.Age(now, confirmed) < v.maxAge*7/10 {
 			e.suspectFor(now, false)
 			return
 		}
 		asked := e.suspectFor(now, true) >= v.maxAge/5
-		overdue := age(now, confirmed) >= v.maxAge-sweepInterval // by the next look
+		overdue := clock.Age(now, confirmed) >= v.maxAge-sweepInterval // by the next look
 		if asked && (!ok || overdue) {
 			b.endIf(e, g, ErrUnavailable)
 			return

@@ -6,49 +6,51 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 func TestTokensShareTheirTermsWhereTheseAreTheSameInEveryPoint(t *testing.T) {
 	tests := map[string]struct {
-		change func(*Lookup)
+		change func(*vaultclient.Lookup)
 		shares bool
 	}{
-		"another client":                       {func(l *Lookup) { l.Client, l.ClientID, l.Accessor = "d", "id-d", "accessor-d" }, true},
-		"a later answer":                       {func(l *Lookup) { l.Index++ }, true},
-		"another expiry":                       {func(l *Lookup) { l.ExpiresAt = "" }, true},
-		"another history":                      {func(l *Lookup) { l.Epoch = "e2" }, false},
-		"another data key":                     {func(l *Lookup) { l.DataKey = "k2" }, false},
-		"another policy":                       {func(l *Lookup) { l.PolicyDigest = "" }, false},
-		"one server less":                      {func(l *Lookup) { l.AllowedServers = l.AllowedServers[:1] }, false},
-		"all servers":                          {func(l *Lookup) { l.AllowedServers = []string{"*"} }, false},
-		"one server with the name of two":      {func(l *Lookup) { l.AllowedServers = []string{`files","github`} }, false},
-		"allowed tools where none are set":     {func(l *Lookup) { l.AllowedTools = []string{} }, false},
-		"other denied tools":                   {func(l *Lookup) { l.DeniedTools = nil }, false},
-		"a denied tool that is an allowed one": {func(l *Lookup) { l.AllowedTools, l.DeniedTools = l.DeniedTools, nil }, false},
-		"other source ranges":                  {func(l *Lookup) { l.TokenBoundCIDRs = nil }, false},
+		"another client":                       {func(l *vaultclient.Lookup) { l.Client, l.ClientID, l.Accessor = "d", "id-d", "accessor-d" }, true},
+		"a later answer":                       {func(l *vaultclient.Lookup) { l.Index++ }, true},
+		"another expiry":                       {func(l *vaultclient.Lookup) { l.ExpiresAt = "" }, true},
+		"another history":                      {func(l *vaultclient.Lookup) { l.Epoch = "e2" }, false},
+		"another data key":                     {func(l *vaultclient.Lookup) { l.DataKey = "k2" }, false},
+		"another policy":                       {func(l *vaultclient.Lookup) { l.PolicyDigest = "" }, false},
+		"one server less":                      {func(l *vaultclient.Lookup) { l.AllowedServers = l.AllowedServers[:1] }, false},
+		"all servers":                          {func(l *vaultclient.Lookup) { l.AllowedServers = []string{"*"} }, false},
+		"one server with the name of two":      {func(l *vaultclient.Lookup) { l.AllowedServers = []string{`files","github`} }, false},
+		"allowed tools where none are set":     {func(l *vaultclient.Lookup) { l.AllowedTools = []string{} }, false},
+		"other denied tools":                   {func(l *vaultclient.Lookup) { l.DeniedTools = nil }, false},
+		"a denied tool that is an allowed one": {func(l *vaultclient.Lookup) { l.AllowedTools, l.DeniedTools = l.DeniedTools, nil }, false},
+		"other source ranges":                  {func(l *vaultclient.Lookup) { l.TokenBoundCIDRs = nil }, false},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			m := newModel()
 			m.addToken(benchToken(1), "c").policy = denying("http://h/*")
 			b := brokerFor(t, m)
-			answer := func() *Lookup {
-				l, err := m.lookup(t.Context(), presented{token: benchToken(1)})
+			answer := func() *vaultclient.Lookup {
+				l, err := m.Lookup(t.Context(), vaultclient.OpenedToken{Token: benchToken(1)})
 				require.NoError(t, err)
 				l.Epoch, l.DataKey, l.DeniedTools = "e1", "k1", []string{"files/delete"}
 				l.AllowedServers, l.TokenBoundCIDRs = []string{"files", "github"}, []string{"10.0.0.0/8"}
 				l.ExpiresAt = time.Now().Add(time.Hour).Format(time.RFC3339Nano)
 				return l
 			}
-			first, err := answer().grant(time.Now(), b.terms.of)
+			first, err := newGrant(answer(), time.Now(), b.terms.of)
 			require.NoError(t, err)
 			require.NotNil(t, first.policy)
 			l := answer()
 			test.change(l)
-			second, err := l.grant(time.Now(), b.terms.of)
+			second, err := newGrant(l, time.Now(), b.terms.of)
 			require.NoError(t, err)
 			assert.Equal(t, test.shares, first.terms == second.terms)
-			alone, err := l.Grant(time.Now())
+			alone, err := NewGrant(l, time.Now())
 			require.NoError(t, err)
 			alone.policy = second.policy
 			assert.Equal(t, alone.terms, second.terms, "shared or not, they say what the answer says")
@@ -62,8 +64,8 @@ func TestTermsWhosePolicyCouldNotBeFetchedAreNotKept(t *testing.T) {
 	m := newModel()
 	b := brokerFor(t, m)
 	digest := "unknown"
-	l := &Lookup{Active: true, Client: "c", ClientID: "id-c", Accessor: "a", PolicyDigest: digest}
-	_, err := l.grant(time.Now(), b.terms.of)
+	l := &vaultclient.Lookup{Active: true, Client: "c", ClientID: "id-c", Accessor: "a", PolicyDigest: digest}
+	_, err := newGrant(l, time.Now(), b.terms.of)
 	require.ErrorIs(t, err, errOutdated)
 	assert.Zero(t, b.terms.held.Len())
 }

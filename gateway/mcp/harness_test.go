@@ -18,6 +18,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 // registry is a Registry under a test's control.
@@ -127,10 +128,10 @@ func testConfig() *config.Config {
 // grant makes a grant as the engine's answer would.
 func grant(t testing.TB, client string, allowedTools, deniedTools []string) *grants.Grant {
 	t.Helper()
-	g, err := (&grants.Lookup{
+	g, err := grants.NewGrant(&vaultclient.Lookup{
 		Active: true, Client: client, ClientID: "id-of-" + client, Accessor: "accessor-of-" + client,
 		AllowedServers: []string{"*"}, AllowedTools: allowedTools, DeniedTools: deniedTools,
-	}).Grant(time.Now())
+	}, time.Now())
 	require.NoError(t, err)
 	return g
 }

@@ -2,6 +2,7 @@ package grants
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"vault-plugin-secrets-mcp/backend/policy"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 const (
@@ -30,9 +32,23 @@ func (n *NotAllowed) Error() string { return n.Decision.Decision + ": " + n.Reas
 // Is makes it an ErrNotAllowed.
 func (n *NotAllowed) Is(target error) bool { return target == ErrNotAllowed }
 
-// policyAnswer is an effective policy in the wire form of the engine's answer.
-type policyAnswer struct {
-	Sources []policy.Source `json:"sources"`
+// Allows says whether the grant admits the server: by its allow-list, and by
+// the policy that applies to the client. The error is a [NotAllowed]. It is the
+// one place where that is decided, for new requests and for live ones.
+func Allows(g *Grant, server *Server) error {
+	if !g.AllowsServer(server.Name) {
+		return &NotAllowed{policy.Decide(g.Client, g.allowedServers, nil, server.subject())}
+	}
+	if g.policyDigest == "" {
+		return nil
+	}
+	if g.policy == nil { // one that was never fetched admits nothing
+		return &NotAllowed{(*policy.Policy)(nil).Evaluate(server.subject())}
+	}
+	if d := g.policy.decide(server); !d.Allowed {
+		return &NotAllowed{*d}
+	}
+	return nil
 }
 
 // policies holds the effective policies that grants name, by digest. What a
@@ -64,7 +80,10 @@ func (p *policies) get(digest string) (*effectivePolicy, error) {
 	fetched, err, _ := p.flights.Do(digest, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), policyTimeout)
 		defer cancel()
-		answer, err := p.engine.policy(ctx, digest)
+		answer, err := p.engine.Policy(ctx, digest)
+		if errors.Is(err, vaultclient.ErrUnknownPolicy) {
+			return nil, errOutdated
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"vault-plugin-secrets-mcp/backend/kms"
 	tokens "vault-plugin-secrets-mcp/backend/token"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 const (
@@ -29,99 +31,98 @@ const (
 // Why a token is not even asked about. To the client each is a bad token like
 // any other.
 var (
-	errNoSeals    = fmt.Errorf("%w: it is sealed, and the gateway's configuration has no block kms { }", ErrInactive)
+	errNoKMS      = fmt.Errorf("%w: it is sealed, and the gateway's configuration has no block kms { }", ErrInactive)
 	errUnsealed   = fmt.Errorf("%w: it is not sealed, and the gateway requires that", ErrInactive)
 	errNoDataKey  = fmt.Errorf("%w: it is sealed under a data key that this mount does not have for the gateway's audience", ErrInactive)
 	errForgedSeal = fmt.Errorf("%w: its seal does not open", ErrInactive)
 )
 
-// presented is a token as Vault knows it, with the id of the data key that it
-// came sealed under, "" if it was not.
-type presented struct {
-	token   string
-	dataKey string
-}
-
-// seals opens sealed tokens. Vault says which data keys there are, KMS unwraps
-// them, and both again and again: a data key that either does not vouch for any
-// longer opens nothing. Opening a token asks nobody.
-type seals struct {
-	settings config.KMS
-	log      hclog.Logger
-	client   kms.Unwrapper
-	ring     *kms.Keyring
-
-	known atomic.Pointer[map[string]*kms.WrappedKey] // by id, for our audience; nil until Vault has said
-	wake  chan struct{}                              // there is something new in known
-	told  map[string]string                          // what was last logged of each; of run alone
-}
-
-// newSeals returns nil where the configuration has no block kms { }.
-func newSeals(settings *config.KMS, log hclog.Logger) (*seals, error) {
+// newOpener returns the opener for the block kms { }, nil where there is none.
+func newOpener(settings *config.KMS, log hclog.Logger) (opener, error) {
 	if settings == nil {
-		return nil, nil
+		return plainTokens{}, nil
 	}
 	client, err := kms.New(context.Background(), kms.Config{Region: settings.Region, Endpoint: settings.Endpoint})
 	if err != nil {
 		return nil, fmt.Errorf("kms: %w", err)
 	}
-	return sealsBy(settings, client, log), nil
+	return newSealedTokens(settings, client, log), nil
 }
 
-func sealsBy(settings *config.KMS, client kms.Unwrapper, log hclog.Logger) *seals {
-	return &seals{
+// plainTokens is the opener without a block kms { }: sealed tokens are refused.
+type plainTokens struct{}
+
+func (plainTokens) open(token string) (vaultclient.OpenedToken, error) {
+	if tokens.IsSealed(token) {
+		return vaultclient.OpenedToken{}, errNoKMS
+	}
+	return vaultclient.OpenedToken{Token: token}, nil
+}
+
+func (plainTokens) checkDataKey(string) error    { return errNoKMS }
+func (plainTokens) keysChanged()                 {}
+func (plainTokens) run(context.Context, *Broker) {}
+func (plainTokens) stats() SealStats             { return SealStats{} }
+
+// sealedTokens opens sealed tokens. Vault says which data keys there are, and KMS
+// unwraps them. Both are asked again and again: a data key that one of them no longer
+// confirms opens nothing. Opening a token asks nobody.
+type sealedTokens struct {
+	settings config.KMS
+	log      hclog.Logger
+	client   kms.Unwrapper
+	ring     *kms.Keyring
+
+	known  atomic.Pointer[map[string]*kms.WrappedKey] // by id, for our audience; nil until Vault has said
+	news   chan struct{}                              // there is something new in known
+	fetch  chan struct{}                              // Vault may have other data keys
+	logged map[string]string                          // the last state logged of each; of runUnwrap alone
+}
+
+func newSealedTokens(settings *config.KMS, client kms.Unwrapper, log hclog.Logger) *sealedTokens {
+	return &sealedTokens{
 		settings: *settings,
 		log:      log,
 		client:   client,
 		// Asked for early, so that the answer is there within the period.
-		ring: kms.NewKeyring(kms.Options{Period: settings.Refresh * 4 / 5, MaxStale: settings.MaxStale}),
-		wake: make(chan struct{}, 1),
-		told: map[string]string{},
+		ring:   kms.NewKeyring(kms.Options{Period: settings.Refresh * 4 / 5, MaxStale: settings.MaxStale}),
+		news:   make(chan struct{}, 1),
+		fetch:  make(chan struct{}, 1),
+		logged: map[string]string{},
 	}
 }
 
-// open returns what Vault is to be asked about. The error wraps ErrInactive or
-// ErrUnavailable.
-func (s *seals) open(token string) (presented, error) {
+func (s *sealedTokens) open(token string) (vaultclient.OpenedToken, error) {
 	if !tokens.IsSealed(token) {
-		if s != nil && s.settings.Required {
-			return presented{}, errUnsealed
+		if s.settings.Required {
+			return vaultclient.OpenedToken{}, errUnsealed
 		}
-		return presented{token: token}, nil
-	}
-	if s == nil {
-		return presented{}, errNoSeals
+		return vaultclient.OpenedToken{Token: token}, nil
 	}
 	id, err := tokens.SealedUnder(token)
 	if err != nil {
-		return presented{}, errForgedSeal
+		return vaultclient.OpenedToken{}, errForgedSeal
 	}
 	key, err := s.key(id)
 	if err != nil {
-		return presented{}, err
+		return vaultclient.OpenedToken{}, err
 	}
 	inner, err := key.Open(token)
 	if err != nil {
-		return presented{}, errForgedSeal
+		return vaultclient.OpenedToken{}, errForgedSeal
 	}
-	return presented{token: inner, dataKey: id}, nil
+	return vaultclient.OpenedToken{Token: inner, DataKey: id}, nil
 }
 
-// vouch says whether the data key that a grant's token is sealed under is still
-// good. The error wraps ErrInactive or ErrUnavailable.
-func (s *seals) vouch(g *Grant) error {
-	if g.dataKey == "" {
-		return nil
-	}
-	if s == nil {
-		return errNoSeals
-	}
-	_, err := s.key(g.dataKey)
+func (s *sealedTokens) checkDataKey(id string) error {
+	_, err := s.key(id)
 	return err
 }
 
+func (s *sealedTokens) keysChanged() { wake(s.fetch) }
+
 // key returns a data key as far as it is known now.
-func (s *seals) key(id string) (*tokens.SealingKey, error) {
+func (s *sealedTokens) key(id string) (*tokens.SealingKey, error) {
 	known := s.known.Load()
 	if known == nil {
 		return nil, fmt.Errorf("%w: the data keys have not been read yet", ErrUnavailable)
@@ -139,8 +140,8 @@ func (s *seals) key(id string) (*tokens.SealingKey, error) {
 	return nil, fmt.Errorf("%w: data key %s: %w", ErrUnavailable, id, err)
 }
 
-// learn takes in what Vault says of the data keys.
-func (s *seals) learn(list *dataKeyList) error {
+// setDataKeys takes the data keys that Vault has.
+func (s *sealedTokens) setDataKeys(list *vaultclient.DataKeyList) error {
 	audience := cmp.Or(s.settings.Audience, list.Mount)
 	known := make(map[string]*kms.WrappedKey, len(list.DataKeys))
 	for id, entry := range list.DataKeys {
@@ -158,12 +159,36 @@ func (s *seals) learn(list *dataKeyList) error {
 	}
 	s.known.Store(&known)
 	s.ring.Keep(func(id string) bool { return known[id] != nil })
-	wake(s.wake)
+	wake(s.news)
 	return nil
 }
 
-// run has KMS unwrap what is new, and again what was unwrapped a while ago.
-func (s *seals) run(ctx context.Context) {
+func (s *sealedTokens) run(ctx context.Context, b *Broker) {
+	var running sync.WaitGroup
+	running.Go(func() { s.runFetch(ctx, b) })
+	running.Go(func() { s.runUnwrap(ctx) })
+	running.Wait()
+}
+
+// runFetch fetches the wrapped data keys whenever they may have changed.
+func (s *sealedTokens) runFetch(ctx context.Context, b *Broker) {
+	fetch := func(ctx context.Context) error {
+		list, err := b.engine.DataKeys(ctx)
+		if err != nil {
+			return err
+		}
+		return s.setDataKeys(list)
+	}
+	b.refetch(ctx, "data keys", s.fetch, fetch, func() time.Duration {
+		if b.view.Load().synced {
+			return keysInterval
+		}
+		return dataKeysAlone
+	})
+}
+
+// runUnwrap has KMS unwrap what is new, and again what was unwrapped a while ago.
+func (s *sealedTokens) runUnwrap(ctx context.Context) {
 	ticker := time.NewTicker(max(s.settings.Refresh/50, 10*time.Millisecond))
 	defer ticker.Stop()
 	for {
@@ -171,13 +196,13 @@ func (s *seals) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-		case <-s.wake:
+		case <-s.news:
 		}
 		s.refresh(ctx)
 	}
 }
 
-func (s *seals) refresh(ctx context.Context) {
+func (s *sealedTokens) refresh(ctx context.Context) {
 	known := s.known.Load()
 	if known == nil {
 		return
@@ -194,17 +219,17 @@ func (s *seals) refresh(ctx context.Context) {
 	}
 	_ = asking.Wait() // Held and Failure say what came of each
 	for id := range *known {
-		s.tell(id)
+		s.logState(id)
 	}
-	for id := range s.told {
+	for id := range s.logged {
 		if (*known)[id] == nil {
-			delete(s.told, id)
+			delete(s.logged, id)
 		}
 	}
 }
 
-// tell logs what is new about a data key.
-func (s *seals) tell(id string) {
+// logState logs what is new about a data key.
+func (s *sealedTokens) logState(id string) {
 	_, err := s.ring.Held(id)
 	failure := s.ring.Failure(id)
 	state := "good"
@@ -216,10 +241,10 @@ func (s *seals) tell(id string) {
 	case err == nil && failure != nil:
 		state = "unanswered"
 	}
-	if s.told[id] == state {
+	if s.logged[id] == state {
 		return
 	}
-	s.told[id] = state
+	s.logged[id] = state
 	switch state {
 	case "refused":
 		s.log.Error("AWS KMS refuses a data key: tokens sealed under it are refused until it unwraps the key again", "data_key", id, "error", err)
@@ -240,12 +265,8 @@ type SealStats struct {
 	Confirmed time.Time // when KMS last confirmed the one it confirmed the longest ago
 }
 
-// stats returns the present ones; s may be nil.
-func (s *seals) stats() SealStats {
+func (s *sealedTokens) stats() SealStats {
 	var stats SealStats
-	if s == nil {
-		return stats
-	}
 	known := s.known.Load()
 	if known == nil {
 		return stats
@@ -261,17 +282,4 @@ func (s *seals) stats() SealStats {
 		}
 	}
 	return stats
-}
-
-// dataKeyList is the data keys' wire form.
-type dataKeyList struct {
-	Mount    string                  `json:"mount"`
-	DataKeys map[string]dataKeyEntry `json:"data_keys"`
-}
-
-type dataKeyEntry struct {
-	KeyARN   string `json:"key_arn"`
-	Wrapped  string `json:"wrapped"`
-	Mount    string `json:"mount"`
-	Audience string `json:"audience"`
 }

@@ -2,9 +2,13 @@ package grants
 
 import (
 	"context"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
+
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 // SessionKeySize is the size of a session key in bytes: AES-256.
@@ -102,10 +106,30 @@ func (b *Broker) runKeys(ctx context.Context) {
 func (b *Broker) fetchKeys(ctx context.Context) error {
 	b.keysMu.Lock()
 	defer b.keysMu.Unlock()
-	keys, err := b.engine.sessionKeys(ctx)
+	list, err := b.engine.SessionKeys(ctx)
+	if err != nil {
+		return err
+	}
+	keys, err := sessionKeysOf(list)
 	if err != nil {
 		return err
 	}
 	b.keys.Store(keys)
 	return nil
+}
+
+// sessionKeysOf reads the keys from their wire form.
+func sessionKeysOf(list *vaultclient.SessionKeyList) (*SessionKeys, error) {
+	keys := &SessionKeys{Current: list.Current, Keys: make(map[int][SessionKeySize]byte, len(list.Keys)), MountID: list.MountID}
+	for version, entry := range list.Keys {
+		raw, err := base64.StdEncoding.DecodeString(entry.Key)
+		if err != nil || len(raw) != SessionKeySize {
+			return nil, fmt.Errorf("session keys: version %d is not %d bytes in base64", version, SessionKeySize)
+		}
+		keys.Keys[version] = [SessionKeySize]byte(raw)
+	}
+	if _, ok := keys.Keys[keys.Current]; !ok || keys.MountID == "" {
+		return nil, errors.New("session keys: the answer has no current key, or no mount_id")
+	}
+	return keys, nil
 }

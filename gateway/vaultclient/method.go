@@ -1,7 +1,8 @@
-package grants
+package vaultclient
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -14,15 +15,15 @@ import (
 	"github.com/hashicorp/vault/api/auth/kubernetes"
 
 	"vault-plugin-secrets-mcp/gateway/config"
-	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
-// newClient returns a client of which retries are known: what is worth repeating is
-// repeated here, with its reasons, but for logins, where the settings say how often.
-func newClient(settings config.VaultClient, retries int, log hclog.Logger) (*api.Client, error) {
+// newAPIClient returns a client that repeats a failed request so many times. Requests
+// are repeated by their callers, for their own reasons; the settings say how often a
+// login is.
+func newAPIClient(settings config.VaultClient, retries int, log hclog.Logger) (*api.Client, error) {
 	settings.MaxRetries = retries
-	return vaultclient.New(settings, vaultclient.Options{
-		IdleConns: lookupsInFlight + 2, // the feed, and a login
+	return New(settings, Options{
+		IdleConns: LookupsInFlight + 2, // the feed, and a login
 		Log:       log,
 	})
 }
@@ -31,15 +32,15 @@ func newClient(settings config.VaultClient, retries int, log hclog.Logger) (*api
 type method interface {
 	name() string
 	// login uses a client without a token.
-	login(ctx context.Context, client *api.Client) (*credential, error)
-	// evidence is a hash of the files that the next login is made with.
-	evidence() evidence
+	login(ctx context.Context, client *api.Client) (*ownToken, error)
+	// credentialHash is a hash of the files that the next login is made with.
+	credentialHash() credentialHash
 }
 
-// watcher is a method whose tokens somebody else renews.
-type watcher interface {
+// replaceable is a method whose tokens somebody else renews.
+type replaceable interface {
 	// changed reports whether there is another token than c's.
-	changed(c *credential) bool
+	changed(c *ownToken) bool
 }
 
 func newMethod(options config.Auth) (method, error) {
@@ -62,11 +63,11 @@ type loginMethod struct {
 
 func (m *loginMethod) name() string { return m.options.Method }
 
-func (m *loginMethod) evidence() evidence {
-	return evidenceOf(m.options.RoleIDFile, m.options.SecretIDFile, m.options.JWTFile)
+func (m *loginMethod) credentialHash() credentialHash {
+	return hashFiles(m.options.RoleIDFile, m.options.SecretIDFile, m.options.JWTFile)
 }
 
-func (m *loginMethod) login(ctx context.Context, client *api.Client) (*credential, error) {
+func (m *loginMethod) login(ctx context.Context, client *api.Client) (*ownToken, error) {
 	auth, err := m.auth(ctx, client)
 	if err != nil {
 		return nil, err
@@ -83,7 +84,7 @@ func (m *loginMethod) login(ctx context.Context, client *api.Client) (*credentia
 	if secret == nil || secret.Auth == nil || secret.Auth.ClientToken == "" {
 		return nil, errors.New("Vault's answer to the login has no token") //nolint:staticcheck // a name starts it
 	}
-	return &credential{
+	return &ownToken{
 		token:     secret.Auth.ClientToken,
 		ttl:       time.Duration(secret.Auth.LeaseDuration) * time.Second,
 		renewable: secret.Auth.Renewable,
@@ -156,9 +157,9 @@ type tokenFile struct{ path string }
 
 func (*tokenFile) name() string { return config.AuthTokenFile }
 
-func (f *tokenFile) evidence() evidence { return evidenceOf(f.path) }
+func (f *tokenFile) credentialHash() credentialHash { return hashFiles(f.path) }
 
-func (f *tokenFile) login(ctx context.Context, client *api.Client) (*credential, error) {
+func (f *tokenFile) login(ctx context.Context, client *api.Client) (*ownToken, error) {
 	token, err := readSecret(f.path)
 	if err != nil {
 		return nil, err
@@ -168,10 +169,10 @@ func (f *tokenFile) login(ctx context.Context, client *api.Client) (*credential,
 	if _, err := client.Auth().Token().LookupSelfWithContext(ctx); err != nil {
 		return nil, fmt.Errorf("the token in %s: %w", f.path, err)
 	}
-	return &credential{token: token, obtained: sent}, nil
+	return &ownToken{token: token, obtained: sent}, nil
 }
 
-func (f *tokenFile) changed(c *credential) bool {
+func (f *tokenFile) changed(c *ownToken) bool {
 	token, err := readSecret(f.path)
 	return err == nil && token != c.token
 }
@@ -187,4 +188,20 @@ func readSecret(path string) (string, error) {
 		return "", fmt.Errorf("%s is empty", path)
 	}
 	return secret, nil
+}
+
+// credentialHash is a hash of the files that a login is made with.
+type credentialHash [sha256.Size]byte
+
+// hashFiles reads files. One that cannot be read counts as empty.
+func hashFiles(paths ...string) credentialHash {
+	hash := sha256.New()
+	for _, path := range paths {
+		var sum [sha256.Size]byte
+		if content, err := os.ReadFile(path); err == nil {
+			sum = sha256.Sum256(content)
+		}
+		hash.Write(sum[:])
+	}
+	return credentialHash(hash.Sum(nil))
 }

@@ -17,6 +17,7 @@ import (
 	"vault-plugin-secrets-mcp/backend/kms"
 	tokens "vault-plugin-secrets-mcp/backend/token"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 const (
@@ -68,11 +69,11 @@ func wrappedAs(id, mount, audience string) kms.WrappedKey {
 // addDataKey puts a data key into the model.
 func (m *model) addDataKey(w kms.WrappedKey) {
 	m.write(func() {
-		list := dataKeyList{Mount: ourMount, DataKeys: map[string]dataKeyEntry{}}
+		list := vaultclient.DataKeyList{Mount: ourMount, DataKeys: map[string]vaultclient.DataKey{}}
 		for id, entry := range m.wrapped.DataKeys {
 			list.DataKeys[id] = entry
 		}
-		list.DataKeys[w.ID] = dataKeyEntry{
+		list.DataKeys[w.ID] = vaultclient.DataKey{
 			KeyARN: w.KeyARN, Wrapped: base64.StdEncoding.EncodeToString(w.Wrapped), Mount: w.Mount, Audience: w.Audience,
 		}
 		m.wrapped = list
@@ -107,7 +108,7 @@ func sealedBroker(t *testing.T, change func(*config.KMS)) (*Broker, *model, *fak
 		change(settings)
 	}
 	f := &fakeKMS{}
-	b := runningBrokerWith(t, m, func(b *Broker) { b.seals = sealsBy(settings, f, hclog.NewNullLogger()) })
+	b := runningBrokerWith(t, m, func(b *Broker) { b.opener = newSealedTokens(settings, f, hclog.NewNullLogger()) })
 	synctest.Wait()
 	return b, m, f, sealed(t, innerToken, wrappedAs(firstKey, ourMount, ourAudience))
 }
@@ -158,7 +159,7 @@ func TestTokenInASealIsRefusedByItself(t *testing.T) {
 		require.ErrorIs(t, grantErr(t, b, sealed(t, "plain-token-that-is-not-sealed", wrappedAs(firstKey, ourMount, ourAudience))), ErrInactive)
 
 		m.addDataKey(wrappedAs(secondKey, ourMount, ourAudience))
-		m.mutate(Change{Type: typeConfig, Operation: operationUpdate, Name: "data-keys"}, func() {})
+		m.mutate(vaultclient.Change{Type: typeConfig, Operation: operationUpdate, Name: "data-keys"}, func() {})
 		synctest.Wait()
 		require.ErrorIs(t, grantErr(t, b, sealed(t, innerToken, wrappedAs(secondKey, ourMount, ourAudience))), ErrInactive, "out of another data key's seal")
 	})
@@ -179,7 +180,7 @@ func TestNewDataKeyIsKnownAsSoonAsTheFeedTells(t *testing.T) {
 		next := wrappedAs(secondKey, ourMount, ourAudience)
 		m.addToken("next-token-of-a-client-0123456789", "c").dataKey = secondKey
 		m.addDataKey(next)
-		m.announce(Change{Type: typeConfig, Operation: operationUpdate, Name: "data-keys"})
+		m.announce(vaultclient.Change{Type: typeConfig, Operation: operationUpdate, Name: "data-keys"})
 		synctest.Wait()
 		require.NoError(t, grantErr(t, b, sealed(t, "next-token-of-a-client-0123456789", next)))
 	})
@@ -235,8 +236,8 @@ func TestGrantDiesWithItsDataKey(t *testing.T) {
 		b, m, _, token := sealedBroker(t, nil)
 		ctx, hold := b.hold(t, token, "files")
 		defer hold.Release()
-		m.mutate(Change{Type: typeConfig, Operation: operationUpdate, Name: "data-keys"}, func() {
-			m.wrapped = dataKeyList{Mount: ourMount}
+		m.mutate(vaultclient.Change{Type: typeConfig, Operation: operationUpdate, Name: "data-keys"}, func() {
+			m.wrapped = vaultclient.DataKeyList{Mount: ourMount}
 		})
 		after(time.Second)
 		require.ErrorIs(t, grantErr(t, b, token), ErrInactive)
@@ -247,14 +248,14 @@ func TestGrantDiesWithItsDataKey(t *testing.T) {
 func TestNobodyIsRefusedForGoodBeforeTheDataKeysAreKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		settings := &config.KMS{Audience: ourAudience, Refresh: kms.Period, MaxStale: kms.MaxStale}
-		s := sealsBy(settings, &fakeKMS{}, hclog.NewNullLogger())
+		s := newSealedTokens(settings, &fakeKMS{}, hclog.NewNullLogger())
 		w := wrappedAs(firstKey, ourMount, ourAudience)
 		_, err := s.open(sealed(t, innerToken, w))
 		require.ErrorIs(t, err, ErrUnavailable, "Vault has not said yet")
 
 		m := newModel()
 		m.addDataKey(w)
-		require.NoError(t, s.learn(&m.wrapped))
+		require.NoError(t, s.setDataKeys(&m.wrapped))
 		_, err = s.open(sealed(t, innerToken, w))
 		require.ErrorIs(t, err, ErrUnavailable, "KMS has not said yet")
 		s.client = &fakeKMS{err: errKMSSilent}
@@ -289,15 +290,15 @@ func TestMountsAccessorIsTheDefaultAudience(t *testing.T) {
 		own := wrappedAs(secondKey, ourMount, ourMount)
 		m.addToken("own-token-of-a-client-0123456789a", "c").dataKey = secondKey
 		m.addDataKey(own)
-		m.announce(Change{Type: typeConfig, Operation: operationUpdate, Name: "data-keys"})
+		m.announce(vaultclient.Change{Type: typeConfig, Operation: operationUpdate, Name: "data-keys"})
 		synctest.Wait()
 		require.NoError(t, grantErr(t, b, sealed(t, "own-token-of-a-client-0123456789a", own)))
 	})
 }
 
 func TestDataKeysThatDoNotReadAreNoDataKeys(t *testing.T) {
-	s := sealsBy(&config.KMS{}, &fakeKMS{}, hclog.NewNullLogger())
-	require.Error(t, s.learn(&dataKeyList{Mount: ourMount, DataKeys: map[string]dataKeyEntry{
+	s := newSealedTokens(&config.KMS{}, &fakeKMS{}, hclog.NewNullLogger())
+	require.Error(t, s.setDataKeys(&vaultclient.DataKeyList{Mount: ourMount, DataKeys: map[string]vaultclient.DataKey{
 		firstKey: {KeyARN: "arn", Wrapped: "not base64", Mount: ourMount, Audience: ourMount},
 	}}))
 	require.Nil(t, s.known.Load())

@@ -2,12 +2,17 @@ package grants
 
 import (
 	"context"
+	"encoding/json"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/backoff"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 // keyed is a model that counts who asks for the session keys.
@@ -18,15 +23,15 @@ type keyed struct {
 	takes   time.Duration
 }
 
-func (k *keyed) sessionKeys(ctx context.Context) (*SessionKeys, error) {
+func (k *keyed) SessionKeys(ctx context.Context) (*vaultclient.SessionKeyList, error) {
 	k.fetched.Add(1)
-	if err := sleep(ctx, k.takes); err != nil {
+	if err := backoff.Sleep(ctx, k.takes); err != nil {
 		return nil, err
 	}
-	keys, err := k.model.sessionKeys(ctx)
+	keys, err := k.model.SessionKeys(ctx)
 	if err == nil {
 		keys.Current = int(k.current.Load())
-		keys.Keys[keys.Current] = [SessionKeySize]byte{9}
+		keys.Keys[keys.Current] = wireKey(9)
 	}
 	return keys, err
 }
@@ -95,4 +100,22 @@ func TestKeysThatCannotBeFetchedAreNotWaitedForWithoutEnd(t *testing.T) {
 		require.ErrorIs(t, b.RefreshSessionKeys(ctx), context.DeadlineExceeded)
 		after(5 * time.Second)
 	})
+}
+
+func TestSessionKeysThatAreNotAllThereAreRefused(t *testing.T) {
+	good := strings.Repeat("A", 43) + "="
+	tests := map[string]string{
+		"the current one is missing": `{"current_version":2,"mount_id":"m","keys":{"1":{"key":"` + good + `"}}}`,
+		"one is too short":           `{"current_version":1,"mount_id":"m","keys":{"1":{"key":"AAAA"}}}`,
+		"one is no base64":           `{"current_version":1,"mount_id":"m","keys":{"1":{"key":"***"}}}`,
+		"the mount has no id":        `{"current_version":1,"keys":{"1":{"key":"` + good + `"}}}`,
+	}
+	for name, data := range tests {
+		t.Run(name, func(t *testing.T) {
+			var list vaultclient.SessionKeyList
+			require.NoError(t, json.Unmarshal([]byte(data), &list))
+			_, err := sessionKeysOf(&list)
+			require.Error(t, err)
+		})
+	}
 }

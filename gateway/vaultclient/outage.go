@@ -1,9 +1,8 @@
-package grants
+package vaultclient
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -11,24 +10,35 @@ import (
 )
 
 const (
-	// outageInterval is the time between two log lines about one outage.
-	outageInterval = 10 * time.Second
+	// LookupTimeout bounds one lookup, a login that it may need included, unless
+	// Vault hangs: see [Outage].
+	LookupTimeout = time.Second
+
+	// LookupsInFlight bounds the lookups of one gateway, so that a fleet whose caches
+	// are all cold does not overrun Vault.
+	LookupsInFlight = 16
 
 	// probeTimeout bounds a lookup while Vault hangs: time enough for Vault to start
 	// a plugin on a busy machine, once for every lookup that was given up before.
 	probeTimeout = 15 * time.Second
+
+	// outageInterval is the time between two log lines about one outage.
+	outageInterval = 10 * time.Second
 )
 
-// outage is what lookups have found out about Vault. It turns a stream of failures
+// ErrHangs: Vault hangs, and another lookup has its turn.
+var ErrHangs = errors.New("Vault takes requests and answers none; one lookup at a time tries") //nolint:staticcheck // a name starts it
+
+// Outage is what lookups have found out about Vault. It turns a stream of failures
 // into a few log lines: one when it starts, one now and then, one when it ends.
 //
-// While Vault takes requests and answers none, it lets through one lookup at a time,
-// and gives that one longer. For a plugin that has died is started by the next
-// request, within the time that this one is given; behind it all others wait, and
-// each of them begins anew where the one before gave up. So lookups in numbers, each
-// given up after a second, would keep a plugin that takes longer to start from ever
-// coming up.
-type outage struct {
+// While Vault takes requests and answers none, it admits one lookup at a time, and
+// gives that one longer. Vault restarts a plugin that has died on the next request,
+// and gives the plugin only that request's time. All other requests wait behind it,
+// and each of them starts the plugin anew where the one before gave up. Many lookups,
+// each given up after a second, would so keep a plugin that is slow to start from
+// ever coming up.
+type Outage struct {
 	log hclog.Logger
 
 	mu       sync.Mutex
@@ -38,10 +48,13 @@ type outage struct {
 	probing  bool          // a lookup is under way although Vault hangs
 }
 
-// admit returns once a lookup may be made, with the context that bounds it. The
-// lookup is to end with done.
-func (o *outage) admit(ctx context.Context) (_ context.Context, done func(), _ error) {
-	timer := time.NewTimer(lookupTimeout)
+// NewOutage returns one that has seen nothing yet.
+func NewOutage(log hclog.Logger) *Outage { return &Outage{log: log} }
+
+// Admit returns once a lookup may be made, with the context that bounds it. The lookup
+// is to end with done. The error is ErrHangs.
+func (o *Outage) Admit(ctx context.Context) (_ context.Context, done func(), _ error) {
+	timer := time.NewTimer(LookupTimeout)
 	defer timer.Stop()
 	for {
 		over, probe := o.turn()
@@ -50,20 +63,20 @@ func (o *outage) admit(ctx context.Context) (_ context.Context, done func(), _ e
 			ctx, done = o.probe(ctx, over)
 			return ctx, done, nil
 		case over == nil:
-			ctx, done = context.WithTimeout(ctx, lookupTimeout)
+			ctx, done = context.WithTimeout(ctx, LookupTimeout)
 			return ctx, done, nil
 		}
 		select {
 		case <-over:
 		case <-timer.C:
-			return nil, nil, fmt.Errorf("%w: Vault takes requests and answers none; one lookup at a time tries", ErrUnavailable)
+			return nil, nil, ErrHangs
 		}
 	}
 }
 
 // turn returns what is closed once Vault answers, if it hangs, and whether it is the
 // caller's turn to probe it.
-func (o *outage) turn() (over <-chan struct{}, probe bool) {
+func (o *Outage) turn() (over <-chan struct{}, probe bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.over == nil {
@@ -76,7 +89,7 @@ func (o *outage) turn() (over <-chan struct{}, probe bool) {
 
 // probe bounds the lookup that tries. Once Vault has answered something else, it has
 // no longer than any other.
-func (o *outage) probe(ctx context.Context, over <-chan struct{}) (context.Context, func()) {
+func (o *Outage) probe(ctx context.Context, over <-chan struct{}) (context.Context, func()) {
 	bounded, cancel := context.WithTimeout(ctx, probeTimeout)
 	go func() {
 		select {
@@ -84,7 +97,7 @@ func (o *outage) probe(ctx context.Context, over <-chan struct{}) (context.Conte
 		case <-bounded.Done():
 			return
 		}
-		timer := time.NewTimer(lookupTimeout)
+		timer := time.NewTimer(LookupTimeout)
 		defer timer.Stop()
 		select {
 		case <-timer.C:
@@ -100,16 +113,16 @@ func (o *outage) probe(ctx context.Context, over <-chan struct{}) (context.Conte
 	}
 }
 
-// hangs reports whether Vault takes requests and answers none.
-func (o *outage) hangs() bool {
+// Hangs reports whether Vault takes requests and answers none.
+func (o *Outage) Hangs() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.over != nil
 }
 
-// saw takes the error of a request to Vault, nil for none, as a sign of whether it
+// Observe takes the error of a request to Vault, nil for none, as a sign of whether it
 // hangs.
-func (o *outage) saw(err error) {
+func (o *Outage) Observe(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	hung := errors.Is(err, context.DeadlineExceeded)
@@ -122,8 +135,8 @@ func (o *outage) saw(err error) {
 	}
 }
 
-// note takes the result of one lookup.
-func (o *outage) note(err error) {
+// Log takes the result of one lookup, for the log.
+func (o *Outage) Log(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()

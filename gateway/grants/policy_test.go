@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/backend/policy"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 // denying is a policy that denies servers by URL.
@@ -117,8 +118,8 @@ func TestNobodyPassesWhilePolicyCannotBeRead(t *testing.T) {
 // otherVersion answers with a policy that is not the one asked for.
 type otherVersion struct{ *model }
 
-func (o otherVersion) policy(context.Context, string) (*policyAnswer, error) {
-	return &policyAnswer{Sources: denying("http://other/*")}, nil
+func (o otherVersion) Policy(context.Context, string) (*vaultclient.Policy, error) {
+	return &vaultclient.Policy{Sources: denying("http://other/*")}, nil
 }
 
 func TestPolicyThatReadsDifferentlyHereIsNotUsed(t *testing.T) {

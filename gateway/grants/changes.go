@@ -1,0 +1,327 @@
+package grants
+
+import (
+	"time"
+
+	"vault-plugin-secrets-mcp/backend/clock"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
+)
+
+// Types and operations of changes.
+const (
+	typeToken  = "token"
+	typeClient = "client"
+	typePolicy = "policy"
+	typeServer = "server"
+	typeConfig = "config"
+	typeMount  = "mount"
+
+	nameKeys = "keys" // of a change of config that concerns the session keys alone
+
+	operationCreate = "create"
+	operationUpdate = "update"
+	operationRevoke = "revoke"
+	operationDelete = "delete"
+)
+
+// scope is what a change touches.
+type scope int
+
+const (
+	scopeEverything scope = iota
+	scopeToken
+	scopeClient
+	scopeServers
+	scopeKeys
+)
+
+// scopeOf a change. One that is not understood, since the engine may be newer
+// than the gateway, touches everything.
+func scopeOf(c *vaultclient.Change) scope {
+	switch {
+	case c.Type == typeToken && c.Accessor != "":
+		return scopeToken
+	case c.Type == typeClient && c.ClientID != "":
+		return scopeClient
+	case c.Type == typeServer:
+		return scopeServers
+	case c.Type == typeConfig && c.Name == nameKeys:
+		return scopeKeys
+	}
+	return scopeEverything
+}
+
+// ends reports whether the change ends what it touches, rather than altering it.
+func ends(c *vaultclient.Change) bool {
+	if c.Type == typePolicy || c.Type == typeConfig {
+		return false
+	}
+	return c.Operation == operationRevoke || c.Operation == operationDelete
+}
+
+// admits reports whether a token that was not active may be so after the
+// change: a custom token was created, or a client enabled. Only what takes
+// access away for certain does not.
+func admits(c *vaultclient.Change) bool {
+	switch c.Type {
+	case typeToken, typeClient:
+		return !ends(c)
+	case typeServer, typePolicy:
+		return false
+	}
+	return true
+}
+
+// view is what the feed has told so far. It is immutable and read without a
+// lock: the warm path compares a grant with it and is done.
+type view struct {
+	// epoch and applied say which changes have been applied: all up to and
+	// including applied. An empty epoch is a feed that never answered.
+	epoch   string
+	applied uint64
+
+	// floor is the least index that a grant of this epoch must have: changes
+	// that touch every grant, and those that the feed could not tell, raise it.
+	floor uint64
+
+	// servers is the least index that a registry of this epoch must have.
+	servers uint64
+
+	// sent is when the request was sent whose answer came last.
+	sent time.Time
+
+	// synced tells that the last request was answered. Then a grant of another
+	// epoch is one of another history, and is not used.
+	synced bool
+
+	// maxAge is how long a confirmation holds.
+	maxAge time.Duration
+}
+
+// covers reports whether every change up to now that concerns g would have
+// been noticed.
+func (v *view) covers(g *Grant) bool {
+	return g.epoch == v.epoch && g.index >= v.floor
+}
+
+// confirmed returns the sending of the request that last confirmed g, and
+// whether g may be used at all.
+func (v *view) confirmed(g *Grant) (time.Time, bool) {
+	if g.stale.Load() {
+		return g.sent, false
+	}
+	if v.covers(g) {
+		return later(g.sent, v.sent), true
+	}
+	return g.sent, g.epoch != v.epoch && !v.synced
+}
+
+// usable reports whether g may be used without asking Vault.
+func (v *view) usable(g *Grant, now time.Time) bool {
+	confirmed, ok := v.confirmed(g)
+	return ok && clock.Age(now, confirmed) < v.maxAge && !g.expired(now)
+}
+
+// later returns the later one of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// apply takes in one answer of the feed to a request that was sent at sent.
+func (b *Broker) apply(answer *vaultclient.Changes, sent time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	v := *b.view.Load()
+	todo := effects{}
+	if answer.Reset || answer.Epoch != v.epoch || answer.Index < v.applied {
+		if v.epoch != "" {
+			b.log.Warn("the change feed has a gap: grants are confirmed one by one as they are used",
+				"epoch", answer.Epoch, "index", answer.Index)
+		}
+		b.history.reset(answer.Index)
+		b.negatives.Purge()
+		v.epoch, v.floor, v.servers = answer.Epoch, answer.Index, answer.Index
+		todo = effects{servers: true, keys: true, sweep: true}
+	} else {
+		for i := range answer.Changes {
+			if c := &answer.Changes[i]; c.Index > v.applied {
+				b.applyOne(c, &v, &todo)
+			}
+		}
+	}
+	v.applied, v.sent, v.synced, v.maxAge = answer.Index, sent, true, b.options.Grants.MaxStale
+	b.view.Store(&v)
+	if todo.servers {
+		wake(b.wakeRegistry)
+	}
+	if todo.keys {
+		wake(b.wakeKeys)
+		b.opener.keysChanged()
+	}
+	if todo.sweep {
+		b.live.each(func(e *entry) { b.revalidate(e, e.grant.Load()) })
+	}
+}
+
+// effects is what an answer of the feed makes necessary once it is applied.
+type effects struct {
+	servers bool // fetch the registry
+	keys    bool // fetch the session keys
+	sweep   bool // look at everything that has live requests
+}
+
+// applyOne applies one change. Grants that knew of it already, since their
+// lookup was answered later, are left alone.
+func (b *Broker) applyOne(c *vaultclient.Change, v *view, todo *effects) {
+	b.history.remember(c)
+	if admits(c) {
+		b.negatives.Purge()
+	}
+	switch scopeOf(c) {
+	case scopeToken:
+		if e := b.cache.byAccessor[c.Accessor]; e != nil {
+			b.touch(e, c, v)
+		}
+	case scopeClient:
+		if client := b.cache.byClient[c.ClientID]; client != nil {
+			for e := client.entries; e != nil; {
+				next := e.next // touch may unlink e
+				b.touch(e, c, v)
+				e = next
+			}
+		}
+	case scopeServers:
+		v.servers = c.Index
+		todo.servers = true
+	case scopeKeys:
+		todo.keys = true
+	case scopeEverything:
+		if ends(c) {
+			b.endAll(c, v)
+		}
+		v.floor = c.Index
+		todo.sweep = true
+		todo.servers = todo.servers || c.Type == typeMount
+		todo.keys = todo.keys || c.Type == typeMount || c.Type == typeConfig
+	}
+}
+
+// touch applies a change to one entry.
+func (b *Broker) touch(e *entry, c *vaultclient.Change, v *view) {
+	g := e.grant.Load()
+	if g.epoch == v.epoch && g.index >= c.Index {
+		return
+	}
+	if ends(c) {
+		b.endForGood(e)
+		return
+	}
+	g.stale.Store(true)
+	b.revalidate(e, g)
+}
+
+// endAll applies a change that ends every token of the mount.
+func (b *Broker) endAll(c *vaultclient.Change, v *view) {
+	for i := range shardCount {
+		for _, e := range b.cache.all(i) {
+			if g := e.grant.Load(); g.epoch != v.epoch || g.index < c.Index {
+				b.endForGood(e)
+			}
+		}
+	}
+}
+
+// endForGood ends an entry whose token the feed says has ended, and remembers that
+// as Vault's answer: clients ask again at once, and thousands of them may have lost
+// their tokens at the same time. Whatever may admit the token again has it forgotten.
+func (b *Broker) endForGood(e *entry) {
+	b.end(e, ErrInactive)
+	b.negatives.Add(e.key, time.Now())
+}
+
+// historySize is how many changes are remembered for comparison with lookups
+// that were under way. A lookup takes a second at most; what is older than the
+// oldest change remembered is taken to have been touched.
+const historySize = 4096
+
+// history remembers which changes were applied lately, so that an answer that
+// is older than they are can be told from one that is not.
+type history struct {
+	floor uint64 // changes up to here are forgotten
+
+	everything uint64 // last change that touches every grant
+	negatives  uint64 // last change after which an unknown token may be a known one
+	accessors  map[string]uint64
+	clients    map[string]uint64
+
+	ring []remembered // oldest first, from next on, once it is full
+	next int
+}
+
+type remembered struct {
+	index    uint64
+	accessor string
+	client   string
+}
+
+// reset forgets everything: whatever happened up to index is unknown.
+func (h *history) reset(index uint64) {
+	*h = history{
+		floor:     index,
+		accessors: make(map[string]uint64),
+		clients:   make(map[string]uint64),
+	}
+}
+
+// remember notes what the change touches.
+func (h *history) remember(c *vaultclient.Change) {
+	entry := remembered{index: c.Index}
+	switch scopeOf(c) {
+	case scopeToken:
+		entry.accessor = c.Accessor
+		h.accessors[c.Accessor] = c.Index
+	case scopeClient:
+		entry.client = c.ClientID
+		h.clients[c.ClientID] = c.Index
+	case scopeEverything:
+		h.everything = c.Index
+	case scopeServers, scopeKeys:
+		return
+	}
+	if admits(c) {
+		h.negatives = c.Index
+	}
+	if len(h.ring) < historySize {
+		h.ring = append(h.ring, entry)
+		return
+	}
+	h.forget(h.ring[h.next])
+	h.ring[h.next] = entry
+	h.next = (h.next + 1) % historySize
+}
+
+func (h *history) forget(r remembered) {
+	h.floor = max(h.floor, r.index)
+	if h.accessors[r.accessor] == r.index {
+		delete(h.accessors, r.accessor)
+	}
+	if h.clients[r.client] == r.index {
+		delete(h.clients, r.client)
+	}
+}
+
+// touched reports whether a change that was applied since the answer's index
+// may concern the answer.
+func (h *history) touched(l *vaultclient.Lookup) bool {
+	if l.Index < h.floor || l.Index < h.everything {
+		return true
+	}
+	if !l.Active {
+		return l.Index < h.negatives
+	}
+	return l.Index < h.accessors[l.Accessor] || l.Index < h.clients[l.ClientID]
+}

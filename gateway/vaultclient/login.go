@@ -1,0 +1,331 @@
+package vaultclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/api"
+
+	"vault-plugin-secrets-mcp/backend/clock"
+	"vault-plugin-secrets-mcp/gateway/backoff"
+	"vault-plugin-secrets-mcp/gateway/config"
+)
+
+const (
+	// loginTimeout bounds one attempt to log in.
+	loginTimeout = 10 * time.Second
+
+	// refusedTries is how often a login is tried that Vault refuses, before the
+	// gateway waits for another one to be put in its place. It waits for refusedPause:
+	// few enough attempts then count towards Vault's lockout.
+	refusedTries = 2
+	refusedPause = 10 * time.Minute
+
+	// credentialPoll is how often the files of a login that failed are looked at.
+	credentialPoll = time.Second
+
+	// renewTimeout bounds one attempt to renew.
+	renewTimeout = 5 * time.Second
+
+	// tokenFilePoll is how often a token file is looked at.
+	tokenFilePoll = 5 * time.Second
+)
+
+// loginBackoff is the time between two logins that failed, but for those that
+// Vault has refused.
+var loginBackoff = backoff.Backoff{Min: 250 * time.Millisecond, Max: 15 * time.Second}
+
+// errNotLoggedIn: Vault has not accepted the gateway's login yet.
+var errNotLoggedIn = errors.New("the gateway is not logged in to Vault")
+
+// ownToken is one token of the gateway's own, as Vault gave it.
+type ownToken struct {
+	token     string
+	ttl       time.Duration // 0: does not expire
+	renewable bool
+	obtained  time.Time
+}
+
+// Login keeps the gateway logged in: it logs in, renews the token, and logs in again.
+// Its methods may be called from any goroutine.
+type Login struct {
+	client    *api.Client // with the current token
+	anonymous *api.Client // to log in with
+	method    method
+	log       hclog.Logger
+
+	mu      sync.Mutex
+	token   *ownToken     // nil until the first login
+	changed chan struct{} // closed, and replaced, with every change of token
+
+	refused chan *ownToken // those that Vault has refused
+}
+
+// NewLogin returns a Login that has not logged in yet: Run does. The error is about
+// the settings.
+func NewLogin(settings config.Vault, log hclog.Logger) (*Login, error) {
+	client, err := newAPIClient(settings.VaultClient, 0, log)
+	if err != nil {
+		return nil, err
+	}
+	anonymous, err := newAPIClient(settings.VaultClient, settings.MaxRetries, log)
+	if err != nil {
+		return nil, err
+	}
+	m, err := newMethod(settings.Auth)
+	if err != nil {
+		return nil, err
+	}
+	return &Login{
+		client:    client,
+		anonymous: anonymous,
+		method:    m,
+		log:       log,
+		changed:   make(chan struct{}),
+		refused:   make(chan *ownToken, 1),
+	}, nil
+}
+
+// LoggedIn reports whether Vault has accepted the login once.
+func (l *Login) LoggedIn() bool { return l.current() != nil }
+
+// Await waits until Vault has accepted the login once, or ctx is done.
+func (l *Login) Await(ctx context.Context) error { return l.await(ctx, nil) }
+
+// current returns the current token, or nil.
+func (l *Login) current() *ownToken {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.token
+}
+
+// await waits for a token other than used.
+func (l *Login) await(ctx context.Context, used *ownToken) error {
+	for {
+		l.mu.Lock()
+		current, changed := l.token, l.changed
+		l.mu.Unlock()
+		if current != nil && current != used {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// do makes a request. If Vault says that the gateway's token is invalid, it is
+// made once more after another login, which all such requests share.
+func (l *Login) do(ctx context.Context, request func(*api.Client) error) error {
+	used := l.current()
+	if used == nil {
+		return errNotLoggedIn
+	}
+	err := request(l.client)
+	if !isInvalidToken(err) {
+		return err
+	}
+	select {
+	case l.refused <- used:
+	default: // somebody has said so already
+	}
+	if l.await(ctx, used) != nil {
+		return fmt.Errorf("%w; a new login did not succeed in time", err)
+	}
+	return request(l.client)
+}
+
+// Run logs in, renews, and logs in again, until ctx is done.
+func (l *Login) Run(ctx context.Context) {
+	for {
+		c, err := l.logIn(ctx)
+		if err != nil {
+			return // only when ctx is done
+		}
+		l.keepAlive(ctx, c)
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// logIn tries until it succeeds. Until then the old token stays in place.
+func (l *Login) logIn(ctx context.Context) (*ownToken, error) {
+	var used credentialHash
+	for failures, refused := 0, 0; ; {
+		if current := l.method.credentialHash(); current != used {
+			used, failures, refused = current, 0, 0
+		}
+		loginCtx, cancel := context.WithTimeout(ctx, loginTimeout)
+		c, err := l.method.login(loginCtx, l.anonymous)
+		cancel()
+		l.anonymous.ClearToken()
+		if err == nil {
+			l.log.Info("logged in to Vault", "method", l.method.name(), "ttl", c.ttl.String(), "renewable", c.renewable)
+			l.use(c)
+			return c, nil
+		}
+		failures++
+		pause := loginBackoff.After(failures)
+		if isRefusedLogin(err) {
+			if refused++; refused >= refusedTries {
+				pause = refusedPause
+			}
+		}
+		l.log.Error("cannot log in to Vault: trying again, at once where the files of the login change",
+			"method", l.method.name(), "in", pause.Round(time.Millisecond).String(), "error", explain(err))
+		if err := l.waitForCredentials(ctx, pause, used); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// use puts a new token in place.
+func (l *Login) use(c *ownToken) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.client.SetToken(c.token)
+	l.token = c
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// waitForCredentials waits for d, or less: until the next login would be made with
+// other credentials than those used.
+func (l *Login) waitForCredentials(ctx context.Context, d time.Duration, used credentialHash) error {
+	for until := time.Now().Add(d); ; {
+		left := time.Until(until)
+		if left <= 0 || l.method.credentialHash() != used {
+			return ctx.Err()
+		}
+		if err := backoff.Sleep(ctx, min(left, credentialPoll)); err != nil {
+			return err
+		}
+	}
+}
+
+// isRefusedLogin reports whether Vault has looked at the credentials of the login, and
+// refused them. That counts: after the fifth time Vault locks the role for a
+// quarter of an hour, for every gateway that uses it.
+//
+// https://developer.hashicorp.com/vault/docs/concepts/user-lockout
+func isRefusedLogin(err error) bool {
+	var refused *api.ResponseError
+	return errors.As(err, &refused) && refused.StatusCode == http.StatusBadRequest
+}
+
+// keepAlive renews c for as long as that is possible, and returns when another login
+// is due.
+func (l *Login) keepAlive(ctx context.Context, c *ownToken) {
+	if w, ok := l.method.(replaceable); ok {
+		l.watch(ctx, c, w)
+		return
+	}
+	const never = 24 * time.Hour // any time will do to look again
+	for life := c.ttl; ; {
+		due := never
+		if life > 0 {
+			due = backoff.Jitter(life * 2 / 3)
+		}
+		if l.waitUnlessRefused(ctx, c, due) {
+			return
+		}
+		if life == 0 {
+			continue
+		}
+		if !c.renewable {
+			return
+		}
+		if life = l.renew(ctx, c); life < c.ttl/2 {
+			return // refused, or near the end of its max_ttl
+		}
+	}
+}
+
+// waitUnlessRefused waits, and reports true if c must be replaced at once.
+func (l *Login) waitUnlessRefused(ctx context.Context, c *ownToken, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return true
+		case <-timer.C:
+			return false
+		case refused := <-l.refused:
+			if refused == c {
+				l.log.Warn("Vault refuses the gateway's token: logging in again")
+				// What was refused so soon after its login will be again.
+				if pause := loginBackoff.Min - time.Since(c.obtained); pause > 0 {
+					_ = backoff.Sleep(ctx, pause)
+				}
+				return true
+			}
+		}
+	}
+}
+
+// renew renews the current token, and returns how long it lives from now on: 0
+// if it was refused, or must have expired meanwhile.
+func (l *Login) renew(ctx context.Context, c *ownToken) time.Duration {
+	// It was due at two thirds of its life: the last third is left for trying.
+	deadline := time.Now().Add(c.ttl / 3)
+	pauses := backoff.Backoff{Min: loginBackoff.Min, Max: c.ttl / 10}
+	for failures := 1; ; failures++ {
+		renewCtx, cancel := context.WithTimeout(ctx, renewTimeout)
+		secret, err := l.client.Auth().Token().RenewSelfWithContext(renewCtx, 0)
+		cancel()
+		if err == nil && secret != nil && secret.Auth != nil {
+			return time.Duration(secret.Auth.LeaseDuration) * time.Second
+		}
+		var refused *api.ResponseError
+		if errors.As(err, &refused) && refused.StatusCode < 500 {
+			l.log.Warn("Vault does not renew the gateway's token: logging in again", "error", explain(err))
+			return 0
+		}
+		if clock.Reached(time.Now(), deadline) {
+			return 0
+		}
+		l.log.Warn("cannot renew the gateway's token: trying again", "error", explain(err))
+		if backoff.Sleep(ctx, pauses.After(failures)) != nil {
+			return 0
+		}
+	}
+}
+
+// watch waits until there is another token to be read, or c is refused.
+func (l *Login) watch(ctx context.Context, c *ownToken, w replaceable) {
+	for {
+		if l.waitUnlessRefused(ctx, c, tokenFilePoll) || w.changed(c) {
+			return
+		}
+	}
+}
+
+// explain makes the commonest reasons readable.
+func explain(err error) string {
+	if err == nil {
+		return "an answer without data"
+	}
+	text := err.Error()
+	var refused *api.ResponseError
+	if errors.As(err, &refused) {
+		text = fmt.Sprintf("%s %s: status %d: %s", refused.HTTPMethod, refused.URL, refused.StatusCode, strings.Join(refused.Errors, "; "))
+		if refused.StatusCode == http.StatusServiceUnavailable {
+			text += " (Vault is sealed, or no node is active)"
+		}
+	}
+	const most = 500
+	if len(text) > most {
+		text = text[:most] + "…"
+	}
+	return text
+}

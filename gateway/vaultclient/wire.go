@@ -1,0 +1,130 @@
+package vaultclient
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"vault-plugin-secrets-mcp/backend/policy"
+)
+
+// OpenedToken is a client's token as Vault knows it: out of its seal, if it had one.
+type OpenedToken struct {
+	Token   string
+	DataKey string // id of the data key that it was sealed under; "": it was not
+}
+
+// Lookup is the engine's answer about one token, in its wire form: what of it the
+// gateway needs.
+type Lookup struct {
+	Active bool `json:"active"`
+
+	// Epoch and Index say how new the answer is: every change with a higher
+	// index, in the same epoch, may be missing from it.
+	Epoch string `json:"epoch"`
+	Index uint64 `json:"index"`
+
+	// AnsweredAt is Vault's clock. Only differences to it are used, so that
+	// clocks that disagree do no harm.
+	AnsweredAt time.Time `json:"answered_at"`
+
+	Client    string `json:"client"`
+	ClientID  string `json:"client_id"`
+	Accessor  string `json:"accessor"`
+	ExpiresAt string `json:"expires_at"` // "": never
+
+	AllowedServers  []string `json:"allowed_servers"`
+	AllowedTools    []string `json:"allowed_tools"` // null: unset
+	DeniedTools     []string `json:"denied_tools"`
+	TokenBoundCIDRs []string `json:"token_bound_cidrs"`
+	PolicyDigest    string   `json:"policy_digest"`
+	DataKey         string   `json:"data_key"` // "": the token is not sealed
+}
+
+// ParseLookup reads the data of an answer. What is missing is an error, never a
+// guess: an answer that cannot be understood is no answer.
+func ParseLookup(data []byte) (*Lookup, error) {
+	var answer struct {
+		Active *bool `json:"active"`
+	}
+	if err := json.Unmarshal(data, &answer); err != nil {
+		return nil, fmt.Errorf("lookup: the answer is not what the engine's API promises: %w", err)
+	}
+	if answer.Active == nil {
+		return nil, fmt.Errorf("lookup: the answer has no field \"active\": is the mount one of this engine?")
+	}
+	var l Lookup
+	if err := json.Unmarshal(data, &l); err != nil {
+		return nil, fmt.Errorf("lookup: the answer is not what the engine's API promises: %w", err)
+	}
+	return &l, nil
+}
+
+// Change is one entry of the engine's change feed, in its wire form.
+type Change struct {
+	Index     uint64 `json:"index"`
+	Type      string `json:"type"`
+	Operation string `json:"operation"`
+	Client    string `json:"client"`
+	ClientID  string `json:"client_id"`
+	Accessor  string `json:"accessor"`
+	Name      string `json:"name"`
+}
+
+// Changes is one answer of the feed.
+type Changes struct {
+	Epoch   string   `json:"epoch"`
+	Index   uint64   `json:"index"` // the last change in the answer, or the head
+	Reset   bool     `json:"reset"` // what happened up to Index cannot be told
+	Changes []Change `json:"changes"`
+}
+
+// ServerList is the registry's wire form.
+type ServerList struct {
+	Servers map[string]ServerEntry `json:"servers"`
+	Epoch   string                 `json:"epoch"`
+	Index   uint64                 `json:"index"`
+}
+
+// ServerEntry is a server in the wire form of the registry.
+type ServerEntry struct {
+	ID        string            `json:"id"`
+	Transport string            `json:"transport"`
+	URL       string            `json:"url"`
+	Command   string            `json:"command"`
+	Args      []string          `json:"args"`
+	Env       map[string]string `json:"env"`
+	Headers   map[string]string `json:"headers"`
+	Shared    bool              `json:"shared"`
+}
+
+// SessionKeyList is the session keys' wire form.
+type SessionKeyList struct {
+	Current int                `json:"current_version"`
+	Keys    map[int]SessionKey `json:"keys"` // by version
+	MountID string             `json:"mount_id"`
+}
+
+// SessionKey is one of them.
+type SessionKey struct {
+	Key string `json:"key"` // base64
+}
+
+// DataKeyList is the data keys' wire form.
+type DataKeyList struct {
+	Mount    string             `json:"mount"`
+	DataKeys map[string]DataKey `json:"data_keys"` // by id
+}
+
+// DataKey is a data key as KMS has wrapped it.
+type DataKey struct {
+	KeyARN   string `json:"key_arn"`
+	Wrapped  string `json:"wrapped"` // base64
+	Mount    string `json:"mount"`
+	Audience string `json:"audience"`
+}
+
+// Policy is an effective policy in the wire form of the engine's answer.
+type Policy struct {
+	Sources []policy.Source `json:"sources"`
+}
