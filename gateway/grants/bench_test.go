@@ -54,7 +54,7 @@ func TestHundredThousandGrantsFitInTheirMemory(t *testing.T) {
 			ExpiresAt:      time.Now().Add(time.Hour).Format(time.RFC3339Nano),
 			AllowedServers: []string{"calculator", "github", "files"},
 		}
-		g, err := newGrant(l, time.Now(), b.terms.of)
+		g, err := newGrant(l, time.Now(), b.entitlements.get)
 		require.NoError(t, err)
 		require.NoError(t, b.publish(keyOf(benchToken(i)), l, g, time.Now()))
 	}

@@ -106,25 +106,25 @@ type Broker struct {
 	engine  engine
 	login   *vaultclient.Login // nil: none is needed
 
-	terms  *sharedTerms
-	opener opener
+	entitlements *entitlementCache
+	opener       opener
 
 	cache     *cache
 	negatives *lru.Cache[key, time.Time] // when the request was sent that said no
 	live      liveSet
-	view      atomic.Pointer[view]
+	position  atomic.Pointer[feedPosition]
 	feedState atomic.Int32
 
 	// mu orders the publishing of lookups and the applying of changes.
-	mu      sync.Mutex
-	history history
+	mu     sync.Mutex
+	recent recentChanges
 
-	flightsMu sync.Mutex
-	flights   map[key]*flight
+	lookupsMu sync.Mutex
+	lookups   map[key]*sharedRequest
 	slots     chan struct{} // one for each lookup in flight
 	coldSlots chan struct{} // and one more for those of unknown tokens
 
-	pending *queue[*entry] // live requests whose grants must be confirmed
+	revalidations *queue[*entry] // live requests whose grants must be confirmed
 
 	registry     atomic.Pointer[registry]
 	wakeRegistry chan struct{}
@@ -165,7 +165,7 @@ func newBroker(options Options, e engine) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	shared, err := newSharedTerms(known)
+	shared, err := newEntitlementCache(known)
 	if err != nil {
 		return nil, err
 	}
@@ -174,24 +174,24 @@ func newBroker(options Options, e engine) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{
-		terms:        shared,
-		opener:       opener,
-		options:      options,
-		log:          options.Log,
-		engine:       e,
-		cache:        newCache(),
-		negatives:    negatives,
-		flights:      make(map[key]*flight),
-		slots:        make(chan struct{}, vaultclient.LookupsInFlight),
-		coldSlots:    make(chan struct{}, coldInFlight),
-		pending:      newQueue[*entry](),
-		wakeRegistry: make(chan struct{}, 1),
-		wakeKeys:     make(chan struct{}, 1),
-		ends:         newQueue[End](),
-		outage:       vaultclient.NewOutage(options.Log),
+		entitlements:  shared,
+		opener:        opener,
+		options:       options,
+		log:           options.Log,
+		engine:        e,
+		cache:         newCache(),
+		negatives:     negatives,
+		lookups:       make(map[key]*sharedRequest),
+		slots:         make(chan struct{}, vaultclient.LookupsInFlight),
+		coldSlots:     make(chan struct{}, coldInFlight),
+		revalidations: newQueue[*entry](),
+		wakeRegistry:  make(chan struct{}, 1),
+		wakeKeys:      make(chan struct{}, 1),
+		ends:          newQueue[End](),
+		outage:        vaultclient.NewOutage(options.Log),
 	}
-	b.view.Store(&view{maxAge: options.Grants.MaxStale})
-	b.history.reset(0)
+	b.position.Store(&feedPosition{maxAge: options.Grants.MaxStale})
+	b.recent.reset(0)
 	return b, nil
 }
 
@@ -208,7 +208,7 @@ func (b *Broker) Run(ctx context.Context) {
 	running.Go(func() { b.runSweep(ctx) })
 	running.Go(func() { b.runNotify(ctx) })
 	for range backgroundInFlight {
-		running.Go(func() { b.runPending(ctx) })
+		running.Go(func() { b.runRevalidations(ctx) })
 	}
 	running.Wait()
 }
@@ -227,11 +227,11 @@ func (b *Broker) Grant(ctx context.Context, token string, source netip.Addr) (*G
 	for range 3 {
 		e := b.cache.get(k)
 		if e != nil {
-			if g := e.grant.Load(); g != nil && b.view.Load().usable(g, now) {
+			if g := e.grant.Load(); g != nil && b.position.Load().fresh(g, now) {
 				if err := b.checkSeal(g); err != nil {
 					return nil, err
 				}
-				e.touch(now)
+				e.markUsed(now)
 				return g, nil
 			}
 		}
@@ -239,7 +239,7 @@ func (b *Broker) Grant(ctx context.Context, token string, source netip.Addr) (*G
 		if err != nil {
 			return nil, err
 		}
-		if err := b.ask(ctx, question{key: k, token: opened, source: source, cold: e == nil}); err != nil {
+		if err := b.awaitLookup(ctx, lookupRequest{key: k, token: opened, source: source, cold: e == nil}); err != nil {
 			return nil, err
 		}
 		now = time.Now()
@@ -272,7 +272,7 @@ func (b *Broker) Stats() Stats {
 		Grants:    int(b.cache.size.Load()),
 		Negatives: b.negatives.Len(),
 		Feed:      FeedState(b.feedState.Load()),
-		FeedSent:  b.view.Load().sent,
+		FeedSent:  b.position.Load().sent,
 		Seals:     b.opener.stats(),
 	}
 	if r := b.registry.Load(); r != nil {

@@ -57,7 +57,7 @@ func (c *cache) add(k key, g *Grant, now time.Time) {
 		e.next.prev = e
 	}
 	client.entries = e
-	e.touch(now)
+	e.markUsed(now)
 	g.entry = e
 	e.grant.Store(g)
 	c.byAccessor[g.Accessor] = e
@@ -145,12 +145,12 @@ type entry struct {
 	client     *clientState
 	next, prev *entry // among the client's entries
 
-	mu      sync.Mutex    // after Broker.mu, never before it
-	gone    error         // why the entry is dead; nil while it is not
-	live    *Hold         // list of the requests in flight
-	suspect time.Duration // uptime since which its live requests have waited for a confirmation; 0: they do not
-	tracked bool          // in the set of entries that have had live requests
-	doubted *Grant        // the grant that waits for a revalidation; nil: none does
+	mu               sync.Mutex    // after Broker.mu, never before it
+	ended            error         // why the entry is dead; nil while it is not
+	live             *Hold         // list of the requests in flight
+	unconfirmedSince time.Duration // uptime since which its live requests have waited for a confirmation; 0: they do not
+	inLiveSet        bool          // in the set of entries that have had live requests
+	revalidating     *Grant        // the grant that waits for a revalidation; nil: none does
 
 	used atomic.Uint32 // unix seconds of the last use, for eviction
 }
@@ -161,9 +161,9 @@ type clientState struct {
 	live    atomic.Int64 // requests in flight
 }
 
-// touch notes a use, once a second at most: a write that is not needed would
+// markUsed notes a use, once a second at most: a write that is not needed would
 // only take the cache line away from the other cores.
-func (e *entry) touch(now time.Time) {
+func (e *entry) markUsed(now time.Time) {
 	if second := uint32(now.Unix()); e.used.Load() != second { //nolint:gosec // enough until 2106
 		e.used.Store(second)
 	}
@@ -174,34 +174,34 @@ func (e *entry) touch(now time.Time) {
 func (e *entry) kill(cause error) *Grant {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.gone != nil {
+	if e.ended != nil {
 		return nil
 	}
-	e.gone = cause
+	e.ended = cause
 	for h := e.live; h != nil; h = h.next {
 		h.cancel(cause)
 	}
 	return e.grant.Swap(nil)
 }
 
-// why returns what has ended the entry; ErrStale if another one has its place.
-func (e *entry) why() error {
+// endCause returns what has ended the entry; ErrStale if another one has its place.
+func (e *entry) endCause() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.gone == nil || errors.Is(e.gone, errEvicted) {
+	if e.ended == nil || errors.Is(e.ended, errEvicted) {
 		return ErrStale
 	}
-	return e.gone
+	return e.ended
 }
 
 // evict ends the entry unless something lives on it.
 func (e *entry) evict() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.gone != nil || e.live != nil {
+	if e.ended != nil || e.live != nil {
 		return false
 	}
-	e.gone = errEvicted
+	e.ended = errEvicted
 	e.grant.Store(nil)
 	return true
 }
@@ -213,7 +213,7 @@ func (e *entry) replace(g *Grant) (old *Grant) {
 	defer e.mu.Unlock()
 	g.entry = e
 	old = e.grant.Swap(g)
-	e.suspect = 0
+	e.unconfirmedSince = 0
 	for h := e.live; h != nil; h = h.next {
 		if err := h.admittedBy(g); err != nil {
 			h.cancel(err)
@@ -234,32 +234,32 @@ func (e *entry) cutServers(registered func(*Server) bool) {
 	}
 }
 
-// takeDoubt returns the grant to confirm, and the token to ask Vault about: that of
-// any live request, or "" if there is none. The entry itself keeps no token; those who
-// bear it do.
-func (e *entry) takeDoubt() (token string, doubted *Grant) {
+// takeRevalidation returns the grant to confirm, and the token to ask Vault about: that
+// of any live request, or "" if there is none. The entry itself keeps no token; those
+// who bear it do.
+func (e *entry) takeRevalidation() (token string, unconfirmed *Grant) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	doubted, e.doubted = e.doubted, nil
+	unconfirmed, e.revalidating = e.revalidating, nil
 	if e.live == nil {
 		return "", nil
 	}
-	return e.live.token, doubted
+	return e.live.token, unconfirmed
 }
 
-// suspectFor notes whether the live requests go on without a grant that is
-// beyond doubt, and returns for how long they have.
-func (e *entry) suspectFor(now time.Time, suspect bool) time.Duration {
+// unconfirmedFor notes whether the live requests go on with a grant that
+// nothing confirms, and returns for how long they have.
+func (e *entry) unconfirmedFor(now time.Time, unconfirmed bool) time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
-	case !suspect:
-		e.suspect = 0
+	case !unconfirmed:
+		e.unconfirmedSince = 0
 		return 0
-	case e.suspect == 0:
-		e.suspect = uptime(now)
+	case e.unconfirmedSince == 0:
+		e.unconfirmedSince = uptime(now)
 	}
-	return uptime(now) - e.suspect
+	return uptime(now) - e.unconfirmedSince
 }
 
 // started is what uptimes are counted from.

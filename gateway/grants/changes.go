@@ -72,9 +72,9 @@ func admits(c *vaultclient.Change) bool {
 	return true
 }
 
-// view is what the feed has told so far. It is immutable and read without a
+// feedPosition is how far the feed has been read. It is immutable and read without a
 // lock: the warm path compares a grant with it and is done.
-type view struct {
+type feedPosition struct {
 	// epoch and applied say which changes have been applied: all up to and
 	// including applied. An empty epoch is a feed that never answered.
 	epoch   string
@@ -98,27 +98,27 @@ type view struct {
 	maxAge time.Duration
 }
 
-// covers reports whether every change up to now that concerns g would have
+// tracks reports whether every change up to now that concerns g would have
 // been noticed.
-func (v *view) covers(g *Grant) bool {
+func (v *feedPosition) tracks(g *Grant) bool {
 	return g.epoch == v.epoch && g.index >= v.floor
 }
 
-// confirmed returns the sending of the request that last confirmed g, and
+// lastConfirmed returns the sending of the request that last confirmed g, and
 // whether g may be used at all.
-func (v *view) confirmed(g *Grant) (time.Time, bool) {
+func (v *feedPosition) lastConfirmed(g *Grant) (time.Time, bool) {
 	if g.stale.Load() {
 		return g.sent, false
 	}
-	if v.covers(g) {
+	if v.tracks(g) {
 		return later(g.sent, v.sent), true
 	}
 	return g.sent, g.epoch != v.epoch && !v.synced
 }
 
-// usable reports whether g may be used without asking Vault.
-func (v *view) usable(g *Grant, now time.Time) bool {
-	confirmed, ok := v.confirmed(g)
+// fresh reports whether g may be used without asking Vault.
+func (v *feedPosition) fresh(g *Grant, now time.Time) bool {
+	confirmed, ok := v.lastConfirmed(g)
 	return ok && clock.Age(now, confirmed) < v.maxAge && !g.expired(now)
 }
 
@@ -135,14 +135,14 @@ func (b *Broker) apply(answer *vaultclient.Changes, sent time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 
-	v := *b.view.Load()
+	v := *b.position.Load()
 	todo := effects{}
 	if answer.Reset || answer.Epoch != v.epoch || answer.Index < v.applied {
 		if v.epoch != "" {
 			b.log.Warn("the change feed has a gap: grants are confirmed one by one as they are used",
 				"epoch", answer.Epoch, "index", answer.Index)
 		}
-		b.history.reset(answer.Index)
+		b.recent.reset(answer.Index)
 		b.negatives.Purge()
 		v.epoch, v.floor, v.servers = answer.Epoch, answer.Index, answer.Index
 		todo = effects{servers: true, keys: true, sweep: true}
@@ -154,7 +154,7 @@ func (b *Broker) apply(answer *vaultclient.Changes, sent time.Time) {
 		}
 	}
 	v.applied, v.sent, v.synced, v.maxAge = answer.Index, sent, true, b.options.Grants.MaxStale
-	b.view.Store(&v)
+	b.position.Store(&v)
 	if todo.servers {
 		wake(b.wakeRegistry)
 	}
@@ -176,21 +176,21 @@ type effects struct {
 
 // applyOne applies one change. Grants that knew of it already, since their
 // lookup was answered later, are left alone.
-func (b *Broker) applyOne(c *vaultclient.Change, v *view, todo *effects) {
-	b.history.remember(c)
+func (b *Broker) applyOne(c *vaultclient.Change, v *feedPosition, todo *effects) {
+	b.recent.remember(c)
 	if admits(c) {
 		b.negatives.Purge()
 	}
 	switch scopeOf(c) {
 	case scopeToken:
 		if e := b.cache.byAccessor[c.Accessor]; e != nil {
-			b.touch(e, c, v)
+			b.applyToEntry(e, c, v)
 		}
 	case scopeClient:
 		if client := b.cache.byClient[c.ClientID]; client != nil {
 			for e := client.entries; e != nil; {
-				next := e.next // touch may unlink e
-				b.touch(e, c, v)
+				next := e.next // applyToEntry may unlink e
+				b.applyToEntry(e, c, v)
 				e = next
 			}
 		}
@@ -210,14 +210,14 @@ func (b *Broker) applyOne(c *vaultclient.Change, v *view, todo *effects) {
 	}
 }
 
-// touch applies a change to one entry.
-func (b *Broker) touch(e *entry, c *vaultclient.Change, v *view) {
+// applyToEntry applies a change to one entry.
+func (b *Broker) applyToEntry(e *entry, c *vaultclient.Change, v *feedPosition) {
 	g := e.grant.Load()
 	if g.epoch == v.epoch && g.index >= c.Index {
 		return
 	}
 	if ends(c) {
-		b.endForGood(e)
+		b.revoke(e)
 		return
 	}
 	g.stale.Store(true)
@@ -225,32 +225,32 @@ func (b *Broker) touch(e *entry, c *vaultclient.Change, v *view) {
 }
 
 // endAll applies a change that ends every token of the mount.
-func (b *Broker) endAll(c *vaultclient.Change, v *view) {
+func (b *Broker) endAll(c *vaultclient.Change, v *feedPosition) {
 	for i := range shardCount {
 		for _, e := range b.cache.all(i) {
 			if g := e.grant.Load(); g.epoch != v.epoch || g.index < c.Index {
-				b.endForGood(e)
+				b.revoke(e)
 			}
 		}
 	}
 }
 
-// endForGood ends an entry whose token the feed says has ended, and remembers that
+// revoke ends an entry whose token the feed says has ended, and remembers that
 // as Vault's answer: clients ask again at once, and thousands of them may have lost
 // their tokens at the same time. Whatever may admit the token again has it forgotten.
-func (b *Broker) endForGood(e *entry) {
+func (b *Broker) revoke(e *entry) {
 	b.end(e, ErrInactive)
 	b.negatives.Add(e.key, time.Now())
 }
 
-// historySize is how many changes are remembered for comparison with lookups
+// recentSize is how many changes are remembered for comparison with lookups
 // that were under way. A lookup takes a second at most; what is older than the
 // oldest change remembered is taken to have been touched.
-const historySize = 4096
+const recentSize = 4096
 
-// history remembers which changes were applied lately, so that an answer that
+// recentChanges remembers which changes were applied lately, so that an answer that
 // is older than they are can be told from one that is not.
-type history struct {
+type recentChanges struct {
 	floor uint64 // changes up to here are forgotten
 
 	everything uint64 // last change that touches every grant
@@ -258,19 +258,19 @@ type history struct {
 	accessors  map[string]uint64
 	clients    map[string]uint64
 
-	ring []remembered // oldest first, from next on, once it is full
+	ring []recentChange // oldest first, from next on, once it is full
 	next int
 }
 
-type remembered struct {
+type recentChange struct {
 	index    uint64
 	accessor string
 	client   string
 }
 
 // reset forgets everything: whatever happened up to index is unknown.
-func (h *history) reset(index uint64) {
-	*h = history{
+func (h *recentChanges) reset(index uint64) {
+	*h = recentChanges{
 		floor:     index,
 		accessors: make(map[string]uint64),
 		clients:   make(map[string]uint64),
@@ -278,8 +278,8 @@ func (h *history) reset(index uint64) {
 }
 
 // remember notes what the change touches.
-func (h *history) remember(c *vaultclient.Change) {
-	entry := remembered{index: c.Index}
+func (h *recentChanges) remember(c *vaultclient.Change) {
+	entry := recentChange{index: c.Index}
 	switch scopeOf(c) {
 	case scopeToken:
 		entry.accessor = c.Accessor
@@ -295,16 +295,16 @@ func (h *history) remember(c *vaultclient.Change) {
 	if admits(c) {
 		h.negatives = c.Index
 	}
-	if len(h.ring) < historySize {
+	if len(h.ring) < recentSize {
 		h.ring = append(h.ring, entry)
 		return
 	}
 	h.forget(h.ring[h.next])
 	h.ring[h.next] = entry
-	h.next = (h.next + 1) % historySize
+	h.next = (h.next + 1) % recentSize
 }
 
-func (h *history) forget(r remembered) {
+func (h *recentChanges) forget(r recentChange) {
 	h.floor = max(h.floor, r.index)
 	if h.accessors[r.accessor] == r.index {
 		delete(h.accessors, r.accessor)
@@ -314,9 +314,9 @@ func (h *history) forget(r remembered) {
 	}
 }
 
-// touched reports whether a change that was applied since the answer's index
+// overtake reports whether a change that was applied since the answer's index
 // may concern the answer.
-func (h *history) touched(l *vaultclient.Lookup) bool {
+func (h *recentChanges) overtake(l *vaultclient.Lookup) bool {
 	if l.Index < h.floor || l.Index < h.everything {
 		return true
 	}

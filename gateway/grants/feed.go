@@ -85,7 +85,7 @@ func (b *Broker) runFeed(ctx context.Context) {
 // wait before the next one. After a failure the request asks to be answered at
 // once: the sooner Vault is known to answer, the sooner grants are confirmed.
 func (b *Broker) poll(ctx context.Context, atOnce bool) (time.Duration, error) {
-	v := b.view.Load()
+	v := b.position.Load()
 	wait, bound := time.Duration(0), feedPatience
 	if !atOnce {
 		// Vault reads whole seconds, and holds nothing for none of them.
@@ -137,9 +137,9 @@ func (b *Broker) feedFailed(err error, failures int) time.Duration {
 func (b *Broker) feedLost(state FeedState, maxAge time.Duration, err error) {
 	old := FeedState(b.feedState.Swap(int32(state)))
 	b.mu.Lock()
-	v := *b.view.Load()
+	v := *b.position.Load()
 	v.synced, v.maxAge = false, min(maxAge, b.options.Grants.MaxStale)
-	b.view.Store(&v)
+	b.position.Store(&v)
 	b.mu.Unlock()
 	if old != state {
 		wake(b.wakeRegistry)

@@ -30,7 +30,7 @@ type Grant struct {
 	Accessor  string    // names the token in logs
 	ExpiresAt time.Time // this gateway's clock; zero: never
 
-	*terms
+	*entitlements
 
 	// When Vault said so: see changes.go.
 	index uint64
@@ -96,29 +96,29 @@ func (g *Grant) expired(now time.Time) bool {
 // NewGrant builds the grant of an active answer to a request that was sent at sent,
 // without the policy: the Broker fetches that.
 func NewGrant(l *vaultclient.Lookup, sent time.Time) (*Grant, error) {
-	return newGrant(l, sent, termsOf)
+	return newGrant(l, sent, entitlementsOf)
 }
 
-// newGrant builds it with terms from elsewhere. Its expiry is counted from sent: it
-// comes too early by the time that the answer travelled.
-func newGrant(l *vaultclient.Lookup, sent time.Time, termsOf func(*vaultclient.Lookup) (*terms, error)) (*Grant, error) {
+// newGrant builds it with entitlements as they are read. The expiry is counted from sent:
+// it comes too early by the time that the answer travelled.
+func newGrant(l *vaultclient.Lookup, sent time.Time, read func(*vaultclient.Lookup) (*entitlements, error)) (*Grant, error) {
 	if !l.Active {
 		return nil, ErrInactive
 	}
 	if l.Client == "" || l.ClientID == "" || l.Accessor == "" {
 		return nil, fmt.Errorf("lookup: an active answer without client, client_id or accessor")
 	}
-	t, err := termsOf(l)
+	t, err := read(l)
 	if err != nil {
 		return nil, err
 	}
 	g := &Grant{
-		Client:   l.Client,
-		ClientID: l.ClientID,
-		Accessor: l.Accessor,
-		terms:    t,
-		index:    l.Index,
-		sent:     sent,
+		Client:       l.Client,
+		ClientID:     l.ClientID,
+		Accessor:     l.Accessor,
+		entitlements: t,
+		index:        l.Index,
+		sent:         sent,
 	}
 	if err := g.setExpiry(l, sent); err != nil {
 		return nil, err
@@ -141,14 +141,14 @@ func (g *Grant) setExpiry(l *vaultclient.Lookup, sent time.Time) error {
 	return nil
 }
 
-// termsKept is how many terms are kept to be shared. Grants keep theirs for as long
-// as they need them.
-const termsKept = 1024
+// entitlementsKept is how many entitlements are kept to be shared. Grants keep theirs for
+// as long as they need them.
+const entitlementsKept = 1024
 
-// terms is what a lookup says that many tokens have in common: what they may reach,
-// and the history that the answer is part of. There may be a hundred thousand tokens,
-// of clients that were set up alike, so their grants share it. It is immutable.
-type terms struct {
+// entitlements is the part of an answer that many tokens have in common: what they may
+// reach, and the epoch of the answer. A hundred thousand tokens may be those of clients
+// that were set up alike, so their grants share it. It is immutable.
+type entitlements struct {
 	epoch   string // see changes.go
 	dataKey string // id of the one that the tokens are sealed under; "": they are not
 
@@ -164,9 +164,9 @@ type terms struct {
 	tools        *sync.Map // server name -> *policy.Tools; nil without rules
 }
 
-// termsOf reads them from an active answer. The policy is missing yet.
-func termsOf(l *vaultclient.Lookup) (*terms, error) {
-	t := &terms{
+// entitlementsOf reads them from an active answer. The policy is missing yet.
+func entitlementsOf(l *vaultclient.Lookup) (*entitlements, error) {
+	t := &entitlements{
 		epoch:        intern(l.Epoch),
 		dataKey:      intern(l.DataKey),
 		policyDigest: intern(l.PolicyDigest),
@@ -186,7 +186,7 @@ func termsOf(l *vaultclient.Lookup) (*terms, error) {
 
 // setBoundCIDRs takes ranges and single addresses, as Vault's own
 // token_bound_cidrs does.
-func (t *terms) setBoundCIDRs(ranges []string) error {
+func (t *entitlements) setBoundCIDRs(ranges []string) error {
 	for _, text := range ranges {
 		prefix, err := netip.ParsePrefix(text)
 		if err != nil {
@@ -201,32 +201,32 @@ func (t *terms) setBoundCIDRs(ranges []string) error {
 	return nil
 }
 
-// sharedTerms holds the terms of the latest answers, so that answers that say the
-// same have the same ones.
-type sharedTerms struct {
+// entitlementCache holds the entitlements of the latest answers, so that answers that say
+// the same have the same ones.
+type entitlementCache struct {
 	policies *policies
-	held     *lru.Cache[termsKey, *terms]
+	held     *lru.Cache[entitlementsKey, *entitlements]
 }
 
-func newSharedTerms(p *policies) (*sharedTerms, error) {
-	held, err := lru.New[termsKey, *terms](termsKept)
+func newEntitlementCache(p *policies) (*entitlementCache, error) {
+	held, err := lru.New[entitlementsKey, *entitlements](entitlementsKept)
 	if err != nil {
 		return nil, err
 	}
-	return &sharedTerms{policies: p, held: held}, nil
+	return &entitlementCache{policies: p, held: held}, nil
 }
 
-// of returns the terms of an active answer, with their policy. The error is
+// get returns the entitlements of an active answer, with their policy. The error is
 // errOutdated where the engine does not know the policy any more.
-func (s *sharedTerms) of(l *vaultclient.Lookup) (*terms, error) {
-	k, err := termsKeyOf(l)
+func (s *entitlementCache) get(l *vaultclient.Lookup) (*entitlements, error) {
+	k, err := entitlementsKeyOf(l)
 	if err != nil {
 		return nil, err
 	}
 	if held, ok := s.held.Get(k); ok {
 		return held, nil
 	}
-	t, err := termsOf(l)
+	t, err := entitlementsOf(l)
 	if err != nil {
 		return nil, err
 	}
@@ -237,17 +237,17 @@ func (s *sharedTerms) of(l *vaultclient.Lookup) (*terms, error) {
 	return t, nil
 }
 
-// termsKey is a hash of all that terms are made of.
-type termsKey [sha256.Size]byte
+// entitlementsKey is a hash of all that entitlements are made of.
+type entitlementsKey [sha256.Size]byte
 
-func termsKeyOf(l *vaultclient.Lookup) (termsKey, error) {
+func entitlementsKeyOf(l *vaultclient.Lookup) (entitlementsKey, error) {
 	text, err := json.Marshal([]any{
 		l.Epoch, l.DataKey, l.PolicyDigest, l.AllowedServers, l.AllowedTools, l.DeniedTools, l.TokenBoundCIDRs,
 	})
 	return sha256.Sum256(text), err
 }
 
-// intern returns one copy of a string for all terms that have it.
+// intern returns one copy of a string for all entitlements that have it.
 func intern(s string) string { return unique.Make(s).Value() }
 
 // internAll does so for a list. Nil stays nil.

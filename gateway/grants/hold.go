@@ -60,7 +60,7 @@ func (b *Broker) Hold(ctx context.Context, g *Grant, use Use) (context.Context, 
 func (b *Broker) HoldPart(ctx context.Context, whole *Hold, server *Server) (context.Context, *Hold, error) {
 	g := whole.Grant()
 	if g == nil {
-		return nil, nil, whole.entry.why()
+		return nil, nil, whole.entry.endCause()
 	}
 	if err := Allows(g, server); err != nil {
 		return nil, nil, err
@@ -97,7 +97,7 @@ func (b *Broker) register(ctx context.Context, g *Grant, h *Hold) (context.Conte
 	}
 	// From here on every event finds the request. What happened between the
 	// making of g and now is looked at again.
-	if current := h.entry.grant.Load(); current != nil && !b.view.Load().usable(current, time.Now()) {
+	if current := h.entry.grant.Load(); current != nil && !b.position.Load().fresh(current, time.Now()) {
 		b.revalidate(h.entry, current)
 	}
 	if h.server != nil && !b.registered(h.server) {
@@ -124,11 +124,11 @@ func (b *Broker) link(h *Hold, g *Grant) error {
 	e := h.entry
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if errors.Is(e.gone, errEvicted) {
+	if errors.Is(e.ended, errEvicted) {
 		return ErrStale
 	}
-	if e.gone != nil {
-		return e.gone
+	if e.ended != nil {
+		return e.ended
 	}
 	if current := e.grant.Load(); current != g {
 		if err := h.admittedBy(current); err != nil {
@@ -140,8 +140,8 @@ func (b *Broker) link(h *Hold, g *Grant) error {
 		h.next.prev = h
 	}
 	e.live = h
-	if !e.tracked {
-		e.tracked = true
+	if !e.inLiveSet {
+		e.inLiveSet = true
 		b.live.add(e)
 	}
 	return nil

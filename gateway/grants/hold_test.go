@@ -135,7 +135,7 @@ func TestLiveRequestOutlivesAnOutageNoLongerThanMaxStale(t *testing.T) {
 		after(time.Hour)
 		require.NoError(t, ctx.Err(), "it lasts while the feed confirms it")
 		m.write(func() { m.down = true })
-		confirmed := b.view.Load().sent
+		confirmed := b.position.Load().sent
 		<-ctx.Done()
 		require.ErrorIs(t, context.Cause(ctx), ErrUnavailable)
 		require.LessOrEqual(t, time.Since(confirmed), 30*time.Second)
@@ -188,7 +188,7 @@ func TestDoubtThatALookupHasSettledIsNotAskedAbout(t *testing.T) {
 		_, h := b.hold(t, "t", "files")
 		defer h.Release()
 		old := h.Grant()
-		require.NoError(t, b.ask(t.Context(), question{key: keyOf("t"), token: vaultclient.OpenedToken{Token: "t"}, doubted: old}))
+		require.NoError(t, b.awaitLookup(t.Context(), lookupRequest{key: keyOf("t"), token: vaultclient.OpenedToken{Token: "t"}, revalidates: old}))
 		require.Equal(t, 2, m.asked())
 		b.revalidate(h.entry, old)
 		synctest.Wait()
@@ -315,7 +315,7 @@ func TestReleasedHoldsLeaveNothingBehind(t *testing.T) {
 		e := b.cache.get(keyOf("t"))
 		require.Nil(t, e.live)
 		require.Zero(t, e.client.live.Load())
-		token, _ := e.takeDoubt()
+		token, _ := e.takeRevalidation()
 		require.Empty(t, token, "the token is kept by those who bear it alone")
 		after(2 * sweepInterval)
 		require.Empty(t, b.live.entries)

@@ -163,7 +163,7 @@ func interleave(t *testing.T, m mutation, order []string, warm bool) {
 		}
 		synctest.Wait()
 	}
-	b.drainPending(t)
+	b.drainRevalidations(t)
 
 	for range cap(results) {
 		r := <-results
@@ -203,14 +203,14 @@ func (b *Broker) use(ctx context.Context, token, server string) result {
 	return result{ctx: live, err: err}
 }
 
-// drainPending confirms the grants of live requests, as runPending does.
-func (b *Broker) drainPending(t *testing.T) {
+// drainRevalidations confirms the grants of live requests, as runRevalidations does.
+func (b *Broker) drainRevalidations(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		b.runPending(ctx)
+		b.runRevalidations(ctx)
 	}()
 	synctest.Wait()
 	cancel()
@@ -291,7 +291,7 @@ func TestAnswerThatIsAlwaysOvertakenIsRefusedToEverybody(t *testing.T) {
 		for range waiters {
 			require.ErrorIs(t, <-errs, ErrUnavailable)
 		}
-		require.Equal(t, asks, e.asked(), "an outdated answer is asked for again twice, by all together")
+		require.Equal(t, lookupTries, e.asked(), "an outdated answer is asked for again twice, by all together")
 		e.gate = nil
 		_, err := b.Grant(t.Context(), "t", home)
 		require.NoError(t, err, "it recovers")

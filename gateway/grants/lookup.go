@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	// askTimeout is how long anybody waits for a lookup, whatever becomes of it;
-	// while Vault hangs, vaultclient.LookupTimeout.
-	askTimeout = slotTimeout + vaultclient.LookupTimeout
+	// waitTimeout is how long anybody waits for a lookup, whatever becomes of it. While
+	// Vault hangs, it is vaultclient.LookupTimeout.
+	waitTimeout = slotTimeout + vaultclient.LookupTimeout
 
 	// coldInFlight is how many of the lookups in flight may be for unknown tokens, so
 	// that a flood of these never stands in the way of known ones.
@@ -27,8 +27,8 @@ const (
 	// slotTimeout is how long a lookup waits for its turn.
 	slotTimeout = 2 * time.Second
 
-	// asks is how often an answer is asked for that turns out to be outdated.
-	asks = 3
+	// lookupTries is how often Vault is asked while its answers turn out to be outdated.
+	lookupTries = 3
 
 	// otherEpochPause gives the change feed time to learn of a new epoch.
 	otherEpochPause = 50 * time.Millisecond
@@ -44,29 +44,29 @@ var (
 	errOtherEpoch = errors.New("the answer belongs to another history than the change feed")
 )
 
-// flight is a lookup under way, and everybody who waits for it.
-type flight struct {
+// sharedRequest is a request to Vault under way, for everybody who waits for it.
+type sharedRequest struct {
 	done chan struct{}
 	err  error // valid once done is closed
 }
 
-// question is what Vault is asked about a token.
-type question struct {
-	key     key
-	token   vaultclient.OpenedToken
-	source  netip.Addr // who bears it
-	cold    bool       // the token is not known
-	doubted *Grant     // to confirm, though it may be good still; nil: ask if the token's state is not known
+// lookupRequest is what Vault is to be asked about a token.
+type lookupRequest struct {
+	key         key
+	token       vaultclient.OpenedToken
+	source      netip.Addr // who bears it
+	cold        bool       // the token is not known
+	revalidates *Grant     // to confirm, though it may still be good; nil: ask if the token's state is not known
 }
 
-// ask has Vault confirm a token, and returns nil once its grant is in the
+// awaitLookup has Vault confirm a token, and returns nil once its grant is in the
 // cache. It joins the lookup that is under way for the token, if one is.
-func (b *Broker) ask(ctx context.Context, q question) error {
-	f, err := b.board(ctx, q)
+func (b *Broker) awaitLookup(ctx context.Context, r lookupRequest) error {
+	f, err := b.joinLookup(ctx, r)
 	if f == nil {
 		return err
 	}
-	bound := askTimeout
+	bound := waitTimeout
 	if b.outage.Hangs() {
 		bound = vaultclient.LookupTimeout
 	}
@@ -82,38 +82,38 @@ func (b *Broker) ask(ctx context.Context, q question) error {
 	}
 }
 
-// board returns the lookup to wait for, or none with the answer.
-func (b *Broker) board(ctx context.Context, q question) (*flight, error) {
-	b.flightsMu.Lock()
-	defer b.flightsMu.Unlock()
-	if f := b.flights[q.key]; f != nil {
+// joinLookup returns the lookup to wait for, or none with the answer.
+func (b *Broker) joinLookup(ctx context.Context, r lookupRequest) (*sharedRequest, error) {
+	b.lookupsMu.Lock()
+	defer b.lookupsMu.Unlock()
+	if f := b.lookups[r.key]; f != nil {
 		if b.options.Tracer != nil {
 			b.options.Tracer.Joined(ctx)
 		}
 		return f, nil
 	}
 	// A lookup may have ended since the caller looked.
-	if q.doubted == nil {
-		if err, known := b.known(q.key, time.Now()); known {
+	if r.revalidates == nil {
+		if err, known := b.knownState(r.key, time.Now()); known {
 			return nil, err
 		}
-	} else if q.doubted.entry.grant.Load() != q.doubted {
-		return nil, nil //nolint:nilnil // the doubt is settled
+	} else if r.revalidates.entry.grant.Load() != r.revalidates {
+		return nil, nil //nolint:nilnil // another lookup has confirmed it
 	}
-	if q.cold && b.options.Cold != nil && !b.options.Cold.Allow(q.source) {
+	if r.cold && b.options.Cold != nil && !b.options.Cold.Allow(r.source) {
 		return nil, ErrRateLimited
 	}
-	f := &flight{done: make(chan struct{})}
-	b.flights[q.key] = f
-	go b.fly(context.WithoutCancel(ctx), f, q)
+	f := &sharedRequest{done: make(chan struct{})}
+	b.lookups[r.key] = f
+	go b.runLookup(context.WithoutCancel(ctx), f, r)
 	return f, nil
 }
 
-// known reports whether the token's state is known, and then what it is.
-func (b *Broker) known(k key, now time.Time) (err error, known bool) { //nolint:revive // the error is the answer, not a failure
+// knownState reports whether the token's state is known, and then what it is.
+func (b *Broker) knownState(k key, now time.Time) (err error, known bool) { //nolint:revive // the error is the answer, not a failure
 	if e := b.cache.get(k); e != nil {
 		g := e.grant.Load()
-		return nil, g != nil && b.view.Load().usable(g, now)
+		return nil, g != nil && b.position.Load().fresh(g, now)
 	}
 	sent, ok := b.negatives.Get(k)
 	if ok && clock.Age(now, sent) < b.options.Grants.NegativeTTL {
@@ -122,20 +122,20 @@ func (b *Broker) known(k key, now time.Time) (err error, known bool) { //nolint:
 	return nil, false
 }
 
-// fly runs a lookup for all who wait, whoever of them stays. ctx is for traces.
-func (b *Broker) fly(ctx context.Context, f *flight, q question) {
-	f.err = b.confirm(ctx, q)
-	b.flightsMu.Lock()
-	delete(b.flights, q.key)
-	b.flightsMu.Unlock()
+// runLookup runs a lookup for all who wait, whoever of them stays. ctx is for traces.
+func (b *Broker) runLookup(ctx context.Context, f *sharedRequest, r lookupRequest) {
+	f.err = b.lookUp(ctx, r)
+	b.lookupsMu.Lock()
+	delete(b.lookups, r.key)
+	b.lookupsMu.Unlock()
 	close(f.done)
 }
 
-// confirm asks Vault until there is an answer that no change has overtaken.
-func (b *Broker) confirm(ctx context.Context, q question) error {
+// lookUp asks Vault until there is an answer that no change has overtaken.
+func (b *Broker) lookUp(ctx context.Context, r lookupRequest) error {
 	var err error
-	for range asks {
-		err = b.confirmOnce(ctx, q)
+	for range lookupTries {
+		err = b.lookUpOnce(ctx, r)
 		switch {
 		case errors.Is(err, errOtherEpoch):
 			<-time.After(otherEpochPause)
@@ -144,11 +144,11 @@ func (b *Broker) confirm(ctx context.Context, q question) error {
 			return err
 		}
 	}
-	return fmt.Errorf("%w: %w, %d times in a row", ErrUnavailable, err, asks)
+	return fmt.Errorf("%w: %w, %d times in a row", ErrUnavailable, err, lookupTries)
 }
 
-func (b *Broker) confirmOnce(ctx context.Context, q question) error {
-	release, err := b.takeSlot(q.cold)
+func (b *Broker) lookUpOnce(ctx context.Context, r lookupRequest) error {
+	release, err := b.takeSlot(r.cold)
 	if err != nil {
 		return err
 	}
@@ -163,18 +163,18 @@ func (b *Broker) confirmOnce(ctx context.Context, q question) error {
 		end = b.options.Tracer.Lookup(ctx)
 	}
 	sent := time.Now()
-	answer, err := b.engine.Lookup(ctx, q.token)
+	answer, err := b.engine.Lookup(ctx, r.token)
 	took := time.Since(sent)
 	b.outage.Observe(err) // before somebody else has the slot
 	release()
 
-	if err == nil && answer.DataKey != q.token.DataKey {
+	if err == nil && answer.DataKey != r.token.DataKey {
 		// The engine knows better, but an older one does not know of seals.
 		answer = &vaultclient.Lookup{Epoch: answer.Epoch, Index: answer.Index}
 	}
 	var g *Grant
 	if err == nil && answer.Active {
-		g, err = newGrant(answer, sent, b.terms.of)
+		g, err = newGrant(answer, sent, b.entitlements.get)
 	}
 	result := resultOf(answer, err)
 	end(result)
@@ -188,7 +188,7 @@ func (b *Broker) confirmOnce(ctx context.Context, q question) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	return b.publish(q.key, answer, g, sent)
+	return b.publish(r.key, answer, g, sent)
 }
 
 // takeSlot waits for a lookup's turn.
@@ -241,12 +241,12 @@ func (b *Broker) publish(k key, l *vaultclient.Lookup, g *Grant, now time.Time) 
 	b.mu.Lock()
 	defer b.mu.Unlock()
 
-	v := b.view.Load()
+	v := b.position.Load()
 	if l.Epoch != v.epoch {
 		if v.synced {
 			return errOtherEpoch
 		}
-	} else if b.history.touched(l) {
+	} else if b.recent.overtake(l) {
 		return errOutdated
 	}
 

@@ -330,7 +330,7 @@ func runBroker(t *testing.T, m *model, options Options, change func(*Broker)) *B
 
 // sync applies what the feed has to tell.
 func (b *Broker) sync(m *model) {
-	v := b.view.Load()
+	v := b.position.Load()
 	b.apply(m.since(v.epoch, v.applied), time.Now())
 }
 

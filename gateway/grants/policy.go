@@ -56,7 +56,7 @@ func Allows(g *Grant, server *Server) error {
 type policies struct {
 	engine  engine
 	held    *lru.Cache[string, *effectivePolicy]
-	flights singleflight.Group
+	fetches singleflight.Group
 }
 
 func newPolicies(e engine) (*policies, error) {
@@ -77,7 +77,7 @@ func (p *policies) get(digest string) (*effectivePolicy, error) {
 	if held, ok := p.held.Get(digest); ok {
 		return held, nil
 	}
-	fetched, err, _ := p.flights.Do(digest, func() (any, error) {
+	fetched, err, _ := p.fetches.Do(digest, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), policyTimeout)
 		defer cancel()
 		answer, err := p.engine.Policy(ctx, digest)

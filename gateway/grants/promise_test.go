@@ -83,7 +83,7 @@ func TestGrantOutlivesAnOutageNoLongerThanMaxStale(t *testing.T) {
 		require.NoError(t, grantErr(t, b, "t"))
 		after(time.Minute)
 		m.write(func() { m.down = true })
-		confirmed := b.view.Load().sent
+		confirmed := b.position.Load().sent
 		var last time.Time
 		for time.Since(confirmed) < time.Minute {
 			err := grantErr(t, b, "t")
@@ -110,7 +110,7 @@ func TestTokenRevokedDuringAnOutageOfTheFeedIsRefusedWithinMaxStale(t *testing.T
 		synctest.Wait()
 		require.NoError(t, grantErr(t, b, "t"))
 		m.write(func() { m.noFeed = true; token.active = false })
-		confirmed := b.view.Load().sent
+		confirmed := b.position.Load().sent
 		for grantErr(t, b, "t") == nil {
 			after(100 * time.Millisecond)
 		}

@@ -118,7 +118,7 @@ func (b *Broker) trueRegistry(now time.Time) (*registry, error) {
 		return nil, fmt.Errorf("%w: the registry of servers has not been read yet", ErrUnavailable)
 	}
 	confirmed := r.sent
-	if v := b.view.Load(); r.epoch == v.epoch && r.index >= v.servers {
+	if v := b.position.Load(); r.epoch == v.epoch && r.index >= v.servers {
 		confirmed = later(confirmed, v.sent)
 	}
 	if clock.Age(now, confirmed) >= b.options.Grants.MaxStale {
@@ -165,7 +165,7 @@ func (b *Broker) registered(s *Server) bool {
 // runRegistry fetches the registry whenever it may have changed.
 func (b *Broker) runRegistry(ctx context.Context) {
 	b.refetch(ctx, "registry of servers", b.wakeRegistry, b.fetchRegistry, func() time.Duration {
-		v := b.view.Load()
+		v := b.position.Load()
 		if v.synced {
 			return refreshSynced
 		}
@@ -180,7 +180,7 @@ func (b *Broker) fetchRegistry(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if v := b.view.Load(); answer.Epoch == v.epoch && answer.Index < v.servers {
+	if v := b.position.Load(); answer.Epoch == v.epoch && answer.Index < v.servers {
 		return errOutdated
 	}
 	old := b.registry.Load()

@@ -47,14 +47,14 @@ func TestRegistryIsUsedNoLongerThanMaxStale(t *testing.T) {
 	b.registry.Store(&r)
 	_, err := b.FindServer("files")
 	require.ErrorIs(t, err, ErrUnavailable)
-	v := *b.view.Load()
+	v := *b.position.Load()
 	v.epoch, v.sent = m.epoch, time.Now()
-	b.view.Store(&v)
+	b.position.Store(&v)
 	s, err := b.FindServer("files")
 	require.NoError(t, err, "the feed confirms it")
 	require.NotNil(t, s)
 	v.servers = 5
-	b.view.Store(&v)
+	b.position.Store(&v)
 	_, err = b.FindServer("files")
 	require.ErrorIs(t, err, ErrUnavailable, "a change of it that was not fetched yet")
 }

@@ -180,7 +180,7 @@ func (s *sealedTokens) runFetch(ctx context.Context, b *Broker) {
 		return s.setDataKeys(list)
 	}
 	b.refetch(ctx, "data keys", s.fetch, fetch, func() time.Duration {
-		if b.view.Load().synced {
+		if b.position.Load().synced {
 			return keysInterval
 		}
 		return dataKeysAlone

@@ -70,23 +70,23 @@ func (b *Broker) RefreshSessionKeys(ctx context.Context) error {
 // newerKeys paces the fetches for sessions of newer keys.
 type newerKeys struct {
 	mu   sync.Mutex
-	next *flight   // that has not begun; nil: none
-	last time.Time // when the last one began
+	next *sharedRequest // that has not begun; nil: none
+	last time.Time      // when the last one began
 }
 
 // join returns the fetch that begins next.
-func (n *newerKeys) join(fetch func(context.Context) error) *flight {
+func (n *newerKeys) join(fetch func(context.Context) error) *sharedRequest {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.next == nil {
-		n.next = &flight{done: make(chan struct{})}
+		n.next = &sharedRequest{done: make(chan struct{})}
 		f := n.next
-		time.AfterFunc(newerKeysPause-time.Since(n.last), func() { n.fly(f, fetch) })
+		time.AfterFunc(newerKeysPause-time.Since(n.last), func() { n.run(f, fetch) })
 	}
 	return n.next
 }
 
-func (n *newerKeys) fly(f *flight, fetch func(context.Context) error) {
+func (n *newerKeys) run(f *sharedRequest, fetch func(context.Context) error) {
 	n.mu.Lock()
 	n.next, n.last = nil, time.Now()
 	n.mu.Unlock()

@@ -24,43 +24,43 @@ const (
 	// its requests are cut without: the lease may have been renewed.
 	expiryGrace = 2 * time.Second
 
-	// pendingPause keeps the confirming of live requests from running hot while
+	// revalidationPause keeps the confirming of live requests from running hot while
 	// Vault does not answer.
-	pendingPause = 50 * time.Millisecond
+	revalidationPause = 50 * time.Millisecond
 )
 
 // revalidate has g, the grant of live requests, confirmed soon. Without live
 // requests nothing is done: the next use will ask. Nor is anything done once
-// another grant has taken the place of g: it is newer than the doubt.
+// another grant has taken the place of g: it is newer than the reason to ask.
 func (b *Broker) revalidate(e *entry, g *Grant) {
 	e.mu.Lock()
-	doubt := e.gone == nil && e.live != nil && e.grant.Load() == g
-	queue := doubt && e.doubted == nil
-	if doubt {
-		e.doubted = g
+	wanted := e.ended == nil && e.live != nil && e.grant.Load() == g
+	queue := wanted && e.revalidating == nil
+	if wanted {
+		e.revalidating = g
 	}
 	e.mu.Unlock()
 	if queue {
-		b.pending.push(e)
+		b.revalidations.push(e)
 	}
 }
 
-// runPending confirms the grants of live requests, one at a time.
-func (b *Broker) runPending(ctx context.Context) {
+// runRevalidations confirms the grants of live requests, one at a time.
+func (b *Broker) runRevalidations(ctx context.Context) {
 	for {
-		e, ok := b.pending.pop(ctx)
+		e, ok := b.revalidations.pop(ctx)
 		if !ok {
 			return
 		}
-		token, doubted := e.takeDoubt()
+		token, unconfirmed := e.takeRevalidation()
 		if token == "" {
 			continue
 		}
 		opened, err := b.opener.open(token)
 		if err == nil {
-			err = b.ask(ctx, question{key: e.key, token: opened, doubted: doubted})
+			err = b.awaitLookup(ctx, lookupRequest{key: e.key, token: opened, revalidates: unconfirmed})
 		}
-		if err != nil && backoff.Sleep(ctx, pendingPause) != nil {
+		if err != nil && backoff.Sleep(ctx, revalidationPause) != nil {
 			return
 		}
 	}
@@ -105,7 +105,7 @@ func (s *liveSet) forget(e *entry) bool {
 	if e.live != nil {
 		return false
 	}
-	e.tracked = false
+	e.inLiveSet = false
 	s.mu.Lock()
 	delete(s.entries, e)
 	s.mu.Unlock()
@@ -142,8 +142,8 @@ func (b *Broker) inspect(e *entry, now time.Time) {
 		b.endIf(e, g, err)
 		return
 	}
-	v := b.view.Load()
-	confirmed, ok := v.confirmed(g)
+	v := b.position.Load()
+	confirmed, ok := v.lastConfirmed(g)
 	if g.expired(now) {
 		if clock.Age(now, g.ExpiresAt) > expiryGrace {
 			b.endIf(e, g, ErrInactive)
@@ -154,10 +154,10 @@ func (b *Broker) inspect(e *entry, now time.Time) {
 		// of them a third of maxAge at most. What is left of maxAge from then on
 		// is for asking Vault.
 		if ok && clock.Age(now, confirmed) < v.maxAge*7/10 {
-			e.suspectFor(now, false)
+			e.unconfirmedFor(now, false)
 			return
 		}
-		asked := e.suspectFor(now, true) >= v.maxAge/5
+		asked := e.unconfirmedFor(now, true) >= v.maxAge/5
 		overdue := clock.Age(now, confirmed) >= v.maxAge-sweepInterval // by the next look
 		if asked && (!ok || overdue) {
 			b.endIf(e, g, ErrUnavailable)

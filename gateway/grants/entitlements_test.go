@@ -42,30 +42,30 @@ func TestTokensShareTheirTermsWhereTheseAreTheSameInEveryPoint(t *testing.T) {
 				l.ExpiresAt = time.Now().Add(time.Hour).Format(time.RFC3339Nano)
 				return l
 			}
-			first, err := newGrant(answer(), time.Now(), b.terms.of)
+			first, err := newGrant(answer(), time.Now(), b.entitlements.get)
 			require.NoError(t, err)
 			require.NotNil(t, first.policy)
 			l := answer()
 			test.change(l)
-			second, err := newGrant(l, time.Now(), b.terms.of)
+			second, err := newGrant(l, time.Now(), b.entitlements.get)
 			require.NoError(t, err)
-			assert.Equal(t, test.shares, first.terms == second.terms)
+			assert.Equal(t, test.shares, first.entitlements == second.entitlements)
 			alone, err := NewGrant(l, time.Now())
 			require.NoError(t, err)
 			alone.policy = second.policy
-			assert.Equal(t, alone.terms, second.terms, "shared or not, they say what the answer says")
+			assert.Equal(t, alone.entitlements, second.entitlements, "shared or not, they say what the answer says")
 		})
 	}
 }
 
-// Terms without the policy that they name would refuse everything, for every token
+// Entitlements without the policy that they name would refuse everything, for every token
 // that shares them.
 func TestTermsWhosePolicyCouldNotBeFetchedAreNotKept(t *testing.T) {
 	m := newModel()
 	b := brokerFor(t, m)
 	digest := "unknown"
 	l := &vaultclient.Lookup{Active: true, Client: "c", ClientID: "id-c", Accessor: "a", PolicyDigest: digest}
-	_, err := newGrant(l, time.Now(), b.terms.of)
+	_, err := newGrant(l, time.Now(), b.entitlements.get)
 	require.ErrorIs(t, err, errOutdated)
-	assert.Zero(t, b.terms.held.Len())
+	assert.Zero(t, b.entitlements.held.Len())
 }
