@@ -142,7 +142,7 @@ func (g *Gate) serve(w http.ResponseWriter, r *http.Request, req *Request) strin
 		return f.Reason
 	}
 	defer hold.Release()
-	defer req.forget()
+	defer req.releaseMemory()
 	conn := connection(ctx)
 	conn.serve(req)
 	defer conn.serve(nil)

@@ -1,183 +1,154 @@
 package access
 
 import (
-	"errors"
-	"io"
 	"net/http"
+	"net/netip"
 	"strings"
+	"sync"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/time/rate"
+
+	"vault-plugin-secrets-mcp/gateway/config"
 )
 
-// checkForm refuses what no MCP client sends, and what two HTTP parsers in a
-// row could understand in two ways. Content-Length beside Transfer-Encoding is
-// the framing check's: net/http has dropped one of them by now.
-func checkForm(r *http.Request, maxBody int64) *Refusal {
-	switch {
-	case !plainTarget(r):
-		return badRequest("the request target is neither a path nor an http or https URL")
-	case len(r.Trailer) > 0:
-		return badRequest("trailers are not supported")
-	case len(r.TransferEncoding) > 1 || len(r.TransferEncoding) == 1 && r.TransferEncoding[0] != "chunked":
-		return badRequest("a transfer coding other than chunked is not supported")
+// sourcesKept bounds the sources whose use is remembered. The overall limit
+// holds where somebody has more of them.
+const sourcesKept = 16384
+
+// ColdLimiter bounds the lookups of tokens that the gateway does not know, for
+// each source and for all of them together.
+type ColdLimiter struct {
+	limits  config.Grants
+	overall *rate.Limiter
+	sources *lru.Cache[netip.Prefix, *rate.Limiter]
+}
+
+// NewColdLimiter returns a limiter with the cold_… limits.
+func NewColdLimiter(limits config.Grants) *ColdLimiter {
+	sources, err := lru.New[netip.Prefix, *rate.Limiter](sourcesKept)
+	if err != nil { // only for a size that is not positive
+		panic(err)
 	}
-	if f := checkHeaders(r.Header); f != nil {
-		return f
+	return &ColdLimiter{
+		limits:  limits,
+		overall: rate.NewLimiter(rate.Limit(limits.ColdRate), limits.ColdBurst),
+		sources: sources,
 	}
-	switch r.Method {
-	case http.MethodPost:
-		if r.ContentLength > maxBody {
-			return BodyRefusal(errBodyTooLarge)
+}
+
+// Allow takes one lookup for a client at source, if there is one left. A source
+// that is over its own limit takes nothing from the others.
+func (l *ColdLimiter) Allow(source netip.Addr) bool {
+	key := sourceRange(source)
+	limiter, ok := l.sources.Get(key)
+	if !ok {
+		limiter = rate.NewLimiter(rate.Limit(l.limits.ColdSourceRate), l.limits.ColdSourceBurst)
+		if present, found, _ := l.sources.PeekOrAdd(key, limiter); found {
+			limiter = present
 		}
-	case http.MethodGet, http.MethodDelete:
-		if r.ContentLength != 0 {
-			return badRequest(r.Method + " with a body")
-		}
-	default:
+	}
+	return limiter.Allow() && l.overall.Allow()
+}
+
+// Memory bounds the bytes that all requests together have the gateway keep: the
+// bodies of requests, and the answers that it must have whole. They are counted as
+// they come, whatever length was announced. A client has a share of them. Small
+// messages are not counted: per_client_concurrency bounds those.
+type Memory struct {
+	mu      sync.Mutex
+	most    int64 // of all
+	share   int64 // of one client
+	kept    int64
+	clients map[string]int64 // by the client's id
+}
+
+// NewMemory bounds memory as the settings say.
+func NewMemory(limits config.Limits) *Memory {
+	m := &Memory{clients: make(map[string]int64)}
+	m.Configure(limits)
+	return m
+}
+
+// Configure takes other bounds, for bytes to come.
+func (m *Memory) Configure(limits config.Limits) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.most, m.share = limits.MaxBuffered, limits.MaxBufferedPerClient
+}
+
+// Kept is the number of bytes that are kept at present.
+func (m *Memory) Kept() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.kept
+}
+
+// take counts n bytes more of the client's.
+func (m *Memory) take(client string, n int64) *Refusal {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.clients[client]+n > m.share {
 		return &Refusal{
-			Status:  http.StatusMethodNotAllowed,
-			Reason:  ReasonBadRequest,
-			Detail:  "method",
-			Message: "Use POST, GET or DELETE.",
-			allow:   "POST, GET, DELETE",
+			Status:     http.StatusTooManyRequests,
+			Reason:     ReasonClientMemory,
+			Message:    "This client's requests keep as many bytes as those of one client may.",
+			RetryAfter: retryAfter(),
 		}
 	}
+	if m.kept+n > m.most {
+		return &Refusal{
+			Status:     http.StatusServiceUnavailable,
+			Reason:     ReasonMemory,
+			Message:    "The gateway keeps as many bytes of requests as it may.",
+			RetryAfter: retryAfter(),
+		}
+	}
+	m.clients[client] += n
+	m.kept += n
 	return nil
 }
 
-// plainTarget reports whether the request target is a path, or a whole URL, as a
-// proxy may send it. The host of a URL counts instead of the Host header (RFC
-// 9112, section 3.2.2), and net/http has put it there.
-func plainTarget(r *http.Request) bool {
-	if r.RequestURI == "*" || r.URL.Opaque != "" || r.URL.User != nil || r.Method == http.MethodConnect {
-		return false
-	}
-	if r.URL.Scheme == "" {
-		return r.URL.Host == ""
-	}
-	return (r.URL.Scheme == "http" || r.URL.Scheme == "https") && r.URL.Host != ""
-}
-
-// dropAmbiguousHeaders drops the headers whose names programs do not agree on.
-// Those behind CGI and its likes read "Mcp-Session_Id" as "Mcp-Session-Id", and
-// some read every other character that is not a letter or digit so.
-func dropAmbiguousHeaders(header http.Header) {
-	for name := range header {
-		if !PlainHeader(name) {
-			delete(header, name)
-		}
+func (m *Memory) giveBack(client string, n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kept -= n
+	if m.clients[client] -= n; m.clients[client] <= 0 {
+		delete(m.clients, client)
 	}
 }
 
-// PlainHeader reports whether a header's name holds only letters, digits and "-",
-// so that all programs read it alike.
-func PlainHeader(name string) bool {
-	for i := range len(name) {
-		c := name[i]
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' {
-			return false
-		}
+// Reserve counts bytes that the request is about to keep, or, where they are
+// negative, that it keeps no more. The error is a [Refusal]: there is no room. What
+// is still counted at the request's end is given back then. It may be called by
+// several goroutines.
+func (r *Request) Reserve(bytes int64) error {
+	if bytes == 0 || r.gate == nil || r.gate.options.Memory == nil || r.Grant == nil {
+		return nil
 	}
-	return true
-}
-
-// checkHeaders passes over Upgrade: many proxies and clients offer another
-// protocol with each request, and a server that does not want it ignores that
-// (RFC 9110, section 7.8). The gateway makes its own request to the server, so
-// nothing of the offer reaches it.
-func checkHeaders(header http.Header) *Refusal {
-	for name, values := range header {
-		switch name {
-		case "Connection":
-			for _, value := range values {
-				if !plainConnection(value) {
-					return badRequest("the Connection header names a header that belongs to the request")
-				}
-			}
-		case "Content-Encoding":
-			if len(values) > 1 || !strings.EqualFold(values[0], "identity") {
-				return &Refusal{
-					Status:  http.StatusUnsupportedMediaType,
-					Reason:  ReasonBadRequest,
-					Detail:  "Content-Encoding",
-					Message: "Send the body without a content encoding.",
-				}
-			}
-		default:
-			if len(values) > 1 && single(name) {
-				return badRequest("more than one " + name + " header")
-			}
+	memory, client := r.gate.options.Memory, r.Grant.ClientID
+	if bytes > 0 {
+		if f := memory.take(client, bytes); f != nil {
+			return f
 		}
+	} else {
+		memory.giveBack(client, -bytes)
 	}
+	r.kept.Add(bytes)
 	return nil
 }
 
-// single reports whether a header may stand in a request only once.
-func single(name string) bool {
-	switch name {
-	case "Authorization", "Content-Type", "Last-Event-Id", "Origin":
-		return true
-	}
-	return strings.HasPrefix(name, "Mcp-")
+// Answered turns the refusal of [Request.Reserve] into one of an answer that the
+// server has given: the client has to know that what it asked for has been done.
+func (f *Refusal) Answered() *Refusal {
+	answered := *f
+	answered.Message = "The server has answered, and the answer cannot be passed on: " + strings.ToLower(f.Message[:1]) + f.Message[1:]
+	return &answered
 }
 
-// plainConnection reports whether a Connection header names nothing but options
-// and headers of the connection itself. With others a client could have an
-// intermediary remove what another one relies on.
-func plainConnection(value string) bool {
-	for option := range strings.SplitSeq(value, ",") {
-		switch strings.ToLower(strings.TrimSpace(option)) {
-		case "", "close", "keep-alive", "upgrade", "http2-settings", "te", "proxy-connection":
-		default:
-			return false
-		}
+// releaseMemory gives back what the request still keeps.
+func (r *Request) releaseMemory() {
+	if bytes := r.kept.Swap(0); bytes != 0 {
+		r.gate.options.Memory.giveBack(r.Grant.ClientID, bytes)
 	}
-	return true
-}
-
-// Errors of reading a request's body.
-var (
-	errBodyTooLarge = errors.New("the body is too large")
-	errTrailers     = errors.New("the body has trailers")
-)
-
-// body bounds a request's body, and refuses trailers that no header announced.
-type body struct {
-	io.ReadCloser
-	request *http.Request
-	left    int64
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	if int64(len(p)) > b.left+1 {
-		p = p[:b.left+1]
-	}
-	n, err := b.ReadCloser.Read(p)
-	if int64(n) > b.left {
-		return 0, errBodyTooLarge
-	}
-	b.left -= int64(n)
-	if errors.Is(err, io.EOF) && len(b.request.Trailer) > 0 {
-		return n, errTrailers
-	}
-	return n, err
-}
-
-// BodyRefusal is the answer to a request whose body could not be read.
-func BodyRefusal(err error) *Refusal {
-	var f *Refusal
-	if errors.As(err, &f) { // of [Request.Reserve]
-		f.hangUp = true // the rest of the body is not waited for
-		return f
-	}
-	if errors.Is(err, errBodyTooLarge) {
-		return &Refusal{
-			Status:  http.StatusRequestEntityTooLarge,
-			Reason:  ReasonBadRequest,
-			Detail:  err.Error(),
-			Message: "The request's body is too large.",
-		}
-	}
-	if errors.Is(err, errTrailers) {
-		return badRequest("trailers are not supported")
-	}
-	return badRequest("the body could not be read")
 }

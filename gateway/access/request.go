@@ -2,12 +2,17 @@ package access
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/base32"
 	"errors"
 	"net/http"
 	"net/netip"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
+	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
@@ -44,32 +49,6 @@ type Request struct {
 	closed     bool   // the outcome line is written
 }
 
-// Decision is the gateway's answer to "may this request reach the upstream".
-type Decision struct {
-	Allow  bool
-	Reason string // one of the Reason constants, or a word of the MCP side's own
-	Detail string // for the audit log only; never a token, never a body
-}
-
-// Sink takes a request's audit lines. The middleware's own writes them to the
-// audit log; tests bring others.
-type Sink interface {
-	// Decision returns once the line is written, or with an error if it could
-	// not be within the time allowed.
-	Decision(r *Request, d Decision) error
-	// Refused records a refusal. It may return before the line is written.
-	Refused(r *Request, f *Refusal)
-	// Outcome may return before the line is written.
-	Outcome(r *Request, o Outcome)
-}
-
-// Outcome is how an allowed request ended.
-type Outcome struct {
-	Status int   // that the client got; 0 if nothing was answered
-	Bytes  int64 // of the body that the client got
-	Err    error // why it ended early; nil if it did not
-}
-
 type requestKey struct{}
 
 // NewContext returns a context that carries r, with sink for its audit lines.
@@ -82,6 +61,32 @@ func NewContext(ctx context.Context, r *Request, sink Sink) context.Context {
 func FromContext(ctx context.Context) *Request {
 	r, _ := ctx.Value(requestKey{}).(*Request)
 	return r
+}
+
+// Decision is the gateway's answer to "may this request reach the upstream".
+type Decision struct {
+	Allow  bool
+	Reason string // one of the Reason constants, or a word of the MCP side's own
+	Detail string // for the audit log only; never a token, never a body
+}
+
+// Outcome is how an allowed request ended.
+type Outcome struct {
+	Status int   // that the client got; 0 if nothing was answered
+	Bytes  int64 // of the body that the client got
+	Err    error // why it ended early; nil if it did not
+}
+
+// Sink takes a request's audit lines. The middleware's own writes them to the
+// audit log; tests bring others.
+type Sink interface {
+	// Decision returns once the line is written, or with an error if it could
+	// not be within the time allowed.
+	Decision(r *Request, d Decision) error
+	// Refused records a refusal. It may return before the line is written.
+	Refused(r *Request, f *Refusal)
+	// Outcome may return before the line is written.
+	Outcome(r *Request, o Outcome)
 }
 
 // Decide writes the decision's audit line, and returns when it is written. For
@@ -123,6 +128,10 @@ func (r *Request) refused(f *Refusal) {
 	}
 }
 
+// Refused returns the reason for which the request was refused; "" if it was
+// not, or not yet.
+func (r *Request) Refused() string { return r.refusal }
+
 // outcome names how the request ended, for metrics.
 func (r *Request) outcome() string {
 	switch {
@@ -132,4 +141,165 @@ func (r *Request) outcome() string {
 		return ReasonPreflight
 	}
 	return ReasonAllowed
+}
+
+// Status is what the client was answered; 0 while that is not known.
+func (r *Request) Status() int { return r.status }
+
+// errNoGate: the request did not come through the middleware.
+var errNoGate = errors.New("the request has no gate")
+
+// Servers returns the registered servers that the client may reach at present,
+// by name.
+func (r *Request) Servers() ([]*grants.Server, *Refusal) {
+	if r.hold == nil {
+		return nil, unavailable(errNoGate)
+	}
+	grant := r.hold.Grant()
+	if grant == nil {
+		return nil, invalidToken(ReasonInactiveToken)
+	}
+	servers, err := r.gate.options.Broker.ServersOf(grant)
+	if err != nil {
+		return nil, refusalOf(err)
+	}
+	return servers, nil
+}
+
+// Keep has the request's token watched beyond the request, for what its client goes
+// on to have at the server: see [grants.Broker.Keep].
+func (r *Request) Keep(ended func(cause error)) (release func(), err error) {
+	switch {
+	case r.gate == nil: // in tests of what stands behind it
+		return func() {}, nil
+	case r.hold == nil || r.Server == nil:
+		return nil, errNoGate
+	}
+	return r.gate.options.Broker.Keep(r.hold, r.Server, ended)
+}
+
+// Part makes a request of its own out of what a request to the aggregate
+// endpoint asks of one server. The part is admitted to the server like a request
+// to it; it has its own audit lines, under the given id and HTTP method, and its
+// context ends when it must not go on. The context carries the part in any case: a refusal
+// of it is the caller's to answer. done must be called at the part's end.
+func (r *Request) Part(ctx context.Context, id, method, server string) (part context.Context, done func(), f *Refusal) {
+	p := &Request{
+		ID:         id,
+		Start:      time.Now(),
+		Source:     r.Source,
+		Grant:      r.Grant,
+		httpMethod: method,
+		serverName: server,
+		sink:       r.sink,
+		gate:       r.gate,
+	}
+	if r.hold == nil {
+		return context.WithValue(ctx, requestKey{}, p), func() {}, unavailable(errNoGate)
+	}
+	if r.span != nil {
+		p.span = partSpan{r.span}
+	}
+	if observer := r.gate.options.Observer; observer != nil {
+		observer.RequestStarted()
+	}
+	held, err := r.gate.admitPart(ctx, r.hold, p)
+	if err != nil {
+		f = refusalOf(err)
+		p.refusal = f.Reason
+	} else {
+		ctx = held
+	}
+	return context.WithValue(ctx, requestKey{}, p), func() { p.done(ctx) }, f
+}
+
+// admitPart gives the part its server and its hold.
+func (g *Gate) admitPart(ctx context.Context, whole *grants.Hold, p *Request) (context.Context, error) {
+	if !validName(p.serverName) {
+		return nil, forbidden(policy.UnknownServer)
+	}
+	server, err := g.server(p.serverName)
+	if err != nil {
+		return nil, err
+	}
+	held, hold, err := g.options.Broker.HoldPart(ctx, whole, server)
+	if err != nil {
+		return nil, err
+	}
+	p.Server, p.hold = server, hold
+	if grant := hold.Grant(); grant != nil {
+		p.Grant = grant // with the rules of the present
+	}
+	return held, nil
+}
+
+// done ends a part.
+func (r *Request) done(ctx context.Context) {
+	finish(ctx, r)
+	r.releaseMemory()
+	if r.hold != nil {
+		r.hold.Release()
+	}
+	r.gate.observe(r, r.outcome())
+}
+
+// partSpan is the whole request's, which goes on when a part of it ends.
+type partSpan struct{ Span }
+
+func (partSpan) End(*Request, string) {}
+
+// Tracer makes a span of every request, where traces are wanted.
+type Tracer interface {
+	// Start begins the span. The context carries it.
+	Start(r *http.Request) (context.Context, Span)
+}
+
+// Span is that of one request.
+type Span interface {
+	// TraceID names the trace in the audit log; "" if it is not recorded.
+	TraceID() string
+	// Upstream begins the span of what a server is asked, and names it in the
+	// header that the server gets. The caller ends it, with the status that the
+	// server answered or 0.
+	Upstream(r *Request, header http.Header) (end func(status int, err error))
+	// End is called when nothing more happens to the request. The outcome is
+	// the one that an Observer is told.
+	End(r *Request, outcome string)
+}
+
+// TraceUpstream begins the span of what a server is asked for this request. It
+// does nothing where there are no traces: what the client says of its own trace
+// then goes on to the server as it is.
+func (r *Request) TraceUpstream(header http.Header) (end func(status int, err error)) {
+	if r.span == nil {
+		return func(int, error) {}
+	}
+	return r.span.Upstream(r, header)
+}
+
+func (r *Request) traceID() string {
+	if r.span == nil {
+		return ""
+	}
+	return r.span.TraceID()
+}
+
+// requestIDs makes ids that no other process makes: a random prefix drawn at
+// the start, and a counter. They are names, not secrets.
+type requestIDs struct {
+	prefix string
+	next   atomic.Uint64
+}
+
+func newRequestIDs() *requestIDs {
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // never fails
+	encoding := base32.StdEncoding.WithPadding(base32.NoPadding)
+	return &requestIDs{prefix: strings.ToLower(encoding.EncodeToString(random[:])) + "-"}
+}
+
+func (ids *requestIDs) new() string {
+	var buf [40]byte
+	b := append(buf[:0], ids.prefix...)
+	return string(strconv.AppendUint(b, ids.next.Add(1), 36))
 }

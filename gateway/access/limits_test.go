@@ -2,15 +2,68 @@ package access
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
+	"net/netip"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
+
+func TestUnknownTokensAreRateLimitedBySource(t *testing.T) {
+	limits := config.Grants{ColdRate: 1000, ColdBurst: 1000, ColdSourceRate: 0.001, ColdSourceBurst: 5}
+	l := NewColdLimiter(limits)
+	allowed := func(source string) int {
+		n := 0
+		for range 20 {
+			if l.Allow(netip.MustParseAddr(source)) {
+				n++
+			}
+		}
+		return n
+	}
+	require.Equal(t, 5, allowed("192.0.2.1"))
+	require.Equal(t, 5, allowed("192.0.2.2"))
+	require.Equal(t, 5, allowed("2001:db8:1:2::1"))
+	require.Equal(t, 0, allowed("2001:db8:1:2:ffff::9"), "one /64 is one source")
+	require.Equal(t, 5, allowed("2001:db8:1:3::1"))
+
+	limits.ColdRate, limits.ColdBurst = 0.001, 7
+	l = NewColdLimiter(limits)
+	require.Equal(t, 5, allowed("192.0.2.1"))
+	require.Equal(t, 2, allowed("192.0.2.2"), "all of them together")
+}
+
+func TestFloodOfBadTokensIsBoundedInVaultAndInTheAuditLog(t *testing.T) {
+	caching := config.Grants{
+		MaxStale: 30 * time.Second, NegativeTTL: 30 * time.Second, MaxEntries: 1000, Wait: time.Second,
+		ColdRate: 1, ColdBurst: 20, ColdSourceRate: 1, ColdSourceBurst: 20,
+	}
+	s := newStage(t, nil)
+	s.gate.options.Broker = s.vault.Broker(grants.Options{Grants: caching, Cold: NewColdLimiter(caching)})
+	client := s.server.Client()
+	statuses := map[int]int{}
+	for i := range 500 {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.server.URL+"/servers/files/mcp", strings.NewReader("x"))
+		require.NoError(t, err)
+		request.Header.Set("Authorization", fmt.Sprintf("Bearer %s%d", badToken, i))
+		response, err := client.Do(request)
+		require.NoError(t, err)
+		_, _ = io.Copy(io.Discard, response.Body)
+		require.NoError(t, response.Body.Close())
+		statuses[response.StatusCode]++
+	}
+	require.Less(t, s.vault.Lookups(), 40)
+	require.Greater(t, statuses[429], 400)
+	require.Less(t, strings.Count(s.text(), "\n"), 20)
+}
 
 func refusalFor(t *testing.T, err error) *Refusal {
 	t.Helper()
@@ -39,7 +92,7 @@ func TestMemoryIsBoundedForAllAndForEachClient(t *testing.T) {
 	require.NoError(t, a.Reserve(-20), "what is given back")
 	require.NoError(t, b.Reserve(1), "others may take")
 	for _, r := range []*Request{a, again, b, b} {
-		r.forget()
+		r.releaseMemory()
 	}
 	require.Zero(t, g.options.Memory.Kept())
 	require.Empty(t, g.options.Memory.clients)
@@ -61,7 +114,7 @@ func TestMemoryIsCountedRightByManyAtOnce(t *testing.T) {
 					if kept := g.options.Memory.Kept(); kept > 1000 {
 						t.Errorf("%d bytes are kept", kept)
 					}
-					r.forget()
+					r.releaseMemory()
 				}
 			})
 		}

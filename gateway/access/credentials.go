@@ -5,7 +5,51 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+
+	"vault-plugin-secrets-mcp/backend/token"
 )
+
+// bearer returns the token of the Authorization header, the one place where a
+// token may be. Its form is checked here, so that nothing that cannot be a
+// token costs a request to Vault.
+func bearer(header http.Header) (string, *Refusal) {
+	values := header["Authorization"]
+	if len(values) == 0 {
+		return "", noToken()
+	}
+	const scheme = "bearer"
+	value := values[0] // a second one was refused before
+	if len(value) <= len(scheme) || !strings.EqualFold(value[:len(scheme)], scheme) || value[len(scheme)] != ' ' {
+		return "", noToken()
+	}
+	text := strings.Trim(value[len(scheme):], " ")
+	if text == "" {
+		return "", noToken()
+	}
+	if err := token.Malformed(text); err != nil {
+		f := invalidToken(ReasonMalformedToken)
+		f.Detail = err.Error()
+		return "", f
+	}
+	return text, nil
+}
+
+// maxServerName is the length of the longest name that can be registered.
+const maxServerName = 64
+
+// auditedServer is the server's name for the audit log. A path that names no
+// registered server may hold anything, also a token that was put in the wrong
+// place; so only what could be a name is written down.
+func (r *Request) auditedServer() string {
+	switch {
+	case r.Server != nil:
+		return r.Server.Name
+	case len(r.serverName) > maxServerName || !validName(r.serverName),
+		strings.HasPrefix(r.serverName, token.Prefix), strings.HasPrefix(r.serverName, token.SealedPrefix):
+		return ""
+	}
+	return r.serverName
+}
 
 // proxies are the ranges whose X-Forwarded-For is believed.
 type proxies []netip.Prefix

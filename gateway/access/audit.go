@@ -1,0 +1,337 @@
+package access
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"vault-plugin-secrets-mcp/backend/token"
+)
+
+// auditor is the Sink of the middleware: it writes audit lines, one JSON object
+// each. docs/gateway.md describes them field by field.
+type auditor struct {
+	log        *AuditLog
+	refusals   *refusalCounts
+	lineBuffer sync.Pool
+}
+
+func newAuditor(log *AuditLog) *auditor {
+	a := &auditor{log: log}
+	a.lineBuffer.New = func() any { return new(line) }
+	a.refusals = newRefusalCounts(func(l *line) { log.Append(l.b) })
+	return a
+}
+
+// line builds one audit line.
+type line struct{ b []byte }
+
+func (l *line) start(now time.Time, kind string) {
+	l.b = append(l.b[:0], `{"time":"`...)
+	l.b = appendTime(l.b, now)
+	l.b = append(l.b, `","type":"`...)
+	l.b = append(l.b, kind...)
+	l.b = append(l.b, '"')
+}
+
+// field appends a member, unless its value is empty. Keys are constants.
+func (l *line) field(key, value string) {
+	if value == "" {
+		return
+	}
+	l.key(key)
+	l.b = appendString(l.b, value)
+}
+
+func (l *line) key(key string) {
+	l.b = append(l.b, `,"`...)
+	l.b = append(l.b, key...)
+	l.b = append(l.b, `":`...)
+}
+
+func (l *line) number(key string, value int64) {
+	l.key(key)
+	l.b = strconv.AppendInt(l.b, value, 10)
+}
+
+func (l *line) addr(key string, value netip.Addr) {
+	if !value.IsValid() {
+		return
+	}
+	l.key(key)
+	l.b = append(l.b, '"')
+	l.b = value.WithZone("").AppendTo(l.b)
+	l.b = append(l.b, '"')
+}
+
+func (l *line) end() { l.b = append(l.b, "}\n"...) }
+
+// request appends what identifies the request, in every line about it.
+func (l *line) request(r *Request) {
+	l.field("request_id", r.ID)
+	l.addr("source", r.Source)
+	if r.Grant != nil {
+		l.field("client", r.Grant.Client)
+		l.field("client_id", r.Grant.ClientID)
+		l.field("accessor", r.Grant.Accessor)
+	}
+	l.field("server", r.auditedServer())
+	l.field("http_method", r.httpMethod)
+	l.field("method", clip(r.Method))
+	l.field("tool", clip(r.Tool))
+	l.field("session", r.Session)
+	l.field("trace_id", r.traceID())
+}
+
+func (l *line) decision(d Decision) {
+	verdict := "deny"
+	if d.Allow {
+		verdict = "allow"
+	}
+	l.field("decision", verdict)
+	l.field("reason", d.Reason)
+	l.field("detail", clip(d.Detail))
+}
+
+// issued is a token of the engine's own, or the beginning of one.
+var issued = regexp.MustCompile("(" + token.Prefix + "|" + token.SealedPrefix + ")[0-9A-Za-z_-]{8,}")
+
+// clip keeps what others wrote from filling the log, and from ending up there
+// with a token in it: some client may send its own as the name of a tool.
+func clip(text string) string {
+	const most = 500
+	if len(text) > most {
+		text = text[:most]
+	}
+	if strings.Contains(text, token.Prefix) || strings.Contains(text, token.SealedPrefix) {
+		text = issued.ReplaceAllString(text, "${1}…")
+	}
+	return text
+}
+
+func (a *auditor) Decision(r *Request, d Decision) error {
+	l := a.lineBuffer.Get().(*line)
+	defer a.lineBuffer.Put(l)
+	l.start(time.Now(), "decision")
+	l.request(r)
+	l.decision(d)
+	l.end()
+	return a.log.Write(l.b)
+}
+
+func (a *auditor) Refused(r *Request, f *Refusal) {
+	if r.Grant == nil {
+		a.refusals.add(r, f)
+		return
+	}
+	l := a.lineBuffer.Get().(*line)
+	defer a.lineBuffer.Put(l)
+	l.start(time.Now(), "refusal")
+	l.request(r)
+	l.decision(Decision{Reason: f.Reason, Detail: f.Detail})
+	l.number("status", int64(f.Status))
+	l.end()
+	a.log.Append(l.b)
+}
+
+func (a *auditor) Outcome(r *Request, o Outcome) {
+	l := a.lineBuffer.Get().(*line)
+	defer a.lineBuffer.Put(l)
+	now := time.Now()
+	l.start(now, "outcome")
+	l.request(r)
+	l.number("status", int64(o.Status))
+	l.number("bytes", o.Bytes)
+	l.key("duration_ms")
+	l.b = appendMilliseconds(l.b, now.Sub(r.Start))
+	l.outcomeError(o.Err)
+	l.end()
+	a.log.Append(l.b)
+}
+
+func (l *line) outcomeError(err error) {
+	if err == nil {
+		return
+	}
+	var f *Refusal
+	if errors.As(err, &f) {
+		l.field("reason", f.Reason)
+		l.field("detail", clip(f.Detail))
+		return
+	}
+	l.field("error", clip(err.Error()))
+}
+
+const (
+	// sourcesCounted bounds the sources told apart within one second. The
+	// others are counted together.
+	sourcesCounted = 256
+
+	// idsNamed is how many request ids a line names.
+	idsNamed = 5
+)
+
+// refusalCounts counts refusals of requests without a known token, and writes one
+// line for each source, reason and second: nobody without a token can fill the
+// disk.
+type refusalCounts struct {
+	write func(*line)
+
+	mu     sync.Mutex
+	counts map[refusalKey]*refusalCount
+	seen   map[netip.Prefix]struct{}
+	timer  *time.Timer
+}
+
+type refusalKey struct {
+	source netip.Prefix // invalid: all that had no room of their own
+	reason string
+}
+
+type refusalCount struct {
+	count  int64
+	status int
+	addr   netip.Addr // of the first one
+	detail string     // of the first one
+	ids    []string
+}
+
+func newRefusalCounts(write func(*line)) *refusalCounts {
+	return &refusalCounts{
+		write:  write,
+		counts: make(map[refusalKey]*refusalCount),
+		seen:   make(map[netip.Prefix]struct{}),
+	}
+}
+
+func (a *refusalCounts) add(r *Request, f *Refusal) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := refusalKey{source: sourceRange(r.Source), reason: f.Reason}
+	if _, ok := a.seen[key.source]; !ok {
+		if len(a.seen) < sourcesCounted {
+			a.seen[key.source] = struct{}{}
+		} else {
+			key.source = netip.Prefix{}
+		}
+	}
+	c := a.counts[key]
+	if c == nil {
+		c = &refusalCount{status: f.Status, addr: r.Source, detail: f.Detail}
+		a.counts[key] = c
+	}
+	c.count++
+	if len(c.ids) < idsNamed {
+		c.ids = append(c.ids, r.ID)
+	}
+	if a.timer == nil {
+		a.timer = time.AfterFunc(time.Second, a.flush)
+	}
+}
+
+// flush writes what was counted, and starts anew.
+func (a *refusalCounts) flush() {
+	a.mu.Lock()
+	counts := a.counts
+	a.counts = make(map[refusalKey]*refusalCount)
+	a.seen = make(map[netip.Prefix]struct{})
+	if a.timer != nil {
+		a.timer.Stop()
+		a.timer = nil
+	}
+	a.mu.Unlock()
+	now := time.Now()
+	l := new(line)
+	for key, c := range counts {
+		l.start(now, "refusals")
+		if key.source.IsValid() {
+			l.addr("source", c.addr)
+		}
+		l.decision(Decision{Reason: key.reason, Detail: c.detail})
+		l.number("status", int64(c.status))
+		l.number("count", c.count)
+		l.key("request_ids")
+		for i, id := range c.ids {
+			l.b = append(l.b, "[,"[min(i, 1)])
+			l.b = appendString(l.b, id)
+		}
+		l.b = append(l.b, ']')
+		l.end()
+		a.write(l)
+	}
+}
+
+// appendString appends s as a JSON string. Nearly all strings here are plain,
+// and are copied as they are.
+func appendString(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return appendQuoted(b, s)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
+}
+
+// appendQuoted is appendString for the others. What is not UTF-8 is replaced. "<"
+// and ">" stay as they are, for they are read by people, and never within HTML.
+func appendQuoted(b []byte, s string) []byte {
+	var quoted bytes.Buffer
+	encoder := json.NewEncoder(&quoted)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(s); err != nil { // strings always have a JSON form
+		return append(b, `""`...)
+	}
+	return append(b, bytes.TrimSuffix(quoted.Bytes(), []byte("\n"))...)
+}
+
+// appendTime appends a time as RFC 3339 in UTC, to the microsecond. It is
+// written by hand for being in every line: time.AppendFormat takes five times
+// as long.
+func appendTime(b []byte, t time.Time) []byte {
+	t = t.UTC()
+	year, month, day := t.Date()
+	hour, minute, second := t.Clock()
+	b = appendDigits(b, year, 4)
+	b = append(b, '-')
+	b = appendDigits(b, int(month), 2)
+	b = append(b, '-')
+	b = appendDigits(b, day, 2)
+	b = append(b, 'T')
+	b = appendDigits(b, hour, 2)
+	b = append(b, ':')
+	b = appendDigits(b, minute, 2)
+	b = append(b, ':')
+	b = appendDigits(b, second, 2)
+	b = append(b, '.')
+	b = appendDigits(b, t.Nanosecond()/1000, 6)
+	return append(b, 'Z')
+}
+
+// appendMilliseconds appends a duration in milliseconds, with three decimals.
+func appendMilliseconds(b []byte, d time.Duration) []byte {
+	microseconds := max(d.Microseconds(), 0)
+	b = strconv.AppendInt(b, microseconds/1000, 10)
+	b = append(b, '.')
+	return appendDigits(b, int(microseconds%1000), 3)
+}
+
+// appendDigits appends the last width digits of n.
+func appendDigits(b []byte, n, width int) []byte {
+	end := len(b) + width
+	for range width {
+		b = append(b, '0')
+	}
+	for i := end - 1; i >= end-width; i-- {
+		b[i] = byte('0' + n%10)
+		n /= 10
+	}
+	return b
+}

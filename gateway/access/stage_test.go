@@ -1,0 +1,189 @@
+package access
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
+)
+
+// Tokens of the tests. The custom form will do.
+const (
+	goodToken  = "good-token-0123456789"
+	otherToken = "other-token-0123456789"
+	badToken   = "bad-token-0123456789"
+)
+
+// stage is a gate behind a real socket, before a handler that records what
+// reaches it.
+type stage struct {
+	t       *testing.T
+	vault   *grantstest.Vault
+	gate    *Gate
+	server  *httptest.Server
+	audit   string
+	log     *AuditLog
+	mu      sync.Mutex
+	reached []*Request
+	handle  http.HandlerFunc
+}
+
+func newStage(t *testing.T, change func(*Options)) *stage {
+	t.Helper()
+	return newStageOn(t, nil, change)
+}
+
+// newStageOn is newStage with connections that are bounded.
+func newStageOn(t *testing.T, connections *Connections, change func(*Options)) *stage {
+	t.Helper()
+	s := &stage{t: t, vault: grantstest.New(t), audit: filepath.Join(t.TempDir(), "audit.log")}
+	s.vault.AddServer("files", "http://127.0.0.1:9/mcp")
+	s.vault.AddServer("github", "http://127.0.0.1:9/mcp")
+	s.vault.AddToken(goodToken, "cursor", grantstest.Data{"allowed_servers": []string{"files"}})
+	log, err := OpenAuditLog(config.Audit{File: s.audit}, hclog.NewNullLogger())
+	require.NoError(t, err)
+	s.log = log
+	caching := config.Grants{
+		MaxStale: 30 * time.Second, NegativeTTL: 30 * time.Second, MaxEntries: 1000, Wait: time.Second,
+		ColdRate: 1e6, ColdBurst: 1e6, ColdSourceRate: 1e6, ColdSourceBurst: 1e6,
+	}
+	options := Options{
+		Broker:   s.vault.Broker(grants.Options{Grants: caching, Cold: NewColdLimiter(caching)}),
+		Audit:    log,
+		Listener: config.Listener{Address: "127.0.0.1:8080"},
+		Limits:   config.Limits{MaxBody: 1000},
+		Next:     http.HandlerFunc(s.next),
+	}
+	if change != nil {
+		change(&options)
+	}
+	s.gate = New(options)
+	s.server = httptest.NewUnstartedServer(s.gate)
+	if connections == nil {
+		s.server.Listener = WatchFraming(s.server.Listener)
+	} else {
+		s.server.Listener = connections.Watch(connections.Pace(smallBuffers{s.server.Listener}))
+	}
+	s.server.Config.ConnContext = ConnContext
+	s.server.Start()
+	t.Cleanup(func() {
+		s.server.Close()
+		s.gate.Close()
+		log.Close()
+	})
+	return s
+}
+
+func (s *stage) next(w http.ResponseWriter, r *http.Request) {
+	req := FromContext(r.Context())
+	s.mu.Lock()
+	s.reached = append(s.reached, req)
+	handle := s.handle
+	s.mu.Unlock()
+	if handle != nil {
+		handle(w, r)
+		return
+	}
+	content, err := io.ReadAll(r.Body)
+	if err != nil {
+		Refuse(w, r, BodyRefusal(err))
+		return
+	}
+	req.Method = "tools/call"
+	if err := req.Decide(Decision{Allow: true, Reason: ReasonAllowed}); err != nil {
+		Refuse(w, r, AuditRefusal())
+		return
+	}
+	_, _ = w.Write(content)
+	req.Outcome(http.StatusOK, int64(len(content)), nil)
+}
+
+func (s *stage) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.reached)
+}
+
+// raw sends bytes as they are and returns the first answer.
+func (s *stage) raw(request string) (*http.Response, string) {
+	s.t.Helper()
+	conn, err := net.Dial("tcp", s.server.Listener.Addr().String())
+	require.NoError(s.t, err)
+	defer conn.Close()
+	_, err = io.WriteString(conn, request)
+	require.NoError(s.t, err)
+	return s.answer(bufio.NewReader(conn))
+}
+
+func (s *stage) answer(from *bufio.Reader) (*http.Response, string) {
+	s.t.Helper()
+	response, err := http.ReadResponse(from, nil)
+	require.NoError(s.t, err)
+	content, err := io.ReadAll(response.Body)
+	require.NoError(s.t, err)
+	require.NoError(s.t, response.Body.Close())
+	return response, string(content)
+}
+
+// post is a good request with more header lines.
+func post(path, token, body string, lines ...string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nContent-Type: application/json\r\n", path)
+	if token != "" {
+		fmt.Fprintf(&b, "Authorization: Bearer %s\r\n", token)
+	}
+	for _, line := range lines {
+		b.WriteString(line + "\r\n")
+	}
+	if !strings.Contains(b.String(), "Transfer-Encoding") {
+		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(body))
+	}
+	return b.String() + "\r\n" + body
+}
+
+// target is a good request to another target.
+func target(target string) string { return post(target, goodToken, "x") }
+
+// lines waits until the audit log has n lines, and returns them.
+func (s *stage) lines(n int) []map[string]any {
+	s.t.Helper()
+	var lines []map[string]any
+	s.vault.Await(fmt.Sprintf("%d audit lines", n), func() bool {
+		content, err := os.ReadFile(s.audit)
+		require.NoError(s.t, err)
+		lines = nil
+		for line := range bytes.Lines(content) {
+			var entry map[string]any
+			require.NoError(s.t, json.Unmarshal(line, &entry), string(line))
+			lines = append(lines, entry)
+		}
+		return len(lines) >= n
+	})
+	return lines
+}
+
+// text is the whole audit log, written to its end.
+func (s *stage) text() string {
+	s.gate.Close()
+	s.log.Close()
+	content, err := os.ReadFile(s.audit)
+	require.NoError(s.t, err)
+	return string(content)
+}
