@@ -171,7 +171,7 @@ func (d *decoder) listener(s *section) Listener {
 	}
 	for _, host := range l.AllowedHosts {
 		if host == "" || strings.ContainsAny(host, "/*@ ") {
-			s.bad("allowed_hosts", "%q is no host name: write it as \"gateway.example.com\" or \"gateway.example.com:8443\"", host)
+			s.bad("allowed_hosts", "%q is not a valid host name: write it as \"gateway.example.com\" or \"gateway.example.com:8443\"", host)
 		}
 	}
 	for i, origin := range l.AllowedOrigins {
@@ -190,15 +190,15 @@ func parseOrigin(text string) (string, error) {
 	origin := strings.ToLower(text)
 	u, err := url.Parse(origin)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Scheme+"://"+u.Host != origin {
-		return "", fmt.Errorf("%q is no web origin: write it as \"https://app.example.com\", without a path; \"https://*.example.com\" stands for all names below example.com", text)
+		return "", fmt.Errorf("%q is not a valid web origin: write it as \"https://app.example.com\", without a path; \"https://*.example.com\" stands for all names below example.com", text)
 	}
 	host, wildcard := strings.CutPrefix(u.Hostname(), "*.")
 	port, err := strconv.ParseUint(cmp.Or(u.Port(), "1"), 10, 16)
 	switch {
 	case strings.HasSuffix(u.Host, ":") || err != nil || port == 0:
-		return "", fmt.Errorf("%q is no web origin: its port is not a number from 1 to 65535", text)
+		return "", fmt.Errorf("%q is not a valid web origin: its port is not a number from 1 to 65535", text)
 	case strings.Contains(host, "*"):
-		return "", fmt.Errorf("%q is no web origin: a \"*\" stands for the first labels of a name alone, as in \"https://*.example.com\"", text)
+		return "", fmt.Errorf("%q is not a valid web origin: a \"*\" stands for the first labels of a name alone, as in \"https://*.example.com\"", text)
 	case wildcard && !strings.Contains(strings.TrimSuffix(host, "."), "."):
 		return "", fmt.Errorf("%q is too wide: name at least two labels behind the \"*\", as in \"https://*.example.com\"", text)
 	case strings.ContainsFunc(host, func(c rune) bool { return c > unicode.MaxASCII }):

@@ -83,7 +83,7 @@ func (s *section) duration(name string, fallback, least, most time.Duration) tim
 	}
 	d, err := time.ParseDuration(value.AsString())
 	if err != nil {
-		s.bad(name, "%q is no duration: write for example \"30s\", \"10m\" or \"1h\"", value.AsString())
+		s.bad(name, "%q is not a valid duration: write for example \"30s\", \"10m\" or \"1h\"", value.AsString())
 		return fallback
 	}
 	if d < least || d > most {
@@ -100,7 +100,7 @@ func (s *section) size(name string, fallback, least, most int64) int64 {
 	}
 	n, err := parseSize(value.AsString())
 	if err != nil {
-		s.bad(name, "%q is no size: write for example \"512KiB\", \"4MiB\" or \"1GiB\"", value.AsString())
+		s.bad(name, "%q is not a valid size: write for example \"512KiB\", \"4MiB\" or \"1GiB\"", value.AsString())
 		return fallback
 	}
 	if n < least || n > most {
@@ -196,7 +196,7 @@ func (s *section) prefixes(name string) []netip.Prefix {
 	for _, text := range s.list(name) {
 		prefix, ok := parsePrefix(text)
 		if !ok {
-			s.bad(name, "%q is no address range: write it as \"10.0.0.0/8\", or a single address as \"10.1.2.3\"", text)
+			s.bad(name, "%q is not a valid address range: write it as \"10.0.0.0/8\", or a single address as \"10.1.2.3\"", text)
 			continue
 		}
 		prefixes = append(prefixes, prefix)
@@ -275,10 +275,10 @@ func checkHostPort(text string) error {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
 	if err != nil {
-		return fmt.Errorf("%q is no address to listen on: write it as \"127.0.0.1:8080\", or \":8080\" for all interfaces", text)
+		return fmt.Errorf("%q is not an address to listen on: write it as \"127.0.0.1:8080\", or \":8080\" for all interfaces", text)
 	}
 	if _, err := netip.ParseAddr(host); host != "" && host != "localhost" && err != nil {
-		return fmt.Errorf("%q: %q is no IP address: give the interface's address, not a name", text, host)
+		return fmt.Errorf("%q: %q is not an IP address: give the interface's address, not a name", text, host)
 	}
 	return nil
 }

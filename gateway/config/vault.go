@@ -113,7 +113,7 @@ func (d *decoder) vault(s *section) Vault {
 		v.RateBurst = max(1, int(v.RateLimit))
 	}
 	if v.Mount == "" || strings.ContainsAny(v.Mount, " ?#%") || strings.Contains(v.Mount, "..") {
-		s.bad("mount", "%q is no path of a mount: give the one that `vault secrets list` prints, for example \"mcp\"", v.Mount)
+		s.bad("mount", "%q is not the path of a mount: give the one that `vault secrets list` prints, for example \"mcp\"", v.Mount)
 	}
 	blocks := s.labelled("auth")
 	if len(blocks) != 1 {
