@@ -60,11 +60,7 @@ func TestLiveRequestIsCutAtOnceWhenAccessIsTakenAway(t *testing.T) {
 func revoked(t *modelToken) { t.active = false }
 
 func TestLiveRequestOfAnotherServerGoesOnWhenTheAllowListIsNarrowed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		token := m.addToken("t", "c")
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+	withToken(t, func(t *testing.T, m *model, b *Broker, token *modelToken) {
 		ctx, h := b.hold(t, "t", "github")
 		defer h.Release()
 		all, a := b.hold(t, "t", "")
@@ -125,11 +121,7 @@ func TestLiveRequestIsCutAtItsExpiryThoughVaultCannotBeAsked(t *testing.T) {
 }
 
 func TestLiveRequestOutlivesAnOutageNoLongerThanMaxStale(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		m.addToken("t", "c")
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+	withToken(t, func(t *testing.T, m *model, b *Broker, _ *modelToken) {
 		ctx, h := b.hold(t, "t", "files")
 		defer h.Release()
 		after(time.Hour)
@@ -144,11 +136,7 @@ func TestLiveRequestOutlivesAnOutageNoLongerThanMaxStale(t *testing.T) {
 }
 
 func TestLiveRequestIsConfirmedByLookupsWhileTheFeedIsDown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		token := m.addToken("t", "c")
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+	withToken(t, func(t *testing.T, m *model, b *Broker, token *modelToken) {
 		ctx, h := b.hold(t, "t", "files")
 		defer h.Release()
 		m.write(func() { m.noFeed = true })
@@ -180,11 +168,7 @@ func TestLiveRequestIsConfirmedAfterAReset(t *testing.T) {
 }
 
 func TestDoubtThatALookupHasSettledIsNotAskedAbout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		m.addToken("t", "c")
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+	withToken(t, func(t *testing.T, m *model, b *Broker, _ *modelToken) {
 		_, h := b.hold(t, "t", "files")
 		defer h.Release()
 		old := h.Grant()
@@ -200,11 +184,7 @@ func TestDoubtThatALookupHasSettledIsNotAskedAbout(t *testing.T) {
 }
 
 func TestLiveRequestIsCutWhenWhatHappenedCannotBeFoundOut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		m.addToken("t", "c")
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+	withToken(t, func(t *testing.T, m *model, b *Broker, _ *modelToken) {
 		ctx, h := b.hold(t, "t", "files")
 		defer h.Release()
 		m.write(func() { m.lookupsDown = true })
@@ -217,11 +197,7 @@ func TestLiveRequestIsCutWhenWhatHappenedCannotBeFoundOut(t *testing.T) {
 }
 
 func TestLiveRequestIsCutWhenItsServerIsRePointed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		m.addToken("t", "c")
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+	withToken(t, func(t *testing.T, m *model, b *Broker, _ *modelToken) {
 		var ended []End
 		b.OnEnd(func(e End) { ended = append(ended, e) })
 		files, f := b.hold(t, "t", "files")
@@ -242,11 +218,7 @@ func TestLiveRequestIsCutWhenItsServerIsRePointed(t *testing.T) {
 }
 
 func TestHoldIsRefusedForARegistrationThatHasEnded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		m.addToken("t", "c")
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+	withToken(t, func(t *testing.T, m *model, b *Broker, _ *modelToken) {
 		g, err := b.Grant(t.Context(), "t", home)
 		require.NoError(t, err)
 		old := b.Server("files")
@@ -259,11 +231,7 @@ func TestHoldIsRefusedForARegistrationThatHasEnded(t *testing.T) {
 }
 
 func TestHoldIsRefusedForAGrantThatHasEnded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		m.addToken("t", "c")
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+	withToken(t, func(t *testing.T, m *model, b *Broker, _ *modelToken) {
 		g, err := b.Grant(t.Context(), "t", home)
 		require.NoError(t, err)
 		m.revoke("t")
@@ -299,11 +267,7 @@ func TestClientHasNoMoreRequestsInFlightThanItMay(t *testing.T) {
 }
 
 func TestReleasedHoldsLeaveNothingBehind(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		m.addToken("t", "c")
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+	withToken(t, func(t *testing.T, _ *model, b *Broker, _ *modelToken) {
 		var holds []*Hold
 		for range 10 {
 			_, h := b.hold(t, "t", "files")
@@ -323,11 +287,7 @@ func TestReleasedHoldsLeaveNothingBehind(t *testing.T) {
 }
 
 func TestEndOfAGrantIsToldToThoseWhoHoldMoreForIt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		token := m.addToken("t", "c")
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+	withToken(t, func(t *testing.T, m *model, b *Broker, token *modelToken) {
 		var ended []End
 		b.OnEnd(func(e End) { ended = append(ended, e) })
 		_, h := b.hold(t, "t", "files")

@@ -110,11 +110,7 @@ func TestWhatOutlivesItsRequestHearsOfTheEndOfAccess(t *testing.T) {
 }
 
 func TestWhatWasGivenUpHearsNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		m.addToken("t", "c")
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+	withToken(t, func(t *testing.T, m *model, b *Broker, _ *modelToken) {
 		k := b.keep(t, "t", "files")
 		k.release()
 		k.release()
@@ -126,11 +122,7 @@ func TestWhatWasGivenUpHearsNothing(t *testing.T) {
 }
 
 func TestNothingBeginsOnAccessThatHasEnded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		m.addToken("t", "c")
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+	withToken(t, func(t *testing.T, m *model, b *Broker, _ *modelToken) {
 		_, h := b.hold(t, "t", "files")
 		defer h.Release()
 		m.revoke("t")

@@ -158,7 +158,7 @@ func (b *Broker) lookUpOnce(ctx context.Context, r lookupRequest) error {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	defer done()
-	end := endNothing
+	end := func(string) {}
 	if b.options.Tracer != nil {
 		end = b.options.Tracer.Lookup(ctx)
 	}
@@ -228,8 +228,6 @@ func resultOf(answer *vaultclient.Lookup, err error) string {
 	}
 	return "inactive"
 }
-
-func endNothing(string) {}
 
 // publish makes the answer to a lookup known, or throws it away. Its lock is
 // the one that apply takes: each change is applied either before, and then the

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -308,6 +309,19 @@ func runningBroker(t *testing.T, m *model, change func(*Options)) *Broker {
 func runningBrokerWith(t *testing.T, m *model, change func(*Broker)) *Broker {
 	t.Helper()
 	return runBroker(t, m, testOptions(), change)
+}
+
+// withToken runs a test in a bubble, with a Broker of a model that has the token "t" of
+// the client "c".
+func withToken(t *testing.T, test func(t *testing.T, m *model, b *Broker, token *modelToken)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel()
+		token := m.addToken("t", "c")
+		b := runningBroker(t, m, nil)
+		synctest.Wait()
+		test(t, m, b, token)
+	})
 }
 
 func runBroker(t *testing.T, m *model, options Options, change func(*Broker)) *Broker {

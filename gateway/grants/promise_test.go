@@ -28,11 +28,7 @@ func grantErr(t *testing.T, b *Broker, token string) error {
 }
 
 func TestKnownTokenIsNotAskedAboutWhileTheFeedIsUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		m.addToken("t", "c")
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+	withToken(t, func(t *testing.T, m *model, b *Broker, _ *modelToken) {
 		for range 100 {
 			require.NoError(t, grantErr(t, b, "t"))
 			after(10 * time.Second)
@@ -42,11 +38,7 @@ func TestKnownTokenIsNotAskedAboutWhileTheFeedIsUp(t *testing.T) {
 }
 
 func TestRevokedTokenIsRefusedAtOnceWhileTheFeedIsUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		m.addToken("t", "c")
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+	withToken(t, func(t *testing.T, m *model, b *Broker, _ *modelToken) {
 		require.NoError(t, grantErr(t, b, "t"))
 		m.revoke("t")
 		synctest.Wait()
@@ -75,11 +67,7 @@ func TestOtherTokensKeepTheirGrantsWhenOneIsRevoked(t *testing.T) {
 }
 
 func TestGrantOutlivesAnOutageNoLongerThanMaxStale(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		m.addToken("t", "c")
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+	withToken(t, func(t *testing.T, m *model, b *Broker, _ *modelToken) {
 		require.NoError(t, grantErr(t, b, "t"))
 		after(time.Minute)
 		m.write(func() { m.down = true })
@@ -103,11 +91,7 @@ func TestGrantOutlivesAnOutageNoLongerThanMaxStale(t *testing.T) {
 }
 
 func TestTokenRevokedDuringAnOutageOfTheFeedIsRefusedWithinMaxStale(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		token := m.addToken("t", "c")
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+	withToken(t, func(t *testing.T, m *model, b *Broker, token *modelToken) {
 		require.NoError(t, grantErr(t, b, "t"))
 		m.write(func() { m.noFeed = true; token.active = false })
 		confirmed := b.position.Load().sent
