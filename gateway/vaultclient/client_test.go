@@ -2,15 +2,8 @@ package vaultclient
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -26,51 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/test/harness/authority"
 )
-
-// authority signs certificates.
-type authority struct {
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-	pem         []byte
-}
-
-func newAuthority(t *testing.T, name string) *authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(t, err)
-	certificate, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	return &authority{certificate, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
-}
-
-// issue writes a certificate and its key to dir/name.crt and dir/name.key.
-func (a *authority) issue(t *testing.T, dir, name string, usage x509.ExtKeyUsage, dnsNames ...string) (certFile, keyFile string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{usage}, DNSNames: dnsNames,
-	}
-	if len(dnsNames) == 0 {
-		template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, key.Public(), a.key)
-	require.NoError(t, err)
-	secret, err := x509.MarshalECPrivateKey(key)
-	require.NoError(t, err)
-	certFile, keyFile = filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
-	require.NoError(t, os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
-	require.NoError(t, os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: secret}), 0o600))
-	return certFile, keyFile
-}
 
 // answer is what a server of these tests answers: who it was asked as.
 func answer(w http.ResponseWriter, r *http.Request) {
@@ -82,16 +32,13 @@ func answer(w http.ResponseWriter, r *http.Request) {
 }
 
 // serveTLS is a server whose certificate a signed, and which asks for one of clients'.
-func serveTLS(t *testing.T, a, clients *authority, dnsNames ...string) *url.URL {
+func serveTLS(t *testing.T, a, clients *authority.Authority, dnsNames ...string) *url.URL {
 	t.Helper()
-	pair, err := tls.LoadX509KeyPair(a.issue(t, t.TempDir(), "server", x509.ExtKeyUsageServerAuth, dnsNames...))
-	require.NoError(t, err)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(answer))
 	server.Config.ErrorLog = hclog.NewNullLogger().StandardLogger(nil)
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{a.Pair(t, dnsNames...)}, MinVersion: tls.VersionTLS12}
 	if clients != nil {
-		server.TLS.ClientAuth, server.TLS.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
-		server.TLS.ClientCAs.AddCert(clients.certificate)
+		server.TLS.ClientAuth, server.TLS.ClientCAs = tls.RequireAndVerifyClientCert, clients.Pool()
 	}
 	server.StartTLS()
 	t.Cleanup(server.Close)
@@ -126,11 +73,11 @@ func newClient(t *testing.T, settings config.VaultClient, options Options) *api.
 }
 
 func TestVaultWithAPrivateAuthority(t *testing.T) {
-	a, other := newAuthority(t, "a"), newAuthority(t, "other")
+	a, other := authority.New(t), authority.New(t)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "ca.pem")
-	require.NoError(t, os.WriteFile(file, a.pem, 0o600))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "other.pem"), other.pem, 0o600))
+	require.NoError(t, os.WriteFile(file, a.PEM, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "other.PEM"), other.PEM, 0o600))
 	address := serveTLS(t, a, nil)
 	named := serveTLS(t, a, nil, "vault.internal")
 	for name, test := range map[string]struct {
@@ -141,15 +88,15 @@ func TestVaultWithAPrivateAuthority(t *testing.T) {
 		"unknown to the system":    {address, func(*config.VaultClient) {}, false},
 		"in a file":                {address, func(s *config.VaultClient) { s.CACertFile = file }, true},
 		"in a folder":              {address, func(s *config.VaultClient) { s.CACertDir = dir }, true},
-		"in the environment":       {address, func(s *config.VaultClient) { s.CACertPEM = string(a.pem) }, true},
-		"another one's":            {address, func(s *config.VaultClient) { s.CACertPEM = string(other.pem) }, false},
+		"in the environment":       {address, func(s *config.VaultClient) { s.CACertPEM = string(a.PEM) }, true},
+		"another one's":            {address, func(s *config.VaultClient) { s.CACertPEM = string(other.PEM) }, false},
 		"not verified":             {address, func(s *config.VaultClient) { s.SkipVerify = true }, true},
 		"another name":             {named, func(s *config.VaultClient) { s.CACertFile = file }, false},
 		"another name, as told":    {named, func(s *config.VaultClient) { s.CACertFile, s.ServerName = file, "vault.internal" }, true},
 		"a wrong name, as told":    {named, func(s *config.VaultClient) { s.CACertFile, s.ServerName = file, "vault.example.com" }, false},
 		"a name and nothing else":  {named, func(s *config.VaultClient) { s.ServerName = "vault.internal" }, false},
 		"a server without TLS":     {&url.URL{Scheme: "http", Host: address.Host}, func(*config.VaultClient) {}, false},
-		"a folder, and not a file": {address, func(s *config.VaultClient) { s.CACertDir, s.CACertFile = dir, filepath.Join(dir, "other.pem") }, false},
+		"a folder, and not a file": {address, func(s *config.VaultClient) { s.CACertDir, s.CACertFile = dir, filepath.Join(dir, "other.PEM") }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			settings := usual(test.address)
@@ -163,11 +110,11 @@ func TestVaultWithAPrivateAuthority(t *testing.T) {
 // TestCertificatesAreReadAgain: the authority and the client's certificate are replaced
 // while the client is in use.
 func TestCertificatesAreReadAgain(t *testing.T) {
-	first, second := newAuthority(t, "first"), newAuthority(t, "second")
+	first, second := authority.New(t), authority.New(t)
 	dir := t.TempDir()
 	ca := filepath.Join(dir, "ca.pem")
-	require.NoError(t, os.WriteFile(ca, first.pem, 0o600))
-	cert, key := first.issue(t, dir, "gateway", x509.ExtKeyUsageClientAuth)
+	require.NoError(t, os.WriteFile(ca, first.PEM, 0o600))
+	cert, key := first.Write(t, dir, "gateway")
 	settings := usual(serveTLS(t, first, first))
 	settings.CACertFile, settings.ClientCertFile, settings.ClientKeyFile = ca, cert, key
 	var log bytes.Buffer
@@ -183,14 +130,14 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	require.Equal(t, "gateway", who)
 
 	// Half of a pair: the old one stays.
-	require.NoError(t, os.WriteFile(cert, second.pem, 0o600))
+	require.NoError(t, os.WriteFile(cert, second.PEM, 0o600))
 	who, err = askLater()
 	require.NoError(t, err)
 	require.Equal(t, "gateway", who)
 	require.Contains(t, log.String(), "the old ones stay in use")
 
-	require.NoError(t, os.WriteFile(ca, second.pem, 0o600))
-	second.issue(t, dir, "gateway", x509.ExtKeyUsageClientAuth)
+	require.NoError(t, os.WriteFile(ca, second.PEM, 0o600))
+	second.Write(t, dir, "gateway")
 	require.NoError(t, client.SetAddress(serveTLS(t, second, second).String()))
 	who, err = askLater()
 	require.NoError(t, err)

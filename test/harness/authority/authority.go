@@ -1,6 +1,8 @@
-package harness
+// Package authority signs certificates for tests.
+package authority
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -11,6 +13,8 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -28,10 +32,10 @@ type Authority struct {
 // serial numbers certificates, and names them.
 var serial atomic.Int64
 
-// NewAuthority makes one.
-func NewAuthority(t testing.TB) *Authority {
+// New makes one.
+func New(t testing.TB) *Authority {
 	t.Helper()
-	der, key := newCertificate(t, &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, nil)
+	der, key := newCertificate(t, "", &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, nil)
 	certificate, err := x509.ParseCertificate(der)
 	if err != nil {
 		t.Fatal(err)
@@ -50,6 +54,25 @@ func (a *Authority) Pool() *x509.CertPool {
 // key in PEM. Names are DNS names and IP addresses; without any it is for 127.0.0.1.
 func (a *Authority) Issue(t testing.TB, names ...string) (certificate, key []byte) {
 	t.Helper()
+	return a.issue(t, "", names)
+}
+
+// Write is Issue into the files name.crt and name.key of a folder, for a subject of
+// that name.
+func (a *Authority) Write(t testing.TB, dir, name string, names ...string) (certFile, keyFile string) {
+	t.Helper()
+	certificate, key := a.issue(t, name, names)
+	certFile, keyFile = filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
+	for file, content := range map[string][]byte{certFile: certificate, keyFile: key} {
+		if err := os.WriteFile(file, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return certFile, keyFile
+}
+
+func (a *Authority) issue(t testing.TB, subject string, names []string) (certificate, key []byte) {
+	t.Helper()
 	template := &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
 	if len(names) == 0 {
 		names = []string{"127.0.0.1"}
@@ -61,7 +84,7 @@ func (a *Authority) Issue(t testing.TB, names ...string) (certificate, key []byt
 			template.DNSNames = append(template.DNSNames, name)
 		}
 	}
-	der, made := newCertificate(t, template, a)
+	der, made := newCertificate(t, subject, template, a)
 	raw, err := x509.MarshalECPrivateKey(made)
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +102,8 @@ func (a *Authority) Pair(t testing.TB, names ...string) tls.Certificate {
 	return pair
 }
 
-func newCertificate(t testing.TB, template *x509.Certificate, parent *Authority) (der []byte, key *ecdsa.PrivateKey) {
+// newCertificate signs for a subject; "": one that is named by its number.
+func newCertificate(t testing.TB, subject string, template *x509.Certificate, parent *Authority) (der []byte, key *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -87,7 +111,7 @@ func newCertificate(t testing.TB, template *x509.Certificate, parent *Authority)
 	}
 	number := serial.Add(1)
 	template.SerialNumber = big.NewInt(number)
-	template.Subject = pkix.Name{CommonName: fmt.Sprint("certificate ", number)}
+	template.Subject = pkix.Name{CommonName: cmp.Or(subject, fmt.Sprint("certificate ", number))}
 	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
 	signer, signerKey := template, key
 	if parent != nil {

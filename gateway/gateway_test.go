@@ -1,0 +1,153 @@
+package main
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/stretchr/testify/require"
+)
+
+func TestGatewayServesAndStops(t *testing.T) {
+	s := newStage(t)
+	s.start("")
+	s.ready()
+	require.Equal(t, http.StatusOK, s.admin("/healthz"))
+	require.Equal(t, http.StatusOK, s.admin("/metrics"))
+	s.works(http.DefaultClient, s.url("http"))
+	s.stop()
+	require.NoError(t, <-s.ended)
+	s.ended = nil
+	audit, err := os.ReadFile(filepath.Join(s.dir, "audit.log"))
+	require.NoError(t, err)
+	require.Equal(t, 2, strings.Count(string(audit), "\n"))
+	require.NotContains(t, string(audit)+s.log.String(), goodToken)
+}
+
+func TestGatewayWaitsForVault(t *testing.T) {
+	s := newStage(t)
+	s.vault.Fail(http.StatusServiceUnavailable)
+	s.start("")
+	s.vault.Await("the log line", func() bool { return strings.Contains(s.log.String(), "cannot log in to Vault") })
+	require.Equal(t, http.StatusOK, s.admin("/healthz"))
+	require.Equal(t, http.StatusServiceUnavailable, s.admin("/readyz"))
+	status, err := s.post(http.DefaultClient, s.url("http"))
+	require.NoError(t, err)
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	s.vault.Fail(0)
+	s.ready()
+	s.works(http.DefaultClient, s.url("http"))
+}
+
+func TestGatewayStaysReadyWhenVaultFails(t *testing.T) {
+	s := newStage(t)
+	s.start("")
+	s.ready()
+	s.works(http.DefaultClient, s.url("http"))
+	s.vault.Fail(http.StatusInternalServerError)
+	require.Equal(t, http.StatusOK, s.admin("/readyz"))
+	s.works(http.DefaultClient, s.url("http"))
+}
+
+func TestWhatIsWrongWithTheMachineIsTold(t *testing.T) {
+	s := newStage(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	settings := s.settings("")
+	settings.Listener.Address = taken.Addr().String()
+	_, err = newGateway(settings, hclog.NewNullLogger())
+	require.ErrorContains(t, err, "address already in use")
+
+	settings = s.settings("")
+	settings.Audit.File = s.dir
+	_, err = newGateway(settings, hclog.NewNullLogger())
+	require.ErrorContains(t, err, "audit log")
+}
+
+func TestRequestInFlightEndsBeforeTheGatewayDoes(t *testing.T) {
+	s := newStage(t)
+	arrived, release := make(chan struct{}), make(chan struct{})
+	s.serve = func(w http.ResponseWriter, _ *http.Request) {
+		close(arrived)
+		<-release
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":1,"result":{}}`)
+	}
+	s.start("")
+	s.ready()
+	answered := make(chan int, 1)
+	go func() {
+		status, err := s.post(&http.Client{}, s.url("http"))
+		if err != nil {
+			status = 0
+		}
+		answered <- status
+	}()
+	<-arrived
+	s.stop()
+	s.vault.Await("the drain", func() bool { return s.gateway.draining.Load() })
+	close(release)
+	require.Equal(t, http.StatusOK, <-answered)
+	require.NoError(t, <-s.ended)
+	s.ended = nil
+}
+
+func TestWellKnownPathsAreAbsentWithoutAToken(t *testing.T) {
+	s := newStage(t)
+	s.start("")
+	s.ready()
+	base := strings.TrimSuffix(s.url("http"), "/servers/files/mcp")
+	for _, path := range []string{"/.well-known/oauth-protected-resource", "/.well-known/oauth-authorization-server/servers/files/mcp", "/register", "/", "/metrics", "/healthz"} {
+		response, err := http.Get(base + path)
+		require.NoError(t, err)
+		body, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		require.Equal(t, http.StatusNotFound, response.StatusCode, path)
+		require.Contains(t, string(body), "There is no sign-in at this gateway", path)
+		require.Empty(t, response.Header.Get("WWW-Authenticate"))
+	}
+	require.Zero(t, s.vault.Lookups())
+}
+
+// TestNoRequestIsLostWhenTheGatewayStops: whoever goes elsewhere once /readyz
+// says so has every request answered, also on connections that are kept open.
+func TestNoRequestIsLostWhenTheGatewayStops(t *testing.T) {
+	s := newStage(t)
+	s.start("")
+	s.ready()
+	var served atomic.Int64
+	var gone atomic.Bool // the load balancer has seen that the gateway is not ready
+	var clients sync.WaitGroup
+	for range 8 {
+		clients.Go(func() {
+			client := &http.Client{Transport: &http.Transport{}}
+			defer client.CloseIdleConnections()
+			for !gone.Load() {
+				status, err := s.post(client, s.url("http"))
+				if err != nil || status != http.StatusOK {
+					t.Errorf("a request was lost: %d %v", status, err)
+					return
+				}
+				served.Add(1)
+			}
+		})
+	}
+	s.vault.Await("some requests", func() bool { return served.Load() > 100 })
+	s.stop()
+	s.vault.Await("the gateway to be seen as not ready", func() bool { return s.admin("/readyz") == http.StatusServiceUnavailable })
+	before := served.Load()
+	s.vault.Await("requests that are taken all the same", func() bool { return served.Load() > before+20 })
+	gone.Store(true)
+	clients.Wait()
+	require.NoError(t, <-s.ended)
+	s.ended = nil
+}
