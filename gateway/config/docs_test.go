@@ -71,7 +71,7 @@ func TestThePageHasEveryVariable(t *testing.T) {
 	rows, err := doctable.Read(page, "### Environment")
 	require.NoError(t, err)
 	var variables []string
-	for _, file := range []string{"override.go", "vault_environment.go"} {
+	for _, file := range []string{"environment.go", "vault_environment.go"} {
 		source, err := os.ReadFile(file)
 		require.NoError(t, err)
 		for _, found := range regexp.MustCompile(`Env\w+ += "(\w+)"`).FindAllStringSubmatch(string(source), -1) {
