@@ -1,36 +1,38 @@
-// Package backend is the secrets engine: it holds client identities with their
-// server allow-lists, issues, rotates and revokes their tokens, and answers
-// lookups.
+// Package backend is the secrets engine. It holds clients with their allow-lists of
+// servers, issues, rotates and revokes their tokens, and answers lookups.
 //
 // # The client entry is the authority
 //
-// A token's HMAC leads to a pointer (storage token/), and the pointer names a
-// client. A pointer admits nothing by itself: the client entry must confirm it.
-// A token issued to the client stands in the entry's own list; a leased one is
-// confirmed by the client's unchanging id, its generation and its own expiry. So
-// every change of who may do what is one Put of one entry:
+// A token's HMAC leads to a pointer (storage token/), and the pointer names a client. A
+// pointer alone admits nothing: the client entry must confirm it. A client's own token is
+// in the entry's list. A leased token is confirmed by the client's id, which never changes,
+// by the client's generation, and by its own expiry. So every change of access is one Put
+// of one entry:
 //
 //	create, rotate   pointers, then the client entry, then clean-up
 //	revoke           the client entry (generation + 1)
 //	delete           the client entry, then clean-up
 //	revoke-all       the mount's entry (generation + 1)
 //
-// A crash in between leaves at worst a pointer that nothing confirms. tidy
-// removes those. A client that is deleted and created anew under the same name
-// has another id, and so revives nothing.
+// A crash in between leaves at worst a pointer that nothing confirms, and tidy removes it.
+// A client that is deleted and created again under the same name has another id, so its
+// old tokens stay dead.
 //
 // # Locks
 //
-// Writers of a client hold its stripe of the client locks; writers of a custom
-// token additionally, and always after it, the stripe of the token's HMAC. Who
-// commits a sealed token holds, before both, the lock that keeps its data key.
-// Entries are cached; caches are filled under the same stripes. AWS KMS is asked
-// before any lock is taken.
+// Locks are taken in this order:
+//
+//  1. a writer of a sealed token takes the lock that keeps its data key;
+//  2. a writer of a client takes the client's stripe of the client locks;
+//  3. a writer of a custom token takes the stripe of the token's HMAC.
+//
+// Caches of entries are filled under the same stripes. AWS KMS is asked before any lock is
+// taken.
 //
 // # The change feed
 //
-// Whatever takes something away runs inside feed.Around (see package feed): an
-// intent first, the change, then the event with its index.
+// Every change that takes access away runs inside feed.Around (see package feed): first an
+// intent, then the change, then the event with its index.
 package backend
 
 import (
@@ -64,7 +66,7 @@ type Options struct {
 	Random io.Reader
 }
 
-// mcpBackend is one mount.
+// mcpBackend is the engine at one mount.
 type mcpBackend struct {
 	*framework.Backend
 	opts Options
@@ -85,15 +87,15 @@ type mcpBackend struct {
 	kmsClients kmsClients
 	keyring    *kms.Keyring
 
-	// sealing is held shared by who commits a sealed token, and exclusively by who
-	// removes config/kms.
+	// sealing: a writer of a sealed token holds it shared, whoever removes config/kms
+	// holds it alone.
 	sealing sync.RWMutex
 	// sealedSince counts what was sealed.
 	sealedSince atomic.Uint64
 
 	policyBook policyBook
 
-	// spentLock is held by who writes or removes an entry of spentPrefix.
+	// spentLock guards writing and removing entries of spentPrefix.
 	spentLock sync.Mutex
 
 	saltLock sync.RWMutex
@@ -157,7 +159,7 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 				kmsPrefix, gonePrefix,
 			},
 		},
-		// The framework tries one pattern after the other: what gateways ask comes first.
+		// The framework tries one pattern after the other, so the paths of gateways come first.
 		Paths: framework.PathAppend(
 			b.pathLookup(),
 			b.pathChanges(),
@@ -187,9 +189,8 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 	return b
 }
 
-// initialize prepares what later requests would otherwise have to write. Every
-// part of it is done again on demand, so a failure here is no reason to refuse
-// the mount.
+// initialize writes in advance what later requests need. Each part is done again on
+// demand, so a failure here does not refuse the mount.
 func (b *mcpBackend) initialize(ctx context.Context, req *logical.InitializationRequest) error {
 	if !b.WriteSafeReplicationState() {
 		return nil
@@ -207,13 +208,13 @@ func (b *mcpBackend) initialize(ctx context.Context, req *logical.Initialization
 	return nil
 }
 
-// clean ends what would keep Vault waiting: held requests and the tidy run.
+// clean ends held requests and the tidy run, which would make Vault wait.
 func (b *mcpBackend) clean(context.Context) {
 	b.feed.Close()
 	b.stop()
 }
 
-// invalidate drops what is cached of key: another node has written it.
+// invalidate drops key from the caches: another node has written it.
 func (b *mcpBackend) invalidate(_ context.Context, key string) {
 	switch {
 	case strings.HasPrefix(key, policyPrefix):
@@ -244,8 +245,8 @@ func (b *mcpBackend) periodic(ctx context.Context, req *logical.Request) error {
 // writeBound is how long a sequence of writes may take, in all.
 const writeBound = 10 * time.Second
 
-// durable is the context of a sequence of writes: it outlives the caller, whose
-// Ctrl-C would otherwise stop the sequence half-way, and ends by itself.
+// durable returns the context of a sequence of writes. It outlives the caller, whose
+// Ctrl-C would otherwise stop the sequence half-way, and has a timeout of its own.
 func durable(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), writeBound)
 }

@@ -42,13 +42,13 @@ func (t *tokenInfo) expired(now time.Time) bool {
 	return !t.ExpiresAt.IsZero() && !now.Before(t.ExpiresAt)
 }
 
-// live tells whether the token may be used, now or once its client is enabled.
+// live reports whether the token may be used, now or once its client is enabled.
 func (t *tokenInfo) live(mountGeneration uint64, now time.Time) bool {
 	return t.MountGeneration == mountGeneration && !t.expired(now)
 }
 
 // ttl returns what is left of the token's life, rounded up to seconds so that
-// only an expired token has none; 0 for one that does not expire.
+// only an expired token has 0; also 0 for a token that does not expire.
 func (t *tokenInfo) ttl(now time.Time) time.Duration {
 	if t.ExpiresAt.IsZero() {
 		return 0
@@ -62,8 +62,8 @@ type clientToken struct {
 	tokenInfo
 	Hash string `json:"hash"`
 
-	// Replaced: a rotation has made another one the current token. It stays so
-	// when that one ends first.
+	// Replaced: a rotation has made another token the current one. This stays true even
+	// if that other token ends first.
 	Replaced bool `json:"replaced,omitempty"`
 }
 
@@ -136,7 +136,7 @@ func (c *clientEntry) byAccessor(accessor string) *clientToken {
 	return nil
 }
 
-// confirm tells whether the token behind p is active now, and if so what is
+// confirm reports whether the token behind p is active now, and if so what is
 // known of it. c may be nil: a client that does not exist confirms nothing.
 func (c *clientEntry) confirm(p *pointer, hash string, mountGeneration uint64, now time.Time) *tokenInfo {
 	if c == nil || c.Disabled || c.ID != p.ClientID {
@@ -160,7 +160,7 @@ func (c *clientEntry) confirm(p *pointer, hash string, mountGeneration uint64, n
 	return info
 }
 
-// confirmsOnceEnabled tells whether the token behind p is active now, or would be
+// confirmsOnceEnabled reports whether the token behind p is active now, or would be
 // if the client were not disabled.
 func (c *clientEntry) confirmsOnceEnabled(p *pointer, hash string, mountGeneration uint64, now time.Time) bool {
 	if c == nil {
@@ -179,13 +179,13 @@ type rotation struct {
 	id     string        // the same id again, soon, replaces the token it issued before
 }
 
-// rotationIDLife is how long a rotation's id counts: for as long as somebody whose
-// answer was lost tries again. One that comes later names another rotation, as the
-// id does that a job uses every night.
+// rotationIDLife is how long a rotation's id counts: long enough for a caller who lost the
+// answer to try again. After that the same id belongs to another rotation, as for a job
+// that uses one id every night.
 const rotationIDLife = 10 * time.Minute
 
-// repeated returns the token that r replaces as the one that its caller cannot have
-// received, or nil where r repeats no rotation.
+// repeated returns the token of the rotation that r repeats, which r replaces since its
+// caller cannot have received it; nil if r repeats no rotation.
 func (c *clientEntry) repeated(r *rotation, now time.Time) *clientToken {
 	current := c.current()
 	if r.id == "" || r.id != c.RotationID || current == nil || now.Sub(current.IssuedAt) >= rotationIDLife {
@@ -221,9 +221,9 @@ func (c *clientEntry) rotate(r rotation, mountGeneration uint64, now time.Time) 
 	return dropped, nil
 }
 
-// tooManyTokens tells when the client can be given another token: when the first of
-// those ends that have been replaced. The current one is none of them, since the
-// rotation that would replace it is refused.
+// tooManyTokens says when the client can get another token: when the first of its
+// predecessors ends. The current token does not count, since the rotation that would
+// replace it is refused.
 func (c *clientEntry) tooManyTokens(mountGeneration uint64, now time.Time) error {
 	earlier := slices.DeleteFunc(slices.Clone(c.Tokens[1:]), func(t clientToken) bool { return !t.live(mountGeneration, now) })
 	first := slices.MinFunc(earlier, func(a, b clientToken) int { return a.ExpiresAt.Compare(b.ExpiresAt) })
@@ -231,8 +231,8 @@ func (c *clientEntry) tooManyTokens(mountGeneration uint64, now time.Time) error
 		len(earlier), formatTime(first.ExpiresAt), first.Accessor)
 }
 
-// endAll takes every token from the client: its own by emptying the list, the
-// leased ones by a new generation.
+// endAll ends every token of the client: its own by emptying the list, the leased ones by a
+// new generation.
 func (c *clientEntry) endAll() (dropped []clientToken) {
 	dropped = c.Tokens
 	c.Tokens, c.RotationID = nil, ""
@@ -240,8 +240,8 @@ func (c *clientEntry) endAll() (dropped []clientToken) {
 	return dropped
 }
 
-// touch marks c as written at now.
-func (c *clientEntry) touch(now time.Time) {
+// markWritten notes that c is written at now.
+func (c *clientEntry) markWritten(now time.Time) {
 	c.Version++
 	c.UpdatedAt = now
 }

@@ -120,7 +120,7 @@ func TestAClientsFieldsHaveBounds(t *testing.T) {
 	}
 }
 
-// An earlier version has taken more. The client must be disabled all the same.
+// An earlier version has taken more. The client must be disabled anyway.
 func TestWhatIsTooLargeSinceAnEarlierVersionKeepsNobodyFromOtherFields(t *testing.T) {
 	e := newEnv(t)
 	token := e.client("c", data{})

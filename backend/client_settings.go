@@ -127,7 +127,7 @@ func dedupe(values []string) []string {
 	return kept
 }
 
-// warnings tells what an administrator may not have meant.
+// warnings returns what an administrator may not have meant.
 func (b *mcpBackend) settingWarnings(ctx context.Context, s logical.Storage, c *clientEntry) ([]string, error) {
 	var warnings []string
 	if len(c.AllowedServers) == 0 {

@@ -62,10 +62,10 @@ func TestClientWrites(t *testing.T) {
 	}{
 		{name: "a mistyped field is refused by name", path: "clients/c", data: data{"allowed_server": "x"}, refusal: `unknown field "allowed_server"`},
 		{name: "an upper-case name is refused, not folded", path: "clients/Cursor", refusal: "upper-case"},
-		{name: "a name that ends in a dash is refused", path: "clients/cursor-", refusal: "is no client name"},
-		{name: "a name with a space is refused", path: "clients/my cursor", refusal: "is no client name"},
+		{name: "a name that ends in a dash is refused", path: "clients/cursor-", refusal: "is not a valid client name"},
+		{name: "a name with a space is refused", path: "clients/my cursor", refusal: "is not a valid client name"},
 		{name: "a long name is refused", path: "clients/" + strings.Repeat("a", 129), refusal: "at most 128"},
-		{name: "a server that is no name is refused", path: "clients/c", data: data{"allowed_servers": "a,b c"}, refusal: `"b c" is no server name`},
+		{name: "a server that is no name is refused", path: "clients/c", data: data{"allowed_servers": "a,b c"}, refusal: `"b c" is not a valid server name`},
 		{name: "an aggregate's tool name is no server", path: "clients/c", data: data{"allowed_servers": "github__search"}, refusal: "double underscore"},
 		{name: "a tool rule without a server is refused", path: "clients/c", data: data{"allowed_tools": "search"}, refusal: "field allowed_tools"},
 		{name: "a bad CIDR is refused", path: "clients/c", data: data{"token_bound_cidrs": "10.0.0.0/33"}, refusal: "field token_bound_cidrs"},

@@ -28,14 +28,13 @@ func dryRunFields() map[string]*framework.FieldSchema {
 	}
 }
 
-// pairChange is one pair of client and server that would be decided otherwise.
+// pairChange is a pair of client and server whose decision would change.
 type pairChange struct {
 	client, server, before, after, reason string
 }
 
-// dryRun answers what a change of the policies would change for whom. A server
-// that the client's allowed_servers does not name is refused before and after,
-// and so never listed.
+// dryRun lists the decisions that a change of the policies would change. A server that the
+// client's allowed_servers does not name is refused before and after, so it is not listed.
 func (b *mcpBackend) dryRun(ctx context.Context, s logical.Storage, before, after *policySnapshot, warnings []string) (*logical.Response, error) {
 	servers, err := b.allServers(ctx, s)
 	if err != nil {

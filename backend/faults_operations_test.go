@@ -134,7 +134,7 @@ func initialize(ctx context.Context, e *env) (*logical.Response, error) {
 	return nil, e.b.Initialize(ctx, &logical.InitializationRequest{Storage: e.storage})
 }
 
-// periodic does what Vault asks for every minute, but for tidy, which is no
+// periodic does what Vault asks for every minute, except for tidy, which is no
 // operation of one piece.
 func periodic(ctx context.Context, e *env) (*logical.Response, error) {
 	e.b.lastTidy.Store(e.clock.Now().Unix())

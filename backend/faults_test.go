@@ -124,7 +124,7 @@ func (s *scenario) runEveryCall(t *testing.T, f fault) {
 	}
 }
 
-// run has one storage call go wrong, and tells whether there was such a call.
+// run has one storage call go wrong, and reports whether there was such a call.
 func (s *scenario) run(t *testing.T, f fault, at int) bool {
 	t.Helper()
 	e, storage := s.engine(t)

@@ -26,7 +26,7 @@ const (
 )
 
 // world is a mount in use, with something of every kind in it, from which every
-// run of a test starts anew.
+// run of a test starts again.
 type world struct {
 	contents contents
 	now      time.Time
@@ -144,7 +144,7 @@ func (w *world) lease(name string) *lease {
 	return &l
 }
 
-// written tells whether anything in storage but the change feed's state differs
+// written reports whether anything in storage but the change feed's state differs
 // from the world's. Where nothing does, a restart has nothing to get wrong.
 func (w *world) written(e *env) bool {
 	now := contentsOf(e.t, e.storage)
@@ -243,7 +243,7 @@ func (w *world) missed(t testing.TB, e *env, before, now view) []string {
 	return missed
 }
 
-// told tells whether an event covers the difference. A gateway holds only what
+// told reports whether an event covers the difference. A gateway holds only what
 // lookups, gateway/servers and gateway/keys have answered.
 func told(events []feed.Event, key string, before, now any) bool {
 	var kind, name string
@@ -263,7 +263,7 @@ func told(events []feed.Event, key string, before, now any) bool {
 	}
 }
 
-// sameGrant tells whether two lookups of a token admit the same. The version of
+// sameGrant reports whether two lookups of a token admit the same. The version of
 // the client changes with each rotation, too; and who holds a token whose life
 // was lengthened asks again at the end that it knows.
 func sameGrant(before, now any) bool {
@@ -288,7 +288,7 @@ func end(lookup data) time.Time {
 	return at
 }
 
-// coversToken tells whether the event is about the token that answered before
+// coversToken reports whether the event is about the token that answered before
 // one way and now another.
 func coversToken(ev feed.Event, before, now any) bool {
 	held, _ := before.(data)

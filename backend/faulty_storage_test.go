@@ -19,7 +19,7 @@ type fault int
 const (
 	// fails: the call is not done and answers an error.
 	fails fault = iota
-	// isDoneAndFails: the call is done and answers an error all the same, as one
+	// isDoneAndFails: the call is done and answers an error anyway, as one
 	// does whose answer was lost.
 	isDoneAndFails
 	// losesItsCaller: the caller goes away just before the call.
@@ -39,7 +39,7 @@ var faultNames = map[fault]string{
 	isTheLast:      "is the last before the process dies",
 }
 
-// deadly tells whether the process ends with the fault.
+// deadly reports whether the process ends with the fault.
 func (f fault) deadly() bool { return f == isNotReached || f == isTheLast }
 
 // faultyStorage is storage one of whose calls goes wrong. Like Vault's, it does

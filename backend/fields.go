@@ -43,7 +43,7 @@ var tokenResponseFields = map[string]*framework.FieldSchema{
 	"token":            {Type: framework.TypeString, Description: "The token. It is shown in this answer and never again."},
 	"accessor":         {Type: framework.TypeString, Description: "The token's accessor."},
 	"client":           {Type: framework.TypeString, Description: "The client's name."},
-	"client_id":        {Type: framework.TypeString, Description: "The client's id, which never changes: a client created anew under the same name has another."},
+	"client_id":        {Type: framework.TypeString, Description: "The client's id, which never changes: a client that is created again under the same name has another one."},
 	"kind":             {Type: framework.TypeString, Description: "issued, custom or leased."},
 	"issued_at":        {Type: framework.TypeString, Description: "When the token was issued (RFC 3339)."},
 	"expires_at":       {Type: framework.TypeString, Description: "When the token expires (RFC 3339); empty if it does not."},
@@ -57,16 +57,15 @@ var tokenResponseFields = map[string]*framework.FieldSchema{
 	"state":            {Type: framework.TypeString, Description: "active, grace (replaced, in its grace period), disabled (the client is), expired or revoked."},
 }
 
-// sendAs is how a token is sent. It does not repeat the token, which the answer has
-// already or, where it came encrypted, must not have.
+// sendAs is the form in which a client sends its token. It does not repeat the token: the
+// answer has it already or, if it came encrypted, must not have it.
 const sendAs = "Authorization: Bearer <token>"
 
-// answerSize is room for the fields of a lookup's answer, the largest about a
-// token: a map that grows takes longer than all else that a lookup does.
+// answerSize is room for the fields of a lookup's answer, the largest one about a token.
+// Growing the map would take longer than the rest of the lookup.
 const answerSize = 24
 
-// tokenData returns what may be said of a token besides the token, with room for
-// more.
+// tokenData returns the public fields of a token, with room for more.
 func tokenData(client, clientID string, info *tokenInfo, now time.Time) map[string]any {
 	data := make(map[string]any, answerSize)
 	data["client"] = client
@@ -79,9 +78,8 @@ func tokenData(client, clientID string, info *tokenInfo, now time.Time) map[stri
 	return data
 }
 
-// shown is what a read answers. What is not set is null, whatever its type: a
-// terminal would show a text, a map and a list that are not set in three ways. An
-// empty list is one that is set, and names nothing.
+// shown returns the fields of a read's answer, in which every unset field is null. Otherwise
+// a terminal would show an unset string, map and list in three ways. An empty list is set.
 func shown(data map[string]any) map[string]any {
 	for name, value := range data {
 		if pairs, ok := value.(map[string]string); value == "" || ok && len(pairs) == 0 {

@@ -11,14 +11,14 @@ import (
 	"vault-plugin-secrets-mcp/backend/token"
 )
 
-// trimmedFields are the fields in which white space at the ends is never meant: it
-// is the line feed of a file, of echo or of a terminal.
+// trimmedFields are the fields whose white space at the ends is always a mistake: the line
+// feed of a file, of echo or of a terminal.
 var trimmedFields = []string{
 	"token", "access_token", "access_token_ciphertext", "accessor",
 	"access_key", "secret_key", "session_token",
 }
 
-// trimFields returns data with these fields trimmed. What came is left as it is.
+// trimFields returns a copy of data with these fields trimmed.
 func trimFields(data map[string]any) map[string]any {
 	copied := false
 	for _, name := range trimmedFields {
@@ -38,9 +38,9 @@ func trimFields(data map[string]any) map[string]any {
 	return data
 }
 
-// emptyPairs returns the data of a merge patch with null where pairs are given as
-// nothing: it is all that a command line can say (metadata=), and an empty object
-// changes nothing.
+// emptyPairs returns the data of a merge patch with null for pairs that are given empty. A
+// command line can only say metadata=, and in a merge patch an empty object would change
+// nothing.
 func (b *mcpBackend) emptyPairs(op logical.Operation, data map[string]any) map[string]any {
 	if op != logical.PatchOperation {
 		return data
@@ -54,7 +54,7 @@ func (b *mcpBackend) emptyPairs(op logical.Operation, data map[string]any) map[s
 	return patch
 }
 
-// notAToken tells why secret cannot be a token of any mount, in words that do not
+// notAToken explains why secret cannot be a token of any mount, in words that do not
 // repeat it, or nil if it may be one.
 func notAToken(field, secret string) error {
 	err := token.Malformed(secret)
@@ -75,7 +75,7 @@ func schemeHint(secret string) string {
 	return `; give the token alone, without "Bearer" in front`
 }
 
-// notAnAccessor tells why text cannot be an accessor, or nil if it may be one. It
+// notAnAccessor explains why text cannot be an accessor, or nil if it may be one. It
 // does not repeat text, which may be a token.
 func notAnAccessor(text string) error {
 	if len(text) == accessorLength && token.IsID(text) {

@@ -82,7 +82,7 @@ func (w *world) readAs(e *env, key string) (reading, error) {
 }
 
 // interleave pauses the reading or the change at a step, and has the other one run
-// meanwhile: to its end, unless it waits for the paused one. It tells whether
+// meanwhile: to its end, unless it waits for the paused one. It reports whether
 // there was such a step.
 func (s *scenario) interleave(t *testing.T, key, paused string, at int) bool {
 	t.Helper()

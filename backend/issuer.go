@@ -7,11 +7,11 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
-// maxIssuerName bounds each name that is kept of an issuer, in bytes: they are in
-// memory with every token.
+// maxIssuerName bounds each stored name of an issuer, in bytes: the names are in memory with
+// every token.
 const maxIssuerName = 128
 
-// issuer is who had a token issued, as Vault knows them.
+// issuer identifies who asked for a token, as Vault knows them.
 type issuer struct {
 	IssuedBy       string `json:"issued_by,omitempty"`        // the display name of their Vault token
 	IssuedByEntity string `json:"issued_by_entity,omitempty"` // the id of their entity
@@ -20,9 +20,9 @@ type issuer struct {
 	IssuedByRole   string `json:"issued_by_role,omitempty"`   // the role of the auth method
 }
 
-// issuerOf returns who makes the request. A display name alone says little: it is
-// that of the auth method for most. Where Vault does not say more, neither does this:
-// no token goes unissued for that.
+// issuerOf returns who makes the request. A display name alone says little, since for most
+// it is that of the auth method. If Vault does not answer more, the display name must do: the
+// token is issued anyway.
 func (b *mcpBackend) issuerOf(req *logical.Request) issuer {
 	i := issuer{IssuedBy: bounded(req.DisplayName), IssuedByEntity: bounded(req.EntityID)}
 	if req.EntityID == "" {
@@ -64,7 +64,7 @@ func aliasesOf(entity *logical.Entity, displayName string) []*logical.Alias {
 	return fitting
 }
 
-// text says all that is known of the issuer.
+// text describes the issuer with all known names.
 func (i *issuer) text() string {
 	var known []string
 	for _, part := range []struct{ what, name string }{
@@ -80,7 +80,7 @@ func (i *issuer) text() string {
 	return fmt.Sprintf("%s (%s)", i.IssuedBy, strings.Join(known, ", "))
 }
 
-// issuerData is what a read of a token answers of its issuer.
+// issuerData returns the issuer's fields in the answer to a read of a token.
 func (i *issuer) issuerData() map[string]any {
 	return map[string]any{
 		"issued_by": i.text(), "issued_by_entity": i.IssuedByEntity, "issued_by_alias": i.IssuedByAlias, "issued_by_role": i.IssuedByRole,

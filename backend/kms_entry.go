@@ -24,7 +24,7 @@ const (
 	maxDataKeys = 32
 
 	// dataKeySettles is how old a data key is before it seals, unless it is the
-	// only one: by then every gateway that hears the change feed can open what it
+	// only one: by then every gateway that follows the change feed can open what it
 	// seals.
 	dataKeySettles = 5 * time.Second
 
@@ -33,8 +33,8 @@ const (
 	dataKeyDrains = writeBound + kms.Timeout
 )
 
-// kmsEntry is how the mount uses AWS KMS, and the data keys that KMS wraps for
-// it. They are one entry so that they change together.
+// kmsEntry has the mount's settings of AWS KMS, and the data keys that KMS wraps for it. They
+// are one entry so that they change together.
 type kmsEntry struct {
 	kmsSettings
 	KeyARN string    `json:"key_arn"`   // what KMS made of KeyID: the key that is used
@@ -117,7 +117,7 @@ func (b *mcpBackend) kmsEntry(ctx context.Context, s logical.Storage) (*kmsEntry
 	return b.kmsEntries.get(ctx, s, kmsKey)
 }
 
-// requireKMS is kmsEntry for what cannot be done without.
+// requireKMS is kmsEntry for operations that need KMS.
 func (b *mcpBackend) requireKMS(ctx context.Context, s logical.Storage) (*kmsEntry, error) {
 	e, err := b.kmsEntry(ctx, s)
 	if err == nil && e == nil {
@@ -166,9 +166,8 @@ func askingKMS(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, kms.Timeout)
 }
 
-// kmsFailure is what a request answers that needed KMS: 400 for a refusal, which
-// stays one until somebody changes something, and 502 where KMS did not answer.
-// Other errors stay what they are.
+// kmsFailure is the answer to a request that needed KMS: 400 if KMS refused, which lasts until
+// somebody changes something, and 502 if KMS did not answer. Other errors stay as they are.
 func kmsFailure(err error) error {
 	var failure *kms.Error
 	switch {
@@ -196,8 +195,7 @@ func (b *mcpBackend) newDataKey(ctx context.Context, client *kms.Client, setting
 	}, made, nil
 }
 
-// dropDataKeys removes data keys. The caller knows that nothing that lives is
-// sealed under them.
+// dropDataKeys removes data keys. The caller knows that no live token is sealed under them.
 func (b *mcpBackend) dropDataKeys(ctx context.Context, s logical.Storage, ids []string) error {
 	defer b.kmsEntries.lock(kmsKey)()
 	held, err := b.kmsEntries.getLocked(ctx, s, kmsKey)

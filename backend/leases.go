@@ -26,7 +26,7 @@ func (b *mcpBackend) secretToken() *framework.Secret {
 	}
 }
 
-// leaseTerms are what bounds a leased token's life.
+// leaseTerms are the bounds of a leased token's life.
 type leaseTerms struct {
 	ttl    time.Duration // where the request does not say
 	limits []limit       // all that hold, renewals included
@@ -64,12 +64,12 @@ func (b *mcpBackend) leaseTerms(ctx context.Context, s logical.Storage, c *clien
 	}, nil
 }
 
-// leaseData is what the lease remembers of its token.
+// leaseData returns the data about the token that Vault keeps in its lease.
 func leaseData(client string, m *minted, ttl time.Duration) map[string]any {
 	return map[string]any{"client": client, "accessor": m.Accessor, "hash": m.Hash, "ttl": seconds(ttl)}
 }
 
-// leased returns what the lease remembers of its token.
+// leased reads the data about the token back from its lease.
 func leased(secret *logical.Secret) (client, accessor, hash string, err error) {
 	for field, target := range map[string]*string{"client": &client, "accessor": &accessor, "hash": &hash} {
 		v, ok := secret.InternalData[field].(string)
@@ -99,9 +99,8 @@ func renewalTTL(secret *logical.Secret) time.Duration {
 // before Vault moves the lease: a token may outlive a lease whose renewal was
 // lost, by less than one TTL, and Vault then revokes it when the lease ends.
 //
-// A renewal that is refused changes nothing: the token lives to the end of its
-// lease. The refusal is a Go error, since Vault prints all of an error response,
-// as Go writes it down.
+// A refused renewal changes nothing: the token lives to the end of its lease. The refusal is
+// a Go error, since Vault would print an error response as Go formats a struct.
 func (b *mcpBackend) renewLease(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	name, accessor, hash, err := leased(req.Secret)
 	if err != nil {
@@ -146,7 +145,7 @@ func (b *mcpBackend) renewLease(ctx context.Context, req *logical.Request, _ *fr
 }
 
 // movePointer moves the expiry of a leased token, whose stripe the caller holds.
-// Gateways hear of an earlier end, since they remember the later one.
+// An earlier end is announced to gateways, since they remember the later one.
 func (b *mcpBackend) movePointer(ctx context.Context, s logical.Storage, hash string, p *pointer, expires time.Time) error {
 	next := *p
 	next.ExpiresAt = expires
@@ -157,9 +156,9 @@ func (b *mcpBackend) movePointer(ctx context.Context, s logical.Storage, hash st
 	return b.feed.Around(ctx, s, events, func() error { return b.pointers.put(ctx, s, hash, &next) })
 }
 
-// revokeLease ends the token of a lease. What is gone already is no error, and
-// nothing is one while the mount itself goes away: an error would make Vault try
-// again for hours, and keep the mount from being disabled.
+// revokeLease ends the token of a lease. A token that has already ended is not an error. While
+// the mount itself is removed, nothing is an error: Vault would try again for hours, and
+// could not disable the mount.
 func (b *mcpBackend) revokeLease(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	ctx, cancel := durable(ctx)
 	defer cancel()

@@ -12,16 +12,16 @@ import (
 	"vault-plugin-secrets-mcp/backend/token"
 )
 
-// found is an active token and the client that confirms it.
-type found struct {
+// activeToken is an active token with the client that confirms it.
+type activeToken struct {
 	name   string
 	client *clientEntry
 	info   *tokenInfo
 	policy *policy.Policy
 }
 
-// find returns what is behind a token, sealed or not, or nil unless it is active.
-func (b *mcpBackend) find(ctx context.Context, s logical.Storage, secret string) (*found, error) {
+// find looks up a token, sealed or not, and returns nil unless it is active.
+func (b *mcpBackend) find(ctx context.Context, s logical.Storage, secret string) (*activeToken, error) {
 	shown, err := b.unseal(ctx, s, secret)
 	switch {
 	case kms.Refused(err):
@@ -31,13 +31,13 @@ func (b *mcpBackend) find(ctx context.Context, s logical.Storage, secret string)
 	case shown == nil:
 		return nil, nil
 	}
-	return b.findPresented(ctx, s, shown)
+	return b.findUnsealed(ctx, s, shown)
 }
 
-// findPresented is find for a token that is open. It reads at most one entry that
-// is not in memory: the token's pointer. A token that is sealed under one data key
-// is not active when it is presented bare, or out of another's seal.
-func (b *mcpBackend) findPresented(ctx context.Context, s logical.Storage, shown *presented) (*found, error) {
+// findUnsealed is find for a token whose seal, if any, is open. It reads at most one entry that
+// is not in memory: the token's pointer. A token that was issued sealed under one data key
+// is not active without its seal, nor under another data key.
+func (b *mcpBackend) findUnsealed(ctx context.Context, s logical.Storage, shown *unsealedToken) (*activeToken, error) {
 	if token.Malformed(shown.token) != nil {
 		return nil, nil //nolint:nilerr // what cannot be a token is not active
 	}
@@ -52,7 +52,7 @@ func (b *mcpBackend) findPresented(ctx context.Context, s logical.Storage, shown
 	return f, nil
 }
 
-func (b *mcpBackend) findHash(ctx context.Context, s logical.Storage, hash string) (*found, error) {
+func (b *mcpBackend) findHash(ctx context.Context, s logical.Storage, hash string) (*activeToken, error) {
 	p, err := b.pointers.get(ctx, s, hash)
 	if err != nil || p == nil {
 		return nil, err
@@ -79,11 +79,11 @@ func (b *mcpBackend) findHash(ctx context.Context, s logical.Storage, hash strin
 	if err != nil {
 		return nil, err
 	}
-	return &found{name: p.Client, client: c, info: info, policy: all.effective(c.Policies)}, nil
+	return &activeToken{name: p.Client, client: c, info: info, policy: all.effective(c.Policies)}, nil
 }
 
-// place is where the token of an accessor is kept.
-type place struct {
+// tokenLocation is where storage has the token of an accessor.
+type tokenLocation struct {
 	client string // its client's name
 	hash   string
 	leased bool
@@ -91,7 +91,7 @@ type place struct {
 
 // locate finds the token of an accessor, which starts with its client's id. It
 // returns nil where there is none; the token it finds may have ended.
-func (b *mcpBackend) locate(ctx context.Context, s logical.Storage, accessor string) (*place, error) {
+func (b *mcpBackend) locate(ctx context.Context, s logical.Storage, accessor string) (*tokenLocation, error) {
 	if len(accessor) != accessorLength {
 		return nil, nil
 	}
@@ -105,13 +105,13 @@ func (b *mcpBackend) locate(ctx context.Context, s logical.Storage, accessor str
 		return nil, err
 	}
 	if t := c.byAccessor(accessor); t != nil {
-		return &place{client: uid.Client, hash: t.Hash}, nil
+		return &tokenLocation{client: uid.Client, hash: t.Hash}, nil
 	}
 	var lease leaseEntry
 	if ok, err := getJSON(ctx, s, leaseKey(id, suffix), &lease); err != nil || !ok {
 		return nil, err
 	}
-	return &place{client: uid.Client, hash: lease.Hash, leased: true}, nil
+	return &tokenLocation{client: uid.Client, hash: lease.Hash, leased: true}, nil
 }
 
 // leaseEntry leads from a leased token's accessor to its pointer.
@@ -124,12 +124,12 @@ type leaseEntry struct {
 // are in one folder, so that listing them touches no other client's.
 func leaseKey(clientID, suffix string) string { return leasePrefix + clientID + "/" + suffix }
 
-// inactive is all that a lookup says of a token that is unknown, expired, revoked
-// or disabled, alike.
+// inactive is the whole answer to a lookup of a token that is unknown, expired, revoked or
+// disabled: the four cannot be told apart.
 func inactive() map[string]any { return map[string]any{"active": false} }
 
-// lookupData is what a lookup says of an active token.
-func (b *mcpBackend) lookupData(f *found) map[string]any {
+// lookupData returns the answer to a lookup of an active token.
+func (b *mcpBackend) lookupData(f *activeToken) map[string]any {
 	c := f.client
 	metadata := maps.Clone(c.Metadata)
 	if metadata == nil {

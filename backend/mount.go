@@ -14,7 +14,7 @@ import (
 // characters of base62: 95 random bits.
 const idLength = 16
 
-// mountEntry is what belongs to the mount as a whole.
+// mountEntry has the state of the mount as a whole.
 type mountEntry struct {
 	ID         string `json:"id"`
 	Generation uint64 `json:"generation"` // revoke-all raises it

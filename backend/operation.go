@@ -26,7 +26,7 @@ func userErrorf(format string, args ...any) error {
 	return userError(fmt.Sprintf(format, args...))
 }
 
-// refused makes the caller's mistake of what package check says of a name.
+// refused turns an error of package check about a name into a userError.
 func refused(err error) error {
 	if err == nil {
 		return nil
@@ -34,7 +34,7 @@ func refused(err error) error {
 	return userError(err.Error())
 }
 
-// refusedAll makes the caller's mistake of all that package check found.
+// refusedAll turns the findings of package check into one userError.
 func refusedAll(problems check.Problems) error {
 	if len(problems) == 0 {
 		return nil
@@ -46,16 +46,15 @@ func refusedAll(problems check.Problems) error {
 	return userError(strings.Join(texts, "; "))
 }
 
-// notFound is the answer of a request about what does not exist, with status 404.
+// notFound is the answer about something that does not exist, with status 404.
 // Vault writes its text to the audit log in clear, so no token may be in it.
 func notFound(err error) error {
 	return logical.CodedError(http.StatusNotFound, err.Error())
 }
 
-// operation is what every path's operations go through: it refuses fields that the
-// operation does not take, and it turns a userError into a 400. A mistyped
-// allowed_server= must not silently create a client without access, and a dry_run=
-// must not be given to what knows of none.
+// operation wraps the handlers of every path. It refuses fields that the operation does not
+// take, and turns a userError into a 400. A misspelt allowed_server= must not silently create
+// a client without access, and dry_run= must not be ignored by an operation without one.
 func operation(handle framework.OperationFunc, takes *taken) framework.OperationFunc {
 	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 		if err := takes.check(req, d); err != nil {
@@ -98,8 +97,7 @@ func responses(fields map[string]*framework.FieldSchema) map[int][]framework.Res
 	return map[int][]framework.Response{200: {{Description: "OK", Fields: fields}}}
 }
 
-// noContent is the response schema of an operation that answers nothing but,
-// perhaps, warnings.
+// noContent is the response schema of an operation that answers at most warnings.
 func noContent() map[int][]framework.Response {
 	return map[int][]framework.Response{
 		http.StatusOK:        {{Description: "Done, with warnings and without data."}},
@@ -114,7 +112,7 @@ func listed() map[int][]framework.Response {
 	})
 }
 
-// warned is the answer of a write that has only warnings to tell, if any.
+// warned is the answer of a write that has at most warnings.
 func warned(warnings []string) *logical.Response {
 	if len(warnings) == 0 {
 		return nil

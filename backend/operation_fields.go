@@ -10,7 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
-// onlySome is an operation that takes some of its path's fields alone.
+// onlySome is an operation that takes only some of its path's fields.
 type onlySome struct {
 	*framework.PathOperation
 	fields []string
@@ -83,8 +83,8 @@ func (t *taken) list() string {
 	return "this path takes " + strings.Join(slices.Sorted(maps.Keys(t.fields)), ", ")
 }
 
-// trimOpenAPI takes fields from the operations that do not take them: the framework
-// offers each field to all operations of its path.
+// trimOpenAPI removes fields from operations that do not take them: the framework lists each
+// field for all operations of its path.
 func (b *mcpBackend) trimOpenAPI(resp *logical.Response) {
 	if resp == nil {
 		return

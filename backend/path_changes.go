@@ -26,7 +26,7 @@ func (b *mcpBackend) pathChanges() []*framework.Path {
 				Summary:      "Read the changes since an index, and wait for the first.",
 				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "changes"},
 				Responses: responses(merge(feedFields(), map[string]*framework.FieldSchema{
-					"reset":   {Type: framework.TypeBool, Description: "The caller may have missed changes: everything it holds must be asked anew.", Required: true},
+					"reset":   {Type: framework.TypeBool, Description: "The caller may have missed changes: everything it holds must be asked again.", Required: true},
 					"changes": {Type: framework.TypeSlice, Description: "The changes in order, at most 1,000: index, type, operation and what they are about.", Required: true},
 				})),
 				ForwardPerformanceStandby:   true,

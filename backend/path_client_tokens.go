@@ -107,7 +107,7 @@ func (b *mcpBackend) readClientToken(ctx context.Context, req *logical.Request, 
 	}))}, nil
 }
 
-// state says in a word what became of a token.
+// state returns the state of a token, in a word.
 func (c *clientEntry) state(p *pointer, hash string, info *tokenInfo, mountGeneration uint64, now time.Time) string {
 	switch {
 	case info.expired(now):
@@ -137,7 +137,7 @@ func (b *mcpBackend) deleteClientToken(ctx context.Context, req *logical.Request
 	if at == nil || at.client != name {
 		return nothingToRevoke(), nil
 	}
-	return b.revokePlace(ctx, req.Storage, accessor, at)
+	return b.revokeAt(ctx, req.Storage, accessor, at)
 }
 
 // remove takes the token with that accessor out of the client's list.

@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
-// settingFields are what a caller may set on a client and read back.
+// settingFields are the fields that a caller may set on a client and read back.
 func settingFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"allowed_servers": {
@@ -188,7 +188,7 @@ func (b *mcpBackend) readClient(ctx context.Context, req *logical.Request, d *fr
 	}))}, nil
 }
 
-// data is how settings are read back.
+// data returns the settings in the form of a read's answer.
 func (s *clientSettings) data() map[string]any {
 	metadata := maps.Clone(s.Metadata)
 	if metadata == nil {

@@ -43,7 +43,7 @@ func (b *mcpBackend) createClient(ctx context.Context, req *logical.Request, d *
 	if c.ID, err = token.RandomID(b.opts.Random, idLength); err != nil {
 		return nil, err
 	}
-	c.touch(c.CreatedAt)
+	c.markWritten(c.CreatedAt)
 	warnings, err := b.settingWarnings(ctx, req.Storage, c)
 	if err != nil {
 		return nil, err
@@ -117,9 +117,8 @@ func (b *mcpBackend) newClientToken(ctx context.Context, req *logical.Request, n
 	return m, warnings, nil
 }
 
-// announceCustom is the event of a new custom token: gateways may have been asked
-// for it before, and remember that it was not valid. An issued token cannot be
-// known to anybody before it is answered.
+// announceCustom is the event of a new custom token. Gateways may have seen the token before,
+// and remember that it was not valid. Nobody can know an issued token before it is answered.
 func announceCustom(name, clientID string, m *minted) []feed.Event {
 	if m.Kind != kindCustom {
 		return nil
@@ -142,8 +141,8 @@ func (b *mcpBackend) patchClient(ctx context.Context, req *logical.Request, d *f
 	})
 }
 
-// changeHeld changes the client that the path names, if admits, which is called
-// under the client's lock, has no objection to what is held.
+// changeHeld changes the client that the path names. It calls admits with the present entry,
+// under the client's lock, and stops if admits returns an error.
 func (b *mcpBackend) changeHeld(ctx context.Context, req *logical.Request, d *framework.FieldData, admits func(name string, held *clientEntry) error) (*logical.Response, error) {
 	name := d.Get("name").(string)
 	src, err := b.customSource(ctx, req, d, name)
@@ -163,8 +162,8 @@ func (b *mcpBackend) changeHeld(ctx context.Context, req *logical.Request, d *fr
 	return b.changeClient(ctx, req, d, name, held, src)
 }
 
-// changeClient writes what the request changes of the client, if anything. The
-// caller holds the client's lock.
+// changeClient writes the client if the request changes it. The caller holds the client's
+// lock.
 func (b *mcpBackend) changeClient(ctx context.Context, req *logical.Request, d *framework.FieldData, name string, held *clientEntry, src *tokenSource) (*logical.Response, error) {
 	next := held.clone()
 	if err := next.apply(req.Operation, d); err != nil {
@@ -221,10 +220,10 @@ type clientChange struct {
 	minted  *minted       // the new current token, if there is one
 }
 
-// commit writes the change: what must be remembered first, then the client
-// entry, then what is not needed any more. The caller holds the client's lock.
+// commit writes the change: first the spent tokens, then the client entry, then it removes
+// pointers that are no longer needed. The caller holds the client's lock.
 func (b *mcpBackend) commit(ctx context.Context, s logical.Storage, change *clientChange) error {
-	change.next.touch(b.now())
+	change.next.markWritten(b.now())
 	err := b.feed.Around(ctx, s, change.events, func() error {
 		if err := b.spend(ctx, s, change.spent); err != nil {
 			return err

@@ -158,8 +158,8 @@ func (b *mcpBackend) readKMS(ctx context.Context, req *logical.Request, _ *frame
 	})}, nil
 }
 
-// writeKMS asks KMS first, and takes the lock then. Somebody else's write in
-// between is not overwritten.
+// writeKMS first asks KMS and then takes the lock. It does not overwrite another write that
+// came in between.
 func (b *mcpBackend) writeKMS(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	if _, given := d.GetOk("force"); given {
 		return nil, userErrorf("field force: it is for a delete")
@@ -223,8 +223,8 @@ func (s *kmsSettings) apply(d *framework.FieldData, mount string) error {
 	return nil
 }
 
-// checkedDataKey has KMS make a data key and unwrap it again, which is all that
-// the engine ever needs of KMS.
+// checkedDataKey lets KMS make a data key and unwrap it again: the engine needs no other
+// operation of KMS.
 func (b *mcpBackend) checkedDataKey(ctx context.Context, settings *kmsSettings, mount string) (*dataKey, *kms.DataKey, error) {
 	ctx, cancel := askingKMS(ctx)
 	defer cancel()
@@ -253,7 +253,7 @@ func (b *mcpBackend) addDataKey(ctx context.Context, s logical.Storage, held, ne
 	return err
 }
 
-// replaceKMS commits next, unless what it was made of has changed meanwhile.
+// replaceKMS commits next, unless the entry from which it was made has changed meanwhile.
 func (b *mcpBackend) replaceKMS(ctx context.Context, s logical.Storage, held, next *kmsEntry) error {
 	ctx, cancel := durable(ctx)
 	defer cancel()
@@ -268,7 +268,7 @@ func (b *mcpBackend) replaceKMS(ctx context.Context, s logical.Storage, held, ne
 	return b.putKMS(ctx, s, next)
 }
 
-// same tells whether nothing was written between the two readings.
+// same reports whether nothing was written between the two readings.
 func (e *kmsEntry) same(other *kmsEntry) bool {
 	if e == nil || other == nil {
 		return e == other
@@ -303,7 +303,7 @@ func (b *mcpBackend) refuseSealed(ctx context.Context, s logical.Storage) error 
 }
 
 func (b *mcpBackend) deleteKMS(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	// Looking at every client takes as long as it takes, and nobody waits for it. What
+	// Reading every client may take long, but nobody waits for it. What
 	// is sealed meanwhile is noticed by the count of what was.
 	b.sealing.Lock() // whoever seals now is counted, and has committed
 	forced, seen := d.Get("force").(bool), b.sealedSince.Load()

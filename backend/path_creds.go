@@ -100,13 +100,13 @@ func (b *mcpBackend) creds(ctx context.Context, req *logical.Request, d *framewo
 	return resp, nil
 }
 
-// ofBatchToken tells whether a batch token makes the request: the only kind of
+// ofBatchToken reports whether a batch token makes the request: the only kind of
 // Vault token that has no accessor.
 func ofBatchToken(req *logical.Request) bool { return req.ClientTokenAccessor == "" }
 
-// withoutEnd takes from the answer when the token ends, and returns a warning that
-// says so. A lease of a batch token ends with it at the latest, which Vault sees to
-// and tells nobody but the caller, as lease_duration.
+// withoutEnd removes the token's end from the answer, and returns a warning about it. A lease
+// of a batch token ends with that token at the latest. Only Vault knows when, and tells it to
+// the caller alone, as lease_duration.
 func withoutEnd(answer map[string]any) string {
 	delete(answer, "expires_at")
 	delete(answer, "ttl")

@@ -109,8 +109,7 @@ func checkEvaluateFields(d *framework.FieldData) error {
 	return nil
 }
 
-// evaluatedServer returns what the request asks about, nil for a server that is
-// not registered.
+// evaluatedServer returns the server of the request, nil if it is not registered.
 func (b *mcpBackend) evaluatedServer(ctx context.Context, s logical.Storage, d *framework.FieldData) (*policy.Server, error) {
 	if name, ok := d.GetOk("server"); ok {
 		e, err := b.servers.get(ctx, s, name.(string))
@@ -142,8 +141,8 @@ func decisionData(decision *policy.Decision) map[string]any {
 	}
 }
 
-// decisionSummary is the decision for a reader. What decided is the reason, and so
-// need not be said twice.
+// decisionSummary describes the decision for a reader. The deciding check is the reason, so
+// it is not repeated.
 func decisionSummary(decision *policy.Decision) string {
 	rows := [][]string{{"CHECK", "RESULT", "DETAIL"}}
 	for _, c := range decision.Checks {

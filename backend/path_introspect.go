@@ -96,7 +96,7 @@ func (b *mcpBackend) introspect(ctx context.Context, req *logical.Request, d *fr
 // reachable returns the servers that the token reaches: those of allowed_servers that
 // the client's policy lets through. Where one applies, * stands for the registered
 // servers, since it does not let every server through.
-func (b *mcpBackend) reachable(ctx context.Context, s logical.Storage, f *found) ([]string, error) {
+func (b *mcpBackend) reachable(ctx context.Context, s logical.Storage, f *activeToken) ([]string, error) {
 	allowed := f.client.AllowedServers
 	if f.policy.Digest() == "" || len(allowed) == 0 {
 		return allowed, nil
@@ -121,7 +121,7 @@ func (b *mcpBackend) reachable(ctx context.Context, s logical.Storage, f *found)
 	return reached, nil
 }
 
-func introspectionOf(f *found, servers []string) *introspection {
+func introspectionOf(f *activeToken, servers []string) *introspection {
 	if f == nil {
 		return &introspection{}
 	}

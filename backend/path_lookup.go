@@ -86,14 +86,14 @@ func (b *mcpBackend) lookup(ctx context.Context, req *logical.Request, d *framew
 	}
 	dataKey, opened := d.GetOk("data_key")
 	if !opened {
-		resp, err := b.answerLookup(ctx, req.Storage, func() (*found, error) {
+		resp, err := b.answerLookup(ctx, req.Storage, func() (*activeToken, error) {
 			return b.find(ctx, req.Storage, secret.(string))
 		})
 		return warnOfForm(resp, err, func() error { return notAToken("token", secret.(string)) })
 	}
-	shown := &presented{token: secret.(string), dataKey: dataKey.(string)}
-	return b.answerLookup(ctx, req.Storage, func() (*found, error) {
-		return b.findPresented(ctx, req.Storage, shown)
+	shown := &unsealedToken{token: secret.(string), dataKey: dataKey.(string)}
+	return b.answerLookup(ctx, req.Storage, func() (*activeToken, error) {
+		return b.findUnsealed(ctx, req.Storage, shown)
 	})
 }
 
@@ -102,7 +102,7 @@ func (b *mcpBackend) lookupAccessor(ctx context.Context, req *logical.Request, d
 	if !given {
 		return nil, userErrorf("field accessor is missing: give the accessor of the token to look up")
 	}
-	resp, err := b.answerLookup(ctx, req.Storage, func() (*found, error) {
+	resp, err := b.answerLookup(ctx, req.Storage, func() (*activeToken, error) {
 		at, err := b.locate(ctx, req.Storage, accessor.(string))
 		if err != nil || at == nil {
 			return nil, err
@@ -112,9 +112,9 @@ func (b *mcpBackend) lookupAccessor(ctx context.Context, req *logical.Request, d
 	return warnOfForm(resp, err, func() error { return notAnAccessor(accessor.(string)) })
 }
 
-// warnOfForm adds to the answer of a lookup that found nothing active what is
-// wrong with the form of what was looked up, if anything. It is no error: the
-// answer, that no such token is active, is true.
+// warnOfForm adds a warning to a lookup's answer if no active token was found and the given
+// value has the wrong form. It is not an error: the answer, that no such token is active, is
+// true.
 func warnOfForm(resp *logical.Response, err error, form func() error) (*logical.Response, error) {
 	if err != nil || resp.Data["active"] == true {
 		return resp, err
@@ -127,7 +127,7 @@ func warnOfForm(resp *logical.Response, err error, form func() error) (*logical.
 
 // answerLookup takes the feed's head, and only then reads storage: the order that
 // lets a gateway tell an answer that is older than a change it knows of.
-func (b *mcpBackend) answerLookup(ctx context.Context, s logical.Storage, read func() (*found, error)) (*logical.Response, error) {
+func (b *mcpBackend) answerLookup(ctx context.Context, s logical.Storage, read func() (*activeToken, error)) (*logical.Response, error) {
 	epoch, index, err := b.feed.Head(ctx, s)
 	if err != nil {
 		return nil, err

@@ -147,8 +147,8 @@ func (b *mcpBackend) readPolicy(ctx context.Context, req *logical.Request, d *fr
 	return &logical.Response{Data: e.data()}, nil
 }
 
-// data is the policy in the form in which it was written: a list that is not set
-// is left out, since null would be an empty one.
+// data returns the policy in the form in which it was written. An unset list is left out,
+// since null would mean an empty one.
 func (e *policyEntry) data() map[string]any {
 	data := map[string]any{"managed": e.Managed}
 	if e.Document.Allowed != nil {

@@ -105,7 +105,7 @@ func (b *mcpBackend) renewed(t *clientToken, ttl time.Duration, c *clientEntry, 
 }
 
 // named returns the active token that the request names by token or accessor.
-func (b *mcpBackend) named(ctx context.Context, s logical.Storage, d *framework.FieldData) (*found, error) {
+func (b *mcpBackend) named(ctx context.Context, s logical.Storage, d *framework.FieldData) (*activeToken, error) {
 	secret, byToken := d.GetOk("token")
 	accessor, byAccessor := d.GetOk("accessor")
 	switch {

@@ -100,7 +100,7 @@ func (b *mcpBackend) revokeToken(ctx context.Context, req *logical.Request, d *f
 		}
 		return nothingToRevoke(), nil
 	}
-	return b.revokePlace(ctx, req.Storage, p.Accessor, &place{client: p.Client, hash: hash, leased: p.Kind == kindLeased})
+	return b.revokeAt(ctx, req.Storage, p.Accessor, &tokenLocation{client: p.Client, hash: hash, leased: p.Kind == kindLeased})
 }
 
 func (b *mcpBackend) revokeAccessor(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -120,16 +120,16 @@ func (b *mcpBackend) revokeAccessor(ctx context.Context, req *logical.Request, d
 	if at == nil {
 		return nothingToRevoke(), nil
 	}
-	return b.revokePlace(ctx, req.Storage, accessor.(string), at)
+	return b.revokeAt(ctx, req.Storage, accessor.(string), at)
 }
 
 func nothingToRevoke() *logical.Response {
 	return &logical.Response{Warnings: []string{"there is no such token: it has ended already, or never was one"}}
 }
 
-// revokePlace ends one token. An own token leaves its client's list; a leased one
+// revokeAt ends one token. An own token leaves its client's list; a leased one
 // loses its pointer.
-func (b *mcpBackend) revokePlace(ctx context.Context, s logical.Storage, accessor string, at *place) (*logical.Response, error) {
+func (b *mcpBackend) revokeAt(ctx context.Context, s logical.Storage, accessor string, at *tokenLocation) (*logical.Response, error) {
 	if at.leased {
 		ended, err := b.endLeased(ctx, s, at.client, accessor, at.hash)
 		if err != nil || ended {

@@ -111,7 +111,7 @@ func (b *mcpBackend) rotateClient(ctx context.Context, req *logical.Request, d *
 	return resp, nil
 }
 
-// rotationIDWarnings tells one who gave an id that was given before what came of it.
+// rotationIDWarnings explains the effect of a rotation_id that was used before.
 func rotationIDWarnings(held *clientEntry, r *rotation, now time.Time) []string {
 	if repeated := held.repeated(r, now); repeated != nil {
 		return []string{fmt.Sprintf("rotation_id repeats a rotation of %s ago: the token that it issued, with the accessor %s, has ended", now.Sub(repeated.IssuedAt).Round(time.Second), repeated.Accessor)}

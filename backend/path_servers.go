@@ -61,8 +61,8 @@ func serverFields() map[string]*framework.FieldSchema {
 // settableServerFields are those that an update takes.
 var settableServerFields = []string{"name", "transport", "url", "command", "args", "env", "headers", "shared", "description"}
 
-// serverResponseFields are what a read shows: of what may be a credential only
-// the names.
+// serverResponseFields are the fields of a read's answer. Of values that may be credentials it
+// has only the names.
 func serverResponseFields() map[string]*framework.FieldSchema {
 	return merge(
 		pick(serverFields(), "name", "transport", "command", "args", "shared", "description"),
@@ -193,9 +193,9 @@ func (b *mcpBackend) allServers(ctx context.Context, s logical.Storage) (map[str
 	return all, nil
 }
 
-// checkStillThere refuses a write whose ACL check was made for the other kind:
-// Vault asks whether the entry exists, to choose between create and update,
-// before the engine holds any lock.
+// checkStillThere refuses a write whose ACL check was made for the wrong capability: before
+// the engine holds any lock, Vault asks whether the entry exists, and so chooses between
+// create and update.
 func checkStillThere(req *logical.Request, exists bool, what, name string) error {
 	switch {
 	case req.Operation == logical.CreateOperation && exists:

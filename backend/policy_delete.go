@@ -45,15 +45,15 @@ func (b *mcpBackend) deletePolicy(ctx context.Context, req *logical.Request, d *
 		warnings = append(warnings, outOfForce(name, problem, "it is gone"))
 	}
 	if forced {
-		warnings = append(warnings, fmt.Sprintf("clients that name the policy %q can reach no server now: take it out of their policies, or create it anew", name))
+		warnings = append(warnings, fmt.Sprintf("clients that name the policy %q can reach no server now: take it out of their policies, or create it again", name))
 	}
 	return warned(warnings), nil
 }
 
-// refuseDelete looks for what speaks against a delete of the policy. It takes no
-// lock, and looks at every client in the request's own time: who writes another
-// policy meanwhile does not wait. A client that comes to name the policy after it
-// was looked at reaches no server, as after a forced delete.
+// refuseDelete looks for reasons against a delete of the policy. It reads every client in the
+// request's own time and takes no lock, so that writers of other policies do not wait. A
+// client that names the policy only after it was read reaches no server, as after a forced
+// delete.
 func (b *mcpBackend) refuseDelete(ctx context.Context, s logical.Storage, name string) error {
 	all, err := b.policies(ctx, s)
 	if err != nil || all.all[name] == nil {
@@ -81,9 +81,9 @@ func managedStill(name, problem string) string {
 	return fmt.Sprintf("the policy %q applies to every client, and without it clients may reach more: %s. Pass force=true to delete it", name, problem)
 }
 
-// lifting says why clients may reach more once that policy is deleted, or returns an
-// empty string. One that is not managed concerns those that name it alone, and they
-// then reach nothing.
+// lifting says why clients may reach more once that policy is deleted, or returns an empty
+// string. A policy that is not managed affects only the clients that name it, and these then
+// reach nothing.
 func (p *policySnapshot) lifting(name string) string {
 	if !p.all[name].Managed {
 		return ""

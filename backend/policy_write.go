@@ -16,7 +16,7 @@ import (
 	"vault-plugin-secrets-mcp/backend/policy"
 )
 
-// ownPolicyFields are the fields of a policy's write that are no settings.
+// ownPolicyFields are the fields of a policy's write that are not settings.
 var ownPolicyFields = []string{"name", "managed", "dry_run", "force"}
 
 func (b *mcpBackend) writePolicy(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -56,8 +56,8 @@ func (b *mcpBackend) writePolicy(ctx context.Context, req *logical.Request, d *f
 	return warned(w.warnings), nil
 }
 
-// tryPolicy is writePolicy without the writing. It takes no lock: a dry run looks at
-// every client, and whoever writes a denial meanwhile must not wait for it.
+// tryPolicy is writePolicy without the write. It takes no lock: a dry run reads every client,
+// and a denial that is written meanwhile must not wait for it.
 func (b *mcpBackend) tryPolicy(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {
 	w, err := b.readPolicyWrite(ctx, req, d, name)
 	if err != nil {
@@ -112,7 +112,7 @@ func (w *policyWrite) refuseWidening(forced bool) error {
 	return nil
 }
 
-// outOfForce tells that a managed policy applies to everybody no more.
+// outOfForce is the text about a managed policy that no longer applies to every client.
 func outOfForce(name, problem, then string) string {
 	text := fmt.Sprintf("the policy %q applied to every client: %s", name, then)
 	if problem != "" {
@@ -160,9 +160,8 @@ func refuseNearMisses(settings map[string]any) error {
 	return nil
 }
 
-// refuseWithoutSetting refuses a write that holds none of the settings, unless it
-// changes what else there is of a policy: it would restrict nothing, and whoever
-// sent it meant something.
+// refuseWithoutSetting refuses a write that has none of the settings, unless it changes another
+// field of the policy. Such a write would restrict nothing, which its sender cannot mean.
 func refuseWithoutSetting(held *policyEntry, settings map[string]any) error {
 	if held != nil && len(settings) == 0 {
 		return nil
@@ -180,8 +179,7 @@ func refuseWithoutSetting(held *policyEntry, settings map[string]any) error {
 	return userErrorf("a policy must restrict something: %s", what)
 }
 
-// losses warns of what the policy restricted before, and of one that restricts
-// nothing.
+// losses warns of restrictions that the write removes, and of a policy that restricts nothing.
 func losses(held, next *policyEntry) []string {
 	var warnings []string
 	allowed, denied := next.Document.Allowed, next.Document.Denied
@@ -198,6 +196,6 @@ func losses(held, next *policyEntry) []string {
 	return warnings
 }
 
-// same tells whether writing o would change nothing. An empty list and one that is
+// same reports whether writing o would change nothing. An empty list and one that is
 // not set are two things.
 func (e *policyEntry) same(o *policyEntry) bool { return reflect.DeepEqual(e, o) }

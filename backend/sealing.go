@@ -23,7 +23,7 @@ func sealOf(c *clientSettings, conf *config) string {
 	return check.SealNone
 }
 
-// sealWarnings tells where the client's tokens are not handed out as seal says.
+// sealWarnings warns of tokens of the client that are not handed out as seal says.
 func (b *mcpBackend) sealWarnings(ctx context.Context, s logical.Storage, c *clientEntry) ([]string, error) {
 	conf, err := b.config(ctx, s)
 	if err != nil {
@@ -46,9 +46,9 @@ func (b *mcpBackend) sealWarnings(ctx context.Context, s logical.Storage, c *cli
 	return warnings, nil
 }
 
-// tokenSource is what a new token is made of, as far as the request says: its
-// text where the caller brings one, and the key to seal it with. All that KMS
-// must be asked for is in it, so that no lock is held meanwhile.
+// tokenSource has the parts of a new token that come from the request: its text if the caller
+// brings one, and the key to seal it with. It already has everything from KMS, so that no lock
+// is held while KMS is asked.
 type tokenSource struct {
 	custom     string // the caller's own
 	field      string // where it was given; "" where the engine makes the token
@@ -60,7 +60,7 @@ type tokenSource struct {
 	release  func()            // of the lock that keeps key's data key
 }
 
-// given tells whether the request brings the token.
+// given reports whether the request brings the token.
 func (t *tokenSource) given() bool { return t.field != "" }
 
 // done releases what the source holds. Only the first call counts.
@@ -114,9 +114,9 @@ func (b *mcpBackend) customSource(ctx context.Context, req *logical.Request, d *
 	return src, nil
 }
 
-// decryptToken has KMS decrypt a token that was encrypted elsewhere. The key and
-// the encryption context are not the caller's to choose: otherwise the engine
-// would decrypt anything that its identity may.
+// decryptToken lets KMS decrypt a token that was encrypted elsewhere. The caller cannot choose
+// the key and the encryption context: otherwise the engine would decrypt anything that its
+// identity may.
 func (b *mcpBackend) decryptToken(ctx context.Context, req *logical.Request, name, text string) (string, error) {
 	e, err := b.requireKMS(ctx, req.Storage)
 	if err != nil {
@@ -178,18 +178,18 @@ func (b *mcpBackend) unwrapped(ctx context.Context, e *kmsEntry, k *dataKey) (*t
 	return b.keyring.Key(ctx, client, k.wrapped())
 }
 
-// presented is a token as its holder shows it: the token itself, and the data key
-// that it was sealed under, if it was.
-type presented struct {
+// unsealedToken is a token that its holder has shown, with the data key under which it was
+// sealed, if it was.
+type unsealedToken struct {
 	token   string
 	dataKey string
 }
 
 // unseal opens a token if it is sealed. It returns nil for one that was never
 // sealed here. The error is the keyring's where KMS does not unwrap the data key.
-func (b *mcpBackend) unseal(ctx context.Context, s logical.Storage, secret string) (*presented, error) {
+func (b *mcpBackend) unseal(ctx context.Context, s logical.Storage, secret string) (*unsealedToken, error) {
 	if !token.IsSealed(secret) {
-		return &presented{token: secret}, nil
+		return &unsealedToken{token: secret}, nil
 	}
 	id, err := token.SealedUnder(secret)
 	if err != nil {
@@ -211,7 +211,7 @@ func (b *mcpBackend) unseal(ctx context.Context, s logical.Storage, secret strin
 	if err != nil {
 		return nil, nil //nolint:nilerr // a forgery
 	}
-	return &presented{token: inner, dataKey: id}, nil
+	return &unsealedToken{token: inner, dataKey: id}, nil
 }
 
 // sealedClient returns the name of a client of which a sealed token lives, ""

@@ -10,9 +10,8 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
-// secretField is a field whose value must not be repeated anywhere. The
-// framework repeats the value of a field that is not of its type: in an error,
-// which Vault then logs and audits in clear.
+// secretField is a field whose value must not be repeated anywhere. If a value has the wrong
+// type, the framework repeats it in an error, which Vault logs and audits in clear.
 type secretField struct {
 	schema *framework.FieldSchema
 	form   string // what to write instead
@@ -37,9 +36,9 @@ func (b *mcpBackend) HandleExistenceCheck(ctx context.Context, req *logical.Requ
 	return b.Backend.HandleExistenceCheck(ctx, &bare)
 }
 
-// HandleRequest is the framework's, after secrets in a query were refused, white
-// space was cut from the ends of tokens, pairs that a patch gives empty became null,
-// secret fields were found to be of their type, and durations to be durations.
+// HandleRequest prepares the request for the framework's handler: it refuses secrets in a query,
+// cuts white space from the ends of tokens, turns a patch's empty pairs into null, and checks
+// the types of secret fields and of durations.
 func (b *mcpBackend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
 	if req.Operation == logical.HelpOperation {
 		resp, err := b.Backend.HandleRequest(ctx, req)

@@ -17,7 +17,7 @@ type serverEntry struct {
 	check.Server
 }
 
-// samePlace tells whether e and o lead to the same server. Credentials in
+// samePlace reports whether e and o lead to the same server. Credentials in
 // headers may differ: changing those ends no session.
 func (e *serverEntry) samePlace(o *serverEntry) bool {
 	return e.Transport == o.Transport && e.URL == o.URL && e.Command == o.Command && e.Shared == o.Shared &&

@@ -12,8 +12,8 @@ import (
 	"vault-plugin-secrets-mcp/backend/feed"
 )
 
-// goneServer remembers that a server was deleted whose name clients may still have
-// in their allowed_servers: whatever is registered under it next is theirs at once.
+// goneServer remembers a deleted server whose name clients may still have in their
+// allowed_servers: they reach the next server under that name at once.
 type goneServer struct {
 	// Place is where it led to, as an HMAC: a URL's query may be a credential.
 	Place string `json:"place"`
@@ -40,7 +40,7 @@ func (b *mcpBackend) deleteServer(ctx context.Context, req *logical.Request, d *
 	return nil, b.forgetGone(ctx, req.Storage, name)
 }
 
-// removeServer deletes the server, and tells whether there was one.
+// removeServer deletes the server, and reports whether there was one.
 func (b *mcpBackend) removeServer(ctx context.Context, s logical.Storage, name string) (bool, error) {
 	ctx, cancel := durable(ctx)
 	defer cancel()
@@ -95,7 +95,7 @@ func (b *mcpBackend) forgetGone(ctx context.Context, s logical.Storage, name str
 	return s.Delete(ctx, gonePrefix+name)
 }
 
-// placeOf stands for where the server leads to.
+// placeOf identifies the place to which the server leads.
 func (b *mcpBackend) placeOf(ctx context.Context, s logical.Storage, e *serverEntry) (string, error) {
 	salt, err := b.salt(ctx, s)
 	if err != nil {

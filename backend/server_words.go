@@ -2,8 +2,8 @@ package backend
 
 import "github.com/hashicorp/vault/sdk/framework"
 
-// serverWords are words by which other programs' files call what a registration has
-// under another name, or has not at all.
+// serverWords are words in other programs' files that a registration has under another name,
+// or does not have.
 var serverWords = map[string]string{ //nolint:gosec // names of fields
 	"type":                 "write transport=http, transport=sse or transport=stdio",
 	"bearer_token":         `write headers=Authorization="Bearer …"`,

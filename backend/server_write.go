@@ -20,7 +20,7 @@ func (b *mcpBackend) writeServer(ctx context.Context, req *logical.Request, d *f
 	if err := refused(check.ServerName(name)); err != nil {
 		return nil, err
 	}
-	// Who names it is looked for before any lock is taken: there may be many clients.
+	// Clients that name it are searched before any lock is taken: there may be many clients.
 	var inherited []string
 	if req.Operation == logical.CreateOperation {
 		next, _ := serverFromFields(nil, d)
@@ -72,8 +72,7 @@ func (b *mcpBackend) putServer(ctx context.Context, s logical.Storage, name stri
 	return s.Delete(ctx, gonePrefix+name)
 }
 
-// serverFromFields is what held becomes by the request, with what the writer has
-// to be told of it.
+// serverFromFields returns held with the changes of the request, and warnings for the writer.
 func serverFromFields(held *serverEntry, d *framework.FieldData) (*serverEntry, []string) {
 	next := &serverEntry{}
 	if held != nil {
@@ -103,8 +102,8 @@ func serverFromFields(held *serverEntry, d *framework.FieldData) (*serverEntry, 
 	return next, warnings
 }
 
-// dropEmpty makes none of what is empty, as storage does: a write that changes
-// nothing must be seen to.
+// dropEmpty turns empty fields into nil, as storage does, so that a write that changes nothing
+// is recognised.
 func (e *serverEntry) dropEmpty() {
 	if len(e.Args) == 0 {
 		e.Args = nil
@@ -120,7 +119,7 @@ func (e *serverEntry) dropEmpty() {
 // dropSecretsOf takes what is secret of held out of e, unless e still leads to the
 // same program at the same place. The values are write-only, and whoever may write
 // registrations could otherwise read them at a place of their own. What the request
-// gives anew stays. It returns the warnings that name what was dropped.
+// gives again stays. It returns the warnings that name what was dropped.
 func (e *serverEntry) dropSecretsOf(held *serverEntry, d *framework.FieldData) []string {
 	if held == nil {
 		return nil

@@ -19,7 +19,7 @@ func TestServerWritesThatAreRefused(t *testing.T) {
 		refusal string
 	}{
 		{"no transport", "s", data{"url": "https://h.example/"}, "field transport is missing"},
-		{"a transport that is none", "s", data{"transport": "ws", "url": "https://h.example/"}, "none of http, sse and stdio"},
+		{"a transport that is none", "s", data{"transport": "ws", "url": "https://h.example/"}, "is not a transport: use http, sse or stdio"},
 		{"no URL", "s", data{"transport": "sse"}, "field url is missing"},
 		{"a URL of another scheme", "s", data{"transport": "http", "url": "ftp://h.example/"}, "field url"},
 		{"a URL with credentials", "s", data{"transport": "http", "url": "https://u:p@h.example/"}, "field url"},
@@ -34,7 +34,7 @@ func TestServerWritesThatAreRefused(t *testing.T) {
 		{"a hop-by-hop header", "s", http(data{"headers": data{"connection": "close"}}), "Connection belongs to"},
 		{"a header named twice", "s", http(data{"headers": data{"X-A": "1", "x-a": "2"}}), "given twice"},
 		{"a header with a line break", "s", http(data{"headers": data{"X-A": "1\r\nX-B: 2"}}), "character that no header may carry"},
-		{"a header that is no name", "s", http(data{"headers": data{"X A": "1"}}), "is no header name"},
+		{"a header that is no name", "s", http(data{"headers": data{"X A": "1"}}), "is not a valid header name"},
 		{"no command", "s", data{"transport": "stdio"}, "field command is missing"},
 		{"a relative command", "s", data{"transport": "stdio", "command": "./server"}, "is relative"},
 		{"a URL of a stdio server", "s", stdio(data{"url": "https://h.example/"}), "field url"},
@@ -44,8 +44,8 @@ func TestServerWritesThatAreRefused(t *testing.T) {
 		{"a variable name with =", "s", stdio(data{"env": data{"A=B": "c"}}), "field env"},
 		{"an unknown field", "s", http(data{"uri": "x"}), `unknown field "uri"`},
 		{"a name with a double underscore", "a__b", http(nil), "double underscore"},
-		{"a name that ends in a dash", "a-", http(nil), "is no server name"},
-		{"a name with a space", "a b", http(nil), "is no server name"},
+		{"a name that ends in a dash", "a-", http(nil), "is not a valid server name"},
+		{"a name with a space", "a b", http(nil), "is not a valid server name"},
 		{"a long name", strings.Repeat("a", 65), http(nil), "at most 64"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

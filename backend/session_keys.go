@@ -71,7 +71,7 @@ func (b *mcpBackend) nextSessionKeys(held *sessionKeys, life time.Duration) (*se
 }
 
 // rotateSessionKeys makes a new current key, and forgets those older than life.
-// Versions go on, so that a session under a key that is gone never looks like one
+// Versions continue, so that a session under a key that is gone never looks like one
 // under the new key.
 func (b *mcpBackend) rotateSessionKeys(ctx context.Context, s logical.Storage, life time.Duration) error {
 	defer b.keys.lock(sessionKeysKey)()

@@ -17,7 +17,7 @@ type spentEntry struct {
 	At time.Time `json:"at,omitzero"`
 }
 
-// isSpent tells whether a custom token with that HMAC has ended before.
+// isSpent reports whether a custom token with that HMAC has ended before.
 func (b *mcpBackend) isSpent(ctx context.Context, s logical.Storage, hash string) (bool, error) {
 	entry, err := s.Get(ctx, spentPrefix+hash)
 	return entry != nil, err
@@ -58,7 +58,7 @@ func (b *mcpBackend) tidySpent(ctx context.Context, s logical.Storage, hash stri
 	return nil
 }
 
-// spentDue tells whether there is something to do about the entry.
+// spentDue reports whether there is something to do about the entry.
 func (b *mcpBackend) spentDue(ctx context.Context, s logical.Storage, hash string) (bool, error) {
 	var held spentEntry
 	ok, err := getJSON(ctx, s, spentPrefix+hash, &held)

@@ -30,7 +30,7 @@ func newCachedSystem(view logical.SystemView, now func() time.Time) *cachedSyste
 // ReplicationState returns the node's replication state, at most a second old.
 func (c *cachedSystem) ReplicationState() consts.ReplicationState { return c.state().replication }
 
-// LocalMount tells whether the mount is local to its cluster.
+// LocalMount reports whether the mount is local to its cluster.
 func (c *cachedSystem) LocalMount() bool { return c.state().local }
 
 func (c *cachedSystem) state() *systemState {

@@ -160,7 +160,7 @@ func (b *mcpBackend) tidyPointer(ctx context.Context, s logical.Storage, hash st
 	ctx, cancel := durable(ctx)
 	defer cancel()
 	defer b.pointers.lock(hash)()
-	// A lease may have been renewed meanwhile, or a custom token adopted anew.
+	// A lease may have been renewed meanwhile, or a custom token adopted again.
 	again, err := b.pointers.getLocked(ctx, s, hash)
 	if err != nil || again == nil || again.Accessor != p.Accessor || !again.ExpiresAt.Equal(p.ExpiresAt) {
 		return err
@@ -176,7 +176,7 @@ func (b *mcpBackend) tidyPointer(ctx context.Context, s logical.Storage, hash st
 	return b.deleteLeaseEntry(ctx, s, p.Accessor)
 }
 
-// pointerNeeded tells whether p can still admit anybody, now or later: a
+// pointerNeeded reports whether p can still admit anybody, now or later: a
 // disabled client's can, and so can one whose client may just be written.
 func (b *mcpBackend) pointerNeeded(ctx context.Context, s logical.Storage, p *pointer, hash string) (bool, error) {
 	if p.Kind == kindLeased && p.expired(b.now()) {

@@ -20,7 +20,7 @@ func TestLookupsGoOnWhereverTidyIs(t *testing.T) {
 	}
 }
 
-// tidyPausedAt stops tidy at a step and looks every token up. It tells whether
+// tidyPausedAt stops tidy at a step and looks every token up. It reports whether
 // there was such a step.
 func (w *world) tidyPausedAt(t *testing.T, at int) bool {
 	t.Helper()

@@ -15,7 +15,7 @@ const (
 	tidyEvery = time.Hour
 
 	// tidyBudget is how long a run started by the periodic function may take; the
-	// next one goes on where it stopped.
+	// next one continues where it stopped.
 	tidyBudget = 20 * time.Second
 )
 
@@ -39,7 +39,7 @@ type tidyPosition struct {
 	after string
 }
 
-// passed tells whether the run has left that name behind, which is a key or,
+// passed reports whether the run has left that name behind, which is a key or,
 // with a slash at its end, a folder of keys.
 func (p tidyPosition) passed(name string) bool {
 	return name <= p.after && !(strings.HasSuffix(name, "/") && strings.HasPrefix(p.after, name))
@@ -55,7 +55,7 @@ type tidyRun struct {
 	dataKeys map[string]struct{}
 }
 
-// begin takes the run, unless there is one already. A run that was paused goes on
+// begin takes the run, unless there is one already. A run that was paused continues
 // where it stopped, unless it is to start afresh.
 func (t *tidyRun) begin(now time.Time, afresh bool) bool {
 	t.mu.Lock()

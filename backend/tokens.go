@@ -146,7 +146,7 @@ func (b *mcpBackend) adopt(ctx context.Context, s logical.Storage, name string, 
 	return m, nil
 }
 
-// checkAdoptable tells whether the client may take the custom token with that
+// checkAdoptable reports whether the client may take the custom token with that
 // HMAC. It answers false without an error where the token is the client's
 // current one. The caller holds the client's lock and the token's.
 func (b *mcpBackend) checkAdoptable(ctx context.Context, s logical.Storage, name string, c *clientEntry, hash string, src *tokenSource) (bool, error) {
@@ -225,7 +225,7 @@ func (b *mcpBackend) sweep(ctx context.Context, s logical.Storage, tokens []clie
 }
 
 // deletePointer removes the pointer if it is still that accessor's: a custom
-// token may have been adopted anew since.
+// token may have been adopted again since.
 func (b *mcpBackend) deletePointer(ctx context.Context, s logical.Storage, hash, accessor string) error {
 	defer b.pointers.lock(hash)()
 	p, err := b.pointers.getLocked(ctx, s, hash)

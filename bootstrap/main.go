@@ -1,5 +1,5 @@
-// Program mcp-bootstrap takes an empty Vault to a working broker of MCP, and runs
-// the whole system on one machine to try it and to develop it.
+// Command mcp-bootstrap turns an empty Vault into a working broker of MCP, and runs the whole
+// system on one machine for trying and development.
 package main
 
 import (

@@ -217,7 +217,7 @@ func (w serverLogWriter) Write(p []byte) (int, error) {
 }
 
 // ready says whether the gateway should be sent requests. An outage of Vault is
-// no reason against it: all that is known by then goes on.
+// no reason against it: all that is known by then continues.
 func (g *gateway) ready(w http.ResponseWriter, _ *http.Request) {
 	switch {
 	case g.draining.Load():

@@ -1,6 +1,6 @@
-// Command mcp-gateway stands between MCP clients and MCP servers: it knows
-// clients by tokens that Vault vouches for, lets each reach the servers it may,
-// and keeps a record of it.
+// Command mcp-gateway is a reverse proxy between MCP clients and MCP servers. It validates
+// each client's token through Vault, lets the client reach the servers that it may, and
+// records every decision.
 package main
 
 import (

@@ -8,7 +8,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
-// reload answers SIGHUP: it opens the audit log anew, reads the certificates
+// reload answers SIGHUP: it opens the audit log again, reads the certificates
 // again, and puts into effect what of the file can be changed while running.
 // With a mistake in the file, the old one stays in effect.
 func (g *gateway) reload(load func() (*config.Config, error)) {

@@ -1,5 +1,5 @@
-// Command vault-plugin-secrets-mcp is the secrets engine as a Vault plugin. Vault
-// starts it; it is of no use by itself.
+// Command vault-plugin-secrets-mcp is the secrets engine as a Vault plugin. Vault starts it;
+// alone it does nothing.
 package main
 
 import (

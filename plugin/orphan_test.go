@@ -81,7 +81,7 @@ func TestThePluginEndsWhenVaultIsKilled(t *testing.T) {
 	require.Eventually(t, func() bool { return !runs(pid) }, 10*orphanPoll, 10*time.Millisecond)
 }
 
-// runs tells whether a process has not ended, whether or not somebody has taken
+// runs reports whether a process has not ended, whether or not somebody has taken
 // note of its end.
 func runs(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

@@ -72,7 +72,7 @@ client "taken" {
 		hcl + `:20: policy "Corp": the policy name "Corp" has an upper-case letter`,
 		hcl + `:23: client "Upper": the client name "Upper" has an upper-case letter`,
 		hcl + `:23: client "Upper": field access_token: `,
-		hcl + `:25: client "settings": field allowed_servers: "not fine" is no server name`,
+		hcl + `:25: client "settings": field allowed_servers: "not fine" is not a valid server name`,
 		hcl + `:26: client "settings": field denied_tools: `,
 		hcl + `:27: client "settings": field token_bound_cidrs: "10.0.0.1/8" has bits set`,
 		hcl + `:28: client "settings": field token_ttl: 2h0m0s is above token_max_ttl`,

@@ -161,7 +161,7 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 
 	for _, d := range []disease{
 		{name: "no Vault", env: []string{"VAULT_ADDR=http://127.0.0.1:1"}, want: []string{"Vault does not answer at http://127.0.0.1:1", "point VAULT_ADDR at it"}},
-		{name: "something else for Vault", env: []string{"VAULT_ADDR=" + elsewhere.URL}, want: []string{"is no Vault"}},
+		{name: "something else for Vault", env: []string{"VAULT_ADDR=" + elsewhere.URL}, want: []string{"is not a Vault"}},
 		{name: "a namespace that is not there", env: []string{"VAULT_NAMESPACE=team-a"}, want: []string{`"team-a"`, "unset VAULT_NAMESPACE"}},
 		{name: "a token that Vault does not know", env: []string{"VAULT_TOKEN=nonsense"}, want: []string{"does not accept VAULT_TOKEN", "vault login"}},
 		{name: "a token that may nothing", env: []string{"VAULT_TOKEN=" + nobody}, want: []string{"may not even look itself up", "policy mcp-admin"}},
@@ -201,7 +201,7 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 			infect: write(role, harness.Map{"token_no_default_policy": false}), cure: write(role, harness.Map{"token_no_default_policy": true}),
 		},
 		{name: "no gateway", env: []string{"MCP_GATEWAY_URL=http://127.0.0.1:1"}, want: []string{"no gateway answers at http://127.0.0.1:1", "/readyz"}},
-		{name: "something else for a gateway", env: []string{"MCP_GATEWAY_URL=" + w.Vault.Address()}, want: []string{"is no gateway"}},
+		{name: "something else for a gateway", env: []string{"MCP_GATEWAY_URL=" + w.Vault.Address()}, want: []string{"is not a gateway"}},
 		{name: "no admin listener", env: []string{"MCP_GATEWAY_ADMIN_URL=http://127.0.0.1:1"}, want: []string{"no admin listener answers", "block admin"}},
 		{name: "a gateway that cannot log in", env: []string{"MCP_GATEWAY_ADMIN_URL=" + lost.Admin}, want: []string{"the gateway is not ready: not logged in to Vault", "block vault"}},
 		{name: "a gateway that opens no sealed token", env: []string{"MCP_GATEWAY_ADMIN_URL=" + unsealing.Admin}, want: []string{"the gateway has no data key", "block kms"}},
@@ -270,7 +270,7 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 			cure: remove("mcp/clients/past"),
 		},
 		{
-			name: "a client whose tokens were revoked", want: []string{"the client bare has no token that is good", "rotate-client/bare", "disabled=true"},
+			name: "a client whose tokens were revoked", want: []string{"the client bare has no valid token", "rotate-client/bare", "disabled=true"},
 			infect: func() {
 				w.client("bare", harness.Map{"token_ttl": "720h"})
 				w.Write("mcp/revoke-client/bare", nil)
@@ -279,11 +279,11 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 		},
 		{
 			name: "a token that was revoked, tried", env: []string{"MCP_TOKEN=" + refused}, args: []string{"-try-token"}, more: 1,
-			want: []string{"MCP_TOKEN is no token that is good", "the gateway does not accept MCP_TOKEN: it answers 401", "audit log"},
+			want: []string{"MCP_TOKEN is not a valid token", "the gateway does not accept MCP_TOKEN: it answers 401", "audit log"},
 		},
 		{
 			name: "a sealed token that a gateway cannot open", env: []string{"MCP_TOKEN=" + sealed, "MCP_GATEWAY_URL=" + unsealing.URL}, args: []string{"-try-token"},
-			want: []string{"MCP_TOKEN is no token that is good"}, more: 1,
+			want: []string{"MCP_TOKEN is not a valid token"}, more: 1,
 		},
 		{
 			name: "a command, and a gateway whose file allows none", args: []string{"-gateway-config", w.gateway.Config},

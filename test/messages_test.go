@@ -100,7 +100,7 @@ func TestEveryCommandSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"apply with two keys", dir("kms"), nil, 0, []string{"a.hcl", "kms", "keep one of them"}},
 		{"apply with a tool group", dir("group"), nil, 0, []string{"a.json", "tool group", "allowed_tools"}},
 		{"apply without a Vault", apply(), vault("http://127.0.0.1:1"), 0, []string{"http://127.0.0.1:1", "connection refused", "point VAULT_ADDR at it"}},
-		{"apply with something else for Vault", apply(), vault(noVault.URL), 0, []string{noVault.URL, "is no Vault"}},
+		{"apply with something else for Vault", apply(), vault(noVault.URL), 0, []string{noVault.URL, "is not a Vault"}},
 		{"apply with http for https", apply(), vault(strings.Replace(tls.URL, "https", "http", 1)), 0, []string{"must begin with https://"}},
 		{"apply with https for http", apply(), vault(strings.Replace(h.Vault.Address(), "http", "https", 1)), 0, []string{"must begin with http://"}},
 		{"apply with an unknown authority", apply(), vault(tls.URL), 0, []string{"VAULT_CACERT"}},

@@ -1,8 +1,7 @@
-// Package check says what the engine refuses to store: names, and the fields of
-// servers, clients, the configuration and config/kms, each by itself. The engine
-// asks it at every write, and mcp-bootstrap before the first one, so that both
-// refuse the same with the same words. It is pure: what depends on what else is
-// stored is not here.
+// Package check has the rules for names, and for the fields of servers, clients, config and
+// config/kms. The engine applies them at every write, and mcp-bootstrap before its first
+// write, so that both refuse the same values with the same words. The package is pure:
+// rules that depend on other stored entries are not here.
 package check
 
 import (

@@ -70,7 +70,7 @@ func (c *Client) Check() Problems {
 // checkSeal refuses what is neither; "" leaves the choice to the mount.
 func checkSeal(p *Problems, seal string) {
 	if seal != "" && seal != SealNone && seal != SealKMS {
-		p.add("seal", "field seal: %q is none of %s and %s", seal, SealNone, SealKMS)
+		p.add("seal", "field seal: %q is not a valid seal: use %s or %s", seal, SealNone, SealKMS)
 	}
 }
 

@@ -31,7 +31,7 @@ func lowerName(what, name string) error {
 	case name != strings.ToLower(name):
 		return fmt.Errorf("the %s name %q has an upper-case letter: Vault's ACL paths are case-sensitive, so names are lower-case only", what, name)
 	case !lowerNameForm.MatchString(name):
-		return fmt.Errorf("%q is no %s name: use lower-case letters, digits and . _ - with a letter or digit at both ends", name, what)
+		return fmt.Errorf("%q is not a valid %s name: use lower-case letters, digits and . _ - with a letter or digit at both ends", name, what)
 	}
 	return nil
 }
@@ -45,7 +45,7 @@ func ServerName(name string) error {
 	case strings.Contains(name, "__"):
 		return fmt.Errorf("the server name %q has a double underscore, which separates server and tool in names like server__tool", name)
 	case !serverNameForm.MatchString(name):
-		return fmt.Errorf("%q is no server name: use letters, digits, - and _ with a letter or digit at both ends", name)
+		return fmt.Errorf("%q is not a valid server name: use letters, digits, - and _ with a letter or digit at both ends", name)
 	}
 	return nil
 }

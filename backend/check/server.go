@@ -66,7 +66,7 @@ func (s *Server) Check() Problems {
 	case "":
 		p.add("transport", "field transport is missing: use http, sse or stdio")
 	default:
-		p.add("transport", "field transport: %q is none of http, sse and stdio", s.Transport)
+		p.add("transport", "field transport: %q is not a transport: use http, sse or stdio", s.Transport)
 	}
 	if len(s.Description) > maxDescription {
 		p.add("description", "field description: it is %d bytes long: at most %d are allowed", len(s.Description), maxDescription)
@@ -119,7 +119,7 @@ func checkUpstreamHeaders(p *Problems, headers map[string]string) {
 		canonical := http.CanonicalHeaderKey(name)
 		switch {
 		case !httpguts.ValidHeaderFieldName(name):
-			p.add(field, "field headers: %q is no header name", name)
+			p.add(field, "field headers: %q is not a valid header name", name)
 		case slices.Contains(refusedHeaders, canonical) || strings.HasPrefix(canonical, "Mcp-"):
 			p.add(field, "field headers: %s belongs to the connection or to MCP itself and cannot be set here", canonical)
 		case !httpguts.ValidHeaderFieldValue(headers[name]):

@@ -1,38 +1,37 @@
-// Package feed is the change feed: it tells every gateway, within milliseconds
-// and without polling, that something about a token, a client, a policy, a
-// server or the configuration has changed.
+// Package feed is the change feed. It tells every gateway, within milliseconds and without
+// polling, that a token, a client, a policy, a server or the configuration has changed.
 //
 // # The order that makes it safe
 //
-// A mutation of the engine runs in four steps, by [Feed.Around]:
+// [Feed.Around] runs each mutation of the engine in four steps:
 //
-//  1. intent: the event is written to storage, without an index;
+//  1. intent: it writes the event to storage, without an index;
 //  2. the mutation itself writes durably;
-//  3. under one mutex the event takes the next index and joins the log, and the
-//     watchers are woken; this happens also where step 2 answered with an error,
-//     since what was to be taken away may be gone all the same;
-//  4. the event is written again, now with its index, and the caller is answered.
+//  3. under one mutex it gives the event the next index, adds it to the log and wakes the
+//     watchers. It does so even if step 2 returned an error, since the write may have
+//     happened anyway;
+//  4. it writes the event again, now with its index, and returns to the caller.
 //
-// A crash between 1 and 4 leaves an event without an index. [Feed.Load] gives it
-// one, so a mutation whose answer was lost is still heard of. An event too many
-// only costs a gateway one more lookup; an event too few would let a revoked
-// token pass.
+// A crash between 1 and 4 leaves an event without an index. [Feed.Load] gives it one, so
+// gateways still learn of a mutation whose answer was lost. An event too many only costs a
+// gateway one more lookup; an event too few would let a revoked token pass.
 //
-// A reader takes [Feed.Head] before its first storage read. If it read storage
-// before a mutation wrote, then the mutation's index is greater than the head it
-// took, and whoever has applied that index throws the reading away.
+// A reader takes [Feed.Head] before its first storage read. If it read storage before a
+// mutation wrote, the mutation's index is greater than that head. A gateway that has
+// applied this index drops what was read.
 //
 // # Indexes
 //
-// Indexes are handed out from blocks that are reserved in storage before any of
-// them is used, so none is ever used twice, whatever was lost in a crash. Each run
-// leaves out a random number of them first, so that two runs do not meet that both
-// follow one snapshot, which was restored twice. They
-// rise, but have holes. Events are kept for [Retention], at most [Capacity] of
-// them; the floor is the greatest index that is no longer kept. A watcher below
-// the floor, above the head or of another epoch cannot be served without a gap
-// and is told to reset. So is one at an index that storage does not know of: it
-// has heard of changes that a restored snapshot has undone.
+// A run takes its indexes from blocks that are reserved in storage before their first use,
+// so no index is ever used twice, whatever a crash has lost. Each run first skips a random
+// number of indexes. So two runs that start from the same snapshot, restored twice, do not
+// use the same ones. Indexes rise, but have holes.
+//
+// The feed keeps events for [Retention], and at most [Capacity] of them. The floor is the
+// greatest index that it no longer keeps. A watcher below the floor, above the head or of
+// another epoch cannot be served without a gap, and is told to reset. So is a watcher at an
+// index that storage does not know: it has heard of changes that a restored snapshot has
+// undone.
 package feed
 
 import (
@@ -82,7 +81,7 @@ const (
 type Operation string
 
 // The operations. Revoke and Delete take access away for good: whoever holds a
-// grant ends it without asking again. After an Update it must be asked anew.
+// grant ends it without asking again. After an Update it must be asked again.
 const (
 	Create Operation = "create"
 	Update Operation = "update"

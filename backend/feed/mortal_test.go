@@ -40,7 +40,7 @@ func (m *mortal) arm(n int, done, deadly bool) {
 // revive heals the storage.
 func (m *mortal) revive() { m.arm(0, false, false) }
 
-// died tells whether the write that was to fail was reached.
+// died reports whether the write that was to fail was reached.
 func (m *mortal) died() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -1,24 +1,23 @@
-// Package kms is the one place that speaks to AWS KMS. The engine uses it to make
-// data keys and to decrypt tokens that were encrypted elsewhere, the gateway to
-// unwrap data keys.
+// Package kms is the only one that speaks to AWS KMS. With it the engine makes data keys
+// and decrypts tokens that were encrypted elsewhere, and the gateway unwraps data keys.
 //
-// # What an answer means
+// # Refused or not answered
 //
-// Whoever disables a key in KMS means that nothing sealed under it works any
-// more; a network that is down means nothing. So an [Error] says which of the two
-// it is: refused, or not answered. A [Keyring] drops a data key at once in the
-// first case, and goes on with it for a bounded time in the second.
+// Whoever disables a key in KMS wants to stop everything that is sealed under it. A network
+// that is down means nothing of the kind. So an [Error] says which of the two happened:
+// KMS refused, or KMS did not answer. In the first case a [Keyring] drops the data key at
+// once; in the second it uses the key for a bounded time.
 //
 // # Encryption contexts
 //
-// Everything that this project has KMS encrypt is bound to a context, which KMS
-// authenticates, writes to CloudTrail and lets IAM policies require:
+// All that KMS encrypts for this project is bound to a context. KMS authenticates the
+// context and writes it to CloudTrail, and IAM policies can require it:
 //
 //	data keys                 mcp-mount, mcp-audience
 //	tokens from elsewhere     mcp-mount, mcp-client
 //
-// The two have different names in them, so nothing that was encrypted for the one
-// use can be passed off as the other.
+// The two have different names in them, so a ciphertext for one use does not decrypt for
+// the other.
 //
 // # Secrets
 //

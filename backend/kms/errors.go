@@ -18,7 +18,7 @@ type Error struct {
 	Message   string
 	Advice    string // what to do; may be empty
 
-	// Refused: KMS has answered, and will go on to answer so until somebody
+	// Refused: KMS has answered, and will continue to answer so until somebody
 	// changes something. Otherwise nothing is known.
 	Refused bool
 
@@ -44,7 +44,7 @@ func (e *Error) Error() string {
 // Unwrap returns the SDK's error.
 func (e *Error) Unwrap() error { return e.cause }
 
-// Refused tells whether the error is KMS's "no", rather than no answer at all.
+// Refused reports whether the error is KMS's "no", rather than no answer at all.
 func Refused(err error) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Refused

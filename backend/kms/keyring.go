@@ -198,7 +198,7 @@ func (r *Keyring) Failure(id string) error {
 	return nil
 }
 
-// Due tells whether it is time to ask KMS for the data key.
+// Due reports whether it is time to ask KMS for the data key.
 func (r *Keyring) Due(id string) bool {
 	h := r.held(id)
 	switch {

@@ -1,14 +1,13 @@
-// Package policy decides whether a client may reach an MCP server, and says
-// why. It is pure: no I/O, no clock, no environment; the secrets engine and the
-// gateway import the same code, so both come to the same answer.
+// Package policy decides whether a client may reach an MCP server, and gives the reason. It
+// is pure: no I/O, no clock, no environment. The secrets engine and the gateway import the
+// same code, so both decide alike.
 //
 // A policy has the form and the meaning of Claude Code's managed settings:
 // allowedMcpServers, deniedMcpServers and allowManagedMcpServersOnly, with
-// entries by URL, by command or by name. Where the desktop program drops what
-// it cannot read, and so fails open, [Parse] refuses it by name.
+// entries by URL, by command or by name. The desktop program drops an entry that it cannot
+// read, and so fails open; [Parse] refuses the entry and names it.
 //
-// The way of a decision: [Parse] reads one source; [Compile] merges the
-// sources that concern a client into an immutable [Policy]; [Policy.Evaluate]
-// answers with a [Decision] that explains itself. Tool rules, [Tools], are
-// beside that: they belong to a client, not to a policy.
+// [Parse] reads one source. [Compile] merges the sources that apply to a client into an
+// immutable [Policy]. [Policy.Evaluate] returns a [Decision] that explains itself. Tool
+// rules, [Tools], are separate: they belong to a client, not to a policy.
 package policy

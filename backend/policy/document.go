@@ -52,7 +52,7 @@ func (d *Document) UnmarshalJSON(data []byte) error {
 // What Claude Code would drop, and so either admit everybody or shut everybody
 // out, is an error that names list, index and cause, for all mistakes at once.
 // So is ${…} in a URL or a command. The warnings are sentences about what was
-// read but has no effect: settings that are no part of the policy, and entries
+// read but has no effect: settings that are not part of a policy, and entries
 // that no server can match.
 func Parse(data []byte) (Document, []string, error) {
 	d, warnings, err := decode(data)
@@ -138,7 +138,7 @@ func decode(data []byte) (d Document, warnings []string, err error) {
 	}
 	if len(unknown) > 0 {
 		slices.Sort(unknown)
-		warnings = append(warnings, "ignored, since they are no part of the policy: "+strings.Join(slices.Compact(unknown), ", "))
+		warnings = append(warnings, "ignored, since they are not part of a policy: "+strings.Join(slices.Compact(unknown), ", "))
 	}
 	return d, warnings, joinProblems(problems)
 }

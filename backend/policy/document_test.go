@@ -103,7 +103,7 @@ func TestParseWarnsOfWhatHasNoEffect(t *testing.T) {
 		{"nothing to warn of", `{"deniedMcpServers":[{"serverUrl":"https://h.com"},{"serverName":"a"},{"serverCommand":["a"]}]}`, nil},
 		{
 			"other settings of the file", `{"permissions":{},"env":{},"deniedMcpServers":[],"env":1}`,
-			[]string{`ignored, since they are no part of the policy: "env", "permissions"`},
+			[]string{`ignored, since they are not part of a policy: "env", "permissions"`},
 		},
 		{"another key in an entry", `{"deniedMcpServers":[{"serverName":"a","comment":"why"}]}`, []string{`deniedMcpServers[0]: the key "comment" is ignored`}},
 		{"a URL without a scheme", `{"deniedMcpServers":[{"serverUrl":"h.com"}]}`, []string{`deniedMcpServers[0]: {"serverUrl":"h.com"} matches no server: it is not of the form`}},

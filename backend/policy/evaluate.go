@@ -11,7 +11,7 @@ func (p *Policy) Evaluate(server *Server) Decision {
 	}
 	if len(p.missing) > 0 {
 		return block(BlockedAllow, rule{source: p.missing[0]}, nil, CheckPolicies, fmt.Sprintf(
-			"server %q is blocked, as everything is, since there is no policy named %s any more: create it anew, or take it out of the client's policies",
+			"server %q is blocked, as everything is, since there is no policy named %s any more: create it again, or take it out of the client's policies",
 			server.Name, listNames(p.missing)))
 	}
 	checks := []Check{{CheckPolicies, Passed, p.applying()}}

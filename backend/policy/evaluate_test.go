@@ -172,7 +172,7 @@ func TestReasonsCanBeActedOn(t *testing.T) {
 			[]string{"its URL matches no serverUrl entry", "correct its registration"},
 			"", "",
 		},
-		{"a missing policy", []Source{{Name: "gone", Missing: true}}, github, BlockedAllow, []string{"no policy named gone any more", "create it anew"}, "", "gone"},
+		{"a missing policy", []Source{{Name: "gone", Missing: true}}, github, BlockedAllow, []string{"no policy named gone any more", "create it again"}, "", "gone"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -16,13 +16,13 @@ const AboutServers = `"` + ServersKey + `" holds servers, which are no part of a
 // Settings are the names of a policy's settings.
 func Settings() []string { return slices.Clone(settings) }
 
-// AnySetting tells whether the fields hold a setting of a policy.
+// AnySetting reports whether the fields hold a setting of a policy.
 func AnySetting(fields map[string]any) bool {
 	return slices.ContainsFunc(settings, func(name string) bool { _, ok := fields[name]; return ok })
 }
 
 // NearMiss returns the known name that a name was likely meant to be, but is not:
-// the same but for case and signs (dryRun, dry-run), or with a few letters wrong.
+// the same except for case and signs (dryRun, dry-run), or with a few letters wrong.
 // It is empty for names that are known, and for others.
 func NearMiss(name string, known []string) string {
 	if slices.Contains(known, name) {

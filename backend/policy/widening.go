@@ -2,7 +2,7 @@ package policy
 
 // Widening says why clients may reach more once next is the policy of all clients
 // instead of old, where next is what is left of old when one of its sources is
-// taken away. It returns an empty string if none can. others tells whether there
+// taken away. It returns an empty string if none can. others reports whether there
 // are policies with an allow-list that apply, and applied, to some clients only.
 //
 // It looks at no client and no server, and a denial that another one covers counts
@@ -25,7 +25,7 @@ func Widening(old, next *Policy, others bool) string {
 	return ""
 }
 
-// deniesAllOf tells whether each entry that denies in o stands in p, too.
+// deniesAllOf reports whether each entry that denies in o stands in p, too.
 func (p *Policy) deniesAllOf(o *Policy) bool {
 	held := map[string]bool{}
 	for i := range p.sources {

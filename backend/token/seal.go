@@ -40,7 +40,7 @@ const (
 
 var (
 	// ErrSealedForm is why something cannot be a sealed token of any mount.
-	ErrSealedForm = errors.New("the token starts with " + SealedPrefix + " but is no sealed token: it was cut or altered")
+	ErrSealedForm = errors.New("the token starts with " + SealedPrefix + " but is not a valid sealed token: it was cut or altered")
 
 	// ErrUnsealable is why something is not a sealed token of this key.
 	ErrUnsealable = errors.New("the token was not sealed under this data key for this mount and audience, or was altered since")
@@ -136,11 +136,11 @@ func (k *SealingKey) Open(sealed string) (string, error) {
 	return string(tok), nil
 }
 
-// IsSealed tells whether s has the prefix of sealed tokens.
+// IsSealed reports whether s has the prefix of sealed tokens.
 func IsSealed(s string) bool { return strings.HasPrefix(s, SealedPrefix) }
 
 // SealedUnder returns the id of the data key that a sealed token names. It is not
-// authenticated: only Open tells whether it is true. The error is ErrSealedForm.
+// authenticated: only Open reports whether it is true. The error is ErrSealedForm.
 func SealedUnder(sealed string) (keyID string, err error) {
 	raw, err := decodeSealed(sealed)
 	if err != nil {

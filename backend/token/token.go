@@ -1,17 +1,17 @@
-// Package token knows the form of a client token, and nothing else: no Vault,
-// no storage, no clock.
+// Package token has the form of a client token: how to make one, check one and seal one.
+// It uses no Vault, no storage and no clock.
 //
 // An issued token is
 //
 //	mcpt_ + 43 characters of base62 (256 random bits) + 6 characters of checksum
 //
 // The prefix lets secret scanners recognise a leaked token. The checksum (CRC-32
-// of prefix and body, in base62) lets a gateway refuse a mistyped or invented
-// one without asking Vault; it is no protection against an attacker, who can
-// compute it too, and is not meant to be one: the 256 random bits are.
+// of prefix and body, in base62) lets a gateway refuse a mistyped or invented one without
+// asking Vault. It does not stop an attacker, who can compute it too; the 256 random bits
+// do.
 //
-// A custom token is whatever its owner brings, as long as it can stand in an
-// Authorization header: the b64token of RFC 6750, section 2.1.
+// A custom token comes from its owner. It must fit into an Authorization header: it is a
+// b64token of RFC 6750, section 2.1.
 //
 // A sealed token (mcpk_) is either of them, encrypted under a data key; see
 // [SealingKey].
@@ -54,7 +54,7 @@ var (
 	ErrTooLong  = fmt.Errorf("the token is longer than %d characters", MaxLength)
 	ErrTooShort = errors.New("the token is too short")
 	ErrCharset  = errors.New("the token has a character that RFC 6750 does not allow in a bearer token: use letters, digits and - . _ ~ + /, with = only at the end")
-	ErrChecksum = errors.New("the token starts with " + Prefix + " but is no token that this engine issued: its length or its checksum is wrong")
+	ErrChecksum = errors.New("the token starts with " + Prefix + " but this engine did not issue it: its length or its checksum is wrong")
 	ErrReserved = errors.New("the prefixes " + Prefix + " and " + SealedPrefix + " are reserved for tokens that the engine issues")
 )
 
@@ -76,7 +76,7 @@ func RandomID(random io.Reader, n int) (string, error) {
 	return string(b), err
 }
 
-// IsID tells whether s consists of the characters of [RandomID] alone.
+// IsID reports whether s consists of the characters of [RandomID] alone.
 func IsID(s string) bool {
 	for i := range len(s) {
 		if !isAlphanumeric(s[i]) {
@@ -86,7 +86,7 @@ func IsID(s string) bool {
 	return true
 }
 
-// Malformed tells why s cannot be a token of any mount, or nil if it may be one.
+// Malformed explains why s cannot be a token of any mount, or nil if it may be one.
 // It is the check that costs nothing, made before Vault is asked.
 func Malformed(s string) error {
 	switch {
@@ -99,7 +99,7 @@ func Malformed(s string) error {
 	return checkB64Token(s, MinCustomLength)
 }
 
-// CheckCustom tells why s cannot be taken as a custom token of at least
+// CheckCustom explains why s cannot be taken as a custom token of at least
 // minLength characters, or nil if it can.
 func CheckCustom(s string, minLength int) error {
 	if strings.HasPrefix(s, Prefix) || IsSealed(s) {

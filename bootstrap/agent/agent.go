@@ -1,5 +1,5 @@
 // Package agent holds the configurations for Vault Agent that come with the engine,
-// as files to be copied: docs/agent.md says which to take.
+// as files to copy. docs/agent.md says which one to use.
 package agent
 
 import "embed"

@@ -2,14 +2,13 @@
 // engine in the plugin catalog and on its mount, ACL policies, the gateway's
 // login, servers, policies and clients.
 //
-// It first plans, by reading alone: each step carries the difference between
-// what is there and what the files say. Only then, and only where every step is
-// possible, it works the steps off. Each may be taken again, and one whose
-// difference is empty is not taken at all, so a run that failed is repeated and a
-// run that succeeded changes nothing the next time.
+// It first makes a plan, for which it only reads: each step has the difference between Vault
+// and the files. If every step is possible, it then takes the steps in order. A step may be
+// taken again, and a step without a difference is skipped. So a failed run can be repeated,
+// and a run after a successful one changes nothing.
 //
-// A record in Vault, record, remembers what it created. Everything else is
-// somebody else's, and left alone unless Options.Adopt says otherwise.
+// A record in Vault remembers what it created. Everything else belongs to somebody else, and
+// is left alone unless Options.Adopt says otherwise.
 package apply
 
 import (

@@ -96,7 +96,7 @@ func (s *session) refuseField(c client, field string, err error) {
 	s.desired.mistake(c.at.of(field), fmt.Errorf("client %q: field %s: %w", c.name, field, err))
 }
 
-// judgeForm judges what a client brings by itself. It tells whether there is a token to
+// judgeForm judges what a client brings by itself. It reports whether there is a token to
 // be looked up.
 func (s *session) judgeForm(c client, created bool) bool {
 	switch { // where config seals, that is told of config
@@ -162,7 +162,7 @@ func (s *session) warnOfNames(ctx context.Context, c client, p *step) error {
 	return nil
 }
 
-// names tells whether a file names the thing.
+// names reports whether a file names the thing.
 func (d *desired) names(kind, name string) bool {
 	return d.wanted()[kind+" "+name]
 }

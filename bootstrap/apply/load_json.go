@@ -100,7 +100,7 @@ func (d *desired) policyOf(path string, object map[string]any) map[string]any {
 		if slices.Contains(policyKeys, key) || policy.NearMiss(key, policyKeys) != "" { // which is refused with its place
 			settings[key] = object[key]
 		} else {
-			d.notes = append(d.notes, fmt.Sprintf("%s: %q is no part of a policy, and stays with the desktop program", path, key))
+			d.notes = append(d.notes, fmt.Sprintf("%s: %q is not part of a policy, and stays with the desktop program", path, key))
 		}
 	}
 	return settings

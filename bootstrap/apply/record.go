@@ -72,7 +72,7 @@ func (s *session) writeRecord(ctx context.Context) error {
 	return nil
 }
 
-// own tells whether apply created it.
+// own reports whether apply created it.
 func (r *record) own(p *step) bool {
 	_, ok := r.held[p.key()]
 	return ok
@@ -87,7 +87,7 @@ const (
 )
 
 // fingerprint stands for a server's secrets, which the engine never shows again,
-// so that a run can tell whether they changed.
+// so that a run can report whether they changed.
 func fingerprint(secrets string) (string, error) {
 	salt := make([]byte, fingerprintSalt)
 	_, _ = rand.Read(salt) // it never fails

@@ -148,7 +148,7 @@ func (s *session) upgrade(ctx context.Context, r release) error {
 	return s.reload(ctx)
 }
 
-// reload has every server of the cluster start the plugin anew.
+// reload has every server of the cluster start the plugin again.
 func (s *session) reload(ctx context.Context) error {
 	_, err := s.vault.Sys().ReloadPluginWithContext(ctx, &api.ReloadPluginInput{Mounts: []string{s.Mount + "/"}, Scope: "global"})
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 //     lookup knows the sealed form alone.
 const notKept = "not-kept"
 
-// brings tells whether the file brings the client's token.
+// brings reports whether the file brings the client's token.
 func (c *client) brings() bool { return c.accessToken != "" || c.ciphertext != "" }
 
 // tokenFields are what a write of the token takes.
@@ -40,7 +40,7 @@ func digest(text string) string {
 }
 
 // tokenLine says what is to be done about the token of a client that exists: "" for
-// nothing. current tells whether the token that the file brings is the client's.
+// nothing. current reports whether the token that the file brings is the client's.
 func (s *session) tokenLine(c client, have map[string]any, held string, current bool) string {
 	if have["disabled"] == true && c.fields["disabled"] != false {
 		return "" // the engine says of no token that it is good, until the client is enabled

@@ -1,5 +1,5 @@
-// Package connect reaches Vault the way Vault's own CLI does, and says in one line
-// why it cannot, and what to do.
+// Package connect reaches Vault as Vault's own CLI does. If it cannot, it says why and what
+// to do, in one line.
 package connect
 
 import (
@@ -105,7 +105,7 @@ type State struct {
 	Version             string
 	// Time is Vault's, in whole seconds.
 	Time time.Time
-	// Namespaces tells whether this edition of Vault has them.
+	// Namespaces reports whether this edition of Vault has them.
 	Namespaces bool
 }
 
@@ -123,7 +123,7 @@ func Health(ctx context.Context, client *api.Client) (State, error) {
 	if answer != nil {
 		defer answer.Body.Close()
 	}
-	noVault := fmt.Errorf("what answers at %s is no Vault: point VAULT_ADDR at one", client.Address())
+	noVault := fmt.Errorf("%s is not a Vault: point VAULT_ADDR at one", client.Address())
 	var failed *api.ResponseError
 	switch {
 	case errors.As(err, &failed) && failed.RawError && Advice(err) == "":

@@ -111,7 +111,7 @@ func networkAdvice(err error) string {
 	return ""
 }
 
-// NoAnswer tells whether a request may have been carried out although it failed:
+// NoAnswer reports whether a request may have been carried out although it failed:
 // nothing was answered, or what was answered does not say.
 func NoAnswer(err error) bool {
 	var answer *api.ResponseError
@@ -121,13 +121,13 @@ func NoAnswer(err error) bool {
 	return isRequestError(err)
 }
 
-// isRequestError tells whether nothing was answered at all.
+// isRequestError reports whether nothing was answered at all.
 func isRequestError(err error) bool {
 	var request *url.Error
 	return errors.As(err, &request) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// IsInvalidToken tells whether Vault does not know the token, which is another
+// IsInvalidToken reports whether Vault does not know the token, which is another
 // thing than a token without a right.
 func IsInvalidToken(err error) bool {
 	return hasStatus(err, http.StatusForbidden) && strings.Contains(err.Error(), "invalid token")

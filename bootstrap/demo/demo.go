@@ -1,7 +1,6 @@
-// Package demo has two small MCP servers to try the gateway with, and to test
-// it: a calculator, reached over streamable HTTP, and a book of notes, spoken to
-// over standard input and output. Both are what a user of the official SDK would
-// write, and neither knows of the gateway.
+// Package demo has two small MCP servers for trying and testing the gateway: a calculator
+// over streamable HTTP, and a book of notes over standard input and output. Both are
+// written as a user of the official SDK would write them, and neither knows the gateway.
 package demo
 
 import (

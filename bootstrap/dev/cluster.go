@@ -238,7 +238,7 @@ func (c *cluster) well() []string {
 	return addresses
 }
 
-// leads tells whether the node says at once that it does.
+// leads reports whether the node says at once that it does.
 func (n *node) leads() bool {
 	client := &http.Client{Timeout: leaderTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
 	answer, err := client.Head(n.url() + "/v1/sys/health") //nolint:noctx // it has a timeout

@@ -1,8 +1,8 @@
 // Package dev runs the whole system on one machine: a Vault in dev mode with the
 // plugin, two demo MCP servers, a client that may use one of them, and a
-// gateway. It is for trying and for development: nothing is encrypted on its way, and
-// Vault forgets everything when it ends, unless it is told to keep it. Options add a cluster of Vaults, sealed
-// tokens, a Vault Agent, and one's own MCP servers.
+// gateway. It is for trying and for development: no connection is encrypted, and
+// Vault forgets everything when it ends, unless an option keeps it. Other options add a
+// cluster of Vaults, sealed tokens, a Vault Agent, and the user's own MCP servers.
 package dev
 
 import (

@@ -258,7 +258,7 @@ func TestWhatCannotBeGoneOnWithIsSaid(t *testing.T) {
 	if err := again.readKept(); err != nil || again.kept != s.kept || again.rootToken != "b" {
 		t.Errorf("%+v, %v", again.kept, err)
 	}
-	// A storage without its key is begun anew.
+	// A storage without its key is begun again.
 	if err := os.MkdirAll(s.path(storageDir), 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ import (
 	"vault-plugin-secrets-mcp/bootstrap/provision"
 )
 
-// With Options.Keep, Vault stores what it holds in the folder, and the next run goes on
+// With Options.Keep, Vault stores what it holds in the folder, and the next run continues
 // with it: a client's configuration that was pasted somewhere stays good.
 
 const (
@@ -34,7 +34,7 @@ type kept struct {
 	ClientToken string `json:"client_token,omitempty"`
 }
 
-var errKeepAlone = errors.New("-keep goes with one Vault and with tokens that are not sealed: leave out -ha and -kms, whose Vaults and keys begin anew each time")
+var errKeepAlone = errors.New("-keep goes with one Vault and with tokens that are not sealed: leave out -ha and -kms, whose Vaults and keys start from scratch each time")
 
 // startKeptVault runs a Vault on the storage of the last run, or on a new one.
 func (s *system) startKeptVault(ctx context.Context) error {
@@ -133,7 +133,7 @@ func (s *system) saveKept() error {
 	return nil
 }
 
-// hasKept tells whether an earlier run has kept its state.
+// hasKept reports whether an earlier run has kept its state.
 func (s *system) hasKept() bool {
 	_, err := os.Stat(s.path(keptFile))
 	return err == nil

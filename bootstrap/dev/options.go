@@ -34,7 +34,7 @@ type Options struct {
 	// for AWS KMS.
 	KMS       bool
 	KMSDouble string
-	// Keep has Vault store what it holds in Dir, and go on with it at the next start.
+	// Keep has Vault store what it holds in Dir, and continue with it at the next start.
 	Keep bool
 	// HA has three Vaults on integrated storage instead of one in dev mode.
 	HA bool

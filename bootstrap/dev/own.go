@@ -41,7 +41,7 @@ func (s *system) findPrograms() error {
 		}
 		path, err := exec.LookPath(server.Command)
 		if err != nil {
-			return fmt.Errorf("cannot use -servers: %s: server %q: command %q is no program on the PATH: install it, or write its absolute path", s.Servers, server.Name, server.Command)
+			return fmt.Errorf("cannot use -servers: %s: server %q: command %q is not a program on the PATH: install it, or write its absolute path", s.Servers, server.Name, server.Command)
 		}
 		if path, err = filepath.Abs(path); err != nil {
 			return err

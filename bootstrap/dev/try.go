@@ -42,7 +42,7 @@ func (s *system) ownCommands() []string {
 }
 
 // tryCommands has the gateway start them, and notes which ones cannot be started. That
-// is no reason not to go on with the others.
+// is no reason not to continue with the others.
 func (s *system) tryCommands(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()

@@ -130,7 +130,7 @@ func writePolicies(ctx context.Context, vault *api.Client) error {
 var errNoAppRole = errors.New("AppRole is not among Vault's auth methods")
 
 // copyPlugin puts the plugin into Vault's plugin folder. As a copy, it stays
-// what was registered when the program is built anew.
+// what was registered when the program is built again.
 func (s *system) copyPlugin() (string, error) {
 	content, err := os.ReadFile(s.Plugin)
 	if err != nil {

@@ -77,14 +77,14 @@ func (e *examination) checkTokens(ctx context.Context, name string, client map[s
 		e.wrong(rotate+"; or start its Vault Agent", "the token of the client %s has ended at %s", name, expires)
 	default:
 		e.wrong(fmt.Sprintf("%s; or start its Vault Agent; or say that it is out of use: vault write %s/clients/%s disabled=true", rotate, e.Mount, name),
-			"the client %s has no token that is good: each was revoked, or has ended", name)
+			"the client %s has no valid token: each was revoked, or has ended", name)
 	}
 }
 
 // newestTokens is how many of a client's tokens are looked at.
 const newestTokens = 16
 
-// leases tells whether a client lives on leased tokens, as one beside Vault Agent does.
+// leases reports whether a client lives on leased tokens, as one beside Vault Agent does.
 func (e *examination) leases(ctx context.Context, name string) bool {
 	accessors, err := e.names(ctx, "clients/"+name+"/tokens") // the leased ones come last
 	if err != nil {
@@ -99,7 +99,7 @@ func (e *examination) leases(ctx context.Context, name string) bool {
 	return false
 }
 
-// active tells whether a token is good.
+// active reports whether a token is good.
 func (e *examination) active(ctx context.Context, name, accessor string) bool {
 	token, err := e.ask(ctx, e.Mount+"/clients/"+name+"/tokens/"+accessor)
 	return err == nil && token["state"] == "active"

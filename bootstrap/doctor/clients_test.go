@@ -57,12 +57,12 @@ func TestEachClientHasATokenThatIsGood(t *testing.T) {
 		"one that ends soon":           {client("a", at(10*time.Hour)), map[string]object{"a": token("issued", "active")}, "the token of the client c ends in 10h"},
 		"one that has ended":           {client("a", at(-time.Hour)), map[string]object{"a": token("issued", "expired")}, "the token of the client c has ended at"},
 		"one that has ended, a lease":  {client("a", at(-time.Hour)), map[string]object{"a": token("issued", "expired"), "b": token("leased", "active")}, ""},
-		"one that was revoked":         {client("", ""), nil, "the client c has no token that is good"},
-		"one that was revoked, unset":  {client(nil, nil), nil, "the client c has no token that is good"},
-		"revoked with all of a mount":  {client("a", ""), map[string]object{"a": token("issued", "revoked")}, "the client c has no token that is good"},
-		"revoked, and would have long": {client("a", at(100*time.Hour)), map[string]object{"a": token("issued", "revoked")}, "the client c has no token that is good"},
+		"one that was revoked":         {client("", ""), nil, "the client c has no valid token"},
+		"one that was revoked, unset":  {client(nil, nil), nil, "the client c has no valid token"},
+		"revoked with all of a mount":  {client("a", ""), map[string]object{"a": token("issued", "revoked")}, "the client c has no valid token"},
+		"revoked, and would have long": {client("a", at(100*time.Hour)), map[string]object{"a": token("issued", "revoked")}, "the client c has no valid token"},
 		"revoked, and a lease":         {client("", ""), map[string]object{"b": token("leased", "active")}, ""},
-		"leases that were revoked":     {client("", ""), map[string]object{"b": token("leased", "revoked")}, "the client c has no token that is good"},
+		"leases that were revoked":     {client("", ""), map[string]object{"b": token("leased", "revoked")}, "the client c has no valid token"},
 		"none, and disabled":           {object{"disabled": true}, nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

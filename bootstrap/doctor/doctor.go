@@ -1,5 +1,5 @@
-// Package doctor looks at a running broker as its users meet it, and says of each
-// thing that is wrong what to do about it. It changes nothing.
+// Package doctor examines a running broker from its users' side, and says for each finding
+// what to do. It changes nothing.
 package doctor
 
 import (

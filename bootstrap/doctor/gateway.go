@@ -34,7 +34,7 @@ func (e *examination) checkGateway(ctx context.Context) bool {
 		return e.wrong(startGateway, "no gateway answers at %s: %v", e.GatewayURL, err)
 	}
 	if got.code != http.StatusUnauthorized {
-		return e.wrong(startGateway, "what answers at %s is no gateway: it answers %s to a request without a token, and not 401", e.GatewayURL, got.status)
+		return e.wrong(startGateway, "%s is not a gateway: it answers %s to a request without a token, and not 401", e.GatewayURL, got.status)
 	}
 	if at, err := http.ParseTime(got.date); err == nil {
 		e.checkClock("the gateway", at)
@@ -138,7 +138,7 @@ func (e *examination) checkClientToken(ctx context.Context) {
 	case err != nil:
 		e.wrong("see Vault's log; for a sealed token AWS KMS must answer", "Vault cannot say whether MCP_TOKEN is good: %s", connect.Reason(err))
 	case answer == nil || answer.Data["active"] != true:
-		e.wrong(fmt.Sprintf(rotate, e.Mount), "MCP_TOKEN is no token that is good: it is unknown, has ended or was revoked, or its client is disabled")
+		e.wrong(fmt.Sprintf(rotate, e.Mount), "MCP_TOKEN is not a valid token: it is unknown, has ended or was revoked, or its client is disabled")
 	default:
 		e.ok("MCP_TOKEN is a token of the client %v", answer.Data["client"])
 	}

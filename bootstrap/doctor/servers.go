@@ -49,7 +49,7 @@ func (e *examination) checkServers(ctx context.Context) []string {
 	return names
 }
 
-// checkRemote begins an MCP session with the server, as the gateway would, but for
+// checkRemote begins an MCP session with the server, as the gateway would, except for
 // its credentials: nobody can read those.
 func (e *examination) checkRemote(ctx context.Context, s registered) {
 	client, err := e.clientFor(s.name)

@@ -101,7 +101,7 @@ func (in *Input) check() error {
 		return fmt.Errorf("the client %q may reach no server that is registered: set its allowed_servers, or ask mcp/evaluate which policy blocks them", in.Client)
 	}
 	if !variableName.MatchString(in.TokenEnv) {
-		return fmt.Errorf("-token-env %q is no name of a variable", in.TokenEnv)
+		return fmt.Errorf("-token-env %q is not the name of a variable", in.TokenEnv)
 	}
 	if slices.Contains(sentEmpty, in.TokenEnv) {
 		return fmt.Errorf("-token-env %s: %w", in.TokenEnv, errSentEmpty)

@@ -1,10 +1,9 @@
-// Package process runs other programs and sees to it that they end.
+// Package process runs other programs and makes sure that they end.
 //
-// A Process leads a process group of its own, so that a Ctrl-C in the terminal
-// reaches only the program that started it, which then stops its children in the
-// order it chooses; and so that stopping a Process also stops whatever it
-// started itself (Vault's plugins, a gateway's stdio servers). A guard kills them
-// where the program that started them is killed itself.
+// Each Process leads a process group of its own. So a Ctrl-C in the terminal reaches only
+// the program that started it, which then stops its children in an order of its choice; and
+// stopping a Process also stops the programs that it has started (Vault's plugins, a
+// gateway's stdio servers). If the starting program is killed, a guard kills them.
 package process
 
 import (
@@ -103,7 +102,7 @@ func (p *Process) Pid() int { return p.cmd.Process.Pid }
 // Done is closed when the process has ended and was reaped.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Running tells whether the process has not ended yet.
+// Running reports whether the process has not ended yet.
 func (p *Process) Running() bool {
 	select {
 	case <-p.done:

@@ -1,6 +1,6 @@
-// Package provision sets up in Vault what a broker of MCP needs: the engine in
-// the plugin catalog and on its mount, ACL policies, and the gateway's login.
-// Each step may be taken again, and then changes nothing that is right already.
+// Package provision sets up in Vault what the broker needs: the engine in the plugin catalog
+// and at its mount, ACL policies, and the gateway's login. Each step may be taken again, and
+// changes nothing that is already right.
 package provision
 
 import (

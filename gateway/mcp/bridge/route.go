@@ -14,7 +14,7 @@ func (p *peer) Message(message []byte) {
 	message = jsonscan.WithoutMark(message)
 	e, err := envelope.Parse(message)
 	if err != nil {
-		p.bridge.Log.Warn("the server sent what is no message: it is dropped", "error", err, "bytes", len(message))
+		p.bridge.Log.Warn("dropped what the server sent, since it is not a message", "error", err, "bytes", len(message))
 		return
 	}
 	switch e.Kind {
