@@ -13,7 +13,7 @@ import (
 	"vault-plugin-secrets-mcp/bootstrap/connect"
 )
 
-// Options say what to apply, and how.
+// Options of a run.
 type Options struct {
 	// Dir holds the files.
 	Dir string
@@ -42,7 +42,7 @@ type Options struct {
 	Out io.Writer
 }
 
-// forgetTimeout bounds what is put right behind a step that failed.
+// forgetTimeout bounds the correction of the record after a failed step.
 const forgetTimeout = 5 * time.Second
 
 // session is one run.
@@ -59,7 +59,7 @@ type session struct {
 	kept    []string // what apply created and no file names
 }
 
-// step is one thing to bring to the state that the files describe.
+// step brings one thing to the state that the files describe.
 type step struct {
 	kind, name string
 	// is what is done: create, change, delete.
@@ -156,8 +156,8 @@ func (s *session) work(ctx context.Context) error {
 	return err
 }
 
-// take takes one step. What is about to be created is remembered first, so that a
-// run which ends in between knows it for its own the next time.
+// take takes one step. It first records what it is about to create, so that after an
+// interruption the next run recognises it.
 func (s *session) take(ctx context.Context, p *step) error {
 	key := p.key()
 	_, known := s.record.held[key]
@@ -181,8 +181,8 @@ func (s *session) take(ctx context.Context, p *step) error {
 	return s.writeRecord(ctx)
 }
 
-// forget takes out of the record what a step was about to create and Vault has
-// refused. Where no answer came it may be there, and where it is, it is apply's.
+// forget removes from the record what a step was about to create and Vault has refused.
+// Without an answer from Vault it may exist, and then it belongs to apply.
 func (s *session) forget(ctx context.Context, p *step, known bool, err error) error {
 	folder, ours := folders[p.kind]
 	if known || !ours || p.is != isCreate || connect.NoAnswer(err) {
@@ -198,7 +198,7 @@ func (s *session) forget(ctx context.Context, p *step, known bool, err error) er
 	return s.writeRecord(ctx)
 }
 
-// stopped says how far a run came.
+// stopped reports which steps are done and which are not.
 func (s *session) stopped(done int, err error) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "stopped at step %d of %d, %s: %v\n", done+1, len(s.steps), s.steps[done].title(), err)

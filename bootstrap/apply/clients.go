@@ -79,8 +79,8 @@ func (s *session) changeClient(ctx context.Context, c client) error {
 	return explain(err)
 }
 
-// merged makes a PATCH replace what is there: a null resets a field, and an empty
-// map would merge to no change.
+// merged makes a PATCH replace the present values: null resets a field, while an empty map
+// would change nothing.
 func merged(data map[string]any) map[string]any {
 	for field, value := range data {
 		if empty(canonical(value)) && field != "allowed_tools" && field != "disabled" {

@@ -18,7 +18,7 @@ import (
 	"vault-plugin-secrets-mcp/backend/check"
 )
 
-// desired is what the files say.
+// desired is the state that the files describe.
 type desired struct {
 	config   map[string]any // the fields of config that a file names
 	configAt place          // where the last of its blocks stands
@@ -94,8 +94,8 @@ func (c *client) settings() check.Client {
 	}
 }
 
-// clientFields are the settings of a client with nothing set. What a file does
-// not name gets these: taking a line out of a file takes its effect back.
+// clientFields are the settings of a client with nothing set. Fields that a file does not
+// name get these values, so that removing a line from a file undoes its effect.
 func clientFields() map[string]any {
 	return map[string]any{
 		"allowed_servers":   []string{},

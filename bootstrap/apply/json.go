@@ -10,8 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// position is where something stands in a file, counted from 1. The zero one is
-// nowhere.
+// position is a place in a file, counted from 1. The zero position is unknown.
 type position struct{ line, column int }
 
 func positionAt(content []byte, offset int) position {
@@ -28,8 +27,8 @@ type jsonFile struct {
 	positions map[string]position
 }
 
-// openJSON checks and indexes a file. What is wrong is told with its place, and without
-// the values, which may be tokens.
+// openJSON checks and indexes a file. Its errors have the position, and never a value, which
+// may be a token.
 func openJSON(path string, content []byte) (*jsonFile, error) {
 	f := &jsonFile{path: path, content: bytes.TrimPrefix(content, []byte("\xef\xbb\xbf")), positions: map[string]position{}}
 	var value json.RawMessage
@@ -50,7 +49,7 @@ func openJSON(path string, content []byte) (*jsonFile, error) {
 	return f, nil
 }
 
-// explain says what is wrong, in words for people who write JSON seldom.
+// explain describes the mistake for people who seldom write JSON.
 func (f *jsonFile) explain(wrong *json.SyntaxError) string {
 	at := int(wrong.Offset) - 1
 	if at < 0 || at >= len(f.content) || strings.Contains(wrong.Error(), "unexpected end") {
@@ -164,8 +163,7 @@ func split(err error) []error {
 	return all
 }
 
-// decode reads one JSON value that is valid. What is wrong is told without the value,
-// which may be a token.
+// decode reads one valid JSON value. Its errors never have the value, which may be a token.
 func decode(content []byte, into any, strict bool) error {
 	decoder := json.NewDecoder(bytes.NewReader(content))
 	if strict {

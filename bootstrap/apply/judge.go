@@ -11,15 +11,15 @@ import (
 	"vault-plugin-secrets-mcp/backend/token"
 )
 
-// mount is what of the engine's state decides whether it takes what the files say,
-// as it will be once they are applied.
+// mount has the engine's state on which its answer to the files depends, as it will be once
+// they are applied.
 type mount struct {
 	config check.Config
 	kms    bool // config/kms is there
 }
 
-// judgeConfig finds out what config will be, and whether the engine takes it: what
-// no file names stays as it is.
+// judgeConfig computes the new config, in which fields that no file names stay as they are,
+// and checks whether the engine accepts it.
 func (s *session) judgeConfig(have map[string]any, kms bool) {
 	c := check.DefaultConfig()
 	for _, values := range []map[string]any{have, s.desired.config} {
@@ -54,7 +54,7 @@ func (s *session) judgeConfig(have map[string]any, kms bool) {
 	}
 }
 
-// number is a number of a file's, or of an answer of Vault's.
+// number reads a number of a file or of Vault's answer.
 func number(value any) int64 {
 	switch n := value.(type) {
 	case int64:
@@ -66,9 +66,9 @@ func number(value any) int64 {
 	return 0
 }
 
-// judgeToken notes why the engine would not take the token that a file brings, as
-// far as it can be known: that a token was revoked is told to nobody. It tells
-// whether it is the client's current one.
+// judgeToken notes why the engine would refuse the token of a file. It cannot know whether the
+// token was revoked, which the engine tells nobody. It reports whether the token is the
+// client's current one.
 func (s *session) judgeToken(ctx context.Context, c client, have map[string]any) (current bool, err error) {
 	if !s.judgeForm(c, have == nil) || !s.mounted {
 		return false, nil
@@ -134,8 +134,8 @@ func (s *session) lookup(ctx context.Context, c client) (map[string]any, error) 
 	return answer.Data, nil
 }
 
-// warnOfNames has the steps tell what a client names and nobody has: the engine
-// takes it. A run that is none dry hears it from the engine.
+// warnOfNames lets the steps of a dry run warn of names in a client that nobody has written.
+// The engine accepts them; in a real run its own answer has the warning.
 func (s *session) warnOfNames(ctx context.Context, c client, p *step) error {
 	settings := c.settings()
 	for _, n := range []struct {

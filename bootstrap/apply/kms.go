@@ -16,8 +16,7 @@ type kmsSettings struct {
 	credentials map[string]any // the same, of what the engine never shows
 }
 
-// entry is config/kms as the engine would hold it. What no file names stays as it
-// is, and is left out.
+// entry is config/kms as the engine would hold it, without the fields that no file names.
 func (k *kmsSettings) entry() check.KMS {
 	text := func(values map[string]any, field string) string {
 		value, _ := values[field].(string)

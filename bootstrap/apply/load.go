@@ -13,8 +13,8 @@ import (
 var errNoFiles = errors.New("there is no file that ends in .hcl or .json")
 
 // load reads every .hcl and .json file of a folder, in alphabetical order, and of
-// the folders in it. Files and folders that begin with a dot are left out. What is
-// wrong with the files is in their mistakes; the error is about the folder.
+// the folders in it, except those that begin with a dot. Mistakes in the files are in the
+// result; the error is about the folder.
 func load(dir string) (*desired, error) {
 	var paths []string
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {

@@ -142,7 +142,7 @@ func (d *desired) loadHCL(path string, content []byte, named map[string]bool) {
 	}
 }
 
-// diagnosed notes what HCL finds wrong: each once, in one line.
+// diagnosed notes the mistakes that HCL finds, each once, in one line.
 func (d *desired) diagnosed(diags hcl.Diagnostics) {
 	var seen []string
 	for _, diag := range diags {
@@ -210,7 +210,7 @@ func (d *desired) addConfig(at place, c hclConfig) {
 	}
 }
 
-// seconds reads a duration; one that is none is a mistake.
+// seconds reads a duration, and notes a mistake if it is not valid.
 func (d *desired) seconds(at place, what, field, text string) int64 {
 	parsed, err := check.Duration(text)
 	if err != nil {
@@ -305,7 +305,7 @@ func beside(source, path string) string {
 	return filepath.Join(filepath.Dir(source), path)
 }
 
-// canonical makes values comparable, whichever way they came.
+// canonical makes values from HCL, JSON and Vault comparable.
 func canonical(value any) string {
 	content, err := json.Marshal(value)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"vault-plugin-secrets-mcp/backend/policy"
 )
 
-// policyKeys are what of managed settings is a policy.
+// policyKeys are the keys of managed settings that make up a policy.
 var policyKeys = []string{"allowedMcpServers", "deniedMcpServers", "allowManagedMcpServersOnly"}
 
 var errUnknownJSON = errors.New(`it is none of: a client ("allowed_servers"), a server ("transport"), managed settings ("allowedMcpServers", "deniedMcpServers")`)
@@ -75,8 +75,8 @@ func (d *desired) loadObject(at place, content []byte) error {
 	}
 }
 
-// addPolicy adds a policy, read as the engine reads it: what it would refuse is an
-// error before anything is changed.
+// addPolicy adds a policy, read as the engine reads it, so that a mistake is an error before
+// anything is changed.
 func (d *desired) addPolicy(p policySource) error {
 	document, _, err := policy.ParseFields(p.settings)
 	if err != nil {
@@ -163,8 +163,8 @@ func (d *desired) loadServer(at place, content []byte) error {
 	return nil
 }
 
-// addBearer makes a header of bearer_token, as MCPJungle does: headers go over it,
-// and a program on this machine has no use for it.
+// addBearer turns bearer_token into a header, as MCPJungle does: headers override it, and a
+// program on this machine does not use it.
 func (s *jsonServer) addBearer() {
 	if s.BearerToken == "" || s.Transport == "stdio" {
 		return
@@ -227,11 +227,11 @@ func (d *desired) loadClient(at place, content []byte) error {
 
 var errNoName = errors.New(`field "name" is missing`)
 
-// variable is ${NAME}, also as ${env:NAME} and as ${NAME:-what holds if it is not set}.
+// variable is ${NAME}, also as ${env:NAME} and as ${NAME:-default}.
 var variable = regexp.MustCompile(`\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}`)
 
 // expander replaces ${NAME} by the environment's value, as MCPJungle and desktop
-// programs do. A value is not looked into again.
+// programs do. It does not expand variables in a value.
 type expander struct{ errs []*fieldError }
 
 func (x *expander) expand(field, text string) string {
@@ -255,7 +255,7 @@ func (x *expander) all(fields map[string]*string) {
 	}
 }
 
-// failure is all variables that are not set, in the order of their fields.
+// failure lists all variables that are not set, in the order of their fields.
 func (x *expander) failure() error {
 	slices.SortStableFunc(x.errs, func(a, b *fieldError) int { return strings.Compare(a.field, b.field) })
 	joined := make([]error, 0, len(x.errs))

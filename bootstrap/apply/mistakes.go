@@ -10,9 +10,8 @@ import (
 	"vault-plugin-secrets-mcp/backend/check"
 )
 
-// All that is wrong with the files is told at once, before anything is written:
-// what cannot be read, and what the engine would refuse, by its own rules (package
-// check).
+// All mistakes in the files are reported at once, before anything is written: what cannot be
+// read, and what the engine would refuse, by its own rules (package check).
 
 // place is where a thing stands: a file, and what is known beyond that.
 type place struct {
@@ -37,14 +36,14 @@ func (p place) of(field string) string {
 	return fmt.Sprintf("%s:%d,%d", p.file, at.line, at.column)
 }
 
-// mistake notes what is wrong, and where.
+// mistake notes a mistake with its place.
 func (d *desired) mistake(where string, err error) {
 	if err != nil {
 		d.mistakes = append(d.mistakes, fmt.Errorf("%s: %w", where, err))
 	}
 }
 
-// refuse notes what the engine refuses of a thing.
+// refuse notes the findings of package check about a thing.
 func (d *desired) refuse(at place, what string, problems check.Problems) {
 	for _, p := range problems {
 		d.mistake(at.of(p.Field), fmt.Errorf("%s: %w", what, p))
@@ -67,9 +66,8 @@ func (d *desired) failure(err error) error {
 	return errors.New(text.String())
 }
 
-// check finds what stands twice in the files, and what the engine would refuse
-// whatever it holds. Things whose name is refused are taken out: nothing can be
-// asked about them.
+// check finds duplicates in the files, and what the engine would refuse whatever it holds. It
+// removes things whose name is not valid, since Vault cannot be asked about them.
 func (d *desired) check() {
 	seen := map[string]string{}
 	named := func(at place, kind, name string, err error) bool {
@@ -125,7 +123,7 @@ func (d *desired) checkTokens() {
 	}
 }
 
-// keep returns those of the things that are fine.
+// keep returns the things without a mistake.
 func keep[T any](things []T, fine func(*T) bool) []T {
 	var kept []T
 	for i := range things {

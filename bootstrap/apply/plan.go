@@ -22,8 +22,7 @@ const (
 	isDelete = "delete"
 )
 
-// plan reads what is there and lists what must be done, in the order in which one
-// needs the other.
+// plan reads the present state and lists the steps, ordered by their dependencies.
 func (s *session) plan(ctx context.Context) error {
 	if err := s.readRecord(ctx); err != nil {
 		return err
@@ -38,8 +37,8 @@ func (s *session) plan(ctx context.Context) error {
 	return nil
 }
 
-// add plans a step, unless there is nothing to do. What is there already and was
-// not created by apply is foreign.
+// add plans a step, unless there is nothing to do. A thing that exists and was not created by
+// apply is foreign.
 func (s *session) add(p *step) {
 	if len(p.lines) == 0 {
 		return
@@ -71,7 +70,7 @@ func (s *session) write(ctx context.Context, path string, data map[string]any) (
 	return secret, explain(err)
 }
 
-// put is write for what the files say: what the engine warns of is passed on.
+// put is write for things of the files: it passes on the warnings of the engine.
 func (s *session) put(ctx context.Context, path string, data map[string]any) (*api.Secret, error) {
 	secret, err := s.write(ctx, path, data)
 	s.warn(secret)
@@ -124,7 +123,7 @@ func differences(want, have map[string]any) []string {
 // durations are the fields that Vault holds in seconds, and files name with a unit.
 var durations = []string{"default_ttl", "max_ttl", "grace_period", "max_wait", "token_ttl", "token_max_ttl"}
 
-// inUnits is a value as a file would have it.
+// inUnits formats a value as a file would have it.
 func inUnits(field, value string) string {
 	seconds, err := strconv.ParseInt(value, 10, 64)
 	if err != nil || !slices.Contains(durations, field) {
@@ -138,7 +137,7 @@ func inUnits(field, value string) string {
 	return strconv.Quote(strings.Replace(text, "h0m", "h", 1))
 }
 
-// empty is what need not be shown of a thing that is created.
+// empty reports whether a value of a new thing need not be shown.
 func empty(value string) bool {
 	return slices.Contains([]string{`""`, "[]", "{}", "null", "0", "false"}, value)
 }
@@ -265,7 +264,7 @@ func (s *session) planPolicies(ctx context.Context) error {
 	return nil
 }
 
-// folders are where the things are that can be pruned, by kind.
+// folders are the paths of things that can be pruned, by kind.
 var folders = map[string]string{kindClient: "clients/", kindPolicy: "policies/", kindServer: "servers/"}
 
 // planPrune finds what apply created and no file names any more.

@@ -22,7 +22,7 @@ const notKept = "not-kept"
 // brings reports whether the file brings the client's token.
 func (c *client) brings() bool { return c.accessToken != "" || c.ciphertext != "" }
 
-// tokenFields are what a write of the token takes.
+// tokenFields are the fields of a write of the token.
 func (c *client) tokenFields() map[string]any {
 	switch {
 	case c.accessToken != "":
@@ -33,14 +33,13 @@ func (c *client) tokenFields() map[string]any {
 	return map[string]any{}
 }
 
-// digest stands for a text that is no secret.
+// digest is a short form of a text that is not secret.
 func digest(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return "sha256:" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// tokenLine says what is to be done about the token of a client that exists: "" for
-// nothing. current reports whether the token that the file brings is the client's.
+// tokenLine describes what to do about the token of a client that exists; "" for nothing. current reports whether the token that the file brings is the client's.
 func (s *session) tokenLine(c client, have map[string]any, held string, current bool) string {
 	if have["disabled"] == true && c.fields["disabled"] != false {
 		return "" // the engine says of no token that it is good, until the client is enabled
@@ -69,8 +68,8 @@ func (s *session) replaceToken(ctx context.Context, c client, p *step) error {
 	return s.keepToken(ctx, c, secret, p)
 }
 
-// keepToken keeps the token of an answer, unless the file has brought it, and sets
-// what the record shall remember.
+// keepToken writes the token of an answer to its file, unless it came from a file, and notes
+// what the record must remember.
 func (s *session) keepToken(ctx context.Context, c client, secret *api.Secret, p *step) error {
 	token := ""
 	if secret != nil {

@@ -22,8 +22,8 @@ import (
 const retries = 2
 
 // FromEnvironment is a client with the settings of Vault's own CLI: VAULT_ADDR,
-// VAULT_NAMESPACE, VAULT_CACERT… and VAULT_TOKEN, else the file of `vault login`. What
-// should not stay as it is, it tells on stderr.
+// VAULT_NAMESPACE, VAULT_CACERT… and VAULT_TOKEN, else the file of `vault login`. It warns on
+// stderr of settings that should not stay.
 func FromEnvironment(stderr io.Writer) (*api.Client, error) {
 	settings := config.DefaultVaultClient()
 	settings.MaxRetries = retries
@@ -99,7 +99,7 @@ func Check(ctx context.Context, client *api.Client) error {
 	return nil // a token that may not look itself up may do everything else
 }
 
-// State is what Vault says of itself to anybody.
+// State is the state that Vault shows without a token.
 type State struct {
 	Initialized, Sealed bool
 	Version             string

@@ -18,8 +18,7 @@ import (
 	"vault-plugin-secrets-mcp/bootstrap/policies"
 )
 
-// explained is an error of Vault's client, in one line. What it was is kept for
-// errors.As.
+// explained is an error of Vault's client in one line. It keeps the original for errors.As.
 type explained struct {
 	text string
 	err  error
@@ -57,8 +56,8 @@ func Reason(err error) string {
 // counted is how Vault begins a list of errors.
 var counted = regexp.MustCompile(`\d+ errors? occurred:\s*\*\s*`)
 
-// oneLine takes line feeds out, and what a plugin that cannot be started makes Vault
-// add: half a screen about its file, and all of it twice.
+// oneLine removes line feeds, and the half screen that Vault adds, twice, about the file of a
+// plugin that cannot start.
 func oneLine(text string) string {
 	text, _, _ = strings.Cut(text, "This usually means")
 	text = counted.ReplaceAllString(text, "")
@@ -111,8 +110,8 @@ func networkAdvice(err error) string {
 	return ""
 }
 
-// NoAnswer reports whether a request may have been carried out although it failed:
-// nothing was answered, or what was answered does not say.
+// NoAnswer reports whether a failed request may have been carried out anyway: there was no
+// answer, or the answer does not say.
 func NoAnswer(err error) bool {
 	var answer *api.ResponseError
 	if errors.As(err, &answer) {

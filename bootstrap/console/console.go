@@ -23,11 +23,10 @@ const (
 	Red   = "1;31"
 )
 
-// narrowest is below what lines are not broken for: a terminal's width is sometimes
-// told as 0 or 1.
+// narrowest is the width below which lines are not broken: some terminals report 0 or 1.
 const narrowest = 20
 
-// Of looks what an output is. NO_COLOR and TERM=dumb are heeded.
+// Of examines an output. It respects NO_COLOR and TERM=dumb.
 func Of(out io.Writer) Terminal {
 	file, ok := out.(*os.File)
 	if !ok {
