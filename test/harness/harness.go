@@ -74,6 +74,7 @@ type options struct {
 	nodes  int     // 0: dev mode
 	places []Place // of the nodes; none: the loopback
 	lines  string  // added to the file of a Vault in dev mode
+	empty  bool    // nothing is registered or mounted
 }
 
 // WithLines adds lines to the file of a Vault in dev mode: another listener, with TLS
@@ -83,6 +84,10 @@ func WithLines(lines string) Option { return func(o *options) { o.lines = lines 
 // WithCluster runs Vault on integrated storage, with so many nodes, instead of
 // in dev mode: for tests that kill it and expect it to remember.
 func WithCluster(nodes int) Option { return func(o *options) { o.nodes = nodes } }
+
+// WithoutEngine leaves Vault as empty as it starts: the engine's program lies in the
+// plugin folder, and Vault knows nothing of it.
+func WithoutEngine() Option { return func(o *options) { o.empty = true } }
 
 // New starts Vault, registers and mounts the engine, and sees to it that all is
 // stopped and checked when the test ends.
@@ -105,6 +110,12 @@ func New(t testing.TB, opts ...Option) *Harness {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := h.audit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if o.empty {
+		return h
+	}
 	if err := h.prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -120,15 +131,20 @@ func (h *Harness) In(t testing.TB) *Harness {
 	return &view
 }
 
-// prepare makes a broker of an empty Vault.
-func (h *Harness) prepare(ctx context.Context) error {
-	client := h.Vault.Client()
-	if err := client.Sys().EnableAuditWithOptionsWithContext(ctx, "file", &api.EnableAuditOptions{
+// audit has Vault write an audit log.
+func (h *Harness) audit(ctx context.Context) error {
+	if err := h.Vault.Client().Sys().EnableAuditWithOptionsWithContext(ctx, "file", &api.EnableAuditOptions{
 		Type:    "file",
 		Options: map[string]string{"file_path": filepath.Join(h.Dir, "vault-audit.log")},
 	}); err != nil {
 		return fmt.Errorf("cannot enable Vault's audit log: %w", err)
 	}
+	return nil
+}
+
+// prepare makes a broker of an empty Vault.
+func (h *Harness) prepare(ctx context.Context) error {
+	client := h.Vault.Client()
 	if err := provision.Register(ctx, client, filepath.Join(h.Vault.plugins, provision.PluginName)); err != nil {
 		return err
 	}

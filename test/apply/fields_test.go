@@ -1,0 +1,124 @@
+package apply
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/test/harness"
+)
+
+// TestApplySetsEveryFieldThatTheEngineTakes sets them all in HCL, and reads them back.
+// The engine's own description says which there are, so that none is forgotten.
+func TestApplySetsEveryFieldThatTheEngineTakes(t *testing.T) {
+	a := newApplying(t)
+	a.Secret(refToken)
+	a.env = append(a.env, "TOKEN="+refToken)
+	a.file(t, "corp.json", `{"allowedMcpServers": [{"serverName": "files"}], "deniedMcpServers": [{"serverName": "x"}], "allowManagedMcpServersOnly": false}`)
+	a.file(t, "broker.hcl", `
+config {
+  default_ttl             = "240h"
+  max_ttl                 = "100d"
+  grace_period            = "10m"
+  min_custom_token_length = 16
+  max_wait                = "5s"
+  max_watchers            = 100
+  seal                    = "none"
+}
+server "files" {
+  transport   = "stdio"
+  command     = "/usr/local/bin/files-server"
+  args        = ["--root", "/srv"]
+  env         = { LEVEL = "debug" }
+  shared      = true
+  description = "Files"
+}
+server "github" {
+  transport = "http"
+  url       = "https://example.com/mcp?tenant=a"
+  headers   = { X-Team = "search" }
+}
+policy "corp" {
+  file = "corp.json"
+}
+client "all" {
+  allowed_servers   = ["files", "github"]
+  allowed_tools     = ["files/*"]
+  denied_tools      = ["files/delete_*"]
+  policies          = ["corp"]
+  token_ttl         = "1h"
+  token_max_ttl     = "2h"
+  token_bound_cidrs = ["10.0.0.0/8"]
+  metadata          = { team = "search" }
+  seal              = "none"
+  disabled          = true
+  access_token      = env("TOKEN")
+}`)
+	noSecret(t, a.applied(t))
+	require.Contains(t, a.applied(t), "Nothing to do")
+
+	// What else there is: tested elsewhere, or nothing that a file should say.
+	elsewhere := []string{"name", "access_token", "access_token_ciphertext", "allow_reuse", "dry_run", "expand_env", "force"}
+	schemas := map[string]string{
+		"mcp/config": "McpConfigureRequest", "mcp/clients/all": "McpWriteClientRequest",
+		"mcp/servers/files": "McpWriteServerRequest", "mcp/servers/github": "McpWriteServerRequest",
+	}
+	for at, want := range map[string]harness.Map{
+		"mcp/config": {
+			"default_ttl": "864000", "max_ttl": "8640000", "grace_period": "600", "min_custom_token_length": "16",
+			"max_wait": "5", "max_watchers": "100", "seal": "none",
+		},
+		"mcp/servers/files": {
+			"transport": "stdio", "command": "/usr/local/bin/files-server", "args": []any{"--root", "/srv"}, "env": []any{"LEVEL"},
+			"shared": true, "description": "Files", "url": "", "headers": []any{},
+		},
+		"mcp/servers/github": {
+			"transport": "http", "url": "https://example.com/mcp", "headers": []any{"X-Team"}, "url_query": []any{"tenant"},
+			"command": "", "args": []any{}, "env": []any{}, "shared": false, "description": "",
+		},
+		"mcp/clients/all": {
+			"allowed_servers": []any{"files", "github"}, "allowed_tools": []any{"files/*"}, "denied_tools": []any{"files/delete_*"},
+			"policies": []any{"corp"}, "token_ttl": "3600", "token_max_ttl": "7200", "token_bound_cidrs": []any{"10.0.0.0/8"},
+			"metadata": harness.Map{"team": "search"}, "seal": "none", "disabled": true,
+		},
+	} {
+		have := a.Read(at)
+		for field, value := range want {
+			if text, ok := value.(string); ok && text != "" {
+				require.Equal(t, text, fmt.Sprint(have[field]), "%s of %s", field, at)
+				continue
+			}
+			if value == "" {
+				value = nil // as what is not set reads
+			}
+			require.Equal(t, value, have[field], "%s of %s", field, at)
+		}
+		for _, field := range requestFields(t, a.Harness, schemas[at]) {
+			if _, checked := want[field]; !checked && !slices.Contains(elsewhere, field) {
+				t.Errorf("the engine takes %s for %s, and a file cannot say it", field, at)
+			}
+		}
+	}
+}
+
+// requestFields are what the engine takes in a write, as it describes itself.
+func requestFields(t *testing.T, h *harness.Harness, schema string) []string {
+	t.Helper()
+	answer, err := h.Vault.Client().Logical().ReadRawWithContext(t.Context(), "sys/internal/specs/openapi")
+	require.NoError(t, err)
+	defer answer.Body.Close()
+	var description struct {
+		Components struct {
+			Schemas map[string]struct {
+				Properties harness.Map `json:"properties"`
+			} `json:"schemas"`
+		} `json:"components"`
+	}
+	require.NoError(t, answer.DecodeJSON(&description))
+	fields := slices.Sorted(maps.Keys(description.Components.Schemas[schema].Properties))
+	require.NotEmpty(t, fields, schema)
+	return fields
+}

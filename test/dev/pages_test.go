@@ -1,0 +1,55 @@
+package dev
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/test/docrun"
+	"vault-plugin-secrets-mcp/test/harness"
+)
+
+// TestDocsAggregate runs the commands of docs/aggregate.md as written.
+func TestDocsAggregate(t *testing.T) { runDevPage(t, "aggregate.md") }
+
+// TestReadme runs the commands of README.md beside what its first command starts.
+func TestReadme(t *testing.T) {
+	d := newDev(t)
+	d.warm(t)
+	commands := docrun.Read(t, filepath.Join("..", "README.md")).Commands()
+	require.Equal(t, "source .dev/env", commands[0].Text)
+	commands[0].Text = "source '" + strings.ReplaceAll(filepath.Join(d.dir, "env"), "'", `'\''`) + "'"
+	dir := t.TempDir()
+	require.NoError(t, os.Symlink(filepath.Dir(harness.FindPrograms(t).Bootstrap), filepath.Join(dir, "bin")))
+	outputs := docrun.Run(t, dir, commands, nil)[:len(commands)]
+	for i, output := range outputs {
+		require.NotContains(t, output, "Error", commands[i].Text)
+		require.NotContains(t, output, "not found", commands[i].Text)
+	}
+	require.Contains(t, outputs[len(outputs)-1], "Nothing is wrong.", "the page's own steps leave something wrong")
+}
+
+// TestDocsQuickstart runs the commands of docs/quickstart.md as written.
+func TestDocsQuickstart(t *testing.T) { runDevPage(t, "quickstart.md") }
+
+// runDevPage runs a page's commands in a folder where `mcp-bootstrap dev` has laid
+// what the page speaks of, and compares their output with what the page says.
+func runDevPage(t *testing.T, name string) {
+	t.Helper()
+	d := newDev(t)
+	d.warm(t)
+	dir := t.TempDir()
+	require.NoError(t, os.Symlink(d.dir, filepath.Join(dir, ".dev")))
+	require.NoError(t, os.Symlink(filepath.Dir(harness.FindPrograms(t).Bootstrap), filepath.Join(dir, "bin")))
+	docrun.VaultBinary(t, filepath.Join(dir, "vault"))
+
+	commands := docrun.Read(t, name).Commands()
+	outputs := docrun.Run(t, dir, commands, []string{"PATH=" + filepath.Join(dir, "vault", "bin") + ":" + os.Getenv("PATH")})
+	for i, output := range outputs {
+		outputs[i] = strings.ReplaceAll(output, d.dir, ".dev")
+	}
+	docrun.WantOutputs(t, commands, outputs)
+}

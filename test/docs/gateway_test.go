@@ -1,0 +1,222 @@
+package docs
+
+import (
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/test/collector"
+	"vault-plugin-secrets-mcp/test/doctable"
+	"vault-plugin-secrets-mcp/test/harness"
+	"vault-plugin-secrets-mcp/test/stage"
+)
+
+const gatewayPage = "../../docs/gateway.md"
+
+// names returns what the tables below a heading name in their first column.
+func names(t *testing.T, page, heading string) []string {
+	t.Helper()
+	rows, err := doctable.Read(page, heading)
+	require.NoError(t, err)
+	found := doctable.Column(rows, 0)
+	require.NotEmpty(t, found, heading)
+	slices.Sort(found)
+	return found
+}
+
+// TestDocsGateway compares docs/gateway.md with what a gateway writes and
+// answers in the course of a busy day: each field, label and reason that is
+// there is on the page, and nothing else is.
+func TestDocsGateway(t *testing.T) {
+	s := stage.New(t, harness.GatewayOptions{})
+	busyDay(t, s)
+
+	t.Run("The audit log's fields", func(t *testing.T) {
+		kinds, fields := map[string]bool{}, map[string]bool{}
+		for _, line := range s.Gateway.Audit() {
+			kinds[line["type"].(string)] = true
+			for field := range line {
+				fields[field] = true
+			}
+		}
+		require.Equal(t, names(t, gatewayPage, "### Fields"), slices.Sorted(maps.Keys(fields)))
+		require.Equal(t, names(t, gatewayPage, "## Audit log"), slices.Sorted(maps.Keys(kinds)))
+	})
+
+	t.Run("Where a field may be", func(t *testing.T) {
+		rows, err := doctable.Read(gatewayPage, "### Fields")
+		require.NoError(t, err)
+		where := map[string]func(kind string) bool{}
+		for _, row := range rows {
+			kinds, except := doctable.Names(row[1]), strings.HasPrefix(row[1], "all")
+			where[strings.Trim(row[0], "`")] = func(kind string) bool { return slices.Contains(kinds, kind) != except }
+		}
+		for _, line := range s.Gateway.Audit() {
+			for field := range line {
+				require.True(t, where[field](line["type"].(string)), "%s in %v", field, line)
+			}
+		}
+	})
+
+	t.Run("Metrics and their labels", func(t *testing.T) {
+		scraped := s.Gateway.Metrics()
+		rows, err := doctable.Read(gatewayPage, "### For Prometheus")
+		require.NoError(t, err)
+		want := map[string][]string{}
+		for _, row := range rows {
+			want[strings.Trim(row[0], "`")] = append([]string{}, doctable.Names(row[1])...)
+		}
+		got := map[string][]string{"mcp_gateway_tls_certificate_expiry_timestamp_seconds": {}} // with TLS alone; gateway's own tests have it
+		for _, family := range regexp.MustCompile(`(?m)^# TYPE (mcp_gateway_\S+) (\S+)`).FindAllStringSubmatch(scraped, -1) {
+			got[family[1]] = labelsOf(scraped, family[1])
+		}
+		require.Equal(t, want, got)
+	})
+
+	t.Run("Reasons", func(t *testing.T) {
+		documented := names(t, gatewayPage, "### Reasons")
+		require.Equal(t, reasonsInTheSource(t), documented)
+		for _, outcome := range regexp.MustCompile(`outcome="([^"]*)"`).FindAllStringSubmatch(s.Gateway.Metrics(), -1) {
+			require.Contains(t, documented, outcome[1])
+		}
+	})
+
+	t.Run("OpenTelemetry's variables", func(t *testing.T) {
+		source, err := os.ReadFile("../../gateway/telemetry/settings.go")
+		require.NoError(t, err)
+		documented := names(t, gatewayPage, "### Traces and metrics by OTLP")
+		for _, variable := range regexp.MustCompile(`Env\w+ += "(\w+)"`).FindAllStringSubmatch(string(source), -1) {
+			require.Contains(t, documented, variable[1])
+		}
+	})
+
+	t.Run("Attributes of spans", func(t *testing.T) {
+		source, err := os.ReadFile("../../gateway/telemetry/trace.go")
+		require.NoError(t, err)
+		documented := names(t, gatewayPage, "### Traces and metrics by OTLP")
+		for _, attribute := range regexp.MustCompile(`attribute\.Key\("([\w.]+)"\)`).FindAllStringSubmatch(string(source), -1) {
+			if !strings.HasPrefix(attribute[1], "service.") {
+				require.Contains(t, documented, attribute[1])
+			}
+		}
+	})
+
+	t.Run("Flags", func(t *testing.T) {
+		help, err := exec.CommandContext(t.Context(), s.Programs.Gateway, "-help").CombinedOutput()
+		require.NoError(t, err)
+		var flags []string
+		for _, flag := range regexp.MustCompile(`(?m)^ {2}(-[a-z-]+)`).FindAllStringSubmatch(string(help), -1) {
+			flags = append(flags, flag[1])
+		}
+		require.Equal(t, names(t, gatewayPage, "### Flags"), flags)
+	})
+}
+
+// busyDay has a gateway write every kind of audit line that there is, with every
+// field, and count in every metric.
+func busyDay(t *testing.T, s *stage.Stage) {
+	t.Helper()
+	traces := collector.Start()
+	t.Cleanup(traces.Close)
+	s.Gateway = s.StartGateway(harness.GatewayOptions{Env: []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + traces.URL}})
+	broken := s.StartUpstream(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "data: {}\n\n")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	s.Write("mcp/servers/broken", harness.Map{"transport": "http", "url": broken.URL})
+	token := s.CreateClient("busy", harness.Map{"allowed_servers": stage.Calculator + ",broken"})
+
+	session, err := s.TryConnect(s.Gateway.ServerURL(stage.Calculator), token, harness.ConnectOptions{Version: harness.SessionEra})
+	require.NoError(t, err)
+	stage.CallTool(t, session, "add", harness.Map{"a": 1, "b": 2})
+	require.NoError(t, session.Close())
+	s.Works(t, token)
+	s.Call(s.Gateway.ServerURL(stage.Forbidden), token, "add", `{}`)
+	s.Post(s.Gateway.ServerURL(stage.Calculator), token, `{"jsonrpc":"2.0","id":1,"method":"ping","method":"ping"}`)
+	s.Post(s.Gateway.ServerURL(stage.Calculator), "mcpt_0123456789", `{}`)
+	s.Post(s.Gateway.ServerURL(stage.Calculator), stage.UnissuedToken(t), `{}`)
+
+	// The broken server's tools are missing in the list.
+	list := `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"` + harness.StatelessEra +
+		`","io.modelcontextprotocol/clientInfo":{"name":"busy","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}}}`
+	s.Do(http.MethodPost, s.Gateway.URL+"/mcp", token, http.Header{
+		"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"},
+		"Mcp-Protocol-Version": {harness.StatelessEra}, "Mcp-Method": {"tools/list"},
+	}, list)
+
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.Gateway.ServerURL("broken"), strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"ping"}`))
+	require.NoError(t, err)
+	request.Header = http.Header{"Authorization": {"Bearer " + token}, "Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}}
+	response, err := http.DefaultTransport.RoundTrip(request)
+	require.NoError(t, err)
+	_, err = io.Copy(io.Discard, response.Body)
+	require.Error(t, err, "the server's failure does not look like the end of its answer")
+	require.NoError(t, response.Body.Close())
+	s.Gateway.AwaitAudit(func(lines []harness.Map) bool {
+		seen := map[any]bool{}
+		for _, line := range lines {
+			seen[line["type"]] = true
+			seen[line["error"] != nil] = true
+		}
+		return seen["refusals"] && seen[true]
+	})
+}
+
+// labelsOf returns the names of a metric's labels, but for a histogram's own.
+func labelsOf(scraped, metric string) []string {
+	labels := []string{}
+	for line := range strings.Lines(scraped) {
+		after, ok := strings.CutPrefix(line, metric)
+		if !ok || strings.HasPrefix(after, "_sum") || strings.HasPrefix(after, "_count") {
+			continue
+		}
+		for _, label := range regexp.MustCompile(`[{,](\w+)="`).FindAllStringSubmatch(after, -1) {
+			if label[1] != "le" && !slices.Contains(labels, label[1]) {
+				labels = append(labels, label[1])
+			}
+		}
+	}
+	slices.SortFunc(labels, func(a, b string) int {
+		order := []string{"server", "method", "list", "outcome"}
+		return slices.Index(order, a) - slices.Index(order, b)
+	})
+	return labels
+}
+
+// reasonsInTheSource returns the words that the programs have for a decision.
+func reasonsInTheSource(t *testing.T) []string {
+	t.Helper()
+	reason := regexp.MustCompile(`(?m)^\s+[Rr]eason\w*\s+= "([a-z-]+)"`)
+	var all []string
+	require.NoError(t, filepath.WalkDir("../../gateway", func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		for _, found := range reason.FindAllStringSubmatch(string(source), -1) {
+			all = append(all, found[1])
+		}
+		return err
+	}))
+	decisions, err := os.ReadFile("../../backend/policy/decision.go")
+	require.NoError(t, err)
+	_, block, found := strings.Cut(string(decisions), "const (\n")
+	require.True(t, found)
+	block, _, _ = strings.Cut(block, "\n)\n")
+	for _, found := range regexp.MustCompile(`= "([a-z-]+)"`).FindAllStringSubmatch(block, -1) {
+		all = append(all, found[1])
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}

@@ -1,0 +1,133 @@
+package docs
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/stretchr/testify/require"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/function"
+	"github.com/zclconf/go-cty/cty/function/stdlib"
+
+	"vault-plugin-secrets-mcp/test/harness"
+)
+
+// genericEndpoint is a resource vault_generic_endpoint.
+type genericEndpoint struct {
+	path                      string
+	data                      string // JSON
+	disableRead, ignoreAbsent bool
+}
+
+// endpointsOf reads the resources of docs/terraform.md.
+func endpointsOf(t *testing.T) []genericEndpoint {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("..", "..", "docs", "terraform.md"))
+	require.NoError(t, err)
+	_, after, found := strings.Cut(string(content), "```hcl\n")
+	require.True(t, found)
+	source, _, _ := strings.Cut(after, "```")
+	file, diags := hclsyntax.ParseConfig([]byte(source), "main.tf", hcl.InitialPos)
+	require.False(t, diags.HasErrors(), diags)
+	functions := &hcl.EvalContext{Functions: map[string]function.Function{"jsonencode": stdlib.JSONEncodeFunc}}
+	var endpoints []genericEndpoint
+	for _, block := range file.Body.(*hclsyntax.Body).Blocks {
+		if block.Type != "resource" {
+			continue
+		}
+		require.Equal(t, "vault_generic_endpoint", block.Labels[0])
+		value := func(name string, missing cty.Value) cty.Value {
+			attribute, ok := block.Body.Attributes[name]
+			if !ok {
+				return missing
+			}
+			value, diags := attribute.Expr.Value(functions)
+			require.False(t, diags.HasErrors(), diags)
+			return value
+		}
+		endpoints = append(endpoints, genericEndpoint{
+			path: value("path", cty.NilVal).AsString(), data: value("data_json", cty.NilVal).AsString(),
+			disableRead: value("disable_read", cty.False).True(), ignoreAbsent: value("ignore_absent_fields", cty.False).True(),
+		})
+	}
+	return endpoints
+}
+
+// apply sends what the provider sends: the JSON as it is, with PUT.
+func (e *genericEndpoint) apply(t *testing.T, h *harness.Harness) {
+	t.Helper()
+	answer := h.Do(http.MethodPut, h.Vault.Address()+"/v1/"+e.path, "", http.Header{"X-Vault-Token": {h.Vault.RootToken}, "X-Vault-Request": {"true"}}, e.data)
+	require.Less(t, answer.Status, 300, answer.Body)
+	var body struct{ Data harness.Map }
+	if json.Unmarshal([]byte(answer.Body), &body) == nil && body.Data["token"] != nil {
+		h.Secret(h.Token(body.Data))
+	}
+}
+
+// plan is what the provider compares after a read: what the file says, and what Vault has.
+func (e *genericEndpoint) plan(t *testing.T, h *harness.Harness) (want, have string) {
+	t.Helper()
+	var wanted harness.Map
+	require.NoError(t, json.Unmarshal([]byte(e.data), &wanted))
+	if e.disableRead {
+		return text(t, wanted), text(t, wanted)
+	}
+	read := h.Read(e.path)
+	require.NotNil(t, read)
+	if e.ignoreAbsent {
+		for field := range read {
+			if _, ok := wanted[field]; !ok {
+				delete(read, field)
+			}
+		}
+	}
+	return text(t, wanted), text(t, read)
+}
+
+func text(t *testing.T, value any) string {
+	t.Helper()
+	encoded, err := json.Marshal(value)
+	require.NoError(t, err)
+	return string(encoded)
+}
+
+// TestDocsTerraform applies the page's resources, and finds no difference afterwards;
+// what the page's table warns of differs.
+func TestDocsTerraform(t *testing.T) {
+	h := harness.New(t)
+	endpoints := endpointsOf(t)
+	require.Len(t, endpoints, 3)
+	for range 2 { // the second time nothing is new
+		for _, e := range endpoints {
+			e.apply(t, h)
+			want, have := e.plan(t, h)
+			require.Equal(t, want, have, e.path)
+		}
+	}
+	for _, differs := range []genericEndpoint{
+		{path: "mcp/clients/cursor-local", data: `{"token_ttl":"15m"}`},
+		{path: "mcp/clients/cursor-local", data: `{"token_ttl":"900"}`},
+		{path: "mcp/clients/cursor-local", data: `{"allowed_servers":"calculator,github"}`},
+		{path: "mcp/servers/github", data: `{"headers":{"Authorization":"Bearer example-of-a-credential"}}`},
+		{path: "mcp/servers/github", data: `{"url":"https://api.githubcopilot.com/mcp/?key=example-of-a-credential"}`},
+	} {
+		differs.ignoreAbsent = true
+		differs.apply(t, h)
+		want, have := differs.plan(t, h)
+		require.NotEqual(t, want, have, "the page warns of what is clean")
+	}
+
+	// A field that the file names no more keeps its value; an empty one takes it away.
+	client := genericEndpoint{path: "mcp/clients/cursor-local", data: `{"disabled":false}`}
+	client.apply(t, h)
+	require.Equal(t, []any{"calculator", "github"}, h.Read(client.path)["allowed_servers"])
+	client.data = `{"allowed_servers":[]}`
+	client.apply(t, h)
+	require.Empty(t, h.Read(client.path)["allowed_servers"])
+}

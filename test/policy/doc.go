@@ -1,0 +1,2 @@
+// Package policy has gateways enforce policies and tool rules.
+package policy
