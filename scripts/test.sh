@@ -5,7 +5,8 @@
 #
 #   scripts/test.sh -race ./backend/... ./gateway/...
 #
-# TEST_SILENCE=SECONDS is another time than half a minute.
+# TEST_SILENCE=SECONDS is another time than half a minute. TEST_TIMES=FILE gets a line
+# with the seconds that each package took.
 set -euo pipefail
 
 silence=${TEST_SILENCE:-30}
@@ -24,11 +25,15 @@ done
 
 # told takes note of a package's result.
 told() {
-	local kind package
-	IFS=$'\t ' read -r kind package _ <<<"$1"
+	local kind package took
+	IFS=$'\t ' read -r kind package took _ <<<"$1"
 	case $kind in
 	ok | FAIL | '?') [[ -z $package ]] || unset "waiting[$package]" ;;
+	*) return 0 ;;
 	esac
+	if [[ -n ${TEST_TIMES:-} && $took == *.*s ]]; then
+		printf '%6d s  %s\n' "${took%.*}" "${package##*secrets-mcp/}" >>"$TEST_TIMES"
+	fi
 }
 
 # tell says that the tests still run.
