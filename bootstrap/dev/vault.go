@@ -132,10 +132,6 @@ var errNoAppRole = errors.New("AppRole is not among Vault's auth methods")
 // copyPlugin puts the plugin into Vault's plugin folder. As a copy, it stays
 // what was registered when the program is built again.
 func (s *system) copyPlugin() (string, error) {
-	content, err := os.ReadFile(s.Plugin)
-	if err != nil {
-		return "", fmt.Errorf("cannot read the plugin: %w", err)
-	}
 	name, err := s.pluginFile()
 	if err != nil {
 		return "", err
@@ -146,7 +142,7 @@ func (s *system) copyPlugin() (string, error) {
 	}
 	err = errors.Join(
 		os.MkdirAll(filepath.Dir(program), 0o700),
-		os.WriteFile(program+".new", content, 0o700), //nolint:gosec // it is a program
+		provision.CopyProgram(s.Plugin, program+".new", 0o700),
 		os.Rename(program+".new", program),
 	)
 	if err != nil {

@@ -55,6 +55,22 @@ func Checksum(path string) (string, error) {
 	return hex.EncodeToString(hash.Sum(nil)), nil
 }
 
+// CopyProgram copies a program to a file. It does not hold the program in memory: the
+// kernel copies where it can.
+func CopyProgram(program, path string, mode os.FileMode) error {
+	from, err := os.Open(program)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, from)
+	return errors.Join(err, to.Close())
+}
+
 // Mount mounts the registered engine. A mount of it that is there already is
 // left alone; one of another type is an error.
 func Mount(ctx context.Context, client *api.Client, path string) error {

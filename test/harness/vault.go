@@ -86,11 +86,7 @@ func newVault(h *Harness) (*Vault, error) {
 		return nil, err
 	}
 	// A copy: a test may put another one in its place.
-	program, err := os.ReadFile(h.Programs.Plugin)
-	if err != nil {
-		return nil, err
-	}
-	return v, os.WriteFile(filepath.Join(v.plugins, provision.PluginName), program, 0o755)
+	return v, provision.CopyProgram(h.Programs.Plugin, filepath.Join(v.plugins, provision.PluginName), 0o755)
 }
 
 // rawStorage allows reading raw storage, so that tests can see what lies there.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"vault-plugin-secrets-mcp/bootstrap/provision"
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
@@ -38,11 +39,7 @@ func openFolder(t *testing.T) string {
 // copyProgram copies a program to where every account may run it.
 func copyProgram(t *testing.T, from, to string) string {
 	t.Helper()
-	content, err := os.ReadFile(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(to, content, 0o755); err != nil {
+	if err := provision.CopyProgram(from, to, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return to
