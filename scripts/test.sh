@@ -9,6 +9,10 @@
 # with the seconds that each package took.
 set -euo pipefail
 
+# A program with the race detector sleeps for a second before it ends with status 0, so
+# that its goroutines can still report races. 50 ms are enough: hundreds of programs end.
+export GORACE="atexit_sleep_ms=50 ${GORACE:-}"
+
 silence=${TEST_SILENCE:-30}
 patterns=()
 for argument in "$@"; do

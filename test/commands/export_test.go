@@ -16,7 +16,7 @@ func exported(t *testing.T, h *harness.Harness, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), h.Programs.Bootstrap, append([]string{"export"}, args...)...)
 	cmd.Env = []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + h.Dir, "VAULT_ADDR=" + h.Vault.Address(), "VAULT_TOKEN=" + h.Vault.RootToken,
+		"GORACE=atexit_sleep_ms=0", "PATH=" + os.Getenv("PATH"), "HOME=" + h.Dir, "VAULT_ADDR=" + h.Vault.Address(), "VAULT_TOKEN=" + h.Vault.RootToken,
 		"MCP_GATEWAY_URL=https://mcp.example.com",
 	}
 	out, err := cmd.Output()

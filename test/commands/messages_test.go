@@ -145,7 +145,7 @@ func TestEveryCommandSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			vault.ServeHTTP(w, r)
 		})
 		cmd := exec.CommandContext(t.Context(), h.Programs.Bootstrap, apply("-dry-run", "-adopt")...)
-		cmd.Env = []string{"HOME=" + h.Dir, "VAULT_ADDR=" + f.URL, "VAULT_TOKEN=" + h.Vault.RootToken, "VAULT_NAMESPACE=team-a"}
+		cmd.Env = []string{"GORACE=atexit_sleep_ms=0", "HOME=" + h.Dir, "VAULT_ADDR=" + f.URL, "VAULT_TOKEN=" + h.Vault.RootToken, "VAULT_NAMESPACE=team-a"}
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, string(out))
 		require.Greater(t, len(f.Seen()), 8)

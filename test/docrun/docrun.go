@@ -124,7 +124,7 @@ func Run(t *testing.T, dir string, commands []Command, env []string) []string {
 	cmd := exec.CommandContext(t.Context(), "bash")
 	cmd.Dir = dir
 	cmd.WaitDelay = time.Second
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "VAULT_CLI_NO_COLOR=1"}, env...)
+	cmd.Env = slices.Concat(harness.RaceEnv(), []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "VAULT_CLI_NO_COLOR=1"}, env)
 	cmd.Stdin = strings.NewReader(script.String())
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
