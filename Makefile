@@ -120,7 +120,7 @@ test-programs: $(PROGRAMS:%=$(RACE)/%)
 
 $(RACE)/%: FORCE
 	@CGO_ENABLED=1 scripts/progress.sh "Building $@" \
-		go build -race -ldflags "$(LDFLAGS)" -o $@ $(SOURCE_$*)
+		go build -race -ldflags "-s -w $(LDFLAGS)" -o $@ $(SOURCE_$*)
 
 # What tests run from npm.
 test-modules:
