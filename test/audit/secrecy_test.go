@@ -82,7 +82,7 @@ func exercise(t *testing.T, s *stage.Stage) secretWords {
 		"another custom token":     "another-token.of-the-test_0123456789abcdefghij",
 		"a custom token too short": "short.tok9",
 		"a custom token of a form": "not a b64token, but long enough to be one",
-		"a token nobody issued":    stage.UnissuedToken(t),
+		"a token nobody issued":    harness.UnissuedToken(t),
 		"a malformed token":        "mcpt_malformed0123456789malformed0123456789",
 	}
 	words["an issued token"] = s.Client("issued", nil)

@@ -72,7 +72,7 @@ func TestTelemetry(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
 	token, retired := s.Client("traced", nil), s.Client("retired", nil)
 	s.Write("mcp/revoke-client/retired", harness.Map{})
-	secrets := secretWords{"a token": token, "a revoked token": retired, "a token nobody issued": stage.UnissuedToken(t), "a malformed one": "mcpt_0123456789abcdef"}
+	secrets := secretWords{"a token": token, "a revoked token": retired, "a token nobody issued": harness.UnissuedToken(t), "a malformed one": "mcpt_0123456789abcdef"}
 
 	t.Run("A request is a span in the client's own trace", func(t *testing.T) {
 		s := newTraced(t, s, "OTEL_SERVICE_NAME=edge-gateway", "OTEL_RESOURCE_ATTRIBUTES=deployment.environment.name=test")

@@ -145,7 +145,7 @@ func busyDay(t *testing.T, s *stage.Stage) {
 	s.Call(s.Gateway.ServerURL(stage.Forbidden), token, "add", `{}`)
 	s.Post(s.Gateway.ServerURL(stage.Calculator), token, `{"jsonrpc":"2.0","id":1,"method":"ping","method":"ping"}`)
 	s.Post(s.Gateway.ServerURL(stage.Calculator), "mcpt_0123456789", `{}`)
-	s.Post(s.Gateway.ServerURL(stage.Calculator), stage.UnissuedToken(t), `{}`)
+	s.Post(s.Gateway.ServerURL(stage.Calculator), harness.UnissuedToken(t), `{}`)
 
 	// The broken server's tools are missing in the list.
 	list := `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"` + harness.StatelessEra +

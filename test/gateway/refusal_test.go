@@ -29,7 +29,7 @@ func badTokens(wrong string) map[string]http.Header {
 func TestNobodyComesInWithoutAValidToken(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
 	s.Everywhere(func(t *testing.T, s *stage.Stage) {
-		wrong := stage.UnissuedToken(t)
+		wrong := harness.UnissuedToken(t)
 		s.Secret(wrong)
 		s.Secret("my-own-token-0123456789")
 		challenges := map[string]string{}
@@ -128,7 +128,7 @@ func TestRealClientIsRefused(t *testing.T) {
 	for _, era := range []string{harness.SessionEra, harness.StatelessEra, ""} {
 		for name, try := range map[string]struct{ server, token string }{
 			"without a token":                {stage.Calculator, ""},
-			"with a wrong token":             {stage.Calculator, stage.UnissuedToken(t)},
+			"with a wrong token":             {stage.Calculator, harness.UnissuedToken(t)},
 			"at a server not allowed":        {stage.Forbidden, token},
 			"at a server that was not there": {stage.Absent, token},
 		} {

@@ -168,7 +168,7 @@ func wantNotReady(t *testing.T, h *harness.Harness, g *harness.Gateway, words ..
 			t.Errorf("%s is answered %d %s", path, r.Status, r.Body)
 		}
 	}
-	r := h.DoOnce(http.MethodPost, g.ServerURL(stage.Calculator), stage.UnissuedToken(t), nil, `{"jsonrpc":"2.0","id":1,"method":"ping"}`)
+	r := h.DoOnce(http.MethodPost, g.ServerURL(stage.Calculator), harness.UnissuedToken(t), nil, `{"jsonrpc":"2.0","id":1,"method":"ping"}`)
 	stage.WantRefusal(t, r, http.StatusServiceUnavailable)
 	if r.Header.Get("Retry-After") == "" {
 		t.Errorf("the refusal has no Retry-After: %v", r.Header)

@@ -2,11 +2,15 @@ package harness
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/hashicorp/vault/api"
+
+	"vault-plugin-secrets-mcp/backend/token"
 )
 
 // Write writes to Vault with the root token and returns the answer's data, or
@@ -92,6 +96,17 @@ func (h *Harness) Token(data Map) string {
 		h.t.Fatalf("the answer holds no token, but %s", strings.Join(keys(data), ", "))
 	}
 	return token
+}
+
+// UnissuedToken returns a token that has the form of an issued one, checksum
+// and all, and was issued by nobody here.
+func UnissuedToken(t testing.TB) string {
+	t.Helper()
+	made, err := token.New(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
 }
 
 func keys(data Map) []string {

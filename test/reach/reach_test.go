@@ -2,7 +2,6 @@ package reach
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"vault-plugin-secrets-mcp/backend/token"
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
@@ -142,11 +140,7 @@ func TestTheFeedHasAQuotaOfItsOwn(t *testing.T) {
 
 	refused := 0
 	h.Eventually("the quota to be used up", func() error {
-		unknown, err := token.New(rand.Reader)
-		if err != nil {
-			return err
-		}
-		if call(unknown) == http.StatusServiceUnavailable {
+		if call(harness.UnissuedToken(t)) == http.StatusServiceUnavailable {
 			refused++
 		}
 		if refused < 5 {

@@ -48,7 +48,7 @@ func TestAFloodOfBadTokens(t *testing.T) {
 	s.becomes(t, c, known, http.StatusOK, impatience)
 	// The same traffic without its meaning: one bad token, which is remembered.
 	control := c.probe(t, "a known token beside one bad token", known)
-	token := unissued(t)
+	token := harness.UnissuedToken(t)
 	sendFlood(t, g, func() string { return token }, func(int) netip.Addr { return netip.MustParseAddr("192.0.2.1") })
 	control.stop()
 	control.neverFailed(t)
@@ -72,7 +72,7 @@ func TestAFloodOfBadTokens(t *testing.T) {
 			asked, lines := s.lookups(t), len(g.Audit())
 			p := c.probe(t, "a known token meanwhile", known)
 			started := time.Now()
-			statuses := sendFlood(t, g, func() string { return unissued(t) }, test.source)
+			statuses := sendFlood(t, g, func() string { return harness.UnissuedToken(t) }, test.source)
 			took := time.Since(started)
 			asked = s.lookups(t) - asked
 			if test.sources == 1 {

@@ -1,7 +1,6 @@
 package reliability
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	tokens "vault-plugin-secrets-mcp/backend/token"
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
@@ -54,16 +52,6 @@ func (s *stage) in(t *testing.T) *stage {
 // client makes a client that may reach the calculator, and returns its token.
 func (s *stage) client(name string) string {
 	return s.CreateClient(name, harness.Map{"allowed_servers": calculator})
-}
-
-// unissued is a token in good form that Vault does not know.
-func unissued(t *testing.T) string {
-	t.Helper()
-	made, err := tokens.New(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return made
 }
 
 // becomes waits until calls with a token are answered with a status, and returns

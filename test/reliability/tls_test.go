@@ -78,7 +78,7 @@ func TestCertificatesChangeWhileTheGatewayRuns(t *testing.T) {
 	works("a client with a certificate and a token", secureClient(t, ours, shown))
 	refused("a client without a certificate", secureClient(t, ours))
 	refused("a client with somebody else's certificate", secureClient(t, ours, strangers.Pair(t)))
-	if a := (&caller{client: secureClient(t, ours, shown), url: url}).decided(t.Context(), unissued(t)); a.status != http.StatusUnauthorized {
+	if a := (&caller{client: secureClient(t, ours, shown), url: url}).decided(t.Context(), harness.UnissuedToken(t)); a.status != http.StatusUnauthorized {
 		t.Errorf("a certificate without a good token is answered %d: %v", a.status, a.err)
 	}
 

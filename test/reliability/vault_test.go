@@ -79,7 +79,7 @@ func (s *stage) outlive(t *testing.T, o outage, patient, short *harness.Gateway)
 	began := time.Now()
 	o.fail(t, node)
 	failed := time.Now()
-	for _, token := range []string{unknown, unissued(t)} {
+	for _, token := range []string{unknown, harness.UnissuedToken(t)} {
 		a := atShort.call(t.Context(), token)
 		if a.status != http.StatusServiceUnavailable || a.retryAfter == "" || a.took > 3*time.Second {
 			t.Errorf("an unknown token is answered %d, Retry-After %q, after %s", a.status, a.retryAfter, a.took)

@@ -1,13 +1,11 @@
 package stage
 
 import (
-	"crypto/rand"
 	"testing"
 
 	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/backend/token"
 	"vault-plugin-secrets-mcp/bootstrap/policies"
 	"vault-plugin-secrets-mcp/bootstrap/provision"
 	"vault-plugin-secrets-mcp/test/harness"
@@ -44,15 +42,4 @@ func ClientLogin(t *testing.T, h *harness.Harness, name string, role harness.Map
 	login.RoleID = h.Read("auth/approle/role/" + name + "/role-id")["role_id"].(string)
 	h.Secret(login.SecretID)
 	return login
-}
-
-// UnissuedToken returns a token that has the form of an issued one, checksum
-// and all, and was issued by nobody here.
-func UnissuedToken(t *testing.T) string {
-	t.Helper()
-	made, err := token.New(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return made
 }
