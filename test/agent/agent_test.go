@@ -140,7 +140,7 @@ func (c *helped) RoundTrip(r *http.Request) (*http.Response, error) {
 	c.h.Secret(token)
 	r = r.Clone(r.Context())
 	r.Header.Set("Authorization", header["Authorization"])
-	// A 503 is no answer: each new token's first request asks Vault, which may be slow.
+	// A 503 does not count: each new token's first request asks Vault, which may be slow.
 	response, err := (&harness.Patient{Next: http.DefaultTransport}).RoundTrip(r)
 	c.mu.Lock()
 	defer c.mu.Unlock()

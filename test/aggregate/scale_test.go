@@ -108,7 +108,7 @@ func TestAHundredServersAreOneList(t *testing.T) {
 		require.Greater(t, pages, 1)
 		t.Logf("%d bytes of descriptions come in %d pages", bytes, pages)
 	})
-	t.Run("with a cursor that is none", func(t *testing.T) {
+	t.Run("with an invalid cursor", func(t *testing.T) {
 		session := stage.Connect(t, h, url, token, harness.SessionEra)
 		for _, cursor := range []string{"x", "eyJwYWdlIjoyfQ==", strings.Repeat("A", 1000)} {
 			_, err := session.ListTools(t.Context(), &mcp.ListToolsParams{Cursor: cursor})

@@ -53,7 +53,7 @@ func TestBadInputIsRefusedAndLeavesNothingBehind(t *testing.T) {
 		{"a server name with a dot", "servers/a.b", harness.Map{"transport": "http", "url": "http://h/"}, []string{`"a.b"`}},
 		{"a server name with a double underscore", "servers/a__b", harness.Map{"transport": "http", "url": "http://h/"}, []string{"double underscore"}},
 		{"a server name that ends in a dash", "servers/a-", harness.Map{"transport": "http", "url": "http://h/"}, []string{`"a-"`}},
-		{"a server name that is no name, in allowed_servers", "clients/x", harness.Map{"allowed_servers": "a b"}, []string{"allowed_servers", `"a b"`}},
+		{"an invalid server name, in allowed_servers", "clients/x", harness.Map{"allowed_servers": "a b"}, []string{"allowed_servers", `"a b"`}},
 		{"a pattern in allowed_servers", "clients/x", harness.Map{"allowed_servers": "git*"}, []string{"allowed_servers", `"git*"`}},
 
 		{"a server without a transport", "servers/x", harness.Map{"url": "http://h/"}, []string{"transport"}},
@@ -69,13 +69,13 @@ func TestBadInputIsRefusedAndLeavesNothingBehind(t *testing.T) {
 		{"a server with a line end in a header", "servers/x", harness.Map{"transport": "http", "url": "http://h/", "headers": map[string]string{"X-A": "b\r\nX-C: d"}}, []string{"X-A"}},
 
 		{"a tool rule without a server", "clients/x", harness.Map{"denied_tools": "push"}, []string{"denied_tools", `"push"`, "server/tool"}},
-		{"a bound address that is none", "clients/x", harness.Map{"token_bound_cidrs": "10.0.0.0/33"}, []string{"token_bound_cidrs"}},
-		{"a time to live that is none", "clients/x", harness.Map{"token_ttl": "soon"}, []string{"token_ttl"}},
+		{"an invalid bound address", "clients/x", harness.Map{"token_bound_cidrs": "10.0.0.0/33"}, []string{"token_bound_cidrs"}},
+		{"an invalid time to live", "clients/x", harness.Map{"token_ttl": "soon"}, []string{"token_ttl"}},
 		{"a negative time to live", "clients/x", harness.Map{"token_ttl": "-1h"}, []string{"token_ttl"}},
 		{"a time to live above its bound", "clients/x", harness.Map{"token_ttl": "2h", "token_max_ttl": "1h"}, []string{"token_ttl", "token_max_ttl"}},
 
 		{"a custom token that is too short", "clients/x", harness.Map{"access_token": "short"}, []string{"access_token", "12"}},
-		{"a custom token that is no b64token", "clients/x", harness.Map{"access_token": "not a b64token, though long enough"}, []string{"access_token", "RFC 6750"}},
+		{"a custom token that is not a b64token", "clients/x", harness.Map{"access_token": "not a b64token, though long enough"}, []string{"access_token", "RFC 6750"}},
 		{"a custom token with = inside", "clients/x", harness.Map{"access_token": "abcdefgh=ijklmnopqrstuv"}, []string{"access_token"}},
 		{"a custom token that poses as an issued one", "clients/x", harness.Map{"access_token": "mcpt_abcdefghijklmnopqrstuvwxyz"}, []string{"access_token", "reserved"}},
 		{"a custom token in use", "clients/x", harness.Map{"access_token": own}, []string{"access_token", "in use"}},

@@ -54,7 +54,7 @@ var ambiguous = map[string]string{
 	"no parameters":                              `{"jsonrpc":"2.0","id":1,"method":"tools/call"}`,
 	"parameters that are a list":                 `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":["divide"]}`,
 	"parameters that are a string":               `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":"divide"}`,
-	"a method that is no string":                 `{"jsonrpc":"2.0","id":1,"method":["tools/call"],"params":{"name":"divide"}}`,
+	"a method that is not a string":              `{"jsonrpc":"2.0","id":1,"method":["tools/call"],"params":{"name":"divide"}}`,
 	"a request that is a response as well":       `{"jsonrpc":"2.0","id":1,"method":"tools/call","result":{},"params":{"name":"divide"}}`,
 	"an id that is a list":                       `{"jsonrpc":"2.0","id":[1],"method":"tools/call","params":{"name":"divide"}}`,
 	"nothing":                                    ``,
@@ -145,7 +145,7 @@ func TestDeniedToolIsNeverCalled(t *testing.T) {
 				}
 				s.Untouched(t)
 			})
-			t.Run(how+", called by a method that is none", func(t *testing.T) {
+			t.Run(how+", called by an unknown method", func(t *testing.T) {
 				s := s.In(t)
 				s.Forget()
 				for _, method := range []string{"tools/Call", "tools/call ", "tools\\/call/", "TOOLS/CALL", "tools/call\\u0000", "vendor/call"} {
@@ -172,13 +172,13 @@ func TestHeadersMustAgreeWithTheBody(t *testing.T) {
 			"another tool in the header":             {"divide", map[string]string{"Mcp-Name": "add"}},
 			"another tool in the body":               {"add", map[string]string{"Mcp-Name": "divide"}},
 			"another tool in an encoded header":      {"divide", map[string]string{"Mcp-Name": "=?base64?YWRk?="}},
-			"an encoded header that is none":         {"add", map[string]string{"Mcp-Name": "=?base64?%%%?="}},
+			"a header in broken base64":              {"add", map[string]string{"Mcp-Name": "=?base64?%%%?="}},
 			"another method in the header":           {"divide", map[string]string{"Mcp-Method": "tools/list", "Mcp-Name": ""}},
 			"a method in other letters":              {"divide", map[string]string{"Mcp-Method": "Tools/Call"}},
 			"no method in the headers":               {"add", map[string]string{"Mcp-Method": ""}},
 			"no name in the headers":                 {"add", map[string]string{"Mcp-Name": ""}},
 			"another version in the header":          {"add", map[string]string{"Mcp-Protocol-Version": "2026-07-29"}},
-			"a version that is none":                 {"add", map[string]string{"Mcp-Protocol-Version": "yesterday"}},
+			"an invalid version":                     {"add", map[string]string{"Mcp-Protocol-Version": "yesterday"}},
 			"a body that is said to be text":         {"add", map[string]string{"Content-Type": "text/plain"}},
 			"a body that is said to be form data":    {"add", map[string]string{"Content-Type": "application/x-www-form-urlencoded"}},
 			"a body of no said type":                 {"add", map[string]string{"Content-Type": ""}},

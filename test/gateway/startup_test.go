@@ -39,10 +39,10 @@ func TestConfigurationWithAMistakeIsRefusedWithItsLine(t *testing.T) {
 	}{
 		{"a field that does not exist", `  address = "127.0.0.1:0"`, `  addresses = "127.0.0.1:0"`, "8", []string{"addresses"}},
 		{"a block that does not exist", `listener {`, `listeners {`, "7", []string{"listeners"}},
-		{"an address that is none", `"127.0.0.1:0"`, `"nowhere"`, "8", []string{"nowhere"}},
-		{"a URL that is none", `"http://127.0.0.1:1"`, `"vault"`, "2", []string{"vault"}},
+		{"an invalid address", `"127.0.0.1:0"`, `"nowhere"`, "8", []string{"nowhere"}},
+		{"an invalid URL", `"http://127.0.0.1:1"`, `"vault"`, "2", []string{"vault"}},
 		{"a login of an unknown kind", `"token_file"`, `"password"`, "3", []string{"password", "approle"}},
-		{"a duration that is none", `  address = "127.0.0.1:0"`, `  drain_timeout = "soon"`, "8", []string{"soon"}},
+		{"an invalid duration", `  address = "127.0.0.1:0"`, `  drain_timeout = "soon"`, "8", []string{"soon"}},
 		{"text where a number belongs", `listener {`, "grants {\n  max_entries = \"many\"\n}\nlistener {", "8", []string{"max_entries"}},
 		{"a quote that does not end", `"127.0.0.1:0"`, `"127.0.0.1:0`, "8", nil},
 		{"a block that does not end", "0\"\n}\n", "0\"\n", "7", nil},

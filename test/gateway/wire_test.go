@@ -14,7 +14,7 @@ import (
 	"vault-plugin-secrets-mcp/test/stage"
 )
 
-// wire builds the bytes of a request line by line: what no HTTP library sends.
+// wire builds the bytes of a request line by line. No HTTP library sends such requests.
 type wire struct {
 	line    string // "POST /servers/calculator/mcp HTTP/1.1"
 	headers []string
@@ -189,7 +189,7 @@ func TestRequestsThatTwoParsersCouldReadInTwoWaysAreRefused(t *testing.T) {
 		"a method in small letters":                        withLine(plain, "post /servers/"+stage.Calculator+"/mcp HTTP/1.1").text(),
 		"HTTP/2 without asking":                            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 		"a header larger than is allowed":                  second("X-Large: " + strings.Repeat("x", 1<<20)),
-		"a request line that is none":                      "POST\r\n\r\n",
+		"a broken request line":                            "POST\r\n\r\n",
 	}
 	for name, text := range tests {
 		t.Run(name, func(t *testing.T) {

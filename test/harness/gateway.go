@@ -216,7 +216,7 @@ func (g *Gateway) Audit() []Map {
 		}
 		entry := Map{}
 		if err := json.Unmarshal(line, &entry); err != nil {
-			g.h.t.Fatalf("an audit line is no JSON object: %v: %s", err, line)
+			g.h.t.Fatalf("an audit line is not a JSON object: %v: %s", err, line)
 		}
 		lines = append(lines, entry)
 	}

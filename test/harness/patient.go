@@ -17,7 +17,7 @@ const (
 // Patient sends requests, and those again that the gateway could not decide about,
 // since Vault has not answered for the token in time. That is a 503 with Retry-After
 // which came no sooner than the bound of a lookup, and docs/reliability.md has clients
-// do so: on a machine that is busy with something else it is no defect. A 503 that
+// do so: on a machine that is busy with something else that is not a defect. A 503 that
 // comes sooner has another reason, and is returned as any answer.
 type Patient struct {
 	Next http.RoundTripper

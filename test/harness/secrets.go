@@ -75,7 +75,7 @@ func (s *secrets) in(content []byte) bool {
 	return false
 }
 
-// trouble is what no log of a program that works holds.
+// trouble are texts that a log has only where a program fails.
 var trouble = []string{"WARNING: DATA RACE", "panic: ", "fatal error: "}
 
 // checkLogs fails the test where a log holds a token, a race or a panic, or an

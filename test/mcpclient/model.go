@@ -74,7 +74,7 @@ func (m *Model) serve(w http.ResponseWriter, r *http.Request) {
 		ToolUseID string `json:"tool_use_id"`
 		Content   json.RawMessage
 	}
-	// A text alone is no list of parts, and no result either.
+	// A text alone is neither a list of parts nor a result.
 	if json.Unmarshal(ask.Messages[len(ask.Messages)-1].Content, &parts) == nil {
 		for _, part := range parts {
 			if part.Type == "tool_result" && part.ToolUseID == fmt.Sprint("toolu_", len(m.answers)) {

@@ -46,7 +46,7 @@ func TestDocsReliability(t *testing.T) {
 		named[name] = true
 		source, exists := sources[name]
 		if !exists {
-			t.Errorf("the page names %s, which is no test", name)
+			t.Errorf("the page names %s, which does not exist", name)
 		}
 		if hasSub && !strings.Contains(source, strconv.Quote(sub)) {
 			t.Errorf("the page names %s, which has no part %q", name, sub)

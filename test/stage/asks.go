@@ -29,6 +29,6 @@ func (s *Stage) Asks(server string, header http.Header) map[string]func() harnes
 		"calls a tool in a session": send(http.MethodPost, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+tool+`","arguments":{"a":1,"b":2}}}`, session),
 		"opens a stream":            send(http.MethodGet, "", session),
 		"ends a session":            send(http.MethodDelete, "", session),
-		"sends what is no message":  send(http.MethodPost, `[`, nil),
+		"sends a broken message":    send(http.MethodPost, `[`, nil),
 	}
 }

@@ -66,7 +66,7 @@ func Time(t *testing.T, text any) time.Time {
 	t.Helper()
 	s, ok := text.(string)
 	if !ok {
-		t.Fatalf("%v is no time", text)
+		t.Fatalf("%v is not a time", text)
 	}
 	at, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {

@@ -135,7 +135,7 @@ func (s *streams) ask(c *job.Stream) {
 			}
 			wait()
 		}
-		// It was cut in the middle of a request, which is no refusal.
+		// It was cut in the middle of a request, which is not a refusal.
 		_ = conn.Close()
 		conn, err = net.Dial("tcp", c.Address)
 	}

@@ -41,7 +41,7 @@ func listen(address string, secure *tls.Config, serve func(net.Conn) error) erro
 		}
 		go func() {
 			defer conn.Close()
-			_ = serve(conn) // a client that goes away is no error
+			_ = serve(conn) // a client that goes away is not an error
 		}()
 	}
 }
