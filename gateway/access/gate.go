@@ -40,7 +40,7 @@ type Options struct {
 	Next http.Handler
 
 	// Aggregate serves those to /mcp, which name no server yet: see
-	// [Request.Part]. Nil: there is no such endpoint.
+	// [Request.SubRequest]. Nil: there is no such endpoint.
 	Aggregate http.Handler
 }
 

@@ -149,8 +149,8 @@ func (r *Request) Status() int { return r.status }
 // errNoGate: the request did not come through the middleware.
 var errNoGate = errors.New("the request has no gate")
 
-// Servers returns the registered servers that the client may reach at present,
-// by name.
+// Servers returns the registered servers that the client may reach now, by
+// name.
 func (r *Request) Servers() ([]*grants.Server, *Refusal) {
 	if r.hold == nil {
 		return nil, unavailable(errNoGate)
@@ -178,12 +178,12 @@ func (r *Request) Keep(ended func(cause error)) (release func(), err error) {
 	return r.gate.options.Broker.Keep(r.hold, r.Server, ended)
 }
 
-// Part makes a request of its own out of what a request to the aggregate
-// endpoint asks of one server. The part is admitted to the server like a request
-// to it; it has its own audit lines, under the given id and HTTP method, and its
-// context ends when it must not go on. The context carries the part in any case: a refusal
-// of it is the caller's to answer. done must be called at the part's end.
-func (r *Request) Part(ctx context.Context, id, method, server string) (part context.Context, done func(), f *Refusal) {
+// SubRequest makes a request to one server, for what a request to the aggregate endpoint
+// asks of it. The server admits it like any other request. It has its own audit lines,
+// under the given id and HTTP method, and its context ends when it must not go on. The
+// context carries it in any case: the caller answers a refusal. done must be called at
+// its end.
+func (r *Request) SubRequest(ctx context.Context, id, method, server string) (sub context.Context, done func(), f *Refusal) {
 	p := &Request{
 		ID:         id,
 		Start:      time.Now(),
@@ -198,23 +198,23 @@ func (r *Request) Part(ctx context.Context, id, method, server string) (part con
 		return context.WithValue(ctx, requestKey{}, p), func() {}, unavailable(errNoGate)
 	}
 	if r.span != nil {
-		p.span = partSpan{r.span}
+		p.span = subSpan{r.span}
 	}
 	if observer := r.gate.options.Observer; observer != nil {
 		observer.RequestStarted()
 	}
-	held, err := r.gate.admitPart(ctx, r.hold, p)
+	held, err := r.gate.admitSubRequest(ctx, r.hold, p)
 	if err != nil {
 		f = refusalOf(err)
 		p.refusal = f.Reason
 	} else {
 		ctx = held
 	}
-	return context.WithValue(ctx, requestKey{}, p), func() { p.done(ctx) }, f
+	return context.WithValue(ctx, requestKey{}, p), func() { p.endSubRequest(ctx) }, f
 }
 
-// admitPart gives the part its server and its hold.
-func (g *Gate) admitPart(ctx context.Context, whole *grants.Hold, p *Request) (context.Context, error) {
+// admitSubRequest gives p its server and its hold.
+func (g *Gate) admitSubRequest(ctx context.Context, parent *grants.Hold, p *Request) (context.Context, error) {
 	if !validName(p.serverName) {
 		return nil, forbidden(policy.UnknownServer)
 	}
@@ -222,19 +222,19 @@ func (g *Gate) admitPart(ctx context.Context, whole *grants.Hold, p *Request) (c
 	if err != nil {
 		return nil, err
 	}
-	held, hold, err := g.options.Broker.HoldPart(ctx, whole, server)
+	held, hold, err := g.options.Broker.HoldSubRequest(ctx, parent, server)
 	if err != nil {
 		return nil, err
 	}
 	p.Server, p.hold = server, hold
 	if grant := hold.Grant(); grant != nil {
-		p.Grant = grant // with the rules of the present
+		p.Grant = grant // with its current rules
 	}
 	return held, nil
 }
 
-// done ends a part.
-func (r *Request) done(ctx context.Context) {
+// endSubRequest ends a sub-request.
+func (r *Request) endSubRequest(ctx context.Context) {
 	finish(ctx, r)
 	r.releaseMemory()
 	if r.hold != nil {
@@ -243,10 +243,11 @@ func (r *Request) done(ctx context.Context) {
 	r.gate.observe(r, r.outcome())
 }
 
-// partSpan is the whole request's, which goes on when a part of it ends.
-type partSpan struct{ Span }
+// subSpan is the span of the request to the aggregate endpoint, which outlives its
+// sub-requests.
+type subSpan struct{ Span }
 
-func (partSpan) End(*Request, string) {}
+func (subSpan) End(*Request, string) {}
 
 // Tracer makes a span of every request, where traces are wanted.
 type Tracer interface {

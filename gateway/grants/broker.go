@@ -16,13 +16,12 @@ import (
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
-// Limiter says whether a token that the gateway does not know may be asked
-// about, for a client at source.
+// Limiter says whether Vault may be asked about an unknown token, for a client at source.
 type Limiter interface {
 	Allow(source netip.Addr) bool
 }
 
-// Observer is told of what goes on, for metrics.
+// Observer counts lookups, for metrics.
 type Observer interface {
 	// LookupDone is called after every request to the engine's lookup; result
 	// is "active", "inactive" or "error".
@@ -98,8 +97,8 @@ type opener interface {
 	stats() SealStats
 }
 
-// Broker is the gateway's side of the engine. Its methods may be called from
-// any goroutine; Run must be running for anything but the past to be known.
+// Broker keeps what Vault said: grants, the registry of servers, session keys. Its methods
+// may be called from any goroutine. Run keeps it up to date.
 type Broker struct {
 	options Options
 	log     hclog.Logger
@@ -266,7 +265,7 @@ type Stats struct {
 	Seals     SealStats
 }
 
-// Stats returns the present ones.
+// Stats returns the current ones.
 func (b *Broker) Stats() Stats {
 	s := Stats{
 		Grants:    int(b.cache.size.Load()),

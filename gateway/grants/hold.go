@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Reasons for which Hold refuses that are none of the grant's.
+// Why Hold refuses, where the grant is not the reason.
 var (
 	// ErrStale: the grant has left the cache between Grant and Hold. Ask for
 	// it again.
@@ -31,7 +31,7 @@ type Hold struct {
 	token  string
 	source netip.Addr
 	server *Server
-	part   bool            // of another request, which is counted
+	sub    bool            // of another request, which is counted
 	ctx    context.Context //nolint:containedctx // the request's own, which asks whether it may go on
 	cancel context.CancelCauseFunc
 
@@ -54,28 +54,28 @@ func (b *Broker) Hold(ctx context.Context, g *Grant, use Use) (context.Context, 
 	return b.register(ctx, g, &Hold{entry: e, token: use.Token, source: use.Source, server: use.Server})
 }
 
-// HoldPart registers a part of a request that is held already: what it asks of
-// one server. It is cut like a request for that server, and not counted as one
-// more of the client's.
-func (b *Broker) HoldPart(ctx context.Context, whole *Hold, server *Server) (context.Context, *Hold, error) {
-	g := whole.Grant()
+// HoldSubRequest registers a request to one server that a request which is held already
+// makes for its client. It is cut like a request for that server, and does not count as
+// one more of the client's.
+func (b *Broker) HoldSubRequest(ctx context.Context, parent *Hold, server *Server) (context.Context, *Hold, error) {
+	g := parent.Grant()
 	if g == nil {
-		return nil, nil, whole.entry.endCause()
+		return nil, nil, parent.entry.endCause()
 	}
 	if err := Allows(g, server); err != nil {
 		return nil, nil, err
 	}
-	return b.register(ctx, g, &Hold{entry: whole.entry, token: whole.token, source: whole.source, server: server, part: true})
+	return b.register(ctx, g, &Hold{entry: parent.entry, token: parent.token, source: parent.source, server: server, sub: true})
 }
 
 // Keep has the token of a request watched beyond the request, for something that
 // its client goes on to have at the server: a session, or a child process. As a live
 // request does, it has the grant confirmed and keeps it from being evicted. ended is
 // called once, on a goroutine of its own, as soon as the client must not have that
-// any more, with one of this package's errors. Release is called when there is
+// any longer, with one of this package's errors. Release is called when there is
 // nothing left to watch over; ended may be running by then, and is not called later.
-func (b *Broker) Keep(whole *Hold, server *Server, ended func(cause error)) (release func(), err error) {
-	ctx, h, err := b.HoldPart(context.Background(), whole, server)
+func (b *Broker) Keep(parent *Hold, server *Server, ended func(cause error)) (release func(), err error) {
+	ctx, h, err := b.HoldSubRequest(context.Background(), parent, server)
 	if err != nil {
 		return nil, err
 	}
@@ -107,14 +107,14 @@ func (b *Broker) register(ctx context.Context, g *Grant, h *Hold) (context.Conte
 	return ctx, h, nil
 }
 
-// Grant returns the present grant of the token; nil if it has ended.
+// Grant returns the current grant of the token; nil if it has ended.
 func (h *Hold) Grant() *Grant { return h.entry.grant.Load() }
 
 // Err says why the request must not go on; nil while it may.
 func (h *Hold) Err() error { return context.Cause(h.ctx) }
 
 func (h *Hold) uncount() {
-	if !h.part {
+	if !h.sub {
 		h.entry.client.live.Add(-1)
 	}
 }

@@ -19,7 +19,7 @@ const fetchTimeout = 2 * time.Minute
 var pageLimits = rewrite.Limits{MaxEntries: 10_000, MaxBytes: 8 << 20, MaxTTL: 30 * time.Second}
 
 // detached returns a context for what goes on when the client's request has
-// been answered. It ends with the client's access: see [access.Request.Part].
+// been answered. It ends with the client's access: see [access.Request.SubRequest].
 func (x *exchange) detached() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), fetchTimeout)
 	stop := context.AfterFunc(x.handler.closing, cancel)

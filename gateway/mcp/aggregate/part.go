@@ -28,7 +28,7 @@ type part struct {
 // part makes a part for the server of that name. id stands in its audit lines.
 func (x *exchange) part(ctx context.Context, id, method, server string) *part {
 	p := &part{x: x, method: method}
-	p.context, p.end, p.refusal = x.request.Part(ctx, id, method, server)
+	p.context, p.end, p.refusal = x.request.SubRequest(ctx, id, method, server)
 	p.request = access.FromContext(p.context)
 	return p
 }
