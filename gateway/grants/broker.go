@@ -74,7 +74,7 @@ type Options struct {
 // model of it in tests. An error means that it could not be asked, whatever the
 // reason.
 type engine interface {
-	Lookup(ctx context.Context, token vaultclient.OpenedToken) (*vaultclient.Lookup, error)
+	Lookup(ctx context.Context, token vaultclient.UnsealedToken) (*vaultclient.Lookup, error)
 	Changes(ctx context.Context, epoch string, index uint64, wait time.Duration) (*vaultclient.Changes, error)
 	Servers(ctx context.Context) (*vaultclient.ServerList, error)
 	SessionKeys(ctx context.Context) (*vaultclient.SessionKeyList, error)
@@ -87,7 +87,7 @@ type engine interface {
 // ErrUnavailable.
 type opener interface {
 	// open returns the token that Vault is asked about.
-	open(token string) (vaultclient.OpenedToken, error)
+	open(token string) (vaultclient.UnsealedToken, error)
 	// checkDataKey says whether a data key that tokens are sealed under is still good.
 	checkDataKey(id string) error
 	// keysChanged is called when Vault may have other data keys.

@@ -35,7 +35,7 @@ func TestTokensShareTheirTermsWhereTheseAreTheSameInEveryPoint(t *testing.T) {
 			m.addToken(benchToken(1), "c").policy = denying("http://h/*")
 			b := brokerFor(t, m)
 			answer := func() *vaultclient.Lookup {
-				l, err := m.Lookup(t.Context(), vaultclient.OpenedToken{Token: benchToken(1)})
+				l, err := m.Lookup(t.Context(), vaultclient.UnsealedToken{Token: benchToken(1)})
 				require.NoError(t, err)
 				l.Epoch, l.DataKey, l.DeniedTools = "e1", "k1", []string{"files/delete"}
 				l.AllowedServers, l.TokenBoundCIDRs = []string{"files", "github"}, []string{"10.0.0.0/8"}

@@ -60,7 +60,8 @@ func TestLiveRequestIsCutAtOnceWhenAccessIsTakenAway(t *testing.T) {
 func revoked(t *modelToken) { t.active = false }
 
 func TestLiveRequestOfAnotherServerGoesOnWhenTheAllowListIsNarrowed(t *testing.T) {
-	withToken(t, func(t *testing.T, m *model, b *Broker, token *modelToken) {
+	synctest.Test(t, func(t *testing.T) {
+		m, b, token := brokerWithToken(t)
 		ctx, h := b.hold(t, "t", "github")
 		defer h.Release()
 		all, a := b.hold(t, "t", "")
@@ -121,7 +122,8 @@ func TestLiveRequestIsCutAtItsExpiryThoughVaultCannotBeAsked(t *testing.T) {
 }
 
 func TestLiveRequestOutlivesAnOutageNoLongerThanMaxStale(t *testing.T) {
-	withToken(t, func(t *testing.T, m *model, b *Broker, _ *modelToken) {
+	synctest.Test(t, func(t *testing.T) {
+		m, b, _ := brokerWithToken(t)
 		ctx, h := b.hold(t, "t", "files")
 		defer h.Release()
 		after(time.Hour)
@@ -136,7 +138,8 @@ func TestLiveRequestOutlivesAnOutageNoLongerThanMaxStale(t *testing.T) {
 }
 
 func TestLiveRequestIsConfirmedByLookupsWhileTheFeedIsDown(t *testing.T) {
-	withToken(t, func(t *testing.T, m *model, b *Broker, token *modelToken) {
+	synctest.Test(t, func(t *testing.T) {
+		m, b, token := brokerWithToken(t)
 		ctx, h := b.hold(t, "t", "files")
 		defer h.Release()
 		m.write(func() { m.noFeed = true })
@@ -168,11 +171,12 @@ func TestLiveRequestIsConfirmedAfterAReset(t *testing.T) {
 }
 
 func TestDoubtThatALookupHasSettledIsNotAskedAbout(t *testing.T) {
-	withToken(t, func(t *testing.T, m *model, b *Broker, _ *modelToken) {
+	synctest.Test(t, func(t *testing.T) {
+		m, b, _ := brokerWithToken(t)
 		_, h := b.hold(t, "t", "files")
 		defer h.Release()
 		old := h.Grant()
-		require.NoError(t, b.awaitLookup(t.Context(), lookupRequest{key: keyOf("t"), token: vaultclient.OpenedToken{Token: "t"}, revalidates: old}))
+		require.NoError(t, b.awaitLookup(t.Context(), lookupRequest{key: keyOf("t"), token: vaultclient.UnsealedToken{Token: "t"}, revalidates: old}))
 		require.Equal(t, 2, m.asked())
 		b.revalidate(h.entry, old)
 		synctest.Wait()
@@ -184,7 +188,8 @@ func TestDoubtThatALookupHasSettledIsNotAskedAbout(t *testing.T) {
 }
 
 func TestLiveRequestIsCutWhenWhatHappenedCannotBeFoundOut(t *testing.T) {
-	withToken(t, func(t *testing.T, m *model, b *Broker, _ *modelToken) {
+	synctest.Test(t, func(t *testing.T) {
+		m, b, _ := brokerWithToken(t)
 		ctx, h := b.hold(t, "t", "files")
 		defer h.Release()
 		m.write(func() { m.lookupsDown = true })
@@ -197,7 +202,8 @@ func TestLiveRequestIsCutWhenWhatHappenedCannotBeFoundOut(t *testing.T) {
 }
 
 func TestLiveRequestIsCutWhenItsServerIsRePointed(t *testing.T) {
-	withToken(t, func(t *testing.T, m *model, b *Broker, _ *modelToken) {
+	synctest.Test(t, func(t *testing.T) {
+		m, b, _ := brokerWithToken(t)
 		var ended []End
 		b.OnEnd(func(e End) { ended = append(ended, e) })
 		files, f := b.hold(t, "t", "files")
@@ -218,7 +224,8 @@ func TestLiveRequestIsCutWhenItsServerIsRePointed(t *testing.T) {
 }
 
 func TestHoldIsRefusedForARegistrationThatHasEnded(t *testing.T) {
-	withToken(t, func(t *testing.T, m *model, b *Broker, _ *modelToken) {
+	synctest.Test(t, func(t *testing.T) {
+		m, b, _ := brokerWithToken(t)
 		g, err := b.Grant(t.Context(), "t", home)
 		require.NoError(t, err)
 		old := b.Server("files")
@@ -231,7 +238,8 @@ func TestHoldIsRefusedForARegistrationThatHasEnded(t *testing.T) {
 }
 
 func TestHoldIsRefusedForAGrantThatHasEnded(t *testing.T) {
-	withToken(t, func(t *testing.T, m *model, b *Broker, _ *modelToken) {
+	synctest.Test(t, func(t *testing.T) {
+		m, b, _ := brokerWithToken(t)
 		g, err := b.Grant(t.Context(), "t", home)
 		require.NoError(t, err)
 		m.revoke("t")
@@ -267,7 +275,8 @@ func TestClientHasNoMoreRequestsInFlightThanItMay(t *testing.T) {
 }
 
 func TestReleasedHoldsLeaveNothingBehind(t *testing.T) {
-	withToken(t, func(t *testing.T, _ *model, b *Broker, _ *modelToken) {
+	synctest.Test(t, func(t *testing.T) {
+		_, b, _ := brokerWithToken(t)
 		var holds []*Hold
 		for range 10 {
 			_, h := b.hold(t, "t", "files")
@@ -287,7 +296,8 @@ func TestReleasedHoldsLeaveNothingBehind(t *testing.T) {
 }
 
 func TestEndOfAGrantIsToldToThoseWhoHoldMoreForIt(t *testing.T) {
-	withToken(t, func(t *testing.T, m *model, b *Broker, token *modelToken) {
+	synctest.Test(t, func(t *testing.T) {
+		m, b, token := brokerWithToken(t)
 		var ended []End
 		b.OnEnd(func(e End) { ended = append(ended, e) })
 		_, h := b.hold(t, "t", "files")

@@ -110,7 +110,8 @@ func TestWhatOutlivesItsRequestHearsOfTheEndOfAccess(t *testing.T) {
 }
 
 func TestWhatWasGivenUpHearsNothing(t *testing.T) {
-	withToken(t, func(t *testing.T, m *model, b *Broker, _ *modelToken) {
+	synctest.Test(t, func(t *testing.T) {
+		m, b, _ := brokerWithToken(t)
 		k := b.keep(t, "t", "files")
 		k.release()
 		k.release()
@@ -122,7 +123,8 @@ func TestWhatWasGivenUpHearsNothing(t *testing.T) {
 }
 
 func TestNothingBeginsOnAccessThatHasEnded(t *testing.T) {
-	withToken(t, func(t *testing.T, m *model, b *Broker, _ *modelToken) {
+	synctest.Test(t, func(t *testing.T) {
+		m, b, _ := brokerWithToken(t)
 		_, h := b.hold(t, "t", "files")
 		defer h.Release()
 		m.revoke("t")

@@ -53,7 +53,7 @@ type sharedRequest struct {
 // lookupRequest is what Vault is to be asked about a token.
 type lookupRequest struct {
 	key         key
-	token       vaultclient.OpenedToken
+	token       vaultclient.UnsealedToken
 	source      netip.Addr // who bears it
 	cold        bool       // the token is not known
 	revalidates *Grant     // to confirm, though it may still be good; nil: ask if the token's state is not known

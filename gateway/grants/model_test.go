@@ -125,7 +125,7 @@ func (m *model) enter() error {
 	return nil
 }
 
-func (m *model) Lookup(ctx context.Context, p vaultclient.OpenedToken) (*vaultclient.Lookup, error) {
+func (m *model) Lookup(ctx context.Context, p vaultclient.UnsealedToken) (*vaultclient.Lookup, error) {
 	if err := m.enter(); err != nil {
 		return nil, err
 	}
@@ -311,17 +311,15 @@ func runningBrokerWith(t *testing.T, m *model, change func(*Broker)) *Broker {
 	return runBroker(t, m, testOptions(), change)
 }
 
-// withToken runs a test in a bubble, with a Broker of a model that has the token "t" of
-// the client "c".
-func withToken(t *testing.T, test func(t *testing.T, m *model, b *Broker, token *modelToken)) {
+// brokerWithToken returns a Broker that runs, in a bubble, and its model, which has the
+// token "t" of the client "c".
+func brokerWithToken(t *testing.T) (*model, *Broker, *modelToken) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		token := m.addToken("t", "c")
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
-		test(t, m, b, token)
-	})
+	m := newModel()
+	token := m.addToken("t", "c")
+	b := runningBroker(t, m, nil)
+	synctest.Wait()
+	return m, b, token
 }
 
 func runBroker(t *testing.T, m *model, options Options, change func(*Broker)) *Broker {

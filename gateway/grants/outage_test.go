@@ -53,7 +53,7 @@ func (s *startsOnDemand) start(ctx context.Context) error {
 	}
 }
 
-func (s *startsOnDemand) Lookup(ctx context.Context, token vaultclient.OpenedToken) (*vaultclient.Lookup, error) {
+func (s *startsOnDemand) Lookup(ctx context.Context, token vaultclient.UnsealedToken) (*vaultclient.Lookup, error) {
 	if err := s.start(ctx); err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ type hanging struct {
 	taken atomic.Int64 // lookups
 }
 
-func (h *hanging) Lookup(ctx context.Context, token vaultclient.OpenedToken) (*vaultclient.Lookup, error) {
+func (h *hanging) Lookup(ctx context.Context, token vaultclient.UnsealedToken) (*vaultclient.Lookup, error) {
 	h.taken.Add(1)
 	if h.hangs.Load() {
 		<-ctx.Done()

@@ -28,7 +28,8 @@ func grantErr(t *testing.T, b *Broker, token string) error {
 }
 
 func TestKnownTokenIsNotAskedAboutWhileTheFeedIsUp(t *testing.T) {
-	withToken(t, func(t *testing.T, m *model, b *Broker, _ *modelToken) {
+	synctest.Test(t, func(t *testing.T) {
+		m, b, _ := brokerWithToken(t)
 		for range 100 {
 			require.NoError(t, grantErr(t, b, "t"))
 			after(10 * time.Second)
@@ -38,7 +39,8 @@ func TestKnownTokenIsNotAskedAboutWhileTheFeedIsUp(t *testing.T) {
 }
 
 func TestRevokedTokenIsRefusedAtOnceWhileTheFeedIsUp(t *testing.T) {
-	withToken(t, func(t *testing.T, m *model, b *Broker, _ *modelToken) {
+	synctest.Test(t, func(t *testing.T) {
+		m, b, _ := brokerWithToken(t)
 		require.NoError(t, grantErr(t, b, "t"))
 		m.revoke("t")
 		synctest.Wait()
@@ -67,7 +69,8 @@ func TestOtherTokensKeepTheirGrantsWhenOneIsRevoked(t *testing.T) {
 }
 
 func TestGrantOutlivesAnOutageNoLongerThanMaxStale(t *testing.T) {
-	withToken(t, func(t *testing.T, m *model, b *Broker, _ *modelToken) {
+	synctest.Test(t, func(t *testing.T) {
+		m, b, _ := brokerWithToken(t)
 		require.NoError(t, grantErr(t, b, "t"))
 		after(time.Minute)
 		m.write(func() { m.down = true })
@@ -91,7 +94,8 @@ func TestGrantOutlivesAnOutageNoLongerThanMaxStale(t *testing.T) {
 }
 
 func TestTokenRevokedDuringAnOutageOfTheFeedIsRefusedWithinMaxStale(t *testing.T) {
-	withToken(t, func(t *testing.T, m *model, b *Broker, token *modelToken) {
+	synctest.Test(t, func(t *testing.T) {
+		m, b, token := brokerWithToken(t)
 		require.NoError(t, grantErr(t, b, "t"))
 		m.write(func() { m.noFeed = true; token.active = false })
 		confirmed := b.position.Load().sent

@@ -52,11 +52,11 @@ func newOpener(settings *config.KMS, log hclog.Logger) (opener, error) {
 // plainTokens is the opener without a block kms { }: sealed tokens are refused.
 type plainTokens struct{}
 
-func (plainTokens) open(token string) (vaultclient.OpenedToken, error) {
+func (plainTokens) open(token string) (vaultclient.UnsealedToken, error) {
 	if tokens.IsSealed(token) {
-		return vaultclient.OpenedToken{}, errNoKMS
+		return vaultclient.UnsealedToken{}, errNoKMS
 	}
-	return vaultclient.OpenedToken{Token: token}, nil
+	return vaultclient.UnsealedToken{Token: token}, nil
 }
 
 func (plainTokens) checkDataKey(string) error    { return errNoKMS }
@@ -92,26 +92,26 @@ func newSealedTokens(settings *config.KMS, client kms.Unwrapper, log hclog.Logge
 	}
 }
 
-func (s *sealedTokens) open(token string) (vaultclient.OpenedToken, error) {
+func (s *sealedTokens) open(token string) (vaultclient.UnsealedToken, error) {
 	if !tokens.IsSealed(token) {
 		if s.settings.Required {
-			return vaultclient.OpenedToken{}, errUnsealed
+			return vaultclient.UnsealedToken{}, errUnsealed
 		}
-		return vaultclient.OpenedToken{Token: token}, nil
+		return vaultclient.UnsealedToken{Token: token}, nil
 	}
 	id, err := tokens.SealedUnder(token)
 	if err != nil {
-		return vaultclient.OpenedToken{}, errForgedSeal
+		return vaultclient.UnsealedToken{}, errForgedSeal
 	}
 	key, err := s.key(id)
 	if err != nil {
-		return vaultclient.OpenedToken{}, err
+		return vaultclient.UnsealedToken{}, err
 	}
 	inner, err := key.Open(token)
 	if err != nil {
-		return vaultclient.OpenedToken{}, errForgedSeal
+		return vaultclient.UnsealedToken{}, errForgedSeal
 	}
-	return vaultclient.OpenedToken{Token: inner, DataKey: id}, nil
+	return vaultclient.UnsealedToken{Token: inner, DataKey: id}, nil
 }
 
 func (s *sealedTokens) checkDataKey(id string) error {

@@ -52,7 +52,7 @@ func NewEngine(login *Login, settings config.Vault) *Engine {
 }
 
 // Lookup asks about one token.
-func (e *Engine) Lookup(ctx context.Context, token OpenedToken) (*Lookup, error) {
+func (e *Engine) Lookup(ctx context.Context, token UnsealedToken) (*Lookup, error) {
 	request := map[string]any{"token": token.Token}
 	if token.DataKey != "" {
 		request["data_key"] = token.DataKey

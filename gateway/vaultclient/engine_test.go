@@ -23,7 +23,7 @@ func TestLookupSendsTheTokenInTheBodyAlone(t *testing.T) {
 		}
 		vaultData(w, `{"active":true,"epoch":"e","index":12345678901234567,"client":"c","client_id":"id","accessor":"a"}`)
 	}
-	answer, err := loggedIn(t, v, appRole(t)).Lookup(t.Context(), OpenedToken{Token: "mcpt_secret"})
+	answer, err := loggedIn(t, v, appRole(t)).Lookup(t.Context(), UnsealedToken{Token: "mcpt_secret"})
 	require.NoError(t, err)
 	require.True(t, answer.Active)
 	require.Equal(t, uint64(12345678901234567), answer.Index)
@@ -44,7 +44,7 @@ func TestRedirectToTheActiveNodeKeepsTheBody(t *testing.T) {
 	standby.handler = func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, active.URL+r.URL.Path, http.StatusTemporaryRedirect)
 	}
-	answer, err := loggedIn(t, standby, appRole(t)).Lookup(t.Context(), OpenedToken{Token: "t"})
+	answer, err := loggedIn(t, standby, appRole(t)).Lookup(t.Context(), UnsealedToken{Token: "t"})
 	require.NoError(t, err)
 	require.False(t, answer.Active)
 }
@@ -54,11 +54,11 @@ func TestOwnRateLimitIsNoOutage(t *testing.T) {
 	v.handler = func(w http.ResponseWriter, _ *http.Request) { vaultData(w, `{"active":false}`) }
 	asked := loggedIn(t, v, appRole(t))
 	asked.limit = rate.NewLimiter(rate.Limit(0.01), 1)
-	_, err := asked.Lookup(t.Context(), OpenedToken{Token: "t"})
+	_, err := asked.Lookup(t.Context(), UnsealedToken{Token: "t"})
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	_, err = asked.Lookup(ctx, OpenedToken{Token: "t"})
+	_, err = asked.Lookup(ctx, UnsealedToken{Token: "t"})
 	require.ErrorIs(t, err, errOwnLimit)
 	require.NotErrorIs(t, err, context.DeadlineExceeded, "which would mean that Vault hangs")
 	_, err = asked.Servers(ctx)

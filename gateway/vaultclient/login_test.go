@@ -27,7 +27,7 @@ func TestInvalidTokenOfTheGatewayIsReplacedByOneLoginForAll(t *testing.T) {
 		group.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
-			if _, err := engine.Lookup(ctx, OpenedToken{Token: "t"}); err != nil {
+			if _, err := engine.Lookup(ctx, UnsealedToken{Token: "t"}); err != nil {
 				failed.Add(1)
 			}
 		})
@@ -45,7 +45,7 @@ func TestDeniedRequestIsNoReasonToLogInAgain(t *testing.T) {
 	}
 	engine := loggedIn(t, v, appRole(t))
 	for range 5 {
-		_, err := engine.Lookup(t.Context(), OpenedToken{Token: "t"})
+		_, err := engine.Lookup(t.Context(), UnsealedToken{Token: "t"})
 		var refused *api.ResponseError
 		require.ErrorAs(t, err, &refused)
 	}

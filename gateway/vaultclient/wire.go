@@ -8,8 +8,8 @@ import (
 	"vault-plugin-secrets-mcp/backend/policy"
 )
 
-// OpenedToken is a client's token as Vault knows it: out of its seal, if it had one.
-type OpenedToken struct {
+// UnsealedToken is a client's token as Vault knows it: out of its seal, if it had one.
+type UnsealedToken struct {
 	Token   string
 	DataKey string // id of the data key that it was sealed under; "": it was not
 }
