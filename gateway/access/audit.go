@@ -1,8 +1,6 @@
 package access
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"net/netip"
 	"regexp"
@@ -12,6 +10,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/backend/token"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 // auditor is the Sink of the middleware: it writes audit lines, one JSON object
@@ -46,7 +45,7 @@ func (l *line) field(key, value string) {
 		return
 	}
 	l.key(key)
-	l.b = appendString(l.b, value)
+	l.b = protocol.AppendString(l.b, value)
 }
 
 func (l *line) key(key string) {
@@ -259,37 +258,12 @@ func (a *refusalCounts) flush() {
 		l.key("request_ids")
 		for i, id := range c.ids {
 			l.b = append(l.b, "[,"[min(i, 1)])
-			l.b = appendString(l.b, id)
+			l.b = protocol.AppendString(l.b, id)
 		}
 		l.b = append(l.b, ']')
 		l.end()
 		a.write(l)
 	}
-}
-
-// appendString appends s as a JSON string. Nearly all strings here are plain,
-// and are copied as they are.
-func appendString(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			return appendQuoted(b, s)
-		}
-	}
-	b = append(b, '"')
-	b = append(b, s...)
-	return append(b, '"')
-}
-
-// appendQuoted is appendString for the others. What is not UTF-8 is replaced. "<"
-// and ">" stay as they are, for they are read by people, and never within HTML.
-func appendQuoted(b []byte, s string) []byte {
-	var quoted bytes.Buffer
-	encoder := json.NewEncoder(&quoted)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(s); err != nil { // strings always have a JSON form
-		return append(b, `""`...)
-	}
-	return append(b, bytes.TrimSuffix(quoted.Bytes(), []byte("\n"))...)
 }
 
 // appendTime appends a time as RFC 3339 in UTC, to the microsecond. It is

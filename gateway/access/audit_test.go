@@ -1,7 +1,6 @@
 package access
 
 import (
-	"encoding/json"
 	"testing"
 	"time"
 
@@ -18,23 +17,4 @@ func TestTimesAreWrittenAsTheStandardLibraryWould(t *testing.T) {
 	for d, want := range map[time.Duration]string{0: "0.000", 1500 * time.Microsecond: "1.500", time.Hour: "3600000.000", 999: "0.000", -time.Second: "0.000"} {
 		require.Equal(t, want, string(appendMilliseconds(nil, d)))
 	}
-}
-
-// FuzzAppendString: a string comes back as it was, but for what is not UTF-8.
-func FuzzAppendString(f *testing.F) {
-	for _, seed := range []string{"", "plain", "quote\" back\\ \n\x00\x7f", "é\u2028\xff<&>"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		var got, want string
-		require.NoError(t, json.Unmarshal(appendString([]byte(nil), s), &got))
-		quoted, err := json.Marshal(s)
-		require.NoError(t, err)
-		require.NoError(t, json.Unmarshal(quoted, &want))
-		require.Equal(t, want, got)
-	})
-}
-
-func TestRefusalsAreReadByPeople(t *testing.T) {
-	require.Equal(t, `"as \"Authorization: Bearer <token>\" & no other"`, string(appendString(nil, `as "Authorization: Bearer <token>" & no other`)))
 }

@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 // checkForm refuses what no MCP client sends, and what two HTTP parsers in a
@@ -116,7 +118,7 @@ func single(name string) bool {
 	case "Authorization", "Content-Type", "Last-Event-Id", "Origin":
 		return true
 	}
-	return strings.HasPrefix(name, "Mcp-")
+	return protocol.IsHeader(name)
 }
 
 // plainConnection reports whether a Connection header names nothing but options

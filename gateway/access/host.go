@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 // hosts decides which Host headers are the gateway's own. A web page whose name
@@ -135,7 +136,7 @@ func (g *Gate) admitPage(w http.ResponseWriter, r *http.Request) (preflight bool
 	header.Set("Access-Control-Allow-Origin", origin)
 	header.Add("Vary", "Origin")
 	if r.Method != http.MethodOptions {
-		header.Set("Access-Control-Expose-Headers", "Mcp-Session-Id, Mcp-Protocol-Version, Www-Authenticate, Retry-After")
+		header.Set("Access-Control-Expose-Headers", protocol.HeaderSession+", "+protocol.HeaderVersion+", Www-Authenticate, Retry-After")
 		return false
 	}
 	return true

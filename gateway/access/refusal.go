@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 // Reasons of decisions, as the audit log has them. The client is told less.
@@ -228,29 +229,12 @@ func refuse(w http.ResponseWriter, req *Request, f *Refusal) {
 func (f *Refusal) body(id string) []byte {
 	b := make([]byte, 0, 256)
 	if f.Code == 0 {
-		b = append(b, `{"error":{"message":`...)
-		b = appendString(b, f.Message)
-		b = append(b, `,"request_id":`...)
-		b = appendString(b, id)
-		return append(b, "}}\n"...)
+		b = protocol.AppendObject(b, protocol.Member("error", protocol.Object(
+			protocol.StringMember("message", f.Message), protocol.RequestID(id))))
+		return append(b, '\n')
 	}
-	b = append(b, `{"jsonrpc":"2.0","id":`...)
-	if len(f.RPCID) == 0 {
-		b = append(b, "null"...)
-	} else {
-		b = append(b, f.RPCID...)
-	}
-	b = append(b, `,"error":{"code":`...)
-	b = strconv.AppendInt(b, int64(f.Code), 10)
-	b = append(b, `,"message":`...)
-	b = appendString(b, f.Message)
-	b = append(b, `,"data":{"request_id":`...)
-	b = appendString(b, id)
-	if f.Data != "" {
-		b = append(b, ',')
-		b = append(b, f.Data...)
-	}
-	return append(b, "}}}\n"...)
+	b = protocol.AppendError(b, f.RPCID, f.Code, f.Message, protocol.RequestID(id), []byte(f.Data))
+	return append(b, '\n')
 }
 
 // retryAfter spreads the clients' return over a few seconds, so that they do

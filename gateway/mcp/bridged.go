@@ -7,6 +7,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
@@ -36,11 +37,6 @@ func (b *bridged) end(end grants.End) {
 	}
 }
 
-// Versions with sessions. A request may say that it speaks one of them.
-var sessionVersions = map[string]bool{
-	"": true, "2024-11-05": true, "2025-03-26": true, "2025-06-18": true, "2025-11-25": true,
-}
-
 // conversation is one request's way over the bridge.
 type conversation struct {
 	*exchange
@@ -54,7 +50,7 @@ func (b *bridged) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 		exchange: x,
 		bridged:  b,
 		owner:    bridge.Owner{Client: x.request.Grant.ClientID, Accessor: x.request.Grant.Accessor, Keeper: x.request},
-		accepts:  acceptsOf(r.Header[headerAccept]),
+		accepts:  acceptsOf(r.Header[protocol.HeaderAccept]),
 	}
 	var f *access.Refusal
 	switch {
@@ -69,7 +65,7 @@ func (b *bridged) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 		f = c.plain(http.StatusNotAcceptable, "Accept must list application/json and text/event-stream.")
 	case x.sessionless(r.Header):
 		f = c.withoutSession(w, r)
-	case !sessionVersions[first(r.Header, envelope.HeaderVersion)]:
+	case !protocol.SpeaksSessions(r.Header):
 		f = c.plain(http.StatusBadRequest, "This protocol version is not supported.")
 	case x.starts():
 		f = c.initialize(w, r)
@@ -90,13 +86,13 @@ func (x *exchange) starts() bool {
 // without sessions: also if it declares a version that nobody knows, which is
 // for the server to say.
 func (x *exchange) sessionless(h http.Header) bool {
-	return x.stateless || x.message.Version != "" && h[headerSession] == nil && !x.starts()
+	return x.stateless || x.message.Version != "" && h[protocol.HeaderSession] == nil && !x.starts()
 }
 
 // plain refuses what breaks the protocol's rules for requests.
 func (c *conversation) plain(status int, message string) *access.Refusal {
 	return c.rpc(&access.Refusal{Status: status, Reason: access.ReasonBadRequest, Detail: message, Message: message},
-		envelope.CodeInvalidRequest)
+		protocol.CodeInvalidRequest)
 }
 
 func (c *conversation) incoming() bridge.Incoming {
@@ -153,7 +149,7 @@ func (c *conversation) withoutSession(w http.ResponseWriter, r *http.Request) *a
 	case c.message.Kind == envelope.Request && c.message.Version == "":
 		// On its channel the server would take it for one of the older era.
 		f := c.plain(http.StatusBadRequest, "params._meta must declare the protocol version.")
-		f.Code = codeInvalidParams
+		f.Code = protocol.CodeInvalidParams
 		return f
 	}
 	c.stateless = true
@@ -183,7 +179,7 @@ func (c *conversation) accepted(w http.ResponseWriter) {
 // session returns the session that the request names, or the refusal. The caller
 // releases it.
 func (c *conversation) session(r *http.Request) (*bridge.Session, *access.Refusal) {
-	id := first(r.Header, headerSession)
+	id := protocol.First(r.Header, protocol.HeaderSession)
 	if id == "" {
 		return nil, c.plain(http.StatusBadRequest, "Mcp-Session-Id is required: initialize a session first.")
 	}
@@ -216,7 +212,7 @@ func (c *conversation) listen(w http.ResponseWriter, r *http.Request) *access.Re
 	if !c.accepts.stream {
 		return c.plain(http.StatusNotAcceptable, "Accept must list text/event-stream.")
 	}
-	if first(r.Header, headerSession) == "" {
+	if protocol.First(r.Header, protocol.HeaderSession) == "" {
 		// Nobody without a session has anything to get here.
 		w.Header().Set("Allow", "POST")
 		return c.plain(http.StatusMethodNotAllowed, "There is no stream without a session.")

@@ -11,7 +11,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/toollist"
 	"vault-plugin-secrets-mcp/gateway/mcp/stdio"
@@ -50,13 +50,13 @@ func (c *conversation) answer(w http.ResponseWriter, r *http.Request, call *brid
 		return c.unanswered(r.Context(), err)
 	}
 	if starts != nil {
-		w.Header()[headerSession] = []string{starts.ID}
+		w.Header()[protocol.HeaderSession] = []string{starts.ID}
 	}
 	var pending []bridge.Item
 	if err == nil {
 		pending = append(pending, item)
 	}
-	listens := c.message.Method == methodListen
+	listens := c.message.Method == protocol.MethodListen
 	c.stream(w, r, pending, listens, func(ctx context.Context) (bridge.Item, error) {
 		item, err := call.Next(ctx)
 		done = err == nil && item.Final
@@ -75,15 +75,15 @@ func (c *conversation) answerJSON(w http.ResponseWriter, item bridge.Item, start
 		if item.Failed {
 			starts.End()
 		} else {
-			header[headerSession] = []string{starts.ID}
+			header[protocol.HeaderSession] = []string{starts.ID}
 		}
 	}
 	status := http.StatusOK
 	if c.stateless {
 		status = statusOf(item)
 	}
-	header[headerContentType] = valueJSON
-	header[headerContentLength] = []string{strconv.Itoa(len(message))}
+	header[protocol.HeaderContentType] = valueJSON
+	header[protocol.HeaderContentLength] = []string{strconv.Itoa(len(message))}
 	w.WriteHeader(status)
 	n, err := w.Write(message)
 	c.request.Outcome(status, int64(n), err)
@@ -94,9 +94,9 @@ func (c *conversation) answerJSON(w http.ResponseWriter, item bridge.Item, start
 func statusOf(item bridge.Item) int {
 	if item.Failed {
 		switch item.Code {
-		case codeMethodNotFound:
+		case protocol.CodeMethodNotFound:
 			return http.StatusNotFound
-		case codeInvalidParams, envelope.CodeHeaderMismatch, -32021, -32022:
+		case protocol.CodeInvalidParams, protocol.CodeHeaderMismatch, protocol.CodeMissingCapability, protocol.CodeUnsupportedVersion:
 			return http.StatusBadRequest
 		}
 	}
@@ -122,7 +122,7 @@ func (c *conversation) stream(w http.ResponseWriter, r *http.Request, pending []
 	c.release() // a stream may be open for hours
 
 	header := w.Header()
-	header[headerContentType] = []string{mediaEventStream}
+	header[protocol.HeaderContentType] = []string{protocol.MediaEventStream}
 	header["Cache-Control"] = []string{"no-cache, no-transform"}
 	header["X-Accel-Buffering"] = []string{"no"}
 	w.WriteHeader(http.StatusOK)
@@ -228,9 +228,9 @@ func acceptsOf(header []string) accepts {
 			switch mediaType(part) {
 			case "*/*":
 				a.json, a.stream = true, true
-			case mediaJSON, "application/*":
+			case protocol.MediaJSON, "application/*":
 				a.json = true
-			case mediaEventStream, "text/*":
+			case protocol.MediaEventStream, "text/*":
 				a.stream = true
 			}
 		}

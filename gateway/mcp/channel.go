@@ -15,6 +15,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 )
@@ -101,9 +102,9 @@ func (c *channel) connect() (*eventStream, error) {
 	request := c.upstream.template.WithContext(c.ctx)
 	request.Method = http.MethodGet
 	request.Header = http.Header{
-		headerAccept:         {mediaEventStream},
-		headerAcceptEncoding: valueIdentity,
-		headerUserAgent:      nil,
+		protocol.HeaderAccept:         {protocol.MediaEventStream},
+		protocol.HeaderAcceptEncoding: valueIdentity,
+		protocol.HeaderUserAgent:      nil,
 	}
 	for key, values := range c.upstream.header {
 		request.Header[key] = values
@@ -112,8 +113,8 @@ func (c *channel) connect() (*eventStream, error) {
 	if err != nil {
 		return nil, err
 	}
-	media := mediaType(first(response.Header, headerContentType))
-	if response.StatusCode != http.StatusOK || media != mediaEventStream {
+	media := mediaType(protocol.First(response.Header, protocol.HeaderContentType))
+	if response.StatusCode != http.StatusOK || media != protocol.MediaEventStream {
 		_ = response.Body.Close()
 		return nil, fmt.Errorf("the server answers with status %d and %q instead of a stream of events", response.StatusCode, media)
 	}
@@ -208,10 +209,10 @@ func (c *channel) Send(message []byte) error {
 	request.Method = http.MethodPost
 	request.URL = c.endpoint
 	request.Header = http.Header{
-		headerAccept:         {"*/*"},
-		headerAcceptEncoding: valueIdentity,
-		headerContentType:    valueJSON,
-		headerUserAgent:      nil,
+		protocol.HeaderAccept:         {"*/*"},
+		protocol.HeaderAcceptEncoding: valueIdentity,
+		protocol.HeaderContentType:    valueJSON,
+		protocol.HeaderUserAgent:      nil,
 	}
 	for key, values := range c.upstream.header {
 		request.Header[key] = values
@@ -250,12 +251,9 @@ func (c *channel) refused(message []byte, response *http.Response) {
 	if err != nil || e.Kind != envelope.Request {
 		return
 	}
-	answer := append([]byte(`{"jsonrpc":"2.0","id":`), e.IDOf(message)...)
-	answer = append(answer, `,"error":{"code":-32603,"message":"The server refuses the message: status `...)
-	answer = strconv.AppendInt(answer, int64(response.StatusCode), 10)
-	answer = append(answer, '.')
-	if response.StatusCode == http.StatusTooManyRequests && response.Header[headerRetryAfter] != nil {
-		answer = append(answer, " Try again in "+retryAfterOf(response.Header).Round(time.Second).String()+"."...)
+	text := "The server refuses the message: status " + strconv.Itoa(response.StatusCode) + "."
+	if response.StatusCode == http.StatusTooManyRequests && response.Header[protocol.HeaderRetryAfter] != nil {
+		text += " Try again in " + retryAfterOf(response.Header).Round(time.Second).String() + "."
 	}
-	c.deliver(append(answer, `"}}`...))
+	c.deliver(protocol.Error(e.IDOf(message), protocol.CodeInternalError, text))
 }

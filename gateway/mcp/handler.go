@@ -13,6 +13,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 	"vault-plugin-secrets-mcp/gateway/mcp/session"
@@ -165,7 +166,7 @@ func (x *exchange) read(r *http.Request, limit int64) *access.Refusal {
 		x.get = r.Method == http.MethodGet
 		return nil
 	}
-	if !isJSON(first(r.Header, headerContentType)) {
+	if !isJSON(protocol.First(r.Header, protocol.HeaderContentType)) {
 		return &access.Refusal{
 			Status:  http.StatusUnsupportedMediaType,
 			Reason:  access.ReasonBadRequest,
@@ -187,7 +188,7 @@ func (x *exchange) read(r *http.Request, limit int64) *access.Refusal {
 		return x.malformed(err)
 	}
 	x.request.Method = bounded(x.message.Method)
-	if x.message.Method == envelope.MethodToolsCall {
+	if x.message.Method == protocol.MethodToolsCall {
 		x.request.Tool = bounded(x.message.Name)
 	}
 	if err := x.message.CheckHeader(r.Header); err != nil {

@@ -6,27 +6,12 @@ import (
 	"strings"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-)
-
-// Headers, in the form that net/http keeps them in: maps are read and written
-// directly.
-const (
-	headerAccept          = "Accept"
-	headerAcceptEncoding  = "Accept-Encoding"
-	headerContentEncoding = "Content-Encoding"
-	headerContentLength   = "Content-Length"
-	headerContentType     = "Content-Type"
-	headerLastEventID     = "Last-Event-Id"
-	headerRetryAfter      = "Retry-After"
-	headerSession         = "Mcp-Session-Id"
-	headerUserAgent       = "User-Agent"
-
-	prefixMCP = "Mcp-"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 var (
 	valueIdentity = []string{"identity"}
-	valueJSON     = []string{"application/json"}
+	valueJSON     = []string{protocol.MediaJSON}
 )
 
 // requestHeader returns those of the client's headers that the server gets.
@@ -44,25 +29,25 @@ func requestHeader(in http.Header, inSession bool) http.Header {
 		}
 	}
 	if !inSession {
-		delete(out, headerLastEventID)
+		delete(out, protocol.HeaderLastEventID)
 	}
 	// An encoded answer could not be read where lists are filtered; and without
 	// the header a server may choose any encoding.
-	out[headerAcceptEncoding] = valueIdentity
-	if out[headerUserAgent] == nil {
-		out[headerUserAgent] = nil // net/http puts its own where the key is missing
+	out[protocol.HeaderAcceptEncoding] = valueIdentity
+	if out[protocol.HeaderUserAgent] == nil {
+		out[protocol.HeaderUserAgent] = nil // net/http puts its own where the key is missing
 	}
 	return out
 }
 
 func forwarded(key string) bool {
 	switch key {
-	case headerSession:
+	case protocol.HeaderSession:
 		return false
-	case headerAccept, headerLastEventID, headerUserAgent, "Traceparent", "Tracestate":
+	case protocol.HeaderAccept, protocol.HeaderLastEventID, protocol.HeaderUserAgent, "Traceparent", "Tracestate":
 		return true
 	}
-	return strings.HasPrefix(key, prefixMCP) && access.PlainHeader(key)
+	return protocol.IsHeader(key) && access.PlainHeader(key)
 }
 
 // copyResponseHeader copies those of the server's headers that the client gets.
@@ -90,7 +75,7 @@ func withheld(key string) bool {
 		return true
 	case "Server", "Via", "X-Powered-By":
 		return true
-	case headerSession:
+	case protocol.HeaderSession:
 		return true // set by the gateway
 	}
 	return strings.HasPrefix(key, "Access-Control-")
@@ -109,35 +94,22 @@ func named(connection []string, key string) bool {
 	return false
 }
 
-// first returns the first value of a header in its canonical form.
-func first(h http.Header, key string) string {
-	if values := h[key]; len(values) > 0 {
-		return values[0]
-	}
-	return ""
-}
-
 // mediaType returns a Content-Type without its parameters, in lower case.
 func mediaType(contentType string) string {
 	media, _, _ := strings.Cut(contentType, ";")
 	return strings.ToLower(strings.TrimSpace(media))
 }
 
-const (
-	mediaJSON        = "application/json"
-	mediaEventStream = "text/event-stream"
-)
-
 // isJSON reports whether a request's Content-Type says JSON in UTF-8. A body under
 // another charset, such as UTF-7, would be other text to its sender than to the
 // gateway. Other parameters mean nothing for JSON (RFC 8259, section 11), and are
 // not passed on.
 func isJSON(contentType string) bool {
-	if contentType == mediaJSON {
+	if contentType == protocol.MediaJSON {
 		return true
 	}
 	media, parameters, _ := strings.Cut(contentType, ";")
-	if !strings.EqualFold(strings.TrimSpace(media), mediaJSON) {
+	if !strings.EqualFold(strings.TrimSpace(media), protocol.MediaJSON) {
 		return false
 	}
 	for parameter := range strings.SplitSeq(parameters, ";") {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
@@ -36,7 +37,7 @@ func ReadMessage(r *http.Request, limit int64) (*Message, *access.Refusal) {
 // Accepts returns which kinds of answer the client takes: JSON, and streams of
 // events.
 func Accepts(header http.Header) (json, stream bool) {
-	a := acceptsOf(header[headerAccept])
+	a := acceptsOf(header[protocol.HeaderAccept])
 	return a.json, a.stream
 }
 
@@ -47,7 +48,7 @@ func HashSession(id string) string { return hashSession(id) }
 // nor the connection.
 func CopyHeader(out, in http.Header) {
 	copyResponseHeader(out, in)
-	for _, key := range [...]string{headerContentLength, "Etag", "Content-Md5", "Digest", "Content-Digest", "Repr-Digest"} {
+	for _, key := range [...]string{protocol.HeaderContentLength, "Etag", "Content-Md5", "Digest", "Content-Digest", "Repr-Digest"} {
 		delete(out, key)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/session"
 )
 
@@ -73,7 +74,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 // idle reports whether the request asks for a stream of what the server has to
 // say of its own accord.
 func (x *exchange) idle() bool {
-	return x.get || x.message.Method == methodListen
+	return x.get || x.message.Method == protocol.MethodListen
 }
 
 // fail answers a request that the server did not.
@@ -91,13 +92,13 @@ func (p *proxy) outgoing(ctx context.Context, r *http.Request, x *exchange, upst
 	out.Method = r.Method
 	out.Header = requestHeader(r.Header, upstreamSession != "")
 	if upstreamSession != "" {
-		out.Header[headerSession] = []string{upstreamSession}
+		out.Header[protocol.HeaderSession] = []string{upstreamSession}
 	}
 	for key, values := range p.upstream.header {
 		out.Header[key] = values
 	}
 	if x.body != nil {
-		out.Header[headerContentType] = valueJSON
+		out.Header[protocol.HeaderContentType] = valueJSON
 		out.Body = x.body.reader()
 		out.GetBody = x.body.again
 		out.ContentLength = int64(len(x.body.data))
@@ -110,7 +111,7 @@ func (p *proxy) outgoing(ctx context.Context, r *http.Request, x *exchange, upst
 // which the header means nothing, or begins a session: some clients send the id
 // of their last one then.
 func (pass *passage) openSession(ctx context.Context, h http.Header) (string, *access.Refusal) {
-	sealed := first(h, headerSession)
+	sealed := protocol.First(h, protocol.HeaderSession)
 	if sealed == "" || pass.stateless || pass.starts() {
 		return "", nil
 	}
@@ -136,12 +137,12 @@ func (pass *passage) openSession(ctx context.Context, h http.Header) (string, *a
 // its beginning; after that the client hears exactly the id that it sends:
 // clients may treat another spelling as another session.
 func (pass *passage) answerSession(out, in http.Header) *access.Refusal {
-	id := first(in, headerSession)
+	id := protocol.First(in, protocol.HeaderSession)
 	switch {
 	case id == "" || pass.stateless:
 		return nil
 	case pass.session != "":
-		out[headerSession] = []string{pass.session}
+		out[protocol.HeaderSession] = []string{pass.session}
 		return nil
 	}
 	sealed, err := pass.proxy.handler.sealer.Seal(pass.owner, id)
@@ -152,7 +153,7 @@ func (pass *passage) answerSession(out, in http.Header) *access.Refusal {
 		return pass.noSession(err)
 	}
 	pass.request.Session = hashSession(sealed)
-	out[headerSession] = []string{sealed}
+	out[protocol.HeaderSession] = []string{sealed}
 	return nil
 }
 

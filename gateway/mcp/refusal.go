@@ -14,6 +14,7 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/session"
 )
@@ -58,7 +59,7 @@ func (x *exchange) malformed(err error) *access.Refusal {
 	f := &access.Refusal{
 		Status: http.StatusBadRequest,
 		Reason: reasonMessage,
-		Code:   envelope.CodeInvalidRequest,
+		Code:   protocol.CodeInvalidRequest,
 	}
 	var e *envelope.Error
 	if errors.As(err, &e) {
@@ -66,7 +67,7 @@ func (x *exchange) malformed(err error) *access.Refusal {
 		if !e.ID.None() {
 			f.RPCID = e.ID.Of(x.body.data)
 		}
-		if e.Code == envelope.CodeHeaderMismatch {
+		if e.Code == protocol.CodeHeaderMismatch {
 			f.Reason = reasonHeaderMismatch
 		}
 	}
@@ -82,14 +83,6 @@ func tooLarge() *access.Refusal {
 	}
 }
 
-// A session that is not the client's is answered with 404, by which clients start
-// anew: so the protocol wants it. Many in the field go by the code and the words of
-// the TypeScript SDK as well, whatever kind of message they have sent.
-const (
-	CodeNoSession    = -32001
-	MessageNoSession = "Session not found: initialize a new one."
-)
-
 // noSession is the answer to a session id that is not the client's, whoever's it
 // is: clients start anew when they get it. An err other than ErrUnknown means
 // that the gateway cannot tell.
@@ -98,9 +91,9 @@ func (x *exchange) noSession(err error) *access.Refusal {
 		return &access.Refusal{
 			Status:  http.StatusNotFound,
 			Reason:  reasonSession,
-			Code:    CodeNoSession,
+			Code:    protocol.CodeNoSession,
 			RPCID:   x.id(),
-			Message: MessageNoSession,
+			Message: protocol.MessageNoSession,
 		}
 	}
 	return x.rpc(&access.Refusal{
@@ -109,7 +102,7 @@ func (x *exchange) noSession(err error) *access.Refusal {
 		Detail:     err.Error(),
 		Message:    "The gateway cannot serve sessions at the moment.",
 		RetryAfter: retryAfter,
-	}, codeInternal)
+	}, protocol.CodeInternalError)
 }
 
 // unusable is the answer where the gateway itself cannot serve the server.
@@ -122,7 +115,7 @@ func (x *exchange) unusable(ctx context.Context, err error) *access.Refusal {
 		Reason:  reasonUnusable,
 		Detail:  err.Error(),
 		Message: "The server is not usable through this gateway.",
-	}, codeInternal)
+	}, protocol.CodeInternalError)
 }
 
 func (x *exchange) busy() *access.Refusal {
@@ -131,7 +124,7 @@ func (x *exchange) busy() *access.Refusal {
 		Reason:     reasonBusy,
 		Message:    "The server has too many requests in flight.",
 		RetryAfter: retryAfter,
-	}, codeInternal)
+	}, protocol.CodeInternalError)
 }
 
 // failed is the answer where the server could not be asked; nil if the client
@@ -154,7 +147,7 @@ func (x *exchange) failed(ctx context.Context, err error) *access.Refusal {
 		f.Status, f.Reason = http.StatusGatewayTimeout, reasonTimeout
 		f.Message = messageLate
 	}
-	return x.rpc(f, codeInternal)
+	return x.rpc(f, protocol.CodeInternalError)
 }
 
 // badAnswer is the answer where what the server said cannot be passed on.
@@ -164,7 +157,7 @@ func (x *exchange) badAnswer(detail string) *access.Refusal {
 		Reason:  reasonUpstreamAnswer,
 		Detail:  detail,
 		Message: messageUnfit,
-	}, codeInternal)
+	}, protocol.CodeInternalError)
 }
 
 const (
@@ -178,7 +171,7 @@ func (pass *passage) tooLarge() *access.Refusal {
 	limit := config.FormatSize(pass.proxy.limits.MaxList)
 	f := pass.badAnswer("it is larger than limits.max_list, " + limit + ", and cannot be filtered")
 	f.Message = "The server's answer is larger than " + limit + ", this gateway's limit (limits.max_list), and was not passed on."
-	if pass.message.Method == envelope.MethodToolsCall {
+	if pass.message.Method == protocol.MethodToolsCall {
 		f.Message = "The tool has run, but its answer is larger than " + limit + ", this gateway's limit (limits.max_list), and was not passed on."
 	}
 	pass.proxy.handler.log.Warn("a server's answer is larger than limits.max_list, and was not passed on",
@@ -222,11 +215,11 @@ func location(response *http.Response) string {
 // tellMisfit has the gateway's log say what is wrong with a server that does not
 // answer as a server of MCP would: whoever registered it has to know.
 func (u *upstream) tellMisfit(log hclog.Logger, response *http.Response) {
-	status, media := response.StatusCode, mediaType(first(response.Header, headerContentType))
+	status, media := response.StatusCode, mediaType(protocol.First(response.Header, protocol.HeaderContentType))
 	switch {
 	case status >= 500, 300 <= status && status < 400, status == http.StatusSwitchingProtocols:
 	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusProxyAuthRequired, status == http.StatusTooManyRequests:
-	case status == http.StatusOK && media != mediaJSON && media != mediaEventStream && response.ContentLength != 0:
+	case status == http.StatusOK && media != protocol.MediaJSON && media != protocol.MediaEventStream && response.ContentLength != 0:
 	default:
 		return
 	}
@@ -253,7 +246,7 @@ const maxRetryAfter = 24 * time.Hour
 
 // retryAfterOf is the wait that a server asks for, or the usual one.
 func retryAfterOf(h http.Header) time.Duration {
-	text := first(h, headerRetryAfter)
+	text := protocol.First(h, protocol.HeaderRetryAfter)
 	wait := time.Duration(0)
 	if seconds, err := strconv.Atoi(text); err == nil {
 		wait = time.Duration(min(max(seconds, 0), int(maxRetryAfter/time.Second))) * time.Second

@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strconv"
 	"sync"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/toollist"
@@ -42,7 +42,7 @@ func (pass *passage) answer(w http.ResponseWriter, r *http.Request, response *ht
 		access.Refuse(w, r, f)
 		return
 	}
-	streams := mediaType(first(response.Header, headerContentType)) == mediaEventStream
+	streams := mediaType(protocol.First(response.Header, protocol.HeaderContentType)) == protocol.MediaEventStream
 	if pass.tools != nil && !streams {
 		pass.answerFiltered(w, r, response)
 		return
@@ -65,20 +65,20 @@ func (x *exchange) judge(response *http.Response) *access.Refusal {
 		status < 200, 300 <= status && status < 400:
 		return x.badStatus(response)
 	case status >= 500:
-		media := mediaType(first(response.Header, headerContentType))
-		if media != mediaJSON && media != mediaEventStream {
+		media := mediaType(protocol.First(response.Header, protocol.HeaderContentType))
+		if media != protocol.MediaJSON && media != protocol.MediaEventStream {
 			return x.badStatus(response)
 		}
 	}
 	if x.tools == nil {
 		return nil
 	}
-	for _, coding := range response.Header[headerContentEncoding] {
+	for _, coding := range response.Header[protocol.HeaderContentEncoding] {
 		if coding != "identity" {
 			return x.badAnswer("it is encoded, though identity was asked for, and cannot be filtered")
 		}
 	}
-	if len(response.Header[headerContentType]) > 1 {
+	if len(response.Header[protocol.HeaderContentType]) > 1 {
 		return x.badAnswer("it has two media types, and cannot be filtered")
 	}
 	return nil
@@ -169,7 +169,7 @@ func (pass *passage) relayStream(w http.ResponseWriter, r *http.Request, respons
 	pass.release() // a stream may be open for hours
 
 	copyResponseHeader(w.Header(), response.Header)
-	delete(w.Header(), headerContentLength)
+	delete(w.Header(), protocol.HeaderContentLength)
 	w.WriteHeader(response.StatusCode)
 	s := sse.NewWriter(r.Context(), w, limits.KeepAlive)
 	s.Flush()
@@ -263,15 +263,14 @@ func looksLikeJSON(data []byte) bool {
 
 // errorEvent is an event that answers the request with an error.
 func errorEvent(id []byte, message, requestID string) []byte {
-	return fmt.Appendf(nil, "data: {\"jsonrpc\":\"2.0\",\"id\":%s,\"error\":{\"code\":%d,\"message\":%q,\"data\":{\"request_id\":%q}}}\n\n",
-		id, codeInternal, message, requestID)
+	return sse.AppendMessage(nil, protocol.Error(id, protocol.CodeInternalError, message, protocol.RequestID(requestID)))
 }
 
 // failReading answers where the server's answer could not be read to its end.
 func (pass *passage) failReading(w http.ResponseWriter, r *http.Request, err error) {
 	var full *access.Refusal
 	if errors.As(err, &full) {
-		access.Refuse(w, r, pass.rpc(full.Answered(), codeInternal))
+		access.Refuse(w, r, pass.rpc(full.Answered(), protocol.CodeInternalError))
 		return
 	}
 	pass.fail(w, r, err)
@@ -295,10 +294,10 @@ func (pass *passage) answerFiltered(w http.ResponseWriter, r *http.Request, resp
 		access.Refuse(w, r, pass.tooLarge())
 		return
 	}
-	media := mediaType(first(response.Header, headerContentType))
+	media := mediaType(protocol.First(response.Header, protocol.HeaderContentType))
 	switch {
 	case len(body) == 0:
-	case media == mediaJSON:
+	case media == protocol.MediaJSON:
 		if body, err = toollist.Filter(jsonscan.WithoutMark(body), pass.tools.Allows); err != nil {
 			access.Refuse(w, r, pass.badAnswer("it cannot be filtered: "+err.Error()))
 			return
@@ -312,9 +311,9 @@ func (pass *passage) answerFiltered(w http.ResponseWriter, r *http.Request, resp
 	for _, key := range [...]string{"Etag", "Content-Md5", "Digest", "Content-Digest", "Repr-Digest"} {
 		delete(header, key) // of the body that was
 	}
-	header[headerContentLength] = []string{strconv.Itoa(len(body))}
+	header[protocol.HeaderContentLength] = []string{strconv.Itoa(len(body))}
 	if response.StatusCode == http.StatusNoContent {
-		delete(header, headerContentLength)
+		delete(header, protocol.HeaderContentLength)
 	}
 	w.WriteHeader(response.StatusCode)
 	n, err := w.Write(body)

@@ -6,21 +6,15 @@ import (
 
 	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
 // toolRules are those of one client for one server; nil if there are none.
 type toolRules = *policy.Tools
 
-// methodListen opens a stream of what the server has to tell.
+// protocol.MethodListen opens a stream of what the server has to tell.
 const methodListen = "subscriptions/listen"
-
-// JSON-RPC errors of refused messages.
-const (
-	codeMethodNotFound = -32601
-	codeInvalidParams  = -32602
-	codeInternal       = -32603
-)
 
 // Reasons of the refusals below, for the audit log.
 const (
@@ -32,24 +26,24 @@ const (
 // is known: of all of them, only tools/call calls a tool. Anything else might be
 // another way to one, as tasks/… of an extension is.
 var ruled = map[string]bool{
-	"initialize":                       true,
-	"ping":                             true,
-	"server/discover":                  true,
-	methodListen:                       true,
-	"tools/list":                       true,
-	"prompts/list":                     true,
-	"prompts/get":                      true,
-	"resources/list":                   true,
-	"resources/read":                   true,
-	"resources/templates/list":         true,
-	"resources/subscribe":              true,
-	"resources/unsubscribe":            true,
-	"completion/complete":              true,
-	"logging/setLevel":                 true,
-	"notifications/initialized":        true,
-	"notifications/cancelled":          true,
-	"notifications/progress":           true,
-	"notifications/roots/list_changed": true,
+	protocol.MethodInitialize:    true,
+	protocol.MethodPing:          true,
+	protocol.MethodDiscover:      true,
+	protocol.MethodListen:        true,
+	protocol.MethodToolsList:     true,
+	protocol.MethodPromptsList:   true,
+	protocol.MethodPromptsGet:    true,
+	protocol.MethodResourcesList: true,
+	protocol.MethodResourcesRead: true,
+	protocol.MethodTemplatesList: true,
+	protocol.MethodSubscribe:     true,
+	protocol.MethodUnsubscribe:   true,
+	protocol.MethodComplete:      true,
+	protocol.MethodSetLevel:      true,
+	protocol.MethodInitialized:   true,
+	protocol.MethodCancelled:     true,
+	protocol.MethodProgress:      true,
+	protocol.MethodRootsChanged:  true,
 }
 
 // rule refuses what the client's tool rules do not let pass. The client gets
@@ -61,17 +55,17 @@ func (x *exchange) rule() *access.Refusal {
 	}
 	f := &access.Refusal{Status: http.StatusOK, RPCID: x.id()}
 	switch method := x.message.Method; {
-	case method == envelope.MethodToolsCall:
+	case method == protocol.MethodToolsCall:
 		if x.tools.Allows(x.message.Name) {
 			return nil
 		}
 		f.Reason, f.Detail = reasonTool, "tool "+strconv.Quote(bounded(x.message.Name))
-		f.Code, f.Message = codeInvalidParams, "This tool is not available to this client."
+		f.Code, f.Message = protocol.CodeInvalidParams, "This tool is not available to this client."
 	case ruled[method]:
 		return nil
 	default:
 		f.Reason, f.Detail = reasonMethod, "method "+strconv.Quote(bounded(method))
-		f.Code, f.Message = codeMethodNotFound, "This method is not available to this client."
+		f.Code, f.Message = protocol.CodeMethodNotFound, "This method is not available to this client."
 		if x.stateless {
 			f.Status = http.StatusNotFound
 		}

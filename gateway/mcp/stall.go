@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 // errStalled is a timeout: the server has begun an answer, and does not go on.
@@ -19,7 +21,7 @@ var errStalled = fmt.Errorf("the answer does not go on: %w", os.ErrDeadlineExcee
 // are there with their header.
 func (p *proxy) watch(response *http.Response, cancel context.CancelCauseFunc) *stallWatch {
 	wait := p.upstream.transport.ResponseHeaderTimeout
-	if wait <= 0 || response.ContentLength == 0 || mediaType(first(response.Header, headerContentType)) == mediaEventStream {
+	if wait <= 0 || response.ContentLength == 0 || mediaType(protocol.First(response.Header, protocol.HeaderContentType)) == protocol.MediaEventStream {
 		return nil
 	}
 	if body, ok := response.Body.(*directBody); ok && body.isThere() {

@@ -19,6 +19,7 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 // connBuffer is the size of a connection's buffers. Most messages fit, with
@@ -105,11 +106,11 @@ func reserved(key string) bool {
 	key = textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(key, "_", "-"))
 	switch key {
 	case "Connection", "Content-Length", "Host", "Keep-Alive", "Proxy-Connection", "Te", "Trailer",
-		"Transfer-Encoding", "Upgrade", headerAccept, headerAcceptEncoding, headerContentEncoding,
-		headerContentType, headerLastEventID:
+		"Transfer-Encoding", "Upgrade", protocol.HeaderAccept, protocol.HeaderAcceptEncoding, protocol.HeaderContentEncoding,
+		protocol.HeaderContentType, protocol.HeaderLastEventID:
 		return true
 	}
-	return strings.HasPrefix(key, prefixMCP)
+	return protocol.IsHeader(key)
 }
 
 func upstreamTLS(settings config.Upstream) (*tls.Config, error) {

@@ -18,6 +18,7 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 const namespace = "mcp_gateway"
@@ -174,13 +175,11 @@ func (m *Metrics) LookupDone(result string, took time.Duration) {
 
 // methodLabel keeps what clients write from becoming labels.
 func methodLabel(method string) string {
+	if method == "" || protocol.IsClientMethod(method) {
+		return method
+	}
 	switch method {
-	case "", "initialize", "ping", "server/discover",
-		"tools/list", "tools/call", "prompts/list", "prompts/get",
-		"resources/list", "resources/templates/list", "resources/read", "resources/subscribe", "resources/unsubscribe",
-		"completion/complete", "logging/setLevel", "subscriptions/listen",
-		"tasks/get", "tasks/list", "tasks/result", "tasks/cancel", "tasks/update",
-		"notifications/initialized", "notifications/cancelled", "notifications/progress", "notifications/roots/list_changed":
+	case "tasks/get", "tasks/list", "tasks/result", "tasks/cancel", "tasks/update":
 		return method
 	}
 	return "other"

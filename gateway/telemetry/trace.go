@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 const (
@@ -73,7 +74,7 @@ func (t *Tracer) Start(r *http.Request) (context.Context, access.Span) {
 	ctx := t.propagator.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 	ctx, span := t.tracer.Start(ctx, r.Method+" "+route, trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithAttributes(attrHTTPMethod.String(r.Method), attrHTTPRoute.String(route)))
-	if version := r.Header.Get("Mcp-Protocol-Version"); isDate(version) {
+	if version := r.Header.Get(protocol.HeaderVersion); protocol.IsVersion(version) {
 		span.SetAttributes(attrProtocolVersion.String(version))
 	}
 	return ctx, &requestSpan{tracer: t, ctx: ctx, span: span, named: r.Method + " " + route}
@@ -158,7 +159,7 @@ func (t *Tracer) attributes(r *access.Request) []attribute.KeyValue {
 	if r.Method != "" {
 		all = append(all, attrMethod.String(methodLabel(r.Method)))
 	}
-	if r.Method == "tools/call" {
+	if r.Method == protocol.MethodToolsCall {
 		all = append(all, attrOperation.String("execute_tool"))
 	}
 	if tool := t.tool(r); tool != "" {
@@ -189,19 +190,6 @@ func isToolName(name string) bool {
 	for i := range len(name) {
 		c := name[i]
 		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("_-./", rune(c)) {
-			return false
-		}
-	}
-	return true
-}
-
-// isDate reports whether s has the form of the protocol's versions.
-func isDate(s string) bool {
-	if len(s) != len("2025-11-25") {
-		return false
-	}
-	for i := range len(s) {
-		if dash := i == 4 || i == 7; dash != (s[i] == '-') || !dash && (s[i] < '0' || s[i] > '9') {
 			return false
 		}
 	}

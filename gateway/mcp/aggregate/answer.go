@@ -2,13 +2,13 @@ package aggregate
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/mcp"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
@@ -127,8 +127,8 @@ func (a *answer) pass(e *sse.Event) error {
 func (a *answer) fail(message string) {
 	a.x.free()
 	if id := a.x.id(); id != nil {
-		_, _ = fmt.Fprintf(a.x.w, "data: {\"jsonrpc\":\"2.0\",\"id\":%s,\"error\":{\"code\":%d,\"message\":%q,\"data\":{\"request_id\":%q}}}\n\n",
-			id, codeInternal, message, a.x.request.ID)
+		_, _ = a.x.w.Write(sse.AppendMessage(nil,
+			protocol.Error(id, protocol.CodeInternalError, message, protocol.RequestID(a.x.request.ID))))
 	}
 }
 
@@ -147,7 +147,7 @@ func (x *exchange) tooLarge(server string) string {
 	x.handler.log.Warn("a server's answer is larger than limits.max_list, and was not passed on",
 		"server", server, "method", x.message.Method, "max_list", config.FormatSize(limit), "request_id", x.request.ID)
 	what := "The server's answer is larger than "
-	if x.message.Method == envelope.MethodToolsCall {
+	if x.message.Method == protocol.MethodToolsCall {
 		what = "The tool has run, but its answer is larger than "
 	}
 	return what + config.FormatSize(limit) + ", this gateway's limit (limits.max_list), and was not passed on."
@@ -181,7 +181,7 @@ func (a *answer) finish(p *part, aborted bool) {
 	reason := p.request.Refused()
 	switch {
 	case a.full != nil:
-		f := a.x.rpc(a.full.Answered(), codeInternal)
+		f := a.x.rpc(a.full.Answered(), protocol.CodeInternalError)
 		if a.x.session != nil {
 			f.Status = http.StatusOK // as in message
 		}
@@ -189,7 +189,7 @@ func (a *answer) finish(p *part, aborted bool) {
 	case p.context.Err() != nil && access.Cut(p.context) == nil:
 		if a.x.r.Context().Err() == nil {
 			// The client has cancelled the request, and is told nothing more.
-			a.x.w.Header()[headerContentType] = valueEvents
+			a.x.w.Header()[protocol.HeaderContentType] = valueEvents
 		}
 	case isOwn(reason) || a.status == http.StatusUnauthorized:
 		a.send(a.status, a.body)
@@ -229,7 +229,7 @@ func (a *answer) isMessage() bool {
 // isEncoded reports whether the body with that header is not what it says: the
 // client would read other text than the gateway.
 func isEncoded(header http.Header) bool {
-	for _, coding := range header[headerContentEncoding] {
+	for _, coding := range header[protocol.HeaderContentEncoding] {
 		if coding != "identity" {
 			return true
 		}
@@ -244,7 +244,7 @@ func (a *answer) isEraUnknown() bool {
 		return false
 	}
 	e, err := envelope.Parse(a.body)
-	return err != nil || e.ErrorCode == codeUnsupportedVersion || e.ErrorCode == codeMethodNotFound
+	return err != nil || e.ErrorCode == protocol.CodeUnsupportedVersion || e.ErrorCode == protocol.CodeMethodNotFound
 }
 
 // message sends the server's response.
@@ -266,20 +266,19 @@ func (a *answer) message() {
 // broken answers in the place of a server that has not. When it may be asked again
 // is the server's to say.
 func (a *answer) broken(message string) {
-	later := a.header[headerRetryAfter]
-	a.header = http.Header{headerContentType: valueJSON}
+	later := a.header[protocol.HeaderRetryAfter]
+	a.header = http.Header{protocol.HeaderContentType: valueJSON}
 	if later != nil {
-		a.header[headerRetryAfter] = later
+		a.header[protocol.HeaderRetryAfter] = later
 	}
-	a.send(http.StatusOK, fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"error":{"code":%d,"message":%q,"data":{"request_id":%q}}}`,
-		a.x.id(), codeInternal, message, a.x.request.ID))
+	a.send(http.StatusOK, protocol.Error(a.x.id(), protocol.CodeInternalError, message, protocol.RequestID(a.x.request.ID)))
 }
 
 func (a *answer) send(status int, body []byte) {
 	a.x.free()
 	header := a.x.w.Header()
 	mcp.CopyHeader(header, a.header)
-	header[headerContentLength] = []string{strconv.Itoa(len(body))}
+	header[protocol.HeaderContentLength] = []string{strconv.Itoa(len(body))}
 	a.x.w.WriteHeader(status)
 	_, _ = a.x.write(body) // a client that is gone needs no answer
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 )
@@ -105,7 +106,7 @@ func (x *exchange) hear(ctx context.Context, v *way) (status int, streamed, refu
 	go v.leaveUnasked(listening, stop)
 	header := v.ownHeader(x)
 	header["Accept"] = valueEvents
-	delete(header, headerContentType)
+	delete(header, protocol.HeaderContentType)
 	out := &ear{x: x, way: v, request: p.request, header: make(http.Header)}
 	p.serve(header, nil, out)
 	return out.status, out.events != nil, false

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
@@ -48,7 +48,7 @@ func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message 
 		if f.Status == http.StatusForbidden {
 			f = x.unknownName(f.Reason, f.Detail)
 		}
-		if x.message.Method == envelope.MethodToolsCall {
+		if x.message.Method == protocol.MethodToolsCall {
 			p.request.Tool = target.Name
 		}
 		p.refuse(f)
@@ -58,7 +58,7 @@ func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message 
 	if err != nil {
 		return err
 	}
-	if v.heardOn().kind == raised && (x.message.Method == methodSubscribe || x.message.Method == methodUnsubscribe) {
+	if v.heardOn().kind == raised && (x.message.Method == protocol.MethodSubscribe || x.message.Method == protocol.MethodUnsubscribe) {
 		if f := x.subscribeRaised(p, v, target); f != nil {
 			p.refuse(f)
 		}
@@ -97,8 +97,7 @@ const cancelTimeout = time.Second
 func (x *exchange) cancelHidden(v *way, id []byte) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), cancelTimeout)
 	defer cancel()
-	message := append([]byte(`{"jsonrpc":"2.0","method":"`+methodCancelled+`","params":{"requestId":`), id...)
-	_ = x.tell(ctx, v, append(message, "}}"...)) // a server that is gone has nothing to cancel
+	_ = x.tell(ctx, v, protocol.Cancelled(id)) // a server that is gone has nothing to cancel
 }
 
 // tell sends a notification, or a response, to the server.

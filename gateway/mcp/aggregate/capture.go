@@ -8,6 +8,7 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
@@ -76,7 +77,7 @@ func (c *capture) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	if c.body == nil {
-		if n, err := strconv.ParseInt(first(c.header, headerContentLength), 10, 64); err == nil && n > 0 && n <= int64(max(uncounted, 2*len(p))) {
+		if n, err := strconv.ParseInt(protocol.First(c.header, protocol.HeaderContentLength), 10, 64); err == nil && n > 0 && n <= int64(max(uncounted, 2*len(p))) {
 			c.body = make([]byte, 0, n)
 		}
 	}
@@ -157,7 +158,7 @@ func (p *part) fetch(header http.Header, body []byte) (*capture, error) {
 		return c, &tooLargeError{c.limit}
 	}
 	switch {
-	case header[headerSession] == nil:
+	case header[protocol.HeaderSession] == nil:
 	case aborted:
 		c.verdict = doubted
 	default:
@@ -181,6 +182,6 @@ func (p *part) fetch(header http.Header, body []byte) (*capture, error) {
 
 // isStream reports whether the answer with that header is a stream of events.
 func isStream(header http.Header) bool {
-	media, _, _ := strings.Cut(first(header, headerContentType), ";")
+	media, _, _ := strings.Cut(protocol.First(header, protocol.HeaderContentType), ";")
 	return strings.EqualFold(strings.TrimSpace(media), valueEvents[0])
 }

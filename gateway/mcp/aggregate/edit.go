@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
@@ -67,21 +68,6 @@ func find(list []member, key string) (member, bool) {
 	return member{}, false
 }
 
-// object joins members to an object. Empty texts are passed over.
-func object(texts ...[]byte) []byte {
-	out := []byte{'{'}
-	for _, text := range texts {
-		if len(text) == 0 {
-			continue
-		}
-		if len(out) > 1 {
-			out = append(out, ',')
-		}
-		out = append(out, text...)
-	}
-	return append(out, '}')
-}
-
 // isObject reports whether the value is an object.
 func isObject(raw []byte) bool { return len(raw) > 0 && raw[0] == '{' }
 
@@ -106,16 +92,12 @@ func withCursorAt(message []byte, params envelope.Span, at rewrite.Position) ([]
 	}
 	kept := texts(list, "cursor")
 	if !at.First() {
-		text, err := json.Marshal(at.Cursor)
-		if err != nil {
-			return nil, err
-		}
-		kept = append(kept, append([]byte(`"cursor":`), text...))
+		kept = append(kept, protocol.StringMember("cursor", at.Cursor))
 	}
 	if params.None() { // it had a cursor all the same, or there would be none to set
 		return message, nil
 	}
-	return envelope.Replace(nil, message, envelope.Part{Span: params, Text: object(kept...)}), nil
+	return envelope.Replace(nil, message, envelope.Part{Span: params, Text: protocol.Object(kept...)}), nil
 }
 
 // cursor returns the cursor in the request's params; "" if there is none.

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/mcp"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
@@ -46,7 +47,7 @@ func TestARequestOfASessionIsRaisedToTheNewerEra(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, test.want, string(got))
 			e := parsed(t, string(got))
-			require.Equal(t, envelope.VersionStateless, e.Version)
+			require.Equal(t, protocol.VersionStateless, e.Version)
 		})
 	}
 }
@@ -124,7 +125,7 @@ func FuzzMembers(f *testing.F) {
 		if err != nil {
 			return
 		}
-		rebuilt := object(texts(list)...)
+		rebuilt := protocol.Object(texts(list)...)
 		var before, after any
 		if json.Unmarshal(message, &before) != nil {
 			return // what stands behind the object is not looked at here

@@ -7,42 +7,16 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/mcp"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 )
 
-// Methods of the protocol.
-const (
-	methodInitialize   = "initialize"
-	methodDiscover     = "server/discover"
-	methodPing         = "ping"
-	methodListen       = "subscriptions/listen"
-	methodSetLevel     = "logging/setLevel"
-	methodSubscribe    = "resources/subscribe"
-	methodUnsubscribe  = "resources/unsubscribe"
-	methodInitialized  = "notifications/initialized"
-	methodCancelled    = "notifications/cancelled"
-	methodProgress     = "notifications/progress"
-	methodMessage      = "notifications/message"
-	methodRootsChanged = "notifications/roots/list_changed"
-)
-
-// Headers, in the form that net/http keeps them in.
-const (
-	headerContentEncoding = "Content-Encoding"
-	headerContentLength   = "Content-Length"
-	headerContentType     = "Content-Type"
-	headerLastEventID     = "Last-Event-Id"
-	headerRetryAfter      = "Retry-After"
-	headerSession         = "Mcp-Session-Id"
-	headerUserAgent       = "User-Agent"
-)
-
 var (
-	valueJSON   = []string{"application/json"}
-	valueEvents = []string{"text/event-stream"}
-	valueAny    = []string{"application/json, text/event-stream"}
+	valueJSON   = []string{protocol.MediaJSON}
+	valueEvents = []string{protocol.MediaEventStream}
+	valueAny    = []string{protocol.MediaJSON + ", " + protocol.MediaEventStream}
 )
 
 // exchange is one request of a client.
@@ -80,7 +54,7 @@ func (x *exchange) serve() *access.Refusal {
 		return x.initialize()
 	case x.sessionless():
 		return x.withoutSession()
-	case !sessionVersions[first(x.r.Header, envelope.HeaderVersion)]:
+	case !protocol.SpeaksSessions(x.r.Header):
 		return x.plain(http.StatusBadRequest, "This protocol version is not supported.")
 	}
 	return x.inSession()
@@ -88,13 +62,13 @@ func (x *exchange) serve() *access.Refusal {
 
 // starts reports whether the message starts a session.
 func (x *exchange) starts() bool {
-	return x.message.Kind == envelope.Request && x.message.Method == methodInitialize && !x.message.Stateless
+	return x.message.Kind == envelope.Request && x.message.Method == protocol.MethodInitialize && !x.message.Stateless
 }
 
 // sessionless reports whether the message is of the era without sessions: also
 // if it declares a version that nobody knows.
 func (x *exchange) sessionless() bool {
-	return x.message.Stateless || x.message.Version != "" && x.r.Header[headerSession] == nil
+	return x.message.Stateless || x.message.Version != "" && x.r.Header[protocol.HeaderSession] == nil
 }
 
 // withoutSession serves a message of the era without sessions.
@@ -107,22 +81,22 @@ func (x *exchange) withoutSession() *access.Refusal {
 		return x.answerAccepted() // cancelling is closing the stream; others mean nothing to a server without sessions
 	case version == "":
 		f := x.plain(http.StatusBadRequest, "params._meta must declare the protocol version.")
-		f.Code = codeInvalidParams
+		f.Code = protocol.CodeInvalidParams
 		return f
-	case version != envelope.VersionStateless:
+	case version != protocol.VersionStateless:
 		return x.badVersion(version)
 	}
 	method := x.message.Method
-	if _, lists := rewrite.KindOf(method); lists || method == methodDiscover || method == methodListen {
+	if _, lists := rewrite.KindOf(method); lists || method == protocol.MethodDiscover || method == protocol.MethodListen {
 		// What no server sees, no server checks.
 		if f := x.checkMeta(); f != nil {
 			return f
 		}
 	}
 	switch method {
-	case methodDiscover:
+	case protocol.MethodDiscover:
 		return x.discover()
-	case methodListen:
+	case protocol.MethodListen:
 		return x.listen()
 	}
 	return x.asks()
@@ -136,13 +110,13 @@ func (x *exchange) checkMeta() *access.Refusal {
 		meta, _ := find(params, "_meta")
 		var list []member
 		if list, err = members(x.message.Data, meta.at); err == nil {
-			if can, found := find(list, metaClientCapabilities); found && isObject(can.raw) {
+			if can, found := find(list, protocol.MetaClientCapabilities); found && isObject(can.raw) {
 				return nil
 			}
 		}
 	}
 	f := x.plain(http.StatusBadRequest, "params._meta must declare the client's capabilities.")
-	f.Code = codeInvalidParams
+	f.Code = protocol.CodeInvalidParams
 	return f
 }
 
@@ -152,9 +126,9 @@ func (x *exchange) asks() *access.Refusal {
 		return x.list(kind)
 	}
 	switch x.message.Method {
-	case envelope.MethodToolsCall, envelope.MethodPromptsGet, envelope.MethodResourcesRead, "completion/complete":
+	case protocol.MethodToolsCall, protocol.MethodPromptsGet, protocol.MethodResourcesRead, protocol.MethodComplete:
 		return x.call()
-	case methodSubscribe, methodUnsubscribe:
+	case protocol.MethodSubscribe, protocol.MethodUnsubscribe:
 		if x.session != nil {
 			return x.call()
 		}
@@ -187,24 +161,23 @@ func (x *exchange) decide() *access.Refusal {
 // answerResult answers the request with a result of the gateway's own.
 func (x *exchange) answerResult(result []byte) {
 	body := append(x.beginResult(make([]byte, 0, len(result)+128)), result...)
-	x.answerJSON(http.StatusOK, append(body, '}'))
+	x.answerJSON(http.StatusOK, protocol.EndResult(body))
 }
 
 // beginResult appends the answer to the request, up to its result.
 func (x *exchange) beginResult(dst []byte) []byte {
-	dst = append(append(dst, `{"jsonrpc":"2.0","id":`...), x.id()...)
-	return append(dst, `,"result":`...)
+	return protocol.BeginResult(dst, x.id())
 }
 
 func (x *exchange) answerJSON(status int, body []byte) {
 	header := x.w.Header()
 	if !x.json && status == http.StatusOK {
-		header[headerContentType] = valueEvents
+		header[protocol.HeaderContentType] = valueEvents
 		body = append(append([]byte("event: message\ndata: "), oneLine(body)...), "\n\n"...)
 	} else {
-		header[headerContentType] = valueJSON
+		header[protocol.HeaderContentType] = valueJSON
 	}
-	header[headerContentLength] = []string{strconv.Itoa(len(body))}
+	header[protocol.HeaderContentLength] = []string{strconv.Itoa(len(body))}
 	x.w.WriteHeader(status)
 	n, err := x.write(body)
 	x.request.Outcome(status, n, err)
@@ -252,12 +225,4 @@ func (x *exchange) answerAccepted() *access.Refusal {
 	x.w.WriteHeader(http.StatusAccepted)
 	x.request.Outcome(http.StatusAccepted, 0, nil)
 	return nil
-}
-
-// first returns the first value of a header in its canonical form.
-func first(h http.Header, key string) string {
-	if values := h[key]; len(values) > 0 {
-		return values[0]
-	}
-	return ""
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 )
@@ -47,7 +48,7 @@ func (x *exchange) feed() *access.Refusal {
 	if !x.stream {
 		return x.plain(http.StatusNotAcceptable, "Accept must list text/event-stream.")
 	}
-	if first(x.r.Header, headerSession) == "" {
+	if protocol.First(x.r.Header, protocol.HeaderSession) == "" {
 		// Nobody without a session has anything to get here.
 		x.w.Header().Set("Allow", "POST")
 		return x.plain(http.StatusMethodNotAllowed, "There is no stream without a session.")
@@ -56,14 +57,14 @@ func (x *exchange) feed() *access.Refusal {
 		return f
 	}
 	defer x.session.release()
-	if server, id, ok := ofServer(first(x.r.Header, headerLastEventID)); ok {
+	if server, id, ok := ofServer(protocol.First(x.r.Header, protocol.HeaderLastEventID)); ok {
 		return x.resume(server, id)
 	}
 	if f := x.decide(); f != nil {
 		return f
 	}
 	f := x.newFeed(x.session.watcher)
-	f.announce = func(method string) []byte { return []byte(`{"jsonrpc":"2.0","method":"` + method + `"}`) }
+	f.announce = func(method string) []byte { return protocol.Notification(method, nil) }
 	f.wants = x.session.interestIn
 	x.session.attach(f)
 	defer x.session.detach(f)
@@ -108,7 +109,7 @@ func (x *exchange) resume(server, event string) *access.Refusal {
 		return nil
 	}
 	header := v.header(x, "", "")
-	header[headerLastEventID] = []string{event}
+	header[protocol.HeaderLastEventID] = []string{event}
 	out := x.newAnswer(v, v.remains(x.session))
 	aborted := p.serve(header, nil, out)
 	if out.started {
@@ -127,7 +128,7 @@ func (f *feed) serve(greeting []byte) {
 	defer f.end()
 	defer x.handler.streams.Add(f.cancel, limits.MaxStreamAge)()
 	header := x.w.Header()
-	header[headerContentType] = valueEvents
+	header[protocol.HeaderContentType] = valueEvents
 	header["Cache-Control"] = []string{"no-cache, no-transform"}
 	header["X-Accel-Buffering"] = []string{"no"}
 	x.w.WriteHeader(http.StatusOK)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
@@ -177,7 +178,7 @@ func (x *exchange) alive(ctx context.Context, v *way) bool {
 		return true // as far as can be told
 	}
 	id := itoa(int(v.leg.lastID.Add(1)))
-	c, _ := p.ask(v.ownHeader(x), []byte(`{"jsonrpc":"2.0","id":"gateway-ping-`+id+`","method":"`+methodPing+`"}`))
+	c, _ := p.ask(v.ownHeader(x), protocol.Request(protocol.AppendString(nil, "gateway-ping-"+id), protocol.MethodPing, nil))
 	v.drop(x, c.verdict, c.status, c.reason)
 	return c.verdict == holds
 }
@@ -213,17 +214,17 @@ func (l *follower) open(ctx context.Context, v *way, wants interest, out *tap) (
 	if method == http.MethodGet {
 		header := v.header(x, "", "")
 		header["Accept"] = valueEvents
-		delete(header, headerContentType)
-		delete(header, envelope.HeaderMethod)
+		delete(header, protocol.HeaderContentType)
+		delete(header, protocol.HeaderMethod)
 		p.serve(header, nil, out)
 		return out.status
 	}
 	back := out.back
 	out.back = func(message []byte) ([]byte, error) { return l.heard(message, back) }
-	header := v.header(x, methodListen, "")
+	header := v.header(x, protocol.MethodListen, "")
 	header["Accept"] = valueAny
-	header[envelope.HeaderVersion] = []string{envelope.VersionStateless}
-	header[envelope.HeaderMethod] = []string{methodListen}
+	header[protocol.HeaderVersion] = []string{protocol.VersionStateless}
+	header[protocol.HeaderMethod] = []string{protocol.MethodListen}
 	message, err := x.listenMessage(wants)
 	if err != nil {
 		return http.StatusBadRequest
@@ -241,7 +242,7 @@ func (l *follower) heard(message []byte, back back) ([]byte, error) {
 		return nil, err
 	case e.Kind != envelope.Notification:
 		return nil, nil // the end of the stream: another one follows
-	case e.Method == methodAcknowledged:
+	case e.Method == protocol.MethodAcknowledged:
 		l.attempted()
 		return nil, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"strconv"
 
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
@@ -45,12 +46,12 @@ func (h *hiding) hide(message []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, h.logs = find(list, metaLogLevel)
-	kept := texts(list, envelope.MetaProtocolVersion, metaClientInfo, metaClientCapabilities, metaLogLevel, envelope.MetaProgressToken)
+	_, h.logs = find(list, protocol.MetaLogLevel)
+	kept := texts(list, protocol.MetaProtocolVersion, protocol.MetaClientInfo, protocol.MetaClientCapabilities, protocol.MetaLogLevel, protocol.MetaProgressToken)
 	if h.token != nil {
-		kept = append(kept, append([]byte(`"`+envelope.MetaProgressToken+`":`), h.own...))
+		kept = append(kept, protocol.Member(protocol.MetaProgressToken, h.own))
 	}
-	parts = append(parts, envelope.Part{Span: meta.at, Text: object(kept...)})
+	parts = append(parts, envelope.Part{Span: meta.at, Text: protocol.Object(kept...)})
 	return envelope.Replace(nil, message, parts...), nil
 }
 
@@ -72,11 +73,11 @@ func (h *hiding) back(message []byte) ([]byte, error) {
 		return h.complete(envelope.Replace(nil, message, envelope.Part{Span: e.ID, Text: h.id}))
 	case envelope.Notification:
 		switch {
-		case e.Method == methodMessage && !h.logs:
+		case e.Method == protocol.MethodMessage && !h.logs:
 			return nil, nil // which is what a client that says nothing wants of them
-		case e.Method == methodCancelled:
+		case e.Method == protocol.MethodCancelled:
 			return nil, nil // of what it has asked, which is nothing
-		case e.Method != methodProgress:
+		case e.Method != protocol.MethodProgress:
 			return message, nil
 		}
 		if h.token == nil || e.ProgressToken.None() || !sameID(e.ProgressToken.Of(message), h.own) {
@@ -102,11 +103,9 @@ func (x *exchange) answerServer(v *way, e *envelope.Envelope, message []byte) {
 	if !v.leg.answers.Allow() {
 		return // a server could ask as fast as it is answered
 	}
-	answer := append([]byte(`{"jsonrpc":"2.0","id":`), e.IDOf(message)...)
-	if e.Method == methodPing {
-		answer = append(answer, `,"result":{}}`...)
-	} else {
-		answer = append(answer, `,"error":{"code":-32601,"message":"No client is connected that could answer."}}`...)
+	answer := protocol.EmptyResult(e.IDOf(message))
+	if e.Method != protocol.MethodPing {
+		answer = protocol.Error(e.IDOf(message), protocol.CodeMethodNotFound, protocol.MessageNoClient)
 	}
 	// The server's stream must not wait for the server.
 	go func() {
@@ -134,18 +133,18 @@ func (h *hiding) complete(message []byte) ([]byte, error) {
 	}
 	var added [][]byte
 	if _, found := find(inner, "resultType"); !found {
-		added = append(added, []byte(`"resultType":"complete"`))
+		added = append(added, protocol.StringMember("resultType", "complete"))
 	}
-	if h.method == envelope.MethodResourcesRead {
+	if h.method == protocol.MethodResourcesRead {
 		if _, found := find(inner, "ttlMs"); !found {
-			added = append(added, []byte(`"ttlMs":0`))
+			added = append(added, protocol.Member("ttlMs", []byte("0")))
 		}
 		if _, found := find(inner, "cacheScope"); !found {
-			added = append(added, []byte(`"cacheScope":"private"`))
+			added = append(added, protocol.StringMember("cacheScope", "private"))
 		}
 	}
 	if len(added) == 0 {
 		return message, nil
 	}
-	return envelope.Replace(nil, message, envelope.Part{Span: result.at, Text: object(append(added, texts(inner)...)...)}), nil
+	return envelope.Replace(nil, message, envelope.Part{Span: result.at, Text: protocol.Object(append(added, texts(inner)...)...)}), nil
 }

@@ -13,7 +13,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp"
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 // maxInstructions bounds what is passed on of the servers' instructions, in
@@ -30,15 +30,15 @@ func (x *exchange) initialize() *access.Refusal {
 		if err := json.Unmarshal(x.message.Params.Of(x.message.Data), &params); err != nil {
 			return x.rpc(&access.Refusal{
 				Status: http.StatusOK, Reason: access.ReasonBadRequest, Detail: "params of initialize", Message: "params cannot be read.",
-			}, codeInvalidParams)
+			}, protocol.CodeInvalidParams)
 		}
 	}
 	if len(x.message.Data) > maxHello {
 		return x.tooLong()
 	}
 	version := params.ProtocolVersion
-	if version == "" || !sessionVersions[version] {
-		version = latestSessionVersion
+	if !protocol.IsSessionVersion(version) {
+		version = protocol.LatestSessionVersion
 	}
 	servers, f := x.request.Servers()
 	if f != nil {
@@ -57,8 +57,10 @@ func (x *exchange) initialize() *access.Refusal {
 		return f
 	}
 	d := x.describeAll(servers)
-	x.w.Header()[headerSession] = []string{s.id}
-	x.answerResult(d.result(`"protocolVersion":"`+version+`","serverInfo":`+string(x.handler.info()), false))
+	x.w.Header()[protocol.HeaderSession] = []string{s.id}
+	x.answerResult(d.result(false,
+		protocol.StringMember("protocolVersion", version),
+		protocol.Member("serverInfo", x.handler.info())))
 	return nil
 }
 
@@ -74,7 +76,7 @@ func (x *exchange) tooLong() *access.Refusal {
 	const message = "The message is too long for its method."
 	return x.rpc(&access.Refusal{
 		Status: http.StatusOK, Reason: access.ReasonBadRequest, Detail: message, Message: message,
-	}, codeInvalidParams)
+	}, protocol.CodeInvalidParams)
 }
 
 func (x *exchange) full(err error) *access.Refusal {
@@ -88,7 +90,7 @@ func (x *exchange) full(err error) *access.Refusal {
 		Detail:     err.Error(),
 		Message:    message,
 		RetryAfter: retryAfter,
-	}, codeInternal)
+	}, protocol.CodeInternalError)
 }
 
 // terminate ends a session at the client's wish, and those with the servers.
@@ -131,8 +133,12 @@ func (x *exchange) discover() *access.Refusal {
 		return f
 	}
 	d := x.describeAll(servers)
-	x.answerResult(d.result(`"resultType":"complete","supportedVersions":["`+envelope.VersionStateless+
-		`"],"ttlMs":0,"cacheScope":"private","_meta":{"io.modelcontextprotocol/serverInfo":`+string(x.handler.info())+`}`, true))
+	x.answerResult(d.result(true,
+		protocol.StringMember("resultType", "complete"),
+		protocol.Member("supportedVersions", protocol.Strings([]string{protocol.VersionStateless})),
+		protocol.Member("ttlMs", []byte("0")),
+		protocol.StringMember("cacheScope", "private"),
+		protocol.Member("_meta", protocol.Object(protocol.Member(protocol.MetaServerInfo, x.handler.info())))))
 	return nil
 }
 
@@ -226,29 +232,24 @@ func (d *descriptions) add(server string, one description) {
 
 // result is the answer, with more members before. Lists may change at any time,
 // as the client's access does, so that is always announced.
-func (d *descriptions) result(more string, stateless bool) []byte {
-	b := append([]byte{'{'}, more...)
-	b = append(b, `,"capabilities":{"tools":{"listChanged":true}`...)
+func (d *descriptions) result(stateless bool, more ...[]byte) []byte {
+	changing := protocol.Member("listChanged", []byte("true"))
+	has := [][]byte{protocol.Member("tools", protocol.Object(changing))}
 	if d.has.prompts {
-		b = append(b, `,"prompts":{"listChanged":true}`...)
+		has = append(has, protocol.Member("prompts", protocol.Object(changing)))
 	}
-	switch {
-	case d.has.subscribe:
-		b = append(b, `,"resources":{"subscribe":true,"listChanged":true}`...)
-	case d.has.resources:
-		b = append(b, `,"resources":{"listChanged":true}`...)
+	if d.has.resources || d.has.subscribe {
+		has = append(has, protocol.Member("resources", protocol.Object(flag("subscribe", d.has.subscribe), changing)))
 	}
 	if d.has.completions {
-		b = append(b, `,"completions":{}`...)
+		has = append(has, protocol.Member("completions", protocol.Object()))
 	}
 	if d.has.logging && !stateless {
-		b = append(b, `,"logging":{}`...)
+		has = append(has, protocol.Member("logging", protocol.Object()))
 	}
-	b = append(b, '}')
+	members := append(more, protocol.Member("capabilities", protocol.Object(has...)))
 	if d.instructions.Len() > 0 {
-		if text, err := json.Marshal(d.instructions.String()); err == nil {
-			b = append(append(b, `,"instructions":`...), text...)
-		}
+		members = append(members, protocol.StringMember("instructions", d.instructions.String()))
 	}
-	return append(b, '}')
+	return protocol.Object(members...)
 }

@@ -10,6 +10,7 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
@@ -237,7 +238,7 @@ func (q *inquiry) ask(ctx context.Context) (*rewrite.Page, error) {
 	page, err := rewrite.ReadPage(q.kind, q.server.Name, answer.body)
 	var refused *rewrite.RPCError
 	switch {
-	case errors.As(err, &refused) && refused.Code == codeMethodNotFound:
+	case errors.As(err, &refused) && refused.Code == protocol.CodeMethodNotFound:
 		return nil, errNoList
 	case err != nil && v.session == "" && !teachesNothing(answer.status):
 		p.known().forget() // perhaps it does not speak this era any more

@@ -2,8 +2,9 @@ package aggregate
 
 import (
 	"context"
-	"encoding/json"
+	"strconv"
 
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
@@ -18,22 +19,22 @@ func (i interest) empty() bool { return i.lists == 0 && len(i.resources) == 0 }
 // listenMessage asks a server without sessions for what a client wants to hear
 // of it: in the client's own message, if it has sent one.
 func (x *exchange) listenMessage(wants interest) ([]byte, error) {
-	filter := object(
+	filter := protocol.Object(
 		flag("toolsListChanged", wants.lists&changedTools != 0),
 		flag("promptsListChanged", wants.lists&changedPrompts != 0),
 		flag("resourcesListChanged", wants.lists&changedResources != 0),
 		uris("resourceSubscriptions", wants.resources))
 	if x.session != nil {
-		message := append([]byte(`{"jsonrpc":"2.0","id":"listen","method":"`+methodListen+`","params":{"notifications":`), filter...)
-		return raise(append(message, "}}"...), x.session.info)
+		message := protocol.Request([]byte(`"listen"`), protocol.MethodListen, protocol.Object(protocol.Member("notifications", filter)))
+		return raise(message, x.session.info)
 	}
 	params, err := members(x.message.Data, x.message.Params)
 	if err != nil {
 		return nil, err
 	}
-	added := append([]byte(`"notifications":`), filter...)
+	added := protocol.Member("notifications", filter)
 	return envelope.Replace(nil, x.message.Data, envelope.Part{
-		Span: x.message.Params, Text: object(append(texts(params, "notifications"), added)...),
+		Span: x.message.Params, Text: protocol.Object(append(texts(params, "notifications"), added)...),
 	}), nil
 }
 
@@ -42,7 +43,7 @@ func flag(key string, set bool) []byte {
 	if !set {
 		return nil
 	}
-	return []byte(`"` + key + `":true`)
+	return protocol.Member(key, []byte("true"))
 }
 
 // uris is a member with a list of strings; nothing without any.
@@ -50,23 +51,14 @@ func uris(key string, list []string) []byte {
 	if len(list) == 0 {
 		return nil
 	}
-	text, err := json.Marshal(list)
-	if err != nil { // strings always marshal
-		return nil
-	}
-	return append([]byte(`"`+key+`":`), text...)
+	return protocol.Member(key, protocol.Strings(list))
 }
 
 // subscribe has a server with sessions tell of changes of the resources.
 func (x *exchange) subscribe(ctx context.Context, v *way, resources []string) {
 	for _, uri := range resources {
-		text, err := json.Marshal(uri)
-		if err != nil { // strings always marshal
-			continue
-		}
-		message := append([]byte(`{"jsonrpc":"2.0","id":`), itoa(int(v.leg.lastID.Add(1)))...)
-		message = append(message, `,"method":"`+methodSubscribe+`","params":{"uri":`...)
-		message = append(append(message, text...), "}}"...)
+		id := strconv.AppendInt(nil, v.leg.lastID.Add(1), 10)
+		message := protocol.Request(id, protocol.MethodSubscribe, protocol.Object(protocol.StringMember("uri", uri)))
 		if err := x.tell(ctx, v, message); err != nil {
 			x.handler.log.Debug("a resource cannot be subscribed to", "server", v.server, "error", err)
 		}

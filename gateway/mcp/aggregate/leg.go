@@ -12,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 // leg is a session's way to one server. It is made ready by the first request
@@ -147,13 +148,13 @@ func (l *leg) greet(p *part) (*way, error) {
 		return nil, err
 	}
 	v := &way{
-		kind: paired, server: l.server.Name, session: first(answer.header, headerSession), version: d.version, leg: l, has: d.has,
+		kind: paired, server: l.server.Name, session: protocol.First(answer.header, protocol.HeaderSession), version: d.version, leg: l, has: d.has,
 	}
 	if l.session.isHidden {
 		v.kind = hidden
 	}
 	p.known().learn(unknown, spoken, &d)
-	err = x.tell(p.context, v, []byte(`{"jsonrpc":"2.0","method":"`+methodInitialized+`"}`))
+	err = x.tell(p.context, v, protocol.Notification(protocol.MethodInitialized, nil))
 	switch {
 	case err == nil:
 	case errors.As(err, new(*serverError)), errors.Is(err, errLost):
@@ -171,7 +172,7 @@ func (l *leg) greet(p *part) (*way, error) {
 // said in it: that would be held against the clients that come after.
 func (e *serverError) isOfEra() bool {
 	switch e.code {
-	case codeMethodNotFound, codeUnsupportedVersion:
+	case protocol.CodeMethodNotFound, protocol.CodeUnsupportedVersion:
 		return true
 	case 0:
 		return e.status == http.StatusNotFound || e.status == http.StatusMethodNotAllowed
@@ -187,5 +188,5 @@ func (s *session) helloIsUsual() bool {
 			Version string `json:"protocolVersion"`
 		} `json:"params"`
 	}
-	return json.Unmarshal(s.hello, &hello) == nil && hello.Params.Version != "" && sessionVersions[hello.Params.Version]
+	return json.Unmarshal(s.hello, &hello) == nil && protocol.IsSessionVersion(hello.Params.Version)
 }

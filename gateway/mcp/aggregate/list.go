@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
@@ -70,6 +71,6 @@ func (x *exchange) list(kind rewrite.Kind) *access.Refusal {
 	}
 	answer := x.beginResult(make([]byte, 0, min(size, limits.MaxBytes+64<<10)))
 	answer = rewrite.Merge(answer, kind, parts, limits).Result
-	x.answerJSON(http.StatusOK, append(answer, '}'))
+	x.answerJSON(http.StatusOK, protocol.EndResult(answer))
 	return nil
 }

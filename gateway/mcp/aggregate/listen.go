@@ -8,13 +8,11 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
-
-// methodAcknowledged is the first message on a stream of subscriptions/listen.
-const methodAcknowledged = "notifications/subscriptions/acknowledged"
 
 // listen serves a stream of what a client without sessions wants to hear of.
 func (x *exchange) listen() *access.Refusal {
@@ -25,7 +23,7 @@ func (x *exchange) listen() *access.Refusal {
 	if err != nil {
 		return x.rpc(&access.Refusal{
 			Status: http.StatusOK, Reason: access.ReasonBadRequest, Detail: err.Error(), Message: "params.notifications cannot be read.",
-		}, codeInvalidParams)
+		}, protocol.CodeInvalidParams)
 	}
 	if len(wants.Resources) > maxSubscriptions {
 		return x.tooLong()
@@ -118,13 +116,12 @@ func (s *subscription) interestIn(server string) interest {
 
 // meta names the subscription in a notification.
 func (s *subscription) meta() []byte {
-	return append([]byte(`"`+envelope.MetaSubscriptionID+`":`), s.id...)
+	return protocol.Member(protocol.MetaSubscriptionID, s.id)
 }
 
 // notification is one of the gateway's own.
 func (s *subscription) notification(method string) []byte {
-	b := append([]byte(`{"jsonrpc":"2.0","method":"`+method+`","params":{"_meta":`), object(s.meta())...)
-	return append(b, "}}"...)
+	return protocol.Notification(method, protocol.Object(protocol.Member("_meta", protocol.Object(s.meta()))))
 }
 
 // acknowledgement tells what the client will hear of. Resources of servers that
@@ -141,13 +138,13 @@ func (s *subscription) acknowledgement(f *feed, servers []*grants.Server) []byte
 			resources = append(resources, names.JoinURI(r.Server, r.URI))
 		}
 	}
-	b := append([]byte(`{"jsonrpc":"2.0","method":"`+methodAcknowledged+`","params":{"_meta":`), object(s.meta())...)
-	b = append(append(b, `,"notifications":`...), object(
-		flag("toolsListChanged", s.lists&changedTools != 0),
-		flag("promptsListChanged", s.lists&changedPrompts != 0),
-		flag("resourcesListChanged", s.lists&changedResources != 0),
-		uris("resourceSubscriptions", resources))...)
-	return append(b, "}}"...)
+	return protocol.Notification(protocol.MethodAcknowledged, protocol.Object(
+		protocol.Member("_meta", protocol.Object(s.meta())),
+		protocol.Member("notifications", protocol.Object(
+			flag("toolsListChanged", s.lists&changedTools != 0),
+			flag("promptsListChanged", s.lists&changedPrompts != 0),
+			flag("resourcesListChanged", s.lists&changedResources != 0),
+			uris("resourceSubscriptions", resources)))))
 }
 
 // backOf turns what a server with sessions says into what the client has asked
@@ -182,7 +179,7 @@ func (i interest) includes(e *envelope.Envelope, message []byte) bool {
 			return i.lists&n.change != 0
 		}
 	}
-	return e.Method == methodUpdated && !e.URI.None() && slices.Contains(i.resources, stringOf(e.URI.Of(message)))
+	return e.Method == protocol.MethodUpdated && !e.URI.None() && slices.Contains(i.resources, stringOf(e.URI.Of(message)))
 }
 
 // mark puts the subscription's id into a notification.
@@ -193,8 +190,8 @@ func (s *subscription) mark(message []byte) ([]byte, error) {
 	}
 	params, found := find(top, "params")
 	if !found || !isObject(params.raw) {
-		added := append(append([]byte(`"params":{"_meta":`), object(s.meta())...), '}')
-		return object(append(texts(top, "params"), added)...), nil
+		added := protocol.Member("params", protocol.Object(protocol.Member("_meta", protocol.Object(s.meta()))))
+		return protocol.Object(append(texts(top, "params"), added)...), nil
 	}
 	inner, err := members(message, params.at)
 	if err != nil {
@@ -206,10 +203,10 @@ func (s *subscription) mark(message []byte) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		kept = texts(list, envelope.MetaSubscriptionID)
+		kept = texts(list, protocol.MetaSubscriptionID)
 	}
-	added := append([]byte(`"_meta":`), object(append(kept, s.meta())...)...)
+	added := protocol.Member("_meta", protocol.Object(append(kept, s.meta())...))
 	return envelope.Replace(nil, message, envelope.Part{
-		Span: params.at, Text: object(append(texts(inner, "_meta"), added)...),
+		Span: params.at, Text: protocol.Object(append(texts(inner, "_meta"), added)...),
 	}), nil
 }

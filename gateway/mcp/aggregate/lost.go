@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"strings"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 // The protocol wants 404 for a session that a server does not know. Many servers
@@ -87,7 +87,7 @@ func deniesSession(body []byte) bool {
 
 // isRepeatable reports whether a request may be carried out twice: it only
 // reads.
-func isRepeatable(method string) bool { return method != envelope.MethodToolsCall }
+func isRepeatable(method string) bool { return method != protocol.MethodToolsCall }
 
 // drop has the next request begin another session, where the verdict is that
 // this one may have ended.

@@ -10,6 +10,7 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 // part is what a request asks of one server: a request to that server's own
@@ -79,12 +80,12 @@ func (x *exchange) requestHeader() http.Header {
 	header := make(http.Header, len(x.r.Header)+4)
 	for key, values := range x.r.Header {
 		switch key {
-		case "Authorization", "Cookie", headerContentLength, headerContentType, headerSession, headerLastEventID:
+		case "Authorization", "Cookie", protocol.HeaderContentLength, protocol.HeaderContentType, protocol.HeaderSession, protocol.HeaderLastEventID:
 		default:
 			header[key] = values
 		}
 	}
-	header[headerContentType] = valueJSON
+	header[protocol.HeaderContentType] = valueJSON
 	return header
 }
 
@@ -93,8 +94,8 @@ func (x *exchange) requestHeader() http.Header {
 // counts for all clients.
 func (x *exchange) ownHeader() http.Header {
 	return http.Header{
-		"Accept":          valueAny,
-		headerContentType: valueJSON,
-		headerUserAgent:   {"mcp-gateway/" + x.handler.options.Version},
+		"Accept":                   valueAny,
+		protocol.HeaderContentType: valueJSON,
+		protocol.HeaderUserAgent:   {"mcp-gateway/" + x.handler.options.Version},
 	}
 }

@@ -7,14 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
-)
-
-// Errors by which a server shows that it knows the era without sessions, though
-// it does not like the question.
-const (
-	codeHeaderMismatch    = envelope.CodeHeaderMismatch
-	codeMissingCapability = -32021
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 // errNoEra: the server speaks no version of the protocol that could be used.
@@ -57,8 +50,8 @@ func (p *part) statelessEra() (bool, error) {
 		return false, ask.refusal
 	}
 	header := p.x.ownHeader()
-	header[envelope.HeaderVersion] = []string{envelope.VersionStateless}
-	header[envelope.HeaderMethod] = []string{methodDiscover}
+	header[protocol.HeaderVersion] = []string{protocol.VersionStateless}
+	header[protocol.HeaderMethod] = []string{protocol.MethodDiscover}
 	answer, err := ask.ask(header, p.x.handler.discoverMessage())
 	var refused *serverError
 	switch {
@@ -79,8 +72,8 @@ func (p *part) statelessEra() (bool, error) {
 	case !errors.As(err, &refused), refused.code == 0 && teachesNothing(refused.status):
 		return false, err
 	}
-	if refused.code == codeHeaderMismatch || refused.code == codeMissingCapability ||
-		refused.code == codeUnsupportedVersion && supportsStateless(answer.body) {
+	if refused.code == protocol.CodeHeaderMismatch || refused.code == protocol.CodeMissingCapability ||
+		refused.code == protocol.CodeUnsupportedVersion && supportsStateless(answer.body) {
 		p.known().learn(spoken, unknown, nil)
 		return true, nil
 	}
@@ -96,29 +89,22 @@ func supportsStateless(message []byte) bool {
 		Error  struct{ Data struct{ Supported []string } }
 	}
 	return json.Unmarshal(message, &m) == nil &&
-		(slices.Contains(m.Result.SupportedVersions, envelope.VersionStateless) ||
-			slices.Contains(m.Error.Data.Supported, envelope.VersionStateless))
+		(slices.Contains(m.Result.SupportedVersions, protocol.VersionStateless) ||
+			slices.Contains(m.Error.Data.Supported, protocol.VersionStateless))
 }
 
 // info is what the gateway calls itself.
 func (h *Handler) info() []byte {
-	info, err := json.Marshal(map[string]string{"name": "mcp-gateway", "version": h.options.Version})
-	if err != nil { // strings always marshal
-		return []byte(`{"name":"mcp-gateway","version":"0"}`)
-	}
-	return info
+	return protocol.Implementation("mcp-gateway", h.options.Version)
 }
 
 // discoverMessage asks a server which versions it speaks.
 func (h *Handler) discoverMessage() []byte {
-	return []byte(`{"jsonrpc":"2.0","id":"discover","method":"` + methodDiscover + `","params":{"_meta":{"` +
-		envelope.MetaProtocolVersion + `":"` + envelope.VersionStateless + `","` + metaClientInfo + `":` + string(h.info()) +
-		`,"` + metaClientCapabilities + `":{}}}}`)
+	return protocol.Request([]byte(`"discover"`), protocol.MethodDiscover, protocol.DiscoverParams(h.info()))
 }
 
 // helloMessage begins a session that the gateway holds for a client that knows
 // none. It offers nothing that a server could ask for.
 func (h *Handler) helloMessage() []byte {
-	return []byte(`{"jsonrpc":"2.0","id":"initialize","method":"` + methodInitialize + `","params":{"protocolVersion":"` +
-		latestSessionVersion + `","capabilities":{},"clientInfo":` + string(h.info()) + `}}`)
+	return protocol.Request([]byte(`"initialize"`), protocol.MethodInitialize, protocol.InitializeParams(protocol.LatestSessionVersion, h.info()))
 }

@@ -1,14 +1,8 @@
 package aggregate
 
 import (
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
-)
-
-// Keys of params._meta by which a client without sessions says who it is.
-const (
-	metaClientInfo         = "io.modelcontextprotocol/clientInfo"
-	metaClientCapabilities = "io.modelcontextprotocol/clientCapabilities"
-	metaLogLevel           = "io.modelcontextprotocol/logLevel"
 )
 
 // raise has a request of a session say what the era without sessions says in
@@ -16,11 +10,7 @@ const (
 // what a server would ask for in an answer, a client of the older era could not
 // give.
 func raise(message, info []byte) ([]byte, error) {
-	meta := []byte(`"` + envelope.MetaProtocolVersion + `":"` + envelope.VersionStateless + `"`)
-	if len(info) > 0 {
-		meta = append(append(meta, `,"`+metaClientInfo+`":`...), info...)
-	}
-	meta = append(meta, `,"`+metaClientCapabilities+`":{}`...)
+	meta := protocol.ClientMeta(info)
 
 	top, err := members(message, whole(message))
 	if err != nil {
@@ -28,8 +18,8 @@ func raise(message, info []byte) ([]byte, error) {
 	}
 	params, found := find(top, "params")
 	if !found || !isObject(params.raw) {
-		added := append(append([]byte(`"params":{"_meta":`), object(meta)...), '}')
-		return object(append(texts(top, "params"), added)...), nil
+		added := protocol.Member("params", protocol.Object(protocol.Member("_meta", protocol.Object(meta...))))
+		return protocol.Object(append(texts(top, "params"), added)...), nil
 	}
 	inner, err := members(message, params.at)
 	if err != nil {
@@ -40,12 +30,12 @@ func raise(message, info []byte) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		kept := texts(list, envelope.MetaProtocolVersion, metaClientInfo, metaClientCapabilities)
-		return envelope.Replace(nil, message, envelope.Part{Span: old.at, Text: object(append([][]byte{meta}, kept...)...)}), nil
+		kept := texts(list, protocol.MetaProtocolVersion, protocol.MetaClientInfo, protocol.MetaClientCapabilities)
+		return envelope.Replace(nil, message, envelope.Part{Span: old.at, Text: protocol.Object(append(meta, kept...)...)}), nil
 	}
-	added := append([]byte(`"_meta":`), object(meta)...)
+	added := protocol.Member("_meta", protocol.Object(meta...))
 	return envelope.Replace(nil, message,
-		envelope.Part{Span: params.at, Text: object(append(texts(inner, "_meta"), added)...)}), nil
+		envelope.Part{Span: params.at, Text: protocol.Object(append(texts(inner, "_meta"), added)...)}), nil
 }
 
 // texts returns the members but those of the given keys.

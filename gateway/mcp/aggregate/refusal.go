@@ -1,24 +1,13 @@
 package aggregate
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/mcp"
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
-)
-
-// JSON-RPC errors of refused messages.
-const (
-	codeMethodNotFound     = -32601
-	codeInvalidParams      = -32602
-	codeInternal           = -32603
-	codeResourceNotFound   = -32002 // of the era with sessions
-	codeUnsupportedVersion = -32022
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 // Reasons of refusals, for the audit log.
@@ -46,18 +35,16 @@ func (x *exchange) rpc(f *access.Refusal, code int) *access.Refusal {
 // plain refuses what breaks the protocol's rules for requests.
 func (x *exchange) plain(status int, message string) *access.Refusal {
 	return x.rpc(&access.Refusal{Status: status, Reason: access.ReasonBadRequest, Detail: message, Message: message},
-		envelope.CodeInvalidRequest)
+		protocol.CodeInvalidRequest)
 }
 
 // badVersion refuses a version of the era without sessions that the gateway does
 // not know.
 func (x *exchange) badVersion(version string) *access.Refusal {
 	f := x.plain(http.StatusBadRequest, "This protocol version is not supported.")
-	requested, err := json.Marshal(version)
-	if err != nil { // strings always marshal
-		requested = []byte(`""`)
-	}
-	f.Code, f.Data = codeUnsupportedVersion, `"supported":["`+envelope.VersionStateless+`"],"requested":`+string(requested)
+	f.Code = protocol.CodeUnsupportedVersion
+	f.Data = string(protocol.Member("supported", protocol.Strings([]string{protocol.VersionStateless}))) + "," +
+		string(protocol.StringMember("requested", version))
 	return f
 }
 
@@ -67,7 +54,7 @@ func (x *exchange) unknownMethod() *access.Refusal {
 		Status:  http.StatusOK,
 		Reason:  reasonMethod,
 		Message: "This method is not available on this endpoint.",
-	}, codeMethodNotFound)
+	}, protocol.CodeMethodNotFound)
 	if x.session == nil {
 		f.Status = http.StatusNotFound
 	}
@@ -78,23 +65,23 @@ func (x *exchange) unknownMethod() *access.Refusal {
 func (x *exchange) badCursor() *access.Refusal {
 	return x.rpc(&access.Refusal{
 		Status: http.StatusOK, Reason: reasonCursor, Message: "The cursor is not one of this list.",
-	}, codeInvalidParams)
+	}, protocol.CodeInvalidParams)
 }
 
 // unknownName is the answer to a call of what no server that the client may
 // reach has, whether there is such a server or not.
 func (x *exchange) unknownName(reason, detail string) *access.Refusal {
-	f := x.rpc(&access.Refusal{Status: http.StatusOK, Reason: reason, Detail: detail}, codeInvalidParams)
+	f := x.rpc(&access.Refusal{Status: http.StatusOK, Reason: reason, Detail: detail}, protocol.CodeInvalidParams)
 	switch x.message.Method {
-	case envelope.MethodToolsCall:
+	case protocol.MethodToolsCall:
 		f.Message = "This tool is not available to this client."
-	case envelope.MethodResourcesRead, methodSubscribe, methodUnsubscribe:
+	case protocol.MethodResourcesRead, protocol.MethodSubscribe, protocol.MethodUnsubscribe:
 		f.Message = "This resource is not available to this client."
 		if x.session != nil {
-			f.Code = codeResourceNotFound
+			f.Code = protocol.CodeResourceNotFound
 		}
 		if !x.message.URI.None() {
-			f.Data = `"uri":` + string(x.message.URI.Of(x.message.Data))
+			f.Data = string(protocol.Member("uri", x.message.URI.Of(x.message.Data)))
 		}
 	default:
 		f.Message = "This prompt or resource is not available to this client."
@@ -108,9 +95,9 @@ func (x *exchange) noSession() *access.Refusal {
 	return &access.Refusal{
 		Status:  http.StatusNotFound,
 		Reason:  reasonSession,
-		Code:    mcp.CodeNoSession,
+		Code:    protocol.CodeNoSession,
 		RPCID:   x.id(),
-		Message: mcp.MessageNoSession,
+		Message: protocol.MessageNoSession,
 	}
 }
 
@@ -130,7 +117,7 @@ func (x *exchange) unreachable(server string, err error) *access.Refusal {
 		Reason:  reasonUnreachable,
 		Detail:  "server " + strconv.Quote(server) + ": " + err.Error(),
 		Message: "The server cannot be reached.",
-	}, codeInternal)
+	}, protocol.CodeInternalError)
 }
 
 // isOwn reports whether a refusal is about the gateway, and not about one of the

@@ -7,6 +7,7 @@ import (
 	"math"
 	"strconv"
 
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
@@ -63,12 +64,12 @@ func (v *way) said(message []byte, d *due) ([]byte, error) {
 		return envelope.Replace(nil, message, v.named(e.ID, message), v.named(e.MetaProgressToken, message)), nil
 	}
 	switch e.Method {
-	case methodCancelled:
+	case protocol.MethodCancelled:
 		if v.kind != paired || e.RequestID.None() {
 			return nil, nil
 		}
 		return envelope.Replace(nil, message, v.named(e.RequestID, message)), nil
-	case methodProgress:
+	case protocol.MethodProgress:
 		if !d.progresses(&e, message) {
 			return nil, nil
 		}

@@ -10,15 +10,9 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
-
-// Versions with sessions. A request may say that it speaks one of them.
-var sessionVersions = map[string]bool{
-	"": true, "2024-11-05": true, "2025-03-26": true, "2025-06-18": true, latestSessionVersion: true,
-}
-
-const latestSessionVersion = "2025-11-25"
 
 // session is one of a client's: it stands for one with each server.
 type session struct {
@@ -233,13 +227,13 @@ func (x *exchange) inSession() *access.Refusal {
 		return x.notify()
 	}
 	switch x.message.Method {
-	case methodPing:
+	case protocol.MethodPing:
 		if f := x.decide(); f != nil {
 			return f
 		}
 		x.answerResult([]byte("{}"))
 		return nil
-	case methodSetLevel:
+	case protocol.MethodSetLevel:
 		return x.setLevel()
 	}
 	return x.asks()

@@ -6,10 +6,9 @@ import (
 	"slices"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
-
-const methodUpdated = "notifications/resources/updated"
 
 // maxSubscriptions bounds the resources that a session subscribes to on each
 // server without sessions, and those that one stream listens to.
@@ -29,7 +28,7 @@ func (x *exchange) subscribeRaised(p *part, v *way, target rewrite.Target) *acce
 	if !v.has.subscribe {
 		return x.rpc(&access.Refusal{
 			Status: http.StatusOK, Reason: reasonMethod, Message: "The server has no subscriptions.",
-		}, codeMethodNotFound)
+		}, protocol.CodeMethodNotFound)
 	}
 	if len(target.Name) > maxURI {
 		return x.tooLong()
@@ -43,7 +42,7 @@ func (x *exchange) subscribeRaised(p *part, v *way, target rewrite.Target) *acce
 	list := s.subscribed[target.Server]
 	i := slices.Index(list, target.Name)
 	changed := true
-	switch subscribes := x.message.Method == methodSubscribe; {
+	switch subscribes := x.message.Method == protocol.MethodSubscribe; {
 	case subscribes && i < 0 && len(list) < maxSubscriptions:
 		list = append(slices.Clone(list), target.Name)
 	case !subscribes && i >= 0:

@@ -8,6 +8,7 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/mcp"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
@@ -19,7 +20,7 @@ var (
 
 // enter finds the session that the request names. It must be released.
 func (x *exchange) enter() *access.Refusal {
-	id := first(x.r.Header, headerSession)
+	id := protocol.First(x.r.Header, protocol.HeaderSession)
 	if id == "" {
 		return x.plain(400, "Mcp-Session-Id is required: initialize a session first.")
 	}
@@ -61,16 +62,16 @@ func (x *exchange) relay(server string, message []byte) *access.Refusal {
 func (x *exchange) notify() *access.Refusal {
 	message := x.message.Data
 	switch x.message.Method {
-	case methodCancelled:
+	case protocol.MethodCancelled:
 		return x.cancelled()
-	case methodProgress:
+	case protocol.MethodProgress:
 		if x.message.ProgressToken.None() {
 			break
 		}
 		if server, token, ok := unnamed(x.message.ProgressToken.Of(message)); ok {
 			return x.relay(server, envelope.Replace(nil, message, envelope.Part{Span: x.message.ProgressToken, Text: token}))
 		}
-	case methodRootsChanged:
+	case protocol.MethodRootsChanged:
 		if f := x.answerAccepted(); f != nil {
 			return f
 		}

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
@@ -36,9 +37,9 @@ var notifications = []struct {
 	change changes
 	method string
 }{
-	{changedTools, "notifications/tools/list_changed"},
-	{changedPrompts, "notifications/prompts/list_changed"},
-	{changedResources, "notifications/resources/list_changed"},
+	{changedTools, protocol.MethodToolsChanged},
+	{changedPrompts, protocol.MethodPromptsChanged},
+	{changedResources, protocol.MethodResourcesChanged},
 }
 
 // watcher is somebody who wants to know when lists change for reasons that are

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"sync/atomic"
 
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
@@ -60,27 +61,27 @@ func (v *way) header(x *exchange, method, name string) http.Header {
 	header, named := x.requestHeader(), hasName(method)
 	switch v.kind {
 	case direct:
-		if header[envelope.HeaderName] != nil && named {
-			header[envelope.HeaderName] = []string{envelope.EncodeName(name)}
+		if header[protocol.HeaderName] != nil && named {
+			header[protocol.HeaderName] = []string{envelope.EncodeName(name)}
 		}
 		return header
 	case raised:
-		header[envelope.HeaderVersion] = []string{envelope.VersionStateless}
-		delete(header, envelope.HeaderMethod)
-		delete(header, envelope.HeaderName)
+		header[protocol.HeaderVersion] = []string{protocol.VersionStateless}
+		delete(header, protocol.HeaderMethod)
+		delete(header, protocol.HeaderName)
 		if method != "" {
-			header[envelope.HeaderMethod] = []string{method}
+			header[protocol.HeaderMethod] = []string{method}
 		}
 		if named {
-			header[envelope.HeaderName] = []string{envelope.EncodeName(name)}
+			header[protocol.HeaderName] = []string{envelope.EncodeName(name)}
 		}
 		return header
 	case paired:
-		if header[envelope.HeaderName] != nil && named {
-			header[envelope.HeaderName] = []string{envelope.EncodeName(name)}
+		if header[protocol.HeaderName] != nil && named {
+			header[protocol.HeaderName] = []string{envelope.EncodeName(name)}
 		}
 	}
-	delete(header, envelope.HeaderVersion)
+	delete(header, protocol.HeaderVersion)
 	v.address(header)
 	return header
 }
@@ -89,7 +90,7 @@ func (v *way) header(x *exchange, method, name string) http.Header {
 func (v *way) ownHeader(x *exchange) http.Header {
 	header := x.ownHeader()
 	if v.kind == direct || v.kind == raised {
-		header[envelope.HeaderVersion] = []string{envelope.VersionStateless}
+		header[protocol.HeaderVersion] = []string{protocol.VersionStateless}
 	}
 	v.address(header)
 	return header
@@ -98,10 +99,10 @@ func (v *way) ownHeader(x *exchange) http.Header {
 // address names the session and its version.
 func (v *way) address(header http.Header) {
 	if v.version != "" {
-		header[envelope.HeaderVersion] = []string{v.version}
+		header[protocol.HeaderVersion] = []string{v.version}
 	}
 	if v.session != "" {
-		header[headerSession] = []string{v.session}
+		header[protocol.HeaderSession] = []string{v.session}
 	}
 }
 
@@ -109,7 +110,7 @@ func (v *way) address(header http.Header) {
 // act on.
 func hasName(method string) bool {
 	switch method {
-	case envelope.MethodToolsCall, envelope.MethodPromptsGet, envelope.MethodResourcesRead:
+	case protocol.MethodToolsCall, protocol.MethodPromptsGet, protocol.MethodResourcesRead:
 		return true
 	}
 	return false

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 // greet has the server answer the handshake that it gets next.
@@ -50,7 +52,7 @@ func TestARefusedHandshakeIsNotKept(t *testing.T) {
 			require.Eventually(t, func() bool { return s.held() == 2 }, 10*time.Second, time.Millisecond)
 			tries := 1
 			if shared {
-				tries = len(sessionVersions)
+				tries = len(protocol.SessionVersions)
 			}
 			for range tries {
 				s.greet(f, `"error":{"code":-32602,"message":"no"}`)

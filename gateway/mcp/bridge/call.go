@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
@@ -38,7 +39,7 @@ func newCall(p *peer, s *Session, in Incoming) *Call {
 		queue:    newQueue(),
 		clientID: clone(in.Envelope.ID.Of(in.Message)),
 		streams:  in.Streams,
-		listen:   s == nil && in.Envelope.Method == "subscriptions/listen",
+		listen:   s == nil && in.Envelope.Method == protocol.MethodListen,
 	}
 	if t := in.Envelope.MetaProgressToken; !t.None() {
 		c.token = clone(t.Of(in.Message))
@@ -105,7 +106,5 @@ func (c *Call) release() {
 
 // cancelled is the notification that cancels a request on the channel.
 func cancelled(id int64) []byte {
-	b := []byte(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":`)
-	b = strconv.AppendInt(b, id, 10)
-	return append(b, "}}"...)
+	return protocol.Cancelled(idText(id))
 }

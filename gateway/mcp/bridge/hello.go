@@ -6,21 +6,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
 
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 )
 
 // sharedHandshake is that of channels that all clients share.
 var sharedHandshake = sha256.Sum256([]byte("shared"))
-
-// sessionVersions are the versions that the gateway offers in its own name, in this
-// order.
-var sessionVersions = []string{"2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"}
 
 // handshake is the beginning of a channel with sessions. The first session's
 // goes to the server; the others hear the same answer.
@@ -131,15 +127,15 @@ func versionAsked(in Incoming) string {
 	if in.Envelope.Params.None() || json.Unmarshal(in.Envelope.Params.Of(in.Message), &params) != nil {
 		return ""
 	}
-	quoted := strconv.Quote(params.Version)
-	if !isSessionVersion(quoted) {
+	if !protocol.IsSessionVersion(params.Version) {
 		return ""
 	}
-	return quoted
+	return strconv.Quote(params.Version)
 }
 
 func isSessionVersion(quoted string) bool {
-	return slices.ContainsFunc(sessionVersions, func(v string) bool { return strconv.Quote(v) == quoted })
+	version, err := strconv.Unquote(quoted)
+	return err == nil && protocol.IsSessionVersion(version)
 }
 
 // versionIn finds the version, with its quotes, in a server's answer to the handshake.
@@ -194,13 +190,13 @@ func (p *peer) helloCall(s *Session, in Incoming) (*Call, error) {
 // binds no other: with the newest version that the server takes, and without
 // capabilities, since what the server would ask a client, it could ask any of them.
 func (p *peer) greetForAll() {
-	for i, version := range sessionVersions {
+	for i, version := range protocol.SessionVersions {
 		answer, e, err := p.offer(version)
 		switch {
 		case err != nil:
 			p.hello.fail(err)
 			return
-		case e.Failed && i < len(sessionVersions)-1:
+		case e.Failed && i < len(protocol.SessionVersions)-1:
 			continue // there are servers that refuse a version instead of naming another
 		}
 		p.hello.finish(answer, e, nil)
@@ -211,7 +207,7 @@ func (p *peer) greetForAll() {
 		break
 	}
 	if p.hello.confirm() {
-		_ = p.send([]byte(`{"jsonrpc":"2.0","method":"` + methodInitialized + `"}`)) // an error has ended the channel
+		_ = p.send(protocol.Notification(protocol.MethodInitialized, nil)) // an error has ended the channel
 	}
 }
 
@@ -227,9 +223,7 @@ func (p *peer) offer(version string) ([]byte, *envelope.Envelope, error) {
 	if err := p.register(c); err != nil {
 		return nil, nil, err
 	}
-	message := append([]byte(`{"jsonrpc":"2.0","id":`), idText(c.id)...)
-	message = append(message, `,"method":"initialize","params":{"protocolVersion":"`+version+
-		`","capabilities":{},"clientInfo":`+clientInfo+`}}`...)
+	message := protocol.Request(idText(c.id), protocol.MethodInitialize, protocol.InitializeParams(version, clientInfo))
 	if err := p.send(message); err != nil {
 		return nil, nil, err
 	}
@@ -241,7 +235,7 @@ func (p *peer) offer(version string) ([]byte, *envelope.Envelope, error) {
 	}
 }
 
-// clientInfo is what the gateway calls itself.
-const clientInfo = `{"name":"mcp-gateway","version":"1"}`
+// clientInfo is the gateway's name for itself.
+var clientInfo = protocol.Implementation("mcp-gateway", "1")
 
 func idText(id int64) []byte { return strconv.AppendInt(nil, id, 10) }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 )
@@ -59,8 +60,8 @@ func (c *Call) is(raw []byte) bool { return bytes.Equal(raw, idText(c.id)) }
 // client's roots.
 func (p *peer) request(e *envelope.Envelope, message []byte) {
 	id := e.ID.Of(message)
-	if e.Method == "ping" {
-		p.reply(result(id))
+	if e.Method == protocol.MethodPing {
+		p.reply(protocol.EmptyResult(id))
 		return
 	}
 	if p.bridge.Shared || !p.hand(e, message) {
@@ -70,8 +71,7 @@ func (p *peer) request(e *envelope.Envelope, message []byte) {
 
 // unavailable refuses a request of the server's.
 func unavailable(id []byte) []byte {
-	b := append([]byte(`{"jsonrpc":"2.0","id":`), id...)
-	return append(b, `,"error":{"code":-32601,"message":"No client is connected that could answer."}}`...)
+	return protocol.Error(id, protocol.CodeMethodNotFound, protocol.MessageNoClient)
 }
 
 // hand gives the server's request to one session, and reports whether there is
@@ -111,14 +111,14 @@ func (p *peer) notification(e *envelope.Envelope, message []byte) {
 		if c := p.callOf(e.SubscriptionID.Of(message)); c != nil && c.listen {
 			c.put(message, envelope.Part{Span: e.SubscriptionID, Text: c.clientID})
 		}
-	case e.Method == methodProgress:
+	case e.Method == protocol.MethodProgress:
 		if e.ProgressToken.None() {
 			return
 		}
 		if c := p.callOf(e.ProgressToken.Of(message)); c != nil && c.token != nil {
 			c.put(message, envelope.Part{Span: e.ProgressToken, Text: c.token})
 		}
-	case e.Method == methodCancelled:
+	case e.Method == protocol.MethodCancelled:
 		p.cancelledBy(e, message)
 	default:
 		p.tell(e, message)
@@ -165,11 +165,11 @@ func (p *peer) tell(e *envelope.Envelope, message []byte) {
 		// Only what tells nothing about another client.
 		for s := range p.members {
 			_, subscribed := s.subscribed[uri]
-			if strings.HasSuffix(e.Method, suffixListChanged) || e.Method == methodUpdated && subscribed {
+			if strings.HasSuffix(e.Method, protocol.SuffixListChanged) || e.Method == protocol.MethodUpdated && subscribed {
 				p.deliver(s, item)
 			}
 		}
-	case e.Method == methodMessage || len(p.members) == 0:
+	case e.Method == protocol.MethodMessage || len(p.members) == 0:
 		// Log lines are mostly about the request at hand.
 		if c := p.newest(nil); c != nil && c.queue.put(item) {
 			return

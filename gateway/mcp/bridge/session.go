@@ -7,21 +7,8 @@ import (
 	"errors"
 	"time"
 
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
-)
-
-const (
-	methodInitialized  = "notifications/initialized"
-	methodCancelled    = "notifications/cancelled"
-	methodProgress     = "notifications/progress"
-	methodMessage      = "notifications/message"
-	methodUpdated      = "notifications/resources/updated"
-	methodRootsChanged = "notifications/roots/list_changed"
-	methodSubscribe    = "resources/subscribe"
-	methodUnsubscribe  = "resources/unsubscribe"
-	methodSetLevel     = "logging/setLevel"
-
-	suffixListChanged = "/list_changed"
 )
 
 // Session is one client's session on a channel. Its messages go to whichever of
@@ -190,14 +177,14 @@ func (s *Session) answer(in Incoming) (*Call, bool) {
 	local := false
 	s.peer.mu.Lock()
 	switch method {
-	case methodSubscribe:
+	case protocol.MethodSubscribe:
 		if len(s.subscribed) < maxSubscriptions {
 			s.subscribed.add(uri)
 		}
-	case methodUnsubscribe:
+	case protocol.MethodUnsubscribe:
 		s.subscribed.remove(uri)
 		local = s.bridge.Shared
-	case methodSetLevel:
+	case protocol.MethodSetLevel:
 		local = s.bridge.Shared
 	}
 	s.peer.mu.Unlock()
@@ -205,26 +192,20 @@ func (s *Session) answer(in Incoming) (*Call, bool) {
 		return nil, false
 	}
 	c := newCall(s.peer, s, in)
-	c.queue.put(Item{Message: result(c.clientID), Final: true})
+	c.queue.put(Item{Message: protocol.EmptyResult(c.clientID), Final: true})
 	return c, true
-}
-
-// result is an empty answer to the request of that id.
-func result(id []byte) []byte {
-	b := append([]byte(`{"jsonrpc":"2.0","id":`), id...)
-	return append(b, `,"result":{}}`...)
 }
 
 // Notify sends a notification.
 func (s *Session) Notify(in Incoming) error {
 	switch in.Envelope.Method {
-	case methodInitialized:
+	case protocol.MethodInitialized:
 		if !s.peer.hello.confirm() {
 			return nil // another session, or the bridge, has said so
 		}
-	case methodCancelled:
+	case protocol.MethodCancelled:
 		return s.cancel(in)
-	case methodRootsChanged:
+	case protocol.MethodRootsChanged:
 		if s.bridge.Shared {
 			return nil // it was told that there are none
 		}

@@ -6,20 +6,12 @@ import (
 	"sync"
 	"time"
 
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 // probeTimeout is how long a server may take to say which era it knows. One that
 // says nothing to a question from before its time knows the older one.
 const probeTimeout = 10 * time.Second
-
-// Errors by which a server shows that it knows the era without sessions, though
-// it does not like the question.
-const (
-	codeHeaderMismatch     = -32020
-	codeMissingCapability  = -32021
-	codeUnsupportedVersion = -32022
-)
 
 // era is what is known of a channel without sessions.
 type era struct {
@@ -63,7 +55,7 @@ func (b *Bridge) Call(ctx context.Context, o Owner, in Incoming) (*Call, error) 
 
 // Notify sends a notification of the era without sessions.
 func (b *Bridge) Notify(ctx context.Context, o Owner, in Incoming) error {
-	if in.Envelope.Method == methodCancelled {
+	if in.Envelope.Method == protocol.MethodCancelled {
 		return nil // a request is cancelled by closing its stream
 	}
 	p, err := b.statelessPeer(ctx, o)
@@ -124,10 +116,7 @@ func (p *peer) ask() {
 		return
 	}
 	defer p.forget(c)
-	message := append([]byte(`{"jsonrpc":"2.0","id":`), idText(c.id)...)
-	message = append(message, `,"method":"server/discover","params":{"_meta":{"`+envelope.MetaProtocolVersion+
-		`":"`+envelope.VersionStateless+`","io.modelcontextprotocol/clientInfo":`+clientInfo+
-		`,"io.modelcontextprotocol/clientCapabilities":{}}}}`...)
+	message := protocol.Request(idText(c.id), protocol.MethodDiscover, protocol.DiscoverParams(clientInfo))
 	if p.send(message) != nil {
 		return // the channel has ended, and the probe with it
 	}
@@ -155,7 +144,7 @@ func knowsEra(item Item) bool {
 		return true
 	}
 	switch item.Code {
-	case codeHeaderMismatch, codeMissingCapability, codeUnsupportedVersion:
+	case protocol.CodeHeaderMismatch, protocol.CodeMissingCapability, protocol.CodeUnsupportedVersion:
 		return true
 	}
 	return false

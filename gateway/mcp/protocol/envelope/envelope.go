@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 )
 
@@ -24,26 +25,6 @@ const (
 	Request      Kind = iota + 1 // method and id
 	Notification                 // method, no id
 	Response                     // id, and result or error
-)
-
-// JSON-RPC error codes of what [Parse] refuses.
-const (
-	CodeParseError     = -32700
-	CodeInvalidRequest = -32600
-)
-
-// Methods whose params name what they act on, so that the name is checked.
-const (
-	MethodToolsCall     = "tools/call"
-	MethodPromptsGet    = "prompts/get"
-	MethodResourcesRead = "resources/read"
-)
-
-// Keys of params._meta that the protocol gives a meaning to.
-const (
-	MetaProtocolVersion = "io.modelcontextprotocol/protocolVersion"
-	MetaSubscriptionID  = "io.modelcontextprotocol/subscriptionId"
-	MetaProgressToken   = "progressToken"
 )
 
 // Span is a part of a message's bytes: [Start, End). The zero Span is none.
@@ -87,7 +68,7 @@ type Envelope struct {
 // An Error tells why a message is refused. Its text names members of the
 // protocol, and never holds a value of the message.
 type Error struct {
-	Code   int    // CodeParseError or CodeInvalidRequest
+	Code   int    // of JSON-RPC
 	Reason string // a phrase
 	ID     Span   // of the refused message, where it was read before the mistake
 }
@@ -111,14 +92,14 @@ func Parse(message []byte) (Envelope, error) {
 	}
 	var refused *Error
 	if !errors.As(err, &refused) {
-		refused = &Error{Code: CodeParseError, Reason: err.Error()}
+		refused = &Error{Code: protocol.CodeParseError, Reason: err.Error()}
 	}
 	refused.ID = p.out.ID
 	return Envelope{}, refused
 }
 
 func invalid(format string, args ...any) error {
-	return &Error{Code: CodeInvalidRequest, Reason: fmt.Sprintf(format, args...)}
+	return &Error{Code: protocol.CodeInvalidRequest, Reason: fmt.Sprintf(format, args...)}
 }
 
 // IDOf returns the id as it stands in the message, or nil.
@@ -183,8 +164,8 @@ func (p *parser) classify() error {
 func (p *parser) pickName() error {
 	key, value, found := "name", p.name, p.hasName
 	switch p.out.Method {
-	case MethodToolsCall, MethodPromptsGet:
-	case MethodResourcesRead:
+	case protocol.MethodToolsCall, protocol.MethodPromptsGet:
+	case protocol.MethodResourcesRead:
 		key, value, found = "uri", p.uri, p.hasURI
 	default:
 		return nil

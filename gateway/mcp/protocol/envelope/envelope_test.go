@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 const call = `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"echo","arguments":{"message":"hi"}}}`
@@ -174,7 +176,7 @@ func TestParseRefusesWhatCouldBeReadInTwoWays(t *testing.T) {
 			_, err := Parse([]byte(message))
 			var refused *Error
 			require.ErrorAs(t, err, &refused)
-			require.Contains(t, []int{CodeParseError, CodeInvalidRequest}, refused.Code)
+			require.Contains(t, []int{protocol.CodeParseError, protocol.CodeInvalidRequest}, refused.Code)
 			require.NotContains(t, refused.Reason, "get-env", "an error must not repeat what was sent")
 		})
 	}

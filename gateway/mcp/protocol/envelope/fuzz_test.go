@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 // FuzzAgreesWithEncodingJSON holds Parse against a parser that shares no line
@@ -71,16 +73,16 @@ func params(t *testing.T, message []byte, got *Envelope, raw json.RawMessage) {
 		t.Fatalf("accepted %q, whose params do not decode: %v", message, err)
 	}
 	switch got.Method {
-	case MethodToolsCall, MethodPromptsGet:
+	case protocol.MethodToolsCall, protocol.MethodPromptsGet:
 		agree(t, message, "name", got.Name, text(byKey["name"]), text(byCase.Name))
-	case MethodResourcesRead:
+	case protocol.MethodResourcesRead:
 		agree(t, message, "uri", got.Name, text(byKey["uri"]), text(byCase.URI))
 	}
 	var meta map[string]json.RawMessage
 	if json.Unmarshal(byKey["_meta"], &meta) == nil {
-		agree(t, message, "version", got.Version, text(meta[MetaProtocolVersion]))
+		agree(t, message, "version", got.Version, text(meta[protocol.MetaProtocolVersion]))
 		if !got.MetaProgressToken.None() {
-			agree(t, message, "token", string(got.MetaProgressToken.Of(message)), string(meta[MetaProgressToken]))
+			agree(t, message, "token", string(got.MetaProgressToken.Of(message)), string(meta[protocol.MetaProgressToken]))
 		}
 	}
 	agree(t, message, "_meta", string(byKey["_meta"]), string(byCase.Meta))

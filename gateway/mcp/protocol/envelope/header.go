@@ -5,52 +5,20 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-)
 
-// VersionStateless is the first protocol version without sessions, whose
-// requests repeat in HTTP headers what they say in the body. Versions are dates
-// and compare as strings.
-const VersionStateless = "2026-07-28"
-
-// CodeHeaderMismatch is the protocol's error for a request whose headers do not
-// say what its body says. It is answered with 400.
-const CodeHeaderMismatch = -32020
-
-// The headers, in the form that net/http keeps them in.
-const (
-	HeaderVersion = "Mcp-Protocol-Version"
-	HeaderMethod  = "Mcp-Method"
-	HeaderName    = "Mcp-Name"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 // Stateless reports whether the message belongs to the era without sessions.
 func (e *Envelope) Stateless(h http.Header) bool {
-	return stateless(one(h, HeaderVersion)) || stateless(e.Version)
-}
-
-// stateless is false for what is no date: what such a version means is for the
-// server to say.
-func stateless(version string) bool {
-	if len(version) != len(VersionStateless) || version < VersionStateless {
-		return false
-	}
-	for i := range len(version) {
-		if c := version[i]; i == 4 || i == 7 {
-			if c != '-' {
-				return false
-			}
-		} else if c < '0' || c > '9' {
-			return false
-		}
-	}
-	return true
+	return protocol.IsStateless(protocol.First(h, protocol.HeaderVersion)) || protocol.IsStateless(e.Version)
 }
 
 // CheckHeader refuses a request whose headers contradict its body, and one of
 // the stateless era that lacks a header it must have. Decisions are made on the
 // body alone; but programs on the way to the server, and the server itself, may
 // go by the headers, so the two must agree in any era. The error is an [*Error]
-// with [CodeHeaderMismatch].
+// with [protocol.CodeHeaderMismatch].
 //
 // A stateless request without a version in its body is left to the server,
 // whose answer the specification prescribes. So are Mcp-Param-… headers: what
@@ -59,50 +27,50 @@ func stateless(version string) bool {
 //
 // https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http#server-validation
 func (e *Envelope) CheckHeader(h http.Header) error {
-	for _, key := range [...]string{HeaderVersion, HeaderMethod, HeaderName} {
+	for _, key := range [...]string{protocol.HeaderVersion, protocol.HeaderMethod, protocol.HeaderName} {
 		if len(h[key]) > 1 {
 			return e.mismatch("%s is there twice", key)
 		}
 	}
-	version, stateless := one(h, HeaderVersion), e.Stateless(h)
+	version, stateless := protocol.First(h, protocol.HeaderVersion), e.Stateless(h)
 	if stateless && e.Version != "" && e.Version != version {
-		return e.mismatch("%s does not match the version in params._meta", HeaderVersion)
+		return e.mismatch("%s does not match the version in params._meta", protocol.HeaderVersion)
 	}
 	// The specification defines no headers for notifications.
 	required := stateless && e.Kind == Request
-	if method := h[HeaderMethod]; len(method) > 0 && method[0] != e.Method {
-		return e.mismatch("%s does not match the method", HeaderMethod)
+	if method := h[protocol.HeaderMethod]; len(method) > 0 && method[0] != e.Method {
+		return e.mismatch("%s does not match the method", protocol.HeaderMethod)
 	} else if len(method) == 0 && required {
-		return e.mismatch("%s is required", HeaderMethod)
+		return e.mismatch("%s is required", protocol.HeaderMethod)
 	}
-	return e.checkName(h[HeaderName], required)
+	return e.checkName(h[protocol.HeaderName], required)
 }
 
 func (e *Envelope) checkName(header []string, required bool) error {
 	switch e.Method {
-	case MethodToolsCall, MethodPromptsGet, MethodResourcesRead:
+	case protocol.MethodToolsCall, protocol.MethodPromptsGet, protocol.MethodResourcesRead:
 	default:
 		return nil // extensions give the header other sources
 	}
 	if len(header) == 0 {
 		if required {
-			return e.mismatch("%s is required", HeaderName)
+			return e.mismatch("%s is required", protocol.HeaderName)
 		}
 		return nil
 	}
 	name, err := decodeHeader(header[0])
 	if err != nil {
-		return e.mismatch("%s is not valid base64", HeaderName)
+		return e.mismatch("%s is not valid base64", protocol.HeaderName)
 	}
 	if name != e.Name {
-		return e.mismatch("%s does not match the params", HeaderName)
+		return e.mismatch("%s does not match the params", protocol.HeaderName)
 	}
 	return nil
 }
 
 func (e *Envelope) mismatch(format string, args ...any) error {
 	return &Error{
-		Code:   CodeHeaderMismatch,
+		Code:   protocol.CodeHeaderMismatch,
 		Reason: "Header mismatch: " + fmt.Sprintf(format, args...),
 		ID:     e.ID,
 	}
@@ -123,7 +91,7 @@ func decodeHeader(value string) (string, error) {
 	return string(decoded), err
 }
 
-// EncodeName returns the value of [HeaderName] for the name: the name itself, or
+// EncodeName returns the value of [protocol.HeaderName] for the name: the name itself, or
 // the form =?base64?…?= where a header cannot hold it, or would be taken for
 // that form.
 func EncodeName(name string) string {
@@ -140,12 +108,4 @@ func EncodeName(name string) string {
 
 func encodeHeader(value string) string {
 	return "=?base64?" + base64.StdEncoding.EncodeToString([]byte(value)) + "?="
-}
-
-// one returns the first value of a header in its canonical form.
-func one(h http.Header, key string) string {
-	if v := h[key]; len(v) > 0 {
-		return v[0]
-	}
-	return ""
 }

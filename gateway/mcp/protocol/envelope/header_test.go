@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http/httpguts"
+
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 func header(pairs ...string) http.Header {
@@ -76,7 +78,7 @@ func TestHeadersMustAgreeWithTheBody(t *testing.T) {
 			}
 			var refused *Error
 			require.ErrorAs(t, err, &refused)
-			require.Equal(t, CodeHeaderMismatch, refused.Code)
+			require.Equal(t, protocol.CodeHeaderMismatch, refused.Code)
 			require.Equal(t, e.ID, refused.ID)
 			require.NotContains(t, refused.Reason, "get-env")
 		})

@@ -3,6 +3,7 @@ package envelope
 import (
 	"strconv"
 
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 )
 
@@ -72,7 +73,7 @@ func (sc scope) guarded() [][]byte {
 var (
 	messageKeys = keys("jsonrpc", "id", "method", "params", "result", "error")
 	paramsKeys  = keys("name", "uri", "ref", "_meta")
-	metaKeys    = keys(MetaProtocolVersion, MetaSubscriptionID, MetaProgressToken)
+	metaKeys    = keys(protocol.MetaProtocolVersion, protocol.MetaSubscriptionID, protocol.MetaProgressToken)
 	refKeys     = keys("type", "name", "uri")
 	errorKeys   = keys("code")
 )
@@ -136,7 +137,7 @@ func (p *parser) member(sc scope, key []byte) error {
 			return p.object(inResultMeta)
 		}
 	case inResultMeta:
-		if string(key) == MetaSubscriptionID {
+		if string(key) == protocol.MetaSubscriptionID {
 			return p.span(&p.out.SubscriptionID)
 		}
 	}
@@ -203,7 +204,7 @@ func (p *parser) method() error {
 	if len(method) == 0 {
 		return invalid(`"method" must not be empty`)
 	}
-	p.out.Method = intern(method)
+	p.out.Method = protocol.Intern(method)
 	return nil
 }
 
@@ -237,9 +238,9 @@ func (p *parser) paramsMember(key []byte) error {
 
 func (p *parser) metaMember(key []byte) error {
 	switch string(key) {
-	case MetaProtocolVersion:
+	case protocol.MetaProtocolVersion:
 		if p.Peek() != '"' {
-			return invalid("%q in params._meta must be a string", MetaProtocolVersion)
+			return invalid("%q in params._meta must be a string", protocol.MetaProtocolVersion)
 		}
 		value, err := p.String()
 		if err != nil {
@@ -247,13 +248,13 @@ func (p *parser) metaMember(key []byte) error {
 		}
 		version, err := value.Bytes()
 		if err != nil {
-			return invalid("%q in params._meta: %v", MetaProtocolVersion, err)
+			return invalid("%q in params._meta: %v", protocol.MetaProtocolVersion, err)
 		}
-		p.out.Version = intern(version)
+		p.out.Version = protocol.Intern(version)
 		return nil
-	case MetaProgressToken:
+	case protocol.MetaProgressToken:
 		return p.span(&p.out.MetaProgressToken)
-	case MetaSubscriptionID:
+	case protocol.MetaSubscriptionID:
 		return p.span(&p.out.SubscriptionID)
 	}
 	return p.Skip()

@@ -4,15 +4,9 @@ import (
 	"slices"
 	"strconv"
 
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
-)
-
-// Errors that tell of a resource that is not there, by its URI: the present one
-// and the one of earlier versions.
-const (
-	codeInvalidParams    = -32602
-	codeResourceNotFound = -32002
 )
 
 // Keys of what may hold the URI of a resource. Their order is that of the
@@ -198,7 +192,7 @@ func (a *answer) failure() error {
 		}
 		return err
 	})
-	if code != codeInvalidParams && code != codeResourceNotFound {
+	if code != protocol.CodeInvalidParams && code != protocol.CodeResourceNotFound {
 		a.marks = a.marks[:before]
 	}
 	return err
@@ -223,9 +217,9 @@ func (a *answer) notification(method, params [2]int) error {
 		return err
 	}
 	switch {
-	case is(a.message[method[0]:method[1]], "notifications/resources/updated"):
+	case is(a.message[method[0]:method[1]], protocol.MethodUpdated):
 		err = part.members(updatedKeys, func(int) error { return part.mark() })
-	case is(a.message[method[0]:method[1]], "notifications/subscriptions/acknowledged"):
+	case is(a.message[method[0]:method[1]], protocol.MethodAcknowledged):
 		err = part.members(acknowledgedKeys, func(int) error {
 			return part.members(subscribedKeys, func(int) error { return part.each(part.mark) })
 		})

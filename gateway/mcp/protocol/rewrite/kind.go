@@ -1,6 +1,9 @@
 package rewrite
 
-import "vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
+import (
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
+)
 
 // Kind is a kind of list.
 type Kind uint8
@@ -16,10 +19,10 @@ const (
 // kinds says of each kind what asks for it, the member of the result that holds
 // it, and the member of an entry that names the entry.
 var kinds = [...]struct{ method, member, name string }{
-	Tools:     {"tools/list", "tools", "name"},
-	Prompts:   {"prompts/list", "prompts", "name"},
-	Resources: {"resources/list", "resources", "uri"},
-	Templates: {"resources/templates/list", "resourceTemplates", "uriTemplate"},
+	Tools:     {protocol.MethodToolsList, "tools", "name"},
+	Prompts:   {protocol.MethodPromptsList, "prompts", "name"},
+	Resources: {protocol.MethodResourcesList, "resources", "uri"},
+	Templates: {protocol.MethodTemplatesList, "resourceTemplates", "uriTemplate"},
 }
 
 // KindOf returns the kind of list that the method asks for.

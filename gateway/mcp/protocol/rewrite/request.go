@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
@@ -23,23 +24,16 @@ type Target struct {
 	text []byte        // by what
 }
 
-// Methods that name a resource without [envelope.Envelope.Name].
-const (
-	methodSubscribe   = "resources/subscribe"
-	methodUnsubscribe = "resources/unsubscribe"
-	methodComplete    = "completion/complete"
-)
-
 // Find returns what the request is for. The message is what the envelope was
 // parsed from. The error is [ErrNoTarget], also for methods that are for no
 // single server.
 func Find(e *envelope.Envelope, message []byte) (Target, error) {
 	switch e.Method {
-	case envelope.MethodToolsCall, envelope.MethodPromptsGet:
+	case protocol.MethodToolsCall, protocol.MethodPromptsGet:
 		return findName(e.NameAt, message)
-	case envelope.MethodResourcesRead, methodSubscribe, methodUnsubscribe:
+	case protocol.MethodResourcesRead, protocol.MethodSubscribe, protocol.MethodUnsubscribe:
 		return findURI(e.URI, message)
-	case methodComplete:
+	case protocol.MethodComplete:
 		switch {
 		case e.RefName.None():
 			return findURI(e.RefURI, message)

@@ -107,6 +107,11 @@ func AppendData(dst, data []byte) []byte {
 	}
 }
 
+// AppendMessage appends a whole event with the message to dst.
+func AppendMessage(dst, message []byte) []byte {
+	return append(AppendData(dst, message), '\n')
+}
+
 // keptSize is the size up to which a decoder keeps its buffer for the next event.
 const keptSize = 64 << 10
 

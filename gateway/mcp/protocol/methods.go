@@ -1,0 +1,87 @@
+package protocol
+
+import (
+	"slices"
+)
+
+// Methods of requests.
+const (
+	MethodInitialize    = "initialize"
+	MethodPing          = "ping"
+	MethodDiscover      = "server/discover"
+	MethodListen        = "subscriptions/listen"
+	MethodToolsList     = "tools/list"
+	MethodToolsCall     = "tools/call"
+	MethodPromptsList   = "prompts/list"
+	MethodPromptsGet    = "prompts/get"
+	MethodResourcesList = "resources/list"
+	MethodResourcesRead = "resources/read"
+	MethodTemplatesList = "resources/templates/list"
+	MethodSubscribe     = "resources/subscribe"
+	MethodUnsubscribe   = "resources/unsubscribe"
+	MethodComplete      = "completion/complete"
+	MethodSetLevel      = "logging/setLevel"
+)
+
+// Methods of notifications.
+const (
+	MethodInitialized      = "notifications/initialized"
+	MethodCancelled        = "notifications/cancelled"
+	MethodProgress         = "notifications/progress"
+	MethodMessage          = "notifications/message"
+	MethodUpdated          = "notifications/resources/updated"
+	MethodToolsChanged     = "notifications/tools" + SuffixListChanged
+	MethodPromptsChanged   = "notifications/prompts" + SuffixListChanged
+	MethodResourcesChanged = "notifications/resources" + SuffixListChanged
+	MethodRootsChanged     = "notifications/roots" + SuffixListChanged
+
+	// MethodAcknowledged is the first message on a stream of [MethodListen].
+	MethodAcknowledged = "notifications/subscriptions/acknowledged"
+
+	// SuffixListChanged ends the method of each notification about a list.
+	SuffixListChanged = "/list_changed"
+)
+
+// Keys of params._meta that the protocol gives a meaning to.
+const (
+	MetaProtocolVersion    = "io.modelcontextprotocol/protocolVersion"
+	MetaSubscriptionID     = "io.modelcontextprotocol/subscriptionId"
+	MetaClientInfo         = "io.modelcontextprotocol/clientInfo"
+	MetaClientCapabilities = "io.modelcontextprotocol/clientCapabilities"
+	MetaLogLevel           = "io.modelcontextprotocol/logLevel"
+	MetaServerInfo         = "io.modelcontextprotocol/serverInfo"
+	MetaProgressToken      = "progressToken"
+)
+
+// clientMethods are the methods that a client may send, as far as the versions in
+// this package define them.
+var clientMethods = []string{
+	MethodInitialize, MethodPing, MethodDiscover, MethodListen,
+	MethodToolsList, MethodToolsCall, MethodPromptsList, MethodPromptsGet,
+	MethodResourcesList, MethodResourcesRead, MethodTemplatesList, MethodSubscribe, MethodUnsubscribe,
+	MethodComplete, MethodSetLevel,
+	MethodInitialized, MethodCancelled, MethodProgress, MethodRootsChanged,
+}
+
+// IsClientMethod reports whether the method is one that a client may send. Methods of
+// extensions, such as tasks/…, are not.
+func IsClientMethod(method string) bool { return slices.Contains(clientMethods, method) }
+
+// Intern returns the bytes as a string, without a copy where they are a method or a
+// version that most messages carry.
+func Intern(b []byte) string {
+	if s, ok := common[string(b)]; ok {
+		return s
+	}
+	return string(b)
+}
+
+var common = func() map[string]string {
+	m := make(map[string]string)
+	for _, list := range [...][]string{clientMethods, SessionVersions, {MethodMessage, VersionStateless}} {
+		for _, s := range list {
+			m[s] = s
+		}
+	}
+	return m
+}()
