@@ -27,14 +27,17 @@ const (
 	Response                     // id, and result or error
 )
 
-// Span is a part of a message's bytes: [Start, End). The zero Span is none.
-type Span struct{ Start, End int }
+// Span is a part of a message's bytes.
+type Span = jsonscan.Span
 
-// None reports whether there is no such part.
-func (p Span) None() bool { return p.End == 0 }
+// Part is a part of a message, and what to put in its place.
+type Part = jsonscan.Part
 
-// Of returns the part of the message that was parsed.
-func (p Span) Of(message []byte) []byte { return message[p.Start:p.End:p.End] }
+// Replace appends the message to dst, with the parts replaced and all other bytes
+// kept. See [jsonscan.Replace].
+func Replace(dst, message []byte, parts ...Part) []byte {
+	return jsonscan.Replace(dst, message, parts...)
+}
 
 // Envelope is what a message says about itself.
 type Envelope struct {

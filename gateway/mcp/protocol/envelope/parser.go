@@ -53,7 +53,7 @@ func (sc scope) String() string {
 }
 
 // guarded returns the keys that no other key of the scope may resemble.
-func (sc scope) guarded() [][]byte {
+func (sc scope) guarded() []string {
 	switch sc {
 	case inMessage:
 		return messageKeys
@@ -71,20 +71,12 @@ func (sc scope) guarded() [][]byte {
 }
 
 var (
-	messageKeys = keys("jsonrpc", "id", "method", "params", "result", "error")
-	paramsKeys  = keys("name", "uri", "ref", "_meta")
-	metaKeys    = keys(protocol.MetaProtocolVersion, protocol.MetaSubscriptionID, protocol.MetaProgressToken)
-	refKeys     = keys("type", "name", "uri")
-	errorKeys   = keys("code")
+	messageKeys = []string{"jsonrpc", "id", "method", "params", "result", "error"}
+	paramsKeys  = []string{"name", "uri", "ref", "_meta"}
+	metaKeys    = []string{protocol.MetaProtocolVersion, protocol.MetaSubscriptionID, protocol.MetaProgressToken}
+	refKeys     = []string{"type", "name", "uri"}
+	errorKeys   = []string{"code"}
 )
-
-func keys(names ...string) [][]byte {
-	list := make([][]byte, len(names))
-	for i, name := range names {
-		list[i] = []byte(name)
-	}
-	return list
-}
 
 // object reads the object that comes next, refuses keys that could be read in
 // two ways, and hands each member to member.
@@ -92,28 +84,25 @@ func (p *parser) object(sc scope) error {
 	if p.Peek() != '{' {
 		return invalid("%s must be an object", sc)
 	}
-	if err := p.Enter('{'); err != nil {
+	o, err := p.Object(sc.guarded())
+	if err != nil {
 		return err
 	}
 	var seen keySet
-	for first := true; ; first = false {
-		key, more, err := p.Member(first)
-		if err != nil {
+	for {
+		_, more, err := p.Next(&o)
+		if err != nil || !more {
 			return err
 		}
-		if !more {
-			return nil
-		}
-		name, err := key.Bytes()
-		if err != nil {
-			return invalid("a key of %s: %v", sc, err)
+		if wrong := o.Ambiguous(); wrong != nil {
+			return invalid("%s has %s", sc, wrong.Has)
 		}
 		if sc != inResult {
-			if err := seen.add(name, sc); err != nil {
+			if err := seen.add(o.Key, sc); err != nil {
 				return err
 			}
 		}
-		if err := p.member(sc, name); err != nil {
+		if err := p.member(sc, o.Key); err != nil {
 			return err
 		}
 	}
@@ -296,11 +285,9 @@ func (p *parser) text(value *jsonscan.String, at *Span) (err error) {
 
 // span reads a value and remembers where it stands.
 func (p *parser) span(at *Span) error {
-	p.Peek()
-	start := p.Pos()
-	if err := p.Skip(); err != nil {
-		return err
+	value, err := p.Value()
+	if err == nil {
+		*at = value
 	}
-	*at = Span{Start: start, End: p.Pos()}
-	return nil
+	return err
 }

@@ -22,7 +22,7 @@ var (
 
 // answer is one run over one message.
 type answer struct {
-	reader
+	jsonscan.Scanner
 	message []byte
 	marks   []int // offsets at which URIs start
 }
@@ -39,11 +39,11 @@ type answer struct {
 // not there, and what a server notifies of resources. What the server asks of
 // the client is left as it is.
 func Answer(message []byte, server string) ([]byte, error) {
-	r, err := newReader(message)
+	scanner, err := jsonscan.New(message)
 	if err != nil {
 		return nil, err
 	}
-	a := answer{reader: r, message: message}
+	a := answer{Scanner: scanner, message: message}
 	if err := a.read(); err != nil {
 		return nil, err
 	}
@@ -56,28 +56,25 @@ func Answer(message []byte, server string) ([]byte, error) {
 // apply inserts the prefix at each mark.
 func (a *answer) apply(prefix string) []byte {
 	slices.Sort(a.marks)
-	out := make([]byte, 0, len(a.message)+len(a.marks)*len(prefix))
-	at := 0
+	out := jsonscan.Splice(make([]byte, 0, len(a.message)+len(a.marks)*len(prefix)), a.message)
 	for _, mark := range a.marks {
-		out = append(out, a.message[at:mark]...)
-		out = append(out, prefix...)
-		at = mark
+		out.Put(jsonscan.Span{Start: mark, End: mark}, []byte(prefix))
 	}
-	return append(out, a.message[at:]...)
+	return out.End()
 }
 
 func (a *answer) read() error {
-	var params, method [2]int
-	err := a.object(messageKeys, func(key int) (err error) {
+	var params, method jsonscan.Span
+	err := a.Members(messageKeys, func(key int) (err error) {
 		switch key {
 		case 0:
 			err = a.result()
 		case 1:
 			err = a.failure()
 		case 2:
-			method[0], method[1], err = a.value()
+			method, err = a.Value()
 		default:
-			params[0], params[1], err = a.value()
+			params, err = a.Value()
 		}
 		return err
 	})
@@ -92,41 +89,21 @@ func (a *answer) read() error {
 
 // result reads a result, and marks what resources it holds.
 func (a *answer) result() error {
-	return a.members(resultKeys, func(key int) error {
+	return a.MembersIfAny(resultKeys, func(key int) error {
 		switch key {
 		case 0:
-			return a.each(a.block)
+			return a.Each(a.block)
 		case 1:
-			return a.each(a.resource)
+			return a.Each(a.resource)
 		default:
-			return a.each(a.prompt)
+			return a.Each(a.prompt)
 		}
 	})
 }
 
-// each has element read every element of the array that comes next, or the
-// value that stands in its place.
-func (a *answer) each(element func() error) error {
-	if a.Peek() != '[' {
-		return element()
-	}
-	if err := a.Enter('['); err != nil {
-		return err
-	}
-	for first := true; ; first = false {
-		more, err := a.Element(first)
-		if err != nil || !more {
-			return err
-		}
-		if err := element(); err != nil {
-			return err
-		}
-	}
-}
-
 // prompt reads a message of a prompt.
 func (a *answer) prompt() error {
-	return a.members(promptKeys, func(int) error { return a.each(a.block) })
+	return a.MembersIfAny(promptKeys, func(int) error { return a.Each(a.block) })
 }
 
 // block reads a block of content. Of what kind it is may stand behind the URI.
@@ -134,7 +111,7 @@ func (a *answer) block() error {
 	before := len(a.marks)
 	var isLink, isResource, hasURI bool
 	var uri int
-	err := a.members(blockKeys, func(key int) (err error) {
+	err := a.MembersIfAny(blockKeys, func(key int) (err error) {
 		switch key {
 		case 0:
 			isLink, isResource, err = a.blockType()
@@ -164,7 +141,7 @@ func (a *answer) blockType() (isLink, isResource bool, err error) {
 
 // resource reads what stands for a resource by its URI, and marks that.
 func (a *answer) resource() error {
-	return a.members(resourceKeys, func(int) error { return a.mark() })
+	return a.MembersIfAny(resourceKeys, func(int) error { return a.mark() })
 }
 
 // mark marks the string that comes next, and passes over anything else.
@@ -181,14 +158,14 @@ func (a *answer) mark() error {
 func (a *answer) failure() error {
 	before := len(a.marks)
 	code := 0
-	err := a.members(errorKeys, func(key int) error {
+	err := a.MembersIfAny(errorKeys, func(key int) error {
 		if key != 0 {
 			return a.resource()
 		}
-		start, end, err := a.value()
+		value, err := a.Value()
 		if err == nil {
 			// A code that is no integer is the client's to complain about.
-			code, _ = strconv.Atoi(string(a.message[start:end]))
+			code, _ = strconv.Atoi(string(value.Of(a.message)))
 		}
 		return err
 	})
@@ -207,26 +184,22 @@ var (
 
 // notification marks the resources that a notification is about. What its
 // method is may stand behind its params, so they were passed over at first.
-func (a *answer) notification(method, params [2]int) error {
-	if method[1] == 0 || params[1] == 0 {
+func (a *answer) notification(method, params jsonscan.Span) error {
+	if method.None() || params.None() {
 		return nil
 	}
-	part := answer{message: a.message[params[0]:params[1]]}
+	part := answer{message: a.message[:params.End]}
+	part.Scanner = a.At(params)
 	var err error
-	if part.reader, err = newReader(part.message); err != nil {
-		return err
-	}
 	switch {
-	case is(a.message[method[0]:method[1]], protocol.MethodUpdated):
-		err = part.members(updatedKeys, func(int) error { return part.mark() })
-	case is(a.message[method[0]:method[1]], protocol.MethodAcknowledged):
-		err = part.members(acknowledgedKeys, func(int) error {
-			return part.members(subscribedKeys, func(int) error { return part.each(part.mark) })
+	case is(method.Of(a.message), protocol.MethodUpdated):
+		err = part.MembersIfAny(updatedKeys, func(int) error { return part.mark() })
+	case is(method.Of(a.message), protocol.MethodAcknowledged):
+		err = part.MembersIfAny(acknowledgedKeys, func(int) error {
+			return part.MembersIfAny(subscribedKeys, func(int) error { return part.Each(part.mark) })
 		})
 	}
-	for _, mark := range part.marks {
-		a.marks = append(a.marks, params[0]+mark)
-	}
+	a.marks = append(a.marks, part.marks...)
 	return err
 }
 
@@ -238,4 +211,14 @@ func is(text []byte, want string) bool {
 	}
 	value, err := scanner.String()
 	return err == nil && value.Is(want)
+}
+
+// stringAt steps over the next value. If it is a string, ok is true and start is the
+// offset of its first byte, behind the quote.
+func (a *answer) stringAt() (start int, ok bool, err error) {
+	if a.Peek() != '"' {
+		return 0, false, a.Skip()
+	}
+	start = a.Pos() + len(`"`)
+	return start, true, a.Skip()
 }

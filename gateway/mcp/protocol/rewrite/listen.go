@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
 )
 
@@ -31,19 +32,23 @@ func ReadListen(e *envelope.Envelope, message []byte) (listen Listen, err error)
 	if e.Params.None() {
 		return Listen{}, nil
 	}
-	r, err := newReader(e.Params.Of(message))
+	scanner, err := jsonscan.New(e.Params.Of(message))
 	if err != nil {
 		return Listen{}, err
 	}
-	err = r.object(listenKeys, func(int) error { return r.notifications(&listen) })
+	r := listenReader{scanner}
+	err = r.Members(listenKeys, func(int) error { return r.notifications(&listen) })
 	if err != nil {
 		return Listen{}, err
 	}
 	return listen, nil
 }
 
-func (r *reader) notifications(listen *Listen) error {
-	return r.members(notificationKeys, func(key int) (err error) {
+// listenReader is one run over the params.
+type listenReader struct{ jsonscan.Scanner }
+
+func (r *listenReader) notifications(listen *Listen) error {
+	return r.MembersIfAny(notificationKeys, func(key int) (err error) {
 		switch key {
 		case 0:
 			listen.ToolsListChanged, err = r.flag()
@@ -59,28 +64,18 @@ func (r *reader) notifications(listen *Listen) error {
 }
 
 // flag reads a value and reports whether it is true.
-func (r *reader) flag() (bool, error) {
+func (r *listenReader) flag() (bool, error) {
 	set := r.Peek() == 't'
 	return set, r.Skip()
 }
 
-func (r *reader) subscriptions(listen *Listen) error {
+func (r *listenReader) subscriptions(listen *Listen) error {
 	if r.Peek() != '[' {
 		return r.Skip()
 	}
-	if err := r.Enter('['); err != nil {
-		return err
-	}
-	for first := true; ; first = false {
-		more, err := r.Element(first)
-		if err != nil || !more {
-			return err
-		}
+	return r.Each(func() error {
 		if r.Peek() != '"' {
-			if err := r.Skip(); err != nil {
-				return err
-			}
-			continue
+			return r.Skip()
 		}
 		text, err := r.String()
 		if err != nil {
@@ -88,10 +83,11 @@ func (r *reader) subscriptions(listen *Listen) error {
 		}
 		value, err := text.Bytes()
 		if err != nil {
-			continue
+			return nil //nolint:nilerr // no server has such a resource
 		}
 		if server, uri, ok := names.SplitURI(string(value)); ok {
 			listen.Resources = append(listen.Resources, Resource{Server: server, URI: uri})
 		}
-	}
+		return nil
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 )
 
 func readListen(t *testing.T, params string) (Listen, error) {
@@ -55,7 +56,7 @@ func TestReadListenRefusesWhatCouldBeReadInTwoWays(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := readListen(t, params)
-			require.ErrorIs(t, err, ErrAmbiguous)
+			require.ErrorIs(t, err, jsonscan.ErrAmbiguous)
 		})
 	}
 }

@@ -15,11 +15,11 @@ import (
 // name, are left out. The error is an [*RPCError] if that is what the server
 // answered; any other says that the answer is of no use.
 func ReadPage(kind Kind, server string, message []byte) (*Page, error) {
-	r, err := newReader(message)
+	scanner, err := jsonscan.New(message)
 	if err != nil {
 		return nil, err
 	}
-	p := pageReader{reader: r, kind: kind, message: message, page: &Page{Server: server}}
+	p := pageReader{Scanner: scanner, kind: kind, message: message, page: &Page{Server: server}}
 	if err := p.response(); err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func ReadPage(kind Kind, server string, message []byte) (*Page, error) {
 
 // pageReader is one run over one message.
 type pageReader struct {
-	reader
+	jsonscan.Scanner
 	kind    Kind
 	message []byte
 	page    *Page
@@ -58,7 +58,7 @@ type found struct {
 var responseKeys = []string{"result", "error"}
 
 func (p *pageReader) response() error {
-	return p.object(responseKeys, func(key int) error {
+	return p.Members(responseKeys, func(key int) error {
 		switch {
 		case p.Peek() != '{':
 			return p.Skip()
@@ -74,22 +74,15 @@ var codeKeys = []string{"code"}
 
 func (p *pageReader) failure() error {
 	p.failed = true
-	o, err := p.enter(codeKeys)
-	for err == nil {
-		key, more, e := p.next(&o)
-		if e != nil || !more {
-			return e
-		}
-		var raw []byte
-		if raw, err = p.Raw(); key == 0 {
-			p.code, _ = strconv.Atoi(string(raw)) // 0 is as good a code as any that is none
-		}
-	}
-	return err
+	return p.Members(codeKeys, func(int) error {
+		raw, err := p.Raw()
+		p.code, _ = strconv.Atoi(string(raw)) // 0 is as good a code as any that is none
+		return err
+	})
 }
 
 func (p *pageReader) result() error {
-	return p.object([]string{p.kind.Member(), "nextCursor", "ttlMs"}, func(key int) error {
+	return p.Members([]string{p.kind.Member(), "nextCursor", "ttlMs"}, func(key int) error {
 		switch key {
 		case 0:
 			return p.list()
@@ -166,13 +159,13 @@ func (p *pageReader) entry() error {
 	}
 	e := found{start: p.Pos()}
 	keys := [...]string{kinds[p.kind].name}
-	o, err := p.enter(keys[:])
+	o, err := p.Object(keys[:])
 	for more := true; more && err == nil; {
 		var key int
-		if key, more, err = p.next(&o); err != nil || !more {
+		if key, more, err = p.Next(&o); err != nil || !more {
 			break
 		}
-		if key == other || p.Peek() != '"' {
+		if key == jsonscan.Other || p.Peek() != '"' {
 			err = p.Skip()
 			continue
 		}
@@ -183,7 +176,7 @@ func (p *pageReader) entry() error {
 		return err
 	}
 	e.end = p.Pos()
-	if o.ambiguous || e.name == 0 {
+	if o.Ambiguous() != nil || e.name == 0 {
 		p.leaveOut("", ErrNoName)
 		return nil
 	}

@@ -47,9 +47,7 @@ func Find(e *envelope.Envelope, message []byte) (Target, error) {
 // Append appends the message as it is for the server: with the server's own
 // name for the target, all other bytes kept.
 func (t *Target) Append(dst, message []byte) []byte {
-	dst = append(dst, message[:t.at.Start]...)
-	dst = append(dst, t.text...)
-	return append(dst, message[t.at.End:]...)
+	return envelope.Replace(dst, message, envelope.Part{Span: t.at, Text: t.text})
 }
 
 func findName(at envelope.Span, message []byte) (Target, error) {

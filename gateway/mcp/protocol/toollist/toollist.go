@@ -9,9 +9,7 @@
 package toollist
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -22,15 +20,9 @@ import (
 // from it goes on being listed for so long at most.
 const MaxTTL = 30 * time.Second
 
-// ErrAmbiguous: the message could be read in two ways, so nothing can be said
-// about what it lists.
-var ErrAmbiguous = errors.New("a list that could be read in two ways")
-
-// edit replaces message[start:end] with text.
-type edit struct {
-	start, end int
-	text       []byte
-}
+// errNoList: the result's tools are not an array, so nothing can be said about what it
+// lists.
+var errNoList = errors.New("a list of tools that is not an array")
 
 // filter is one run over one message.
 type filter struct {
@@ -38,15 +30,13 @@ type filter struct {
 	message []byte
 	allows  func(tool string) bool
 
-	lists bool // the result has tools
-	tools edit // the array's new content; text nil means unchanged
+	lists bool          // the result has tools
+	cut   bool          // some of them are cut out
+	tools jsonscan.Part // the array's content, and what is left of it
 
-	scope, ttl       span
-	hasScope, hasTTL bool
-	resultEnd        int // offset of the result's closing brace
+	scope, ttl jsonscan.Span
+	resultEnd  int // offset of the result's closing brace
 }
-
-type span struct{ start, end int }
 
 // Filter returns the message, a JSON-RPC message of a server, with those tools
 // cut out of its list that allows does not let pass. A message that lists no
@@ -58,7 +48,7 @@ func Filter(message []byte, allows func(tool string) bool) ([]byte, error) {
 		return nil, err
 	}
 	f := &filter{Scanner: scanner, message: message, allows: allows}
-	if err := f.object(messageKeys, f.messageMember); err != nil {
+	if err := f.Members(messageKeys, f.result); err != nil {
 		return nil, err
 	}
 	if err := f.End(); err != nil {
@@ -67,109 +57,53 @@ func Filter(message []byte, allows func(tool string) bool) ([]byte, error) {
 	if !f.lists {
 		return message, nil
 	}
-	return apply(message, f.edits()), nil
+	edits := f.edits()
+	if len(edits) == 0 {
+		return message, nil
+	}
+	out := make([]byte, 0, len(message)+len(addedScope)+len(privateScope))
+	return jsonscan.Replace(out, message, edits...), nil
 }
 
+// Keys of what matters. Their order is that of the cases below.
 var (
 	messageKeys = []string{"result"}
 	resultKeys  = []string{"tools", "cacheScope", "ttlMs"}
 	toolKeys    = []string{"name"}
 )
 
-// object reads an object and hands those members to member whose key is one of
-// keys. A key that is there twice, or that only resembles one, is refused:
-// clients would not agree on which of them counts.
-func (f *filter) object(keys []string, member func(key string) error) error {
-	if err := f.Enter('{'); err != nil {
-		return err
-	}
-	var seen [4]bool
-	for first := true; ; first = false {
-		name, more, err := f.Member(first)
-		if err != nil || !more {
-			return err
-		}
-		i, err := find(name, keys)
-		if err != nil {
-			return err
-		}
-		switch {
-		case i < 0:
-			err = f.Skip()
-		case seen[i]:
-			err = ErrAmbiguous
-		default:
-			seen[i] = true
-			err = member(keys[i])
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// find returns the index of the key among keys, or -1.
-func find(key jsonscan.String, keys []string) (int, error) {
-	value, err := key.Bytes()
-	if err != nil {
-		return 0, err
-	}
-	for i, want := range keys {
-		if string(value) == want {
-			return i, nil
-		}
-	}
-	if cut := bytes.IndexByte(value, 0); cut >= 0 {
-		value = value[:cut]
-	}
-	value = bytes.TrimSpace(value)
-	for _, want := range keys {
-		if bytes.EqualFold(value, []byte(want)) {
-			return 0, ErrAmbiguous
-		}
-	}
-	return -1, nil
-}
-
-func (f *filter) messageMember(string) error {
+// result reads what answers a request.
+func (f *filter) result(int) error {
 	if f.Peek() != '{' {
 		return f.Skip()
 	}
-	err := f.object(resultKeys, f.resultMember)
+	err := f.Members(resultKeys, f.resultMember)
 	f.resultEnd = f.Pos() - 1
 	return err
 }
 
-func (f *filter) resultMember(key string) error {
-	f.Peek()
-	start := f.Pos()
+func (f *filter) resultMember(key int) (err error) {
 	switch key {
-	case "tools":
+	case 0:
 		f.lists = true
 		return f.list()
-	case "cacheScope":
-		f.hasScope = true
-		err := f.Skip()
-		f.scope = span{start, f.Pos()}
-		return err
+	case 1:
+		f.scope, err = f.Value()
 	default:
-		f.hasTTL = true
-		err := f.Skip()
-		f.ttl = span{start, f.Pos()}
-		return err
+		f.ttl, err = f.Value()
 	}
+	return err
 }
 
 // list reads the array of tools.
 func (f *filter) list() error {
 	if f.Peek() != '[' {
-		return fmt.Errorf("a list of tools: %w", ErrAmbiguous)
+		return errNoList
 	}
 	if err := f.Enter('['); err != nil {
 		return err
 	}
-	f.tools.start = f.Pos()
-	cut := false
+	f.tools.Start = f.Pos()
 	kept := []byte{}
 	for first := true; ; first = false {
 		more, err := f.Element(first)
@@ -185,7 +119,7 @@ func (f *filter) list() error {
 			return err
 		}
 		if !keep {
-			cut = true
+			f.cut = true
 			continue
 		}
 		if len(kept) > 0 {
@@ -193,10 +127,7 @@ func (f *filter) list() error {
 		}
 		kept = append(kept, f.message[start:f.Pos()]...)
 	}
-	f.tools.end = f.Pos() - 1
-	if cut {
-		f.tools.text = kept
-	}
+	f.tools.End, f.tools.Text = f.Pos()-1, kept
 	return nil
 }
 
@@ -206,58 +137,58 @@ func (f *filter) tool() (keep bool, err error) {
 	if f.Peek() != '{' {
 		return false, f.Skip()
 	}
-	// The name's check must not end the reading of the rest.
-	start := f.Pos()
-	if err := f.Skip(); err != nil {
+	o, err := f.Object(toolKeys)
+	if err != nil {
 		return false, err
 	}
-	name, ok := toolName(f.message[start:f.Pos()])
-	return ok && f.allows(name), nil
-}
-
-// toolName returns the name of the tool, an object that was checked to be JSON.
-func toolName(tool []byte) (name string, ok bool) {
-	scanner, err := jsonscan.New(tool)
-	if err != nil {
-		return "", false
-	}
-	t := &filter{Scanner: scanner}
-	err = t.object(toolKeys, func(string) error {
-		if t.Peek() != '"' {
-			return t.Skip()
+	var name []byte
+	named := false
+	for {
+		key, more, err := f.Next(&o)
+		switch {
+		case err != nil:
+			return false, err
+		case !more:
+			return named && o.Ambiguous() == nil && f.allows(string(name)), nil
+		case key == jsonscan.Other || f.Peek() != '"':
+			err = f.Skip()
+		default:
+			var value jsonscan.String
+			if value, err = f.String(); err == nil {
+				var uncertain error
+				name, uncertain = value.Bytes()
+				named = uncertain == nil
+			}
 		}
-		value, err := t.String()
 		if err != nil {
-			return err
+			return false, err
 		}
-		raw, err := value.Bytes()
-		name, ok = string(raw), err == nil
-		return err
-	})
-	return name, ok && err == nil
+	}
 }
 
-// edits returns what to change in a message that lists tools, in order.
-func (f *filter) edits() []edit {
-	var edits []edit
-	if f.tools.text != nil {
+// Texts of a scope that is this client's alone.
+const (
+	privateScope = `"private"`
+	addedScope   = `,"cacheScope":` + privateScope
+)
+
+// edits returns what to change in a message that lists tools.
+func (f *filter) edits() []jsonscan.Part {
+	var edits []jsonscan.Part
+	if f.cut {
 		edits = append(edits, f.tools)
 	}
 	// A filtered list is this client's alone. Where no scope is given, a result
 	// that may be kept is public.
-	if f.hasScope {
-		edits = append(edits, edit{f.scope.start, f.scope.end, []byte(`"private"`)})
-	} else if f.hasTTL {
-		edits = append(edits, edit{f.resultEnd, f.resultEnd, []byte(`,"cacheScope":"private"`)})
+	if !f.scope.None() {
+		edits = append(edits, jsonscan.Part{Span: f.scope, Text: []byte(privateScope)})
+	} else if !f.ttl.None() {
+		at := jsonscan.Span{Start: f.resultEnd, End: f.resultEnd}
+		edits = append(edits, jsonscan.Part{Span: at, Text: []byte(addedScope)})
 	}
-	if f.hasTTL && !shortTTL(f.message[f.ttl.start:f.ttl.end]) {
+	if !f.ttl.None() && !shortTTL(f.ttl.Of(f.message)) {
 		limit := strconv.FormatInt(MaxTTL.Milliseconds(), 10)
-		edits = append(edits, edit{f.ttl.start, f.ttl.end, []byte(limit)})
-	}
-	for i := 1; i < len(edits); i++ { // at most three
-		for j := i; j > 0 && edits[j].start < edits[j-1].start; j-- {
-			edits[j], edits[j-1] = edits[j-1], edits[j]
-		}
+		edits = append(edits, jsonscan.Part{Span: f.ttl, Text: []byte(limit)})
 	}
 	return edits
 }
@@ -266,18 +197,4 @@ func (f *filter) edits() []edit {
 func shortTTL(raw []byte) bool {
 	ms, err := strconv.ParseFloat(string(raw), 64)
 	return err == nil && ms <= float64(MaxTTL.Milliseconds())
-}
-
-func apply(message []byte, edits []edit) []byte {
-	if len(edits) == 0 {
-		return message
-	}
-	out := make([]byte, 0, len(message)+len(`,"cacheScope":"private"`)+len(`"private"`))
-	at := 0
-	for _, e := range edits {
-		out = append(out, message[at:e.start]...)
-		out = append(out, e.text...)
-		at = e.end
-	}
-	return append(out, message[at:]...)
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 )
 
 // notDenied lets every tool pass but those whose names start with "deny".
@@ -160,6 +162,20 @@ func FuzzFilter(f *testing.F) {
 			t.Fatalf("%q became %q, which is kept for too long", message, got)
 		}
 	})
+}
+
+// toolName returns the name of a tool, if it is certain.
+func toolName(tool []byte) (name string, ok bool) {
+	scanner, err := jsonscan.New(tool)
+	if err != nil {
+		return "", false
+	}
+	f := filter{Scanner: scanner, allows: func(tool string) bool {
+		name = tool
+		return true
+	}}
+	ok, err = f.tool()
+	return name, ok && err == nil
 }
 
 func BenchmarkFilter(b *testing.B) {
