@@ -104,12 +104,20 @@ func checkUpstreamURL(p *Problems, raw string) {
 	p.wrap("url", err)
 }
 
-// refusedHeaders are those that belong to the connection or to MCP itself, not to
+// reservedHeaders are those that belong to the connection or to MCP itself, not to
 // the upstream's credentials.
-var refusedHeaders = []string{
+var reservedHeaders = []string{
 	"Accept", "Accept-Encoding", "Connection", "Content-Encoding", "Content-Length", "Content-Type", "Expect", "Host",
 	"Keep-Alive", "Last-Event-Id", "Origin", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection",
 	"Te", "Trailer", "Transfer-Encoding", "Upgrade",
+}
+
+// IsReservedHeader reports whether a registration may not set the header. The engine
+// refuses such a registration, and the gateway leaves the header out. An underscore
+// counts as a hyphen: a server behind CGI takes the one for the other.
+func IsReservedHeader(name string) bool {
+	key := http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
+	return slices.Contains(reservedHeaders, key) || strings.HasPrefix(key, "Mcp-")
 }
 
 func checkUpstreamHeaders(p *Problems, headers map[string]string) {
@@ -120,7 +128,7 @@ func checkUpstreamHeaders(p *Problems, headers map[string]string) {
 		switch {
 		case !httpguts.ValidHeaderFieldName(name):
 			p.add(field, "field headers: %q is not a valid header name", name)
-		case slices.Contains(refusedHeaders, canonical) || strings.HasPrefix(canonical, "Mcp-"):
+		case IsReservedHeader(name):
 			p.add(field, "field headers: %s belongs to the connection or to MCP itself and cannot be set here", canonical)
 		case !httpguts.ValidHeaderFieldValue(headers[name]):
 			p.add(field, "field headers: the value of %s has a character that no header may carry", canonical)

@@ -97,3 +97,19 @@ func TestTransportsByTheirOtherNames(t *testing.T) {
 		}
 	}
 }
+
+func TestHeadersThatNoRegistrationSets(t *testing.T) {
+	for name, reserved := range map[string]bool{
+		"Authorization": false, "X-Api-Key": false, "x_api_key": false, "Cookie": false, "Mcpx": false, "User-Agent": false,
+		"Host": true, "content-length": true, "Content_Length": true, "Origin": true, "Expect": true, "proxy-authorization": true,
+		"Mcp-Session-Id": true, "mcp_session_id": true, "MCP-Anything": true, "TE": true,
+	} {
+		if IsReservedHeader(name) != reserved {
+			t.Errorf("%s: reserved is %v", name, !reserved)
+		}
+		problems := remote(func(s *Server) { s.Headers = map[string]string{name: "x"} }).Check()
+		if (len(problems) > 0) != reserved {
+			t.Errorf("%s: %v", name, problems)
+		}
+	}
+}

@@ -42,7 +42,7 @@ func TestTheServerGetsTheBytesThatWereRead(t *testing.T) {
 func TestTheServerGetsNothingElseOfTheClients(t *testing.T) {
 	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
 	server := up.server()
-	server.Headers = map[string]string{"authorization": "Bearer upstream", "X-Api-Key": "k", "Connection": "x", "mcp-name": "x", "Mcp_Session_Id": "x", "Host": "evil"}
+	server.Headers = map[string]string{"authorization": "Bearer upstream", "X-Api-Key": "k", "Connection": "x", "mcp-name": "x", "Mcp_Session_Id": "x", "Host": "evil", "Origin": "x", "expect": "x"}
 	g := newGateway(t, testConfig(), server)
 	got := g.ask(t, ping,
 		"Cookie", "a=b", "X-Forwarded-For", "1.2.3.4", "X-Forwarded-Host", "evil", "Forwarded", "for=1.2.3.4",

@@ -10,16 +10,15 @@ import (
 	"net/textproto"
 	"net/url"
 	"os"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/time/rate"
 
+	"vault-plugin-secrets-mcp/backend/check"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/grants"
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 // connBuffer is the size of a connection's buffers. Most messages fit, with
@@ -63,7 +62,7 @@ func newUpstream(server *grants.Server, settings config.Upstream, allow *config.
 	}
 	for name, value := range server.Headers {
 		key := textproto.CanonicalMIMEHeaderKey(name)
-		if reserved(key) {
+		if check.IsReservedHeader(name) {
 			log.Warn("a registered header is the gateway's own to send, and is left out", "server", server.Name, "header", key)
 			continue
 		}
@@ -97,20 +96,6 @@ func newUpstream(server *grants.Server, settings config.Upstream, allow *config.
 		MaxResponseHeaderBytes: maxResponseHeader,
 	}
 	return u, nil
-}
-
-// reserved reports whether a header is not the registry's to set: it belongs to
-// the connection, or to the protocol, or a server behind CGI would take it for one
-// that does.
-func reserved(key string) bool {
-	key = textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(key, "_", "-"))
-	switch key {
-	case "Connection", "Content-Length", "Host", "Keep-Alive", "Proxy-Connection", "Te", "Trailer",
-		"Transfer-Encoding", "Upgrade", protocol.HeaderAccept, protocol.HeaderAcceptEncoding, protocol.HeaderContentEncoding,
-		protocol.HeaderContentType, protocol.HeaderLastEventID:
-		return true
-	}
-	return protocol.IsHeader(key)
 }
 
 func upstreamTLS(settings config.Upstream) (*tls.Config, error) {
