@@ -1,9 +1,7 @@
 package jsonscan
 
 import (
-	"encoding/binary"
 	"errors"
-	"math/bits"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -162,32 +160,4 @@ func escape(b []byte) int {
 		return 6
 	}
 	return 0
-}
-
-// Bytes repeated over a word, for looking at eight bytes of a string at once.
-const (
-	ones  = 0x0101010101010101
-	highs = 0x8080808080808080
-)
-
-// plain returns the offset of the first byte from i on that a string cannot
-// hold as it is: a quote, a backslash or a control character.
-func plain(data []byte, i int) int {
-	for ; i+8 <= len(data); i += 8 {
-		word := binary.LittleEndian.Uint64(data[i:])
-		// Each term has its lowest set bit at the first byte that it looks
-		// for; bits above that one may be false, and are never looked at.
-		quote := word ^ '"'*ones
-		slash := word ^ '\\'*ones
-		hits := (word-' '*ones)&^word | (quote-ones)&^quote | (slash-ones)&^slash
-		if hits &= highs; hits != 0 {
-			return i + bits.TrailingZeros64(hits)/8
-		}
-	}
-	for ; i < len(data); i++ {
-		if c := data[i]; c < ' ' || c == '"' || c == '\\' {
-			return i
-		}
-	}
-	return i
 }
