@@ -1,0 +1,218 @@
+package sse
+
+import (
+	"bytes"
+	"errors"
+	"io"
+)
+
+// ErrTooLarge: an event is larger than the decoder's limit.
+var ErrTooLarge = errors.New("an event of the stream is too large")
+
+const (
+	// readSize is how much is read at once.
+	readSize = 4 << 10
+	// keptSize is the size up to which a buffer is kept for the next event.
+	keptSize = 64 << 10
+)
+
+// splitter splits a stream into events, as it comes. It has looked at every byte once
+// when an event is complete.
+type splitter struct {
+	// Reserve is asked before more memory is taken than most events need, with the
+	// bytes; negative when they are given back. Nil: nobody is asked.
+	Reserve func(bytes int64) error
+
+	limit int
+
+	// Read, and not yet dropped. The current event begins at start, and its current
+	// line at line, of which all up to at was looked at.
+	buffer          []byte
+	start, line, at int
+	reserved        int64
+
+	begun   bool // the first line was read
+	handed  bool // the first event was handed out
+	afterCR bool // the last line ended with a CR, and what follows it has not come yet
+	joined  []byte
+}
+
+// next returns the next event, or nil if not all of it is there.
+func (s *splitter) next() *Event {
+	if s.lateLF() {
+		return &Event{Raw: s.take(), late: true}
+	}
+	for {
+		i := bytes.IndexAny(s.buffer[s.at:], "\r\n")
+		if i < 0 {
+			s.at = len(s.buffer)
+			return nil
+		}
+		content, first := s.withoutMark(s.buffer[s.line:s.at+i]), s.line == s.start
+		carriage := s.buffer[s.at+i] == '\r'
+		s.at += i + 1
+		if carriage && s.at == len(s.buffer) {
+			s.afterCR = true
+		} else if carriage && s.buffer[s.at] == '\n' {
+			s.at++
+		}
+		s.line = s.at
+		// A comment on its own keeps the connection alive: it must not wait
+		// for the event behind it.
+		if len(content) == 0 || content[0] == ':' && first {
+			return s.event()
+		}
+	}
+}
+
+// lateLF steps over the LF of a CR LF whose CR was the last byte there when its line
+// was read. It reports whether the line's event was handed out with the CR.
+func (s *splitter) lateLF() bool {
+	if !s.afterCR || s.line == len(s.buffer) {
+		return false
+	}
+	s.afterCR = false
+	if s.buffer[s.line] != '\n' {
+		return false
+	}
+	s.line++
+	s.at = s.line
+	return s.line == s.start+1
+}
+
+// rest returns what stands behind the last complete event at the stream's end; nil if
+// that is nothing.
+func (s *splitter) rest() *Event {
+	if s.line = len(s.buffer); s.line == s.start {
+		return nil
+	}
+	s.at = s.line
+	return s.event()
+}
+
+// take hands out the lines of the current event.
+func (s *splitter) take() []byte {
+	raw := s.buffer[s.start:s.line:s.line]
+	s.start = s.line
+	return raw
+}
+
+// withoutMark takes the byte order mark off the stream's first line.
+func (s *splitter) withoutMark(content []byte) []byte {
+	if s.begun {
+		return content
+	}
+	s.begun = true
+	return bytes.TrimPrefix(content, byteOrderMark)
+}
+
+var byteOrderMark = []byte("\ufeff")
+
+// tooLarge reports whether the current event is.
+func (s *splitter) tooLarge() bool { return len(s.buffer)-s.start > s.limit }
+
+// room drops what was handed out, and makes room for so many bytes.
+func (s *splitter) room(size int) error {
+	if s.start > 0 {
+		s.buffer = s.buffer[:copy(s.buffer, s.buffer[s.start:])]
+		s.line -= s.start
+		s.at -= s.start
+		s.start = 0
+	}
+	switch {
+	case cap(s.buffer)-len(s.buffer) < size:
+		return s.resize(2*cap(s.buffer) + size)
+	case cap(s.buffer) > keptSize && len(s.buffer) < keptSize/2:
+		s.joined = nil
+		return s.resize(keptSize) // the large event is over
+	}
+	return nil
+}
+
+// resize gives the buffer another capacity. An event takes twice that of the memory:
+// its data are joined, and perhaps written anew.
+func (s *splitter) resize(capacity int) error {
+	if wanted := 2 * int64(max(0, capacity-keptSize)); s.Reserve != nil && wanted != s.reserved {
+		if err := s.Reserve(wanted - s.reserved); err != nil {
+			return err
+		}
+		s.reserved = wanted
+	}
+	s.buffer = append(make([]byte, 0, capacity), s.buffer...)
+	return nil
+}
+
+// Decoder splits a stream that it reads into events.
+type Decoder struct {
+	splitter
+	r   io.Reader
+	err error // of the last read, or of Reserve
+}
+
+// NewDecoder reads events of at most limit bytes from r.
+func NewDecoder(r io.Reader, limit int) *Decoder {
+	return &Decoder{splitter: splitter{limit: limit}, r: r}
+}
+
+// Next returns the next event, as soon as its last byte was read. What stands
+// behind the last complete event is an event too: clients should drop it, and
+// some do not. The error is io.EOF at the stream's end, [ErrTooLarge], or that
+// of the reader.
+func (d *Decoder) Next() (*Event, error) {
+	for {
+		if e := d.next(); e != nil {
+			return e, nil
+		}
+		switch {
+		case d.tooLarge():
+			return nil, ErrTooLarge
+		case d.err != nil:
+			if e := d.rest(); e != nil {
+				return e, nil
+			}
+			return nil, d.err
+		}
+		if err := d.room(readSize); err != nil {
+			return nil, err
+		}
+		var n int
+		n, d.err = d.r.Read(d.buffer[len(d.buffer):cap(d.buffer)])
+		d.buffer = d.buffer[:len(d.buffer)+n]
+	}
+}
+
+// Splitter is a [Decoder] for a stream that is pushed and not pulled: by a
+// handler, say, that writes it.
+type Splitter struct{ splitter }
+
+// NewSplitter takes events of at most limit bytes.
+func NewSplitter(limit int) *Splitter { return &Splitter{splitter{limit: limit}} }
+
+// Push takes the stream's next bytes, and hands each event that they complete
+// to emit. An error of emit ends the stream, and so does [ErrTooLarge].
+func (s *Splitter) Push(p []byte, emit func(*Event) error) error {
+	if err := s.room(len(p)); err != nil {
+		return err
+	}
+	s.buffer = append(s.buffer, p...)
+	for e := s.next(); e != nil; e = s.next() {
+		if e.late {
+			continue // its event did not wait for it
+		}
+		if err := emit(e); err != nil {
+			return err
+		}
+	}
+	if s.tooLarge() {
+		return ErrTooLarge
+	}
+	return s.room(0)
+}
+
+// End hands out what stands behind the last complete event, as a Decoder does.
+func (s *Splitter) End(emit func(*Event) error) error {
+	if e := s.rest(); e != nil {
+		return emit(e)
+	}
+	return nil
+}

@@ -1,0 +1,184 @@
+// Package sse reads streams of server-sent events without losing a byte of
+// them: an event can be passed on as it came, or with other data. It writes
+// them to clients that may be slow, or gone.
+//
+// https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+package sse
+
+import "bytes"
+
+// Event is one event, or a comment on its own. What it holds is valid until the
+// decoder's next call.
+type Event struct {
+	// Raw is all of the event as it came, its blank line included. The Raws of
+	// a stream's events join up to the stream.
+	Raw []byte
+	// Data is the event's data: its data lines, joined by line feeds.
+	Data []byte
+	// HasData tells an event with empty data from one without.
+	HasData bool
+	// Type is the event's type; empty stands for "message".
+	Type []byte
+
+	first     bool // of its stream
+	late      bool // it is the LF of a CR LF whose CR ended the event before
+	id, retry []byte
+}
+
+// IsMessage reports whether clients of the protocol read the event as a
+// message.
+func (e *Event) IsMessage() bool {
+	return len(e.Type) == 0 || string(e.Type) == "message"
+}
+
+// WithData appends the event to dst, with other data.
+func (e *Event) WithData(dst, data []byte) []byte {
+	written := false
+	lines := e.lines()
+	for {
+		content, whole, ok := lines.next()
+		switch {
+		case !ok:
+			return dst
+		case !isData(content):
+			dst = append(dst, whole...)
+		case !written:
+			dst = AppendData(dst, data)
+			written = true
+		}
+	}
+}
+
+// Anew appends the event to dst with other data, written anew: with nothing in it
+// but what clients go by, so that none of them reads more in it than was read
+// here. For a stream that is one of several, the prefix tells in the event's id
+// which; "" drops the id.
+func (e *Event) Anew(dst, data []byte, prefix string) []byte {
+	begin := len(dst)
+	if prefix != "" && len(e.id) > 0 && bytes.IndexByte(e.id, 0) < 0 {
+		dst = append(append(append(append(dst, "id: "...), prefix...), e.id...), '\n')
+	}
+	if isNumber(e.retry) {
+		dst = append(append(append(dst, "retry: "...), e.retry...), '\n')
+	}
+	switch {
+	case e.HasData:
+		dst = AppendData(dst, data)
+	case len(dst) == begin:
+		dst = append(dst, ":\n"...)
+	}
+	return append(dst, '\n')
+}
+
+func isNumber(text []byte) bool {
+	for _, c := range text {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return len(text) > 0
+}
+
+// AppendData appends data as data lines to dst: without the blank line that
+// ends an event.
+func AppendData(dst, data []byte) []byte {
+	for {
+		dst = append(dst, "data: "...)
+		i := bytes.IndexAny(data, "\r\n")
+		if i < 0 {
+			dst = append(dst, data...)
+			return append(dst, '\n')
+		}
+		dst = append(dst, data[:i]...)
+		dst = append(dst, '\n')
+		if data[i] == '\r' && i+1 < len(data) && data[i+1] == '\n' {
+			i++
+		}
+		data = data[i+1:]
+	}
+}
+
+// AppendMessage appends a whole event with the message to dst.
+func AppendMessage(dst, message []byte) []byte {
+	return append(AppendData(dst, message), '\n')
+}
+
+// event hands out the event of the lines read.
+func (s *splitter) event() *Event {
+	e := &Event{Raw: s.take(), first: !s.handed}
+	s.handed = true
+	joined := false
+	for lines := e.lines(); ; {
+		content, _, ok := lines.next()
+		if !ok {
+			break
+		}
+		name, value, _ := bytes.Cut(content, []byte(":"))
+		value = bytes.TrimPrefix(value, []byte(" "))
+		data := string(name) == "data"
+		switch {
+		case data && !e.HasData:
+			e.Data, e.HasData = value, true
+		case data:
+			if !joined {
+				s.joined = append(s.joined[:0], e.Data...)
+				joined = true
+			}
+			s.joined = append(s.joined, '\n')
+			s.joined = append(s.joined, value...)
+		case string(name) == "event":
+			e.Type = value
+		case string(name) == "id":
+			e.id = value
+		case string(name) == "retry":
+			e.retry = value
+		}
+	}
+	if joined {
+		e.Data = s.joined
+	}
+	return e
+}
+
+// isData reports whether the line is one of data.
+func isData(content []byte) bool {
+	name, _, _ := bytes.Cut(content, []byte(":"))
+	return string(name) == "data"
+}
+
+// lines are those of an event. They are looked for again when they are needed: to
+// remember them would take many times the bytes of an event whose lines are short.
+type lines struct {
+	rest []byte
+	cr   bool // some end with a CR
+	mark bool // the first may begin with the stream's byte order mark
+}
+
+func (e *Event) lines() lines {
+	return lines{rest: e.Raw, cr: bytes.IndexByte(e.Raw, '\r') >= 0, mark: e.first}
+}
+
+// next returns the next line: what it holds, and all of it.
+func (l *lines) next() (content, whole []byte, ok bool) {
+	if len(l.rest) == 0 {
+		return nil, nil, false
+	}
+	var end int
+	if l.cr {
+		end = bytes.IndexAny(l.rest, "\r\n")
+	} else {
+		end = bytes.IndexByte(l.rest, '\n') // faster, where no CR may stand before it
+	}
+	behind := end + 1
+	switch {
+	case end < 0:
+		end, behind = len(l.rest), len(l.rest)
+	case l.rest[end] == '\r' && behind < len(l.rest) && l.rest[behind] == '\n':
+		behind++
+	}
+	content, whole, l.rest = l.rest[:end], l.rest[:behind], l.rest[behind:]
+	if l.mark {
+		content, l.mark = bytes.TrimPrefix(content, byteOrderMark), false
+	}
+	return content, whole, true
+}
