@@ -76,7 +76,8 @@ type grant struct {
 	capabilities []string
 }
 
-var grantForm = regexp.MustCompile(`(?m)^path "([^"]+)"\s*\{\n\s*capabilities = \[([^\]]*)\]`)
+// grantForm is a path of a policy. Comments may stand above its capabilities.
+var grantForm = regexp.MustCompile(`(?m)^path "([^"]+)"\s*\{\n(?:\s*#[^\n]*\n)*\s*capabilities = \[([^\]]*)\]`)
 
 func grantsOf(rules string) []grant {
 	var grants []grant
