@@ -130,28 +130,34 @@ func resembles(key []byte, guarded []string) *AmbiguousError {
 // members whose keys are guarded; key is the index among keys. Others are skipped.
 // The error is an [*AmbiguousError] where the object could be read in two ways.
 func (s *Scanner) Members(keys []string, member func(key int) error) error {
-	o, err := s.Object(keys)
-	if err != nil {
-		return err
+	ambiguous, err := s.members(keys, member)
+	if err == nil && ambiguous != nil {
+		return ambiguous
 	}
-	for {
-		key, more, err := s.Next(&o)
+	return err
+}
+
+// MembersAnyway is Members for an object that can be left out: where it could be read in
+// two ways, certain is false, and the scanner is behind it all the same.
+func (s *Scanner) MembersAnyway(keys []string, member func(key int) error) (certain bool, err error) {
+	ambiguous, err := s.members(keys, member)
+	return err == nil && ambiguous == nil, err
+}
+
+func (s *Scanner) members(keys []string, member func(key int) error) (*AmbiguousError, error) {
+	o, err := s.Object(keys)
+	for err == nil {
+		key, more, next := s.Next(&o)
 		switch {
-		case err != nil:
-			return err
-		case o.ambiguous != nil:
-			return o.ambiguous
-		case !more:
-			return nil
+		case next != nil || !more:
+			return o.ambiguous, next
 		case key == Other:
 			err = s.Skip()
 		default:
 			err = member(key)
 		}
-		if err != nil {
-			return err
-		}
 	}
+	return nil, err
 }
 
 // MembersIfAny is Members for what need not be an object: anything else is skipped.

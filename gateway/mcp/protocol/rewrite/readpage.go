@@ -159,24 +159,19 @@ func (p *pageReader) entry() error {
 	}
 	e := found{start: p.Pos()}
 	keys := [...]string{kinds[p.kind].name}
-	o, err := p.Object(keys[:])
-	for more := true; more && err == nil; {
-		var key int
-		if key, more, err = p.Next(&o); err != nil || !more {
-			break
-		}
-		if key == jsonscan.Other || p.Peek() != '"' {
-			err = p.Skip()
-			continue
+	certain, err := p.MembersAnyway(keys[:], func(int) (err error) {
+		if p.Peek() != '"' {
+			return p.Skip()
 		}
 		e.name = p.Pos() + len(`"`)
 		e.value, err = p.String()
-	}
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	e.end = p.Pos()
-	if o.Ambiguous() != nil || e.name == 0 {
+	if !certain || e.name == 0 {
 		p.leaveOut("", ErrNoName)
 		return nil
 	}

@@ -137,33 +137,21 @@ func (f *filter) tool() (keep bool, err error) {
 	if f.Peek() != '{' {
 		return false, f.Skip()
 	}
-	o, err := f.Object(toolKeys)
-	if err != nil {
-		return false, err
-	}
 	var name []byte
 	named := false
-	for {
-		key, more, err := f.Next(&o)
-		switch {
-		case err != nil:
-			return false, err
-		case !more:
-			return named && o.Ambiguous() == nil && f.allows(string(name)), nil
-		case key == jsonscan.Other || f.Peek() != '"':
-			err = f.Skip()
-		default:
-			var value jsonscan.String
-			if value, err = f.String(); err == nil {
-				var uncertain error
-				name, uncertain = value.Bytes()
-				named = uncertain == nil
-			}
+	certain, err := f.MembersAnyway(toolKeys, func(int) error {
+		if f.Peek() != '"' {
+			return f.Skip()
 		}
-		if err != nil {
-			return false, err
+		value, err := f.String()
+		if err == nil {
+			var uncertain error
+			name, uncertain = value.Bytes()
+			named = uncertain == nil
 		}
-	}
+		return err
+	})
+	return certain && named && f.allows(string(name)), err
 }
 
 // Texts of a scope that is this client's alone.
