@@ -101,8 +101,8 @@ func (l *line) decision(d Decision) {
 // issued is a token of the engine's own, or the beginning of one.
 var issued = regexp.MustCompile("(" + token.Prefix + "|" + token.SealedPrefix + ")[0-9A-Za-z_-]{8,}")
 
-// clip keeps what others wrote from filling the log, and from ending up there
-// with a token in it: some client may send its own as the name of a tool.
+// clip shortens text that others wrote, so that it cannot fill the log, and cuts tokens
+// out of it: a client may send its own as the name of a tool.
 func clip(text string) string {
 	const most = 500
 	if len(text) > most {
@@ -177,7 +177,7 @@ const (
 )
 
 // refusalCounts counts refusals of requests without a known token, and writes one
-// line for each source, reason and second: nobody without a token can fill the
+// line for each source, reason and second. So clients without a token cannot fill the
 // disk.
 type refusalCounts struct {
 	write func(*line)

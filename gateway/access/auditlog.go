@@ -17,20 +17,19 @@ const (
 	// auditTimeout is how long a decision waits to be written.
 	auditTimeout = time.Second
 
-	// auditTick is how often lines that nobody waits for are written, and how
-	// often a write that hangs is looked for.
+	// auditTick is the time between two writes of lines that no request waits for, and
+	// between two looks for a write that hangs.
 	auditTick = 100 * time.Millisecond
 
-	// auditBacklog bounds the lines kept while a write hangs, in bytes. What
-	// comes on top is lost, and counted.
+	// auditBacklog bounds the lines kept while a write hangs, in bytes. Further lines
+	// are lost, and counted.
 	auditBacklog = 8 << 20
 )
 
-// AuditLog writes lines to a file, in the order in which they come. Lines that
-// somebody waits for are written together: while one write is under way the next
-// batch gathers, and whoever came first to it writes it for all. So a single
-// request has its line written without another goroutine having a part in it,
-// and many requests share a write.
+// AuditLog writes lines to a file, in the order in which they come. Lines that requests
+// wait for are written together: while one write is under way, the next batch gathers,
+// and the first request in it writes it for all. So a single request writes its line
+// without another goroutine, and many requests share a write.
 //
 // Written means that the operating system has taken the line. That survives a
 // crash of the gateway, though not one of the machine.
@@ -41,10 +40,10 @@ const (
 type AuditLog struct {
 	log    hclog.Logger
 	path   string
-	output io.WriteCloser // used by whoever has the turn
+	output io.WriteCloser // for the goroutine that has the turn
 	plain  bool           // the output is a plain file
 
-	turn   chan struct{} // holds a value while somebody writes
+	turn   chan struct{} // holds a value during a write
 	wakeup chan struct{}
 	reopen chan struct{}
 	done   chan struct{}
@@ -65,7 +64,7 @@ type AuditLog struct {
 // guarded by AuditLog.mu until it is settled.
 type batch struct {
 	lines    []byte
-	led      bool          // somebody has undertaken to write it
+	led      bool          // a request has undertaken to write it
 	settled  bool          // err is known
 	finished chan struct{} // closed when it is; nil while nobody waits
 	err      error
@@ -230,8 +229,8 @@ func (a *AuditLog) commit(b *batch) {
 	b.settle(err)
 }
 
-// run writes what nobody waits for, and all of it where the output may hang. A
-// second goroutine sees to it that nobody waits for long.
+// run writes the lines that no request waits for, and all lines where the output may
+// hang. A second goroutine ends the wait of requests where a write takes long.
 func (a *AuditLog) run() {
 	defer close(a.done)
 	stop := make(chan struct{})

@@ -18,8 +18,8 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
-// Connections are those of MCP clients to the gateway. Each source has a bound of
-// them, and none of them can be written to for ever.
+// Connections are those of MCP clients to the gateway. Their number is bounded for each
+// source, and each write to one of them ends in time.
 type Connections struct {
 	most     int // of one source; 0: no bound
 	patience time.Duration
@@ -140,8 +140,8 @@ func (c *framedConn) admit() error {
 	return nil
 }
 
-// source returns what the connection counts for: nothing if it is a trusted
-// proxy's own. A client for whom such a proxy connects counts, whoever it is.
+// source returns the source that the connection counts for. A trusted proxy's own
+// connection counts for none; the client for whom such a proxy connects counts.
 func (c *framedConn) source() (netip.Prefix, bool) {
 	remote, err := netip.ParseAddrPort(c.RemoteAddr().String())
 	if err != nil {
@@ -180,7 +180,7 @@ func paced(conn net.Conn) *pacedConn {
 	return nil
 }
 
-// serve notes whose answer is written from now on; nil: nobody's in particular.
+// serve notes the request whose answer is written from now on; nil: none in particular.
 func (c *framedConn) serve(r *Request) {
 	if c != nil && c.paced != nil {
 		c.paced.serving.Store(r)
@@ -220,10 +220,10 @@ const (
 type pacedConn struct {
 	net.Conn
 	patience time.Duration
-	serving  atomic.Pointer[Request] // whose answer is being written; nil: nobody's in particular
+	serving  atomic.Pointer[Request] // its answer is being written; nil: none in particular
 
 	mu    sync.Mutex
-	until time.Time // until when its users let it write; zero: no bound of theirs
+	until time.Time // the deadline that its users set; zero: none
 	armed time.Time // the deadline that the connection below has
 }
 
@@ -298,13 +298,13 @@ func (c *pacedConn) arm(now time.Time) error {
 	return c.Conn.SetWriteDeadline(c.armed)
 }
 
-// abandon has the kernel drop what the client has not taken: it would keep that for
-// a quarter of an hour after the connection's end.
+// abandon has the kernel drop the bytes that the client has not taken. Otherwise it would
+// keep them for a quarter of an hour after the connection's end.
 func (c *pacedConn) abandon() {
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
 }
 
-// ended reports whether the request has lost what it lives on.
+// ended reports whether the request has lost its grant.
 func (r *Request) ended() bool { return r != nil && r.hold.Err() != nil }

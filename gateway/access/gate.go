@@ -241,7 +241,7 @@ func (g *Gate) observe(req *Request, outcome string) {
 	g.options.Observer.RequestDone(server, req.Method, outcome, time.Since(req.Start))
 }
 
-// refusalOf turns a reason of the broker into what is answered.
+// refusalOf turns an error of the broker into the refusal that answers it.
 func refusalOf(err error) *Refusal {
 	var f *Refusal
 	switch {
@@ -308,11 +308,10 @@ func validName(name string) bool {
 	return true
 }
 
-// notFound answers everything else, without a look at who asks: clients that
-// met a 401 ask for a dozen well-known documents that this gateway, which is no
-// OAuth server, does not have. In the end they try to register, and what is
-// answered there is all that some of them tell their user. Who has a wrong URL
-// is told the right ones.
+// notFound answers all other paths, without a token. After a 401, clients ask for a dozen
+// well-known documents that this gateway does not have, since it is not an OAuth server.
+// In the end they try to register, and some of them show their user that answer alone. A
+// client with a wrong URL is told the right ones.
 func notFound(w http.ResponseWriter, path string) {
 	text := nothingHere
 	if strings.HasPrefix(path+"/", serversPath) && !strings.Contains(path, "/.well-known/") {

@@ -57,8 +57,8 @@ func (h *hosts) allows(header string) bool {
 	return err == nil && (h.anyIP || addr.IsLoopback())
 }
 
-// refusedHost is the answer to a request for another service. Behind a proxy the
-// setting is often what is missing, so both are told what the header was.
+// refusedHost is the answer to a request for another service. Behind a proxy the setting
+// is often missing, so answer and audit log name the header.
 func refusedHost(host string) *Refusal {
 	name := clip(host)
 	return &Refusal{
@@ -124,9 +124,9 @@ func isLabels(text string) bool {
 	return true
 }
 
-// admitPage has a browser show the page of an allowed origin what is answered,
-// whatever that is: otherwise the page learns of a refusal only that something
-// failed. It reports whether the request is a page's preflight.
+// admitPage lets the page of an allowed origin read every answer, refusals too.
+// Otherwise the page would only learn that something failed. It reports whether the
+// request is a page's preflight.
 func (g *Gate) admitPage(w http.ResponseWriter, r *http.Request) (preflight bool) {
 	origin := r.Header.Get("Origin")
 	if origin == "" || !g.origins.allows(origin) {

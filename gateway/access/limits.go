@@ -12,8 +12,8 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
-// sourcesKept bounds the sources whose use is remembered. The overall limit
-// holds where somebody has more of them.
+// sourcesKept bounds the sources whose use is remembered. For more of them, the overall
+// limit holds.
 const sourcesKept = 16384
 
 // ColdLimiter bounds the lookups of tokens that the gateway does not know, for
@@ -52,8 +52,8 @@ func (l *ColdLimiter) Allow(source netip.Addr) bool {
 }
 
 // Memory bounds the bytes that all requests together have the gateway keep: the
-// bodies of requests, and the answers that it must have whole. They are counted as
-// they come, whatever length was announced. A client has a share of them. Small
+// bodies of requests, and the answers that it must have whole. It counts them as they
+// come, and not by the length that was announced. A client has a share of them. Small
 // messages are not counted: per_client_concurrency bounds those.
 type Memory struct {
 	mu      sync.Mutex
@@ -118,10 +118,9 @@ func (m *Memory) giveBack(client string, n int64) {
 	}
 }
 
-// Reserve counts bytes that the request is about to keep, or, where they are
-// negative, that it keeps no more. The error is a [Refusal]: there is no room. What
-// is still counted at the request's end is given back then. It may be called by
-// several goroutines.
+// Reserve counts bytes that the request is about to keep; negative ones are given back.
+// The error is a [Refusal]: there is no room. At the request's end the rest is given
+// back. Several goroutines may call it.
 func (r *Request) Reserve(bytes int64) error {
 	if bytes == 0 || r.gate == nil || r.gate.options.Memory == nil || r.Grant == nil {
 		return nil
@@ -138,15 +137,15 @@ func (r *Request) Reserve(bytes int64) error {
 	return nil
 }
 
-// Answered turns the refusal of [Request.Reserve] into one of an answer that the
-// server has given: the client has to know that what it asked for has been done.
+// Answered turns the refusal of [Request.Reserve] into one of an answer that the server
+// has given. The client must know that the server has done its work.
 func (f *Refusal) Answered() *Refusal {
 	answered := *f
 	answered.Message = "The server has answered, and the answer cannot be passed on: " + strings.ToLower(f.Message[:1]) + f.Message[1:]
 	return &answered
 }
 
-// releaseMemory gives back what the request still keeps.
+// releaseMemory gives back the bytes that the request still keeps.
 func (r *Request) releaseMemory() {
 	if bytes := r.kept.Swap(0); bytes != 0 {
 		r.gate.options.Memory.giveBack(r.Grant.ClientID, bytes)

@@ -36,8 +36,8 @@ const (
 	ReasonClientMemory       = "client-buffers-full"  // of one client
 )
 
-// Refusal is a request's "no": what the client is told, and what only the audit
-// log is.
+// Refusal is a request's "no": the answer to the client, and the reason, which only the
+// audit log has.
 type Refusal struct {
 	Status  int    // HTTP status; 200 for a refusal inside JSON-RPC, 202 for no body at all
 	Reason  string // true reason, for the audit log: one of the Reason constants, or a word of the MCP side's own

@@ -16,12 +16,12 @@ import (
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
-// ErrAudit: a decision could not be written to the audit log in time. What it
-// would have allowed must not happen; answer with [AuditRefusal].
+// ErrAudit: a decision could not be written to the audit log in time. The request must
+// not reach the server; answer with [AuditRefusal].
 var ErrAudit = errors.New("the decision could not be written to the audit log")
 
-// Request is what is known about one HTTP request on its way through the
-// gateway. One goroutine owns it, that of the request's handler.
+// Request is one HTTP request on its way through the gateway. The goroutine of its
+// handler owns it.
 type Request struct {
 	ID     string         // stands in every refusal and in every audit line
 	Start  time.Time      // when its headers were read
@@ -41,11 +41,11 @@ type Request struct {
 	sink       Sink
 	gate       *Gate // that it came through; nil in tests of what stands behind
 	next       http.Handler
-	hold       *grants.Hold // what it lives on, once it is admitted
+	hold       *grants.Hold // on its grant, once it is admitted
 	kept       atomic.Int64 // bytes that are counted in the gateway's memory
 	decided    bool
 	refusal    string // the reason, once it is refused
-	preflight  bool   // it asked what a page may ask
+	preflight  bool   // it is a page's preflight
 	closed     bool   // the outcome line is written
 }
 
@@ -106,8 +106,8 @@ func (r *Request) Decide(d Decision) error {
 }
 
 // Outcome writes the outcome's audit line, once: the first call counts. The
-// middleware calls it after the handler returns, with what it saw itself, for
-// every allowed request that has no outcome by then.
+// middleware calls it after the handler returns, for every allowed request that has no
+// outcome by then.
 func (r *Request) Outcome(status int, bytes int64, err error) {
 	if r.sink == nil || !r.decided || r.closed {
 		return
@@ -268,9 +268,8 @@ type Span interface {
 	End(r *Request, outcome string)
 }
 
-// TraceUpstream begins the span of what a server is asked for this request. It
-// does nothing where there are no traces: what the client says of its own trace
-// then goes on to the server as it is.
+// TraceUpstream begins the span of the request to the server. It does nothing where
+// there are no traces: the server then gets the client's own trace headers as they are.
 func (r *Request) TraceUpstream(header http.Header) (end func(status int, err error)) {
 	if r.span == nil {
 		return func(int, error) {}

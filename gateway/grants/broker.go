@@ -49,8 +49,8 @@ var (
 	// Answered with 403.
 	ErrNotAllowed = errors.New("the client may not reach the server")
 
-	// ErrUnavailable: Vault cannot be asked, and what it said last is too old
-	// to go on with. Answered with 503 and Retry-After.
+	// ErrUnavailable: Vault cannot be asked, and its last answer is too old to use.
+	// Answered with 503 and Retry-After.
 	ErrUnavailable = errors.New("vault cannot be asked")
 
 	// ErrServerGone: the server was deleted from the registry, or re-pointed,
@@ -71,8 +71,7 @@ type Options struct {
 }
 
 // engine is what the Broker asks of the secrets engine: [vaultclient.Engine], or a
-// model of it in tests. An error means that it could not be asked, whatever the
-// reason.
+// model of it in tests. Every error means that it could not be asked.
 type engine interface {
 	Lookup(ctx context.Context, token vaultclient.UnsealedToken) (*vaultclient.Lookup, error)
 	Changes(ctx context.Context, epoch string, index uint64, wait time.Duration) (*vaultclient.Changes, error)
@@ -136,7 +135,7 @@ type Broker struct {
 	watchersMu sync.Mutex
 	watchers   []func(End)
 
-	registryWatchers []func() // likewise
+	registryWatchers []func() // guarded by watchersMu, too
 
 	outage *vaultclient.Outage
 }

@@ -235,17 +235,17 @@ func (b *Broker) endAll(c *vaultclient.Change, v *feedPosition) {
 	}
 }
 
-// revoke ends an entry whose token the feed says has ended, and remembers that
-// as Vault's answer: clients ask again at once, and thousands of them may have lost
-// their tokens at the same time. Whatever may admit the token again has it forgotten.
+// revoke ends an entry that the feed reports as revoked, and remembers the negative
+// answer: clients ask again at once, and thousands of them may have lost their tokens at
+// the same time. A later change that may admit the token again clears it.
 func (b *Broker) revoke(e *entry) {
 	b.end(e, ErrInactive)
 	b.negatives.Add(e.key, time.Now())
 }
 
 // recentSize is how many changes are remembered for comparison with lookups
-// that were under way. A lookup takes a second at most; what is older than the
-// oldest change remembered is taken to have been touched.
+// that were under way. A lookup takes a second at most. An answer that is older than
+// the oldest change remembered counts as overtaken.
 const recentSize = 4096
 
 // recentChanges remembers which changes were applied lately, so that an answer that
@@ -268,7 +268,7 @@ type recentChange struct {
 	client   string
 }
 
-// reset forgets everything: whatever happened up to index is unknown.
+// reset forgets everything. The changes up to index are unknown from then on.
 func (h *recentChanges) reset(index uint64) {
 	*h = recentChanges{
 		floor:     index,

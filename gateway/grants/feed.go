@@ -37,9 +37,9 @@ const (
 	// feedSlack is what an answer of the feed may take beyond its wait.
 	feedSlack = time.Second
 
-	// feedPatience is what the answer to a request that is not held may take. Such
-	// a one follows a failure: a Vault that has just come to lead is slow, and would
-	// be asked over and over, and never heard, were it given less.
+	// feedPatience bounds a request that is not held. It follows a failure. A Vault
+	// node that has just become active is slow: with less time each request would be
+	// given up, and the next one sent, before the answer came.
 	feedPatience = 2 * time.Second
 
 	// feedRest is the time between an answer with changes and the next request: all
@@ -88,7 +88,7 @@ func (b *Broker) poll(ctx context.Context, atOnce bool) (time.Duration, error) {
 	v := b.position.Load()
 	wait, bound := time.Duration(0), feedPatience
 	if !atOnce {
-		// Vault reads whole seconds, and holds nothing for none of them.
+		// Vault reads whole seconds, and does not hold a request for less than one.
 		wait = max(backoff.Jitter(min(b.options.Grants.Wait, b.options.Grants.MaxStale/3)).Round(time.Second), time.Second)
 		bound = wait + feedSlack
 	}

@@ -44,7 +44,7 @@ var (
 	errOtherEpoch = errors.New("the answer belongs to another history than the change feed")
 )
 
-// sharedRequest is a request to Vault under way, for everybody who waits for it.
+// sharedRequest is a request to Vault under way, and all callers wait for the one answer.
 type sharedRequest struct {
 	done chan struct{}
 	err  error // valid once done is closed
@@ -122,7 +122,8 @@ func (b *Broker) knownState(k key, now time.Time) (err error, known bool) { //no
 	return nil, false
 }
 
-// runLookup runs a lookup for all who wait, whoever of them stays. ctx is for traces.
+// runLookup runs a lookup for all who wait. It goes on though some of them leave. ctx is
+// for traces.
 func (b *Broker) runLookup(ctx context.Context, f *sharedRequest, r lookupRequest) {
 	f.err = b.lookUp(ctx, r)
 	b.lookupsMu.Lock()

@@ -63,8 +63,7 @@ func (b *Broker) runNotify(ctx context.Context) {
 	}
 }
 
-// queue is an unbounded queue. What goes in is bounded by what exists: entries
-// and servers.
+// queue is an unbounded queue. It holds entries and servers, so their number bounds it.
 type queue[T any] struct {
 	mu    sync.Mutex
 	items []T

@@ -124,8 +124,8 @@ func (p *effectivePolicy) decide(s *Server) *policy.Decision {
 	return &made.decision
 }
 
-// subject is the server as a policy sees it: what is registered, never what a
-// client calls it.
+// subject is the server as a policy sees it: its registration, not the name that a
+// client gives it.
 func (s *Server) subject() *policy.Server {
 	return &policy.Server{
 		Name: s.Name, Stdio: s.Transport == TransportStdio, URL: s.URL, Command: s.Command, Args: s.Args,

@@ -21,13 +21,13 @@ const (
 	// fetchTimeout bounds one request for the registry or the session keys.
 	fetchTimeout = 5 * time.Second
 
-	// refreshAlone and refreshSynced are how often the registry is fetched
-	// without the change feed, and with it, which tells of every change at once.
+	// refreshAlone is how often the registry is fetched without the change feed,
+	// refreshSynced how often with it. The feed tells of every change at once.
 	refreshAlone  = 10 * time.Second
 	refreshSynced = time.Minute
 
-	// missInterval is the least time between two fetches that were made because
-	// somebody asked for a server that is not registered.
+	// missInterval is the least time between two fetches for a server that is not
+	// registered.
 	missInterval = time.Second
 )
 

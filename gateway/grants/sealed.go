@@ -149,8 +149,8 @@ func (s *sealedTokens) setDataKeys(list *vaultclient.DataKeyList) error {
 		if err != nil || entry.KeyARN == "" {
 			return fmt.Errorf("data keys: %s is not what the engine's API promises", id)
 		}
-		// What is for another audience is not for this gateway to open, and KMS's
-		// policy may well refuse it.
+		// This gateway need not open a key for another audience, and KMS's policy may
+		// well refuse it.
 		if entry.Mount != list.Mount || entry.Audience != audience {
 			s.log.Info("a data key is for another audience, and is left alone", "data_key", id, "audience", entry.Audience, "own_audience", audience)
 			continue
@@ -187,7 +187,7 @@ func (s *sealedTokens) runFetch(ctx context.Context, b *Broker) {
 	})
 }
 
-// runUnwrap has KMS unwrap what is new, and again what was unwrapped a while ago.
+// runUnwrap has KMS unwrap new data keys, and known ones again after a while.
 func (s *sealedTokens) runUnwrap(ctx context.Context) {
 	ticker := time.NewTicker(max(s.settings.Refresh/50, 10*time.Millisecond))
 	defer ticker.Stop()

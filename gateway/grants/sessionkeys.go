@@ -39,8 +39,8 @@ const (
 	// keysInterval is how often the session keys are fetched in any case.
 	keysInterval = 10 * time.Minute
 
-	// newerKeysPause is the least time between two fetches that were made because
-	// somebody sent a session of a newer key; newerKeysTimeout bounds one.
+	// newerKeysPause is the least time between two fetches for sessions of newer keys.
+	// newerKeysTimeout bounds one.
 	newerKeysPause   = 500 * time.Millisecond
 	newerKeysTimeout = time.Second
 )
@@ -51,9 +51,9 @@ func (b *Broker) SessionKeys() *SessionKeys { return b.keys.Load() }
 
 // RefreshSessionKeys fetches the session keys for a request whose session is
 // sealed under a newer key than those known: another gateway has heard of that
-// key first. It returns when a fetch that began after the call has ended, which
-// many requests share; there are at most two a second, whatever clients send. The
-// error is ErrUnavailable, or that of ctx.
+// key first. It returns when a fetch that began after the call has ended. Many requests
+// share one fetch, and there are at most two a second. The error is ErrUnavailable, or
+// that of ctx.
 func (b *Broker) RefreshSessionKeys(ctx context.Context) error {
 	f := b.newer.join(b.fetchKeys)
 	select {

@@ -20,8 +20,8 @@ const (
 	// idleLimit is how long a grant that nobody uses is kept.
 	idleLimit = 30 * time.Minute
 
-	// expiryGrace is what the one lookup at a token's expiry may take, before
-	// its requests are cut without: the lease may have been renewed.
+	// expiryGrace bounds the one lookup at a token's expiry: the lease may have been
+	// renewed. After it, the token's requests are cut without an answer.
 	expiryGrace = 2 * time.Second
 
 	// revalidationPause keeps the confirming of live requests from running hot while
@@ -150,9 +150,8 @@ func (b *Broker) inspect(e *entry, now time.Time) {
 			return
 		}
 	} else {
-		// While the feed is up, its last answer is at most two waits old, each
-		// of them a third of maxAge at most. What is left of maxAge from then on
-		// is for asking Vault.
+		// While the feed is up, its last answer is at most two waits old, each of them
+		// a third of maxAge at most. The rest of maxAge is for asking Vault.
 		if ok && clock.Age(now, confirmed) < v.maxAge*7/10 {
 			e.unconfirmedFor(now, false)
 			return
@@ -176,9 +175,9 @@ func (b *Broker) endIf(e *entry, g *Grant, cause error) {
 	}
 }
 
-// clean removes grants that have expired, or that nobody has used for long, and that
-// have no live requests. One that only has to be confirmed stays: what the feed tells
-// of its token later must find those who hold something for it.
+// clean removes grants without live requests that have expired or were not used for
+// long. A grant that only has to be confirmed stays: sessions and child processes may
+// depend on its token, and must hear what the feed tells of it later.
 func (b *Broker) clean(now time.Time) {
 	for i := range shardCount {
 		for _, e := range b.cache.all(i) {

@@ -17,7 +17,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
-// Options is what the settings do not say.
+// Options are those that the settings do not have.
 type Options struct {
 	// IdleConns is how many connections without a request are kept.
 	IdleConns int

@@ -27,11 +27,11 @@ var ErrUnknownPolicy = errors.New("the engine does not know the policy")
 // errOwnLimit: the gateway's own limit, not Vault's.
 var errOwnLimit = errors.New("the gateway's own limit of requests to Vault is reached: rate_limit of the block vault, or VAULT_RATE_LIMIT")
 
-// maxAnswer bounds what is read of an answer, in bytes.
+// maxAnswer bounds an answer, in bytes.
 const maxAnswer = 32 << 20
 
-// Engine makes requests to the secrets engine. An error of its methods means that the
-// engine could not be asked, whatever the reason.
+// Engine makes requests to the secrets engine. Every error of its methods means that the
+// engine could not be asked.
 type Engine struct {
 	login *Login
 	mount string

@@ -74,8 +74,8 @@ func (o *Outage) Admit(ctx context.Context) (_ context.Context, done func(), _ e
 	}
 }
 
-// turn returns what is closed once Vault answers, if it hangs, and whether it is the
-// caller's turn to probe it.
+// turn returns whether it is the caller's turn to probe Vault, and, while Vault hangs, a
+// channel that is closed once it answers.
 func (o *Outage) turn() (over <-chan struct{}, probe bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -14,8 +14,8 @@ type UnsealedToken struct {
 	DataKey string // id of the data key that it was sealed under; "": it was not
 }
 
-// Lookup is the engine's answer about one token, in its wire form: what of it the
-// gateway needs.
+// Lookup is the engine's answer about one token in its wire form, as far as the gateway
+// needs it.
 type Lookup struct {
 	Active bool `json:"active"`
 
@@ -41,8 +41,7 @@ type Lookup struct {
 	DataKey         string   `json:"data_key"` // "": the token is not sealed
 }
 
-// ParseLookup reads the data of an answer. What is missing is an error, never a
-// guess: an answer that cannot be understood is no answer.
+// ParseLookup reads the data of an answer. A missing field is an error and never a guess.
 func ParseLookup(data []byte) (*Lookup, error) {
 	var answer struct {
 		Active *bool `json:"active"`
