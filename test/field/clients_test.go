@@ -11,25 +11,26 @@ import (
 	"vault-plugin-secrets-mcp/test/mcpclient"
 )
 
-// claudeWorks: Claude Code lists tools and calls one; and none after its token was
-// revoked.
+// claudeWorks: Claude Code lists tools, calls one, and one that streams its progress;
+// and after its token was revoked in the middle of its work, it calls none.
 func (c *company) claudeWorks(t *testing.T, client string, release mcpclient.Release, url string, to target) {
 	t.Helper()
 	token := c.CreateClient(client, harness.Map{"allowed_servers": to.name})
 	c.introduce(t, token, to.name)
-	home := mcpclient.ClaudeHome(t, url)
-	run := func() (*mcpclient.Model, error) {
-		m := mcpclient.NewModel(t, mcpclient.Step{Tool: "mcp__it__" + to.echo, Arguments: harness.Map{"message": "hi"}})
-		_, err := mcpclient.Output(c.kit().Claude(t, release, home, m, token, "-p", "Say hi.", "--allowedTools", m.Tools()))
-		return m, err
-	}
-	m, err := run()
+	say := mcpclient.Step{Tool: "mcp__it__" + to.echo, Arguments: harness.Map{"message": "hi"}}
+	last := say
+	last.Before = func() { c.revoked(t, client, url, token) }
+	m := mcpclient.NewModel(t, say, mcpclient.Step{
+		Tool: "mcp__it__" + to.long, Arguments: harness.Map{"duration": 2, "steps": 4},
+	}, last)
+	_, err := mcpclient.Output(c.kit().Claude(t, release, mcpclient.ClaudeHome(t, url), m, token, "-p", "Say hi.", "--allowedTools", m.Tools()))
 	require.NoError(t, err)
 	require.Subset(t, m.ToolsOf("it"), []string{to.echo, to.long})
-	require.Contains(t, m.Answered(), "Echo: hi")
-	c.revoked(t, client, url, token)
-	m, err = run()
-	require.NotContains(t, m.Answered(), "Echo: hi", "%v", err)
+	answers := m.Answers()
+	require.Len(t, answers, 3)
+	require.Contains(t, answers[0], "Echo: hi")
+	require.Contains(t, answers[1], "completed")
+	require.NotContains(t, answers[2], "Echo")
 }
 
 // kit runs clients from npm in the office: they trust the company's authority, and

@@ -69,13 +69,16 @@ func (m *Model) serve(w http.ResponseWriter, r *http.Request) {
 	for _, tool := range ask.Tools {
 		m.offered = append(m.offered, tool.Name)
 	}
-	var parts []struct {
-		Type      string
-		ToolUseID string `json:"tool_use_id"`
-		Content   json.RawMessage
-	}
-	// A text alone is neither a list of parts nor a result.
-	if json.Unmarshal(ask.Messages[len(ask.Messages)-1].Content, &parts) == nil {
+	for _, message := range ask.Messages {
+		var parts []struct {
+			Type      string
+			ToolUseID string `json:"tool_use_id"`
+			Content   json.RawMessage
+		}
+		// A text alone is neither a list of parts nor a result.
+		if json.Unmarshal(message.Content, &parts) != nil {
+			continue
+		}
 		for _, part := range parts {
 			if part.Type == "tool_result" && part.ToolUseID == fmt.Sprint("toolu_", len(m.answers)) {
 				m.answers = append(m.answers, string(part.Content))
