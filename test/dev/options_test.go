@@ -2,12 +2,14 @@ package dev
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -81,6 +83,17 @@ func TestDevGoesOnWithoutTheVaultThatLed(t *testing.T) {
 	require.Equal(t, "200 403 200 401", statuses, out)
 	d.awaitOutput(t, "has ended; it is started again in 5s")
 	d.awaitOutput(t, " is back")
+
+	// A Vault leads that did not at first; what is asked at the printed address is
+	// answered by it, and not sent somewhere that does not answer.
+	root, _ := d.tokens(t)
+	vault := d.vault(t, root)
+	var failed error
+	require.Eventually(t, func() bool {
+		failed = vault.Sys().RaftSnapshotWithContext(t.Context(), io.Discard)
+		return failed == nil
+	}, time.Minute, 200*time.Millisecond, "no snapshot at the printed address")
+	require.NoError(t, failed)
 	d.interrupt(t)
 	d.assertNothingLeft(t)
 	require.NoDirExists(t, filepath.Join(d.dir, "vault-1"), "what a Vault has stored is left behind")
