@@ -72,7 +72,7 @@ test-clients: vault test-programs test-modules ## MCP clients and servers from n
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \
 		go test -race -count=1 -v $(TESTFLAGS) ./test/clients
 
-test-field: vault test-programs test-modules ## the system among what companies have alone, as root: 3 minutes; part of test-blackbox
+test-field: vault test-programs test-modules ## the system among what companies have alone, as root: 5 minutes; part of test-blackbox
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \
 		go test -race -count=1 -v $(TESTFLAGS) ./test/field
 

@@ -16,6 +16,9 @@ type Node struct {
 	CertFile, KeyFile string
 	// Plugins and Data are its folders.
 	Plugins, Data string
+	// Multiplier is Vault's performance_multiplier: what raft's timeouts are multiplied
+	// by. 0 is 1, for machines that are one; Vault's own default is 5.
+	Multiplier int
 }
 
 // File is the server's configuration. A leader that dies is missed, and a new node
@@ -25,7 +28,7 @@ func (n *Node) File() string {
 	if n.CertFile != "" {
 		tls = fmt.Sprintf("tls_cert_file   = %q\n  tls_key_file    = %q", n.CertFile, n.KeyFile)
 	}
-	return fmt.Sprintf(nodeFile, n.Plugins, n.APIAddress, n.ClusterAddress, n.Address, n.ClusterAddress, tls, n.Data, n.Name)
+	return fmt.Sprintf(nodeFile, n.Plugins, n.APIAddress, n.ClusterAddress, n.Address, n.ClusterAddress, tls, n.Data, n.Name, max(n.Multiplier, 1))
 }
 
 const nodeFile = `plugin_directory = %q
@@ -40,7 +43,7 @@ listener "tcp" {
 storage "raft" {
   path                         = %q
   node_id                      = %q
-  performance_multiplier       = 1
+  performance_multiplier       = %d
   autopilot_reconcile_interval = "500ms"
   autopilot_update_interval    = "500ms"
 }

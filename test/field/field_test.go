@@ -22,6 +22,16 @@ func TestCompany(t *testing.T) {
 	}
 	t.Run("undisturbed", func(t *testing.T) { c.in(t).undisturbed(t) })
 	t.Run("vault", func(t *testing.T) {
+		t.Run("the leader and the followers hear nothing of each other", func(t *testing.T) {
+			c.in(t).vaultIsCut(t, "leader", func(leader string, followers []string) []link {
+				return c.between(leader, followers...)
+			})
+		})
+		t.Run("the followers do not hear the leader", func(t *testing.T) {
+			c.in(t).vaultIsCut(t, "deaf", func(leader string, followers []string) []link {
+				return c.from(leader, followers...)
+			})
+		})
 		t.Run("the gateways, and the balancer before Vault, do not reach the leader", func(t *testing.T) {
 			c.in(t).vaultIsCut(t, "unreached", func(leader string, _ []string) []link {
 				return c.between(leader, "haproxy", "gateway-1", "gateway-2")

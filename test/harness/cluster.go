@@ -66,6 +66,10 @@ func (v *Vault) awaitVoters(ctx context.Context) error {
 	})
 }
 
+// slowNetwork multiplies raft's timeouts where a test cuts links: on a machine that is
+// busy, a leader that is heard of late is not to lose its office.
+const slowNetwork = 5
+
 func (v *Vault) newNode(name string, place *Place) (*Node, error) {
 	dir := filepath.Join(v.h.Dir, name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -81,6 +85,7 @@ func (v *Vault) newNode(name string, place *Place) (*Node, error) {
 		settings.Address = net.JoinHostPort(place.Address, vaultPort)
 		settings.ClusterAddress = net.JoinHostPort(place.Address, clusterPort)
 		settings.CertFile, settings.KeyFile = place.Certificate, place.Key
+		settings.Multiplier = slowNetwork
 	}
 	settings.APIAddress = node.Address()
 	config := rawStorage + settings.File()
