@@ -79,11 +79,15 @@ type grant struct {
 // grantForm is a path of a policy. Comments may stand above its capabilities.
 var grantForm = regexp.MustCompile(`(?m)^path "([^"]+)"\s*\{\n(?:\s*#[^\n]*\n)*\s*capabilities = \[([^\]]*)\]`)
 
-func grantsOf(rules string) []grant {
+// grantsOf are all paths of a policy. One that it could not read would look like a right
+// that nobody has.
+func grantsOf(t *testing.T, rules string) []grant {
+	t.Helper()
 	var grants []grant
 	for _, match := range grantForm.FindAllStringSubmatch(rules, -1) {
 		grants = append(grants, grant{match[1], regexp.MustCompile(`\w+`).FindAllString(match[2], -1)})
 	}
+	require.Len(t, grants, strings.Count("\n"+rules, "\npath \""))
 	return grants
 }
 
@@ -142,7 +146,7 @@ func (a acl) denied(t *testing.T, u use) bool {
 // not grant must be refused.
 func (a acl) checkTheRest(t *testing.T) {
 	t.Helper()
-	grants, tried := grantsOf(a.rules), 0
+	grants, tried := grantsOf(t, a.rules), 0
 	for _, path := range enginePaths(t, a.h) {
 		for _, name := range append([]string{"cursor"}, a.names...) {
 			filled := parameter.ReplaceAllString(path, name)
@@ -192,7 +196,7 @@ func enginePaths(t *testing.T, h *harness.Harness) []string {
 func (a acl) checkMinimal(t *testing.T) {
 	t.Helper()
 	root := a.h.Vault.Client()
-	for _, g := range grantsOf(a.rules) {
+	for _, g := range grantsOf(t, a.rules) {
 		for _, capability := range g.capabilities {
 			require.NoError(t, provision.Policy(t.Context(), root, a.name, without(a.rules, g, capability)))
 			needed := slices.ContainsFunc(a.may, func(u use) bool {
