@@ -36,6 +36,10 @@ const (
 	// than the usual load balancers, so that they close it and not the gateway.
 	idleTimeout = 2 * time.Minute
 
+	// firstRequest bounds how long those who connected before the listener closed may
+	// take to send their request.
+	firstRequest = time.Second
+
 	// proxyHeaderTimeout bounds how long a proxy may take to say for whom a
 	// connection is.
 	proxyHeaderTimeout = 5 * time.Second
@@ -265,6 +269,8 @@ func (g *gateway) drain() {
 	g.handler.Drain()
 	g.all.Drain()
 	<-time.After(settings.DrainDelay)
+	_ = g.mainListener.Close()
+	g.connections.AwaitFirst(firstRequest)
 	ctx, cancel := context.WithTimeout(context.Background(), g.settings.Listener.DrainTimeout)
 	defer cancel()
 	if err := g.main.Shutdown(ctx); err != nil {

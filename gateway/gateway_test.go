@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -148,6 +150,37 @@ func TestNoRequestIsLostWhenTheGatewayStops(t *testing.T) {
 	s.vault.Await("requests that are taken all the same", func() bool { return served.Load() > before+20 })
 	gone.Store(true)
 	clients.Wait()
+	require.NoError(t, <-s.ended)
+	s.ended = nil
+}
+
+// TestARequestIsAnsweredWhoseConnectionIsOlderThanTheEnd: a proxy that opens a connection
+// for each request may have opened one when the listener closes, and sends the request
+// a moment later.
+func TestARequestIsAnsweredWhoseConnectionIsOlderThanTheEnd(t *testing.T) {
+	s := newStage(t)
+	s.start("")
+	s.ready()
+	address := s.gateway.mainListener.Addr().String()
+	conn, err := net.Dial("tcp", address)
+	require.NoError(t, err)
+	defer conn.Close()
+	s.vault.Await("the gateway to have the connection", func() bool { return s.gateway.connections.Awaited() > 0 })
+	s.stop()
+	s.vault.Await("the listener to be closed", func() bool {
+		another, err := net.Dial("tcp", address)
+		if err == nil {
+			_ = another.Close()
+		}
+		return err != nil
+	})
+	_, err = fmt.Fprintf(conn, "POST /servers/files/mcp HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\nContent-Length: 40\r\n\r\n{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}", address, goodToken)
+	require.NoError(t, err)
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	require.True(t, response.Close, "the connection stays open")
 	require.NoError(t, <-s.ended)
 	s.ended = nil
 }

@@ -26,6 +26,8 @@ type Connections struct {
 	log      hclog.Logger
 	warn     rate.Sometimes
 
+	awaited atomic.Int64 // those that have not brought a request yet
+
 	mu      sync.Mutex
 	trusted proxies
 	open    map[netip.Prefix]int
@@ -155,8 +157,29 @@ func (c *framedConn) source() (netip.Prefix, bool) {
 	return sourceRange(addr), true
 }
 
+// AwaitFirst waits until every connection has brought a request, or has ended; at most
+// for so long. Once an [http.Server] shuts down it drops, without an answer, the
+// requests that it reads on connections of which it had none before: whoever connected
+// a moment earlier would lose one.
+func (c *Connections) AwaitFirst(patience time.Duration) {
+	for end := time.Now().Add(patience); c.Awaited() > 0 && time.Now().Before(end); {
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
+// Awaited is the number of connections that have not brought a request yet.
+func (c *Connections) Awaited() int64 { return c.awaited.Load() }
+
+// arrive notes that the connection's first request has arrived, or never will.
+func (c *framedConn) arrive() {
+	if c.connections != nil && !c.arrived.Load() && c.arrived.CompareAndSwap(false, true) {
+		c.connections.awaited.Add(-1)
+	}
+}
+
 // Close ends the connection.
 func (c *framedConn) Close() error {
+	c.arrive()
 	if source := c.counted.Swap(nil); source != nil {
 		c.connections.release(*source)
 	}
@@ -190,7 +213,12 @@ func (c *framedConn) serve(r *Request) {
 // checkConnection refuses what comes on a connection that its source has too many
 // of.
 func checkConnection(ctx context.Context) *Refusal {
-	if c := connection(ctx); c == nil || c.admission == admitted {
+	c := connection(ctx)
+	if c == nil {
+		return nil
+	}
+	c.arrive()
+	if c.admission == admitted {
 		return nil
 	}
 	return &Refusal{

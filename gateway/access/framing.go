@@ -31,6 +31,9 @@ func (l *framingListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if l.connections != nil {
+		l.connections.awaited.Add(1)
+	}
 	return &framedConn{Conn: conn, paced: paced(conn), connections: l.connections}, nil
 }
 
@@ -44,6 +47,7 @@ type framedConn struct {
 	asked     bool      // whether it may be used; by the reader alone, as is the next
 	admission admission // set before the first request is read
 	counted   atomic.Pointer[netip.Prefix]
+	arrived   atomic.Bool // its first request has, or never will
 }
 
 func (c *framedConn) Read(p []byte) (int, error) {
