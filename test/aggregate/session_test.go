@@ -27,7 +27,8 @@ func inSessionOf(s *stage.Stage, token, session, method, message string) harness
 
 func TestSessionIsOfItsClientAlone(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
-	s.Everywhere(func(t *testing.T, s *stage.Stage) {
+	s.Everywhere(func(s *stage.Stage) {
+		t := s.T
 		mine, other := s.Client("mine", nil), s.Client("other", nil)
 		session := stage.OpenSession(t, s.Harness, s.URL(stage.Calculator), mine)
 		s.Works(t, other)
@@ -64,7 +65,8 @@ func TestSessionIsOfItsClientAlone(t *testing.T) {
 // is not there for a client that comes back under the same name.
 func TestSessionEndsWithItsClient(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
-	s.Everywhere(func(t *testing.T, s *stage.Stage) {
+	s.Everywhere(func(s *stage.Stage) {
+		t := s.T
 		token := s.Client("cursor", nil)
 		session := stage.OpenSession(t, s.Harness, s.URL(stage.Calculator), token)
 		s.Delete("mcp/clients/cursor")

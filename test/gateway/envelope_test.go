@@ -70,7 +70,8 @@ var ambiguous = map[string]string{
 
 func TestMessageThatCanBeReadInTwoWaysIsRefused(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
-	s.Everywhere(func(t *testing.T, s *stage.Stage) {
+	s.Everywhere(func(s *stage.Stage) {
+		t := s.T
 		for rules, more := range map[string]harness.Map{
 			"with a denied tool":   {"denied_tools": stage.Calculator + "/divide"},
 			"with an allowed tool": {"allowed_tools": stage.Calculator + "/add"},
@@ -94,7 +95,8 @@ func TestMessageThatCanBeReadInTwoWaysIsRefused(t *testing.T) {
 
 func TestDeniedToolIsNeverCalled(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
-	s.Everywhere(func(t *testing.T, s *stage.Stage) {
+	s.Everywhere(func(s *stage.Stage) {
+		t := s.T
 		tokens := map[string]string{
 			"denied by name":       s.Client("a", harness.Map{"denied_tools": stage.Calculator + "/divide"}),
 			"denied by a wildcard": s.Client("b", harness.Map{"denied_tools": "*/div*"}),
@@ -162,7 +164,8 @@ func TestDeniedToolIsNeverCalled(t *testing.T) {
 
 func TestHeadersMustAgreeWithTheBody(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
-	s.Everywhere(func(t *testing.T, s *stage.Stage) {
+	s.Everywhere(func(s *stage.Stage) {
+		t := s.T
 		token := s.Client("cursor", harness.Map{"denied_tools": stage.Calculator + "/divide"})
 		s.Works(t, token)
 		tests := map[string]struct {
@@ -213,7 +216,8 @@ func TestHeadersMustAgreeWithTheBody(t *testing.T) {
 
 func TestBodyIsBounded(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{Blocks: map[string]string{"limits": "max_body = \"2KiB\"\n"}})
-	s.Everywhere(func(t *testing.T, s *stage.Stage) {
+	s.Everywhere(func(s *stage.Stage) {
+		t := s.T
 		token := s.Client("cursor", nil)
 		s.Works(t, token)
 		s.Forget()
@@ -225,7 +229,8 @@ func TestBodyIsBounded(t *testing.T) {
 
 func TestMessageThatIsAcceptedGoesOnAsItCame(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
-	s.Everywhere(func(t *testing.T, s *stage.Stage) {
+	s.Everywhere(func(s *stage.Stage) {
+		t := s.T
 		token := s.Client("cursor", harness.Map{"denied_tools": stage.Calculator + "/divide"})
 		s.Works(t, token)
 		s.Forget()
@@ -240,7 +245,8 @@ func TestMessageThatIsAcceptedGoesOnAsItCame(t *testing.T) {
 
 func TestAuditLinesAreBounded(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
-	s.Everywhere(func(t *testing.T, s *stage.Stage) {
+	s.Everywhere(func(s *stage.Stage) {
+		t := s.T
 		token := s.Client("cursor", harness.Map{"denied_tools": stage.Calculator + "/divide"})
 		long := strings.Repeat("x", 1<<20)
 		s.PostMessage(t, token, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+long+`"}}`)

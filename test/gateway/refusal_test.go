@@ -28,7 +28,8 @@ func badTokens(wrong string) map[string]http.Header {
 
 func TestNobodyComesInWithoutAValidToken(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
-	s.Everywhere(func(t *testing.T, s *stage.Stage) {
+	s.Everywhere(func(s *stage.Stage) {
+		t := s.T
 		wrong := harness.UnissuedToken(t)
 		s.Secret(wrong)
 		s.Secret("my-own-token-0123456789")
@@ -58,7 +59,8 @@ func TestNobodyComesInWithoutAValidToken(t *testing.T) {
 
 func TestTokenCountsInTheAuthorizationHeaderOnly(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
-	s.Everywhere(func(t *testing.T, s *stage.Stage) {
+	s.Everywhere(func(s *stage.Stage) {
+		t := s.T
 		token := s.Client("cursor", nil)
 		call := harness.CallBody(s.At.Tool(stage.Calculator, "add"), `{"a":1,"b":2}`)
 		url := s.URL(stage.Calculator)

@@ -245,7 +245,8 @@ func TestPathLeadsToNoOtherServer(t *testing.T) {
 
 func TestNothingOfAClientReachesTheServerButWhatTheProtocolNeeds(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
-	s.Everywhere(func(t *testing.T, s *stage.Stage) {
+	s.Everywhere(func(s *stage.Stage) {
+		t := s.T
 		token := s.Client("cursor", nil)
 		s.Works(t, token)
 		s.Forget()

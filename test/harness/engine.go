@@ -91,11 +91,11 @@ func (h *Harness) CreateClient(name string, data Map) string {
 // Token takes the token out of an answer's data.
 func (h *Harness) Token(data Map) string {
 	h.t.Helper()
-	token, ok := data["token"].(string)
-	if !ok || token == "" {
+	text, ok := data["token"].(string)
+	if !ok || text == "" {
 		h.t.Fatalf("the answer holds no token, but %s", strings.Join(keys(data), ", "))
 	}
-	return token
+	return text
 }
 
 // UnissuedToken returns a token that has the form of an issued one, checksum

@@ -11,7 +11,8 @@ import (
 
 func TestRevokedTokenIsRefused(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
-	s.Everywhere(func(t *testing.T, s *stage.Stage) {
+	s.Everywhere(func(s *stage.Stage) {
+		t := s.T
 		for name, end := range map[string]func(client string){
 			"revoked by its client": func(client string) { s.Write("mcp/revoke-client/"+client, nil) },
 			"revoked by itself": func(client string) {

@@ -73,14 +73,14 @@ func (e Endpoint) Resource(server, uri string) string {
 
 // Everywhere runs a test at both endpoints. Clients that it creates are gone
 // before the next.
-func (s *Stage) Everywhere(test func(t *testing.T, s *Stage)) {
-	s.t.Helper()
+func (s *Stage) Everywhere(test func(s *Stage)) {
+	s.T.Helper()
 	for _, at := range Endpoints {
-		s.t.Run(at.String(), func(t *testing.T) {
+		s.T.Run(at.String(), func(t *testing.T) {
 			view := s.In(t)
 			view.At = at
 			view.sessions, view.created = map[string]string{}, map[string]bool{}
-			test(t, view)
+			test(view)
 			for name := range view.created {
 				view.Delete("mcp/clients/" + name)
 			}

@@ -26,8 +26,9 @@ type Stage struct {
 	Allowed, Forbidden *harness.Upstream
 	// At is the endpoint at which the gateway is asked.
 	At Endpoint
+	// T is the test, or the part of it, that the stage is for.
+	T *testing.T
 
-	t        *testing.T
 	sessions map[string]string // with the endpoint of all servers, by token
 	created  map[string]bool   // clients, by name
 }
@@ -36,7 +37,7 @@ type Stage struct {
 func New(t *testing.T, opts harness.GatewayOptions) *Stage {
 	t.Helper()
 	h := harness.New(t)
-	s := &Stage{Harness: h, t: t, Allowed: h.StartUpstream(nil), Forbidden: h.StartUpstream(nil), created: map[string]bool{}}
+	s := &Stage{Harness: h, T: t, Allowed: h.StartUpstream(nil), Forbidden: h.StartUpstream(nil), created: map[string]bool{}}
 	h.Write("mcp/servers/"+Calculator, harness.Map{"transport": "http", "url": s.Allowed.URL})
 	h.Write("mcp/servers/"+Forbidden, harness.Map{"transport": "http", "url": s.Forbidden.URL})
 	s.Gateway = h.StartGateway(opts)
@@ -47,7 +48,7 @@ func New(t *testing.T, opts harness.GatewayOptions) *Stage {
 func (s *Stage) In(t *testing.T) *Stage {
 	t.Helper()
 	view := *s
-	view.Harness, view.t = s.Harness.In(t), t
+	view.Harness, view.T = s.Harness.In(t), t
 	return &view
 }
 
