@@ -2,13 +2,16 @@ package aggregate
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 )
 
-// listOf is a server without sessions that lists n tools of about 450 bytes.
+// listOf is a server without sessions that lists n tools of about 450 bytes. A call
+// is answered with as much text as its argument has.
 func listOf(b testing.TB, n int) *httptest.Server {
 	b.Helper()
 	var tools []string
@@ -17,6 +20,7 @@ func listOf(b testing.TB, n int) *httptest.Server {
 			i, strings.Repeat("what it does ", 20)))
 	}
 	list := `{"tools":[` + strings.Join(tools, ",") + `],"ttlMs":1000,"cacheScope":"public","resultType":"complete"}`
+	long := `{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"` + longText + `"}],"resultType":"complete"}}`
 	listener := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch method := r.Header.Get("Mcp-Method"); method {
 		case "tools/list":
@@ -26,7 +30,13 @@ func listOf(b testing.TB, n int) *httptest.Server {
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = fmt.Fprint(w, `{"jsonrpc":"2.0","id":"discover","result":{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"resultType":"complete"}}`)
 		default:
+			_, _ = io.Copy(io.Discard, r.Body)
 			w.Header().Set("Content-Type", "application/json")
+			if r.ContentLength > 1<<10 {
+				w.Header().Set("Content-Length", strconv.Itoa(len(long)))
+				_, _ = io.WriteString(w, long)
+				return
+			}
 			_, _ = fmt.Fprint(w, `{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"hi"}],"resultType":"complete"}}`)
 		}
 	}))
@@ -34,15 +44,20 @@ func listOf(b testing.TB, n int) *httptest.Server {
 	return listener
 }
 
+// longText is the argument of a large call, and the text of the answer: 64 KB.
+var longText = strings.Repeat("a line of 32 bytes, as text has\\n", 2<<10)
+
 // BenchmarkCall compares a call on the server's own endpoint with the same on
-// this one.
+// this one: a small one, and one with 64 KB in both directions.
 func BenchmarkCall(b *testing.B) {
 	s := newStage(b, map[string]string{"calc": listOf(b, 1).URL})
-	for name, test := range map[string]struct{ path, tool string }{
-		"own": {"/servers/calc/mcp", "tool_0"}, "aggregate": {"/mcp", "calc__tool_0"},
+	for _, test := range []struct{ name, path, tool, text string }{
+		{"own", "/servers/calc/mcp", "tool_0", "x"}, {"aggregate", "/mcp", "calc__tool_0", "x"},
+		{"own-64KB", "/servers/calc/mcp", "tool_0", longText}, {"aggregate-64KB", "/mcp", "calc__tool_0", longText},
 	} {
-		body, pairs := stateless("1", "tools/call", `"name":"`+test.tool+`","arguments":{"path":"x"}`)
-		b.Run(name, func(b *testing.B) {
+		body, pairs := stateless("1", "tools/call", `"name":"`+test.tool+`","arguments":{"path":"`+test.text+`"}`)
+		b.Run(test.name, func(b *testing.B) {
+			b.ReportAllocs()
 			for b.Loop() {
 				if g := s.ask(body, append(pairs, ":path", test.path)...); g.status != http.StatusOK {
 					b.Fatal(g.body)
