@@ -39,7 +39,7 @@ func checkForm(r *http.Request, maxBody int64) *Refusal {
 			Reason:  ReasonBadRequest,
 			Detail:  "method",
 			Message: "Use POST, GET or DELETE.",
-			allow:   "POST, GET, DELETE",
+			Allow:   "POST, GET, DELETE",
 		}
 	}
 	return nil

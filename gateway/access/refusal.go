@@ -56,8 +56,10 @@ type Refusal struct {
 	// RetryAfter, rounded up to seconds, is sent as Retry-After when positive.
 	RetryAfter time.Duration
 
+	// Allow is sent as Allow, with a 405.
+	Allow string
+
 	challenge string // the WWW-Authenticate of a 401
-	allow     string // the Allow of a 405
 	hangUp    bool   // end the connection after the answer
 }
 
@@ -194,15 +196,21 @@ func refuse(w http.ResponseWriter, req *Request, f *Refusal) {
 	var id string
 	if req != nil {
 		id = req.ID
-		req.refused(f)
+		req.Record(f)
 	}
+	f.Write(w, id)
+}
+
+// Write answers the request of that id, and records nothing: the refusal is one
+// that [Request.Record] has recorded.
+func (f *Refusal) Write(w http.ResponseWriter, id string) {
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
 	if f.challenge != "" {
 		header.Set("WWW-Authenticate", f.challenge)
 	}
-	if f.allow != "" {
-		header.Set("Allow", f.allow)
+	if f.Allow != "" {
+		header.Set("Allow", f.Allow)
 	}
 	if f.hangUp {
 		header.Set("Connection", "close")

@@ -116,8 +116,9 @@ func (r *Request) Outcome(status int, bytes int64, err error) {
 	r.sink.Outcome(r, Outcome{Status: status, Bytes: bytes, Err: err})
 }
 
-// refused records a refusal: as the outcome, if the request was allowed before.
-func (r *Request) refused(f *Refusal) {
+// Record records a refusal in the audit log: as the outcome, if the request was
+// allowed before. Its answer is the caller's to write; [Refuse] does both.
+func (r *Request) Record(f *Refusal) {
 	r.refusal, r.status = f.Reason, f.Status
 	switch {
 	case r.sink == nil:

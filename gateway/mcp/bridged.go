@@ -1,6 +1,7 @@
 package mcp
 
 import (
+	"context"
 	"net/http"
 
 	"vault-plugin-secrets-mcp/gateway/access"
@@ -9,14 +10,14 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 )
 
 // bridged serves streamable HTTP for a server that does not speak it. To the
 // client it is the server, so it keeps the protocol's rules for servers.
 type bridged struct {
-	handler *Handler
-	server  *grants.Server
-	bridge  *bridge.Bridge
+	server *grants.Server
+	bridge *bridge.Bridge
 
 	limits   config.Limits
 	upstream config.Upstream
@@ -39,42 +40,66 @@ func (b *bridged) end(end grants.End) {
 
 // conversation is one request's way over the bridge.
 type conversation struct {
-	*exchange
+	*Answer
 	*bridged
 	owner   bridge.Owner
 	accepts accepts
+
+	session  *bridge.Session // the request's, in use; nil without sessions
+	inFlight *bridge.Call    // nil: no answer is waited for
+	feed     *bridge.Feed    // of a session's own stream; nil: it is none
+	done     bool            // the request has its answer
+
+	// Of a stream.
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	pending  []bridge.Item
+	unlisted func() // takes the stream from those that end with the gateway; nil: it is none of them
+	event    sse.Event
 }
 
-func (b *bridged) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
-	c := conversation{
-		exchange: x,
-		bridged:  b,
-		owner:    bridge.Owner{Client: x.request.Grant.ClientID, Accessor: x.request.Grant.Accessor, Keeper: x.request},
-		accepts:  acceptsOf(r.Header[protocol.HeaderAccept]),
+func (b *bridged) call(ctx context.Context, a *Answer) error {
+	c := &conversation{
+		Answer:  a,
+		bridged: b,
+		owner:   bridge.Owner{Client: a.request.Grant.ClientID, Accessor: a.request.Grant.Accessor, Keeper: a.request},
+		accepts: acceptsOf(a.header[protocol.HeaderAccept]),
 	}
-	var f *access.Refusal
+	err := c.dispatch(ctx)
+	if err != nil {
+		c.close()
+		return err
+	}
+	a.source = c
+	return nil
+}
+
+// dispatch has the request served by what it is for. In the era without sessions, each
+// request says everything about itself.
+func (c *conversation) dispatch(ctx context.Context) error {
 	switch {
-	case r.Method != http.MethodPost && x.message.Stateless(r.Header):
-		w.Header().Set("Allow", http.MethodPost)
-		f = c.plain(http.StatusMethodNotAllowed, "This protocol version has no sessions.")
-	case r.Method == http.MethodGet:
-		f = c.listen(w, r)
-	case r.Method == http.MethodDelete:
-		f = c.terminate(w, r)
+	case c.method != http.MethodPost && c.message.Stateless(c.header):
+		return notAllowed(c.plain(http.StatusMethodNotAllowed, "This protocol version has no sessions."))
+	case c.method == http.MethodGet:
+		return c.listen(ctx)
+	case c.method == http.MethodDelete:
+		return c.terminate()
 	case !c.accepts.json && !c.accepts.stream:
-		f = c.plain(http.StatusNotAcceptable, "Accept must list application/json and text/event-stream.")
-	case x.sessionless(r.Header):
-		f = c.withoutSession(w, r)
-	case !protocol.SpeaksSessions(r.Header):
-		f = c.plain(http.StatusBadRequest, "This protocol version is not supported.")
-	case x.starts():
-		f = c.initialize(w, r)
-	default:
-		f = c.inSession(w, r)
+		return c.plain(http.StatusNotAcceptable, "Accept must list application/json and text/event-stream.")
+	case c.sessionless(c.header):
+		return c.withoutSession(ctx)
+	case !protocol.SpeaksSessions(c.header):
+		return c.plain(http.StatusBadRequest, "This protocol version is not supported.")
+	case c.starts():
+		return c.initialize(ctx)
 	}
-	if f != nil {
-		access.Refuse(w, r, f)
-	}
+	return c.inSession(ctx)
+}
+
+// notAllowed names the one method of HTTP that is left to the client.
+func notAllowed(f *access.Refusal) *access.Refusal {
+	f.Allow = http.MethodPost
+	return f
 }
 
 // starts reports whether the message starts a session.
@@ -100,49 +125,47 @@ func (c *conversation) incoming() bridge.Incoming {
 }
 
 // initialize starts a session.
-func (c *conversation) initialize(w http.ResponseWriter, r *http.Request) *access.Refusal {
+func (c *conversation) initialize(ctx context.Context) error {
 	if f := c.decide(); f != nil {
 		return f
 	}
-	session, call, err := c.bridge.Initialize(r.Context(), c.owner, c.incoming())
+	session, call, err := c.bridge.Initialize(ctx, c.owner, c.incoming())
 	if err != nil {
-		return c.unanswered(r.Context(), err)
+		return c.unanswered(ctx, err)
 	}
+	c.inFlight = call
 	c.request.Session = hashSession(session.ID)
-	return c.answer(w, r, call, session)
+	return c.answer(ctx, session)
 }
 
 // inSession serves a message of a session.
-func (c *conversation) inSession(w http.ResponseWriter, r *http.Request) *access.Refusal {
-	session, f := c.session(r)
-	if f != nil {
+func (c *conversation) inSession(ctx context.Context) error {
+	if f := c.enter(); f != nil {
 		return f
 	}
-	defer session.Release()
 	if f := c.decide(); f != nil {
 		return f
 	}
 	var err error
 	switch c.message.Kind {
 	case envelope.Request:
-		var call *bridge.Call
-		if call, err = session.Call(c.incoming()); err == nil {
-			return c.answer(w, r, call, nil)
+		if c.inFlight, err = c.session.Call(c.incoming()); err == nil {
+			return c.answer(ctx, nil)
 		}
 	case envelope.Notification:
-		err = session.Notify(c.incoming())
+		err = c.session.Notify(c.incoming())
 	default:
-		err = session.Respond(c.incoming())
+		err = c.session.Respond(c.incoming())
 	}
 	if err != nil {
-		return c.unanswered(r.Context(), err)
+		return c.unanswered(ctx, err)
 	}
-	c.accepted(w)
+	c.Status = http.StatusAccepted
 	return nil
 }
 
 // withoutSession serves a message of the era without sessions.
-func (c *conversation) withoutSession(w http.ResponseWriter, r *http.Request) *access.Refusal {
+func (c *conversation) withoutSession(ctx context.Context) error {
 	switch {
 	case c.message.Kind == envelope.Response:
 		return c.plain(http.StatusBadRequest, "A message must be a request or a notification.")
@@ -157,76 +180,63 @@ func (c *conversation) withoutSession(w http.ResponseWriter, r *http.Request) *a
 		return f
 	}
 	if c.message.Kind == envelope.Notification {
-		if err := c.bridge.Notify(r.Context(), c.owner, c.incoming()); err != nil {
-			return c.unanswered(r.Context(), err)
+		if err := c.bridge.Notify(ctx, c.owner, c.incoming()); err != nil {
+			return c.unanswered(ctx, err)
 		}
-		c.accepted(w)
+		c.Status = http.StatusAccepted
 		return nil
 	}
-	call, err := c.bridge.Call(r.Context(), c.owner, c.incoming())
-	if err != nil {
-		return c.unanswered(r.Context(), err)
+	var err error
+	if c.inFlight, err = c.bridge.Call(ctx, c.owner, c.incoming()); err != nil {
+		return c.unanswered(ctx, err)
 	}
-	return c.answer(w, r, call, nil)
+	return c.answer(ctx, nil)
 }
 
-// accepted answers what needs no answer.
-func (c *conversation) accepted(w http.ResponseWriter) {
-	w.WriteHeader(http.StatusAccepted)
-	c.request.Outcome(http.StatusAccepted, 0, nil)
-}
-
-// session returns the session that the request names, or the refusal. The caller
-// releases it.
-func (c *conversation) session(r *http.Request) (*bridge.Session, *access.Refusal) {
-	id := protocol.First(r.Header, protocol.HeaderSession)
+// enter takes the session that the request names into use.
+func (c *conversation) enter() *access.Refusal {
+	id := protocol.First(c.header, protocol.HeaderSession)
 	if id == "" {
-		return nil, c.plain(http.StatusBadRequest, "Mcp-Session-Id is required: initialize a session first.")
+		return c.plain(http.StatusBadRequest, "Mcp-Session-Id is required: initialize a session first.")
 	}
 	session, err := c.bridge.Session(c.owner, id)
 	if err != nil {
-		return nil, c.noSession(nil) // also where the client is gone: a nil refusal would stand for a session
+		return c.noSession(nil) // also where the client is gone: a nil refusal would stand for a session
 	}
+	c.session = session
 	c.request.Session = hashSession(id)
-	return session, nil
+	return nil
 }
 
 // terminate ends a session at the client's wish.
-func (c *conversation) terminate(w http.ResponseWriter, r *http.Request) *access.Refusal {
-	session, f := c.session(r)
-	if f != nil {
+func (c *conversation) terminate() error {
+	if f := c.enter(); f != nil {
 		return f
 	}
-	defer session.Release()
 	if f := c.decide(); f != nil {
 		return f
 	}
-	session.End()
-	w.WriteHeader(http.StatusNoContent)
-	c.request.Outcome(http.StatusNoContent, 0, nil)
+	c.session.End()
+	c.Status = http.StatusNoContent
 	return nil
 }
 
 // listen serves a session's own stream.
-func (c *conversation) listen(w http.ResponseWriter, r *http.Request) *access.Refusal {
+func (c *conversation) listen(ctx context.Context) error {
 	if !c.accepts.stream {
 		return c.plain(http.StatusNotAcceptable, "Accept must list text/event-stream.")
 	}
-	if protocol.First(r.Header, protocol.HeaderSession) == "" {
+	if protocol.First(c.header, protocol.HeaderSession) == "" {
 		// Nobody without a session has anything to get here.
-		w.Header().Set("Allow", "POST")
-		return c.plain(http.StatusMethodNotAllowed, "There is no stream without a session.")
+		return notAllowed(c.plain(http.StatusMethodNotAllowed, "There is no stream without a session."))
 	}
-	session, f := c.session(r)
-	if f != nil {
+	if f := c.enter(); f != nil {
 		return f
 	}
-	defer session.Release()
 	if f := c.decide(); f != nil {
 		return f
 	}
-	feed := session.Feed()
-	defer feed.Close()
-	c.stream(w, r, nil, true, feed.Next)
+	c.feed = c.session.Feed()
+	c.stream(ctx)
 	return nil
 }

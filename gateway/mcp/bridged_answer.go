@@ -1,11 +1,12 @@
 package mcp
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"os"
-	"strconv"
 	"strings"
 
 	"vault-plugin-secrets-mcp/gateway/access"
@@ -17,76 +18,59 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/stdio"
 )
 
-// answer sends the answer to a request: as JSON if it is the first thing that
-// the server says, and otherwise as a stream. The session is that which the
-// request starts, or nil.
-func (c *conversation) answer(w http.ResponseWriter, r *http.Request, call *bridge.Call, starts *bridge.Session) *access.Refusal {
-	done := false
-	defer func() {
-		// Without sessions a client cancels by going away. With them it may
-		// only have lost its connection; but who may not go on, must not.
-		call.Close(!done && (c.stateless || access.Cut(r.Context()) != nil))
-	}()
+// answer takes the answer to a request: as JSON if it is the first thing that the
+// server says, and otherwise as a stream. The session is that which the request
+// starts, or nil.
+func (c *conversation) answer(ctx context.Context, starts *bridge.Session) error {
 	wait := c.upstream.Timeout
 	if c.accepts.stream && c.limits.KeepAlive > 0 && (wait <= 0 || wait > c.limits.KeepAlive) {
 		wait = c.limits.KeepAlive
 	}
-	ctx, cancel := r.Context(), context.CancelFunc(func() {})
+	waiting, cancel := ctx, context.CancelFunc(func() {})
 	if wait > 0 {
-		ctx, cancel = context.WithTimeout(ctx, wait)
+		waiting, cancel = context.WithTimeout(ctx, wait)
 	}
-	item, err := call.Next(ctx)
+	item, err := c.inFlight.Next(waiting)
 	cancel()
 	switch {
 	case err == nil && item.Final && (c.accepts.json || !c.accepts.stream):
-		done = true
-		return c.answerJSON(w, item, starts)
-	case err != nil && r.Context().Err() == nil && errors.Is(err, context.DeadlineExceeded) && c.accepts.stream:
+		c.done = true
+		return c.answerJSON(item, starts)
+	case err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) && c.accepts.stream:
 		// Nothing yet: keep the connection alive while the server works.
 	case err != nil:
 		if starts != nil {
 			starts.End()
 		}
-		return c.unanswered(r.Context(), err)
+		return c.unanswered(ctx, err)
 	}
 	if starts != nil {
-		w.Header()[protocol.HeaderSession] = []string{starts.ID}
+		c.Session = starts.ID
 	}
-	var pending []bridge.Item
 	if err == nil {
-		pending = append(pending, item)
+		c.pending = append(c.pending, item)
 	}
-	listens := c.message.Method == protocol.MethodListen
-	c.stream(w, r, pending, listens, func(ctx context.Context) (bridge.Item, error) {
-		item, err := call.Next(ctx)
-		done = err == nil && item.Final
-		return item, err
-	})
+	c.stream(ctx)
 	return nil
 }
 
-func (c *conversation) answerJSON(w http.ResponseWriter, item bridge.Item, starts *bridge.Session) *access.Refusal {
+func (c *conversation) answerJSON(item bridge.Item, starts *bridge.Session) error {
 	message, err := c.filtered(item.Message)
 	if err != nil {
 		return c.badAnswer("it cannot be filtered: " + err.Error())
 	}
-	header := w.Header()
 	if starts != nil {
 		if item.Failed {
 			starts.End()
 		} else {
-			header[protocol.HeaderSession] = []string{starts.ID}
+			c.Session = starts.ID
 		}
 	}
-	status := http.StatusOK
+	c.Status = http.StatusOK
 	if c.stateless {
-		status = statusOf(item)
+		c.Status = statusOf(item)
 	}
-	header[protocol.HeaderContentType] = valueJSON
-	header[protocol.HeaderContentLength] = []string{strconv.Itoa(len(message))}
-	w.WriteHeader(status)
-	n, err := w.Write(message)
-	c.request.Outcome(status, int64(n), err)
+	c.Header, c.whole = http.Header{protocol.HeaderContentType: valueJSON}, message
 	return nil
 }
 
@@ -110,69 +94,95 @@ func (c *conversation) filtered(message []byte) ([]byte, error) {
 	return toollist.Filter(message, c.tools.Allows)
 }
 
-// stream sends messages as events: first those that are there, then those that
-// next returns, until the final one.
-func (c *conversation) stream(w http.ResponseWriter, r *http.Request, pending []bridge.Item, idle bool, next func(context.Context) (bridge.Item, error)) {
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	if idle {
-		defer c.handler.streams.Add(cancel, c.limits.MaxStreamAge)()
+// stream makes the answer a stream: of the messages that are there, and of those that
+// follow until the final one.
+func (c *conversation) stream(ctx context.Context) {
+	c.ctx, c.cancel = context.WithCancelCause(ctx)
+	if c.idle() {
+		c.unlisted = c.handler.streams.Add(c.cancel, c.limits.MaxStreamAge)
 	}
-	id := string(c.id())
+	c.rpcID = bytes.Clone(c.id())
 	c.release() // a stream may be open for hours
-
-	header := w.Header()
-	header[protocol.HeaderContentType] = []string{protocol.MediaEventStream}
-	header["Cache-Control"] = []string{"no-cache, no-transform"}
-	header["X-Accel-Buffering"] = []string{"no"}
-	w.WriteHeader(http.StatusOK)
-	s := sse.NewWriter(r.Context(), w, c.limits.KeepAlive)
-	s.Flush()
-	err := c.events(ctx, s, pending, next)
-	if err != nil && sse.EndedByGateway(ctx) {
-		err = context.Cause(ctx)
-		s.ComeBack()
-	} else if err != nil && ctx.Err() == nil && id != "" {
-		message := messageUnfit
-		switch {
-		case isTooLarge(err):
-			message = messageEndless
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			message = messageLate
-		}
-		_, _ = s.Write(errorEvent([]byte(id), message, c.request.ID)) // the stream ends in any case
-	}
-	if errors.Is(err, bridge.ErrClosed) && ctx.Err() == nil {
-		err = nil // the session has ended, or another stream has taken its place
-	}
-	c.finish(r.Context(), http.StatusOK, s.Close(), err)
-}
-
-func (c *conversation) events(ctx context.Context, s *sse.Writer, pending []bridge.Item, next func(context.Context) (bridge.Item, error)) error {
-	var event []byte
-	for {
-		var item bridge.Item
-		var err error
-		if len(pending) > 0 {
-			item, pending = pending[0], pending[1:]
-		} else if item, err = next(ctx); err != nil {
-			return err
-		}
-		message, err := c.filtered(item.Message)
-		if err != nil {
-			return &filterError{err}
-		}
-		event = sse.AppendData(append(event[:0], "event: message\n"...), message)
-		event = append(event, '\n')
-		if _, err := s.Write(event); err != nil || item.Final {
-			return err
-		}
+	c.Status, c.Stream = http.StatusOK, true
+	c.Header = http.Header{
+		protocol.HeaderContentType: {protocol.MediaEventStream},
+		"Cache-Control":            {"no-cache, no-transform"},
+		"X-Accel-Buffering":        {"no"},
 	}
 }
 
-// unanswered is the answer where the bridge could not get one; nil if the client
-// is gone.
-func (c *conversation) unanswered(ctx context.Context, err error) *access.Refusal {
+// next returns the next message as an event.
+func (c *conversation) next() (*sse.Event, error) {
+	item, err := c.take()
+	if errors.Is(err, bridge.ErrClosed) && c.ctx.Err() == nil || errors.Is(err, io.EOF) {
+		return nil, io.EOF // the session has ended, or another stream has taken its place
+	}
+	var message []byte
+	if err == nil {
+		if message, err = c.filtered(item.Message); err != nil {
+			err = &filterError{err}
+		}
+	}
+	switch {
+	case err == nil:
+		c.event = sse.Event{Data: message, HasData: true}
+		return &c.event, nil
+	case c.ctx.Err() != nil:
+		return nil, err
+	case isTooLarge(err):
+		return nil, &AnswerError{Message: messageEndless, Err: err}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, &AnswerError{Message: messageLate, Err: err}
+	}
+	return nil, &AnswerError{Message: messageUnfit, Err: err}
+}
+
+// take returns the next message: io.EOF behind the final one.
+func (c *conversation) take() (item bridge.Item, err error) {
+	switch {
+	case c.done:
+		return item, io.EOF
+	case len(c.pending) > 0:
+		item, c.pending = c.pending[0], c.pending[1:]
+	case c.feed != nil:
+		item, err = c.feed.Next(c.ctx)
+	default:
+		item, err = c.inFlight.Next(c.ctx)
+	}
+	c.done = err == nil && item.Final
+	return item, err
+}
+
+func (c *conversation) ended() error {
+	if c.ctx != nil && sse.EndedByGateway(c.ctx) {
+		return context.Cause(c.ctx)
+	}
+	return nil
+}
+
+// close gives back what the request was served with.
+func (c *conversation) close() {
+	if c.inFlight != nil {
+		// Without sessions a client cancels by going away. With them it may
+		// only have lost its connection; but who may not go on, must not.
+		c.inFlight.Close(!c.done && (c.stateless || access.Cut(c.client) != nil))
+	}
+	if c.feed != nil {
+		c.feed.Close()
+	}
+	if c.cancel != nil {
+		c.cancel(nil)
+	}
+	if c.unlisted != nil {
+		c.unlisted()
+	}
+	if c.session != nil {
+		c.session.Release()
+	}
+}
+
+// unanswered is the error where the bridge could not get an answer.
+func (c *conversation) unanswered(ctx context.Context, err error) error {
 	var wait *bridge.BackoffError
 	switch {
 	case errors.Is(err, bridge.ErrNoSession):
@@ -199,11 +209,7 @@ func (c *conversation) unanswered(ctx context.Context, err error) *access.Refusa
 		f.Message = messageEndless
 		return f
 	}
-	f := c.failed(ctx, err)
-	if f == nil {
-		c.request.Outcome(0, 0, err)
-	}
-	return f
+	return c.failure(ctx, err)
 }
 
 // messageEndless is told of requests that were in flight when the server sent what
@@ -213,6 +219,13 @@ var messageEndless = "The server has sent a message of more than " + config.Form
 
 func isTooLarge(err error) bool {
 	return errors.Is(err, sse.ErrTooLarge) || errors.Is(err, stdio.ErrMessageSize)
+}
+
+// Accepts returns which kinds of answer the client takes: JSON, and streams of
+// events.
+func Accepts(header http.Header) (json, stream bool) {
+	a := acceptsOf(header[protocol.HeaderAccept])
+	return a.json, a.stream
 }
 
 // accepts is what a client takes for an answer.

@@ -40,7 +40,6 @@ func (h *Handler) newChannels(server *grants.Server, c *config.Config) (link, er
 		return nil, err
 	}
 	return &bridged{
-		handler:  h,
 		server:   server,
 		limits:   c.Limits,
 		upstream: settings,

@@ -33,7 +33,6 @@ func (h *Handler) newStdio(server *grants.Server, c *config.Config) (link, error
 		return nil, err
 	}
 	return &bridged{
-		handler:  h,
 		server:   server,
 		limits:   c.Limits,
 		upstream: c.Upstream(server.Name),

@@ -2,6 +2,7 @@ package mcp
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -79,26 +80,21 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 		return
 	}
-	x := exchange{
-		request: request,
-		server:  request.Server,
-		tools:   request.Grant.Tools(request.Server.Name),
+	a := &Answer{exchange: exchange{request: request, method: r.Method, header: r.Header}}
+	defer a.release()
+	f := a.read(r, h.settings().Limits.MaxBody)
+	if f == nil {
+		if err := h.call(r.Context(), a); err != nil {
+			if !errors.As(err, &f) {
+				return // the client is gone
+			}
+		}
 	}
-	defer x.release()
-	if f := x.read(r, h.settings().Limits.MaxBody); f != nil {
+	if f != nil {
 		access.Refuse(w, r, f)
 		return
 	}
-	if f := x.rule(); f != nil {
-		access.Refuse(w, r, f)
-		return
-	}
-	link, err := h.link(request.Server)
-	if err != nil {
-		access.Refuse(w, r, x.unusable(r.Context(), err))
-		return
-	}
-	link.serve(w, r, &x)
+	a.serve(w, r)
 }
 
 // Drain ends the streams on which servers speak of their own accord, so that
@@ -140,30 +136,38 @@ func (h *Handler) settings() *config.Config { return h.config.Load() }
 // exchange is one request on its way to a server.
 type exchange struct {
 	request *access.Request
+	method  string      // of HTTP
+	header  http.Header // the client's
 	server  *grants.Server
 	tools   toolRules
 
-	get       bool    // it is a GET, for a stream
-	body      *buffer // nil without a message: GET and DELETE
 	message   envelope.Envelope
-	stateless bool // of the era without sessions
+	body      *buffer // the message's bytes; nil without a message: GET and DELETE
+	borrowed  bool    // the caller releases the body
+	rpcID     []byte  // the message's id, once the body is released
+	stateless bool    // of the era without sessions
 }
 
+// release gives the message's bytes back.
 func (x *exchange) release() {
-	if x.body != nil {
-		if kept := x.body.kept(); kept > 0 {
-			_ = x.request.Reserve(-kept) // giving back does not fail
-		}
-		x.body.release()
-		x.body = nil
+	if x.body != nil && !x.borrowed {
+		x.body.giveBack(x.request)
 	}
+	x.body = nil
+}
+
+// giveBack releases the buffer, for which the request has reserved room.
+func (b *buffer) giveBack(request *access.Request) {
+	if kept := b.kept(); kept > 0 {
+		_ = request.Reserve(-kept) // giving back does not fail
+	}
+	b.release()
 }
 
 // read takes the request's message, if it has one, and makes sure that it can
 // be read in one way only.
 func (x *exchange) read(r *http.Request, limit int64) *access.Refusal {
 	if r.Method != http.MethodPost {
-		x.get = r.Method == http.MethodGet
 		return nil
 	}
 	if !isJSON(protocol.First(r.Header, protocol.HeaderContentType)) {
@@ -175,26 +179,32 @@ func (x *exchange) read(r *http.Request, limit int64) *access.Refusal {
 		}
 	}
 	if limit > 0 && r.ContentLength > limit {
-		return tooLarge()
+		return bodyTooLarge()
 	}
 	var err error
 	if x.body, err = readBody(r, limit, x.request.Reserve); err != nil {
 		return access.BodyRefusal(err)
 	}
 	if limit > 0 && int64(len(x.body.data)) > limit {
-		return tooLarge()
+		return bodyTooLarge()
 	}
 	if x.message, err = envelope.Parse(x.body.data); err != nil {
 		return x.malformed(err)
 	}
+	return x.describe()
+}
+
+// describe tells the audit log what the message is, and makes sure that the header
+// says what it says.
+func (x *exchange) describe() *access.Refusal {
 	x.request.Method = bounded(x.message.Method)
 	if x.message.Method == protocol.MethodToolsCall {
 		x.request.Tool = bounded(x.message.Name)
 	}
-	if err := x.message.CheckHeader(r.Header); err != nil {
+	if err := x.message.CheckHeader(x.header); err != nil {
 		return x.malformed(err)
 	}
-	x.stateless = x.message.Stateless(r.Header)
+	x.stateless = x.message.Stateless(x.header)
 	return nil
 }
 
@@ -202,7 +212,7 @@ func (x *exchange) read(r *http.Request, limit int64) *access.Refusal {
 // no request.
 func (x *exchange) id() []byte {
 	if x.body == nil || x.message.Kind != envelope.Request {
-		return nil
+		return x.rpcID
 	}
 	return x.message.IDOf(x.body.data)
 }

@@ -1,9 +1,9 @@
 package mcp
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/grants"
@@ -12,8 +12,9 @@ import (
 // link is the way to one registered server. It lives as long as the
 // registration, and serves requests from any goroutine.
 type link interface {
-	// serve answers one request, from the decision to the outcome.
-	serve(w http.ResponseWriter, r *http.Request, x *exchange)
+	// call records the decision, asks the server, and fills in the answer. The error
+	// is a refusal, or says why the client, which is gone, gets none.
+	call(ctx context.Context, a *Answer) error
 	// close ends what outlives requests.
 	close()
 }
@@ -102,7 +103,7 @@ func (h *Handler) newLink(server *grants.Server) (link, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &proxy{handler: h, upstream: u, limits: c.Limits}, nil
+		return &proxy{upstream: u, limits: c.Limits}, nil
 	case grants.TransportSSE:
 		return h.newChannels(server, c)
 	case grants.TransportStdio:

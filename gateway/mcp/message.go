@@ -1,54 +1,128 @@
 package mcp
 
 import (
+	"context"
+	"errors"
 	"net/http"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
-// Message is a client's message, read once and strictly. It is for those who
-// make requests of their own to a [Handler] of it.
+// Message is a message that was read once and strictly: its bytes, and what they
+// say.
 type Message struct {
 	envelope.Envelope
 
 	Data      []byte // the whole message; nil for a request without one: GET and DELETE
 	Stateless bool   // of the era without sessions
+
+	buffer  *buffer         // that holds Data; nil: nobody shares it
+	request *access.Request // that has reserved room for it
 }
 
 // ReadMessage takes the message of a request that the access middleware has let
-// pass, and refuses what ServeHTTP would refuse.
+// pass, and refuses what ServeHTTP would refuse. It should be released.
 func ReadMessage(r *http.Request, limit int64) (*Message, *access.Refusal) {
-	x := exchange{request: access.FromContext(r.Context())}
+	x := exchange{request: access.FromContext(r.Context()), header: r.Header}
 	if f := x.read(r, limit); f != nil {
 		x.release()
 		return nil, f
 	}
-	m := &Message{Envelope: x.message, Stateless: x.stateless}
+	m := &Message{Envelope: x.message, Stateless: x.message.Stateless(r.Header)}
 	if x.body != nil {
-		m.Data = x.body.data // never given back: who knows who reads it
-	} else {
-		m.Stateless = x.message.Stateless(r.Header)
+		m.Data, m.buffer, m.request = x.body.data, x.body, x.request
 	}
 	return m, nil
 }
 
-// Accepts returns which kinds of answer the client takes: JSON, and streams of
-// events.
-func Accepts(header http.Header) (json, stream bool) {
-	a := acceptsOf(header[protocol.HeaderAccept])
-	return a.json, a.stream
+// ParseMessage reads a message that the gateway has composed, as strictly as that of
+// a client.
+func ParseMessage(data []byte) (*Message, error) {
+	e, err := envelope.Parse(data)
+	if err != nil {
+		return nil, err
+	}
+	return &Message{Envelope: e, Data: data}, nil
+}
+
+// NewMessage makes a message of about the given size: write appends its bytes, of
+// which the envelope tells. It should be released. The error is a refusal.
+func NewMessage(r *access.Request, size int, e envelope.Envelope, write func(dst []byte) []byte) (*Message, error) {
+	b := &buffer{}
+	if size > smallMessage {
+		n := bufferSize(int64(size))
+		if err := r.Reserve(n); err != nil {
+			return nil, err
+		}
+		b = newBuffer(n)
+	}
+	b.data = write(b.data)
+	return &Message{Envelope: e, Data: b.data, buffer: b, request: r}, nil
+}
+
+// Release gives the message's memory back. Nothing of it may be read any more.
+func (m *Message) Release() {
+	if m.buffer != nil {
+		m.buffer.giveBack(m.request)
+		m.buffer, m.Data = nil, nil
+	}
+}
+
+// Call is a request to one server that came in over another endpoint than the
+// server's own, or that the gateway makes itself.
+type Call struct {
+	Request *access.Request // what the middleware knows of it; it is admitted to the server
+	Method  string          // of HTTP
+	Header  http.Header     // the client's: the server gets only those of the protocol
+	Message *Message        // nil with GET and DELETE; it must not be released before the Answer is closed
+}
+
+// Call does what ServeHTTP does with a request to the server's own endpoint, and
+// returns the server's answer, which must be closed. The error is a [*access.Refusal],
+// which is recorded, and is the caller's to answer; or it tells that the client is
+// gone.
+func (h *Handler) Call(ctx context.Context, c Call) (*Answer, error) {
+	a := &Answer{exchange: exchange{request: c.Request, method: c.Method, header: c.Header}}
+	var err error
+	if m := c.Message; m != nil {
+		a.message, a.body, a.borrowed = m.Envelope, m.buffer, true
+		if a.body == nil {
+			a.body = &buffer{data: m.Data}
+		}
+		if limit := h.settings().Limits.MaxBody; limit > 0 && int64(len(m.Data)) > limit {
+			err = bodyTooLarge()
+		} else if f := a.describe(); f != nil {
+			err = f
+		}
+	}
+	if err == nil {
+		err = h.call(ctx, a)
+	}
+	if err == nil {
+		return a, nil
+	}
+	var f *access.Refusal
+	if errors.As(err, &f) {
+		c.Request.Record(f)
+	}
+	return nil, err
+}
+
+// call decides about the request, and has its server answer.
+func (h *Handler) call(ctx context.Context, a *Answer) error {
+	a.handler, a.client = h, ctx
+	a.server = a.request.Server
+	a.tools = a.request.Grant.Tools(a.server.Name)
+	if f := a.rule(); f != nil {
+		return f
+	}
+	link, err := h.link(a.server)
+	if err != nil {
+		return a.unusable(ctx, err)
+	}
+	return link.call(ctx, a)
 }
 
 // HashSession names a session in the audit log, where its id must not stand.
 func HashSession(id string) string { return hashSession(id) }
-
-// CopyHeader copies those headers of an answer that describe neither the body
-// nor the connection.
-func CopyHeader(out, in http.Header) {
-	copyResponseHeader(out, in)
-	for _, key := range [...]string{protocol.HeaderContentLength, "Etag", "Content-Md5", "Digest", "Content-Digest", "Repr-Digest"} {
-		delete(out, key)
-	}
-}

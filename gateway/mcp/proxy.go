@@ -1,107 +1,195 @@
 package mcp
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"io"
 	"net/http"
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 	"vault-plugin-secrets-mcp/gateway/mcp/session"
 )
 
 // proxy passes requests on to a streamable HTTP server, and its answers back.
 type proxy struct {
-	handler  *Handler
 	upstream *upstream
 	limits   config.Limits
 }
 
 func (p *proxy) close() { p.upstream.close() }
 
-// passage is one request's way through the proxy.
-type passage struct {
-	*exchange
-	proxy   *proxy
-	owner   session.Owner
-	session string // that the client sent, sealed; "" if none
+// proxied is one request that the proxy passes on.
+type proxied struct {
+	*Answer
+	proxy  *proxy
+	owner  session.Owner
+	sealed string // the session id that the client sent; "" if none
+
+	ctx      context.Context // of the request to the server
+	cancel   context.CancelCauseFunc
+	traced   func(status int, err error)
+	response *http.Response
+	stall    *stallWatch  // nil: there is nothing to watch
+	decoder  *sse.Decoder // nil until the first event is asked for
+	unlisted func()       // takes the stream from those that end with the gateway; nil: it is none of them
 }
 
-func (p *proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
-	pass := passage{
-		exchange: x,
-		proxy:    p,
-		owner:    session.Owner{ClientID: x.request.Grant.ClientID, ServerID: x.server.ID},
+func (p *proxy) call(ctx context.Context, a *Answer) error {
+	q := &proxied{
+		Answer: a,
+		proxy:  p,
+		owner:  session.Owner{ClientID: a.request.Grant.ClientID, ServerID: a.server.ID},
 	}
-	upstreamSession, f := pass.openSession(r.Context(), r.Header)
+	upstreamSession, f := q.openSession(ctx)
 	if f == nil {
-		f = x.decide()
+		f = a.decide()
 	}
 	if f == nil && !p.upstream.acquire() {
-		f = x.busy()
+		f = a.busy()
 	}
 	if f != nil {
-		access.Refuse(w, r, f)
-		return
+		return f
 	}
-	defer p.upstream.release()
+	err := q.send(ctx, upstreamSession)
+	if err == nil {
+		err = q.accept()
+	}
+	if err != nil {
+		q.close()
+		return err
+	}
+	a.source = q
+	return nil
+}
 
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	send := p.upstream.send
-	if x.idle() {
-		send = p.upstream.openStream
+// send sends the request to the server, and reads the header of the answer.
+func (q *proxied) send(ctx context.Context, upstreamSession string) error {
+	q.ctx, q.cancel = context.WithCancelCause(ctx)
+	send := q.proxy.upstream.send
+	if q.idle() {
+		send = q.proxy.upstream.openStream
 	}
-	out := p.outgoing(ctx, r, x, upstreamSession)
-	end := x.request.TraceUpstream(out.Header)
+	out := q.outgoing(upstreamSession)
+	q.traced = q.request.TraceUpstream(out.Header)
 	response, err := send(out)
 	if err != nil {
-		end(0, err)
-		pass.fail(w, r, err)
-		return
+		q.traced(0, err)
+		return q.failure(ctx, err)
 	}
-	defer end(response.StatusCode, nil)
-	defer response.Body.Close()
-	if watch := p.watch(response, cancel); watch != nil {
-		defer watch.stop()
+	q.response = response
+	q.stall = q.proxy.watch(response, q.cancel)
+	return nil
+}
+
+// accept makes sure that the client may get the answer.
+func (q *proxied) accept() error {
+	a, response := q.Answer, q.response
+	q.proxy.upstream.tellMisfit(q.handler.log, response)
+	f := q.judge(response)
+	if f == nil {
+		f = q.answerSession()
 	}
-	pass.answer(w, r, response, cancel)
+	if f != nil {
+		return f
+	}
+	a.Status, a.Header, a.raw = response.StatusCode, response.Header, response
+	a.Stream = mediaType(protocol.First(a.Header, protocol.HeaderContentType)) == protocol.MediaEventStream
+	switch {
+	case a.Stream:
+		if a.idle() {
+			q.unlisted = q.handler.streams.Add(q.cancel, q.proxy.limits.MaxStreamAge)
+		}
+		a.rpcID = bytes.Clone(a.id())
+		a.release() // a stream may be open for hours
+	case a.tools != nil:
+		return a.gatherFiltered()
+	}
+	return nil
+}
+
+// next returns the next event, with its list filtered. One that cannot be read ends the
+// stream.
+func (q *proxied) next() (*sse.Event, error) {
+	if q.decoder == nil {
+		q.decoder = sse.NewDecoder(q.response.Body, int(q.proxy.limits.MaxList))
+		q.decoder.Reserve = q.request.Reserve
+	}
+	event, err := q.decoder.Next()
+	if err == nil && q.tools != nil {
+		err = filterEvent(event, q.tools)
+	}
+	switch {
+	case err == nil || errors.Is(err, io.EOF):
+		return event, err
+	case errors.Is(err, sse.ErrTooLarge):
+		return nil, q.tooLarge()
+	case errors.As(err, new(*filterError)), errors.As(err, new(*access.Refusal)):
+		return nil, &AnswerError{Message: messageUnfit, Err: err}
+	}
+	return nil, &readError{err}
+}
+
+func (q *proxied) ended() error {
+	if sse.EndedByGateway(q.ctx) {
+		return context.Cause(q.ctx)
+	}
+	return nil
+}
+
+// close ends the request to the server, and with it what is left of the answer.
+func (q *proxied) close() {
+	if q.response != nil {
+		if q.stall != nil {
+			q.stall.stop()
+		}
+		if q.unlisted != nil {
+			q.unlisted()
+		}
+		_ = q.response.Body.Close()
+		q.traced(q.response.StatusCode, nil)
+	}
+	q.cancel(nil)
+	q.proxy.upstream.release()
 }
 
 // idle reports whether the request asks for a stream of what the server has to
 // say of its own accord.
 func (x *exchange) idle() bool {
-	return x.get || x.message.Method == protocol.MethodListen
+	return x.method == http.MethodGet || x.message.Method == protocol.MethodListen
 }
 
-// fail answers a request that the server did not.
-func (x *exchange) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if f := x.failed(r.Context(), err); f != nil {
-		access.Refuse(w, r, f)
-		return
+// failure is the error of a request that the server did not answer. Without a client
+// it is recorded, since there is no refusal to be recorded.
+func (x *exchange) failure(ctx context.Context, err error) error {
+	if f := x.failed(ctx, err); f != nil {
+		return f
 	}
 	x.request.Outcome(0, 0, err)
+	return err
 }
 
 // outgoing builds the request for the server.
-func (p *proxy) outgoing(ctx context.Context, r *http.Request, x *exchange, upstreamSession string) *http.Request {
-	out := p.upstream.template.WithContext(ctx)
-	out.Method = r.Method
-	out.Header = requestHeader(r.Header, upstreamSession != "")
+func (q *proxied) outgoing(upstreamSession string) *http.Request {
+	out := q.proxy.upstream.template.WithContext(q.ctx)
+	out.Method = q.method
+	out.Header = requestHeader(q.header, upstreamSession != "")
 	if upstreamSession != "" {
 		out.Header[protocol.HeaderSession] = []string{upstreamSession}
 	}
-	for key, values := range p.upstream.header {
+	for key, values := range q.proxy.upstream.header {
 		out.Header[key] = values
 	}
-	if x.body != nil {
+	if q.body != nil {
 		out.Header[protocol.HeaderContentType] = valueJSON
-		out.Body = x.body.reader()
-		out.GetBody = x.body.again
-		out.ContentLength = int64(len(x.body.data))
+		out.Body = q.body.reader()
+		out.GetBody = q.body.again
+		out.ContentLength = int64(len(q.body.data))
 	}
 	return out
 }
@@ -110,50 +198,50 @@ func (p *proxy) outgoing(ctx context.Context, r *http.Request, x *exchange, upst
 // "" if it sent none, or if the request belongs to the era without sessions, in
 // which the header means nothing, or begins a session: some clients send the id
 // of their last one then.
-func (pass *passage) openSession(ctx context.Context, h http.Header) (string, *access.Refusal) {
-	sealed := protocol.First(h, protocol.HeaderSession)
-	if sealed == "" || pass.stateless || pass.starts() {
+func (q *proxied) openSession(ctx context.Context) (string, *access.Refusal) {
+	sealed := protocol.First(q.header, protocol.HeaderSession)
+	if sealed == "" || q.stateless || q.starts() {
 		return "", nil
 	}
-	handler := pass.proxy.handler
-	id, err := handler.sealer.Open(pass.owner, sealed)
+	handler := q.handler
+	id, err := handler.sealer.Open(q.owner, sealed)
 	if errors.Is(err, session.ErrNewerKey) {
 		// Another gateway has heard of the key first.
 		if err = handler.registry.RefreshSessionKeys(ctx); err == nil {
-			id, err = handler.sealer.Open(pass.owner, sealed)
+			id, err = handler.sealer.Open(q.owner, sealed)
 		} else if f := access.Cut(ctx); f != nil {
 			return "", f
 		}
 	}
 	if err != nil {
-		return "", pass.noSession(err)
+		return "", q.noSession(err)
 	}
-	pass.session = sealed
-	pass.request.Session = hashSession(sealed)
+	q.sealed = sealed
+	q.request.Session = hashSession(sealed)
 	return id, nil
 }
 
 // answerSession sets the session id of the answer. A session is sealed once, at
 // its beginning; after that the client hears exactly the id that it sends:
 // clients may treat another spelling as another session.
-func (pass *passage) answerSession(out, in http.Header) *access.Refusal {
-	id := protocol.First(in, protocol.HeaderSession)
+func (q *proxied) answerSession() *access.Refusal {
+	id := protocol.First(q.response.Header, protocol.HeaderSession)
 	switch {
-	case id == "" || pass.stateless:
+	case id == "" || q.stateless:
 		return nil
-	case pass.session != "":
-		out[protocol.HeaderSession] = []string{pass.session}
+	case q.sealed != "":
+		q.Session = q.sealed
 		return nil
 	}
-	sealed, err := pass.proxy.handler.sealer.Seal(pass.owner, id)
+	sealed, err := q.handler.sealer.Seal(q.owner, id)
 	if err != nil {
 		if errors.Is(err, session.ErrUpstreamID) {
-			return pass.badAnswer(err.Error())
+			return q.badAnswer(err.Error())
 		}
-		return pass.noSession(err)
+		return q.noSession(err)
 	}
-	pass.request.Session = hashSession(sealed)
-	out[protocol.HeaderSession] = []string{sealed}
+	q.request.Session = hashSession(sealed)
+	q.Session = sealed
 	return nil
 }
 

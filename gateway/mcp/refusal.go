@@ -74,7 +74,7 @@ func (x *exchange) malformed(err error) *access.Refusal {
 	return f
 }
 
-func tooLarge() *access.Refusal {
+func bodyTooLarge() *access.Refusal {
 	return &access.Refusal{
 		Status:  http.StatusRequestEntityTooLarge,
 		Reason:  access.ReasonBadRequest,
@@ -165,18 +165,21 @@ const (
 	messageLate  = "The server did not answer in time."
 )
 
-// tooLarge is the answer where what the server said is too large to be filtered.
-// The log is told too: the limit is the administrator's to set.
-func (pass *passage) tooLarge() *access.Refusal {
-	limit := config.FormatSize(pass.proxy.limits.MaxList)
-	f := pass.badAnswer("it is larger than limits.max_list, " + limit + ", and cannot be filtered")
-	f.Message = "The server's answer is larger than " + limit + ", this gateway's limit (limits.max_list), and was not passed on."
-	if pass.message.Method == protocol.MethodToolsCall {
-		f.Message = "The tool has run, but its answer is larger than " + limit + ", this gateway's limit (limits.max_list), and was not passed on."
+// tooLarge is the error where what the server said is too large to be read whole, as
+// it must be where something in it is changed. The log is told too: the limit is the
+// administrator's to set.
+func (a *Answer) tooLarge() *AnswerError {
+	limit := config.FormatSize(a.handler.settings().Limits.MaxList)
+	a.handler.log.Warn("a server's answer is larger than limits.max_list, and was not passed on",
+		"server", a.server.Name, "method", a.request.Method, "max_list", limit, "request_id", a.request.ID)
+	what := "The server's answer is larger than "
+	if a.message.Method == protocol.MethodToolsCall {
+		what = "The tool has run, but its answer is larger than "
 	}
-	pass.proxy.handler.log.Warn("a server's answer is larger than limits.max_list, and was not passed on",
-		"server", pass.server.Name, "method", pass.request.Method, "max_list", limit, "request_id", pass.request.ID)
-	return f
+	return &AnswerError{
+		Message: what + limit + ", this gateway's limit (limits.max_list), and was not passed on.",
+		Err:     errors.New("the server's answer is larger than limits.max_list, " + limit),
+	}
 }
 
 // badStatus is the answer to an upstream's status that is not the client's to

@@ -1,12 +1,9 @@
 package mcp
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net/http"
-	"strconv"
 	"sync"
 
 	"vault-plugin-secrets-mcp/gateway/access"
@@ -28,31 +25,6 @@ var (
 	bodyBuffers   = sync.Pool{New: func() any { return new([bodyBuffer]byte) }}
 	streamBuffers = sync.Pool{New: func() any { return new([streamBuffer]byte) }}
 )
-
-// answer passes the server's answer on to the client. cancel ends the server's
-// side of it.
-func (pass *passage) answer(w http.ResponseWriter, r *http.Request, response *http.Response, cancel context.CancelCauseFunc) {
-	header := w.Header()
-	pass.proxy.upstream.tellMisfit(pass.proxy.handler.log, response)
-	f := pass.judge(response)
-	if f == nil {
-		f = pass.answerSession(header, response.Header)
-	}
-	if f != nil {
-		access.Refuse(w, r, f)
-		return
-	}
-	streams := mediaType(protocol.First(response.Header, protocol.HeaderContentType)) == protocol.MediaEventStream
-	if pass.tools != nil && !streams {
-		pass.answerFiltered(w, r, response)
-		return
-	}
-	if streams {
-		pass.relayStream(w, r, response, cancel)
-		return
-	}
-	pass.relayBody(w, r, response)
-}
 
 // judge refuses answers that are not the client's to see. What a server says
 // about its own credentials is the gateway's affair, a redirect would lead
@@ -84,47 +56,33 @@ func (x *exchange) judge(response *http.Response) *access.Refusal {
 	return nil
 }
 
-// finish records how the answer ended. One that broke off must not look
-// complete to the client, so its connection is ended too.
-func (x *exchange) finish(ctx context.Context, status int, written int64, err error) {
-	x.request.Outcome(status, written, err)
-	var broken *readError
-	if errors.As(err, &broken) || err != nil && access.Cut(ctx) != nil {
-		panic(http.ErrAbortHandler)
-	}
-}
-
-// readError tells the server's failures from the client's.
-type readError struct{ err error }
-
-func (e *readError) Error() string { return "reading the server's answer: " + e.err.Error() }
-func (e *readError) Unwrap() error { return e.err }
-
 // relayBody passes on an answer that is no stream of events.
-func (pass *passage) relayBody(w http.ResponseWriter, r *http.Request, response *http.Response) {
-	status, length := response.StatusCode, response.ContentLength
+func (a *Answer) relayBody(w http.ResponseWriter, r *http.Request) (int64, error) {
+	length := a.raw.ContentLength
 	buffer := bodyBuffers.Get().(*[bodyBuffer]byte)
 	defer bodyBuffers.Put(buffer)
 	if length >= 0 && length <= int64(len(buffer)) {
 		// Read before anything is said, so that a failure can be told.
 		body := buffer[:length]
-		if _, err := io.ReadFull(response.Body, body); err != nil {
-			pass.fail(w, r, err)
-			return
+		if _, err := io.ReadFull(a.raw.Body, body); err != nil {
+			err = a.failure(a.client, err)
+			if f := new(access.Refusal); errors.As(err, &f) {
+				access.Refuse(w, r, f)
+			}
+			return 0, nil
 		}
-		copyResponseHeader(w.Header(), response.Header)
-		w.WriteHeader(status)
+		a.copyHeader(w.Header())
+		w.WriteHeader(a.Status)
 		n, err := w.Write(body)
-		pass.finish(r.Context(), status, int64(n), err)
-		return
+		return int64(n), err
 	}
 	// Of unknown length, so its parts may come slowly, or too long to be left
 	// to a client that does not read.
-	copyResponseHeader(w.Header(), response.Header)
-	w.WriteHeader(status)
-	s := sse.NewWriter(r.Context(), w, 0)
-	err := relay(s, response.Body, buffer[:])
-	pass.finish(r.Context(), status, s.Close(), err)
+	a.copyHeader(w.Header())
+	w.WriteHeader(a.Status)
+	s := sse.NewWriter(a.client, w, 0)
+	err := relay(s, a.raw.Body, buffer[:])
+	return s.Close(), err
 }
 
 // relay copies from the server to the client, each part as soon as it comes. Where
@@ -159,67 +117,55 @@ func relayPart(s *sse.Writer, from io.Reader, buffer []byte, more bool) (int, er
 	return n, readErr
 }
 
-// relayStream passes a stream of events on.
-func (pass *passage) relayStream(w http.ResponseWriter, r *http.Request, response *http.Response, cancel context.CancelCauseFunc) {
-	ctx, limits := response.Request.Context(), &pass.proxy.limits
-	if pass.idle() {
-		defer pass.proxy.handler.streams.Add(cancel, limits.MaxStreamAge)()
-	}
-	id := bytes.Clone(pass.id())
-	pass.release() // a stream may be open for hours
-
-	copyResponseHeader(w.Header(), response.Header)
-	delete(w.Header(), protocol.HeaderContentLength)
-	w.WriteHeader(response.StatusCode)
-	s := sse.NewWriter(r.Context(), w, limits.KeepAlive)
+// Relay passes a stream on to a client, whose header is set by then: each event as
+// edit returns it, or as it came without edit. A client that waits for the answer to
+// a request is told in the stream why there is none; id is asked then which request
+// that is, and may return nil. Relay returns how many bytes the client has got, and why
+// the stream has ended early, for Close.
+func (a *Answer) Relay(w http.ResponseWriter, id func() []byte, edit func(*sse.Event) ([]byte, error)) (int64, error) {
+	w.WriteHeader(a.Status)
+	s := sse.NewWriter(a.client, w, a.handler.settings().Limits.KeepAlive)
 	s.Flush()
 	var err error
-	if pass.tools != nil {
-		err = pass.filterStream(s, response.Body, id)
-	} else {
+	if a.raw != nil && a.tools == nil && edit == nil {
 		buffer := streamBuffers.Get().(*[streamBuffer]byte)
-		err = relay(s, response.Body, buffer[:])
+		err = relay(s, a.raw.Body, buffer[:])
 		streamBuffers.Put(buffer)
+	} else {
+		err = a.relayEvents(s, edit)
 	}
-	if err != nil && sse.EndedByGateway(ctx) {
-		err = context.Cause(ctx)
+	var unfit *AnswerError
+	if ended := a.source.ended(); err != nil && ended != nil {
+		err = ended
 		s.ComeBack()
+	} else if errors.As(err, &unfit) {
+		if id := id(); id != nil {
+			_, _ = s.Write(errorEvent(id, unfit.Message, a.request.ID)) // the stream ends in any case
+		}
 	}
-	written := s.Close()
-	pass.finish(r.Context(), response.StatusCode, written, err)
+	return s.Close(), err
 }
 
-// filterStream passes events on with their lists filtered. One that cannot be
-// read ends the stream.
-func (pass *passage) filterStream(s *sse.Writer, from io.Reader, id []byte) error {
-	decoder := sse.NewDecoder(from, int(pass.proxy.limits.MaxList))
-	decoder.Reserve = pass.request.Reserve
+func (a *Answer) relayEvents(s *sse.Writer, edit func(*sse.Event) ([]byte, error)) error {
+	var event []byte
 	for {
-		event, err := decoder.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		var out []byte
-		if err == nil {
-			out, err = filterEvent(event, pass.tools)
-		}
+		e, err := a.Next()
 		switch {
-		case err == nil:
-			if _, err := s.Write(out); err != nil {
-				return err
-			}
-			continue
-		case errors.As(err, new(*filterError)) || errors.Is(err, sse.ErrTooLarge) || errors.As(err, new(*access.Refusal)):
-			message := messageUnfit
-			if errors.Is(err, sse.ErrTooLarge) {
-				message = pass.tooLarge().Message
-			}
-			if len(id) > 0 {
-				_, _ = s.Write(errorEvent(id, message, pass.request.ID)) // the stream ends in any case
-			}
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
 			return err
+		case edit != nil:
+			if event, err = edit(e); err != nil {
+				return &AnswerError{Message: messageUnfit, Err: err}
+			}
+		case e.Raw != nil:
+			event = e.Raw
 		default:
-			return &readError{err}
+			event = append(sse.AppendData(append(event[:0], "event: message\n"...), e.Data), '\n')
+		}
+		if _, err := s.Write(event); err != nil {
+			return err
 		}
 	}
 }
@@ -230,22 +176,20 @@ type filterError struct{ err error }
 func (e *filterError) Error() string { return "filtering the server's answer: " + e.err.Error() }
 func (e *filterError) Unwrap() error { return e.err }
 
-// filterEvent returns the event's bytes with its list filtered.
-func filterEvent(event *sse.Event, tools toolRules) ([]byte, error) {
-	if !event.HasData || len(event.Data) == 0 {
-		return event.Raw, nil
-	}
-	if !event.IsMessage() && !looksLikeJSON(event.Data) {
-		return event.Raw, nil // of another kind, which clients do not read as a message
+// filterEvent has the event's list filtered.
+func filterEvent(event *sse.Event, tools toolRules) error {
+	if !event.HasData || len(event.Data) == 0 || !event.IsMessage() && !looksLikeJSON(event.Data) {
+		return nil // without a message, or of another kind, which clients do not read as one
 	}
 	filtered, err := toollist.Filter(event.Data, tools.Allows)
 	if err != nil {
-		return nil, &filterError{err}
+		return &filterError{err}
 	}
 	if len(filtered) == len(event.Data) && (len(filtered) == 0 || &filtered[0] == &event.Data[0]) {
-		return event.Raw, nil
+		return nil
 	}
-	return event.WithData(nil, filtered), nil
+	event.Raw, event.Data = event.WithData(nil, filtered), filtered
+	return nil
 }
 
 func looksLikeJSON(data []byte) bool {
@@ -266,56 +210,37 @@ func errorEvent(id []byte, message, requestID string) []byte {
 	return sse.AppendMessage(nil, protocol.Error(id, protocol.CodeInternalError, message, protocol.RequestID(requestID)))
 }
 
-// failReading answers where the server's answer could not be read to its end.
-func (pass *passage) failReading(w http.ResponseWriter, r *http.Request, err error) {
-	var full *access.Refusal
-	if errors.As(err, &full) {
-		access.Refuse(w, r, pass.rpc(full.Answered(), protocol.CodeInternalError))
-		return
-	}
-	pass.fail(w, r, err)
-}
-
-// answerFiltered passes on an answer that is no stream, with its list filtered.
-func (pass *passage) answerFiltered(w http.ResponseWriter, r *http.Request, response *http.Response) {
-	limit := pass.proxy.limits.MaxList
-	whole, err := readAll(io.LimitReader(response.Body, limit+1), response.ContentLength, limit+1, pass.request.Reserve)
-	if err != nil {
-		pass.failReading(w, r, err)
-		return
-	}
-	defer whole.release()
-	body := whole.data
-	if err := pass.request.Reserve(2 * whole.kept()); err != nil { // what is cut out, and what is left
-		pass.failReading(w, r, err)
-		return
-	}
-	if int64(len(body)) > limit {
-		access.Refuse(w, r, pass.tooLarge())
-		return
-	}
-	media := mediaType(protocol.First(response.Header, protocol.HeaderContentType))
-	switch {
-	case len(body) == 0:
-	case media == protocol.MediaJSON:
-		if body, err = toollist.Filter(jsonscan.WithoutMark(body), pass.tools.Allows); err != nil {
-			access.Refuse(w, r, pass.badAnswer("it cannot be filtered: "+err.Error()))
-			return
+// gatherFiltered reads an answer that is no stream, and filters its list.
+func (a *Answer) gatherFiltered() error {
+	if err := a.gather(); err != nil {
+		var broken *readError
+		var unfit *AnswerError
+		switch {
+		case errors.As(err, &broken):
+			return a.failure(a.client, broken.err)
+		case errors.As(err, &unfit):
+			f := a.badAnswer(err.Error())
+			f.Message = unfit.Message
+			return f
 		}
-	case response.StatusCode < 400:
-		access.Refuse(w, r, pass.badAnswer("it is neither JSON nor a stream of events, and cannot be filtered"))
-		return
+		return err
 	}
-	header := w.Header()
-	copyResponseHeader(header, response.Header)
-	for _, key := range [...]string{"Etag", "Content-Md5", "Digest", "Content-Digest", "Repr-Digest"} {
-		delete(header, key) // of the body that was
+	if err := a.request.Reserve(2 * a.buffer.kept()); err != nil { // what is cut out, and what is left
+		var full *access.Refusal
+		if errors.As(err, &full) {
+			return a.rpc(full.Answered(), protocol.CodeInternalError)
+		}
+		return err
 	}
-	header[protocol.HeaderContentLength] = []string{strconv.Itoa(len(body))}
-	if response.StatusCode == http.StatusNoContent {
-		delete(header, protocol.HeaderContentLength)
+	var err error
+	switch media := mediaType(protocol.First(a.Header, protocol.HeaderContentType)); {
+	case len(a.whole) == 0:
+	case media == protocol.MediaJSON:
+		if a.whole, err = toollist.Filter(jsonscan.WithoutMark(a.whole), a.tools.Allows); err != nil {
+			return a.badAnswer("it cannot be filtered: " + err.Error())
+		}
+	case a.Status < 400:
+		return a.badAnswer("it is neither JSON nor a stream of events, and cannot be filtered")
 	}
-	w.WriteHeader(response.StatusCode)
-	n, err := w.Write(body)
-	pass.finish(r.Context(), response.StatusCode, int64(n), err)
+	return nil
 }

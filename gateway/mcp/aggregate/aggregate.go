@@ -12,6 +12,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 )
 
@@ -43,7 +44,7 @@ type Options struct {
 	Log      hclog.Logger
 
 	// Next serves the parts: requests to one server.
-	Next http.Handler
+	Next *mcp.Handler
 }
 
 // Handler serves /mcp, behind the access middleware. It must be closed.
@@ -88,6 +89,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	x := &exchange{handler: h, w: w, r: r, request: request}
+	defer x.release()
 	if f := x.serve(); f != nil {
 		access.Refuse(w, r, f)
 	}

@@ -6,7 +6,6 @@ import (
 	"strconv"
 
 	"vault-plugin-secrets-mcp/gateway/access"
-	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
@@ -15,103 +14,94 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 )
 
-// answer takes what a server answers to a client's request, and passes it on. A
-// stream goes on as it comes. Anything else is kept until it is all there: then
-// it can still be asked again, if the session with the server was lost.
+// answer passes a server's answer to a client's request on. A stream goes on as it
+// comes. Anything else is read whole: then the server can still be asked again, if the
+// session with it was lost.
 type answer struct {
-	x      *exchange
-	way    *way
-	back   back
-	header http.Header // as the server's endpoint sets it
-	status int
+	x    *exchange
+	way  *way
+	back back
+	part *part
+	from *mcp.Answer // nil: there is none
 
-	body     []byte
-	events   *sse.Splitter // nil: no stream
-	event    []byte        // the one being written
-	started  bool          // the client has got the beginning
-	tooLarge bool
-	denied   bool            // it is an error that says that there is no such session
-	full     *access.Refusal // there is no room for it
+	status  int
+	refusal *access.Refusal // of the gateway, in place of the server's answer
+	err     error           // why there is no more of the answer
+	written int64           // bytes of it that the client has got
+
+	body    []byte
+	message *mcp.Message // the body; nil: it is no message, or is encoded
+	event   []byte       // of a stream, the one being written
+	started bool         // the client has got the beginning
+	denied  bool         // it is an error that says that there is no such session
 }
 
-func (x *exchange) newAnswer(v *way, b back) *answer {
-	return &answer{x: x, way: v, back: b, header: make(http.Header)}
+func (x *exchange) newAnswer(p *part, v *way, b back) *answer {
+	return &answer{x: x, way: v, back: b, part: p}
 }
 
-// limit bounds what is kept of an answer.
-func (a *answer) limit() int64 { return a.x.handler.settings().Limits.MaxList }
-
-func (a *answer) Header() http.Header { return a.header }
-
-// Unwrap is for those who set deadlines.
-func (a *answer) Unwrap() http.ResponseWriter { return a.x.w }
-
-// FlushError sends what was written.
-func (a *answer) FlushError() error {
-	if !a.started {
-		return nil
-	}
-	return http.NewResponseController(a.x.w).Flush()
-}
-
-func (a *answer) WriteHeader(status int) {
-	if a.status != 0 || status < 200 {
+// take has the server asked, and takes its answer. The answer must be closed.
+func (a *answer) take(header http.Header, m *mcp.Message) {
+	defer a.part.guard(&a.err)
+	answer, err := a.part.call(header, m)
+	if err != nil {
+		a.fail(err)
 		return
 	}
-	a.status = status
-	if status != http.StatusOK || !isStream(a.header) || isEncoded(a.header) {
+	a.from, a.status = answer, answer.Status
+	encoded := isEncoded(answer.Header)
+	if answer.Stream && a.status == http.StatusOK && !encoded {
+		a.started = true
+		answer.CopyHeader(a.x.w.Header())
+		a.written, a.err = answer.Relay(a.x.w, a.unanswered, a.pass)
 		return
 	}
-	a.events = sse.NewSplitter(int(a.limit()))
-	a.events.Reserve = a.x.request.Reserve
-	mcp.CopyHeader(a.x.w.Header(), a.header)
-	a.x.w.WriteHeader(status)
-	a.started = true
+	body, err := answer.Whole()
+	if err != nil {
+		a.fail(err)
+		return
+	}
+	a.body = jsonscan.WithoutMark(body)
+	if !encoded {
+		a.message, _ = mcp.ParseMessage(a.body) // what is none is told by finish
+	}
 }
 
-func (a *answer) Write(p []byte) (int, error) {
-	a.WriteHeader(http.StatusOK)
-	if a.events != nil {
-		if err := a.events.Push(p, a.pass); err != nil {
-			switch {
-			case errors.Is(err, sse.ErrTooLarge):
-				a.tooLarge = true
-				a.fail(a.x.tooLarge(a.way.server))
-				err = &tooLargeError{a.limit()}
-			case errors.As(err, &a.full):
-				a.fail(messageUnfit)
-			}
-			return 0, err
-		}
-		return len(p), nil
+// fail notes why there is no answer of the server's.
+func (a *answer) fail(err error) {
+	a.err = err
+	if !errors.As(err, new(*mcp.AnswerError)) && errors.As(err, &a.refusal) {
+		a.status = a.refusal.Status
 	}
-	if int64(len(a.body)+len(p)) > a.limit() {
-		a.tooLarge = true
-		return 0, &tooLargeError{a.limit()}
-	}
-	if err := reserve(a.x.request, len(a.body), len(a.body)+len(p)); err != nil {
-		_ = errors.As(err, &a.full) // what else it is, finish tells
-		return 0, err
-	}
-	a.body = append(a.body, p...)
-	return len(p), nil
 }
 
-// pass passes one event on.
-func (a *answer) pass(e *sse.Event) error {
+// close ends the answer.
+func (a *answer) close() {
+	if a.from != nil {
+		a.from.Close(a.written, a.err)
+	}
+}
+
+// unanswered returns the id of the request, which is not answered any more.
+func (a *answer) unanswered() []byte {
+	a.x.free()
+	return a.x.id()
+}
+
+// pass returns an event as the client gets it; nothing if it gets none.
+func (a *answer) pass(e *sse.Event) ([]byte, error) {
 	if e.HasData && !e.IsMessage() {
-		return nil // clients do not read it, and some do all the same
+		return nil, nil // clients do not read it, and some do all the same
 	}
 	data := jsonscan.WithoutMark(e.Data)
 	if len(data) > 0 {
 		a.denied = a.denied || a.way.session != "" && deniesSession(data)
-		var err error
-		if data, err = a.back(data); err != nil {
-			a.fail(messageUnfit)
-			return err
+		m, err := mcp.ParseMessage(data)
+		if err != nil {
+			return nil, err
 		}
-		if data == nil {
-			return nil
+		if data, err = a.back(m); err != nil || data == nil {
+			return nil, err
 		}
 	}
 	prefix := ""
@@ -119,17 +109,7 @@ func (a *answer) pass(e *sse.Event) error {
 		prefix = names.Prefix(a.way.server)
 	}
 	a.event = e.Anew(a.event[:0], data, prefix)
-	_, err := a.x.w.Write(a.event)
-	return err
-}
-
-// fail tells the client, in a stream, that there is no answer to be had.
-func (a *answer) fail(message string) {
-	a.x.free()
-	if id := a.x.id(); id != nil {
-		_, _ = a.x.w.Write(sse.AppendMessage(nil,
-			protocol.Error(id, protocol.CodeInternalError, message, protocol.RequestID(a.x.request.ID))))
-	}
+	return a.event, nil
 }
 
 // What a client is told in the place of an answer.
@@ -139,71 +119,72 @@ const (
 	messageBroken      = "The server's answer broke off."
 )
 
-// tooLarge is what a client is told of an answer of which too much would have to
-// be kept, since names in it are changed. The log is told too: a limit is the
-// administrator's to set.
-func (x *exchange) tooLarge(server string) string {
-	limit := x.handler.settings().Limits.MaxList
-	x.handler.log.Warn("a server's answer is larger than limits.max_list, and was not passed on",
-		"server", server, "method", x.message.Method, "max_list", config.FormatSize(limit), "request_id", x.request.ID)
-	what := "The server's answer is larger than "
-	if x.message.Method == protocol.MethodToolsCall {
-		what = "The tool has run, but its answer is larger than "
-	}
-	return what + config.FormatSize(limit) + ", this gateway's limit (limits.max_list), and was not passed on."
-}
-
 // verdict is what the answer says of the session in which it was asked.
-func (a *answer) verdict(p *part, aborted bool) verdict {
+func (a *answer) verdict() verdict {
 	switch {
-	case a.way.session == "", p.context.Err() != nil:
+	case a.way.session == "", a.part.context.Err() != nil:
 		return holds
 	case a.denied:
 		return doubted
 	case a.started:
 		return holds // a stream that broke off is resumed in the same session
-	case aborted:
+	case a.brokeOff():
 		return doubted
 	}
-	return judge(a.status, p.request.Refused(), a.body)
+	return judge(a.status, a.part.request.Refused(), a.body)
+}
+
+// brokeOff reports whether the answer ended before it was complete.
+func (a *answer) brokeOff() bool {
+	return errors.Is(a.err, errAborted) || a.from != nil && a.from.BrokeOff(a.err)
 }
 
 // finish answers the client, where that has not been done yet.
-func (a *answer) finish(p *part, aborted bool) {
-	if a.started {
-		_ = a.events.End(a.pass) // what is left is no whole event
-		if aborted {
+func (a *answer) finish() {
+	x, reason := a.x, a.part.request.Refused()
+	var unfit *mcp.AnswerError
+	switch {
+	case a.started:
+		if a.brokeOff() {
 			panic(http.ErrAbortHandler) // so that it does not look complete
 		}
-		return
-	}
-	a.body = jsonscan.WithoutMark(a.body)
-	reason := p.request.Refused()
-	switch {
-	case a.full != nil:
-		f := a.x.rpc(a.full.Answered(), protocol.CodeInternalError)
-		if a.x.session != nil {
-			f.Status = http.StatusOK // as in message
-		}
-		access.Refuse(a.x.w, a.x.r, f)
-	case p.context.Err() != nil && access.Cut(p.context) == nil:
-		if a.x.r.Context().Err() == nil {
+	case a.from != nil && isOwn(reason):
+		a.refuse(a.refusal) // there is no room for what the server has answered
+	case a.part.context.Err() != nil && access.Cut(a.part.context) == nil:
+		if x.r.Context().Err() == nil {
 			// The client has cancelled the request, and is told nothing more.
-			a.x.w.Header()[protocol.HeaderContentType] = valueEvents
+			x.w.Header()[protocol.HeaderContentType] = valueEvents
 		}
-	case isOwn(reason) || a.status == http.StatusUnauthorized:
-		a.send(a.status, a.body)
-	case a.x.message.Kind != envelope.Request:
-		a.x.w.WriteHeader(http.StatusAccepted)
-	case a.tooLarge:
-		a.broken(a.x.tooLarge(a.way.server))
-	case aborted:
+	case a.refusal != nil && (isOwn(reason) || a.status == http.StatusUnauthorized):
+		x.free()
+		a.refusal.Write(x.w, a.part.request.ID)
+	case x.message.Kind != envelope.Request:
+		x.w.WriteHeader(http.StatusAccepted)
+	case errors.As(a.err, &unfit):
+		a.broken(unfit.Message)
+	case a.brokeOff():
 		a.broken(messageBroken)
-	case !a.isMessage():
+	case a.refusal != nil && a.refusal.Code != 0:
+		a.refuse(a.refusal)
+	case a.message == nil || a.message.Kind != envelope.Response:
 		a.broken(a.refused(reason))
 	default:
-		a.message()
+		a.respond()
 	}
+}
+
+// refuse passes on a refusal that is an answer to the request. A client with a session
+// may give it up for an error of HTTP: and with it all servers but this one.
+func (a *answer) refuse(f *access.Refusal) {
+	x, answer := a.x, *f
+	if x.session != nil || f.Status >= 500 && a.from == nil {
+		answer.Status = http.StatusOK
+	}
+	if x.session != nil {
+		x.session.settle(x.id(), "")
+	}
+	x.free()
+	x.rpc(&answer, f.Code).Write(x.w, x.request.ID)
 }
 
 // refused is what a client is told of an answer that is no response.
@@ -215,15 +196,6 @@ func (a *answer) refused(reason string) string {
 		return "The server has too many requests: try again later."
 	}
 	return "The server refuses the request: status " + itoa(a.status) + "."
-}
-
-// isMessage reports whether what was answered is a response to the request.
-func (a *answer) isMessage() bool {
-	if isEncoded(a.header) {
-		return false
-	}
-	e, err := envelope.Parse(a.body)
-	return err == nil && e.Kind == envelope.Response
 }
 
 // isEncoded reports whether the body with that header is not what it says: the
@@ -243,44 +215,47 @@ func (a *answer) isEraUnknown() bool {
 	if a.started || a.status < 400 || a.status >= 500 || teachesNothing(a.status) {
 		return false
 	}
-	e, err := envelope.Parse(a.body)
-	return err != nil || e.ErrorCode == protocol.CodeUnsupportedVersion || e.ErrorCode == protocol.CodeMethodNotFound
+	code := 0
+	switch {
+	case a.refusal != nil:
+		code = a.refusal.Code
+	case a.message != nil:
+		code = a.message.ErrorCode
+	}
+	return a.message == nil && code == 0 || code == protocol.CodeUnsupportedVersion || code == protocol.CodeMethodNotFound
 }
 
-// message sends the server's response.
-func (a *answer) message() {
-	body, err := a.back(a.body)
+// respond sends the server's response.
+func (a *answer) respond() {
+	body, err := a.back(a.message)
 	if err != nil || body == nil {
 		a.broken(messageUnfit)
 		return
 	}
 	status := a.status
 	if a.x.session != nil || status >= 500 {
-		// A client with a session may give it up for an error of HTTP: and with
-		// it all servers but this one.
-		status = http.StatusOK
+		status = http.StatusOK // as in refuse
 	}
+	a.from.CopyHeader(a.x.w.Header())
 	a.send(status, body)
 }
 
 // broken answers in the place of a server that has not. When it may be asked again
 // is the server's to say.
 func (a *answer) broken(message string) {
-	later := a.header[protocol.HeaderRetryAfter]
-	a.header = http.Header{protocol.HeaderContentType: valueJSON}
-	if later != nil {
-		a.header[protocol.HeaderRetryAfter] = later
+	header := a.x.w.Header()
+	header[protocol.HeaderContentType] = valueJSON
+	if a.from != nil && a.from.Header[protocol.HeaderRetryAfter] != nil {
+		header[protocol.HeaderRetryAfter] = a.from.Header[protocol.HeaderRetryAfter]
 	}
 	a.send(http.StatusOK, protocol.Error(a.x.id(), protocol.CodeInternalError, message, protocol.RequestID(a.x.request.ID)))
 }
 
 func (a *answer) send(status int, body []byte) {
 	a.x.free()
-	header := a.x.w.Header()
-	mcp.CopyHeader(header, a.header)
-	header[protocol.HeaderContentLength] = []string{strconv.Itoa(len(body))}
+	a.x.w.Header()[protocol.HeaderContentLength] = []string{strconv.Itoa(len(body))}
 	a.x.w.WriteHeader(status)
-	_, _ = a.x.write(body) // a client that is gone needs no answer
+	a.written, _ = a.x.write(body) // a client that is gone needs no answer
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }

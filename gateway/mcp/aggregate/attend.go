@@ -2,11 +2,13 @@ package aggregate
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync/atomic"
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
@@ -107,9 +109,8 @@ func (x *exchange) hear(ctx context.Context, v *way) (status int, streamed, refu
 	header := v.ownHeader(x)
 	header["Accept"] = valueEvents
 	delete(header, protocol.HeaderContentType)
-	out := &ear{x: x, way: v, request: p.request, header: make(http.Header)}
-	p.serve(header, nil, out)
-	return out.status, out.events != nil, false
+	status, streamed = x.answerAll(p, v, header)
+	return status, streamed, false
 }
 
 // leaveUnasked ends the listening in a session that nobody uses, unless the server
@@ -133,48 +134,31 @@ func (v *way) leaveUnasked(ctx context.Context, stop context.CancelFunc) {
 	}
 }
 
-// ear takes a stream that no client gets, and answers what the server asks on it.
-type ear struct {
-	x       *exchange
-	way     *way
-	request *access.Request // the part's
-	header  http.Header
-	status  int
-	events  *sse.Splitter // nil: it is no stream
-}
-
-func (e *ear) Header() http.Header { return e.header }
-
-func (e *ear) WriteHeader(status int) {
-	if e.status != 0 || status < 200 {
-		return
+// answerAll reads a stream that no client gets, and answers what the server asks on it.
+func (x *exchange) answerAll(p *part, v *way, header http.Header) (status int, streamed bool) {
+	var err error
+	defer p.guard(&err)
+	answer, err := p.call(header, nil)
+	if err != nil {
+		if f := new(access.Refusal); errors.As(err, &f) {
+			status = f.Status
+		}
+		return status, false
 	}
-	e.status = status
-	if status == http.StatusOK && isStream(e.header) {
-		e.events = sse.NewSplitter(int(e.x.handler.settings().Limits.MaxList))
-		e.events.Reserve = e.request.Reserve
+	var bytes int64
+	defer func() { answer.Close(bytes, err) }()
+	if answer.Status != http.StatusOK || !answer.Stream {
+		return answer.Status, false
 	}
-}
-
-func (e *ear) Write(p []byte) (int, error) {
-	e.WriteHeader(http.StatusOK)
-	if e.events == nil {
-		return len(p), nil // of no interest
-	}
-	return len(p), e.events.Push(p, e.event)
-}
-
-// FlushError is for those who write streams.
-func (e *ear) FlushError() error { return nil }
-
-func (e *ear) event(event *sse.Event) error {
-	if !event.IsMessage() || len(event.Data) == 0 {
+	err = answer.Events(func(e *sse.Event) error {
+		bytes += int64(len(e.Data))
+		if e.IsMessage() && len(e.Data) > 0 {
+			if m, err := mcp.ParseMessage(e.Data); err == nil && m.Kind == envelope.Request {
+				v.wantsListener.Store(true)
+				x.answerServer(v, m)
+			}
+		}
 		return nil
-	}
-	m, err := envelope.Parse(event.Data)
-	if err == nil && m.Kind == envelope.Request {
-		e.way.wantsListener.Store(true)
-		e.x.answerServer(e.way, &m, event.Data)
-	}
-	return nil
+	})
+	return answer.Status, true
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
@@ -17,7 +18,14 @@ func (x *exchange) call() *access.Refusal {
 	if err != nil {
 		return x.unknownName(reasonName, "")
 	}
-	message := target.Append(nil, x.message.Data)
+	// The name is decided on as the server will read it: see Target.Edited.
+	message, err := mcp.NewMessage(x.request, len(x.message.Data), target.Edited(&x.message.Envelope), func(dst []byte) []byte {
+		return target.Append(dst, x.message.Data)
+	})
+	if err != nil {
+		return x.noRoom(err)
+	}
+	defer message.Release()
 	ctx := x.r.Context()
 	if x.session != nil {
 		call, f := x.begin(target.Server)
@@ -41,7 +49,7 @@ func (x *exchange) call() *access.Refusal {
 
 // callOnce sends the request once. The error says why it was not answered: it is
 // errLost where the request may be sent once more, which the last attempt's is not.
-func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message []byte, last bool) error {
+func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message *mcp.Message, last bool) error {
 	p := x.part(ctx, x.request.ID, http.MethodPost, target.Server)
 	defer p.end()
 	if f := p.refusal; f != nil {
@@ -70,12 +78,13 @@ func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message 
 	}
 	v.use()
 	defer v.release(x)
-	out := x.newAnswer(v, c.back)
-	aborted := p.serve(v.header(x, x.message.Method, target.Name), c.body, out)
+	out := x.newAnswer(p, v, c.back)
+	defer out.close()
+	out.take(v.header(x, x.message.Method, target.Name), c.message)
 	if c.own != nil && x.r.Context().Err() != nil {
 		x.cancelHidden(v, c.own)
 	}
-	verdict := out.verdict(p, aborted)
+	verdict := out.verdict()
 	v.drop(x, verdict, out.status, p.request.Refused())
 	switch {
 	case last || out.started:
@@ -85,7 +94,7 @@ func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message 
 	if v.session == "" && out.isEraUnknown() {
 		p.known().forget() // it does not speak this era any more
 	}
-	out.finish(p, aborted)
+	out.finish()
 	return nil
 }
 

@@ -59,9 +59,9 @@ func TestARequestIsHiddenInASession(t *testing.T) {
 		`"io.modelcontextprotocol/protocolVersion":"2026-07-28","vendor":[1.0],"progressToken":"p","io.modelcontextprotocol/clientInfo":{},` +
 		`"io.modelcontextprotocol/clientCapabilities":{"sampling":{}}}}}`
 	h := &hiding{x: x, way: v, method: "tools/call"}
-	sent, err := h.hide([]byte(request))
+	sent, err := h.hide(message(t, request))
 	require.NoError(t, err)
-	require.Equal(t, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"n":1.10},"_meta":{"vendor":[1.0],"progressToken":1}}}`, string(sent))
+	require.Equal(t, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"n":1.10},"_meta":{"vendor":[1.0],"progressToken":1}}}`, string(sent.Data))
 	for name, test := range map[string]struct{ message, want string }{
 		"its answer":                           {`{"jsonrpc":"2.0","id":1,"result":{"content":[],"n":1.10}}`, `{"jsonrpc":"2.0","id":"mine","result":{"resultType":"complete","content":[],"n":1.10}}`},
 		"its error":                            {`{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"no"}}`, `{"jsonrpc":"2.0","id":"mine","error":{"code":-32602,"message":"no"}}`},
@@ -71,15 +71,15 @@ func TestARequestIsHiddenInASession(t *testing.T) {
 		"a log line that it has not asked for": {`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := h.back([]byte(test.message))
+			got, err := h.back(message(t, test.message))
 			require.NoError(t, err)
 			require.Equal(t, test.want, string(got))
 		})
 	}
 	read := &hiding{x: x, way: v, method: "resources/read"}
-	_, err = read.hide([]byte(`{"jsonrpc":"2.0","id":3,"method":"resources/read","params":{"uri":"a"}}`))
+	_, err = read.hide(message(t, `{"jsonrpc":"2.0","id":3,"method":"resources/read","params":{"uri":"a"}}`))
 	require.NoError(t, err)
-	got, err := read.back([]byte(`{"jsonrpc":"2.0","id":2,"result":{"contents":[{"uri":"a","text":""}]}}`))
+	got, err := read.back(message(t, `{"jsonrpc":"2.0","id":2,"result":{"contents":[{"uri":"a","text":""}]}}`))
 	require.NoError(t, err)
 	require.Equal(t, `{"jsonrpc":"2.0","id":3,"result":{"resultType":"complete","ttlMs":0,"cacheScope":"private","contents":[{"uri":"mcp://notes/a","text":""}]}}`, string(got))
 }
@@ -133,4 +133,12 @@ func FuzzMembers(f *testing.F) {
 		require.NoError(t, json.Unmarshal(rebuilt, &after), "%q", rebuilt)
 		require.Equal(t, before, after)
 	})
+}
+
+// message reads a message.
+func message(t *testing.T, text string) *mcp.Message {
+	t.Helper()
+	m, err := mcp.ParseMessage([]byte(text))
+	require.NoError(t, err)
+	return m
 }

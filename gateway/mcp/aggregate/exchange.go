@@ -30,7 +30,15 @@ type exchange struct {
 	json, stream bool         // what the client takes for an answer
 	session      *session     // nil in the era without sessions
 	inFlight     *sessionCall // noted while its answer is not there; nil: it is no call of a session
+	shared       bool         // goroutines that outlive the request read its message
 	own          *session     // held by the gateway for this request alone; nil: for all of the client
+}
+
+// release gives the message back, unless somebody may still read it.
+func (x *exchange) release() {
+	if x.message != nil && !x.shared {
+		x.message.Release()
+	}
 }
 
 // serve answers the request. A refusal is what is still to be answered.

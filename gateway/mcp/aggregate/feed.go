@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
@@ -110,10 +111,11 @@ func (x *exchange) resume(server, event string) *access.Refusal {
 	}
 	header := v.header(x, "", "")
 	header[protocol.HeaderLastEventID] = []string{event}
-	out := x.newAnswer(v, v.remains(x.session))
-	aborted := p.serve(header, nil, out)
+	out := x.newAnswer(p, v, v.remains(x.session))
+	defer out.close()
+	out.take(header, nil)
 	if out.started {
-		out.finish(p, aborted)
+		out.finish()
 		return nil
 	}
 	if v.session != "" && doubts(out.status) {
@@ -207,47 +209,43 @@ type tap struct {
 	feed   *feed
 	way    *way
 	back   back
-	opened func() // called when the stream begins
-	header http.Header
-	status int
-	events *sse.Splitter // nil: it is no stream
-	began  time.Time     // of the stream
+	opened func()    // called when the stream begins
+	began  time.Time // of the stream; zero: it is none
+	bytes  int64
 }
 
-func (t *tap) Header() http.Header { return t.header }
+func (t *tap) isStream() bool { return !t.began.IsZero() }
 
-func (t *tap) WriteHeader(status int) {
-	if t.status != 0 || status < 200 {
-		return
+// take has the server asked for its stream, and reads that to its end.
+func (t *tap) take(p *part, header http.Header, m *mcp.Message) (status int) {
+	var err error
+	defer p.guard(&err)
+	answer, err := p.call(header, m)
+	if err != nil {
+		if f := new(access.Refusal); errors.As(err, &f) {
+			status = f.Status
+		}
+		return status
 	}
-	t.status = status
-	if status != http.StatusOK || !isStream(t.header) {
-		return
-	}
-	t.events = sse.NewSplitter(int(t.feed.x.handler.settings().Limits.MaxList))
-	t.events.Reserve = t.feed.x.request.Reserve
-	t.began = time.Now()
-	if t.opened != nil {
+	defer func() { answer.Close(t.bytes, err) }()
+	if answer.Status == http.StatusOK && answer.Stream {
+		t.began = time.Now()
 		t.opened()
+		err = answer.Events(t.event)
 	}
+	return answer.Status
 }
-
-func (t *tap) Write(p []byte) (int, error) {
-	t.WriteHeader(http.StatusOK)
-	if t.events == nil {
-		return len(p), nil // of no interest
-	}
-	return len(p), t.events.Push(p, t.event)
-}
-
-// FlushError is for those who write streams.
-func (t *tap) FlushError() error { return nil }
 
 func (t *tap) event(e *sse.Event) error {
+	t.bytes += int64(len(e.Data))
 	if !e.IsMessage() || len(e.Data) == 0 {
 		return nil
 	}
-	message, err := t.back(jsonscan.WithoutMark(e.Data))
+	m, err := mcp.ParseMessage(jsonscan.WithoutMark(e.Data))
+	var message []byte
+	if err == nil {
+		message, err = t.back(m)
+	}
 	if err != nil {
 		// The stream ends, so that a server which goes on like that is not heard
 		// without a pause, nor the log filled.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
@@ -131,7 +132,7 @@ func (l *follower) once(ctx context.Context, again bool) (lasted time.Duration, 
 		return 0, over
 	}
 	wants := l.feed.wants(l.server)
-	out := &tap{feed: l.feed, way: v, back: v.back(x.session), header: make(http.Header)}
+	out := &tap{feed: l.feed, way: v, back: v.back(x.session)}
 	if l.feed.backOf != nil {
 		out.back = l.feed.backOf(v)
 	}
@@ -148,14 +149,14 @@ func (l *follower) once(ctx context.Context, again bool) (lasted time.Duration, 
 	}
 	status := l.open(ctx, v, wants, out)
 	switch {
-	case out.events == nil && v.session != "" && doubts(status) && !x.alive(ctx, v):
+	case !out.isStream() && v.session != "" && doubts(status) && !x.alive(ctx, v):
 		return 0, false // another session is begun for the next one
 	case status >= 400 && status < 500 && status != http.StatusTooManyRequests:
-		if (again || k.wasMissing(x.client())) && out.events == nil {
+		if (again || k.wasMissing(x.client())) && !out.isStream() {
 			l.feed.watcher.tell(v.has.changes() & wants.lists)
 		}
 		return 0, true // it has no such stream
-	case out.events == nil:
+	case !out.isStream():
 		return 0, false
 	}
 	return time.Since(out.began), false
@@ -216,11 +217,10 @@ func (l *follower) open(ctx context.Context, v *way, wants interest, out *tap) (
 		header["Accept"] = valueEvents
 		delete(header, protocol.HeaderContentType)
 		delete(header, protocol.HeaderMethod)
-		p.serve(header, nil, out)
-		return out.status
+		return out.take(p, header, nil)
 	}
 	back := out.back
-	out.back = func(message []byte) ([]byte, error) { return l.heard(message, back) }
+	out.back = func(m *mcp.Message) ([]byte, error) { return l.heard(m, back) }
 	header := v.header(x, protocol.MethodListen, "")
 	header["Accept"] = valueAny
 	header[protocol.HeaderVersion] = []string{protocol.VersionStateless}
@@ -229,27 +229,27 @@ func (l *follower) open(ctx context.Context, v *way, wants interest, out *tap) (
 	if err != nil {
 		return http.StatusBadRequest
 	}
-	p.serve(header, message, out)
-	return out.status
+	m, err := mcp.ParseMessage(message)
+	if err != nil {
+		return http.StatusBadRequest
+	}
+	return out.take(p, header, m)
 }
 
 // heard takes out of the stream of a server without sessions what is no
 // notification for the client.
-func (l *follower) heard(message []byte, back back) ([]byte, error) {
-	e, err := envelope.Parse(message)
+func (l *follower) heard(m *mcp.Message, back back) ([]byte, error) {
 	switch {
-	case err != nil:
-		return nil, err
-	case e.Kind != envelope.Notification:
+	case m.Kind != envelope.Notification:
 		return nil, nil // the end of the stream: another one follows
-	case e.Method == protocol.MethodAcknowledged:
+	case m.Method == protocol.MethodAcknowledged:
 		l.attempted()
 		return nil, nil
 	}
-	return back(message)
+	return back(m)
 }
 
 // back turns what the server says of its own accord into what the client gets.
 func (v *way) back(s *session) back {
-	return func(message []byte) ([]byte, error) { return v.said(message, &due{session: s, server: v.server}) }
+	return func(m *mcp.Message) ([]byte, error) { return v.said(m, &due{session: s, server: v.server}) }
 }

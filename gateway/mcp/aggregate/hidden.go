@@ -5,6 +5,7 @@ import (
 	"context"
 	"strconv"
 
+	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
@@ -23,11 +24,8 @@ type hiding struct {
 }
 
 // hide takes from the request what the older era does not know.
-func (h *hiding) hide(message []byte) ([]byte, error) {
-	e, err := envelope.Parse(message)
-	if err != nil {
-		return nil, err
-	}
+func (h *hiding) hide(m *mcp.Message) (*mcp.Message, error) {
+	message, e := m.Data, &m.Envelope
 	h.own = strconv.AppendInt(nil, h.way.leg.lastID.Add(1), 10)
 	h.id = bytes.Clone(e.IDOf(message))
 	parts := []envelope.Part{{Span: e.ID, Text: h.own}}
@@ -40,7 +38,7 @@ func (h *hiding) hide(message []byte) ([]byte, error) {
 	}
 	meta, found := find(params, "_meta")
 	if !found {
-		return envelope.Replace(nil, message, parts...), nil
+		return mcp.ParseMessage(envelope.Replace(nil, message, parts...))
 	}
 	list, err := members(message, meta.at)
 	if err != nil {
@@ -52,25 +50,22 @@ func (h *hiding) hide(message []byte) ([]byte, error) {
 		kept = append(kept, protocol.Member(protocol.MetaProgressToken, h.own))
 	}
 	parts = append(parts, envelope.Part{Span: meta.at, Text: protocol.Object(kept...)})
-	return envelope.Replace(nil, message, parts...), nil
+	return mcp.ParseMessage(envelope.Replace(nil, message, parts...))
 }
 
 // back turns a message of the session into one for the request.
-func (h *hiding) back(message []byte) ([]byte, error) {
-	message, err := h.way.answer(message)
-	if err != nil {
-		return nil, err
-	}
-	e, err := envelope.Parse(message)
-	if err != nil {
-		return nil, err
-	}
+func (h *hiding) back(m *mcp.Message) ([]byte, error) {
+	message, e := m.Data, &m.Envelope
 	switch e.Kind {
 	case envelope.Response:
 		if id := e.IDOf(message); string(id) != "null" && !sameID(id, h.own) {
 			return nil, nil
 		}
-		return h.complete(envelope.Replace(nil, message, envelope.Part{Span: e.ID, Text: h.id}))
+		message, err := h.complete(envelope.Replace(nil, message, envelope.Part{Span: e.ID, Text: h.id}))
+		if err != nil {
+			return nil, err
+		}
+		return h.way.answer(message)
 	case envelope.Notification:
 		switch {
 		case e.Method == protocol.MethodMessage && !h.logs:
@@ -78,14 +73,14 @@ func (h *hiding) back(message []byte) ([]byte, error) {
 		case e.Method == protocol.MethodCancelled:
 			return nil, nil // of what it has asked, which is nothing
 		case e.Method != protocol.MethodProgress:
-			return message, nil
+			return h.way.answer(message)
 		}
 		if h.token == nil || e.ProgressToken.None() || !sameID(e.ProgressToken.Of(message), h.own) {
 			return nil, nil
 		}
-		return envelope.Replace(nil, message, envelope.Part{Span: e.ProgressToken, Text: h.token}), nil
+		return h.way.answer(envelope.Replace(nil, message, envelope.Part{Span: e.ProgressToken, Text: h.token}))
 	default:
-		h.x.answerServer(h.way, &e, message)
+		h.x.answerServer(h.way, m)
 		return nil, nil
 	}
 }
@@ -99,13 +94,13 @@ const (
 // answerServer answers what a server asks of the client in a session that the
 // gateway holds. It was offered nothing that it could ask for, but whether
 // anybody is there.
-func (x *exchange) answerServer(v *way, e *envelope.Envelope, message []byte) {
+func (x *exchange) answerServer(v *way, m *mcp.Message) {
 	if !v.leg.answers.Allow() {
 		return // a server could ask as fast as it is answered
 	}
-	answer := protocol.EmptyResult(e.IDOf(message))
-	if e.Method != protocol.MethodPing {
-		answer = protocol.Error(e.IDOf(message), protocol.CodeMethodNotFound, protocol.MessageNoClient)
+	answer := protocol.EmptyResult(m.IDOf(m.Data))
+	if m.Method != protocol.MethodPing {
+		answer = protocol.Error(m.IDOf(m.Data), protocol.CodeMethodNotFound, protocol.MessageNoClient)
 	}
 	// The server's stream must not wait for the server.
 	go func() {

@@ -155,6 +155,7 @@ const maxHelloWaits = 5
 // describeAll asks servers what they have, where that is not known yet. Those
 // that do not say it in time are left out.
 func (x *exchange) describeAll(servers []*grants.Server) *descriptions {
+	x.shared = true
 	w, there := x.handler.waits(), false
 	for _, server := range servers {
 		_, described := x.handler.servers.of(server.ID).describe()

@@ -10,6 +10,7 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
@@ -41,6 +42,7 @@ var (
 // inquire asks all servers that the cursor leaves to be listed, and waits for those
 // that answer in time.
 func (x *exchange) inquire(kind rewrite.Kind, cursor *rewrite.Cursor, servers []*grants.Server) []*inquiry {
+	x.shared = true
 	l := listing{x: x, kind: kind, arrivals: make(chan bool, len(servers))}
 	l.patient = cursor == nil && x.hasNothing(kind, servers)
 	l.startAll(cursor, servers)
@@ -190,12 +192,19 @@ func (q *inquiry) settle(page *rewrite.Page, err error) {
 }
 
 // message is the client's, with the server's own cursor.
-func (q *inquiry) message() ([]byte, error) {
-	data, params := q.x.message.Data, q.x.message.Params
-	if q.position.Empty {
-		return withCursorAt(data, params, q.position)
+func (q *inquiry) message() (*mcp.Message, error) {
+	m, position := q.x.message, q.position
+	if !position.Empty {
+		position = rewrite.Position{Cursor: position.Cursor}
 	}
-	return withCursor(data, params, q.position.Cursor)
+	data, err := withCursorAt(m.Data, m.Params, position)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) == len(m.Data) && &data[0] == &m.Data[0] {
+		return m, nil
+	}
+	return mcp.ParseMessage(data)
 }
 
 // ask asks the server once.
@@ -227,7 +236,7 @@ func (q *inquiry) ask(ctx context.Context) (*rewrite.Page, error) {
 	}
 	v.use()
 	defer v.release(x)
-	answer, err := p.fetch(v.header(x, x.message.Method, ""), c.body)
+	answer, err := p.fetch(v.header(x, x.message.Method, ""), c.message)
 	if answer.verdict != holds {
 		v.drop(x, answer.verdict, answer.status, answer.reason)
 		return nil, fmt.Errorf("%w: status %d", errLost, answer.status)

@@ -148,7 +148,7 @@ func (l *leg) greet(p *part) (*way, error) {
 		return nil, err
 	}
 	v := &way{
-		kind: paired, server: l.server.Name, session: protocol.First(answer.header, protocol.HeaderSession), version: d.version, leg: l, has: d.has,
+		kind: paired, server: l.server.Name, session: answer.session, version: d.version, leg: l, has: d.has,
 	}
 	if l.session.isHidden {
 		v.kind = hidden

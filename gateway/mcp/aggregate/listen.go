@@ -8,6 +8,7 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
@@ -154,18 +155,15 @@ func (s *subscription) backOf(x *exchange, v *way) back {
 		return v.back(nil)
 	}
 	wants := s.interestIn(v.server)
-	return func(message []byte) ([]byte, error) {
-		e, err := envelope.Parse(message)
-		if err != nil {
-			return nil, err
+	return func(m *mcp.Message) ([]byte, error) {
+		if m.Kind == envelope.Request {
+			x.answerServer(v, m)
 		}
-		if e.Kind == envelope.Request {
-			x.answerServer(v, &e, message)
-		}
-		if e.Kind != envelope.Notification || !wants.includes(&e, message) {
+		if m.Kind != envelope.Notification || !wants.includes(&m.Envelope, m.Data) {
 			return nil, nil
 		}
-		if message, err = v.answer(message); err != nil {
+		message, err := v.answer(m.Data)
+		if err != nil {
 			return nil, err
 		}
 		return s.mark(message)

@@ -129,3 +129,12 @@ func isOwn(reason string) bool {
 	}
 	return false
 }
+
+// noRoom is the refusal of [access.Request.Reserve].
+func (x *exchange) noRoom(err error) *access.Refusal {
+	var f *access.Refusal
+	if errors.As(err, &f) {
+		return f
+	}
+	return x.unreachable("", err)
+}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"strconv"
 
+	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
@@ -32,49 +33,52 @@ func (v *way) replies(x *exchange) back {
 	if at := x.message.MetaProgressToken; !at.None() {
 		d.token = at.Of(x.message.Data)
 	}
-	return func(message []byte) ([]byte, error) { return v.said(message, &d) }
+	return func(m *mcp.Message) ([]byte, error) { return v.said(m, &d) }
 }
 
 // remains is the way back for what is left of answers, after their streams were
 // lost.
 func (v *way) remains(s *session) back {
-	return func(message []byte) ([]byte, error) {
-		return v.said(message, &due{session: s, server: v.server, rest: true})
+	return func(m *mcp.Message) ([]byte, error) {
+		return v.said(m, &due{session: s, server: v.server, rest: true})
 	}
 }
 
 // said turns a message of the server into one for the client; nil is one that is
 // not for the client.
-func (v *way) said(message []byte, d *due) ([]byte, error) {
-	message, err := v.answer(message)
-	if err != nil {
-		return nil, err
+func (v *way) said(m *mcp.Message, d *due) ([]byte, error) {
+	message := v.concerns(m, d)
+	if message == nil {
+		return nil, nil
 	}
-	e, err := envelope.Parse(message)
-	if err != nil {
-		return nil, err
-	}
+	return v.answer(message)
+}
+
+// concerns returns the message under the ids that the client knows; nil if it does not
+// concern the client.
+func (v *way) concerns(m *mcp.Message, d *due) []byte {
+	message, e := m.Data, &m.Envelope
 	switch e.Kind {
 	case envelope.Response:
-		return d.answered(&e, message), nil
+		return d.answered(e, message)
 	case envelope.Request:
 		if v.kind != paired {
-			return nil, nil // its answer would not find the way back
+			return nil // its answer would not find the way back
 		}
-		return envelope.Replace(nil, message, v.named(e.ID, message), v.named(e.MetaProgressToken, message)), nil
+		return envelope.Replace(nil, message, v.named(e.ID, message), v.named(e.MetaProgressToken, message))
 	}
 	switch e.Method {
 	case protocol.MethodCancelled:
 		if v.kind != paired || e.RequestID.None() {
-			return nil, nil
+			return nil
 		}
-		return envelope.Replace(nil, message, v.named(e.RequestID, message)), nil
+		return envelope.Replace(nil, message, v.named(e.RequestID, message))
 	case protocol.MethodProgress:
-		if !d.progresses(&e, message) {
-			return nil, nil
+		if !d.progresses(e, message) {
+			return nil
 		}
 	}
-	return message, nil
+	return message
 }
 
 // answered returns the response as the client gets it, under the id that the

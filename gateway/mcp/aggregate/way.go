@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"sync/atomic"
 
+	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
@@ -50,7 +51,7 @@ func (v *way) heardOn() *way {
 
 // back turns a message of the server into one for the client; nil is one that
 // is not for the client.
-type back func(message []byte) ([]byte, error)
+type back func(m *mcp.Message) ([]byte, error)
 
 // header returns the header of a request to the server. name is what it acts on,
 // there; "" if nothing.
@@ -118,24 +119,28 @@ func hasName(method string) bool {
 
 // crossing is one request of a client on its way to a server.
 type crossing struct {
-	body []byte // what the server gets
-	back back   // for what it answers
-	own  []byte // the request's id there, if it is not the client's
+	message *mcp.Message // what the server gets
+	back    back         // for what it answers
+	own     []byte       // the request's id there, if it is not the client's
 }
 
 // cross turns a request of the client, in which names are the server's already,
 // into one for the server.
-func (v *way) cross(x *exchange, message []byte) (crossing, error) {
+func (v *way) cross(x *exchange, m *mcp.Message) (crossing, error) {
 	switch v.kind {
 	case hidden:
 		h := &hiding{x: x, way: v, method: x.message.Method}
-		message, err := h.hide(message)
-		return crossing{body: message, back: h.back, own: h.own}, err
+		message, err := h.hide(m)
+		return crossing{message: message, back: h.back, own: h.own}, err
 	case raised:
-		message, err := raise(message, x.session.info)
-		return crossing{body: message, back: v.replies(x)}, err
+		message, err := raise(m.Data, x.session.info)
+		if err != nil {
+			return crossing{}, err
+		}
+		m, err = mcp.ParseMessage(message)
+		return crossing{message: m, back: v.replies(x)}, err
 	}
-	return crossing{body: message, back: v.replies(x)}, nil
+	return crossing{message: m, back: v.replies(x)}, nil
 }
 
 // answer renames what the server names.

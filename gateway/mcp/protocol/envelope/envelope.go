@@ -183,3 +183,25 @@ func (p *parser) pickName() error {
 	p.out.Name = string(name)
 	return nil
 }
+
+// Edited returns what is known of the message once the part was replaced. The part
+// is the inside of a member that the envelope knows, or the whole of one, or none of
+// them.
+func (e Envelope) Edited(p Part) Envelope {
+	for _, at := range [...]*Span{
+		&e.ID, &e.MetaProgressToken, &e.ProgressToken, &e.RequestID, &e.NameAt, &e.URI,
+		&e.RefName, &e.RefURI, &e.Params, &e.SubscriptionID,
+	} {
+		if at.None() {
+			continue
+		}
+		longer := len(p.Text) - (p.End - p.Start)
+		if at.Start >= p.End {
+			at.Start += longer
+		}
+		if at.End >= p.End {
+			at.End += longer
+		}
+	}
+	return e
+}

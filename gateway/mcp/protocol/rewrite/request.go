@@ -50,6 +50,16 @@ func (t *Target) Append(dst, message []byte) []byte {
 	return envelope.Replace(dst, message, envelope.Part{Span: t.at, Text: t.text})
 }
 
+// Edited returns the envelope of what Append makes of the message that it was
+// parsed from.
+func (t *Target) Edited(e *envelope.Envelope) envelope.Envelope {
+	edited := e.Edited(envelope.Part{Span: t.at, Text: t.text})
+	if edited.Name != "" {
+		edited.Name = t.Name
+	}
+	return edited
+}
+
 func findName(at envelope.Span, message []byte) (Target, error) {
 	if joined, ok := stringOf(at, message); ok {
 		if server, name, ok := names.Split(joined); ok {

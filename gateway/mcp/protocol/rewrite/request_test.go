@@ -47,6 +47,9 @@ func TestRequestsReachTheServerWithItsOwnNamesAndEveryOtherByte(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, []string{test.server, test.name}, []string{target.Server, target.Name})
 			require.Equal(t, "> "+request(test.method, test.want), string(target.Append([]byte("> "), message)))
+			sent, err := envelope.Parse(target.Append(nil, message))
+			require.NoError(t, err)
+			require.Equal(t, sent, target.Edited(&e))
 		})
 	}
 }
@@ -104,6 +107,9 @@ func FuzzRequests(f *testing.F) {
 		again, err := envelope.Parse(sent)
 		if err != nil {
 			t.Fatalf("%q became %q, which is refused: %v", message, sent, err)
+		}
+		if edited := target.Edited(&e); edited != again {
+			t.Fatalf("%q became %q, which says %+v and not %+v", message, sent, again, edited)
 		}
 		if e.Name != "" && again.Name != target.Name {
 			t.Fatalf("%q became %q, which names %q and not %q", message, sent, again.Name, target.Name)

@@ -161,6 +161,9 @@ func NewDecoder(r io.Reader, limit int) *Decoder {
 func (d *Decoder) Next() (*Event, error) {
 	for {
 		if e := d.next(); e != nil {
+			if len(e.Raw) > d.limit { // one read may bring more than that
+				return nil, ErrTooLarge
+			}
 			return e, nil
 		}
 		switch {
