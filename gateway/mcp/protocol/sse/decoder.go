@@ -183,39 +183,3 @@ func (d *Decoder) Next() (*Event, error) {
 		d.buffer = d.buffer[:len(d.buffer)+n]
 	}
 }
-
-// Splitter is a [Decoder] for a stream that is pushed and not pulled: by a
-// handler, say, that writes it.
-type Splitter struct{ splitter }
-
-// NewSplitter takes events of at most limit bytes.
-func NewSplitter(limit int) *Splitter { return &Splitter{splitter{limit: limit}} }
-
-// Push takes the stream's next bytes, and hands each event that they complete
-// to emit. An error of emit ends the stream, and so does [ErrTooLarge].
-func (s *Splitter) Push(p []byte, emit func(*Event) error) error {
-	if err := s.room(len(p)); err != nil {
-		return err
-	}
-	s.buffer = append(s.buffer, p...)
-	for e := s.next(); e != nil; e = s.next() {
-		if e.late {
-			continue // its event did not wait for it
-		}
-		if err := emit(e); err != nil {
-			return err
-		}
-	}
-	if s.tooLarge() {
-		return ErrTooLarge
-	}
-	return s.room(0)
-}
-
-// End hands out what stands behind the last complete event, as a Decoder does.
-func (s *Splitter) End(emit func(*Event) error) error {
-	if e := s.rest(); e != nil {
-		return emit(e)
-	}
-	return nil
-}

@@ -54,6 +54,9 @@ func (e *Event) WithData(dst, data []byte) []byte {
 // here. For a stream that is one of several, the prefix tells in the event's id
 // which; "" drops the id.
 func (e *Event) Anew(dst, data []byte, prefix string) []byte {
+	if e.late {
+		return dst // its event was written whole
+	}
 	begin := len(dst)
 	if prefix != "" && len(e.id) > 0 && bytes.IndexByte(e.id, 0) < 0 {
 		dst = append(append(append(append(dst, "id: "...), prefix...), e.id...), '\n')

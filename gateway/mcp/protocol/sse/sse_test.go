@@ -125,6 +125,12 @@ func TestAnEventBeyondTheLimitIsAnError(t *testing.T) {
 	_, err := d.Next()
 	require.ErrorIs(t, err, ErrTooLarge)
 	require.Less(t, cap(d.buffer), 1<<19)
+
+	whole := "data: " + strings.Repeat("x", 2<<10) + "\n\n" // in one read
+	_, err = NewDecoder(strings.NewReader(whole), len(whole)-1).Next()
+	require.ErrorIs(t, err, ErrTooLarge)
+	_, err = NewDecoder(strings.NewReader(whole), len(whole)).Next()
+	require.NoError(t, err)
 }
 
 // Tiny lines are as many as there can be in an event.
@@ -235,3 +241,25 @@ func FuzzDecoderLosesNothing(f *testing.F) {
 
 // normal drops a mark that only counts at the start of a stream.
 func normal(data []byte) string { return strings.TrimPrefix(string(data), "\ufeff") }
+
+func TestAnEventWrittenAnewHoldsWhatClientsGoBy(t *testing.T) {
+	for stream, want := range map[string]string{
+		"id: 7\nevent: message\ndata: a\ndata: b\n\n": "id: x__7\ndata: new\n\n",
+		"id:7\ndata: a\n\n":                           "id: x__7\ndata: new\n\n",
+		"id: 7\n\n":                                   "id: x__7\n\n",
+		"id\ndata\n\n":                                "data: new\n\n",
+		"id: 7\x00\ndata\n\n":                         "data: new\n\n",
+		"retry: 5\n\n":                                "retry: 5\n\n",
+		"retry: 5x\n\n":                               ":\n\n",
+		": comment\n":                                 ":\n\n",
+		"\ufeffid: 7\n\n":                             "id: x__7\n\n",
+		"other: x\ndata: a\r\nid: 7\r\ndata: b\rid: 8\r\n\r\n": "id: x__8\ndata: new\n\n",
+	} {
+		e, err := NewDecoder(strings.NewReader(stream), 1<<10).Next()
+		require.NoError(t, err)
+		require.Equal(t, want, string(e.Anew(nil, []byte("new"), "x__")), "%q", stream)
+	}
+	e, err := NewDecoder(strings.NewReader("id: 7\ndata: a\n\n"), 1<<10).Next()
+	require.NoError(t, err)
+	require.Equal(t, "data: new\n\n", string(e.Anew(nil, []byte("new"), "")))
+}
