@@ -77,7 +77,7 @@ func (q *proxied) send(ctx context.Context, upstreamSession string) error {
 	}
 	out := q.outgoing(upstreamSession)
 	q.traced = q.request.TraceUpstream(out.Header)
-	response, err := send(out)
+	response, err := send(out) //nolint:bodyclose // close closes it
 	if err != nil {
 		q.traced(0, err)
 		return q.failure(ctx, err)

@@ -13,9 +13,6 @@ import (
 // toolRules are those of one client for one server; nil if there are none.
 type toolRules = *policy.Tools
 
-// protocol.MethodListen opens a stream of what the server has to tell.
-const methodListen = "subscriptions/listen"
-
 // Reasons of the refusals below, for the audit log.
 const (
 	reasonTool   = "tool-not-allowed"

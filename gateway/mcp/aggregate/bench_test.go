@@ -52,8 +52,10 @@ var longText = strings.Repeat("a line of 32 bytes, as text has\\n", 2<<10)
 func BenchmarkCall(b *testing.B) {
 	s := newStage(b, map[string]string{"calc": listOf(b, 1).URL})
 	for _, test := range []struct{ name, path, tool, text string }{
-		{"own", "/servers/calc/mcp", "tool_0", "x"}, {"aggregate", "/mcp", "calc__tool_0", "x"},
-		{"own-64KB", "/servers/calc/mcp", "tool_0", longText}, {"aggregate-64KB", "/mcp", "calc__tool_0", longText},
+		{"own", "/servers/calc/mcp", "tool_0", "x"},
+		{"aggregate", "/mcp", "calc__tool_0", "x"},
+		{"own-64KB", "/servers/calc/mcp", "tool_0", longText},
+		{"aggregate-64KB", "/mcp", "calc__tool_0", longText},
 	} {
 		body, pairs := stateless("1", "tools/call", `"name":"`+test.tool+`","arguments":{"path":"`+test.text+`"}`)
 		b.Run(test.name, func(b *testing.B) {

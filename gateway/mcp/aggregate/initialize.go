@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -248,7 +249,7 @@ func (d *descriptions) result(stateless bool, more ...[]byte) []byte {
 	if d.has.logging && !stateless {
 		has = append(has, protocol.Member("logging", protocol.Object()))
 	}
-	members := append(more, protocol.Member("capabilities", protocol.Object(has...)))
+	members := append(slices.Clone(more), protocol.Member("capabilities", protocol.Object(has...)))
 	if d.instructions.Len() > 0 {
 		members = append(members, protocol.StringMember("instructions", d.instructions.String()))
 	}

@@ -50,7 +50,7 @@ func (p *part) call(header http.Header, m *mcp.Message) (*mcp.Answer, error) {
 
 // guard makes a panic an error of this part alone: it may be on a goroutine that
 // net/http does not look after. It must be deferred.
-func (p *part) guard(err *error) {
+func (p *part) guard(err *error) { //nolint:gocritic // the result of who defers it
 	if cause := recover(); cause != nil {
 		p.x.handler.log.Error("panic while serving a part of a request", "cause", cause, "stack", string(debug.Stack()))
 		*err = errAborted
