@@ -126,9 +126,9 @@ func (a *Answer) gather() error {
 }
 
 // CopyHeader copies those headers of the answer that the client gets with another
-// body.
+// body. The session is not one of them: it is that of the server's own endpoint.
 func (a *Answer) CopyHeader(out http.Header) {
-	a.copyHeader(out)
+	copyResponseHeader(out, a.Header)
 	for _, key := range [...]string{protocol.HeaderContentLength, "Etag", "Content-Md5", "Digest", "Content-Digest", "Repr-Digest"} {
 		delete(out, key)
 	}
@@ -137,11 +137,16 @@ func (a *Answer) CopyHeader(out http.Header) {
 // copyHeader copies those headers of the answer that the client gets.
 func (a *Answer) copyHeader(out http.Header) {
 	copyResponseHeader(out, a.Header)
-	if a.Session != "" {
-		out[protocol.HeaderSession] = []string{a.Session}
-	}
+	a.setSession(out)
 	if a.Stream {
 		delete(out, protocol.HeaderContentLength)
+	}
+}
+
+// setSession tells the client its session at the server's own endpoint.
+func (a *Answer) setSession(out http.Header) {
+	if a.Session != "" {
+		out[protocol.HeaderSession] = []string{a.Session}
 	}
 }
 
@@ -182,6 +187,7 @@ func (a *Answer) serve(w http.ResponseWriter, r *http.Request) {
 func (a *Answer) writeWhole(w http.ResponseWriter) (int64, error) {
 	header := w.Header()
 	a.CopyHeader(header)
+	a.setSession(header)
 	if a.whole != nil && a.Status != http.StatusNoContent {
 		header[protocol.HeaderContentLength] = []string{strconv.Itoa(len(a.whole))}
 	}

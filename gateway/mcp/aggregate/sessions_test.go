@@ -1,8 +1,11 @@
 package aggregate
 
 import (
+	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -215,4 +218,39 @@ func TestASessionThatNobodyUsesEnds(t *testing.T) {
 	s.handler.sessions.expire(session)
 	require.Zero(t, s.handler.Sessions())
 	require.Empty(t, s.handler.watchers.of(""))
+}
+
+// TestTheSessionWithAServerIsNotTheClients: servers name their session with every answer.
+// The client has one of the gateway's, or none, and must never hear of theirs.
+func TestTheSessionWithAServerIsNotTheClients(t *testing.T) {
+	up := newFake(t, func(w http.ResponseWriter, _ *http.Request, method, body string) {
+		w.Header().Set("Mcp-Session-Id", "s")
+		switch {
+		case method == "initialize":
+			reply(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"x","version":"1"}}`)
+		case method == "tools/call" && strings.Contains(body, "stream"):
+			var m struct{ ID json.RawMessage }
+			_ = json.Unmarshal([]byte(body), &m)
+			w.Header().Set("Content-Type", "text/event-stream")
+			_, _ = fmt.Fprintf(w, "event: message\ndata: {\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":{\"content\":[]}}\n\n", m.ID)
+		case method == "tools/call":
+			reply(w, body, `{"content":[]}`)
+		case method == "server/discover":
+			replyError(w, body, http.StatusBadRequest, -32601)
+		default:
+			w.WriteHeader(http.StatusAccepted)
+		}
+	})
+	s := newStage(t, map[string]string{"calc": up.URL})
+	for _, tool := range []string{"stream", "plain"} {
+		params := `"name":"calc__` + tool + `"`
+		g := s.ask(`{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{`+params+`}}`, s.open(alice)...)
+		require.Equal(t, http.StatusOK, g.status, g.body)
+		require.Contains(t, g.body, `"content":[]`)
+		require.Empty(t, g.header["Mcp-Session-Id"], tool)
+		g = s.asks("7", "tools/call", params, ":token", bob)
+		require.Equal(t, http.StatusOK, g.status, g.body)
+		require.Contains(t, g.body, `"content":[]`)
+		require.Empty(t, g.header["Mcp-Session-Id"], tool)
+	}
 }
