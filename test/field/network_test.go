@@ -32,8 +32,9 @@ type machine struct {
 	harness.Place
 	short string // its name without the domain, and that of its namespace
 
-	mu  sync.Mutex
-	cut map[string]bool // addresses from which nothing arrives
+	mu   sync.Mutex
+	cut  map[string]bool // addresses from which nothing arrives
+	port string          // of the bridge, that leads to it; "" at the office
 }
 
 // office is the machine that the test runs on: it is the switch, too.
@@ -75,8 +76,8 @@ func newNetwork(t *testing.T, names []string, aliases ...alias) *network {
 		if name == office {
 			continue
 		}
-		m.Enter = m.enter
-		setup += fmt.Sprintf("netns add %[1]s\nlink add %[2]s type veth peer name eth0 netns %[1]s\nlink set %[2]s master lan up\n", name, fmt.Sprint("port", i))
+		m.Enter, m.port = m.enter, fmt.Sprint("port", i)
+		setup += fmt.Sprintf("netns add %[1]s\nlink add %[2]s type veth peer name eth0 netns %[1]s\nlink set %[2]s master lan up\n", name, m.port)
 	}
 	ip(t, setup)
 	for name, m := range n.machines {
@@ -96,9 +97,11 @@ func newNetwork(t *testing.T, names []string, aliases ...alias) *network {
 func (n *network) end(t *testing.T) {
 	t.Helper()
 	setup := "link del lan\n"
-	for name := range n.machines {
+	for name, m := range n.machines {
 		if name != office {
-			setup += "netns del " + name + "\n"
+			// The kernel takes what is in a namespace away later: the next network's
+			// ports have the same names.
+			setup += "link del " + m.port + "\nnetns del " + name + "\n"
 		}
 	}
 	ip(t, setup)
