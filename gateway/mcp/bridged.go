@@ -134,7 +134,7 @@ func (c *conversation) initialize(ctx context.Context) error {
 		return c.unanswered(ctx, err)
 	}
 	c.inFlight = call
-	c.request.Session = hashSession(session.ID)
+	c.request.Session = HashSession(session.ID)
 	return c.answer(ctx, session)
 }
 
@@ -204,7 +204,7 @@ func (c *conversation) enter() *access.Refusal {
 		return c.noSession(nil) // also where the client is gone: a nil refusal would stand for a session
 	}
 	c.session = session
-	c.request.Session = hashSession(id)
+	c.request.Session = HashSession(id)
 	return nil
 }
 

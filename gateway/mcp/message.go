@@ -123,6 +123,3 @@ func (h *Handler) call(ctx context.Context, a *Answer) error {
 	}
 	return link.call(ctx, a)
 }
-
-// HashSession names a session in the audit log, where its id must not stand.
-func HashSession(id string) string { return hashSession(id) }

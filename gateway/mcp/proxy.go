@@ -217,7 +217,7 @@ func (q *proxied) openSession(ctx context.Context) (string, *access.Refusal) {
 		return "", q.noSession(err)
 	}
 	q.sealed = sealed
-	q.request.Session = hashSession(sealed)
+	q.request.Session = HashSession(sealed)
 	return id, nil
 }
 
@@ -240,13 +240,13 @@ func (q *proxied) answerSession() *access.Refusal {
 		}
 		return q.noSession(err)
 	}
-	q.request.Session = hashSession(sealed)
+	q.request.Session = HashSession(sealed)
 	q.Session = sealed
 	return nil
 }
 
-// hashSession names a session in the audit log, where its id must not stand.
-func hashSession(id string) string {
+// HashSession names a session in the audit log, where its id must not stand.
+func HashSession(id string) string {
 	sum := sha256.Sum256([]byte(id))
 	return hex.EncodeToString(sum[:8])
 }
