@@ -18,14 +18,15 @@ import (
 
 const (
 	// heldFor is how long the watchers below ask to be held.
-	heldFor = 2 * time.Second
+	heldFor = 3 * time.Second
 
 	// heldWatchers is how many there are, as many as gateways may be.
 	heldWatchers = 50
 
-	// anew is what a request may wait besides: for another plugin process, or
-	// another leader.
-	anew = time.Second
+	// longestWait is less than a request waits that two holds delay, one after the
+	// other. What is left beside one hold is for another plugin process, or another
+	// leader, on a slow machine.
+	longestWait = 2*heldFor - 100*time.Millisecond
 )
 
 // watchers read the change feed of one Vault server without end, as gateways do.
@@ -117,8 +118,7 @@ func startProbe(t *testing.T, name string, send func(ctx context.Context) error)
 }
 
 // held holds watchers at a server, does what needs all requests to end, and fails
-// the test where another request waited longer for an answer than one is held,
-// and the time that it takes without any.
+// the test where another request waited for more than one hold.
 func held(t *testing.T, h *harness.Harness, node *harness.Node, what string, do func()) *watchers {
 	t.Helper()
 	w := watch(t, node.Client, heldWatchers)
@@ -148,7 +148,7 @@ func held(t *testing.T, h *harness.Harness, node *harness.Node, what string, do 
 		p.cancel()
 		p.done.Wait()
 		t.Logf("%s took %s; %s waited %s at most, of %d", what, took.Round(time.Millisecond), p.name, p.longest.Round(time.Millisecond), p.count)
-		if p.longest > heldFor+anew {
+		if p.longest > longestWait {
 			t.Errorf("%s: %s waited %s for an answer", what, p.name, p.longest)
 		}
 	}
@@ -169,7 +169,7 @@ func TestHeldWatchersKeepNobodyWaiting(t *testing.T) {
 		})
 		w.stop()
 		if resets := w.resets.Load(); resets != heldWatchers {
-			t.Errorf("%d watchers had to start anew", resets-heldWatchers)
+			t.Errorf("%d watchers had to start again", resets-heldWatchers)
 		}
 	})
 	t.Run("while the mount is disabled", func(t *testing.T) {
@@ -209,14 +209,14 @@ func TestHeldWatchersKeepNobodyWaitingForAnotherLeader(t *testing.T) {
 		})
 		w.stop()
 		if resets := w.resets.Load(); resets != heldWatchers {
-			t.Errorf("%d watchers had to start anew", resets-heldWatchers)
+			t.Errorf("%d watchers had to start again", resets-heldWatchers)
 		}
 	})
 	t.Run("while the leader is told to end", func(t *testing.T) {
 		leader := h.Vault.Leader()
 		held(t, h.In(t), leader, "ending", func() {
 			leader.Signal(syscall.SIGTERM)
-			h.In(t).Within(heldFor+20*anew, "the leader has ended", func() error {
+			h.In(t).Within(heldFor+20*time.Second, "the leader has ended", func() error {
 				if leader.Running() {
 					return context.DeadlineExceeded
 				}
