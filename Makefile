@@ -10,9 +10,9 @@ TESTFLAGS ?=
 SHELL := /bin/bash
 LDFLAGS := -X main.version=$(VERSION) -X vault-plugin-secrets-mcp/backend.Version=$(VERSION)
 PROGRAMS := vault-plugin-secrets-mcp mcp-gateway mcp-bootstrap
-SOURCE_vault-plugin-secrets-mcp := ./plugin
-SOURCE_mcp-gateway := ./gateway
-SOURCE_mcp-bootstrap := ./bootstrap
+SOURCE_vault-plugin-secrets-mcp := ./plugin/cmd/vault-plugin-secrets-mcp
+SOURCE_mcp-gateway := ./gateway/cmd/mcp-gateway
+SOURCE_mcp-bootstrap := ./bootstrap/cmd/mcp-bootstrap
 RACE := .cache/race
 # What benchmarks run: the programs as they are shipped.
 BENCH = TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin"

@@ -109,7 +109,7 @@ func warmUp(t *testing.T, h *harness.Harness) {
 func usePlainPlugin(t *testing.T, h *harness.Harness) string {
 	t.Helper()
 	program := filepath.Join(h.Dir, "plugins", "plain")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "vault-plugin-secrets-mcp/plugin")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "vault-plugin-secrets-mcp/plugin/cmd/vault-plugin-secrets-mcp")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -79,7 +79,7 @@ func TestTheImageIsBuiltFromAllItNeeds(t *testing.T) {
 	require.NoError(t, err)
 
 	const module = "vault-plugin-secrets-mcp/"
-	list := exec.CommandContext(t.Context(), "go", "list", "-deps", "./gateway")
+	list := exec.CommandContext(t.Context(), "go", "list", "-deps", "./gateway/cmd/mcp-gateway")
 	list.Dir = "../.."
 	output, err := list.Output()
 	require.NoError(t, err)
@@ -97,7 +97,7 @@ func TestTheImageIsBuiltFromAllItNeeds(t *testing.T) {
 		require.False(t, ignored, folder)
 	}
 	require.Positive(t, seen)
-	for path, want := range map[string]bool{"go.sum": false, "gateway/main_test.go": true, ".cache/vault": true, "test/doc.go": true, "README.md": true} {
+	for path, want := range map[string]bool{"go.sum": false, "gateway/cmd/mcp-gateway/main_test.go": true, ".cache/vault": true, "test/doc.go": true, "README.md": true} {
 		ignored, err := matcher.MatchesOrParentMatches(path)
 		require.NoError(t, err)
 		require.Equal(t, want, ignored, path)
