@@ -24,7 +24,7 @@ const maxResponseHeader = 64 << 10
 // HTTP/2.
 func (u *upstream) send(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme != "http" || r.ContentLength > smallMessage || !canTellIdle {
-		return u.transport.RoundTrip(r)
+		return u.roundTrip(r)
 	}
 	for {
 		conn := u.idle.take()
@@ -41,7 +41,7 @@ func (u *upstream) send(r *http.Request) (*http.Response, error) {
 			return response, nil
 		}
 		// The server may end a connection at the moment at which it is used again.
-		// What it has not been sent, it can be sent anew.
+		// What it has not been sent can be sent again.
 		if !reused || conn.written || r.Context().Err() != nil {
 			return nil, err
 		}
@@ -59,7 +59,7 @@ func (u *upstream) send(r *http.Request) (*http.Response, error) {
 // would keep two goroutines and their buffers; this does without.
 func (u *upstream) openStream(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme != "http" {
-		return u.transport.RoundTrip(r) // perhaps HTTP/2, with many streams on one connection
+		return u.roundTrip(r) // perhaps HTTP/2, with many streams on one connection
 	}
 	conn, err := u.connect(r, streamBuffer)
 	if err != nil {
@@ -72,6 +72,33 @@ func (u *upstream) openStream(r *http.Request) (*http.Response, error) {
 	}
 	response.Body = &directBody{ReadCloser: response.Body, response: response, conn: conn}
 	return response, nil
+}
+
+// roundTrip sends a request through http.Transport.
+func (u *upstream) roundTrip(r *http.Request) (*http.Response, error) {
+	response, err := u.transport.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	response.Body = &transportBody{ReadCloser: response.Body, ctx: r.Context()}
+	return response, nil
+}
+
+// transportBody is the body of an answer that came through http.Transport. It has no
+// orderly end once its request was cancelled: over TLS the server learns of that
+// before the connection is closed, and a part of an answer that it ends then would
+// look like the whole.
+type transportBody struct {
+	io.ReadCloser
+	ctx context.Context // of the request
+}
+
+func (b *transportBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) && b.ctx.Err() != nil {
+		err = context.Cause(b.ctx)
+	}
+	return n, err
 }
 
 // connect opens a connection for the request.

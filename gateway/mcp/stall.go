@@ -2,7 +2,6 @@ package mcp
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,12 +12,12 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
-// errStalled is a timeout: the server has begun an answer, and does not go on.
+// errStalled is a timeout: the server has begun an answer and does not go on.
 var errStalled = fmt.Errorf("the answer does not go on: %w", os.ErrDeadlineExceeded)
 
-// watch has an answer that is no stream end where the server does not go on with it
-// for upstream.timeout. It is nil where there is nothing to wait for: most answers
-// are there with their header.
+// watch ends an answer, other than a stream, with which the server does not go on for
+// upstream.timeout. It returns nil where there is nothing to wait for: most answers
+// arrive together with their header.
 func (p *proxy) watch(response *http.Response, cancel context.CancelCauseFunc) *stallWatch {
 	wait := p.upstream.transport.ResponseHeaderTimeout
 	if wait <= 0 || response.ContentLength == 0 || mediaType(protocol.First(response.Header, protocol.HeaderContentType)) == protocol.MediaEventStream {
@@ -54,7 +53,7 @@ func (w *stallWatch) Read(p []byte) (int, error) {
 	w.timer.Reset(w.wait)
 	n, err := w.ReadCloser.Read(p)
 	w.timer.Stop() // a client that is slow to take it is not the server's fault
-	if err != nil && !errors.Is(err, io.EOF) && w.stalled.Load() {
+	if err != nil && w.stalled.Load() {
 		err = errStalled
 	}
 	return n, err

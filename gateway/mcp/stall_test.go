@@ -88,10 +88,10 @@ func wantTimeout(t *testing.T, url string, u config.Upstream, rules bool) {
 		require.NoError(t, err)
 		require.Equal(t, pong, string(body))
 	case rules || strings.HasSuffix(url, "/length/mcp"): // nothing was passed on yet
-		require.Equal(t, http.StatusGatewayTimeout, r.StatusCode)
+		require.Equal(t, http.StatusGatewayTimeout, r.StatusCode, string(body))
 		require.Contains(t, string(body), "did not answer in time")
 	default:
-		require.ErrorIs(t, err, io.ErrUnexpectedEOF, "it must not look complete")
+		require.ErrorIs(t, err, io.ErrUnexpectedEOF, "it must not look complete: %d %s", r.StatusCode, body)
 	}
 }
 
