@@ -212,6 +212,15 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// take returns what is left, n bytes at most, which are valid until Close.
+func (r *bodyReader) take(n int64) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.rest[:min(int64(len(r.rest)), n)]
+	r.rest = r.rest[len(p):]
+	return p
+}
+
 func (r *bodyReader) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"time"
 )
 
 // maxResponseHeader bounds the header of a server's answer, in bytes.
@@ -19,11 +18,9 @@ const maxResponseHeader = 64 << 10
 // write and another one read, and waking them takes longer than all else that the
 // gateway does with a small message.
 //
-// A long message goes through http.Transport, since the server may answer while it
-// is still being sent; and so does everything over TLS, where the server may speak
-// HTTP/2.
+// Everything over TLS goes through http.Transport: the server may speak HTTP/2.
 func (u *upstream) send(r *http.Request) (*http.Response, error) {
-	if r.URL.Scheme != "http" || r.ContentLength > smallMessage || !canTellIdle {
+	if r.URL.Scheme != "http" || !canTellIdle {
 		return u.roundTrip(r)
 	}
 	for {
@@ -120,24 +117,17 @@ func (u *upstream) connect(r *http.Request, buffer int) (*directConn, error) {
 func (u *upstream) exchange(conn *directConn, r *http.Request) (*http.Response, error) {
 	ctx := r.Context()
 	conn.stop = context.AfterFunc(ctx, conn.abort)
-	var deadline time.Time
-	if wait := u.transport.ResponseHeaderTimeout; wait > 0 {
-		deadline = time.Now().Add(wait)
-		_ = conn.SetDeadline(deadline)
-	}
-	response, err := conn.exchange(r)
+	response, err := conn.exchange(r, u.transport.ResponseHeaderTimeout)
 	if err != nil {
-		_ = conn.Close()
-		switch {
+		switch late := conn.fail(); {
 		case ctx.Err() != nil:
 			err = context.Cause(ctx)
-		case !deadline.IsZero() && !time.Now().Before(deadline):
+		case late:
 			// Half a header would be called malformed.
 			err = fmt.Errorf("the header of the answer is not there in time: %w", os.ErrDeadlineExceeded)
 		}
 		return nil, err
 	}
-	_ = conn.SetDeadline(time.Time{})
 	return response, nil
 }
 

@@ -208,15 +208,3 @@ func TestConnectionsThatWaitForTooLongAreClosed(t *testing.T) {
 	idle.expire()
 	require.Zero(t, idle.count())
 }
-
-func TestALongMessageMayBeAnsweredBeforeItsEnd(t *testing.T) {
-	server := rawServer(t, func(w io.Writer) {
-		_, _ = io.WriteString(w, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
-		_, _ = io.Copy(io.Discard, w.(net.Conn)) // until the gateway gives up
-	})
-	c := testConfig()
-	c.Limits.MaxBody = 64 << 20
-	g := newGateway(t, c, server)
-	long := strings.Replace(ping, "ping", strings.Repeat("y", 32<<20), 1)
-	require.Equal(t, http.StatusRequestEntityTooLarge, g.ask(t, long).status)
-}
