@@ -85,7 +85,7 @@ func (w *worker) rotateTo(ctx context.Context, c *client, d map[string]any, cust
 		w.issued(c, answer, custom)
 	case errors.Is(err, errLost):
 		return false
-	case strings.Contains(err.Error(), "earlier tokens in their grace period"):
+	case strings.Contains(err.Error(), "in their grace period"):
 		if custom != nil {
 			custom.state = ended
 		}
