@@ -78,8 +78,11 @@ func TestWhatWasAnsweredOutlivesEveryCrash(t *testing.T) {
 	h.Eventually("the change feed has told of every end", book.untold)
 	cancel()
 	following.Wait()
-	if book.resets != 1 {
-		t.Errorf("the change feed has had its follower start anew %d times, and not once at the start", book.resets)
+	// The first is the start. A kill between the telling of a change and the write of its
+	// index costs one too, since storage does not know where the follower is. That time is
+	// short: a kill at any other moment costs none.
+	if most := 3 + int(kills)/10; book.resets < 1 || book.resets > most {
+		t.Errorf("the change feed has had its follower start again %d times with %d kills, and not between 1 and %d times", book.resets, kills, most)
 	}
 	node.Kill()
 	node.Start()
