@@ -242,6 +242,9 @@ func (b *mcpBackend) periodic(ctx context.Context, req *logical.Request) error {
 	return errors.Join(b.feed.Prune(ctx, req.Storage), b.rotateSessionKeysWhenDue(ctx, req.Storage))
 }
 
+// now is the engine's clock.
+func (b *mcpBackend) now() time.Time { return b.opts.Now().UTC() }
+
 // writeBound is how long a sequence of writes may take, in all.
 const writeBound = 10 * time.Second
 
@@ -249,27 +252,6 @@ const writeBound = 10 * time.Second
 // Ctrl-C would otherwise stop the sequence half-way, and has a timeout of its own.
 func durable(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), writeBound)
-}
-
-// salt returns the mount's salt, which is made on first use.
-func (b *mcpBackend) salt(ctx context.Context, s logical.Storage) (*salt.Salt, error) {
-	b.saltLock.RLock()
-	held := b.saltHeld
-	b.saltLock.RUnlock()
-	if held != nil {
-		return held, nil
-	}
-	b.saltLock.Lock()
-	defer b.saltLock.Unlock()
-	if b.saltHeld != nil {
-		return b.saltHeld, nil
-	}
-	made, err := salt.NewSalt(ctx, s, &salt.Config{HMAC: newHMACHash, HMACType: hmacType, Location: salt.DefaultLocation})
-	if err != nil {
-		return nil, err
-	}
-	b.saltHeld = made
-	return made, nil
 }
 
 const backendHelp = `

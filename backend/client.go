@@ -251,10 +251,39 @@ func (c *clientEntry) versionString() string {
 	return fmt.Sprintf("%s.%d", c.ID, c.Version)
 }
 
-// formatTime returns t as Vault writes times, and "" for the zero time.
-func formatTime(t time.Time) string {
-	if t.IsZero() {
-		return ""
+// remove takes the token with that accessor out of the client's list.
+func (c *clientEntry) remove(accessor string) (dropped []clientToken) {
+	c.Tokens = slices.DeleteFunc(c.Tokens, func(t clientToken) bool {
+		if t.Accessor != accessor {
+			return false
+		}
+		dropped = append(dropped, t)
+		return true
+	})
+	return dropped
+}
+
+func (c *clientEntry) hasExpired(now time.Time) bool {
+	for i := range c.Tokens {
+		if c.Tokens[i].expired(now) {
+			return true
+		}
 	}
-	return t.UTC().Format(time.RFC3339Nano)
+	return false
+}
+
+// state returns the state of a token, in a word.
+func (c *clientEntry) state(p *pointer, hash string, info *tokenInfo, mountGeneration uint64, now time.Time) string {
+	switch {
+	case info.expired(now):
+		return "expired"
+	case p == nil || !c.confirmsOnceEnabled(p, hash, mountGeneration, now):
+		return "revoked"
+	case c.Disabled:
+		return "disabled"
+	case info.Kind != kindLeased && c.own(hash).Replaced:
+		return "grace"
+	default:
+		return "active"
+	}
 }

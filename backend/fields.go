@@ -1,9 +1,6 @@
 package backend
 
 import (
-	"maps"
-	"time"
-
 	"github.com/hashicorp/vault/sdk/framework"
 )
 
@@ -57,43 +54,11 @@ var tokenResponseFields = map[string]*framework.FieldSchema{
 	"state":            {Type: framework.TypeString, Description: "active, grace (replaced, in its grace period), disabled (the client is), expired or revoked."},
 }
 
-// sendAs is the form in which a client sends its token. It does not repeat the token: the
-// answer has it already or, if it came encrypted, must not have it.
-const sendAs = "Authorization: Bearer <token>"
-
-// answerSize is room for the fields of a lookup's answer, the largest one about a token.
-// Growing the map would take longer than the rest of the lookup.
-const answerSize = 24
-
-// tokenData returns the public fields of a token, with room for more.
-func tokenData(client, clientID string, info *tokenInfo, now time.Time) map[string]any {
-	data := make(map[string]any, answerSize)
-	data["client"] = client
-	data["client_id"] = clientID
-	data["accessor"] = info.Accessor
-	data["kind"] = string(info.Kind)
-	data["issued_at"] = formatTime(info.IssuedAt)
-	data["expires_at"] = formatTime(info.ExpiresAt)
-	data["ttl"] = seconds(info.ttl(now))
-	return data
-}
-
-// shown returns the fields of a read's answer, in which every unset field is null. Otherwise
-// a terminal would show an unset string, map and list in three ways. An empty list is set.
-func shown(data map[string]any) map[string]any {
-	for name, value := range data {
-		if pairs, ok := value.(map[string]string); value == "" || ok && len(pairs) == 0 {
-			data[name] = nil
-		}
+// feedFields are in every answer that a gateway must be able to order among the
+// events of the change feed.
+func feedFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"epoch": {Type: framework.TypeString, Description: "The change feed that index belongs to.", Required: true},
+		"index": {Type: framework.TypeInt64, Description: "The change feed's index before the answer was read from storage: the answer knows of every change up to it.", Required: true},
 	}
-	return data
-}
-
-// seconds is how Vault's APIs state durations.
-func seconds(d time.Duration) int64 { return int64(d / time.Second) }
-
-// with returns data with more entries.
-func with(data, more map[string]any) map[string]any {
-	maps.Copy(data, more)
-	return data
 }

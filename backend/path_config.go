@@ -144,11 +144,3 @@ func (b *mcpBackend) writeConfig(ctx context.Context, req *logical.Request, d *f
 		return b.configs.put(ctx, req.Storage, configKey, next)
 	})
 }
-
-// setDuration sets target from a field of seconds, if the request has it. The
-// framework refuses negative durations.
-func setDuration(d *framework.FieldData, field string, target *time.Duration) {
-	if v, ok := d.GetOk(field); ok {
-		*target = time.Duration(v.(int)) * time.Second
-	}
-}

@@ -3,11 +3,82 @@ package backend
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
+	"io"
 	"strconv"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-mcp/backend/check"
+	"vault-plugin-secrets-mcp/backend/feed"
 )
+
+// fieldWait is the one duration that is not stored: gateways send milliseconds.
+const fieldWait = "wait"
+
+func (b *mcpBackend) pathChanges() []*framework.Path {
+	return []*framework.Path{describe(&framework.Path{
+		Pattern: "changes",
+		Fields: map[string]*framework.FieldSchema{
+			"epoch":   {Type: framework.TypeString, Description: "The epoch of the last answer. Without it the answer is a reset, at once.", Query: true},
+			"index":   {Type: framework.TypeInt64, Description: "The index of the last answer.", Query: true},
+			fieldWait: {Type: framework.TypeDurationSecond, Description: "How long the request is held if there is no change yet; at most max_wait of config. Default: it is not held.", Query: true},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation: &framework.PathOperation{
+				Callback:     b.changes,
+				Summary:      "Read the changes since an index, and wait for the first.",
+				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "changes"},
+				Responses: responses(merge(feedFields(), map[string]*framework.FieldSchema{
+					"reset":   {Type: framework.TypeBool, Description: "The caller may have missed changes: everything it holds must be asked again.", Required: true},
+					"changes": {Type: framework.TypeSlice, Description: "The changes in order, at most 1,000: index, type, operation and what they are about.", Required: true},
+				})),
+				ForwardPerformanceStandby:   true,
+				ForwardPerformanceSecondary: true,
+			},
+		},
+		HelpSynopsis: "Read the changes since an index, and wait for the first.",
+		HelpDescription: `
+For gateways: one read of this is always held, and answers within milliseconds
+when a token, a client, a server or the configuration changes. Send epoch and
+index of the last answer with the next request.
+
+A request that is held has a price that Vault sets: it cannot step down, seal or
+reload the plugin before the request ends. So requests are held for at most
+max_wait, and at most max_watchers of them.`,
+	})}
+}
+
+func (b *mcpBackend) changes(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	index := d.Get("index").(int64)
+	if index < 0 {
+		return nil, userErrorf("field index: %d is negative: send the index of the last answer", index)
+	}
+	conf, err := b.config(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	wait, err := check.FineDuration(d.Raw[fieldWait])
+	if err != nil {
+		return nil, userErrorf("field %s: %s", fieldWait, err)
+	}
+	answer, err := b.feed.Watch(ctx, req.Storage, d.Get("epoch").(string), uint64(index), min(wait, conf.MaxWait), conf.MaxWatchers)
+	if err != nil {
+		return nil, err
+	}
+	changes := make([]map[string]any, 0, len(answer.Events))
+	for _, e := range answer.Events {
+		changes = append(changes, map[string]any{
+			"index": e.Index, "type": string(e.Type), "operation": string(e.Operation),
+			"client": e.Client, "client_id": e.ClientID, "accessor": e.Accessor, "name": e.Name,
+		})
+	}
+	return &logical.Response{Data: map[string]any{
+		"epoch": answer.Epoch, "index": answer.Index, "reset": answer.Reset, "changes": changes,
+	}}, nil
+}
 
 func (b *mcpBackend) pathGateway() []*framework.Path {
 	return []*framework.Path{
@@ -172,4 +243,89 @@ func (b *mcpBackend) gatewayPolicy(ctx context.Context, req *logical.Request, d 
 		return nil, nil
 	}
 	return &logical.Response{Data: map[string]any{"digest": digest, "sources": held.Sources()}}, nil
+}
+
+const (
+	sessionKeySize = 32 // AES-256
+
+	// sessionKeyPeriod is how often a new key is made, and sessionKeyLife how
+	// long one is kept: sessions that were sealed under it end with it.
+	sessionKeyPeriod = 30 * 24 * time.Hour
+	sessionKeyLife   = 90 * 24 * time.Hour
+)
+
+// sessionKeys are the keys under which all gateways of the mount seal session
+// ids, so that any gateway can open what another has sealed.
+type sessionKeys struct {
+	Current int                `json:"current"`
+	Keys    map[int]sessionKey `json:"keys"`
+}
+
+type sessionKey struct {
+	Key       []byte    `json:"key"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// sessionKeys returns the mount's session keys, which are made on first use.
+func (b *mcpBackend) sessionKeys(ctx context.Context, s logical.Storage) (*sessionKeys, error) {
+	k, err := b.keys.get(ctx, s, sessionKeysKey)
+	if err != nil || k != nil {
+		return k, err
+	}
+	defer b.keys.lock(sessionKeysKey)()
+	if k, err = b.keys.getLocked(ctx, s, sessionKeysKey); err != nil || k != nil {
+		return k, err
+	}
+	if k, err = b.nextSessionKeys(nil, 0); err != nil {
+		return nil, err
+	}
+	return k, b.keys.put(ctx, s, sessionKeysKey, k)
+}
+
+// nextSessionKeys returns held with one more key, the current one from now on,
+// and without those older than life.
+func (b *mcpBackend) nextSessionKeys(held *sessionKeys, life time.Duration) (*sessionKeys, error) {
+	now := b.now()
+	next := &sessionKeys{Keys: map[int]sessionKey{}}
+	if held != nil {
+		next.Current = held.Current
+		for version, k := range held.Keys {
+			if now.Sub(k.CreatedAt) < life {
+				next.Keys[version] = k
+			}
+		}
+	}
+	key := make([]byte, sessionKeySize)
+	if _, err := io.ReadFull(b.opts.Random, key); err != nil {
+		return nil, fmt.Errorf("make a session key: %w", err)
+	}
+	next.Current++
+	next.Keys[next.Current] = sessionKey{Key: key, CreatedAt: now}
+	return next, nil
+}
+
+// rotateSessionKeys makes a new current key, and forgets those older than life.
+// Versions continue, so that a session under a key that is gone never looks like one
+// under the new key.
+func (b *mcpBackend) rotateSessionKeys(ctx context.Context, s logical.Storage, life time.Duration) error {
+	defer b.keys.lock(sessionKeysKey)()
+	held, err := b.keys.getLocked(ctx, s, sessionKeysKey)
+	if err != nil {
+		return err
+	}
+	next, err := b.nextSessionKeys(held, life)
+	if err != nil {
+		return err
+	}
+	return b.feed.Around(ctx, s, []feed.Event{{Type: feed.Config, Operation: feed.Update, Name: "keys"}}, func() error {
+		return b.keys.put(ctx, s, sessionKeysKey, next)
+	})
+}
+
+func (b *mcpBackend) rotateSessionKeysWhenDue(ctx context.Context, s logical.Storage) error {
+	k, err := b.sessionKeys(ctx, s)
+	if err != nil || b.now().Sub(k.Keys[k.Current].CreatedAt) < sessionKeyPeriod {
+		return err
+	}
+	return b.rotateSessionKeys(ctx, s, sessionKeyLife)
 }

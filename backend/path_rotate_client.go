@@ -7,8 +7,6 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
-
-	"vault-plugin-secrets-mcp/backend/feed"
 )
 
 // maxRotationIDLength bounds rotation_id, in characters.
@@ -132,35 +130,6 @@ func (b *mcpBackend) rotationSource(ctx context.Context, req *logical.Request, d
 		return nil, noSuchClient(name)
 	}
 	return b.tokenSource(ctx, req, d, name, &c.clientSettings)
-}
-
-// replaceToken rotates the client of change to m and writes m's pointer. The
-// caller holds the client's lock and commits the change.
-func (b *mcpBackend) replaceToken(ctx context.Context, s logical.Storage, change *clientChange, m *minted, r rotation) error {
-	change.minted = m
-	before := change.next.clone()
-	r.token = m.clientToken
-	dropped, err := change.next.rotate(r, m.MountGeneration, b.now())
-	if err != nil {
-		return err
-	}
-	change.dropped = append(change.dropped, dropped...)
-	change.spent = append(change.spent, before.Tokens...)
-	change.events = append(change.events, tokenEvents(feed.Revoke, change.name, before.ID, dropped)...)
-	change.events = append(change.events, tokenEvents(feed.Update, change.name, before.ID, shortened(before, change.next))...)
-	change.events = append(change.events, announceCustom(change.name, before.ID, m)...)
-	return b.putPointer(ctx, s, m, m.pointer(change.name, change.next))
-}
-
-// shortened returns the tokens of after that end sooner than they did before.
-func shortened(before, after *clientEntry) []clientToken {
-	var changed []clientToken
-	for _, t := range after.Tokens {
-		if old := before.byAccessor(t.Accessor); old != nil && !old.ExpiresAt.Equal(t.ExpiresAt) {
-			changed = append(changed, t)
-		}
-	}
-	return changed
 }
 
 // rotatedTo is the answer of a rotation, without the token.

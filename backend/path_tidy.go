@@ -3,6 +3,10 @@ package backend
 import (
 	"context"
 	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -83,4 +87,149 @@ func (b *mcpBackend) readTidyStatus(context.Context, *logical.Request, *framewor
 		"tokens_removed":  status.TokensRemoved,
 		"progress":        status.Progress,
 	}}, nil
+}
+
+const (
+	// tidyEvery is how often the periodic function starts a run.
+	tidyEvery = time.Hour
+
+	// tidyBudget is how long a run started by the periodic function may take; the
+	// next one continues where it stopped.
+	tidyBudget = 20 * time.Second
+)
+
+// tidyStatus is what tidy/status answers.
+type tidyStatus struct {
+	State          string // idle, running, finished, paused or failed
+	StartedAt      time.Time
+	FinishedAt     time.Time
+	Error          string
+	TokensChecked  int64
+	TokensRemoved  int64
+	ClientsChecked int64
+	Progress       int // percent
+	position       tidyPosition
+}
+
+// tidyPosition is how far a run is: a stage, and the last key that is done,
+// relative to the stage's prefix.
+type tidyPosition struct {
+	stage int
+	after string
+}
+
+// passed reports whether the run has left that name behind, which is a key or,
+// with a slash at its end, a folder of keys.
+func (p tidyPosition) passed(name string) bool {
+	return name <= p.after && !(strings.HasSuffix(name, "/") && strings.HasPrefix(p.after, name))
+}
+
+// tidyRun guards the one run that there may be.
+type tidyRun struct {
+	mu      sync.Mutex
+	running bool
+	status  tidyStatus
+
+	// dataKeys are those that the run has found in use.
+	dataKeys map[string]struct{}
+}
+
+// begin takes the run, unless there is one already. A run that was paused continues
+// where it stopped, unless it is to start afresh.
+func (t *tidyRun) begin(now time.Time, afresh bool) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.running {
+		return false
+	}
+	t.running = true
+	if afresh || t.status.State != "paused" {
+		t.status = tidyStatus{StartedAt: now}
+		t.dataKeys = map[string]struct{}{}
+	}
+	t.status.State, t.status.FinishedAt = "running", time.Time{}
+	return true
+}
+
+func (t *tidyRun) end(now time.Time, done bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.running = false
+	t.status.FinishedAt = now
+	switch {
+	case err != nil:
+		t.status.State, t.status.Error = "failed", err.Error()
+	case done:
+		t.status.State, t.status.Progress = "finished", 100
+	default:
+		t.status.State = "paused"
+	}
+}
+
+func (t *tidyRun) update(change func(*tidyStatus)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	change(&t.status)
+}
+
+// uses takes note of a data key that a token is sealed under; "" is none.
+func (t *tidyRun) uses(dataKey string) {
+	if dataKey == "" {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.dataKeys[dataKey] = struct{}{}
+}
+
+// unused returns those of the data keys that nothing was found sealed under.
+func (t *tidyRun) unused(ids []string) []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.DeleteFunc(ids, func(id string) bool {
+		_, used := t.dataKeys[id]
+		return used
+	})
+}
+
+func (t *tidyRun) read() tidyStatus {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.status
+}
+
+// tidyWhenDue starts a bounded run, or the rest of one that was paused.
+func (b *mcpBackend) tidyWhenDue(s logical.Storage) {
+	now := b.now()
+	status := b.tidying.read()
+	if status.State != "paused" && now.Unix()-b.lastTidy.Load() < int64(tidyEvery/time.Second) {
+		return
+	}
+	b.startTidy(s, tidyBudget)
+}
+
+// startTidy runs tidy in the background: for at most budget, or with a budget of 0
+// afresh and to its end. It answers false where a run is under way.
+func (b *mcpBackend) startTidy(s logical.Storage, budget time.Duration) bool {
+	if !b.tidying.begin(b.now(), budget == 0) {
+		return false
+	}
+	b.lastTidy.Store(b.now().Unix())
+	ctx, cancel := b.background, context.CancelFunc(func() {})
+	if budget > 0 {
+		ctx, cancel = context.WithTimeout(ctx, budget)
+	}
+	go func() {
+		defer cancel()
+		err := b.tidy(ctx, s)
+		if ctx.Err() != nil {
+			b.tidying.end(b.now(), false, nil)
+			return
+		}
+		if err != nil {
+			b.Logger().Error("tidy failed, and starts again with the next run", "error", err)
+		}
+		b.tidying.end(b.now(), err == nil, err)
+	}()
+	return true
 }

@@ -10,7 +10,6 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"vault-plugin-secrets-mcp/backend/check"
 	"vault-plugin-secrets-mcp/backend/policy"
 )
 
@@ -148,9 +147,23 @@ func (p *policySnapshot) with(name string, e *policyEntry) *policySnapshot {
 	return newPolicySnapshot(all)
 }
 
-// subject is the server as a policy sees it.
-func (e *serverEntry) subject(name string) *policy.Server {
-	return &policy.Server{
-		Name: name, Stdio: e.Transport == check.TransportStdio, URL: e.URL, Command: e.Command, Args: e.Args,
+// lifting says why clients may reach more once that policy is deleted, or returns an empty
+// string. A policy that is not managed affects only the clients that name it, and these then
+// reach nothing.
+func (p *policySnapshot) lifting(name string) string {
+	if !p.all[name].Managed {
+		return ""
 	}
+	return p.widening(p.with(name, nil))
+}
+
+// widening says why some client may reach more under the managed policies of after
+// than under those of p, or returns an empty string.
+func (p *policySnapshot) widening(after *policySnapshot) string {
+	others := false // a list that counted before does not count among them
+	for name, e := range after.all {
+		held := p.all[name]
+		others = others || !e.Managed && e.Document.Allowed != nil && (held == nil || !held.Managed)
+	}
+	return policy.Widening(p.effective(nil), after.effective(nil), others)
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"strings"
 
-	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-mcp/backend/check"
@@ -46,95 +45,20 @@ func (b *mcpBackend) sealWarnings(ctx context.Context, s logical.Storage, c *cli
 	return warnings, nil
 }
 
-// tokenSource has the parts of a new token that come from the request: its text if the caller
-// brings one, and the key to seal it with. It already has everything from KMS, so that no lock
-// is held while KMS is asked.
-type tokenSource struct {
-	custom     string // the caller's own
-	field      string // where it was given; "" where the engine makes the token
-	encrypted  bool   // it came encrypted, and is not answered in clear
-	allowReuse bool
-
-	answered bool              // the request answers the token
-	key      *token.SealingKey // nil: the token is not sealed
-	release  func()            // of the lock that keeps key's data key
-}
-
-// given reports whether the request brings the token.
-func (t *tokenSource) given() bool { return t.field != "" }
-
-// done releases what the source holds. Only the first call counts.
-func (t *tokenSource) done() {
-	if t.release != nil {
-		t.release()
-		t.release = nil
+// seal seals the named client's token with the source's key.
+func (b *mcpBackend) seal(m *minted, name string, src *tokenSource) error {
+	switch {
+	case !src.answered:
+		return userErrorf("the client's tokens are sealed, and this write answers none: write rotate-client/%s instead, which answers the new token in its sealed form", name)
+	case src.key == nil:
+		return userErrorf("seal was changed meanwhile: try again")
 	}
-}
-
-// tokenSource prepares the making of a token for the named client, whose settings
-// are next, in a request that answers it. It must be called before any lock is
-// taken; where the token will be sealed, the source keeps the data keys from being
-// removed until done.
-func (b *mcpBackend) tokenSource(ctx context.Context, req *logical.Request, d *framework.FieldData, name string, next *clientSettings) (*tokenSource, error) {
-	ctx, cancel := askingKMS(ctx)
-	defer cancel()
-	src, err := b.customSource(ctx, req, d, name)
+	sealed, err := src.key.Seal(b.opts.Random, m.secret)
 	if err != nil {
-		return nil, err
+		return userErrorf("field %s: %s", src.field, err)
 	}
-	src.answered = true
-	conf, err := b.config(ctx, req.Storage)
-	if err == nil && sealOf(next, conf) == check.SealKMS {
-		err = b.sealWith(ctx, req.Storage, src)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return src, nil
-}
-
-// customSource takes the caller's own token from the request, if it has one. It
-// must be called before any lock is taken.
-func (b *mcpBackend) customSource(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*tokenSource, error) {
-	src := &tokenSource{allowReuse: d.Get("allow_reuse").(bool)}
-	plain, given := d.GetOk("access_token")
-	if given {
-		src.custom, src.field = plain.(string), "access_token"
-	}
-	if ciphertext, ok := d.GetOk("access_token_ciphertext"); ok {
-		if given {
-			return nil, userErrorf("fields access_token and access_token_ciphertext: give one of them")
-		}
-		decrypted, err := b.decryptToken(ctx, req, name, ciphertext.(string))
-		if err != nil {
-			return nil, err
-		}
-		src.custom, src.field, src.encrypted = decrypted, "access_token_ciphertext", true
-	}
-	return src, nil
-}
-
-// decryptToken lets KMS decrypt a token that was encrypted elsewhere. The caller cannot choose
-// the key and the encryption context: otherwise the engine would decrypt anything that its
-// identity may.
-func (b *mcpBackend) decryptToken(ctx context.Context, req *logical.Request, name, text string) (string, error) {
-	e, err := b.requireKMS(ctx, req.Storage)
-	if err != nil {
-		return "", err
-	}
-	ciphertext, err := base64.StdEncoding.DecodeString(text)
-	if err != nil || len(ciphertext) == 0 || len(ciphertext) > kms.MaxCiphertext {
-		return "", userErrorf("field access_token_ciphertext: it is not what `aws kms encrypt --output text --query CiphertextBlob` prints: base64 of at most %d bytes", kms.MaxCiphertext)
-	}
-	client, err := b.kmsClients.get(ctx, &e.kmsSettings)
-	if err != nil {
-		return "", err
-	}
-	plaintext, err := client.Decrypt(ctx, e.KeyARN, ciphertext, kms.TokenContext(e.Mount, name))
-	if kms.Refused(err) {
-		return "", userErrorf("field access_token_ciphertext: encrypt it under the mount's key with the encryption context mcp-mount=%s,mcp-client=%s: %s", e.Mount, name, err)
-	}
-	return strings.TrimSpace(string(plaintext)), kmsFailure(err)
+	m.sealed, m.DataKey = sealed, src.key.ID()
+	return nil
 }
 
 // sealWith gets the key to seal with, and takes the lock that keeps its data key.
@@ -176,6 +100,29 @@ func (b *mcpBackend) unwrapped(ctx context.Context, e *kmsEntry, k *dataKey) (*t
 		return nil, err
 	}
 	return b.keyring.Key(ctx, client, k.wrapped())
+}
+
+// decryptToken lets KMS decrypt a token that was encrypted elsewhere. The caller cannot choose
+// the key and the encryption context: otherwise the engine would decrypt anything that its
+// identity may.
+func (b *mcpBackend) decryptToken(ctx context.Context, req *logical.Request, name, text string) (string, error) {
+	e, err := b.requireKMS(ctx, req.Storage)
+	if err != nil {
+		return "", err
+	}
+	ciphertext, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || len(ciphertext) == 0 || len(ciphertext) > kms.MaxCiphertext {
+		return "", userErrorf("field access_token_ciphertext: it is not what `aws kms encrypt --output text --query CiphertextBlob` prints: base64 of at most %d bytes", kms.MaxCiphertext)
+	}
+	client, err := b.kmsClients.get(ctx, &e.kmsSettings)
+	if err != nil {
+		return "", err
+	}
+	plaintext, err := client.Decrypt(ctx, e.KeyARN, ciphertext, kms.TokenContext(e.Mount, name))
+	if kms.Refused(err) {
+		return "", userErrorf("field access_token_ciphertext: encrypt it under the mount's key with the encryption context mcp-mount=%s,mcp-client=%s: %s", e.Mount, name, err)
+	}
+	return strings.TrimSpace(string(plaintext)), kmsFailure(err)
 }
 
 // unsealedToken is a token that its holder has shown, with the data key under which it was

@@ -2,14 +2,13 @@ package backend
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
-	"hash"
 	"strings"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/hashicorp/vault/sdk/helper/locksutil"
 	"github.com/hashicorp/vault/sdk/logical"
+	"golang.org/x/sync/errgroup"
 )
 
 // Where things are kept, relative to the mount. No key ever holds a token.
@@ -26,22 +25,6 @@ const (
 	serverPrefix = "server/" // server/<name>: the registry
 	gonePrefix   = "gone/"   // gone/<name>: a server that was deleted while clients may name it
 )
-
-const hmacType = "hmac-sha256"
-
-func newHMACHash() hash.Hash { return sha256.New() }
-
-// hashToken returns the key of tok below tokenPrefix and spentPrefix: its
-// HMAC-SHA256 under the mount's salt. The first two digits are a folder of their
-// own, so that no listing ever returns all tokens at once.
-func (b *mcpBackend) hashToken(ctx context.Context, s logical.Storage, tok string) (string, error) {
-	salt, err := b.salt(ctx, s)
-	if err != nil {
-		return "", err
-	}
-	mac := salt.GetHMAC(tok)
-	return mac[:2] + "/" + mac[2:], nil
-}
 
 // What a collection keeps in its cache.
 const (
@@ -154,6 +137,57 @@ func (c *collection[T]) invalidate(storageKey string) bool {
 // list returns the keys below prefix, which is relative to the collection's.
 func (c *collection[T]) list(ctx context.Context, s logical.Storage, prefix string) ([]string, error) {
 	return s.List(ctx, c.prefix+prefix)
+}
+
+// How a collection is read as a whole. Each read is a call back into Vault and
+// takes a fraction of a millisecond, nearly all of it waiting.
+const (
+	scanSlice = 512 // entries that are read before the next are
+	scanReads = 16  // reads under way at once
+)
+
+// each calls do for every entry, in the order of their keys. It takes no lock and
+// puts nothing into the cache, so that nobody waits for it, however many entries
+// there are: an entry that is written meanwhile is seen as it was or as it is. It
+// ends with ctx, which is the request's own.
+func (c *collection[T]) each(ctx context.Context, s logical.Storage, do func(key string, v *T)) error {
+	keys, err := c.list(ctx, s, "")
+	if err != nil {
+		return err
+	}
+	read := make([]*T, min(scanSlice, len(keys)))
+	for len(keys) > 0 {
+		slice := keys[:min(scanSlice, len(keys))]
+		keys = keys[len(slice):]
+		if err := c.readAll(ctx, s, slice, read); err != nil {
+			return err
+		}
+		for i, key := range slice {
+			if read[i] != nil {
+				do(key, read[i])
+			}
+		}
+	}
+	return nil
+}
+
+// readAll reads the entries of the keys into the places of the same index.
+func (c *collection[T]) readAll(ctx context.Context, s logical.Storage, keys []string, into []*T) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(scanReads)
+	for i, key := range keys {
+		if held, ok := c.cache.Peek(key); ok {
+			into[i] = held
+			continue
+		}
+		group.Go(func() (err error) {
+			if err = ctx.Err(); err == nil {
+				into[i], err = c.read(ctx, s, key)
+			}
+			return err
+		})
+	}
+	return group.Wait()
 }
 
 func putJSON(ctx context.Context, s logical.Storage, key string, v any) error {

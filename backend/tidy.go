@@ -129,15 +129,6 @@ func (b *mcpBackend) tidyClient(ctx context.Context, s logical.Storage, name str
 	return b.commit(ctx, s, change)
 }
 
-func (c *clientEntry) hasExpired(now time.Time) bool {
-	for i := range c.Tokens {
-		if c.Tokens[i].expired(now) {
-			return true
-		}
-	}
-	return false
-}
-
 // tidyPointer removes the pointer if it is expired, or old enough and confirmed
 // by no client.
 func (b *mcpBackend) tidyPointer(ctx context.Context, s logical.Storage, hash string) error {

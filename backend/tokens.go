@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-mcp/backend/check"
@@ -15,10 +16,6 @@ import (
 // accessorLength is the length of an accessor: the client's id, so that the
 // accessor alone leads to its client, and as many random characters again.
 const accessorLength = 2 * idLength
-
-// weakTokenLength is the length under which a custom token is accepted with a
-// warning: fewer characters may hold fewer bits than an issued token's own.
-const weakTokenLength = 32
 
 // minted is a token that has been made but not yet committed.
 type minted struct {
@@ -40,22 +37,6 @@ func (m *minted) answer(client, clientID string, now time.Time) map[string]any {
 		data["token"] = m.secret
 	}
 	return data
-}
-
-// seal seals the named client's token with the source's key.
-func (b *mcpBackend) seal(m *minted, name string, src *tokenSource) error {
-	switch {
-	case !src.answered:
-		return userErrorf("the client's tokens are sealed, and this write answers none: write rotate-client/%s instead, which answers the new token in its sealed form", name)
-	case src.key == nil:
-		return userErrorf("seal was changed meanwhile: try again")
-	}
-	sealed, err := src.key.Seal(b.opts.Random, m.secret)
-	if err != nil {
-		return userErrorf("field %s: %s", src.field, err)
-	}
-	m.sealed, m.DataKey = sealed, src.key.ID()
-	return nil
 }
 
 // release unlocks a custom token's stripe. Only the first call counts.
@@ -102,107 +83,64 @@ func (b *mcpBackend) newTokenInfo(ctx context.Context, s logical.Storage, client
 	}, nil
 }
 
-// adopt takes a custom token for the client in hand, and keeps the token's
-// stripe locked until release, so that no other client takes the same one. It
-// returns nil where the token is the client's current one already. The caller
-// holds the client's lock.
-func (b *mcpBackend) adopt(ctx context.Context, s logical.Storage, name string, c *clientEntry, src *tokenSource) (*minted, error) {
-	conf, err := b.config(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	form := token.CheckCustom(src.custom, conf.MinCustomTokenLength)
-	if form != nil {
-		form = userErrorf("field %s: %s%s", src.field, form, schemeHint(src.custom))
-	}
-	if token.CheckCustom(src.custom, token.MinCustomLength) != nil {
-		return nil, form
-	}
-	hash, err := b.hashToken(ctx, s, src.custom)
-	if err != nil {
-		return nil, err
-	}
-	m := &minted{secret: src.custom, hidden: src.encrypted, unlock: b.pointers.lock(hash)}
-	// A raised minimum is for the tokens to come. It is told before anything is told
-	// of others' tokens.
-	if current := c.current(); form != nil && (current == nil || current.Hash != hash) {
-		m.release()
-		return nil, form
-	}
-	taken, err := b.checkAdoptable(ctx, s, name, c, hash, src)
-	if err == nil && taken {
-		err = form
-	}
-	if err != nil || !taken {
-		m.release()
-		return nil, err
-	}
-	info, err := b.newTokenInfo(ctx, s, c.ID, kindCustom)
-	if err != nil {
-		m.release()
-		return nil, err
-	}
-	m.clientToken = clientToken{tokenInfo: *info, Hash: hash}
-	return m, nil
+// tokenSource has the parts of a new token that come from the request: its text if the caller
+// brings one, and the key to seal it with. It already has everything from KMS, so that no lock
+// is held while KMS is asked.
+type tokenSource struct {
+	custom     string // the caller's own
+	field      string // where it was given; "" where the engine makes the token
+	encrypted  bool   // it came encrypted, and is not answered in clear
+	allowReuse bool
+
+	answered bool              // the request answers the token
+	key      *token.SealingKey // nil: the token is not sealed
+	release  func()            // of the lock that keeps key's data key
 }
 
-// checkAdoptable reports whether the client may take the custom token with that
-// HMAC. It answers false without an error where the token is the client's
-// current one. The caller holds the client's lock and the token's.
-func (b *mcpBackend) checkAdoptable(ctx context.Context, s logical.Storage, name string, c *clientEntry, hash string, src *tokenSource) (bool, error) {
-	mount, err := b.mountEntry(ctx, s)
-	if err != nil {
-		return false, err
+// given reports whether the request brings the token.
+func (t *tokenSource) given() bool { return t.field != "" }
+
+// done releases what the source holds. Only the first call counts.
+func (t *tokenSource) done() {
+	if t.release != nil {
+		t.release()
+		t.release = nil
 	}
-	p, err := b.pointers.getLocked(ctx, s, hash)
-	if err != nil {
-		return false, err
-	}
-	ended := false
-	if p != nil {
-		owner := c
-		if p.Client != name {
-			// Without its lock, which could be held by one who waits for ours.
-			if owner, err = b.clients.read(ctx, s, p.Client); err != nil {
-				return false, err
-			}
-		}
-		listed := owner != nil && owner.ID == p.ClientID && owner.own(hash) != nil
-		switch live := listed && owner.own(hash).MountGeneration == mount.Generation && !owner.own(hash).expired(b.now()); {
-		case live && p.Client == name && !owner.own(hash).Replaced:
-			return false, nil
-		case live && p.Client == name:
-			return false, userErrorf("field %s: %s", src.field, check.ErrTokenReplaced)
-		case live:
-			return false, userErrorf("field %s: %s", src.field, check.ErrTokenInUse)
-		case listed:
-			ended = true
-		}
-	}
-	if !ended {
-		if ended, err = b.isSpent(ctx, s, hash); err != nil {
-			return false, err
-		}
-	}
-	if ended && !src.allowReuse {
-		return false, userErrorf("field %s: this token was revoked, replaced or has expired in this mount, and a token that may have leaked must not come back: choose a new one, or pass allow_reuse=true", src.field)
-	}
-	return true, nil
 }
 
-// spend remembers those of the tokens that are custom, so that they cannot be
-// adopted again. It comes before the write that ends them: a token remembered
-// too early is still accepted, one remembered too late could come back.
-func (b *mcpBackend) spend(ctx context.Context, s logical.Storage, tokens []clientToken) error {
-	for _, t := range tokens {
-		if t.Kind != kindCustom {
-			continue
-		}
-		if err := b.putSpent(ctx, s, t.Hash); err != nil {
-			return fmt.Errorf("remember the ended custom token: %w", err)
-		}
+// tokenSource prepares the making of a token for the named client, whose settings
+// are next, in a request that answers it. It must be called before any lock is
+// taken; where the token will be sealed, the source keeps the data keys from being
+// removed until done.
+func (b *mcpBackend) tokenSource(ctx context.Context, req *logical.Request, d *framework.FieldData, name string, next *clientSettings) (*tokenSource, error) {
+	ctx, cancel := askingKMS(ctx)
+	defer cancel()
+	src, err := b.customSource(ctx, req, d, name)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	src.answered = true
+	conf, err := b.config(ctx, req.Storage)
+	if err == nil && sealOf(next, conf) == check.SealKMS {
+		err = b.sealWith(ctx, req.Storage, src)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return src, nil
+}
+
+// leaseSource is the source of a leased token of the client.
+func (b *mcpBackend) leaseSource(ctx context.Context, req *logical.Request, c *clientEntry) (*tokenSource, error) {
+	src := &tokenSource{answered: true}
+	conf, err := b.config(ctx, req.Storage)
+	if err == nil && sealOf(&c.clientSettings, conf) == check.SealKMS {
+		err = b.sealWith(ctx, req.Storage, src)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return src, nil
 }
 
 // putPointer writes the token's pointer. A custom token's stripe is held by
@@ -242,4 +180,52 @@ func tokenEvents(op feed.Operation, name, clientID string, tokens []clientToken)
 		events = append(events, feed.Event{Type: feed.Token, Operation: op, Client: name, ClientID: clientID, Accessor: t.Accessor})
 	}
 	return events
+}
+
+// limit is a bound on a token's life, and who set it. Zero is no bound.
+type limit struct {
+	name string
+	max  time.Duration
+}
+
+// capTTL returns ttl under the lowest of the limits, with a warning that says
+// which one cut it. A ttl of 0 (does not expire) is cut to the lowest limit too.
+func capTTL(ttl time.Duration, limits ...limit) (capped time.Duration, warnings []string) {
+	capped = ttl
+	var by limit
+	for _, l := range limits {
+		if l.max > 0 && (capped == 0 || l.max < capped) {
+			capped, by = l.max, l
+		}
+	}
+	if by.max > 0 && ttl > 0 {
+		warnings = []string{fmt.Sprintf("the requested TTL of %s is above %s and was cut to %s", ttl, by.name, capped)}
+	}
+	return capped, warnings
+}
+
+// firstTTL returns the first that is set.
+func firstTTL(ttls ...time.Duration) time.Duration {
+	for _, ttl := range ttls {
+		if ttl > 0 {
+			return ttl
+		}
+	}
+	return 0
+}
+
+// expiry returns when a token issued at now with that ttl ends; zero for never.
+func expiry(now time.Time, ttl time.Duration) time.Time {
+	if ttl == 0 {
+		return time.Time{}
+	}
+	return now.Add(ttl)
+}
+
+// setDuration sets target from a field of seconds, if the request has it. The
+// framework refuses negative durations.
+func setDuration(d *framework.FieldData, field string, target *time.Duration) {
+	if v, ok := d.GetOk(field); ok {
+		*target = time.Duration(v.(int)) * time.Second
+	}
 }

@@ -79,53 +79,6 @@ type uidEntry struct {
 	Client string `json:"client"`
 }
 
-// newClientToken makes the client's token: the one that the source brings, or one
-// of the engine's own. It returns nil where that is the client's current token.
-// The caller holds the client's lock, and releases the token.
-func (b *mcpBackend) newClientToken(ctx context.Context, req *logical.Request, name string, c *clientEntry, src *tokenSource) (m *minted, warnings []string, err error) {
-	conf, err := b.config(ctx, req.Storage)
-	if err != nil {
-		return nil, nil, err
-	}
-	if src.given() {
-		m, err = b.adopt(ctx, req.Storage, name, c, src)
-	} else {
-		m, err = b.mint(ctx, req.Storage, c.ID, kindIssued)
-	}
-	if err != nil || m == nil {
-		return nil, nil, err
-	}
-	if sealOf(&c.clientSettings, conf) == check.SealKMS {
-		if err := b.seal(m, name, src); err != nil {
-			m.release()
-			return nil, nil, err
-		}
-	}
-	ttl, warnings := capTTL(firstTTL(c.TokenTTL, conf.DefaultTTL),
-		limit{"the client's token_max_ttl", c.TokenMaxTTL}, limit{"the mount's max_ttl", conf.MaxTTL})
-	m.ExpiresAt = expiry(m.IssuedAt, ttl)
-	m.issuer = b.issuerOf(req)
-	if ttl == 0 {
-		warnings = append(warnings, "the token does not expire: set token_ttl on the client or default_ttl in config, or use creds/ for short-lived tokens")
-	}
-	if src.given() && len(m.secret) < weakTokenLength {
-		warnings = append(warnings, fmt.Sprintf("the access_token has fewer than %d characters and may be guessed: let the engine issue one", weakTokenLength))
-	}
-	if src.given() && m.sealed != "" {
-		warnings = append(warnings, "the access_token is not accepted as it is: hand out the token in this answer, in which it is sealed")
-	}
-	return m, warnings, nil
-}
-
-// announceCustom is the event of a new custom token. Gateways may have seen the token before,
-// and remember that it was not valid. Nobody can know an issued token before it is answered.
-func announceCustom(name, clientID string, m *minted) []feed.Event {
-	if m.Kind != kindCustom {
-		return nil
-	}
-	return tokenEvents(feed.Create, name, clientID, []clientToken{m.clientToken})
-}
-
 func (b *mcpBackend) updateClient(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	return b.changeHeld(ctx, req, d, func(name string, held *clientEntry) error {
 		return checkStillThere(req, held != nil, "client", name)
@@ -210,36 +163,6 @@ func predecessorWarnings(c *clientEntry) []string {
 	return []string{fmt.Sprintf("the token that this one replaces is accepted until %s: rotate-client with grace_period=0 ends it at once", formatTime(c.Tokens[1].ExpiresAt))}
 }
 
-// clientChange is a change of a client entry, about to be committed.
-type clientChange struct {
-	name    string
-	next    *clientEntry
-	events  []feed.Event
-	dropped []clientToken // no longer listed in next
-	spent   []clientToken // no longer the current token
-	minted  *minted       // the new current token, if there is one
-}
-
-// commit writes the change: first the spent tokens, then the client entry, then it removes
-// pointers that are no longer needed. The caller holds the client's lock.
-func (b *mcpBackend) commit(ctx context.Context, s logical.Storage, change *clientChange) error {
-	change.next.markWritten(b.now())
-	err := b.feed.Around(ctx, s, change.events, func() error {
-		if err := b.spend(ctx, s, change.spent); err != nil {
-			return err
-		}
-		return b.clients.put(ctx, s, change.name, change.next)
-	})
-	if err != nil {
-		return err
-	}
-	if change.minted != nil {
-		change.minted.release() // sweep may need the same stripe
-	}
-	b.sweep(ctx, s, change.dropped)
-	return nil
-}
-
 func (b *mcpBackend) deleteClient(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
 	ctx, cancel := durable(ctx)
@@ -263,6 +186,99 @@ func (b *mcpBackend) deleteClient(ctx context.Context, req *logical.Request, d *
 	return nil, nil
 }
 
-func noSuchClient(name string) error {
-	return userErrorf("no client %q exists: correct the name, or create it by writing clients/%s", name, name)
+// newClientToken makes the client's token: the one that the source brings, or one
+// of the engine's own. It returns nil where that is the client's current token.
+// The caller holds the client's lock, and releases the token.
+func (b *mcpBackend) newClientToken(ctx context.Context, req *logical.Request, name string, c *clientEntry, src *tokenSource) (m *minted, warnings []string, err error) {
+	conf, err := b.config(ctx, req.Storage)
+	if err != nil {
+		return nil, nil, err
+	}
+	if src.given() {
+		m, err = b.adopt(ctx, req.Storage, name, c, src)
+	} else {
+		m, err = b.mint(ctx, req.Storage, c.ID, kindIssued)
+	}
+	if err != nil || m == nil {
+		return nil, nil, err
+	}
+	if sealOf(&c.clientSettings, conf) == check.SealKMS {
+		if err := b.seal(m, name, src); err != nil {
+			m.release()
+			return nil, nil, err
+		}
+	}
+	ttl, warnings := capTTL(firstTTL(c.TokenTTL, conf.DefaultTTL),
+		limit{"the client's token_max_ttl", c.TokenMaxTTL}, limit{"the mount's max_ttl", conf.MaxTTL})
+	m.ExpiresAt = expiry(m.IssuedAt, ttl)
+	m.issuer = b.issuerOf(req)
+	if ttl == 0 {
+		warnings = append(warnings, "the token does not expire: set token_ttl on the client or default_ttl in config, or use creds/ for short-lived tokens")
+	}
+	if src.given() && len(m.secret) < weakTokenLength {
+		warnings = append(warnings, fmt.Sprintf("the access_token has fewer than %d characters and may be guessed: let the engine issue one", weakTokenLength))
+	}
+	if src.given() && m.sealed != "" {
+		warnings = append(warnings, "the access_token is not accepted as it is: hand out the token in this answer, in which it is sealed")
+	}
+	return m, warnings, nil
+}
+
+// clientChange is a change of a client entry, about to be committed.
+type clientChange struct {
+	name    string
+	next    *clientEntry
+	events  []feed.Event
+	dropped []clientToken // no longer listed in next
+	spent   []clientToken // no longer the current token
+	minted  *minted       // the new current token, if there is one
+}
+
+// replaceToken rotates the client of change to m and writes m's pointer. The
+// caller holds the client's lock and commits the change.
+func (b *mcpBackend) replaceToken(ctx context.Context, s logical.Storage, change *clientChange, m *minted, r rotation) error {
+	change.minted = m
+	before := change.next.clone()
+	r.token = m.clientToken
+	dropped, err := change.next.rotate(r, m.MountGeneration, b.now())
+	if err != nil {
+		return err
+	}
+	change.dropped = append(change.dropped, dropped...)
+	change.spent = append(change.spent, before.Tokens...)
+	change.events = append(change.events, tokenEvents(feed.Revoke, change.name, before.ID, dropped)...)
+	change.events = append(change.events, tokenEvents(feed.Update, change.name, before.ID, shortened(before, change.next))...)
+	change.events = append(change.events, announceCustom(change.name, before.ID, m)...)
+	return b.putPointer(ctx, s, m, m.pointer(change.name, change.next))
+}
+
+// shortened returns the tokens of after that end sooner than they did before.
+func shortened(before, after *clientEntry) []clientToken {
+	var changed []clientToken
+	for _, t := range after.Tokens {
+		if old := before.byAccessor(t.Accessor); old != nil && !old.ExpiresAt.Equal(t.ExpiresAt) {
+			changed = append(changed, t)
+		}
+	}
+	return changed
+}
+
+// commit writes the change: first the spent tokens, then the client entry, then it removes
+// pointers that are no longer needed. The caller holds the client's lock.
+func (b *mcpBackend) commit(ctx context.Context, s logical.Storage, change *clientChange) error {
+	change.next.markWritten(b.now())
+	err := b.feed.Around(ctx, s, change.events, func() error {
+		if err := b.spend(ctx, s, change.spent); err != nil {
+			return err
+		}
+		return b.clients.put(ctx, s, change.name, change.next)
+	})
+	if err != nil {
+		return err
+	}
+	if change.minted != nil {
+		change.minted.release() // sweep may need the same stripe
+	}
+	b.sweep(ctx, s, change.dropped)
+	return nil
 }

@@ -1,7 +1,10 @@
 package backend
 
 import (
+	"context"
+	"errors"
 	"maps"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -9,6 +12,85 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 )
+
+// describe fills in what all operations of a path share: the wrapper around the
+// handlers and the prefix of the operation's id.
+func describe(p *framework.Path) *framework.Path {
+	if p.DisplayAttrs == nil {
+		p.DisplayAttrs = &framework.DisplayAttributes{}
+	}
+	p.DisplayAttrs.OperationPrefix = operationPrefix
+	for op, h := range p.Operations {
+		takes := fieldsTaken(p, op, h)
+		if o, ok := h.(*onlySome); ok {
+			h = o.PathOperation
+		}
+		own := h.(*framework.PathOperation)
+		own.Callback = operation(own.Callback, takes)
+	}
+	p.HelpSynopsis = strings.TrimSpace(p.HelpSynopsis)
+	p.HelpDescription = strings.TrimSpace(p.HelpDescription)
+	return p
+}
+
+// operation wraps the handlers of every path. It refuses fields that the operation does not
+// take, and turns a userError into a 400. A misspelt allowed_server= must not silently create
+// a client without access, and dry_run= must not be ignored by an operation without one.
+func operation(handle framework.OperationFunc, takes *taken) framework.OperationFunc {
+	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+		if err := takes.check(req, d); err != nil {
+			return logical.ErrorResponse(err.Error()), nil
+		}
+		return answer(handle(ctx, req, d))
+	}
+}
+
+func answer(resp *logical.Response, err error) (*logical.Response, error) {
+	var mistake userError
+	if errors.As(err, &mistake) {
+		return logical.ErrorResponse(mistake.Error()), nil
+	}
+	return resp, err
+}
+
+// responses is the response schema of an operation that answers 200 with fields.
+func responses(fields map[string]*framework.FieldSchema) map[int][]framework.Response {
+	return map[int][]framework.Response{200: {{Description: "OK", Fields: fields}}}
+}
+
+// noContent is the response schema of an operation that answers at most warnings.
+func noContent() map[int][]framework.Response {
+	return map[int][]framework.Response{
+		http.StatusOK:        {{Description: "Done, with warnings and without data."}},
+		http.StatusNoContent: {{Description: "Done."}},
+	}
+}
+
+// listed is the response schema of a LIST.
+func listed() map[int][]framework.Response {
+	return responses(map[string]*framework.FieldSchema{
+		"keys": {Type: framework.TypeStringSlice, Description: "The names, in order."},
+	})
+}
+
+// pick returns the named schemas out of all: the response schemas of paths that
+// answer alike are written once.
+func pick(all map[string]*framework.FieldSchema, names ...string) map[string]*framework.FieldSchema {
+	picked := make(map[string]*framework.FieldSchema, len(names))
+	for _, name := range names {
+		picked[name] = all[name]
+	}
+	return picked
+}
+
+// merge returns the union of field schemas.
+func merge(parts ...map[string]*framework.FieldSchema) map[string]*framework.FieldSchema {
+	all := map[string]*framework.FieldSchema{}
+	for _, part := range parts {
+		maps.Copy(all, part)
+	}
+	return all
+}
 
 // onlySome is an operation that takes only some of its path's fields.
 type onlySome struct {

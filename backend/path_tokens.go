@@ -1,0 +1,290 @@
+package backend
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-mcp/backend/token"
+)
+
+func (b *mcpBackend) pathClientTokens() []*framework.Path {
+	return []*framework.Path{
+		describe(&framework.Path{
+			Pattern: "clients/(?P<name>[^/]+)/tokens/?$",
+			Fields:  map[string]*framework.FieldSchema{"name": nameField},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ListOperation: &framework.PathOperation{
+					Callback:     b.listClientTokens,
+					Summary:      "List the accessors of a client's tokens.",
+					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "list", OperationSuffix: "client-tokens"},
+					Responses:    listed(),
+				},
+			},
+			HelpSynopsis: "List the accessors of a client's tokens.",
+			HelpDescription: `
+The client's own tokens come first, the current one at the head, and then the
+leased ones. Tokens that have expired are listed until tidy removes them.`,
+		}),
+		describe(&framework.Path{
+			Pattern: "clients/(?P<name>[^/]+)/tokens/(?P<accessor>[^/]+)",
+			Fields:  map[string]*framework.FieldSchema{"name": nameField, "accessor": accessorField},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation: &framework.PathOperation{
+					Callback:     b.readClientToken,
+					Summary:      "Read what is known of a token, without the token.",
+					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "client-token"},
+					Responses: responses(pick(tokenResponseFields,
+						"accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl", "issued_by", "issued_by_entity", "issued_by_alias", "issued_by_role", "data_key", "state")),
+				},
+				logical.DeleteOperation: &framework.PathOperation{
+					Callback:                    b.deleteClientToken,
+					Summary:                     "End one token of a client at once.",
+					DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "revoke", OperationSuffix: "client-token"},
+					Responses:                   noContent(),
+					ForwardPerformanceStandby:   true,
+					ForwardPerformanceSecondary: true,
+				},
+			},
+			HelpSynopsis: "Read or end one token of a client by its accessor.",
+			HelpDescription: `
+Who may write clients/NAME/* may end the client's tokens here without knowing
+them. A token that has ended already is no error.`,
+		}),
+	}
+}
+
+func (b *mcpBackend) listClientTokens(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	c, err := b.clients.get(ctx, req.Storage, d.Get("name").(string))
+	if err != nil || c == nil {
+		return nil, err
+	}
+	accessors := make([]string, 0, len(c.Tokens))
+	for _, t := range c.Tokens {
+		accessors = append(accessors, t.Accessor)
+	}
+	leased, err := req.Storage.List(ctx, leaseKey(c.ID, ""))
+	if err != nil {
+		return nil, err
+	}
+	for _, suffix := range leased {
+		accessors = append(accessors, c.ID+suffix)
+	}
+	return logical.ListResponse(accessors), nil
+}
+
+func (b *mcpBackend) readClientToken(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name, accessor := d.Get("name").(string), d.Get("accessor").(string)
+	at, err := b.locate(ctx, req.Storage, accessor)
+	if err != nil || at == nil || at.client != name {
+		return nil, err
+	}
+	c, err := b.clients.get(ctx, req.Storage, name)
+	if err != nil || c == nil {
+		return nil, err
+	}
+	p, err := b.pointers.get(ctx, req.Storage, at.hash)
+	if err != nil {
+		return nil, err
+	}
+	m, err := b.mountEntry(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	var info *tokenInfo
+	switch own := c.byAccessor(accessor); {
+	case own != nil:
+		info = &own.tokenInfo
+	case p != nil && p.Accessor == accessor:
+		info = &p.tokenInfo
+	default:
+		return nil, nil
+	}
+	return &logical.Response{Data: shown(with(with(tokenData(name, c.ID, info, b.now()), info.issuerData()), map[string]any{
+		"data_key": info.DataKey,
+		"state":    c.state(p, at.hash, info, m.Generation, b.now()),
+	}))}, nil
+}
+
+func (b *mcpBackend) deleteClientToken(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := durable(ctx)
+	defer cancel()
+	name, accessor := d.Get("name").(string), d.Get("accessor").(string)
+	if err := notAnAccessor(accessor); err != nil {
+		return nil, err
+	}
+	at, err := b.locate(ctx, req.Storage, accessor)
+	if err != nil {
+		return nil, err
+	}
+	if at == nil || at.client != name {
+		return nothingToRevoke(), nil
+	}
+	return b.revokeAt(ctx, req.Storage, accessor, at)
+}
+
+func (b *mcpBackend) pathRenew() []*framework.Path {
+	return []*framework.Path{describe(&framework.Path{
+		Pattern: "renew",
+		Fields: map[string]*framework.FieldSchema{
+			"token":    tokenField,
+			"accessor": accessorField,
+			"increment": {
+				Type:        framework.TypeDurationSecond,
+				Description: "How long the token shall live from now. Default: the client's token_ttl, else the mount's default_ttl; required where both are 0.",
+			},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: &framework.PathOperation{
+				Callback:     b.renew,
+				Summary:      "Move the expiry of a client's own token.",
+				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "renew", OperationSuffix: "token"},
+				Responses: responses(pick(tokenResponseFields,
+					"accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl")),
+				ForwardPerformanceStandby:   true,
+				ForwardPerformanceSecondary: true,
+			},
+		},
+		HelpSynopsis: "Move the expiry of a client's own token.",
+		HelpDescription: `
+The token is named by itself or by its accessor. Its life, from its issue on,
+stays below token_max_ttl and the mount's max_ttl. A token that expires never
+becomes one that does not: where neither the client nor the mount says for how long,
+the increment must. A token in its grace period
+cannot be renewed, and a leased one only through its lease.`,
+	})}
+}
+
+func (b *mcpBackend) renew(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := durable(ctx)
+	defer cancel()
+	f, err := b.named(ctx, req.Storage, d)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case f == nil:
+		return nil, userErrorf("there is no such token, or it has ended: rotate-client issues a new one")
+	case f.info.Kind == kindLeased:
+		return nil, userErrorf("the token is leased: renew its lease (vault lease renew), and its expiry moves along")
+	}
+	defer b.clients.lock(f.name)()
+	held, err := b.clients.getLocked(ctx, req.Storage, f.name)
+	if err != nil {
+		return nil, err
+	}
+	if held == nil || held.current() == nil || held.current().Accessor != f.info.Accessor {
+		return nil, userErrorf("the token is not the client's current one: it has been replaced and lives until its grace period ends")
+	}
+	conf, err := b.config(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	next := held.clone()
+	current := next.current()
+	var increment time.Duration
+	setDuration(d, "increment", &increment)
+	ttl := firstTTL(increment, held.TokenTTL, conf.DefaultTTL)
+	if ttl == 0 && !current.ExpiresAt.IsZero() {
+		return nil, userErrorf("field increment is missing: neither the client's token_ttl nor the mount's default_ttl says how long the token shall live from now on")
+	}
+	expires, warnings := b.renewed(current, ttl, held, conf)
+	if !expires.Equal(current.ExpiresAt) {
+		current.ExpiresAt = expires
+		if err := b.commit(ctx, req.Storage, &clientChange{
+			name: f.name, next: next, events: tokenEvents("update", f.name, held.ID, next.Tokens[:1]),
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return &logical.Response{Data: tokenData(f.name, held.ID, &current.tokenInfo, b.now()), Warnings: warnings}, nil
+}
+
+// renewed returns when the token ends if it is renewed for ttl, which is 0 only for
+// one that does not expire.
+func (b *mcpBackend) renewed(t *clientToken, ttl time.Duration, c *clientEntry, conf *config) (time.Time, []string) {
+	if t.ExpiresAt.IsZero() {
+		return t.ExpiresAt, []string{"the token does not expire: there is nothing to renew"}
+	}
+	now := b.now()
+	longest, _ := capTTL(0, limit{"", c.TokenMaxTTL}, limit{"", conf.MaxTTL})
+	var left time.Duration
+	if longest > 0 {
+		left = t.IssuedAt.Add(longest).Sub(now)
+		if left <= 0 {
+			return t.ExpiresAt, []string{"the token has reached its longest life and was not renewed: rotate-client issues a new one"}
+		}
+	}
+	ttl, warnings := capTTL(ttl, limit{"what is left of the token's longest life", left})
+	return expiry(now, ttl), warnings
+}
+
+// named returns the active token that the request names by token or accessor.
+func (b *mcpBackend) named(ctx context.Context, s logical.Storage, d *framework.FieldData) (*activeToken, error) {
+	secret, byToken := d.GetOk("token")
+	accessor, byAccessor := d.GetOk("accessor")
+	switch {
+	case byToken == byAccessor:
+		return nil, userErrorf("fields token and accessor: give one of them")
+	case byToken:
+		if err := notAToken("token", secret.(string)); err != nil {
+			return nil, err
+		}
+		f, err := b.find(ctx, s, secret.(string))
+		if err == nil && f == nil {
+			err = b.accessorGivenAsToken(ctx, s, secret.(string), "give it as accessor")
+		}
+		return f, err
+	}
+	if err := notAnAccessor(accessor.(string)); err != nil {
+		return nil, err
+	}
+	at, err := b.locate(ctx, s, accessor.(string))
+	if err != nil || at == nil {
+		return nil, err
+	}
+	return b.findHash(ctx, s, at.hash)
+}
+
+// notAToken explains why secret cannot be a token of any mount, in words that do not
+// repeat it, or nil if it may be one.
+func notAToken(field, secret string) error {
+	err := token.Malformed(secret)
+	if err == nil {
+		return nil
+	}
+	return userErrorf("field %s: %s%s", field, err, schemeHint(secret))
+}
+
+// schemeHint is advice about a token that was copied together with the scheme of
+// its Authorization header, and "" about any other.
+func schemeHint(secret string) string {
+	scheme, _, found := strings.Cut(secret, " ")
+	scheme = strings.TrimSuffix(scheme, ":")
+	if !found || !strings.EqualFold(scheme, "Bearer") && !strings.EqualFold(scheme, "Authorization") {
+		return ""
+	}
+	return `; give the token alone, without "Bearer" in front`
+}
+
+// notAnAccessor explains why text cannot be an accessor, or nil if it may be one. It
+// does not repeat text, which may be a token.
+func notAnAccessor(text string) error {
+	if len(text) == accessorLength && token.IsID(text) {
+		return nil
+	}
+	return userErrorf("field accessor: an accessor has %d letters and digits, and this has not; clients/NAME/tokens lists those of a client. To name a token by itself, use the path or the field for tokens", accessorLength)
+}
+
+// accessorGivenAsToken tells one who gave an accessor where a token is wanted, or
+// nil where secret is the accessor of no token.
+func (b *mcpBackend) accessorGivenAsToken(ctx context.Context, s logical.Storage, secret, instead string) error {
+	at, err := b.locate(ctx, s, secret)
+	if err != nil || at == nil {
+		return err
+	}
+	return userErrorf("field token: this is the accessor of a token of the client %q, not the token: %s", at.client, instead)
+}

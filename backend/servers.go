@@ -1,0 +1,314 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-mcp/backend/check"
+	"vault-plugin-secrets-mcp/backend/feed"
+	"vault-plugin-secrets-mcp/backend/policy"
+	"vault-plugin-secrets-mcp/backend/token"
+)
+
+// serverEntry is one registered MCP server.
+type serverEntry struct {
+	// ID is the registration's: it changes when the server is pointed elsewhere,
+	// so that sessions and streams of the old one end.
+	ID string `json:"id"`
+
+	check.Server
+}
+
+// samePlace reports whether e and o lead to the same server. Credentials in
+// headers may differ: changing those ends no session.
+func (e *serverEntry) samePlace(o *serverEntry) bool {
+	return e.Transport == o.Transport && e.URL == o.URL && e.Command == o.Command && e.Shared == o.Shared &&
+		slices.Equal(e.Args, o.Args) && maps.Equal(e.Env, o.Env)
+}
+
+// movedFrom names the fields by which e leads elsewhere than held did.
+func (e *serverEntry) movedFrom(held *serverEntry) []string {
+	var fields []string
+	for _, f := range []struct {
+		name string
+		same bool
+	}{
+		{"transport", e.Transport == held.Transport},
+		{"url", e.URL == held.URL},
+		{"command", e.Command == held.Command},
+		{"args", slices.Equal(e.Args, held.Args)},
+	} {
+		if !f.same {
+			fields = append(fields, f.name)
+		}
+	}
+	return fields
+}
+
+// subject is the server as a policy sees it.
+func (e *serverEntry) subject(name string) *policy.Server {
+	return &policy.Server{
+		Name: name, Stdio: e.Transport == check.TransportStdio, URL: e.URL, Command: e.Command, Args: e.Args,
+	}
+}
+
+// allServers returns the whole registry by name.
+func (b *mcpBackend) allServers(ctx context.Context, s logical.Storage) (map[string]*serverEntry, error) {
+	names, err := b.servers.list(ctx, s, "")
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string]*serverEntry, len(names))
+	for _, name := range names {
+		e, err := b.servers.get(ctx, s, name)
+		if err != nil {
+			return nil, err
+		}
+		if e != nil {
+			all[name] = e
+		}
+	}
+	return all, nil
+}
+
+func (b *mcpBackend) writeServer(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name := d.Get("name").(string)
+	if err := refused(check.ServerName(name)); err != nil {
+		return nil, err
+	}
+	// Clients that name it are searched before any lock is taken: there may be many clients.
+	var inherited []string
+	if req.Operation == logical.CreateOperation {
+		next, _ := serverFromFields(nil, d)
+		var err error
+		if inherited, err = b.inherited(ctx, req.Storage, name, next, d.Get("force").(bool)); err != nil {
+			return nil, err
+		}
+	}
+	ctx, cancel := durable(ctx)
+	defer cancel()
+	defer b.servers.lock(name)()
+	held, err := b.servers.getLocked(ctx, req.Storage, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkStillThere(req, held != nil, "server", name); err != nil {
+		return nil, err
+	}
+	next, warnings := serverFromFields(held, d)
+	if err := refusedAll(next.Check()); err != nil {
+		return nil, err
+	}
+	if held != nil && reflect.DeepEqual(held, next) {
+		return warned(warnings), nil
+	}
+	if err := b.putServer(ctx, req.Storage, name, held, next); err != nil {
+		return nil, err
+	}
+	return warned(append(inherited, warnings...)), nil
+}
+
+// putServer writes the server, and announces it. The caller holds its lock.
+func (b *mcpBackend) putServer(ctx context.Context, s logical.Storage, name string, held, next *serverEntry) (err error) {
+	if held == nil || !held.samePlace(next) {
+		if next.ID, err = token.RandomID(b.opts.Random, idLength); err != nil {
+			return err
+		}
+	}
+	op := feed.Update
+	if held == nil {
+		op = feed.Create
+	}
+	err = b.feed.Around(ctx, s, []feed.Event{{Type: feed.Server, Operation: op, Name: name}}, func() error {
+		return b.servers.put(ctx, s, name, next)
+	})
+	if err != nil || held != nil {
+		return err
+	}
+	return s.Delete(ctx, gonePrefix+name)
+}
+
+// serverFromFields returns held with the changes of the request, and warnings for the writer.
+func serverFromFields(held *serverEntry, d *framework.FieldData) (*serverEntry, []string) {
+	next := &serverEntry{}
+	if held != nil {
+		*next = *held
+	}
+	for field, target := range map[string]*string{
+		"transport": &next.Transport, "url": &next.URL, "command": &next.Command, "description": &next.Description,
+	} {
+		if v, ok := d.GetOk(field); ok {
+			*target = v.(string)
+		}
+	}
+	next.Transport = check.Transport(next.Transport)
+	if v, ok := d.GetOk("args"); ok {
+		next.Args = v.([]string)
+	}
+	for field, target := range map[string]*map[string]string{"env": &next.Env, "headers": &next.Headers} {
+		if v, ok := d.GetOk(field); ok {
+			*target = v.(map[string]string)
+		}
+	}
+	if v, ok := d.GetOk("shared"); ok {
+		next.Shared = v.(bool)
+	}
+	warnings := next.dropSecretsOf(held, d)
+	next.dropEmpty()
+	return next, warnings
+}
+
+// dropEmpty turns empty fields into nil, as storage does, so that a write that changes nothing
+// is recognised.
+func (e *serverEntry) dropEmpty() {
+	if len(e.Args) == 0 {
+		e.Args = nil
+	}
+	if len(e.Env) == 0 {
+		e.Env = nil
+	}
+	if len(e.Headers) == 0 {
+		e.Headers = nil
+	}
+}
+
+// dropSecretsOf takes what is secret of held out of e, unless e still leads to the
+// same program at the same place. The values are write-only, and whoever may write
+// registrations could otherwise read them at a place of their own. What the request
+// gives again stays. It returns the warnings that name what was dropped.
+func (e *serverEntry) dropSecretsOf(held *serverEntry, d *framework.FieldData) []string {
+	if held == nil {
+		return nil
+	}
+	moved := e.movedFrom(held)
+	if len(moved) == 0 {
+		return nil
+	}
+	var warnings []string
+	for _, secret := range []struct {
+		field  string
+		values *map[string]string
+	}{{"headers", &e.Headers}, {"env", &e.Env}} {
+		if _, given := d.Raw[secret.field]; given || len(*secret.values) == 0 {
+			continue
+		}
+		warnings = append(warnings, fmt.Sprintf(
+			"%s changed, so the %s of before were dropped, which are not for another place: %s. Write %s to give the server some there",
+			strings.Join(moved, ", "), secret.field, strings.Join(sortedKeys(*secret.values), ", "), secret.field))
+		*secret.values = nil
+	}
+	return warnings
+}
+
+// goneServer remembers a deleted server whose name clients may still have in their
+// allowed_servers: they reach the next server under that name at once.
+type goneServer struct {
+	// Place is where it led to, as an HMAC: a URL's query may be a credential.
+	Place string `json:"place"`
+}
+
+// nameScan is how long a write of servers looks for the clients that name one. It
+// only warns, after the write is done.
+const nameScan = 10 * time.Second
+
+func (b *mcpBackend) deleteServer(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name := d.Get("name").(string)
+	deleted, err := b.removeServer(ctx, req.Storage, name)
+	if err != nil || !deleted {
+		return nil, err
+	}
+	users, complete := b.clientsOfServer(ctx, req.Storage, name)
+	switch {
+	case len(users) > 0:
+		return warned([]string{fmt.Sprintf("%s %s this server in allowed_servers, and will reach whatever is registered as %q next: take it out there",
+			someOf("client", users), plural(users, "names", "name"), name)}), nil
+	case !complete:
+		return warned([]string{fmt.Sprintf("not every client was looked at: those that name this server in allowed_servers will reach whatever is registered as %q next", name)}), nil
+	}
+	return nil, b.forgetGone(ctx, req.Storage, name)
+}
+
+// removeServer deletes the server, and reports whether there was one.
+func (b *mcpBackend) removeServer(ctx context.Context, s logical.Storage, name string) (bool, error) {
+	ctx, cancel := durable(ctx)
+	defer cancel()
+	defer b.servers.lock(name)()
+	held, err := b.servers.getLocked(ctx, s, name)
+	if err != nil || held == nil {
+		return false, err
+	}
+	place, err := b.placeOf(ctx, s, held)
+	if err != nil {
+		return false, err
+	}
+	if err := putJSON(ctx, s, gonePrefix+name, goneServer{Place: place}); err != nil {
+		return false, err
+	}
+	return true, b.feed.Around(ctx, s, []feed.Event{{Type: feed.Server, Operation: feed.Delete, Name: name}}, func() error {
+		return b.servers.delete(ctx, s, name)
+	})
+}
+
+// inherited looks whether clients name a server that is to be registered from the
+// time of another one that is gone. It returns the warning for whoever registers it,
+// and refuses where it leads elsewhere than the one that is gone, unless forced.
+func (b *mcpBackend) inherited(ctx context.Context, s logical.Storage, name string, next *serverEntry, forced bool) ([]string, error) {
+	var gone goneServer
+	if found, err := getJSON(ctx, s, gonePrefix+name, &gone); err != nil || !found {
+		return nil, err
+	}
+	place, err := b.placeOf(ctx, s, next)
+	if err != nil {
+		return nil, err
+	}
+	users, complete := b.clientsOfServer(ctx, s, name)
+	who := someOf("client", users)
+	switch {
+	case len(users) == 0 && complete:
+		return nil, nil
+	case len(users) == 0:
+		who = "clients that have not been looked at"
+	}
+	if place != gone.Place && !forced {
+		return nil, userErrorf("another server of the name %q was deleted, and %s may still name it: they would reach this one at once. Take it out of their allowed_servers first, or pass force=true", name, who)
+	}
+	return []string{fmt.Sprintf("%s named the deleted server %q, and may reach this one now", who, name)}, nil
+}
+
+// forgetGone forgets that there was a server of the name.
+func (b *mcpBackend) forgetGone(ctx context.Context, s logical.Storage, name string) error {
+	ctx, cancel := durable(ctx)
+	defer cancel()
+	defer b.servers.lock(name)()
+	return s.Delete(ctx, gonePrefix+name)
+}
+
+// placeOf identifies the place to which the server leads.
+func (b *mcpBackend) placeOf(ctx context.Context, s logical.Storage, e *serverEntry) (string, error) {
+	salt, err := b.salt(ctx, s)
+	if err != nil {
+		return "", err
+	}
+	return salt.GetHMAC(fmt.Sprintf("%q", append([]string{e.Transport, e.URL, e.Command}, e.Args...))), nil
+}
+
+// clientsOfServer returns the names of the clients whose allowed_servers names the
+// server, and whether all were looked at. It takes no lock.
+func (b *mcpBackend) clientsOfServer(ctx context.Context, s logical.Storage, name string) (users []string, complete bool) {
+	ctx, cancel := context.WithTimeout(ctx, nameScan)
+	defer cancel()
+	err := b.clients.each(ctx, s, func(client string, c *clientEntry) {
+		if slices.Contains(c.AllowedServers, name) {
+			users = append(users, client)
+		}
+	})
+	return users, err == nil
+}
