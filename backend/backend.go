@@ -53,9 +53,6 @@ import (
 	"vault-plugin-secrets-mcp/backend/kms"
 )
 
-// operationPrefix starts the id of every operation in the OpenAPI document.
-const operationPrefix = "mcp"
-
 // Version is the running version, set at build time: -ldflags "-X …backend.Version=v1.2.3".
 var Version = "v0.0.0-dev"
 

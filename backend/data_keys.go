@@ -217,27 +217,24 @@ func (b *mcpBackend) dropDataKeys(ctx context.Context, s logical.Storage, ids []
 }
 
 func (b *mcpBackend) pathDataKeys() []*framework.Path {
-	return []*framework.Path{describe(&framework.Path{
-		Pattern: "gateway/data-keys",
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: &framework.PathOperation{
-				Callback:     b.gatewayDataKeys,
-				Summary:      "Read the data keys of sealed tokens, as AWS KMS has wrapped them.",
-				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "gateway-data-keys"},
-				Responses: responses(merge(feedFields(), map[string]*framework.FieldSchema{
+	return build(path{
+		pattern: "gateway/data-keys",
+		about:   "gateway-data-keys",
+		ops: operations{
+			logical.ReadOperation: {
+				do: b.gatewayDataKeys, runs: onActive,
+				answers: merge(feedFields(), fields{
 					"data_keys": {Type: framework.TypeMap, Description: "The data keys by id: key_arn, wrapped (base64), mount, audience and created_at of each.", Required: true},
 					"mount":     {Type: framework.TypeString, Description: "The mount's accessor. A data key of another mount must not be used.", Required: true},
-				})),
-				ForwardPerformanceStandby:   true,
-				ForwardPerformanceSecondary: true,
+				}),
 			},
 		},
-		HelpSynopsis: "Read the data keys of sealed tokens, as AWS KMS has wrapped them.",
-		HelpDescription: `
+		synopsis: "Read the data keys of sealed tokens, as AWS KMS has wrapped them.",
+		help: `
 For gateways alone. They are worth nothing without KMS, which unwraps them for
 those whom its key's policy allows to, under the encryption context
 mcp-mount=MOUNT,mcp-audience=AUDIENCE. Where KMS is not configured there are none.`,
-	})}
+	})
 }
 
 func (b *mcpBackend) gatewayDataKeys(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {

@@ -36,7 +36,7 @@ var (
 )
 
 // tokenResponseFields are the fields in which operations speak of a token.
-var tokenResponseFields = map[string]*framework.FieldSchema{
+var tokenResponseFields = fields{
 	"token":            {Type: framework.TypeString, Description: "The token. It is shown in this answer and never again."},
 	"accessor":         {Type: framework.TypeString, Description: "The token's accessor."},
 	"client":           {Type: framework.TypeString, Description: "The client's name."},
@@ -56,8 +56,8 @@ var tokenResponseFields = map[string]*framework.FieldSchema{
 
 // feedFields are in every answer that a gateway must be able to order among the
 // events of the change feed.
-func feedFields() map[string]*framework.FieldSchema {
-	return map[string]*framework.FieldSchema{
+func feedFields() fields {
+	return fields{
 		"epoch": {Type: framework.TypeString, Description: "The change feed that index belongs to.", Required: true},
 		"index": {Type: framework.TypeInt64, Description: "The change feed's index before the answer was read from storage: the answer knows of every change up to it.", Required: true},
 	}

@@ -14,8 +14,8 @@ import (
 )
 
 // settingFields are the fields that a caller may set on a client and read back.
-func settingFields() map[string]*framework.FieldSchema {
-	return map[string]*framework.FieldSchema{
+func settingFields() fields {
+	return fields{
 		"allowed_servers": {
 			Type:        framework.TypeCommaStringSlice,
 			Description: "Names of the servers that the client may reach, or * for all. None given: it reaches no server.",
@@ -59,8 +59,8 @@ func settingFields() map[string]*framework.FieldSchema {
 	}
 }
 
-func clientFields() map[string]*framework.FieldSchema {
-	return merge(settingFields(), map[string]*framework.FieldSchema{
+func clientFields() fields {
+	return merge(settingFields(), fields{
 		"name":                    nameField,
 		"access_token":            accessTokenField,
 		"access_token_ciphertext": ciphertextField,
@@ -68,10 +68,10 @@ func clientFields() map[string]*framework.FieldSchema {
 	})
 }
 
-func clientResponseFields() map[string]*framework.FieldSchema {
+func clientResponseFields() fields {
 	return merge(settingFields(),
 		pick(tokenResponseFields, "client_id", "accessor", "issued_at", "expires_at"),
-		map[string]*framework.FieldSchema{
+		fields{
 			"name":       nameField,
 			"version":    {Type: framework.TypeInt64, Description: "Rises with every write."},
 			"created_at": {Type: framework.TypeString, Description: "When the client was created (RFC 3339)."},
@@ -80,59 +80,33 @@ func clientResponseFields() map[string]*framework.FieldSchema {
 }
 
 func (b *mcpBackend) pathClients() []*framework.Path {
-	created := responses(merge(
+	created := merge(
 		pick(tokenResponseFields, "token", "accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl", "send_as"),
-		pick(settingFields(), "allowed_servers")))
+		pick(settingFields(), "allowed_servers"))
 	// OpenAPI folds the write that creates into the one that changes.
 	written := map[int][]framework.Response{
 		http.StatusOK: {{
 			Description: "A client was created: this is its token, which is shown once. Without data: a client was changed, with warnings.",
-			Fields:      created[http.StatusOK][0].Fields,
+			Fields:      created,
 		}},
 		http.StatusNoContent: {{Description: "A client that existed was changed."}},
 	}
-	return []*framework.Path{
-		describe(&framework.Path{
-			Pattern: "clients/?$",
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: &framework.PathOperation{
-					Callback:     b.listClients,
-					Summary:      "List the clients.",
-					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "list", OperationSuffix: "clients"},
-					Responses:    listed(),
-				},
+	return build(
+		listPath("clients", "List the clients.", b.clients.list),
+		path{
+			pattern: "clients/" + one("name"),
+			fields:  clientFields(),
+			exists:  existing(b.clients),
+			about:   "client",
+			ops: operations{
+				logical.ReadOperation:   {do: b.readClient, summary: "Read a client, without any token.", answers: clientResponseFields()},
+				logical.CreateOperation: {do: b.createClient, summary: "Create a client and issue its token.", answers: created},
+				logical.UpdateOperation: {do: b.updateClient, summary: "Create a client and issue its token, or change one.", responses: written},
+				logical.PatchOperation:  {do: b.patchClient, summary: "Change some fields of a client; null resets a field."},
+				logical.DeleteOperation: {do: b.deleteClient, summary: "Delete a client and end all its tokens."},
 			},
-			HelpSynopsis:    "List the clients.",
-			HelpDescription: "The names come in alphabetical order.",
-		}),
-		describe(&framework.Path{
-			Pattern:        "clients/(?P<name>[^/]+)",
-			Fields:         clientFields(),
-			DisplayAttrs:   &framework.DisplayAttributes{OperationSuffix: "client"},
-			ExistenceCheck: b.clientExists,
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: &framework.PathOperation{
-					Callback: b.readClient, Summary: "Read a client, without any token.", Responses: responses(clientResponseFields()),
-				},
-				logical.CreateOperation: &framework.PathOperation{
-					Callback: b.createClient, Summary: "Create a client and issue its token.", Responses: created,
-					ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-				},
-				logical.UpdateOperation: &framework.PathOperation{
-					Callback: b.updateClient, Summary: "Create a client and issue its token, or change one.", Responses: written,
-					ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-				},
-				logical.PatchOperation: &framework.PathOperation{
-					Callback: b.patchClient, Summary: "Change some fields of a client; null resets a field.", Responses: noContent(),
-					ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-				},
-				logical.DeleteOperation: &framework.PathOperation{
-					Callback: b.deleteClient, Summary: "Delete a client and end all its tokens.", Responses: noContent(),
-					ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-				},
-			},
-			HelpSynopsis: "Create the identities with which MCP clients reach MCP servers.",
-			HelpDescription: `
+			synopsis: "Create the identities with which MCP clients reach MCP servers.",
+			help: `
 The write that creates a client answers with its token, once: it is stored only
 as an HMAC and cannot be shown again. Lost, it is replaced by rotate-client.
 
@@ -153,21 +127,8 @@ of the token, which is the only one that is accepted.
 
 Deleting a client ends all its tokens at once. A client created anew under the
 same name shares nothing with the old one.`,
-		}),
-	}
-}
-
-func (b *mcpBackend) clientExists(ctx context.Context, req *logical.Request, d *framework.FieldData) (bool, error) {
-	c, err := b.clients.get(ctx, req.Storage, d.Get("name").(string))
-	return c != nil, err
-}
-
-func (b *mcpBackend) listClients(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	names, err := b.clients.list(ctx, req.Storage, "")
-	if err != nil {
-		return nil, err
-	}
-	return logical.ListResponse(names), nil
+		},
+	)
 }
 
 func (b *mcpBackend) readClient(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {

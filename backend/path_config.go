@@ -24,8 +24,8 @@ func (b *mcpBackend) config(ctx context.Context, s logical.Storage) (*config, er
 	return c, err
 }
 
-func configFields() map[string]*framework.FieldSchema {
-	return map[string]*framework.FieldSchema{
+func configFields() fields {
+	return fields{
 		"default_ttl": {
 			Type:        framework.TypeDurationSecond,
 			Description: "How long a client's own token lives where the client sets no token_ttl. 0, the default: it does not expire. Leased tokens (creds/) take the mount's default lease TTL where this is 0.",
@@ -58,32 +58,20 @@ func configFields() map[string]*framework.FieldSchema {
 }
 
 func (b *mcpBackend) pathConfig() []*framework.Path {
-	return []*framework.Path{describe(&framework.Path{
-		Pattern: "config",
-		Fields:  configFields(),
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: &framework.PathOperation{
-				Callback:     b.readConfig,
-				Summary:      "Read the mount's configuration.",
-				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "configuration"},
-				Responses:    responses(configFields()),
-			},
-			logical.UpdateOperation: &framework.PathOperation{
-				Callback:                    b.writeConfig,
-				Summary:                     "Configure the mount.",
-				DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "configure"},
-				Responses:                   noContent(),
-				ForwardPerformanceStandby:   true,
-				ForwardPerformanceSecondary: true,
-			},
+	return build(path{
+		pattern: "config",
+		fields:  configFields(),
+		ops: operations{
+			logical.ReadOperation:   {do: b.readConfig, summary: "Read the mount's configuration.", verb: "read", about: "configuration", answers: configFields()},
+			logical.UpdateOperation: {do: b.writeConfig, summary: "Configure the mount.", verb: "configure"},
 		},
-		HelpSynopsis: "Configure token lifetimes, rotation and the change feed.",
-		HelpDescription: `
+		synopsis: "Configure token lifetimes, rotation and the change feed.",
+		help: `
 Fields that a write does not name keep their value. Every field has a default
 that suits a first mount; a mount that was never configured reads as them.
 
 Lifetimes apply to tokens issued from then on: tokens that exist keep theirs.`,
-	})}
+	})
 }
 
 func (b *mcpBackend) readConfig(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {

@@ -14,8 +14,8 @@ import (
 	"vault-plugin-secrets-mcp/backend/kms"
 )
 
-func kmsFields() map[string]*framework.FieldSchema {
-	return map[string]*framework.FieldSchema{
+func kmsFields() fields {
+	return fields{
 		"key_id": {
 			Type:        framework.TypeString,
 			Description: "The KMS key: its id, its ARN or alias/NAME. A symmetric key for encryption.",
@@ -35,9 +35,9 @@ func kmsFields() map[string]*framework.FieldSchema {
 	}
 }
 
-func kmsCredentialFields() map[string]*framework.FieldSchema {
+func kmsCredentialFields() fields {
 	secret := &framework.DisplayAttributes{Sensitive: true}
-	return map[string]*framework.FieldSchema{
+	return fields{
 		"access_key": {
 			Type:        framework.TypeString,
 			Description: "AWS access key id, with secret_key. Default: the AWS SDK's chain (environment, shared files, the machine's role). Both empty go back to it.",
@@ -53,8 +53,8 @@ func kmsCredentialFields() map[string]*framework.FieldSchema {
 	}
 }
 
-func kmsResponseFields() map[string]*framework.FieldSchema {
-	return merge(kmsFields(), map[string]*framework.FieldSchema{
+func kmsResponseFields() fields {
+	return merge(kmsFields(), fields{
 		"key_arn":          {Type: framework.TypeString, Description: "The ARN of the key in use: what key_id stood for when config/kms or config/kms/rotate was last written."},
 		"credentials":      {Type: framework.TypeString, Description: "configured, or default chain."},
 		"mount":            {Type: framework.TypeString, Description: "The mount's accessor: mcp-mount in every encryption context."},
@@ -64,43 +64,31 @@ func kmsResponseFields() map[string]*framework.FieldSchema {
 }
 
 func (b *mcpBackend) pathConfigKMS() []*framework.Path {
-	return []*framework.Path{
-		describe(&framework.Path{
-			Pattern: "config/kms",
-			Fields: merge(kmsFields(), kmsCredentialFields(), map[string]*framework.FieldSchema{
+	written := merge(kmsFields(), kmsCredentialFields())
+	return build(
+		path{
+			pattern: "config/kms",
+			fields: merge(written, fields{
 				"force": {
 					Type:        framework.TypeBool,
 					Description: "Delete even while sealed tokens live. They end with it.",
 					Query:       true,
 				},
 			}),
-			DisplayAttrs: &framework.DisplayAttributes{OperationSuffix: "kms"},
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: only(&framework.PathOperation{
-					Callback:     b.readKMS,
-					Summary:      "Read how the mount uses AWS KMS, without credentials.",
-					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "kms-configuration"},
-					Responses:    responses(kmsResponseFields()),
-				}),
-				logical.UpdateOperation: only(&framework.PathOperation{
-					Callback:                    b.writeKMS,
-					Summary:                     "Configure AWS KMS, and check the key by using it.",
-					DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "configure", OperationSuffix: "kms"},
-					Responses:                   noContent(),
-					ForwardPerformanceStandby:   true,
-					ForwardPerformanceSecondary: true,
-				}, slices.Collect(maps.Keys(merge(kmsFields(), kmsCredentialFields())))...),
-				logical.DeleteOperation: &framework.PathOperation{
-					Callback:                    b.deleteKMS,
-					Summary:                     "Stop using AWS KMS, and forget the data keys.",
-					DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "delete", OperationSuffix: "kms-configuration"},
-					Responses:                   noContent(),
-					ForwardPerformanceStandby:   true,
-					ForwardPerformanceSecondary: true,
+			about: "kms-configuration",
+			ops: operations{
+				logical.ReadOperation: {
+					do: b.readKMS, summary: "Read how the mount uses AWS KMS, without credentials.",
+					takes: nothing, answers: kmsResponseFields(),
 				},
+				logical.UpdateOperation: {
+					do: b.writeKMS, summary: "Configure AWS KMS, and check the key by using it.", verb: "configure", about: "kms",
+					takes: slices.Collect(maps.Keys(written)),
+				},
+				logical.DeleteOperation: {do: b.deleteKMS, summary: "Stop using AWS KMS, and forget the data keys."},
 			},
-			HelpSynopsis: "Configure AWS KMS, for sealed tokens and for tokens that come encrypted.",
-			HelpDescription: `
+			synopsis: "Configure AWS KMS, for sealed tokens and for tokens that come encrypted.",
+			help: `
 A write has KMS make a data key and unwrap it again, so what is missing is said at
 once: a permission (kms:GenerateDataKey, kms:Decrypt), the region, a disabled key.
 Fields that a write does not name keep their value. access_key and secret_key are
@@ -110,26 +98,19 @@ Another key or audience is for tokens that are sealed from then on: those sealed
 before open as long as KMS unwraps the data key that they were sealed under.
 
 A delete is refused while sealed tokens live, unless force=true ends them.`,
-		}),
-		describe(&framework.Path{
-			Pattern: "config/kms/rotate",
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: &framework.PathOperation{
-					Callback:                    b.rotateKMS,
-					Summary:                     "Make a new data key.",
-					DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "rotate", OperationSuffix: "kms-data-key"},
-					Responses:                   noContent(),
-					ForwardPerformanceStandby:   true,
-					ForwardPerformanceSecondary: true,
-				},
+		},
+		path{
+			pattern: "config/kms/rotate",
+			ops: operations{
+				logical.UpdateOperation: {do: b.rotateKMS, verb: "rotate", about: "kms-data-key"},
 			},
-			HelpSynopsis: "Make a new data key.",
-			HelpDescription: `
+			synopsis: "Make a new data key.",
+			help: `
 The new data key seals from five seconds later on, when every gateway knows it.
 Tokens that were sealed under an older one still open; tidy removes a data key once
 nothing that lives is sealed under it. An alias in key_id is looked up anew.`,
-		}),
-	}
+		},
+	)
 }
 
 func (b *mcpBackend) readKMS(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
@@ -161,9 +142,6 @@ func (b *mcpBackend) readKMS(ctx context.Context, req *logical.Request, _ *frame
 // writeKMS first asks KMS and then takes the lock. It does not overwrite another write that
 // came in between.
 func (b *mcpBackend) writeKMS(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	if _, given := d.GetOk("force"); given {
-		return nil, userErrorf("field force: it is for a delete")
-	}
 	held, err := b.kmsEntry(ctx, req.Storage)
 	if err != nil {
 		return nil, err

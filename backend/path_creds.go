@@ -13,20 +13,15 @@ import (
 )
 
 func (b *mcpBackend) pathCreds() []*framework.Path {
-	operation := func(verb string) *framework.PathOperation {
-		return &framework.PathOperation{
-			Callback:     b.creds,
-			Summary:      "Lease a short-lived token of a client.",
-			DisplayAttrs: &framework.DisplayAttributes{OperationVerb: verb, OperationSuffix: "credentials"},
-			Responses: responses(pick(tokenResponseFields,
-				"token", "accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl")),
-			ForwardPerformanceStandby:   true,
-			ForwardPerformanceSecondary: true,
-		}
+	lease := operation{
+		do: b.creds, runs: onActive,
+		answers: pick(tokenResponseFields, "token", "accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl"),
 	}
-	return []*framework.Path{describe(&framework.Path{
-		Pattern: "creds/(?P<name>[^/]+)",
-		Fields: map[string]*framework.FieldSchema{
+	read, write := lease, lease
+	read.verb, write.verb = "generate", "request"
+	return build(path{
+		pattern: "creds/" + one("name"),
+		fields: fields{
 			"name": nameField,
 			"ttl": {
 				Type:        framework.TypeDurationSecond,
@@ -34,12 +29,10 @@ func (b *mcpBackend) pathCreds() []*framework.Path {
 				Query:       true,
 			},
 		},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation:   operation("generate"),
-			logical.UpdateOperation: operation("request"),
-		},
-		HelpSynopsis: "Lease a short-lived token of a client.",
-		HelpDescription: `
+		about:    "credentials",
+		ops:      operations{logical.ReadOperation: read, logical.UpdateOperation: write},
+		synopsis: "Lease a short-lived token of a client.",
+		help: `
 Every read makes a new token under a lease of its own, which Vault Agent, the
 Secrets Operator and CI renew and revoke as they do any other. The token expires
 with its lease; revoking the lease ends it at once, and so does the end of the
@@ -47,7 +40,7 @@ Vault token that asked for it.
 
 Vault keeps the answer of a lease, and so the token, in the lease's own entry,
 protected by Vault's barrier alone; a client's own token is stored as an HMAC only.`,
-	})}
+	})
 }
 
 func (b *mcpBackend) creds(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -121,7 +114,7 @@ const secretTokenType = "mcp_token"
 func (b *mcpBackend) secretToken() *framework.Secret {
 	return &framework.Secret{
 		Type: secretTokenType,
-		Fields: map[string]*framework.FieldSchema{
+		Fields: fields{
 			"token": {Type: framework.TypeString, Description: "The leased token."},
 		},
 		Renew:  b.renewLease,

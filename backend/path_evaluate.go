@@ -14,9 +14,9 @@ import (
 )
 
 func (b *mcpBackend) pathEvaluate() []*framework.Path {
-	return []*framework.Path{describe(&framework.Path{
-		Pattern: "evaluate",
-		Fields: map[string]*framework.FieldSchema{
+	return build(path{
+		pattern: "evaluate",
+		fields: fields{
 			"client":      {Type: framework.TypeString, Description: "The client to decide for, with its allowed_servers and its policies."},
 			"policies":    {Type: framework.TypeCommaStringSlice, Description: "Instead of a client: the policies to decide by, beside the managed ones, which always apply."},
 			"server":      {Type: framework.TypeString, Description: "A registered server."},
@@ -25,12 +25,10 @@ func (b *mcpBackend) pathEvaluate() []*framework.Path {
 			"command":     {Type: framework.TypeString, Description: "The command that the server would have."},
 			"args":        {Type: framework.TypeStringSlice, Description: "The command's arguments, one each."},
 		},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: &framework.PathOperation{
-				Callback:     b.evaluate,
-				Summary:      "Tell whether a client may reach a server, and why.",
-				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "evaluate"},
-				Responses: responses(map[string]*framework.FieldSchema{
+		ops: operations{
+			logical.UpdateOperation: {
+				do: b.evaluate, verb: "evaluate", runs: onAny,
+				answers: fields{
 					"allowed":  {Type: framework.TypeBool, Description: "Whether the gateway would let the client through.", Required: true},
 					"decision": {Type: framework.TypeString, Description: "allowed, blocked-deny, blocked-allow, not-in-allowed-servers, unknown-server or client-disabled.", Required: true},
 					"reason":   {Type: framework.TypeString, Description: "Why, and what would change it.", Required: true},
@@ -38,11 +36,11 @@ func (b *mcpBackend) pathEvaluate() []*framework.Path {
 					"source":   {Type: framework.TypeString, Description: "The policy that the entry stands in."},
 					"checks":   {Type: framework.TypeSlice, Description: "Each check in order: check, result (passed, blocked or skipped) and detail.", Required: true},
 					"summary":  {Type: framework.TypeString, Description: "The decision, the reason and the checks for a reader, as one text.", Required: true},
-				}),
+				},
 			},
 		},
-		HelpSynopsis: "Tell whether a client may reach a server, and why.",
-		HelpDescription: `
+		synopsis: "Tell whether a client may reach a server, and why.",
+		help: `
 "Why can't cursor-local reach github?"
 
     vault write mcp/evaluate client=cursor-local server=github
@@ -52,7 +50,7 @@ audit log, with the entry that decided and each check in order; for a reader,
 with -field=summary. Ask with policies
 instead of a client to try a policy, and with server_name and url (or command and
 args) for a server that is not registered yet.`,
-	})}
+	})
 }
 
 func (b *mcpBackend) evaluate(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -164,8 +162,8 @@ const (
 	maxDryRunSummary = 50
 )
 
-func dryRunFields() map[string]*framework.FieldSchema {
-	return map[string]*framework.FieldSchema{
+func dryRunFields() fields {
+	return fields{
 		"changed": {Type: framework.TypeInt, Description: "How many pairs of client and server would be decided otherwise."},
 		"changes": {Type: framework.TypeSlice, Description: "The first 1,000 of them: client, server, before, after, and the reason of the decision after."},
 		"summary": {Type: framework.TypeString, Description: "The same for a reader, as a table of the first 50."},

@@ -19,28 +19,25 @@ import (
 const fieldWait = "wait"
 
 func (b *mcpBackend) pathChanges() []*framework.Path {
-	return []*framework.Path{describe(&framework.Path{
-		Pattern: "changes",
-		Fields: map[string]*framework.FieldSchema{
+	return build(path{
+		pattern: "changes",
+		fields: fields{
 			"epoch":   {Type: framework.TypeString, Description: "The epoch of the last answer. Without it the answer is a reset, at once.", Query: true},
 			"index":   {Type: framework.TypeInt64, Description: "The index of the last answer.", Query: true},
 			fieldWait: {Type: framework.TypeDurationSecond, Description: "How long the request is held if there is no change yet; at most max_wait of config. Default: it is not held.", Query: true},
 		},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: &framework.PathOperation{
-				Callback:     b.changes,
-				Summary:      "Read the changes since an index, and wait for the first.",
-				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "changes"},
-				Responses: responses(merge(feedFields(), map[string]*framework.FieldSchema{
+		about: "changes",
+		ops: operations{
+			logical.ReadOperation: {
+				do: b.changes, runs: onActive,
+				answers: merge(feedFields(), fields{
 					"reset":   {Type: framework.TypeBool, Description: "The caller may have missed changes: everything it holds must be asked again.", Required: true},
 					"changes": {Type: framework.TypeSlice, Description: "The changes in order, at most 1,000: index, type, operation and what they are about.", Required: true},
-				})),
-				ForwardPerformanceStandby:   true,
-				ForwardPerformanceSecondary: true,
+				}),
 			},
 		},
-		HelpSynopsis: "Read the changes since an index, and wait for the first.",
-		HelpDescription: `
+		synopsis: "Read the changes since an index, and wait for the first.",
+		help: `
 For gateways: one read of this is always held, and answers within milliseconds
 when a token, a client, a server or the configuration changes. Send epoch and
 index of the last answer with the next request.
@@ -48,7 +45,7 @@ index of the last answer with the next request.
 A request that is held has a price that Vault sets: it cannot step down, seal or
 reload the plugin before the request ends. So requests are held for at most
 max_wait, and at most max_watchers of them.`,
-	})}
+	})
 }
 
 func (b *mcpBackend) changes(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -81,98 +78,83 @@ func (b *mcpBackend) changes(ctx context.Context, req *logical.Request, d *frame
 }
 
 func (b *mcpBackend) pathGateway() []*framework.Path {
-	return []*framework.Path{
-		describe(&framework.Path{
-			Pattern: "gateway/servers",
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: &framework.PathOperation{
-					Callback:     b.gatewayServers,
-					Summary:      "Read the registry with the upstreams' credentials.",
-					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "gateway-servers"},
-					Responses: responses(merge(feedFields(), map[string]*framework.FieldSchema{
+	return build(
+		path{
+			pattern: "gateway/servers",
+			about:   "gateway-servers",
+			ops: operations{
+				logical.ReadOperation: {
+					do: b.gatewayServers, runs: onActive,
+					answers: merge(feedFields(), fields{
 						"servers": {Type: framework.TypeMap, Description: "Every registered server by name, with url, headers and env in full.", Required: true},
-					})),
-					ForwardPerformanceStandby:   true,
-					ForwardPerformanceSecondary: true,
+					}),
 				},
 			},
-			HelpSynopsis: "Read the registry with the upstreams' credentials.",
-			HelpDescription: `
+			synopsis: "Read the registry with the upstreams' credentials.",
+			help: `
 For gateways alone: unlike servers/, this holds the values of headers, env and the
 URLs' queries.`,
-		}),
-		describe(&framework.Path{
-			Pattern: "gateway/policies/(?P<digest>[0-9a-f]{64})",
-			Fields: map[string]*framework.FieldSchema{
+		},
+		path{
+			pattern: "gateway/policies/(?P<digest>[0-9a-f]{64})",
+			fields: fields{
 				"digest": {Type: framework.TypeString, Description: "The policy_digest of a lookup."},
 			},
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: &framework.PathOperation{
-					Callback:     b.gatewayPolicy,
-					Summary:      "Read an effective policy by its digest.",
-					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "gateway-policy"},
-					Responses: responses(map[string]*framework.FieldSchema{
+			about: "gateway-policy",
+			ops: operations{
+				logical.ReadOperation: {
+					do: b.gatewayPolicy, runs: onActive,
+					answers: fields{
 						"digest":  {Type: framework.TypeString, Description: "The digest, again.", Required: true},
 						"sources": {Type: framework.TypeSlice, Description: "The policies that make it up: name, managed, missing and policy of each.", Required: true},
-					}),
-					ForwardPerformanceStandby:   true,
-					ForwardPerformanceSecondary: true,
+					},
 				},
 			},
-			HelpSynopsis: "Read an effective policy by its digest.",
-			HelpDescription: `
+			synopsis: "Read an effective policy by its digest.",
+			help: `
 For gateways alone: a lookup answers the digest of the client's effective policy,
 and each policy is read once. 404 means that the policies have changed since:
 look the token up again.`,
-		}),
-		describe(&framework.Path{
-			Pattern: "gateway/keys",
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: &framework.PathOperation{
-					Callback:     b.gatewayKeys,
-					Summary:      "Read the keys under which gateways seal session ids.",
-					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "gateway-keys"},
-					Responses: responses(map[string]*framework.FieldSchema{
+		},
+		path{
+			pattern: "gateway/keys",
+			about:   "gateway-keys",
+			ops: operations{
+				logical.ReadOperation: {
+					do: b.gatewayKeys, runs: onActive,
+					answers: fields{
 						"keys":            {Type: framework.TypeMap, Description: "The keys by version: key (256 bits in base64) and created_at of each.", Required: true},
 						"current_version": {Type: framework.TypeInt, Description: "The version to seal under. Every version listed still opens.", Required: true},
 						"mount_id":        {Type: framework.TypeString, Description: "The mount's id, which is part of what is sealed.", Required: true},
-					}),
-					ForwardPerformanceStandby:   true,
-					ForwardPerformanceSecondary: true,
+					},
 				},
 			},
-			HelpSynopsis: "Read the keys under which gateways seal session ids.",
-			HelpDescription: `
+			synopsis: "Read the keys under which gateways seal session ids.",
+			help: `
 For gateways alone. All gateways of a mount share these keys, so that a session
 which one of them opened goes on at any other. A new key is made every 30 days,
 and kept for 90.`,
-		}),
-		describe(&framework.Path{
-			Pattern: "gateway/keys/rotate",
-			Fields: map[string]*framework.FieldSchema{
+		},
+		path{
+			pattern: "gateway/keys/rotate",
+			fields: fields{
 				"drop_old": {
 					Type:        framework.TypeBool,
 					Description: "Forget every older key at once, as after a leak. Sessions that are open end: clients begin new ones.",
 				},
 			},
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: &framework.PathOperation{
-					Callback:                    b.gatewayKeysRotate,
-					Summary:                     "Make a new key for session ids now.",
-					DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "rotate", OperationSuffix: "gateway-keys"},
-					Responses:                   noContent(),
-					ForwardPerformanceStandby:   true,
-					ForwardPerformanceSecondary: true,
-				},
+			about: "gateway-keys",
+			ops: operations{
+				logical.UpdateOperation: {do: b.gatewayKeysRotate, verb: "rotate"},
 			},
-			HelpSynopsis: "Make a new key for session ids now.",
-			HelpDescription: `
+			synopsis: "Make a new key for session ids now.",
+			help: `
 Sessions that are open stay open: an older key still opens what it has sealed, until
 it is 90 days old. So it does for one who has copied it, and who can seal sessions
 under it: after a leak, drop_old=true forgets every older key. The sessions that were
 sealed under them are unknown from then on, and clients begin new ones.`,
-		}),
-	}
+		},
+	)
 }
 
 func (b *mcpBackend) gatewayServers(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {

@@ -16,35 +16,28 @@ import (
 )
 
 func (b *mcpBackend) pathIntrospect() []*framework.Path {
-	return []*framework.Path{describe(&framework.Path{
-		Pattern: "introspect",
-		Fields: map[string]*framework.FieldSchema{
+	return build(path{
+		pattern: "introspect",
+		fields: fields{
 			"token":           tokenField,
 			"token_type_hint": {Type: framework.TypeString, Description: "Ignored, as RFC 7662 allows: there is one type of token."},
 		},
-		// RFC 7662, section 2.1, lets a client send parameters that the server
-		// does not know.
-		TakesArbitraryInput: true,
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: &framework.PathOperation{
-				Callback:     b.introspect,
-				Summary:      "Token introspection as of RFC 7662.",
-				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "introspect", OperationSuffix: "token"},
-				Responses: map[int][]framework.Response{http.StatusOK: {{
-					Description: "OK", MediaType: "application/json",
-				}}},
-				ForwardPerformanceStandby:   true,
-				ForwardPerformanceSecondary: true,
+		anyField: true, // RFC 7662, section 2.1: a client may send parameters that the server does not know
+		about:    "token",
+		ops: operations{
+			logical.UpdateOperation: {
+				do: b.introspect, verb: "introspect",
+				responses: map[int][]framework.Response{http.StatusOK: {{Description: "OK", MediaType: "application/json"}}},
 			},
 		},
-		HelpSynopsis: "Token introspection as of RFC 7662.",
-		HelpDescription: `
+		synopsis: "Token introspection as of RFC 7662.",
+		help: `
 For gateways other than the project's own: POST token=… as a form or as JSON, with
 a Vault token as the bearer, and read the plain JSON that RFC 7662 describes.
 sub is the client's name, client_id its unchanging id, jti the token's accessor,
 scope the servers that it may reach, as allowed_servers and the policies have it; exp is missing where the token does not
 expire. Of a token that is not valid, active=false is all that is said.`,
-	})}
+	})
 }
 
 // introspection is the answer of RFC 7662, section 2.2.

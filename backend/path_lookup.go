@@ -12,12 +12,12 @@ import (
 	"vault-plugin-secrets-mcp/backend/token"
 )
 
-func lookupResponseFields() map[string]*framework.FieldSchema {
+func lookupResponseFields() fields {
 	return merge(
 		pick(tokenResponseFields, "client", "client_id", "accessor", "kind", "issued_at", "expires_at", "ttl", "data_key"),
 		pick(settingFields(), "allowed_servers", "allowed_tools", "denied_tools", "token_bound_cidrs", "metadata"),
 		feedFields(),
-		map[string]*framework.FieldSchema{
+		fields{
 			"active":         {Type: framework.TypeBool, Description: "Whether the token is valid now. Of one that is not, nothing else is said.", Required: true},
 			"client_version": {Type: framework.TypeString, Description: "Changes with every change of the client."},
 			"policy_digest":  {Type: framework.TypeString, Description: "Names the effective policy (gateway/policies); empty where no policy applies."},
@@ -26,28 +26,22 @@ func lookupResponseFields() map[string]*framework.FieldSchema {
 }
 
 func (b *mcpBackend) pathLookup() []*framework.Path {
-	return []*framework.Path{
-		describe(&framework.Path{
-			Pattern: "lookup",
-			Fields: map[string]*framework.FieldSchema{
+	return build(
+		path{
+			pattern: "lookup",
+			fields: fields{
 				"token": tokenField,
 				"data_key": {
 					Type:        framework.TypeString,
 					Description: "Id of the data key under which the token came sealed to a gateway, which has opened it. A token that was sealed under another one, or none, is not active.",
 				},
 			},
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: &framework.PathOperation{
-					Callback:                    b.lookup,
-					Summary:                     "Tell whether a token is valid, and what it may reach.",
-					DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "look-up", OperationSuffix: "token"},
-					Responses:                   responses(lookupResponseFields()),
-					ForwardPerformanceStandby:   true,
-					ForwardPerformanceSecondary: true,
-				},
+			about: "token",
+			ops: operations{
+				logical.UpdateOperation: {do: b.lookup, verb: "look-up", answers: lookupResponseFields()},
 			},
-			HelpSynopsis: "Tell whether a token is valid, and what it may reach.",
-			HelpDescription: `
+			synopsis: "Tell whether a token is valid, and what it may reach.",
+			help: `
 The answer is 200 with active=false for a token that is unknown, expired or
 revoked, or whose client is disabled or deleted, alike. Any other status says
 nothing about the token: it could not be asked. White space at the ends is cut;
@@ -55,24 +49,18 @@ of what cannot be a token, such as one with "Bearer" in front, a warning says so
 
 A sealed token is opened here, too. A gateway opens it itself, and asks about the
 token in it with the id of the data key; bare, that token is not active.`,
-		}),
-		describe(&framework.Path{
-			Pattern: "lookup-accessor",
-			Fields:  map[string]*framework.FieldSchema{"accessor": accessorField},
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: &framework.PathOperation{
-					Callback:                    b.lookupAccessor,
-					Summary:                     "Tell whether the token of an accessor is valid, and what it may reach.",
-					DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "look-up", OperationSuffix: "accessor"},
-					Responses:                   responses(lookupResponseFields()),
-					ForwardPerformanceStandby:   true,
-					ForwardPerformanceSecondary: true,
-				},
+		},
+		path{
+			pattern: "lookup-accessor",
+			fields:  fields{"accessor": accessorField},
+			about:   "accessor",
+			ops: operations{
+				logical.UpdateOperation: {do: b.lookupAccessor, verb: "look-up", answers: lookupResponseFields()},
 			},
-			HelpSynopsis:    "Tell whether the token of an accessor is valid, and what it may reach.",
-			HelpDescription: "As lookup, for one who has the accessor and not the token.",
-		}),
-	}
+			synopsis: "Tell whether the token of an accessor is valid, and what it may reach.",
+			help:     "As lookup, for one who has the accessor and not the token.",
+		},
+	)
 }
 
 func (b *mcpBackend) lookup(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {

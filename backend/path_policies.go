@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"maps"
+	"net/http"
 	"slices"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -13,8 +14,8 @@ import (
 
 // policySettings are the fields that make up a policy's document. Every other
 // field of a write is the engine's own or, in a whole settings file, ignored.
-func policySettings() map[string]*framework.FieldSchema {
-	return map[string]*framework.FieldSchema{
+func policySettings() fields {
+	return fields{
 		policy.AllowedSetting: {
 			Type:        framework.TypeSlice,
 			Description: "The allow-list: entries of serverUrl, serverCommand or serverName. Unset: it admits every server. Empty: none.",
@@ -30,8 +31,8 @@ func policySettings() map[string]*framework.FieldSchema {
 	}
 }
 
-func policyFields() map[string]*framework.FieldSchema {
-	return merge(policySettings(), map[string]*framework.FieldSchema{
+func policyFields() fields {
+	return merge(policySettings(), fields{
 		"name": {
 			Type:        framework.TypeString,
 			Description: "Name of the policy: lower-case letters, digits and . _ - with a letter or digit at both ends.",
@@ -55,47 +56,26 @@ func policyFields() map[string]*framework.FieldSchema {
 
 func (b *mcpBackend) pathPolicies() []*framework.Path {
 	written := noContent()
-	written[200] = []framework.Response{{Description: "OK: a dry run", Fields: dryRunFields()}}
-	return []*framework.Path{
-		describe(&framework.Path{
-			Pattern: "policies/?$",
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: &framework.PathOperation{
-					Callback:     b.listPolicies,
-					Summary:      "List the policies.",
-					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "list", OperationSuffix: "policies"},
-					Responses:    listed(),
+	written[http.StatusOK] = []framework.Response{{Description: "OK: a dry run", Fields: dryRunFields()}}
+	return build(
+		listPath("policies", "List the policies.", b.policyNames),
+		path{
+			pattern:  "policies/" + one("name"),
+			fields:   policyFields(),
+			anyField: true, // a whole settings file
+			exists:   b.policyExists,
+			about:    "policy",
+			ops: operations{
+				logical.ReadOperation: {
+					do: b.readPolicy, summary: "Read a policy in the form in which it was written.",
+					takes: nothing, answers: merge(policySettings(), pick(policyFields(), "managed")),
 				},
+				logical.CreateOperation: {do: b.writePolicy, summary: "Create a policy.", responses: written},
+				logical.UpdateOperation: {do: b.writePolicy, summary: "Replace a policy.", responses: written},
+				logical.DeleteOperation: {do: b.deletePolicy, summary: "Delete a policy that no client names."},
 			},
-			HelpSynopsis:    "List the policies.",
-			HelpDescription: "The names come in alphabetical order.",
-		}),
-		describe(&framework.Path{
-			Pattern:             "policies/(?P<name>[^/]+)",
-			Fields:              policyFields(),
-			TakesArbitraryInput: true, // a whole settings file
-			DisplayAttrs:        &framework.DisplayAttributes{OperationSuffix: "policy"},
-			ExistenceCheck:      b.policyExists,
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: only(&framework.PathOperation{
-					Callback: b.readPolicy, Summary: "Read a policy in the form in which it was written.",
-					Responses: responses(merge(policySettings(), pick(policyFields(), "managed"))),
-				}, "name"),
-				logical.CreateOperation: &framework.PathOperation{
-					Callback: b.writePolicy, Summary: "Create a policy.", Responses: written,
-					ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-				},
-				logical.UpdateOperation: &framework.PathOperation{
-					Callback: b.writePolicy, Summary: "Replace a policy.", Responses: written,
-					ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-				},
-				logical.DeleteOperation: &framework.PathOperation{
-					Callback: b.deletePolicy, Summary: "Delete a policy that no client names.", Responses: noContent(),
-					ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-				},
-			},
-			HelpSynopsis: "Decide which servers clients may reach, in the form of Claude Code's managed settings.",
-			HelpDescription: `
+			synopsis: "Decide which servers clients may reach, in the form of Claude Code's managed settings.",
+			help: `
 A policy is written as Claude Code's managed settings are: the file that is
 deployed already loads as it stands,
 
@@ -115,8 +95,8 @@ client. Where clients may reach more by it, that needs force=true.
 
 A client reaches a server if its allowed_servers names it and all policies that
 apply to it admit it. evaluate explains each decision.`,
-		}),
-	}
+		},
+	)
 }
 
 func (b *mcpBackend) policyExists(ctx context.Context, req *logical.Request, d *framework.FieldData) (bool, error) {
@@ -127,12 +107,12 @@ func (b *mcpBackend) policyExists(ctx context.Context, req *logical.Request, d *
 	return held.all[d.Get("name").(string)] != nil, nil
 }
 
-func (b *mcpBackend) listPolicies(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	held, err := b.policies(ctx, req.Storage)
+func (b *mcpBackend) policyNames(ctx context.Context, s logical.Storage) ([]string, error) {
+	held, err := b.policies(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	return logical.ListResponse(slices.Sorted(maps.Keys(held.all))), nil
+	return slices.Sorted(maps.Keys(held.all)), nil
 }
 
 func (b *mcpBackend) readPolicy(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {

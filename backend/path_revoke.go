@@ -11,37 +11,49 @@ import (
 )
 
 func (b *mcpBackend) pathRevoke() []*framework.Path {
-	path := func(pattern, suffix string, fields map[string]*framework.FieldSchema, handle framework.OperationFunc, summary, help string) *framework.Path {
-		return describe(&framework.Path{
-			Pattern: pattern,
-			Fields:  fields,
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: &framework.PathOperation{
-					Callback: handle, Summary: summary, Responses: noContent(),
-					DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "revoke", OperationSuffix: suffix},
-					ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-				},
-			},
-			HelpSynopsis: summary, HelpDescription: help,
-		})
+	revoke := func(do framework.OperationFunc) operations {
+		return operations{logical.UpdateOperation: {do: do, verb: "revoke"}}
 	}
-	return []*framework.Path{
-		path("revoke-client/(?P<name>[^/]+)", "client", map[string]*framework.FieldSchema{"name": nameField},
-			b.revokeClient, "End all tokens of a client at once.", `
+	return build(
+		path{
+			pattern:  "revoke-client/" + one("name"),
+			fields:   fields{"name": nameField},
+			about:    "client",
+			ops:      revoke(b.revokeClient),
+			synopsis: "End all tokens of a client at once.",
+			help: `
 The client itself stays: rotate-client issues a new token for it. Leased tokens
-end too, though Vault lists their leases until they run out.`),
-		path("revoke-all", "all-tokens", nil,
-			b.revokeEverything, "End all tokens of the mount at once.", `
-Every client and every server stays as it is: rotate-client issues new tokens.`),
-		path("revoke", "token", map[string]*framework.FieldSchema{"token": tokenField},
-			b.revokeToken, "End one token at once.", `
+end too, though Vault lists their leases until they run out.`,
+		},
+		path{
+			pattern:  "revoke-all",
+			about:    "all-tokens",
+			ops:      revoke(b.revokeEverything),
+			synopsis: "End all tokens of the mount at once.",
+			help: `
+Every client and every server stays as it is: rotate-client issues new tokens.`,
+		},
+		path{
+			pattern:  "revoke",
+			fields:   fields{"token": tokenField},
+			about:    "token",
+			ops:      revoke(b.revokeToken),
+			synopsis: "End one token at once.",
+			help: `
 A token that has ended already, or never was one, is no error: the answer has a
 warning. White space at the ends is cut; what cannot be a token, such
-as one with "Bearer" in front, is refused, since nothing was revoked.`),
-		path("revoke-accessor", "accessor", map[string]*framework.FieldSchema{"accessor": accessorField},
-			b.revokeAccessor, "End the token of an accessor at once.", `
-As revoke, for one who has the accessor and not the token.`),
-	}
+as one with "Bearer" in front, is refused, since nothing was revoked.`,
+		},
+		path{
+			pattern:  "revoke-accessor",
+			fields:   fields{"accessor": accessorField},
+			about:    "accessor",
+			ops:      revoke(b.revokeAccessor),
+			synopsis: "End the token of an accessor at once.",
+			help: `
+As revoke, for one who has the accessor and not the token.`,
+		},
+	)
 }
 
 func (b *mcpBackend) revokeClient(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {

@@ -13,9 +13,9 @@ import (
 const maxRotationIDLength = 128
 
 func (b *mcpBackend) pathRotateClient() []*framework.Path {
-	return []*framework.Path{describe(&framework.Path{
-		Pattern: "rotate-client/(?P<name>[^/]+)",
-		Fields: map[string]*framework.FieldSchema{
+	return build(path{
+		pattern: "rotate-client/" + one("name"),
+		fields: fields{
 			"name": nameField,
 			"grace_period": {
 				Type:        framework.TypeDurationSecond,
@@ -29,22 +29,19 @@ func (b *mcpBackend) pathRotateClient() []*framework.Path {
 			"access_token_ciphertext": ciphertextField,
 			"allow_reuse":             allowReuseField,
 		},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: &framework.PathOperation{
-				Callback:     b.rotateClient,
-				Summary:      "Issue a new token for a client and let the old one live on for a while.",
-				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "rotate", OperationSuffix: "client"},
-				Responses: responses(merge(
+		about: "client",
+		ops: operations{
+			logical.UpdateOperation: {
+				do: b.rotateClient, summary: "Issue a new token for a client and let the old one live on for a while.", verb: "rotate",
+				answers: merge(
 					pick(tokenResponseFields, "token", "accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl"),
-					map[string]*framework.FieldSchema{
+					fields{
 						"predecessors": {Type: framework.TypeSlice, Description: "The earlier tokens that are still accepted: accessor and expires_at of each, the newest first."},
-					})),
-				ForwardPerformanceStandby:   true,
-				ForwardPerformanceSecondary: true,
+					}),
 			},
 		},
-		HelpSynopsis: "Replace a client's token, with an overlap.",
-		HelpDescription: `
+		synopsis: "Replace a client's token, with an overlap.",
+		help: `
 The answer holds the new token, once. The token that it replaces is accepted
 until grace_period is over, so a client can be given the new one meanwhile.
 Earlier tokens keep their own ends; a client has at most eight tokens at a time.
@@ -55,7 +52,7 @@ A rotation whose answer was lost is repeated with the same rotation_id, within t
 minutes; a warning names the token that this ends. Later the same id is that of a new
 rotation, with its grace period. grace_period=0 ends every earlier token, repeated or
 not. A client whose tokens were revoked is given a new token here.`,
-	})}
+	})
 }
 
 func (b *mcpBackend) rotateClient(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {

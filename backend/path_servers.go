@@ -10,8 +10,8 @@ import (
 	"vault-plugin-secrets-mcp/backend/check"
 )
 
-func serverFields() map[string]*framework.FieldSchema {
-	return map[string]*framework.FieldSchema{
+func serverFields() fields {
+	return fields{
 		"name": {
 			Type:        framework.TypeString,
 			Description: "Name of the server: letters, digits, - and _ with a letter or digit at both ends, without a double underscore.",
@@ -62,10 +62,10 @@ var settableServerFields = []string{"name", "transport", "url", "command", "args
 
 // serverResponseFields are the fields of a read's answer. Of values that may be credentials it
 // has only the names.
-func serverResponseFields() map[string]*framework.FieldSchema {
+func serverResponseFields() fields {
 	return merge(
 		pick(serverFields(), "name", "transport", "command", "args", "shared", "description"),
-		map[string]*framework.FieldSchema{
+		fields{
 			"id":        {Type: framework.TypeString, Description: "The registration's id. It changes when the server is pointed elsewhere."},
 			"url":       {Type: framework.TypeString, Description: "The server's URL, without its query."},
 			"url_query": {Type: framework.TypeStringSlice, Description: "The names of the query's parameters."},
@@ -119,7 +119,7 @@ var serverWords = map[string]string{ //nolint:gosec // names of fields
 }
 
 // hint says what to write instead of a field that a path does not have, or nothing.
-func hint(name string, schema map[string]*framework.FieldSchema) string {
+func hint(name string, schema fields) string {
 	words, ok := serverWords[name]
 	if !ok || schema["transport"] == nil {
 		return ""
@@ -128,46 +128,21 @@ func hint(name string, schema map[string]*framework.FieldSchema) string {
 }
 
 func (b *mcpBackend) pathServers() []*framework.Path {
-	return []*framework.Path{
-		describe(&framework.Path{
-			Pattern: "servers/?$",
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: &framework.PathOperation{
-					Callback:     b.listServers,
-					Summary:      "List the registered MCP servers.",
-					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "list", OperationSuffix: "servers"},
-					Responses:    listed(),
-				},
+	return build(
+		listPath("servers", "List the registered MCP servers.", b.servers.list),
+		path{
+			pattern: "servers/" + one("name"),
+			fields:  serverFields(),
+			exists:  existing(b.servers),
+			about:   "server",
+			ops: operations{
+				logical.ReadOperation:   {do: b.readServer, summary: "Read a registered MCP server, without its credentials.", answers: serverResponseFields()},
+				logical.CreateOperation: {do: b.writeServer, summary: "Register an MCP server."},
+				logical.UpdateOperation: {do: b.writeServer, summary: "Change a registered MCP server.", takes: settableServerFields},
+				logical.DeleteOperation: {do: b.deleteServer, summary: "Remove an MCP server from the registry."},
 			},
-			HelpSynopsis:    "List the registered MCP servers.",
-			HelpDescription: "The names come in alphabetical order.",
-		}),
-		describe(&framework.Path{
-			Pattern:        "servers/(?P<name>[^/]+)",
-			Fields:         serverFields(),
-			DisplayAttrs:   &framework.DisplayAttributes{OperationSuffix: "server"},
-			ExistenceCheck: b.serverExists,
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: &framework.PathOperation{
-					Callback:  b.readServer,
-					Summary:   "Read a registered MCP server, without its credentials.",
-					Responses: responses(serverResponseFields()),
-				},
-				logical.CreateOperation: &framework.PathOperation{
-					Callback: b.writeServer, Summary: "Register an MCP server.", Responses: noContent(),
-					ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-				},
-				logical.UpdateOperation: only(&framework.PathOperation{
-					Callback: b.writeServer, Summary: "Change a registered MCP server.", Responses: noContent(),
-					ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-				}, settableServerFields...),
-				logical.DeleteOperation: &framework.PathOperation{
-					Callback: b.deleteServer, Summary: "Remove an MCP server from the registry.", Responses: noContent(),
-					ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-				},
-			},
-			HelpSynopsis: "Register the MCP servers that clients may be allowed to reach.",
-			HelpDescription: `
+			synopsis: "Register the MCP servers that clients may be allowed to reach.",
+			help: `
 A server is named in a client's allowed_servers and in the gateway's URLs. What a
 policy is compared with is what is registered here, never what a client calls
 the server.
@@ -187,21 +162,8 @@ their names. Gateways get them through gateway/servers.
 Clients name servers, whatever is behind the name. So a server that is registered
 under the name of one that was deleted is refused while clients still name it,
 unless it leads to the same place or force=true is given.`,
-		}),
-	}
-}
-
-func (b *mcpBackend) serverExists(ctx context.Context, req *logical.Request, d *framework.FieldData) (bool, error) {
-	e, err := b.servers.get(ctx, req.Storage, d.Get("name").(string))
-	return e != nil, err
-}
-
-func (b *mcpBackend) listServers(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	names, err := b.servers.list(ctx, req.Storage, "")
-	if err != nil {
-		return nil, err
-	}
-	return logical.ListResponse(names), nil
+		},
+	)
 }
 
 func (b *mcpBackend) readServer(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {

@@ -12,49 +12,37 @@ import (
 )
 
 func (b *mcpBackend) pathClientTokens() []*framework.Path {
-	return []*framework.Path{
-		describe(&framework.Path{
-			Pattern: "clients/(?P<name>[^/]+)/tokens/?$",
-			Fields:  map[string]*framework.FieldSchema{"name": nameField},
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: &framework.PathOperation{
-					Callback:     b.listClientTokens,
-					Summary:      "List the accessors of a client's tokens.",
-					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "list", OperationSuffix: "client-tokens"},
-					Responses:    listed(),
-				},
+	return build(
+		path{
+			pattern: "clients/" + one("name") + "/tokens/?$",
+			fields:  fields{"name": nameField},
+			about:   "client-tokens",
+			ops: operations{
+				logical.ListOperation: {do: b.listClientTokens},
 			},
-			HelpSynopsis: "List the accessors of a client's tokens.",
-			HelpDescription: `
+			synopsis: "List the accessors of a client's tokens.",
+			help: `
 The client's own tokens come first, the current one at the head, and then the
 leased ones. Tokens that have expired are listed until tidy removes them.`,
-		}),
-		describe(&framework.Path{
-			Pattern: "clients/(?P<name>[^/]+)/tokens/(?P<accessor>[^/]+)",
-			Fields:  map[string]*framework.FieldSchema{"name": nameField, "accessor": accessorField},
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: &framework.PathOperation{
-					Callback:     b.readClientToken,
-					Summary:      "Read what is known of a token, without the token.",
-					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "client-token"},
-					Responses: responses(pick(tokenResponseFields,
-						"accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl", "issued_by", "issued_by_entity", "issued_by_alias", "issued_by_role", "data_key", "state")),
+		},
+		path{
+			pattern: "clients/" + one("name") + "/tokens/" + one("accessor"),
+			fields:  fields{"name": nameField, "accessor": accessorField},
+			about:   "client-token",
+			ops: operations{
+				logical.ReadOperation: {
+					do: b.readClientToken, summary: "Read what is known of a token, without the token.",
+					answers: pick(tokenResponseFields,
+						"accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl", "issued_by", "issued_by_entity", "issued_by_alias", "issued_by_role", "data_key", "state"),
 				},
-				logical.DeleteOperation: &framework.PathOperation{
-					Callback:                    b.deleteClientToken,
-					Summary:                     "End one token of a client at once.",
-					DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "revoke", OperationSuffix: "client-token"},
-					Responses:                   noContent(),
-					ForwardPerformanceStandby:   true,
-					ForwardPerformanceSecondary: true,
-				},
+				logical.DeleteOperation: {do: b.deleteClientToken, summary: "End one token of a client at once.", verb: "revoke"},
 			},
-			HelpSynopsis: "Read or end one token of a client by its accessor.",
-			HelpDescription: `
+			synopsis: "Read or end one token of a client by its accessor.",
+			help: `
 Who may write clients/NAME/* may end the client's tokens here without knowing
 them. A token that has ended already is no error.`,
-		}),
-	}
+		},
+	)
 }
 
 func (b *mcpBackend) listClientTokens(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -127,9 +115,9 @@ func (b *mcpBackend) deleteClientToken(ctx context.Context, req *logical.Request
 }
 
 func (b *mcpBackend) pathRenew() []*framework.Path {
-	return []*framework.Path{describe(&framework.Path{
-		Pattern: "renew",
-		Fields: map[string]*framework.FieldSchema{
+	return build(path{
+		pattern: "renew",
+		fields: fields{
 			"token":    tokenField,
 			"accessor": accessorField,
 			"increment": {
@@ -137,25 +125,21 @@ func (b *mcpBackend) pathRenew() []*framework.Path {
 				Description: "How long the token shall live from now. Default: the client's token_ttl, else the mount's default_ttl; required where both are 0.",
 			},
 		},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: &framework.PathOperation{
-				Callback:     b.renew,
-				Summary:      "Move the expiry of a client's own token.",
-				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "renew", OperationSuffix: "token"},
-				Responses: responses(pick(tokenResponseFields,
-					"accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl")),
-				ForwardPerformanceStandby:   true,
-				ForwardPerformanceSecondary: true,
+		about: "token",
+		ops: operations{
+			logical.UpdateOperation: {
+				do: b.renew, verb: "renew",
+				answers: pick(tokenResponseFields, "accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl"),
 			},
 		},
-		HelpSynopsis: "Move the expiry of a client's own token.",
-		HelpDescription: `
+		synopsis: "Move the expiry of a client's own token.",
+		help: `
 The token is named by itself or by its accessor. Its life, from its issue on,
 stays below token_max_ttl and the mount's max_ttl. A token that expires never
 becomes one that does not: where neither the client nor the mount says for how long,
 the increment must. A token in its grace period
 cannot be renewed, and a leased one only through its lease.`,
-	})}
+	})
 }
 
 func (b *mcpBackend) renew(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {

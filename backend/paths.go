@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -13,38 +14,168 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
-// describe fills in what all operations of a path share: the wrapper around the
-// handlers and the prefix of the operation's id.
-func describe(p *framework.Path) *framework.Path {
-	if p.DisplayAttrs == nil {
-		p.DisplayAttrs = &framework.DisplayAttributes{}
-	}
-	p.DisplayAttrs.OperationPrefix = operationPrefix
-	for op, h := range p.Operations {
-		takes := fieldsTaken(p, op, h)
-		if o, ok := h.(*onlySome); ok {
-			h = o.PathOperation
-		}
-		own := h.(*framework.PathOperation)
-		own.Callback = operation(own.Callback, takes)
-	}
-	p.HelpSynopsis = strings.TrimSpace(p.HelpSynopsis)
-	p.HelpDescription = strings.TrimSpace(p.HelpDescription)
-	return p
+// operationPrefix starts the id of every operation in the OpenAPI document.
+const operationPrefix = "mcp"
+
+// path is a path as its file declares it: only what it has of its own. build adds the rest.
+type path struct {
+	pattern  string
+	fields   fields
+	anyField bool                    // its writes also take fields that are not declared
+	exists   framework.ExistenceFunc // lets Vault tell a create from an update
+	about    string                  // the noun in the ids of its operations
+	ops      operations
+	synopsis string
+	help     string
 }
 
-// operation wraps the handlers of every path. It refuses fields that the operation does not
+type (
+	fields     = map[string]*framework.FieldSchema
+	operations = map[logical.Operation]operation
+)
+
+// operation is one operation of a path.
+type operation struct {
+	do          framework.OperationFunc
+	summary     string   // default: the path's synopsis
+	verb, about string   // its id: default are the kind of operation and the path's noun
+	takes       []string // the fields that it takes; default: see takenBy
+	runs        node
+
+	answers   fields                       // the fields of its answer; default: it answers no data
+	responses map[int][]framework.Response // all its answers, where answers does not say enough
+}
+
+// nothing is for an operation that takes no fields.
+var nothing = []string{}
+
+// node is where an operation runs in a cluster. By default a write runs on the active node,
+// since the others cannot write, and a read on any.
+type node int
+
+const (
+	onActive node = iota + 1 // what it reads must not be old, or is only there
+	onAny                    // it writes nothing
+)
+
+// handler is an operation as the framework calls it.
+type handler struct {
+	*framework.PathOperation
+	takes *taken
+}
+
+// one is a piece of a pattern: one segment of the path, which becomes the field of that name.
+func one(field string) string { return "(?P<" + field + ">[^/]+)" }
+
+// listPath is a path that lists what is below it.
+func listPath(folder, synopsis string, list func(context.Context, logical.Storage) ([]string, error)) path {
+	return path{
+		pattern: folder + "/?$",
+		about:   folder,
+		ops: operations{logical.ListOperation: {
+			do: func(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+				names, err := list(ctx, req.Storage)
+				if err != nil {
+					return nil, err
+				}
+				return logical.ListResponse(names), nil
+			},
+		}},
+		synopsis: synopsis,
+		help:     "The names come in alphabetical order.",
+	}
+}
+
+// existing is the existence check of a path whose name is a key of the collection.
+func existing[T any](c *collection[T]) framework.ExistenceFunc {
+	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (bool, error) {
+		v, err := c.get(ctx, req.Storage, d.Get("name").(string))
+		return v != nil, err
+	}
+}
+
+// build makes the paths for the framework.
+func build(paths ...path) []*framework.Path {
+	built := make([]*framework.Path, 0, len(paths))
+	for i := range paths {
+		built = append(built, paths[i].build())
+	}
+	return built
+}
+
+func (p *path) build() *framework.Path {
+	handlers := make(map[logical.Operation]framework.OperationHandler, len(p.ops))
+	for kind, op := range p.ops {
+		handlers[kind] = op.build(p, kind)
+	}
+	return &framework.Path{
+		Pattern:             p.pattern,
+		Fields:              p.fields,
+		TakesArbitraryInput: p.anyField,
+		ExistenceCheck:      p.exists,
+		Operations:          handlers,
+		DisplayAttrs:        &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: p.about},
+		HelpSynopsis:        p.synopsis,
+		HelpDescription:     strings.TrimSpace(p.help),
+	}
+}
+
+func (o operation) build(p *path, kind logical.Operation) *handler {
+	takes := p.takenBy(kind, o.takes)
+	forward := o.runs == onActive || o.runs != onAny && kind != logical.ReadOperation && kind != logical.ListOperation
+	built := &framework.PathOperation{
+		Callback:                    checked(o.do, takes),
+		Summary:                     cmp.Or(o.summary, p.synopsis),
+		Responses:                   o.allResponses(kind),
+		ForwardPerformanceStandby:   forward,
+		ForwardPerformanceSecondary: forward,
+	}
+	if o.verb != "" || o.about != "" {
+		built.DisplayAttrs = &framework.DisplayAttributes{OperationVerb: o.verb, OperationSuffix: o.about}
+	}
+	return &handler{PathOperation: built, takes: takes}
+}
+
+// allResponses returns the schemas of the operation's answers.
+func (o *operation) allResponses(kind logical.Operation) map[int][]framework.Response {
+	switch {
+	case o.responses != nil:
+		return o.responses
+	case o.answers != nil:
+		return answering(o.answers)
+	case kind == logical.ListOperation:
+		return answering(fields{"keys": {Type: framework.TypeStringSlice, Description: "The names, in order."}})
+	default:
+		return noContent()
+	}
+}
+
+// answering is the schema of an answer with data.
+func answering(data fields) map[int][]framework.Response {
+	return map[int][]framework.Response{http.StatusOK: {{Description: "OK", Fields: data}}}
+}
+
+// noContent is the schema of an answer that has at most warnings.
+func noContent() map[int][]framework.Response {
+	return map[int][]framework.Response{
+		http.StatusOK:        {{Description: "Done, with warnings and without data."}},
+		http.StatusNoContent: {{Description: "Done."}},
+	}
+}
+
+// checked wraps the handler of every operation. It refuses fields that the operation does not
 // take, and turns a userError into a 400. A misspelt allowed_server= must not silently create
 // a client without access, and dry_run= must not be ignored by an operation without one.
-func operation(handle framework.OperationFunc, takes *taken) framework.OperationFunc {
+func checked(do framework.OperationFunc, takes *taken) framework.OperationFunc {
 	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 		if err := takes.check(req, d); err != nil {
-			return logical.ErrorResponse(err.Error()), nil
+			return answer(nil, err)
 		}
-		return answer(handle(ctx, req, d))
+		return answer(do(ctx, req, d))
 	}
 }
 
+// answer turns a userError into the answer with status 400.
 func answer(resp *logical.Response, err error) (*logical.Response, error) {
 	var mistake userError
 	if errors.As(err, &mistake) {
@@ -53,30 +184,10 @@ func answer(resp *logical.Response, err error) (*logical.Response, error) {
 	return resp, err
 }
 
-// responses is the response schema of an operation that answers 200 with fields.
-func responses(fields map[string]*framework.FieldSchema) map[int][]framework.Response {
-	return map[int][]framework.Response{200: {{Description: "OK", Fields: fields}}}
-}
-
-// noContent is the response schema of an operation that answers at most warnings.
-func noContent() map[int][]framework.Response {
-	return map[int][]framework.Response{
-		http.StatusOK:        {{Description: "Done, with warnings and without data."}},
-		http.StatusNoContent: {{Description: "Done."}},
-	}
-}
-
-// listed is the response schema of a LIST.
-func listed() map[int][]framework.Response {
-	return responses(map[string]*framework.FieldSchema{
-		"keys": {Type: framework.TypeStringSlice, Description: "The names, in order."},
-	})
-}
-
 // pick returns the named schemas out of all: the response schemas of paths that
 // answer alike are written once.
-func pick(all map[string]*framework.FieldSchema, names ...string) map[string]*framework.FieldSchema {
-	picked := make(map[string]*framework.FieldSchema, len(names))
+func pick(all fields, names ...string) fields {
+	picked := make(fields, len(names))
 	for _, name := range names {
 		picked[name] = all[name]
 	}
@@ -84,25 +195,12 @@ func pick(all map[string]*framework.FieldSchema, names ...string) map[string]*fr
 }
 
 // merge returns the union of field schemas.
-func merge(parts ...map[string]*framework.FieldSchema) map[string]*framework.FieldSchema {
-	all := map[string]*framework.FieldSchema{}
+func merge(parts ...fields) fields {
+	all := fields{}
 	for _, part := range parts {
 		maps.Copy(all, part)
 	}
 	return all
-}
-
-// onlySome is an operation that takes only some of its path's fields.
-type onlySome struct {
-	*framework.PathOperation
-	fields []string
-}
-
-// only marks an operation that takes those fields of its path, and no other.
-// Without it, an operation that creates or changes something takes all of them,
-// and any other those in the path's pattern and those that may stand in a query.
-func only(op *framework.PathOperation, fields ...string) framework.OperationHandler {
-	return &onlySome{PathOperation: op, fields: fields}
 }
 
 // taken are the fields that an operation takes.
@@ -115,22 +213,21 @@ type taken struct {
 
 var captured = regexp.MustCompile(`\(\?P<(\w+)>`)
 
-// fieldsTaken returns the fields that the operation of the path takes.
-func fieldsTaken(p *framework.Path, op logical.Operation, h framework.OperationHandler) *taken {
-	t := &taken{fields: map[string]bool{}, path: map[string]bool{}, verb: string(op)}
-	for _, match := range captured.FindAllStringSubmatch(p.Pattern, -1) {
+// takenBy returns the fields that an operation of the path takes: only those, if it names any.
+// Otherwise a create, an update and a patch take all fields of the path, and the other
+// operations take those in its pattern and those that may stand in a query.
+func (p *path) takenBy(kind logical.Operation, only []string) *taken {
+	t := &taken{fields: map[string]bool{}, path: map[string]bool{}, verb: string(kind)}
+	for _, match := range captured.FindAllStringSubmatch(p.pattern, -1) {
 		t.fields[match[1]], t.path[match[1]] = true, true
 	}
-	changes := op == logical.CreateOperation || op == logical.UpdateOperation || op == logical.PatchOperation
-	t.any = changes && p.TakesArbitraryInput
-	if o, ok := h.(*onlySome); ok {
-		for _, name := range o.fields {
-			t.fields[name] = true
-		}
-		return t
+	changes := kind == logical.CreateOperation || kind == logical.UpdateOperation || kind == logical.PatchOperation
+	t.any = changes && p.anyField
+	for _, name := range only {
+		t.fields[name] = true
 	}
-	for name, field := range p.Fields {
-		if changes || field.Query {
+	for name, field := range p.fields {
+		if only == nil && (changes || field.Query) {
 			t.fields[name] = true
 		}
 	}
@@ -183,10 +280,10 @@ func (b *mcpBackend) trimOpenAPI(resp *logical.Response) {
 		for op, described := range map[logical.Operation]*framework.OASOperation{
 			logical.ReadOperation: item.Get, logical.DeleteOperation: item.Delete, logical.UpdateOperation: item.Post,
 		} {
-			if h, ok := route.Operations[op]; ok && described != nil {
-				takes := fieldsTaken(route, op, h)
-				if create, ok := route.Operations[logical.CreateOperation]; ok && op == logical.UpdateOperation {
-					maps.Copy(takes.fields, fieldsTaken(route, logical.CreateOperation, create).fields) // a POST is either
+			if h, ok := route.Operations[op].(*handler); ok && described != nil {
+				takes := maps.Clone(h.takes.fields)
+				if create, ok := route.Operations[logical.CreateOperation].(*handler); ok && op == logical.UpdateOperation {
+					maps.Copy(takes, create.takes.fields) // a POST is either
 				}
 				trimOperation(doc, described, route, takes)
 			}
@@ -194,8 +291,8 @@ func (b *mcpBackend) trimOpenAPI(resp *logical.Response) {
 	}
 }
 
-func trimOperation(doc *framework.OASDocument, op *framework.OASOperation, route *framework.Path, takes *taken) {
-	ignored := func(name string) bool { return route.Fields[name] != nil && !takes.fields[name] }
+func trimOperation(doc *framework.OASDocument, op *framework.OASOperation, route *framework.Path, takes map[string]bool) {
+	ignored := func(name string) bool { return route.Fields[name] != nil && !takes[name] }
 	op.Parameters = slices.DeleteFunc(op.Parameters, func(p framework.OASParameter) bool { return p.In == "query" && ignored(p.Name) })
 	if op.RequestBody == nil {
 		return

@@ -24,7 +24,7 @@ const settingsFile = `{
   "deniedMcpServers": [{"serverName": "dangerous"}]
 }`
 
-func fields(t *testing.T, text string) data {
+func settingsOf(t *testing.T, text string) data {
 	t.Helper()
 	var d data
 	require.NoError(t, json.Unmarshal([]byte(text), &d))
@@ -47,7 +47,7 @@ func (e *env) decision(d data) data {
 
 func TestASettingsFileLoadsAsItStandsAndIsReadBack(t *testing.T) {
 	e := newEnv(t)
-	resp := e.write("policies/corp", with(fields(t, settingsFile), data{"managed": true}))
+	resp := e.write("policies/corp", with(settingsOf(t, settingsFile), data{"managed": true}))
 	require.Len(t, resp.Warnings, 1)
 	require.Contains(t, resp.Warnings[0], `"permissions"`)
 
@@ -77,7 +77,7 @@ func TestBadEntriesAreRefusedWithTheirPlace(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEnv(t)
-			require.Contains(t, e.refused(logical.UpdateOperation, "policies/p", fields(t, tc.text)), tc.refusal)
+			require.Contains(t, e.refused(logical.UpdateOperation, "policies/p", settingsOf(t, tc.text)), tc.refusal)
 			require.Empty(t, e.list("policies/"))
 		})
 	}
@@ -87,12 +87,12 @@ func TestBadEntriesAreRefusedWithTheirPlace(t *testing.T) {
 
 func TestAWriteReplacesThePolicyUnlessItGivesNoSetting(t *testing.T) {
 	e := newEnv(t)
-	e.write("policies/p", fields(t, settingsFile))
+	e.write("policies/p", settingsOf(t, settingsFile))
 	e.write("policies/p", data{"managed": true})
 	require.Len(t, e.read("policies/p")["allowedMcpServers"], 2)
 	require.Equal(t, true, e.read("policies/p")["managed"])
 
-	resp := e.write("policies/p", fields(t, `{"allowManagedMcpServersOnly": true}`))
+	resp := e.write("policies/p", settingsOf(t, `{"allowManagedMcpServersOnly": true}`))
 	require.Contains(t, strings.Join(resp.Warnings, "\n"), "allowedMcpServers was set and is not any more")
 	require.Contains(t, strings.Join(resp.Warnings, "\n"), "what it denied is not denied any more")
 	require.Equal(t, data{"managed": true, "allowManagedMcpServersOnly": true}, e.read("policies/p"))
@@ -107,7 +107,7 @@ func TestALockWithoutAListIsWarnedOf(t *testing.T) {
 func TestEvaluateAnswersWhyAClientMayOrMayNot(t *testing.T) {
 	e := newEnv(t)
 	e.catalog()
-	e.write("policies/corp", with(fields(t, settingsFile), data{"managed": true}))
+	e.write("policies/corp", with(settingsOf(t, settingsFile), data{"managed": true}))
 	e.client("c", data{"allowed_servers": "good,bad,dangerous"})
 	for _, tc := range []struct {
 		name, decision, reason, source string
@@ -207,7 +207,7 @@ func TestADryRunListsWhatWouldChangeAndWritesNothing(t *testing.T) {
 	e.client("free", data{"allowed_servers": "*"})
 	before := e.read("policies/p")
 
-	got := e.write("policies/p", with(fields(t, settingsFile), data{"dry_run": true})).Data
+	got := e.write("policies/p", with(settingsOf(t, settingsFile), data{"dry_run": true})).Data
 	var pairs []string
 	for _, c := range got["changes"].([]map[string]any) {
 		pairs = append(pairs, c["client"].(string)+" "+c["server"].(string)+" "+c["before"].(string)+" "+c["after"].(string))
@@ -218,7 +218,7 @@ func TestADryRunListsWhatWouldChangeAndWritesNothing(t *testing.T) {
 	require.Equal(t, 2, got["changed"])
 	require.Equal(t, before, e.read("policies/p"))
 
-	got = e.write("policies/new", with(fields(t, settingsFile), data{"dry_run": true, "managed": true})).Data
+	got = e.write("policies/new", with(settingsOf(t, settingsFile), data{"dry_run": true, "managed": true})).Data
 	require.Equal(t, 3, got["changed"], "free loses bad and dangerous, all loses dangerous: %v", got["changes"])
 	require.Equal(t, []string{"p"}, e.list("policies/"))
 }

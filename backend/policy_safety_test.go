@@ -28,7 +28,7 @@ func TestNoMistakeOfTheWriterTakesThePolicyAway(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEnv(t)
-			e.write("policies/corp", fields(t, settingsFile))
+			e.write("policies/corp", settingsOf(t, settingsFile))
 			before := e.read("policies/corp")
 			text := e.refusedWrite("policies/corp", d)
 			require.Equal(t, before, e.read("policies/corp"), text)
@@ -50,7 +50,7 @@ func TestNoMistakeOfTheWriterTakesThePolicyAway(t *testing.T) {
 // Claude Code's own settings load with a policy, however near their names are.
 func TestSettingsOfTheDesktopProgramAreIgnoredNotRefused(t *testing.T) {
 	e := newEnv(t)
-	resp := e.write("policies/corp", with(fields(t, settingsFile), data{
+	resp := e.write("policies/corp", with(settingsOf(t, settingsFile), data{
 		"managedMcpServers": data{}, "enabledMcpjsonServers": []any{}, "disabledMcpjsonServers": []any{}, "allowAllClaudeAiMcps": true,
 		"allowManagedHooksOnly": true, "allowManagedPermissionRulesOnly": true, "managedSourcesBehavior": "merge", "env": data{"A": 1.5, "B": true},
 		"hooks": data{}, "model": "opus", "forceLoginMethod": "console", "metadata": data{"a": nil}, "url": data{"x": 1}, "headers": "x",
@@ -142,7 +142,7 @@ func TestWritesWithoutEffectWakeNoGateway(t *testing.T) {
 	e := newEnv(t)
 	http := data{"transport": "http", "url": "https://h.example/", "headers": data{"X-A": "b"}, "args": []any{}, "env": data{}, "command": "", "shared": false}
 	stdio := data{"transport": "stdio", "command": "/bin/x", "args": []string{"a"}, "env": "", "headers": "", "url": ""}
-	settings := with(fields(t, settingsFile), data{"managed": true})
+	settings := with(settingsOf(t, settingsFile), data{"managed": true})
 	e.write("servers/h", http)
 	e.write("servers/s", stdio)
 	e.write("policies/p", settings)

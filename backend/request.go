@@ -101,7 +101,7 @@ func checkSecretFields(data map[string]any) error {
 		}
 		one := framework.FieldData{
 			Raw:    map[string]any{name: value},
-			Schema: map[string]*framework.FieldSchema{name: field.schema},
+			Schema: fields{name: field.schema},
 		}
 		if one.Validate() != nil {
 			return userErrorf("field %s: it is not of the form that is wanted: %s", name, field.form)

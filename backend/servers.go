@@ -62,7 +62,7 @@ func (e *serverEntry) subject(name string) *policy.Server {
 
 // allServers returns the whole registry by name.
 func (b *mcpBackend) allServers(ctx context.Context, s logical.Storage) (map[string]*serverEntry, error) {
-	names, err := b.servers.list(ctx, s, "")
+	names, err := b.servers.list(ctx, s)
 	if err != nil {
 		return nil, err
 	}

@@ -134,9 +134,9 @@ func (c *collection[T]) invalidate(storageKey string) bool {
 	return c.cache.Remove(key)
 }
 
-// list returns the keys below prefix, which is relative to the collection's.
-func (c *collection[T]) list(ctx context.Context, s logical.Storage, prefix string) ([]string, error) {
-	return s.List(ctx, c.prefix+prefix)
+// list returns the keys of all entries.
+func (c *collection[T]) list(ctx context.Context, s logical.Storage) ([]string, error) {
+	return s.List(ctx, c.prefix)
 }
 
 // How a collection is read as a whole. Each read is a call back into Vault and
@@ -151,7 +151,7 @@ const (
 // there are: an entry that is written meanwhile is seen as it was or as it is. It
 // ends with ctx, which is the request's own.
 func (c *collection[T]) each(ctx context.Context, s logical.Storage, do func(key string, v *T)) error {
-	keys, err := c.list(ctx, s, "")
+	keys, err := c.list(ctx, s)
 	if err != nil {
 		return err
 	}
