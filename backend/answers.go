@@ -98,9 +98,9 @@ func tokenData(client, clientID string, info *tokenInfo, now time.Time) map[stri
 	return data
 }
 
-// shown returns the fields of a read's answer, in which every unset field is null. Otherwise
+// nullUnset returns the fields of a read's answer, in which every unset field is null. Otherwise
 // a terminal would show an unset string, map and list in three ways. An empty list is set.
-func shown(data map[string]any) map[string]any {
+func nullUnset(data map[string]any) map[string]any {
 	for name, value := range data {
 		if pairs, ok := value.(map[string]string); value == "" || ok && len(pairs) == 0 {
 			data[name] = nil
@@ -132,6 +132,22 @@ func orEmpty(list []string) []string {
 		return []string{}
 	}
 	return list
+}
+
+// listOrNull is for a list that says nothing where it is null, and something where it is empty.
+func listOrNull(list []string) any {
+	if list == nil {
+		return nil
+	}
+	return list
+}
+
+// copyOf returns a copy that is an object in JSON, never null.
+func copyOf(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return maps.Clone(m)
 }
 
 func sortedKeys(m map[string]string) []string {

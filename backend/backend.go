@@ -49,6 +49,7 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/salt"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-mcp/backend/check"
 	"vault-plugin-secrets-mcp/backend/feed"
 	"vault-plugin-secrets-mcp/backend/kms"
 )
@@ -69,11 +70,9 @@ type mcpBackend struct {
 	opts Options
 	feed *feed.Feed
 
-	// durations are the fields of any path that take one, types the types of all.
-	durations map[string]bool
-	types     map[string]framework.FieldType
+	types map[string]framework.FieldType // of the fields of all paths
 
-	configs  *collection[config]
+	configs  *collection[check.Config]
 	mounts   *collection[mountEntry]
 	clients  *collection[clientEntry]
 	pointers *collection[pointer]
@@ -134,7 +133,7 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 	b := &mcpBackend{
 		opts:     opts,
 		feed:     feed.New(feed.Options{Now: opts.Now, Random: opts.Random, Logger: conf.Logger}),
-		configs:  newCollection[config]("", 1, cacheAbsent),
+		configs:  newCollection[check.Config]("", 1, cacheAbsent),
 		mounts:   newCollection[mountEntry]("", 1, cacheAbsent),
 		keys:     newCollection[sessionKeys]("", 1, cacheAbsent),
 		clients:  newCollection[clientEntry](clientPrefix, 16384, cachePresent),
@@ -182,7 +181,7 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 		Invalidate:     b.invalidate,
 		Clean:          b.clean,
 	}
-	b.durations, b.types = fieldsOf(b.Paths, framework.TypeDurationSecond), fieldTypes(b.Paths)
+	b.types = fieldTypes(b.Paths)
 	return b
 }
 

@@ -1,6 +1,8 @@
 package backend
 
 import (
+	"time"
+
 	"github.com/hashicorp/vault/sdk/framework"
 )
 
@@ -54,11 +56,35 @@ var tokenResponseFields = fields{
 	"state":            {Type: framework.TypeString, Description: "active, grace (replaced, in its grace period), disabled (the client is), expired or revoked."},
 }
 
+// tokenFields are the schemas of what tokenData answers, and of the other fields named.
+func tokenFields(more ...string) fields {
+	return merge(
+		pick(tokenResponseFields, "client", "client_id", "accessor", "kind", "issued_at", "expires_at", "ttl"),
+		pick(tokenResponseFields, more...))
+}
+
 // feedFields are in every answer that a gateway must be able to order among the
 // events of the change feed.
 func feedFields() fields {
 	return fields{
 		"epoch": {Type: framework.TypeString, Description: "The change feed that index belongs to.", Required: true},
 		"index": {Type: framework.TypeInt64, Description: "The change feed's index before the answer was read from storage: the answer knows of every change up to it.", Required: true},
+	}
+}
+
+// required returns a field without which the operation can do nothing.
+func required(d *framework.FieldData, name, advice string) (string, error) {
+	value, given := d.GetOk(name)
+	if !given {
+		return "", userErrorf("field %s is missing: %s", name, advice)
+	}
+	return value.(string), nil
+}
+
+// setDuration sets target from a field of seconds, if the request has it. The
+// framework refuses negative durations.
+func setDuration(d *framework.FieldData, field string, target *time.Duration) {
+	if v, ok := d.GetOk(field); ok {
+		*target = time.Duration(v.(int)) * time.Second
 	}
 }

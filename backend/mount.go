@@ -11,7 +11,6 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/salt"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"vault-plugin-secrets-mcp/backend/feed"
 	"vault-plugin-secrets-mcp/backend/token"
 )
 
@@ -43,23 +42,6 @@ func (b *mcpBackend) mountEntry(ctx context.Context, s logical.Storage) (*mountE
 	return m, b.mounts.put(ctx, s, mountKey, m)
 }
 
-// revokeAll ends every token of the mount by one Put.
-func (b *mcpBackend) revokeAll(ctx context.Context, s logical.Storage) error {
-	if _, err := b.mountEntry(ctx, s); err != nil {
-		return err
-	}
-	defer b.mounts.lock(mountKey)()
-	m, err := b.mounts.getLocked(ctx, s, mountKey)
-	if err != nil {
-		return err
-	}
-	next := *m
-	next.Generation++
-	return b.feed.Around(ctx, s, []feed.Event{{Type: feed.Mount, Operation: feed.Revoke}}, func() error {
-		return b.mounts.put(ctx, s, mountKey, &next)
-	})
-}
-
 // salt returns the mount's salt, which is made on first use.
 func (b *mcpBackend) salt(ctx context.Context, s logical.Storage) (*salt.Salt, error) {
 	b.saltLock.RLock()
@@ -89,11 +71,11 @@ func newHMACHash() hash.Hash { return sha256.New() }
 // HMAC-SHA256 under the mount's salt. The first two digits are a folder of their
 // own, so that no listing ever returns all tokens at once.
 func (b *mcpBackend) hashToken(ctx context.Context, s logical.Storage, tok string) (string, error) {
-	salt, err := b.salt(ctx, s)
+	held, err := b.salt(ctx, s)
 	if err != nil {
 		return "", err
 	}
-	mac := salt.GetHMAC(tok)
+	mac := held.GetHMAC(tok)
 	return mac[:2] + "/" + mac[2:], nil
 }
 

@@ -80,9 +80,7 @@ func clientResponseFields() fields {
 }
 
 func (b *mcpBackend) pathClients() []*framework.Path {
-	created := merge(
-		pick(tokenResponseFields, "token", "accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl", "send_as"),
-		pick(settingFields(), "allowed_servers"))
+	created := merge(tokenFields("token", "send_as"), pick(settingFields(), "allowed_servers"))
 	// OpenAPI folds the write that creates into the one that changes.
 	written := map[int][]framework.Response{
 		http.StatusOK: {{
@@ -141,7 +139,7 @@ func (b *mcpBackend) readClient(ctx context.Context, req *logical.Request, d *fr
 	if held := c.current(); held != nil {
 		current = held.tokenInfo
 	}
-	return &logical.Response{Data: shown(with(c.clientSettings.data(), map[string]any{
+	return &logical.Response{Data: nullUnset(with(c.clientSettings.data(), map[string]any{
 		"name":       name,
 		"client_id":  c.ID,
 		"version":    c.Version,
@@ -153,28 +151,29 @@ func (b *mcpBackend) readClient(ctx context.Context, req *logical.Request, d *fr
 	}))}, nil
 }
 
+// requireClient returns the client, for operations that need one.
+func (b *mcpBackend) requireClient(ctx context.Context, s logical.Storage, name string) (*clientEntry, error) {
+	c, err := b.clients.get(ctx, s, name)
+	if err == nil && c == nil {
+		err = noSuchClient(name)
+	}
+	return c, err
+}
+
 // data returns the settings in the form of a read's answer.
 func (s *clientSettings) data() map[string]any {
-	metadata := maps.Clone(s.Metadata)
-	if metadata == nil {
-		metadata = map[string]string{}
-	}
-	data := map[string]any{
+	return map[string]any{
 		"allowed_servers":   orEmpty(s.AllowedServers),
-		"allowed_tools":     nil,
+		"allowed_tools":     listOrNull(s.AllowedTools),
 		"denied_tools":      orEmpty(s.DeniedTools),
 		"policies":          orEmpty(s.Policies),
 		"token_ttl":         seconds(s.TokenTTL),
 		"token_max_ttl":     seconds(s.TokenMaxTTL),
 		"token_bound_cidrs": orEmpty(s.TokenBoundCIDRs),
-		"metadata":          metadata,
+		"metadata":          copyOf(s.Metadata),
 		"seal":              s.Seal,
 		"disabled":          s.Disabled,
 	}
-	if s.AllowedTools != nil {
-		data["allowed_tools"] = s.AllowedTools
-	}
-	return data
 }
 
 // apply sets the fields that the request names. A null, which only a PATCH can

@@ -12,14 +12,11 @@ import (
 	"vault-plugin-secrets-mcp/backend/feed"
 )
 
-// config is the mount's configuration.
-type config struct{ check.Config }
-
 // config returns the mount's configuration, the defaults where none was written.
-func (b *mcpBackend) config(ctx context.Context, s logical.Storage) (*config, error) {
+func (b *mcpBackend) config(ctx context.Context, s logical.Storage) (*check.Config, error) {
 	c, err := b.configs.get(ctx, s, configKey)
 	if err == nil && c == nil {
-		c = &config{check.DefaultConfig()}
+		c = new(check.DefaultConfig())
 	}
 	return c, err
 }
@@ -62,7 +59,7 @@ func (b *mcpBackend) pathConfig() []*framework.Path {
 		pattern: "config",
 		fields:  configFields(),
 		ops: operations{
-			logical.ReadOperation:   {do: b.readConfig, summary: "Read the mount's configuration.", verb: "read", about: "configuration", answers: configFields()},
+			logical.ReadOperation:   {do: b.readConfig, summary: "Read the mount's configuration.", about: "configuration", answers: configFields()},
 			logical.UpdateOperation: {do: b.writeConfig, summary: "Configure the mount.", verb: "configure"},
 		},
 		synopsis: "Configure token lifetimes, rotation and the change feed.",
@@ -98,9 +95,9 @@ func (b *mcpBackend) writeConfig(ctx context.Context, req *logical.Request, d *f
 	if err != nil {
 		return nil, err
 	}
-	next := &config{check.DefaultConfig()}
+	next := check.DefaultConfig()
 	if held != nil {
-		*next = *held
+		next = *held
 	}
 	for field, target := range map[string]*time.Duration{
 		"default_ttl": &next.DefaultTTL, "max_ttl": &next.MaxTTL, "grace_period": &next.GracePeriod, "max_wait": &next.MaxWait,
@@ -125,10 +122,10 @@ func (b *mcpBackend) writeConfig(ctx context.Context, req *logical.Request, d *f
 			return nil, err
 		}
 	}
-	if held != nil && *held == *next {
+	if held != nil && *held == next {
 		return nil, nil // nothing that gateways need to hear of
 	}
 	return nil, b.feed.Around(ctx, req.Storage, []feed.Event{{Type: feed.Config, Operation: feed.Update}}, func() error {
-		return b.configs.put(ctx, req.Storage, configKey, next)
+		return b.configs.put(ctx, req.Storage, configKey, &next)
 	})
 }

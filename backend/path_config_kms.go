@@ -126,7 +126,7 @@ func (b *mcpBackend) readKMS(ctx context.Context, req *logical.Request, _ *frame
 	if e.AccessKey != "" {
 		from = "configured"
 	}
-	return &logical.Response{Data: shown(map[string]any{
+	return &logical.Response{Data: nullUnset(map[string]any{
 		"key_id":           e.KeyID,
 		"key_arn":          e.KeyARN,
 		"region":           e.Region,

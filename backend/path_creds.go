@@ -13,10 +13,7 @@ import (
 )
 
 func (b *mcpBackend) pathCreds() []*framework.Path {
-	lease := operation{
-		do: b.creds, runs: onActive,
-		answers: pick(tokenResponseFields, "token", "accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl"),
-	}
+	lease := operation{do: b.creds, runs: onActive, answers: tokenFields("token")}
 	read, write := lease, lease
 	read.verb, write.verb = "generate", "request"
 	return build(path{
@@ -47,18 +44,15 @@ func (b *mcpBackend) creds(ctx context.Context, req *logical.Request, d *framewo
 	name := d.Get("name").(string)
 	ctx, cancel := durable(ctx)
 	defer cancel()
-	c, err := b.clients.get(ctx, req.Storage, name)
+	c, err := b.requireClient(ctx, req.Storage, name)
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case c == nil:
-		return nil, noSuchClient(name)
-	case c.Disabled:
+	if c.Disabled {
 		return nil, userErrorf("the client %q is disabled: write clients/%s with disabled=false first", name, name)
 	}
-	src, err := b.leaseSource(ctx, req, c)
-	if err != nil {
+	src := &tokenSource{}
+	if err := b.readySeal(ctx, req.Storage, src, &c.clientSettings); err != nil {
 		return nil, err
 	}
 	defer src.done()

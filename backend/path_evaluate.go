@@ -74,12 +74,9 @@ func (b *mcpBackend) evaluate(ctx context.Context, req *logical.Request, d *fram
 	case !forClient:
 		decision = all.effective(d.Get("policies").([]string)).Evaluate(server)
 	default:
-		c, err := b.clients.get(ctx, req.Storage, client.(string))
+		c, err := b.requireClient(ctx, req.Storage, client.(string))
 		if err != nil {
 			return nil, err
-		}
-		if c == nil {
-			return nil, noSuchClient(client.(string))
 		}
 		decision = policy.Decide(client.(string), c.AllowedServers, all.effective(c.Policies), server)
 		if name, given := d.GetOk("server_name"); given {

@@ -61,11 +61,11 @@ type introspection struct {
 }
 
 func (b *mcpBackend) introspect(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	secret, given := d.GetOk("token")
-	if !given {
-		return nil, userErrorf("field token is missing: RFC 7662 requires it")
+	secret, err := required(d, "token", "RFC 7662 requires it")
+	if err != nil {
+		return nil, err
 	}
-	f, err := b.find(ctx, req.Storage, secret.(string))
+	f, err := b.find(ctx, req.Storage, secret)
 	if err != nil {
 		return nil, err
 	}

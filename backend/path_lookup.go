@@ -2,7 +2,6 @@ package backend
 
 import (
 	"context"
-	"maps"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -14,7 +13,7 @@ import (
 
 func lookupResponseFields() fields {
 	return merge(
-		pick(tokenResponseFields, "client", "client_id", "accessor", "kind", "issued_at", "expires_at", "ttl", "data_key"),
+		tokenFields("data_key"),
 		pick(settingFields(), "allowed_servers", "allowed_tools", "denied_tools", "token_bound_cidrs", "metadata"),
 		feedFields(),
 		fields{
@@ -64,36 +63,32 @@ token in it with the id of the data key; bare, that token is not active.`,
 }
 
 func (b *mcpBackend) lookup(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	secret, given := d.GetOk("token")
-	if !given {
-		return nil, userErrorf("field token is missing: give the token to look up in the request's body")
+	secret, err := required(d, "token", "give the token to look up in the request's body")
+	if err != nil {
+		return nil, err
 	}
 	dataKey, opened := d.GetOk("data_key")
 	if !opened {
 		resp, err := b.answerLookup(ctx, req.Storage, func() (*activeToken, error) {
-			return b.find(ctx, req.Storage, secret.(string))
+			return b.find(ctx, req.Storage, secret)
 		})
-		return warnOfForm(resp, err, func() error { return notAToken("token", secret.(string)) })
+		return warnOfForm(resp, err, func() error { return notAToken("token", secret) })
 	}
-	shown := &unsealedToken{token: secret.(string), dataKey: dataKey.(string)}
+	unsealed := &unsealedToken{token: secret, dataKey: dataKey.(string)}
 	return b.answerLookup(ctx, req.Storage, func() (*activeToken, error) {
-		return b.findUnsealed(ctx, req.Storage, shown)
+		return b.findUnsealed(ctx, req.Storage, unsealed)
 	})
 }
 
 func (b *mcpBackend) lookupAccessor(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	accessor, given := d.GetOk("accessor")
-	if !given {
-		return nil, userErrorf("field accessor is missing: give the accessor of the token to look up")
+	accessor, err := required(d, "accessor", "give the accessor of the token to look up")
+	if err != nil {
+		return nil, err
 	}
 	resp, err := b.answerLookup(ctx, req.Storage, func() (*activeToken, error) {
-		at, err := b.locate(ctx, req.Storage, accessor.(string))
-		if err != nil || at == nil {
-			return nil, err
-		}
-		return b.findHash(ctx, req.Storage, at.hash)
+		return b.findAccessor(ctx, req.Storage, accessor)
 	})
-	return warnOfForm(resp, err, func() error { return notAnAccessor(accessor.(string)) })
+	return warnOfForm(resp, err, func() error { return notAnAccessor(accessor) })
 }
 
 // warnOfForm adds a warning to a lookup's answer if no active token was found and the given
@@ -135,23 +130,16 @@ func inactive() map[string]any { return map[string]any{"active": false} }
 // lookupData returns the answer to a lookup of an active token.
 func (b *mcpBackend) lookupData(f *activeToken) map[string]any {
 	c := f.client
-	metadata := maps.Clone(c.Metadata)
-	if metadata == nil {
-		metadata = map[string]string{}
-	}
 	data := tokenData(f.name, c.ID, f.info, b.now())
 	data["active"] = true
 	data["client_version"] = c.versionString()
 	data["allowed_servers"] = orEmpty(c.AllowedServers)
-	data["allowed_tools"] = nil
+	data["allowed_tools"] = listOrNull(c.AllowedTools)
 	data["denied_tools"] = orEmpty(c.DeniedTools)
 	data["token_bound_cidrs"] = orEmpty(c.TokenBoundCIDRs)
 	data["policy_digest"] = f.policy.Digest()
 	data["data_key"] = f.info.DataKey
-	data["metadata"] = metadata
-	if c.AllowedTools != nil {
-		data["allowed_tools"] = c.AllowedTools
-	}
+	data["metadata"] = copyOf(c.Metadata)
 	return data
 }
 
@@ -165,31 +153,31 @@ type activeToken struct {
 
 // find looks up a token, sealed or not, and returns nil unless it is active.
 func (b *mcpBackend) find(ctx context.Context, s logical.Storage, secret string) (*activeToken, error) {
-	shown, err := b.unseal(ctx, s, secret)
+	unsealed, err := b.unseal(ctx, s, secret)
 	switch {
 	case kms.Refused(err):
 		return nil, nil // what KMS does not open is not active
 	case err != nil:
 		return nil, kmsFailure(err)
-	case shown == nil:
+	case unsealed == nil:
 		return nil, nil
 	}
-	return b.findUnsealed(ctx, s, shown)
+	return b.findUnsealed(ctx, s, unsealed)
 }
 
 // findUnsealed is find for a token whose seal, if any, is open. It reads at most one entry that
 // is not in memory: the token's pointer. A token that was issued sealed under one data key
 // is not active without its seal, nor under another data key.
-func (b *mcpBackend) findUnsealed(ctx context.Context, s logical.Storage, shown *unsealedToken) (*activeToken, error) {
-	if token.Malformed(shown.token) != nil {
+func (b *mcpBackend) findUnsealed(ctx context.Context, s logical.Storage, unsealed *unsealedToken) (*activeToken, error) {
+	if token.Malformed(unsealed.token) != nil {
 		return nil, nil //nolint:nilerr // what cannot be a token is not active
 	}
-	hash, err := b.hashToken(ctx, s, shown.token)
+	hash, err := b.hashToken(ctx, s, unsealed.token)
 	if err != nil {
 		return nil, err
 	}
 	f, err := b.findHash(ctx, s, hash)
-	if err != nil || f == nil || f.info.DataKey != shown.dataKey {
+	if err != nil || f == nil || f.info.DataKey != unsealed.dataKey {
 		return nil, err
 	}
 	return f, nil
@@ -223,6 +211,15 @@ func (b *mcpBackend) findHash(ctx context.Context, s logical.Storage, hash strin
 		return nil, err
 	}
 	return &activeToken{name: p.Client, client: c, info: info, policy: all.effective(c.Policies)}, nil
+}
+
+// findAccessor is find for the token of an accessor.
+func (b *mcpBackend) findAccessor(ctx context.Context, s logical.Storage, accessor string) (*activeToken, error) {
+	at, err := b.locate(ctx, s, accessor)
+	if err != nil || at == nil {
+		return nil, err
+	}
+	return b.findHash(ctx, s, at.hash)
 }
 
 // tokenLocation is where storage has the token of an accessor.

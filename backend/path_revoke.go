@@ -28,7 +28,7 @@ end too, though Vault lists their leases until they run out.`,
 		path{
 			pattern:  "revoke-all",
 			about:    "all-tokens",
-			ops:      revoke(b.revokeEverything),
+			ops:      revoke(b.revokeAll),
 			synopsis: "End all tokens of the mount at once.",
 			help: `
 Every client and every server stays as it is: rotate-client issues new tokens.`,
@@ -75,30 +75,43 @@ func (b *mcpBackend) revokeClient(ctx context.Context, req *logical.Request, d *
 	return nil, b.commit(ctx, req.Storage, change)
 }
 
-func (b *mcpBackend) revokeEverything(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+// revokeAll ends every token of the mount by one Put.
+func (b *mcpBackend) revokeAll(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	ctx, cancel := durable(ctx)
 	defer cancel()
-	return nil, b.revokeAll(ctx, req.Storage)
+	if _, err := b.mountEntry(ctx, req.Storage); err != nil { // makes it
+		return nil, err
+	}
+	defer b.mounts.lock(mountKey)()
+	m, err := b.mounts.getLocked(ctx, req.Storage, mountKey)
+	if err != nil {
+		return nil, err
+	}
+	next := *m
+	next.Generation++
+	return nil, b.feed.Around(ctx, req.Storage, []feed.Event{{Type: feed.Mount, Operation: feed.Revoke}}, func() error {
+		return b.mounts.put(ctx, req.Storage, mountKey, &next)
+	})
 }
 
 func (b *mcpBackend) revokeToken(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	secret, given := d.GetOk("token")
-	if !given {
-		return nil, userErrorf("field token is missing: give the token to revoke in the request's body")
+	secret, err := required(d, "token", "give the token to revoke in the request's body")
+	if err != nil {
+		return nil, err
 	}
-	if err := notAToken("token", secret.(string)); err != nil {
+	if err := notAToken("token", secret); err != nil {
 		return nil, err
 	}
 	ctx, cancel := durable(ctx)
 	defer cancel()
-	shown, err := b.unseal(ctx, req.Storage, secret.(string))
+	unsealed, err := b.unseal(ctx, req.Storage, secret)
 	if err != nil {
 		return nil, kmsFailure(fmt.Errorf("the token cannot be opened, so revoke it by its accessor, or its client by name: %w", err))
 	}
-	if shown == nil {
+	if unsealed == nil {
 		return nothingToRevoke(), nil
 	}
-	hash, err := b.hashToken(ctx, req.Storage, shown.token)
+	hash, err := b.hashToken(ctx, req.Storage, unsealed.token)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +120,7 @@ func (b *mcpBackend) revokeToken(ctx context.Context, req *logical.Request, d *f
 		return nil, err
 	}
 	if p == nil {
-		if err := b.accessorGivenAsToken(ctx, req.Storage, shown.token, "write revoke-accessor to end it"); err != nil {
+		if err := b.accessorGivenAsToken(ctx, req.Storage, unsealed.token, "write revoke-accessor to end it"); err != nil {
 			return nil, err
 		}
 		return nothingToRevoke(), nil
@@ -116,23 +129,28 @@ func (b *mcpBackend) revokeToken(ctx context.Context, req *logical.Request, d *f
 }
 
 func (b *mcpBackend) revokeAccessor(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	accessor, given := d.GetOk("accessor")
-	if !given {
-		return nil, userErrorf("field accessor is missing: give the accessor of the token to revoke")
+	accessor, err := required(d, "accessor", "give the accessor of the token to revoke")
+	if err != nil {
+		return nil, err
 	}
-	if err := notAnAccessor(accessor.(string)); err != nil {
+	return b.revokeByAccessor(ctx, req.Storage, accessor, "")
+}
+
+// revokeByAccessor ends the token of an accessor. If a client is named, it ends no other's.
+func (b *mcpBackend) revokeByAccessor(ctx context.Context, s logical.Storage, accessor, client string) (*logical.Response, error) {
+	if err := notAnAccessor(accessor); err != nil {
 		return nil, err
 	}
 	ctx, cancel := durable(ctx)
 	defer cancel()
-	at, err := b.locate(ctx, req.Storage, accessor.(string))
+	at, err := b.locate(ctx, s, accessor)
 	if err != nil {
 		return nil, err
 	}
-	if at == nil {
+	if at == nil || client != "" && at.client != client {
 		return nothingToRevoke(), nil
 	}
-	return b.revokeAt(ctx, req.Storage, accessor.(string), at)
+	return b.revokeAt(ctx, s, accessor, at)
 }
 
 func nothingToRevoke() *logical.Response {

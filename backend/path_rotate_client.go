@@ -33,11 +33,9 @@ func (b *mcpBackend) pathRotateClient() []*framework.Path {
 		ops: operations{
 			logical.UpdateOperation: {
 				do: b.rotateClient, summary: "Issue a new token for a client and let the old one live on for a while.", verb: "rotate",
-				answers: merge(
-					pick(tokenResponseFields, "token", "accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl"),
-					fields{
-						"predecessors": {Type: framework.TypeSlice, Description: "The earlier tokens that are still accepted: accessor and expires_at of each, the newest first."},
-					}),
+				answers: merge(tokenFields("token"), fields{
+					"predecessors": {Type: framework.TypeSlice, Description: "The earlier tokens that are still accepted: accessor and expires_at of each, the newest first."},
+				}),
 			},
 		},
 		synopsis: "Replace a client's token, with an overlap.",
@@ -119,12 +117,9 @@ func rotationIDWarnings(held *clientEntry, r *rotation, now time.Time) []string 
 
 // rotationSource is the source of the new token of a client that exists.
 func (b *mcpBackend) rotationSource(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*tokenSource, error) {
-	c, err := b.clients.get(ctx, req.Storage, name)
+	c, err := b.requireClient(ctx, req.Storage, name)
 	if err != nil {
 		return nil, err
-	}
-	if c == nil {
-		return nil, noSuchClient(name)
 	}
 	return b.tokenSource(ctx, req, d, name, &c.clientSettings)
 }

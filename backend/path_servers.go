@@ -173,7 +173,7 @@ func (b *mcpBackend) readServer(ctx context.Context, req *logical.Request, d *fr
 		return nil, err
 	}
 	bare, query := splitQuery(e.URL)
-	return &logical.Response{Data: shown(map[string]any{
+	return &logical.Response{Data: nullUnset(map[string]any{
 		"name":        name,
 		"id":          e.ID,
 		"transport":   e.Transport,

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"vault-plugin-secrets-mcp/backend/check"
+
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -32,8 +34,7 @@ leased ones. Tokens that have expired are listed until tidy removes them.`,
 			ops: operations{
 				logical.ReadOperation: {
 					do: b.readClientToken, summary: "Read what is known of a token, without the token.",
-					answers: pick(tokenResponseFields,
-						"accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl", "issued_by", "issued_by_entity", "issued_by_alias", "issued_by_role", "data_key", "state"),
+					answers: tokenFields("issued_by", "issued_by_entity", "issued_by_alias", "issued_by_role", "data_key", "state"),
 				},
 				logical.DeleteOperation: {do: b.deleteClientToken, summary: "End one token of a client at once.", verb: "revoke"},
 			},
@@ -91,27 +92,14 @@ func (b *mcpBackend) readClientToken(ctx context.Context, req *logical.Request, 
 	default:
 		return nil, nil
 	}
-	return &logical.Response{Data: shown(with(with(tokenData(name, c.ID, info, b.now()), info.issuerData()), map[string]any{
+	return &logical.Response{Data: nullUnset(with(with(tokenData(name, c.ID, info, b.now()), info.issuerData()), map[string]any{
 		"data_key": info.DataKey,
 		"state":    c.state(p, at.hash, info, m.Generation, b.now()),
 	}))}, nil
 }
 
 func (b *mcpBackend) deleteClientToken(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := durable(ctx)
-	defer cancel()
-	name, accessor := d.Get("name").(string), d.Get("accessor").(string)
-	if err := notAnAccessor(accessor); err != nil {
-		return nil, err
-	}
-	at, err := b.locate(ctx, req.Storage, accessor)
-	if err != nil {
-		return nil, err
-	}
-	if at == nil || at.client != name {
-		return nothingToRevoke(), nil
-	}
-	return b.revokeAt(ctx, req.Storage, accessor, at)
+	return b.revokeByAccessor(ctx, req.Storage, d.Get("accessor").(string), d.Get("name").(string))
 }
 
 func (b *mcpBackend) pathRenew() []*framework.Path {
@@ -127,10 +115,7 @@ func (b *mcpBackend) pathRenew() []*framework.Path {
 		},
 		about: "token",
 		ops: operations{
-			logical.UpdateOperation: {
-				do: b.renew, verb: "renew",
-				answers: pick(tokenResponseFields, "accessor", "client", "client_id", "kind", "issued_at", "expires_at", "ttl"),
-			},
+			logical.UpdateOperation: {do: b.renew, verb: "renew", answers: tokenFields()},
 		},
 		synopsis: "Move the expiry of a client's own token.",
 		help: `
@@ -189,7 +174,7 @@ func (b *mcpBackend) renew(ctx context.Context, req *logical.Request, d *framewo
 
 // renewed returns when the token ends if it is renewed for ttl, which is 0 only for
 // one that does not expire.
-func (b *mcpBackend) renewed(t *clientToken, ttl time.Duration, c *clientEntry, conf *config) (time.Time, []string) {
+func (b *mcpBackend) renewed(t *clientToken, ttl time.Duration, c *clientEntry, conf *check.Config) (time.Time, []string) {
 	if t.ExpiresAt.IsZero() {
 		return t.ExpiresAt, []string{"the token does not expire: there is nothing to renew"}
 	}
@@ -226,11 +211,7 @@ func (b *mcpBackend) named(ctx context.Context, s logical.Storage, d *framework.
 	if err := notAnAccessor(accessor.(string)); err != nil {
 		return nil, err
 	}
-	at, err := b.locate(ctx, s, accessor.(string))
-	if err != nil || at == nil {
-		return nil, err
-	}
-	return b.findHash(ctx, s, at.hash)
+	return b.findAccessor(ctx, s, accessor.(string))
 }
 
 // notAToken explains why secret cannot be a token of any mount, in words that do not

@@ -35,7 +35,7 @@ func (b *mcpBackend) writePolicy(ctx context.Context, req *logical.Request, d *f
 	if err != nil {
 		return nil, err
 	}
-	if w.held != nil && w.held.same(w.next) {
+	if reflect.DeepEqual(w.held, w.next) { // an empty list and an unset one differ
 		return warned(w.warnings), nil
 	}
 	if err := w.refuseWidening(d.Get("force").(bool)); err != nil {
@@ -195,10 +195,6 @@ func losses(held, next *policyEntry) []string {
 	}
 	return warnings
 }
-
-// same reports whether writing o would change nothing. An empty list and one that is
-// not set are two things.
-func (e *policyEntry) same(o *policyEntry) bool { return reflect.DeepEqual(e, o) }
 
 func (b *mcpBackend) deletePolicy(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name, forced := d.Get("name").(string), d.Get("force").(bool)

@@ -17,22 +17,11 @@ import (
 	"vault-plugin-secrets-mcp/backend/check"
 )
 
-// secretField is a field whose value must not be repeated anywhere. If a value has the wrong
-// type, the framework repeats it in an error, which Vault logs and audits in clear.
-type secretField struct {
-	schema *framework.FieldSchema
-	form   string // what to write instead
-}
-
-var secretFields = map[string]secretField{
-	"token":                   {&framework.FieldSchema{Type: framework.TypeString}, "write one string"},
-	"access_token":            {&framework.FieldSchema{Type: framework.TypeString}, "write one string"},
-	"access_token_ciphertext": {&framework.FieldSchema{Type: framework.TypeString}, "write one string"},
-	"secret_key":              {&framework.FieldSchema{Type: framework.TypeString}, "write one string"},
-	"session_token":           {&framework.FieldSchema{Type: framework.TypeString}, "write one string"},
-	"url":                     {&framework.FieldSchema{Type: framework.TypeString}, "write one string"},
-	"headers":                 {&framework.FieldSchema{Type: framework.TypeKVPairs}, "write NAME=VALUE, once for each, or an object of strings"},
-	"env":                     {&framework.FieldSchema{Type: framework.TypeKVPairs}, "write NAME=VALUE, once for each, or an object of strings"},
+// secretFields are the fields whose values must not be repeated anywhere. If a value has the
+// wrong type, the framework repeats it in an error, which Vault logs and audits in clear.
+var secretFields = map[string]struct{}{
+	"token": {}, "access_token": {}, "access_token_ciphertext": {}, "secret_key": {}, "session_token": {},
+	"url": {}, "headers": {}, "env": {},
 }
 
 // HandleExistenceCheck is the framework's, without the request's fields: what
@@ -59,7 +48,7 @@ func (b *mcpBackend) HandleRequest(ctx context.Context, req *logical.Request) (*
 		return b.Backend.HandleRequest(ctx, req) // a settings file may hold fields of any name
 	}
 	req.Data = b.emptyPairs(req.Operation, trimFields(req.Data))
-	if err := checkSecretFields(req.Data); err != nil {
+	if err := b.checkSecretFields(req.Data); err != nil {
 		return answer(nil, err)
 	}
 	if err := b.checkDurations(req); err != nil {
@@ -90,21 +79,22 @@ func refuseSecretsInQuery(req *logical.Request) error {
 	return nil
 }
 
-func checkSecretFields(data map[string]any) error {
+func (b *mcpBackend) checkSecretFields(data map[string]any) error {
 	for name, value := range data {
-		field, secret := secretFields[name]
-		if !secret || value == nil {
+		if _, secret := secretFields[name]; !secret || value == nil {
 			continue
 		}
-		if text, ok := value.(string); ok && (field.schema.Type == framework.TypeString || strings.TrimSpace(text) == "") {
+		form := "write one string"
+		if b.types[name] == framework.TypeKVPairs {
+			form = "write NAME=VALUE, once for each, or an object of strings"
+		}
+		text, ok := value.(string)
+		if ok && (b.types[name] == framework.TypeString || strings.TrimSpace(text) == "") {
 			continue
 		}
-		one := framework.FieldData{
-			Raw:    map[string]any{name: value},
-			Schema: fields{name: field.schema},
-		}
-		if one.Validate() != nil {
-			return userErrorf("field %s: it is not of the form that is wanted: %s", name, field.form)
+		alone := framework.FieldData{Raw: map[string]any{name: value}, Schema: fields{name: {Type: b.types[name]}}}
+		if alone.Validate() != nil {
+			return userErrorf("field %s: it is not of the form that is wanted: %s", name, form)
 		}
 	}
 	return nil
@@ -157,7 +147,7 @@ func (b *mcpBackend) emptyPairs(op logical.Operation, data map[string]any) map[s
 // does not say how to write one.
 func (b *mcpBackend) checkDurations(req *logical.Request) error {
 	for _, name := range slices.Sorted(maps.Keys(req.Data)) {
-		if !b.durations[name] {
+		if b.types[name] != framework.TypeDurationSecond {
 			continue
 		}
 		read := check.Duration
@@ -169,20 +159,6 @@ func (b *mcpBackend) checkDurations(req *logical.Request) error {
 		}
 	}
 	return nil
-}
-
-// fieldsOf are the names of all fields of that type. No path has a field of such a
-// name that is of another.
-func fieldsOf(paths []*framework.Path, kind framework.FieldType) map[string]bool {
-	names := map[string]bool{}
-	for _, p := range paths {
-		for name, field := range p.Fields {
-			if field.Type == kind {
-				names[name] = true
-			}
-		}
-	}
-	return names
 }
 
 // Fields of the same name are of the same type, on whatever path. So what a value

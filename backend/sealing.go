@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"strings"
@@ -13,13 +14,8 @@ import (
 )
 
 // sealOf returns how a client's tokens are handed out.
-func sealOf(c *clientSettings, conf *config) string {
-	for _, seal := range []string{c.Seal, conf.Seal} {
-		if seal != "" {
-			return seal
-		}
-	}
-	return check.SealNone
+func sealOf(c *clientSettings, conf *check.Config) string {
+	return cmp.Or(c.Seal, conf.Seal, check.SealNone)
 }
 
 // sealWarnings warns of tokens of the client that are not handed out as seal says.

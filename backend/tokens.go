@@ -119,28 +119,18 @@ func (b *mcpBackend) tokenSource(ctx context.Context, req *logical.Request, d *f
 	if err != nil {
 		return nil, err
 	}
-	src.answered = true
-	conf, err := b.config(ctx, req.Storage)
-	if err == nil && sealOf(next, conf) == check.SealKMS {
-		err = b.sealWith(ctx, req.Storage, src)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return src, nil
+	return src, b.readySeal(ctx, req.Storage, src, next)
 }
 
-// leaseSource is the source of a leased token of the client.
-func (b *mcpBackend) leaseSource(ctx context.Context, req *logical.Request, c *clientEntry) (*tokenSource, error) {
-	src := &tokenSource{answered: true}
-	conf, err := b.config(ctx, req.Storage)
-	if err == nil && sealOf(&c.clientSettings, conf) == check.SealKMS {
-		err = b.sealWith(ctx, req.Storage, src)
+// readySeal prepares the source of a token that the request answers: if the tokens of a client
+// with these settings are sealed, it gets the key.
+func (b *mcpBackend) readySeal(ctx context.Context, s logical.Storage, src *tokenSource, settings *clientSettings) error {
+	src.answered = true
+	conf, err := b.config(ctx, s)
+	if err != nil || sealOf(settings, conf) != check.SealKMS {
+		return err
 	}
-	if err != nil {
-		return nil, err
-	}
-	return src, nil
+	return b.sealWith(ctx, s, src)
 }
 
 // putPointer writes the token's pointer. A custom token's stripe is held by
@@ -220,12 +210,4 @@ func expiry(now time.Time, ttl time.Duration) time.Time {
 		return time.Time{}
 	}
 	return now.Add(ttl)
-}
-
-// setDuration sets target from a field of seconds, if the request has it. The
-// framework refuses negative durations.
-func setDuration(d *framework.FieldData, field string, target *time.Duration) {
-	if v, ok := d.GetOk(field); ok {
-		*target = time.Duration(v.(int)) * time.Second
-	}
 }
