@@ -126,7 +126,7 @@ func with(data, more map[string]any) map[string]any {
 	return data
 }
 
-// orEmpty makes "none" a list in JSON, not null.
+// orEmpty returns a list that is never null in JSON.
 func orEmpty(list []string) []string {
 	if list == nil {
 		return []string{}
@@ -134,7 +134,7 @@ func orEmpty(list []string) []string {
 	return list
 }
 
-// listOrNull is for a list that says nothing where it is null, and something where it is empty.
+// listOrNull is for a list that restricts nothing if it is null, and everything if it is empty.
 func listOrNull(list []string) any {
 	if list == nil {
 		return nil
@@ -174,7 +174,7 @@ func plural(names []string, one, many string) string {
 	return many
 }
 
-// table aligns rows for a reader, without spaces at their ends.
+// table aligns rows for people, without spaces at their ends.
 func table(rows [][]string) string {
 	var text strings.Builder
 	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)

@@ -185,8 +185,8 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 	return b
 }
 
-// initialize writes in advance what later requests need. Each part is done again on
-// demand, so a failure here does not refuse the mount.
+// initialize prepares what later requests need. They prepare what is missing themselves, so
+// a failure here does not refuse the mount.
 func (b *mcpBackend) initialize(ctx context.Context, req *logical.InitializationRequest) error {
 	if !b.WriteSafeReplicationState() {
 		return nil

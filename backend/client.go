@@ -21,7 +21,7 @@ const (
 	kindLeased tokenKind = "leased" // made by the engine under a Vault lease
 )
 
-// tokenInfo is what is known of one token, besides the token.
+// tokenInfo is everything that is known about a token, except the token.
 type tokenInfo struct {
 	Accessor  string    `json:"accessor"`
 	Kind      tokenKind `json:"kind"`
@@ -31,7 +31,7 @@ type tokenInfo struct {
 	issuer
 
 	// DataKey is the id of the data key that the token is sealed under, "" for one
-	// that is not sealed. Presented otherwise, the token is not active.
+	// that is not sealed. In any other form the token is not active.
 	DataKey string `json:"data_key,omitempty"`
 
 	// MountGeneration is the mount's at the time of issue: revoke-all raises it.
@@ -94,7 +94,7 @@ type clientEntry struct {
 	UpdatedAt time.Time `json:"updated_at"`
 }
 
-// clientSettings is what a caller may set.
+// clientSettings has the fields that a caller may set.
 type clientSettings struct {
 	check.Client
 }
@@ -117,7 +117,7 @@ func (c *clientEntry) own(hash string) *clientToken {
 	return nil
 }
 
-// current returns the client's current token, or nil where that has ended: a
+// current returns the client's current token, or nil if that has ended: a
 // predecessor in its grace period never becomes the current token again.
 func (c *clientEntry) current() *clientToken {
 	if len(c.Tokens) == 0 || c.Tokens[0].Replaced {
@@ -136,8 +136,8 @@ func (c *clientEntry) byAccessor(accessor string) *clientToken {
 	return nil
 }
 
-// confirm reports whether the token behind p is active now, and if so what is
-// known of it. c may be nil: a client that does not exist confirms nothing.
+// confirm returns what is known of the token behind p if that is active now, else nil.
+// c may be nil: a client that does not exist confirms nothing.
 func (c *clientEntry) confirm(p *pointer, hash string, mountGeneration uint64, now time.Time) *tokenInfo {
 	if c == nil || c.Disabled || c.ID != p.ClientID {
 		return nil

@@ -79,24 +79,8 @@ type uidEntry struct {
 	Client string `json:"client"`
 }
 
+// updateClient changes a client, by an update or a patch.
 func (b *mcpBackend) updateClient(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	return b.changeHeld(ctx, req, d, func(name string, held *clientEntry) error {
-		return checkStillThere(req, held != nil, "client", name)
-	})
-}
-
-func (b *mcpBackend) patchClient(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	return b.changeHeld(ctx, req, d, func(name string, held *clientEntry) error {
-		if held == nil {
-			return notFound(noSuchClient(name))
-		}
-		return nil
-	})
-}
-
-// changeHeld changes the client that the path names. It calls admits with the present entry,
-// under the client's lock, and stops if admits returns an error.
-func (b *mcpBackend) changeHeld(ctx context.Context, req *logical.Request, d *framework.FieldData, admits func(name string, held *clientEntry) error) (*logical.Response, error) {
 	name := d.Get("name").(string)
 	src, err := b.customSource(ctx, req, d, name)
 	if err != nil {
@@ -109,7 +93,10 @@ func (b *mcpBackend) changeHeld(ctx context.Context, req *logical.Request, d *fr
 	if err != nil {
 		return nil, err
 	}
-	if err := admits(name, held); err != nil {
+	if held == nil && req.Operation == logical.PatchOperation {
+		return nil, notFound(noSuchClient(name))
+	}
+	if err := checkStillThere(req, held != nil, "client", name); err != nil {
 		return nil, err
 	}
 	return b.changeClient(ctx, req, d, name, held, src)
@@ -186,9 +173,9 @@ func (b *mcpBackend) deleteClient(ctx context.Context, req *logical.Request, d *
 	return nil, nil
 }
 
-// newClientToken makes the client's token: the one that the source brings, or one
-// of the engine's own. It returns nil where that is the client's current token.
-// The caller holds the client's lock, and releases the token.
+// newClientToken makes the client's token: the custom one in the source, or else an
+// issued one. It returns nil if the custom one is the client's current token. The caller
+// holds the client's lock, and releases the token.
 func (b *mcpBackend) newClientToken(ctx context.Context, req *logical.Request, name string, c *clientEntry, src *tokenSource) (m *minted, warnings []string, err error) {
 	conf, err := b.config(ctx, req.Storage)
 	if err != nil {

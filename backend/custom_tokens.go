@@ -17,8 +17,8 @@ import (
 // warning: fewer characters may hold fewer bits than an issued token's own.
 const weakTokenLength = 32
 
-// customSource takes the caller's own token from the request, if it has one. It
-// must be called before any lock is taken.
+// customSource takes the custom token out of the request, if it has one. It must be called
+// before any lock is taken.
 func (b *mcpBackend) customSource(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*tokenSource, error) {
 	src := &tokenSource{allowReuse: d.Get("allow_reuse").(bool)}
 	plain, given := d.GetOk("access_token")
@@ -38,10 +38,9 @@ func (b *mcpBackend) customSource(ctx context.Context, req *logical.Request, d *
 	return src, nil
 }
 
-// adopt takes a custom token for the client in hand, and keeps the token's
-// stripe locked until release, so that no other client takes the same one. It
-// returns nil where the token is the client's current one already. The caller
-// holds the client's lock.
+// adopt takes a custom token for the client. The token's stripe stays locked until
+// release, so that no other client takes the same token. It returns nil if the token is
+// the client's current one already. The caller holds the client's lock.
 func (b *mcpBackend) adopt(ctx context.Context, s logical.Storage, name string, c *clientEntry, src *tokenSource) (*minted, error) {
 	conf, err := b.config(ctx, s)
 	if err != nil {
@@ -59,8 +58,8 @@ func (b *mcpBackend) adopt(ctx context.Context, s logical.Storage, name string, 
 		return nil, err
 	}
 	m := &minted{secret: src.custom, hidden: src.encrypted, unlock: b.pointers.lock(hash)}
-	// A raised minimum is for the tokens to come. It is told before anything is told
-	// of others' tokens.
+	// A raised minimum applies to new tokens. It comes first, so that whoever tries short
+	// tokens learns nothing about those of others.
 	if current := c.current(); form != nil && (current == nil || current.Hash != hash) {
 		m.release()
 		return nil, form
@@ -83,8 +82,8 @@ func (b *mcpBackend) adopt(ctx context.Context, s logical.Storage, name string, 
 }
 
 // checkAdoptable reports whether the client may take the custom token with that
-// HMAC. It answers false without an error where the token is the client's
-// current one. The caller holds the client's lock and the token's.
+// HMAC. It answers false without an error if the token is the client's current one.
+// The caller holds the client's lock and the token's.
 func (b *mcpBackend) checkAdoptable(ctx context.Context, s logical.Storage, name string, c *clientEntry, hash string, src *tokenSource) (bool, error) {
 	mount, err := b.mountEntry(ctx, s)
 	if err != nil {
@@ -98,7 +97,7 @@ func (b *mcpBackend) checkAdoptable(ctx context.Context, s logical.Storage, name
 	if p != nil {
 		owner := c
 		if p.Client != name {
-			// Without its lock, which could be held by one who waits for ours.
+			// Without its lock: its holder may wait for ours.
 			if owner, err = b.clients.read(ctx, s, p.Client); err != nil {
 				return false, err
 			}

@@ -30,8 +30,8 @@ const (
 	// seals.
 	dataKeySettles = 5 * time.Second
 
-	// dataKeyDrains is how long after that an older data key may still be in the
-	// hands of a request that seals.
+	// dataKeyDrains is how long after that a request may still seal with an older
+	// data key.
 	dataKeyDrains = writeBound + kms.Timeout
 )
 
@@ -39,15 +39,15 @@ const (
 // are one entry so that they change together.
 type kmsEntry struct {
 	kmsSettings
-	KeyARN string    `json:"key_arn"`   // what KMS made of KeyID: the key that is used
-	Mount  string    `json:"mount"`     // the mount's accessor, which Vault says in writes alone
+	KeyARN string    `json:"key_arn"`   // the key for which KeyID stands
+	Mount  string    `json:"mount"`     // the mount's accessor, which Vault sends with writes only
 	Keys   []dataKey `json:"data_keys"` // the newest first, which is for the present key and audience
 }
 
-// kmsSettings is what a caller may set.
+// kmsSettings has the fields that a caller may set.
 type kmsSettings struct{ check.KMS }
 
-// dataKey is one data key, wrapped. What it seals is bound to its mount and
+// dataKey is one data key, wrapped. The tokens that it seals are bound to its mount and
 // audience.
 type dataKey struct {
 	ID        string    `json:"id"`
@@ -92,9 +92,8 @@ func (e *kmsEntry) sealing(now time.Time) *dataKey {
 	return oldest
 }
 
-// superseded returns the ids of the data keys that seal nothing from at on: all
-// but the newest, once that has settled and the requests that took an older one
-// before are over.
+// superseded returns the ids of the data keys that seal nothing any more, from at on: all
+// but the newest, once that has settled and the requests that took an older one are over.
 func (e *kmsEntry) superseded(at time.Time) []string {
 	if len(e.Keys) == 0 || !e.Keys[0].CreatedAt.Add(dataKeySettles+dataKeyDrains).Before(at) {
 		return nil
@@ -114,7 +113,7 @@ func (e *kmsEntry) with(k dataKey) *kmsEntry {
 	return &next
 }
 
-// kmsEntry returns the mount's entry, nil where KMS is not configured.
+// kmsEntry returns the mount's entry, nil if KMS is not configured.
 func (b *mcpBackend) kmsEntry(ctx context.Context, s logical.Storage) (*kmsEntry, error) {
 	return b.kmsEntries.get(ctx, s, kmsKey)
 }
@@ -128,8 +127,8 @@ func (b *mcpBackend) requireKMS(ctx context.Context, s logical.Storage) (*kmsEnt
 	return e, err
 }
 
-// putKMS writes the entry, or removes it where next is nil, and announces it. The
-// caller holds its lock.
+// putKMS writes the entry, or removes it if next is nil, and announces it. The caller holds
+// its lock.
 func (b *mcpBackend) putKMS(ctx context.Context, s logical.Storage, next *kmsEntry) error {
 	events := []feed.Event{{Type: feed.Config, Operation: feed.Update, Name: "data-keys"}}
 	return b.feed.Around(ctx, s, events, func() error {
@@ -163,7 +162,7 @@ func (c *kmsClients) get(ctx context.Context, settings *kmsSettings) (*kms.Clien
 	return client, nil
 }
 
-// askingKMS is the context of all that one request asks of KMS.
+// askingKMS returns the context for all that one request asks of KMS.
 func askingKMS(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, kms.Timeout)
 }
@@ -181,7 +180,7 @@ func kmsFailure(err error) error {
 	return logical.CodedError(http.StatusBadGateway, err.Error())
 }
 
-// newDataKey has KMS make a data key for the mount and the settings' audience.
+// newDataKey asks KMS for a data key for the mount and the settings' audience.
 // Nothing of it is stored yet. No lock may be held.
 func (b *mcpBackend) newDataKey(ctx context.Context, client *kms.Client, settings *kmsSettings, mount string) (*dataKey, *kms.DataKey, error) {
 	made, err := client.GenerateDataKey(ctx, settings.KeyID, kms.DataKeyContext(mount, settings.Audience))
@@ -231,9 +230,9 @@ func (b *mcpBackend) pathDataKeys() []*framework.Path {
 		},
 		synopsis: "Read the data keys of sealed tokens, as AWS KMS has wrapped them.",
 		help: `
-For gateways alone. They are worth nothing without KMS, which unwraps them for
-those whom its key's policy allows to, under the encryption context
-mcp-mount=MOUNT,mcp-audience=AUDIENCE. Where KMS is not configured there are none.`,
+For gateways alone. The data keys are worth nothing without KMS, which unwraps them
+only for identities that its key's policy allows, under the encryption context
+mcp-mount=MOUNT,mcp-audience=AUDIENCE. If KMS is not configured there are none.`,
 	})
 }
 

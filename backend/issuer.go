@@ -48,9 +48,9 @@ func (b *mcpBackend) issuerOf(req *logical.Request) issuer {
 	return i
 }
 
-// aliasesOf returns the aliases of the entity by which a Vault token of that display
-// name can have been got: the name starts with the auth method's. Where none fits, as
-// with a method that is mounted elsewhere, it is any of them.
+// aliasesOf returns the entity's aliases to which a Vault token of that display name can
+// belong: the name starts with the auth method's. If none fits, as with a method that is
+// mounted elsewhere, it returns all.
 func aliasesOf(entity *logical.Entity, displayName string) []*logical.Alias {
 	var fitting []*logical.Alias
 	for _, alias := range entity.Aliases {

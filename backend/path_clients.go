@@ -18,7 +18,7 @@ func settingFields() fields {
 	return fields{
 		"allowed_servers": {
 			Type:        framework.TypeCommaStringSlice,
-			Description: "Names of the servers that the client may reach, or * for all. None given: it reaches no server.",
+			Description: "Names of the servers that the client may reach, or * for all. Without it the client reaches no server.",
 		},
 		"allowed_tools": {
 			Type:        framework.TypeCommaStringSlice,
@@ -30,7 +30,7 @@ func settingFields() fields {
 		},
 		"policies": {
 			Type:        framework.TypeCommaStringSlice,
-			Description: "Names of the policies that apply to the client, beside the managed ones, which apply to every client.",
+			Description: "Names of the policies that apply to the client, besides the managed ones, which apply to every client.",
 		},
 		"token_ttl": {
 			Type:        framework.TypeDurationSecond,
@@ -42,7 +42,7 @@ func settingFields() fields {
 		},
 		"token_bound_cidrs": {
 			Type:        framework.TypeCommaStringSlice,
-			Description: "Addresses or CIDR blocks that the client's tokens are accepted from. The gateway enforces it. None given: from anywhere.",
+			Description: "Addresses or CIDR blocks that the client's tokens are accepted from. The gateway enforces it. Without it: from anywhere.",
 		},
 		"metadata": {
 			Type:        framework.TypeKVPairs,
@@ -50,7 +50,7 @@ func settingFields() fields {
 		},
 		"seal": {
 			Type:        framework.TypeString,
-			Description: "How the client's tokens are handed out from then on: none, or kms, sealed under AWS KMS (config/kms). Empty: as config says.",
+			Description: "How tokens are handed out that the client gets from now on: none, which is as they are, or kms, which is sealed under AWS KMS (config/kms). Empty: as config says.",
 		},
 		"disabled": {
 			Type:        framework.TypeBool,
@@ -81,7 +81,7 @@ func clientResponseFields() fields {
 
 func (b *mcpBackend) pathClients() []*framework.Path {
 	created := merge(tokenFields("token", "send_as"), pick(settingFields(), "allowed_servers"))
-	// OpenAPI folds the write that creates into the one that changes.
+	// OpenAPI has one operation for both writes: the one that creates and the one that changes.
 	written := map[int][]framework.Response{
 		http.StatusOK: {{
 			Description: "A client was created: this is its token, which is shown once. Without data: a client was changed, with warnings.",
@@ -100,13 +100,13 @@ func (b *mcpBackend) pathClients() []*framework.Path {
 				logical.ReadOperation:   {do: b.readClient, summary: "Read a client, without any token.", answers: clientResponseFields()},
 				logical.CreateOperation: {do: b.createClient, summary: "Create a client and issue its token.", answers: created},
 				logical.UpdateOperation: {do: b.updateClient, summary: "Create a client and issue its token, or change one.", responses: written},
-				logical.PatchOperation:  {do: b.patchClient, summary: "Change some fields of a client; null resets a field."},
+				logical.PatchOperation:  {do: b.updateClient, summary: "Change some fields of a client; null resets a field."},
 				logical.DeleteOperation: {do: b.deleteClient, summary: "Delete a client and end all its tokens."},
 			},
 			synopsis: "Create the identities with which MCP clients reach MCP servers.",
 			help: `
-The write that creates a client answers with its token, once: it is stored only
-as an HMAC and cannot be shown again. Lost, it is replaced by rotate-client.
+The write that creates a client answers with its token, once. The token is stored
+only as an HMAC, so it cannot be shown again: if it is lost, rotate-client replaces it.
 
 A client reaches the servers in allowed_servers and no other; without that field
 it reaches none. A server need not be registered yet.
@@ -114,17 +114,18 @@ it reaches none. A server need not be registered yet.
 A later write changes the fields that it names and leaves the others as they
 are; it never answers with a token. A field that is given empty (metadata=) is
 emptied. A PATCH is a merge patch (RFC 7396): null resets a field, and metadata is
-merged name by name, where null removes one. With access_token it replaces the client's
-token by that one, and the old one lives on for the mount's grace_period. The
-same access_token again changes nothing. access_token_ciphertext is an access_token
-that was encrypted under the mount's KMS key, for this mount and this client; the
-answer does not repeat what is in it.
+merged name by name, where null removes one.
+
+A write with access_token makes that the client's token, and the old one stays valid for
+the mount's grace_period. The same access_token again changes nothing.
+access_token_ciphertext is an access_token that was encrypted under the mount's KMS key,
+for this mount and this client; the answer does not repeat the token in it.
 
 With seal=kms, set here or as the mount's default, the answer holds the sealed form
 of the token, which is the only one that is accepted.
 
-Deleting a client ends all its tokens at once. A client created anew under the
-same name shares nothing with the old one.`,
+Deleting a client ends all its tokens at once. A client that is created
+again under the same name shares nothing with the old one.`,
 		},
 	)
 }
@@ -180,62 +181,29 @@ func (s *clientSettings) data() map[string]any {
 // carry, resets its field, and a PATCH merges the names of metadata: it is a merge
 // patch as of RFC 7396.
 func (s *clientSettings) apply(op logical.Operation, d *framework.FieldData) error {
-	for field, set := range map[string]func(v any, reset bool) error{
-		"allowed_servers": list(&s.AllowedServers),
-		"allowed_tools": func(v any, reset bool) error {
-			s.AllowedTools = nil // every tool, while an empty list is none
-			if !reset {
-				s.AllowedTools = dedupe(v.([]string))
-			}
+	metadata := func(v any) map[string]string {
+		next := v.(map[string]string)
+		if op == logical.PatchOperation {
+			next = mergePairs(s.Metadata, next, d.Raw["metadata"])
+		}
+		if len(next) == 0 {
 			return nil
-		},
-		"denied_tools":      list(&s.DeniedTools),
-		"policies":          list(&s.Policies),
-		"token_bound_cidrs": list(&s.TokenBoundCIDRs),
-		"token_ttl":         duration(&s.TokenTTL),
-		"token_max_ttl":     duration(&s.TokenMaxTTL),
-		"metadata": func(v any, reset bool) error {
-			held := s.Metadata
-			s.Metadata = nil
-			if reset {
-				return nil
-			}
-			next := v.(map[string]string)
-			if op == logical.PatchOperation {
-				next = mergePairs(held, next, d.Raw["metadata"])
-			}
-			if len(next) > 0 {
-				s.Metadata = next
-			}
-			return nil
-		},
-		"seal": func(v any, reset bool) error {
-			s.Seal = ""
-			if !reset {
-				s.Seal = v.(string)
-			}
-			return nil
-		},
-		"disabled": func(v any, reset bool) error {
-			s.Disabled = !reset && v.(bool)
-			return nil
-		},
+		}
+		return next
+	}
+	for _, err := range []error{
+		apply(d, "allowed_servers", &s.AllowedServers, listOrNil),
+		apply(d, "allowed_tools", &s.AllowedTools, dedupe), // null allows every tool, an empty list none
+		apply(d, "denied_tools", &s.DeniedTools, listOrNil),
+		apply(d, "policies", &s.Policies, listOrNil),
+		apply(d, "token_bound_cidrs", &s.TokenBoundCIDRs, listOrNil),
+		apply(d, "token_ttl", &s.TokenTTL, duration),
+		apply(d, "token_max_ttl", &s.TokenMaxTTL, duration),
+		apply(d, "metadata", &s.Metadata, metadata),
+		apply(d, "seal", &s.Seal, same[string]),
+		apply(d, "disabled", &s.Disabled, same[bool]),
 	} {
-		raw, given := d.Raw[field]
-		if !given {
-			continue
-		}
-		if raw == nil {
-			if err := set(nil, true); err != nil {
-				return err
-			}
-			continue
-		}
-		v, _, err := d.GetOkErr(field)
 		if err != nil {
-			return userErrorf("field %s: %s", field, err)
-		}
-		if err := set(v, false); err != nil {
 			return err
 		}
 	}
@@ -245,8 +213,50 @@ func (s *clientSettings) apply(op logical.Operation, d *framework.FieldData) err
 	}))
 }
 
-// mergePairs returns held with what a merge patch gives: raw is that as it came,
-// in which a null removes its name.
+// apply sets target from a field, if the request has it; null resets it.
+func apply[T any](d *framework.FieldData, field string, target *T, read func(any) T) error {
+	raw, given := d.Raw[field]
+	if !given {
+		return nil
+	}
+	var value T
+	if raw != nil {
+		v, _, err := d.GetOkErr(field)
+		if err != nil {
+			return userErrorf("field %s: %s", field, err)
+		}
+		value = read(v)
+	}
+	*target = value
+	return nil
+}
+
+func same[T any](v any) T { return v.(T) }
+
+func duration(v any) time.Duration { return time.Duration(v.(int)) * time.Second }
+
+// dedupe keeps the first of each, in order, and never returns nil.
+func dedupe(v any) []string {
+	values := v.([]string)
+	kept := make([]string, 0, len(values))
+	for _, v := range values {
+		if !slices.Contains(kept, v) {
+			kept = append(kept, v)
+		}
+	}
+	return kept
+}
+
+// listOrNil is dedupe for a list that says the same if it is empty and if it is unset.
+func listOrNil(v any) []string {
+	if len(v.([]string)) == 0 {
+		return nil
+	}
+	return dedupe(v)
+}
+
+// mergePairs applies a merge patch to held. raw is the patch as it came, in which null
+// removes a name.
 func mergePairs(held, given map[string]string, raw any) map[string]string {
 	next := make(map[string]string, len(held)+len(given))
 	maps.Copy(next, held)
@@ -260,38 +270,7 @@ func mergePairs(held, given map[string]string, raw any) map[string]string {
 	return next
 }
 
-func list(target *[]string) func(any, bool) error {
-	return func(v any, reset bool) error {
-		*target = nil
-		if !reset && len(v.([]string)) > 0 {
-			*target = dedupe(v.([]string))
-		}
-		return nil
-	}
-}
-
-func duration(target *time.Duration) func(any, bool) error {
-	return func(v any, reset bool) error {
-		*target = 0
-		if !reset {
-			*target = time.Duration(v.(int)) * time.Second
-		}
-		return nil
-	}
-}
-
-// dedupe keeps the first of each, in order, and never returns nil.
-func dedupe(values []string) []string {
-	kept := make([]string, 0, len(values))
-	for _, v := range values {
-		if !slices.Contains(kept, v) {
-			kept = append(kept, v)
-		}
-	}
-	return kept
-}
-
-// warnings returns what an administrator may not have meant.
+// settingWarnings warns of settings that an administrator may not have meant.
 func (b *mcpBackend) settingWarnings(ctx context.Context, s logical.Storage, c *clientEntry) ([]string, error) {
 	var warnings []string
 	if len(c.AllowedServers) == 0 {

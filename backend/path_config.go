@@ -3,7 +3,6 @@ package backend
 import (
 	"cmp"
 	"context"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -25,19 +24,19 @@ func configFields() fields {
 	return fields{
 		"default_ttl": {
 			Type:        framework.TypeDurationSecond,
-			Description: "How long a client's own token lives where the client sets no token_ttl. 0, the default: it does not expire. Leased tokens (creds/) take the mount's default lease TTL where this is 0.",
+			Description: "How long a client's own token lives if the client has no token_ttl. 0, the default: it does not expire, and leased tokens (creds/) take the mount's default lease TTL.",
 		},
 		"max_ttl": {
 			Type:        framework.TypeDurationSecond,
-			Description: "The longest life of any token, whatever a client or a request asks for. 0, the default: no bound but, for leased tokens, the mount's maximum lease TTL.",
+			Description: "The longest life of any token, whatever a client or a request asks for. 0, the default: no limit, except the mount's maximum lease TTL for leased tokens.",
 		},
 		"grace_period": {
 			Type:        framework.TypeDurationSecond,
-			Description: "How long a token that rotate-client replaces lives on where the request does not say. Default 1h; 0 ends it at once.",
+			Description: "How long a token stays valid after rotate-client has replaced it, if the request does not say. Default 1h; 0 ends it at once.",
 		},
 		"min_custom_token_length": {
 			Type:        framework.TypeInt,
-			Description: "The least length of an access_token that a client brings, in characters. Default and least value: 12.",
+			Description: "The minimum length of an access_token, in characters. Default and lowest value: 12.",
 		},
 		"max_wait": {
 			Type:        framework.TypeDurationSecond,
@@ -49,7 +48,7 @@ func configFields() fields {
 		},
 		"seal": {
 			Type:        framework.TypeString,
-			Description: "How the tokens of clients that set no seal are handed out: none, the default, or kms, sealed under AWS KMS (config/kms).",
+			Description: "How tokens are handed out to clients that set no seal: none, the default, which is as they are, or kms, which is sealed under AWS KMS (config/kms).",
 		},
 	}
 }
@@ -65,7 +64,7 @@ func (b *mcpBackend) pathConfig() []*framework.Path {
 		synopsis: "Configure token lifetimes, rotation and the change feed.",
 		help: `
 Fields that a write does not name keep their value. Every field has a default
-that suits a first mount; a mount that was never configured reads as them.
+that suits a first mount, and a read shows it until the field is written.
 
 Lifetimes apply to tokens issued from then on: tokens that exist keep theirs.`,
 	})
@@ -99,21 +98,13 @@ func (b *mcpBackend) writeConfig(ctx context.Context, req *logical.Request, d *f
 	if held != nil {
 		next = *held
 	}
-	for field, target := range map[string]*time.Duration{
-		"default_ttl": &next.DefaultTTL, "max_ttl": &next.MaxTTL, "grace_period": &next.GracePeriod, "max_wait": &next.MaxWait,
-	} {
-		setDuration(d, field, target)
-	}
-	for field, target := range map[string]*int{
-		"min_custom_token_length": &next.MinCustomTokenLength, "max_watchers": &next.MaxWatchers,
-	} {
-		if v, ok := d.GetOk(field); ok {
-			*target = v.(int)
-		}
-	}
-	if v, ok := d.GetOk("seal"); ok {
-		next.Seal = v.(string)
-	}
+	setDuration(d, "default_ttl", &next.DefaultTTL)
+	setDuration(d, "max_ttl", &next.MaxTTL)
+	setDuration(d, "grace_period", &next.GracePeriod)
+	setDuration(d, "max_wait", &next.MaxWait)
+	set(d, "min_custom_token_length", &next.MinCustomTokenLength)
+	set(d, "max_watchers", &next.MaxWatchers)
+	set(d, "seal", &next.Seal)
 	if err := refusedAll(next.Check()); err != nil {
 		return nil, err
 	}
@@ -123,7 +114,7 @@ func (b *mcpBackend) writeConfig(ctx context.Context, req *logical.Request, d *f
 		}
 	}
 	if held != nil && *held == next {
-		return nil, nil // nothing that gateways need to hear of
+		return nil, nil // nothing has changed for gateways
 	}
 	return nil, b.feed.Around(ctx, req.Storage, []feed.Event{{Type: feed.Config, Operation: feed.Update}}, func() error {
 		return b.configs.put(ctx, req.Storage, configKey, &next)

@@ -22,7 +22,7 @@ func kmsFields() fields {
 		},
 		"region": {
 			Type:        framework.TypeString,
-			Description: "The key's AWS region. Default: the one in key_id where that is an ARN, else the AWS SDK's.",
+			Description: "The key's AWS region. Default: the one in key_id if that is an ARN, else the AWS SDK's.",
 		},
 		"endpoint": {
 			Type:        framework.TypeString,
@@ -30,7 +30,7 @@ func kmsFields() fields {
 		},
 		"audience": {
 			Type:        framework.TypeString,
-			Description: "Whom sealed tokens are for, such as the gateway's canonical URL. Only gateways configured with the same audience open them. Default: the mount's accessor.",
+			Description: "The audience of sealed tokens, such as the gateway's canonical URL. Only gateways that are configured with the same audience open them. Default: the mount's accessor.",
 		},
 	}
 }
@@ -40,7 +40,7 @@ func kmsCredentialFields() fields {
 	return fields{
 		"access_key": {
 			Type:        framework.TypeString,
-			Description: "AWS access key id, with secret_key. Default: the AWS SDK's chain (environment, shared files, the machine's role). Both empty go back to it.",
+			Description: "AWS access key id; write it together with secret_key. Default: the AWS SDK's chain (environment, shared files, the machine's role). Write both empty to return to it.",
 		},
 		"secret_key": {
 			Type: framework.TypeString, DisplayAttrs: secret,
@@ -71,7 +71,7 @@ func (b *mcpBackend) pathConfigKMS() []*framework.Path {
 			fields: merge(written, fields{
 				"force": {
 					Type:        framework.TypeBool,
-					Description: "Delete even while sealed tokens live. They end with it.",
+					Description: "Delete even if sealed tokens live. They end at once.",
 					Query:       true,
 				},
 			}),
@@ -89,13 +89,14 @@ func (b *mcpBackend) pathConfigKMS() []*framework.Path {
 			},
 			synopsis: "Configure AWS KMS, for sealed tokens and for tokens that come encrypted.",
 			help: `
-A write has KMS make a data key and unwrap it again, so what is missing is said at
-once: a permission (kms:GenerateDataKey, kms:Decrypt), the region, a disabled key.
+A write asks KMS to make a data key and to unwrap it again, so the answer says at once
+if a permission is missing (kms:GenerateDataKey, kms:Decrypt), the region is wrong or the
+key is disabled.
 Fields that a write does not name keep their value. access_key and secret_key are
 written together; neither they nor session_token are ever read back.
 
-Another key or audience is for tokens that are sealed from then on: those sealed
-before open as long as KMS unwraps the data key that they were sealed under.
+Another key or audience is for tokens that are sealed from then on. Those sealed
+before still open, as long as KMS unwraps their data key.
 
 A delete is refused while sealed tokens live, unless force=true ends them.`,
 		},
@@ -106,9 +107,9 @@ A delete is refused while sealed tokens live, unless force=true ends them.`,
 			},
 			synopsis: "Make a new data key.",
 			help: `
-The new data key seals from five seconds later on, when every gateway knows it.
-Tokens that were sealed under an older one still open; tidy removes a data key once
-nothing that lives is sealed under it. An alias in key_id is looked up anew.`,
+The new data key is used after five seconds, when every gateway knows it. Tokens that
+were sealed under an older one still open; tidy removes a data key once no live token
+is sealed under it. If key_id is an alias, it is looked up again.`,
 		},
 	)
 }
@@ -163,9 +164,9 @@ func (b *mcpBackend) writeKMS(ctx context.Context, req *logical.Request, d *fram
 		return nil, b.addDataKey(ctx, req.Storage, held, next, key, made)
 	}
 	if held.kmsSettings == next.kmsSettings {
-		return nil, nil // nothing that gateways need to hear of
+		return nil, nil // nothing has changed for gateways
 	}
-	return nil, b.replaceKMS(ctx, req.Storage, held, next) // the data key was for the check alone
+	return nil, b.replaceKMS(ctx, req.Storage, held, next) // the new data key was only a check
 }
 
 // apply sets the fields that the request names.
@@ -201,8 +202,8 @@ func (s *kmsSettings) apply(d *framework.FieldData, mount string) error {
 	return nil
 }
 
-// checkedDataKey lets KMS make a data key and unwrap it again: the engine needs no other
-// operation of KMS.
+// checkedDataKey asks KMS to make a data key and to unwrap it again: the engine needs no
+// other operation of KMS.
 func (b *mcpBackend) checkedDataKey(ctx context.Context, settings *kmsSettings, mount string) (*dataKey, *kms.DataKey, error) {
 	ctx, cancel := askingKMS(ctx)
 	defer cancel()
@@ -231,7 +232,7 @@ func (b *mcpBackend) addDataKey(ctx context.Context, s logical.Storage, held, ne
 	return err
 }
 
-// replaceKMS commits next, unless the entry from which it was made has changed meanwhile.
+// replaceKMS commits next, unless held, from which it was made, has changed meanwhile.
 func (b *mcpBackend) replaceKMS(ctx context.Context, s logical.Storage, held, next *kmsEntry) error {
 	ctx, cancel := durable(ctx)
 	defer cancel()
@@ -281,8 +282,8 @@ func (b *mcpBackend) refuseSealed(ctx context.Context, s logical.Storage) error 
 }
 
 func (b *mcpBackend) deleteKMS(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	// Reading every client may take long, but nobody waits for it. What
-	// is sealed meanwhile is noticed by the count of what was.
+	// Reading every client may take long, but nobody waits for it. The count shows if
+	// tokens were sealed meanwhile.
 	b.sealing.Lock() // whoever seals now is counted, and has committed
 	forced, seen := d.Get("force").(bool), b.sealedSince.Load()
 	b.sealing.Unlock()

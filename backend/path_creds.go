@@ -31,7 +31,7 @@ func (b *mcpBackend) pathCreds() []*framework.Path {
 		synopsis: "Lease a short-lived token of a client.",
 		help: `
 Every read makes a new token under a lease of its own, which Vault Agent, the
-Secrets Operator and CI renew and revoke as they do any other. The token expires
+Secrets Operator and CI renew and revoke like any other lease. The token expires
 with its lease; revoking the lease ends it at once, and so does the end of the
 Vault token that asked for it.
 
@@ -118,8 +118,8 @@ func (b *mcpBackend) secretToken() *framework.Secret {
 
 // leaseTerms are the bounds of a leased token's life.
 type leaseTerms struct {
-	ttl    time.Duration // where the request does not say
-	limits []limit       // all that hold, renewals included
+	ttl    time.Duration // if the request does not say
+	limits []limit       // all of them hold, renewals included
 }
 
 // longest is how far renewals may stretch a lease in all.

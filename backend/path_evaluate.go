@@ -18,9 +18,9 @@ func (b *mcpBackend) pathEvaluate() []*framework.Path {
 		pattern: "evaluate",
 		fields: fields{
 			"client":      {Type: framework.TypeString, Description: "The client to decide for, with its allowed_servers and its policies."},
-			"policies":    {Type: framework.TypeCommaStringSlice, Description: "Instead of a client: the policies to decide by, beside the managed ones, which always apply."},
+			"policies":    {Type: framework.TypeCommaStringSlice, Description: "Instead of a client: the policies to decide by, besides the managed ones, which always apply."},
 			"server":      {Type: framework.TypeString, Description: "A registered server."},
-			"server_name": {Type: framework.TypeString, Description: "Instead of a registered server: the name that one would have. Give url, or command and args."},
+			"server_name": {Type: framework.TypeString, Description: "Instead of a registered server: the name of one that is not registered. Give url, or command and args, with it."},
 			"url":         {Type: framework.TypeString, Description: "The URL that the server would have."},
 			"command":     {Type: framework.TypeString, Description: "The command that the server would have."},
 			"args":        {Type: framework.TypeStringSlice, Description: "The command's arguments, one each."},
@@ -33,22 +33,21 @@ func (b *mcpBackend) pathEvaluate() []*framework.Path {
 					"decision": {Type: framework.TypeString, Description: "allowed, blocked-deny, blocked-allow, not-in-allowed-servers, unknown-server or client-disabled.", Required: true},
 					"reason":   {Type: framework.TypeString, Description: "Why, and what would change it.", Required: true},
 					"entry":    {Type: framework.TypeString, Description: "The entry of a policy that decided, if one did."},
-					"source":   {Type: framework.TypeString, Description: "The policy that the entry stands in."},
+					"source":   {Type: framework.TypeString, Description: "The policy that has the entry."},
 					"checks":   {Type: framework.TypeSlice, Description: "Each check in order: check, result (passed, blocked or skipped) and detail.", Required: true},
-					"summary":  {Type: framework.TypeString, Description: "The decision, the reason and the checks for a reader, as one text.", Required: true},
+					"summary":  {Type: framework.TypeString, Description: "The decision, the reason and the checks as one text, for people.", Required: true},
 				},
 			},
 		},
-		synopsis: "Tell whether a client may reach a server, and why.",
+		synopsis: "Explain whether a client may reach a server.",
 		help: `
 "Why can't cursor-local reach github?"
 
     vault write mcp/evaluate client=cursor-local server=github
 
-The answer is the decision that the gateway makes, which it also writes to its
-audit log, with the entry that decided and each check in order; for a reader,
-with -field=summary. Ask with policies
-instead of a client to try a policy, and with server_name and url (or command and
+The answer is the decision that the gateway makes and writes to its audit log, with
+the entry that decided and each check in order; with -field=summary it is a text. Give
+policies instead of a client to try a policy, and server_name with url (or command and
 args) for a server that is not registered yet.`,
 	})
 }
@@ -139,7 +138,7 @@ func decisionData(decision *policy.Decision) map[string]any {
 	}
 }
 
-// decisionSummary describes the decision for a reader. The deciding check is the reason, so
+// decisionSummary describes the decision for people. The deciding check is the reason, so
 // it is not repeated.
 func decisionSummary(decision *policy.Decision) string {
 	rows := [][]string{{"CHECK", "RESULT", "DETAIL"}}
@@ -161,9 +160,9 @@ const (
 
 func dryRunFields() fields {
 	return fields{
-		"changed": {Type: framework.TypeInt, Description: "How many pairs of client and server would be decided otherwise."},
+		"changed": {Type: framework.TypeInt, Description: "How many pairs of client and server would get another decision."},
 		"changes": {Type: framework.TypeSlice, Description: "The first 1,000 of them: client, server, before, after, and the reason of the decision after."},
-		"summary": {Type: framework.TypeString, Description: "The same for a reader, as a table of the first 50."},
+		"summary": {Type: framework.TypeString, Description: "The first 50 of them as a table, for people."},
 	}
 }
 
@@ -217,7 +216,7 @@ type comparison struct {
 func newComparison(servers map[string]*serverEntry, before, after *policySnapshot) *comparison {
 	return &comparison{
 		servers: servers, names: slices.Sorted(maps.Keys(servers)),
-		before: newPolicySnapshot(before.all), // whose memory of compiled policies is its own, not what lookups use
+		before: newPolicySnapshot(before.all), // with compiled policies of its own, apart from those of lookups
 		after:  after, known: map[string][]pairChange{},
 	}
 }
@@ -244,7 +243,7 @@ func (c *comparison) of(policies []string) []pairChange {
 	return changes
 }
 
-// summaryOf is a dry run's answer for a reader.
+// summaryOf is a dry run's answer for people.
 func summaryOf(changed int, listed []pairChange) string {
 	if changed == 0 {
 		return "No decision would change."

@@ -31,20 +31,20 @@ func (b *mcpBackend) pathChanges() []*framework.Path {
 			logical.ReadOperation: {
 				do: b.changes, runs: onActive,
 				answers: merge(feedFields(), fields{
-					"reset":   {Type: framework.TypeBool, Description: "The caller may have missed changes: everything it holds must be asked again.", Required: true},
+					"reset":   {Type: framework.TypeBool, Description: "The caller may have missed changes: it must ask again for everything that it holds.", Required: true},
 					"changes": {Type: framework.TypeSlice, Description: "The changes in order, at most 1,000: index, type, operation and what they are about.", Required: true},
 				}),
 			},
 		},
 		synopsis: "Read the changes since an index, and wait for the first.",
 		help: `
-For gateways: one read of this is always held, and answers within milliseconds
-when a token, a client, a server or the configuration changes. Send epoch and
-index of the last answer with the next request.
+For gateways. A gateway always has one read of this waiting, which is answered within
+milliseconds when a token, a client, a server or the configuration changes. Send epoch
+and index of the last answer with the next request.
 
-A request that is held has a price that Vault sets: it cannot step down, seal or
-reload the plugin before the request ends. So requests are held for at most
-max_wait, and at most max_watchers of them.`,
+A request that waits has a price: Vault cannot step down, seal or reload the plugin
+before it ends. So requests are held for at most max_wait, and at most max_watchers of
+them.`,
 	})
 }
 
@@ -105,7 +105,7 @@ URLs' queries.`,
 				logical.ReadOperation: {
 					do: b.gatewayPolicy, runs: onActive,
 					answers: fields{
-						"digest":  {Type: framework.TypeString, Description: "The digest, again.", Required: true},
+						"digest":  {Type: framework.TypeString, Description: "The digest of the request.", Required: true},
 						"sources": {Type: framework.TypeSlice, Description: "The policies that make it up: name, managed, missing and policy of each.", Required: true},
 					},
 				},
@@ -131,16 +131,15 @@ look the token up again.`,
 			},
 			synopsis: "Read the keys under which gateways seal session ids.",
 			help: `
-For gateways alone. All gateways of a mount share these keys, so that a session
-which one of them opened goes on at any other. A new key is made every 30 days,
-and kept for 90.`,
+For gateways alone. All gateways of a mount share these keys, so a session that one
+of them opened continues at any other. A new key is made every 30 days, and kept for 90.`,
 		},
 		path{
 			pattern: "gateway/keys/rotate",
 			fields: fields{
 				"drop_old": {
 					Type:        framework.TypeBool,
-					Description: "Forget every older key at once, as after a leak. Sessions that are open end: clients begin new ones.",
+					Description: "Forget every older key at once, as after a leak. Open sessions end, and clients begin new ones.",
 				},
 			},
 			about: "gateway-keys",
@@ -149,10 +148,10 @@ and kept for 90.`,
 			},
 			synopsis: "Make a new key for session ids now.",
 			help: `
-Sessions that are open stay open: an older key still opens what it has sealed, until
-it is 90 days old. So it does for one who has copied it, and who can seal sessions
-under it: after a leak, drop_old=true forgets every older key. The sessions that were
-sealed under them are unknown from then on, and clients begin new ones.`,
+Open sessions stay open: an older key still opens what it has sealed, until it is 90
+days old. But whoever has copied that key can seal sessions under it. So after a leak,
+drop_old=true forgets every older key. Sessions that were sealed under one of them are
+unknown from then on, and clients begin new ones.`,
 		},
 	)
 }

@@ -35,8 +35,9 @@ func (b *mcpBackend) pathIntrospect() []*framework.Path {
 For gateways other than the project's own: POST token=… as a form or as JSON, with
 a Vault token as the bearer, and read the plain JSON that RFC 7662 describes.
 sub is the client's name, client_id its unchanging id, jti the token's accessor,
-scope the servers that it may reach, as allowed_servers and the policies have it; exp is missing where the token does not
-expire. Of a token that is not valid, active=false is all that is said.`,
+scope the servers that it may reach by allowed_servers and the policies; exp is
+missing if the token does not expire. For a token that is not valid the answer is
+active=false and nothing else.`,
 	})
 }
 
@@ -86,9 +87,9 @@ func (b *mcpBackend) introspect(ctx context.Context, req *logical.Request, d *fr
 	}}, nil
 }
 
-// reachable returns the servers that the token reaches: those of allowed_servers that
-// the client's policy lets through. Where one applies, * stands for the registered
-// servers, since it does not let every server through.
+// reachable returns the servers that the token reaches: those of allowed_servers that the
+// client's policy allows. If a policy applies, * stands for the registered servers, since
+// the policy does not allow every server.
 func (b *mcpBackend) reachable(ctx context.Context, s logical.Storage, f *activeToken) ([]string, error) {
 	allowed := f.client.AllowedServers
 	if f.policy.Digest() == "" || len(allowed) == 0 {

@@ -17,9 +17,9 @@ func lookupResponseFields() fields {
 		pick(settingFields(), "allowed_servers", "allowed_tools", "denied_tools", "token_bound_cidrs", "metadata"),
 		feedFields(),
 		fields{
-			"active":         {Type: framework.TypeBool, Description: "Whether the token is valid now. Of one that is not, nothing else is said.", Required: true},
+			"active":         {Type: framework.TypeBool, Description: "Whether the token is valid now. If it is not, the answer says nothing else about it.", Required: true},
 			"client_version": {Type: framework.TypeString, Description: "Changes with every change of the client."},
-			"policy_digest":  {Type: framework.TypeString, Description: "Names the effective policy (gateway/policies); empty where no policy applies."},
+			"policy_digest":  {Type: framework.TypeString, Description: "Names the effective policy (gateway/policies); empty if no policy applies."},
 			"answered_at":    {Type: framework.TypeString, Description: "The engine's clock (RFC 3339), to compare expires_at with."},
 		})
 }
@@ -32,22 +32,22 @@ func (b *mcpBackend) pathLookup() []*framework.Path {
 				"token": tokenField,
 				"data_key": {
 					Type:        framework.TypeString,
-					Description: "Id of the data key under which the token came sealed to a gateway, which has opened it. A token that was sealed under another one, or none, is not active.",
+					Description: "From a gateway that has opened a sealed token: the id of the data key under which it was sealed. A token that was issued under another data key, or under none, is not active.",
 				},
 			},
 			about: "token",
 			ops: operations{
 				logical.UpdateOperation: {do: b.lookup, verb: "look-up", answers: lookupResponseFields()},
 			},
-			synopsis: "Tell whether a token is valid, and what it may reach.",
+			synopsis: "Check whether a token is valid, and what it may reach.",
 			help: `
-The answer is 200 with active=false for a token that is unknown, expired or
-revoked, or whose client is disabled or deleted, alike. Any other status says
-nothing about the token: it could not be asked. White space at the ends is cut;
-of what cannot be a token, such as one with "Bearer" in front, a warning says so.
+The answer is 200 with active=false, and gives no reason, for a token that is unknown,
+expired or revoked, or whose client is disabled or deleted. Any other status says
+nothing about the token. White space at the ends is cut. If the value cannot be a token,
+such as one with "Bearer" in front, a warning says so.
 
-A sealed token is opened here, too. A gateway opens it itself, and asks about the
-token in it with the id of the data key; bare, that token is not active.`,
+The engine opens sealed tokens, too. A gateway opens them itself, and asks about the
+token inside with the id of the data key: without the id, that token is not active.`,
 		},
 		path{
 			pattern: "lookup-accessor",
@@ -56,8 +56,8 @@ token in it with the id of the data key; bare, that token is not active.`,
 			ops: operations{
 				logical.UpdateOperation: {do: b.lookupAccessor, verb: "look-up", answers: lookupResponseFields()},
 			},
-			synopsis: "Tell whether the token of an accessor is valid, and what it may reach.",
-			help:     "As lookup, for one who has the accessor and not the token.",
+			synopsis: "Check whether the token of an accessor is valid, and what it may reach.",
+			help:     "Like lookup, for those who have the accessor and not the token.",
 		},
 	)
 }
@@ -230,7 +230,7 @@ type tokenLocation struct {
 }
 
 // locate finds the token of an accessor, which starts with its client's id. It
-// returns nil where there is none; the token it finds may have ended.
+// returns nil if there is none; the token it finds may have ended.
 func (b *mcpBackend) locate(ctx context.Context, s logical.Storage, accessor string) (*tokenLocation, error) {
 	if len(accessor) != accessorLength {
 		return nil, nil

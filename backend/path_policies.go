@@ -44,11 +44,11 @@ func policyFields() fields {
 		},
 		"dry_run": {
 			Type:        framework.TypeBool,
-			Description: "Write nothing, and answer with the pairs of client and server whose decision would change.",
+			Description: "Write nothing, and answer the pairs of client and server whose decision would change.",
 		},
 		"force": {
 			Type:        framework.TypeBool,
-			Description: "Take a managed policy out of force though clients may then reach more. In a delete also: although clients name the policy, which then reach no server until it exists again, or they no longer name it. Nobody looks which clients those are.",
+			Description: "Take a managed policy out of force even if clients may then reach more. In a delete, also if clients name the policy: they then reach no server until it exists again or they no longer name it. The engine does not look for those clients.",
 			Query:       true,
 		},
 	})
@@ -81,9 +81,9 @@ deployed already loads as it stands,
 
     vault write mcp/policies/corp @managed-settings.json
 
-and settings in it that are about something else are ignored with a warning. What
-the desktop program would drop without a word, and so admit or block everything,
-is refused here with its place in the list.
+and its settings about other things are ignored with a warning. An entry that Claude
+Code would silently drop, and so admit or block everything, is refused here with its
+place in the list.
 
 A write that gives any of the three settings replaces all three. One that gives none
 of them, such as managed=true alone, leaves them as they are; a file that has none

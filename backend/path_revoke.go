@@ -40,9 +40,9 @@ Every client and every server stays as it is: rotate-client issues new tokens.`,
 			ops:      revoke(b.revokeToken),
 			synopsis: "End one token at once.",
 			help: `
-A token that has ended already, or never was one, is no error: the answer has a
-warning. White space at the ends is cut; what cannot be a token, such
-as one with "Bearer" in front, is refused, since nothing was revoked.`,
+It is not an error if the token has ended already, or never existed: the answer has a
+warning. White space at the ends is cut. A value that cannot be a token, such as one
+with "Bearer" in front, is refused, since nothing was revoked.`,
 		},
 		path{
 			pattern:  "revoke-accessor",
@@ -51,7 +51,7 @@ as one with "Bearer" in front, is refused, since nothing was revoked.`,
 			ops:      revoke(b.revokeAccessor),
 			synopsis: "End the token of an accessor at once.",
 			help: `
-As revoke, for one who has the accessor and not the token.`,
+Like revoke, for those who have the accessor and not the token.`,
 		},
 	)
 }
@@ -182,8 +182,8 @@ func (b *mcpBackend) revokeAt(ctx context.Context, s logical.Storage, accessor s
 	return nil, b.commit(ctx, s, change)
 }
 
-// endLeased ends a leased token: its pointer is the commit point. It answers
-// false where there was none any more.
+// endLeased ends a leased token: its pointer is the commit point. It answers false if the
+// token had ended already.
 func (b *mcpBackend) endLeased(ctx context.Context, s logical.Storage, client, accessor, hash string) (bool, error) {
 	unlock := b.pointers.lock(hash)
 	defer unlock()

@@ -19,7 +19,7 @@ func (b *mcpBackend) pathRotateClient() []*framework.Path {
 			"name": nameField,
 			"grace_period": {
 				Type:        framework.TypeDurationSecond,
-				Description: "How long the token that is replaced lives on. Default: the mount's grace_period. 0 ends it and every earlier one at once, as after a leak.",
+				Description: "How long the replaced token stays valid. Default: the mount's grace_period. 0 ends it and every earlier one at once, as after a leak.",
 			},
 			"rotation_id": {
 				Type:        framework.TypeString,
@@ -44,12 +44,13 @@ The answer holds the new token, once. The token that it replaces is accepted
 until grace_period is over, so a client can be given the new one meanwhile.
 Earlier tokens keep their own ends; a client has at most eight tokens at a time.
 
-There is no rotation_period: a token that renews itself is what creds/ leases.
+There is no rotation_period: for tokens that are replaced without a request, use the
+leases of creds/.
 
-A rotation whose answer was lost is repeated with the same rotation_id, within ten
-minutes; a warning names the token that this ends. Later the same id is that of a new
-rotation, with its grace period. grace_period=0 ends every earlier token, repeated or
-not. A client whose tokens were revoked is given a new token here.`,
+If the answer of a rotation was lost, repeat it with the same rotation_id within ten
+minutes; a warning names the token that this ends. After that the same id names a new
+rotation, with its grace period. grace_period=0 ends every earlier token, also in a
+repetition. A client whose tokens were revoked gets a new token here.`,
 	})
 }
 

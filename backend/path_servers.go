@@ -48,11 +48,11 @@ func serverFields() fields {
 		},
 		"description": {
 			Type:        framework.TypeString,
-			Description: "What the server is for, in words.",
+			Description: "A description of the server, for people.",
 		},
 		"force": {
 			Type:        framework.TypeBool,
-			Description: "Register a server though another one of its name was deleted and clients still name it: they then reach this one.",
+			Description: "Register the server even if another one of its name was deleted and clients still name it: they then reach this one.",
 		},
 	}
 }
@@ -74,7 +74,7 @@ func serverResponseFields() fields {
 		})
 }
 
-// serverWords are words in other programs' files that a registration has under another name,
+// serverWords are fields of other programs' files that a registration has under another name,
 // or does not have.
 var serverWords = map[string]string{ //nolint:gosec // names of fields
 	"type":                 "write transport=http, transport=sse or transport=stdio",
@@ -118,7 +118,7 @@ var serverWords = map[string]string{ //nolint:gosec // names of fields
 	"disabled_tools":       "which tools a client may not call is the client's denied_tools: leave it out",
 }
 
-// hint says what to write instead of a field that a path does not have, or nothing.
+// hint says what to write instead of a field that a path does not have, if it knows.
 func hint(name string, schema fields) string {
 	words, ok := serverWords[name]
 	if !ok || schema["transport"] == nil {
@@ -143,14 +143,13 @@ func (b *mcpBackend) pathServers() []*framework.Path {
 			},
 			synopsis: "Register the MCP servers that clients may be allowed to reach.",
 			help: `
-A server is named in a client's allowed_servers and in the gateway's URLs. What a
-policy is compared with is what is registered here, never what a client calls
-the server.
+A client's allowed_servers and the gateway's URLs have the server's name. Policies are
+compared with what is registered here, never with what a client calls the server.
 
-Fields that an update does not name keep their value, with one exception: what is
-secret of one place never goes to another. A write that changes transport, url,
-command or args drops the headers and the env that it does not give anew, with a
-warning that names them.
+Fields that an update does not name keep their value, with one exception: secrets
+for one place never go to another. A write that changes transport, url, command or
+args drops headers and env unless it gives them again. A warning names what was
+dropped.
 
 Pointing the server elsewhere (transport, url, command, args, env or shared) gives
 the registration a new id, and every session and stream through the old one ends.
@@ -159,9 +158,9 @@ Changing only headers or the description ends none.
 The values of headers, env and of the URL's query are write-only: a read shows
 their names. Gateways get them through gateway/servers.
 
-Clients name servers, whatever is behind the name. So a server that is registered
-under the name of one that was deleted is refused while clients still name it,
-unless it leads to the same place or force=true is given.`,
+Clients name servers, whatever is behind the name. So while clients still name a
+deleted server, a new one of its name is refused, unless it leads to the same place
+or force=true is given.`,
 		},
 	)
 }

@@ -25,8 +25,8 @@ func (b *mcpBackend) pathTidy() []*framework.Path {
 			synopsis: "Remove expired and dangling entries from storage.",
 			help: `
 Nothing depends on it: an expired or revoked token is refused whether its entry is
-still there or not. It runs by itself every hour, in bounded slices; this starts
-one run to its end, in the background. tidy/status tells how far it is.`,
+still there or not. Tidy runs by itself every hour, in bounded slices. A write starts
+one whole run in the background; tidy/status shows its progress.`,
 		},
 		path{
 			pattern: "tidy/status",
@@ -46,8 +46,8 @@ one run to its end, in the background. tidy/status tells how far it is.`,
 					},
 				},
 			},
-			synopsis: "Read how far tidy is.",
-			help:     "The counts are those of the run under way, or of the last one, on the active node since it became active.",
+			synopsis: "Read the progress of tidy.",
+			help:     "The counts are those of the present run, or of the last one, on the active node since it became active.",
 		},
 	)
 }
@@ -162,7 +162,7 @@ func (t *tidyRun) update(change func(*tidyStatus)) {
 	change(&t.status)
 }
 
-// uses takes note of a data key that a token is sealed under; "" is none.
+// uses notes a data key under which a token is sealed; "" stands for no key.
 func (t *tidyRun) uses(dataKey string) {
 	if dataKey == "" {
 		return
@@ -172,7 +172,7 @@ func (t *tidyRun) uses(dataKey string) {
 	t.dataKeys[dataKey] = struct{}{}
 }
 
-// unused returns those of the data keys that nothing was found sealed under.
+// unused returns those of the data keys under which no token was found.
 func (t *tidyRun) unused(ids []string) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -199,7 +199,7 @@ func (b *mcpBackend) tidyWhenDue(s logical.Storage) {
 }
 
 // startTidy runs tidy in the background: for at most budget, or with a budget of 0
-// afresh and to its end. It answers false where a run is under way.
+// afresh and to its end. It answers false if a run is under way.
 func (b *mcpBackend) startTidy(s logical.Storage, budget time.Duration) bool {
 	if !b.tidying.begin(b.now(), budget == 0) {
 		return false

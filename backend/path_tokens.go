@@ -33,15 +33,15 @@ leased ones. Tokens that have expired are listed until tidy removes them.`,
 			about:   "client-token",
 			ops: operations{
 				logical.ReadOperation: {
-					do: b.readClientToken, summary: "Read what is known of a token, without the token.",
+					do: b.readClientToken, summary: "Read about a token, without the token itself.",
 					answers: tokenFields("issued_by", "issued_by_entity", "issued_by_alias", "issued_by_role", "data_key", "state"),
 				},
 				logical.DeleteOperation: {do: b.deleteClientToken, summary: "End one token of a client at once.", verb: "revoke"},
 			},
 			synopsis: "Read or end one token of a client by its accessor.",
 			help: `
-Who may write clients/NAME/* may end the client's tokens here without knowing
-them. A token that has ended already is no error.`,
+Whoever may write clients/NAME/* can end the client's tokens here without knowing
+them. It is not an error if the token has ended already.`,
 		},
 	)
 }
@@ -110,7 +110,7 @@ func (b *mcpBackend) pathRenew() []*framework.Path {
 			"accessor": accessorField,
 			"increment": {
 				Type:        framework.TypeDurationSecond,
-				Description: "How long the token shall live from now. Default: the client's token_ttl, else the mount's default_ttl; required where both are 0.",
+				Description: "How long the token lives from now on. Default: the client's token_ttl, else the mount's default_ttl; required if both are 0.",
 			},
 		},
 		about: "token",
@@ -119,11 +119,10 @@ func (b *mcpBackend) pathRenew() []*framework.Path {
 		},
 		synopsis: "Move the expiry of a client's own token.",
 		help: `
-The token is named by itself or by its accessor. Its life, from its issue on,
-stays below token_max_ttl and the mount's max_ttl. A token that expires never
-becomes one that does not: where neither the client nor the mount says for how long,
-the increment must. A token in its grace period
-cannot be renewed, and a leased one only through its lease.`,
+Give the token or its accessor. Counted from its issue, the token's life stays below
+token_max_ttl and the mount's max_ttl. A token that expires never becomes one that
+does not: if neither the client nor the mount has a TTL, give the increment. A token
+in its grace period cannot be renewed; a leased one is renewed through its lease.`,
 	})
 }
 
@@ -244,8 +243,8 @@ func notAnAccessor(text string) error {
 	return userErrorf("field accessor: an accessor has %d letters and digits, and this has not; clients/NAME/tokens lists those of a client. To name a token by itself, use the path or the field for tokens", accessorLength)
 }
 
-// accessorGivenAsToken tells one who gave an accessor where a token is wanted, or
-// nil where secret is the accessor of no token.
+// accessorGivenAsToken is the error for a caller who gave an accessor instead of a token. It
+// returns nil if secret is not the accessor of any token.
 func (b *mcpBackend) accessorGivenAsToken(ctx context.Context, s logical.Storage, secret, instead string) error {
 	at, err := b.locate(ctx, s, secret)
 	if err != nil || at == nil {

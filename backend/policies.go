@@ -35,7 +35,7 @@ type policyBook struct {
 }
 
 // policySnapshot is all policies at one time, with the effective policies that
-// have been compiled of them.
+// have been compiled from them.
 type policySnapshot struct {
 	all map[string]*policyEntry
 
@@ -103,8 +103,8 @@ func (p *policySnapshot) effective(names []string) *policy.Policy {
 	return made
 }
 
-// byDigest returns the effective policy that a lookup has answered the digest of,
-// or nil. It looks through all of them: a gateway asks once for each digest.
+// byDigest returns the effective policy whose digest a lookup has answered, or nil. It
+// looks through all of them: a gateway asks once for each digest.
 func (p *policySnapshot) byDigest(digest string) *policy.Policy {
 	for _, made := range p.compiled.Values() {
 		if made.Digest() == digest {
@@ -136,8 +136,8 @@ func (e *policyEntry) source(name string) policy.Source {
 	return policy.Source{Name: name, Managed: e.Managed, Policy: e.Document}
 }
 
-// with returns the policies as they would be with that one written, or removed
-// where e is nil.
+// with returns the policies as they would be with that one written, or removed if e is
+// nil.
 func (p *policySnapshot) with(name string, e *policyEntry) *policySnapshot {
 	all := maps.Clone(p.all)
 	all[name] = e

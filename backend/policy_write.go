@@ -63,7 +63,7 @@ func (b *mcpBackend) tryPolicy(ctx context.Context, req *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
-	if err := w.refuseWidening(true); err != nil { // notes what to tell; who tries it out need not say force
+	if err := w.refuseWidening(true); err != nil { // only for its warnings: a dry run needs no force
 		return nil, err
 	}
 	return b.dryRun(ctx, req.Storage, w.before, w.after, w.warnings)
@@ -98,8 +98,8 @@ func (b *mcpBackend) readPolicyWrite(ctx context.Context, req *logical.Request, 
 	return w, nil
 }
 
-// refuseWidening refuses to take a managed policy out of force where clients may
-// reach more by it, unless forced. Otherwise it notes a warning.
+// refuseWidening refuses to take a managed policy out of force if clients may reach more
+// without it, unless forced. Otherwise it notes a warning.
 func (w *policyWrite) refuseWidening(forced bool) error {
 	if w.held == nil || !w.held.Managed || w.next.Managed {
 		return nil
@@ -121,16 +121,14 @@ func outOfForce(name, problem, then string) string {
 	return text
 }
 
-// policyFromRequest reads the policy to be written. Where the request has none of
-// the settings, but only fields of the engine's own, those of held stay.
+// policyFromRequest reads the policy to be written. If the request has only fields of the
+// engine's own and none of the settings, those of held stay.
 func policyFromRequest(held *policyEntry, request map[string]any, d *framework.FieldData) (*policyEntry, []string, error) {
 	next := &policyEntry{}
 	if held != nil {
 		*next = *held
 	}
-	if v, ok := d.GetOk("managed"); ok {
-		next.Managed = v.(bool)
-	}
+	set(d, "managed", &next.Managed)
 	settings := maps.Clone(request)
 	for _, own := range ownPolicyFields {
 		delete(settings, own)

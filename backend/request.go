@@ -143,8 +143,8 @@ func (b *mcpBackend) emptyPairs(op logical.Operation, data map[string]any) map[s
 	return patch
 }
 
-// checkDurations refuses a duration that is none before the framework does, which
-// does not say how to write one.
+// checkDurations refuses a value that is not a duration. The framework would do so, too,
+// but would not say how to write one.
 func (b *mcpBackend) checkDurations(req *logical.Request) error {
 	for _, name := range slices.Sorted(maps.Keys(req.Data)) {
 		if b.types[name] != framework.TypeDurationSecond {
@@ -161,8 +161,9 @@ func (b *mcpBackend) checkDurations(req *logical.Request) error {
 	return nil
 }
 
-// Fields of the same name are of the same type, on whatever path. So what a value
-// means can be said before the framework reads it, which reads JSON's true as "1".
+// fieldTypes returns the types of all fields. Fields of the same name have the same type on
+// every path, so a value can be read before the framework reads it, to which JSON's true
+// is "1".
 func fieldTypes(paths []*framework.Path) map[string]framework.FieldType {
 	types := map[string]framework.FieldType{}
 	for _, p := range paths {
@@ -176,8 +177,8 @@ func fieldTypes(paths []*framework.Path) map[string]framework.FieldType {
 	return types
 }
 
-// plainValues writes out what the framework would read as something else. The
-// request that it returns shares all that stays.
+// plainValues writes values out that the framework would read as something else. The
+// request that it returns shares all other values with req.
 func (b *mcpBackend) plainValues(req *logical.Request) (*logical.Request, error) {
 	plain := req
 	for name, value := range req.Data {
@@ -198,8 +199,8 @@ func (b *mcpBackend) plainValues(req *logical.Request) (*logical.Request, error)
 	return plain, nil
 }
 
-// plainValue returns the value as the framework is to read it. patch tells that a
-// null within a value has a meaning.
+// plainValue returns the value in the form in which the framework reads it rightly. In a
+// patch, a null within a value has a meaning.
 func plainValue(kind framework.FieldType, value any, patch bool) (plain any, changed bool, err error) {
 	switch kind {
 	case framework.TypeKVPairs:
@@ -271,8 +272,8 @@ var (
 // plugin, keep every digit of an integer.
 const exact = 1 << 53
 
-// plainText is a scalar as it was written. What is none is left for the framework to
-// refuse.
+// plainText returns a scalar as it was written. The framework refuses what is not a
+// scalar.
 func plainText(value any) (any, error) {
 	switch v := value.(type) {
 	case nil:

@@ -18,7 +18,7 @@ func sealOf(c *clientSettings, conf *check.Config) string {
 	return cmp.Or(c.Seal, conf.Seal, check.SealNone)
 }
 
-// sealWarnings warns of tokens of the client that are not handed out as seal says.
+// sealWarnings warns if tokens of the client are not handed out as seal says.
 func (b *mcpBackend) sealWarnings(ctx context.Context, s logical.Storage, c *clientEntry) ([]string, error) {
 	conf, err := b.config(ctx, s)
 	if err != nil {
@@ -78,8 +78,8 @@ func (b *mcpBackend) sealWith(ctx context.Context, s logical.Storage, src *token
 	return nil
 }
 
-// sealingKey returns the key that seals now. KMS is asked where its last
-// confirmation is too old.
+// sealingKey returns the key that seals now. It asks KMS if KMS's last confirmation is too
+// old.
 func (b *mcpBackend) sealingKey(ctx context.Context, s logical.Storage) (*token.SealingKey, error) {
 	e, err := b.requireKMS(ctx, s)
 	if err != nil {
@@ -121,15 +121,15 @@ func (b *mcpBackend) decryptToken(ctx context.Context, req *logical.Request, nam
 	return strings.TrimSpace(string(plaintext)), kmsFailure(err)
 }
 
-// unsealedToken is a token that its holder has shown, with the data key under which it was
-// sealed, if it was.
+// unsealedToken is a token out of its seal, with the id of the data key that sealed it; "" if
+// it came without a seal.
 type unsealedToken struct {
 	token   string
 	dataKey string
 }
 
 // unseal opens a token if it is sealed. It returns nil for one that was never
-// sealed here. The error is the keyring's where KMS does not unwrap the data key.
+// sealed here. The error is the keyring's if KMS does not unwrap the data key.
 func (b *mcpBackend) unseal(ctx context.Context, s logical.Storage, secret string) (*unsealedToken, error) {
 	if !token.IsSealed(secret) {
 		return &unsealedToken{token: secret}, nil
@@ -157,8 +157,8 @@ func (b *mcpBackend) unseal(ctx context.Context, s logical.Storage, secret strin
 	return &unsealedToken{token: inner, dataKey: id}, nil
 }
 
-// sealedClient returns the name of a client of which a sealed token lives, ""
-// where there is none.
+// sealedClient returns the name of a client with a live sealed token, "" if no client has
+// one.
 func (b *mcpBackend) sealedClient(ctx context.Context, s logical.Storage) (string, error) {
 	mount, err := b.mountEntry(ctx, s)
 	if err != nil {

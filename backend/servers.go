@@ -142,25 +142,15 @@ func serverFromFields(held *serverEntry, d *framework.FieldData) (*serverEntry, 
 	if held != nil {
 		*next = *held
 	}
-	for field, target := range map[string]*string{
-		"transport": &next.Transport, "url": &next.URL, "command": &next.Command, "description": &next.Description,
-	} {
-		if v, ok := d.GetOk(field); ok {
-			*target = v.(string)
-		}
-	}
+	set(d, "transport", &next.Transport)
+	set(d, "url", &next.URL)
+	set(d, "command", &next.Command)
+	set(d, "args", &next.Args)
+	set(d, "env", &next.Env)
+	set(d, "headers", &next.Headers)
+	set(d, "shared", &next.Shared)
+	set(d, "description", &next.Description)
 	next.Transport = check.Transport(next.Transport)
-	if v, ok := d.GetOk("args"); ok {
-		next.Args = v.([]string)
-	}
-	for field, target := range map[string]*map[string]string{"env": &next.Env, "headers": &next.Headers} {
-		if v, ok := d.GetOk(field); ok {
-			*target = v.(map[string]string)
-		}
-	}
-	if v, ok := d.GetOk("shared"); ok {
-		next.Shared = v.(bool)
-	}
 	warnings := next.dropSecretsOf(held, d)
 	next.dropEmpty()
 	return next, warnings
@@ -180,10 +170,10 @@ func (e *serverEntry) dropEmpty() {
 	}
 }
 
-// dropSecretsOf takes what is secret of held out of e, unless e still leads to the
-// same program at the same place. The values are write-only, and whoever may write
-// registrations could otherwise read them at a place of their own. What the request
-// gives again stays. It returns the warnings that name what was dropped.
+// dropSecretsOf removes held's secrets from e, unless e still leads to the same program at
+// the same place. The values are write-only, and whoever may write registrations could
+// otherwise read them at a place of their own. What the request gives again stays. It
+// returns warnings that name what was dropped.
 func (e *serverEntry) dropSecretsOf(held *serverEntry, d *framework.FieldData) []string {
 	if held == nil {
 		return nil
@@ -257,9 +247,9 @@ func (b *mcpBackend) removeServer(ctx context.Context, s logical.Storage, name s
 	})
 }
 
-// inherited looks whether clients name a server that is to be registered from the
-// time of another one that is gone. It returns the warning for whoever registers it,
-// and refuses where it leads elsewhere than the one that is gone, unless forced.
+// inherited is for a server that takes the name of a deleted one. If clients still name it,
+// it returns a warning, or an error if the new server leads elsewhere than the old one,
+// unless forced.
 func (b *mcpBackend) inherited(ctx context.Context, s logical.Storage, name string, next *serverEntry, forced bool) ([]string, error) {
 	var gone goneServer
 	if found, err := getJSON(ctx, s, gonePrefix+name, &gone); err != nil || !found {

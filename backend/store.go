@@ -29,17 +29,17 @@ const (
 // What a collection keeps in its cache.
 const (
 	cachePresent = false // entries only
-	cacheAbsent  = true  // also that there is none
+	cacheAbsent  = true  // also that there is no entry
 )
 
 // collection is a typed set of entries under one storage prefix, with a bounded
 // cache. Entries are never changed in place: whoever changes one copies it.
 //
 // The cache is filled under the shared lock of the entry's stripe and dropped
-// under the exclusive one before each write. A write that succeeds puts into it
-// what it wrote, so that nobody waits for the rest of what the writer does; after
-// one that failed it stays empty, since that may have been carried out. So it
-// never holds what storage no longer holds.
+// under the exclusive one before each write. A write that succeeds puts the new entry
+// into it, so that readers do not wait for the rest of the writer's work. After one that
+// failed it stays empty, since storage may have the new entry all the same. So it never
+// holds an entry that storage no longer has.
 type collection[T any] struct {
 	prefix string
 	absent bool
@@ -62,8 +62,8 @@ func (c *collection[T]) lock(key string) (unlock func()) {
 	return stripe.Unlock
 }
 
-// get returns the entry, or nil where there is none. It must not be called by
-// one who holds a lock of this collection: that one calls getLocked.
+// get returns the entry, or nil if there is none. A caller that holds a lock of this
+// collection calls getLocked instead.
 func (c *collection[T]) get(ctx context.Context, s logical.Storage, key string) (*T, error) {
 	if v, ok := c.cache.Get(key); ok {
 		return v, nil
@@ -74,7 +74,7 @@ func (c *collection[T]) get(ctx context.Context, s logical.Storage, key string) 
 	return c.getLocked(ctx, s, key)
 }
 
-// getLocked is get for one who holds the stripe of key.
+// getLocked is get for a caller that holds the lock of key's stripe.
 func (c *collection[T]) getLocked(ctx context.Context, s logical.Storage, key string) (*T, error) {
 	if v, ok := c.cache.Get(key); ok {
 		return v, nil
@@ -123,8 +123,8 @@ func (c *collection[T]) delete(ctx context.Context, s logical.Storage, key strin
 	return s.Delete(ctx, c.prefix+key)
 }
 
-// invalidate drops what is cached of a storage key, if it is one of this
-// collection's. It waits for a fill under way, whose reading may be too old.
+// invalidate drops the cached entry of a storage key, if the key is one of this
+// collection's. It waits for a fill under way, which may have read the old entry.
 func (c *collection[T]) invalidate(storageKey string) bool {
 	key, ok := strings.CutPrefix(storageKey, c.prefix)
 	if !ok {

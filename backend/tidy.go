@@ -19,10 +19,10 @@ type tidyStage struct {
 	step   func(ctx context.Context, s logical.Storage, key string) error
 }
 
-// tidyStages are what a run does, in order: expired tokens of the clients' lists,
-// lease entries without a token, ids of clients that are gone, the pointers that
-// no client confirms, custom tokens that ended long ago, and the data keys that no token was found sealed under. A
-// step holds the locks of one entry at most.
+// tidyStages returns what a run removes, in order: expired tokens of the clients' lists,
+// lease entries without a token, ids of clients that are gone, the pointers that no client
+// confirms, custom tokens that ended long ago, and the data keys under which no token is
+// sealed. A step holds the locks of one entry at most.
 func (b *mcpBackend) tidyStages() []tidyStage {
 	return []tidyStage{
 		{clientPrefix, b.tidyClient},
@@ -216,9 +216,9 @@ func (b *mcpBackend) tidyID(ctx context.Context, s logical.Storage, id string) e
 	return s.Delete(ctx, uidPrefix+id)
 }
 
-// tidyDataKeys removes the data keys that seal nothing since before the run
-// started, and that it found nothing sealed under: whatever was then sealed under
-// one has been looked at, or has ended.
+// tidyDataKeys removes the data keys that have sealed nothing since the run started, if
+// the run has found no token under them: it has looked at every token that was sealed
+// before, unless that has ended.
 func (b *mcpBackend) tidyDataKeys(ctx context.Context, s logical.Storage, _ string) error {
 	e, err := b.kmsEntry(ctx, s)
 	if err != nil || e == nil {

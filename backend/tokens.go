@@ -21,13 +21,13 @@ const accessorLength = 2 * idLength
 type minted struct {
 	clientToken
 	secret string
-	sealed string // what its holder is given instead of secret; "" for secret itself
+	sealed string // the form that its holder gets; "" for secret itself
 	hidden bool   // it came encrypted, and is not answered in clear
 	unlock func() // of a custom token's stripe; nil otherwise
 }
 
-// answer is what the request that has made the token answers: all of it, with the
-// token as its holder is to present it.
+// answer returns the answer of the request that made the token, with the token in the
+// form in which its holder sends it.
 func (m *minted) answer(client, clientID string, now time.Time) map[string]any {
 	data := tokenData(client, clientID, &m.tokenInfo, now)
 	switch {
@@ -83,12 +83,12 @@ func (b *mcpBackend) newTokenInfo(ctx context.Context, s logical.Storage, client
 	}, nil
 }
 
-// tokenSource has the parts of a new token that come from the request: its text if the caller
-// brings one, and the key to seal it with. It already has everything from KMS, so that no lock
+// tokenSource has what a new token is made from: the custom token if the request has one, and
+// the key to seal it with. It already has everything from KMS, so that no lock
 // is held while KMS is asked.
 type tokenSource struct {
-	custom     string // the caller's own
-	field      string // where it was given; "" where the engine makes the token
+	custom     string // the custom token
+	field      string // where it was given; "" if the engine makes the token
 	encrypted  bool   // it came encrypted, and is not answered in clear
 	allowReuse bool
 
@@ -108,10 +108,9 @@ func (t *tokenSource) done() {
 	}
 }
 
-// tokenSource prepares the making of a token for the named client, whose settings
-// are next, in a request that answers it. It must be called before any lock is
-// taken; where the token will be sealed, the source keeps the data keys from being
-// removed until done.
+// tokenSource prepares a token for the named client, whose settings are next, in a request
+// that answers it. It must be called before any lock is taken. If the token will be sealed,
+// the source keeps the data keys from being removed until done.
 func (b *mcpBackend) tokenSource(ctx context.Context, req *logical.Request, d *framework.FieldData, name string, next *clientSettings) (*tokenSource, error) {
 	ctx, cancel := askingKMS(ctx)
 	defer cancel()
@@ -172,7 +171,7 @@ func tokenEvents(op feed.Operation, name, clientID string, tokens []clientToken)
 	return events
 }
 
-// limit is a bound on a token's life, and who set it. Zero is no bound.
+// limit is a bound on a token's life, and who set it. Zero means no bound.
 type limit struct {
 	name string
 	max  time.Duration
