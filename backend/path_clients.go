@@ -92,7 +92,7 @@ func (b *mcpBackend) pathClients() []*framework.Path {
 	return build(
 		listPath("clients", "List the clients.", b.clients.list),
 		path{
-			pattern: "clients/" + one("name"),
+			pattern: "clients/" + segment("name"),
 			fields:  clientFields(),
 			exists:  existing(b.clients),
 			about:   "client",

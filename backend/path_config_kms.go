@@ -79,7 +79,7 @@ func (b *mcpBackend) pathConfigKMS() []*framework.Path {
 			ops: operations{
 				logical.ReadOperation: {
 					do: b.readKMS, summary: "Read how the mount uses AWS KMS, without credentials.",
-					takes: nothing, answers: kmsResponseFields(),
+					takes: noFields, answers: kmsResponseFields(),
 				},
 				logical.UpdateOperation: {
 					do: b.writeKMS, summary: "Configure AWS KMS, and check the key by using it.", verb: "configure", about: "kms",

@@ -17,7 +17,7 @@ func (b *mcpBackend) pathCreds() []*framework.Path {
 	read, write := lease, lease
 	read.verb, write.verb = "generate", "request"
 	return build(path{
-		pattern: "creds/" + one("name"),
+		pattern: "creds/" + segment("name"),
 		fields: fields{
 			"name": nameField,
 			"ttl": {

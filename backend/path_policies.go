@@ -60,7 +60,7 @@ func (b *mcpBackend) pathPolicies() []*framework.Path {
 	return build(
 		listPath("policies", "List the policies.", b.policyNames),
 		path{
-			pattern:  "policies/" + one("name"),
+			pattern:  "policies/" + segment("name"),
 			fields:   policyFields(),
 			anyField: true, // a whole settings file
 			exists:   b.policyExists,
@@ -68,7 +68,7 @@ func (b *mcpBackend) pathPolicies() []*framework.Path {
 			ops: operations{
 				logical.ReadOperation: {
 					do: b.readPolicy, summary: "Read a policy in the form in which it was written.",
-					takes: nothing, answers: merge(policySettings(), pick(policyFields(), "managed")),
+					takes: noFields, answers: merge(policySettings(), pick(policyFields(), "managed")),
 				},
 				logical.CreateOperation: {do: b.writePolicy, summary: "Create a policy.", responses: written},
 				logical.UpdateOperation: {do: b.writePolicy, summary: "Replace a policy.", responses: written},

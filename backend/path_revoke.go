@@ -16,7 +16,7 @@ func (b *mcpBackend) pathRevoke() []*framework.Path {
 	}
 	return build(
 		path{
-			pattern:  "revoke-client/" + one("name"),
+			pattern:  "revoke-client/" + segment("name"),
 			fields:   fields{"name": nameField},
 			about:    "client",
 			ops:      revoke(b.revokeClient),

@@ -14,7 +14,7 @@ const maxRotationIDLength = 128
 
 func (b *mcpBackend) pathRotateClient() []*framework.Path {
 	return build(path{
-		pattern: "rotate-client/" + one("name"),
+		pattern: "rotate-client/" + segment("name"),
 		fields: fields{
 			"name": nameField,
 			"grace_period": {

@@ -131,7 +131,7 @@ func (b *mcpBackend) pathServers() []*framework.Path {
 	return build(
 		listPath("servers", "List the registered MCP servers.", b.servers.list),
 		path{
-			pattern: "servers/" + one("name"),
+			pattern: "servers/" + segment("name"),
 			fields:  serverFields(),
 			exists:  existing(b.servers),
 			about:   "server",

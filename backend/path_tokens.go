@@ -16,7 +16,7 @@ import (
 func (b *mcpBackend) pathClientTokens() []*framework.Path {
 	return build(
 		path{
-			pattern: "clients/" + one("name") + "/tokens/?$",
+			pattern: "clients/" + segment("name") + "/tokens/?$",
 			fields:  fields{"name": nameField},
 			about:   "client-tokens",
 			ops: operations{
@@ -28,7 +28,7 @@ The client's own tokens come first, the current one at the head, and then the
 leased ones. Tokens that have expired are listed until tidy removes them.`,
 		},
 		path{
-			pattern: "clients/" + one("name") + "/tokens/" + one("accessor"),
+			pattern: "clients/" + segment("name") + "/tokens/" + segment("accessor"),
 			fields:  fields{"name": nameField, "accessor": accessorField},
 			about:   "client-token",
 			ops: operations{

@@ -46,8 +46,8 @@ type operation struct {
 	responses map[int][]framework.Response // all its answers, where answers does not say enough
 }
 
-// nothing is for an operation that takes no fields.
-var nothing = []string{}
+// noFields is for an operation that takes no fields but those in its path.
+var noFields = []string{}
 
 // node is where an operation runs in a cluster. By default a write runs on the active node,
 // since the others cannot write, and a read on any.
@@ -64,8 +64,8 @@ type handler struct {
 	takes *taken
 }
 
-// one is a piece of a pattern: one segment of the path, which becomes the field of that name.
-func one(field string) string { return "(?P<" + field + ">[^/]+)" }
+// segment is a piece of a pattern: one segment of the path, which becomes the field of that name.
+func segment(field string) string { return "(?P<" + field + ">[^/]+)" }
 
 // listPath is a path that lists what is below it.
 func listPath(folder, synopsis string, list func(context.Context, logical.Storage) ([]string, error)) path {
