@@ -102,6 +102,16 @@ func withoutEnd(answer map[string]any) string {
 	return "a batch token asks, with which the lease ends at the latest: lease_duration says when the token expires, and nothing can stretch it further"
 }
 
+// leaseEntry leads from a leased token's accessor to its pointer.
+type leaseEntry struct {
+	Hash     string    `json:"hash"`
+	IssuedAt time.Time `json:"issued_at"`
+}
+
+// leaseKey is the storage key of a leased token's entry. All those of one client
+// are in one folder, so that listing them touches no other client's.
+func leaseKey(clientID, suffix string) string { return leasePrefix + clientID + "/" + suffix }
+
 // secretTokenType names the lease in Vault.
 const secretTokenType = "mcp_token"
 
@@ -262,13 +272,3 @@ func (b *mcpBackend) revokeLease(ctx context.Context, req *logical.Request, _ *f
 	}
 	return nil, err
 }
-
-// leaseEntry leads from a leased token's accessor to its pointer.
-type leaseEntry struct {
-	Hash     string    `json:"hash"`
-	IssuedAt time.Time `json:"issued_at"`
-}
-
-// leaseKey is the storage key of a leased token's entry. All those of one client
-// are in one folder, so that listing them touches no other client's.
-func leaseKey(clientID, suffix string) string { return leasePrefix + clientID + "/" + suffix }
