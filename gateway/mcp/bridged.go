@@ -47,7 +47,7 @@ type conversation struct {
 
 	session  *bridge.Session // the request's, in use; nil without sessions
 	inFlight *bridge.Call    // nil: no answer is waited for
-	feed     *bridge.Feed    // of a session's own stream; nil: it is none
+	feed     *bridge.Stream  // of a session's own stream; nil: it is none
 	done     bool            // the request has its answer
 
 	// Of a stream.
@@ -236,7 +236,7 @@ func (c *conversation) listen(ctx context.Context) error {
 	if f := c.decide(); f != nil {
 		return f
 	}
-	c.feed = c.session.Feed()
+	c.feed = c.session.Stream()
 	c.stream(ctx)
 	return nil
 }

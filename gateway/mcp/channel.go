@@ -47,11 +47,11 @@ func (h *Handler) newChannels(server *grants.Server, c *config.Config) (link, er
 			Dial: func(ctx context.Context, r bridge.Receiver) (bridge.Conn, error) {
 				return openChannel(ctx, u, settings.Timeout, r)
 			},
-			Pool:         bridge.NewPool(maxChannels, maxChannelsPerClient),
-			Log:          h.log.With("server", server.Name),
-			Shared:       server.Shared,
-			HelloTimeout: settings.Timeout,
-			IdleTimeout:  channelIdleTimeout,
+			Pool:             bridge.NewPool(maxChannels, maxChannelsPerClient),
+			Log:              h.log.With("server", server.Name),
+			Shared:           server.Shared,
+			HandshakeTimeout: settings.Timeout,
+			IdleTimeout:      channelIdleTimeout,
 		}),
 	}, nil
 }

@@ -41,12 +41,12 @@ func (h *Handler) newStdio(server *grants.Server, c *config.Config) (link, error
 			Dial: func(_ context.Context, r bridge.Receiver) (bridge.Conn, error) {
 				return children.launcher.Start(server, r)
 			},
-			Pool:         h.childPool,
-			Log:          h.log.With("server", server.Name),
-			Shared:       server.Shared,
-			Stateless:    true,
-			HelloTimeout: c.Upstream(server.Name).Timeout,
-			IdleTimeout:  c.Stdio.IdleTimeout,
+			Pool:             h.childPool,
+			Log:              h.log.With("server", server.Name),
+			Shared:           server.Shared,
+			Stateless:        true,
+			HandshakeTimeout: c.Upstream(server.Name).Timeout,
+			IdleTimeout:      c.Stdio.IdleTimeout,
 		}),
 	}, nil
 }

@@ -14,7 +14,7 @@ const (
 	maxBackoffs = 1024
 )
 
-// backoff remembers servers that ended too soon, by client.
+// backoff counts the servers that ended too soon, by client.
 type backoff map[string]failures
 
 type failures struct {
@@ -22,12 +22,12 @@ type failures struct {
 	until time.Time
 }
 
-// wait is how long the client's server must not be started yet.
+// wait is the time until the client's server may be started.
 func (b backoff) wait(client string, now time.Time) time.Duration {
 	return max(0, b[client].until.Sub(now))
 }
 
-// failed counts a server that ended on its own after having run for ran.
+// failed counts a server that ended by itself after it ran for so long.
 func (b backoff) failed(client string, ran time.Duration, now time.Time) {
 	f := b[client]
 	if ran >= settled {

@@ -14,14 +14,14 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
-// greet has the server answer the handshake that it gets next.
-func (s *stage) greet(f *fake, answer string) {
+// answerHandshake has the server answer the handshake that it gets next.
+func (s *stage) answerHandshake(f *fake, answer string) {
 	s.t.Helper()
 	f.r.Message([]byte(`{"jsonrpc":"2.0","id":` + idIn(s.t, s.got(f)) + `,` + answer + `}`))
 }
 
-// hello asks for a session with a version, and returns what the client is answered.
-func (s *stage) hello(o Owner, version string) <-chan Item {
+// initialize asks for a session with a version, and returns what the client is answered.
+func (s *stage) initialize(o Owner, version string) <-chan Item {
 	s.t.Helper()
 	message := in(s.t, `{"jsonrpc":"2.0","id":"h","method":"initialize","params":{"protocolVersion":"`+version+`","capabilities":{}}}`)
 	answered := make(chan Item, 1)
@@ -46,8 +46,8 @@ func TestARefusedHandshakeIsNotKept(t *testing.T) {
 	for name, shared := range map[string]bool{"on a channel of its own": false, "on a shared one": true} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t, func(o *Options) { o.Shared = shared })
-			first := s.hello(alice, "2025-06-18")
-			second := s.hello(alice, "2025-06-18")
+			first := s.initialize(alice, "2025-06-18")
+			second := s.initialize(alice, "2025-06-18")
 			f := s.fake(0)
 			require.Eventually(t, func() bool { return s.held() == 2 }, 10*time.Second, time.Millisecond)
 			tries := 1
@@ -55,7 +55,7 @@ func TestARefusedHandshakeIsNotKept(t *testing.T) {
 				tries = len(protocol.SessionVersions)
 			}
 			for range tries {
-				s.greet(f, `"error":{"code":-32602,"message":"no"}`)
+				s.answerHandshake(f, `"error":{"code":-32602,"message":"no"}`)
 			}
 			for _, answered := range []<-chan Item{first, second} {
 				item := <-answered
@@ -66,8 +66,8 @@ func TestARefusedHandshakeIsNotKept(t *testing.T) {
 			require.Eventually(t, f.closed, 10*time.Second, time.Millisecond)
 			require.Eventually(t, func() bool { return s.Pool.Size() == 0 }, 10*time.Second, time.Millisecond)
 
-			again := s.hello(alice, "2025-06-18")
-			s.greet(s.fake(1), accepted)
+			again := s.initialize(alice, "2025-06-18")
+			s.answerHandshake(s.fake(1), accepted)
 			require.False(t, (<-again).Failed)
 		})
 	}
@@ -94,15 +94,15 @@ func TestNoVersionOfOneClientBindsTheOthersOfASharedServer(t *testing.T) {
 		for firstAsked := range test.answers {
 			t.Run(name+", first asked for "+firstAsked, func(t *testing.T) {
 				s := newStage(t, func(o *Options) { o.Shared = true })
-				first := s.hello(alice, firstAsked)
+				first := s.initialize(alice, firstAsked)
 				f := s.fake(0)
 				for range test.refuses {
-					s.greet(f, `"error":{"code":-32602,"message":"Unsupported protocol version"}`)
+					s.answerHandshake(f, `"error":{"code":-32602,"message":"Unsupported protocol version"}`)
 				}
-				s.greet(f, `"result":{"serverInfo":{"protocolVersion":"x"},"protocolVersion": "`+test.server+`"}`)
+				s.answerHandshake(f, `"result":{"serverInfo":{"protocolVersion":"x"},"protocolVersion": "`+test.server+`"}`)
 				<-first
 				for asked, want := range test.answers {
-					item := <-s.hello(bob, asked)
+					item := <-s.initialize(bob, asked)
 					require.False(t, item.Failed)
 					require.JSONEq(t, `{"jsonrpc":"2.0","id":"h","result":{"serverInfo":{"protocolVersion":"x"},"protocolVersion":"`+want+`"}}`, string(item.Message), asked)
 				}
@@ -115,8 +115,8 @@ func TestNoVersionOfOneClientBindsTheOthersOfASharedServer(t *testing.T) {
 func TestSessionsOfAClientAreBounded(t *testing.T) {
 	s := newStage(t, nil)
 	busy := s.session(alice, "{}")
-	feed := busy.Feed()
-	defer feed.Close()
+	stream := busy.Stream()
+	defer stream.Close()
 	idle := s.session(alice, "{}")
 	other := s.session(bob, "{}")
 	used := s.session(alice, "{}")
@@ -140,10 +140,10 @@ func TestSessionsOfAClientAreBounded(t *testing.T) {
 func TestWhereAllSessionsAreInUseThereIsNoOther(t *testing.T) {
 	s := newStage(t, nil)
 	for range maxSessionsPerClient {
-		feed := s.session(alice, "{}").Feed()
-		t.Cleanup(feed.Close)
+		stream := s.session(alice, "{}").Stream()
+		t.Cleanup(stream.Close)
 	}
-	_, _, err := s.Initialize(context.Background(), alice, in(t, fmt.Sprintf(helloOf, "{}")))
+	_, _, err := s.Initialize(context.Background(), alice, in(t, fmt.Sprintf(initializeOf, "{}")))
 	require.ErrorIs(t, err, ErrFull)
 	s.session(bob, "{}")
 }
@@ -152,12 +152,12 @@ func TestASessionThatNobodyUsesEnds(t *testing.T) {
 	for _, shared := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newStage(t, func(o *Options) { o.Shared, o.IdleTimeout = shared, time.Minute })
-			first := s.hello(alice, "2025-11-25")
+			first := s.initialize(alice, "2025-11-25")
 			synctest.Wait()
-			s.greet(s.fakes()[0], accepted)
+			s.answerHandshake(s.fakes()[0], accepted)
 			<-first
 			synctest.Wait()
-			second := s.hello(alice, "2025-11-25")
+			second := s.initialize(alice, "2025-11-25")
 			<-second
 			synctest.Wait()
 			require.Equal(t, 2, s.held())
@@ -206,17 +206,17 @@ func TestATokenIsWatchedAsLongAsSomethingIsHeldForIt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t, func(o *Options) { o.Shared = shared })
 			if shared {
-				first := s.hello(bob, "2025-11-25")
-				s.greet(s.fake(0), accepted)
+				first := s.initialize(bob, "2025-11-25")
+				s.answerHandshake(s.fake(0), accepted)
 				<-first
 			}
 			w, made := &watched{}, 0
 			owner := Owner{Client: "alice", Accessor: "a1", Keeper: w}
 			open := func() *Session {
-				session, call, err := s.Initialize(context.Background(), owner, in(t, fmt.Sprintf(helloOf, "{}")))
+				session, call, err := s.Initialize(context.Background(), owner, in(t, fmt.Sprintf(initializeOf, "{}")))
 				require.NoError(t, err)
 				if !shared && len(s.fakes()) > made {
-					s.greet(s.fake(made), accepted)
+					s.answerHandshake(s.fake(made), accepted)
 					made++
 				}
 				call.Close(false)
@@ -238,7 +238,7 @@ func TestATokenIsWatchedAsLongAsSomethingIsHeldForIt(t *testing.T) {
 			require.Zero(t, s.has("alice"))
 
 			w.err = errors.New("the token has ended")
-			_, _, err = s.Initialize(context.Background(), owner, in(t, fmt.Sprintf(helloOf, "{}")))
+			_, _, err = s.Initialize(context.Background(), owner, in(t, fmt.Sprintf(initializeOf, "{}")))
 			require.ErrorIs(t, err, w.err)
 			require.Zero(t, s.has("alice"))
 		})
@@ -249,8 +249,8 @@ func TestAChannelCountsUntilItIsGone(t *testing.T) {
 	s := newStage(t, func(o *Options) { o.Pool = NewPool(3, 2) })
 	s.lingers = true
 	first := s.session(alice, "{}")
-	feed := s.session(alice, `{"roots":{}}`).Feed()
-	defer feed.Close()
+	stream := s.session(alice, `{"roots":{}}`).Stream()
+	defer stream.Close()
 	first.End()
 	require.True(t, s.fake(0).closed())
 	require.Equal(t, 2, s.Pool.Size())
@@ -262,9 +262,9 @@ func TestAChannelCountsUntilItIsGone(t *testing.T) {
 	}
 	ask := func(ctx context.Context, i int) <-chan opened {
 		done := make(chan opened, 1)
-		hello := in(t, fmt.Sprintf(helloOf, fmt.Sprintf(`{"n":%d}`, i)))
+		initialize := in(t, fmt.Sprintf(initializeOf, fmt.Sprintf(`{"n":%d}`, i)))
 		go func() {
-			session, call, err := s.Initialize(ctx, alice, hello)
+			session, call, err := s.Initialize(ctx, alice, initialize)
 			if err == nil {
 				call.Close(false)
 			}
@@ -275,7 +275,7 @@ func TestAChannelCountsUntilItIsGone(t *testing.T) {
 	impatient, cancel := context.WithCancel(context.Background())
 	gaveUp := ask(impatient, 1)
 	require.Eventually(t, func() bool { return s.awaited() == 1 }, 10*time.Second, time.Millisecond)
-	_, _, err := s.Initialize(context.Background(), alice, in(t, fmt.Sprintf(helloOf, `{"n":2}`)))
+	_, _, err := s.Initialize(context.Background(), alice, in(t, fmt.Sprintf(initializeOf, `{"n":2}`)))
 	require.ErrorIs(t, err, ErrFull, "somebody waits for the place already")
 	cancel()
 	require.ErrorIs(t, (<-gaveUp).err, context.Canceled)
@@ -298,7 +298,7 @@ func TestAChannelCountsUntilItIsGone(t *testing.T) {
 	require.Zero(t, s.Pool.Size())
 }
 
-// held is how many sessions there are. Without any there is no client, either.
+// held is the number of sessions. Without sessions there is no client, either.
 func (s *stage) held() int {
 	s.Bridge.mu.Lock()
 	defer s.Bridge.mu.Unlock()
@@ -313,7 +313,7 @@ func (s *stage) has(client string) int {
 	s.Bridge.mu.Lock()
 	defer s.Bridge.mu.Unlock()
 	if c := s.clients[client]; c != nil {
-		return 1 + len(c.sessions) + len(c.peers) + len(c.tokens)
+		return 1 + len(c.sessions) + len(c.channels) + len(c.tokens)
 	}
 	return 0
 }
@@ -324,7 +324,7 @@ func (s *stage) awaited() int {
 	defer s.Pool.mu.Unlock()
 	n := 0
 	for slot := range s.Pool.slots {
-		if slot.heir != nil {
+		if slot.waiter != nil {
 			n++
 		}
 	}
@@ -338,7 +338,7 @@ func BenchmarkPingBesideSessions(b *testing.B) {
 		b.Run(fmt.Sprint(beside), func(b *testing.B) {
 			s := newStage(b, nil)
 			open := func(o Owner) *Session {
-				session, call, err := s.Initialize(context.Background(), o, in(b, fmt.Sprintf(helloOf, "{}")))
+				session, call, err := s.Initialize(context.Background(), o, in(b, fmt.Sprintf(initializeOf, "{}")))
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -13,20 +13,20 @@ import (
 
 // Conn is a channel to a server.
 type Conn interface {
-	// Send writes one message. It may be called from any goroutine, and must
-	// not block for ever.
+	// Send writes one message. Any goroutine may call it. It must not block for
+	// ever.
 	Send(message []byte) error
-	// Close ends the channel, and the server with it where it is a child. It
-	// may be called more than once, and does not wait.
+	// Close ends the channel, and the server too where it is a child. It does
+	// not wait, and may be called more than once.
 	Close()
 }
 
-// Receiver takes what comes over a channel. Its methods are called one at a
-// time, and do not block.
+// Receiver takes the messages of a channel. The channel calls one method at a
+// time. They do not block.
 type Receiver interface {
-	// Message takes one message, and keeps nothing of it.
+	// Message takes one message. It must not retain the slice.
 	Message(message []byte)
-	// Gone tells that the channel has ended. It is called once, last.
+	// Gone reports the end of the channel. It is the last call, and comes once.
 	Gone(err error)
 }
 
@@ -40,29 +40,30 @@ type Options struct {
 	Log    hclog.Logger
 	Shared bool // all clients share one channel
 
-	// Stateless: the server may know the era without sessions. It is asked.
+	// Stateless: the server may know the stateless era. The bridge asks it.
 	Stateless bool
 
-	// HelloTimeout bounds the wait for the server's answer to the handshake: a
-	// channel without one is of no use to anybody. 0: no bound.
-	HelloTimeout time.Duration
+	// HandshakeTimeout bounds the wait for the server's answer to the handshake.
+	// Nobody can use a channel without one. 0: no bound.
+	HandshakeTimeout time.Duration
 
-	// IdleTimeout ends sessions that nobody has used for so long, and channels.
+	// IdleTimeout ends sessions and channels that are unused for so long.
 	IdleTimeout time.Duration
 }
 
-// Owner is who a request is from.
+// Owner is the sender of a request.
 type Owner struct {
 	Client   string // unchanging id
 	Accessor string // of the token
 
-	Keeper Keeper // nil: nobody watches over the token
+	Keeper Keeper // nil: nothing watches the token
 }
 
-// Keeper has a request's token watched beyond the request.
+// Keeper watches a request's token beyond the end of the request.
 type Keeper interface {
-	// Keep is called before the bridge holds something for the token. ended is called
-	// if the token loses its access; release is, once the bridge holds nothing for it.
+	// Keep begins to watch. The bridge calls it before it holds something for the
+	// token. The keeper calls ended if the token loses its access; the bridge calls
+	// release once it holds nothing for the token.
 	Keep(ended func(cause error)) (release func(), err error)
 }
 
@@ -71,27 +72,27 @@ type Bridge struct {
 	Options
 
 	mu       sync.Mutex
-	peers    map[peerKey]*peer
+	channels map[channelKey]*channel
 	sessions map[string]*Session
-	clients  map[string]*client // those who have sessions or channels
+	clients  map[string]*client // those with sessions or channels
 	backoff  backoff
 	closed   bool
 
-	// legacyUntil: the server has shown that it needs sessions.
-	legacyUntil time.Time
+	// sessionEraUntil: until then the bridge knows that the server needs sessions.
+	sessionEraUntil time.Time
 }
 
-// peerKey says who shares a channel.
-type peerKey struct {
-	client    string            // "" where all do
-	handshake [sha256.Size]byte // of the params of initialize; zero without sessions
+// channelKey: requests with equal keys share a channel.
+type channelKey struct {
+	client    string            // "" where all clients share it
+	handshake [sha256.Size]byte // of the params of initialize; zero in the stateless era
 }
 
 // New returns a bridge that has no channel yet.
 func New(o Options) *Bridge {
 	return &Bridge{
 		Options:  o,
-		peers:    make(map[peerKey]*peer),
+		channels: make(map[channelKey]*channel),
 		sessions: make(map[string]*Session),
 		clients:  make(map[string]*client),
 		backoff:  make(backoff),
@@ -102,17 +103,17 @@ func New(o Options) *Bridge {
 func (b *Bridge) Close() {
 	b.mu.Lock()
 	b.closed = true
-	peers := make([]*peer, 0, len(b.peers))
-	for _, p := range b.peers {
-		peers = append(peers, p)
+	channels := make([]*channel, 0, len(b.channels))
+	for _, ch := range b.channels {
+		channels = append(channels, ch)
 	}
 	b.mu.Unlock()
-	for _, p := range peers {
-		p.end(ErrClosed)
+	for _, ch := range channels {
+		ch.end(ErrClosed)
 	}
 }
 
-// handshakeOf identifies what a client says at the handshake.
+// handshakeOf identifies the parameters of a client's handshake.
 func handshakeOf(e *envelope.Envelope, message []byte) [sha256.Size]byte {
 	if e.Params.None() {
 		return sha256.Sum256(nil)
@@ -120,82 +121,82 @@ func handshakeOf(e *envelope.Envelope, message []byte) [sha256.Size]byte {
 	return sha256.Sum256(e.Params.Of(message))
 }
 
-// peer returns the channel of that key, and makes one if there is none. It is in
-// use until it is released.
-func (b *Bridge) peer(ctx context.Context, key peerKey, o Owner) (*peer, error) {
-	p, err := b.find(ctx, key, o)
+// channel returns the channel of that key, and makes one if there is none. The
+// caller releases it.
+func (b *Bridge) channel(ctx context.Context, key channelKey, o Owner) (*channel, error) {
+	ch, err := b.find(ctx, key, o)
 	if err != nil {
 		return nil, err
 	}
 	select {
-	case <-p.started:
-		if p.startErr != nil {
-			p.release()
-			return nil, p.startErr
+	case <-ch.started:
+		if ch.startErr != nil {
+			ch.release()
+			return nil, ch.startErr
 		}
-		return p, nil
+		return ch, nil
 	case <-ctx.Done():
-		p.release()
+		ch.release()
 		return nil, ctx.Err()
 	}
 }
 
-// find returns the channel of that key, perhaps still being made.
-func (b *Bridge) find(ctx context.Context, key peerKey, o Owner) (*peer, error) {
-	if p, err := b.existing(key, o); p != nil || err != nil {
-		return p, err
+// find returns the channel of that key. It may still be starting.
+func (b *Bridge) find(ctx context.Context, key channelKey, o Owner) (*channel, error) {
+	if ch, err := b.existing(key, o); ch != nil || err != nil {
+		return ch, err
 	}
 	// Taking a slot may end another channel, which takes the bridge's lock.
-	free, err := b.Pool.take(ctx, key.client)
+	free, err := b.Pool.acquire(ctx, key.client)
 	if err != nil {
 		return nil, err
 	}
-	p, err := b.open(key, o, free)
+	ch, err := b.open(key, o, free)
 	if err != nil {
 		free.release()
 		return nil, err
 	}
-	if p.slot != free { // somebody was faster
+	if ch.slot != free { // another request was faster
 		free.release()
 	}
-	return p, nil
+	return ch, nil
 }
 
-func (b *Bridge) existing(key peerKey, o Owner) (*peer, error) {
+func (b *Bridge) existing(key channelKey, o Owner) (*channel, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.usable(key, o)
 }
 
-// open makes the channel of that key, unless somebody has made it meanwhile.
-func (b *Bridge) open(key peerKey, o Owner, free *slot) (*peer, error) {
+// open makes the channel of that key, unless another request has made it meanwhile.
+func (b *Bridge) open(key channelKey, o Owner, free *slot) (*channel, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if p, err := b.usable(key, o); p != nil || err != nil {
-		return p, err
+	if ch, err := b.usable(key, o); ch != nil || err != nil {
+		return ch, err
 	}
-	p := newPeer(b, key, free)
-	p.acquire()
-	if err := b.lend(p, o); err != nil {
+	ch := newChannel(b, key, free)
+	ch.acquire()
+	if err := b.noteUse(ch, o); err != nil {
 		return nil, err
 	}
-	b.peers[key] = p
-	free.use(p)
-	go p.start()
-	return p, nil
+	b.channels[key] = ch
+	free.use(ch)
+	go ch.start()
+	return ch, nil
 }
 
-// usable returns the channel of that key, in use; nil if one may be made. b.mu
-// is held.
-func (b *Bridge) usable(key peerKey, o Owner) (*peer, error) {
+// usable returns the channel of that key, acquired; nil if the caller may make one.
+// b.mu is held.
+func (b *Bridge) usable(key channelKey, o Owner) (*channel, error) {
 	if b.closed {
 		return nil, ErrClosed
 	}
-	if p := b.peers[key]; p != nil {
-		if p.acquire() {
-			return p, b.lend(p, o)
+	if ch := b.channels[key]; ch != nil {
+		if ch.acquire() {
+			return ch, b.noteUse(ch, o)
 		}
-		p.release() // it is about to be removed
+		ch.release() // it is about to be removed
 	}
 	if wait := b.backoff.wait(key.client, time.Now()); wait > 0 {
 		return nil, &BackoffError{Wait: wait}
@@ -203,40 +204,40 @@ func (b *Bridge) usable(key peerKey, o Owner) (*peer, error) {
 	return nil, nil
 }
 
-// lend notes that the owner uses the channel, which is the client's unless it is
-// shared. It must be in use, and is released if there is an error. b.mu is held.
-func (b *Bridge) lend(p *peer, o Owner) error {
+// noteUse records that the owner uses the channel, unless all clients share it. The
+// caller has acquired the channel; noteUse releases it on an error. b.mu is held.
+func (b *Bridge) noteUse(ch *channel, o Owner) error {
 	if b.Shared {
 		return nil
 	}
 	c, err := b.watch(o)
 	if err != nil {
-		p.release()
+		ch.release()
 		return err
 	}
-	c.peers[p] = struct{}{}
-	p.accessors.add(o.Accessor)
+	c.channels[ch] = struct{}{}
+	ch.accessors.add(o.Accessor)
 	return nil
 }
 
-// gone removes a channel that has ended, with the sessions on it. failed tells
-// that it did so by itself, ran after its start.
-func (b *Bridge) gone(p *peer, failed bool, ran time.Duration) {
+// gone removes a channel that has ended, with its sessions. failed: it ended by
+// itself, after it ran for so long.
+func (b *Bridge) gone(ch *channel, failed bool, ran time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.peers[p.key] == p {
-		delete(b.peers, p.key)
+	if b.channels[ch.key] == ch {
+		delete(b.channels, ch.key)
 	}
-	for _, s := range p.sessions() {
+	for _, s := range ch.sessions() {
 		b.dropSession(s)
-		b.tidy(s.client)
+		b.dropIfEmpty(s.client)
 	}
-	if c := b.clients[p.key.client]; c != nil {
-		delete(c.peers, p)
-		b.tidy(p.key.client)
+	if c := b.clients[ch.key.client]; c != nil {
+		delete(c.channels, ch)
+		b.dropIfEmpty(ch.key.client)
 	}
 	if failed {
-		b.backoff.failed(p.key.client, ran, time.Now())
+		b.backoff.failed(ch.key.client, ran, time.Now())
 	}
 }
 
@@ -245,7 +246,7 @@ type set map[string]struct{}
 
 func (s set) add(v string) { s[v] = struct{}{} }
 
-// remove reports whether the set became empty by it.
+// remove reports whether this made the set empty.
 func (s set) remove(v string) bool {
 	if _, found := s[v]; !found {
 		return false

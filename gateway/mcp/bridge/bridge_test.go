@@ -143,7 +143,7 @@ func (s *stage) next(c source) Item {
 	return item
 }
 
-const helloOf = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":%s,"clientInfo":{"name":"c","version":"1"}}}`
+const initializeOf = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":%s,"clientInfo":{"name":"c","version":"1"}}}`
 
 var (
 	alice = Owner{Client: "alice", Accessor: "a1"}
@@ -155,7 +155,7 @@ var (
 func (s *stage) session(o Owner, capabilities string) *Session {
 	s.t.Helper()
 	before := len(s.fakes())
-	hello := in(s.t, fmt.Sprintf(helloOf, capabilities))
+	initialize := in(s.t, fmt.Sprintf(initializeOf, capabilities))
 	type opened struct {
 		session *Session
 		call    *Call
@@ -163,19 +163,19 @@ func (s *stage) session(o Owner, capabilities string) *Session {
 	}
 	done := make(chan opened, 1)
 	go func() {
-		session, call, err := s.Initialize(context.Background(), o, hello)
+		session, call, err := s.Initialize(context.Background(), o, initialize)
 		done <- opened{session, call, err}
 	}()
 	select {
 	case got := <-done: // an old channel, or one whose handshake is on its way
-		return s.greeted(before, got.session, got.call, got.err)
+		return s.initialized(before, got.session, got.call, got.err)
 	case <-time.After(10 * time.Second):
 		s.t.Fatal("no session")
 		return nil
 	}
 }
 
-func (s *stage) greeted(before int, session *Session, call *Call, err error) *Session {
+func (s *stage) initialized(before int, session *Session, call *Call, err error) *Session {
 	s.t.Helper()
 	require.NoError(s.t, err)
 	if fakes := s.fakes(); len(fakes) > before {
@@ -253,8 +253,8 @@ func TestAServersQuestionGoesToWhoseRequestIsInFlight(t *testing.T) {
 	s := newStage(t, nil)
 	idle, busy := s.session(alice, "{}"), s.session(alice, "{}")
 	f := s.fake(0)
-	feed := idle.Feed()
-	defer feed.Close()
+	stream := idle.Stream()
+	defer stream.Close()
 	c := s.call(busy, `{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"x"}}`)
 	s.got(f)
 	f.r.Message([]byte(`{"jsonrpc":"2.0","id":"q","method":"sampling/createMessage"}`))
@@ -274,15 +274,15 @@ func TestWhatTheServerSaysWaitsForAStream(t *testing.T) {
 	f := s.fake(0)
 	f.r.Message([]byte(`{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`))
 	f.r.Message([]byte(`{"jsonrpc":"2.0","id":9,"method":"roots/list"}`))
-	feed := session.Feed()
-	require.Contains(t, string(s.next(feed).Message), "list_changed")
-	feed.Close() // what it did not take is kept
-	feed = session.Feed()
-	require.Contains(t, string(s.next(feed).Message), "roots/list")
-	other := session.Feed()
-	_, err := feed.Next(context.Background())
+	stream := session.Stream()
+	require.Contains(t, string(s.next(stream).Message), "list_changed")
+	stream.Close() // what it did not take is kept
+	stream = session.Stream()
+	require.Contains(t, string(s.next(stream).Message), "roots/list")
+	other := session.Stream()
+	_, err := stream.Next(context.Background())
 	require.ErrorIs(t, err, ErrClosed, "the newest stream counts")
-	feed.Close()
+	stream.Close()
 	f.r.Message([]byte(`{"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}`))
 	require.Contains(t, string(s.next(other).Message), "prompts")
 	other.Close()
@@ -322,7 +322,7 @@ func TestTheServerIsToldOnceThatTheClientIsReady(t *testing.T) {
 
 func TestARefusedHandshakeIsPassedOn(t *testing.T) {
 	s := newStage(t, nil)
-	session, call, err := s.Initialize(context.Background(), alice, in(t, fmt.Sprintf(helloOf, "{}")))
+	session, call, err := s.Initialize(context.Background(), alice, in(t, fmt.Sprintf(initializeOf, "{}")))
 	require.NoError(t, err)
 	f := s.fake(0)
 	f.r.Message([]byte(`{"jsonrpc":"2.0","id":` + idIn(t, s.got(f)) + `,"error":{"code":-32602,"message":"no"}}`))
@@ -339,17 +339,17 @@ func TestTheEndOfTheServerEndsAllThatIsOnIt(t *testing.T) {
 	session := s.session(alice, "{}")
 	f := s.fake(0)
 	c := s.call(session, `{"jsonrpc":"2.0","id":1,"method":"ping"}`)
-	feed := session.Feed()
+	stream := session.Stream()
 	f.r.Gone(errors.New("exit status 1"))
 	_, err := c.Next(context.Background())
 	require.ErrorIs(t, err, ErrGone)
-	_, err = feed.Next(context.Background())
+	_, err = stream.Next(context.Background())
 	require.Error(t, err)
-	feed.Close()
+	stream.Close()
 	_, err = s.Session(alice, session.ID)
 	require.ErrorIs(t, err, ErrNoSession)
 
-	_, _, err = s.Initialize(context.Background(), alice, in(t, fmt.Sprintf(helloOf, "{}")))
+	_, _, err = s.Initialize(context.Background(), alice, in(t, fmt.Sprintf(initializeOf, "{}")))
 	var wait *BackoffError
 	require.ErrorAs(t, err, &wait)
 	require.Positive(t, wait.Wait)
@@ -359,9 +359,9 @@ func TestTheEndOfTheServerEndsAllThatIsOnIt(t *testing.T) {
 func TestAServerThatCannotStartIsNotTriedAgainAtOnce(t *testing.T) {
 	s := newStage(t, nil)
 	s.dialErr = errors.New("no such file")
-	_, _, err := s.Initialize(context.Background(), alice, in(t, fmt.Sprintf(helloOf, "{}")))
+	_, _, err := s.Initialize(context.Background(), alice, in(t, fmt.Sprintf(initializeOf, "{}")))
 	require.ErrorIs(t, err, ErrStart)
-	_, _, err = s.Initialize(context.Background(), alice, in(t, fmt.Sprintf(helloOf, "{}")))
+	_, _, err = s.Initialize(context.Background(), alice, in(t, fmt.Sprintf(initializeOf, "{}")))
 	var wait *BackoffError
 	require.ErrorAs(t, err, &wait)
 	require.Zero(t, s.Pool.Size())
@@ -371,8 +371,8 @@ func TestAClientCannotHaveChannelsMadeWithoutEnd(t *testing.T) {
 	s := newStage(t, nil)
 	made := 0
 	require.Eventually(t, func() bool {
-		hello := in(t, fmt.Sprintf(helloOf, fmt.Sprintf(`{"experimental":{"x":%d}}`, made)))
-		session, call, err := s.Initialize(context.Background(), alice, hello)
+		initialize := in(t, fmt.Sprintf(initializeOf, fmt.Sprintf(`{"experimental":{"x":%d}}`, made)))
+		session, call, err := s.Initialize(context.Background(), alice, initialize)
 		if wait := new(BackoffError); errors.As(err, &wait) {
 			return true
 		}
@@ -397,15 +397,15 @@ func TestWhatIsKeptForASessionIsBounded(t *testing.T) {
 	for i := range 2 * maxBacklog {
 		f.r.Message(fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"notifications/y","params":{"i":%d}}`, i))
 	}
-	feed := session.Feed()
-	defer feed.Close()
-	require.Equal(t, large, string(s.next(feed).Message))
-	require.Contains(t, string(s.next(feed).Message), `"i":0`)
+	stream := session.Stream()
+	defer stream.Close()
+	require.Equal(t, large, string(s.next(stream).Message))
+	require.Contains(t, string(s.next(stream).Message), `"i":0`)
 	for range maxBacklog - 2 {
-		s.next(feed)
+		s.next(stream)
 	}
 	f.r.Message([]byte(`{"jsonrpc":"2.0","method":"notifications/z"}`))
-	require.Contains(t, string(s.next(feed).Message), "notifications/z", "the stream is good")
+	require.Contains(t, string(s.next(stream).Message), "notifications/z", "the stream is good")
 }
 
 func TestBackoffGrowsAndIsForgotten(t *testing.T) {
@@ -442,12 +442,12 @@ func TestARevokedTokenTakesItsSessionsWithIt(t *testing.T) {
 	require.ErrorIs(t, err, ErrNoSession)
 
 	session = s.session(alice, "{}")
-	feed := session.Feed()
+	stream := session.Stream()
 	s.EndClient("alice")
 	require.True(t, s.fake(1).closed())
-	_, err = feed.Next(context.Background())
+	_, err = stream.Next(context.Background())
 	require.Error(t, err)
-	feed.Close()
+	stream.Close()
 }
 
 func TestTheLastSessionTakesTheChannelWithIt(t *testing.T) {
@@ -461,16 +461,16 @@ func TestTheLastSessionTakesTheChannelWithIt(t *testing.T) {
 
 func TestAnUnusedChannelEnds(t *testing.T) {
 	s := newStage(t, func(o *Options) { o.IdleTimeout = 10 * time.Millisecond })
-	// From the first moment on it is in use, by the call or by the feed.
-	session, call, err := s.Initialize(context.Background(), alice, in(t, fmt.Sprintf(helloOf, "{}")))
+	// From the first moment on it is in use, by the call or by the stream.
+	session, call, err := s.Initialize(context.Background(), alice, in(t, fmt.Sprintf(initializeOf, "{}")))
 	require.NoError(t, err)
-	feed := session.Feed()
+	stream := session.Stream()
 	f := s.fake(0)
 	f.r.Message([]byte(`{"jsonrpc":"2.0","id":` + idIn(t, s.got(f)) + `,"result":{}}`))
 	require.True(t, s.next(call).Final)
 	call.Close(false)
 	require.Never(t, s.fake(0).closed, 50*time.Millisecond, time.Millisecond, "it is in use")
-	feed.Close()
+	stream.Close()
 	require.Eventually(t, s.fake(0).closed, 10*time.Second, time.Millisecond)
 	_, err = s.Session(alice, session.ID)
 	require.ErrorIs(t, err, ErrNoSession)
@@ -480,10 +480,10 @@ func TestThePoolIsBoundedAndReusesWhatIsIdle(t *testing.T) {
 	pool := NewPool(2, 1)
 	s := newStage(t, func(o *Options) { o.Pool = pool })
 	first := s.session(alice, "{}")
-	feed := first.Feed()
-	_, _, err := s.Initialize(context.Background(), alice, in(t, fmt.Sprintf(helloOf, `{"roots":{}}`)))
+	stream := first.Stream()
+	_, _, err := s.Initialize(context.Background(), alice, in(t, fmt.Sprintf(initializeOf, `{"roots":{}}`)))
 	require.ErrorIs(t, err, ErrFull, "one for a client, and it is in use")
-	feed.Close()
+	stream.Close()
 	s.session(alice, `{"roots":{}}`)
 	require.True(t, s.fake(0).closed(), "the unused one made room")
 	s.session(bob, "{}")
@@ -495,7 +495,7 @@ func TestThePoolIsBoundedAndReusesWhatIsIdle(t *testing.T) {
 func TestASharedChannelTellsNoClientAboutAnother(t *testing.T) {
 	s := newStage(t, func(o *Options) { o.Shared = true })
 	open := make(chan *Session, 1)
-	first := in(t, fmt.Sprintf(helloOf, `{"sampling":{}}`))
+	first := in(t, fmt.Sprintf(initializeOf, `{"sampling":{}}`))
 	go func() {
 		session, call, err := s.Initialize(context.Background(), alice, first)
 		if err == nil {
@@ -507,13 +507,13 @@ func TestASharedChannelTellsNoClientAboutAnother(t *testing.T) {
 		}
 	}()
 	f := s.fake(0)
-	hello := s.got(f)
-	require.Contains(t, hello, `"capabilities":{}`, "no client's capabilities")
-	require.Contains(t, hello, `"protocolVersion":"2025-11-25"`)
-	f.r.Message([]byte(`{"jsonrpc":"2.0","id":` + idIn(t, hello) + `,"result":{"x":1}}`))
+	initialize := s.got(f)
+	require.Contains(t, initialize, `"capabilities":{}`, "no client's capabilities")
+	require.Contains(t, initialize, `"protocolVersion":"2025-11-25"`)
+	f.r.Message([]byte(`{"jsonrpc":"2.0","id":` + idIn(t, initialize) + `,"result":{"x":1}}`))
 	require.Equal(t, `{"jsonrpc":"2.0","method":"notifications/initialized"}`, s.got(f))
 	a := <-open
-	b, call, err := s.Initialize(context.Background(), bob, in(t, fmt.Sprintf(helloOf, "{}")))
+	b, call, err := s.Initialize(context.Background(), bob, in(t, fmt.Sprintf(initializeOf, "{}")))
 	require.NoError(t, err)
 	s.next(call)
 	call.Close(false)
@@ -523,8 +523,8 @@ func TestASharedChannelTellsNoClientAboutAnother(t *testing.T) {
 	s.got(f)
 	s.call(b, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x"}}`)
 	bID := idIn(t, s.got(f))
-	feed := b.Feed()
-	defer feed.Close()
+	stream := b.Stream()
+	defer stream.Close()
 
 	f.r.Message([]byte(`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"about alice"}}`))
 	f.r.Message([]byte(`{"jsonrpc":"2.0","method":"notifications/vendor","params":{"data":"about alice"}}`))
@@ -532,7 +532,7 @@ func TestASharedChannelTellsNoClientAboutAnother(t *testing.T) {
 	f.r.Message([]byte(`{"jsonrpc":"2.0","id":"q","method":"sampling/createMessage"}`))
 	require.Contains(t, s.got(f), `"id":"q","error"`)
 	f.r.Message([]byte(`{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`))
-	require.Contains(t, string(s.next(feed).Message), "tools/list_changed", "the first that bob hears")
+	require.Contains(t, string(s.next(stream).Message), "tools/list_changed", "the first that bob gets")
 	require.Contains(t, string(s.next(c).Message), "resources/updated")
 
 	// Nor does it let one act for another.
@@ -556,8 +556,8 @@ const (
 	listenTo = `{"jsonrpc":"2.0","id":"l","method":"subscriptions/listen","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`
 )
 
-// stateless starts a request of the era without sessions; the server says with
-// answer, if it is asked, what it knows.
+// stateless starts a request of the stateless era; the server answers the probe with
+// answer, if it gets one.
 func (s *stage) stateless(o Owner, message, answer string) (*Call, error) {
 	s.t.Helper()
 	type result struct {
@@ -670,10 +670,10 @@ func TestAQueueIsBounded(t *testing.T) {
 	}
 	require.Equal(t, maxQueueBytes>>20, n, "megabytes")
 	for range n {
-		_, err := q.take(context.Background())
+		_, err := q.next(context.Background())
 		require.NoError(t, err)
 	}
-	_, err := q.take(context.Background())
+	_, err := q.next(context.Background())
 	require.ErrorIs(t, err, ErrSlow)
 
 	q = newQueue()

@@ -10,31 +10,31 @@ import (
 
 // Call is a request in flight.
 type Call struct {
-	peer    *peer
-	session *Session // nil without sessions
+	channel *channel
+	session *Session // nil in the stateless era
 	queue   *queue
 
 	id       int64  // on the channel
-	clientID []byte // as it stood in the request
-	token    []byte // the client's progress token, likewise; nil if none
+	clientID []byte // as in the request
+	token    []byte // the client's progress token, as in the request; nil if none
 
-	streams bool                             // the client takes messages before the answer
-	listen  bool                             // it is subscriptions/listen
-	hello   func([]byte, *envelope.Envelope) // takes the answer to the channel's handshake; nil if it is none
-	done    bool                             // the answer was taken; of its goroutine
+	streams     bool                             // the client takes messages before the answer
+	listen      bool                             // it is subscriptions/listen
+	onHandshake func([]byte, *envelope.Envelope) // takes the answer if the request is the channel's handshake; else nil
+	done        bool                             // the client has the answer; only its goroutine uses this
 }
 
 // Incoming is a message from a client.
 type Incoming struct {
 	Envelope *envelope.Envelope
 	Message  []byte
-	// Streams: the client takes a stream of messages for an answer.
+	// Streams: the client accepts a stream of messages as the answer.
 	Streams bool
 }
 
-func newCall(p *peer, s *Session, in Incoming) *Call {
+func newCall(ch *channel, s *Session, in Incoming) *Call {
 	c := &Call{
-		peer:     p,
+		channel:  ch,
 		session:  s,
 		queue:    newQueue(),
 		clientID: clone(in.Envelope.ID.Of(in.Message)),
@@ -49,10 +49,10 @@ func newCall(p *peer, s *Session, in Incoming) *Call {
 
 func clone(b []byte) []byte { return append([]byte(nil), b...) }
 
-// call sends the request, under an id of its own.
-func (p *peer) call(s *Session, in Incoming) (*Call, error) {
-	c := newCall(p, s, in)
-	if err := p.register(c); err != nil {
+// call sends the request with a new id.
+func (ch *channel) call(s *Session, in Incoming) (*Call, error) {
+	c := newCall(ch, s, in)
+	if err := ch.register(c); err != nil {
 		return nil, err
 	}
 	return c, c.send(in)
@@ -63,44 +63,43 @@ func (c *Call) send(in Incoming) error {
 	message := envelope.Replace(make([]byte, 0, len(in.Message)+16), in.Message,
 		envelope.Part{Span: in.Envelope.ID, Text: id},
 		envelope.Part{Span: in.Envelope.MetaProgressToken, Text: id})
-	if err := c.peer.send(message); err != nil {
-		c.peer.forget(c)
+	if err := c.channel.send(message); err != nil {
+		c.channel.forget(c)
 		return err
 	}
 	return nil
 }
 
-// Next waits for the next message that belongs to the request. After the final
-// one there are no more. The error is that of ctx, [ErrGone], [ErrSlow], or
-// [ErrClosed].
+// Next waits for the next message that belongs to the request. None follows the
+// final one. The error is that of ctx, [ErrGone], [ErrSlow], or [ErrClosed].
 func (c *Call) Next(ctx context.Context) (Item, error) {
-	item, err := c.queue.take(ctx)
+	item, err := c.queue.next(ctx)
 	c.done = err == nil && item.Final
 	return item, err
 }
 
-// Close ends the waiting. If the answer has not come, the request goes on, and
-// its answer is dropped; with cancel it is cancelled. So is one on a channel
-// that others need too, or that has many of the kind.
+// Close ends the wait. A request without an answer continues, and its answer is
+// dropped. Close cancels it if cancel is set, and on a channel that is shared or has
+// many such requests.
 func (c *Call) Close(cancel bool) {
 	defer c.release()
 	c.queue.close(ErrClosed)
-	if c.done || !cancel && !c.peer.crowded() {
+	if c.done || !cancel && !c.channel.crowded() {
 		return
 	}
-	if c.peer.callOf(strconv.AppendInt(nil, c.id, 10)) != c {
+	if c.channel.callOf(strconv.AppendInt(nil, c.id, 10)) != c {
 		return
 	}
-	c.peer.forget(c)
-	_ = c.peer.send(cancelled(c.id)) // an error has ended the channel
+	c.channel.forget(c)
+	_ = c.channel.send(cancelled(c.id)) // an error has ended the channel
 }
 
-// release ends the use of what the request is on.
+// release ends the request's use of its session, or of its channel.
 func (c *Call) release() {
 	if c.session != nil {
 		c.session.Release()
 	} else {
-		c.peer.release()
+		c.channel.release()
 	}
 }
 

@@ -6,28 +6,29 @@ import (
 	"time"
 )
 
-// maxSessionsPerClient bounds one client's sessions at one server. It is no less than
-// the requests that a client may have in flight, unless the file says otherwise: so
-// of so many sessions one is idle, and makes room.
+// maxSessionsPerClient bounds one client's sessions at one server. By default a client
+// may not have more requests than this in flight. So one of that many sessions is
+// idle, and makes room for a new one.
 const maxSessionsPerClient = 256
 
-// client is what one client has at the server. It is guarded by the bridge's lock.
+// client has the sessions and channels of one client at the server. The bridge's lock
+// guards it.
 type client struct {
 	sessions map[*Session]struct{}
-	idle     *list.List // of *Session: those that nobody uses, the longest unused first
-	peers    map[*peer]struct{}
-	tokens   map[string]func() // ends the watch over a token, by its accessor
+	idle     *list.List // of *Session: the idle ones, the longest idle first
+	channels map[*channel]struct{}
+	tokens   map[string]func() // ends the watch of a token, by its accessor
 }
 
-// watch returns what the owner has, with the token watched over. b.mu is held. The
-// caller adds something to it, or calls tidy.
+// watch returns the owner's client, and watches the token. The caller adds a session
+// or a channel to the client, or calls dropIfEmpty. b.mu is held.
 func (b *Bridge) watch(o Owner) (*client, error) {
 	c := b.clients[o.Client]
 	if c == nil {
 		c = &client{
 			sessions: make(map[*Session]struct{}),
 			idle:     list.New(),
-			peers:    make(map[*peer]struct{}),
+			channels: make(map[*channel]struct{}),
 			tokens:   make(map[string]func()),
 		}
 		b.clients[o.Client] = c
@@ -35,20 +36,20 @@ func (b *Bridge) watch(o Owner) (*client, error) {
 	if _, watched := c.tokens[o.Accessor]; watched || o.Keeper == nil {
 		return c, nil
 	}
-	whose := Owner{Client: o.Client, Accessor: o.Accessor} // the request itself is not kept
+	whose := Owner{Client: o.Client, Accessor: o.Accessor} // without the request, which must not be retained
 	release, err := o.Keeper.Keep(func(error) { b.EndToken(whose) })
 	if err != nil {
-		b.tidy(o.Client)
+		b.dropIfEmpty(o.Client)
 		return nil, err
 	}
 	c.tokens[o.Accessor] = release
 	return c, nil
 }
 
-// tidy forgets a client that has nothing left. b.mu is held.
-func (b *Bridge) tidy(id string) {
+// dropIfEmpty drops a client without sessions and channels. b.mu is held.
+func (b *Bridge) dropIfEmpty(id string) {
 	c := b.clients[id]
-	if c == nil || len(c.sessions) > 0 || len(c.peers) > 0 {
+	if c == nil || len(c.sessions) > 0 || len(c.channels) > 0 {
 		return
 	}
 	for _, release := range c.tokens {
@@ -57,10 +58,10 @@ func (b *Bridge) tidy(id string) {
 	delete(b.clients, id)
 }
 
-// EndToken takes from the client what it has through a token that has ended:
-// sessions that no other token of its was used for, and channels likewise.
+// EndToken ends the sessions and channels that the client has used with this token
+// alone. The token has ended.
 func (b *Bridge) EndToken(o Owner) {
-	b.take(o.Client, func(_ *client, accessors set) bool { return accessors.remove(o.Accessor) },
+	b.endMatching(o.Client, func(_ *client, accessors set) bool { return accessors.remove(o.Accessor) },
 		func(c *client) {
 			if release := c.tokens[o.Accessor]; release != nil {
 				release()
@@ -69,40 +70,40 @@ func (b *Bridge) EndToken(o Owner) {
 		})
 }
 
-// EndClient takes from the client all that it has.
+// EndClient ends all sessions and channels of the client.
 func (b *Bridge) EndClient(id string) {
-	b.take(id, func(*client, set) bool { return true }, func(*client) {})
+	b.endMatching(id, func(*client, set) bool { return true }, func(*client) {})
 }
 
-// take ends those of a client's sessions and channels that are asked for.
-func (b *Bridge) take(id string, wanted func(*client, set) bool, also func(*client)) {
-	var peers []*peer
+// endMatching ends the sessions and channels of a client that match.
+func (b *Bridge) endMatching(id string, matches func(*client, set) bool, also func(*client)) {
+	var channels []*channel
 	b.mu.Lock()
 	if c := b.clients[id]; c != nil {
 		also(c)
 		for s := range c.sessions {
-			if wanted(c, s.accessors) {
+			if matches(c, s.accessors) {
 				b.dropSession(s)
 			}
 		}
-		for p := range c.peers {
-			if wanted(c, p.accessors) {
-				peers = append(peers, p)
+		for ch := range c.channels {
+			if matches(c, ch.accessors) {
+				channels = append(channels, ch)
 			}
 		}
-		b.tidy(id)
+		b.dropIfEmpty(id)
 	}
 	b.mu.Unlock()
-	for _, p := range peers {
-		p.end(ErrClosed)
+	for _, ch := range channels {
+		ch.end(ErrClosed)
 	}
 }
 
-// addSession makes the session known, in use. It may end another one of its client
-// that nobody uses.
+// addSession makes the session known, and marks it as used. It may end an idle
+// session of the same client.
 func (b *Bridge) addSession(s *Session, o Owner) error {
 	b.mu.Lock()
-	empty, err := b.enter(s, o)
+	empty, err := b.insert(s, o)
 	b.mu.Unlock()
 	if empty != nil {
 		empty.endIdle()
@@ -110,9 +111,9 @@ func (b *Bridge) addSession(s *Session, o Owner) error {
 	return err
 }
 
-// enter is addSession under the lock. It returns a channel that nobody has any more.
-func (b *Bridge) enter(s *Session, o Owner) (empty *peer, err error) {
-	if b.peers[s.peer.key] != s.peer {
+// insert is addSession under the lock. It returns a channel that has no session left.
+func (b *Bridge) insert(s *Session, o Owner) (empty *channel, err error) {
+	if b.channels[s.channel.key] != s.channel {
 		return nil, ErrGone
 	}
 	c, err := b.watch(o)
@@ -125,46 +126,46 @@ func (b *Bridge) enter(s *Session, o Owner) (empty *peer, err error) {
 	s.accessors.add(o.Accessor)
 	b.sessions[s.ID] = s
 	c.sessions[s] = struct{}{}
-	s.peer.join(s)
-	s.use()
+	s.channel.addMember(s)
+	s.markUsed()
 	if len(c.sessions) > maxSessionsPerClient {
-		empty = b.leave(c.idle.Front().Value.(*Session))
+		empty = b.remove(c.idle.Front().Value.(*Session))
 	}
 	return empty, nil
 }
 
-// leave removes a session, and returns its channel if that was its alone. b.mu is
-// held.
-func (b *Bridge) leave(s *Session) *peer {
+// remove removes a session, and returns its channel if no other session has it. b.mu
+// is held.
+func (b *Bridge) remove(s *Session) *channel {
 	if s.dropped {
 		return nil
 	}
 	b.dropSession(s)
-	b.tidy(s.client)
-	if !b.Shared && s.peer.alone() {
-		return s.peer
+	b.dropIfEmpty(s.client)
+	if !b.Shared && s.channel.alone() {
+		return s.channel
 	}
 	return nil
 }
 
-// use counts a request that uses the session. bridge.mu is held.
-func (s *Session) use() {
+// markUsed counts a request that uses the session. bridge.mu is held.
+func (s *Session) markUsed() {
 	s.uses++
-	if s.place != nil {
-		s.bridge.clients[s.client].idle.Remove(s.place)
-		s.place = nil
+	if s.idleElement != nil {
+		s.bridge.clients[s.client].idle.Remove(s.idleElement)
+		s.idleElement = nil
 	}
 	if s.timer != nil {
 		s.timer.Stop()
 	}
 }
 
-// acquire has the session, and its channel, in use.
+// acquire marks the session and its channel as used.
 func (s *Session) acquire() {
 	s.bridge.mu.Lock()
-	s.use()
+	s.markUsed()
 	s.bridge.mu.Unlock()
-	s.peer.acquire()
+	s.channel.acquire()
 }
 
 // Release ends one use of the session.
@@ -172,16 +173,16 @@ func (s *Session) Release() {
 	s.bridge.mu.Lock()
 	s.uses--
 	if s.uses == 0 && !s.dropped {
-		s.rest()
+		s.markIdle()
 	}
 	s.bridge.mu.Unlock()
-	s.peer.release()
+	s.channel.release()
 }
 
-// rest puts a session aside that nobody uses. bridge.mu is held.
-func (s *Session) rest() {
+// markIdle notes that no request uses the session. bridge.mu is held.
+func (s *Session) markIdle() {
 	s.unused = time.Now()
-	s.place = s.bridge.clients[s.client].idle.PushBack(s)
+	s.idleElement = s.bridge.clients[s.client].idle.PushBack(s)
 	switch after := s.bridge.IdleTimeout; {
 	case after <= 0:
 	case s.timer == nil:
@@ -191,13 +192,13 @@ func (s *Session) rest() {
 	}
 }
 
-// expire ends a session that nobody has used for long.
+// expire ends a session that was unused for long.
 func (s *Session) expire() {
 	b := s.bridge
-	var empty *peer
+	var empty *channel
 	b.mu.Lock()
 	if !s.dropped && s.uses == 0 && time.Since(s.unused) >= b.IdleTimeout {
-		empty = b.leave(s)
+		empty = b.remove(s)
 	}
 	b.mu.Unlock()
 	if empty != nil {

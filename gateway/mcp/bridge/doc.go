@@ -1,21 +1,21 @@
-// Package bridge lets many HTTP requests speak to servers that have a single
-// channel for all messages, in both directions: child processes on stdio, and
-// servers of the older HTTP+SSE transport.
+// Package bridge connects many HTTP requests to servers that have a single channel
+// for all messages in both directions: child processes on stdio, and servers of the
+// older HTTP+SSE transport.
 //
-// On such a channel nothing but the JSON-RPC ids tells what belongs to what, and
-// clients all count their ids from zero. So the bridge gives every request an
-// id of its own, and puts the client's back into the answer. The same goes for
-// progress tokens, subscription ids, and the ids in cancellations; all other
-// bytes of a message stay what they are.
+// On such a channel only the JSON-RPC ids show which messages belong together, and
+// all clients count their ids from zero. So the bridge gives every request a new id,
+// and puts the client's id back into the answer. It does the same for progress
+// tokens, subscription ids, and the ids in cancellations. It changes no other byte of
+// a message.
 //
-// A server that knows sessions makes one of its whole channel, at the handshake.
-// Clients that shake hands in the same way, byte by byte, share a channel, and
-// hear the answer that the first of them got; one with other capabilities gets a
-// channel of its own. Without sessions ([Bridge.Call] without a [Session]) a
-// client's requests share one channel.
+// In the session era, the whole channel is one session for the server, and the
+// handshake (MCP's initialize) begins it. Sessions of one client whose handshakes are
+// equal, byte by byte, share a channel, and get the answer to the first handshake. A
+// session with other capabilities gets another channel. In the stateless era
+// ([Bridge.Call]) a client's requests share one channel.
 //
-// A channel is one client's alone, unless the server is registered as shared.
-// On a shared one, what the server says of its own accord cannot be told to be
-// meant for one client rather than another: so it is offered no client
-// capabilities, and of its notifications only those pass that tell nothing.
+// A channel belongs to one client, unless the server is registered as shared. On a
+// shared channel nothing shows which client a server's own message is for. So the
+// bridge offers the server no client capabilities, and forwards only those
+// notifications that reveal nothing about another client.
 package bridge

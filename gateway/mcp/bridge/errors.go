@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Why the bridge does not do what it was asked.
+// Why the bridge refuses or ends a request.
 var (
 	// ErrNoSession: there is no such session, or it is not this client's.
 	ErrNoSession = errors.New("no such session")
@@ -13,7 +13,7 @@ var (
 	// ErrGone: the channel to the server has ended.
 	ErrGone = errors.New("the server has gone away")
 
-	// ErrStart: there is no channel to the server, and none can be made.
+	// ErrStart: the channel to the server cannot be started.
 	ErrStart = errors.New("the server cannot be started")
 
 	// ErrFull: no more servers may run, for this client or at all.
@@ -22,24 +22,24 @@ var (
 	// ErrRefused: the server has refused the handshake of its channel.
 	ErrRefused = errors.New("the server has refused the handshake")
 
-	// ErrBusy: the channel has as many requests in flight as it may have.
+	// ErrBusy: the channel has the maximum of requests in flight.
 	ErrBusy = errors.New("the server has too many requests in flight")
 
-	// ErrDuplicate: the session has a request of that id in flight.
+	// ErrDuplicate: the session has a request with that id in flight.
 	ErrDuplicate = errors.New("a request of this id is in flight already")
 
-	// ErrNeedsSession: the server knows the era with sessions alone.
+	// ErrNeedsSession: the server knows the session era only.
 	ErrNeedsSession = errors.New("the server needs a session")
 
-	// ErrSlow: the client did not read what the server had to say.
+	// ErrSlow: the client did not read the server's messages in time.
 	ErrSlow = errors.New("the client does not read fast enough")
 
 	// ErrClosed: the bridge was closed.
 	ErrClosed = errors.New("the gateway has closed the connection to the server")
 )
 
-// BackoffError tells that the server has ended, or was to be started, too often
-// in a short time, and is not started again before Wait is over.
+// BackoffError: the server has ended, or was to be started, too often in a short
+// time. The bridge does not start it again before Wait is over.
 type BackoffError struct{ Wait time.Duration }
 
 func (e *BackoffError) Error() string {

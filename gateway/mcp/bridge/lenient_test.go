@@ -15,8 +15,8 @@ import (
 // behind whichever mark it is written.
 func TestAServerNeedNotBeStrict(t *testing.T) {
 	s := newStage(t, nil)
-	hello := in(t, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}`)
-	session, call, err := s.Initialize(context.Background(), alice, hello)
+	initialize := in(t, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}`)
+	session, call, err := s.Initialize(context.Background(), alice, initialize)
 	require.NoError(t, err)
 	f := s.fake(0)
 	id := idIn(t, s.got(f))
@@ -38,10 +38,10 @@ func TestAServerNeedNotBeStrict(t *testing.T) {
 func TestAHandshakeHasABound(t *testing.T) {
 	for _, shared := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			s := newStage(t, func(o *Options) { o.Shared, o.HelloTimeout = shared, time.Minute })
-			hello := in(t, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}`)
+			s := newStage(t, func(o *Options) { o.Shared, o.HandshakeTimeout = shared, time.Minute })
+			initialize := in(t, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}`)
 			began := time.Now()
-			_, call, err := s.Initialize(context.Background(), alice, hello)
+			_, call, err := s.Initialize(context.Background(), alice, initialize)
 			if err == nil {
 				_, err = call.Next(context.Background())
 			}

@@ -9,7 +9,7 @@ import (
 )
 
 // Pool bounds the channels of several bridges together. A channel counts until it is
-// gone: a child process that has been told to end may take its time.
+// gone, since a child process may need time to end.
 type Pool struct {
 	mu             sync.Mutex
 	max, perClient int // 0: no bound
@@ -19,17 +19,17 @@ type Pool struct {
 }
 
 const (
-	// startRate and startBurst bound how fast one client may have channels
-	// made: a handshake that is a little different each time makes another one
-	// each time.
+	// startRate and startBurst bound how fast one client may start channels.
+	// Without them, a client could start one with each handshake that differs a
+	// little from the last.
 	startRate  = 5 // a second
 	startBurst = 50
 
-	// maxLimiters bounds the clients whose starts are counted.
+	// maxLimiters bounds the clients with a limiter.
 	maxLimiters = 1024
 
-	// slotTimeout is how long a new channel waits for another one to end, so that it
-	// can take its place.
+	// slotTimeout is how long a new channel waits until another one has ended and
+	// its place is free.
 	slotTimeout = 30 * time.Second
 )
 
@@ -49,45 +49,45 @@ func (p *Pool) Resize(total, perClient int) {
 	p.max, p.perClient = total, perClient
 }
 
-// slot is the right to have one channel. It is guarded by the pool's lock.
+// slot is the right to have one channel. The pool's lock guards it.
 type slot struct {
-	pool   *Pool
-	client string
-	peer   *peer // nil until the channel is being made
-	ending bool  // the channel was told to end
-	freed  bool
-	heir   *heir // who gets the place; nil: anybody
+	pool    *Pool
+	client  string
+	channel *channel // nil before the channel starts
+	ending  bool     // the channel has begun to end
+	freed   bool
+	waiter  *waiter // gets the place next; nil: the first who comes
 }
 
-// heir waits for the place of a channel that ends.
-type heir struct {
+// waiter waits for the place of a channel that ends.
+type waiter struct {
 	client string
 	slot   chan *slot // holds one
 }
 
-// take returns a slot for the client. If there is none left it ends the channel that
-// was unused for the longest time, and waits until that is gone; if none is unused,
-// it is [ErrFull].
-func (p *Pool) take(ctx context.Context, client string) (*slot, error) {
-	if wait := p.count(client); wait > 0 {
+// acquire returns a slot for the client. If none is left, it ends the channel that was
+// idle for the longest time, and waits until that is gone. If none is idle, the error
+// is [ErrFull].
+func (p *Pool) acquire(ctx context.Context, client string) (*slot, error) {
+	if wait := p.startDelay(client); wait > 0 {
 		return nil, &BackoffError{Wait: wait}
 	}
 	for {
-		free, victim, h := p.tryTake(client)
+		free, victim, h := p.tryAcquire(client)
 		switch {
 		case free != nil:
 			return free, nil
 		case victim == nil:
 			return nil, ErrFull
-		case victim.peer.endIdle():
+		case victim.channel.endIdle():
 			return h.wait(ctx, victim)
 		}
-		p.disown(victim) // somebody uses it by now
+		p.stopWaiting(victim) // a request uses it by now
 	}
 }
 
-// tryTake returns a slot, or one to wait for, and who waits.
-func (p *Pool) tryTake(client string) (free, victim *slot, h *heir) {
+// tryAcquire returns a slot, or else the slot to wait for, with its waiter.
+func (p *Pool) tryAcquire(client string) (free, victim *slot, h *waiter) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -99,8 +99,8 @@ func (p *Pool) tryTake(client string) (free, victim *slot, h *heir) {
 		return p.add(client), nil, nil
 	}
 	if victim != nil {
-		h = &heir{client: client, slot: make(chan *slot, 1)}
-		victim.heir = h
+		h = &waiter{client: client, slot: make(chan *slot, 1)}
+		victim.waiter = h
 	}
 	return nil, victim, h
 }
@@ -113,35 +113,34 @@ func (p *Pool) add(client string) *slot {
 	return s
 }
 
-// victim returns one of the slots that are asked for that nobody waits for yet: one
-// whose channel ends already, or else the one that was idle for the longest time.
-// p.mu is held.
+// victim returns one of the wanted slots without a waiter: one whose channel ends
+// already, or else the one that was idle for the longest time. p.mu is held.
 func (p *Pool) victim(wanted func(*slot) bool) *slot {
 	var found *slot
 	var unused time.Time
 	for s := range p.slots {
-		if s.heir != nil || s.peer == nil || !wanted(s) {
+		if s.waiter != nil || s.channel == nil || !wanted(s) {
 			continue
 		}
 		if s.ending {
 			return s
 		}
-		if since, idle := s.peer.idleSince(); idle && (found == nil || since.Before(unused)) {
+		if since, idle := s.channel.idleSince(); idle && (found == nil || since.Before(unused)) {
 			found, unused = s, since
 		}
 	}
 	return found
 }
 
-// disown takes the heir from a slot whose channel goes on.
-func (p *Pool) disown(s *slot) {
+// stopWaiting removes the waiter from a slot whose channel continues.
+func (p *Pool) stopWaiting(s *slot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s.heir = nil
+	s.waiter = nil
 }
 
-// wait returns the slot that the end of another one makes free.
-func (h *heir) wait(ctx context.Context, from *slot) (*slot, error) {
+// wait returns a new slot once the other one is released.
+func (h *waiter) wait(ctx context.Context, from *slot) (*slot, error) {
 	timer := time.NewTimer(slotTimeout)
 	defer timer.Stop()
 	err := ErrFull
@@ -152,7 +151,7 @@ func (h *heir) wait(ctx context.Context, from *slot) (*slot, error) {
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	from.pool.disown(from)
+	from.pool.stopWaiting(from)
 	select {
 	case s := <-h.slot: // it came meanwhile
 		s.release()
@@ -161,8 +160,8 @@ func (h *heir) wait(ctx context.Context, from *slot) (*slot, error) {
 	return nil, err
 }
 
-// count counts a start, and returns how long the client has to wait with it.
-func (p *Pool) count(client string) time.Duration {
+// startDelay counts a start, and returns how long the client must wait before it.
+func (p *Pool) startDelay(client string) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	limiter := p.starts[client]
@@ -184,13 +183,13 @@ func (p *Pool) count(client string) time.Duration {
 }
 
 // use binds the slot to its channel.
-func (s *slot) use(p *peer) {
+func (s *slot) use(ch *channel) {
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
-	s.peer = p
+	s.channel = ch
 }
 
-// end notes that the channel was told to end.
+// end notes that the channel has begun to end.
 func (s *slot) end() {
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
@@ -210,13 +209,13 @@ func (s *slot) release() {
 	if p.own[s.client]--; p.own[s.client] == 0 {
 		delete(p.own, s.client)
 	}
-	if s.heir != nil {
-		s.heir.slot <- p.add(s.heir.client)
-		s.heir = nil
+	if s.waiter != nil {
+		s.waiter.slot <- p.add(s.waiter.client)
+		s.waiter = nil
 	}
 }
 
-// Size is the number of channels, those included that are ending.
+// Size is the number of channels, including those that are ending.
 func (p *Pool) Size() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

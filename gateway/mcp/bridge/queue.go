@@ -6,34 +6,34 @@ import (
 )
 
 const (
-	// maxQueueBytes bounds what is kept for a client that does not read.
+	// maxQueueBytes bounds the messages that wait for a client that does not read.
 	maxQueueBytes = 8 << 20
-	// maxQueueItems does so for many small messages.
+	// maxQueueItems bounds them where they are small.
 	maxQueueItems = 4096
 )
 
 // Item is one message for a client.
 type Item struct {
 	Message []byte
-	Final   bool // the answer to the request; nothing follows
-	Failed  bool // the final answer is an error
-	Code    int  // that error's
+	Final   bool // it is the answer to the request; nothing follows
+	Failed  bool // the answer is an error
+	Code    int  // of that error
 }
 
-// queue holds what one HTTP answer is still to be sent. Any goroutine may put;
-// one takes.
+// queue holds the messages that one HTTP answer has not sent yet. Any goroutine may
+// put; one calls next.
 type queue struct {
 	mu    sync.Mutex
 	items []Item
 	bytes int
-	err   error // no more items come; what is there may be taken
+	err   error // no more items come; next still returns those that are there
 	ready chan struct{}
 }
 
 func newQueue() *queue { return &queue{ready: make(chan struct{}, 1)} }
 
-// put never blocks. It reports false if the queue has ended, or ends with this
-// item because nobody reads.
+// put never blocks. It reports false if the queue has ended, or is full and so ends
+// with this item.
 func (q *queue) put(item Item) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -50,7 +50,7 @@ func (q *queue) put(item Item) bool {
 	return true
 }
 
-// close ends the queue, behind what is in it.
+// close ends the queue after the items in it.
 func (q *queue) close(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -71,8 +71,8 @@ func (q *queue) wake() {
 	}
 }
 
-// take waits for the next item.
-func (q *queue) take(ctx context.Context) (Item, error) {
+// next waits for the next item.
+func (q *queue) next(ctx context.Context) (Item, error) {
 	for {
 		q.mu.Lock()
 		if len(q.items) > 0 {
@@ -96,7 +96,7 @@ func (q *queue) take(ctx context.Context) (Item, error) {
 	}
 }
 
-// drain takes all that is there.
+// drain removes and returns all items.
 func (q *queue) drain() []Item {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -105,7 +105,7 @@ func (q *queue) drain() []Item {
 	return items
 }
 
-// failure is why the queue has ended; nil if it has not.
+// failure is the cause of the queue's end; nil if it has not ended.
 func (q *queue) failure() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()

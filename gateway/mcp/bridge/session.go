@@ -11,46 +11,46 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
-// Session is one client's session on a channel. Its messages go to whichever of
-// its HTTP answers is open.
+// Session is one client's session on a channel. Its messages go to any of its HTTP
+// answers that is open.
 type Session struct {
 	ID string // 130 random bits
 
-	bridge *Bridge
-	peer   *peer
-	client string
+	bridge  *Bridge
+	channel *channel
+	client  string
 
 	// Guarded by bridge.mu.
-	accessors set
-	dropped   bool
-	uses      int           // requests that hold it
-	unused    time.Time     // since when there are none
-	place     *list.Element // among its client's idle ones; nil while it is in use
-	timer     *time.Timer   // of its end
+	accessors   set
+	dropped     bool
+	uses        int           // requests that use it
+	unused      time.Time     // since when there are none
+	idleElement *list.Element // in its client's idle list; nil while it is in use
+	timer       *time.Timer   // of its expiry
 
-	// Guarded by peer.mu.
-	calls      map[string]*Call // in flight, by the client's ids
-	feed       *queue           // of the client's GET; nil while there is none
-	backlog    []Item           // what came meanwhile
-	kept       int              // bytes of it
-	over       error            // why the session has ended; nil while it goes on
-	subscribed set              // resources, by URI as it stood in the request
+	// Guarded by channel.mu.
+	calls        map[string]*Call // in flight, by the client's ids
+	stream       *queue           // of the client's GET; nil without one
+	backlog      []Item           // messages that wait for a stream
+	backlogBytes int              // bytes of it
+	ended        error            // why the session has ended; nil while it goes on
+	subscribed   set              // resources, by URI as in the request
 }
 
 const (
-	// maxBacklog bounds the messages kept for a session without a stream.
+	// maxBacklog bounds the messages that wait for a stream.
 	maxBacklog      = 64
 	maxBacklogBytes = 1 << 20
 	// maxSubscriptions bounds the resources that one session subscribes to.
 	maxSubscriptions = 1024
 )
 
-// Initialize starts a session. The Call's answer is the server's to the
-// handshake; if it is an error, the session is to be ended. Close the Call.
+// Initialize starts a session. The Call returns the server's answer to the handshake.
+// If it is an error, end the session. Close the Call.
 func (b *Bridge) Initialize(ctx context.Context, o Owner, in Incoming) (*Session, *Call, error) {
-	key := peerKey{client: o.Client, handshake: handshakeOf(in.Envelope, in.Message)}
+	key := channelKey{client: o.Client, handshake: handshakeOf(in.Envelope, in.Message)}
 	if b.Shared {
-		key = peerKey{handshake: sharedHandshake}
+		key = channelKey{handshake: sharedHandshake}
 	}
 	s, err := b.begin(ctx, key, o)
 	for range 2 {
@@ -62,7 +62,7 @@ func (b *Bridge) Initialize(ctx context.Context, o Owner, in Incoming) (*Session
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := s.peer.greet(ctx, s, in)
+	c, err := s.channel.initialize(ctx, s, in)
 	if err != nil {
 		s.End()
 		s.Release()
@@ -71,24 +71,24 @@ func (b *Bridge) Initialize(ctx context.Context, o Owner, in Incoming) (*Session
 	return s, c, nil
 }
 
-// begin makes a session on the channel of that key, in use.
-func (b *Bridge) begin(ctx context.Context, key peerKey, o Owner) (*Session, error) {
-	p, err := b.peer(ctx, key, o)
+// begin makes a session on the channel of that key, and marks it as used.
+func (b *Bridge) begin(ctx context.Context, key channelKey, o Owner) (*Session, error) {
+	ch, err := b.channel(ctx, key, o)
 	if err != nil {
 		return nil, err
 	}
 	s := &Session{
-		ID: rand.Text(), bridge: b, peer: p, client: o.Client,
+		ID: rand.Text(), bridge: b, channel: ch, client: o.Client,
 		accessors: make(set), subscribed: make(set), calls: make(map[string]*Call),
 	}
 	if err := b.addSession(s, o); err != nil {
-		p.release()
+		ch.release()
 		return nil, err
 	}
 	return s, nil
 }
 
-// Session returns the client's session, in use: it must be released.
+// Session returns the client's session. Release it.
 func (b *Bridge) Session(o Owner, id string) (*Session, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -100,18 +100,18 @@ func (b *Bridge) Session(o Owner, id string) (*Session, error) {
 		return nil, err
 	}
 	if !b.Shared {
-		s.peer.accessors.add(o.Accessor)
+		s.channel.accessors.add(o.Accessor)
 	}
 	s.accessors.add(o.Accessor)
-	s.peer.acquire() // one that has ended says so itself
-	s.use()
+	s.channel.acquire() // if the channel has ended, the next call on it says so
+	s.markUsed()
 	return s, nil
 }
 
-// End ends the session, and a channel that was its alone.
+// End ends the session, and its channel if no other session has it.
 func (s *Session) End() {
 	s.bridge.mu.Lock()
-	empty := s.bridge.leave(s)
+	empty := s.bridge.remove(s)
 	s.bridge.mu.Unlock()
 	if empty != nil {
 		empty.end(ErrClosed)
@@ -127,24 +127,24 @@ func (b *Bridge) dropSession(s *Session) {
 	delete(b.sessions, s.ID)
 	if c := b.clients[s.client]; c != nil {
 		delete(c.sessions, s)
-		if s.place != nil {
-			c.idle.Remove(s.place)
-			s.place = nil
+		if s.idleElement != nil {
+			c.idle.Remove(s.idleElement)
+			s.idleElement = nil
 		}
 	}
 	if s.timer != nil {
 		s.timer.Stop()
 	}
-	s.peer.mu.Lock()
-	defer s.peer.mu.Unlock()
-	delete(s.peer.members, s)
-	s.backlog, s.over = nil, ErrNoSession
-	if s.feed != nil {
-		s.feed.close(ErrNoSession)
+	s.channel.mu.Lock()
+	defer s.channel.mu.Unlock()
+	delete(s.channel.members, s)
+	s.backlog, s.ended = nil, ErrNoSession
+	if s.stream != nil {
+		s.stream.close(ErrNoSession)
 	}
-	for raw, other := range s.peer.asked {
+	for raw, other := range s.channel.serverRequests {
 		if other == s {
-			delete(s.peer.asked, raw)
+			delete(s.channel.serverRequests, raw)
 		}
 	}
 	for _, c := range s.calls {
@@ -155,10 +155,10 @@ func (b *Bridge) dropSession(s *Session) {
 // Call sends a request. Close the Call.
 func (s *Session) Call(in Incoming) (*Call, error) {
 	s.acquire()
-	if answer, local := s.answer(in); local {
+	if answer, local := s.answerLocally(in); local {
 		return answer, nil
 	}
-	c, err := s.peer.call(s, in)
+	c, err := s.channel.call(s, in)
 	if err != nil {
 		s.Release()
 		return nil, err
@@ -166,16 +166,16 @@ func (s *Session) Call(in Incoming) (*Call, error) {
 	return c, nil
 }
 
-// answer answers what must not reach a shared server, where it would count for
-// everybody: the end of a subscription that others still have, and the level of
-// log messages, which are not passed on there.
-func (s *Session) answer(in Incoming) (*Call, bool) {
+// answerLocally answers requests that must not reach a shared server, since they would
+// count for all clients: the end of a subscription that others still have, and the
+// level of log messages, which the bridge does not forward there.
+func (s *Session) answerLocally(in Incoming) (*Call, bool) {
 	method, uri := in.Envelope.Method, ""
 	if !in.Envelope.URI.None() {
 		uri = string(in.Envelope.URI.Of(in.Message))
 	}
 	local := false
-	s.peer.mu.Lock()
+	s.channel.mu.Lock()
 	switch method {
 	case protocol.MethodSubscribe:
 		if len(s.subscribed) < maxSubscriptions {
@@ -187,11 +187,11 @@ func (s *Session) answer(in Incoming) (*Call, bool) {
 	case protocol.MethodSetLevel:
 		local = s.bridge.Shared
 	}
-	s.peer.mu.Unlock()
+	s.channel.mu.Unlock()
 	if !local {
 		return nil, false
 	}
-	c := newCall(s.peer, s, in)
+	c := newCall(s.channel, s, in)
 	c.queue.put(Item{Message: protocol.EmptyResult(c.clientID), Final: true})
 	return c, true
 }
@@ -200,49 +200,49 @@ func (s *Session) answer(in Incoming) (*Call, bool) {
 func (s *Session) Notify(in Incoming) error {
 	switch in.Envelope.Method {
 	case protocol.MethodInitialized:
-		if !s.peer.hello.confirm() {
-			return nil // another session, or the bridge, has said so
+		if !s.channel.handshake.confirm() {
+			return nil // another session, or the bridge, has sent it
 		}
 	case protocol.MethodCancelled:
 		return s.cancel(in)
 	case protocol.MethodRootsChanged:
 		if s.bridge.Shared {
-			return nil // it was told that there are none
+			return nil // the handshake offered no roots
 		}
 	}
-	return s.peer.send(in.Message)
+	return s.channel.send(in.Message)
 }
 
-// cancel passes on that the client cancels one of its requests.
+// cancel forwards a client's cancellation of one of its requests.
 func (s *Session) cancel(in Incoming) error {
 	if in.Envelope.RequestID.None() {
 		return nil
 	}
-	s.peer.mu.Lock()
+	s.channel.mu.Lock()
 	found := s.calls[string(in.Envelope.RequestID.Of(in.Message))]
-	s.peer.mu.Unlock()
+	s.channel.mu.Unlock()
 	switch {
 	case found == nil:
 		return nil // answered by now
 	case s.bridge.Shared:
-		// Built anew: nothing in it may name the request of another client.
-		return s.peer.send(cancelled(found.id))
+		// A new message: nothing in it may name the request of another client.
+		return s.channel.send(cancelled(found.id))
 	}
-	return s.peer.send(envelope.Replace(nil, in.Message,
+	return s.channel.send(envelope.Replace(nil, in.Message,
 		envelope.Part{Span: in.Envelope.RequestID, Text: idText(found.id)}))
 }
 
-// Respond sends the answer to a request that the server has asked this session.
+// Respond sends the client's answer to a request of the server.
 func (s *Session) Respond(in Incoming) error {
 	raw := string(in.Envelope.ID.Of(in.Message))
-	s.peer.mu.Lock()
-	asked := s.peer.asked[raw] == s
+	s.channel.mu.Lock()
+	asked := s.channel.serverRequests[raw] == s
 	if asked {
-		delete(s.peer.asked, raw)
+		delete(s.channel.serverRequests, raw)
 	}
-	s.peer.mu.Unlock()
+	s.channel.mu.Unlock()
 	if !asked {
-		return nil // nobody waits for it
+		return nil // the server does not wait for it
 	}
-	return s.peer.send(in.Message)
+	return s.channel.send(in.Message)
 }

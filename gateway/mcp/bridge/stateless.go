@@ -9,12 +9,12 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
-// probeTimeout is how long a server may take to say which era it knows. One that
-// says nothing to a question from before its time knows the older one.
+// probeTimeout bounds the wait for the answer to the probe. A server that does not
+// answer a request that it does not know is of the session era.
 const probeTimeout = 10 * time.Second
 
-// era is what is known of a channel without sessions.
-type era struct {
+// probe finds out whether the server of a channel knows the stateless era.
+type probe struct {
 	mu    sync.Mutex
 	begun bool
 
@@ -24,100 +24,99 @@ type era struct {
 	err       error
 }
 
-func (e *era) begin() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	first := !e.begun
-	e.begun = true
+func (p *probe) begin() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	first := !p.begun
+	p.begun = true
 	return first
 }
 
-func (e *era) finish(stateless bool, err error) {
-	e.once.Do(func() {
-		e.stateless, e.err = stateless, err
-		close(e.done)
+func (p *probe) finish(stateless bool, err error) {
+	p.once.Do(func() {
+		p.stateless, p.err = stateless, err
+		close(p.done)
 	})
 }
 
-// Call sends a request of the era without sessions. Close the Call.
+// Call sends a request of the stateless era. Close the Call.
 func (b *Bridge) Call(ctx context.Context, o Owner, in Incoming) (*Call, error) {
-	p, err := b.statelessPeer(ctx, o)
+	ch, err := b.statelessChannel(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	c, err := p.call(nil, in)
+	c, err := ch.call(nil, in)
 	if err != nil {
-		p.release()
+		ch.release()
 		return nil, err
 	}
 	return c, nil
 }
 
-// Notify sends a notification of the era without sessions.
+// Notify sends a notification of the stateless era.
 func (b *Bridge) Notify(ctx context.Context, o Owner, in Incoming) error {
 	if in.Envelope.Method == protocol.MethodCancelled {
-		return nil // a request is cancelled by closing its stream
+		return nil // to cancel a request, a client closes its stream
 	}
-	p, err := b.statelessPeer(ctx, o)
+	ch, err := b.statelessChannel(ctx, o)
 	if err != nil {
 		return err
 	}
-	defer p.release()
-	return p.send(in.Message)
+	defer ch.release()
+	return ch.send(in.Message)
 }
 
-// statelessPeer returns the client's channel without sessions, after making sure
-// that the server knows that era: an older server might take a request for one
-// of its own.
-func (b *Bridge) statelessPeer(ctx context.Context, o Owner) (*peer, error) {
+// statelessChannel returns the client's channel without sessions. It makes sure first
+// that the server knows the stateless era: an older server might misread a request.
+func (b *Bridge) statelessChannel(ctx context.Context, o Owner) (*channel, error) {
 	b.mu.Lock()
-	legacy := time.Now().Before(b.legacyUntil)
+	legacy := time.Now().Before(b.sessionEraUntil)
 	b.mu.Unlock()
 	if legacy || !b.Stateless {
 		return nil, ErrNeedsSession
 	}
-	key := peerKey{client: o.Client}
+	key := channelKey{client: o.Client}
 	if b.Shared {
-		key = peerKey{}
+		key = channelKey{}
 	}
-	p, err := b.peer(ctx, key, o)
+	ch, err := b.channel(ctx, key, o)
 	if err != nil {
 		return nil, err
 	}
-	if p.probe.begin() {
-		go p.ask() //nolint:gosec // the answer is for all requests on the channel, not for this one
+	if ch.probe.begin() {
+		go ch.probeServer() //nolint:gosec // the answer is for all requests on the channel, not for this one
 	}
 	select {
-	case <-p.probe.done:
+	case <-ch.probe.done:
 	case <-ctx.Done():
-		p.release()
+		ch.release()
 		return nil, ctx.Err()
 	}
 	switch {
-	case p.probe.err != nil:
-		err = p.probe.err
-	case !p.probe.stateless:
+	case ch.probe.err != nil:
+		err = ch.probe.err
+	case !ch.probe.stateless:
 		err = ErrNeedsSession
 	default:
-		return p, nil
+		return ch, nil
 	}
-	p.release()
+	ch.release()
 	return nil, err
 }
 
-// ask finds out which era the server knows, as the specification says clients
-// should.
+// probeServer asks the server which era it knows, as the specification tells clients
+// to.
 //
 // https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/stdio#backward-compatibility
-func (p *peer) ask() {
-	c := &Call{peer: p, queue: newQueue()}
-	if err := p.register(c); err != nil {
-		p.probe.finish(false, err)
+func (ch *channel) probeServer() {
+	c := &Call{channel: ch, queue: newQueue()}
+	if err := ch.register(c); err != nil {
+		ch.probe.finish(false, err)
 		return
 	}
-	defer p.forget(c)
+	defer ch.forget(c)
 	message := protocol.Request(idText(c.id), protocol.MethodDiscover, protocol.DiscoverParams(clientInfo))
-	if p.send(message) != nil {
+	if ch.send(message) != nil {
 		return // the channel has ended, and the probe with it
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
@@ -127,19 +126,19 @@ func (p *peer) ask() {
 		item, err = c.Next(ctx)
 	}
 	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-		p.probe.finish(false, err)
+		ch.probe.finish(false, err)
 		return
 	}
-	stateless := err == nil && knowsEra(item)
-	p.probe.finish(stateless, nil)
+	stateless := err == nil && isStateless(item)
+	ch.probe.finish(stateless, nil)
 	if !stateless {
-		p.bridge.needsSessions(p, err == nil)
+		ch.bridge.needsSessions(ch, err == nil)
 	}
 }
 
-// knowsEra reports whether the answer to the probe is that of a server that
-// knows the era without sessions.
-func knowsEra(item Item) bool {
+// isStateless reports whether the answer to the probe comes from a server that knows
+// the stateless era.
+func isStateless(item Item) bool {
 	if !item.Failed {
 		return true
 	}
@@ -150,16 +149,16 @@ func knowsEra(item Item) bool {
 	return false
 }
 
-// needsSessions remembers that the server does not know the era without them,
-// and ends the channel, which nobody can use. One that has not said so may have
-// been slow, and is asked again sooner.
-func (b *Bridge) needsSessions(p *peer, said bool) {
+// needsSessions remembers that the server does not know the stateless era, and ends
+// the channel, which is of no use. A server that has not answered may have been slow,
+// so the bridge asks it again sooner.
+func (b *Bridge) needsSessions(ch *channel, answered bool) {
 	remember := time.Minute
-	if said {
+	if answered {
 		remember = time.Hour
 	}
 	b.mu.Lock()
-	b.legacyUntil = time.Now().Add(remember)
+	b.sessionEraUntil = time.Now().Add(remember)
 	b.mu.Unlock()
-	p.end(ErrNeedsSession)
+	ch.end(ErrNeedsSession)
 }

@@ -15,15 +15,15 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 )
 
-// sharedHandshake is that of channels that all clients share.
+// sharedHandshake is in the key of channels that all clients share.
 var sharedHandshake = sha256.Sum256([]byte("shared"))
 
-// handshake is the beginning of a channel with sessions. The first session's
-// goes to the server; the others hear the same answer.
+// handshake is the initialize request of a channel with sessions. The first session's
+// goes to the server; the other sessions get the same answer.
 type handshake struct {
 	mu        sync.Mutex
 	begun     bool
-	confirmed bool // the server was told that the client is ready
+	confirmed bool // the server got the notification "initialized"
 
 	done    chan struct{} // closed when the answer is there
 	once    sync.Once
@@ -35,8 +35,8 @@ type handshake struct {
 	err     error // there is no answer: the server is gone
 }
 
-// errNoHello is a timeout to who asks.
-var errNoHello = fmt.Errorf("the server has not answered the handshake: %w", os.ErrDeadlineExceeded)
+// errNoHandshake counts as a timeout.
+var errNoHandshake = fmt.Errorf("the server has not answered the handshake: %w", os.ErrDeadlineExceeded)
 
 // finish sets the outcome. The first one counts.
 func (h *handshake) finish(answer []byte, e *envelope.Envelope, err error) {
@@ -50,10 +50,10 @@ func (h *handshake) finish(answer []byte, e *envelope.Envelope, err error) {
 	})
 }
 
-// fail tells that there is no answer.
+// fail ends the handshake without an answer.
 func (h *handshake) fail(err error) { h.finish(nil, nil, err) }
 
-// begin reports whether the caller is the first, who shakes hands.
+// begin reports whether the caller is the first. The first sends the handshake.
 func (h *handshake) begin() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -62,8 +62,7 @@ func (h *handshake) begin() bool {
 	return first
 }
 
-// confirm reports whether the server has still to be told that the client is
-// ready.
+// confirm reports whether the server still needs the notification "initialized".
 func (h *handshake) confirm() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -72,37 +71,37 @@ func (h *handshake) confirm() bool {
 	return first
 }
 
-// greet shakes hands with the server for a new session, or repeats what it
-// answered.
-func (p *peer) greet(ctx context.Context, s *Session, in Incoming) (*Call, error) {
-	if p.hello.begin() {
-		p.awaitHello()
-		if !p.bridge.Shared {
-			return p.helloCall(s, in)
+// initialize sends a new session's handshake to the server, or repeats the answer to
+// an earlier one.
+func (ch *channel) initialize(ctx context.Context, s *Session, in Incoming) (*Call, error) {
+	if ch.handshake.begin() {
+		ch.awaitHandshake()
+		if !ch.bridge.Shared {
+			return ch.initializeCall(s, in)
 		}
-		go p.greetForAll()
+		go ch.initializeForAll()
 	}
 	select {
-	case <-p.hello.done:
+	case <-ch.handshake.done:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if p.hello.err != nil {
-		return nil, p.hello.err
+	if ch.handshake.err != nil {
+		return nil, ch.handshake.err
 	}
-	c := newCall(p, s, in)
-	c.queue.put(p.hello.item(c, in, p.bridge.Shared))
+	c := newCall(ch, s, in)
+	c.queue.put(ch.handshake.item(c, in, ch.bridge.Shared))
 	return c, nil
 }
 
-// awaitHello ends a channel whose server does not answer the handshake in time.
-func (p *peer) awaitHello() {
-	if p.bridge.HelloTimeout <= 0 {
+// awaitHandshake ends a channel whose server does not answer the handshake in time.
+func (ch *channel) awaitHandshake() {
+	if ch.bridge.HandshakeTimeout <= 0 {
 		return
 	}
-	timer := time.AfterFunc(p.bridge.HelloTimeout, func() { p.finish(errNoHello, true) })
+	timer := time.AfterFunc(ch.bridge.HandshakeTimeout, func() { ch.finish(errNoHandshake, true) })
 	go func() {
-		<-p.hello.done
+		<-ch.handshake.done
 		timer.Stop()
 	}()
 }
@@ -118,8 +117,8 @@ func (h *handshake) item(c *Call, in Incoming, shared bool) Item {
 	return Item{Message: envelope.Replace(nil, h.answer, parts[:]...), Final: true, Failed: h.refused, Code: h.code}
 }
 
-// versionAsked is the version that the client asks for, quoted; "" if it is not one
-// that the gateway knows.
+// versionAsked is the version that the client asks for, quoted; "" if the gateway
+// does not know it.
 func versionAsked(in Incoming) string {
 	var params struct {
 		Version string `json:"protocolVersion"`
@@ -151,8 +150,8 @@ func versionIn(answer []byte) envelope.Span {
 	return envelope.Span{Start: start, End: s.Pos()}
 }
 
-// member steps to the value of a member of the object that comes next, and reports
-// whether there is one.
+// member steps to the value of a member of the next object, and reports whether the
+// object has it.
 func member(s *jsonscan.Scanner, name string) bool {
 	if s.Enter('{') != nil {
 		return false
@@ -171,67 +170,67 @@ func member(s *jsonscan.Scanner, name string) bool {
 	}
 }
 
-// helloCall sends the client's own handshake.
-func (p *peer) helloCall(s *Session, in Incoming) (*Call, error) {
-	c := newCall(p, s, in)
-	c.hello = func(answer []byte, e *envelope.Envelope) { p.hello.finish(answer, e, nil) }
-	err := p.register(c)
+// initializeCall sends the client's own handshake.
+func (ch *channel) initializeCall(s *Session, in Incoming) (*Call, error) {
+	c := newCall(ch, s, in)
+	c.onHandshake = func(answer []byte, e *envelope.Envelope) { ch.handshake.finish(answer, e, nil) }
+	err := ch.register(c)
 	if err == nil {
 		err = c.send(in)
 	}
 	if err != nil {
-		p.hello.fail(err)
+		ch.handshake.fail(err)
 		return nil, err
 	}
 	return c, nil
 }
 
-// greetForAll shakes hands in the gateway's own name, so that what one client is
-// binds no other: with the newest version that the server takes, and without
-// capabilities, since what the server would ask a client, it could ask any of them.
-func (p *peer) greetForAll() {
+// initializeForAll sends the handshake in the gateway's own name, so that no client's
+// properties bind another: with the newest version that the server accepts, and
+// without capabilities, since the server could send its requests to any client.
+func (ch *channel) initializeForAll() {
 	for i, version := range protocol.SessionVersions {
-		answer, e, err := p.offer(version)
+		answer, e, err := ch.offer(version)
 		switch {
 		case err != nil:
-			p.hello.fail(err)
+			ch.handshake.fail(err)
 			return
 		case e.Failed && i < len(protocol.SessionVersions)-1:
-			continue // there are servers that refuse a version instead of naming another
+			continue // some servers refuse a version instead of offering another
 		}
-		p.hello.finish(answer, e, nil)
+		ch.handshake.finish(answer, e, nil)
 		if e.Failed {
-			p.end(ErrRefused)
+			ch.end(ErrRefused)
 			return
 		}
 		break
 	}
-	if p.hello.confirm() {
-		_ = p.send(protocol.Notification(protocol.MethodInitialized, nil)) // an error has ended the channel
+	if ch.handshake.confirm() {
+		_ = ch.send(protocol.Notification(protocol.MethodInitialized, nil)) // an error has ended the channel
 	}
 }
 
-// offer has the server say what it thinks of a version.
-func (p *peer) offer(version string) ([]byte, *envelope.Envelope, error) {
+// offer sends the server a handshake with this version, and returns the answer.
+func (ch *channel) offer(version string) ([]byte, *envelope.Envelope, error) {
 	var answer []byte
 	var of envelope.Envelope
 	answered := make(chan struct{})
-	c := &Call{peer: p, queue: newQueue(), hello: func(m []byte, e *envelope.Envelope) {
+	c := &Call{channel: ch, queue: newQueue(), onHandshake: func(m []byte, e *envelope.Envelope) {
 		answer, of = clone(m), *e
 		close(answered)
 	}}
-	if err := p.register(c); err != nil {
+	if err := ch.register(c); err != nil {
 		return nil, nil, err
 	}
 	message := protocol.Request(idText(c.id), protocol.MethodInitialize, protocol.InitializeParams(version, clientInfo))
-	if err := p.send(message); err != nil {
+	if err := ch.send(message); err != nil {
 		return nil, nil, err
 	}
 	select {
 	case <-answered:
 		return answer, &of, nil
-	case <-p.hello.done: // the channel has ended
-		return nil, nil, p.hello.err
+	case <-ch.handshake.done: // the channel has ended
+		return nil, nil, ch.handshake.err
 	}
 }
 
