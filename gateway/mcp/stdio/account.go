@@ -13,41 +13,41 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
-// errAccounts: uid_range has no account left. The configuration has at least as many
-// as there may be children, and one that has ended keeps its own until nothing runs
-// under it any more.
+// errAccounts: uid_range has no free account. The range has at least as many as there
+// may be children, but the account of a child that has ended stays in use until no
+// process runs under it.
 var errAccounts = errors.New("each account of uid_range is in use")
 
-// accounts are whom children run as: the gateway's own account, that of the setting
-// user, or each one of a range.
+// accounts are those that children run under: the gateway's own, that of the setting
+// user, or one of a range for each child.
 type accounts struct {
-	all  *syscall.Credential // of every child; nil: the gateway's own
-	each bool                // each child has one of its own
+	all      *syscall.Credential // of all children; nil: the gateway's own
+	perChild bool                // each child has its own
 
 	mu    sync.Mutex
 	free  []uint32
-	swept map[uint32]bool // nothing runs under it
+	swept map[uint32]bool // no process runs under it
 }
 
-// lent are the uids that children of this gateway have. After a change of the
-// configuration those of the one before may still run.
-var lent = struct {
+// inUse are the uids of this gateway's children. After a change of the configuration,
+// children of the former one may still run.
+var inUse = struct {
 	sync.Mutex
 	uids map[uint32]bool
 }{uids: make(map[uint32]bool)}
 
-// account is whom one child runs as.
+// account is the account of one child.
 type account struct {
 	credential *syscall.Credential // nil: the gateway's own
-	only       bool                // it is this child's alone
-	swept      bool                // nothing can be left of whoever had it before
+	exclusive  bool                // only this child has it
+	swept      bool                // no process of an earlier child runs under it
 }
 
 func newAccounts(settings *config.Stdio) (*accounts, error) {
 	a := &accounts{swept: make(map[uint32]bool)}
 	switch {
 	case settings.UIDs.Count > 0:
-		a.each = true
+		a.perChild = true
 		for i := range settings.UIDs.Count {
 			a.free = append(a.free, settings.UIDs.First+i)
 		}
@@ -63,37 +63,37 @@ func newAccounts(settings *config.Stdio) (*accounts, error) {
 	return a, nil
 }
 
-// take returns an account for a child.
-func (a *accounts) take() (account, error) {
-	if !a.each {
+// acquire returns an account for a child.
+func (a *accounts) acquire() (account, error) {
+	if !a.perChild {
 		return account{credential: a.all}, nil
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	lent.Lock()
-	defer lent.Unlock()
-	for i, id := range a.free { // the one that was unused for the longest time first
-		if lent.uids[id] {
+	inUse.Lock()
+	defer inUse.Unlock()
+	for i, id := range a.free { // the one that was free for the longest time first
+		if inUse.uids[id] {
 			continue
 		}
-		lent.uids[id] = true
+		inUse.uids[id] = true
 		a.free = slices.Delete(a.free, i, i+1)
-		return account{credential: &syscall.Credential{Uid: id, Gid: id}, only: true, swept: a.swept[id]}, nil
+		return account{credential: &syscall.Credential{Uid: id, Gid: id}, exclusive: true, swept: a.swept[id]}, nil
 	}
 	return account{}, errAccounts
 }
 
-// give takes an account back under which nothing runs any more.
-func (a *accounts) give(of account) {
-	if !of.only {
+// release takes an account back. No process runs under it any more.
+func (a *accounts) release(of account) {
+	if !of.exclusive {
 		return
 	}
 	id := of.credential.Uid
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	lent.Lock()
-	defer lent.Unlock()
-	delete(lent.uids, id)
+	inUse.Lock()
+	defer inUse.Unlock()
+	delete(inUse.uids, id)
 	a.swept[id] = of.swept
 	a.free = append(a.free, id)
 }

@@ -14,38 +14,38 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Between the gateway and the program of a child stands the gateway's own program once
-// more. It takes from itself what no child may have, and then becomes the child's
-// program: a domain can only be entered from inside.
+// The gateway first starts its own program again, as a stub. The stub gives up the
+// privileges that no child may have, enters a domain, which a process can only do
+// itself, and then becomes the child's program.
 
-// stubName is what the gateway's program is called then.
+// stubName is the name of the stub's process.
 const stubName = "mcp-gateway: child"
 
 // File descriptors of the stub.
 const (
-	orderFD  = 3 // what it is to do; an order
-	reportFD = 4 // why it cannot; a report, and nothing if it can
+	orderFD  = 3 // it reads its order there
+	reportFD = 4 // it writes a report there if it fails, and nothing else
 )
 
 // startTimeout bounds the time until a child's program runs.
 const startTimeout = 20 * time.Second
 
-// order is what the stub is to do.
+// order tells the stub which program to become.
 type order struct {
 	Path   string
 	Args   []string
 	Env    []string
 	Home   string
 	Homes  string // the folder of all homes
-	Domain bool   // enter one
+	Domain bool   // enter a Landlock domain
 
-	// Sweep has it end all that runs under its account, if that is one child's alone,
-	// and remove what is in Home, instead.
-	Sweep bool
-	Only  bool
+	// Sweep makes it clean up instead: it empties Home, and with Exclusive it kills all
+	// processes under its account, since only one child had that.
+	Sweep     bool
+	Exclusive bool
 }
 
-// report is why the stub cannot do that.
+// report is the reason why the stub has failed.
 type report struct {
 	What  string
 	Errno syscall.Errno
@@ -54,7 +54,7 @@ type report struct {
 func (r *report) Error() string { return r.What + ": " + r.Errno.Error() }
 func (r *report) Unwrap() error { return r.Errno }
 
-func init() { //nolint:gochecknoinits // whatever program this package is part of must not run as itself here
+func init() { //nolint:gochecknoinits // any program with this package must become the stub before its own main runs
 	if len(os.Args) != 1 || os.Args[0] != stubName {
 		return
 	}
@@ -70,7 +70,7 @@ func init() { //nolint:gochecknoinits // whatever program this package is part o
 	os.Exit(0)
 }
 
-// become follows the order. It returns if it cannot, or after a sweep.
+// become follows the order. It returns after an error or a sweep only.
 func become() error {
 	unix.CloseOnExec(orderFD)
 	unix.CloseOnExec(reportFD)
@@ -99,7 +99,7 @@ func become() error {
 	return failed(o.Path, unix.Exec(o.Path, o.Args, o.Env))
 }
 
-// failed is a report, or nil without an error.
+// failed returns a report of the error; nil without one.
 func failed(what string, err error) error {
 	if err == nil {
 		return nil
@@ -111,19 +111,20 @@ func failed(what string, err error) error {
 	return &report{what, errno}
 }
 
-// harmless are the capabilities that a child of root's may have: those by which root
-// is above the owners of files and ports. The others reach the kernel's memory, other
-// processes' or devices.
+// harmless are the capabilities that a child under root may have: those over files and
+// ports of any owner. The others reach devices and the memory of the kernel or of
+// other processes.
 const harmless = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_FOWNER | 1<<unix.CAP_FSETID |
 	1<<unix.CAP_KILL | 1<<unix.CAP_SETGID | 1<<unix.CAP_SETUID | 1<<unix.CAP_NET_BIND_SERVICE
 
-// dropCapabilities takes all others from the thread, and from what it becomes.
+// dropCapabilities takes all others from the thread, and from the program that it
+// becomes.
 func dropCapabilities() error {
-	// To root a program gives all that are in the bounding set.
+	// A program that root starts gets all capabilities of the bounding set.
 	for c := uintptr(0); os.Geteuid() == 0 && c <= unix.CAP_LAST_CAP; c++ {
 		bounding, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0)
 		if err != nil || bounding == 0 || harmless>>c&1 == 1 {
-			continue // the kernel does not know it, or it is no matter
+			continue // the kernel does not know it, or it is harmless
 		}
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
 			return err
@@ -143,16 +144,17 @@ func dropCapabilities() error {
 	return unix.Capset(&header, &sets[0])
 }
 
-// sweep ends what runs under the account, and empties the home.
+// sweep kills the processes under the account, and empties the home.
 func sweep(o *order) error {
-	// What still runs under the account must not lead it by the hand.
+	// Processes that still run under the account must not trace this one.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return failed("cannot hide", err)
 	}
-	if o.Only {
-		// All but this process, and none of another account's, which it may not.
+	if o.Exclusive {
+		// This reaches all processes but this one. The kernel protects those of
+		// other accounts.
 		if err := unix.Kill(-1, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.EPERM) {
-			return failed("cannot end what runs under the account", err)
+			return failed("cannot kill the processes under the account", err)
 		}
 	}
 	if o.Home == "" {
@@ -165,7 +167,8 @@ func sweep(o *order) error {
 	return err
 }
 
-// instruct starts the command as the stub, and returns once it does what the order says.
+// instruct starts the command as the stub, and returns once the stub has become the
+// program, or has failed.
 func (l *Launcher) instruct(cmd *exec.Cmd, o *order) error {
 	text, err := json.Marshal(o)
 	if err != nil {
@@ -193,30 +196,30 @@ func (l *Launcher) instruct(cmd *exec.Cmd, o *order) error {
 	_ = reportR.SetReadDeadline(deadline)
 	_, err = orderW.Write(text)
 	_ = orderW.Close()
-	var said []byte
+	var answer []byte
 	if err == nil {
-		said, err = io.ReadAll(io.LimitReader(reportR, 64<<10))
+		answer, err = io.ReadAll(io.LimitReader(reportR, 64<<10))
 	}
-	if err == nil && len(said) > 0 {
+	if err == nil && len(answer) > 0 {
 		r := &report{}
-		if err = json.Unmarshal(said, r); err == nil {
+		if err = json.Unmarshal(answer, r); err == nil {
 			err = r
 		}
 	}
 	return err
 }
 
-// sweep ends what is left of a child that had an account of another's, under that
-// account, since the gateway may not be allowed to.
-func (l *Launcher) sweep(of lodging) error {
+// sweep cleans up after a child of another account. It does so under that account,
+// since the gateway itself may lack the rights.
+func (l *Launcher) sweep(of resources) error {
 	cmd := &exec.Cmd{SysProcAttr: attributes(of.account.credential)}
-	err := l.instruct(cmd, &order{Sweep: true, Only: of.account.only, Home: of.home})
+	err := l.instruct(cmd, &order{Sweep: true, Exclusive: of.account.exclusive, Home: of.home})
 	if cmd.Process == nil {
 		return err
 	}
 	if err != nil {
 		_ = cmd.Process.Kill()
 	}
-	// One that was killed has said nothing, and done we do not know what.
+	// A stub that was killed has not reported an error, but Wait does.
 	return errors.Join(err, cmd.Wait())
 }

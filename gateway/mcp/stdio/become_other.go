@@ -7,7 +7,7 @@ import (
 	"os/exec"
 )
 
-// order is what a child is.
+// order describes the child.
 type order struct {
 	Path   string
 	Args   []string
@@ -20,11 +20,11 @@ type order struct {
 // domainsSupported is nil where a child can have a domain of its own.
 func domainsSupported() error { return errors.New("this needs Linux") }
 
-// instruct starts the command as the order says.
+// instruct starts the command that the order describes.
 func (l *Launcher) instruct(cmd *exec.Cmd, o *order) error {
 	cmd.Path, cmd.Args, cmd.Env, cmd.Dir = o.Path, o.Args, o.Env, o.Home
 	return l.spawn(cmd.Start)
 }
 
-// sweep does nothing: that an account is one child's alone is for Linux.
-func (*Launcher) sweep(lodging) error { return nil }
+// sweep does nothing: only on Linux has a child its own account.
+func (*Launcher) sweep(resources) error { return nil }

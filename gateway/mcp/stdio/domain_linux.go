@@ -11,23 +11,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Landlock keeps a process that is in a domain from tracing those that are in none, or
-// in another, and with that from reading their memory and their environment, under the
-// same account and as root. Its rules about files let each child have its own home
-// alone. What a child starts is in its domain, and cannot leave it.
+// A process in a Landlock domain cannot trace processes outside of the domain, so it
+// cannot read their memory and their environment. This holds under one account, and for
+// root. Landlock's rules about files give each child its own home only. Processes that
+// a child starts are in its domain, and cannot leave it.
 //
 // https://docs.kernel.org/userspace-api/landlock.html
 
-// Versions of Landlock, and what came with them.
+// Versions of Landlock, and the features that they brought.
 const (
-	landlockRefer    = 2 // files may be moved between folders (Linux 5.19): the least that is of use
+	landlockRefer    = 2 // files may be moved between folders (Linux 5.19): the oldest that is of use
 	landlockTruncate = 3
 	landlockNet      = 4
 	landlockIoctl    = 5
 	landlockScopes   = 6 // signals and abstract sockets (Linux 6.12)
 )
 
-// Rights to files, and those that make sense for one that is not a folder.
+// Rights to files, and rights that only folders have.
 const (
 	rightsOfFiles = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_READ_FILE |
 		unix.LANDLOCK_ACCESS_FS_TRUNCATE | unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
@@ -37,7 +37,7 @@ const (
 		unix.LANDLOCK_ACCESS_FS_MAKE_SYM | unix.LANDLOCK_ACCESS_FS_REFER
 )
 
-// landlockVersion is the kernel's; 0 if it has none.
+// landlockVersion is the kernel's version of Landlock; 0 without Landlock.
 func landlockVersion() int {
 	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 {
@@ -46,7 +46,7 @@ func landlockVersion() int {
 	return int(version)
 }
 
-// domainsSupported is nil where a child can have a domain of its own.
+// domainsSupported is nil where a child can have its own domain.
 func domainsSupported() error {
 	if landlockVersion() < landlockRefer {
 		return errors.New("this needs Landlock, in Linux 5.19 or newer, among the security modules that the kernel was started with (/sys/kernel/security/lsm)")
@@ -54,7 +54,7 @@ func domainsSupported() error {
 	return nil
 }
 
-// rightsAt are the rights that this version of Landlock knows.
+// rightsAt returns the rights that this version of Landlock knows.
 func rightsAt(version int) uint64 {
 	rights := uint64(rightsOfFiles | rightsOfFolders)
 	if version < landlockTruncate {
@@ -66,9 +66,9 @@ func rightsAt(version int) uint64 {
 	return rights
 }
 
-// enterDomain has the thread, and what it becomes and starts, enter a domain. All files
-// are in it but what is in homes, and the home. Landlock knows no exceptions: so what
-// is allowed is all that stands beside the folders on the way to homes.
+// enterDomain puts the thread, and the program that it becomes, into a domain. The
+// domain allows all files outside of homes, and those in home. Landlock has no rule for
+// an exception. So enterDomain allows everything beside the folders on the way to homes.
 func enterDomain(home, homes string) error {
 	version := landlockVersion()
 	attributes := unix.LandlockRulesetAttr{Handled_access_fs: rightsAt(version)}
@@ -100,12 +100,12 @@ func enterDomain(home, homes string) error {
 	return nil
 }
 
-// allowBeside allows what stands beside a path.
+// allowBeside allows the files and folders beside a path.
 func allowBeside(ruleset int, path string, rights uint64) error {
 	folder := filepath.Dir(path)
 	entries, err := os.ReadDir(folder)
 	if errors.Is(err, fs.ErrPermission) {
-		return nil // nor may the child
+		return nil // the child may not read it either
 	}
 	if err != nil {
 		return err
@@ -120,11 +120,11 @@ func allowBeside(ruleset int, path string, rights uint64) error {
 	return nil
 }
 
-// allow allows a file, or a folder with all that is in it.
+// allow allows a file, or a folder with its contents.
 func allow(ruleset int, path string, rights uint64) error {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EACCES) {
-		return nil // gone meanwhile, or not the child's in any case
+		return nil // gone meanwhile, or closed to the child anyway
 	}
 	if err != nil {
 		return failed(path, err)
@@ -136,7 +136,7 @@ func allow(ruleset int, path string, rights uint64) error {
 	}
 	switch stat.Mode & unix.S_IFMT {
 	case unix.S_IFLNK:
-		return nil // what it leads to counts
+		return nil // the rules for its target count
 	case unix.S_IFDIR:
 	default:
 		rights &= rightsOfFiles

@@ -14,12 +14,12 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// homes is the folder with the children's homes. Each gateway has a folder of its own
-// in it, beside a lock that says that the gateway lives; what one that was killed has
-// left behind, the next one removes.
+// homes is the folder with the children's homes. Each gateway has its own folder in it,
+// and beside that a lock file, which it locks while it runs. The next gateway removes
+// the folders of gateways that were killed.
 type homes struct {
-	root string // no child reaches what is in it, but for its own home
-	run  string // this gateway's
+	root string // no child can reach anything in it but its own home
+	run  string // this gateway's folder
 	log  hclog.Logger
 
 	lock  *os.File
@@ -28,12 +28,12 @@ type homes struct {
 
 const lockSuffix = ".lock"
 
-// shortName names a folder. The path of a socket has 107 bytes at most, and programs put
-// some into TMPDIR.
+// shortName returns a name for a folder. It is short because programs put sockets into
+// TMPDIR, and the path of a socket has 107 bytes at most.
 func shortName() string { return rand.Text()[:8] }
 
-// defaultHomes is where homes are unless the file says otherwise: in the state folder
-// of the service, or of the account.
+// defaultHomes is the folder of the homes unless the file names one: in the state
+// folder of the service, or of the account.
 func defaultHomes() string {
 	state, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":") // systemd's
 	switch xdg := os.Getenv("XDG_STATE_HOME"); {
@@ -44,13 +44,12 @@ func defaultHomes() string {
 	case os.Geteuid() == 0:
 		return "/var/lib/mcp-gateway/children"
 	}
-	// Not in the account's own home: what stands beside the folders on the way to the
-	// homes is listed once for each child (see enterDomain), and nobody wants to have
-	// a server work there.
+	// Not in the account's own home: the stub lists each folder on the way to the homes
+	// once for each child (see enterDomain), and a server has no business there.
 	return fmt.Sprintf("/var/tmp/mcp-gateway-%d/children", os.Geteuid())
 }
 
-// openHomes makes the folder, and removes what gateways have left that are gone.
+// openHomes makes the folder, and removes the homes of gateways that were killed.
 func openHomes(dir string, log hclog.Logger) (*homes, error) {
 	if dir == "" {
 		dir = defaultHomes()
@@ -74,8 +73,8 @@ func openHomes(dir string, log hclog.Logger) (*homes, error) {
 	return h, nil
 }
 
-// makeRoot makes a folder that nobody else may change. It returns its path without
-// symbolic links.
+// makeRoot makes a folder that only this account can change. It returns its path
+// without symbolic links.
 func makeRoot(dir string) (string, error) {
 	parent := filepath.Dir(dir)
 	if err := os.MkdirAll(filepath.Dir(parent), 0o755); err != nil { //nolint:gosec // so that children of other accounts reach their homes
@@ -106,8 +105,8 @@ func makeRoot(dir string) (string, error) {
 	return root, nil
 }
 
-// makeOpen makes a folder that every account may go through, whatever the umask, and
-// none may list.
+// makeOpen makes a folder that other accounts can pass through but not list, with any
+// umask.
 func makeOpen(path string) error {
 	if err := os.Mkdir(path, 0o711); err != nil { //nolint:gosec // so that children of other accounts reach their homes
 		return err
@@ -115,7 +114,7 @@ func makeOpen(path string) error {
 	return os.Chmod(path, 0o711) //nolint:gosec // so that children of other accounts reach their homes
 }
 
-// removeOld removes what is left of gateways that have not ended in order.
+// removeOld removes the homes of gateways that were killed.
 func (h *homes) removeOld() {
 	locks, _ := filepath.Glob(filepath.Join(h.root, "*"+lockSuffix))
 	for _, path := range locks {
@@ -129,7 +128,7 @@ func (h *homes) removeOld() {
 				err = os.Remove(path)
 			}
 			if err != nil {
-				h.log.Warn("cannot remove the homes that children of another gateway have left", "error", err)
+				h.log.Warn("cannot remove the homes of an earlier gateway's children", "error", err)
 			}
 		}
 		_ = lock.Close()
@@ -154,7 +153,8 @@ func (h *homes) make(of account) (string, error) {
 	return home, nil
 }
 
-// removeAll removes a folder, with what in it is write-protected: caches of packages are.
+// removeAll removes a folder, with write-protected folders in it, as caches of packages
+// have.
 func removeAll(path string) error {
 	if os.RemoveAll(path) == nil {
 		return nil
@@ -168,7 +168,7 @@ func removeAll(path string) error {
 	return os.RemoveAll(path)
 }
 
-// remove removes what this gateway has made.
+// remove removes this gateway's folder and lock.
 func (h *homes) remove() {
 	err := errors.Join(removeAll(h.run), os.Remove(h.run+lockSuffix), h.lock.Close())
 	if err != nil {

@@ -62,7 +62,7 @@ func TestNoChildReadsWhatIsAnothers(t *testing.T) {
 			require.Contains(t, shell(t, victim, victimSaid, `echo victim > $HOME/file; sleep 600 >/dev/null 2>&1 & echo $! > $TMPDIR/pid; cat $TMPDIR/pid`), "<nil>")
 			grandchild := strings.Fields(shell(t, victim, victimSaid, `cat $TMPDIR/pid`))[0]
 
-			pid, home := victim.cmd.Process.Pid, victim.lodging.home
+			pid, home := victim.cmd.Process.Pid, victim.resources.home
 			require.Contains(t, shell(t, spy, said, `cat /proc/self/environ`), "of-the-spy", "its own it can read")
 			for _, of := range []string{fmt.Sprint(pid), grandchild} {
 				require.Equal(t, "<nil>", shell(t, spy, said, `cd /proc/%s
@@ -114,14 +114,14 @@ func TestNothingIsLeftOfAChild(t *testing.T) {
 			server := scriptedServer(t, "")
 			server.Command = command
 			p, r := start(t, l, server)
-			home := p.lodging.home
+			home := p.resources.home
 			said := shell(t, p, r, `mkdir -p $HOME/.npm/a/b; touch $HOME/.npm/a/b/c; ln -s /etc $HOME/etc; chmod 500 $HOME/.npm/a/b $HOME/.npm; setsid sleep 600 >/dev/null 2>&1 & echo $!`)
 			p.Close()
 			_ = r.end(t)
 			l.running.Wait()
 			require.NoDirExists(t, home)
 			require.DirExists(t, "/etc")
-			if l.accounts.each {
+			if l.accounts.perChild {
 				// It left the process group; under its account nothing may go on.
 				var pid int
 				_, err := fmt.Sscan(said, &pid)

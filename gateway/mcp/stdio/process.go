@@ -24,8 +24,8 @@ const (
 	// sendTimeout is how long a child may leave a message unread.
 	sendTimeout = 10 * time.Second
 
-	// drainTimeout is how long the output of a child that has ended is waited
-	// for: something that left its process group may hold the other end.
+	// drainTimeout bounds the wait for the output of a child that has ended: a
+	// process that left its process group may hold the other end.
 	drainTimeout = time.Second
 )
 
@@ -37,23 +37,23 @@ var (
 
 // Process is one child. It is a [bridge.Conn].
 type Process struct {
-	launcher *Launcher
-	log      hclog.Logger
-	receiver bridge.Receiver
-	cmd      *exec.Cmd
-	lodging  lodging
-	last     *last
+	launcher  *Launcher
+	log       hclog.Logger
+	receiver  bridge.Receiver
+	cmd       *exec.Cmd
+	resources resources
+	tail      *tail
 
 	stdout, stderr *os.File
 
 	sendMu sync.Mutex
 	stdin  *os.File // nil once closed
 
-	mu      sync.Mutex
-	reaped  bool // its process id may be another's
-	asked   bool // to end, by the gateway
-	closing bool
-	timers  []*time.Timer
+	mu            sync.Mutex
+	reaped        bool // another process may have its id now
+	stopRequested bool // by the gateway
+	closing       bool
+	timers        []*time.Timer
 }
 
 // Start starts the registered server. Its messages go to the receiver.
@@ -65,12 +65,12 @@ func (l *Launcher) Start(server *grants.Server, receiver bridge.Receiver) (*Proc
 	if err != nil {
 		return nil, err
 	}
-	of, err := l.lodge()
+	of, err := l.allocate()
 	if err != nil {
 		return nil, err
 	}
 	p := &Process{
-		launcher: l, receiver: receiver, lodging: of, last: newLast(server),
+		launcher: l, receiver: receiver, resources: of, tail: newTail(server),
 		cmd: &exec.Cmd{SysProcAttr: attributes(of.account.credential)},
 	}
 	err = p.start(&order{
@@ -78,7 +78,7 @@ func (l *Launcher) Start(server *grants.Server, receiver bridge.Receiver) (*Proc
 		Home: of.home, Homes: l.homes.root, Domain: l.domain,
 	})
 	if err != nil {
-		l.vacate(of)
+		l.free(of)
 		return nil, explain(err, of.account)
 	}
 	p.log = l.log.With("server", server.Name, "pid", p.cmd.Process.Pid)
@@ -88,9 +88,9 @@ func (l *Launcher) Start(server *grants.Server, receiver bridge.Receiver) (*Proc
 	return p, nil
 }
 
-// start makes the pipes, and the child with its ends of them.
+// start makes the pipes, and starts the child with its ends of them.
 func (p *Process) start(o *order) (err error) {
-	var child []*os.File // the child's ends, which are not needed here
+	var child []*os.File // the child's ends, which the gateway does not need
 	defer func() {
 		for _, f := range child {
 			_ = f.Close()
@@ -125,29 +125,29 @@ func (p *Process) start(o *order) (err error) {
 	if err := p.launcher.instruct(p.cmd, o); err != nil {
 		if p.cmd.Process != nil {
 			_ = p.cmd.Process.Kill()
-			_ = p.cmd.Wait() // what it had to say was said
+			_ = p.cmd.Wait() // err has its report already
 		}
 		return err
 	}
 	return nil
 }
 
-// run sees the child to its end.
+// run reads from the child until it ends, and cleans up after it.
 func (p *Process) run() {
 	defer p.launcher.running.Done()
 	var reading sync.WaitGroup
 	var readErr error
 	reading.Go(func() {
 		readErr = p.readMessages()
-		p.stop() // a server that says no more is of no more use
+		p.stop() // nobody can use a server that has closed its output
 	})
 	reading.Go(p.readErrors)
 
 	pid := p.cmd.Process.Pid
 	waitable := awaitExit(pid)
 	if waitable {
-		// The child is still there, as a zombie, so that its process group
-		// cannot be anybody else's.
+		// The child is a zombie now, so its process group cannot belong to
+		// another process.
 		p.signal(syscall.SIGKILL)
 	}
 	err := p.cmd.Wait()
@@ -159,7 +159,7 @@ func (p *Process) run() {
 	for _, t := range p.timers {
 		t.Stop()
 	}
-	asked := p.asked
+	stopRequested := p.stopRequested
 	p.mu.Unlock()
 	reapGroup(pid)
 
@@ -176,19 +176,19 @@ func (p *Process) run() {
 	case readErr != nil:
 		p.log.Error("a stdio server broke the protocol and was ended", "error", readErr, "state", state)
 		err = readErr
-	case asked:
+	case stopRequested:
 		p.log.Info("a stdio server has ended", "state", state)
 	default:
-		p.log.Warn("a stdio server has ended by itself", "state", state, "stderr", p.last.text())
+		p.log.Warn("a stdio server has ended by itself", "state", state, "stderr", p.tail.text())
 		if err == nil {
 			err = errors.New(state)
 		}
 	}
 	p.receiver.Gone(err)
-	p.launcher.vacate(p.lodging)
+	p.launcher.free(p.resources)
 }
 
-// readMessages hands the child's messages to the receiver, to the end.
+// readMessages passes the child's messages to the receiver until its output ends.
 func (p *Process) readMessages() error {
 	lines := bufio.NewReaderSize(p.stdout, 64<<10)
 	var long []byte // a line that is longer than the reader's buffer
@@ -210,7 +210,7 @@ func (p *Process) readMessages() error {
 			p.receiver.Message(line)
 		}
 		if err != nil {
-			return nil //nolint:nilerr // its end, whatever the reason: the exit status tells more
+			return nil //nolint:nilerr // the output has ended for any reason: the exit status says more
 		}
 	}
 }
@@ -221,7 +221,7 @@ func (p *Process) Send(message []byte) error {
 	copy(line, message)
 	for i, c := range line {
 		if c == '\n' || c == '\r' {
-			line[i] = ' ' // in JSON they stand between tokens only
+			line[i] = ' ' // in JSON they are only between tokens
 		}
 	}
 	line[len(message)] = '\n'
@@ -230,9 +230,9 @@ func (p *Process) Send(message []byte) error {
 	if p.stdin == nil {
 		return errStdinClosed
 	}
-	_ = p.stdin.SetWriteDeadline(time.Now().Add(p.launcher.patience))
+	_ = p.stdin.SetWriteDeadline(time.Now().Add(p.launcher.sendTimeout))
 	if _, err := p.stdin.Write(line); err != nil {
-		// Part of a message may have been written: nothing can follow it.
+		// The child may have got a part of the message: nothing can follow it.
 		_ = p.stdin.Close()
 		p.stdin = nil
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -252,11 +252,11 @@ func (p *Process) closeStdin() {
 	}
 }
 
-// Close has the child end: its standard input ends, then it is asked by signal,
-// then killed with its process group.
+// Close ends the child. It closes its standard input, later sends it SIGTERM, and at
+// last kills it with its process group.
 func (p *Process) Close() {
 	p.mu.Lock()
-	p.asked = true
+	p.stopRequested = true
 	p.mu.Unlock()
 	p.stop()
 }
@@ -272,14 +272,14 @@ func (p *Process) stop() {
 	p.timers = append(p.timers,
 		time.AfterFunc(stop/2, func() { p.signal(syscall.SIGTERM) }),
 		time.AfterFunc(stop, func() { p.signal(syscall.SIGKILL) }))
-	go p.closeStdin() // a message may be on its way, for a while
+	go p.closeStdin() // it may have to wait for a message that is being written
 }
 
-// signal reaches the child's process group, as long as it is the child's.
+// signal sends a signal to the child's process group, until the child is reaped.
 func (p *Process) signal(s syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.reaped {
-		_ = syscall.Kill(-p.cmd.Process.Pid, s) // gone already is as good
+		_ = syscall.Kill(-p.cmd.Process.Pid, s) // it may be gone already
 	}
 }

@@ -11,14 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// attributes gives the child a session, and so a process group, of its own, and
-// has the kernel kill it if the gateway dies without having done so.
+// attributes give the child its own session, and so its own process group. They also
+// make the kernel kill it if the gateway dies first.
 func attributes(credential *syscall.Credential) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setsid: true, Credential: credential, Pdeathsig: syscall.SIGKILL}
 }
 
-// spawner returns a function that runs others on one thread that never ends. To
-// the kernel, the parent whose death kills a child is the thread that made it.
+// spawner returns a function that runs its argument on one thread that never ends: the
+// kernel kills a child when the thread that started it ends.
 var spawner = sync.OnceValue(func() func(func() error) error {
 	type job struct {
 		run  func() error
@@ -43,30 +43,30 @@ var spawner = sync.OnceValue(func() func(func() error) error {
 	}
 })
 
-// dropAmbient keeps what is started from this thread from inheriting the
-// gateway's capabilities. Where the gateway is no root but has CAP_SETUID from
-// systemd, that is an ambient one, which a change of account does not end: the
-// child could become anybody.
+// dropAmbient keeps processes that this thread starts from inheriting the gateway's
+// capabilities. A gateway that is not root may have CAP_SETUID from systemd as an
+// ambient capability. A change of account does not end that one, so a child could
+// take any account.
 func dropAmbient() error {
 	err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-	if err != nil && !errors.Is(err, unix.EINVAL) { // before Linux 4.3, which has none
+	if err != nil && !errors.Is(err, unix.EINVAL) { // Linux before 4.3 has none
 		return fmt.Errorf("cannot take capabilities from children: %w", err)
 	}
 	return nil
 }
 
-// hide makes the gateway's memory, environment and open files unreadable for
-// other processes of the same user, through /proc or a debugger, and keeps files
-// that the gateway itself has inherited from being inherited further.
+// hide makes the gateway's memory, environment and open files unreadable for other
+// processes of the same user, through /proc or a debugger. It also closes inherited
+// files to the gateway's children.
 func hide() error {
 	err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
-	if err != nil && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EINVAL) { // before Linux 5.11
+	if err != nil && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EINVAL) { // Linux before 5.11 does not know it
 		return err
 	}
 	return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 }
 
-// awaitExit waits until the child has ended, and leaves it to be waited for.
+// awaitExit waits until the child has ended, and leaves it for Wait.
 func awaitExit(pid int) bool {
 	for {
 		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
@@ -76,9 +76,8 @@ func awaitExit(pid int) bool {
 	}
 }
 
-// reapGroup waits for what is left of a killed process group, where orphans
-// become the gateway's own children: as the first process of a container it has
-// to.
+// reapGroup waits for the rest of a killed process group. Where the gateway is the
+// first process of a container, these orphans become its own children.
 func reapGroup(pgid int) {
 	for {
 		_, err := unix.Wait4(-pgid, nil, 0, nil)

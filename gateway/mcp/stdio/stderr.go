@@ -17,8 +17,8 @@ const (
 	logBurst = 200
 )
 
-// readErrors passes the child's standard error to the log, line by line, as far
-// as it does not flood it.
+// readErrors writes the child's standard error to the log, line by line, and drops
+// lines above the rate.
 func (p *Process) readErrors() {
 	lines := bufio.NewReaderSize(p.stderr, maxLogLine)
 	limit := rate.NewLimiter(logRate, logBurst)
@@ -31,12 +31,12 @@ func (p *Process) readErrors() {
 		case cut || len(line) == 0: // the rest of a long line
 		case limit.Allow():
 			if dropped > 0 {
-				p.log.Warn("lines of a stdio server's standard error were dropped: there were too many", "lines", dropped)
+				p.log.Warn("dropped lines of a stdio server's standard error: there were too many", "lines", dropped)
 				dropped = 0
 			}
-			p.log.Info("stderr", "line", p.last.take(line), "cut", full)
+			p.log.Info("stderr", "line", p.tail.add(line), "cut", full)
 		default:
-			p.last.take(line)
+			p.tail.add(line)
 			dropped++
 		}
 		cut = full

@@ -185,7 +185,7 @@ func TestAChildGetsNothingOfTheGateways(t *testing.T) {
 
 	require.NoError(t, p.Send(call("environment")))
 	answer := r.next(t)
-	home := p.lodging.home
+	home := p.resources.home
 	require.Contains(t, answer, `"GREETING=hello\nHOME=`+home+`\nLANG=C.UTF-8\nMCP_SCRIPTED_SERVER=\nPATH=`+searchPath+`\nTMPDIR=`+home+`/tmp\nXDG_CACHE_HOME=`+home+`/.cache"`)
 	require.NotContains(t, answer, "VAULT_TOKEN")
 
@@ -311,7 +311,7 @@ func TestAChildsErrorsAreLoggedInBoundedLines(t *testing.T) {
 
 func TestAChildThatDoesNotReadBlocksNobodyForEver(t *testing.T) {
 	l, _ := launcher(t, nil)
-	l.patience = 100 * time.Millisecond
+	l.sendTimeout = 100 * time.Millisecond
 	p, r := start(t, l, scriptedServer(t, "deaf"))
 	sent := make(chan error, 1)
 	go func() {

@@ -11,7 +11,7 @@ import (
 )
 
 func TestNoSecretOfAChildIsInTheLog(t *testing.T) {
-	l := newLast(&grants.Server{Env: map[string]string{"A": "hunter2hunter", "B": "hunter2", "SHORT": "on", "KEY": "first line\nsecond line"}})
+	l := newTail(&grants.Server{Env: map[string]string{"A": "hunter2hunter", "B": "hunter2", "SHORT": "on", "KEY": "first line\nsecond line"}})
 	for line, want := range map[string]string{
 		"npm error code EACCES":                                         "npm error code EACCES",
 		"cannot use hunter2hunter, nor hunter2, on 127.0.0.1":           "cannot use [hidden], nor [hidden], on 127.0.0.1",
@@ -29,12 +29,12 @@ func TestNoSecretOfAChildIsInTheLog(t *testing.T) {
 		"Error: Cannot find module '@modelcontextprotocol/server-filesystem/dist/index.js'": "Error: Cannot find module '@modelcontextprotocol/server-filesystem/dist/index.js'",
 		"    at Module._resolveFilename (node:internal/modules/cjs/loader:1225:15)":         "    at Module._resolveFilename (node:internal/modules/cjs/loader:1225:15)",
 	} {
-		require.Equal(t, want, l.take([]byte(line)))
+		require.Equal(t, want, l.add([]byte(line)))
 	}
 	for i := range 1000 {
-		l.take([]byte(fmt.Sprint("line ", i, strings.Repeat(" .", 100))))
+		l.add([]byte(fmt.Sprint("line ", i, strings.Repeat(" .", 100))))
 	}
-	require.LessOrEqual(t, len(l.text()), maxLastBytes+maxLast)
+	require.LessOrEqual(t, len(l.text()), maxTailBytes+maxTailLines)
 	require.Contains(t, l.text(), "line 999")
 	require.NotContains(t, l.text(), "line 900")
 }

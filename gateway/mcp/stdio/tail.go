@@ -9,9 +9,9 @@ import (
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
-// last is the end of what a child says on its standard error, without secrets: why it
-// cannot start stands there.
-type last struct {
+// tail is the end of a child's standard error, without secrets. It usually has the
+// reason why the child cannot start.
+type tail struct {
 	secrets []string // values of its registration
 
 	mu    sync.Mutex
@@ -20,19 +20,19 @@ type last struct {
 }
 
 const (
-	// maxLast and maxLastBytes bound what is kept.
-	maxLast      = 20
-	maxLastBytes = 4 << 10
+	// maxTailLines and maxTailBytes bound it.
+	maxTailLines = 20
+	maxTailBytes = 4 << 10
 
-	// minSecret is the length of a value that may be a secret. What is shorter stands
-	// in ordinary words.
+	// minSecret is the least length of a value that may be a secret. Shorter ones
+	// occur in ordinary words.
 	minSecret = 6
 
 	hidden = "[hidden]"
 )
 
-func newLast(server *grants.Server) *last {
-	l := &last{}
+func newTail(server *grants.Server) *tail {
+	l := &tail{}
 	for _, value := range server.Env {
 		for part := range strings.SplitSeq(value, "\n") {
 			if len(part) >= minSecret {
@@ -40,12 +40,12 @@ func newLast(server *grants.Server) *last {
 			}
 		}
 	}
-	slices.SortFunc(l.secrets, func(a, b string) int { return len(b) - len(a) }) // one may hold another
+	slices.SortFunc(l.secrets, func(a, b string) int { return len(b) - len(a) }) // one may contain another
 	return l
 }
 
-// Forms of secrets: what is named like one, what is sent like one, what the well-known
-// issuers of tokens make, and long texts that look as if nobody had thought of them.
+// Forms of secrets: values with a name of a secret, credentials as they are sent,
+// tokens of well-known issuers, and long texts that look random.
 var (
 	namedSecret = regexp.MustCompile(`(?i)((?:pass(?:word|wd|phrase)?|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|credential|authorization|auth)[a-z0-9_-]*["']?\s*[:=]\s*)("[^"]*"|'[^']*'|(?:(?:bearer|basic|token)\s+)?[^\s,;&"']+)`)
 	sentSecret  = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}`)
@@ -54,8 +54,8 @@ var (
 	longText    = regexp.MustCompile(`[A-Za-z0-9_+=-]{24,}`)
 )
 
-// withoutSecrets returns the line with what looks like a secret taken out.
-func (l *last) withoutSecrets(line string) string {
+// withoutSecrets hides the parts of the line that look like secrets.
+func (l *tail) withoutSecrets(line string) string {
 	for _, secret := range l.secrets {
 		line = strings.ReplaceAll(line, secret, hidden)
 	}
@@ -71,7 +71,7 @@ func (l *last) withoutSecrets(line string) string {
 	})
 }
 
-// random reports whether a long text looks like a key: of letters and digits, mixed.
+// random reports whether a long text looks like a key: letters and digits, mixed.
 func random(text string) bool {
 	changes, digits := 0, 0
 	kind := func(c byte) int {
@@ -96,22 +96,22 @@ func random(text string) bool {
 	return digits >= 3 && changes*4 >= len(text)
 }
 
-// take keeps a line, and returns it without secrets.
-func (l *last) take(line []byte) string {
+// add stores a line without its secrets, and returns that.
+func (l *tail) add(line []byte) string {
 	text := l.withoutSecrets(string(line))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, text)
 	l.bytes += len(text)
-	for len(l.lines) > 1 && (len(l.lines) > maxLast || l.bytes > maxLastBytes) {
+	for len(l.lines) > 1 && (len(l.lines) > maxTailLines || l.bytes > maxTailBytes) {
 		l.bytes -= len(l.lines[0])
 		l.lines = l.lines[1:]
 	}
 	return text
 }
 
-// text is what was kept.
-func (l *last) text() string {
+// text returns the lines.
+func (l *tail) text() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return strings.Join(l.lines, "\n")
