@@ -108,7 +108,7 @@ func (a *answer) pass(e *sse.Event) ([]byte, error) {
 	if a.way.kind == paired {
 		prefix = names.Prefix(a.way.server)
 	}
-	a.event = e.Anew(a.event[:0], data, prefix)
+	a.event = e.Rewrite(a.event[:0], data, prefix)
 	return a.event, nil
 }
 

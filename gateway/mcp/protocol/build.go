@@ -6,13 +6,13 @@ import (
 	"strconv"
 )
 
-// Texts that every message begins with.
+// The beginning of every message.
 const (
 	openID     = `{"jsonrpc":"2.0","id":`
 	openMethod = `{"jsonrpc":"2.0","method":`
 )
 
-// Request builds a request. id and params are JSON; without params there are none.
+// Request builds a request. id and params are JSON; empty params are left out.
 func Request(id []byte, method string, params []byte) []byte {
 	b := make([]byte, 0, len(openID)+len(id)+len(`,"method":""`)+len(method)+len(`,"params":}`)+len(params))
 	b = append(append(b, openID...), id...)
@@ -20,7 +20,7 @@ func Request(id []byte, method string, params []byte) []byte {
 	return closeParams(b, params)
 }
 
-// Notification builds a notification. params are JSON; without any there are none.
+// Notification builds a notification. params are JSON; empty ones are left out.
 func Notification(method string, params []byte) []byte {
 	b := make([]byte, 0, len(openMethod)+len(`""`)+len(method)+len(`,"params":}`)+len(params))
 	return closeParams(AppendString(append(b, openMethod...), method), params)
@@ -44,7 +44,7 @@ func Result(id, result []byte) []byte {
 	return EndResult(append(BeginResult(b, id), result...))
 }
 
-// EmptyResult builds the response that says nothing but that all is well.
+// EmptyResult builds the response with an empty result.
 func EmptyResult(id []byte) []byte { return Result(id, []byte("{}")) }
 
 // BeginResult appends the response to the request of that id to dst, up to its
@@ -53,16 +53,16 @@ func BeginResult(dst, id []byte) []byte {
 	return append(append(append(dst, openID...), id...), `,"result":`...)
 }
 
-// EndResult ends what [BeginResult] has begun.
+// EndResult ends a response after [BeginResult].
 func EndResult(dst []byte) []byte { return append(dst, '}') }
 
-// Error builds the error response to the request of that id; null without one.
+// Error builds the error response to the request of that id; an empty id is null.
 // data are the members of error.data, as [Member] builds them.
 func Error(id []byte, code int, message string, data ...[]byte) []byte {
 	return AppendError(make([]byte, 0, 256), id, code, message, data...)
 }
 
-// AppendError appends what [Error] builds to dst.
+// AppendError is [Error], appended to dst.
 func AppendError(dst, id []byte, code int, message string, data ...[]byte) []byte {
 	dst = append(dst, openID...)
 	if len(id) == 0 {
@@ -77,11 +77,11 @@ func AppendError(dst, id []byte, code int, message string, data ...[]byte) []byt
 	return append(dst, "}}"...)
 }
 
-// RequestID is the member of error.data by which a client finds the gateway's audit
-// line about its request.
+// RequestID is the member of error.data that names the gateway's audit line about the
+// request.
 func RequestID(id string) []byte { return StringMember("request_id", id) }
 
-// Object builds an object of members. Empty ones are passed over.
+// Object builds an object of members. It skips empty ones.
 func Object(members ...[]byte) []byte {
 	size := len("{}")
 	for _, m := range members {
@@ -90,7 +90,7 @@ func Object(members ...[]byte) []byte {
 	return AppendObject(make([]byte, 0, size), members...)
 }
 
-// AppendObject appends what [Object] builds to dst.
+// AppendObject is [Object], appended to dst.
 func AppendObject(dst []byte, members ...[]byte) []byte {
 	dst = append(dst, '{')
 	begun := false
@@ -130,8 +130,8 @@ func Strings(list []string) []byte {
 	return append(b, ']')
 }
 
-// AppendString appends s as a JSON string. Nearly all strings here are plain, and
-// are copied as they are.
+// AppendString appends s as a JSON string. Nearly all strings here are plain, and it
+// copies them as they are.
 func AppendString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
@@ -143,8 +143,8 @@ func AppendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// appendQuoted is AppendString for the others. Bytes that are not UTF-8 are
-// replaced. "<" and ">" stay as they are: this is never within HTML.
+// appendQuoted is AppendString for the other strings. It replaces bytes that are not
+// UTF-8. It keeps "<" and ">", since this is never within HTML.
 func appendQuoted(b []byte, s string) []byte {
 	var quoted bytes.Buffer
 	encoder := json.NewEncoder(&quoted)

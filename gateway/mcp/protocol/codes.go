@@ -13,17 +13,17 @@ const (
 const (
 	CodeResourceNotFound = -32002 // in versions with sessions; later ones have CodeInvalidParams
 
-	// CodeHeaderMismatch says that a request's headers contradict its body. It goes
-	// with status 400.
+	// CodeHeaderMismatch: a request's headers contradict its body. The status is
+	// 400.
 	CodeHeaderMismatch = -32020
 
 	CodeMissingCapability  = -32021
 	CodeUnsupportedVersion = -32022
 )
 
-// The protocol has a session id that is not the client's answered with 404, by which
-// clients start a new session. Many clients go by the code and the words of the
-// TypeScript SDK as well, whatever kind of message they have sent.
+// The protocol wants 404 for a session id that is not the client's, and clients then
+// start a new session. Many clients also look at the code and the words of the
+// TypeScript SDK, for any kind of message.
 const (
 	CodeNoSession    = -32001
 	MessageNoSession = "Session not found: initialize a new one."

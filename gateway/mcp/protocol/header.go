@@ -5,15 +5,15 @@ import (
 	"strings"
 )
 
-// Headers of MCP, in the form that net/http keeps them in: maps are read and
-// written directly.
+// Headers of MCP, in net/http's canonical form, since the gateway reads and writes the
+// maps directly.
 const (
 	HeaderSession = "Mcp-Session-Id"
 	HeaderVersion = "Mcp-Protocol-Version"
 	HeaderMethod  = "Mcp-Method"
 	HeaderName    = "Mcp-Name"
 
-	// HeaderPrefix begins every header of MCP, those of later versions too.
+	// HeaderPrefix begins every header of MCP, in later versions too.
 	HeaderPrefix = "Mcp-"
 )
 

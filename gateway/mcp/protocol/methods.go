@@ -42,7 +42,7 @@ const (
 	SuffixListChanged = "/list_changed"
 )
 
-// Keys of params._meta that the protocol gives a meaning to.
+// Keys of params._meta with a meaning in the protocol.
 const (
 	MetaProtocolVersion    = "io.modelcontextprotocol/protocolVersion"
 	MetaSubscriptionID     = "io.modelcontextprotocol/subscriptionId"
@@ -53,8 +53,7 @@ const (
 	MetaProgressToken      = "progressToken"
 )
 
-// clientMethods are the methods that a client may send, as far as the versions in
-// this package define them.
+// clientMethods are the methods that a client may send in the versions of this package.
 var clientMethods = []string{
 	MethodInitialize, MethodPing, MethodDiscover, MethodListen,
 	MethodToolsList, MethodToolsCall, MethodPromptsList, MethodPromptsGet,
@@ -63,12 +62,12 @@ var clientMethods = []string{
 	MethodInitialized, MethodCancelled, MethodProgress, MethodRootsChanged,
 }
 
-// IsClientMethod reports whether the method is one that a client may send. Methods of
-// extensions, such as tasks/…, are not.
+// IsClientMethod reports whether the protocol lets a client send the method. It is
+// false for methods of extensions, such as tasks/….
 func IsClientMethod(method string) bool { return slices.Contains(clientMethods, method) }
 
-// Intern returns the bytes as a string, without a copy where they are a method or a
-// version that most messages carry.
+// Intern returns the bytes as a string, without a copy for the methods and versions of
+// most messages.
 func Intern(b []byte) string {
 	if s, ok := common[string(b)]; ok {
 		return s

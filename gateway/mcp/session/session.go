@@ -1,15 +1,13 @@
-// Package session seals the session ids that upstream servers give out, so that
-// the gateway need not remember whose they are.
+// Package session seals the session ids of upstream servers, so that the gateway need
+// not remember their owners.
 //
-// A session id is a bearer secret of its own: whoever sends it acts in that
-// session. What a client of the gateway holds is therefore not the upstream's
-// id but that id encrypted and authenticated (AES-256-GCM) together with who
-// may use it: the client, the server's registration and the engine's mount. At
-// any gateway of the mount it opens for the same client at the same server, and
-// for nobody else; a stolen one is worthless with another client's token. The
-// client is named by its unchanging id and not by its token, so a rotated token
-// keeps its sessions, and a client created anew under the same name inherits
-// none.
+// A session id is a bearer secret: anybody who sends it acts in that session. So a
+// client does not get the upstream's id. It gets that id encrypted and authenticated
+// (AES-256-GCM) together with its owner: the client, the server's registration and the
+// engine's mount. Any gateway of the mount opens it for the same client at the same
+// server only; a stolen one is worthless with another client's token. The owner is the
+// client's unchanging id and not its token. So a rotated token keeps its sessions, and a
+// client created again under the same name does not inherit any.
 package session
 
 import (
@@ -25,8 +23,8 @@ import (
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
-// MaxID is the length, in bytes, of the longest upstream session id. Those seen
-// have 32 to 200.
+// MaxID is the length of the longest upstream session id, in bytes. Those that we have
+// seen have 32 to 200.
 const MaxID = 1024
 
 // Layout of a sealed id, before base64: format, key version, nonce, ciphertext,
@@ -40,8 +38,7 @@ const (
 	overhead    = headerSize + tagSize
 )
 
-// MaxSealed is the length of the longest sealed id: what is longer was not
-// sealed here, and is not even decoded.
+// MaxSealed is the length of the longest sealed id. Open does not decode longer ones.
 var MaxSealed = encoding.EncodedLen(MaxID + overhead)
 
 // Strict, so that each sealed id has one spelling.
@@ -49,41 +46,41 @@ var encoding = base64.RawURLEncoding.Strict()
 
 // Why an id is not sealed or opened.
 var (
-	// ErrUnknown: this id does not open for this owner, whatever the reason.
-	// Answered with 404, on which clients start a new session.
+	// ErrUnknown: this id does not open for this owner, for any reason. The answer
+	// is 404, and clients then start a new session.
 	ErrUnknown = errors.New("no such session")
 
-	// ErrNewerKey is an ErrUnknown that may pass: the id says that it is sealed
-	// under a newer key than the gateway has.
-	ErrNewerKey = fmt.Errorf("%w: its key is newer than those known", ErrUnknown)
+	// ErrNewerKey is an ErrUnknown that may be temporary: the id names a newer key
+	// than the gateway has.
+	ErrNewerKey = fmt.Errorf("%w: its key is newer than the gateway's keys", ErrUnknown)
 
-	// ErrUpstreamID: the upstream's id is empty, too long, or holds characters
-	// that the protocol does not allow.
+	// ErrUpstreamID: the upstream's id is empty, too long, or has characters that
+	// the protocol does not allow.
 	ErrUpstreamID = errors.New("the upstream's session id breaks the protocol")
 
 	// ErrNoKeys: Vault has not given the gateway any keys yet.
-	ErrNoKeys = errors.New("there are no keys for session ids yet")
+	ErrNoKeys = errors.New("the gateway does not have the keys for session ids yet")
 )
 
-// Owner is who may use a session.
+// Owner may use a session.
 type Owner struct {
 	ClientID string // unchanging id of the client
 	ServerID string // id of the server's registration
 }
 
-// Sealer seals and opens session ids. It may be used from any goroutine.
+// Sealer seals and opens session ids. Any goroutine may use it.
 type Sealer struct {
 	source func() *grants.SessionKeys
 	ring   atomic.Pointer[ring]
 }
 
-// NewSealer returns a sealer that takes its keys from source, anew whenever
-// that returns another snapshot.
+// NewSealer returns a sealer that takes its keys from source. It takes them again when
+// source returns another snapshot.
 func NewSealer(source func() *grants.SessionKeys) *Sealer {
 	return &Sealer{source: source}
 }
 
-// Seal makes an id for the owner out of the upstream's.
+// Seal seals the upstream's id for the owner.
 func (s *Sealer) Seal(owner Owner, id string) (string, error) {
 	if !valid(id) {
 		return "", ErrUpstreamID
@@ -120,7 +117,7 @@ func (s *Sealer) Open(owner Owner, sealed string) (string, error) {
 		return "", ErrUnknown
 	}
 	if encoding.EncodedLen(len(raw)) != len(sealed) {
-		return "", ErrUnknown // the decoder passes over line breaks
+		return "", ErrUnknown // the decoder ignores line breaks
 	}
 	version := int(binary.BigEndian.Uint32(raw[1:]))
 	aead := keys.aeads[version]
@@ -189,8 +186,8 @@ func newRing(source *grants.SessionKeys) (*ring, error) {
 	return r, nil
 }
 
-// bind appends what a sealed id is bound to: its own header, the mount and the
-// owner. Each part is preceded by its length, so that no two owners look alike.
+// bind appends the data that a sealed id is bound to: its own header, the mount and the
+// owner. The length comes before each part, so that no two owners look alike.
 func (r *ring) bind(dst, header []byte, owner Owner) []byte {
 	dst = append(dst, "mcp session id"...)
 	dst = append(dst, header...)

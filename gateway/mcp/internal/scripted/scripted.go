@@ -1,6 +1,6 @@
-// Package scripted is an MCP server on stdio for tests, with tools that do what
-// servers should not, and what clients must be able to see through a bridge. It
-// speaks raw JSON, so that nothing of a message is lost on the way.
+// Package scripted is an MCP server on stdio for tests. Some of its tools misbehave, and
+// others use every feature that must work through a bridge. It speaks raw JSON, so that
+// no byte of a message is lost.
 package scripted
 
 import (
@@ -20,10 +20,9 @@ import (
 // Variable, set in a child's environment, makes [Main] the program.
 const Variable = "MCP_SCRIPTED_SERVER"
 
-// Main runs the server, and exits, if [Variable] asks for it. A test binary
-// calls it first in its TestMain, and starts itself as the server. The
-// variable's value may hold, separated by commas: "legacy" (no era without
-// sessions), "mute" (never answers), "deaf" (never reads), "stubborn" (ignores
+// Main runs the server, and exits, if [Variable] is set. A test binary calls it first in
+// its TestMain, and starts itself as the server. The variable's value may have, separated
+// by commas: "legacy" (session era only), "mute" (never answers), "deaf" (never reads), "stubborn" (ignores
 // signals and the end of its input), "dies" (ends at once).
 func Main() {
 	mode, on := os.LookupEnv(Variable)
@@ -229,7 +228,7 @@ func (s *server) call(m *message, line []byte, cancelled chan struct{}) {
 	}
 }
 
-// ask asks the client for a model's answer, and returns all of what it says.
+// ask asks the client for a model's answer, and returns the whole response.
 func (s *server) ask() json.RawMessage {
 	answer := make(chan json.RawMessage, 1)
 	s.mu.Lock()
@@ -246,7 +245,7 @@ func (s *server) ask() json.RawMessage {
 	}
 }
 
-// files lists what the process has open.
+// files lists the open files of the process.
 func files() string {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {

@@ -1,12 +1,11 @@
-// Package envelope reads the part of a JSON-RPC message that decisions are made
-// on, and nothing else of it.
+// Package envelope reads the parts of a JSON-RPC message that decisions need, and no
+// others.
 //
-// The gateway decides on bytes that another program, with another parser, acts
-// on. Wherever parsers differ (which of two equal keys counts, whether "NAME"
-// is "name", what follows the first document) an attacker has the gateway read
-// one thing and the server another. So a message that could be read in two ways
-// is refused, whoever would be right, and what is accepted goes on as the very
-// bytes that were read.
+// The gateway decides on bytes, and then another program with another parser acts on
+// them. Parsers differ: which of two equal keys counts, whether "NAME" is "name",
+// whether anything may follow the first document. An attacker could make the gateway
+// read one thing and the server another. So the gateway refuses a message that could be
+// read in two ways, and forwards an accepted one as the very bytes that it read.
 package envelope
 
 import (
@@ -17,7 +16,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 )
 
-// Kind tells the three kinds of JSON-RPC message apart.
+// Kind is the kind of a JSON-RPC message.
 type Kind uint8
 
 // Kinds of message.
@@ -30,7 +29,7 @@ const (
 // Span is a part of a message's bytes.
 type Span = jsonscan.Span
 
-// Part is a part of a message, and what to put in its place.
+// Part is a part of a message, and its replacement.
 type Part = jsonscan.Part
 
 // Replace appends the message to dst, with the parts replaced and all other bytes
@@ -39,20 +38,20 @@ func Replace(dst, message []byte, parts ...Part) []byte {
 	return jsonscan.Replace(dst, message, parts...)
 }
 
-// Envelope is what a message says about itself.
+// Envelope has the parts of a message that decisions need.
 type Envelope struct {
 	Kind   Kind
 	Method string // "" for a response
-	ID     Span   // as it stands in the message, quotes included; none in a notification
+	ID     Span   // as in the message, with quotes; none in a notification
 
-	// Name is params.name of tools/call and prompts/get, params.uri of
-	// resources/read. Each of these methods has it, no other does.
+	// Name is params.name of tools/call and prompts/get, and params.uri of
+	// resources/read. Other methods do not have it.
 	Name string
 
 	// Version is the protocol version that params._meta declares, if it does.
 	Version string
 
-	// What a bridge has to translate, as it stands in the message.
+	// Parts that a bridge or the aggregate may replace, as in the message.
 	MetaProgressToken Span // params._meta.progressToken, of a request
 	ProgressToken     Span // params.progressToken, of notifications/progress
 	RequestID         Span // params.requestId, of notifications/cancelled
@@ -62,27 +61,27 @@ type Envelope struct {
 	Params            Span // params, if they are an object
 	SubscriptionID    Span // subscriptionId in params._meta, or in result._meta
 
-	// Failed tells a response with an error from one with a result. ErrorCode
-	// is its error.code; 0 if that is no integer.
+	// Failed: the response has an error. ErrorCode is its error.code; 0 if that is
+	// not an integer.
 	Failed    bool
 	ErrorCode int
 }
 
-// An Error tells why a message is refused. Its text names members of the
-// protocol, and never holds a value of the message.
+// An Error is the reason for a refusal. Its text names members of the protocol, and
+// never quotes a value of the message.
 type Error struct {
 	Code   int    // of JSON-RPC
 	Reason string // a phrase
-	ID     Span   // of the refused message, where it was read before the mistake
+	ID     Span   // of the refused message, if it comes before the mistake
 }
 
 func (e *Error) Error() string { return e.Reason }
 
-// Parse reads one message, all of it. The error is an [*Error].
+// Parse reads one message to its end. The error is an [*Error].
 //
-// It is for both directions, but what it refuses is meant for clients: members
-// that could be read in two ways at the top, in params, params._meta and
-// params.ref, in error and in result._meta.
+// It is for both directions, though its refusals address clients. It refuses members
+// that could be read in two ways at the top, in params, params._meta and params.ref, in
+// error and in result._meta.
 func Parse(message []byte) (Envelope, error) {
 	var p parser
 	scanner, err := jsonscan.New(message)
@@ -105,7 +104,7 @@ func invalid(format string, args ...any) error {
 	return &Error{Code: protocol.CodeInvalidRequest, Reason: fmt.Sprintf(format, args...)}
 }
 
-// IDOf returns the id as it stands in the message, or nil.
+// IDOf returns the id as in the message, or nil.
 func (e *Envelope) IDOf(message []byte) []byte {
 	if e.ID.None() {
 		return nil
@@ -133,7 +132,8 @@ func (p *parser) message() error {
 	return p.classify()
 }
 
-// classify decides what kind of message it is, and that it is just that.
+// classify finds the kind of the message, and refuses one that is not exactly of that
+// kind.
 func (p *parser) classify() error {
 	out := &p.out
 	if !p.versioned {
@@ -162,8 +162,8 @@ func (p *parser) classify() error {
 	return p.pickName()
 }
 
-// pickName takes the name that the method acts on. Only these three have one:
-// servers must be able to answer for themselves what they think of the others.
+// pickName takes the name that the method acts on. It requires one for three methods
+// only: the params of the others are the server's to judge.
 func (p *parser) pickName() error {
 	key, value, found := "name", p.name, p.hasName
 	switch p.out.Method {
@@ -184,9 +184,9 @@ func (p *parser) pickName() error {
 	return nil
 }
 
-// Edited returns what is known of the message once the part was replaced. The part
-// is the inside of a member that the envelope knows, or the whole of one, or none of
-// them.
+// Edited returns the envelope of the message after the replacement of the part. The part
+// must be inside a member that the envelope knows, or be that member, or be outside of
+// all of them.
 func (e Envelope) Edited(p Part) Envelope {
 	for _, at := range [...]*Span{
 		&e.ID, &e.MetaProgressToken, &e.ProgressToken, &e.RequestID, &e.NameAt, &e.URI,

@@ -9,27 +9,26 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
-// Stateless reports whether the message belongs to the era without sessions.
+// Stateless reports whether the message belongs to the stateless era.
 func (e *Envelope) Stateless(h http.Header) bool {
 	return protocol.IsStateless(protocol.First(h, protocol.HeaderVersion)) || protocol.IsStateless(e.Version)
 }
 
-// CheckHeader refuses a request whose headers contradict its body, and one of
-// the stateless era that lacks a header it must have. Decisions are made on the
-// body alone; but programs on the way to the server, and the server itself, may
-// go by the headers, so the two must agree in any era. The error is an [*Error]
-// with [protocol.CodeHeaderMismatch].
+// CheckHeader refuses a request whose headers contradict its body, and a request of the
+// stateless era without a required header. The gateway decides on the body alone. But
+// the server, and programs on the way to it, may use the headers, so the two must agree
+// in any era. The error is an [*Error] with [protocol.CodeHeaderMismatch].
 //
-// A stateless request without a version in its body is left to the server,
-// whose answer the specification prescribes. So are Mcp-Param-… headers: what
-// they repeat is written in the tool's schema, which the gateway does not know,
-// and no decision of its depends on them.
+// The server judges a stateless request without a version in its body, since the
+// specification prescribes its answer. It also judges Mcp-Param-… headers: the tool's
+// schema says which arguments they repeat, which the gateway does not know, and no
+// decision of the gateway depends on them.
 //
 // https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http#server-validation
 func (e *Envelope) CheckHeader(h http.Header) error {
 	for _, key := range [...]string{protocol.HeaderVersion, protocol.HeaderMethod, protocol.HeaderName} {
 		if len(h[key]) > 1 {
-			return e.mismatch("%s is there twice", key)
+			return e.mismatch("%s occurs twice", key)
 		}
 	}
 	version, stateless := protocol.First(h, protocol.HeaderVersion), e.Stateless(h)
@@ -50,7 +49,7 @@ func (e *Envelope) checkName(header []string, required bool) error {
 	switch e.Method {
 	case protocol.MethodToolsCall, protocol.MethodPromptsGet, protocol.MethodResourcesRead:
 	default:
-		return nil // extensions give the header other sources
+		return nil // in extensions the header may repeat something else
 	}
 	if len(header) == 0 {
 		if required {
@@ -76,9 +75,8 @@ func (e *Envelope) mismatch(format string, args ...any) error {
 	}
 }
 
-// decodeHeader decodes the form =?base64?…?= in which values that a header
-// cannot hold are sent. The markers are case-sensitive. Anything else stands
-// for itself.
+// decodeHeader decodes the form =?base64?…?= of values that a header cannot hold. The
+// markers are case-sensitive. It returns other values as they are.
 func decodeHeader(value string) (string, error) {
 	encoded, found := strings.CutPrefix(value, "=?base64?")
 	if !found {
@@ -92,8 +90,8 @@ func decodeHeader(value string) (string, error) {
 }
 
 // EncodeName returns the value of [protocol.HeaderName] for the name: the name itself, or
-// the form =?base64?…?= where a header cannot hold it, or would be taken for
-// that form.
+// the form =?base64?…?= where a header cannot hold the name, or where the name has that
+// form.
 func EncodeName(name string) string {
 	if strings.HasPrefix(name, " ") || strings.HasSuffix(name, " ") || strings.HasPrefix(name, "=?base64?") {
 		return encodeHeader(name)

@@ -4,19 +4,19 @@ import (
 	"bytes"
 )
 
-// maxMembers bounds the members of one guarded object. The protocol's own have
-// under ten.
+// maxMembers bounds the members of one guarded object. Those of the protocol have fewer
+// than ten.
 const maxMembers = 64
 
-// keySet holds the keys of one object that were read so far. It is an array and
-// not a slice so that it stays on the stack.
+// keySet has the keys of one object so far. It is an array and not a slice, so that it
+// stays on the stack.
 type keySet struct {
 	keys [maxMembers][]byte
 	n    int
 }
 
-// add refuses a key that was there before: in a client's message no key may be there
-// twice, whether it is guarded or not.
+// add refuses a key that occurred before: in a client's message no key may occur twice,
+// guarded or not.
 func (k *keySet) add(key []byte, sc scope) error {
 	for _, other := range k.keys[:k.n] {
 		if bytes.Equal(key, other) {

@@ -66,7 +66,7 @@ func (sc scope) guarded() []string {
 	case inError:
 		return errorKeys
 	default:
-		return nil // a result is the sender's own affair
+		return nil // no decision depends on a result
 	}
 }
 
@@ -78,8 +78,8 @@ var (
 	errorKeys   = []string{"code"}
 )
 
-// object reads the object that comes next, refuses keys that could be read in
-// two ways, and hands each member to member.
+// object reads the next object, refuses keys that could be read in two ways, and calls
+// member for each member.
 func (p *parser) object(sc scope) error {
 	if p.Peek() != '{' {
 		return invalid("%s must be an object", sc)
@@ -149,7 +149,7 @@ func (p *parser) messageMember(key []byte) error {
 	case "params":
 		p.hasParams = true
 		if p.Peek() == 'n' {
-			return p.Skip() // null: as good as none
+			return p.Skip() // null counts as absent
 		}
 		start := p.Pos()
 		err := p.object(inParams)
@@ -257,12 +257,12 @@ func (p *parser) errorMember(key []byte) error {
 	if err != nil {
 		return err
 	}
-	// A code that is no integer is the receiver's to complain about.
+	// The receiver judges a code that is not an integer.
 	p.out.ErrorCode, _ = strconv.Atoi(string(raw))
 	return nil
 }
 
-// refMember reads what a completion is for.
+// refMember reads the reference of a completion.
 func (p *parser) refMember(key []byte) error {
 	if p.Peek() == '"' {
 		switch string(key) {
@@ -275,7 +275,7 @@ func (p *parser) refMember(key []byte) error {
 	return p.Skip()
 }
 
-// text reads the string that comes next, and remembers where it stands.
+// text reads the next string, and stores its place.
 func (p *parser) text(value *jsonscan.String, at *Span) (err error) {
 	start := p.Pos()
 	*value, err = p.String()
@@ -283,7 +283,7 @@ func (p *parser) text(value *jsonscan.String, at *Span) (err error) {
 	return err
 }
 
-// span reads a value and remembers where it stands.
+// span reads a value and stores its place.
 func (p *parser) span(at *Span) error {
 	value, err := p.Value()
 	if err == nil {

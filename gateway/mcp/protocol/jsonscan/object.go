@@ -6,25 +6,26 @@ import (
 	"fmt"
 )
 
-// Object is the reading of one object of which only the members with certain keys
-// matter. These keys are guarded: no other key may resemble one of them.
+// Object reads one object of which only the members with certain keys matter. These keys
+// are guarded: no other key may resemble one of them.
 //
-// The gateway decides on bytes that another program, with another parser, acts on.
-// Parsers differ in which of two equal keys counts, in whether letter case matters
-// (it does not for Go's encoding/json, by Unicode's simple folding: the Kelvin sign
-// is a k), in whether white space is trimmed, and in whether a string ends at a NUL.
-// So an object is ambiguous if it has
+// The gateway decides on bytes, and then another program with another parser acts on
+// them. Parsers differ: which of two equal keys counts, whether letter case matters (not
+// for Go's encoding/json, by Unicode's simple folding: the Kelvin sign is a k), whether
+// they trim white space, and whether a string ends at a NUL. So an object is ambiguous if
+// it has
 //
 //   - a guarded key twice,
 //   - a key that resembles a guarded one by letter case or by white space around it,
 //   - a key with a control character.
 //
-// An object without guarded keys is the sender's own affair. A key with half a
-// surrogate pair is another one to each parser, and makes any object ambiguous.
+// An object without guarded keys is never ambiguous, with one exception: each parser
+// reads a key with half a surrogate pair as another key, so it makes any object
+// ambiguous.
 //
 // This is the only such rule in the gateway.
 type Object struct {
-	// Key is that of the member that Next has stepped to.
+	// Key is the key of the member that Next has stepped to.
 	Key []byte
 
 	keys      []string
@@ -36,14 +37,14 @@ type Object struct {
 // Other is the index of a key that is not guarded.
 const Other = -1
 
-// maxGuarded is how many keys of an object can be guarded.
+// maxGuarded bounds the guarded keys of an object.
 const maxGuarded = 16
 
 // ErrAmbiguous: an object could be read in two ways.
 var ErrAmbiguous = errors.New("an object that could be read in two ways")
 
-// An AmbiguousError is an [ErrAmbiguous] that says what the object has. Its text
-// quotes only guarded keys.
+// An AmbiguousError is an [ErrAmbiguous] with its cause. Its text quotes only guarded
+// keys.
 type AmbiguousError struct{ Has string }
 
 func (e *AmbiguousError) Error() string { return ErrAmbiguous.Error() + ": it has " + e.Has }
@@ -57,7 +58,7 @@ var (
 	errHalfAPair = &AmbiguousError{"a key with half a surrogate pair"}
 )
 
-// Object steps into the object that comes next. At most sixteen keys can be guarded.
+// Object steps into the next object. At most sixteen keys can be guarded.
 func (s *Scanner) Object(keys []string) (Object, error) {
 	if len(keys) > maxGuarded {
 		panic("jsonscan: too many guarded keys")
@@ -66,8 +67,8 @@ func (s *Scanner) Object(keys []string) (Object, error) {
 }
 
 // Next steps to the next member's value, and returns the index of its key among the
-// guarded ones, or [Other]. At the object's end it leaves it, and more is false.
-// Whether the object is ambiguous is not an error here: ask [Object.Ambiguous].
+// guarded ones, or [Other]. At its end it leaves the object, and more is false. An
+// ambiguous object is not an error here: see [Object.Ambiguous].
 func (s *Scanner) Next(o *Object) (key int, more bool, err error) {
 	name, more, err := s.Member(!o.begun)
 	o.begun = true
@@ -81,11 +82,11 @@ func (s *Scanner) Next(o *Object) (key int, more bool, err error) {
 	return o.classify(), true, nil
 }
 
-// Ambiguous says why what was read so far could be read in two ways; nil if it could
-// not.
+// Ambiguous is the reason why the object, as far as it was read, could be read in two
+// ways; nil if it could not.
 func (o *Object) Ambiguous() *AmbiguousError { return o.ambiguous }
 
-// classify returns the index of the present key, and notes an ambiguity.
+// classify returns the index of the current key, and notes an ambiguity.
 func (o *Object) classify() int {
 	for i, key := range o.keys {
 		if string(o.Key) == key {
@@ -108,8 +109,8 @@ func (o *Object) note(e *AmbiguousError) {
 	}
 }
 
-// resembles returns why a key that is not guarded could be taken for one that is;
-// nil if it could not.
+// resembles returns the reason why a parser could take a key for a guarded one; nil if
+// none could.
 func resembles(key []byte, guarded []string) *AmbiguousError {
 	for _, c := range key {
 		if c < ' ' || c == 0x7f {
@@ -118,17 +119,17 @@ func resembles(key []byte, guarded []string) *AmbiguousError {
 	}
 	key = bytes.TrimSpace(key)
 	for _, g := range guarded {
-		// Folding makes letters of ASCII only of others that are longer.
+		// Only longer letters fold to letters of ASCII.
 		if len(key) >= len(g) && bytes.EqualFold(key, []byte(g)) {
-			return &AmbiguousError{fmt.Sprintf("a key that resembles %q but is not it", g)}
+			return &AmbiguousError{fmt.Sprintf("a key that resembles %q", g)}
 		}
 	}
 	return nil
 }
 
-// Members reads the object that comes next, and has member read the values of those
-// members whose keys are guarded; key is the index among keys. Others are skipped.
-// The error is an [*AmbiguousError] where the object could be read in two ways.
+// Members reads the next object, and calls member to read the value of each member whose
+// key is guarded; key is its index among keys. It skips the others. The error is an
+// [*AmbiguousError] if the object could be read in two ways.
 func (s *Scanner) Members(keys []string, member func(key int) error) error {
 	ambiguous, err := s.members(keys, member)
 	if err == nil && ambiguous != nil {
@@ -137,8 +138,8 @@ func (s *Scanner) Members(keys []string, member func(key int) error) error {
 	return err
 }
 
-// MembersAnyway is Members for an object that can be left out: where it could be read in
-// two ways, certain is false, and the scanner is behind it all the same.
+// MembersAnyway is Members for an object that the caller can leave out. If the object
+// could be read in two ways, certain is false, and the scanner steps over it as well.
 func (s *Scanner) MembersAnyway(keys []string, member func(key int) error) (certain bool, err error) {
 	ambiguous, err := s.members(keys, member)
 	return err == nil && ambiguous == nil, err
@@ -160,7 +161,7 @@ func (s *Scanner) members(keys []string, member func(key int) error) (*Ambiguous
 	return nil, err
 }
 
-// MembersIfAny is Members for what need not be an object: anything else is skipped.
+// MembersIfAny is Members for a value that need not be an object. It skips others.
 func (s *Scanner) MembersIfAny(keys []string, member func(key int) error) error {
 	if s.Peek() != '{' {
 		return s.Skip()
@@ -168,8 +169,8 @@ func (s *Scanner) MembersIfAny(keys []string, member func(key int) error) error 
 	return s.Members(keys, member)
 }
 
-// Each has element read every element of the array that comes next, or the value
-// that stands in its place.
+// Each calls element to read each element of the next array, or the next value if that
+// is not an array.
 func (s *Scanner) Each(element func() error) error {
 	if s.Peek() != '[' {
 		return element()

@@ -5,31 +5,31 @@ import (
 	"math/bits"
 )
 
-// Bytes repeated over a word, for looking at eight bytes at once.
+// Bytes repeated over a word, to compare eight bytes at once.
 const (
 	ones  = 0x0101010101010101
 	highs = 0x8080808080808080
 )
 
-// blockSize is how many bytes the loops below look at before they branch.
+// blockSize is the number of bytes that the loops below look at before they branch.
 const blockSize = 32
 
-// special returns a word that is not zero if one of its eight bytes is one that a
-// string cannot hold as it is: a quote, a backslash or a control character. Its lowest
-// set bit is at the first such byte. Bits above that one may be wrong.
+// special returns a word that is not zero if one of its eight bytes is special: a quote,
+// a backslash or a control character. Its lowest set bit is at the first such byte. Bits
+// above that one may be wrong.
 //
-// With the bit of value two turned over, a quote comes to stand right above the control
-// characters, and what was there goes further up: so one comparison finds all of these.
-// The last step leaves bytes beyond ASCII out.
+// Inverting the bit of value two moves a quote right above the control characters, and
+// the characters there further up. So one comparison finds quotes and control
+// characters. The last step excludes bytes beyond ASCII.
 func special(word uint64) uint64 {
 	low := (word ^ 2*ones) - 0x21*ones
 	slash := (word ^ '\\'*ones) - ones
 	return (low | slash) &^ word & highs
 }
 
-// plain returns the offset of the first byte from i on that a string cannot hold as it
-// is; the text's length if there is none. Most of a large message is the inside of
-// strings, so this loop takes the time of a scan.
+// plain returns the offset of the first special byte from i on; the text's length if
+// there is none. Most of a large message is inside strings, so a scan spends its time in
+// this loop.
 func plain(data []byte, i int) int {
 	for end := min(i+blockSize/2, len(data)-7); i < end; i += 8 { // keys are short
 		if hits := special(binary.LittleEndian.Uint64(data[i:])); hits != 0 {

@@ -1,11 +1,10 @@
-// Package jsonscan steps over JSON text without building values from it. It
-// answers where things stand in the bytes, so that a caller can decide on a few
-// members and hand on, or cut, the very bytes that it looked at.
+// Package jsonscan steps over JSON text without building values. It returns the places
+// of values in the bytes, so that a caller can decide on a few members and then forward,
+// or cut, the very bytes that it looked at.
 //
-// It is stricter than encoding/json: the text must be valid UTF-8, nesting is
-// bounded, and strings that different parsers read differently (lone
-// surrogates) are refused where their value matters. All that it accepts,
-// encoding/json accepts too.
+// It is stricter than encoding/json: the text must be valid UTF-8, nesting is bounded,
+// and where its value matters, a string must not have lone surrogates, which parsers
+// read differently. encoding/json accepts everything that it accepts.
 package jsonscan
 
 import (
@@ -15,8 +14,8 @@ import (
 	"unicode/utf8"
 )
 
-// MaxDepth is how deep objects and arrays may be nested. Real messages stay
-// under 40; parsers that recurse fall over somewhere beyond a few thousand.
+// MaxDepth bounds the nesting of objects and arrays. Real messages stay below 40, and
+// recursive parsers crash somewhere beyond a few thousand.
 const MaxDepth = 256
 
 // ErrTooDeep: the text is nested deeper than [MaxDepth].
@@ -25,18 +24,19 @@ var ErrTooDeep = fmt.Errorf("nested deeper than %d levels", MaxDepth)
 // ErrUTF8: the text is not valid UTF-8.
 var ErrUTF8 = errors.New("not valid UTF-8")
 
-// A SyntaxError says where the text stops being JSON. It quotes nothing of it.
+// A SyntaxError is the place where the text stops being JSON. It quotes nothing of the
+// text.
 type SyntaxError struct {
 	Offset int    // bytes before the mistake
-	What   string // what is wrong there
+	What   string // the mistake
 }
 
 func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("not JSON at byte %d: %s", e.Offset, e.What)
 }
 
-// Scanner is a position in a JSON text. After an error it must not be used
-// further. The zero value is an empty text.
+// Scanner is a position in a JSON text. Do not use it after an error. The zero value is
+// an empty text.
 type Scanner struct {
 	data []byte
 	pos  int
@@ -54,15 +54,14 @@ func New(data []byte) (Scanner, error) {
 	return Scanner{data: data}, nil
 }
 
-// WithoutMark returns the text without the byte order mark with which some servers
-// begin it. A client's message has none: see [New].
+// WithoutMark returns the text without the byte order mark with which some servers begin
+// it. A client's message must not have one: see [New].
 func WithoutMark(data []byte) []byte { return bytes.TrimPrefix(data, []byte("\ufeff")) }
 
-// Pos is the offset of the next byte to be read.
+// Pos is the offset of the next byte.
 func (s *Scanner) Pos() int { return s.pos }
 
-// Peek returns the first byte of what comes next, behind white space; 0 at the
-// end of the text.
+// Peek skips white space, and returns the next byte; 0 at the end of the text.
 func (s *Scanner) Peek() byte {
 	for s.pos < len(s.data) {
 		c := s.data[s.pos]
@@ -74,7 +73,7 @@ func (s *Scanner) Peek() byte {
 	return 0
 }
 
-// End reports whether nothing but white space is left.
+// End returns an error unless only white space is left.
 func (s *Scanner) End() error {
 	if s.Peek() != 0 || s.pos < len(s.data) {
 		return s.wrong("data behind the first value")
@@ -82,7 +81,7 @@ func (s *Scanner) End() error {
 	return nil
 }
 
-// Enter steps into the object ('{') or array ('[') that comes next.
+// Enter steps into the next object ('{') or array ('[').
 func (s *Scanner) Enter(open byte) error {
 	if s.Peek() != open {
 		if open == '{' {
@@ -94,9 +93,9 @@ func (s *Scanner) Enter(open byte) error {
 	return s.push(open == '{')
 }
 
-// Member steps to the value of the next member of the object that was entered,
-// and returns its key. At the object's end it leaves it, and more is false.
-// first tells that no member was read yet.
+// Member steps to the value of the next member of the current object, and returns its
+// key. At its end it leaves the object, and more is false. first is true until a member
+// was read.
 func (s *Scanner) Member(first bool) (key String, more bool, err error) {
 	c := s.Peek()
 	if c == '}' {
@@ -125,9 +124,8 @@ func (s *Scanner) Member(first bool) (key String, more bool, err error) {
 	return key, true, nil
 }
 
-// Element steps to the next element of the array that was entered. At the
-// array's end it leaves it, and more is false. first tells that no element was
-// read yet.
+// Element steps to the next element of the current array. At its end it leaves the
+// array, and more is false. first is true until an element was read.
 func (s *Scanner) Element(first bool) (more bool, err error) {
 	c := s.Peek()
 	if c == ']' {
@@ -148,7 +146,7 @@ func (s *Scanner) Element(first bool) (more bool, err error) {
 	return true, nil
 }
 
-// Skip steps over the next value, whatever it is, and checks all of it.
+// Skip steps over the next value of any kind, and checks all of it.
 func (s *Scanner) Skip() error {
 	floor := s.depth
 	for {
@@ -172,8 +170,8 @@ func (s *Scanner) Raw() ([]byte, error) {
 	return s.data[start:s.pos:s.pos], nil
 }
 
-// scalarOrOpen reads values until one is complete: a scalar, or an empty
-// object or array. What it opened on the way stays open.
+// scalarOrOpen reads values until one is complete: a scalar, or an empty object or
+// array. It leaves open what it enters on the way.
 func (s *Scanner) scalarOrOpen() error {
 	for {
 		switch c := s.Peek(); {
@@ -213,16 +211,15 @@ func (s *Scanner) scalarOrOpen() error {
 	}
 }
 
-// close reads what follows a complete value: the ends of objects and arrays
-// down to floor (then again is false), or a comma and a key (then another value
-// comes).
+// close reads on after a complete value: the ends of objects and arrays down to floor
+// (then again is false), or a comma and a key (then another value comes).
 func (s *Scanner) close(floor int) (again bool, err error) {
 	for s.depth > floor {
 		object := s.inObject()
 		c := s.Peek()
 		switch {
 		case object && c == '}', !object && c == ']':
-			// The close of an empty one is read here too.
+			// This also reads the end of an empty one.
 			s.pos++
 			s.depth--
 		case c == ',':

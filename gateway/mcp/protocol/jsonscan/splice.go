@@ -7,13 +7,13 @@ import (
 // Span is a part of a text's bytes: [Start, End). The zero Span is none.
 type Span struct{ Start, End int }
 
-// None reports whether there is no such part.
+// None reports whether the span is the zero Span.
 func (p Span) None() bool { return p.End == 0 }
 
 // Of returns the part of the text.
 func (p Span) Of(text []byte) []byte { return text[p.Start:p.End:p.End] }
 
-// Value steps over the next value, and returns where it stands.
+// Value steps over the next value, and returns its place.
 func (s *Scanner) Value() (Span, error) {
 	s.Peek()
 	start := s.pos
@@ -27,16 +27,15 @@ func (s *Scanner) At(value Span) Scanner {
 	return Scanner{data: s.data[:value.End], pos: value.Start}
 }
 
-// Part is a part of a text, and what to put in its place. An empty part at an offset
-// inserts.
+// Part is a part of a text, and its replacement. An empty part at an offset inserts.
 type Part struct {
 	Span
 	Text []byte
 }
 
 // Replace appends the text to dst, with the parts replaced and all other bytes kept.
-// Parts that are [Span.None] are passed over; the others must not overlap. Parts are
-// put in order.
+// It skips parts that are [Span.None]. The others must not overlap, and may come in any
+// order.
 func Replace(dst, text []byte, parts ...Part) []byte {
 	slices.SortStableFunc(parts, func(a, b Part) int { return a.Start - b.Start })
 	s := Splicer{Out: dst, text: text}
@@ -48,23 +47,23 @@ func Replace(dst, text []byte, parts ...Part) []byte {
 	return s.End()
 }
 
-// Splicer copies a text and changes parts of it on the way.
+// Splicer copies a text and replaces parts of it.
 type Splicer struct {
-	Out []byte // what was written
+	Out []byte // the copy so far
 
 	text []byte
-	at   int // what was copied or replaced
+	at   int // end of the text that was copied or replaced
 }
 
-// Splice starts a copy of the text behind dst.
+// Splice starts a copy of the text, appended to dst.
 func Splice(dst, text []byte) Splicer { return Splicer{Out: dst, text: text} }
 
-// Put writes the text up to the part, and the replacement in the part's place. Parts
-// come in order.
+// Put copies the text up to the part, and then writes the replacement. Call it for parts
+// in their order.
 func (s *Splicer) Put(part Span, replacement []byte) {
 	s.Out = append(append(s.Out, s.text[s.at:part.Start]...), replacement...)
 	s.at = part.End
 }
 
-// End writes the rest of the text, and returns all that was written.
+// End copies the rest of the text, and returns the whole.
 func (s *Splicer) End() []byte { return append(s.Out, s.text[s.at:]...) }

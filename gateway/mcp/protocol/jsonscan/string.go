@@ -6,14 +6,14 @@ import (
 	"unicode/utf8"
 )
 
-// ErrSurrogate: a string holds half of a UTF-16 surrogate pair. Parsers
-// disagree about what that means, so no decision can be made on it.
-var ErrSurrogate = errors.New("a string holds a lone surrogate")
+// ErrSurrogate: a string has half of a UTF-16 surrogate pair. Parsers disagree about its
+// meaning, so no decision may depend on it.
+var ErrSurrogate = errors.New("a string has a lone surrogate")
 
-// String is a string of the text, as it stands there.
+// String is a string as it is in the text.
 type String struct {
 	raw     []byte // between the quotes
-	escaped bool   // holds a backslash
+	escaped bool   // has a backslash
 }
 
 // Is reports whether the string's value is want.
@@ -25,8 +25,8 @@ func (v String) Is(want string) bool {
 	return err == nil && string(got) == want
 }
 
-// Bytes returns the string's value: a part of the text where no escapes have
-// to be resolved. [ErrSurrogate] is the only error.
+// Bytes returns the string's value. Without escapes that is a part of the text.
+// [ErrSurrogate] is the only error.
 func (v String) Bytes() ([]byte, error) {
 	if !v.escaped {
 		return v.raw, nil
@@ -71,9 +71,8 @@ func (v String) Append(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// unicode decodes the escape whose 'u' is at i, and the second half of a
-// surrogate pair with it. size is in bytes from the 'u' on; 0 for a lone
-// surrogate.
+// unicode decodes the escape whose 'u' is at i, with the second half of a surrogate
+// pair. size counts bytes from the 'u' on; 0 for a lone surrogate.
 func (v String) unicode(i int) (r rune, size int) {
 	r = hex4(v.raw[i+1:])
 	if !utf16.IsSurrogate(r) {
@@ -111,7 +110,7 @@ func unhex(c byte) byte {
 	return 0xff
 }
 
-// String steps over the string that comes next.
+// String steps over the next string.
 func (s *Scanner) String() (String, error) {
 	if s.Peek() != '"' {
 		return String{}, s.wrong("expected a string")
@@ -140,7 +139,7 @@ func (s *Scanner) String() (String, error) {
 	return String{}, s.wrong("string without an end")
 }
 
-// escape returns the size of the escape at the start of b; 0 if it is none.
+// escape returns the size of the escape at the start of b; 0 if it is not valid.
 func escape(b []byte) int {
 	if len(b) < 2 {
 		return 0

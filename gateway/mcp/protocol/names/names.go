@@ -1,13 +1,12 @@
-// Package names gives what many servers offer names that are unique among all
-// of them, and takes such names apart again.
+// Package names makes the names of many servers' tools, prompts and resources unique,
+// and takes such names apart again.
 //
-// A tool or a prompt of a server is server__name, as users of MCPJungle know
-// it. A resource is mcp://server/ and the URI that it has on its server, as it
-// stands there; a URI template likewise. Both are reversible without a table:
-// a server's name starts and ends with a letter or digit and holds no "__", so
-// the first "__" ends it, and no two servers' names can collide.
+// A tool or a prompt of a server is server__name, as in MCPJungle. A resource is
+// mcp://server/ followed by its URI on the server, and so is a URI template. Both are
+// reversible without a table: a server's name starts and ends with a letter or digit and
+// has no "__". So the first "__" ends it, and names of two servers cannot collide.
 //
-// Nothing here says whether a server of that name exists, or who may reach it.
+// This package does not know which servers exist, nor who may reach them.
 package names
 
 import (
@@ -16,28 +15,27 @@ import (
 	"strings"
 )
 
-// MaxName is the length of the longest name that a tool or a prompt may have,
-// the server's part included: what the protocol recommends. Several language
-// models take less.
+// MaxName is the length of the longest name of a tool or a prompt with the server's
+// name before it, as the protocol recommends. Some language models take less.
 //
 // https://modelcontextprotocol.io/specification/2026-07-28/server/tools#tool-names
 const MaxName = 128
 
-// separator stands between the server's name and the tool's.
+// separator is between the server's name and the tool's.
 const separator = "__"
 
-// What [Check] finds wrong with a name.
+// Errors of [Check].
 var (
 	ErrEmpty      = errors.New("the name is empty")
-	ErrTooLong    = fmt.Errorf("the name is longer than %d characters with the server's before it", MaxName)
-	ErrCharacters = errors.New("the name holds a character other than A-Z, a-z, 0-9, '_', '.' and '-'")
+	ErrTooLong    = fmt.Errorf("the name is longer than %d characters with the server's name before it", MaxName)
+	ErrCharacters = errors.New("the name has a character other than A-Z, a-z, 0-9, '_', '.' and '-'")
 )
 
-// Prefix is what stands before the names of the server's tools and prompts.
+// Prefix is the prefix of the names of the server's tools and prompts.
 func Prefix(server string) string { return server + separator }
 
-// Check tells whether clients could use the name of the server's tool or prompt
-// with the [Prefix] before it.
+// Check returns an error if clients could not use the name of the server's tool or
+// prompt with its [Prefix].
 func Check[T string | []byte](server string, name T) error {
 	switch {
 	case len(name) == 0:
@@ -53,8 +51,7 @@ func Check[T string | []byte](server string, name T) error {
 	return nil
 }
 
-// Split takes apart a [Prefix] and the name behind it. ok is false for what
-// cannot be that.
+// Split takes apart a [Prefix] and the name after it. ok is false for other texts.
 func Split(joined string) (server, name string, ok bool) {
 	server, name, ok = strings.Cut(joined, separator)
 	if !ok || !isServer(server) || Check(server, name) != nil {
@@ -63,8 +60,7 @@ func Split(joined string) (server, name string, ok bool) {
 	return server, name, true
 }
 
-// isServer reports whether a server can be registered under the name, but for
-// its length.
+// isServer reports whether a server can have the name. It does not look at the length.
 func isServer(name string) bool {
 	if name == "" || !isAlphanumeric(name[0]) || !isAlphanumeric(name[len(name)-1]) {
 		return false

@@ -13,18 +13,17 @@ const (
 	jungleScheme = "mcpj://res/"
 )
 
-// URIPrefix is what stands before the URIs of the server's resources. It holds
-// nothing but literals of RFC 6570: the expansion of a template with the prefix
-// is the prefix and the expansion of the template.
+// URIPrefix is the prefix of the URIs of the server's resources. It has only literals of
+// RFC 6570. So a template with the prefix expands to the prefix and the expansion of the
+// template.
 func URIPrefix(server string) string { return scheme + server + "/" }
 
-// JoinURI names the server's resource among those of all servers, or its URI
-// template among those of all servers. uri must not be empty.
+// JoinURI names the server's resource, or its URI template, among those of all servers.
+// uri must not be empty.
 func JoinURI(server, uri string) string { return scheme + server + "/" + uri }
 
-// SplitURI takes apart what [JoinURI] made, and also what MCPJungle would have
-// made of the same resource, which may stand in what its users have saved. ok
-// is false for anything else.
+// SplitURI takes apart a URI of [JoinURI]. It also takes apart MCPJungle's form, which
+// its users may have saved. ok is false for other texts.
 func SplitURI(joined string) (server, uri string, ok bool) {
 	if rest, found := strings.CutPrefix(joined, jungleScheme); found {
 		return splitJungle(rest)
@@ -40,11 +39,11 @@ func SplitURI(joined string) (server, uri string, ok bool) {
 	return server, uri, true
 }
 
-// urlToStd maps the alphabet of base64 that is safe in URLs to the other one.
+// urlToStd maps the URL-safe alphabet of base64 to the standard one.
 var urlToStd = strings.NewReplacer("-", "+", "_", "/")
 
-// splitJungle takes apart server/BASE64, without padding. MCPJungle has written
-// both alphabets.
+// splitJungle takes apart server/BASE64, without padding. MCPJungle has used both
+// alphabets.
 func splitJungle(rest string) (server, uri string, ok bool) {
 	server, encoded, _ := strings.Cut(rest, "/")
 	if !isServer(server) {

@@ -9,8 +9,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
 )
 
-// Keys of what may hold the URI of a resource. Their order is that of the
-// cases below.
+// Keys of members that may have the URI of a resource, in the order of the cases below.
 var (
 	messageKeys  = []string{"result", "error", "method", "params"}
 	resultKeys   = []string{"content", "contents", "messages"}
@@ -24,20 +23,19 @@ var (
 type answer struct {
 	jsonscan.Scanner
 	message []byte
-	marks   []int // offsets at which URIs start
+	marks   []int // offsets of the URIs' starts
 }
 
-// Answer returns the message of the server, a JSON-RPC message of any kind, in
-// the form that it has for the client: with the URIs of the server's resources
-// prefixed, all other bytes kept. A message without any is returned as it is.
-// An error means that the message must not be passed on.
+// Answer returns a server's message, a JSON-RPC message of any kind, in the client's
+// form: with prefixes before the URIs of the server's resources, and all other bytes
+// kept. It returns a message without such URIs as it is. An error means that the caller
+// must not forward the message.
 //
-// It goes by the message's shape, and not by the request that it answers: then
-// it does not matter on which of the protocol's streams, or after how many
-// reconnections, an answer arrives. What may hold a resource is the result of
-// tools/call, prompts/get and resources/read, an error about a resource that is
-// not there, and what a server notifies of resources. What the server asks of
-// the client is left as it is.
+// It looks at the message's shape, and not at the request that it answers. So it works
+// on any of the protocol's streams, and after any number of reconnections. The results
+// of tools/call, prompts/get and resources/read may name resources, and so may errors
+// about a missing resource and notifications about resources. Answer does not change a
+// server's requests to the client.
 func Answer(message []byte, server string) ([]byte, error) {
 	scanner, err := jsonscan.New(message)
 	if err != nil {
@@ -87,7 +85,7 @@ func (a *answer) read() error {
 	return a.notification(method, params)
 }
 
-// result reads a result, and marks what resources it holds.
+// result reads a result, and marks its resources.
 func (a *answer) result() error {
 	return a.MembersIfAny(resultKeys, func(key int) error {
 		switch key {
@@ -106,7 +104,7 @@ func (a *answer) prompt() error {
 	return a.MembersIfAny(promptKeys, func(int) error { return a.Each(a.block) })
 }
 
-// block reads a block of content. Of what kind it is may stand behind the URI.
+// block reads a block of content. Its type may come after the URI.
 func (a *answer) block() error {
 	before := len(a.marks)
 	var isLink, isResource, hasURI bool
@@ -139,12 +137,12 @@ func (a *answer) blockType() (isLink, isResource bool, err error) {
 	return kind.Is("resource_link"), kind.Is("resource"), err
 }
 
-// resource reads what stands for a resource by its URI, and marks that.
+// resource reads an object with the URI of a resource, and marks that.
 func (a *answer) resource() error {
 	return a.MembersIfAny(resourceKeys, func(int) error { return a.mark() })
 }
 
-// mark marks the string that comes next, and passes over anything else.
+// mark marks the next value if it is a string, and skips it otherwise.
 func (a *answer) mark() error {
 	start, ok, err := a.stringAt()
 	if ok && err == nil {
@@ -153,8 +151,8 @@ func (a *answer) mark() error {
 	return err
 }
 
-// failure reads an error, and marks the resource that it says is not there.
-// Which error it is may stand behind its data.
+// failure reads an error, and marks the missing resource that it names. The code may
+// come after the data.
 func (a *answer) failure() error {
 	before := len(a.marks)
 	code := 0
@@ -164,7 +162,7 @@ func (a *answer) failure() error {
 		}
 		value, err := a.Value()
 		if err == nil {
-			// A code that is no integer is the client's to complain about.
+			// The client judges a code that is not an integer.
 			code, _ = strconv.Atoi(string(value.Of(a.message)))
 		}
 		return err
@@ -182,8 +180,8 @@ var (
 	subscribedKeys   = []string{"resourceSubscriptions"}
 )
 
-// notification marks the resources that a notification is about. What its
-// method is may stand behind its params, so they were passed over at first.
+// notification marks the resources of a notification. The method may come after the
+// params, so the first pass skipped these.
 func (a *answer) notification(method, params jsonscan.Span) error {
 	if method.None() || params.None() {
 		return nil
@@ -214,7 +212,7 @@ func is(text []byte, want string) bool {
 }
 
 // stringAt steps over the next value. If it is a string, ok is true and start is the
-// offset of its first byte, behind the quote.
+// offset of the first byte after the quote.
 func (a *answer) stringAt() (start int, ok bool, err error) {
 	if a.Peek() != '"' {
 		return 0, false, a.Skip()

@@ -7,36 +7,35 @@ import (
 	"hash/crc32"
 )
 
-// ErrCursor: what a client sent as a cursor is none, or one of another list. It
-// is to be answered with error -32602.
+// ErrCursor: a client's cursor is not valid, or is of another list. Answer it with error
+// -32602.
 var ErrCursor = errors.New("the cursor is not one of this list")
 
-// Cursor is where a merged list goes on. Clients get it as text and give it back
-// as they got it; one that a client made up leads nowhere that the client could
-// not go anyway, as long as the servers in it are checked like those of any
-// other request.
+// Cursor is the place where a merged list continues. Clients get it as text and send it
+// back. A client gains nothing from a forged one, as long as the gateway checks the
+// servers in it like those of any other request.
 type Cursor struct {
 	Kind Kind
-	Open []Position // servers that were listed in part, in the list's order
-	Next string     // servers from this name on were not listed yet; "" if all were
+	Open []Position // partly listed servers, in the list's order
+	Next string     // servers from this name on are not listed yet; "": all are
 }
 
-// Position is how far one server has been listed.
+// Position is the place in one server's list.
 type Position struct {
 	Server string
 	Cursor string // of the server's page, as the server gave it; "" for the first
 	Empty  bool   // the server's cursor is the empty string, and it is not the first page
-	Skip   int    // entries at the start of that page that were listed
+	Skip   int    // listed entries at the start of that page
 }
 
-// First reports whether it is on the first page of the server's list.
+// First reports whether the position is on the first page of the server's list.
 func (p Position) First() bool { return p.Cursor == "" && !p.Empty }
 
-// start reports whether nothing of the server has been listed.
+// start reports whether no entry of the server is listed yet.
 func (p Position) start() bool { return p.First() && p.Skip == 0 }
 
-// skipOfEmpty is added to the number of entries where the server's cursor is the
-// empty string, which would stand for the first page otherwise.
+// skipOfEmpty is added to Skip where the server's cursor is the empty string, to tell it
+// from the first page.
 const skipOfEmpty = 1 << 23
 
 // Done reports whether nothing is left to list.
@@ -45,8 +44,8 @@ func (c *Cursor) Done() bool { return len(c.Open) == 0 && c.Next == "" }
 const (
 	cursorVersion = 1
 
-	// Bounds of what a cursor from outside may hold. They are above all that a
-	// merge produces: each server has one position.
+	// Bounds of a client's cursor. A merge stays below them, since each server has
+	// one position.
 	maxCursorText = 1 << 20
 	maxNumber     = 1 << 24
 )
@@ -75,8 +74,8 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// ParseCursor reads what [Cursor.String] made for a list of that kind. The error
-// is [ErrCursor].
+// ParseCursor reads the text of [Cursor.String] for a list of that kind. The error is
+// [ErrCursor].
 func ParseCursor(kind Kind, text string) (Cursor, error) {
 	if len(text) > maxCursorText {
 		return Cursor{}, ErrCursor
@@ -97,8 +96,8 @@ func ParseCursor(kind Kind, text string) (Cursor, error) {
 		if p.Cursor == "" && p.Skip >= skipOfEmpty {
 			p.Empty, p.Skip = true, p.Skip-skipOfEmpty
 		}
-		// A merge leaves each server once, in the list's order: one that stood here
-		// a thousand times would be asked a thousand times.
+		// A merge leaves each server once, in the list's order. The gateway would
+		// otherwise ask a server that is here a thousand times as often.
 		if p.Server <= before || c.Next != "" && p.Server >= c.Next || p.start() {
 			d.failed = true
 		}
@@ -108,7 +107,7 @@ func ParseCursor(kind Kind, text string) (Cursor, error) {
 		}
 		c.Open = append(c.Open, p)
 	}
-	// What has another text has been made up.
+	// A cursor with another text is forged.
 	if d.failed || len(d.rest) > 0 || c.Done() || c.String() != text {
 		return Cursor{}, ErrCursor
 	}

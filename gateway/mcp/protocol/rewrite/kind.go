@@ -16,8 +16,8 @@ const (
 	Templates
 )
 
-// kinds says of each kind what asks for it, the member of the result that holds
-// it, and the member of an entry that names the entry.
+// kinds has, for each kind, the method that requests the list, the member of the result
+// that has it, and the member of an entry that names the entry.
 var kinds = [...]struct{ method, member, name string }{
 	Tools:     {protocol.MethodToolsList, "tools", "name"},
 	Prompts:   {protocol.MethodPromptsList, "prompts", "name"},
@@ -25,7 +25,7 @@ var kinds = [...]struct{ method, member, name string }{
 	Templates: {protocol.MethodTemplatesList, "resourceTemplates", "uriTemplate"},
 }
 
-// KindOf returns the kind of list that the method asks for.
+// KindOf returns the kind of list that the method requests.
 func KindOf(method string) (kind Kind, ok bool) {
 	for k := Tools; k <= Templates; k++ {
 		if kinds[k].method == method {
@@ -35,13 +35,13 @@ func KindOf(method string) (kind Kind, ok bool) {
 	return 0, false
 }
 
-// Method is the method that asks for the list.
+// Method is the method that requests the list.
 func (k Kind) Method() string { return kinds[k].method }
 
-// Member is the member of the result that holds the list.
+// Member is the member of the result that has the list.
 func (k Kind) Member() string { return kinds[k].member }
 
-// prefix is what stands before the names of the server's entries.
+// prefix is the prefix of the names of the server's entries.
 func (k Kind) prefix(server string) string {
 	if k == Resources || k == Templates {
 		return names.URIPrefix(server)
@@ -49,8 +49,8 @@ func (k Kind) prefix(server string) string {
 	return names.Prefix(server)
 }
 
-// check tells whether the server's entry of that name can be named among those
-// of all servers.
+// check returns an error if the server's entry of that name cannot have a name among the
+// entries of all servers.
 func (k Kind) check(server string, name []byte) error {
 	if k == Resources || k == Templates {
 		if len(name) == 0 {

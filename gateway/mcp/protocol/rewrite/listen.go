@@ -6,12 +6,12 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
 )
 
-// Listen is what the client of a subscriptions/listen wants to hear of.
+// Listen has the notifications that the client of a subscriptions/listen wants.
 type Listen struct {
 	ToolsListChanged, PromptsListChanged, ResourcesListChanged bool
 
-	// Resources whose changes it wants to hear of, but for those that no server
-	// could have.
+	// Resources are those whose changes it wants, without those that no server can
+	// have.
 	Resources []Resource
 }
 
@@ -26,8 +26,8 @@ var (
 	notificationKeys = []string{"toolsListChanged", "promptsListChanged", "resourcesListChanged", "resourceSubscriptions"}
 )
 
-// ReadListen reads the params of a subscriptions/listen. An error means that
-// they could be read in two ways, or not at all.
+// ReadListen reads the params of a subscriptions/listen. An error means that they are
+// not valid, or could be read in two ways.
 func ReadListen(e *envelope.Envelope, message []byte) (listen Listen, err error) {
 	if e.Params.None() {
 		return Listen{}, nil

@@ -7,42 +7,42 @@ import (
 
 // Limits of a merged list.
 type Limits struct {
-	MaxEntries int // on a page; 0: as many as there are
-	MaxBytes   int // of entries on a page, though one entry always fits; 0: as many as there are
+	MaxEntries int // on a page; 0: no bound
+	MaxBytes   int // of entries on a page, though one entry always fits; 0: no bound
 
-	// MaxTTL is for how long a list may be kept at most, and the time for
-	// servers that do not say.
+	// MaxTTL bounds the time for which a client may cache a list. It is also the
+	// time for servers that do not set one.
 	MaxTTL time.Duration
 
-	// Hints: the client speaks a version of the protocol whose results say how
-	// long they may be kept.
+	// Hints: the client speaks a version of the protocol whose results have a time
+	// to live.
 	Hints bool
 }
 
-// Part is what one server adds to a merged list.
+// Part is one server's part of a merged list.
 type Part struct {
-	Page     *Page // nil: it has none to give, and is left out of the list
+	Page     *Page // nil: the server has none, and is left out of the list
 	Position       // of the page
 
-	// Allows reports whether the client gets the entry of that name. Nil: all.
+	// Allows reports whether the client may see the entry of that name. Nil: all.
 	Allows func(name string) bool
 }
 
 // Merged is a page of a merged list.
 type Merged struct {
-	Result  []byte // a result object, appended to what was there
+	Result  []byte // dst, with the result object appended
 	Entries int
 	Cursor  Cursor // [Cursor.Done] on the last page
 }
 
-// Merge appends to dst the result of a request for the list, made of the parts
-// in their order: first those of servers that the request's cursor has open,
-// then those of others in the order of their names.
+// Merge builds the result of a request for the list from the parts in their order, and
+// appends it to dst. Servers that the request's cursor has open come first, then others
+// in the order of their names.
 //
-// A page holds the first pages of as many servers as it can, rather than all of
-// the first server: many clients never ask for a second page. The result may be
-// kept for as long as the shortest-lived part, and by this client alone, since
-// no other need have the same servers and rules.
+// A page has the first pages of as many servers as fit, rather than all pages of the
+// first server, since many clients never request a second page. The result lives as long
+// as its shortest-lived part. Only this client may cache it, since another may have
+// other servers and rules.
 func Merge(dst []byte, kind Kind, parts []Part, limits Limits) Merged {
 	m := merger{limits: limits, out: Merged{Result: dst, Cursor: Cursor{Kind: kind}}, ttl: limits.MaxTTL}
 	m.add(`{"`, kind.Member(), `":[`)
@@ -76,14 +76,14 @@ func (m *merger) add(texts ...string) {
 	}
 }
 
-// part adds what one server has to give, or leaves it to the next page.
+// part adds one server's entries, or leaves them to the next page.
 func (m *merger) part(p *Part) {
 	switch {
 	case m.full:
 		m.leave(p.Position)
 		return
 	case p.Page == nil:
-		return // what it would add is lost until the client lists anew
+		return // its entries are missing until the client lists again
 	}
 	if p.Page.HasTTL {
 		m.ttl = min(m.ttl, p.Page.TTL)
@@ -109,8 +109,8 @@ func (m *merger) part(p *Part) {
 	}
 }
 
-// fits reports whether the page has room for the entry. The first always fits:
-// a page without any would lead to itself.
+// fits reports whether the page has room for the entry. The first always fits: the
+// cursor of a page without entries would lead to the same page.
 func (m *merger) fits(e *Entry) bool {
 	if m.out.Entries == 0 {
 		return true
@@ -122,7 +122,7 @@ func (m *merger) fits(e *Entry) bool {
 	return m.limits.MaxBytes <= 0 || size <= m.limits.MaxBytes
 }
 
-// leave leaves what comes from that position on to the pages after this one.
+// leave leaves the entries from that position on to later pages.
 func (m *merger) leave(p Position) {
 	c := &m.out.Cursor
 	switch {

@@ -7,58 +7,58 @@ import (
 	"time"
 )
 
-// Reasons for which an entry is left out of its list, beside those of
+// Reasons to leave an entry out of its list, beside those of
 // [vault-plugin-secrets-mcp/gateway/mcp/protocol/names].
 var (
 	ErrNoName    = errors.New("the entry has no name, or one that could be read in two ways")
 	ErrDuplicate = errors.New("another entry of the list has the same name")
 )
 
-// ErrNoList: what the server answered is no list.
-var ErrNoList = errors.New("the answer holds no list")
+// ErrNoList: the server's answer is not a list.
+var ErrNoList = errors.New("the answer has no list")
 
 // maxCursor bounds a server's cursor, in bytes.
 const maxCursor = 8 << 10
 
-// RPCError is a server's answer that there is no list.
+// RPCError is a server's error in place of a list.
 type RPCError struct{ Code int }
 
 func (e *RPCError) Error() string { return fmt.Sprintf("the server answered with error %d", e.Code) }
 
-// Page is one page of one server's list, in the form that clients get it. It
-// shares no memory with the message that it was read from, and is not changed.
+// Page is one page of one server's list, in the clients' form. It shares no memory with
+// the server's message, and does not change.
 type Page struct {
 	Server  string
 	Entries []Entry
-	LeftOut []LeftOut // the first of those that clients do not get
-	Missing int       // how many there are of them
+	LeftOut []LeftOut // the first of the entries that clients do not get
+	Missing int       // the number of all of them
 
 	Cursor string        // of the next page, for the server; "" on the last one
-	Empty  bool          // not on the last one: the cursor of the next page is the empty string
-	TTL    time.Duration // for how long the page may be kept
-	HasTTL bool          // the server says so
+	Empty  bool          // it is not the last one: the cursor of the next page is the empty string
+	TTL    time.Duration // for which the page may be cached
+	HasTTL bool          // the server has set it
 }
 
 // Entry is a tool, a prompt, a resource or a resource template.
 type Entry struct {
 	Name string // on its server; the URI of a resource, the template of a template
-	JSON string // as clients get it: with the name prefixed
+	JSON string // in the clients' form: with the prefix
 }
 
 // LeftOut is an entry that clients do not get.
 type LeftOut struct {
-	Name string // as far as it is known
+	Name string // "" where it is not known
 	Err  error
 }
 
-// Bounds of what a server may have in its list, and of what is told of it: a list
-// of millions of empty entries is no longer than one that makes sense.
+// Bounds of a server's list and of the log about it. A bound in bytes is not enough: a
+// list of millions of empty entries is as long as a useful one.
 const (
 	maxEntries = 100_000
 	maxLeftOut = 8
 )
 
-// ErrTooMany: the list is of no use to anybody.
+// ErrTooMany: the list is too long for any client.
 var ErrTooMany = fmt.Errorf("the list has more than %d entries", maxEntries)
 
 // leaveOut notes that clients do not get an entry.

@@ -10,10 +10,10 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 )
 
-// ReadPage reads a server's answer to a request for the list: a whole JSON-RPC
-// message. Entries that cannot be named, and those after the first with the same
-// name, are left out. The error is an [*RPCError] if that is what the server
-// answered; any other says that the answer is of no use.
+// ReadPage reads a server's answer to a request for the list: a whole JSON-RPC message.
+// It leaves out entries without a usable name, and all but the first of those with the
+// same name. The error is an [*RPCError] if the server answered with an error; any other
+// error means that the answer is not valid.
 func ReadPage(kind Kind, server string, message []byte) (*Page, error) {
 	scanner, err := jsonscan.New(message)
 	if err != nil {
@@ -48,10 +48,10 @@ type pageReader struct {
 	entries        []found
 }
 
-// found is an entry where it stands in the message.
+// found is the place of an entry in the message.
 type found struct {
 	start, end int
-	name       int // offset of the name, behind the quote
+	name       int // offset of the name, after the quote
 	value      jsonscan.String
 }
 
@@ -76,7 +76,7 @@ func (p *pageReader) failure() error {
 	p.failed = true
 	return p.Members(codeKeys, func(int) error {
 		raw, err := p.Raw()
-		p.code, _ = strconv.Atoi(string(raw)) // 0 is as good a code as any that is none
+		p.code, _ = strconv.Atoi(string(raw)) // 0 for a code that is not an integer
 		return err
 	})
 }
@@ -96,7 +96,7 @@ func (p *pageReader) result() error {
 
 func (p *pageReader) cursor() error {
 	if p.Peek() != '"' {
-		return p.Skip() // null, as some write it
+		return p.Skip() // some servers send null
 	}
 	text, err := p.String()
 	if err != nil {
@@ -107,13 +107,13 @@ func (p *pageReader) cursor() error {
 		return err
 	}
 	if len(value) > maxCursor {
-		return fmt.Errorf("the list's cursor is %d bytes long: at most %d can be carried", len(value), maxCursor)
+		return fmt.Errorf("the list's cursor is %d bytes long: it may have %d at most", len(value), maxCursor)
 	}
 	p.page.Cursor, p.page.Empty = string(value), len(value) == 0
 	return nil
 }
 
-// ttl reads how long the page may be kept: not at all if that is no number.
+// ttl reads the page's time to live: zero if that is not a number.
 func (p *pageReader) ttl() error {
 	raw, err := p.Raw()
 	if err != nil {
@@ -122,7 +122,7 @@ func (p *pageReader) ttl() error {
 	p.page.HasTTL = true
 	ms, err := strconv.ParseFloat(string(raw), 64)
 	if err != nil || ms <= 0 {
-		return nil //nolint:nilerr // it says no time, so the page is stale at once
+		return nil //nolint:nilerr // without a time, the page is stale at once
 	}
 	p.page.TTL = time.Duration(min(ms, float64(math.MaxInt64/int64(2*time.Millisecond))) * float64(time.Millisecond))
 	return nil
@@ -151,7 +151,7 @@ func (p *pageReader) list() error {
 	}
 }
 
-// entry reads one entry. It stands there even where it has no name.
+// entry reads one entry. It also stores one without a name.
 func (p *pageReader) entry() error {
 	if p.Peek() != '{' {
 		p.leaveOut("", ErrNoName)
@@ -181,8 +181,8 @@ func (p *pageReader) entry() error {
 
 func (p *pageReader) leaveOut(name string, err error) { p.page.leaveOut(name, err) }
 
-// rename makes the page's entries of those that were found. All of them stand
-// in one string, so that a page is two pieces of memory and not thousands.
+// rename makes the page's entries. All of them are in one string, so that a page is two
+// allocations and not thousands.
 func (p *pageReader) rename() {
 	prefix := p.kind.prefix(p.page.Server)
 	size := 0

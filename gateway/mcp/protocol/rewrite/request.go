@@ -11,22 +11,21 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
 )
 
-// ErrNoTarget: the request names nothing that any server could have. It is to
-// be answered as one for something that is not there.
-var ErrNoTarget = errors.New("the request names nothing of any server")
+// ErrNoTarget: no server could have the target of the request. Answer it like a request
+// for a missing target.
+var ErrNoTarget = errors.New("the request does not name a target of any server")
 
-// Target is what a request is for.
+// Target is the tool, prompt or resource that a request names.
 type Target struct {
 	Server string
-	Name   string // of the tool or prompt, or URI of the resource, on that server
+	Name   string // of the tool or prompt, or the resource's URI, on that server
 
-	at   envelope.Span // what to replace in the message
-	text []byte        // by what
+	at   envelope.Span // the part of the message to replace
+	text []byte        // its replacement
 }
 
-// Find returns what the request is for. The message is what the envelope was
-// parsed from. The error is [ErrNoTarget], also for methods that are for no
-// single server.
+// Find returns the target of the request. The message is the one that the envelope was
+// parsed from. The error is [ErrNoTarget], also for methods that do not name a server.
 func Find(e *envelope.Envelope, message []byte) (Target, error) {
 	switch e.Method {
 	case protocol.MethodToolsCall, protocol.MethodPromptsGet:
@@ -44,14 +43,14 @@ func Find(e *envelope.Envelope, message []byte) (Target, error) {
 	return Target{}, ErrNoTarget
 }
 
-// Append appends the message as it is for the server: with the server's own
-// name for the target, all other bytes kept.
+// Append appends the message in the server's form to dst: with the server's own name for
+// the target, and all other bytes kept.
 func (t *Target) Append(dst, message []byte) []byte {
 	return envelope.Replace(dst, message, envelope.Part{Span: t.at, Text: t.text})
 }
 
-// Edited returns the envelope of what Append makes of the message that it was
-// parsed from.
+// Edited returns the envelope of the message in the server's form, from the envelope of
+// the client's message.
 func (t *Target) Edited(e *envelope.Envelope) envelope.Envelope {
 	edited := e.Edited(envelope.Part{Span: t.at, Text: t.text})
 	if edited.Name != "" {
@@ -78,9 +77,8 @@ func findURI(at envelope.Span, message []byte) (Target, error) {
 	return Target{}, ErrNoTarget
 }
 
-// target cuts the prefix out of the string at that place. Where it does not
-// stand there as it is, because of escapes or in MCPJungle's form, the whole
-// string is written anew.
+// target removes the prefix from the string at that place. If the string has escapes, or
+// MCPJungle's form, it replaces the whole string.
 func target(at envelope.Span, message []byte, prefix, server, name string) (Target, error) {
 	t := Target{Server: server, Name: name}
 	start := at.Start + len(`"`)
@@ -93,7 +91,7 @@ func target(at envelope.Span, message []byte, prefix, server, name string) (Targ
 	return t, err
 }
 
-// stringOf returns the value of the string that stands there.
+// stringOf returns the value of the string at that place.
 func stringOf(at envelope.Span, message []byte) (value string, ok bool) {
 	if at.None() {
 		return "", false

@@ -10,34 +10,35 @@ import (
 var ErrTooLarge = errors.New("an event of the stream is too large")
 
 const (
-	// readSize is how much is read at once.
+	// readSize is the size of one read.
 	readSize = 4 << 10
-	// keptSize is the size up to which a buffer is kept for the next event.
+	// keptSize is the size up to which the next event uses the same buffer.
 	keptSize = 64 << 10
 )
 
-// splitter splits a stream into events, as it comes. It has looked at every byte once
-// when an event is complete.
+// splitter splits a stream into events as its bytes come. It looks at each byte once
+// until an event is complete.
 type splitter struct {
-	// Reserve is asked before more memory is taken than most events need, with the
-	// bytes; negative when they are given back. Nil: nobody is asked.
+	// Reserve is called with a number of bytes before the splitter takes more memory
+	// than most events need; with a negative number after it has freed that. May be
+	// nil.
 	Reserve func(bytes int64) error
 
 	limit int
 
-	// Read, and not yet dropped. The current event begins at start, and its current
-	// line at line, of which all up to at was looked at.
+	// The bytes that were read and not yet dropped. The current event begins at
+	// start, and its current line at line. The bytes before at were examined.
 	buffer          []byte
 	start, line, at int
 	reserved        int64
 
 	begun   bool // the first line was read
-	handed  bool // the first event was handed out
-	afterCR bool // the last line ended with a CR, and what follows it has not come yet
+	handed  bool // the first event was returned
+	afterCR bool // the last line ended with a CR, and the next byte has not come yet
 	joined  []byte
 }
 
-// next returns the next event, or nil if not all of it is there.
+// next returns the next event, or nil if it is not complete.
 func (s *splitter) next() *Event {
 	if s.lateLF() {
 		return &Event{Raw: s.take(), late: true}
@@ -57,16 +58,16 @@ func (s *splitter) next() *Event {
 			s.at++
 		}
 		s.line = s.at
-		// A comment on its own keeps the connection alive: it must not wait
-		// for the event behind it.
+		// A separate comment keeps the connection alive: it must not wait for
+		// the next event.
 		if len(content) == 0 || content[0] == ':' && first {
 			return s.event()
 		}
 	}
 }
 
-// lateLF steps over the LF of a CR LF whose CR was the last byte there when its line
-// was read. It reports whether the line's event was handed out with the CR.
+// lateLF steps over the LF of a CR LF if the CR was the last byte when its line was
+// read. It reports whether the line's event was returned with the CR.
 func (s *splitter) lateLF() bool {
 	if !s.afterCR || s.line == len(s.buffer) {
 		return false
@@ -80,8 +81,8 @@ func (s *splitter) lateLF() bool {
 	return s.line == s.start+1
 }
 
-// rest returns what stands behind the last complete event at the stream's end; nil if
-// that is nothing.
+// rest returns the bytes after the last complete event at the stream's end; nil if there
+// are none.
 func (s *splitter) rest() *Event {
 	if s.line = len(s.buffer); s.line == s.start {
 		return nil
@@ -90,14 +91,14 @@ func (s *splitter) rest() *Event {
 	return s.event()
 }
 
-// take hands out the lines of the current event.
+// take returns the lines of the current event.
 func (s *splitter) take() []byte {
 	raw := s.buffer[s.start:s.line:s.line]
 	s.start = s.line
 	return raw
 }
 
-// withoutMark takes the byte order mark off the stream's first line.
+// withoutMark removes the byte order mark from the stream's first line.
 func (s *splitter) withoutMark(content []byte) []byte {
 	if s.begun {
 		return content
@@ -108,10 +109,10 @@ func (s *splitter) withoutMark(content []byte) []byte {
 
 var byteOrderMark = []byte("\ufeff")
 
-// tooLarge reports whether the current event is.
+// tooLarge reports whether the current event exceeds the limit.
 func (s *splitter) tooLarge() bool { return len(s.buffer)-s.start > s.limit }
 
-// room drops what was handed out, and makes room for so many bytes.
+// room drops the bytes of returned events, and makes room for so many bytes.
 func (s *splitter) room(size int) error {
 	if s.start > 0 {
 		s.buffer = s.buffer[:copy(s.buffer, s.buffer[s.start:])]
@@ -129,8 +130,8 @@ func (s *splitter) room(size int) error {
 	return nil
 }
 
-// resize gives the buffer another capacity. An event takes twice that of the memory:
-// its data are joined, and perhaps written anew.
+// resize changes the buffer's capacity. It reserves twice that memory, since the data of
+// an event are joined, and perhaps written again.
 func (s *splitter) resize(capacity int) error {
 	if wanted := 2 * int64(max(0, capacity-keptSize)); s.Reserve != nil && wanted != s.reserved {
 		if err := s.Reserve(wanted - s.reserved); err != nil {
@@ -146,7 +147,7 @@ func (s *splitter) resize(capacity int) error {
 type Decoder struct {
 	splitter
 	r   io.Reader
-	err error // of the last read, or of Reserve
+	err error // of the last read or Reserve
 }
 
 // NewDecoder reads events of at most limit bytes from r.
@@ -154,14 +155,13 @@ func NewDecoder(r io.Reader, limit int) *Decoder {
 	return &Decoder{splitter: splitter{limit: limit}, r: r}
 }
 
-// Next returns the next event, as soon as its last byte was read. What stands
-// behind the last complete event is an event too: clients should drop it, and
-// some do not. The error is io.EOF at the stream's end, [ErrTooLarge], or that
-// of the reader.
+// Next returns the next event as soon as its last byte has come. An incomplete event at
+// the stream's end counts too: clients should drop it, and some do not. The error is
+// io.EOF at the stream's end, [ErrTooLarge], or the reader's.
 func (d *Decoder) Next() (*Event, error) {
 	for {
 		if e := d.next(); e != nil {
-			if len(e.Raw) > d.limit { // one read may bring more than that
+			if len(e.Raw) > d.limit { // one read may bring more than the limit
 				return nil, ErrTooLarge
 			}
 			return e, nil

@@ -1,32 +1,30 @@
-// Package sse reads streams of server-sent events without losing a byte of
-// them: an event can be passed on as it came, or with other data. It writes
-// them to clients that may be slow, or gone.
+// Package sse reads streams of server-sent events and keeps every byte: a caller can
+// forward an event as it came, or with other data. It writes them to clients that may be
+// slow, or gone.
 //
 // https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 package sse
 
 import "bytes"
 
-// Event is one event, or a comment on its own. What it holds is valid until the
-// decoder's next call.
+// Event is one event, or a separate comment. It is valid until the decoder's next call.
 type Event struct {
-	// Raw is all of the event as it came, its blank line included. The Raws of
-	// a stream's events join up to the stream.
+	// Raw is the whole event as it came, with its blank line. The Raws of all
+	// events together are the stream.
 	Raw []byte
 	// Data is the event's data: its data lines, joined by line feeds.
 	Data []byte
-	// HasData tells an event with empty data from one without.
+	// HasData is true for an event with empty data, and false for one without.
 	HasData bool
-	// Type is the event's type; empty stands for "message".
+	// Type is the event's type; "" means "message".
 	Type []byte
 
-	first     bool // of its stream
+	first     bool // it is the first of its stream
 	late      bool // it is the LF of a CR LF whose CR ended the event before
 	id, retry []byte
 }
 
-// IsMessage reports whether clients of the protocol read the event as a
-// message.
+// IsMessage reports whether clients of MCP read the event as a message.
 func (e *Event) IsMessage() bool {
 	return len(e.Type) == 0 || string(e.Type) == "message"
 }
@@ -49,11 +47,11 @@ func (e *Event) WithData(dst, data []byte) []byte {
 	}
 }
 
-// Anew appends the event to dst with other data, written anew: with nothing in it
-// but what clients go by, so that none of them reads more in it than was read
-// here. For a stream that is one of several, the prefix tells in the event's id
-// which; "" drops the id.
-func (e *Event) Anew(dst, data []byte, prefix string) []byte {
+// Rewrite appends the event to dst with other data. It writes only the fields that
+// clients use, so that no client reads more in it than the gateway has read. For one of
+// several streams, prefix goes before the event's id and names the stream; "" drops the
+// id.
+func (e *Event) Rewrite(dst, data []byte, prefix string) []byte {
 	if e.late {
 		return dst // its event was written whole
 	}
@@ -82,8 +80,8 @@ func isNumber(text []byte) bool {
 	return len(text) > 0
 }
 
-// AppendData appends data as data lines to dst: without the blank line that
-// ends an event.
+// AppendData appends data as data lines to dst, without the blank line that ends an
+// event.
 func AppendData(dst, data []byte) []byte {
 	for {
 		dst = append(dst, "data: "...)
@@ -106,7 +104,7 @@ func AppendMessage(dst, message []byte) []byte {
 	return append(AppendData(dst, message), '\n')
 }
 
-// event hands out the event of the lines read.
+// event returns the event of the lines that were read.
 func (s *splitter) event() *Event {
 	e := &Event{Raw: s.take(), first: !s.handed}
 	s.handed = true
@@ -149,8 +147,8 @@ func isData(content []byte) bool {
 	return string(name) == "data"
 }
 
-// lines are those of an event. They are looked for again when they are needed: to
-// remember them would take many times the bytes of an event whose lines are short.
+// lines finds the lines of an event again when they are needed. Their list would take
+// many times the memory of an event with short lines.
 type lines struct {
 	rest []byte
 	cr   bool // some end with a CR
@@ -161,7 +159,7 @@ func (e *Event) lines() lines {
 	return lines{rest: e.Raw, cr: bytes.IndexByte(e.Raw, '\r') >= 0, mark: e.first}
 }
 
-// next returns the next line: what it holds, and all of it.
+// next returns the next line: its content, and the line with its end.
 func (l *lines) next() (content, whole []byte, ok bool) {
 	if len(l.rest) == 0 {
 		return nil, nil, false
@@ -170,7 +168,7 @@ func (l *lines) next() (content, whole []byte, ok bool) {
 	if l.cr {
 		end = bytes.IndexAny(l.rest, "\r\n")
 	} else {
-		end = bytes.IndexByte(l.rest, '\n') // faster, where no CR may stand before it
+		end = bytes.IndexByte(l.rest, '\n') // faster, where no CR can come first
 	}
 	behind := end + 1
 	switch {

@@ -257,9 +257,9 @@ func TestAnEventWrittenAnewHoldsWhatClientsGoBy(t *testing.T) {
 	} {
 		e, err := NewDecoder(strings.NewReader(stream), 1<<10).Next()
 		require.NoError(t, err)
-		require.Equal(t, want, string(e.Anew(nil, []byte("new"), "x__")), "%q", stream)
+		require.Equal(t, want, string(e.Rewrite(nil, []byte("new"), "x__")), "%q", stream)
 	}
 	e, err := NewDecoder(strings.NewReader("id: 7\ndata: a\n\n"), 1<<10).Next()
 	require.NoError(t, err)
-	require.Equal(t, "data: new\n\n", string(e.Anew(nil, []byte("new"), "")))
+	require.Equal(t, "data: new\n\n", string(e.Rewrite(nil, []byte("new"), "")))
 }

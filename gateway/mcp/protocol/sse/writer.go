@@ -14,11 +14,10 @@ import (
 // writeTimeout bounds one write to a client that does not read.
 const writeTimeout = 30 * time.Second
 
-// longAgo is a deadline that lets nothing more be written.
+// longAgo is a deadline that ends all writes.
 var longAgo = time.Unix(1, 0)
 
-// Why the gateway ended a stream that could have gone on. The client may open
-// it anew.
+// Why the gateway ended a stream in good order. The client may open it again.
 var (
 	errAge      = errors.New("the stream has reached its maximal age")
 	errDraining = errors.New("the gateway is shutting down")
@@ -30,10 +29,9 @@ func EndedByGateway(ctx context.Context) bool {
 	return errors.Is(cause, errAge) || errors.Is(cause, errDraining)
 }
 
-// Writer writes events to a client. While nothing is written it sends comments,
-// so that nobody on the way takes the connection for dead. A client that does
-// not read does not hold it for ever: not beyond writeTimeout, and not beyond
-// its context.
+// Writer writes events to a client. While there are none it sends comments, so that no
+// proxy on the way closes the connection as dead. A write to a client that does not read
+// ends at writeTimeout, or with the context.
 type Writer struct {
 	mu        sync.Mutex
 	w         http.ResponseWriter
@@ -43,15 +41,15 @@ type Writer struct {
 	last      time.Time // of the last write
 	tail      [4]byte   // the last bytes written
 	written   int64
-	err       error // of the first write that failed
+	err       error // of the first failed write
 	closed    bool
 
 	detach func() bool  // stops watching the context
 	ended  func() error // the context's error
 }
 
-// NewWriter starts a stream on w, whose header must be written. It must be
-// closed before the handler returns.
+// NewWriter starts a stream on w. Write the header first, and close the Writer before the
+// handler returns.
 func NewWriter(ctx context.Context, w http.ResponseWriter, keepAlive time.Duration) *Writer {
 	s := &Writer{
 		w:         w,
@@ -64,7 +62,7 @@ func NewWriter(ctx context.Context, w http.ResponseWriter, keepAlive time.Durati
 	s.mu.Lock() // both functions may run before this one returns
 	defer s.mu.Unlock()
 	s.detach = context.AfterFunc(ctx, func() {
-		// Releases a write that the client does not take.
+		// This ends a write to a client that does not read.
 		_ = s.control.SetWriteDeadline(longAgo)
 	})
 	if keepAlive > 0 {
@@ -95,8 +93,8 @@ func (s *Writer) write(p []byte) error {
 		return s.err
 	}
 	now := time.Now()
-	_ = s.control.SetWriteDeadline(now.Add(writeTimeout)) // not all writers have one
-	if s.ended() != nil {                                 // perhaps just before that
+	_ = s.control.SetWriteDeadline(now.Add(writeTimeout)) // not all writers have deadlines
+	if s.ended() != nil {                                 // it may have ended just before that
 		_ = s.control.SetWriteDeadline(longAgo)
 	}
 	n, err := s.w.Write(p)
@@ -119,9 +117,9 @@ func (s *Writer) tick() {
 	}
 	wait := s.keepAlive - time.Since(s.last)
 	if wait <= 0 {
-		// In the middle of an event a comment would become part of it.
+		// Within an event, a comment would become part of it.
 		if betweenEvents(s.tail) {
-			_ = s.write(comment) // kept in err
+			_ = s.write(comment) // the error is in s.err
 		}
 		wait = s.keepAlive
 	}
@@ -130,8 +128,8 @@ func (s *Writer) tick() {
 
 var comment = []byte(":\n\n")
 
-// ComeBack tells a client whose stream ends how long to wait before it opens
-// another: not all of them at the same time.
+// ComeBack tells a client whose stream ends how long it should wait before it opens
+// another. The time is random, so that not all clients come back at once.
 func (s *Writer) ComeBack() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -141,8 +139,8 @@ func (s *Writer) ComeBack() {
 	}
 }
 
-// Close ends the writing, and returns what was written. The connection can be
-// used for further requests.
+// Close ends the stream, and returns the number of bytes written. The connection can
+// carry further requests.
 func (s *Writer) Close() int64 {
 	if s.timer != nil {
 		s.timer.Stop()
@@ -157,7 +155,7 @@ func (s *Writer) Close() int64 {
 	return s.written
 }
 
-// tailOf returns the last four bytes of what was written.
+// tailOf returns the last four bytes after p was written.
 func tailOf(tail [4]byte, p []byte) [4]byte {
 	if len(p) >= len(tail) {
 		return [4]byte(p[len(p)-len(tail):])
@@ -167,27 +165,27 @@ func tailOf(tail [4]byte, p []byte) [4]byte {
 	return tail
 }
 
-// betweenEvents reports whether what ends with tail ends with a blank line.
+// betweenEvents reports whether tail ends with a blank line.
 func betweenEvents(tail [4]byte) bool {
 	return bytes.HasSuffix(tail[:], []byte("\n\n")) ||
 		bytes.HasSuffix(tail[:], []byte("\r\r")) ||
 		string(tail[:]) == "\r\n\r\n"
 }
 
-// Streams are those of a handler that only servers have something to say on:
-// they never end by themselves.
+// Streams are the streams of a handler that carry servers' notifications only. They do
+// not end by themselves.
 type Streams struct {
 	mu       sync.Mutex
 	open     map[*context.CancelCauseFunc]struct{}
 	draining bool
 }
 
-// Add ends the stream when it has become old, and when the gateway shuts down.
-// The returned function must be called at the stream's end.
+// Add ends the stream at that age, and when the gateway shuts down. Call the returned
+// function at the stream's end.
 func (s *Streams) Add(cancel context.CancelCauseFunc, age time.Duration) (remove func()) {
 	var timer *time.Timer
 	if age > 0 {
-		// Not all at the same time.
+		// A random time, so that not all end at once.
 		age -= rand.N(age/10 + 1) //nolint:gosec // spreading load needs no secrecy
 		timer = time.AfterFunc(age, func() { cancel(errAge) })
 	}
@@ -210,7 +208,7 @@ func (s *Streams) Add(cancel context.CancelCauseFunc, age time.Duration) (remove
 	}
 }
 
-// Drain ends all of them, and those that are yet to come.
+// Drain ends all streams, and those that come later.
 func (s *Streams) Drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,11 +1,9 @@
-// Package toollist cuts tools that a client may not call out of the lists that
-// servers answer with. What protects a tool is the check of the call; a
-// filtered list keeps the client from trying.
+// Package toollist removes tools that a client may not call from the lists of servers.
+// The check of the call protects a tool; a filtered list keeps the client from trying.
 //
-// Lists are recognised by their shape, a result with tools, and not by the
-// request that they answer: then it does not matter on which of the protocol's
-// streams, or after how many reconnections, an answer arrives. All bytes but
-// those of the tools cut out, and of the caching hints, stay what they are.
+// It recognises a list by its shape, a result with tools, and not by the request that it
+// answers. So it works on any of the protocol's streams, and after any number of
+// reconnections. It keeps all bytes but those of removed tools and of caching hints.
 package toollist
 
 import (
@@ -16,13 +14,12 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 )
 
-// MaxTTL is how long a client may keep a filtered list: a tool that was taken
-// from it goes on being listed for so long at most.
+// MaxTTL is the time for which a client may cache a filtered list. So a client lists a
+// tool that it has lost for this long at most.
 const MaxTTL = 30 * time.Second
 
-// errNoList: the result's tools are not an array, so nothing can be said about what it
-// lists.
-var errNoList = errors.New("a list of tools that is not an array")
+// errNoList: the result's tools are not an array, so the gateway cannot check them.
+var errNoList = errors.New("the list of tools is not an array")
 
 // filter is one run over one message.
 type filter struct {
@@ -31,17 +28,16 @@ type filter struct {
 	allows  func(tool string) bool
 
 	lists bool          // the result has tools
-	cut   bool          // some of them are cut out
-	tools jsonscan.Part // the array's content, and what is left of it
+	cut   bool          // some of them are removed
+	tools jsonscan.Part // the array's content, and its filtered form
 
 	scope, ttl jsonscan.Span
 	resultEnd  int // offset of the result's closing brace
 }
 
-// Filter returns the message, a JSON-RPC message of a server, with those tools
-// cut out of its list that allows does not let pass. A message that lists no
-// tools is returned as it is. An error means that the message must not be
-// passed on.
+// Filter returns the server's message without the tools in its list that allows
+// rejects. It returns a message without a list of tools as it is. An error means that
+// the caller must not forward the message.
 func Filter(message []byte, allows func(tool string) bool) ([]byte, error) {
 	scanner, err := jsonscan.New(message)
 	if err != nil {
@@ -65,14 +61,14 @@ func Filter(message []byte, allows func(tool string) bool) ([]byte, error) {
 	return jsonscan.Replace(out, message, edits...), nil
 }
 
-// Keys of what matters. Their order is that of the cases below.
+// Keys of the members that matter, in the order of the cases below.
 var (
 	messageKeys = []string{"result"}
 	resultKeys  = []string{"tools", "cacheScope", "ttlMs"}
 	toolKeys    = []string{"name"}
 )
 
-// result reads what answers a request.
+// result reads the result of a response.
 func (f *filter) result(int) error {
 	if f.Peek() != '{' {
 		return f.Skip()
@@ -131,8 +127,8 @@ func (f *filter) list() error {
 	return nil
 }
 
-// tool reads one tool and reports whether the client may see it. One whose name
-// is not certain is not shown.
+// tool reads one tool and reports whether the client may see it. It hides a tool whose
+// name is ambiguous.
 func (f *filter) tool() (keep bool, err error) {
 	if f.Peek() != '{' {
 		return false, f.Skip()
@@ -154,20 +150,20 @@ func (f *filter) tool() (keep bool, err error) {
 	return certain && named && f.allows(string(name)), err
 }
 
-// Texts of a scope that is this client's alone.
+// Texts of a cache scope for this client only.
 const (
 	privateScope = `"private"`
 	addedScope   = `,"cacheScope":` + privateScope
 )
 
-// edits returns what to change in a message that lists tools.
+// edits returns the changes to a message with a list of tools.
 func (f *filter) edits() []jsonscan.Part {
 	var edits []jsonscan.Part
 	if f.cut {
 		edits = append(edits, f.tools)
 	}
-	// A filtered list is this client's alone. Where no scope is given, a result
-	// that may be kept is public.
+	// A filtered list is for this client only. A cacheable result without a scope
+	// is public.
 	if !f.scope.None() {
 		edits = append(edits, jsonscan.Part{Span: f.scope, Text: []byte(privateScope)})
 	} else if !f.ttl.None() {
