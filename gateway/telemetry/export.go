@@ -18,21 +18,20 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace"
 )
 
-// flushTimeout bounds the sending of what is left at the end.
+// flushTimeout bounds the last transmission, at the end.
 const flushTimeout = 5 * time.Second
 
-// Export sends traces and metrics to an OpenTelemetry collector. What the
-// environment says beyond [Settings] is read by the SDK itself: endpoints,
-// headers, certificates, sampling, batching.
+// Export sends traces and metrics to an OpenTelemetry collector. The SDK itself reads the
+// environment's settings that are not in [Settings]: endpoints, headers, certificates,
+// sampling, batching.
 type Export struct {
 	tracer  *Tracer // nil: no traces
 	closers []func(context.Context) error
 	log     hclog.Logger
 }
 
-// Open starts what the settings ask for. Metrics are the ones that [Metrics]
-// has for Prometheus, read from there, so that both say the same, and so that
-// a request costs nothing more.
+// Open starts the exports of the settings. It reads the metrics from [Metrics], where
+// Prometheus reads them too. So both are equal, and a request costs nothing more.
 func Open(ctx context.Context, settings Settings, m *Metrics, version string, log hclog.Logger) (*Export, error) {
 	e := &Export{log: log}
 	if !settings.Traces && !settings.Metrics {
@@ -67,8 +66,8 @@ func Open(ctx context.Context, settings Settings, m *Metrics, version string, lo
 	return e, nil
 }
 
-// withoutValues keeps out of the log what the SDK could not read in the
-// environment: the headers for the collector hold a credential.
+// withoutValues keeps values that the SDK could not parse out of the log: the headers for
+// the collector have a credential.
 func withoutValues(pairs []any) []any {
 	kept := slices.Clone(pairs)
 	for i := 1; i < len(kept); i += 2 {
@@ -80,17 +79,17 @@ func withoutValues(pairs []any) []any {
 	return kept
 }
 
-// describe names this process. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES
-// go over what is said here.
+// describe names this process. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override
+// these attributes.
 func describe(ctx context.Context, version string) (*resource.Resource, error) {
 	about, err := resource.New(ctx,
 		resource.WithTelemetrySDK(),
-		resource.WithService(), // an instance id of its own: gateways are many
+		resource.WithService(), // an instance id, since there are many gateways
 		resource.WithAttributes(attrServiceName.String(serviceName), attrServiceVersion.String(version)),
 		resource.WithFromEnv(),
 	)
 	if errors.Is(err, resource.ErrPartialResource) || errors.Is(err, resource.ErrSchemaURLConflict) {
-		return about, nil // some of it could not be found out
+		return about, nil // a few attributes are missing
 	}
 	return about, err
 }
@@ -98,7 +97,7 @@ func describe(ctx context.Context, version string) (*resource.Resource, error) {
 // Tracer makes the spans; nil if no traces are sent.
 func (e *Export) Tracer() *Tracer { return e.tracer }
 
-// Close sends what is left.
+// Close sends the rest.
 func (e *Export) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()

@@ -1,11 +1,11 @@
-// Package telemetry tells what the gateway does: it counts, for Prometheus, and
-// where an OpenTelemetry collector is configured it sends it these metrics and a
-// span of every request.
+// Package telemetry counts requests, lookups and refusals for Prometheus. Where an
+// OpenTelemetry collector is configured, it sends it these metrics and a span for every
+// request.
 //
-// Labels are few and bounded: names of registered servers, methods of the
-// protocol, reasons of refusals. Tokens, clients and tools are none of them.
-// Spans name the client too, and the tool where that is asked for; what a client
-// wrote is checked before it gets there, and tokens never do.
+// Labels are few and bounded: names of registered servers, methods of the protocol,
+// reasons of refusals. Tokens, clients and tools are never labels. Spans also name the
+// client, and the tool where the settings allow it. The tool's name comes from the client,
+// so it is checked first. A token is never in a span.
 package telemetry
 
 import (
@@ -58,7 +58,7 @@ func New(version string) *Metrics {
 		}, []string{"server", "list"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "requests_in_flight",
-			Help: "Requests that are being served, streams included, and what requests to /mcp ask of each server.",
+			Help: "Requests in progress, streams included, with the requests that a request to /mcp causes at each server.",
 		}),
 	}
 	m.reloaded = prometheus.NewGauge(prometheus.GaugeOpts{
@@ -77,7 +77,7 @@ func New(version string) *Metrics {
 	return m
 }
 
-// gauge adds one whose value is asked for when it is read.
+// gauge adds a gauge whose value is computed when Prometheus reads it.
 func (m *Metrics) gauge(name, help string, value func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, value))
 }
@@ -100,7 +100,7 @@ func (m *Metrics) Certificate(expires func() time.Time) {
 	})
 }
 
-// Reloaded notes how a reload of the configuration went.
+// Reloaded records the result of a reload of the configuration.
 func (m *Metrics) Reloaded(successful bool) { m.reloaded.Set(boolean(successful)) }
 
 // Broker adds the state of the grants and of the change feed.
@@ -139,7 +139,7 @@ func (m *Metrics) Aggregate(sessions func() int) {
 	}, func() float64 { return float64(sessions()) }))
 }
 
-// ListAbsent notes that a server's entries are missing in a list of /mcp.
+// ListAbsent counts a list of /mcp in which a server's entries are missing.
 func (m *Metrics) ListAbsent(server, list string) {
 	m.absences.WithLabelValues(server, methodLabel(list)).Inc()
 }
@@ -156,10 +156,10 @@ func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// RequestStarted counts a request in.
+// RequestStarted counts the start of a request.
 func (m *Metrics) RequestStarted() { m.inFlight.Inc() }
 
-// RequestDone counts it out. See [vault-plugin-secrets-mcp/gateway/access.Observer].
+// RequestDone counts its end. See [vault-plugin-secrets-mcp/gateway/access.Observer].
 func (m *Metrics) RequestDone(server, method, outcome string, took time.Duration) {
 	m.inFlight.Dec()
 	m.requests.WithLabelValues(server, methodLabel(method), outcome).Inc()
@@ -168,7 +168,7 @@ func (m *Metrics) RequestDone(server, method, outcome string, took time.Duration
 	}
 }
 
-// LookupDone notes one answer of Vault about a token.
+// LookupDone counts an answer of Vault about a token.
 func (m *Metrics) LookupDone(result string, took time.Duration) {
 	m.lookups.WithLabelValues(result).Observe(took.Seconds())
 }

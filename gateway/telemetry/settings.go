@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Environment variables that are read here. OpenTelemetry's SDK reads further
-// ones of its own; docs/gateway.md lists them.
+// Environment variables that this package reads. OpenTelemetry's SDK reads more;
+// docs/gateway.md lists them.
 const (
 	EnvDisabled        = "OTEL_SDK_DISABLED"
 	EnvTracesExporter  = "OTEL_TRACES_EXPORTER"
@@ -24,22 +24,22 @@ const (
 // Values of the exporter variables.
 const (
 	exporterOTLP       = "otlp"
-	exporterPrometheus = "prometheus" // what /metrics is in any case
+	exporterPrometheus = "prometheus" // /metrics is always there
 	exporterNone       = "none"
 
 	protocolHTTP = "http/protobuf"
 )
 
-// Settings is what the environment asks for.
+// Settings are those of the environment.
 type Settings struct {
-	Traces      bool // are sent by OTLP
-	Metrics     bool // are sent by OTLP, beside what /metrics answers
-	ToolDetails bool // names of tools stand in traces
+	Traces      bool // send them by OTLP
+	Metrics     bool // send them by OTLP, beside /metrics
+	ToolDetails bool // traces have names of tools
 }
 
-// Environment reads the OTEL_ variables. Where none of them names an exporter
-// or an endpoint, nothing is sent: OpenTelemetry's own default, a collector on
-// this machine, would have every gateway without one complain about it.
+// Environment reads the OTEL_ variables. Without an exporter or an endpoint, the gateway
+// sends nothing. OpenTelemetry's own default is a collector on this machine, and every
+// gateway without one would log errors.
 func Environment(getenv func(string) string) (Settings, error) {
 	var s Settings
 	if strings.EqualFold(getenv(EnvDisabled), "true") {
@@ -56,8 +56,8 @@ func Environment(getenv func(string) string) (Settings, error) {
 	return s, nil
 }
 
-// wanted reports whether one kind of telemetry is to be sent by OTLP. others are
-// values of the exporter variable that are good, and mean that it is not.
+// wanted reports whether to send one kind of telemetry by OTLP. others are valid values
+// of the exporter variable that mean no.
 func wanted(getenv func(string) string, exporter, endpoint, protocol string, others ...string) (bool, error) {
 	name := getenv(exporter)
 	switch {
@@ -72,7 +72,7 @@ func wanted(getenv func(string) string, exporter, endpoint, protocol string, oth
 	for _, variable := range [...]string{protocol, EnvProtocol} {
 		if value := getenv(variable); value != "" {
 			if value != protocolHTTP {
-				return false, fmt.Errorf("%s: %q is not supported: use %s, which collectors take on port 4318", variable, value, protocolHTTP)
+				return false, fmt.Errorf("%s: %q is not supported: use %s, which collectors accept on port 4318", variable, value, protocolHTTP)
 			}
 			break
 		}
@@ -80,7 +80,7 @@ func wanted(getenv func(string) string, exporter, endpoint, protocol string, oth
 	return true, nil
 }
 
-// truth reads a switch as Claude Code and OpenTelemetry's own tools write it.
+// truth reads a switch in the forms of Claude Code and of OpenTelemetry's own tools.
 func truth(value string) bool {
 	return value == "1" || strings.EqualFold(value, "true")
 }

@@ -18,8 +18,8 @@ const (
 	serviceName = "mcp-gateway"
 	scope       = "vault-plugin-secrets-mcp/gateway"
 
-	// Routes are what requests are for, as HTTP's conventions want them: without
-	// what the client filled in.
+	// Routes are the paths of requests with placeholders for the client's values, as
+	// the conventions for HTTP want them.
 	routeServer    = "/servers/{name}/mcp"
 	routeAggregate = "/mcp"
 )
@@ -32,8 +32,8 @@ func routeOf(path string) string {
 }
 
 // Attributes. Those of MCP and of tools are in OpenTelemetry's conventions for
-// generative AI, which are still in development; mcp_gateway's are our own, with
-// the meaning that they have in the audit log and in the metrics.
+// generative AI, which are still in development. Those of mcp_gateway are our own, and
+// mean the same as in the audit log and in the metrics.
 const (
 	attrServiceName    = attribute.Key("service.name")
 	attrServiceVersion = attribute.Key("service.version")
@@ -55,8 +55,8 @@ const (
 	attrLookup    = attribute.Key("mcp_gateway.lookup.result")
 )
 
-// Tracer makes spans: one for each request of a client, and below it one for
-// what is asked of the server, and one for what is asked of Vault.
+// Tracer makes spans: one for each request of a client, and below it one for the request
+// to the server and one for the lookup in Vault.
 type Tracer struct {
 	tracer      trace.Tracer
 	propagator  propagation.TraceContext
@@ -67,8 +67,8 @@ func newTracer(provider trace.TracerProvider, toolDetails bool) *Tracer {
 	return &Tracer{tracer: provider.Tracer(scope), toolDetails: toolDetails}
 }
 
-// Start begins the span of a client's request, within the client's own trace if
-// it says which that is. See [access.Tracer].
+// Start begins the span of a client's request, within the client's own trace if the
+// request names one. See [access.Tracer].
 func (t *Tracer) Start(r *http.Request) (context.Context, access.Span) {
 	route := routeOf(r.URL.Path)
 	ctx := t.propagator.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
@@ -80,10 +80,10 @@ func (t *Tracer) Start(r *http.Request) (context.Context, access.Span) {
 	return ctx, &requestSpan{tracer: t, ctx: ctx, span: span, named: r.Method + " " + route}
 }
 
-// requestSpan is that of one request.
+// requestSpan is the span of one request.
 type requestSpan struct {
 	tracer *Tracer
-	ctx    context.Context // the span's own, for those below it
+	ctx    context.Context // of the span, for the spans below it
 	span   trace.Span
 	named  string // at the start
 }
@@ -96,8 +96,8 @@ func (s *requestSpan) TraceID() string {
 	return s.span.SpanContext().TraceID().String()
 }
 
-// Upstream begins the span of what the server is asked, and tells the server of
-// it in the header.
+// Upstream begins the span of the request to the server, and puts it into the header for
+// the server.
 func (s *requestSpan) Upstream(r *access.Request, header http.Header) func(status int, err error) {
 	ctx, span := s.tracer.tracer.Start(s.ctx, s.name(r), trace.WithSpanKind(trace.SpanKindClient))
 	span.SetAttributes(s.tracer.attributes(r)...)
@@ -109,7 +109,7 @@ func (s *requestSpan) Upstream(r *access.Request, header http.Header) func(statu
 			span.SetAttributes(attrHTTPStatus.Int(status))
 		}
 		if err != nil || status >= http.StatusBadRequest {
-			// The error's own text may hold what is nobody's business.
+			// The error's own text may have private data.
 			span.SetAttributes(attrErrorType.String("upstream"))
 			span.SetStatus(codes.Error, "")
 		}
@@ -117,7 +117,7 @@ func (s *requestSpan) Upstream(r *access.Request, header http.Header) func(statu
 	}
 }
 
-// End ends the span. The outcome is the metrics'.
+// End ends the span. The outcome is the same as in the metrics.
 func (s *requestSpan) End(r *access.Request, outcome string) {
 	s.span.SetName(s.name(r))
 	s.span.SetAttributes(s.tracer.attributes(r)...)
@@ -138,7 +138,7 @@ func (s *requestSpan) End(r *access.Request, outcome string) {
 	s.span.End()
 }
 
-// name is a span's: the method, and the tool where it may be told.
+// name is the name of a span: the method, and the tool where the settings allow it.
 func (s *requestSpan) name(r *access.Request) string {
 	if r.Method == "" {
 		return s.named
@@ -150,7 +150,7 @@ func (s *requestSpan) name(r *access.Request) string {
 	return name
 }
 
-// attributes are those of a request, as far as they are known.
+// attributes are the known attributes of a request.
 func (t *Tracer) attributes(r *access.Request) []attribute.KeyValue {
 	all := make([]attribute.KeyValue, 0, 8)
 	if r.Server != nil {
@@ -171,8 +171,8 @@ func (t *Tracer) attributes(r *access.Request) []attribute.KeyValue {
 	return all
 }
 
-// tool returns the name of the tool that is called, if it may be told and is
-// the name of a tool: what clients write there may be anything.
+// tool returns the name of the called tool, if the settings allow it and if it is a valid
+// name: a client may write anything there.
 func (t *Tracer) tool(r *access.Request) string {
 	if !t.toolDetails || !isToolName(r.Tool) {
 		return ""
@@ -180,8 +180,8 @@ func (t *Tracer) tool(r *access.Request) string {
 	return r.Tool
 }
 
-// isToolName follows the protocol's rule for the names of tools. Tokens of the
-// engine would pass it.
+// isToolName follows the protocol's rule for the names of tools. That rule would allow
+// tokens of the engine, so it refuses their prefixes.
 func isToolName(name string) bool {
 	const most = 128
 	if name == "" || len(name) > most || strings.HasPrefix(name, "mcpt_") || strings.HasPrefix(name, "mcpk_") {
@@ -209,7 +209,7 @@ func (t *Tracer) Lookup(ctx context.Context) func(result string) {
 	}
 }
 
-// Joined notes that a request waits for a lookup that another one has caused.
+// Joined notes that a request waits for the lookup of another request.
 func (*Tracer) Joined(ctx context.Context) {
 	trace.SpanFromContext(ctx).AddEvent("waits for the lookup of another request")
 }

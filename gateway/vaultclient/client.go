@@ -1,9 +1,9 @@
-// Package vaultclient makes clients for Vault that honour every setting of Vault's own
-// API client, and read certificates again when they were replaced on disk.
+// Package vaultclient makes clients for Vault. They honour every setting of Vault's own
+// API client, and read certificates again after they were replaced on disk.
 //
-// Vault's own client reads some variables when a request is made, and others only where
-// it makes its HTTP transport itself. Here everything comes from one checked struct,
-// except VAULT_HEADERS, which Vault's client adds by itself.
+// Vault's own client reads some variables with each request, and others only if it makes
+// its HTTP transport itself. Here all settings come from one checked struct, except
+// VAULT_HEADERS, which Vault's client adds by itself.
 package vaultclient
 
 import (
@@ -17,13 +17,13 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
-// Options are those that the settings do not have.
+// Options are not in the settings.
 type Options struct {
-	// IdleConns is how many connections without a request are kept.
+	// IdleConns bounds the idle connections.
 	IdleConns int
-	// Limit has the client itself hold the settings' rate limit.
+	// Limit makes the client itself enforce the settings' rate limit.
 	Limit bool
-	// Log gets a line when certificates were read again.
+	// Log gets a line when the client has read certificates again.
 	Log hclog.Logger
 }
 
@@ -39,14 +39,14 @@ func New(settings config.VaultClient, options Options) (*api.Client, error) {
 	}
 	address := *settings.Address
 	if address.Scheme == "unix" {
-		// The transport dials the socket, whatever the host is.
+		// The transport dials the socket and ignores the host.
 		address.Scheme, address.Host, address.Path = "http", "localhost", ""
 	}
 	wanted := &api.Config{
 		Address: address.String(),
 		HttpClient: &http.Client{
 			Transport: transport,
-			// The API client follows the one redirect to the active node itself.
+			// The API client itself follows the redirect to the active node.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		MaxRetries:       settings.MaxRetries,
@@ -71,6 +71,6 @@ func New(settings config.VaultClient, options Options) (*api.Client, error) {
 	return client, nil
 }
 
-// wrapNothing stands for the default, which reads VAULT_WRAP_TTL with every request:
-// an answer that is wrapped cannot be read. Requests to wrap are made by the body.
+// wrapNothing replaces the default, which reads VAULT_WRAP_TTL with every request. The
+// gateway could not read a wrapped answer.
 func wrapNothing(string, string) string { return "" }

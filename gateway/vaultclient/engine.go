@@ -18,26 +18,26 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
-// ErrNoFeed: Vault answers, but not to requests for changes.
+// ErrNoFeed: Vault answers, but refuses requests for changes.
 var ErrNoFeed = errors.New("the engine, or the policy of the gateway's login, has no change feed")
 
 // ErrUnknownPolicy: the engine does not know the digest of a policy.
 var ErrUnknownPolicy = errors.New("the engine does not know the policy")
 
-// errOwnLimit: the gateway's own limit, not Vault's.
-var errOwnLimit = errors.New("the gateway's own limit of requests to Vault is reached: rate_limit of the block vault, or VAULT_RATE_LIMIT")
+// errOwnLimit: the gateway has reached its own limit, not Vault's.
+var errOwnLimit = errors.New("the gateway has reached its own limit of requests to Vault: rate_limit of the block vault, or VAULT_RATE_LIMIT")
 
 // maxAnswer bounds an answer, in bytes.
 const maxAnswer = 32 << 20
 
 // Engine makes requests to the secrets engine. Every error of its methods means that the
-// engine could not be asked.
+// engine has not answered the question.
 type Engine struct {
 	login *Login
 	mount string
 
-	// The bounds that the settings give: requests a second, and the time of each. The
-	// request that is held for changes has none. Nil and 0: unbounded.
+	// Bounds from the settings: requests a second, and the time of each. The request
+	// that waits for changes has none. Nil and 0: unbounded.
 	limit   *rate.Limiter
 	timeout time.Duration
 }
@@ -82,7 +82,7 @@ func (e *Engine) Lookup(ctx context.Context, token UnsealedToken) (*Lookup, erro
 }
 
 // Changes asks for the changes after index, and waits that long for one. The error is
-// ErrNoFeed where there is no feed to ask.
+// ErrNoFeed if Vault refuses the request.
 func (e *Engine) Changes(ctx context.Context, epoch string, index uint64, wait time.Duration) (*Changes, error) {
 	query := url.Values{"wait": {strconv.Itoa(int(wait.Round(time.Millisecond)/time.Millisecond)) + "ms"}}
 	if epoch != "" {
@@ -134,8 +134,8 @@ func (e *Engine) DataKeys(ctx context.Context) (*DataKeyList, error) {
 	return &answer, nil
 }
 
-// Policy reads the effective policy of a digest. The error is ErrUnknownPolicy where
-// the engine does not know the digest: its policies have changed meanwhile.
+// Policy reads the effective policy of a digest. The error is ErrUnknownPolicy if the
+// engine does not know the digest: its policies have changed meanwhile.
 func (e *Engine) Policy(ctx context.Context, digest string) (*Policy, error) {
 	var answer Policy
 	err := e.read(ctx, "/gateway/policies/"+digest, &answer)
@@ -149,13 +149,13 @@ func (e *Engine) Policy(ctx context.Context, digest string) (*Policy, error) {
 	return &answer, nil
 }
 
-// await waits for the request's turn under the rate limit. One whose turn does not
-// come in time fails at once.
+// await waits for the request's turn under the rate limit. It fails at once if that would
+// come too late.
 func (e *Engine) await(ctx context.Context) error {
 	if e.limit == nil {
 		return nil
 	}
-	if e.limit.Wait(ctx) != nil { // its error would read as if Vault hung
+	if e.limit.Wait(ctx) != nil { // its own error would read as if Vault hung
 		return errOwnLimit
 	}
 	return nil
@@ -163,7 +163,7 @@ func (e *Engine) await(ctx context.Context) error {
 
 // read reads a path below the mount into answer, within the settings' bounds.
 func (e *Engine) read(ctx context.Context, path string, answer any) error {
-	if e.timeout > 0 { // Vault's client bounds no raw answers
+	if e.timeout > 0 { // Vault's client does not bound raw answers
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, e.timeout)
 		defer cancel()
@@ -174,7 +174,7 @@ func (e *Engine) read(ctx context.Context, path string, answer any) error {
 	return e.ask(ctx, path, nil, answer)
 }
 
-// ask is read without bounds but the context's.
+// ask is read, bounded by the context only.
 func (e *Engine) ask(ctx context.Context, path string, query url.Values, answer any) error {
 	return e.login.do(ctx, func(client *api.Client) error {
 		response, err := client.Logical().ReadRawWithDataWithContext(ctx, e.mount+path, query)
@@ -206,8 +206,8 @@ func decodeData(body io.Reader, answer any) error {
 	return nil
 }
 
-// isInvalidToken reports whether Vault refused the gateway's own token, as
-// opposed to what the token may do. Both are 403; only the text tells.
+// isInvalidToken reports whether Vault refused the gateway's own token, and not just the
+// request. Both are 403; only the text differs.
 func isInvalidToken(err error) bool {
 	var refused *api.ResponseError
 	if !errors.As(err, &refused) || refused.StatusCode != http.StatusForbidden {

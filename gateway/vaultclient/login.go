@@ -21,30 +21,29 @@ const (
 	// loginTimeout bounds one attempt to log in.
 	loginTimeout = 10 * time.Second
 
-	// refusedTries is how often a login is tried that Vault refuses, before the
-	// gateway waits for another one to be put in its place. It waits for refusedPause:
-	// few enough attempts then count towards Vault's lockout.
+	// refusedTries is the number of refused logins after which the gateway waits for
+	// new credentials. It waits for refusedPause, so that only few attempts count
+	// towards Vault's lockout.
 	refusedTries = 2
 	refusedPause = 10 * time.Minute
 
-	// credentialPoll is how often the files of a login that failed are looked at.
+	// credentialPoll is the time between two looks at the files of a failed login.
 	credentialPoll = time.Second
 
 	// renewTimeout bounds one attempt to renew.
 	renewTimeout = 5 * time.Second
 
-	// tokenFilePoll is how often a token file is looked at.
+	// tokenFilePoll is the time between two looks at a token file.
 	tokenFilePoll = 5 * time.Second
 )
 
-// loginBackoff is the time between two logins that failed, but for those that
-// Vault has refused.
+// loginBackoff is the time between two failed logins, unless Vault has refused them.
 var loginBackoff = backoff.Backoff{Min: 250 * time.Millisecond, Max: 15 * time.Second}
 
 // errNotLoggedIn: Vault has not accepted the gateway's login yet.
 var errNotLoggedIn = errors.New("the gateway is not logged in to Vault")
 
-// ownToken is one token of the gateway's own, as Vault gave it.
+// ownToken is a Vault token of the gateway itself.
 type ownToken struct {
 	token     string
 	ttl       time.Duration // 0: does not expire
@@ -52,11 +51,11 @@ type ownToken struct {
 	obtained  time.Time
 }
 
-// Login keeps the gateway logged in: it logs in, renews the token, and logs in again.
-// Its methods may be called from any goroutine.
+// Login keeps the gateway logged in: it logs in, renews the token, and logs in again. Any
+// goroutine may call its methods.
 type Login struct {
 	client    *api.Client // with the current token
-	anonymous *api.Client // to log in with
+	anonymous *api.Client // without a token, to log in
 	method    method
 	log       hclog.Logger
 
@@ -64,11 +63,10 @@ type Login struct {
 	token   *ownToken     // nil until the first login
 	changed chan struct{} // closed, and replaced, with every change of token
 
-	refused chan *ownToken // those that Vault has refused
+	refused chan *ownToken // tokens that Vault has refused
 }
 
-// NewLogin returns a Login that has not logged in yet: Run does. The error is about
-// the settings.
+// NewLogin returns a Login. Run logs in. The error is about the settings.
 func NewLogin(settings config.Vault, log hclog.Logger) (*Login, error) {
 	client, err := newAPIClient(settings.VaultClient, 0, log)
 	if err != nil {
@@ -92,7 +90,7 @@ func NewLogin(settings config.Vault, log hclog.Logger) (*Login, error) {
 	}, nil
 }
 
-// LoggedIn reports whether Vault has accepted the login once.
+// LoggedIn reports whether Vault has ever accepted the login.
 func (l *Login) LoggedIn() bool { return l.current() != nil }
 
 // Await waits until Vault has accepted the login once, or ctx is done.
@@ -122,8 +120,8 @@ func (l *Login) await(ctx context.Context, used *ownToken) error {
 	}
 }
 
-// do makes a request. If Vault says that the gateway's token is invalid, it is
-// made once more after another login, which all such requests share.
+// do makes a request. If Vault says that the gateway's token is invalid, do repeats the
+// request once, after another login, which all such requests share.
 func (l *Login) do(ctx context.Context, request func(*api.Client) error) error {
 	used := l.current()
 	if used == nil {
@@ -135,7 +133,7 @@ func (l *Login) do(ctx context.Context, request func(*api.Client) error) error {
 	}
 	select {
 	case l.refused <- used:
-	default: // somebody has said so already
+	default: // another request has reported one already
 	}
 	if l.await(ctx, used) != nil {
 		return fmt.Errorf("%w; a new login did not succeed in time", err)
@@ -157,7 +155,7 @@ func (l *Login) Run(ctx context.Context) {
 	}
 }
 
-// logIn tries until it succeeds. Until then the old token stays in place.
+// logIn tries until it succeeds. Until then the old token stays in use.
 func (l *Login) logIn(ctx context.Context) (*ownToken, error) {
 	var used credentialHash
 	for failures, refused := 0, 0; ; {
@@ -180,7 +178,7 @@ func (l *Login) logIn(ctx context.Context) (*ownToken, error) {
 				pause = refusedPause
 			}
 		}
-		l.log.Error("cannot log in to Vault: trying again, at once where the files of the login change",
+		l.log.Error("cannot log in to Vault: trying again, at once if the files of the login change",
 			"method", l.method.name(), "in", pause.Round(time.Millisecond).String(), "error", explain(err))
 		if err := l.waitForCredentials(ctx, pause, used); err != nil {
 			return nil, err
@@ -188,7 +186,7 @@ func (l *Login) logIn(ctx context.Context) (*ownToken, error) {
 	}
 }
 
-// use puts a new token in place.
+// use replaces the token.
 func (l *Login) use(c *ownToken) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -198,8 +196,8 @@ func (l *Login) use(c *ownToken) {
 	l.changed = make(chan struct{})
 }
 
-// waitForCredentials waits for d, or less: until the next login would be made with
-// other credentials than those used.
+// waitForCredentials waits for d, or less if the login's files change: until the next
+// login would use other credentials than those used.
 func (l *Login) waitForCredentials(ctx context.Context, d time.Duration, used credentialHash) error {
 	for until := time.Now().Add(d); ; {
 		left := time.Until(until)
@@ -212,9 +210,9 @@ func (l *Login) waitForCredentials(ctx context.Context, d time.Duration, used cr
 	}
 }
 
-// isRefusedLogin reports whether Vault has looked at the credentials of the login, and
-// refused them. That counts: after the fifth time Vault locks the role for a
-// quarter of an hour, for every gateway that uses it.
+// isRefusedLogin reports whether Vault has checked the credentials of the login, and
+// refused them. Vault counts that: after the fifth time it locks the role for a quarter
+// of an hour, for every gateway that uses it.
 //
 // https://developer.hashicorp.com/vault/docs/concepts/user-lockout
 func isRefusedLogin(err error) bool {
@@ -222,14 +220,13 @@ func isRefusedLogin(err error) bool {
 	return errors.As(err, &refused) && refused.StatusCode == http.StatusBadRequest
 }
 
-// keepAlive renews c for as long as that is possible, and returns when another login
-// is due.
+// keepAlive renews c while that is possible, and returns when another login is due.
 func (l *Login) keepAlive(ctx context.Context, c *ownToken) {
 	if w, ok := l.method.(replaceable); ok {
 		l.watch(ctx, c, w)
 		return
 	}
-	const never = 24 * time.Hour // any time will do to look again
+	const never = 24 * time.Hour // any time is good enough
 	for life := c.ttl; ; {
 		due := never
 		if life > 0 {
@@ -263,7 +260,7 @@ func (l *Login) waitUnlessRefused(ctx context.Context, c *ownToken, d time.Durat
 		case refused := <-l.refused:
 			if refused == c {
 				l.log.Warn("Vault refuses the gateway's token: logging in again")
-				// What was refused so soon after its login will be again.
+				// Vault would probably refuse an immediate login, too.
 				if pause := loginBackoff.Min - time.Since(c.obtained); pause > 0 {
 					_ = backoff.Sleep(ctx, pause)
 				}
@@ -273,10 +270,11 @@ func (l *Login) waitUnlessRefused(ctx context.Context, c *ownToken, d time.Durat
 	}
 }
 
-// renew renews the current token, and returns how long it lives from now on: 0
-// if it was refused, or must have expired meanwhile.
+// renew renews the current token, and returns its new time to live: 0 if Vault refuses,
+// or if the token must have expired meanwhile.
 func (l *Login) renew(ctx context.Context, c *ownToken) time.Duration {
-	// It was due at two thirds of its life: the last third is left for trying.
+	// The renewal was due at two thirds of its life. The last third is left for
+	// further attempts.
 	deadline := time.Now().Add(c.ttl / 3)
 	pauses := backoff.Backoff{Min: loginBackoff.Min, Max: c.ttl / 10}
 	for failures := 1; ; failures++ {
@@ -301,7 +299,7 @@ func (l *Login) renew(ctx context.Context, c *ownToken) time.Duration {
 	}
 }
 
-// watch waits until there is another token to be read, or c is refused.
+// watch waits until the file has another token, or Vault refuses c.
 func (l *Login) watch(ctx context.Context, c *ownToken, w replaceable) {
 	for {
 		if l.waitUnlessRefused(ctx, c, tokenFilePoll) || w.changed(c) {
@@ -310,7 +308,7 @@ func (l *Login) watch(ctx context.Context, c *ownToken, w replaceable) {
 	}
 }
 
-// explain makes the commonest reasons readable.
+// explain makes the most common errors readable.
 func explain(err error) string {
 	if err == nil {
 		return "an answer without data"

@@ -17,9 +17,8 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
-// newAPIClient returns a client that repeats a failed request so many times. Requests
-// are repeated by their callers, for their own reasons; the settings say how often a
-// login is.
+// newAPIClient returns a client that repeats a failed request so many times. That is for
+// logins, as the settings say. Callers repeat other requests themselves.
 func newAPIClient(settings config.VaultClient, retries int, log hclog.Logger) (*api.Client, error) {
 	settings.MaxRetries = retries
 	return New(settings, Options{
@@ -28,18 +27,18 @@ func newAPIClient(settings config.VaultClient, retries int, log hclog.Logger) (*
 	})
 }
 
-// method is one way to log in.
+// method is a way to log in.
 type method interface {
 	name() string
 	// login uses a client without a token.
 	login(ctx context.Context, client *api.Client) (*ownToken, error)
-	// credentialHash is a hash of the files that the next login is made with.
+	// credentialHash is a hash of the files that the next login uses.
 	credentialHash() credentialHash
 }
 
-// replaceable is a method whose tokens somebody else renews.
+// replaceable is a method whose tokens another program renews.
 type replaceable interface {
-	// changed reports whether there is another token than c's.
+	// changed reports whether the current token is another one than c's.
 	changed(c *ownToken) bool
 }
 
@@ -53,11 +52,11 @@ func newMethod(options config.Auth) (method, error) {
 	return nil, fmt.Errorf("vault: auth method %q is not known", options.Method)
 }
 
-// loginMethod is an auth method of Vault. Files are read at every login.
+// loginMethod is an auth method of Vault. It reads its files at every login.
 type loginMethod struct {
 	options config.Auth
 
-	// secretID keeps one that was unwrapped: its wrapping opens only once.
+	// secretID is an unwrapped one: a wrapping token works only once.
 	secretID string
 }
 
@@ -77,7 +76,7 @@ func (m *loginMethod) login(ctx context.Context, client *api.Client) (*ownToken,
 	if err != nil {
 		var refused *api.ResponseError
 		if errors.As(err, &refused) && refused.StatusCode < 500 {
-			m.secretID = "" // perhaps there is another one in the file by now
+			m.secretID = "" // the file may have a new one by now
 		}
 		return nil, err
 	}
@@ -142,17 +141,17 @@ func unwrapSecretID(ctx context.Context, client *api.Client, wrapping string) (s
 			return id, nil
 		}
 	}
-	return "", errors.New("unwrap the secret id: the wrapped answer holds no secret_id")
+	return "", errors.New("unwrap the secret id: the wrapped answer has no secret_id")
 }
 
-// jwtAuth logs in with a JWT, for which the API client has no package.
+// jwtAuth logs in with a JWT. Vault's API client has no package for that.
 type jwtAuth struct{ mount, role, jwt string }
 
 func (a *jwtAuth) Login(ctx context.Context, client *api.Client) (*api.Secret, error) {
 	return client.Logical().WriteWithContext(ctx, "auth/"+a.mount+"/login", map[string]any{"role": a.role, "jwt": a.jwt})
 }
 
-// tokenFile reads the token that a Vault Agent writes, and renews.
+// tokenFile reads the token that a Vault Agent writes and renews.
 type tokenFile struct{ path string }
 
 func (*tokenFile) name() string { return config.AuthTokenFile }
@@ -177,7 +176,7 @@ func (f *tokenFile) changed(c *ownToken) bool {
 	return err == nil && token != c.token
 }
 
-// readSecret reads a file that holds one secret.
+// readSecret reads a file with one secret.
 func readSecret(path string) (string, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -190,10 +189,10 @@ func readSecret(path string) (string, error) {
 	return secret, nil
 }
 
-// credentialHash is a hash of the files that a login is made with.
+// credentialHash is a hash of the files of a login.
 type credentialHash [sha256.Size]byte
 
-// hashFiles reads files. One that cannot be read counts as empty.
+// hashFiles reads files. An unreadable file counts as empty.
 func hashFiles(paths ...string) credentialHash {
 	hash := sha256.New()
 	for _, path := range paths {

@@ -10,16 +10,16 @@ import (
 )
 
 const (
-	// LookupTimeout bounds one lookup, a login that it may need included, unless
-	// Vault hangs: see [Outage].
+	// LookupTimeout bounds one lookup, with a login if it needs one, unless Vault
+	// hangs: see [Outage].
 	LookupTimeout = time.Second
 
-	// LookupsInFlight bounds the lookups of one gateway, so that a fleet whose caches
-	// are all cold does not overrun Vault.
+	// LookupsInFlight bounds the lookups of one gateway, so that many gateways with
+	// empty caches do not overload Vault.
 	LookupsInFlight = 16
 
-	// probeTimeout bounds a lookup while Vault hangs: time enough for Vault to start
-	// a plugin on a busy machine, once for every lookup that was given up before.
+	// probeTimeout bounds a lookup while Vault hangs. Vault then has time to start a
+	// plugin on a busy machine, once for every lookup that was given up before.
 	probeTimeout = 15 * time.Second
 
 	// outageInterval is the time between two log lines about one outage.
@@ -27,73 +27,72 @@ const (
 )
 
 // ErrHangs: Vault hangs, and another lookup has its turn.
-var ErrHangs = errors.New("Vault takes requests and answers none; one lookup at a time tries") //nolint:staticcheck // a name starts it
+var ErrHangs = errors.New("Vault accepts requests and does not answer; the gateway tries one lookup at a time") //nolint:staticcheck // a name starts it
 
-// Outage is what lookups have found out about Vault. It turns a stream of failures
-// into a few log lines: one when it starts, one now and then, one when it ends.
+// Outage knows from the results of lookups whether Vault answers. It turns many failures
+// into a few log lines: at the start of an outage, now and then, and at its end.
 //
-// While Vault takes requests and answers none, it admits one lookup at a time, and
-// gives that one longer. Vault restarts a plugin that has died on the next request,
-// and gives the plugin only that request's time. All other requests wait behind it,
-// and each of them starts the plugin anew where the one before gave up. Many lookups,
-// each given up after a second, would so keep a plugin that is slow to start from
-// ever coming up.
+// While Vault hangs (it accepts requests and does not answer), Outage admits one lookup
+// at a time, with a longer timeout. Vault restarts a crashed plugin on the next request,
+// and allows the start only that request's time. All other requests wait for it, and each
+// of them starts the plugin from scratch if the one before gave up. So many lookups with
+// a timeout of one second would keep a slow plugin from ever starting.
 type Outage struct {
 	log hclog.Logger
 
 	mu       sync.Mutex
 	failures int
 	logged   time.Time
-	over     chan struct{} // closed once Vault answers; nil while it does not hang
+	answers  chan struct{} // closed once Vault answers; nil unless it hangs
 	probing  bool          // a lookup is under way although Vault hangs
 }
 
-// NewOutage returns one that has seen nothing yet.
+// NewOutage returns an Outage without any results yet.
 func NewOutage(log hclog.Logger) *Outage { return &Outage{log: log} }
 
-// Admit returns once a lookup may be made, with the context that bounds it. The lookup
-// is to end with done. The error is ErrHangs.
+// Admit waits until a lookup may begin, and returns a context that bounds it. Call done
+// at its end. The error is ErrHangs.
 func (o *Outage) Admit(ctx context.Context) (_ context.Context, done func(), _ error) {
 	timer := time.NewTimer(LookupTimeout)
 	defer timer.Stop()
 	for {
-		over, probe := o.turn()
+		answers, probe := o.turn()
 		switch {
 		case probe:
-			ctx, done = o.probe(ctx, over)
+			ctx, done = o.probe(ctx, answers)
 			return ctx, done, nil
-		case over == nil:
+		case answers == nil:
 			ctx, done = context.WithTimeout(ctx, LookupTimeout)
 			return ctx, done, nil
 		}
 		select {
-		case <-over:
+		case <-answers:
 		case <-timer.C:
 			return nil, nil, ErrHangs
 		}
 	}
 }
 
-// turn returns whether it is the caller's turn to probe Vault, and, while Vault hangs, a
-// channel that is closed once it answers.
-func (o *Outage) turn() (over <-chan struct{}, probe bool) {
+// turn reports whether the caller may probe Vault. While Vault hangs, it also returns a
+// channel that is closed once Vault answers.
+func (o *Outage) turn() (answers <-chan struct{}, probe bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.over == nil {
+	if o.answers == nil {
 		return nil, false
 	}
 	probe = !o.probing
 	o.probing = true
-	return o.over, probe
+	return o.answers, probe
 }
 
-// probe bounds the lookup that tries. Once Vault has answered something else, it has
-// no longer than any other.
-func (o *Outage) probe(ctx context.Context, over <-chan struct{}) (context.Context, func()) {
+// probe bounds a lookup while Vault hangs. Once Vault has answered another request, the
+// lookup has only the usual time left.
+func (o *Outage) probe(ctx context.Context, answers <-chan struct{}) (context.Context, func()) {
 	bounded, cancel := context.WithTimeout(ctx, probeTimeout)
 	go func() {
 		select {
-		case <-over:
+		case <-answers:
 		case <-bounded.Done():
 			return
 		}
@@ -113,29 +112,28 @@ func (o *Outage) probe(ctx context.Context, over <-chan struct{}) (context.Conte
 	}
 }
 
-// Hangs reports whether Vault takes requests and answers none.
+// Hangs reports whether Vault accepts requests and does not answer.
 func (o *Outage) Hangs() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.over != nil
+	return o.answers != nil
 }
 
-// Observe takes the error of a request to Vault, nil for none, as a sign of whether it
-// hangs.
+// Observe learns from the error of a request, or nil, whether Vault hangs.
 func (o *Outage) Observe(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	hung := errors.Is(err, context.DeadlineExceeded)
 	switch {
-	case hung && o.over == nil:
-		o.over = make(chan struct{})
-	case !hung && o.over != nil:
-		close(o.over)
-		o.over = nil
+	case hung && o.answers == nil:
+		o.answers = make(chan struct{})
+	case !hung && o.answers != nil:
+		close(o.answers)
+		o.answers = nil
 	}
 }
 
-// Log takes the result of one lookup, for the log.
+// Log logs the result of a lookup, but not every one.
 func (o *Outage) Log(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

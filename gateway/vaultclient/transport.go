@@ -22,22 +22,22 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
-// lookEvery is how often at most the certificates on disk are looked at. Requests alone
-// cause a look.
+// lookEvery is the least time between two looks at the certificates on disk. Only
+// requests cause a look.
 const lookEvery = time.Second
 
-// transport is a [http.Transport] that is replaced by another when the certificates on
-// disk have changed. Requests in flight end on the one that they began on.
+// transport is a [http.Transport] that it replaces when the certificates on disk change.
+// Requests in flight stay on the old one.
 type transport struct {
 	settings config.VaultClient
 	options  Options
 	proxy    func(*url.URL) (*url.URL, error)
 
-	present atomic.Pointer[http.Transport]
-	looked  atomic.Int64 // when, since the epoch, in nanoseconds
+	current atomic.Pointer[http.Transport]
+	looked  atomic.Int64 // time of the last look, in nanoseconds of the Unix epoch
 
 	mu   sync.Mutex
-	seen fingerprint // of the files that were read last, good or not
+	seen fingerprint // of the files at the last reading, valid or not
 }
 
 // fingerprint changes when one of the files does.
@@ -53,7 +53,7 @@ func newTransport(settings config.VaultClient, options Options) (*transport, err
 	if err != nil {
 		return nil, err
 	}
-	t.present.Store(first)
+	t.current.Store(first)
 	t.looked.Store(time.Now().UnixNano())
 	return t, nil
 }
@@ -64,14 +64,14 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		t.looked.CompareAndSwap(looked, time.Now().UnixNano()) {
 		t.renew()
 	}
-	return t.present.Load().RoundTrip(r)
+	return t.current.Load().RoundTrip(r)
 }
 
-// CloseIdleConnections is what [http.Client.CloseIdleConnections] looks for.
-func (t *transport) CloseIdleConnections() { t.present.Load().CloseIdleConnections() }
+// CloseIdleConnections is for [http.Client.CloseIdleConnections].
+func (t *transport) CloseIdleConnections() { t.current.Load().CloseIdleConnections() }
 
-// renew reads the files again if they have changed. While they are not good, as when
-// one of two is written already, the old certificates stay in use.
+// renew reads the files again if they have changed. The old certificates stay in use while
+// the new ones are not valid, for example when only one of two files is written yet.
 func (t *transport) renew() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -85,11 +85,11 @@ func (t *transport) renew() {
 		t.options.Log.Warn("the certificates for Vault have changed and cannot be read: the old ones stay in use", "error", err)
 		return
 	}
-	t.present.Swap(next).CloseIdleConnections()
+	t.current.Swap(next).CloseIdleConnections()
 	t.options.Log.Info("the certificates for Vault have changed: new connections use the new ones")
 }
 
-// look reads what the file system says of the files, without opening them.
+// look reads the sizes and times of the files, without opening them.
 func (t *transport) look() fingerprint {
 	hash := sha256.New()
 	note := func(path string, info fs.FileInfo, err error) {
@@ -121,9 +121,9 @@ func (t *transport) look() fingerprint {
 // make reads the files, and returns a transport that uses them.
 func (t *transport) make() (*http.Transport, error) {
 	made := cleanhttp.DefaultPooledTransport()
-	// HTTP/1.1: a request that times out takes its connection with it. Over HTTP/2
-	// all requests would share one, and wait for a node that is gone until TCP gives
-	// up, minutes after another node became active.
+	// HTTP/1.1: a request that times out closes its connection. Over HTTP/2 all
+	// requests would share one connection. They would wait for a node that is gone
+	// until TCP gives up, minutes after another node became active.
 	made.ForceAttemptHTTP2 = false
 	if t.options.IdleConns > 0 {
 		made.MaxIdleConnsPerHost = t.options.IdleConns
@@ -144,7 +144,7 @@ func tlsConfig(settings config.VaultClient) (*tls.Config, error) {
 	made := &tls.Config{
 		MinVersion:         tls.VersionTLS12,
 		ServerName:         settings.ServerName,
-		InsecureSkipVerify: settings.SkipVerify, //nolint:gosec // whoever asks for it is warned
+		InsecureSkipVerify: settings.SkipVerify, //nolint:gosec // the gateway warns of this setting
 	}
 	if settings.CACertFile != "" || settings.CACertPEM != "" || settings.CACertDir != "" {
 		authorities, err := rootcerts.LoadCACerts(&rootcerts.Config{
@@ -160,7 +160,7 @@ func tlsConfig(settings config.VaultClient) (*tls.Config, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the client certificate: %w", err)
 		}
-		// Whichever authorities the server names: Vault's cert method takes
+		// Send it whatever authorities the server names: Vault's cert method accepts
 		// certificates of others, too.
 		made.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}

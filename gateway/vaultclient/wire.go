@@ -8,24 +8,23 @@ import (
 	"vault-plugin-secrets-mcp/backend/policy"
 )
 
-// UnsealedToken is a client's token as Vault knows it: out of its seal, if it had one.
+// UnsealedToken is a client's token as Vault knows it, after its seal was opened.
 type UnsealedToken struct {
 	Token   string
-	DataKey string // id of the data key that it was sealed under; "": it was not
+	DataKey string // id of the data key that it was sealed under; "": not sealed
 }
 
-// Lookup is the engine's answer about one token in its wire form, as far as the gateway
-// needs it.
+// Lookup is the engine's answer about one token, with the fields that the gateway needs.
 type Lookup struct {
 	Active bool `json:"active"`
 
-	// Epoch and Index say how new the answer is: every change with a higher
-	// index, in the same epoch, may be missing from it.
+	// Epoch and Index show the age of the answer: it may lack every change with a
+	// higher index in the same epoch.
 	Epoch string `json:"epoch"`
 	Index uint64 `json:"index"`
 
-	// AnsweredAt is Vault's clock. Only differences to it are used, so that
-	// clocks that disagree do no harm.
+	// AnsweredAt is Vault's time. The gateway uses only differences to it, so the
+	// two clocks may differ.
 	AnsweredAt time.Time `json:"answered_at"`
 
 	Client    string `json:"client"`
@@ -41,7 +40,8 @@ type Lookup struct {
 	DataKey         string   `json:"data_key"` // "": the token is not sealed
 }
 
-// ParseLookup reads the data of an answer. A missing field is an error and never a guess.
+// ParseLookup reads the data of an answer. Without the field "active" it is an error: the
+// gateway never guesses.
 func ParseLookup(data []byte) (*Lookup, error) {
 	var answer struct {
 		Active *bool `json:"active"`
@@ -74,7 +74,7 @@ type Change struct {
 type Changes struct {
 	Epoch   string   `json:"epoch"`
 	Index   uint64   `json:"index"` // the last change in the answer, or the head
-	Reset   bool     `json:"reset"` // what happened up to Index cannot be told
+	Reset   bool     `json:"reset"` // the changes up to Index are not known
 	Changes []Change `json:"changes"`
 }
 

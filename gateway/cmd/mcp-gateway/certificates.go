@@ -13,8 +13,8 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
-// certificates is the listener's side of TLS. It can be replaced while
-// connections are open: new ones get the new certificate.
+// certificates is the TLS configuration of the listener. It can change while connections
+// are open: new connections get the new certificate.
 type certificates struct {
 	current atomic.Pointer[tls.Config]
 }
@@ -24,7 +24,7 @@ func loadCertificates(settings config.Listener) (*certificates, error) {
 	return c, c.load(settings)
 }
 
-// load reads the files, and keeps what was there if they are not good.
+// load reads the files. If they are not valid, the old certificates stay.
 func (c *certificates) load(settings config.Listener) error {
 	certificate, err := tls.LoadX509KeyPair(settings.TLSCertFile, settings.TLSKeyFile)
 	if err != nil {
@@ -33,8 +33,8 @@ func (c *certificates) load(settings config.Listener) error {
 	current := &tls.Config{
 		Certificates: []tls.Certificate{certificate},
 		MinVersion:   tls.VersionTLS12,
-		// HTTP/1.1 alone: what a request's length is can then be checked as it
-		// is read, and each stream has a connection of its own.
+		// HTTP/1.1 only: the gateway can then check a request's length as it reads
+		// it, and each stream has its own connection.
 		NextProtos: []string{"http/1.1"},
 	}
 	if settings.TLSClientCAFile != "" {
@@ -44,17 +44,17 @@ func (c *certificates) load(settings config.Listener) error {
 		}
 		current.ClientCAs = x509.NewCertPool()
 		if !current.ClientCAs.AppendCertsFromPEM(pem) {
-			return errors.New("listener: tls_client_ca_file: holds no PEM certificate")
+			return errors.New("listener: tls_client_ca_file: the file has no PEM certificate")
 		}
 		current.ClientAuth = tls.RequireAndVerifyClientCert
-		// A session that is resumed would outlive the authority that let it in.
+		// A resumed session would outlive the authority that admitted it.
 		current.SessionTicketsDisabled = true
 	}
 	c.current.Store(current)
 	return nil
 }
 
-// expires is when the listener's certificate ends.
+// expires is the end of the listener's certificate.
 func (c *certificates) expires() time.Time {
 	return c.current.Load().Certificates[0].Leaf.NotAfter
 }

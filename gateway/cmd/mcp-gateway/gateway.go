@@ -26,22 +26,23 @@ import (
 )
 
 const (
-	// readHeaderTimeout and readTimeout bound how slowly a client may send a
-	// request's headers, and all of it. There is no write timeout of the server's,
+	// readHeaderTimeout and readTimeout bound the time in which a client must send a
+	// request's headers, and the whole request. The server has no write timeout,
 	// since streams last: the connections themselves bound each write.
 	readHeaderTimeout = 10 * time.Second
 	readTimeout       = time.Minute
 
-	// idleTimeout is how long a connection waits for the next request: longer
-	// than the usual load balancers, so that they close it and not the gateway.
+	// idleTimeout bounds the wait of a connection for the next request. It is longer
+	// than in the usual load balancers, so that they close the connection and not
+	// the gateway.
 	idleTimeout = 2 * time.Minute
 
-	// firstRequest bounds how long those who connected before the listener closed may
-	// take to send their request.
+	// firstRequest bounds the time for the first request of a client that connected
+	// just before the listener closed.
 	firstRequest = time.Second
 
-	// proxyHeaderTimeout bounds how long a proxy may take to say for whom a
-	// connection is.
+	// proxyHeaderTimeout bounds the time in which a proxy must send the PROXY
+	// protocol's header.
 	proxyHeaderTimeout = 5 * time.Second
 )
 
@@ -67,8 +68,8 @@ type gateway struct {
 	adminListener net.Listener
 }
 
-// newGateway makes everything ready to run. What can be wrong with the machine
-// turns up here: ports in use, files that cannot be written.
+// newGateway prepares everything. It reports problems of the machine: ports in use, files
+// that cannot be written.
 func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err error) {
 	g = &gateway{log: log, settings: settings, metrics: telemetry.New(version)}
 	defer func(made *gateway) { // a return of nil has set g to it
@@ -117,7 +118,7 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 	return g, nil
 }
 
-// newGate is the middleware for the present settings.
+// newGate returns the middleware for these settings.
 func (g *gateway) newGate(settings *config.Config) *access.Gate {
 	options := access.Options{
 		Broker:    g.broker,
@@ -163,8 +164,8 @@ func (g *gateway) listen() error {
 	return nil
 }
 
-// expectProxyHeader has trusted proxies say for whom they connect. Others are
-// taken for what they are, and must not send such a header.
+// expectProxyHeader requires the PROXY protocol's header from trusted proxies. Others
+// must not send one, and count as the client.
 func expectProxyHeader(listener net.Listener, settings config.Listener) net.Listener {
 	return &proxyproto.Listener{
 		Listener:          listener,
@@ -202,8 +203,8 @@ func (g *gateway) makeServers() {
 	}
 }
 
-// serverLog takes what net/http has to say: handshakes that failed, above all,
-// which anybody can cause, and panics, which nobody should.
+// serverLog takes the messages of net/http. Most are failed handshakes, which any client
+// can cause. A panic is an error.
 func serverLog(log hclog.Logger) *stdlog.Logger {
 	return stdlog.New(serverLogWriter{log}, "", 0)
 }
@@ -220,8 +221,8 @@ func (w serverLogWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// ready says whether the gateway should be sent requests. An outage of Vault is
-// no reason against it: all that is known by then continues.
+// ready reports whether the gateway should get requests. It does not look at outages of
+// Vault: known tokens continue to work.
 func (g *gateway) ready(w http.ResponseWriter, _ *http.Request) {
 	switch {
 	case g.draining.Load():
@@ -235,7 +236,7 @@ func (g *gateway) ready(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// run serves until ctx is done, and then lets what is in flight end.
+// run serves until ctx is done, and then waits for the requests in flight.
 func (g *gateway) run(ctx context.Context) error {
 	var running sync.WaitGroup
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -258,9 +259,8 @@ func (g *gateway) run(ctx context.Context) error {
 	return err
 }
 
-// drain ends the listener's work gracefully. At first requests are still taken,
-// though each answer ends its connection; then no more, and those in flight may
-// end.
+// drain ends the gateway in good order. At first it still takes requests, but each answer
+// ends its connection. Then it takes no more, and waits for those in flight.
 func (g *gateway) drain() {
 	settings := g.settings.Listener
 	g.log.Info("draining", "delay", settings.DrainDelay.String(), "timeout", settings.DrainTimeout.String())
@@ -274,14 +274,14 @@ func (g *gateway) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), g.settings.Listener.DrainTimeout)
 	defer cancel()
 	if err := g.main.Shutdown(ctx); err != nil {
-		g.log.Warn("requests were still in flight at the end of drain_timeout, and are cut", "error", err)
+		g.log.Warn("cutting requests that are still in flight at the end of drain_timeout", "error", err)
 		_ = g.main.Close()
 	}
 	_ = g.admin.Close()
 	g.log.Info("stopped")
 }
 
-// close releases what newGateway took.
+// close releases the resources of newGateway.
 func (g *gateway) close() {
 	if g.all != nil {
 		g.all.Close()

@@ -1,5 +1,5 @@
 // Command mcp-gateway is a reverse proxy between MCP clients and MCP servers. It validates
-// each client's token through Vault, lets the client reach the servers that it may, and
+// each client's token through Vault, lets the client reach its allowed servers, and
 // records every decision.
 package main
 
@@ -29,7 +29,7 @@ const (
 	exitUsage  = 2
 )
 
-// flags are those of the command line.
+// flags are the flags of the command line.
 type flags struct {
 	config   string
 	check    bool
@@ -41,7 +41,7 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is main with its surroundings as arguments. It returns the exit code.
+// run is main with its environment as arguments. It returns the exit code.
 func run(args []string, stdout, stderr io.Writer) int {
 	f, err := parseFlags(args)
 	switch {
@@ -76,12 +76,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
-// flagSet are the flags, and where their values go.
+// flagSet binds the flags to f.
 func flagSet(f *flags) *flag.FlagSet {
 	set := flag.NewFlagSet("mcp-gateway", flag.ContinueOnError)
-	set.SetOutput(io.Discard) // run says what is wrong
+	set.SetOutput(io.Discard) // run prints the errors
 	set.StringVar(&f.config, "config", "", "the configuration `file` (required)")
-	set.BoolVar(&f.check, "check-config", false, "check the configuration, say what is wrong, and exit")
+	set.BoolVar(&f.check, "check-config", false, "check the configuration, print its mistakes, and exit")
 	set.BoolVar(&f.version, "version", false, "print the version, and exit")
 	set.StringVar(&f.logLevel, "log-level", "", "trace, debug, info, warn or error; overrides the file's `level`")
 	return set
@@ -98,9 +98,9 @@ func usage(to io.Writer) {
 	set.PrintDefaults()
 }
 
-// parseFlags reads the command line. The error holds all that is wrong with it.
+// parseFlags reads the command line. The error has all mistakes.
 func parseFlags(args []string) (*flags, error) {
-	if len(args) == 1 { // as the other programs take them
+	if len(args) == 1 { // as in the other programs
 		switch args[0] {
 		case "help":
 			return nil, flag.ErrHelp
@@ -163,7 +163,7 @@ func serve(f *flags, settings *config.Config, log hclog.Logger) error {
 		log.Warn(warning)
 	}
 	if proxy := settings.Vault.ProxyName(); proxy != "" {
-		log.Info("Vault is reached through a proxy", "proxy", proxy)
+		log.Info("the gateway reaches Vault through a proxy", "proxy", proxy)
 	}
 	g, err := newGateway(settings, log)
 	if err != nil {

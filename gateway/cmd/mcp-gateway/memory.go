@@ -5,22 +5,20 @@ import (
 	"runtime/debug"
 )
 
-// How much garbage may gather before it is collected: a quarter of what lives, and
-// 12 MB in any case. With Go's own setting, as much as lives, the few megabytes of a
-// gateway with few clients would be collected dozens of times a second under load,
-// and one with a hundred thousand grants, or thousands of streams, would take twice
-// the memory that it needs.
+// The amount of garbage at which a collection starts: a quarter of the live memory, and
+// 12 MB at least. Go's own setting is the size of the live memory. It would collect the
+// few megabytes of a gateway with few clients dozens of times a second under load, and
+// double the memory of one with a hundred thousand grants or thousands of streams.
 const (
 	garbagePercent = 25
 	reserved       = 48 << 20
 )
 
-// reserve counts as memory that lives. It is never written to, so the system gives
-// none for it.
+// reserve counts as live memory. Nothing writes to it, so the system provides no real
+// memory for it.
 var reserve []byte
 
-// tuneMemory sets how often memory is collected, unless the environment does (GOGC,
-// GOMEMLIMIT).
+// tuneMemory sets the amount of garbage, unless the environment does (GOGC, GOMEMLIMIT).
 func tuneMemory() {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return

@@ -8,9 +8,9 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
-// reload answers SIGHUP: it opens the audit log again, reads the certificates
-// again, and puts into effect what of the file can be changed while running.
-// With a mistake in the file, the old one stays in effect.
+// reload answers SIGHUP: it opens the audit log again, reads the certificates again, and
+// applies the settings of the file that can change while the gateway runs. If the file
+// has a mistake, the old settings stay in effect.
 func (g *gateway) reload(load func() (*config.Config, error)) {
 	g.audit.Reopen()
 	settings, err := load()
@@ -38,7 +38,7 @@ func (g *gateway) reload(load func() (*config.Config, error)) {
 	g.log.Info("reloaded the configuration")
 }
 
-// fixed names what was changed and cannot take effect while running.
+// fixed names the changed settings that cannot take effect while the gateway runs.
 func fixed(old, next *config.Config) []string {
 	var names []string
 	differ := func(name string, a, b any) {
