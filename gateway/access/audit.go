@@ -71,7 +71,7 @@ func (l *line) addr(key string, value netip.Addr) {
 
 func (l *line) end() { l.b = append(l.b, "}\n"...) }
 
-// request appends what identifies the request, in every line about it.
+// request appends the fields that identify the request. Every line about it has them.
 func (l *line) request(r *Request) {
 	l.field("request_id", r.ID)
 	l.addr("source", r.Source)
@@ -234,7 +234,7 @@ func (a *refusalCounts) add(r *Request, f *Refusal) {
 	}
 }
 
-// flush writes what was counted, and starts anew.
+// flush writes the counts, and resets them.
 func (a *refusalCounts) flush() {
 	a.mu.Lock()
 	counts := a.counts

@@ -103,7 +103,7 @@ func newAuditLog(output io.WriteCloser, log hclog.Logger) *AuditLog {
 	return a
 }
 
-// Close writes what is left, and ends the log.
+// Close writes the remaining lines, and ends the log.
 func (a *AuditLog) Close() {
 	a.mu.Lock()
 	if a.closed {
@@ -252,7 +252,7 @@ func (a *AuditLog) run() {
 	}
 }
 
-// flush writes what has gathered, and reports whether that was the last of it.
+// flush writes the waiting lines, and reports whether they were the last.
 func (a *AuditLog) flush() (last bool) {
 	a.mu.Lock()
 	b, closed := a.batch, a.closed
@@ -348,7 +348,7 @@ type nopCloser struct{ io.Writer }
 
 func (nopCloser) Close() error { return nil }
 
-// Reopen has the file opened anew, after it was moved away.
+// Reopen opens the file again after it was moved away.
 func (a *AuditLog) Reopen() {
 	select {
 	case a.reopen <- struct{}{}:

@@ -84,7 +84,7 @@ func (c *Connections) Watch(listener net.Listener) net.Listener {
 	return &framingListener{Listener: listener, connections: c}
 }
 
-// admission is what a source may do on one of its connections.
+// admission is the permission of a source on one of its connections.
 type admission int
 
 const (
@@ -210,8 +210,7 @@ func (c *framedConn) serve(r *Request) {
 	}
 }
 
-// checkConnection refuses what comes on a connection that its source has too many
-// of.
+// checkConnection refuses requests on a connection if its source has too many.
 func checkConnection(ctx context.Context) *Refusal {
 	c := connection(ctx)
 	if c == nil {
@@ -238,7 +237,8 @@ const (
 	// worth waiting for: so long may an answer outlive its client's token.
 	writeSlice = 500 * time.Millisecond
 
-	// writePiece is what writePatience is for. A long answer is written in pieces.
+	// writePiece is the size to which writePatience applies. The gateway writes a
+	// long answer in pieces.
 	writePiece = 64 << 10
 )
 

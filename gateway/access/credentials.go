@@ -38,8 +38,8 @@ func bearer(header http.Header) (string, *Refusal) {
 const maxServerName = 64
 
 // auditedServer is the server's name for the audit log. A path that names no
-// registered server may hold anything, also a token that was put in the wrong
-// place; so only what could be a name is written down.
+// registered server may have anything, also a token in the wrong place. So it
+// returns only texts that could be a name.
 func (r *Request) auditedServer() string {
 	switch {
 	case r.Server != nil:
@@ -99,8 +99,8 @@ func parseHop(text string) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// sourceRange is what one source is counted as: an IPv4 address, or an IPv6
-// /64, which is the least that one customer gets.
+// sourceRange is the range that counts as one source: an IPv4 address, or an IPv6 /64,
+// the least that one customer gets.
 func sourceRange(addr netip.Addr) netip.Prefix {
 	bits := addr.BitLen()
 	if addr.Is6() {

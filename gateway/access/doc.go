@@ -7,7 +7,7 @@
 // Vault), the source address, the server. All of that happens before the body is
 // read, and before any upstream is touched.
 //
-// What the client is told and what the audit log is told differ: see [Refusal].
+// The client and the audit log get different texts: see [Refusal].
 // Every bad token gets the same answer, and so does every server that the
 // client may not reach, whether it exists or not.
 package access

@@ -9,9 +9,9 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
-// checkForm refuses what no MCP client sends, and what two HTTP parsers in a
-// row could understand in two ways. Content-Length beside Transfer-Encoding is
-// the framing check's: net/http has dropped one of them by now.
+// checkForm refuses requests that no MCP client sends, and requests that two HTTP parsers
+// in a row could read in two ways. The framing check looks for Content-Length beside
+// Transfer-Encoding, since net/http has dropped one of them by now.
 func checkForm(r *http.Request, maxBody int64) *Refusal {
 	switch {
 	case !plainTarget(r):
@@ -122,8 +122,8 @@ func single(name string) bool {
 }
 
 // plainConnection reports whether a Connection header names nothing but options
-// and headers of the connection itself. With others a client could have an
-// intermediary remove what another one relies on.
+// and headers of the connection itself. With others a client could make an
+// intermediary remove a header that another one relies on.
 func plainConnection(value string) bool {
 	for option := range strings.SplitSeq(value, ",") {
 		switch strings.ToLower(strings.TrimSpace(option)) {

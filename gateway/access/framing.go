@@ -97,7 +97,7 @@ type framing struct {
 	ambiguous atomic.Bool
 
 	state   framingState
-	line    []byte // what is kept of the line so far
+	line    []byte // the stored part of the line so far
 	left    int64  // bytes of the body, or of the chunk
 	length  int64  // Content-Length, -1 if there is none
 	chunked bool

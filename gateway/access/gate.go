@@ -73,7 +73,7 @@ func New(options Options) *Gate {
 // elsewhere for their next request.
 func (g *Gate) Drain() { g.draining.Store(true) }
 
-// Close writes what was counted but not yet written to the audit log.
+// Close writes the counted refusals to the audit log.
 func (g *Gate) Close() { g.auditor.refusals.flush() }
 
 // ServeHTTP checks the request, and hands it on or refuses it.
@@ -249,7 +249,7 @@ func refusalOf(err error) *Refusal {
 		return f
 	case errors.Is(err, grants.ErrInactive):
 		f = invalidToken(ReasonInactiveToken)
-		if err != grants.ErrInactive { //nolint:errorlint // what was wrapped around it says more
+		if err != grants.ErrInactive { //nolint:errorlint // a wrapping error says more
 			f.Detail = err.Error()
 		}
 		return f
@@ -289,10 +289,10 @@ func (g *Gate) route(r *http.Request) (next http.Handler, server string) {
 	return g.options.Next, name
 }
 
-// serversPath is what the paths of single servers begin with.
+// serversPath is the prefix of single servers' paths.
 const serversPath = "/servers/"
 
-// validName bounds what may be looked up, and what gets into the audit log. The
+// validName bounds the names that the gateway looks up and writes to the audit log. The
 // engine's names are of this form.
 func validName(name string) bool {
 	const most = 128

@@ -154,7 +154,7 @@ func (g *Gate) checkOrigin(r *http.Request) *Refusal {
 	}
 }
 
-// answerPreflight tells a browser what a page of an allowed origin may send.
+// answerPreflight tells a browser which requests a page of an allowed origin may send.
 func answerPreflight(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Access-Control-Allow-Methods", "POST, GET, DELETE")

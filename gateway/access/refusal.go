@@ -16,7 +16,7 @@ import (
 const (
 	ReasonAllowed          = "allowed"
 	ReasonAborted          = "aborted"          // in metrics alone: the connection ended in the middle of the answer
-	ReasonPreflight        = "preflight"        // in metrics alone: a page's question what it may ask
+	ReasonPreflight        = "preflight"        // in metrics alone: a page asks for its permissions (CORS)
 	ReasonBadRequest       = "bad-request"      // the HTTP request breaks a limit
 	ReasonHost             = "host-not-allowed" // the Host header names another service
 	ReasonOrigin           = "origin-not-allowed"
@@ -42,7 +42,7 @@ type Refusal struct {
 	Status  int    // HTTP status; 200 for a refusal inside JSON-RPC, 202 for no body at all
 	Reason  string // true reason, for the audit log: one of the Reason constants, or a word of the MCP side's own
 	Detail  string // more of it, for the audit log; never a token, never a body
-	Message string // what the client is told; a full sentence without secrets
+	Message string // for the client; a full sentence without secrets
 
 	// Code makes the body a JSON-RPC error with this code; 0 is a plain body.
 	Code int
@@ -135,8 +135,8 @@ func forbidden(reason string) *Refusal {
 	}
 }
 
-// notAllowed is forbidden with the decision as the reason: what mcp/evaluate
-// answers for the same client and server.
+// notAllowed is forbidden with the decision as the reason. mcp/evaluate answers the same
+// for that client and server.
 func notAllowed(err error) *Refusal {
 	var decision *grants.NotAllowed
 	if !errors.As(err, &decision) {

@@ -29,7 +29,7 @@ type Request struct {
 	Grant  *grants.Grant  // nil until the token is known
 	Server *grants.Server // nil on the aggregate endpoint
 
-	// What the MCP side learns from the body, for the audit log.
+	// Parts of the body for the audit log, set by the MCP side.
 	Method  string // JSON-RPC method; "" for a response, GET or DELETE
 	Tool    string // the tool that tools/call names
 	Session string // a hash of the session id, never the id
@@ -39,7 +39,7 @@ type Request struct {
 	httpMethod string
 	serverName string // as the path names it; audited even if there is none such
 	sink       Sink
-	gate       *Gate // that it came through; nil in tests of what stands behind
+	gate       *Gate // that admitted it; nil in tests of the MCP side
 	next       http.Handler
 	hold       *grants.Hold // on its grant, once it is admitted
 	kept       atomic.Int64 // bytes that are counted in the gateway's memory
@@ -144,7 +144,7 @@ func (r *Request) outcome() string {
 	return ReasonAllowed
 }
 
-// Status is what the client was answered; 0 while that is not known.
+// Status is the status of the answer to the client; 0 while it is not known.
 func (r *Request) Status() int { return r.status }
 
 // errNoGate: the request did not come through the middleware.
@@ -167,11 +167,11 @@ func (r *Request) Servers() ([]*grants.Server, *Refusal) {
 	return servers, nil
 }
 
-// Keep has the request's token watched beyond the request, for what its client goes
-// on to have at the server: see [grants.Broker.Keep].
+// Keep watches the request's token beyond the request, for sessions and children of its
+// client at the server: see [grants.Broker.Keep].
 func (r *Request) Keep(ended func(cause error)) (release func(), err error) {
 	switch {
-	case r.gate == nil: // in tests of what stands behind it
+	case r.gate == nil: // in tests of the MCP side
 		return func() {}, nil
 	case r.hold == nil || r.Server == nil:
 		return nil, errNoGate
@@ -179,8 +179,8 @@ func (r *Request) Keep(ended func(cause error)) (release func(), err error) {
 	return r.gate.options.Broker.Keep(r.hold, r.Server, ended)
 }
 
-// SubRequest makes a request to one server, for what a request to the aggregate endpoint
-// asks of it. The server admits it like any other request. It has its own audit lines,
+// SubRequest makes a request to one server on behalf of a request to the aggregate
+// endpoint. The server admits it like any other request. It has its own audit lines,
 // under the given id and HTTP method, and its context ends when it must not go on. The
 // context carries it in any case: the caller answers a refusal. done must be called at
 // its end.
@@ -260,9 +260,8 @@ type Tracer interface {
 type Span interface {
 	// TraceID names the trace in the audit log; "" if it is not recorded.
 	TraceID() string
-	// Upstream begins the span of what a server is asked, and names it in the
-	// header that the server gets. The caller ends it, with the status that the
-	// server answered or 0.
+	// Upstream begins the span of a request to a server, and names it in the header
+	// for the server. The caller ends it with the server's status, or 0.
 	Upstream(r *Request, header http.Header) (end func(status int, err error))
 	// End is called when nothing more happens to the request. The outcome is
 	// the one that an Observer is told.

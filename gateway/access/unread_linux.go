@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dropUnread has the kernel end the connection when its peer takes nothing for so
-// long, which is longer than a write waits. That covers what was written and not taken when
-// the gateway closes it: the kernel would try for a quarter of an hour.
+// dropUnread makes the kernel end the connection when its client reads nothing for so
+// long, which is longer than a write waits. It covers unread bytes when the gateway closes
+// the connection: the kernel would try to deliver them for a quarter of an hour.
 func dropUnread(conn net.Conn, after time.Duration) {
 	tcp, ok := conn.(syscall.Conn)
 	if !ok {

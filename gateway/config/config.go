@@ -1,7 +1,7 @@
-// Package config reads the gateway's file, HCL, into a checked struct. What it
-// returns needs no further checking: every address parses, every file named is
-// there, every duration is in its range. What is wrong is reported all at once,
-// each mistake with file and line, and with what to do about it.
+// Package config reads the gateway's file, HCL, into a checked struct. The
+// result needs no further checks: every address parses, every file named is
+// there, every duration is in its range. It reports all mistakes at once, each
+// with file and line, and with its remedy.
 //
 // The types are the documentation: each field states its name in the file, its
 // meaning and its default. Environment variables and flags override the file: they
@@ -44,8 +44,8 @@ type Config struct {
 	// Upstreams holds the blocks upstream "name" { }. Use Upstream to read it.
 	Upstreams map[string]Upstream
 
-	// Warnings is what works and should not stay so, one line each: -check-config
-	// prints them, and the log has them at each start.
+	// Warnings are about settings that work and should not stay so, one line each.
+	// -check-config prints them, and the log has them at each start.
 	Warnings []string
 }
 
@@ -57,8 +57,8 @@ const (
 	AuthTokenFile  = "token_file"
 )
 
-// Auth is one way to log in. Files are read anew at each login, so that what
-// is in them may be rotated.
+// Auth is a way to log in. The gateway reads the files again at each login, so their
+// contents may be rotated.
 type Auth struct {
 	Method string // one of the Auth constants
 	// Mount, mount, is where the method is mounted. Default: its name.
@@ -122,7 +122,7 @@ type Admin struct {
 	Address string // address, host:port. Default: 127.0.0.1:8081
 }
 
-// Grants bounds what the gateway remembers of Vault's answers.
+// Grants bounds the gateway's memory of Vault's answers.
 type Grants struct {
 	// MaxStale, max_stale, is how long a grant is used after the sending of the
 	// request that last confirmed it, while Vault's change feed cannot be
@@ -160,8 +160,8 @@ type KMS struct {
 	Region string
 	// Endpoint, endpoint, is the URL of a private endpoint. Default: AWS's.
 	Endpoint string
-	// Refresh, refresh, is how often KMS is asked for a data key again: what it
-	// refuses then, opens nothing any more. Default: 5m.
+	// Refresh, refresh, is the time after which the gateway asks KMS for a data key
+	// again. A key that KMS then refuses opens no token any more. Default: 5m.
 	Refresh time.Duration
 	// MaxStale, max_stale, is how long a data key is used after KMS last
 	// confirmed it, while KMS does not answer. Default: 1h.
@@ -173,16 +173,16 @@ const AuditStdout = "stdout"
 
 // Audit says where the audit log goes.
 type Audit struct {
-	// File, file, is opened anew on SIGHUP, so that it can be rotated. Default:
-	// "stdout".
+	// File, file: SIGHUP makes the gateway open it again, so that it can be
+	// rotated. Default: "stdout".
 	File string
 }
 
 // Stdio allows servers that are child processes of the gateway.
 type Stdio struct {
-	// AllowedCommands, allowed_commands, required: absolute paths. What the
-	// registry names and this list does not is refused. A bare name in the
-	// registry stands for the one path here that ends with it.
+	// AllowedCommands, allowed_commands, required: absolute paths. The gateway
+	// refuses a command of the registry that is not in this list. A bare name in
+	// the registry means the one path here that ends with it.
 	AllowedCommands []string
 	// User, user, runs the children under this account: a name or uid. Needs a
 	// gateway that runs as root, or with CAP_SETUID, CAP_SETGID and CAP_CHOWN.
@@ -191,8 +191,8 @@ type Stdio struct {
 	// UIDs, uid_range, gives each child a uid, and a gid of the same number, of its
 	// own. Nobody else may use them. Needs the same. Default: none.
 	UIDs IDRange
-	// Isolation, isolation, is what happens where neither the kernel nor UIDs can keep
-	// children from reading each other's environment: by default there are none.
+	// Isolation, isolation: whether children start if neither the kernel nor UIDs
+	// keep them from reading each other's environment. By default they do not.
 	Isolation string
 	// HomeDir, home_dir, is the folder in which each child has a home for as long as
 	// it runs. Default: children in the state folder of the service, or the account.
@@ -231,7 +231,7 @@ type UpstreamAllow struct {
 // Empty reports whether nothing is listed: every upstream is allowed then.
 func (u *UpstreamAllow) Empty() bool { return len(u.Hosts) == 0 && len(u.Prefixes) == 0 }
 
-// Upstream holds what concerns one registered server.
+// Upstream has the settings for one registered server.
 type Upstream struct {
 	// Timeout, timeout, is how long the server may take until its answer's
 	// headers: of a slow tool they come with its result. Streams may go on
@@ -244,7 +244,7 @@ type Upstream struct {
 	// system's.
 	CACertFile string
 	// ClientCertFile and ClientKeyFile, client_cert_file and client_key_file,
-	// PEM: what the gateway presents to the server.
+	// PEM: the gateway's certificate for the server.
 	ClientCertFile string
 	ClientKeyFile  string
 	// MaxConcurrent, max_concurrent, bounds the requests in flight to the
@@ -274,7 +274,7 @@ type Limits struct {
 	// must be had whole, of all requests in flight at this gateway. Default: 256MiB.
 	MaxBuffered int64
 	// MaxBufferedPerClient, max_buffered_per_client, bounds those of one client.
-	// Default: 64MiB, or what the largest request needs.
+	// Default: 64MiB, or the need of the largest request.
 	MaxBufferedPerClient int64
 	// MaxConnectionsPerSource, max_connections_per_source, bounds the open
 	// connections of one source address (IPv6: one /64). Those of trusted proxies
@@ -303,7 +303,7 @@ type Log struct {
 // defaultUpstream is that of a server without a block of its own.
 var defaultUpstream = Upstream{Timeout: 5 * time.Minute, ConnectTimeout: 5 * time.Second}
 
-// Upstream returns what concerns the server of that name.
+// Upstream returns the settings for the server of that name.
 func (c *Config) Upstream(name string) Upstream {
 	if u, ok := c.Upstreams[name]; ok {
 		return u

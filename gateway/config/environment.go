@@ -79,7 +79,7 @@ func (c *Config) exposed() []string {
 		}
 		info, err := os.Stat(f.path)
 		if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&others == 0 {
-			continue // what cannot be read is told elsewhere, or comes later
+			continue // an unreadable file is reported elsewhere, or comes later
 		}
 		warnings = append(warnings, fmt.Sprintf("%s: %s is open to every account of this machine (mode %04o): "+
 			"chmod o= %s, and give it the gateway's account or group", f.setting, f.path, info.Mode().Perm(), f.path))

@@ -44,7 +44,7 @@ func (s *section) keyPair(certName, keyName string) (cert, key string) {
 		s.bad(present, "%s and %s go together: give both or none", certName, keyName)
 	case checkReadable(cert) == nil && checkReadable(key) == nil:
 		if _, err := tls.LoadX509KeyPair(cert, key); err != nil {
-			s.bad(certName, "it and %s are no pair in PEM: %v", keyName, err)
+			s.bad(certName, "it and %s are not a pair in PEM: %v", keyName, err)
 		}
 	}
 	return cert, key

@@ -29,14 +29,14 @@ func Load(path string, getenv func(string) string) (*Config, error) {
 	return Parse(source, path, getenv)
 }
 
-// Parse is Load for a file that was read already; path is what errors name.
+// Parse is Load for the text of a file. Errors name the path.
 func Parse(source []byte, path string, getenv func(string) string) (*Config, error) {
 	file, diags := hclsyntax.ParseConfig(source, path, hcl.InitialPos)
 	if diags.HasErrors() {
 		return nil, &Error{problems: diags}
 	}
 	body, ok := file.Body.(*hclsyntax.Body)
-	if !ok { // what hclsyntax parses has a body of hclsyntax
+	if !ok { // cannot happen: hclsyntax makes bodies of its own type
 		return nil, fmt.Errorf("configuration: %s: not HCL", path)
 	}
 	d := &decoder{}
@@ -50,7 +50,7 @@ func Parse(source []byte, path string, getenv func(string) string) (*Config, err
 	return c, nil
 }
 
-// offset puts what is not the file's fault behind what is.
+// offset sorts problems outside of the file after those in it.
 func offset(p *hcl.Diagnostic) int {
 	if p.Subject == nil {
 		return math.MaxInt
@@ -61,7 +61,7 @@ func offset(p *hcl.Diagnostic) int {
 // Error is everything that is wrong with a file.
 type Error struct{ problems hcl.Diagnostics }
 
-// Error has one line for each problem, "file:line,column: what".
+// Error has one line for each problem, "file:line,column: mistake".
 func (e *Error) Error() string {
 	var b strings.Builder
 	for i, p := range e.problems {
@@ -330,7 +330,7 @@ func (*decoder) limits(s *section) Limits {
 		MaxBufferedPerClient:    s.size("max_buffered_per_client", 64<<20, 1<<20, 1<<40),
 		MaxConnectionsPerSource: s.integer("max_connections_per_source", 1024, 0, 1_000_000),
 	}
-	// A body, and an answer with what is cut out of it.
+	// A body, and an answer with its filtered copy.
 	largest := l.MaxBody + 3*l.MaxList
 	for name, bound := range map[string]*int64{"max_buffered": &l.MaxBuffered, "max_buffered_per_client": &l.MaxBufferedPerClient} {
 		switch {

@@ -193,7 +193,7 @@ func TestMistakeIsToldWithItsPlaceAndWhatToDo(t *testing.T) {
 		},
 		"a token file without a path":       {"vault {\n  auth \"token_file\" {}\n}\n", []string{"auth: path is required"}},
 		"a certificate without a key":       {minimal + "listener {\n  tls_cert_file = \"DIR/tls.crt\"\n}\n", []string{"tls_cert_file and tls_key_file go together"}},
-		"a certificate that is none":        {minimal + "listener {\n  tls_cert_file = \"DIR/broken.pem\"\n  tls_key_file = \"DIR/tls.key\"\n}\n", []string{"gateway.hcl:8,19: listener: tls_cert_file: it and tls_key_file are no pair in PEM"}},
+		"a certificate that is none":        {minimal + "listener {\n  tls_cert_file = \"DIR/broken.pem\"\n  tls_key_file = \"DIR/tls.key\"\n}\n", []string{"gateway.hcl:8,19: listener: tls_cert_file: it and tls_key_file are not a pair in PEM"}},
 		"authorities that are none":         {strings.Replace(minimal, "vault {", "vault {\n  ca_cert_file = \"DIR/broken.pem\"", 1), []string{"holds no certificate in PEM"}},
 		"client certificates without TLS":   {minimal + "listener {\n  tls_client_ca_file = \"DIR/ca.pem\"\n}\n", []string{"client certificates need TLS"}},
 		"a PROXY protocol from nobody":      {minimal + "listener {\n  proxy_protocol = true\n}\n", []string{"believed from trusted_proxies alone"}},

@@ -13,7 +13,7 @@ import (
 
 var errSameAddress = errors.New("it is the listener's address too: health and metrics need one of their own")
 
-// decoder gathers what is wrong, so that all of it can be told at once.
+// decoder collects all mistakes, to report them at once.
 type decoder struct {
 	problems hcl.Diagnostics
 	offered  []setting
@@ -28,8 +28,8 @@ func (d *decoder) problem(at hcl.Range, format string, args ...any) {
 	d.problems = append(d.problems, &hcl.Diagnostic{Severity: hcl.DiagError, Summary: fmt.Sprintf(format, args...), Subject: &at})
 }
 
-// section is one block. Each setting is asked for by name, with its default;
-// what was never asked for does not exist, and end says so.
+// section is one block. The caller asks for each setting by name, with its default. end
+// reports settings that nobody asked for as unknown.
 type section struct {
 	*decoder
 	name     string
@@ -64,7 +64,7 @@ func (s *section) end() {
 	}
 }
 
-// offers lists what there is instead.
+// offers lists the settings and blocks that exist.
 func (s *section) offers() string {
 	var parts []string
 	if len(s.settings) > 0 {

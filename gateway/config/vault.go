@@ -46,7 +46,7 @@ type VaultClient struct {
 	CACertDir  string
 	CACertPEM  string
 	// ClientCertFile and ClientKeyFile, client_cert_file and client_key_file, PEM:
-	// what is presented to Vault.
+	// the gateway's certificate for Vault.
 	ClientCertFile string
 	ClientKeyFile  string
 	// ServerName, tls_server_name, is the name to expect in Vault's certificate,
@@ -126,7 +126,7 @@ func (d *decoder) vault(s *section) Vault {
 	return v
 }
 
-// Bounds of what may be set.
+// Bounds of the settings.
 const (
 	minVaultTimeout = 100 * time.Millisecond
 	maxVaultTimeout = time.Hour
@@ -209,7 +209,7 @@ func checkAuthoritiesDir(path string) error {
 	return nil
 }
 
-// Warnings is what of the way to Vault leaves secrets open to others.
+// Warnings lists the settings of the connection to Vault that expose secrets.
 func (v *VaultClient) Warnings() []string {
 	var warnings []string
 	if v.Address != nil && v.Address.Scheme == "http" && !onLoopback(v.Address.Hostname()) {

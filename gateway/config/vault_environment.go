@@ -40,8 +40,8 @@ const (
 	EnvVaultMFA              = "VAULT_MFA"               // refused by the gateway
 )
 
-// Mistake is what is wrong with a variable of the environment. It never quotes a
-// value that may be a secret.
+// Mistake is a mistake in a variable of the environment. It never quotes a value that
+// may be a secret.
 type Mistake struct {
 	Name string
 	Err  error
@@ -73,8 +73,8 @@ var vaultVariables = []vaultVariable{
 	{EnvVaultHeaders, func(_ *VaultClient, value string) error { return checkVaultHeaders(value) }},
 }
 
-// Environment overrides v with the variables of Vault's own client. It returns what is
-// wrong with them, all of it.
+// Environment overrides v with the variables of Vault's own client. It returns all
+// mistakes in them.
 func (v *VaultClient) Environment(getenv func(string) string) []*Mistake {
 	var mistakes []*Mistake
 	note := func(name string, err error) {
@@ -215,7 +215,7 @@ func setVaultProxy(v *VaultClient, value string) error {
 	return err
 }
 
-// checkVaultHeaders checks what Vault's client then takes from the environment itself.
+// checkVaultHeaders checks VAULT_HEADERS, which Vault's client reads itself.
 func checkVaultHeaders(value string) error {
 	var headers map[string]any
 	if json.Unmarshal([]byte(value), &headers) != nil {

@@ -28,8 +28,7 @@ type Observer interface {
 	LookupDone(result string, took time.Duration)
 }
 
-// Tracer makes spans of what Vault is asked for a request, where traces are
-// wanted. The contexts are requests'.
+// Tracer makes spans of the lookups for a request. The contexts are those of requests.
 type Tracer interface {
 	// Lookup begins the span of one request to the engine's lookup, for the
 	// request that was the first to need it. Results are an Observer's.
@@ -70,8 +69,8 @@ type Options struct {
 	Log       hclog.Logger
 }
 
-// engine is what the Broker asks of the secrets engine: [vaultclient.Engine], or a
-// model of it in tests. Every error means that it could not be asked.
+// engine has the requests to the secrets engine: [vaultclient.Engine], or a model of it
+// in tests. Every error means that the engine has not answered the question.
 type engine interface {
 	Lookup(ctx context.Context, token vaultclient.UnsealedToken) (*vaultclient.Lookup, error)
 	Changes(ctx context.Context, epoch string, index uint64, wait time.Duration) (*vaultclient.Changes, error)
@@ -96,8 +95,8 @@ type opener interface {
 	stats() SealStats
 }
 
-// Broker keeps what Vault said: grants, the registry of servers, session keys. Its methods
-// may be called from any goroutine. Run keeps it up to date.
+// Broker stores Vault's answers: grants, the registry of servers, session keys. Any
+// goroutine may call its methods. Run keeps it up to date.
 type Broker struct {
 	options Options
 	log     hclog.Logger
@@ -214,7 +213,7 @@ func (b *Broker) Run(ctx context.Context) {
 // LoggedIn reports whether Vault has accepted the gateway's login once.
 func (b *Broker) LoggedIn() bool { return b.login == nil || b.login.LoggedIn() }
 
-// Grant returns what the token's holder may do. The error is ErrInactive,
+// Grant returns the grant of the token. The error is ErrInactive,
 // ErrUnavailable, ErrRateLimited or that of ctx.
 //
 // A grant that is known is returned at once. Otherwise Vault is asked: once,

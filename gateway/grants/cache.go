@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// key is the SHA-256 of a token: what the cache knows it by.
+// key is the SHA-256 of a token. The cache uses it in place of the token.
 type key [sha256.Size]byte
 
 func keyOf(token string) key { return sha256.Sum256([]byte(token)) }
@@ -155,7 +155,7 @@ type entry struct {
 	used atomic.Uint32 // unix seconds of the last use, for eviction
 }
 
-// clientState is what the tokens of one client share.
+// clientState is the state that the tokens of one client share.
 type clientState struct {
 	entries *entry       // list, guarded by Broker.mu
 	live    atomic.Int64 // requests in flight
@@ -184,7 +184,8 @@ func (e *entry) kill(cause error) *Grant {
 	return e.grant.Swap(nil)
 }
 
-// endCause returns what has ended the entry; ErrStale if another one has its place.
+// endCause returns the cause of the entry's end; ErrStale if another entry has replaced
+// it.
 func (e *entry) endCause() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -262,7 +263,7 @@ func (e *entry) unconfirmedFor(now time.Time, unconfirmed bool) time.Duration {
 	return uptime(now) - e.unconfirmedSince
 }
 
-// started is what uptimes are counted from.
+// started is the start of the process's uptime.
 var started = time.Now()
 
 // uptime is a time by the monotonic clock alone, in a third of the space.

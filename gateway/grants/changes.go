@@ -24,7 +24,7 @@ const (
 	operationDelete = "delete"
 )
 
-// scope is what a change touches.
+// scope is the kind of grants that a change concerns.
 type scope int
 
 const (
@@ -51,7 +51,8 @@ func scopeOf(c *vaultclient.Change) scope {
 	return scopeEverything
 }
 
-// ends reports whether the change ends what it touches, rather than altering it.
+// ends reports whether the change ends the grants in its scope, rather than altering
+// them.
 func ends(c *vaultclient.Change) bool {
 	if c.Type == typePolicy || c.Type == typeConfig {
 		return false
@@ -60,8 +61,8 @@ func ends(c *vaultclient.Change) bool {
 }
 
 // admits reports whether a token that was not active may be so after the
-// change: a custom token was created, or a client enabled. Only what takes
-// access away for certain does not.
+// change: a custom token was created, or a client enabled. It is false only for
+// a change that certainly takes access away.
 func admits(c *vaultclient.Change) bool {
 	switch c.Type {
 	case typeToken, typeClient:
@@ -167,7 +168,7 @@ func (b *Broker) apply(answer *vaultclient.Changes, sent time.Time) {
 	}
 }
 
-// effects is what an answer of the feed makes necessary once it is applied.
+// effects is the work that follows the changes of an answer.
 type effects struct {
 	servers bool // fetch the registry
 	keys    bool // fetch the session keys
@@ -277,7 +278,7 @@ func (h *recentChanges) reset(index uint64) {
 	}
 }
 
-// remember notes what the change touches.
+// remember stores the change with its scope.
 func (h *recentChanges) remember(c *vaultclient.Change) {
 	entry := recentChange{index: c.Index}
 	switch scopeOf(c) {

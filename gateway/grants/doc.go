@@ -31,6 +31,6 @@
 //
 // # Memory
 //
-// A token takes 0.6 KB. What its grant has in common with others, its
-// entitlements, is shared, for most clients are set up like many others.
+// A token takes 0.6 KB. Many clients are set up alike, so grants share the part that they
+// have in common, their entitlements.
 package grants

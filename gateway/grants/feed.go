@@ -34,7 +34,7 @@ const (
 	// unsupportedMaxAge is how long a grant lives where there is no feed at all.
 	unsupportedMaxAge = time.Second
 
-	// feedSlack is what an answer of the feed may take beyond its wait.
+	// feedSlack is the time that an answer of the feed may take beyond its wait.
 	feedSlack = time.Second
 
 	// feedPatience bounds a request that is not held. It follows a failure. A Vault
@@ -115,8 +115,8 @@ func (b *Broker) poll(ctx context.Context, atOnce bool) (time.Duration, error) {
 	return 0, nil
 }
 
-// feedFailed takes note of a failure, and says how long after the sending of what
-// failed the next request is due. The first one is asked again at once: a change of
+// feedFailed notes a failure, and returns the time between the failed request and the
+// next one. The first one is asked again at once: a change of
 // leader or a reload of the plugin ends the request that was held, and the next one
 // succeeds. Where its answer is overdue, though, the feed is down already.
 func (b *Broker) feedFailed(err error, failures int) time.Duration {

@@ -21,9 +21,9 @@ import (
 // allServers in a client's allowed_servers admits every registered server.
 const allServers = "*"
 
-// Grant is what Vault said about one token: who its holder is, and what they
-// may reach. It never holds the token. A Grant is immutable once published; a
-// change at Vault makes another one.
+// Grant is Vault's answer about one token: its client, and the servers and tools that it
+// may reach. It never has the token. A Grant is immutable once published; a change at
+// Vault makes another one.
 type Grant struct {
 	Client    string    // name
 	ClientID  string    // unchanging: survives no re-creation of the client
@@ -145,8 +145,8 @@ func (g *Grant) setExpiry(l *vaultclient.Lookup, sent time.Time) error {
 // as long as they need them.
 const entitlementsKept = 1024
 
-// entitlements is the part of an answer that many tokens have in common: what they may
-// reach, and the epoch of the answer. A hundred thousand tokens may be those of clients
+// entitlements is the part of an answer that many tokens have in common: the servers and
+// tools that they may reach, and the epoch of the answer. A hundred thousand tokens may be those of clients
 // that were set up alike, so their grants share it. It is immutable.
 type entitlements struct {
 	epoch   string // see changes.go

@@ -95,8 +95,8 @@ func (b *Broker) register(ctx context.Context, g *Grant, h *Hold) (context.Conte
 		h.cancel(err)
 		return nil, nil, err
 	}
-	// From here on every event finds the request. What happened between the
-	// making of g and now is looked at again.
+	// From here on every event finds the request. Check again for events between the
+	// making of g and now.
 	if current := h.entry.grant.Load(); current != nil && !b.position.Load().fresh(current, time.Now()) {
 		b.revalidate(h.entry, current)
 	}

@@ -50,7 +50,7 @@ type sharedRequest struct {
 	err  error // valid once done is closed
 }
 
-// lookupRequest is what Vault is to be asked about a token.
+// lookupRequest is a question to Vault about a token.
 type lookupRequest struct {
 	key         key
 	token       vaultclient.UnsealedToken
@@ -109,7 +109,7 @@ func (b *Broker) joinLookup(ctx context.Context, r lookupRequest) (*sharedReques
 	return f, nil
 }
 
-// knownState reports whether the token's state is known, and then what it is.
+// knownState returns the token's state, and whether the gateway knows it.
 func (b *Broker) knownState(k key, now time.Time) (err error, known bool) { //nolint:revive // the error is the answer, not a failure
 	if e := b.cache.get(k); e != nil {
 		g := e.grant.Load()
@@ -267,8 +267,8 @@ func (b *Broker) publish(k key, l *vaultclient.Lookup, g *Grant, now time.Time) 
 			b.notify(End{Grant: old, Successor: g})
 			return nil
 		}
-		// The same token, but another record of it: what lived on the old one
-		// must not go on under the new one's name.
+		// The same token, but another record of it: requests and sessions of the
+		// old one must not continue under the new one.
 		b.end(e, ErrInactive)
 	}
 	b.makeRoom(k[0])

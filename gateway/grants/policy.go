@@ -51,8 +51,8 @@ func Allows(g *Grant, server *Server) error {
 	return nil
 }
 
-// policies holds the effective policies that grants name, by digest. What a
-// digest stands for never changes, so nothing here is ever out of date.
+// policies has the effective policies that grants name, by digest. The policy of a digest
+// never changes, so nothing here is ever out of date.
 type policies struct {
 	engine  engine
 	held    *lru.Cache[string, *effectivePolicy]

@@ -50,8 +50,8 @@ const (
 type Server struct {
 	Name string
 
-	// ID identifies the registration. It changes when the server is re-pointed,
-	// or deleted and created anew, and is what sessions are bound to.
+	// ID identifies the registration. It changes when the server is re-pointed, or
+	// deleted and created again. Sessions are bound to it.
 	ID string
 
 	Transport string // one of the constants above
@@ -192,7 +192,7 @@ func (b *Broker) fetchRegistry(ctx context.Context) error {
 			continue
 		}
 		if old != nil && reflect.DeepEqual(old.servers[name], server) {
-			server = old.servers[name] // what is unchanged stays the same pointer
+			server = old.servers[name] // an unchanged server keeps its pointer
 		}
 		next.servers[name] = server
 	}
@@ -211,7 +211,7 @@ func (r *registry) sort() {
 	r.sorted = slices.SortedFunc(maps.Values(r.servers), func(a, b *Server) int { return strings.Compare(a.Name, b.Name) })
 }
 
-// dropServers cuts what lives on registrations that are gone.
+// dropServers cuts requests and sessions of deleted registrations.
 func (b *Broker) dropServers(old *registry) {
 	dropped := false
 	for _, server := range old.servers {
@@ -240,8 +240,8 @@ func serverOf(name string, e vaultclient.ServerEntry) *Server {
 	}
 }
 
-// check refuses what no request could be sent to. The engine checks more, at
-// the write.
+// check refuses a server to which the gateway cannot send a request. The engine checks
+// more, at the write.
 func (s *Server) check() error {
 	if s.ID == "" {
 		return errors.New("it has no registration id")

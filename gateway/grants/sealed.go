@@ -217,7 +217,7 @@ func (s *sealedTokens) refresh(ctx context.Context) {
 			})
 		}
 	}
-	_ = asking.Wait() // Held and Failure say what came of each
+	_ = asking.Wait() // Held and Failure have the result for each
 	for id := range *known {
 		s.logState(id)
 	}
@@ -228,7 +228,7 @@ func (s *sealedTokens) refresh(ctx context.Context) {
 	}
 }
 
-// logState logs what is new about a data key.
+// logState logs a change of a data key's state.
 func (s *sealedTokens) logState(id string) {
 	_, err := s.ring.Held(id)
 	failure := s.ring.Failure(id)

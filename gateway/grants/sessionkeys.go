@@ -15,8 +15,8 @@ import (
 const SessionKeySize = 32
 
 // SessionKeys are the keys under which the gateways of one mount seal session
-// ids. All gateways of a mount hold the same ones, so any of them can open what
-// another sealed. A snapshot is immutable.
+// ids. All gateways of a mount have the same ones, so any of them can open another's
+// ids. A snapshot is immutable.
 type SessionKeys struct {
 	// Current is the version to seal with. Keys always holds it.
 	Current int

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// sweepInterval is how often live requests are looked at: what cuts them at
-	// their token's expiry, and when Vault cannot confirm them any more.
+	// sweepInterval is the time between two checks of live requests. These checks cut
+	// them when their token expires, and when Vault cannot confirm them any more.
 	sweepInterval = 250 * time.Millisecond
 
 	// cleanInterval is how often the rest of the cache is.
@@ -112,7 +112,7 @@ func (s *liveSet) forget(e *entry) bool {
 	return true
 }
 
-// runSweep looks after live requests, and removes what nobody uses.
+// runSweep checks live requests, and removes unused entries.
 func (b *Broker) runSweep(ctx context.Context) {
 	ticker := time.NewTicker(sweepInterval)
 	defer ticker.Stop()
@@ -177,7 +177,7 @@ func (b *Broker) endIf(e *entry, g *Grant, cause error) {
 
 // clean removes grants without live requests that have expired or were not used for
 // long. A grant that only has to be confirmed stays: sessions and child processes may
-// depend on its token, and must hear what the feed tells of it later.
+// depend on its token, and must hear of later changes from the feed.
 func (b *Broker) clean(now time.Time) {
 	for i := range shardCount {
 		for _, e := range b.cache.all(i) {

@@ -1,6 +1,6 @@
 // Package grantstest has a Vault with the engine's API in its wire form, for
-// tests of what stands behind a [grants.Broker]. It decides nothing: tests say
-// which tokens there are.
+// tests of packages that use a [grants.Broker]. It decides nothing: tests set its
+// tokens.
 package grantstest
 
 import (
