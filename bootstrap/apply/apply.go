@@ -19,8 +19,8 @@ type Options struct {
 	Dir string
 	// Mount is where the engine is, or will be: "mcp".
 	Mount string
-	// Plugin is the plugin's program on this machine. Its SHA-256 is what Vault
-	// will run; the file itself must lie in Vault's plugin_directory.
+	// Plugin is the plugin's program on this machine. Vault runs the
+	// program with its SHA-256; the file itself must be in Vault's plugin_directory.
 	Plugin string
 	// PluginSHA256 and PluginVersion stand for a program that is not on this machine.
 	PluginSHA256  string
@@ -34,9 +34,9 @@ type Options struct {
 	GatewayDir string
 	// DryRun shows the difference and changes nothing.
 	DryRun bool
-	// Adopt takes over what apply did not create.
+	// Adopt takes over things that apply did not create.
 	Adopt bool
-	// Prune deletes what apply created and the files no longer name.
+	// Prune deletes things that apply created and the files no longer name.
 	Prune bool
 	// Out gets the difference, the progress and the summary.
 	Out io.Writer
@@ -55,14 +55,14 @@ type session struct {
 	mount   mount
 
 	steps   []*step
-	foreign []string // what is there, differs, and is not apply's
-	kept    []string // what apply created and no file names
+	foreign []string // things that exist, differ, and are not apply's
+	kept    []string // things that apply created and no file names
 }
 
 // step brings one thing to the state that the files describe.
 type step struct {
 	kind, name string
-	// is what is done: create, change, delete.
+	// is the action: create, change, delete.
 	is string
 	// lines are the difference, as shown to people. No secret is in them.
 	lines []string
@@ -73,7 +73,7 @@ type step struct {
 	do                  func(ctx context.Context) error
 }
 
-// key is what it is remembered by.
+// key is its key in the record.
 func (p *step) key() string { return p.kind + " " + p.name }
 
 func (p *step) title() string { return p.is + " " + p.kind + " " + p.name }
@@ -156,8 +156,8 @@ func (s *session) work(ctx context.Context) error {
 	return err
 }
 
-// take takes one step. It first records what it is about to create, so that after an
-// interruption the next run recognises it.
+// take takes one step. Before it creates a thing it records that, so that after an
+// interruption the next run recognises the thing.
 func (s *session) take(ctx context.Context, p *step) error {
 	key := p.key()
 	_, known := s.record.held[key]
@@ -181,8 +181,8 @@ func (s *session) take(ctx context.Context, p *step) error {
 	return s.writeRecord(ctx)
 }
 
-// forget removes from the record what a step was about to create and Vault has refused.
-// Without an answer from Vault it may exist, and then it belongs to apply.
+// forget removes a thing from the record that Vault has refused to create. Without an
+// answer from Vault the thing may exist, and then it belongs to apply.
 func (s *session) forget(ctx context.Context, p *step, known bool, err error) error {
 	folder, ours := folders[p.kind]
 	if known || !ours || p.is != isCreate || connect.NoAnswer(err) {
@@ -216,7 +216,7 @@ func (s *session) stopped(done int, err error) error {
 	if connect.NoAnswer(err) {
 		fmt.Fprintf(&text, "Vault did not say whether it was done, so %s may be done all the same.\n", s.steps[done].title())
 	}
-	text.WriteString("Put right what stopped it, and run the same command again. That is safe: it looks at what is there, and does what is missing.")
+	text.WriteString("Fix the cause, and run the same command again. That is safe: it looks at what exists, and does the rest.")
 	return errors.New(text.String())
 }
 

@@ -6,7 +6,7 @@ import (
 )
 
 func (s *session) planClients(ctx context.Context) error {
-	for _, c := range s.desired.misnamed { // what is wrong beside the name
+	for _, c := range s.desired.misnamed { // report their other mistakes, too
 		s.judgeForm(c, true)
 	}
 	for _, c := range s.desired.clients {

@@ -7,8 +7,8 @@
 // taken again, and a step without a difference is skipped. So a failed run can be repeated,
 // and a run after a successful one changes nothing.
 //
-// A record in Vault remembers what it created. Everything else belongs to somebody else, and
-// is left alone unless Options.Adopt says otherwise.
+// A record in Vault has the things that it created. Everything else belongs to somebody
+// else. It leaves that alone unless Options.Adopt is set.
 package apply
 
 import (
@@ -27,8 +27,8 @@ type desired struct {
 	policies []policySource
 	clients  []client
 	misnamed []client // clients whose name is refused or taken: nobody can be asked about them
-	notes    []string // what is in the files and has no meaning here
-	mistakes []error  // what is wrong with them
+	notes    []string // about parts of the files without a meaning here
+	mistakes []error  // in the files
 }
 
 // server is an entry of the registry. Values of Headers and Env and the URL's

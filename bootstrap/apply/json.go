@@ -135,7 +135,7 @@ func (e *fieldError) Unwrap() error { return e.err }
 // leading is the field that a message begins with, such as deniedMcpServers[2].
 var leading = regexp.MustCompile(`^[A-Za-z]+(\[\d+\])?`)
 
-// mistakenAt notes what is wrong with a thing, each at its own place.
+// mistakenAt notes the mistakes in a thing, each at its own place.
 func (d *desired) mistakenAt(at place, err error) {
 	for _, err := range split(err) {
 		field := leading.FindString(err.Error())
@@ -152,7 +152,7 @@ func split(err error) []error {
 	if err == nil {
 		return nil
 	}
-	joined, ok := err.(interface{ Unwrap() []error }) // what was wrapped in something else is one error
+	joined, ok := err.(interface{ Unwrap() []error }) // an error that wraps others counts as one
 	if !ok {
 		return []error{err}
 	}

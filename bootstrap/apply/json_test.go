@@ -40,7 +40,7 @@ func TestAMistakeInJSONIsToldWithLineAndColumn(t *testing.T) {
 		"nothing":              {" \n", "a.json: it is empty"},
 		"a number":             {"5", "a.json:1,1: a number cannot stand here: write an object"},
 		"a list of texts":      {"[\n  \"x\"]", "a.json:2,3: a string cannot stand here: write an object"},
-		"an unknown thing":     {"\n {\"x\": 1}", "a.json:2,2: it has x, and it is none of"},
+		"an unknown thing":     {"\n {\"x\": 1}", "a.json:2,2: it has x, and it is not one of"},
 		"an unknown field":     {"[{\"name\": \"a\",\n\"allowed_servers\": [],\n  \"allowed_tool\": []}]", "a.json:3,3: field \"allowed_tool\" is not known"},
 		"a field of a wrong type": {
 			"{\"name\": \"a\",\n  \"allowed_servers\": \"" + secret + "\"}", "a.json:2,3: field \"allowed_servers\": a string cannot stand here",

@@ -96,8 +96,8 @@ func (s *session) refuseField(c client, field string, err error) {
 	s.desired.mistake(c.at.of(field), fmt.Errorf("client %q: field %s: %w", c.name, field, err))
 }
 
-// judgeForm judges what a client brings by itself. It reports whether there is a token to
-// be looked up.
+// judgeForm checks a client by itself, without a question to Vault. It reports whether
+// there is a token to look up.
 func (s *session) judgeForm(c client, created bool) bool {
 	switch { // where config seals, that is told of config
 	case s.mount.kms:

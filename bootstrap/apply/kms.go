@@ -13,7 +13,7 @@ import (
 type kmsSettings struct {
 	at          place
 	fields      map[string]any
-	credentials map[string]any // the same, of what the engine never shows
+	credentials map[string]any // the same, for fields that the engine never shows
 }
 
 // entry is config/kms as the engine would hold it, without the fields that no file names.

@@ -120,7 +120,7 @@ func (d *desired) loadHCL(path string, content []byte, named map[string]bool) {
 		d.diagnosed(diags)
 		return
 	}
-	at := func(kind string) []place { return places(path, parsed.Body.(*hclsyntax.Body), kind) } //nolint:forcetypeassert // what ParseConfig makes
+	at := func(kind string) []place { return places(path, parsed.Body.(*hclsyntax.Body), kind) } //nolint:forcetypeassert // ParseConfig makes this type
 	for i, at := range at("config") {
 		d.addConfig(at, f.Config[i])
 	}
@@ -147,7 +147,7 @@ func (d *desired) diagnosed(diags hcl.Diagnostics) {
 	var seen []string
 	for _, diag := range diags {
 		if diag.Severity != hcl.DiagError || len(diags) > 1 && strings.Contains(diag.Detail, "value must be known") {
-			continue // a warning, or what follows from a mistake that is told
+			continue // a warning, or a consequence of a mistake that is reported
 		}
 		text := strings.TrimSuffix(diag.Summary, ".") + ": " + diag.Detail
 		// A function's error is the whole reason; HCL puts its name before it.

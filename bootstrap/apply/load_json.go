@@ -18,7 +18,7 @@ import (
 // policyKeys are the keys of managed settings that make up a policy.
 var policyKeys = []string{"allowedMcpServers", "deniedMcpServers", "allowManagedMcpServersOnly"}
 
-var errUnknownJSON = errors.New(`it is none of: a client ("allowed_servers"), a server ("transport"), managed settings ("allowedMcpServers", "deniedMcpServers")`)
+var errUnknownJSON = errors.New(`it is not one of: a client ("allowed_servers"), a server ("transport"), managed settings ("allowedMcpServers", "deniedMcpServers")`)
 
 var errGroup = errors.New(`it is a tool group of MCPJungle, which has no counterpart here: take it out, and give clients "allowed_tools" in HCL`)
 

@@ -10,10 +10,11 @@ import (
 	"vault-plugin-secrets-mcp/backend/check"
 )
 
-// All mistakes in the files are reported at once, before anything is written: what cannot be
-// read, and what the engine would refuse, by its own rules (package check).
+// All mistakes in the files are reported at once, before anything is written: parts that
+// are not readable, and parts that the engine would refuse, by its own rules (package
+// check).
 
-// place is where a thing stands: a file, and what is known beyond that.
+// place is the place of a thing: a file, and more if that is known.
 type place struct {
 	file    string
 	element string              // of a list in JSON: "[2]"
@@ -66,8 +67,9 @@ func (d *desired) failure(err error) error {
 	return errors.New(text.String())
 }
 
-// check finds duplicates in the files, and what the engine would refuse whatever it holds. It
-// removes things whose name is not valid, since Vault cannot be asked about them.
+// check finds duplicates in the files, and parts that the engine would refuse in any
+// state. It removes things whose name is not valid, since Vault cannot be asked about
+// them.
 func (d *desired) check() {
 	seen := map[string]string{}
 	named := func(at place, kind, name string, err error) bool {

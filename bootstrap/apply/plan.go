@@ -15,7 +15,7 @@ import (
 	"vault-plugin-secrets-mcp/bootstrap/connect"
 )
 
-// What a step does.
+// Actions of a step.
 const (
 	isCreate = "create"
 	isChange = "change"
@@ -95,7 +95,7 @@ func (s *session) warn(secret *api.Secret) {
 
 func explain(err error) error { return connect.Explain(err) }
 
-// differences compares what the files want with what is there, field by field.
+// differences compares the files with the present state, field by field.
 func differences(want, have map[string]any) []string {
 	var lines []string
 	for _, field := range slices.Sorted(maps.Keys(want)) {
@@ -108,7 +108,7 @@ func differences(want, have map[string]any) []string {
 		}
 		held := canonical(have[field])
 		if held == "null" && (wanted == `""` || wanted == "{}") {
-			continue // the engine shows null for what is not set
+			continue // the engine shows null for unset fields
 		}
 		if held != wanted {
 			lines = append(lines, fmt.Sprintf("~ %s = %s (was %s)", field, inUnits(field, wanted), inUnits(field, held)))
@@ -230,7 +230,7 @@ func orNone(values map[string]string) map[string]string {
 // parameters are the names of a URL's query.
 func parameters(text string) []string {
 	_, query, _ := strings.Cut(text, "?")
-	values, _ := url.ParseQuery(query) // the engine says what is wrong with it
+	values, _ := url.ParseQuery(query) // the engine reports a mistake in it
 	return names(values)
 }
 
@@ -267,7 +267,7 @@ func (s *session) planPolicies(ctx context.Context) error {
 // folders are the paths of things that can be pruned, by kind.
 var folders = map[string]string{kindClient: "clients/", kindPolicy: "policies/", kindServer: "servers/"}
 
-// planPrune finds what apply created and no file names any more.
+// planPrune finds things that apply created and no file names any more.
 func (s *session) planPrune(ctx context.Context) error {
 	wanted := s.desired.wanted()
 	for _, key := range slices.Sorted(maps.Keys(s.record.held)) {

@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// Kinds of what apply makes.
+// Kinds of things that apply makes.
 const (
 	kindServer = "server"
 	kindPolicy = "policy"
@@ -24,9 +24,9 @@ const (
 	kindKMS    = "kms"
 )
 
-// record remembers, in an ACL policy that grants nothing, what apply created. Vault
-// has no other place that an administrator of the mount alone can write and read.
-// A line is "kind name", with what else must be remembered of it behind that.
+// record is an ACL policy that grants nothing and lists the things that apply created.
+// Vault has no other place that only an administrator of the mount can write and read. A
+// line is "kind name", followed by other data about the thing.
 type record struct {
 	policy string            // its name in Vault
 	held   map[string]string // "kind name" -> a fingerprint of its secrets, or what tokens.go says
@@ -45,7 +45,7 @@ func (s *session) readRecord(ctx context.Context) error {
 	s.record = record{policy: recordName(s.Mount), held: map[string]string{}}
 	text, err := s.vault.Sys().GetPolicyWithContext(ctx, s.record.policy)
 	if err != nil {
-		return fmt.Errorf("cannot read the record of what was created before (the ACL policy %s): %w", s.record.policy, explain(err))
+		return fmt.Errorf("cannot read the record of earlier runs (the ACL policy %s): %w", s.record.policy, explain(err))
 	}
 	_, text, _ = strings.Cut(text, "#\n")
 	for line := range strings.Lines(text) {
@@ -67,7 +67,7 @@ func (s *session) writeRecord(ctx context.Context) error {
 		text.WriteString(strings.TrimRight("# "+key+" "+s.record.held[key], " ") + "\n")
 	}
 	if err := s.vault.Sys().PutPolicyWithContext(ctx, s.record.policy, text.String()); err != nil {
-		return fmt.Errorf("cannot write the record of what is created (the ACL policy %s): %w", s.record.policy, explain(err))
+		return fmt.Errorf("cannot write the record of this run (the ACL policy %s): %w", s.record.policy, explain(err))
 	}
 	return nil
 }

@@ -13,7 +13,7 @@ type Server struct {
 	Name string
 	// Command is the program of a stdio server, else empty.
 	Command string
-	// Data is what is written to servers/NAME. Secrets are in it.
+	// Data are the fields of the write to servers/NAME, secrets included.
 	Data map[string]any
 }
 
@@ -51,7 +51,7 @@ func LoadServers(path string) (servers []Server, notes []string, err error) {
 	return servers, d.notes, nil
 }
 
-// data is what is written to the registry.
+// data returns the fields of the write to the registry.
 func (s *server) data() map[string]any {
 	return map[string]any{
 		"transport": s.transport, "url": s.url, "command": s.command, "args": append([]string{}, s.args...),

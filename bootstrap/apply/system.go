@@ -21,7 +21,7 @@ type release struct {
 	version, sha256, command string
 }
 
-// release finds out what there is to register.
+// release finds the program to register.
 func (s *session) release(ctx context.Context) (release, error) {
 	r := release{version: s.PluginVersion, sha256: s.PluginSHA256, command: s.PluginCommand}
 	if r.command == "" {
@@ -36,7 +36,7 @@ func (s *session) release(ctx context.Context) (release, error) {
 	}
 	if r.version == "" {
 		if s.PluginSHA256 != "" {
-			return r, errors.New("-plugin-sha256 needs -plugin-version beside it: what the program answers to -version")
+			return r, errors.New("-plugin-sha256 needs -plugin-version beside it: the program's answer to -version")
 		}
 		program, err := filepath.Abs(s.Plugin)
 		if err != nil {

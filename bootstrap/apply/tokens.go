@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// What the record remembers beside a client is about its token:
+// The record stores, beside a client, the state of its token:
 //
 //   - notKept, while one is being issued: a run that ends before the token is in
 //     its file leaves this behind, and the next run issues another;
@@ -39,14 +39,15 @@ func digest(text string) string {
 	return "sha256:" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// tokenLine describes what to do about the token of a client that exists; "" for nothing. current reports whether the token that the file brings is the client's.
+// tokenLine describes the change to the token of an existing client; "" for none. current
+// reports whether the token in the file is the client's.
 func (s *session) tokenLine(c client, have map[string]any, held string, current bool) string {
 	if have["disabled"] == true && c.fields["disabled"] != false {
 		return "" // the engine says of no token that it is good, until the client is enabled
 	}
 	switch {
 	case c.ciphertext != "" && held != digest(c.ciphertext):
-		return "~ access_token_ciphertext (what is in it is never shown)"
+		return "~ access_token_ciphertext (its content is never shown)"
 	case c.accessToken != "":
 		if current || sameSecrets(held, c.accessToken) {
 			return ""
@@ -69,7 +70,7 @@ func (s *session) replaceToken(ctx context.Context, c client, p *step) error {
 }
 
 // keepToken writes the token of an answer to its file, unless it came from a file, and notes
-// what the record must remember.
+// its state for the record.
 func (s *session) keepToken(ctx context.Context, c client, secret *api.Secret, p *step) error {
 	token := ""
 	if secret != nil {

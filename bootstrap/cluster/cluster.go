@@ -16,8 +16,8 @@ type Node struct {
 	CertFile, KeyFile string
 	// Plugins and Data are its folders.
 	Plugins, Data string
-	// Multiplier is Vault's performance_multiplier: what raft's timeouts are multiplied
-	// by. 0 is 1, for machines that are one; Vault's own default is 5.
+	// Multiplier is Vault's performance_multiplier, the factor of raft's timeouts. 0
+	// means 1, which is right for nodes on one machine; Vault's own default is 5.
 	Multiplier int
 }
 

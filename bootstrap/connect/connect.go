@@ -1,5 +1,5 @@
-// Package connect reaches Vault as Vault's own CLI does. If it cannot, it says why and what
-// to do, in one line.
+// Package connect reaches Vault as Vault's own CLI does. If it cannot, it gives the reason
+// and the remedy in one line.
 package connect
 
 import (
@@ -70,7 +70,7 @@ func token() string {
 	return strings.TrimSpace(string(content))
 }
 
-// What Check finds.
+// Errors of Check.
 var (
 	ErrUninitialized = errors.New("it is not initialized: run `vault operator init`")
 	ErrSealed        = errors.New("it is sealed: run `vault operator unseal` on each server")
@@ -143,7 +143,7 @@ func Health(ctx context.Context, client *api.Client) (State, error) {
 	}
 	return State{
 		Initialized: *body.Initialized, Sealed: body.Sealed, Version: body.Version, Time: time.Unix(body.Time, 0),
-		// OpenBao, which has namespaces, does not say what edition it is.
+		// OpenBao has namespaces, and does not report an edition.
 		Namespaces: body.Enterprise == nil || *body.Enterprise,
 	}, nil
 }

@@ -27,8 +27,8 @@ type explained struct {
 func (e *explained) Error() string { return e.text }
 func (e *explained) Unwrap() error { return e.err }
 
-// Explain puts an error of Vault's client into one line, with what to do where
-// that is clear. Nil stays nil.
+// Explain puts an error of Vault's client into one line, with a remedy where that is
+// clear. Nil stays nil.
 func Explain(err error) error {
 	if err == nil {
 		return nil
@@ -65,7 +65,7 @@ func oneLine(text string) string {
 	return strings.TrimSpace(strings.ReplaceAll(text, " * ", "; "))
 }
 
-// Advice is what to do about an error of Vault's client; "" where that is not clear.
+// Advice is the remedy for an error of Vault's client; "" where that is not clear.
 func Advice(err error) string {
 	switch {
 	case errors.Is(err, context.Canceled):

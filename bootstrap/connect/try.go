@@ -14,12 +14,12 @@ import (
 // TryError is a gateway's answer to a client that a server could not be shown to.
 type TryError struct {
 	Status  int
-	Message string // what the gateway says to the client
+	Message string // the gateway's text for the client
 }
 
 func (e *TryError) Error() string { return fmt.Sprintf("%d, %s", e.Status, e.Message) }
 
-// maxAnswer bounds what is read of an answer.
+// maxAnswer bounds an answer.
 const maxAnswer = 1 << 20
 
 // hello begins a session, as clients do.

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Terminal is what is known of an output.
+// Terminal has the properties of an output.
 type Terminal struct {
 	width int // 0: not a terminal, or one that does not say
 	color bool

@@ -276,7 +276,7 @@ func (c *cluster) keep(ctx context.Context, n *node) {
 	}
 }
 
-// stop ends the front and the nodes, and removes what they have stored.
+// stop ends the front and the nodes, and removes their storage.
 func (c *cluster) stop() {
 	c.stopped()
 	c.running.Wait()

@@ -37,7 +37,7 @@ const (
 	stopGrace    = 10 * time.Second
 )
 
-// system is what runs, and what was learnt on the way.
+// system has the running processes, and facts about them.
 type system struct {
 	Options
 	progress
@@ -51,13 +51,12 @@ type system struct {
 	kms           map[string]string // how to reach the double of AWS KMS, if there is one
 	cluster       *cluster          // nil: Vault is one server in dev mode
 	own           []apply.Server    // those of Options.Servers
-	programs      []string          // what runs those of them that are commands
-	ownNotes      []string          // what is in their file and has no meaning here
+	programs      []string          // the programs of those that are commands
+	ownNotes      []string          // about parts of their file without a meaning here
 }
 
-// Run starts everything, says what to do with it, and returns when the context
-// ends or a process does, the latter with an error. Whatever it started is
-// stopped then, in whatever state it was.
+// Run starts everything, prints the summary, and returns when the context ends, or with
+// an error when a process ends. It then stops everything that it has started.
 func Run(ctx context.Context, opts Options) (err error) {
 	s := &system{Options: opts, progress: progress{opts.Out}}
 	if err := s.check(ctx); err != nil {

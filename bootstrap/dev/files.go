@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Files with secrets in the folder. They are for their owner alone, and are
-// removed at the end, when what they open is gone.
+// Files with secrets in the folder. Only their owner can read them. They are removed at
+// the end, when their secrets are of no use any more.
 const (
 	envFile      = "env"       // to be sourced by a shell
 	headersFile  = "headers"   // of one MCP call, for curl
@@ -44,7 +44,7 @@ func (s *system) removeSecrets() {
 	_ = os.RemoveAll(s.path(agentDir))
 }
 
-// writeClientFiles writes what the commands of the summary use.
+// writeClientFiles writes the files for the commands of the summary.
 func (s *system) writeClientFiles() error {
 	const (
 		mediaTypes  = "Content-Type: application/json\nAccept: application/json, text/event-stream\n"

@@ -12,9 +12,9 @@ import (
 // dialTimeout bounds the connection to a node that may be dying.
 const dialTimeout = time.Second
 
-// front is what stands before several Vaults, at the one address that everybody
-// knows: a load balancer that passes connections on to a node that is well. Which
-// node that is does not matter, since each passes requests on to the one that leads.
+// front is the load balancer before several Vaults, at the one address that everybody
+// knows. It forwards connections to any healthy node, and each node forwards requests to
+// the one that leads.
 type front struct {
 	listener net.Listener
 	// well lists the nodes' addresses that may be tried, the best first.
@@ -58,7 +58,7 @@ func (f *front) pass(ctx context.Context, client net.Conn) {
 	for _, way := range [][2]net.Conn{{node, client}, {client, node}} {
 		both.Go(func() {
 			_, _ = io.Copy(way[0], way[1])
-			// The other way would wait for what can no longer come.
+			// The other direction would wait for bytes that cannot come any more.
 			_, _ = client.Close(), node.Close()
 		})
 	}

@@ -18,8 +18,8 @@ import (
 	"vault-plugin-secrets-mcp/bootstrap/provision"
 )
 
-// With Options.Keep, Vault stores what it holds in the folder, and the next run continues
-// with it: a client's configuration that was pasted somewhere stays good.
+// With Options.Keep, Vault has its storage in the folder, and the next run continues with
+// it. So a client's configuration that was pasted somewhere stays valid.
 
 const (
 	keptFile   = "kept.json"     // the keys to the storage: a secret
@@ -27,7 +27,7 @@ const (
 	keptNode   = "vault"         // the name of the one server in its cluster
 )
 
-// kept is what opens the storage again.
+// kept has the keys that open the storage again.
 type kept struct {
 	UnsealKey   string `json:"unseal_key"`
 	RootToken   string `json:"root_token"`
@@ -42,7 +42,7 @@ func (s *system) startKeptVault(ctx context.Context) error {
 		return err
 	}
 	if err := os.MkdirAll(s.path(storageDir), 0o700); err != nil {
-		return fmt.Errorf("cannot make the folder for what Vault stores: %w", err)
+		return fmt.Errorf("cannot make the folder for Vault's storage: %w", err)
 	}
 	// Integrated storage is in every build of Vault. Nobody else joins this one, so that
 	// its cluster address may be another one each time.
@@ -98,8 +98,8 @@ func (s *system) openStorage(ctx context.Context) error {
 	return err
 }
 
-// readKept reads what the last run has kept. A storage without the key to it is of no
-// use to anybody, and is removed.
+// readKept reads the keys of the last run. It removes a storage without its key, which
+// nobody can use.
 func (s *system) readKept() error {
 	content, err := os.ReadFile(s.path(keptFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -109,10 +109,10 @@ func (s *system) readKept() error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("cannot read what the last run has kept: %w", err)
+		return fmt.Errorf("cannot read the keys of the last run: %w", err)
 	}
 	if err := json.Unmarshal(content, &s.kept); err != nil || s.kept.UnsealKey == "" || s.kept.RootToken == "" {
-		return fmt.Errorf("%s does not hold what the last run has kept: put it right, or remove it, and all that Vault has stored is forgotten", s.path(keptFile))
+		return fmt.Errorf("%s does not have the keys of the last run: correct it, or remove it and lose Vault's storage", s.path(keptFile))
 	}
 	s.rootToken = s.kept.RootToken
 	return nil

@@ -91,8 +91,8 @@ func (s *system) sealTokens(ctx context.Context) error {
 	return nil
 }
 
-// kmsEnvironment is that of a program that asks the double, instead of what the
-// shell has of AWS.
+// kmsEnvironment is the environment of a program that asks the double. It replaces the
+// shell's settings of AWS.
 func (s *system) kmsEnvironment() []string {
 	environment := []string{"AWS_PROFILE=", "AWS_SESSION_TOKEN=", "AWS_EC2_METADATA_DISABLED=true"}
 	for name, value := range s.kms {

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// Options say what to run, and where.
+// Options are the parts to run, and their places.
 type Options struct {
 	// Dir gets everything that is written.
 	Dir string
@@ -34,7 +34,7 @@ type Options struct {
 	// for AWS KMS.
 	KMS       bool
 	KMSDouble string
-	// Keep has Vault store what it holds in Dir, and continue with it at the next start.
+	// Keep puts Vault's storage into Dir. The next start continues with it.
 	Keep bool
 	// HA has three Vaults on integrated storage instead of one in dev mode.
 	HA bool
@@ -43,11 +43,11 @@ type Options struct {
 	// Servers is a file with MCP servers to run behind the gateway, in any form
 	// that apply takes.
 	Servers string
-	// Out gets the progress and, in the end, what to do with it all.
+	// Out gets the progress and, in the end, the summary.
 	Out io.Writer
 }
 
-// check finds what would go wrong before anything is started, all of it at once.
+// check finds all problems at once, before anything is started.
 func (o *Options) check(ctx context.Context) error {
 	var wrong []error
 	if o.Keep && (o.HA || o.KMS) {
@@ -102,9 +102,8 @@ func executable(path string) (string, error) {
 	return absolute, nil
 }
 
-// checkAddresses wants addresses of the loopback that are not in use: what listens
-// there speaks plain HTTP and hands out root tokens, so that nothing but the loopback
-// will do.
+// checkAddresses requires addresses of the loopback that are not in use. Only the
+// loopback is safe: the servers there speak plain HTTP and hand out root tokens.
 func (o *Options) checkAddresses(ctx context.Context) error {
 	var (
 		wrong []error

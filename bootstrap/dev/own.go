@@ -33,7 +33,7 @@ func (s *system) loadServers() error {
 }
 
 // findPrograms looks up the commands of one's own servers. The gateway itself
-// searches no PATH: its file lists what is found here.
+// does not search the PATH: its file lists the programs that are found here.
 func (s *system) findPrograms() error {
 	for _, server := range s.own {
 		if server.Command == "" {

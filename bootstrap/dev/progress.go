@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// progress tells a user what is being done, and that it still is.
+// progress shows a user the current step, and that it still goes on.
 type progress struct {
 	out io.Writer
 }

@@ -44,7 +44,7 @@ To try it, in another terminal, in this folder:
 
 {{- range .Own}}
 
-  # Your server {{.}}: what it says to a client that connects
+  # Your server {{.}}: its answer to a client that connects
   curl -i -H @{{$.ConnectHeaders}} -d @{{$.Connect}} \
     "$MCP_GATEWAY_URL/servers/{{.}}/mcp" && echo
 {{- end}}
@@ -75,7 +75,7 @@ To try it, in another terminal, in this folder:
 
 {{- if .HA}}
 
-  # The Vault that leads, killed: what the gateway knows goes on, 200. Within
+  # Kill the Vault that leads: known tokens continue to work, 200. Within
   # seconds another one leads, and the one that was killed is started again
   {{.Vault}} operator raft list-peers
   LEADER=$({{.Vault}} operator raft list-peers | awk '/leader/ { print $1 }')
@@ -92,16 +92,16 @@ To try it, in another terminal, in this folder:
 Logs, and the gateway's audit: {{.Logs}}
 Vault: {{.VaultURL}}, root token in {{.Env}}
 {{- if .Keep}}
-Kept for the next start with -keep: what Vault holds, in {{.Storage}},
-and what opens it, in {{.Kept}}: its unseal key, its root token and
-the token above, for you alone. Remove both, and it is forgotten.
+Kept for the next start with -keep: Vault's storage, in {{.Storage}},
+and the keys to it, in {{.Kept}}: its unseal key, its root token and
+the token above, for you alone. Remove both to forget it all.
 Ctrl-C stops everything.
 {{- else}}
-Ctrl-C stops everything. Vault forgets what it holds; with -keep it does not.
+Ctrl-C stops everything. Vault forgets everything; with -keep it does not.
 {{- end}}
 `))
 
-// summarize prints what there is now, and what to do with it.
+// summarize prints the parts that run now, and commands to try.
 func (s *system) summarize() error {
 	if err := s.writeClientFiles(); err != nil {
 		return err
@@ -143,12 +143,12 @@ func (s *system) summarize() error {
 	return nil
 }
 
-// notes are what whoever started this should know.
+// notes are for the user who has started it.
 func (s *system) notes() []string {
 	if s.Keep || !s.hasKept() {
 		return s.ownNotes
 	}
-	return append([]string{"what an earlier run with -keep has kept is left alone, and not used"}, s.ownNotes...)
+	return append([]string{"the storage of an earlier run with -keep is left alone, and not used"}, s.ownNotes...)
 }
 
 // vaultName is the name of Vault's program.

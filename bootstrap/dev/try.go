@@ -64,7 +64,7 @@ func (s *system) tryCommands(ctx context.Context) error {
 // complaint says why a server of one's own cannot be used.
 func (s *system) complaint(name string, err error) string {
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Sprintf("your server %s has not answered within %s. It may be fetching what it needs; see %s", name, tryTimeout, shown(s.log("gateway")))
+		return fmt.Sprintf("your server %s has not answered within %s. It may still be downloading its packages; see %s", name, tryTimeout, shown(s.log("gateway")))
 	}
 	var refused *connect.TryError
 	text := err.Error()
@@ -78,8 +78,8 @@ func (s *system) complaint(name string, err error) string {
 	return fmt.Sprintf("your server %s cannot be started: %s It says:\n\n  %s\n", name, text, strings.ReplaceAll(said, "\n", "\n  "))
 }
 
-// lastWords is what a server has last said on its standard error, or why there is no
-// process, by the gateway's log, which holds no secrets.
+// lastWords returns the end of a server's standard error, or the reason why it has no
+// process. Both are from the gateway's log, which has no secrets.
 func lastWords(log, name string) string {
 	file, err := os.Open(log)
 	if err != nil {

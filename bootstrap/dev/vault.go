@@ -52,7 +52,7 @@ func (s *system) startVault(ctx context.Context) error {
 	})
 }
 
-// keepLine leaves out of the log what dev mode prints of its secrets.
+// keepLine keeps the secrets that dev mode prints out of the log.
 func keepLine(line []byte) bool {
 	return !bytes.HasPrefix(line, []byte("Root Token:")) && !bytes.HasPrefix(line, []byte("Unseal Key:"))
 }
@@ -129,8 +129,8 @@ func writePolicies(ctx context.Context, vault *api.Client) error {
 
 var errNoAppRole = errors.New("AppRole is not among Vault's auth methods")
 
-// copyPlugin puts the plugin into Vault's plugin folder. As a copy, it stays
-// what was registered when the program is built again.
+// copyPlugin puts the plugin into Vault's plugin folder. The copy still
+// matches its registration when the program is built again.
 func (s *system) copyPlugin() (string, error) {
 	name, err := s.pluginFile()
 	if err != nil {

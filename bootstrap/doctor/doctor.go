@@ -1,5 +1,5 @@
-// Package doctor examines a running broker from its users' side, and says for each finding
-// what to do. It changes nothing.
+// Package doctor examines a running broker from its users' side, and gives a remedy for
+// each finding. It changes nothing.
 package doctor
 
 import (
@@ -17,7 +17,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
-// Options say what to look at.
+// Options are the places to examine.
 type Options struct {
 	// Mount is where the engine is mounted.
 	Mount string
@@ -36,7 +36,7 @@ type Options struct {
 	Out io.Writer
 }
 
-// Bounds of what is looked at.
+// Bounds of the examination.
 const (
 	askTimeout = 5 * time.Second
 	maxSkew    = 5 * time.Second
@@ -79,14 +79,14 @@ func Run(ctx context.Context, vault *api.Client, opts Options) error {
 	}
 	e.checkGatewayState(ctx)
 	if e.findings > 0 {
-		fmt.Fprintf(e.Out, "\nFindings: %d. What to do about each stands behind its →.\n", e.findings)
+		fmt.Fprintf(e.Out, "\nFindings: %d. The remedy for each is after its →.\n", e.findings)
 		return ErrFindings
 	}
 	_, err := fmt.Fprintln(e.Out, "\nNothing is wrong.")
 	return err
 }
 
-// indent is as wide as what stands before a message.
+// indent is as wide as the column before a message.
 const indent = "      "
 
 func (e *examination) ok(format string, args ...any) bool {
@@ -94,7 +94,7 @@ func (e *examination) ok(format string, args ...any) bool {
 	return true
 }
 
-// wrong reports a finding, and what to do about it.
+// wrong reports a finding, with its remedy.
 func (e *examination) wrong(todo, format string, args ...any) bool {
 	e.findings++
 	fmt.Fprintln(e.Out, e.terminal.Paint(console.Red, "WRONG")+" "+e.terminal.Wrap(indent, fmt.Sprintf(format, args...)))

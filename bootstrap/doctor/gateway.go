@@ -17,9 +17,9 @@ import (
 	"vault-plugin-secrets-mcp/bootstrap/connect"
 )
 
-const startGateway = "start the gateway, or correct MCP_GATEWAY_URL; the gateway's log and /readyz of its admin listener say what it lacks"
+const startGateway = "start the gateway, or correct MCP_GATEWAY_URL; the gateway's log and /readyz of its admin listener have the reason"
 
-// maxBody bounds what is read of a gateway's answer.
+// maxBody bounds a gateway's answer.
 const maxBody = 1 << 20
 
 // checkGateway looks whether a gateway answers, has the right time, and refuses who
@@ -52,7 +52,7 @@ func (e *examination) knock(ctx context.Context, token string) (answer, error) {
 	return send(ctx, http.MethodPost, strings.TrimSuffix(e.GatewayURL, "/")+"/servers/doctor/mcp", header, "{}")
 }
 
-// answer is what a gateway, or a server, answers.
+// answer is the answer of a gateway or a server.
 type answer struct {
 	code     int
 	status   string // "401 Unauthorized"
@@ -63,8 +63,8 @@ type answer struct {
 	body     string
 }
 
-// send sends a request and reads the answer. The error leaves out what the
-// caller knows.
+// send sends a request and reads the answer. The error does not repeat the method and the
+// address, which the caller knows.
 func send(ctx context.Context, method, address string, header http.Header, content string) (answer, error) {
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	return exchange(ctx, client, method, address, header, content)
@@ -89,7 +89,7 @@ func exchange(ctx context.Context, client *http.Client, method, address string, 
 	}
 	defer response.Body.Close()
 	got := answer{code: response.StatusCode, status: response.Status, date: response.Header.Get("Date"), session: response.Header.Get("Mcp-Session-Id")}
-	got.media, _, _ = mime.ParseMediaType(response.Header.Get("Content-Type")) // what has none is no answer of MCP
+	got.media, _, _ = mime.ParseMediaType(response.Header.Get("Content-Type")) // without one, the answer is not of MCP
 	if to, err := response.Location(); err == nil {
 		got.location = (&url.URL{Scheme: to.Scheme, Host: to.Host, Path: to.Path}).String()
 	}
@@ -114,7 +114,7 @@ func firstEvent(stream io.Reader) (string, error) {
 	return "", lines.Err()
 }
 
-// message is what the error in an answer says.
+// message is the text of the error in an answer.
 func message(body string) string {
 	var content struct {
 		Error struct {
@@ -122,7 +122,7 @@ func message(body string) string {
 		} `json:"error"`
 	}
 	if err := json.Unmarshal([]byte(body), &content); err != nil || content.Error.Message == "" {
-		return "what it says is not of MCP"
+		return "its answer is not of MCP"
 	}
 	return content.Error.Message
 }

@@ -103,8 +103,8 @@ func (e *examination) clientFor(server string) (*http.Client, error) {
 	return client, nil
 }
 
-// misfit says why what a server answers is not an answer of MCP, and what to do
-// about it; "" if it is one.
+// misfit returns the reason why a server's answer is not an answer of MCP, with the
+// remedy; "" if it is one.
 func (e *examination) misfit(s registered, got answer) (todo, what string) {
 	correct := func(url string) string {
 		return fmt.Sprintf("register %s: vault write %s/servers/%s url=%s, with its headers, if it has any", url, e.Mount, s.name, url)
@@ -116,7 +116,7 @@ func (e *examination) misfit(s registered, got answer) (todo, what string) {
 	case got.code >= 300 && got.code < 400 && got.location != "":
 		return correct(got.location), fmt.Sprintf("it redirects with %s to %s, and the gateway follows no redirect", got.status, got.location)
 	case got.code == http.StatusUnauthorized || got.code == http.StatusForbidden:
-		return fmt.Sprintf("register what it wants: vault patch %s/servers/%s headers=Authorization=…", e.Mount, s.name),
+		return fmt.Sprintf("register the credentials that it wants: vault patch %s/servers/%s headers=Authorization=…", e.Mount, s.name),
 			"it refuses the gateway's credentials: it answers " + got.status
 	case got.code == http.StatusTooManyRequests:
 		return "wait, or have its limit raised: the requests of all clients come from the gateway", "it answers " + got.status + ": it has had too many requests"
@@ -127,7 +127,7 @@ func (e *examination) misfit(s registered, got answer) (todo, what string) {
 	case got.code >= 400:
 		return lookAtURL, "it answers " + got.status + " to the first message of MCP"
 	}
-	return lookAtURL, fmt.Sprintf("what answers at %s is not MCP: its answer is of the type %q", s.url, got.media)
+	return lookAtURL, fmt.Sprintf("the endpoint at %s is not MCP: its answer is of the type %q", s.url, got.media)
 }
 
 // speaksMCP reports whether the answer is one of the protocol: a result, or an

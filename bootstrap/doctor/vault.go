@@ -57,7 +57,7 @@ func (e *examination) checkToken(ctx context.Context) bool {
 	return e.ok("Vault accepts VAULT_TOKEN")
 }
 
-// checkMount looks for the engine, and whether what runs is what was registered.
+// checkMount looks for the engine, and checks that the registered program runs.
 func (e *examination) checkMount(ctx context.Context) bool {
 	mounts, err := e.vault.Sys().ListMountsWithContext(ctx)
 	if err != nil {
@@ -68,7 +68,7 @@ func (e *examination) checkMount(ctx context.Context) bool {
 	case mount == nil:
 		return e.wrong("run `mcp-bootstrap apply -f DIR`, or name the engine's mount with -mount", "nothing is mounted at %s/", e.Mount)
 	case mount.Type != provision.PluginName:
-		return e.wrong("name the engine's mount with -mount", "what is mounted at %s/ is of type %s", e.Mount, mount.Type)
+		return e.wrong("name the engine's mount with -mount", "the engine at %s/ is of type %s", e.Mount, mount.Type)
 	}
 	registered, err := e.catalog(ctx, cmp.Or(mount.PluginVersion, mount.RunningVersion))
 	switch {
@@ -119,7 +119,7 @@ func (e *examination) checkGatewayLogin(ctx context.Context) {
 	case !slices.Contains(texts(role["token_policies"]), policies.GatewayName):
 		e.wrong(apply, "the role %s does not carry the policy %s", provision.GatewayRole, policies.GatewayName)
 	case role["token_no_default_policy"] != true:
-		e.wrong(apply, "the role %s carries Vault's default policy, which slows each lookup and grants what a gateway need not have", provision.GatewayRole)
+		e.wrong(apply, "the role %s carries Vault's default policy, which slows each lookup and grants more than a gateway needs", provision.GatewayRole)
 	default:
 		e.ok("the role %s carries its policy alone", provision.GatewayRole)
 	}

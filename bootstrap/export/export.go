@@ -14,7 +14,7 @@ import (
 	"vault-plugin-secrets-mcp/bootstrap/connect"
 )
 
-// Input is what a configuration is made of.
+// Input is the data for a configuration.
 type Input struct {
 	// Client is the client's name in the engine.
 	Client string
@@ -39,7 +39,7 @@ type File struct {
 	// Name is where it belongs.
 	Name    string
 	Content string
-	// Notes tell what else is to be done.
+	// Notes are further steps for the user.
 	Notes []string
 }
 
@@ -127,7 +127,7 @@ func (in *Input) endpoints() []endpoint {
 // object is a JSON object.
 type object = map[string]any
 
-// servers maps each endpoint's name to what entry makes of its URL.
+// servers maps each endpoint's name to the entry for its URL.
 func (in *Input) servers(entry func(url string) object) object {
 	servers := object{}
 	for _, e := range in.endpoints() {

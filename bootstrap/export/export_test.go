@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var update = flag.Bool("update", false, "write the files in testdata/ anew")
+var update = flag.Bool("update", false, "write the files in testdata/ again")
 
 func TestEveryFormatIsAsItsClientDocumentsIt(t *testing.T) {
 	const gateway = "https://mcp.example.com"

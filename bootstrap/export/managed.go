@@ -17,8 +17,8 @@ func managedMCP(in Input) (File, error) {
 	return jsonFile("managed-mcp.json", object{"mcpServers": in.servers(in.claudeEntry)}, note, place)
 }
 
-// managedSettings is managed-settings.json: users add what they like, as long as
-// it is the gateway. List and lock always go together: a lock without a list
+// managedSettings is managed-settings.json: users may add servers, as long as they are
+// at the gateway. List and lock always go together: a lock without a list
 // would allow everything.
 func managedSettings(in Input) (File, error) {
 	allowed := []object{}

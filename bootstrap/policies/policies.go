@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// What the policies are called in Vault.
+// Names of the policies in Vault.
 const (
 	GatewayName   = "mcp-gateway"
 	AdminName     = "mcp-admin"
@@ -14,17 +14,17 @@ const (
 	ClientName    = "mcp-client"
 )
 
-// Gateway is what a gateway may do in Vault.
+// Gateway is the policy of a gateway.
 //
 //go:embed mcp-gateway.hcl
 var Gateway string
 
-// Admin is what an administrator may do, who sets the broker up.
+// Admin is the policy of an administrator who sets the broker up.
 //
 //go:embed mcp-admin.hcl
 var Admin string
 
-// TeamAdmin is an example: what an administrator of one team's clients may do.
+// TeamAdmin is an example: the policy of an administrator of one team's clients.
 //
 //go:embed mcp-team-admin.hcl
 var TeamAdmin string
@@ -32,8 +32,8 @@ var TeamAdmin string
 //go:embed mcp-client.hcl
 var client string
 
-// Client is what an MCP client may do that logs in at the auth method with the
-// given accessor.
+// Client is the policy of an MCP client that logs in at the auth method with the given
+// accessor.
 func Client(accessor string) string {
 	return strings.ReplaceAll(client, "AUTH_ACCESSOR", accessor)
 }

@@ -10,8 +10,8 @@ import (
 
 // guard is a shell that waits for this program to end. Where that happens while
 // a process still runs, because this program crashed or was killed, the guard
-// kills the process's group. (Linux could kill the process by itself, with
-// Pdeathsig, but not what the process started.)
+// kills the process's group. (With Pdeathsig, Linux could kill the
+// process itself, but not the processes that it started.)
 type guard struct {
 	cmd  *exec.Cmd
 	held io.Closer // the kernel closes it when this program ends

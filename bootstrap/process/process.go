@@ -19,9 +19,9 @@ import (
 	"time"
 )
 
-// Spec says what to run.
+// Spec describes a process.
 type Spec struct {
-	// Name is what messages call the process.
+	// Name is the name of the process in messages.
 	Name string
 	// Path is the program, Args its arguments without the program's name. No
 	// secret belongs in Args: every user of the machine can read them.
@@ -90,7 +90,7 @@ func Start(spec Spec) (*Process, error) {
 	return p, nil
 }
 
-// Name is what messages call the process.
+// Name is the name of the process in messages.
 func (p *Process) Name() string { return p.spec.Name }
 
 // Log is the path of its log.
@@ -147,7 +147,7 @@ func (p *Process) Stop(grace time.Duration) {
 }
 
 // Kill ends the process and its group with SIGKILL, and waits until it was
-// reaped. What it had in hand is lost, which is what crash tests want.
+// reaped. It loses its unfinished work, as crash tests want.
 func (p *Process) Kill() {
 	if p.Running() {
 		killGroup(p.Pid())

@@ -1,6 +1,6 @@
-// Package provision sets up in Vault what the broker needs: the engine in the plugin catalog
-// and at its mount, ACL policies, and the gateway's login. Each step may be taken again, and
-// changes nothing that is already right.
+// Package provision sets up the broker in Vault: the engine in the plugin catalog and at
+// its mount, ACL policies, and the gateway's login. Each step can be repeated, and then
+// changes only what is not right yet.
 package provision
 
 import (

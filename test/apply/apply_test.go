@@ -256,7 +256,7 @@ func TestApplySaysWhichFileIsWrongAndWhatToDo(t *testing.T) {
 		{"a field nobody knows", "c.json", `{"name": "c", "allowed_servers": [], "allowed_server": []}`, []string{"c.json", `"allowed_server" is not known`}},
 		{"a value of another type", "c.json", `{"name": "c", "allowed_servers": [], "access_token": 123456789012}`, []string{"c.json", `field "access_token"`}},
 		{"no name", "c.json", `{"allowed_servers": []}`, []string{"c.json", `"name" is missing`}},
-		{"another file altogether", "c.json", `{"a": 1}`, []string{"c.json", "it is none of"}},
+		{"another file altogether", "c.json", `{"a": 1}`, []string{"c.json", "it is not one of"}},
 		{"broken JSON", "c.json", `{"name": `, []string{"c.json:1,9: it is not valid JSON: it ends too early"}},
 		{"HCL with an unknown block", "b.hcl", "clint \"x\" {\n}\n", []string{"b.hcl:1", "clint"}},
 		{"HCL with a wrong duration", "b.hcl", "client \"x\" {\n  token_ttl = \"soon\"\n}\n", []string{"b.hcl", "token_ttl", "soon"}},

@@ -96,7 +96,7 @@ client "own" {
 		require.Contains(t, a.applied(t), "Nothing to do")
 
 		a.env = append(a.env, "CIPHERTEXT="+k.Encrypt(t, elsewhere+"-next", context("elsewhere")))
-		require.Contains(t, a.applied(t, "-dry-run"), "~ access_token_ciphertext (what is in it is never shown)")
+		require.Contains(t, a.applied(t, "-dry-run"), "~ access_token_ciphertext (its content is never shown)")
 		a.applied(t)
 		a.Secret(elsewhere + "-next")
 		works(elsewhere + "-next")

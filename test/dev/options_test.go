@@ -143,7 +143,7 @@ func TestDevGoesOnWhereItStopped(t *testing.T) {
 
 	plain := startDev(t, first.dir, first.addresses)
 	plain.awaitReady(t)
-	require.Contains(t, plain.output(t), "what an earlier run with -keep has kept is left alone")
+	require.Contains(t, plain.output(t), "the storage of an earlier run with -keep is left alone")
 	plain.interrupt(t)
 	require.FileExists(t, filepath.Join(first.dir, "kept.json"))
 }

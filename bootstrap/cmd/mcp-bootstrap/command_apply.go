@@ -20,7 +20,7 @@ func runApply(ctx context.Context, args []string, out streams) error {
 	flags := newFlags("apply", "-f DIR [flags]", out)
 	flags.StringVar(&opts.Dir, "f", "", "the `dir`ectory with the files: .hcl, and .json of MCPJungle or of managed settings")
 	flags.BoolVar(&opts.DryRun, "dry-run", false, "print the difference, and change nothing")
-	flags.BoolVar(&opts.Adopt, "adopt", false, "take over what exists, differs from the files, and was not created by this command")
+	flags.BoolVar(&opts.Adopt, "adopt", false, "take over things that exist, differ from the files, and were not created by this command")
 	flags.BoolVar(&opts.Prune, "prune", false, "delete servers, policies and clients that this command created and the files no longer name")
 	flags.StringVar(&opts.Mount, "mount", "mcp", "where the engine is mounted")
 	flags.StringVar(&opts.TokenDir, "token-dir", "", "a folder for the tokens that are issued, a file for each new client (default: they are not kept)")

@@ -18,7 +18,7 @@ func runDoctor(ctx context.Context, args []string, out streams) error {
 	flags := newFlags("doctor", "[flags]", out)
 	flags.StringVar(&opts.Mount, "mount", "mcp", "where the engine is mounted")
 	flags.StringVar(&opts.GatewayURL, "gateway-url", os.Getenv("MCP_GATEWAY_URL"), "where clients connect (default: MCP_GATEWAY_URL)")
-	flags.StringVar(&opts.GatewayAdminURL, "gateway-admin-url", os.Getenv("MCP_GATEWAY_ADMIN_URL"), "the gateway's admin listener, to ask what it lacks (default: MCP_GATEWAY_ADMIN_URL)")
+	flags.StringVar(&opts.GatewayAdminURL, "gateway-admin-url", os.Getenv("MCP_GATEWAY_ADMIN_URL"), "the gateway's admin listener, to ask for its state (default: MCP_GATEWAY_ADMIN_URL)")
 	flags.StringVar(&opts.GatewayConfig, "gateway-config", "", "the gateway's file, on the gateway's machine, to look whether it starts the servers that are commands")
 	try := flags.Bool("try-token", false, "try the client's token in MCP_TOKEN, in Vault and at the gateway")
 	flags.DurationVar(&opts.Expiring, "expiring", soon, "tell of tokens that end within this time")
@@ -34,6 +34,6 @@ func runDoctor(ctx context.Context, args []string, out streams) error {
 	if err != nil {
 		return err
 	}
-	vault.SetMaxRetries(0) // what does not answer now is what is asked for
+	vault.SetMaxRetries(0) // doctor looks for servers that do not answer now
 	return doctor.Run(ctx, vault, opts)
 }

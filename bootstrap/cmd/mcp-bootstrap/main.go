@@ -23,7 +23,7 @@ var version = "v0.0.0-dev"
 // streams are where a command writes.
 type streams struct {
 	stdout io.Writer // its result
-	stderr io.Writer // what went wrong
+	stderr io.Writer // errors
 }
 
 // command is one of the program's subcommands.
@@ -38,7 +38,7 @@ func commands() []command {
 		{"apply", "bring a Vault to the state that a folder of files describes", runApply},
 		{"dev", "run Vault, the plugin, the gateway and two demo servers on this machine", runDev},
 		{"demo", "serve a demo MCP server: calculator or notes", runDemo},
-		{"doctor", "look at a running broker, and say what is wrong and what to do", runDoctor},
+		{"doctor", "examine a running broker, and print problems with their remedies", runDoctor},
 		{"export", "print a client's configuration for Cursor, Claude Code and others", runExport},
 	}
 }
@@ -109,11 +109,11 @@ func status(err error, stderr io.Writer) int {
 	}
 }
 
-// newFlags makes a command's set of flags. What follows the command's name in its
-// synopsis is in arguments.
+// newFlags makes a command's set of flags. arguments follow the command's name in its
+// synopsis.
 func newFlags(name, arguments string, out streams) *flag.FlagSet {
 	flags := flag.NewFlagSet("mcp-bootstrap "+name, flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // parse says what is wrong
+	flags.SetOutput(io.Discard) // parse reports mistakes
 	flags.Usage = func() {
 		fmt.Fprintf(out.stdout, "Usage: %s %s\n", flags.Name(), arguments)
 		if i := slices.IndexFunc(commands(), func(c command) bool { return c.name == name }); i >= 0 {
@@ -133,8 +133,8 @@ func parse(flags *flag.FlagSet, args []string, out streams) error {
 	return parseAll(flags, args, out, nil, func() []string { return nil })
 }
 
-// parseAll is parse for a command with flags that must be given. It tells all that is
-// wrong at once: what check finds, too.
+// parseAll is parse for a command with flags that must be given. It reports all
+// mistakes at once, those that check finds included.
 func parseAll(flags *flag.FlagSet, args []string, out streams, required []string, check func() []string) error {
 	wanted := false
 	show := flags.Usage

@@ -35,7 +35,7 @@ var errUsage = errors.New("vault-plugin-secrets-mcp")
 func run(args []string, stdout io.Writer) error {
 	meta := &api.PluginAPIClientMeta{}
 	flags := meta.FlagSet()
-	flags.SetOutput(io.Discard) // main says what is wrong
+	flags.SetOutput(io.Discard) // main reports mistakes
 	version := flags.Bool("version", false, "print the version and exit")
 	switch err := parse(flags, args); {
 	case errors.Is(err, flag.ErrHelp):

@@ -6,14 +6,14 @@ import (
 )
 
 const (
-	// garbagePercent lets the heap grow to five times what lives in it before it
-	// is collected. The engine's live heap is a few megabytes, so that with Go's
-	// own 100 it would be collected dozens of times a second under load, beside a
-	// Vault that needs the same processors.
+	// garbagePercent lets the heap grow to five times its live size before a
+	// collection. The engine's live heap is a few megabytes. With Go's own 100, Go
+	// would collect it dozens of times a second under load, beside a Vault that
+	// needs the same processors.
 	garbagePercent = 400
 
-	// memoryLimit is where saving memory comes before saving time, in bytes. With
-	// every cache full the live heap is under a fifth of it.
+	// memoryLimit is the size in bytes above which Go collects more often. With every
+	// cache full, the live heap is under a fifth of it.
 	memoryLimit = 512 << 20
 )
 
