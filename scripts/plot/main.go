@@ -87,7 +87,7 @@ func (c *curve) draw(folder string) error {
 	if err := plotutil.AddLinePoints(p, lines...); err != nil {
 		return err
 	}
-	p.Y.Max = 1.25 * highest // the legend stands above the curves
+	p.Y.Max = max(1.25, 1+0.125*float64(len(c.Series))) * highest // the legend is above the curves
 	if c.LogX {
 		p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	}

@@ -38,7 +38,7 @@ func BenchmarkProxy(b *testing.B) {
 			}
 		}
 	}
-	measure.Publish(b, "proxy", machine, table(all, rounds, duration), all)
+	measure.Publish(b, "proxy", machine, table(all, rounds, duration), all, curves(all)...)
 }
 
 // chosen are the cells that the pattern names, and those that they are compared
@@ -75,6 +75,39 @@ func table(all []*cell, rounds int, duration time.Duration) string {
 		t.WriteString(c.line())
 	}
 	return t.String()
+}
+
+// curves draws requests a second beside the plain proxy, for the kinds of calls that a
+// gateway carries most. With BENCH_ONLY some of them, or all, may be missing.
+func curves(all []*cell) []measure.Curve {
+	picture := measure.Curve{
+		Name: "proxy", Title: "Requests a second beside a plain reverse proxy", X: "connections", Y: "ratio", LogX: true,
+	}
+	plain := measure.Series{Name: "plain reverse proxy"}
+	for _, n := range connections {
+		plain.Points = append(plain.Points, [2]float64{float64(n), 1})
+	}
+	picture.Series = append(picture.Series, plain)
+	for _, kind := range []struct{ name, scene, target string }{
+		{"200 B", base, targetGateway},
+		{"64 KB", "64 KB, JSON", targetGateway},
+		{"200 B, TLS", "200 B, TLS on both sides", targetGateway},
+		{"200 B, /mcp", "`/mcp`, 200 B", "all servers as one"},
+	} {
+		s := measure.Series{Name: kind.name}
+		for _, c := range all {
+			if c.Scene == kind.scene && c.Target == kind.target {
+				s.Points = append(s.Points, [2]float64{float64(c.Connections), c.ratio(perSecond).Median})
+			}
+		}
+		if len(s.Points) > 0 {
+			picture.Series = append(picture.Series, s)
+		}
+	}
+	if len(picture.Series) == 1 {
+		return nil
+	}
+	return []measure.Curve{picture}
 }
 
 func (c *cell) line() string {

@@ -22,6 +22,9 @@ func TestEveryCellOfTheBenchmarkWorks(t *testing.T) {
 			t.Errorf("%s, %s: %+v", c.Scene, c.Target, c.rounds)
 		}
 	}
+	if pictures := curves(all); len(pictures) != 1 || len(pictures[0].Series) != 5 {
+		t.Errorf("the picture does not have every kind of call: %+v", pictures)
+	}
 	if _, err := all[0].MarshalJSON(); err != nil {
 		t.Error(err)
 	}

@@ -22,7 +22,7 @@ const (
 	forbidden   = "forbidden"
 )
 
-// stage is everything that is measured, running.
+// stage has the running processes of the benchmark.
 type stage struct {
 	*harness.Harness
 	rig    *measure.Rig
@@ -30,14 +30,14 @@ type stage struct {
 	direct measure.Server
 	proxy  measure.Server
 
-	// The same with TLS on both sides of what is between clients and upstream.
+	// The same with TLS towards clients and upstream.
 	secure              measure.Secure
 	directTLS, proxyTLS measure.Server
 	warmTLS             *harness.Gateway
 
-	// warm keeps all grants; uncached has room for a tenth of the tokens at most,
-	// so that Vault is asked about nearly every request; cold is started anew for
-	// each round.
+	// warm has room for all grants. uncached has room for a tenth of the tokens at
+	// most, so that it asks Vault for nearly every request. cold starts again for each
+	// round.
 	warm, uncached, cold *harness.Gateway
 
 	token  string   // of a client that may call everything but the forbidden server
@@ -48,14 +48,14 @@ type stage struct {
 	tamed  string   // of a client that may call no tool
 }
 
-// unlimited lets as many unknown tokens come at once as the benchmark has.
+// unlimited allows all unknown tokens of the benchmark at once.
 const unlimited = `cold_rate = 1000000
 cold_burst = 1000000
 cold_source_rate = 1000000
 cold_source_burst = 1000000
 `
 
-// roomy lets one client have as many messages of 1 MB under way as there are connections.
+// roomy allows one client a message of 1 MB on each connection.
 const roomy = `max_buffered = "1GiB"
 max_buffered_per_client = "512MiB"
 `
