@@ -2,7 +2,7 @@
 # Installs from npm what a folder's package-lock.json pins, and prints where.
 #
 #   scripts/npm.sh test/clients
-#   scripts/npm.sh test/clients latest   the newest that npm has of each instead, anew
+#   scripts/npm.sh test/clients latest   the newest that npm has of each instead, installed again each time
 #
 # What it prints is keyed by the two files, and made once: node_modules/, and
 # node, a Node that runs all of it. That is the one in the lock file, where npm

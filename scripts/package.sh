@@ -12,7 +12,7 @@ version=${1:?usage: scripts/package.sh VERSION DIR OS/ARCH...}
 dir=${2:?usage: scripts/package.sh VERSION DIR OS/ARCH...}
 shift 2
 [[ $version =~ ^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$ ]] || {
-	echo "package.sh: \"$version\" is no version: Vault wants one as v1.2.3" >&2
+	echo "package.sh: \"$version\" is not a version: Vault wants one like v1.2.3" >&2
 	exit 2
 }
 (($# > 0)) || set -- linux/amd64 linux/arm64

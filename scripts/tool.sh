@@ -7,7 +7,7 @@
 #
 # Each tool has a module of its own, scripts/<name>/, whose `tool` line names
 # the program. The binary lies under .cache/tools, keyed by everything that goes
-# into it, and is built anew only when that changes; .cache/<name> links to it.
+# into it, and is built again only when that changes; .cache/<name> links to it.
 # Progress goes to stderr, so that the path is all there is on stdout.
 set -euo pipefail
 

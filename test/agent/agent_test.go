@@ -117,7 +117,7 @@ func wrappedSecretID(t *testing.T, h *harness.Harness, role string) string {
 }
 
 // helped sends the headers that mcp-headers.sh prints for a token's file, asked
-// anew for each request, and remembers what became of it.
+// again for each request, and remembers what became of it.
 type helped struct {
 	h    *harness.Harness
 	file string

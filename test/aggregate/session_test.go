@@ -83,7 +83,7 @@ func TestSessionEndsWithItsClient(t *testing.T) {
 
 // TestSessionAtAnotherGateway: a server's own session is served by every
 // gateway; one of all servers lives on the one that opened it, and a client
-// starts anew elsewhere.
+// starts again elsewhere.
 func TestSessionAtAnotherGateway(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
 	elsewhere := s.StartGateway(harness.GatewayOptions{})

@@ -1,5 +1,5 @@
-// Package collector receives what a program sends to an OpenTelemetry collector:
-// OTLP over HTTP in protobuf, as the protocol's own definitions decode it.
+// Package collector receives a program's telemetry in place of an OpenTelemetry collector:
+// OTLP over HTTP in protobuf. It decodes it with the protocol's own definitions.
 package collector
 
 import (
@@ -18,10 +18,10 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Attributes are those of a span or a resource, as text.
+// Attributes are the attributes of a span or a resource, as text.
 type Attributes map[string]string
 
-// Span is one that was received.
+// Span is a received span.
 type Span struct {
 	*trace.Span
 	Attributes Attributes
@@ -30,7 +30,7 @@ type Span struct {
 
 // Collector is a receiver of OTLP.
 type Collector struct {
-	// URL is what OTEL_EXPORTER_OTLP_ENDPOINT is to be.
+	// URL is the value for OTEL_EXPORTER_OTLP_ENDPOINT.
 	URL string
 
 	server *httptest.Server
@@ -57,7 +57,7 @@ func Start() *Collector {
 // Close stops the collector.
 func (c *Collector) Close() { c.server.Close() }
 
-// receive decodes a request, keeps its bytes, and hands it on.
+// receive decodes a request, stores its bytes, and records it.
 func receive[T any, M interface {
 	*T
 	proto.Message
@@ -77,7 +77,7 @@ func receive[T any, M interface {
 		}
 		c.raw = append(c.raw, content...)
 		add(message)
-		w.Header().Set("Content-Type", "application/x-protobuf") // an empty answer: all of it was taken
+		w.Header().Set("Content-Type", "application/x-protobuf") // an empty answer means that everything was accepted
 	}
 }
 
@@ -141,7 +141,7 @@ func (c *Collector) Spans() []Span {
 	return append([]Span(nil), c.spans...)
 }
 
-// Metrics are the last ones received, by name, and what they are of.
+// Metrics are the last metrics received, by name, and their resource.
 func (c *Collector) Metrics() (byName map[string]*metrics.Metric, of Attributes) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -152,14 +152,14 @@ func (c *Collector) Metrics() (byName map[string]*metrics.Metric, of Attributes)
 	return byName, c.about
 }
 
-// Raw is everything that was received, as it came but unzipped: to be searched.
+// Raw is every request as it came, but unzipped, as text to search.
 func (c *Collector) Raw() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return string(c.raw)
 }
 
-// Errors are about requests that were no OTLP.
+// Errors are about requests that were not OTLP.
 func (c *Collector) Errors() []error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

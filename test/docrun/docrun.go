@@ -1,5 +1,5 @@
-// Package docrun runs the commands of the pages in docs/ as they are written, and
-// compares what they print with what the pages say.
+// Package docrun runs the commands of the pages in docs/, and compares their output with
+// the output on the pages.
 package docrun
 
 import (
@@ -39,9 +39,9 @@ type Command struct {
 
 var consoleBlock = regexp.MustCompile("(?s)```console\n(.*?)```")
 
-// RunPage runs the commands of a page in one shell, beside the harness's Vault, so that a variable set by
-// one is there for the next, and compares what each prints with what the page
-// says. A line "…" in the page stands for any lines.
+// RunPage runs the commands of a page in one shell, beside the harness's Vault, so that
+// the next command has a variable that one has set. It compares the output of each with
+// the page. A line "…" in the page stands for any lines.
 func RunPage(t *testing.T, h *harness.Harness, name string, env []string) {
 	t.Helper()
 	p := Read(t, name)
@@ -55,7 +55,7 @@ func RunPage(t *testing.T, h *harness.Harness, name string, env []string) {
 	WantOutputs(t, commands, outputs)
 }
 
-// WantOutputs fails the test where a command did not print what the page says.
+// WantOutputs fails the test if a command's output differs from the page.
 func WantOutputs(t *testing.T, commands []Command, outputs []string) {
 	t.Helper()
 	for i, c := range commands {
@@ -112,8 +112,8 @@ func RunShell(t *testing.T, h *harness.Harness, commands []Command, env []string
 	}, env...))
 }
 
-// Run runs the commands in one bash and returns what each printed, on
-// both outputs together.
+// Run runs the commands in one bash and returns the text that each printed, both outputs
+// together.
 func Run(t *testing.T, dir string, commands []Command, env []string) []string {
 	t.Helper()
 	const marker = "\x01\n"
@@ -136,7 +136,7 @@ func Run(t *testing.T, dir string, commands []Command, env []string) []string {
 	return outputs
 }
 
-// VaultBinary makes sure that the Vault under test can be called as "vault".
+// VaultBinary makes the Vault under test callable as "vault".
 func VaultBinary(t *testing.T, dir string) string {
 	t.Helper()
 	path := filepath.Join(dir, "bin", "vault")
@@ -145,7 +145,7 @@ func VaultBinary(t *testing.T, dir string) string {
 	return path
 }
 
-// volatile is what differs from run to run.
+// volatile lists the texts that differ from run to run.
 var volatile = []struct {
 	form  *regexp.Regexp
 	stand string
@@ -181,11 +181,11 @@ func normalize(s string) string {
 	return strings.TrimSpace(s)
 }
 
-// remaining is a time that is left, minutes at least: some of it passes from one
-// command to the next, and that may be a second or more.
+// remaining is a remaining time of at least minutes: a second or more may pass from one
+// command to the next.
 var remaining = regexp.MustCompile(`(?m)^((?:ttl|lease_duration) +)(\d\S*[hm]\S*)$`)
 
-// matches compares with "…" lines standing for anything.
+// matches compares; a line "…" stands for any lines.
 func matches(want, got string) bool {
 	var pattern strings.Builder
 	pattern.WriteString(`(?s)\A`)
@@ -203,8 +203,8 @@ func matches(want, got string) bool {
 	return regexp.MustCompile(pattern.String()).MatchString(got)
 }
 
-// update writes the page with the outputs that were seen. Tokens are shortened,
-// and where the page has "…" for an output it stays.
+// update writes the real outputs into the page. It shortens tokens, and keeps "…" where
+// the page has that for an output.
 func (p *Page) update(t *testing.T, h *harness.Harness, outputs []string) {
 	t.Helper()
 	var b strings.Builder

@@ -74,7 +74,7 @@ func TestDocsOperations(t *testing.T) {
 	next, err := os.ReadFile(filepath.Join(h.Dir, "agent-ci.token"))
 	require.NoError(t, err)
 	h.Secret(strings.TrimSpace(string(next)))
-	h.Within(time.Minute, "a new token to pass a gateway that has logged in anew", func() error {
+	h.Within(time.Minute, "a new token to pass a gateway that has logged in again", func() error {
 		if status := s.Add(strings.TrimSpace(string(next))).Status; status != http.StatusOK {
 			return errors.New(http.StatusText(status))
 		}

@@ -1,5 +1,5 @@
 // Package doctable reads the tables of the pages in docs/, for tests that
-// compare them with what they describe.
+// compare them with the source.
 package doctable
 
 import (
@@ -35,7 +35,7 @@ func Read(path, heading string) ([][]string, error) {
 	return rows, nil
 }
 
-// cells cuts a row. A "\|" is no border.
+// cells cuts a row. A "\|" is not a border.
 func cells(row string) []string {
 	const escaped = "\x00"
 	row = strings.ReplaceAll(strings.Trim(strings.TrimSpace(row), "|"), `\|`, escaped)
@@ -46,7 +46,7 @@ func cells(row string) []string {
 	return all
 }
 
-// Names returns what stands in backticks in the text.
+// Names returns the texts in backticks.
 func Names(text string) []string {
 	var names []string
 	for i, part := range strings.Split(text, "`") {

@@ -104,7 +104,7 @@ func warmUp(t *testing.T, h *harness.Harness) {
 	all.Wait()
 }
 
-// usePlainPlugin mounts the engine anew, built without the race detector, and
+// usePlainPlugin mounts the engine again, built without the race detector, and
 // returns the program's path.
 func usePlainPlugin(t *testing.T, h *harness.Harness) string {
 	t.Helper()

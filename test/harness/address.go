@@ -8,14 +8,14 @@ import (
 	"testing"
 )
 
-// FreeAddress returns an address on the loopback whose port the kernel chose, for
-// a program that must be told its port, and may be started there more than once.
-// It returns none twice.
+// FreeAddress returns an address on the loopback with a port that the kernel chose. It is
+// for a program that needs its port as a setting, and may start there more than once. It
+// never returns an address twice.
 //
-// The port stays taken for as long as the test's process lives: by a socket that is
-// bound to it, and never listens. The kernel then gives it to nobody else, be it to
-// listen or to connect from, while a program that names it may still listen there,
-// since it sets SO_REUSEADDR as well, as servers do on Linux.
+// The port stays reserved while the test's process lives: a socket is bound to it, and
+// never listens. So the kernel does not give it to another process, to listen or to
+// connect from. A program that names it can still listen there, since it sets
+// SO_REUSEADDR as well, as servers do on Linux.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
 	port, err := takePort()
@@ -26,7 +26,7 @@ func FreeAddress(t testing.TB) string {
 }
 
 func takePort() (int, error) {
-	// What is started meanwhile must not inherit the socket.
+	// Programs that start meanwhile must not inherit the socket.
 	syscall.ForkLock.RLock()
 	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err == nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// Revisions of the protocol: the newest of the session era, and the first of
-// the stateless one.
+// Versions of the protocol: the newest of the session era, and the first of the
+// stateless era.
 const (
 	SessionEra   = "2025-11-25"
 	StatelessEra = "2026-07-28"
@@ -22,15 +22,15 @@ type Response struct {
 	Body   string
 }
 
-// Do sends one HTTP request as it is told to, with nothing added but the bearer
-// token, where there is one. For what the SDK's client would not send. Where Vault
-// is slow, it is as patient as [Patient].
+// Do sends one HTTP request exactly as given, and adds only the bearer token, if there is
+// one. It is for requests that the SDK's client would not send. It repeats requests as
+// [Patient] does.
 func (h *Harness) Do(method, url, token string, header http.Header, body string) Response {
 	h.t.Helper()
 	return h.do(func(next http.RoundTripper) http.RoundTripper { return &Patient{next} }, method, url, token, header, body)
 }
 
-// DoOnce is Do for where Vault does not answer: it returns the first answer.
+// DoOnce is Do without repetition, for tests in which Vault does not answer.
 func (h *Harness) DoOnce(method, url, token string, header http.Header, body string) Response {
 	h.t.Helper()
 	return h.do(func(next http.RoundTripper) http.RoundTripper { return next }, method, url, token, header, body)
@@ -52,7 +52,7 @@ func (h *Harness) do(with func(http.RoundTripper) http.RoundTripper, method, url
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
-	// A connection of its own: no test depends on another's.
+	// Its own connection: no test depends on another's.
 	response, err := with(&http.Transport{DisableKeepAlives: true, DisableCompression: true}).RoundTrip(request)
 	if err != nil {
 		h.t.Fatal(err)
@@ -74,8 +74,7 @@ func (h *Harness) Post(url, token, body string) Response {
 	}, body)
 }
 
-// Call calls a tool in the stateless era: one POST, which says it all. The
-// arguments are JSON.
+// Call calls a tool in the stateless era, with one POST. The arguments are JSON.
 func (h *Harness) Call(url, token, tool, arguments string) Response {
 	h.t.Helper()
 	return h.Do(http.MethodPost, url, token, http.Header{
@@ -87,7 +86,7 @@ func (h *Harness) Call(url, token, tool, arguments string) Response {
 	}, CallBody(tool, arguments))
 }
 
-// CallBody is the body that Call posts.
+// CallBody is the body of Call's POST.
 func CallBody(tool, arguments string) string {
 	return `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tool + `","arguments":` + arguments +
 		`,"_meta":{"io.modelcontextprotocol/protocolVersion":"` + StatelessEra +
@@ -108,7 +107,7 @@ func (h *Harness) Connect(url, token string) *mcp.ClientSession {
 
 // ConnectOptions are for TryConnect. The zero value is a usual client.
 type ConnectOptions struct {
-	// Version is the revision of the protocol to ask for: SessionEra or
+	// Version is the version of the protocol to ask for: SessionEra or
 	// StatelessEra. Empty: the SDK chooses.
 	Version string
 	// Client has the client's callbacks.
@@ -117,7 +116,7 @@ type ConnectOptions struct {
 	Header http.Header
 }
 
-// TryConnect is Connect for what may fail.
+// TryConnect is Connect that returns an error.
 func (h *Harness) TryConnect(url, token string, opts ConnectOptions) (*mcp.ClientSession, error) {
 	h.t.Helper()
 	header := opts.Header.Clone()

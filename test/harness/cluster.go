@@ -66,8 +66,8 @@ func (v *Vault) awaitVoters(ctx context.Context) error {
 	})
 }
 
-// slowNetwork multiplies raft's timeouts where a test cuts links: on a machine that is
-// busy, a leader that is heard of late is not to lose its office.
+// slowNetwork multiplies raft's timeouts where a test cuts links: on a busy machine, a
+// leader whose messages are late must not be replaced.
 const slowNetwork = 5
 
 func (v *Vault) newNode(name string, place *Place) (*Node, error) {
@@ -130,8 +130,8 @@ func (v *Vault) initialize(ctx context.Context) error {
 	return err
 }
 
-// startUnsealed brings a node, running or not, to where it answers requests. A
-// new one joins the first.
+// startUnsealed starts a node if it does not run, and waits until it answers requests. A
+// new node joins the first.
 func (n *Node) startUnsealed(ctx context.Context) error {
 	if n.vault.unseal == "" {
 		return errors.New("a Vault in dev mode cannot be started again: nothing is left of it")
@@ -167,8 +167,7 @@ func (n *Node) startUnsealed(ctx context.Context) error {
 	return n.process.Await(ctx, patience, func(ctx context.Context) error { return healthy(ctx, client) })
 }
 
-// Leader returns the node that leads now, or fails the test where none does
-// for a minute.
+// Leader returns the node that leads now. It fails the test if none leads for a minute.
 func (v *Vault) Leader() *Node {
 	v.h.t.Helper()
 	var leader *Node
@@ -188,9 +187,8 @@ func (v *Vault) Leader() *Node {
 	return leader
 }
 
-// AwaitLeader waits until every node that runs says the same of who leads, and gets
-// an answer there: for some time after the leader has changed, or an earlier one is
-// back, they do not.
+// AwaitLeader waits until all running nodes name the same leader, and get an answer from
+// it. That takes some time after a change of leader, and after an earlier leader is back.
 func (v *Vault) AwaitLeader() {
 	v.h.t.Helper()
 	v.h.Eventually("every node knows the leader", func() error {
@@ -213,7 +211,7 @@ func (v *Vault) AwaitLeader() {
 			}
 		}
 		if len(known) != 1 || known[""] {
-			return fmt.Errorf("those that lead are %v", known)
+			return fmt.Errorf("the leaders are %v", known)
 		}
 		return nil
 	})

@@ -24,15 +24,15 @@ func (h *Harness) Write(path string, data Map) Map {
 	return answer
 }
 
-// TryWrite is Write for what may be refused.
+// TryWrite is Write that returns an error.
 func (h *Harness) TryWrite(path string, data Map) (Map, error) {
 	h.t.Helper()
 	h.secrets.addFrom(data)
 	return h.answer(h.Vault.Client().Logical().WriteWithContext(h.t.Context(), path, data))
 }
 
-// Read reads from Vault with the root token and returns the data, nil where
-// there is nothing, or fails the test.
+// Read reads from Vault with the root token and returns the data, nil if there is none,
+// or fails the test.
 func (h *Harness) Read(path string) Map {
 	h.t.Helper()
 	answer, err := h.answer(h.Vault.Client().Logical().ReadWithContext(h.t.Context(), path))
@@ -73,7 +73,7 @@ func (h *Harness) DeleteForced(path string) {
 	}
 }
 
-// answer takes the data out of an answer, and takes note of the tokens in it.
+// answer returns the data of an answer, and notes the tokens in it as secrets.
 func (h *Harness) answer(secret *api.Secret, err error) (Map, error) {
 	if err != nil || secret == nil {
 		return nil, err
@@ -93,13 +93,13 @@ func (h *Harness) Token(data Map) string {
 	h.t.Helper()
 	text, ok := data["token"].(string)
 	if !ok || text == "" {
-		h.t.Fatalf("the answer holds no token, but %s", strings.Join(keys(data), ", "))
+		h.t.Fatalf("the answer has no token, but %s", strings.Join(keys(data), ", "))
 	}
 	return text
 }
 
-// UnissuedToken returns a token that has the form of an issued one, checksum
-// and all, and was issued by nobody here.
+// UnissuedToken returns a token in the form of an issued one, with its checksum, that no
+// engine here has issued.
 func UnissuedToken(t testing.TB) string {
 	t.Helper()
 	made, err := token.New(rand.Reader)
@@ -118,13 +118,13 @@ func keys(data Map) []string {
 }
 
 // Eventually polls until check returns nil, and fails the test with its last
-// answer after a minute. What says what is waited for: "the gateway is ready".
+// answer after a minute. what is the awaited state: "the gateway is ready".
 func (h *Harness) Eventually(what string, check func() error) {
 	h.t.Helper()
 	h.Within(patience, what, check)
 }
 
-// Within is Eventually with a bound, for what is promised in time.
+// Within is Eventually with a bound, for promises about time.
 func (h *Harness) Within(bound time.Duration, what string, check func() error) {
 	h.t.Helper()
 	// Also called from cleanup, when the test's own context has ended.

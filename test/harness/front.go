@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Front is a proxy before a real Vault, or a real gateway: it sees every request,
-// and may change what becomes of it.
+// Front is a proxy before a real Vault, or a real gateway. It sees every request, and a
+// test can change requests and answers there.
 type Front struct {
 	// URL is where it answers.
 	URL string
@@ -20,7 +20,7 @@ type Front struct {
 	meddle   func(w http.ResponseWriter, r *http.Request, behind http.Handler)
 }
 
-// NewFront starts a front that passes everything on to an address.
+// NewFront starts a front that forwards everything to an address.
 func NewFront(t testing.TB, address string) *Front {
 	t.Helper()
 	target, err := url.Parse(address)
@@ -45,7 +45,7 @@ func NewFront(t testing.TB, address string) *Front {
 	return f
 }
 
-// Set has every request from now on go through meddle; nil ends it.
+// Set sends every request from now on through meddle; nil ends it.
 func (f *Front) Set(meddle func(w http.ResponseWriter, r *http.Request, behind http.Handler)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

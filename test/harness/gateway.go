@@ -21,18 +21,18 @@ import (
 // GatewayOptions changes a gateway's file.
 type GatewayOptions struct {
 	// Blocks adds lines to the file's blocks, by name: {"limits": "max_body = \"1KiB\""}.
-	// A block the file does not have otherwise, such as stdio, is made.
+	// It makes a block that the file does not have, such as stdio.
 	Blocks map[string]string
 	// Top is added to the file outside all blocks.
 	Top string
 	// Env is added to the gateway's environment.
 	Env []string
-	// Place is where it runs, and speaks TLS, instead of on the loopback.
+	// Place is the machine on which it runs with TLS, instead of the loopback.
 	Place *Place
 	// Vault is the URL of the Vault to use instead of the first node's.
 	Vault string
-	// NotReady has StartGateway return as soon as the process runs, for
-	// gateways that are not expected to get ready.
+	// NotReady makes StartGateway return as soon as the process runs, for gateways
+	// that cannot get ready.
 	NotReady bool
 }
 
@@ -49,8 +49,8 @@ type Gateway struct {
 	spec process.Spec
 }
 
-// StartGateway starts a gateway with a login of its own at the harness's Vault,
-// and waits until it is ready.
+// StartGateway starts a gateway with its own login at the harness's Vault, and waits
+// until it is ready.
 func (h *Harness) StartGateway(opts GatewayOptions) *Gateway {
 	h.t.Helper()
 	name := fmt.Sprintf("gateway-%d", h.count("gateway"))
@@ -223,8 +223,8 @@ func (g *Gateway) Audit() []Map {
 	return lines
 }
 
-// AwaitAudit waits until the audit lines are what is waited for: some of them
-// are written a moment after their requests.
+// AwaitAudit waits until the audit lines are as wanted: the gateway writes some of them a
+// moment after their requests.
 func (g *Gateway) AwaitAudit(enough func([]Map) bool) {
 	g.h.t.Helper()
 	err := g.Process.Await(g.h.t.Context(), patience, func(context.Context) error {
@@ -238,7 +238,7 @@ func (g *Gateway) AwaitAudit(enough func([]Map) bool) {
 	}
 }
 
-// Metrics returns what /metrics answers.
+// Metrics returns the answer of /metrics.
 func (g *Gateway) Metrics() string {
 	g.h.t.Helper()
 	response := g.h.Do(http.MethodGet, g.Admin+"/metrics", "", nil, "")

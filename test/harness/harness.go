@@ -9,12 +9,12 @@
 //	gateway := h.StartGateway(harness.GatewayOptions{})
 //	session := h.Connect(gateway.ServerURL("calculator"), token)
 //
-// When the test ends, everything that was started is stopped, and every log is
-// searched: for tokens, which must be in none, and for races and panics. So
-// these are tested by every black-box test, without a word about them in it.
+// When the test ends, the harness stops everything that it has started, and searches every
+// log for tokens, races and panics. So every black-box test checks these without a line
+// about them.
 //
-// The programs are those in $TEST_PROGRAMS, and Vault is $TEST_VAULT; `make test`
-// sets both. Without them, the harness has make build them.
+// The programs are those in $TEST_PROGRAMS, and Vault is $TEST_VAULT; `make test` sets
+// both. Without them, the harness calls make to build them.
 package harness
 
 import (
@@ -36,18 +36,18 @@ import (
 // Mount is where the engine is mounted.
 const Mount = "mcp"
 
-// patience bounds every wait for something that should happen at once. It is
-// long because machines that run tests are slow now and then.
+// patience bounds every wait for something that should happen at once. It is long
+// because test machines are slow now and then.
 const patience = 60 * time.Second
 
-// Map is what is written to Vault.
+// Map is the data of a write to Vault.
 type Map = map[string]any
 
-// Harness is a Vault with the engine mounted, and what tests start beside it.
+// Harness is a Vault with the engine mounted, and the programs that tests start beside it.
 type Harness struct {
 	// Vault is one server in dev mode, or a cluster.
 	Vault *Vault
-	// Dir is the test's folder. Logs lie in it, one for each process.
+	// Dir is the test's folder. It has the logs, one for each process.
 	Dir string
 	// Programs are the three programs under test.
 	Programs Programs
@@ -56,7 +56,7 @@ type Harness struct {
 	*state
 }
 
-// state is what a harness and its views for subtests share.
+// state is shared by a harness and its copies for subtests.
 type state struct {
 	group   process.Group
 	secrets secrets
@@ -67,7 +67,7 @@ type state struct {
 	login     *provision.AppRole
 }
 
-// Option changes what New starts.
+// Option is an option of New.
 type Option func(*options)
 
 type options struct {
@@ -85,12 +85,12 @@ func WithLines(lines string) Option { return func(o *options) { o.lines = lines 
 // in dev mode: for tests that kill it and expect it to remember.
 func WithCluster(nodes int) Option { return func(o *options) { o.nodes = nodes } }
 
-// WithoutEngine leaves Vault as empty as it starts: the engine's program lies in the
-// plugin folder, and Vault knows nothing of it.
+// WithoutEngine leaves Vault empty: the engine's program is in the plugin folder, and is
+// not registered.
 func WithoutEngine() Option { return func(o *options) { o.empty = true } }
 
-// New starts Vault, registers and mounts the engine, and sees to it that all is
-// stopped and checked when the test ends.
+// New starts Vault, and registers and mounts the engine. When the test ends, it stops and
+// checks everything.
 func New(t testing.TB, opts ...Option) *Harness {
 	t.Helper()
 	var o options
@@ -122,8 +122,8 @@ func New(t testing.TB, opts ...Option) *Harness {
 	return h
 }
 
-// In returns the harness for a subtest: what fails then fails that one, and the
-// gateways and upstreams it starts end with it.
+// In returns the harness for a subtest. A failure then fails the subtest, and the gateways
+// and upstreams that it starts end with it.
 func (h *Harness) In(t testing.TB) *Harness {
 	t.Helper()
 	view := *h
@@ -131,7 +131,7 @@ func (h *Harness) In(t testing.TB) *Harness {
 	return &view
 }
 
-// audit has Vault write an audit log.
+// audit switches Vault's audit log on.
 func (h *Harness) audit(ctx context.Context) error {
 	if err := h.Vault.Client().Sys().EnableAuditWithOptionsWithContext(ctx, "file", &api.EnableAuditOptions{
 		Type:    "file",
@@ -142,7 +142,7 @@ func (h *Harness) audit(ctx context.Context) error {
 	return nil
 }
 
-// prepare makes a broker of an empty Vault.
+// prepare sets the broker up in an empty Vault.
 func (h *Harness) prepare(ctx context.Context) error {
 	client := h.Vault.Client()
 	if err := provision.Register(ctx, client, filepath.Join(h.Vault.plugins, provision.PluginName)); err != nil {
@@ -154,14 +154,14 @@ func (h *Harness) prepare(ctx context.Context) error {
 	return provision.Policy(ctx, client, policies.GatewayName, policies.Gateway)
 }
 
-// folder makes the test's folder. With TEST_KEEP set it is left behind, for its logs.
+// folder makes the test's folder. With TEST_KEEP set it stays, for its logs.
 func folder(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "mcp-test-") //nolint:usetesting // it outlives a test that fails
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Vault refuses a plugin folder that is reached through a symbolic link.
+	// Vault refuses a plugin folder behind a symbolic link.
 	dir, err = filepath.EvalSymlinks(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -186,6 +186,6 @@ func (h *Harness) count(kind string) int {
 	return h.counts[kind]
 }
 
-// Secret makes a text one that no log may hold. Tokens that Write and Read
-// return, and those that are written, are secrets without being told.
+// Secret declares a text a secret, which no log may have. Tokens that Write and Read
+// return, and tokens in a write, are secrets already.
 func (h *Harness) Secret(text string) { h.secrets.add(text) }

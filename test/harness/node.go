@@ -44,7 +44,7 @@ func (n *Node) Client() *api.Client {
 	return client(n.vault.h.t, n.Address(), n.vault.RootToken, authority)
 }
 
-// Running tells whether the node was started and has not ended.
+// Running reports whether the node was started and has not ended.
 func (n *Node) Running() bool { return n.process != nil && n.process.Running() }
 
 // Signal sends a signal to the node's process.
@@ -55,7 +55,7 @@ func (n *Node) Signal(signal os.Signal) {
 	}
 }
 
-// Stop ends the node as an operator would. Of a Vault in dev mode nothing is left.
+// Stop ends the node as an operator would. A Vault in dev mode loses all data.
 func (n *Node) Stop() { n.process.Stop(20 * time.Second) }
 
 // Kill ends the node, and the plugin with it, as a power cut would.

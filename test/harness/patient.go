@@ -7,18 +7,18 @@ import (
 )
 
 const (
-	// lookupBound is what a gateway gives Vault to answer for a token.
+	// lookupBound is a gateway's timeout for Vault's answer about a token.
 	lookupBound = time.Second
 
-	// lookupPatience is how long clients of the harness ask again.
+	// lookupPatience bounds the repetitions by clients of the harness.
 	lookupPatience = 10 * time.Second
 )
 
-// Patient sends requests, and those again that the gateway could not decide about,
-// since Vault has not answered for the token in time. That is a 503 with Retry-After
-// which came no sooner than the bound of a lookup, and docs/reliability.md has clients
-// do so: on a machine that is busy with something else that is not a defect. A 503 that
-// comes sooner has another reason, and is returned as any answer.
+// Patient sends requests, and repeats those that the gateway could not decide because
+// Vault has not answered about the token in time. Such an answer is a 503 with
+// Retry-After that comes after the timeout of a lookup. On a busy machine that is not a
+// defect, and docs/reliability.md tells clients to repeat it. A 503 that comes sooner has
+// another reason, and Patient returns it like any answer.
 type Patient struct {
 	Next http.RoundTripper
 }
@@ -42,8 +42,8 @@ func (p *Patient) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
-// Undecided tells whether an answer that took some time is one that Patient does not
-// take for an answer.
+// Undecided reports whether Patient repeats a request after this answer, which took that
+// long.
 func Undecided(status int, retryAfter string, took time.Duration) bool {
 	return status == http.StatusServiceUnavailable && retryAfter != "" && took >= lookupBound
 }

@@ -2,18 +2,18 @@ package harness
 
 import "vault-plugin-secrets-mcp/bootstrap/process"
 
-// Place is a machine of its own, as far as the network is concerned, with a name, an
-// address and a certificate. Vault and gateways that run there speak TLS.
+// Place is a separate machine for the network, with a name, an address and a certificate.
+// Vault and gateways that run there speak TLS.
 type Place struct {
-	// Name is how others reach it, by DNS; Address is its IP address.
+	// Name is its name in DNS; Address is its IP address.
 	Name, Address string
-	// Certificate and Key are files in PEM, and Authority one of who signed it.
+	// Certificate, Key and the signing Authority are files in PEM.
 	Certificate, Key, Authority string
-	// Enter has a program run there instead of where the test does.
+	// Enter makes a program run there instead of beside the test.
 	Enter func(process.Spec) process.Spec
 }
 
-// The ports of programs at a place of their own.
+// The ports of programs at a place.
 const (
 	vaultPort   = "8200"
 	clusterPort = "8201"

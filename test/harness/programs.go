@@ -11,12 +11,12 @@ import (
 	"testing"
 )
 
-// Programs are paths.
+// Programs are the paths of the programs under test.
 type Programs struct {
 	Vault, Plugin, Gateway, Bootstrap string
 }
 
-// FindPrograms has make build what the environment does not name, once.
+// FindPrograms calls make once to build the programs that the environment does not name.
 func FindPrograms(t testing.TB) Programs {
 	t.Helper()
 	programs, err := findPrograms()
@@ -29,7 +29,7 @@ func FindPrograms(t testing.TB) Programs {
 var findPrograms = sync.OnceValues(func() (Programs, error) {
 	_, file, _, ok := runtime.Caller(0)
 	if !ok {
-		return Programs{}, fmt.Errorf("cannot tell where the repository is")
+		return Programs{}, fmt.Errorf("cannot find the repository")
 	}
 	root := filepath.Join(filepath.Dir(file), "..", "..")
 

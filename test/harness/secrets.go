@@ -11,18 +11,17 @@ import (
 	"sync"
 )
 
-// shortest is the length of the shortest text that can be a secret: a test's "x"
-// would be found everywhere.
+// shortest is the least length of a secret: a test's "x" would be found everywhere.
 const shortest = 12
 
-// begins is so much of a secret that few other texts begin like it.
+// begins is the length of a secret's beginning that few other texts share.
 const begins = 4
 
 // secrets are texts that must be in no log.
 type secrets struct {
 	mu     sync.Mutex
-	seen   map[[shortest]byte][]string // by how they begin
-	begins map[[begins]byte]bool       // how all of them begin: tokens do alike
+	seen   map[[shortest]byte][]string // by their beginnings
+	begins map[[begins]byte]bool       // the beginnings; tokens share theirs
 }
 
 // tokenFields are the fields of the engine's API that hold a token.
@@ -36,7 +35,7 @@ func (s *secrets) addFrom(data Map) {
 	}
 }
 
-// add makes a text a secret. Short ones are left alone.
+// add makes a text a secret, unless it is too short.
 func (s *secrets) add(text string) {
 	if len(text) < shortest {
 		return
@@ -53,8 +52,8 @@ func (s *secrets) add(text string) {
 	}
 }
 
-// in tells whether any secret is in the content, without saying which. It looks
-// for all that begin alike at once: a test may have thousands of tokens.
+// in reports whether any secret is in the content, and does not name it. It looks for
+// all secrets with the same beginning at once: a test may have thousands of tokens.
 func (s *secrets) in(content []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,8 +77,8 @@ func (s *secrets) in(content []byte) bool {
 // trouble are texts that a log has only where a program fails.
 var trouble = []string{"WARNING: DATA RACE", "panic: ", "fatal error: "}
 
-// checkLogs fails the test where a log holds a token, a race or a panic, or an
-// upstream was sent a token.
+// checkLogs fails the test if a log has a token, a race or a panic, or if an upstream has
+// got a token.
 func (h *Harness) checkLogs() {
 	h.t.Helper()
 	for _, path := range h.Logs() {
@@ -102,14 +101,13 @@ func (h *Harness) checkLogs() {
 	for _, upstream := range h.upstreams {
 		for _, request := range upstream.Requests() {
 			if h.secrets.in(request.wire()) {
-				h.t.Errorf("an upstream was sent a token: %s %s", request.Method, request.Path)
+				h.t.Errorf("an upstream has got a token: %s %s", request.Method, request.Path)
 			}
 		}
 	}
 }
 
-// Logs are the paths of all logs so far, those of Vault's and the gateways'
-// audits too.
+// Logs are the paths of all logs so far, audit logs included.
 func (h *Harness) Logs() []string {
 	h.t.Helper()
 	var logs []string

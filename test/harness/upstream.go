@@ -16,7 +16,7 @@ import (
 // Upstream is an MCP server, in the test's own process, that remembers every
 // request it sees.
 type Upstream struct {
-	// URL is where it answers, as it is registered.
+	// URL is its address, as in its registration.
 	URL string
 
 	server *httptest.Server
@@ -25,7 +25,7 @@ type Upstream struct {
 	requests []Request
 }
 
-// Request is what an upstream saw.
+// Request is a request that an upstream saw.
 type Request struct {
 	Method string
 	Path   string // with the query
@@ -34,8 +34,8 @@ type Request struct {
 	Body   []byte
 }
 
-// StartUpstream serves a handler, and records what it is asked. Nil stands for
-// the demo calculator, which speaks both eras at the path /mcp.
+// StartUpstream serves a handler, and records its requests. Nil means the demo calculator,
+// which speaks both eras at the path /mcp.
 func (h *Harness) StartUpstream(handler http.Handler) *Upstream {
 	h.t.Helper()
 	return h.StartUpstreamAt("127.0.0.1:0", handler)
@@ -88,21 +88,21 @@ func (u *Upstream) Requests() []Request {
 	return slices.Clone(u.requests)
 }
 
-// Count is how many requests were seen so far.
+// Count is the number of requests so far.
 func (u *Upstream) Count() int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return len(u.requests)
 }
 
-// Forget drops what was recorded.
+// Forget drops the recorded requests.
 func (u *Upstream) Forget() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.requests = nil
 }
 
-// wire is everything of the request, as text to search.
+// wire is the whole request, as text to search.
 func (r *Request) wire() []byte {
 	var all bytes.Buffer
 	fmt.Fprintf(&all, "%s %s\n", r.Method, r.Path)

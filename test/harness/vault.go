@@ -15,7 +15,7 @@ import (
 	"vault-plugin-secrets-mcp/bootstrap/provision"
 )
 
-// Vault is what the engine runs in.
+// Vault is the Vault in which the engine runs.
 type Vault struct {
 	// Nodes are its servers: one in dev mode, or those of the cluster.
 	Nodes []*Node
@@ -28,7 +28,7 @@ type Vault struct {
 }
 
 // Client returns a new client with the root token, for the first node that runs.
-// Standbys forward what they are asked to the leader.
+// Standbys forward requests to the leader.
 func (v *Vault) Client() *api.Client {
 	v.h.t.Helper()
 	for _, node := range v.Nodes {
@@ -54,9 +54,8 @@ func (v *Vault) Address() string {
 	return v.Client().Address()
 }
 
-// client is for one server. It takes nothing from the environment, and retries
-// nothing: what a test asks, it asks once. A server with TLS shows a certificate of
-// the authority.
+// client is for one server. It ignores the environment, and never repeats a request. A
+// server with TLS has a certificate of the authority.
 func client(t testing.TB, address, token, authority string) *api.Client {
 	t.Helper()
 	config := api.DefaultConfig()
@@ -79,17 +78,17 @@ func client(t testing.TB, address, token, authority string) *api.Client {
 	return client
 }
 
-// newVault lays out what all servers of one Vault share.
+// newVault prepares the files that all servers of one Vault share.
 func newVault(h *Harness) (*Vault, error) {
 	v := &Vault{h: h, RootToken: "root-" + rand.Text(), plugins: filepath.Join(h.Dir, "plugins")}
 	if err := os.Mkdir(v.plugins, 0o755); err != nil {
 		return nil, err
 	}
-	// A copy: a test may put another one in its place.
+	// A copy: a test may replace it.
 	return v, provision.CopyProgram(h.Programs.Plugin, filepath.Join(v.plugins, provision.PluginName), 0o755)
 }
 
-// rawStorage allows reading raw storage, so that tests can see what lies there.
+// rawStorage allows reading raw storage, so that tests can look into it.
 const rawStorage = "raw_storage_endpoint = true\n"
 
 // settings are those of dev mode.
@@ -137,12 +136,12 @@ func healthy(ctx context.Context, client *api.Client) error {
 	return err
 }
 
-// keepLine leaves out the lines in which dev mode prints its secrets.
+// keepLine drops the lines in which dev mode prints its secrets.
 func keepLine(line []byte) bool {
 	text := string(line)
 	return !strings.HasPrefix(text, "Root Token:") && !strings.HasPrefix(text, "Unseal Key:")
 }
 
-// RaceEnv has a program go on after a race, so that all are in its log, where
-// checkLogs finds them, and end without the second that it would wait for more.
+// RaceEnv makes a program continue after a race, so that its log has all races, and
+// checkLogs finds them. It also removes the second that a program waits at its end.
 func RaceEnv() []string { return []string{"GORACE=halt_on_error=0 atexit_sleep_ms=50"} }

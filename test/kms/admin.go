@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// adminPrefix is where the double is told to fail, by whoever is on the machine:
+// adminPrefix is the path at which any process of the machine can make the double fail:
 //
 //	GET    /-/calls    how often each operation was asked for
 //	DELETE /-/calls    count from zero
@@ -27,8 +27,8 @@ type faultForm struct {
 }
 
 func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request) {
-	// A web page could have a browser on this machine send a request, but not
-	// without naming its origin.
+	// A web page could make a browser on this machine send a request, but such a
+	// request names its origin.
 	if r.Header.Get("Origin") != "" {
 		http.Error(w, "not for web pages", http.StatusForbidden)
 		return

@@ -5,22 +5,22 @@ import (
 	"net/http"
 )
 
-// Failure is an answer that is an error, in AWS's words.
+// Failure is an error as the answer, in AWS's words.
 type Failure struct {
-	Status  int    // of HTTP: 400 for all that the caller could have avoided
+	Status  int    // of HTTP: 400 for every mistake of the caller
 	Code    string // AWS's name of the error
 	Message string
 }
 
-// Error says both.
+// Error has both.
 func (f *Failure) Error() string { return f.Code + ": " + f.Message }
 
 func failf(code, format string, args ...any) *Failure {
 	return &Failure{Status: statusOf(code), Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// statusOf returns the status that goes with an error. The JSON protocol answers
-// 400 for every mistake of the caller's, throttling included.
+// statusOf returns the status of an error. The JSON protocol answers 400 for every mistake
+// of the caller, throttling included.
 func statusOf(code string) int {
 	switch code {
 	case "KMSInternalException", "KeyUnavailableException", "InternalFailure":

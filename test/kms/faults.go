@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// Fault makes requests fail, or wait. Every field narrows or shapes it; the
-// first fault that fits a request is the one that counts.
+// Fault makes requests fail, or wait. Its fields select requests and shape the answer. The
+// first fault that matches a request counts.
 type Fault struct {
 	Operation string // "Decrypt"; "" is every operation
 	Key       string // ARN of the key that the request names; "" is every key
-	Times     int    // how many requests it is for; 0: all, until it is cleared
+	Times     int    // the number of requests to fail; 0: all, until it is cleared
 
 	Delay   time.Duration // before anything else
 	Code    string        // AWS's name of the error to answer; "": none
-	Message string        // default: what AWS says with that code
+	Message string        // default: AWS's text for that code
 	HangUp  bool          // ends the connection instead of answering
 }
 
@@ -30,18 +30,18 @@ func Refuse(operation string) Fault {
 	return Fault{Operation: operation, Code: "AccessDeniedException"}
 }
 
-// Slow answers as ever, but late.
+// Slow answers as usual, but late.
 func Slow(operation string, delay time.Duration) Fault {
 	return Fault{Operation: operation, Delay: delay}
 }
 
-// Outage answers 500, as KMS does when something is wrong in it.
+// Outage answers 500, as KMS does after an internal error.
 func Outage() Fault { return Fault{Code: "KMSInternalException", Message: "internal error"} }
 
 // Unreachable ends each connection without an answer.
 func Unreachable() Fault { return Fault{HangUp: true} }
 
-// errHangUp is the failure that is no answer at all.
+// errHangUp is the failure without an answer.
 var errHangUp = &Failure{Code: "hang up"}
 
 // Fail adds a fault.
@@ -58,8 +58,8 @@ func (s *Server) Recover() {
 	s.faults = nil
 }
 
-// fault does to the call what the faults say, and returns what to answer, nil
-// for what would be answered anyway.
+// fault applies the faults to the call, and returns the answer; nil for the usual
+// answer.
 func (s *Server) fault(ctx context.Context, c *call) *Failure {
 	f := s.takeFault(c)
 	if f == nil {

@@ -48,7 +48,7 @@ func (s *Server) CreateKey(alias string) string {
 	return k.arn
 }
 
-// Encrypt does what the operation does, without a request.
+// Encrypt is the operation, without a request.
 func (s *Server) Encrypt(arn string, plaintext []byte, context map[string]string) []byte {
 	k, failure := s.find(arn)
 	if failure != nil {
@@ -102,8 +102,8 @@ func (s *Server) arnPrefix() string {
 	return "arn:aws:kms:" + s.opts.Region + ":" + s.opts.Account + ":"
 }
 
-// resolve returns the ARN of the key that an id, alias or ARN names, or the name
-// itself where there is none. The caller holds mu.
+// resolve returns the ARN of the key that an id, alias or ARN names, or the name itself
+// if there is no such key. The caller holds mu.
 func (s *Server) resolve(name string) string {
 	short := strings.TrimPrefix(strings.TrimPrefix(name, s.arnPrefix()), "key/")
 	if id, ok := s.aliases[short]; ok {
@@ -140,7 +140,7 @@ func (s *Server) find(name string) (*masterKey, *Failure) {
 	return nil, failf("NotFoundException", "Key '%s' does not exist", s.arnPrefix()+"key/"+strings.TrimPrefix(strings.TrimPrefix(name, s.arnPrefix()), "key/"))
 }
 
-// usable tells why the key can encrypt and decrypt nothing now, if it cannot.
+// usable returns the reason why the key cannot encrypt and decrypt now, or nil.
 func (k *masterKey) usable() *Failure {
 	switch k.state {
 	case stateEnabled:
@@ -184,7 +184,7 @@ func (k *masterKey) seal(random io.Reader, plaintext []byte, context map[string]
 	return k.aead.Seal(blob, blob[1+idSize:blobHeader], plaintext, canonical(blob[:1+idSize], context)), nil
 }
 
-// open decrypts what seal has made with the same context.
+// open decrypts a ciphertext of seal with the same context.
 func (k *masterKey) open(blob []byte, context map[string]string) ([]byte, error) {
 	return k.aead.Open(nil, blob[1+idSize:blobHeader], blob[blobHeader:], canonical(blob[:1+idSize], context))
 }
@@ -198,7 +198,7 @@ func keyOf(blob []byte) (string, error) {
 	return id.String(), err
 }
 
-// canonical is the authenticated data: no two contexts have the same.
+// canonical is the authenticated data, which differs for every two contexts.
 func canonical(prefix []byte, context map[string]string) []byte {
 	data := slices.Clone(prefix)
 	for _, name := range slices.Sorted(maps.Keys(context)) {

@@ -13,7 +13,7 @@ type call struct {
 	in        input
 }
 
-// input holds the members of all requests: those of one operation are a few.
+// input has the members of all requests. One operation uses a few of them.
 type input struct {
 	KeyID                        string            `json:"KeyId"`
 	Plaintext                    []byte            `json:"Plaintext"`
@@ -155,8 +155,8 @@ func (c *call) decrypt() (any, *Failure) {
 	return map[string]any{"Plaintext": plaintext, "KeyId": k.arn, "EncryptionAlgorithm": algorithm}, nil
 }
 
-// opened decrypts the request's ciphertext. named is the key that the request
-// says it was made under, and may be empty.
+// opened decrypts the request's ciphertext. named is the key that the request names for
+// it, and may be empty.
 func (c *call) opened(action, named string, context map[string]string) (*masterKey, []byte, *Failure) {
 	if n := len(c.in.CiphertextBlob); n == 0 || n > maxCiphertext {
 		return nil, nil, failf("ValidationException", "1 validation error detected: Value at 'ciphertextBlob' failed to satisfy constraint: Member must have length between 1 and %d", maxCiphertext)

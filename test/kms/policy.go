@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Policy is an identity's IAM policy. Of IAM's language it understands what
-// policies for KMS are made of: Effect, Action, Resource, and conditions on the
-// encryption context. What it does not understand is an error, never ignored.
+// Policy is an identity's IAM policy. It understands the parts of IAM's language that
+// policies for KMS use: Effect, Action, Resource, and conditions on the encryption
+// context. Any other part is an error, never ignored.
 type Policy struct {
 	statements []statement
 }
@@ -81,7 +81,7 @@ func (c *condition) check() error {
 	return fmt.Errorf("condition operator %q is not understood", c.operator)
 }
 
-// allows tells whether the policy allows an action; a nil policy allows all.
+// allows reports whether the policy allows an action; a nil policy allows all.
 func (p *Policy) allows(action, resource string, context map[string]string) bool {
 	if p == nil {
 		return true
@@ -109,8 +109,8 @@ func (s *statement) holds(context map[string]string) bool {
 	return true
 }
 
-// holds compares what the request has with what the condition wants. A single
-// value that is missing fails; ForAllValues holds where there is none.
+// holds compares the request with the condition. A missing single value fails;
+// ForAllValues holds if there are no values.
 func (c *condition) holds(context map[string]string) bool {
 	var have []string
 	if name, ok := strings.CutPrefix(c.key, contextValue); !ok {
@@ -151,7 +151,7 @@ func matches(pattern, text string) bool {
 	return false
 }
 
-// texts is what IAM writes as one text or as a list of them.
+// texts is a list of texts, which IAM may write as a single text.
 type texts []string
 
 // UnmarshalJSON takes both forms.

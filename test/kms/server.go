@@ -19,22 +19,22 @@ import (
 // maxBody bounds a request, in bytes; the real limits of its parts are lower.
 const maxBody = 1 << 20
 
-// Options change what Start starts. The zero value of each has a default.
+// Options are the options of Start. The zero value of each means a default.
 type Options struct {
-	Address    string     // where to listen: an address of the loopback. Default: 127.0.0.1:0
+	Address    string     // to listen on, of the loopback. Default: 127.0.0.1:0
 	Region     string     // default: us-east-1
 	Account    string     // default: 111122223333
-	Identities []Identity // who may sign requests. Default: one that may do everything
+	Identities []Identity // may sign requests. Default: one that may do everything
 	Now        func() time.Time
 	Random     io.Reader
 }
 
-// Identity is somebody who signs requests.
+// Identity signs requests.
 type Identity struct {
 	Name            string // of the IAM user
 	AccessKeyID     string
 	SecretAccessKey string
-	SessionToken    string  // of temporary credentials; else empty
+	SessionToken    string  // of temporary credentials; otherwise empty
 	Policy          *Policy // nil: everything is allowed
 }
 
@@ -88,13 +88,13 @@ func Start(opts Options) (*Server, error) {
 	return s, nil
 }
 
-// NewIdentity makes somebody who may do everything, with a random secret.
+// NewIdentity makes an identity that may do everything, with a random secret.
 func NewIdentity(name string) Identity {
 	return Identity{Name: name, AccessKeyID: "AKIA" + rand.Text()[:16], SecretAccessKey: rand.Text() + rand.Text()[:14]}
 }
 
-// checkLoopback refuses to be reachable from elsewhere: the double has secrets
-// of its own, and an endpoint that needs none to make it fail.
+// checkLoopback refuses other addresses: the double has secrets, and an endpoint that
+// makes it fail without any.
 func checkLoopback(address string) error {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -109,10 +109,10 @@ func checkLoopback(address string) error {
 // URL is the endpoint for clients.
 func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
 
-// Region is what requests must be signed for.
+// Region is the region of requests' signatures.
 func (s *Server) Region() string { return s.opts.Region }
 
-// Identity returns the first of those who may sign.
+// Identity returns the first identity.
 func (s *Server) Identity() Identity { return s.opts.Identities[0] }
 
 // SetPolicy gives the identity of that name another policy; nil allows everything.
@@ -129,8 +129,8 @@ func (s *Server) SetPolicy(name string, p *Policy) {
 // Close ends the server and every connection to it.
 func (s *Server) Close() error { return s.http.Close() }
 
-// Calls returns how often the operation was asked for, whatever was answered;
-// "" counts all operations.
+// Calls returns the number of requests for the operation, whatever the answer; "" counts
+// all operations.
 func (s *Server) Calls(operation string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -174,8 +174,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, http.StatusOK, answer)
 }
 
-// serve goes through a request in AWS's order: who asks, what for, is it well
-// formed, may they, and does the key allow it.
+// serve checks a request in AWS's order: identity, operation, form, permission, and the
+// key's state.
 func (s *Server) serve(r *http.Request, body []byte) (any, *Failure) {
 	name, ok := strings.CutPrefix(r.Header.Get("X-Amz-Target"), "TrentService.")
 	s.count(name)

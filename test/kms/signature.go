@@ -21,8 +21,8 @@ const (
 	shortFormat = "20060102"
 )
 
-// required are the headers that a signature must cover, besides every
-// X-Amz-* one that is there.
+// required are the headers that a signature must cover, beside every X-Amz-* header of
+// the request.
 var required = []string{"host", "x-amz-date", "x-amz-target"}
 
 // authorization is a parsed Authorization header.
@@ -35,8 +35,8 @@ type authorization struct {
 	signature   string
 }
 
-// authenticate tells who has signed the request. It signs the request anew, with
-// the SDK's own signer and the secret of the one who is named, and compares.
+// authenticate returns the identity that has signed the request. It signs the request
+// again, with the SDK's own signer and the secret of the named identity, and compares.
 func (s *Server) authenticate(r *http.Request, body []byte) (*Identity, *Failure) {
 	header := r.Header.Get("Authorization")
 	if header == "" {
@@ -103,7 +103,7 @@ func parseAuthorization(header string) (*authorization, *Failure) {
 	return a, nil
 }
 
-// checkScope checks what the signature is for, and when it was made.
+// checkScope checks the signature's region, service and date.
 func (s *Server) checkScope(a *authorization, date string) (time.Time, *Failure) {
 	at, err := time.Parse(timeFormat, date)
 	if err != nil {
@@ -125,7 +125,7 @@ func (s *Server) checkScope(a *authorization, date string) (time.Time, *Failure)
 	return at, nil
 }
 
-// checkCovered sees to it that no header that means something is unsigned.
+// checkCovered refuses a request with an unsigned header that matters.
 func checkCovered(a *authorization, header http.Header) *Failure {
 	must := slices.Clone(required)
 	for name := range header {

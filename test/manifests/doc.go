@@ -1,7 +1,7 @@
-// Package manifests tests what stands in bootstrap/deploy: Kubernetes manifests
+// Package manifests tests the files in bootstrap/deploy: Kubernetes manifests
 // against Kubernetes' own types and the operators' published schemas, the
 // Dockerfile with BuildKit's parser, and the units of systemd.
 //
-// It is a module of its own, so that what it needs never touches the programs.
-// There is no cluster and no Docker here: nothing is applied or built.
+// It is a module of its own, so that its dependencies never touch the programs. There is
+// no cluster and no Docker here: nothing is applied or built.
 package manifests

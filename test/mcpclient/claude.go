@@ -25,16 +25,16 @@ type Release struct {
 	Connected string
 }
 
-// Claude is the release that most people have, and ClaudeBefore one of half a year
-// before.
+// Claude is the release that most people have, and ClaudeBefore one from half a year
+// earlier.
 var (
 	Claude       = Release{filepath.Join("@anthropic-ai", "claude-code"), "cli-wrapper.cjs", Connected}
 	ClaudeBefore = Release{"claude-code-2.1.80", "cli.js", "✓ Connected"}
 )
 
-// Claude is Claude Code with a home of its own, and a model where it would ask
-// Anthropic's. Its package starts the program for the machine; that needs no script
-// of the package to have run.
+// Claude is Claude Code with its own home, and a scripted model in place of Anthropic's.
+// Its package starts the program for the machine. No install script of the package is
+// needed.
 func (k *Kit) Claude(t *testing.T, release Release, home string, m *Model, token string, args ...string) *exec.Cmd {
 	t.Helper()
 	script := k.Modules.Path(release.Folder, release.Program)
@@ -42,7 +42,8 @@ func (k *Kit) Claude(t *testing.T, release Release, home string, m *Model, token
 	cmd.Dir = home
 	cmd.Env = append(k.Environment(home),
 		"MCP_TOKEN="+token, "ANTHROPIC_BASE_URL="+m.URL, "ANTHROPIC_API_KEY=none",
-		// It would connect in the background, and have the model search for tools.
+		// Otherwise it would connect in the background, and let the model search for
+		// tools.
 		"MCP_CONNECTION_NONBLOCKING=false", "ENABLE_TOOL_SEARCH=false",
 	)
 	return cmd
@@ -60,13 +61,13 @@ func ClaudeHome(t *testing.T, url string) string {
 	return home
 }
 
-// claudeSession is what Claude Code has done for one prompt.
+// claudeSession is Claude Code's work on one prompt.
 type claudeSession struct{ model *Model }
 
 func (s claudeSession) Tools() ([]string, error) { return s.model.ToolsOf("it"), nil }
 func (s claudeSession) Call() (string, error)    { return s.model.Answered(), nil }
 
-// OpenClaude asks for the server's health, and then has the model call the tool.
+// OpenClaude asks for the server's health, and then lets the model call the tool.
 func (k *Kit) OpenClaude(t *testing.T, release Release, at Place) (Session, error) {
 	t.Helper()
 	home, m := ClaudeHome(t, at.URL), NewModel(t, Step{Tool: "mcp__it__" + at.Tool, Arguments: hi()})

@@ -1,6 +1,6 @@
 // Package mcpclient runs MCP clients as their users do: those from npm as programs,
-// and the Go SDK's. Where Claude Code would ask a model what to do, a scripted one
-// answers.
+// and the Go SDK's. A scripted model answers Claude Code in place of a real
+// one.
 package mcpclient
 
 import (
@@ -15,20 +15,20 @@ import (
 	"vault-plugin-secrets-mcp/test/npm"
 )
 
-// Patience bounds how long a client may take for one thing.
+// Patience bounds the time of one command of a client.
 const Patience = time.Minute
 
-// Kit is what clients from npm need to run.
+// Kit has the means to run clients from npm.
 type Kit struct {
 	Modules npm.Modules
-	// Environment is what a program gets, which has the folder as its home.
+	// Environment is the environment of a program with the folder as its home.
 	Environment func(home string) []string
 	// Patience bounds how long a program may run.
 	Patience time.Duration
 }
 
-// Command is a program in the kit's environment, in a folder of its own. It ends with
-// the test, and what it has started with it.
+// Command is a program in the kit's environment, in its own folder. It and its child
+// processes end with the test.
 func (k *Kit) Command(t *testing.T, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), k.Patience)

@@ -14,23 +14,23 @@ import (
 type Step struct {
 	Tool      string
 	Arguments map[string]any
-	// Before runs before the model has it called. It may be nil.
+	// Before runs before the model calls it. It may be nil.
 	Before func()
 }
 
-// Model stands where Claude Code would ask Anthropic's. It has tools called, one after
-// the other. It remembers which tools it was offered, and what those answered.
+// Model replaces Anthropic's model for Claude Code. It calls tools, one after the other.
+// It remembers the tools that it was offered, and their answers.
 type Model struct {
 	*httptest.Server
 	steps []Step
 
 	mu      sync.Mutex
 	offered []string
-	begun   int // how many steps it has begun
+	begun   int // the number of steps begun
 	answers []string
 }
 
-// NewModel starts one, which has these steps taken.
+// NewModel starts a model with these steps.
 func NewModel(t *testing.T, steps ...Step) *Model {
 	t.Helper()
 	m := &Model{steps: steps}
@@ -95,7 +95,7 @@ func (m *Model) serve(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	block, delta, end := object{"type": "text", "text": ""}, object{"type": "text_delta", "text": "Done."}, "end_turn"
-	// Asked twice for the same step, it says the same.
+	// A repeated request for a step gets the same answer.
 	if next := len(m.answers); next < len(m.steps) && m.has(m.steps[next].Tool) {
 		step := m.steps[next]
 		if m.begun == next {
@@ -135,7 +135,7 @@ func (m *Model) has(tool string) bool {
 	return false
 }
 
-// ToolsOf are those that a server has offered.
+// ToolsOf are the tools that a server has offered.
 func (m *Model) ToolsOf(server string) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -148,14 +148,14 @@ func (m *Model) ToolsOf(server string) []string {
 	return names
 }
 
-// Answers are what the tools answered, one for each step that was taken.
+// Answers are the answers of the tools, one for each step taken.
 func (m *Model) Answers() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return append([]string(nil), m.answers...)
 }
 
-// Answered is what the last tool answered, "" for none.
+// Answered is the answer of the last tool; "" for none.
 func (m *Model) Answered() string {
 	if answers := m.Answers(); len(answers) > 0 {
 		return answers[len(answers)-1]

@@ -9,14 +9,14 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// Place is what a client is configured with, and the tool that it calls there.
+// Place is a client's configuration, and the tool that it calls there.
 type Place struct{ URL, Token, Tool string }
 
-// Session is a client that has connected, or is going to for each command.
+// Session is a client that has connected, or connects for each command.
 type Session interface {
 	// Tools are the names of the tools that the client knows.
 	Tools() ([]string, error)
-	// Call calls the place's tool, and has it say "hi".
+	// Call calls the place's tool, which echoes "hi".
 	Call() (string, error)
 }
 
@@ -30,7 +30,7 @@ type SDKSession struct {
 	tool string
 }
 
-// NewSDKSession is a session whose tool is called.
+// NewSDKSession is a session with its tool.
 func NewSDKSession(t *testing.T, session *mcp.ClientSession, tool string) SDKSession {
 	t.Helper()
 	return SDKSession{t, session, tool}
@@ -51,7 +51,7 @@ func (s SDKSession) Tools() ([]string, error) {
 // Call implements [Session].
 func (s SDKSession) Call() (string, error) { return CallTool(s.t, s.ClientSession, s.tool, hi()) }
 
-// CallTool calls a tool and returns the text that it answers.
+// CallTool calls a tool and returns the text of its answer.
 func CallTool(t *testing.T, session *mcp.ClientSession, tool string, arguments any) (string, error) {
 	t.Helper()
 	result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: tool, Arguments: arguments})
@@ -78,7 +78,7 @@ func Connect(t *testing.T, transport mcp.Transport, options *mcp.ClientOptions) 
 	return session, err
 }
 
-// commandSession is a program that does one thing a time, and prints it as JSON.
+// commandSession is a program that runs one command at a time, and prints JSON.
 type commandSession struct {
 	run           func(args ...string) (string, error)
 	listing, tool []string // its arguments to list tools, and to call the tool

@@ -1,4 +1,4 @@
-// Package npm runs what tests need from npm: MCP clients, servers and the
+// Package npm installs and runs npm packages for tests: MCP clients, servers and the
 // conformance suite, as their users install them. A test's folder pins them in
 // package.json and package-lock.json; scripts/npm.sh installs them into the
 // repository's cache, once, together with a Node that runs all of it.
@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// Modules is what a package-lock.json pins, installed.
+// Modules are the installed packages of a package-lock.json.
 type Modules struct {
 	// Dir holds node_modules.
 	Dir string
@@ -22,7 +22,8 @@ type Modules struct {
 	Node string
 }
 
-// Install installs what the folder of the test pins, where it is not installed yet.
+// Install installs the packages that the folder of the test pins, unless they are
+// installed already.
 func Install(t testing.TB) Modules {
 	t.Helper()
 	here, err := os.Getwd()
@@ -36,8 +37,8 @@ func Install(t testing.TB) Modules {
 	return InstallFrom(t, folder)
 }
 
-// InstallFrom is Install for what another folder of the repository pins. Where
-// $TEST_NPM names a folder that scripts/npm.sh has made, it is what that has.
+// InstallFrom is Install for the packages of another folder of the repository. If
+// $TEST_NPM names a folder that scripts/npm.sh has made, it uses the packages there.
 func InstallFrom(t testing.TB, folder string) Modules {
 	t.Helper()
 	if dir := os.Getenv("TEST_NPM"); dir != "" {

@@ -126,5 +126,5 @@ func TestPackage(t *testing.T) {
 func TestAVersionThatVaultWouldRefuseIsRefused(t *testing.T) {
 	output, err := exec.CommandContext(t.Context(), "../../scripts/package.sh", "1.2.3", t.TempDir()).CombinedOutput()
 	require.Error(t, err)
-	require.Contains(t, string(output), "is no version")
+	require.Contains(t, string(output), "is not a version")
 }

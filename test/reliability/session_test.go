@@ -223,7 +223,7 @@ func TestASessionIsWorthNothingToOthers(t *testing.T) {
 	for name, steal := range map[string]func(s *stage, session string) (server, token string){
 		"another client sends it":      func(*stage, string) (string, string) { return "counter", thief },
 		"it is sent to another server": func(*stage, string) (string, string) { return "twin", owner },
-		"its client was created anew": func(s *stage, _ string) (string, string) {
+		"its client was created again": func(s *stage, _ string) (string, string) {
 			s.Delete("mcp/clients/owner")
 			owner = s.CreateClient("owner", all)
 			return "counter", owner
@@ -232,7 +232,7 @@ func TestASessionIsWorthNothingToOthers(t *testing.T) {
 			s.Write("mcp/servers/counter", harness.Map{"url": upstream.URL + "/"})
 			return "counter", owner
 		},
-		"its server was registered anew": func(s *stage, _ string) (string, string) {
+		"its server was registered again": func(s *stage, _ string) (string, string) {
 			s.Delete("mcp/servers/counter")
 			// By force: clients still name it, and it may have been pointed elsewhere before.
 			s.Write("mcp/servers/counter", harness.Map{"transport": "http", "url": upstream.URL, "force": true})

@@ -58,7 +58,7 @@ func (s *sealing) want(t *testing.T, mount, token string, active bool) {
 	}
 }
 
-// reload starts the plugin anew, so that nothing of it is in memory.
+// reload starts the plugin again, so that nothing of it is in memory.
 func (s *sealing) reload(t *testing.T) {
 	t.Helper()
 	if _, err := s.Vault.Client().Sys().ReloadPluginWithContext(t.Context(), &api.ReloadPluginInput{Mounts: []string{"mcp/"}}); err != nil {

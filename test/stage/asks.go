@@ -6,7 +6,7 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// Asks are the ways in which a server can be asked for something.
+// Asks are the kinds of requests to a server.
 func (s *Stage) Asks(server string, header http.Header) map[string]func() harness.Response {
 	url, tool := s.URL(server), s.At.Tool(server, "add")
 	send := func(method, body string, more http.Header) func() harness.Response {

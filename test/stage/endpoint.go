@@ -10,14 +10,14 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// Endpoint is one of the two ways through a gateway to a server. What is
-// enforced is enforced on both.
+// Endpoint is one of the two endpoints of a gateway for a server. Both enforce the same
+// rules.
 type Endpoint int
 
 const (
-	// Single is the server's own: /servers/{name}/mcp.
+	// Single is the server's own endpoint: /servers/{name}/mcp.
 	Single Endpoint = iota
-	// Aggregate is the one of all servers: /mcp.
+	// Aggregate is the endpoint of all servers: /mcp.
 	Aggregate
 )
 
@@ -31,7 +31,7 @@ func (e Endpoint) String() string {
 	return "at the server's own endpoint"
 }
 
-// Path is how a client gets to a server: in an era, at an endpoint.
+// Path is a client's path to a server: an era and an endpoint.
 type Path struct {
 	Era string // harness.SessionEra or StatelessEra
 	At  Endpoint
@@ -47,7 +47,7 @@ var Paths = [...]Path{
 	{harness.StatelessEra, Aggregate},
 }
 
-// URL is where a client reaches the server.
+// URL is the server's URL for a client.
 func (e Endpoint) URL(g *harness.Gateway, server string) string {
 	if e == Aggregate {
 		return g.URL + "/mcp"
@@ -55,7 +55,7 @@ func (e Endpoint) URL(g *harness.Gateway, server string) string {
 	return g.ServerURL(server)
 }
 
-// Tool is what a client calls the server's tool, or prompt.
+// Tool is the client's name for the server's tool or prompt.
 func (e Endpoint) Tool(server, name string) string {
 	if e == Aggregate {
 		return server + "__" + name
@@ -63,7 +63,7 @@ func (e Endpoint) Tool(server, name string) string {
 	return name
 }
 
-// Resource is what a client calls the server's resource.
+// Resource is the client's URI for the server's resource.
 func (e Endpoint) Resource(server, uri string) string {
 	if e == Aggregate {
 		return "mcp://" + server + "/" + uri
@@ -88,7 +88,7 @@ func (s *Stage) Everywhere(test func(s *Stage)) {
 	}
 }
 
-// URL is where the stage's clients reach the server.
+// URL is the server's URL for the stage's clients.
 func (s *Stage) URL(server string) string { return s.At.URL(s.Gateway, server) }
 
 // Named returns a message about the calculator's tools as a client sends it.
@@ -115,14 +115,14 @@ func (s *Stage) PostMessage(t *testing.T, token, message string) harness.Respons
 	return s.Do(http.MethodPost, s.URL(Calculator), token, InSession(s.sessions[token]), s.Named(message))
 }
 
-// own are the methods by which the endpoint of all servers asks a server of its
-// own accord, for what it has to say to every client.
+// own are the methods of the gateway's own requests to a server, at the endpoint of all
+// servers.
 var own = map[string]bool{
 	"initialize": true, "notifications/initialized": true, "server/discover": true, "subscriptions/listen": true, "ping": true,
 	"tools/list": true, "prompts/list": true, "resources/list": true, "resources/templates/list": true,
 }
 
-// isOwn reports whether the gateway may have sent the request unasked.
+// isOwn reports whether the request may be one of the gateway's own.
 func (s *Stage) isOwn(r *harness.Request) bool {
 	if s.At == Single {
 		return false
@@ -134,7 +134,7 @@ func (s *Stage) isOwn(r *harness.Request) bool {
 	return json.Unmarshal(r.Body, &message) == nil && own[message.Method]
 }
 
-// Received returns what clients have sent to the calculator since Forget.
+// Received returns the clients' requests to the calculator since Forget.
 func (s *Stage) Received() []harness.Request {
 	return slices.DeleteFunc(s.Allowed.Requests(), func(r harness.Request) bool { return s.isOwn(&r) || isTrial(&r) })
 }

@@ -45,7 +45,7 @@ func CallTool(t *testing.T, session *mcp.ClientSession, tool string, arguments h
 	for _, content := range result.Content {
 		text, ok := content.(*mcp.TextContent)
 		if !ok {
-			t.Fatalf("the answer holds a %T", content)
+			t.Fatalf("the answer has a %T", content)
 		}
 		texts = append(texts, text.Text)
 	}
@@ -68,8 +68,8 @@ func Connect(t *testing.T, h *harness.Harness, url, token, version string) *mcp.
 	return session
 }
 
-// codeInvalidParams is what a refused tool answers: JSON-RPC's -32602, as for a
-// tool that does not exist.
+// codeInvalidParams is the error of a refused tool: JSON-RPC's -32602, as for a tool that
+// does not exist.
 const codeInvalidParams = -32602
 
 // ToolsOf returns the names of the tools that start with the prefix, without it.
@@ -87,8 +87,8 @@ func ToolsOf(t *testing.T, session *mcp.ClientSession, prefix string) []string {
 	return names
 }
 
-// WantTools waits until these tools are listed, for a list does without a server
-// that takes its time. Any other fails the test at once.
+// WantTools waits until the list has these tools, since a list leaves out a slow server.
+// Any other tool fails the test at once.
 func WantTools(t *testing.T, h *harness.Harness, session *mcp.ClientSession, prefix string, want []string) {
 	t.Helper()
 	h.In(t).Eventually("the tools to be listed", func() error {
@@ -103,8 +103,8 @@ func WantTools(t *testing.T, h *harness.Harness, session *mcp.ClientSession, pre
 	})
 }
 
-// WantNoTool fails the test unless a call is answered as one of a tool that does
-// not exist.
+// WantNoTool fails the test unless the answer to a call is that of a tool that does not
+// exist.
 func WantNoTool(t *testing.T, session *mcp.ClientSession, tool string) {
 	t.Helper()
 	_, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: tool, Arguments: harness.Map{"a": 1, "b": 1}})

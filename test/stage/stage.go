@@ -1,6 +1,6 @@
-// Package stage sets up what most black-box tests begin with: one gateway before two
-// upstreams, and clients that use it. What they do, and what tests want to see of it, is
-// here too.
+// Package stage sets up the usual start of a black-box test: one gateway before two
+// upstreams, and clients that use it. It also has their actions, and checks of the
+// results.
 package stage
 
 import (
@@ -13,9 +13,9 @@ import (
 
 // The servers of a stage.
 const (
-	Calculator = "calculator" // what the stage's clients may reach
-	Forbidden  = "forbidden"  // what none of them may
-	Absent     = "absent"     // what nobody has registered
+	Calculator = "calculator" // the stage's clients may reach it
+	Forbidden  = "forbidden"  // none of them may
+	Absent     = "absent"     // not registered
 )
 
 // Stage is one gateway before two upstreams, both of them the demo calculator:
@@ -24,9 +24,9 @@ type Stage struct {
 	*harness.Harness
 	Gateway            *harness.Gateway
 	Allowed, Forbidden *harness.Upstream
-	// At is the endpoint at which the gateway is asked.
+	// At is the endpoint that clients use.
 	At Endpoint
-	// T is the test, or the part of it, that the stage is for.
+	// T is the stage's test or subtest.
 	T *testing.T
 
 	sessions map[string]string // with the endpoint of all servers, by token
@@ -67,16 +67,16 @@ func (s *Stage) Add(token string) harness.Response {
 	return s.Call(s.URL(Calculator), token, s.At.Tool(Calculator, "add"), `{"a":40,"b":2}`)
 }
 
-// Works fails the test unless a token opens the calculator.
+// Works fails the test unless a token can call the calculator.
 func (s *Stage) Works(t *testing.T, token string) {
 	t.Helper()
 	if r := s.Add(token); r.Status != http.StatusOK || !strings.Contains(r.Body, "42") {
-		t.Fatalf("the call is answered %d %s", r.Status, r.Body)
+		t.Fatalf("the answer to the call is %d %s", r.Status, r.Body)
 	}
 }
 
-// Untouched fails the test if an upstream was asked anything since Forget. At
-// the endpoint of all servers, what the gateway asks for itself is not counted.
+// Untouched fails the test if an upstream got a request since Forget. At the endpoint of
+// all servers, it does not count the gateway's own requests.
 func (s *Stage) Untouched(t *testing.T) {
 	t.Helper()
 	for name, upstream := range map[string]*harness.Upstream{Calculator: s.Allowed, Forbidden: s.Forbidden} {
@@ -84,12 +84,12 @@ func (s *Stage) Untouched(t *testing.T) {
 			if upstream == s.Allowed && (s.isOwn(&r) || isTrial(&r)) {
 				continue
 			}
-			t.Errorf("the server %s was sent %s %s %q", name, r.Method, r.Path, r.Body)
+			t.Errorf("the server %s has got %s %s %q", name, r.Method, r.Path, r.Body)
 		}
 	}
 }
 
-// Forget has the upstreams forget what they were asked.
+// Forget drops the upstreams' recorded requests.
 func (s *Stage) Forget() {
 	s.Allowed.Forget()
 	s.Forbidden.Forget()

@@ -12,19 +12,19 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// errCut is the end of a connection in the middle of a request, which is how a
-// gateway ends one whose token was just revoked.
+// errCut is the end of a connection in the middle of a request: a gateway cuts a request
+// so when its token is revoked.
 var errCut = errors.New("the connection was cut")
 
 // errUndecided is the 503 of a gateway that could not ask Vault in time.
 var errUndecided = errors.New("the gateway could not ask Vault")
 
-// trial is what TryAdd asks, and nothing else does.
+// trial is the argument of TryAdd's calls, and of no others.
 const trial = `{"a":2,"b":40}`
 
-// TryAdd is Add for a token that may end meanwhile: it returns the status. A
-// request of its that was cut may still be on its way to the server when a later
-// one is answered, so Untouched and Received do not count them.
+// TryAdd is Add for a token that may end meanwhile: it returns the status. A cut request
+// may still be on its way to the server when a later one is answered, so Untouched and
+// Received do not count these.
 func (s *Stage) TryAdd(t *testing.T, token string) (int, error) {
 	t.Helper()
 	tool := s.At.Tool(Calculator, "add")
@@ -53,8 +53,8 @@ func (s *Stage) TryAdd(t *testing.T, token string) (int, error) {
 // isTrial reports whether TryAdd sent the request.
 func isTrial(r *harness.Request) bool { return bytes.Contains(r.Body, []byte(trial)) }
 
-// RefusedSoon waits until a token that was accepted is not any more. A gateway
-// hears of a revocation within a second; how fast, the benchmarks measure.
+// RefusedSoon waits until an accepted token is refused. A gateway learns of a revocation
+// within a second. The benchmarks measure the time.
 func (s *Stage) RefusedSoon(t *testing.T, token string) {
 	t.Helper()
 	s.Within(10*time.Second, "the token is refused", func() error {
@@ -74,7 +74,7 @@ func (s *Stage) RefusedSoon(t *testing.T, token string) {
 	})
 }
 
-// lookupBound is how long a lookup may take: see docs/reliability.md.
+// lookupBound bounds the time of a lookup: see docs/reliability.md.
 const lookupBound = time.Second
 
 // AcceptedUntil fails the test unless the token is accepted until its end, and
@@ -91,7 +91,8 @@ func (s *Stage) AcceptedUntil(t *testing.T, token string, end time.Time) {
 		case status == http.StatusOK && asked.After(end):
 			t.Fatalf("accepted %s after its end", asked.Sub(end))
 		case status == http.StatusUnauthorized && answered.Before(end.Add(-lookupBound)):
-			// A gateway counts from when it asked, so it may be early by a lookup.
+			// A gateway counts from the start of its lookup, so it may be early by a
+			// lookup's time.
 			t.Fatalf("refused %s before its end", end.Sub(answered))
 		case status == http.StatusUnauthorized:
 			return nil

@@ -9,10 +9,9 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// InForce is within what a change must have reached every gateway: the second
-// that is promised, and another one that the machine may take on which all of
-// them, Vault and other tests run. What the promise leaves unused, the benchmarks
-// measure.
+// InForce bounds the time until a change has reached every gateway: the promised second,
+// and another one for the machine, which runs all of them, Vault and other tests. The
+// benchmarks measure the real time.
 const InForce = 2 * time.Second
 
 // ToolCalls counts the tool calls that a server has seen.
@@ -25,8 +24,8 @@ func ToolCalls(upstream *harness.Upstream) (n int) {
 	return n
 }
 
-// AwaitRefusal returns the nth audit line about a client that was refused a
-// server. Refusals are written soon, not before they are answered.
+// AwaitRefusal returns the nth audit line about a client that was refused a server. A
+// gateway writes refusals soon after their answers, not before.
 func AwaitRefusal(h *harness.Harness, gateway *harness.Gateway, client, server string, n int) (line harness.Map) {
 	h.Eventually("the audit line of the refusal", func() error {
 		seen := 0
@@ -42,7 +41,7 @@ func AwaitRefusal(h *harness.Harness, gateway *harness.Gateway, client, server s
 	return line
 }
 
-// WithoutID takes the request's id out of a refusal.
+// WithoutID removes the request's id from a refusal.
 func WithoutID(body string) string {
 	before, after, _ := strings.Cut(body, `"request_id":"`)
 	_, after, _ = strings.Cut(after, `"`)

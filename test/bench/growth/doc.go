@@ -1,4 +1,3 @@
-// Package growth measures what a gateway costs as there is more of everything:
-// tokens, entries of a policy, servers, open streams, gateways that follow the change
-// feed. `make bench-growth`.
+// Package growth measures how a gateway's costs grow with the number of tokens, entries of
+// a policy, servers, open streams, and gateways that follow the change feed. `make bench-growth`.
 package growth

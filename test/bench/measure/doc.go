@@ -1,3 +1,3 @@
-// Package measure is what the benchmarks share: the processes around the gateway,
-// what processes use of the machine, and the figures' way into a file.
+// Package measure has the common parts of the benchmarks: the processes around the
+// gateway, the measurement of CPU, memory and files, and the output of figures to files.
 package measure

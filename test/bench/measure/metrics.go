@@ -10,7 +10,7 @@ import (
 
 var lookupCount = regexp.MustCompile(`(?m)^mcp_gateway_lookup_duration_seconds_count\{[^}]*\} (\d+)`)
 
-// Lookups is how often a gateway has asked Vault about a token.
+// Lookups is the number of a gateway's lookups in Vault.
 func Lookups(t testing.TB, g *harness.Gateway) int {
 	t.Helper()
 	total := 0

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CPU is the CPU time that a process has used, of all its threads that run.
-// Unlike /proc/PID/stat, which counts in steps of 10 ms, it is exact.
+// CPU is the CPU time of all running threads of a process. Unlike /proc/PID/stat, which
+// counts in steps of 10 ms, it is exact.
 func CPU(t testing.TB, pid int) time.Duration {
 	t.Helper()
 	paths, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
@@ -33,13 +33,13 @@ func CPU(t testing.TB, pid int) time.Duration {
 	return used
 }
 
-// Resident is the memory that a process has, in bytes.
+// Resident is the resident memory of a process, in bytes.
 func Resident(t testing.TB, pid int) int64 {
 	t.Helper()
 	return int64(status(t, pid, "VmRSS")) << 10
 }
 
-// Parent is the process that has started a process.
+// Parent is the id of a process's parent.
 func Parent(t testing.TB, pid int) int {
 	t.Helper()
 	return status(t, pid, "PPid")
@@ -59,7 +59,7 @@ func status(t testing.TB, pid int, field string) int {
 	return Number(t, strings.Fields(after)[0])
 }
 
-// OpenFiles is how many file descriptors a process has.
+// OpenFiles is the number of a process's file descriptors.
 func OpenFiles(t testing.TB, pid int) int {
 	t.Helper()
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
@@ -69,7 +69,7 @@ func OpenFiles(t testing.TB, pid int) int {
 	return len(entries)
 }
 
-// Number reads one that must be there.
+// Number parses a number, or fails the test.
 func Number(t testing.TB, text string) int {
 	t.Helper()
 	n, err := strconv.Atoi(text)
@@ -79,9 +79,9 @@ func Number(t testing.TB, text string) int {
 	return n
 }
 
-// SameSession fails where one of the processes is of another session than this one.
-// The kernel shares the processors among sessions first (sched_autogroup), so a
-// process of another session has another share than those it is compared with.
+// SameSession fails if one of the processes belongs to another session than this one. The
+// kernel shares the processors among sessions first (sched_autogroup), so a process of
+// another session would have another share.
 func SameSession(t testing.TB, pids ...int) {
 	t.Helper()
 	own, err := unix.Getsid(0)

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// folderVariable names the folder that figures are written to, docs/performance for
-// those of the documentation. Unset: they are printed, and that is all.
+// folderVariable names the folder for the figures, docs/performance for those of the
+// documentation. Unset: Publish only prints them.
 const folderVariable = "BENCH_OUT"
 
 // Publish prints a table, and where the environment names a folder it writes the
@@ -59,7 +59,7 @@ type Series struct {
 	Points [][2]float64 `json:"points"`
 }
 
-// insert replaces what stands between a section's marks.
+// insert replaces the text between a section's marks.
 func insert(page, name, text string) error {
 	content, err := os.ReadFile(page)
 	if err != nil {
@@ -74,21 +74,21 @@ func insert(page, name, text string) error {
 	return os.WriteFile(page, []byte(before+open+text+end+after), 0o644)
 }
 
-// Machine is where figures were measured.
+// Machine is the machine of a measurement.
 type Machine struct {
 	CPUs   int       `json:"cpus"`
 	Model  string    `json:"model"`
 	Kernel string    `json:"kernel"`
 	Go     string    `json:"go"`
 	When   time.Time `json:"when"`
-	// Busy is how many CPUs were at work before: with something else.
+	// Busy is the number of CPUs that did other work just before.
 	Busy float64 `json:"busy"`
 }
 
-// busy is how many CPUs may be at work before figures say little.
+// busy is the number of CPUs above which other work distorts the figures.
 const busy = 0.2
 
-// ThisMachine looks around. Call it before the work begins, which is a load itself.
+// ThisMachine examines the machine. Call it before the benchmark's own work begins.
 func ThisMachine(t testing.TB) Machine {
 	t.Helper()
 	m := Machine{CPUs: runtime.NumCPU(), Go: runtime.Version(), When: time.Now().UTC().Truncate(time.Second)}
@@ -100,7 +100,7 @@ func ThisMachine(t testing.TB) Machine {
 	return m
 }
 
-// idleTime is how long all CPUs together have had nothing to do.
+// idleTime is the idle time of all CPUs together.
 func idleTime(t testing.TB) time.Duration {
 	t.Helper()
 	const tick = 10 * time.Millisecond // of Linux, for all programs
@@ -119,7 +119,7 @@ func match(t testing.TB, path, pattern string) string {
 	return "unknown"
 }
 
-// String says it in one line, and warns of figures that were disturbed.
+// String describes the machine in one line, with a warning if it was busy.
 func (m Machine) String() string {
 	text := fmt.Sprintf("%d × %s, Linux %s, %s, %s.", m.CPUs, m.Model, m.Kernel, m.Go, m.When.Format(time.DateOnly))
 	if m.Busy > busy {

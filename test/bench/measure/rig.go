@@ -17,9 +17,9 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// Rig is the program bench-rig, and what it runs for one benchmark.
+// Rig is the program bench-rig, and its processes for one benchmark.
 type Rig struct {
-	// Path is the program's.
+	// Path is the path of the program.
 	Path string
 
 	t   testing.TB
@@ -51,7 +51,7 @@ type Server struct {
 // Kill ends the process.
 func (s *Server) Kill() { s.process.Kill() }
 
-// Start starts a process that was killed, at the same address.
+// Start starts a killed process again, at the same address.
 func (s *Server) Start() error {
 	p, err := process.Start(s.spec)
 	if err != nil {
@@ -88,7 +88,7 @@ func (r *Rig) SecureProxy(upstream Server, secure Secure) Server {
 	return r.serve("proxy-tls", "proxy", "https://"+upstream.Address, secure.Files)
 }
 
-// Secure are the files with which processes on the loopback speak TLS to each other.
+// Secure are the files for TLS between processes on the loopback.
 type Secure struct {
 	Files string // the beginning of their names
 }
@@ -102,7 +102,7 @@ func (s Secure) Cert() string { return s.Files + "-cert.pem" }
 // Key is the file with its key.
 func (s Secure) Key() string { return s.Files + "-key.pem" }
 
-// Secure makes them.
+// Secure makes the files.
 func (r *Rig) Secure() Secure {
 	r.t.Helper()
 	s := Secure{Files: filepath.Join(r.dir, "tls")}
@@ -169,8 +169,7 @@ func (r *Rig) pipe(kind string) (int, io.Writer, io.Reader) {
 	return cmd.Process.Pid, in, out
 }
 
-// Run runs a job to its end. An answer that is not the one wanted fails the
-// benchmark.
+// Run runs a job to its end. A wrong answer fails the benchmark.
 func (l *Load) Run(name string, j *job.Load) job.Loaded {
 	l.t.Helper()
 	var result job.Loaded

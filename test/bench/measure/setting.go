@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Int is a setting of the environment.
+// Int is a number from the environment.
 func Int(t testing.TB, variable string, otherwise int) int {
 	t.Helper()
 	text := os.Getenv(variable)
@@ -16,7 +16,7 @@ func Int(t testing.TB, variable string, otherwise int) int {
 	return Number(t, text)
 }
 
-// Duration is one too.
+// Duration is a duration from the environment.
 func Duration(t testing.TB, variable string, otherwise time.Duration) time.Duration {
 	t.Helper()
 	text := os.Getenv(variable)

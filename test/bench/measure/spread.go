@@ -2,14 +2,14 @@ package measure
 
 import "slices"
 
-// Spread is a figure over the rounds in which it was measured.
+// Spread is a figure over all rounds of its measurement.
 type Spread struct {
 	Median float64 `json:"median"`
 	Min    float64 `json:"min"`
 	Max    float64 `json:"max"`
 }
 
-// SpreadOf is that of some values.
+// SpreadOf is the spread of some values.
 func SpreadOf(values []float64) Spread {
 	if len(values) == 0 {
 		return Spread{}

@@ -10,8 +10,8 @@ import (
 	"vault-plugin-secrets-mcp/test/bench/rig/job"
 )
 
-// Streams is a process that holds streams open, and asks what should be refused. Its
-// methods may be called from any goroutine.
+// Streams is a process that keeps streams open, and repeats requests until they are
+// refused. Any goroutine may call its methods.
 type Streams struct {
 	Pid int
 
@@ -26,10 +26,9 @@ type Streams struct {
 // Stream is one of them. Each channel gets one value at most.
 type Stream struct {
 	Opened chan struct{}
-	// Ended gets the time at which the stream ended, or at which what was asked was
-	// refused.
+	// Ended gets the time of the stream's end, or of the refusal.
 	Ended chan time.Time
-	// Failed gets what went wrong instead.
+	// Failed gets the error otherwise.
 	Failed chan string
 }
 
@@ -84,12 +83,12 @@ func (s *Streams) Open(address string, request []byte) *Stream {
 	return s.do(job.Open, address, request)
 }
 
-// Ask asks until it is refused.
+// Ask repeats a request until it is refused.
 func (s *Streams) Ask(address string, request []byte) *Stream {
 	return s.do(job.Ask, address, request)
 }
 
-// CloseAll closes all streams, which say nothing of it.
+// CloseAll closes all streams. They do not report their ends.
 func (s *Streams) CloseAll() {
 	s.t.Helper()
 	select {

@@ -7,10 +7,10 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// Tool is what all calls of the benchmarks name.
+// Tool is the tool of all calls of the benchmarks.
 const Tool = "echo"
 
-// Place is where a request goes, and what it calls there.
+// Place is the address and path of a request, and the tool that it calls.
 type Place struct {
 	Address string // host:port
 	Path    string
@@ -22,8 +22,8 @@ func At(g *harness.Gateway, server string) Place {
 	return Place{Address: Host(g), Path: "/servers/" + server + "/mcp", Tool: Tool}
 }
 
-// Call is a call of a tool as it goes over the wire, in an era, with an argument of
-// so many bytes. The session is left out where it is empty, and so is the token.
+// Call is a call of a tool in its form on the wire, in an era, with an argument of so many
+// bytes. It leaves out an empty session and an empty token.
 func Call(at Place, era, token, session string, text int) []byte {
 	arguments := `{"text":"` + strings.Repeat("x", text) + `"}`
 	body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + at.Tool + `","arguments":` + arguments + `}}`
@@ -39,12 +39,12 @@ func Call(at Place, era, token, session string, text int) []byte {
 		at.Path, common(at, token)+header, len(body), body)
 }
 
-// Listen asks for the stream on which the server speaks of its own accord.
+// Listen requests the stream for the server's own messages.
 func Listen(at Place, token string) []byte {
 	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\n%sMcp-Protocol-Version: %s\r\n\r\n", at.Path, common(at, token), harness.SessionEra)
 }
 
-// common is what every request has.
+// common has the headers of every request.
 func common(at Place, token string) string {
 	header := "Host: " + at.Address + "\r\nUser-Agent: bench-rig\r\nAccept: application/json, text/event-stream\r\n"
 	if token != "" {
@@ -57,11 +57,11 @@ func common(at Place, token string) string {
 const Initialize = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"` + harness.SessionEra +
 	`","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}`
 
-// ListMessage asks for the tools there are, in the stateless era.
+// ListMessage requests the list of tools, in the stateless era.
 const ListMessage = `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"` +
 	harness.StatelessEra + `","io.modelcontextprotocol/clientInfo":{"name":"bench","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}}}`
 
-// List is that as it goes over the wire.
+// List is this request in its form on the wire.
 func List(at Place, token string) []byte {
 	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\n%sMcp-Protocol-Version: %s\r\nMcp-Method: tools/list\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
 		at.Path, common(at, token), harness.StatelessEra, len(ListMessage), ListMessage)

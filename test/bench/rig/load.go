@@ -100,7 +100,7 @@ func newWorker(j *job.Load, number int) (*worker, error) {
 	if j.Own {
 		w.next = number
 	}
-	if j.Count == 0 { // else each request counts, even the first
+	if j.Count == 0 { // otherwise each request counts, even the first
 		if err := w.first(); err != nil {
 			_ = conn.Close()
 			return nil, err
@@ -120,8 +120,8 @@ func dial(j *job.Load) (net.Conn, error) {
 	return tls.Dial("tcp", j.Address, secure)
 }
 
-// A gateway answers 503 where Vault is slow with its first answer about a token, and
-// clients are to ask again: for coldPatience, after coldPause each time.
+// A gateway answers 503 if Vault's first answer about a token is slow, and clients then
+// repeat the request: for coldPatience, after coldPause each time.
 const (
 	coldPatience = 10 * time.Second
 	coldPause    = 100 * time.Millisecond
@@ -146,7 +146,7 @@ func (w *worker) run(sent *atomic.Int64, end time.Time) error {
 				return nil
 			}
 		} else if started.After(end) && len(w.times) > 0 {
-			// One is sent at least: of a short time nothing may be left by now.
+			// Send one at least: a short time may be over by now.
 			return nil
 		}
 		if err := w.exchange(); err != nil {
@@ -159,7 +159,7 @@ func (w *worker) run(sent *atomic.Int64, end time.Time) error {
 // exchange sends the next request and reads the answer to its end.
 func (w *worker) exchange() error {
 	request := w.job.Requests[w.next%len(w.job.Requests)]
-	if !w.job.Own { // else it stays with the one it has
+	if !w.job.Own { // otherwise it repeats its own request
 		w.next++
 	}
 	m, body, err := exchange(w.conn, w.reader, request, w.body)

@@ -1,10 +1,9 @@
-// Bench-rig is what the benchmarks put around the gateway: the upstream that it
-// forwards to, the plain reverse proxy that it is compared with, and the clients.
-// Each is a process of its own, so that what one costs is not taken for another's,
-// and speaks HTTP/1.1 with as little code as will do: every microsecond that they
-// take is taken from the gateway on a small machine.
+// Bench-rig has the programs around the gateway in benchmarks: its upstream, the plain
+// reverse proxy beside it, and the clients. Each is a separate process, so that costs are
+// measured separately. Each speaks HTTP/1.1 with as little code as possible: on a small
+// machine, every microsecond that they use is lost for the gateway.
 //
-//	bench-rig upstream ADDRESS [TLS]          answers MCP messages with what they hold
+//	bench-rig upstream ADDRESS [TLS]          answers MCP messages with their own content
 //	bench-rig proxy ADDRESS UPSTREAM [TLS]    a tuned httputil.ReverseProxy
 //	bench-rig stdio                     the upstream on standard input and output
 //	bench-rig load                      runs jobs, one JSON object a line

@@ -9,13 +9,12 @@ import (
 	"time"
 )
 
-// serveProxy is what a gateway cannot be faster than with Go's own parts: a
-// reverse proxy that checks nothing and writes nothing down. It is tuned as far
-// as its settings go; without a pool of buffers, and with the two idle connections
-// that are the default, it would flatter whatever it is compared with.
+// serveProxy is the limit for a gateway of Go's own parts: a reverse proxy that checks
+// nothing and logs nothing. Its settings are tuned. Without a pool of buffers, and with
+// the default of two idle connections, it would flatter the gateway beside it.
 //
-// With TLS it has a session cache and a cache of its own certificate, as both have by
-// default, and speaks HTTP/1.1 on either side, as the gateway does.
+// With TLS it has the default session cache and certificate cache, and speaks HTTP/1.1 on
+// both sides, as the gateway does.
 func serveProxy(address, upstream string, files ...string) error {
 	target, err := url.Parse(upstream)
 	if err != nil {
@@ -54,9 +53,9 @@ type bufferPool struct{ pool sync.Pool }
 func (p *bufferPool) Get() []byte  { return p.pool.Get().(*[32 << 10]byte)[:] }
 func (p *bufferPool) Put(b []byte) { p.pool.Put((*[32 << 10]byte)(b)) }
 
-// counted knows a body's end by its length. http.Transport looks for more behind it
-// while the server of the proxy, which has an answer by then, closes the body; then
-// http.Transport takes that for an error, and breaks the answer off.
+// counted ends a body at its length. Without it, http.Transport reads on after the body
+// while the proxy's server, which has an answer by then, closes the body. http.Transport
+// takes that for an error, and breaks the answer off.
 type counted struct {
 	io.ReadCloser
 	left int64

@@ -15,14 +15,14 @@ import (
 )
 
 const (
-	// askInterval is the least time between two requests of an Ask, and askShare the
-	// part of the time for which it has asked already: how exact its result is. Many
-	// that ask for long would otherwise be the load that they wait for the end of.
+	// askInterval is the least time between two requests of an Ask. askShare is the
+	// same as a share of the time since its start. They set the precision of the
+	// result. Without askShare, many long Asks would themselves overload the machine.
 	askInterval = 5 * time.Millisecond
 	askShare    = 20
 )
 
-// streams are those that are open.
+// streams are the open streams.
 type streams struct {
 	mu    sync.Mutex
 	conns map[net.Conn]bool
@@ -57,7 +57,7 @@ func serveStreams(in io.Reader, out io.Writer) error {
 func (s *streams) tell(e job.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_ = s.out.Encode(e) // whoever listened is gone
+	_ = s.out.Encode(e) // on an error, the reader is gone
 }
 
 func (s *streams) fail(c *job.Stream, err error) {
@@ -85,7 +85,7 @@ func (s *streams) open(c *job.Stream) {
 	s.conns[conn] = true
 	s.mu.Unlock()
 	s.tell(job.Event{ID: c.ID, What: job.Opened, At: time.Now()})
-	_, _ = io.Copy(io.Discard, reader) // however it ends
+	_, _ = io.Copy(io.Discard, reader) // until it ends in any way
 	at := time.Now()
 	s.mu.Lock()
 	open := s.conns[conn]
@@ -118,7 +118,7 @@ func (s *streams) closeAll() {
 	clear(s.conns)
 }
 
-// ask asks until the answer is 401.
+// ask repeats a request until the answer is 401.
 func (s *streams) ask(c *job.Stream) {
 	began := time.Now()
 	wait := func() { <-time.After(max(askInterval, time.Since(began)/askShare)) }
@@ -135,7 +135,7 @@ func (s *streams) ask(c *job.Stream) {
 			}
 			wait()
 		}
-		// It was cut in the middle of a request, which is not a refusal.
+		// The gateway cut it in the middle of a request, which is not a refusal.
 		_ = conn.Close()
 		conn, err = net.Dial("tcp", c.Address)
 	}

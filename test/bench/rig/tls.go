@@ -8,8 +8,8 @@ import (
 	"os"
 )
 
-// tlsOf reads what a process needs to speak TLS as a server and as a client. Nothing
-// is named where it speaks in the clear.
+// tlsOf reads the files for TLS as a server and as a client. Without a name, the process
+// does not use TLS.
 func tlsOf(files []string) (*tls.Config, error) {
 	if len(files) == 0 {
 		return nil, nil
@@ -24,12 +24,12 @@ func tlsOf(files []string) (*tls.Config, error) {
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(authority) {
-		return nil, fmt.Errorf("%s-ca.pem holds no certificate", files[0])
+		return nil, fmt.Errorf("%s-ca.pem has no certificate", files[0])
 	}
 	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: roots, MinVersion: tls.VersionTLS12}, nil
 }
 
-// listenOn listens in the clear where secure is nil.
+// listenOn listens without TLS if secure is nil.
 func listenOn(address string, secure *tls.Config) (net.Listener, error) {
 	if secure == nil {
 		return net.Listen("tcp", address)

@@ -11,10 +11,10 @@ import (
 	"strings"
 )
 
-// upstreamSession is the id of every session of the upstream: it keeps none.
+// upstreamSession is the id of every session of the upstream, which stores none.
 const upstreamSession = "bench-session"
 
-// serveUpstream answers until it is killed. What it answers depends on the path:
+// serveUpstream answers until it is killed. The answer depends on the path:
 //
 //	/json    each message with one of the same size, as JSON
 //	/list    the same, but its list of tools is long
@@ -28,7 +28,7 @@ func serveUpstream(address string, files ...string) error {
 	return listen(address, secure, serveUpstreamConn)
 }
 
-// listen serves each connection in a goroutine of its own.
+// listen serves each connection in its own goroutine.
 func listen(address string, secure *tls.Config, serve func(net.Conn) error) error {
 	listener, err := listenOn(address, secure)
 	if err != nil {
@@ -101,15 +101,15 @@ func appendAnswer(b []byte, m *message, body []byte) []byte {
 	return append(b, after+"\r\n0\r\n\r\n"...)
 }
 
-// beginning is where a message's id and method are looked for, and ending where the
-// id may stand as well, behind everything else: whoever writes them elsewhere does
-// not speak with the rig.
+// beginning is the part of a message in which the rig looks for id and method. ending is
+// the part after everything else in which the id may be, too. All clients of the rig put
+// them there.
 const (
 	beginning = 256
 	ending    = 64
 )
 
-// idOf is a message's id as it stands there; empty of a notification.
+// idOf is a message's id as in the message; empty for a notification.
 func idOf(body []byte) []byte {
 	key := []byte(`"id":`)
 	_, id, found := bytes.Cut(body[:min(len(body), beginning)], key)
@@ -127,7 +127,7 @@ func isMethod(body []byte, method string) bool {
 	return bytes.Contains(body[:min(len(body), beginning)], []byte(`"method":"`+method+`"`))
 }
 
-// fillings is what results are filled with.
+// fillings has the bytes that fill results.
 var fillings = bytes.Repeat([]byte("x"), 2<<20)
 
 // longList is a result with a hundred tools of about 1 KB.

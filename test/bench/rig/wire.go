@@ -9,7 +9,7 @@ import (
 	"strconv"
 )
 
-// message is the head of an HTTP/1.1 request or answer, as far as the rig needs it.
+// message has the parts of an HTTP/1.1 request's or answer's head that the rig needs.
 type message struct {
 	method, path string // of a request
 	status       int    // of an answer
@@ -63,7 +63,7 @@ func foldPrefix(line, prefix []byte) bool {
 	return len(line) >= len(prefix) && bytes.EqualFold(line[:len(prefix)], prefix)
 }
 
-// readBody reads a body whole, into buffer where it is large enough.
+// readBody reads a whole body, into buffer if that is large enough.
 func (m *message) readBody(r *bufio.Reader, buffer []byte) ([]byte, error) {
 	if m.length >= 0 {
 		buffer = grow(buffer[:0], m.length)

@@ -50,8 +50,8 @@ func (a *Authority) Pool() *x509.CertPool {
 	return pool
 }
 
-// Issue signs a certificate, for servers and clients alike, and returns it and its
-// key in PEM. Names are DNS names and IP addresses; without any it is for 127.0.0.1.
+// Issue signs a certificate, for servers and clients alike, and returns it and its key in
+// PEM. Names are DNS names and IP addresses; without names it is for 127.0.0.1.
 func (a *Authority) Issue(t testing.TB, names ...string) (certificate, key []byte) {
 	t.Helper()
 	return a.issue(t, "", names)

@@ -1,4 +1,4 @@
-// Package kmskey has the KMS key that tests seal tokens with.
+// Package kmskey has the KMS key under which tests seal tokens.
 package kmskey
 
 import (
@@ -16,7 +16,7 @@ import (
 	double "vault-plugin-secrets-mcp/test/kms"
 )
 
-// Key is a KMS key and how to reach it. It is one of the double's, unless
+// Key is a KMS key with its access data. It is one of the double's, unless
 // MCP_TEST_KMS_KEY_ID names a real one (with AWS_REGION, AWS_ACCESS_KEY_ID and
 // AWS_SECRET_ACCESS_KEY beside it, of an identity that may use, disable and enable
 // it): then the tests that need no faults run against AWS.
@@ -76,7 +76,7 @@ func (k *Key) connect(t *testing.T) {
 	})
 }
 
-// Settings are what config/kms takes.
+// Settings are the fields of config/kms.
 func (k *Key) Settings() harness.Map {
 	settings := harness.Map{"key_id": k.ID, "region": k.Region, "endpoint": k.Endpoint, "access_key": k.Access, "secret_key": k.Secret}
 	if k.session != "" {
@@ -85,7 +85,7 @@ func (k *Key) Settings() harness.Map {
 	return settings
 }
 
-// Environment has a program find the key where the AWS SDK looks.
+// Environment has the variables by which a program's AWS SDK finds the key.
 func (k *Key) Environment() []string {
 	return []string{
 		"AWS_REGION=" + k.Region, "AWS_ENDPOINT_URL_KMS=" + k.Endpoint, "AWS_EC2_METADATA_DISABLED=true",
@@ -93,7 +93,7 @@ func (k *Key) Environment() []string {
 	}
 }
 
-// Disable has KMS refuse to use the key.
+// Disable makes KMS refuse to use the key.
 func (k *Key) Disable(t *testing.T) {
 	t.Helper()
 	if _, err := k.API.DisableKey(t.Context(), &sdk.DisableKeyInput{KeyId: &k.ID}); err != nil {

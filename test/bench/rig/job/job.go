@@ -1,24 +1,24 @@
-// Package job is what the benchmarks and bench-rig say to each other: one JSON
-// object a line, over the rig's standard input and output.
+// Package job has the messages between the benchmarks and bench-rig: one JSON object a
+// line, over the rig's standard input and output.
 package job
 
 import "time"
 
-// Load says what to send. Requests go over the wire as they stand: on each connection
-// all of them in turn, or its own one alone.
+// Load describes the requests to send, in their form on the wire: each connection sends
+// all of them in turn, or its own one only.
 type Load struct {
 	Address     string        `json:"address"`
-	TLS         string        `json:"tls"` // the beginning of the files' names; without it in the clear
+	TLS         string        `json:"tls"` // the beginning of the files' names; "": without TLS
 	Requests    [][]byte      `json:"requests"`
 	Connections int           `json:"connections"`
 	Own         bool          `json:"own"`      // the first connection has the first request, and so on
 	Duration    time.Duration `json:"duration"` // or
-	Count       int           `json:"count"`    // so many requests
-	Status      int           `json:"status"`   // that each answer has
-	Contains    string        `json:"contains"` // what each answer's body has
+	Count       int           `json:"count"`    // the number of requests
+	Status      int           `json:"status"`   // of each answer
+	Contains    string        `json:"contains"` // a part of each answer's body
 }
 
-// Loaded is what came of it.
+// Loaded is the result of a Load.
 type Loaded struct {
 	Error    string        `json:"error,omitempty"`
 	Requests int           `json:"requests"`
@@ -33,30 +33,29 @@ type Stream struct {
 	ID      int    `json:"id"`
 	Do      string `json:"do"` // Open, Ask or CloseAll
 	Address string `json:"address"`
-	Request []byte `json:"request"` // as it goes over the wire
+	Request []byte `json:"request"` // in its form on the wire
 }
 
-// What Stream can do.
+// Commands of a Stream.
 const (
-	// Open sends the request, and holds what comes open. An Event tells that its
-	// header has come, and another one that it has ended.
+	// Open sends the request, and keeps the answer's stream open. An Event reports
+	// its header, and another one its end.
 	Open = "open"
-	// Ask sends the request again and again, until it is refused. An Event tells
-	// of that.
+	// Ask repeats the request until it is refused. An Event reports that.
 	Ask = "ask"
 	// CloseAll closes all streams, without an Event for each.
 	CloseAll = "close"
 )
 
-// Event is what the rig says of a Stream.
+// Event is the rig's report about a Stream.
 type Event struct {
 	ID   int       `json:"id"`
 	What string    `json:"what"` // Opened, Closed, Refused or Failed
 	At   time.Time `json:"at"`
-	Why  string    `json:"why,omitempty"` // of what has failed
+	Why  string    `json:"why,omitempty"` // of a failure
 }
 
-// What an Event says.
+// Kinds of an Event.
 const (
 	Opened  = "opened"
 	Closed  = "closed"

@@ -1,6 +1,6 @@
-// Command aws stands in for the AWS CLI where documentation is tested: it knows
-// those few of its commands that the pages show, and takes endpoint, region and
-// credentials from where the AWS CLI does.
+// Command aws replaces the AWS CLI in tests of the documentation. It knows the few
+// commands that the pages show, and takes endpoint, region and credentials from the same
+// places as the AWS CLI.
 //
 //	aws kms encrypt --key-id KEY --plaintext fileb://FILE --encryption-context A=B,C=D --output text --query CiphertextBlob
 //	aws kms disable-key --key-id KEY
@@ -65,7 +65,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 func encrypt(ctx context.Context, client *kms.Client, key, plaintext, bound string, out io.Writer) error {
 	path, ok := strings.CutPrefix(plaintext, "fileb://")
 	if !ok {
-		return errors.New("this stand-in for the AWS CLI takes --plaintext fileb://FILE alone")
+		return errors.New("this stand-in for the AWS CLI takes only --plaintext fileb://FILE")
 	}
 	content, err := os.ReadFile(path)
 	if err != nil {

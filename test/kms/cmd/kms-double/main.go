@@ -1,6 +1,6 @@
 // Command kms-double runs the test double of AWS KMS by itself, to try sealed
-// tokens without an AWS account. It makes one key, and writes what a client
-// needs to an environment file. Nothing outlives it.
+// tokens without an AWS account. It makes one key, and writes a client's
+// settings to an environment file. Nothing outlives it.
 package main
 
 import (
@@ -49,8 +49,9 @@ func run(ctx context.Context, args []string) error {
 	return nil
 }
 
-// environment is what the AWS SDKs and the AWS CLI read; its version 1 has a variable
-// of its own for the region. What a shell has of AWS otherwise would be taken as well.
+// environment has the variables that the AWS SDKs and the AWS CLI read. Version 1 of the
+// CLI has another variable for the region. It also unsets the shell's other variables of
+// AWS, which would count as well.
 func environment(s *kms.Server) string {
 	id := s.Identity()
 	return fmt.Sprintf("unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL\n"+
