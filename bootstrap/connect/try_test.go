@@ -17,7 +17,7 @@ func TestTryingAServerTellsWhatAClientWouldSee(t *testing.T) {
 		status      int
 		media, body string
 		want        error  // nil: it answers
-		text        string // of an error that is none of ours
+		text        string // of an error that is not ours
 	}{
 		"it answers":                 {200, "application/json", result, nil, ""},
 		"it answers with events":     {200, "text/event-stream", ": keep-alive\n\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}\n\nevent: message\ndata: " + result + "\n\n", nil, ""},

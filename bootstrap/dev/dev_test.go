@@ -79,7 +79,7 @@ func TestWhatWouldGoWrongIsSaidBeforeAnythingIsStarted(t *testing.T) {
 		{"an address of another machine", func(o *Options) { o.GatewayAddress = "192.0.2.1:8080" }, []string{"192.0.2.1:8080", "-gateway-address", "not on the loopback"}},
 		{"a name that has no address", func(o *Options) { o.GatewayAddress = "nowhere.invalid:8080" }, []string{"nowhere.invalid:8080", "-gateway-address", "no address"}},
 		{"all interfaces", func(o *Options) { o.GatewayAddress = ":8080" }, []string{`":8080"`, "-gateway-address"}},
-		{"a port that is none", func(o *Options) { o.GatewayAddress = "localhost:http" }, []string{"localhost:http", "-gateway-address"}},
+		{"a port that is not valid", func(o *Options) { o.GatewayAddress = "localhost:http" }, []string{"localhost:http", "-gateway-address"}},
 		{"one address twice", func(o *Options) { o.AdminAddress = o.GatewayAddress }, []string{"-admin-address", "the address of -gateway-address, too"}},
 		{"a port in use, under its name", func(o *Options) { o.GatewayAddress = strings.Replace(taken, "127.0.0.1", "localhost", 1) }, []string{taken, "in use"}},
 		{"all at once", func(o *Options) {

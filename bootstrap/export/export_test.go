@@ -57,7 +57,7 @@ func TestWhatCannotBeExportedIsSaid(t *testing.T) {
 		{"a client that reaches nothing", "cursor", func(in *Input) { in.Servers = nil }, "may reach no server"},
 		{"a variable that Claude Code sends empty", "claude-code", func(in *Input) { in.TokenEnv = "VAULT_TOKEN" }, "sends it empty"},
 		{"a token's file, for a program that reads none", "codex", func(in *Input) { in.TokenFile = "/t" }, "codex cannot read a token from a file"},
-		{"a variable that is none", "cursor", func(in *Input) { in.TokenEnv = "a b" }, "-token-env"},
+		{"a variable that is not valid", "cursor", func(in *Input) { in.TokenEnv = "a b" }, "-token-env"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			in := good

@@ -89,7 +89,7 @@ func TestSourceIsTheLastAddressThatNoTrustedProxyHas(t *testing.T) {
 		"two headers":                                {"10.0.0.1:5", []string{"203.0.113.1", "198.51.100.1"}, "198.51.100.1"},
 		"a client that claims to be a trusted proxy": {"10.0.0.1:5", []string{"203.0.113.1, 10.1.1.1, 198.51.100.1"}, "198.51.100.1"},
 		"nobody but trusted proxies":                 {"10.0.0.1:5", []string{"10.0.0.3, 10.0.0.2"}, "10.0.0.3"},
-		"something that is no address":               {"10.0.0.1:5", []string{"198.51.100.1, unknown"}, "10.0.0.1"},
+		"something that is not an address":           {"10.0.0.1:5", []string{"198.51.100.1, unknown"}, "10.0.0.1"},
 		"an empty header":                            {"10.0.0.1:5", []string{""}, "10.0.0.1"},
 		"an address with a port":                     {"10.0.0.1:5", []string{"198.51.100.1:4444"}, "198.51.100.1"},
 		"IPv6":                                       {"[2001:db8:1::1]:5", []string{"2001:db8:2::2"}, "2001:db8:2::2"},

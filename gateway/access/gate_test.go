@@ -91,7 +91,7 @@ func TestRequestThatMayNotPassReachesNothing(t *testing.T) {
 		"a path without its end":            {post("/servers/files", goodToken, "x"), 404},
 		"a path above":                      {post("/servers/files/../files/mcp", goodToken, "x"), 404},
 		"an encoded path":                   {post("/servers/fil%65s/mcp", goodToken, "x"), 404},
-		"a name that is none":               {post("/servers/fi.les/mcp", goodToken, "x"), 404},
+		"a name that is not valid":          {post("/servers/fi.les/mcp", goodToken, "x"), 404},
 		"no name":                           {post("/servers//mcp", goodToken, "x"), 404},
 	}
 	s := newStage(t, nil)

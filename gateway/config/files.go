@@ -26,7 +26,7 @@ func checkAuthorities(path string) error {
 		return fileProblem(path, err)
 	}
 	if !x509.NewCertPool().AppendCertsFromPEM(content) {
-		return fmt.Errorf("%s holds no certificate in PEM", path)
+		return fmt.Errorf("%s has no certificate in PEM", path)
 	}
 	return nil
 }

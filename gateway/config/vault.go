@@ -204,7 +204,7 @@ func checkAuthoritiesDir(path string) error {
 		return fmt.Errorf("each file in the folder %s must hold a certificate in PEM: %w", path, err)
 	}
 	if len(pool.Subjects()) == 0 { //nolint:staticcheck // it is not the system's pool
-		return fmt.Errorf("the folder %s holds no certificate in PEM", path)
+		return fmt.Errorf("the folder %s has no certificate in PEM", path)
 	}
 	return nil
 }

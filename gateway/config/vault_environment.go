@@ -104,7 +104,7 @@ func (v *VaultClient) environmentAuthorities(getenv func(string) string, note fu
 		note(EnvVaultCACert, checkAuthorities(file))
 	}
 	if pem != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(pem)) {
-		note(EnvVaultCACertBytes, errors.New("it holds no certificate in PEM: give the content of the file, with its line feeds"))
+		note(EnvVaultCACertBytes, errors.New("it has no certificate in PEM: give the content of the file, with its line feeds"))
 	}
 	if dir != "" {
 		note(EnvVaultCAPath, checkAuthoritiesDir(dir))

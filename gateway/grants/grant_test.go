@@ -24,11 +24,11 @@ func TestLookupAnswerIsReadStrictly(t *testing.T) {
 		"null tool rules":                         {`{` + active + `,"allowed_tools":null,"denied_tools":null}`, ""},
 		"no field active":                         {`{"client":"c"}`, `no field "active"`},
 		"active as a string":                      {`{"active":"true"}`, "not what the engine's API promises"},
-		"servers that are no list":                {`{"active":true,"allowed_servers":"files"}`, "not what the engine's API promises"},
+		"servers that are not a list":             {`{"active":true,"allowed_servers":"files"}`, "not what the engine's API promises"},
 		"no JSON":                                 {`nope`, "not what the engine's API promises"},
 		"an active token without a client":        {`{"active":true,"client_id":"id","accessor":"a"}`, "without client"},
 		"an active token without an accessor":     {`{"active":true,"client":"c","client_id":"id"}`, "without client"},
-		"an expiry that is no time":               {`{` + active + `,"expires_at":"tomorrow"}`, "expires_at"},
+		"an expiry that is not a time":            {`{` + active + `,"expires_at":"tomorrow"}`, "expires_at"},
 		"an expiry without the engine's clock":    {`{"active":true,"client":"c","client_id":"id","accessor":"a","expires_at":"2026-01-02T03:04:05Z"}`, "answered_at"},
 		"a range of source addresses that is not": {`{` + active + `,"token_bound_cidrs":["10.0.0.0/33"]}`, "token_bound_cidrs"},
 	}

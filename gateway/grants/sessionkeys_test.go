@@ -107,7 +107,7 @@ func TestSessionKeysThatAreNotAllThereAreRefused(t *testing.T) {
 	tests := map[string]string{
 		"the current one is missing": `{"current_version":2,"mount_id":"m","keys":{"1":{"key":"` + good + `"}}}`,
 		"one is too short":           `{"current_version":1,"mount_id":"m","keys":{"1":{"key":"AAAA"}}}`,
-		"one is no base64":           `{"current_version":1,"mount_id":"m","keys":{"1":{"key":"***"}}}`,
+		"one is not base64":          `{"current_version":1,"mount_id":"m","keys":{"1":{"key":"***"}}}`,
 		"the mount has no id":        `{"current_version":1,"keys":{"1":{"key":"` + good + `"}}}`,
 	}
 	for name, data := range tests {

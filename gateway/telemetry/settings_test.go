@@ -43,9 +43,9 @@ func TestMistakesInTheEnvironmentAreTold(t *testing.T) {
 		environment environment
 		want        string
 	}{
-		"an exporter of traces that is none":  {environment{EnvTracesExporter: "zipkin"}, `OTEL_TRACES_EXPORTER: "zipkin" is not one of otlp, none`},
-		"an exporter of metrics that is none": {environment{EnvMetricsExporter: "statsd"}, `OTEL_METRICS_EXPORTER: "statsd" is not one of otlp, none, prometheus`},
-		"a protocol that is not spoken":       {environment{EnvMetricsExporter: "otlp", EnvMetricsProtocol: "grpc"}, `OTEL_EXPORTER_OTLP_METRICS_PROTOCOL: "grpc" is not supported: use http/protobuf`},
+		"an unknown exporter of traces":  {environment{EnvTracesExporter: "zipkin"}, `OTEL_TRACES_EXPORTER: "zipkin" is not one of otlp, none`},
+		"an unknown exporter of metrics": {environment{EnvMetricsExporter: "statsd"}, `OTEL_METRICS_EXPORTER: "statsd" is not one of otlp, none, prometheus`},
+		"a protocol that is not spoken":  {environment{EnvMetricsExporter: "otlp", EnvMetricsProtocol: "grpc"}, `OTEL_EXPORTER_OTLP_METRICS_PROTOCOL: "grpc" is not supported: use http/protobuf`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Environment(test.environment.get)

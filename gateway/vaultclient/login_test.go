@@ -172,6 +172,6 @@ func TestTokenFileIsReadAgainWhenItChanges(t *testing.T) {
 	require.True(t, file.changed(c))
 	client.ClearToken()
 	_, err = file.login(t.Context(), client)
-	require.ErrorContains(t, err, file.path, "a token that Vault refuses is no login")
+	require.ErrorContains(t, err, file.path, "a token that Vault refuses is not a login")
 	require.NotContains(t, err.Error(), "another")
 }

@@ -158,7 +158,7 @@ func (c *helped) seen() int {
 	return len(c.tokens)
 }
 
-// failures are the answers that were no success.
+// failures are the answers that were not a success.
 func (c *helped) failures() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

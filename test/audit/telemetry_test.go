@@ -136,7 +136,7 @@ func TestTelemetry(t *testing.T) {
 		refused := s.span(t, trace.Span_SPAN_KIND_SERVER, collector.Attributes{"mcp_gateway.outcome": "not-in-allowed-servers"})
 		require.Equal(t, "403", refused.Attributes["http.response.status_code"])
 		require.Equal(t, "not-in-allowed-servers", refused.Attributes["error.type"])
-		require.Equal(t, trace.Status_STATUS_CODE_UNSET, refused.GetStatus().GetCode(), "a client's fault is no error of the gateway")
+		require.Equal(t, trace.Status_STATUS_CODE_UNSET, refused.GetStatus().GetCode(), "a client's fault is not an error of the gateway")
 		s.span(t, trace.Span_SPAN_KIND_SERVER, collector.Attributes{"mcp_gateway.outcome": "malformed-token", "http.response.status_code": "401"})
 		s.span(t, trace.Span_SPAN_KIND_SERVER, collector.Attributes{"mcp_gateway.outcome": "no-token", "http.response.status_code": "401"})
 		require.Nil(t, secrets.in(s.collector.Raw()))

@@ -111,7 +111,7 @@ func TestEveryCommandSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"apply at the mount of another engine", apply("-mount", "secret"), nil, 0, []string{"a mount of type kv is at secret/", "-mount"}},
 		{"apply with a plugin that is not here", []string{"apply", "-f", files, "-plugin", "/no/plugin"}, nil, 0, []string{"/no/plugin", "-plugin-sha256"}},
 		{"apply with a plugin that is not in Vault's folder", []string{"apply", "-f", files, "-adopt", "-plugin", h.Programs.Plugin, "-plugin-command", "elsewhere", "-plugin-version", "v7.0.0"}, nil, 0, []string{"the file elsewhere must lie in the plugin_directory", "Not done:"}},
-		{"apply with a program that is no plugin", []string{"apply", "-f", files, "-adopt", "-mount", "new", "-plugin", filepath.Join(h.Dir, "plugins", "no-plugin"), "-plugin-version", "v7.0.1"}, nil, 0, []string{"Unrecognized remote plugin message: hello", "run the same command again"}},
+		{"apply with a program that is not a plugin", []string{"apply", "-f", files, "-adopt", "-mount", "new", "-plugin", filepath.Join(h.Dir, "plugins", "no-plugin"), "-plugin-version", "v7.0.1"}, nil, 0, []string{"Unrecognized remote plugin message: hello", "run the same command again"}},
 		{"apply with a checksum alone", apply("-plugin-sha256", strings.Repeat("0", 64)), nil, 0, []string{"-plugin-version"}},
 		{"apply with a folder for tokens that cannot be made", apply("-adopt", "-token-dir", "/proc/none"), nil, 0, []string{"/proc/none", "Not done:\n  create client a"}},
 

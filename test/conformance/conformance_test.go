@@ -149,7 +149,7 @@ func (s *seen) all(t *testing.T, known map[string]string) {
 	}
 	for _, check := range slices.Sorted(maps.Keys(known)) {
 		if !s.checks[check] {
-			t.Errorf("%s ends alike in every suite: it is no difference any more", check)
+			t.Errorf("%s ends alike in every suite: it is not a difference any more", check)
 		}
 	}
 }

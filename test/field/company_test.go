@@ -94,7 +94,7 @@ func (c *company) startGateway(t *testing.T, name string) *harness.Gateway {
 		Blocks: map[string]string{
 			"vault": fmt.Sprintf("ca_cert_file = %q\n", c.trusted()),
 			// What is tried here is the ways: a machine that is too busy to run Vault
-			// for half a minute is no failure of theirs.
+			// for half a minute is not their failure.
 			"grants": "max_stale = \"5m\"\n",
 			"listener": fmt.Sprintf("public_url = %q\nallowed_hosts = [%q, %q, %q, %q]\ntrusted_proxies = [%q, %q, %q, %q]\ndrain_delay = \"3s\"\n", atNginx,
 				"slash"+domain, "haproxy"+domain, "our-nginx"+domain, "our-haproxy"+domain,

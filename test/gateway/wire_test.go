@@ -154,7 +154,7 @@ func TestRequestsThatTwoParsersCouldReadInTwoWaysAreRefused(t *testing.T) {
 		"two codings":                                      chunked.with("Transfer-Encoding: identity").text(),
 		"announced trailers":                               trailers.with("Trailer: Mcp-Name").text(),
 		"trailers without announcement":                    trailers.text(),
-		"a chunk whose size is none":                       withBody(chunked, "zz\r\n"+plain.body+"\r\n0\r\n\r\n").text(),
+		"a chunk whose size is not valid":                  withBody(chunked, "zz\r\n"+plain.body+"\r\n0\r\n\r\n").text(),
 		"a chunk that is too long for its size":            withBody(chunked, "1\r\n"+plain.body+"\r\n0\r\n\r\n").text(),
 		"a second Authorization":                           second("Authorization: Bearer " + token),
 		"a second Authorization in other letters":          second("authorization: Bearer " + token),

@@ -76,7 +76,7 @@ func TestAFloodOfBadTokens(t *testing.T) {
 			took := time.Since(started)
 			asked = s.lookups(t) - asked
 			if test.sources == 1 {
-				// Others are no part of it.
+				// Others do not belong to it.
 				s.becomes(t, c, s.client("newcomer"), http.StatusOK, impatience)
 			}
 			p.stop()

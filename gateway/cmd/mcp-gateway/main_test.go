@@ -28,17 +28,17 @@ func TestFlagsAreChecked(t *testing.T) {
 		"version":                {[]string{"version"}, exitOK, version + "\n", ""},
 		"no file":                {nil, exitUsage, "", "give the configuration with -config FILE"},
 		"an argument too many":   {[]string{"-config", good, "now"}, exitUsage, "", `unexpected argument "now"`},
-		"a level that is none":   {[]string{"-config", good, "-log-level", "loud"}, exitUsage, "", `"loud" is not one of`},
+		"an unknown level":       {[]string{"-config", good, "-log-level", "loud"}, exitUsage, "", `"loud" is not one of`},
 		"all mistakes at once": {
 			[]string{"-log-level", "loud", "now"},
 			exitUsage, "",
 			"unexpected argument \"now\"\nmcp-gateway: give the configuration with -config FILE\nmcp-gateway: -log-level: \"loud\"",
 		},
-		"a flag that is none": {[]string{"-verbose"}, exitUsage, "", "flag provided but not defined"},
-		"-help":               {[]string{"-help"}, exitOK, "VAULT_ADDR", ""},
-		"--help":              {[]string{"--help"}, exitOK, "-check-config", ""},
-		"-h":                  {[]string{"-h"}, exitOK, "Usage: mcp-gateway", ""},
-		"help":                {[]string{"help"}, exitOK, "Usage: mcp-gateway", ""},
+		"an unknown flag": {[]string{"-verbose"}, exitUsage, "", "flag provided but not defined"},
+		"-help":           {[]string{"-help"}, exitOK, "VAULT_ADDR", ""},
+		"--help":          {[]string{"--help"}, exitOK, "-check-config", ""},
+		"-h":              {[]string{"-h"}, exitOK, "Usage: mcp-gateway", ""},
+		"help":            {[]string{"help"}, exitOK, "Usage: mcp-gateway", ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -212,7 +212,7 @@ func (s *server) call(m *message, line []byte, cancelled chan struct{}) {
 	case "big":
 		s.text(m, strings.Repeat("x", 20<<20))
 	case "garbage":
-		s.write("this is no message")
+		s.write("this is not a message")
 		s.write(`[{"jsonrpc":"2.0","id":1,"result":{}}]`)
 		s.write(`{"jsonrpc":"2.0","id":%s,"ID":1,"result":{}}`, m.ID)
 		s.write(`{"jsonrpc":"2.0","id":999999,"result":{}}`)

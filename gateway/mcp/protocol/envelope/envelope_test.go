@@ -46,7 +46,7 @@ func TestParseReadsWhatDecisionsAreMadeOn(t *testing.T) {
 			message: `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`,
 			want:    Envelope{Kind: Request, Method: "tools/list", Version: "2026-07-28"}, id: "1",
 		},
-		"a _meta that is no object, which the server refuses itself": {
+		"a _meta that is not an object, which the server refuses itself": {
 			message: `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":[]}}`,
 			want:    Envelope{Kind: Request, Method: "tools/list"}, id: "1",
 		},
@@ -66,7 +66,7 @@ func TestParseReadsWhatDecisionsAreMadeOn(t *testing.T) {
 			message: `{"jsonrpc":"2.0","id":"s-1","result":{"roots":[],"Roots":1}}`,
 			want:    Envelope{Kind: Response}, id: `"s-1"`,
 		},
-		"a result that is no object": {
+		"a result that is not an object": {
 			message: `{"jsonrpc":"2.0","id":1,"result":[1]}`,
 			want:    Envelope{Kind: Response}, id: "1",
 		},

@@ -63,7 +63,7 @@ func params(t *testing.T, message []byte, got *Envelope, raw json.RawMessage) {
 	}
 	var byKey map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &byKey); err != nil {
-		t.Fatalf("accepted %q, whose params are no object: %v", message, err)
+		t.Fatalf("accepted %q, whose params are not an object: %v", message, err)
 	}
 	var byCase struct {
 		Name, URI json.RawMessage

@@ -46,7 +46,7 @@ func TestHeadersMustAgreeWithTheBody(t *testing.T) {
 		"sessions, no headers at all":                {call, header(), false},
 		"sessions, a right method":                   {call, header("MCP-Protocol-Version", "2025-11-25", "Mcp-Method", "tools/call"), false},
 		"sessions, a response":                       {respond, header("MCP-Protocol-Version", "2025-11-25"), false},
-		"a version that is no date":                  {bare, header("MCP-Protocol-Version", "zzzz"), false},
+		"a version that is not a date":               {bare, header("MCP-Protocol-Version", "zzzz"), false},
 
 		"stateless, another version in the header":  {modern, header("MCP-Protocol-Version", "2026-07-29", "Mcp-Method", "tools/call", "Mcp-Name", "echo"), true},
 		"stateless, an older version in the header": {modern, header("MCP-Protocol-Version", "2025-11-25", "Mcp-Method", "tools/call", "Mcp-Name", "echo"), true},

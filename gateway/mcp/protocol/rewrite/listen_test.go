@@ -33,9 +33,9 @@ func TestReadListenTellsWhatIsAskedOfWhichServer(t *testing.T) {
 			`{"notifications":{"x":{},"resourceSubscriptions":["mcp://a/b:c", "mcpj://res/files/ZmlsZTovLy9h" ,"mcp:\/\/a\/d"]}}`,
 			Listen{Resources: []Resource{{"a", "b:c"}, {"files", "file:///a"}, {"a", "d"}}},
 		},
-		"resources of no server":         {`{"notifications":{"resourceSubscriptions":["file:///a",5,null,"mcp://a/\ud800"]}}`, Listen{}},
-		"subscriptions that are no list": {`{"notifications":{"resourceSubscriptions":"mcp://a/b"}}`, Listen{}},
-		"notifications that are a list":  {`{"notifications":["toolsListChanged"]}`, Listen{}},
+		"resources of no server":            {`{"notifications":{"resourceSubscriptions":["file:///a",5,null,"mcp://a/\ud800"]}}`, Listen{}},
+		"subscriptions that are not a list": {`{"notifications":{"resourceSubscriptions":"mcp://a/b"}}`, Listen{}},
+		"notifications that are a list":     {`{"notifications":["toolsListChanged"]}`, Listen{}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

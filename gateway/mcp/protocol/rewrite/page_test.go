@@ -69,7 +69,7 @@ func TestReadPageLeavesOutWhatCannotBeNamed(t *testing.T) {
 		"a name with a space":           {`{"name":"a b"}`, LeftOut{"a b", names.ErrCharacters}},
 		"no name":                       {`{"title":"x"}`, LeftOut{"", ErrNoName}},
 		"an empty name":                 {`{"name":""}`, LeftOut{"", names.ErrEmpty}},
-		"a name that is no string":      {`{"name":["a"]}`, LeftOut{"", ErrNoName}},
+		"a name that is not a string":   {`{"name":["a"]}`, LeftOut{"", ErrNoName}},
 		"two names":                     {`{"name":"a","name":"b"}`, LeftOut{"", ErrNoName}},
 		"two names, one of them a list": {`{"name":"a","name":["b"]}`, LeftOut{"", ErrNoName}},
 		"a name in capitals":            {`{"name":"a","NAME":"b"}`, LeftOut{"", ErrNoName}},
@@ -99,13 +99,13 @@ func TestReadPageReadsWhatElseAResultSays(t *testing.T) {
 		members string
 		want    Page
 	}{
-		"nothing":                  {`"x":1`, Page{}},
-		"a cursor":                 {`"nextCursor":"a\u0062\""`, Page{Cursor: `ab"`}},
-		"no cursor":                {`"nextCursor":null`, Page{}},
-		"a time":                   {`"ttlMs":1500`, Page{HasTTL: true, TTL: 1500 * time.Millisecond}},
-		"a time with an exponent":  {`"ttlMs":1e3`, Page{HasTTL: true, TTL: time.Second}},
-		"a time that is over":      {`"ttlMs":-5`, Page{HasTTL: true}},
-		"a time that is no number": {`"ttlMs":"forever"`, Page{HasTTL: true}},
+		"nothing":                     {`"x":1`, Page{}},
+		"a cursor":                    {`"nextCursor":"a\u0062\""`, Page{Cursor: `ab"`}},
+		"no cursor":                   {`"nextCursor":null`, Page{}},
+		"a time":                      {`"ttlMs":1500`, Page{HasTTL: true, TTL: 1500 * time.Millisecond}},
+		"a time with an exponent":     {`"ttlMs":1e3`, Page{HasTTL: true, TTL: time.Second}},
+		"a time that is over":         {`"ttlMs":-5`, Page{HasTTL: true}},
+		"a time that is not a number": {`"ttlMs":"forever"`, Page{HasTTL: true}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -122,27 +122,27 @@ func TestReadPageReadsWhatElseAResultSays(t *testing.T) {
 
 func TestReadPageRefusesWhatIsOfNoUse(t *testing.T) {
 	for name, message := range map[string]string{
-		"nothing":                    ``,
-		"no JSON":                    `tools`,
-		"a batch":                    `[{"result":{"tools":[]}}]`,
-		"a second document":          `{"result":{"tools":[]}}{}`,
-		"half a list":                `{"result":{"tools":[{"name":"a"}`,
-		"a broken entry":             `{"result":{"tools":[{"name":"a",}]}}`,
-		"no list":                    `{"result":{"prompts":[]}}`,
-		"a list that is an object":   `{"result":{"tools":{}}}`,
-		"a list that is null":        `{"result":{"tools":null}}`,
-		"two lists":                  `{"result":{"tools":[],"tools":[]}}`,
-		"a list in capitals":         `{"result":{"Tools":[],"tools":[]}}`,
-		"a list up to a NUL":         `{"result":{"tools":[],"tools\u0000":[]}}`,
-		"two results":                `{"result":{"tools":[]},"result":{"tools":[]}}`,
-		"two cursors":                `{"result":{"tools":[],"nextCursor":"a","nextCursor":"b"}}`,
-		"a cursor in other case":     `{"result":{"tools":[],"nextcursor":"a"}}`,
-		"a cursor that is very long": `{"result":{"tools":[],"nextCursor":"` + strings.Repeat("x", maxCursor+1) + `"}}`,
-		"a cursor with half a pair":  `{"result":{"tools":[],"nextCursor":"\ud800"}}`,
-		"a result that is no object": `{"result":[]}`,
-		"a notification":             `{"method":"x"}`,
-		"invalid UTF-8":              "{\"result\":{\"tools\":[]},\"x\":\"\xff\"}",
-		"deeper than anybody nests":  `{"result":` + strings.Repeat(`{"a":`, 300) + `1` + strings.Repeat(`}`, 301),
+		"nothing":                        ``,
+		"no JSON":                        `tools`,
+		"a batch":                        `[{"result":{"tools":[]}}]`,
+		"a second document":              `{"result":{"tools":[]}}{}`,
+		"half a list":                    `{"result":{"tools":[{"name":"a"}`,
+		"a broken entry":                 `{"result":{"tools":[{"name":"a",}]}}`,
+		"no list":                        `{"result":{"prompts":[]}}`,
+		"a list that is an object":       `{"result":{"tools":{}}}`,
+		"a list that is null":            `{"result":{"tools":null}}`,
+		"two lists":                      `{"result":{"tools":[],"tools":[]}}`,
+		"a list in capitals":             `{"result":{"Tools":[],"tools":[]}}`,
+		"a list up to a NUL":             `{"result":{"tools":[],"tools\u0000":[]}}`,
+		"two results":                    `{"result":{"tools":[]},"result":{"tools":[]}}`,
+		"two cursors":                    `{"result":{"tools":[],"nextCursor":"a","nextCursor":"b"}}`,
+		"a cursor in other case":         `{"result":{"tools":[],"nextcursor":"a"}}`,
+		"a cursor that is very long":     `{"result":{"tools":[],"nextCursor":"` + strings.Repeat("x", maxCursor+1) + `"}}`,
+		"a cursor with half a pair":      `{"result":{"tools":[],"nextCursor":"\ud800"}}`,
+		"a result that is not an object": `{"result":[]}`,
+		"a notification":                 `{"method":"x"}`,
+		"invalid UTF-8":                  "{\"result\":{\"tools\":[]},\"x\":\"\xff\"}",
+		"deeper than anybody nests":      `{"result":` + strings.Repeat(`{"a":`, 300) + `1` + strings.Repeat(`}`, 301),
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := ReadPage(Tools, "calc", []byte(message))

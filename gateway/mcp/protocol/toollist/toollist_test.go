@@ -38,9 +38,9 @@ func TestFilterCutsToolsAndKeepsEveryOtherByte(t *testing.T) {
 		"a tool with two names":                  {list(`{"name":"a","name":"deny"},{"name":"a"}`), list(`{"name":"a"}`)},
 		"a tool with a name in capitals":         {list(`{"name":"a","NAME":"deny"}`), list(``)},
 		"a tool with a name and a NUL":           {list(`{"name":"a","name\u0000":"deny"}`), list(``)},
-		"a tool whose name is no string":         {list(`{"name":["a"]}`), list(``)},
+		"a tool whose name is not a string":      {list(`{"name":["a"]}`), list(``)},
 		"a tool whose name has a lone surrogate": {list(`{"name":"a\ud800"}`), list(``)},
-		"tools that are no objects":              {list(`"a",1,null,{"name":"a"},[{"name":"a"}]`), list(`{"name":"a"}`)},
+		"tools that are not objects":             {list(`"a",1,null,{"name":"a"},[{"name":"a"}]`), list(`{"name":"a"}`)},
 		"a public list becomes private": {
 			`{"result":{"cacheScope":"public","tools":[{"name":"a"}],"ttlMs":1000}}`,
 			`{"result":{"cacheScope":"private","tools":[{"name":"a"}],"ttlMs":1000}}`,
@@ -49,7 +49,7 @@ func TestFilterCutsToolsAndKeepsEveryOtherByte(t *testing.T) {
 			`{"result":{"ttlMs":3.6e6,"tools":[{"name":"deny"}],"cacheScope":"private"}}`,
 			`{"result":{"ttlMs":30000,"tools":[],"cacheScope":"private"}}`,
 		},
-		"a life that is no number": {
+		"a life that is not a number": {
 			`{"result":{"ttlMs":"forever","tools":[],"cacheScope":"private"}}`,
 			`{"result":{"ttlMs":30000,"tools":[],"cacheScope":"private"}}`,
 		},
@@ -59,7 +59,7 @@ func TestFilterCutsToolsAndKeepsEveryOtherByte(t *testing.T) {
 		},
 		"another list":                   {`{"result":{"prompts":[{"name":"deny"}],"ttlMs":99999999}}`, `{"result":{"prompts":[{"name":"deny"}],"ttlMs":99999999}}`},
 		"tools elsewhere":                {`{"params":{"tools":[{"name":"deny"}]},"result":{"x":{"tools":[{"name":"deny"}]}}}`, `{"params":{"tools":[{"name":"deny"}]},"result":{"x":{"tools":[{"name":"deny"}]}}}`},
-		"a result that is no object":     {`{"result":[{"tools":[]}]}`, `{"result":[{"tools":[]}]}`},
+		"a result that is not an object": {`{"result":[{"tools":[]}]}`, `{"result":[{"tools":[]}]}`},
 		"an error":                       {`{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"x"}}`, `{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"x"}}`},
 		"white space and line breaks":    {"{\n \"result\" : {\n  \"tools\" : [\n {\"name\":\"deny\"} ,\n {\"name\":\"a\"}\n ]\n }\n}\n", "{\n \"result\" : {\n  \"tools\" : [{\"name\":\"a\"}]\n }\n}\n"},
 		"a notification from the server": {`{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`, `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`},
