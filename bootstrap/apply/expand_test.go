@@ -26,7 +26,7 @@ func TestVariablesAreExpandedFromTheAdministratorsEnvironment(t *testing.T) {
 	}
 }
 
-// What nothing expands is refused with its place, before anything is written.
+// A variable that nothing expands is refused with its place, before anything is written.
 func TestVariablesThatStayAreRefused(t *testing.T) {
 	for _, content := range []string{
 		`{"name": "s", "transport": "http", "url": "http://h.example/", "headers": {"Authorization": "Bearer ${input:token}"}}`,

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestWhatVaultAnsweredIsNotToldAsSilence: an answer of 500 is one, and says what was wrong.
+// TestWhatVaultAnsweredIsNotToldAsSilence: an answer of 500 is one, and has the error.
 func TestWhatVaultAnsweredIsNotToldAsSilence(t *testing.T) {
 	for name, test := range map[string]struct {
 		err  error

@@ -192,8 +192,8 @@ func TestANameOfTheLoopbackIsAnAddressOfIt(t *testing.T) {
 	}
 }
 
-// TestTheSummaryFitsATerminal wants no line of what is printed to be broken by a
-// terminal of 80 columns. Sealed tokens and paths from elsewhere are as long as they
+// TestTheSummaryFitsATerminal: a terminal of 80 columns does not break a line of the
+// summary. Sealed tokens and paths from elsewhere are as long as they
 // are.
 func TestTheSummaryFitsATerminal(t *testing.T) {
 	t.Chdir(t.TempDir())

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// echo is a node that answers what it is sent.
+// echo is a node that answers with the bytes that it gets.
 func echo(t *testing.T) net.Listener {
 	t.Helper()
 	listener := listen(t)
@@ -91,8 +91,8 @@ func TestTheFrontHangsUpWhenTheNodeDoes(t *testing.T) {
 	}
 }
 
-// TestANodeSendsClientsToTheLeaderItself: what a standby does not pass on, such as a
-// snapshot, is redirected to the leader's api_addr. Were that the front's, it would lead
+// TestANodeSendsClientsToTheLeaderItself: a standby does not forward every request. It
+// redirects a snapshot to the leader's api_addr. Were that the front's, it would lead
 // back to the standby.
 func TestANodeSendsClientsToTheLeaderItself(t *testing.T) {
 	s := &system{Options: Options{Dir: t.TempDir(), VaultAddress: "127.0.0.1:8200"}}

@@ -12,10 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// object is what a path of the double answers.
+// object is the answer of one path of the double.
 type object = map[string]any
 
-// vaultOf is a Vault that answers paths below mcp/ with what is held for them, lists
+// vaultOf is a Vault that answers paths below mcp/ with the given objects, lists
 // with the last parts below a path that ends in a slash, and writes as if they were
 // reads.
 func vaultOf(t *testing.T, held map[string]object) *api.Client {

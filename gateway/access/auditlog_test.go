@@ -68,7 +68,7 @@ func (s *sluice) text() string {
 }
 
 // bothWays runs a test with an output that may hang, and with one that passes
-// for a plain file. No time passes but what is waited for.
+// for a plain file. No time passes except in waits.
 func bothWays(t *testing.T, test func(t *testing.T, out *sluice, log *AuditLog)) {
 	t.Helper()
 	for name, plain := range map[string]bool{"a plain file": true, "an output that may hang": false} {

@@ -17,7 +17,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
-// patience of the tests: long beside what a busy machine stops a process for.
+// patience of the tests: longer than a busy machine stops a process.
 const testPatience = 2 * time.Second
 
 func testConnections(most int, trusted ...netip.Prefix) *Connections {
@@ -26,8 +26,8 @@ func testConnections(most int, trusted ...netip.Prefix) *Connections {
 	return c
 }
 
-// smallBuffers has the kernel keep little of what nobody reads, so that there is
-// soon no room for more.
+// smallBuffers gives the kernel little room for bytes that nobody reads, so that it is soon
+// full.
 type smallBuffers struct{ net.Listener }
 
 func (l smallBuffers) Accept() (net.Conn, error) {

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A connection goes on after an offer that was passed over: what follows is a
-// request, and neither a frame nor another's.
+// A connection continues after an offer that the gateway ignores: the next bytes are a
+// request, and neither a frame nor another client's.
 func TestConnectionGoesOnAfterAnUpgradeThatIsIgnored(t *testing.T) {
 	s := newStage(t, nil)
 	conn, err := net.Dial("tcp", s.server.Listener.Addr().String())

@@ -114,7 +114,8 @@ func TestRequestThatMayNotPassReachesNothing(t *testing.T) {
 	require.NotContains(t, s.text(), "allow\",\"reason\":\"allowed")
 }
 
-// What proxies and clients send with every request, and what means nothing here.
+// Headers that proxies and clients send with every request, and headers without a meaning
+// here.
 func TestRequestOfTheFieldReachesTheHandler(t *testing.T) {
 	tests := map[string]string{
 		"nginx's snippet for WebSockets":      post("/servers/files/mcp", goodToken, "x", "Connection: upgrade"),

@@ -111,7 +111,7 @@ func TestOriginsBelowANameAreAllowed(t *testing.T) {
 	}
 }
 
-// A page that may use the gateway sees what is answered, whatever that is.
+// A page that may use the gateway sees every answer.
 func TestPageOfAListedOriginSeesEveryAnswer(t *testing.T) {
 	s := newStage(t, func(o *Options) { o.Listener.AllowedOrigins = []string{"https://*.example.com"} })
 	const origin = "Origin: https://app.example.com"

@@ -31,8 +31,7 @@ const (
 	badToken   = "bad-token-0123456789"
 )
 
-// stage is a gate behind a real socket, before a handler that records what
-// reaches it.
+// stage is a gate behind a real socket, before a handler that records its requests.
 type stage struct {
 	t       *testing.T
 	vault   *grantstest.Vault

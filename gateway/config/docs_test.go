@@ -110,8 +110,8 @@ func TestTheFileForKubernetesIsGood(t *testing.T) {
 	require.Equal(t, AuthKubernetes, c.Vault.Auth.Method)
 }
 
-// TestThePageShowsTheProxiesAsTheyAreShipped: what docs/operations.md has people put
-// before a gateway is what the package holds.
+// TestThePageShowsTheProxiesAsTheyAreShipped: the configurations of proxies in
+// docs/operations.md are those of the package.
 func TestThePageShowsTheProxiesAsTheyAreShipped(t *testing.T) {
 	operations, err := os.ReadFile("../../docs/operations.md")
 	require.NoError(t, err)

@@ -108,8 +108,8 @@ func TestExampleFileIsGood(t *testing.T) {
 	require.Equal(t, []string{dir + "/program"}, c.Stdio.AllowedCommands)
 }
 
-// TestExampleFileShowsEverySetting: what is commented out there is the default,
-// and nothing is left out.
+// TestExampleFileShowsEverySetting: settings that are commented out there have their
+// default, and no setting is missing.
 func TestExampleFileShowsEverySetting(t *testing.T) {
 	source, err := os.ReadFile("example.hcl")
 	require.NoError(t, err)
@@ -264,7 +264,7 @@ func TestMistakeInTheEnvironmentIsToldByItsName(t *testing.T) {
 	}
 }
 
-// What is admitted later is compared with what browsers send.
+// The gateway later compares these origins with those of browsers.
 func TestOriginsAreReadAsBrowsersSendThem(t *testing.T) {
 	c, err := parse(t, minimal+`listener {
   allowed_origins = ["HTTPS://App.example.com:443", "http://localhost:80", "http://localhost:6274", "https://*.Example.com", "https://*.example.com:8443", "http://[::1]:5173"]

@@ -130,7 +130,7 @@ func interleave(t *testing.T, m mutation, order []string, warm bool) {
 		ctx, h := b.hold(t, "t", "files")
 		defer h.Release()
 		early = ctx
-		// What has happened to the grant is not known, so it is looked up again.
+		// The grant may have changed, so it is looked up again.
 		b.cache.get(keyOf("t")).grant.Load().stale.Store(true)
 	}
 
@@ -189,7 +189,7 @@ type result struct {
 	err error
 }
 
-// use is what the middleware does with a token.
+// use does the middleware's work for a token.
 func (b *Broker) use(ctx context.Context, token, server string) result {
 	g, err := b.Grant(ctx, token, home)
 	if err != nil {

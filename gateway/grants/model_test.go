@@ -157,7 +157,7 @@ func (m *model) Lookup(ctx context.Context, p vaultclient.UnsealedToken) (*vault
 	return answer, nil
 }
 
-// since is what the feed answers right now.
+// since is the feed's answer right now.
 func (m *model) since(epoch string, index uint64) *vaultclient.Changes {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -340,7 +340,7 @@ func runBroker(t *testing.T, m *model, options Options, change func(*Broker)) *B
 	return b
 }
 
-// sync applies what the feed has to tell.
+// sync applies the feed's changes.
 func (b *Broker) sync(m *model) {
 	v := b.position.Load()
 	b.apply(m.since(v.epoch, v.applied), time.Now())

@@ -64,7 +64,7 @@ func (s *startsOnDemand) Changes(ctx context.Context, epoch string, index uint64
 	if err := s.start(ctx); err != nil {
 		return nil, err
 	}
-	// The death of the plugin ends what it holds.
+	// The death of the plugin ends its requests.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if s.starts.Load() == 0 {

@@ -20,7 +20,7 @@ func denying(url string) []policy.Source {
 	}}}
 }
 
-// allowed returns what the broker decides for a token and a server.
+// allowed returns the broker's decision for a token and a server.
 func (b *Broker) allowed(t *testing.T, token, server string) error {
 	t.Helper()
 	g, err := b.Grant(t.Context(), token, home)

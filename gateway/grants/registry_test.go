@@ -10,7 +10,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
-// answering is a model whose registry is what was answered.
+// answering is a model with a given registry.
 type answering struct {
 	*model
 	registry vaultclient.ServerList

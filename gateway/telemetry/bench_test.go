@@ -84,8 +84,8 @@ func sdkTracer(t testing.TB) *Tracer {
 	return newTracer(provider, false)
 }
 
-// BenchmarkWarmRequest is what a request with a known token costs in the
-// middleware, its audit lines and metrics included.
+// BenchmarkWarmRequest measures a request with a known token in the middleware, with its
+// audit lines and metrics.
 func BenchmarkWarmRequest(b *testing.B) {
 	for _, bench := range []struct {
 		name   string

@@ -25,7 +25,7 @@ func TestMetricsKeepTheConventions(t *testing.T) {
 	require.Empty(t, problems)
 }
 
-// TestLabelsAreBounded: no client makes time series by what it writes.
+// TestLabelsAreBounded: a client's texts never make new time series.
 func TestLabelsAreBounded(t *testing.T) {
 	m := New("v1.0.0")
 	for range 3 {

@@ -22,7 +22,8 @@ import (
 	"vault-plugin-secrets-mcp/test/harness/authority"
 )
 
-// answer is what a server of these tests answers: who it was asked as.
+// answer is the handler of these tests' servers. It answers with the identity of the
+// request.
 func answer(w http.ResponseWriter, r *http.Request) {
 	who := "nobody"
 	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {

@@ -54,7 +54,7 @@ func TestFlagsAreChecked(t *testing.T) {
 }
 
 // TestCheckConfigFindsMistakesOfTheEnvironment, which would end the gateway at its start,
-// and warns of what works and should not stay so.
+// and warns of settings that work and should not stay.
 func TestCheckConfigFindsMistakesOfTheEnvironment(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "gateway.hcl")
 	require.NoError(t, os.WriteFile(file, []byte("vault {\n  address = \"http://vault.example.com:8200\"\n  auth \"token_file\" { path = \"/x\" }\n}\n"+

@@ -71,7 +71,7 @@ func newStage(t *testing.T) *stage {
 	return s
 }
 
-// settings parses a file with the lines given beside what every one has.
+// settings parses a file with these lines and the common ones.
 func (s *stage) settings(more string) *config.Config {
 	s.t.Helper()
 	c, err := s.parse(more)

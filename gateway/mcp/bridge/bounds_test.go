@@ -14,13 +14,13 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
-// answerHandshake has the server answer the handshake that it gets next.
+// answerHandshake answers the next handshake as the server.
 func (s *stage) answerHandshake(f *fake, answer string) {
 	s.t.Helper()
 	f.r.Message([]byte(`{"jsonrpc":"2.0","id":` + idIn(s.t, s.got(f)) + `,` + answer + `}`))
 }
 
-// initialize asks for a session with a version, and returns what the client is answered.
+// initialize asks for a session with a version, and returns the client's answer.
 func (s *stage) initialize(o Owner, version string) <-chan Item {
 	s.t.Helper()
 	message := in(s.t, `{"jsonrpc":"2.0","id":"h","method":"initialize","params":{"protocolVersion":"`+version+`","capabilities":{}}}`)
@@ -287,7 +287,7 @@ func TestAChannelCountsUntilItIsGone(t *testing.T) {
 	require.Len(t, s.fakes(), 3)
 	require.Equal(t, 2, s.Pool.Size())
 
-	// What a revocation ends counts, too.
+	// Channels that a revocation ends count, too.
 	s.session(bob, "{}")
 	s.EndClient("alice")
 	s.EndClient("bob")
@@ -375,7 +375,7 @@ func BenchmarkPingBesideSessions(b *testing.B) {
 	}
 }
 
-// heap is what lives on the heap, in megabytes.
+// heap is the live heap, in megabytes.
 func heap() float64 {
 	runtime.GC()
 	var m runtime.MemStats

@@ -276,7 +276,7 @@ func TestWhatTheServerSaysWaitsForAStream(t *testing.T) {
 	f.r.Message([]byte(`{"jsonrpc":"2.0","id":9,"method":"roots/list"}`))
 	stream := session.Stream()
 	require.Contains(t, string(s.next(stream).Message), "list_changed")
-	stream.Close() // what it did not take is kept
+	stream.Close() // messages that it did not read wait
 	stream = session.Stream()
 	require.Contains(t, string(s.next(stream).Message), "roots/list")
 	other := session.Stream()

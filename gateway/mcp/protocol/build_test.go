@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzAppendString: a string comes back as it was, but for what is not UTF-8.
+// FuzzAppendString: a string comes back as it was, except for bytes that are not UTF-8.
 func FuzzAppendString(f *testing.F) {
 	for _, seed := range []string{"", "plain", "quote\" back\\ \n\x00\x7f", "é\u2028\xff<&>"} {
 		f.Add(seed)

@@ -178,8 +178,8 @@ func TestWithoutKeysNothingIsSealedOrOpened(t *testing.T) {
 	require.Error(t, err)
 }
 
-// FuzzOpenNeverPanics: nothing opens but what was sealed. That is written down, since
-// each process that fuzzes would seal another one.
+// FuzzOpenNeverPanics: only sealed ids open. They are constants here, since each fuzzing
+// process would seal others.
 func FuzzOpenNeverPanics(f *testing.F) {
 	const sealed = "AQAAAAEELPne-uOA-6WRBNlrhKzlDRjyEh57CTzDslhRnGg"
 	s := sealer(ringOf(1))

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestChildrenInheritNoCapability gives a thread an ambient capability, as
-// systemd gives the gateway's, where the test's account has it to give, and looks
-// at what a child gets.
+// TestChildrenInheritNoCapability gives a thread an ambient capability, as systemd gives
+// one to the gateway's threads, if the test's account has one. It then looks at the child's
+// capabilities.
 func TestChildrenInheritNoCapability(t *testing.T) {
 	ambient := make(chan string)
 	go func() {

@@ -16,7 +16,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
-// shell has the child run a script, and returns what that says and how it ends.
+// shell makes the child run a script, and returns its output and its end.
 func shell(t *testing.T, p *Process, r *receiver, script string, args ...any) string {
 	t.Helper()
 	quoted, err := json.Marshal(fmt.Sprintf(script, args...))
@@ -80,7 +80,7 @@ func TestNoChildReadsWhatIsAnothers(t *testing.T) {
 			}
 			require.Contains(t, shell(t, victim, victimSaid, `cat $HOME/file`), "victim")
 
-			// What a program may expect of its home.
+			// A program may rely on these properties of its home.
 			require.Equal(t, "ok\n<nil>", shell(t, spy, said, `mkdir -p $XDG_CACHE_HOME/a $HOME/b && echo ok > $XDG_CACHE_HOME/a/x && mv $XDG_CACHE_HOME/a/x $HOME/b/y &&
 				test "$(pwd)" = "$HOME" && f=$(mktemp) && cp $HOME/b/y $f && cat $f && ls /tmp /etc /usr >/dev/null`))
 			require.Contains(t, shell(t, spy, said, `stat -c %%a $HOME`), "700\n")

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// receiver collects what a child says.
+// receiver collects a child's messages.
 type receiver struct {
 	messages chan string
 	gone     chan error

@@ -8,8 +8,8 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
-// FuzzAgreesWithEncodingJSON holds Parse against a parser that shares no line
-// with it: what Parse accepts, encoding/json must accept, and must read in the
+// FuzzAgreesWithEncodingJSON compares Parse with a parser that shares no line with it:
+// encoding/json must accept every message that Parse accepts, and must read it in the
 // same way, both into a map (keys as they are) and into a struct (keys in any
 // case, where the last one wins).
 func FuzzAgreesWithEncodingJSON(f *testing.F) {
@@ -54,7 +54,7 @@ func FuzzAgreesWithEncodingJSON(f *testing.F) {
 	})
 }
 
-// params compares what was read below params.
+// params compares the parts of params.
 func params(t *testing.T, message []byte, got *Envelope, raw json.RawMessage) {
 	t.Helper()
 	if raw == nil || string(raw) == "null" {

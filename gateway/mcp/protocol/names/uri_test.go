@@ -86,8 +86,8 @@ func TestSplitURIRefusesWhatNeitherMade(t *testing.T) {
 	}
 }
 
-// TestTemplatesSurviveThePrefix: what a client makes of a prefixed template is
-// what it would have made of the server's own, prefixed.
+// TestTemplatesSurviveThePrefix: the expansion of a prefixed template is the expansion of
+// the server's own template, prefixed.
 func TestTemplatesSurviveThePrefix(t *testing.T) {
 	values := uritemplate.Values{}
 	values.Set("var", uritemplate.String("a/b c"))

@@ -105,8 +105,8 @@ func TestAnswerRefusesWhatItCannotBeSureOf(t *testing.T) {
 	}
 }
 
-// FuzzAnswer holds what passes against encoding/json, and a second, slow
-// reading of what is to be prefixed.
+// FuzzAnswer compares forwarded answers with encoding/json, and with a second, slow search
+// for the URIs to prefix.
 func FuzzAnswer(f *testing.F) {
 	f.Add([]byte(`{"result":{"content":[{"type":"resource_link","uri":"a"},{"type":"resource","resource":{"uri":"b"}}]}}`))
 	f.Add([]byte(`{"result":{"messages":[{"content":{"type":"resource","resource":{"uri":"b"}}}],"contents":[{"uri":"c"}]}}`))

@@ -28,7 +28,7 @@ func TestCursorsReadBackAsTheyWereWritten(t *testing.T) {
 	}
 }
 
-// sealed returns what String would make of these bytes, whatever they are.
+// sealed returns any bytes in the form of String.
 func sealed(b string) string {
 	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint32([]byte(b), crc32.ChecksumIEEE([]byte(b))))
 }

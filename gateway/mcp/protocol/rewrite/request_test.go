@@ -84,9 +84,8 @@ func TestRequestsForNothingOfAnyServer(t *testing.T) {
 	}
 }
 
-// FuzzRequests holds what goes to the server against encoding/json: it names
-// what the gateway decided on, under any reading of the keys, and nothing else
-// has changed.
+// FuzzRequests checks the message for the server with encoding/json: it names the target
+// that the gateway decided on, under any reading of the keys, and is otherwise unchanged.
 func FuzzRequests(f *testing.F) {
 	f.Add([]byte(request("tools/call", `{"name":"calc__add","arguments":{}}`)))
 	f.Add([]byte(request("prompts/get", `{"name":"c\u0061lc__add"}`)))

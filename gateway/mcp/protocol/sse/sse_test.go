@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// read returns what the decoder makes of the stream: type and data of each
-// event with data, and all Raws joined.
+// read decodes the stream, and returns type and data of each event with data, and all Raws
+// joined.
 func read(t *testing.T, r io.Reader) (events []string, raw string) {
 	t.Helper()
 	d := NewDecoder(r, 1<<16)
@@ -159,7 +159,7 @@ func TestAnEventOfTinyLinesCostsNoMoreThanItsBytes(t *testing.T) {
 	}
 }
 
-// What a large event took is given back at the next one.
+// The next event gives the memory of a large one back.
 func TestTheMemoryOfALargeEventIsGivenBack(t *testing.T) {
 	var reserved int64
 	d := NewDecoder(io.MultiReader(strings.NewReader("data: "+strings.Repeat("x", 1<<20)+"\n\n"),

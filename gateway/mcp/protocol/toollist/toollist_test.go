@@ -106,7 +106,7 @@ func TestFilterRefusesWhatItCannotBeSureOf(t *testing.T) {
 	}
 }
 
-// FuzzFilter holds what passes against encoding/json: the filtered list has
+// FuzzFilter compares filtered lists with encoding/json: the filtered list has
 // every tool that may pass and no other, under any reading of the keys, and
 // nothing beside the list has changed.
 func FuzzFilter(f *testing.F) {
