@@ -168,11 +168,11 @@ func (l *line) outcomeError(err error) {
 }
 
 const (
-	// sourcesCounted bounds the sources told apart within one second. The
-	// others are counted together.
+	// sourcesCounted bounds the sources with their own count within one second. The
+	// others share one.
 	sourcesCounted = 256
 
-	// idsNamed is how many request ids a line names.
+	// idsNamed bounds the request ids of a line.
 	idsNamed = 5
 )
 

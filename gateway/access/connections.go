@@ -89,8 +89,8 @@ type admission int
 
 const (
 	admitted admission = iota
-	excess             // it is told so, once
-	rejected           // it is told nothing
+	excess             // closed after one answer that says so
+	rejected           // closed without an answer
 )
 
 // take counts a connection, unless it is rejected.
@@ -98,7 +98,7 @@ func (c *Connections) take(source netip.Prefix) admission {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := c.open[source]
-	if n >= c.most+max(8, c.most/8) { // of those that are told
+	if n >= c.most+max(8, c.most/8) { // so many get an answer
 		return rejected
 	}
 	c.open[source] = n + 1
@@ -116,8 +116,8 @@ func (c *Connections) release(source netip.Prefix) {
 	}
 }
 
-// admit asks whether the connection may be used. Its source is known only once a
-// proxy has said for whom it connects, so this is asked with the first read.
+// admit returns an error if the connection may not be used. It runs with the first read,
+// since the source may be in a proxy's header.
 func (c *framedConn) admit() error {
 	if c.connections == nil || c.connections.most <= 0 {
 		return nil

@@ -10,11 +10,11 @@ import (
 	"sync/atomic"
 )
 
-// net/http drops a Content-Length that stands beside a Transfer-Encoding, so a
-// handler cannot tell that there was one. A proxy in front of the gateway may
-// have believed it, and taken other bytes for the next request: the way in
-// which requests are smuggled. So the connection is watched as it is read, and
-// once a request's framing was ambiguous every request on it is refused.
+// net/http drops a Content-Length beside a Transfer-Encoding, so a handler cannot see it. A
+// proxy in front of the gateway may have used it, and so taken other bytes for the next
+// request. This is how requests are smuggled. So framedConn examines the bytes as they are
+// read. After a request with ambiguous framing, the gateway refuses every request on the
+// connection.
 
 // WatchFraming wraps a listener of plain or TLS connections, so that the
 // middleware can refuse ambiguous requests. Use [ConnContext] in the server

@@ -15,7 +15,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
-// Observer is told of requests, for metrics.
+// Observer counts requests, for metrics.
 type Observer interface {
 	// RequestStarted is called at the start of every request.
 	RequestStarted()
@@ -32,7 +32,7 @@ type Options struct {
 	Listener config.Listener
 	Limits   config.Limits
 	Memory   *Memory  // nil: no bound
-	Observer Observer // nil: nobody is told
+	Observer Observer // nil: none
 	Tracer   Tracer   // nil: no traces
 
 	// Next serves requests that have passed, to /servers/{name}/mcp. Its
@@ -265,7 +265,7 @@ func refusalOf(err error) *Refusal {
 	return unavailable(err)
 }
 
-// aggregatePath is the endpoint that stands for all servers of a client.
+// aggregatePath is the endpoint of all servers of a client.
 const aggregatePath = "/mcp"
 
 // route returns the handler for the request's path, and the server that the path
@@ -310,8 +310,8 @@ func validName(name string) bool {
 
 // notFound answers all other paths, without a token. After a 401, clients ask for a dozen
 // well-known documents that this gateway does not have, since it is not an OAuth server.
-// In the end they try to register, and some of them show their user that answer alone. A
-// client with a wrong URL is told the right ones.
+// In the end they try to register, and some of them show their user that answer alone. For
+// a wrong URL, the answer has the right ones.
 func notFound(w http.ResponseWriter, path string) {
 	text := nothingHere
 	if strings.HasPrefix(path+"/", serversPath) && !strings.Contains(path, "/.well-known/") {

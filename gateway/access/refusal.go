@@ -12,7 +12,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
-// Reasons of decisions, as the audit log has them. The client is told less.
+// Reasons of decisions, as in the audit log. The client's errors say less.
 const (
 	ReasonAllowed          = "allowed"
 	ReasonAborted          = "aborted"          // in metrics alone: the connection ended in the middle of the answer

@@ -23,7 +23,7 @@ var ErrAudit = errors.New("the decision could not be written to the audit log")
 // Request is one HTTP request on its way through the gateway. The goroutine of its
 // handler owns it.
 type Request struct {
-	ID     string         // stands in every refusal and in every audit line
+	ID     string         // in every refusal and in every audit line
 	Start  time.Time      // when its headers were read
 	Source netip.Addr     // the client's address, seen through trusted proxies
 	Grant  *grants.Grant  // nil until the token is known
@@ -256,15 +256,15 @@ type Tracer interface {
 	Start(r *http.Request) (context.Context, Span)
 }
 
-// Span is that of one request.
+// Span is the span of one request.
 type Span interface {
 	// TraceID names the trace in the audit log; "" if it is not recorded.
 	TraceID() string
 	// Upstream begins the span of a request to a server, and names it in the header
 	// for the server. The caller ends it with the server's status, or 0.
 	Upstream(r *Request, header http.Header) (end func(status int, err error))
-	// End is called when nothing more happens to the request. The outcome is
-	// the one that an Observer is told.
+	// End ends the span with the request. The outcome is the same as for an
+	// Observer.
 	End(r *Request, outcome string)
 }
 

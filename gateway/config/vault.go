@@ -29,8 +29,8 @@ type Vault struct {
 	Auth Auth
 }
 
-// VaultClient says how Vault is reached: everything that Vault's own API client can
-// be told. Each has a variable that overrides the file: see vault_environment.go.
+// VaultClient has the settings of the connection to Vault: all that Vault's own API client
+// has. Each has a variable that overrides the file: see vault_environment.go.
 type VaultClient struct {
 	// Address, address, is Vault's URL, or that of a Vault Agent or Proxy: http,
 	// https, or unix for a socket. Default: https://127.0.0.1:8200.

@@ -40,16 +40,16 @@ type Tracer interface {
 // Why a token's holder gets no answer, or loses the one in flight. The first
 // three are also the causes with which the context of a live request ends.
 var (
-	// ErrInactive: Vault says that the token is unknown, expired or revoked,
-	// which are not told apart. Answered with 401.
+	// ErrInactive: Vault says that the token is unknown, expired or revoked, without
+	// a difference. The answer is 401.
 	ErrInactive = errors.New("the token is not active")
 
 	// ErrNotAllowed: the client may not, or no longer, reach the server.
-	// Answered with 403.
+	// The answer is 403.
 	ErrNotAllowed = errors.New("the client may not reach the server")
 
-	// ErrUnavailable: Vault cannot be asked, and its last answer is too old to use.
-	// Answered with 503 and Retry-After.
+	// ErrUnavailable: Vault does not answer, and its last answer is too old to use.
+	// The answer is 503 with Retry-After.
 	ErrUnavailable = errors.New("vault cannot be asked")
 
 	// ErrServerGone: the server was deleted from the registry, or re-pointed,
@@ -64,7 +64,7 @@ type Options struct {
 	KMS       *config.KMS // nil: sealed tokens are refused
 	PerClient int         // one client's requests in flight; 0: no bound
 	Cold      Limiter     // nil: no limit
-	Observer  Observer    // nil: nobody is told
+	Observer  Observer    // nil: none
 	Tracer    Tracer      // nil: no traces
 	Log       hclog.Logger
 }

@@ -244,13 +244,12 @@ func (b *Broker) revoke(e *entry) {
 	b.negatives.Add(e.key, time.Now())
 }
 
-// recentSize is how many changes are remembered for comparison with lookups
-// that were under way. A lookup takes a second at most. An answer that is older than
-// the oldest change remembered counts as overtaken.
+// recentSize is the number of changes that the gateway remembers, to compare them with
+// lookups that were under way. A lookup takes a second at most. An answer that is older
+// than the oldest remembered change counts as overtaken.
 const recentSize = 4096
 
-// recentChanges remembers which changes were applied lately, so that an answer that
-// is older than they are can be told from one that is not.
+// recentChanges has the changes that were applied lately, to find answers that are older.
 type recentChanges struct {
 	floor uint64 // changes up to here are forgotten
 

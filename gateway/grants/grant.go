@@ -26,13 +26,13 @@ const allServers = "*"
 // Vault makes another one.
 type Grant struct {
 	Client    string    // name
-	ClientID  string    // unchanging: survives no re-creation of the client
+	ClientID  string    // unchanging; another one if the client is created again
 	Accessor  string    // names the token in logs
 	ExpiresAt time.Time // this gateway's clock; zero: never
 
 	*entitlements
 
-	// When Vault said so: see changes.go.
+	// The age of Vault's answer: see changes.go.
 	index uint64
 	sent  time.Time
 

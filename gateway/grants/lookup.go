@@ -12,16 +12,16 @@ import (
 )
 
 const (
-	// waitTimeout is how long anybody waits for a lookup, whatever becomes of it. While
-	// Vault hangs, it is vaultclient.LookupTimeout.
+	// waitTimeout bounds the wait of a request for a lookup, whatever its result. While
+	// Vault hangs, the bound is vaultclient.LookupTimeout.
 	waitTimeout = slotTimeout + vaultclient.LookupTimeout
 
-	// coldInFlight is how many of the lookups in flight may be for unknown tokens, so
-	// that a flood of these never stands in the way of known ones.
+	// coldInFlight bounds the lookups in flight for unknown tokens, so that a flood of
+	// these never blocks known ones.
 	coldInFlight = 8
 
-	// backgroundInFlight is how many of them may be for requests that are already
-	// running, and can wait.
+	// backgroundInFlight bounds the lookups for requests that already run, and can
+	// wait.
 	backgroundInFlight = 4
 
 	// slotTimeout is how long a lookup waits for its turn.
@@ -298,8 +298,8 @@ func (b *Broker) makeRoom(start byte) {
 	}
 }
 
-// evict takes an entry out unless something lives on it, and tells those who hold
-// something for its token: they hear no more of it. Broker.mu is held.
+// evict removes an entry unless a request holds it. It notifies those who have sessions or
+// children for its token, since no later change reaches them. Broker.mu is held.
 func (b *Broker) evict(e *entry) {
 	g := e.grant.Load()
 	if g == nil || !e.evict() {
