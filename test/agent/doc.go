@@ -1,3 +1,3 @@
-// Package agent has a Vault Agent get clients their tokens, with the configurations as
-// they are shipped.
+// Package agent runs a Vault Agent that gets clients' tokens, with the shipped
+// configurations.
 package agent

@@ -1,3 +1,3 @@
-// Package aggregate uses /mcp, the endpoint of all servers, where it differs from a
-// server's own: names, lists, pages, changes, sessions, and servers that fail.
+// Package aggregate tests the differences between /mcp, the endpoint of all servers, and a
+// server's own endpoint: names, lists, pages, changes, sessions, and servers that fail.
 package aggregate

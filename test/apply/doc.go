@@ -1,3 +1,3 @@
-// Package apply runs `mcp-bootstrap apply` against a real Vault: from an empty one, over
-// a broker that stands, with mistakes in the files, and with Vault lost in the middle.
+// Package apply runs `mcp-bootstrap apply` against a real Vault: an empty one, one with a
+// broker, with mistakes in the files, and with Vault lost in the middle.
 package apply

@@ -1,3 +1,3 @@
-// Package audit looks at what the system tells of itself (audit lines, logs, traces,
-// metrics) and stores, and for tokens in any of it.
+// Package audit examines the audit lines, logs, traces, metrics and storage of the system,
+// and looks for tokens in all of them.
 package audit

@@ -1,10 +1,8 @@
-// Package clients runs the MCP clients that people use, and servers that they
-// run, as npm has them, against a real Vault and a real gateway: each client lists
-// tools, calls one, and is refused with a revoked token and at a server that it may
-// not reach; each server is the same through the gateway as without it; each file
-// that mcp-bootstrap exports is read by the client that it is for.
+// Package clients runs popular MCP clients and servers from npm against a real Vault and a
+// real gateway. Each client lists tools and calls one. It is refused with a revoked token,
+// and at a server that it may not reach. Each server behaves the same through the gateway as
+// without it. Each file that mcp-bootstrap exports is read by its client.
 //
-// No program reaches anything but the loopback, and a test fails where one tries
-// to. No account is needed: where Claude Code would ask a model what to do, a
-// scripted one answers.
+// The programs reach only the loopback, and a test fails if one tries more. No account is
+// needed: a scripted model answers Claude Code.
 package clients

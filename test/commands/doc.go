@@ -1,3 +1,3 @@
 // Package commands runs the commands of mcp-bootstrap that examine, export and explain:
-// doctor, export, and what every command says when something is wrong.
+// doctor, export, and the messages of every command about problems.
 package commands

@@ -1,14 +1,14 @@
-// Package conformance runs the official MCP conformance suite, as it comes from
-// npm, against a server directly and through the gateway, and compares the two
-// check by check: through the gateway a server must be neither better nor worse.
+// Package conformance runs the official MCP conformance suite from npm against a server,
+// directly and through the gateway, and compares each check. Through the gateway a server
+// must be neither better nor worse.
 //
-// The server is the official Go SDK's conformance fixture, over HTTP in both of
-// the protocol's eras, on stdio, and as one of the many servers at /mcp, where a
-// proxy between takes the server's name away from those of its tools. It is part of
-// `make test`, and is run alone by
+// The server is the official Go SDK's conformance fixture, over HTTP in both of the
+// protocol's eras, on stdio, and as one of the many servers at /mcp, where a proxy removes
+// the server's name from the names of its tools. It is part of `make test`, and runs alone
+// with
 //
 //	make test-conformance
 //
-// Each check that ends otherwise on stdio or at /mcp is listed, with the reason, in
-// the test, which fails where one does not any more.
+// The test lists each check that ends differently on stdio or at /mcp, with the reason. It
+// fails if one of them does not differ any more.
 package conformance

@@ -1,3 +1,2 @@
-// Package crash holds the tests that kill Vault and the engine in the middle of
-// their work.
+// Package crash kills Vault and the engine in the middle of their work.
 package crash

@@ -1,3 +1,3 @@
-// Package dev runs `mcp-bootstrap dev`, what it prints, and the pages of docs/ that go on
-// from there.
+// Package dev runs `mcp-bootstrap dev`, the commands that it prints, and the pages of docs/
+// that begin with it.
 package dev

@@ -1,4 +1,4 @@
-// Package docs runs the commands of the pages in docs/ as they are written, and compares
-// what the pages list with what the programs have. Pages that need something of another
-// folder beside them are run there: test/dev, test/agent, test/apply.
+// Package docs runs the commands of the pages in docs/, and compares the pages' tables with
+// the programs. Pages that need the set-up of another folder run there: test/dev,
+// test/agent, test/apply.
 package docs

@@ -1,3 +1,3 @@
-// Package engine uses the engine in a real Vault, without gateways: who may do what, bad
-// input, policies, and the feed of changes.
+// Package engine tests the engine in a real Vault, without gateways: permissions, bad input,
+// policies, and the change feed.
 package engine

@@ -1,7 +1,7 @@
-// Package field runs the system among the parts that companies have: Vault with TLS
+// Package field runs the system in a company's surroundings: Vault with TLS
 // from a private authority on three nodes, gateways with TLS behind nginx and behind
 // HAProxy, a proxy before one MCP server, servers from npm that end and start
-// again, and the clients that people use. Whatever a deployment adds is tried here first.
+// again, and popular clients. Every addition to a deployment is tried here first.
 //
 //	office (the test, and its clients: Claude Code in two releases, mcp-remote,
 //	   │    the inspector, mcporter, the Go SDK)
@@ -20,12 +20,11 @@
 //	   │          │            reaches but by the proxy
 //	   └──────────┴── children: one on stdio that takes 30 s to start
 //
-// Each of these is a network namespace of its own, and so are links that a test may
-// cut, in both directions or in one. The test itself runs in such a namespace, without
-// a way to anywhere else: no program can reach the Internet, and nothing that is started
-// is reached from outside.
+// Each of these has its own network namespace, and so has each link that a test may cut, in
+// one direction or in both. The test itself runs in a namespace without a route to the
+// outside: no program can reach the Internet, and none can be reached from there.
 //
-// scripts/field.sh says what the machine lacks for this, and installs it. Without any
-// of it these tests are left out, and `make test` names at its end what is missing;
-// where TEST_FIELD is "required" they fail.
+// scripts/field.sh lists the programs that the machine lacks for this, and installs them.
+// Without them these tests are skipped, and `make test` names the missing programs at its
+// end. If TEST_FIELD is "required", they fail.
 package field

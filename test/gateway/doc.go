@@ -1,4 +1,3 @@
-// Package gateway sends a gateway what clients may send, and what attackers might: on the
-// wire, in HTTP, in JSON, and without a token that is good. It also starts gateways where
-// something is in the way.
+// Package gateway sends a gateway the requests of clients and of attackers: on the wire, in
+// HTTP, in JSON, and without a valid token. It also starts gateways under bad conditions.
 package gateway

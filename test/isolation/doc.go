@@ -1,3 +1,3 @@
-// Package isolation holds the tests of what servers that are child processes of a
-// gateway can get hold of: nothing of the gateway's, and nothing of each other's.
+// Package isolation tests that child processes of a gateway can reach nothing of the
+// gateway, and nothing of each other.
 package isolation

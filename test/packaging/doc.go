@@ -1,3 +1,3 @@
-// Package packaging tests what `make package` makes. It builds every program
-// twice, so it runs by itself alone: make test-package.
+// Package packaging tests the packages of `make package`. It builds every program twice, so
+// it runs alone: make test-package.
 package packaging

@@ -1,4 +1,4 @@
 // Package pages compares docs/ with the source: every test, function, file and package that a
-// page names exists, the map of the source has every package, and nobody uses a word that
-// docs/glossary.md has retired. It reads files and starts nothing, so `make lint` runs it.
+// page names exists, the map of the source has every package, and no file uses a word that
+// docs/glossary.md has retired. It only reads files, so `make lint` runs it.
 package pages

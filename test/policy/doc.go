@@ -1,2 +1,2 @@
-// Package policy has gateways enforce policies and tool rules.
+// Package policy tests that gateways enforce policies and tool rules.
 package policy

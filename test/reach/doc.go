@@ -1,4 +1,4 @@
-// Package reach tests how the programs reach a Vault that is set up as companies do:
-// with TLS of a private authority that asks for certificates, at a socket, and with
-// whatever the environment of Vault's own tools holds.
+// Package reach tests how the programs reach a Vault in a company's set-up: with TLS of a
+// private authority and client certificates, at a socket, and with all variables of Vault's
+// own tools.
 package reach

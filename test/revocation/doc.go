@@ -1,3 +1,3 @@
-// Package revocation takes access away in every way there is, and wants tokens, calls in
-// flight and open streams to end in time; and tokens that are rotated to overlap.
+// Package revocation takes access away in every possible way. Tokens, calls in flight and
+// open streams must end in time, and rotated tokens must overlap.
 package revocation

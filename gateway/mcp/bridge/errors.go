@@ -38,7 +38,7 @@ var (
 	ErrClosed = errors.New("the gateway has closed the connection to the server")
 )
 
-// BackoffError: the server has ended, or was to be started, too often in a short
+// BackoffError means that the server has ended, or was to be started, too often in a short
 // time. The bridge does not start it again before Wait is over.
 type BackoffError struct{ Wait time.Duration }
 
