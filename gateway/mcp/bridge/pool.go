@@ -73,21 +73,21 @@ func (p *Pool) acquire(ctx context.Context, client string) (*slot, error) {
 		return nil, &BackoffError{Wait: wait}
 	}
 	for {
-		free, victim, h := p.tryAcquire(client)
+		free, victim, w := p.tryAcquire(client)
 		switch {
 		case free != nil:
 			return free, nil
 		case victim == nil:
 			return nil, ErrFull
 		case victim.channel.endIdle():
-			return h.wait(ctx, victim)
+			return w.wait(ctx, victim)
 		}
 		p.stopWaiting(victim) // a request uses it by now
 	}
 }
 
 // tryAcquire returns a slot, or else the slot to wait for, with its waiter.
-func (p *Pool) tryAcquire(client string) (free, victim *slot, h *waiter) {
+func (p *Pool) tryAcquire(client string) (free, victim *slot, w *waiter) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -99,10 +99,10 @@ func (p *Pool) tryAcquire(client string) (free, victim *slot, h *waiter) {
 		return p.add(client), nil, nil
 	}
 	if victim != nil {
-		h = &waiter{client: client, slot: make(chan *slot, 1)}
-		victim.waiter = h
+		w = &waiter{client: client, slot: make(chan *slot, 1)}
+		victim.waiter = w
 	}
-	return nil, victim, h
+	return nil, victim, w
 }
 
 // add makes a slot. p.mu is held.
@@ -140,12 +140,12 @@ func (p *Pool) stopWaiting(s *slot) {
 }
 
 // wait returns a new slot once the other one is released.
-func (h *waiter) wait(ctx context.Context, from *slot) (*slot, error) {
+func (w *waiter) wait(ctx context.Context, from *slot) (*slot, error) {
 	timer := time.NewTimer(slotTimeout)
 	defer timer.Stop()
 	err := ErrFull
 	select {
-	case s := <-h.slot:
+	case s := <-w.slot:
 		return s, nil
 	case <-timer.C:
 	case <-ctx.Done():
@@ -153,7 +153,7 @@ func (h *waiter) wait(ctx context.Context, from *slot) (*slot, error) {
 	}
 	from.pool.stopWaiting(from)
 	select {
-	case s := <-h.slot: // it came meanwhile
+	case s := <-w.slot: // it came meanwhile
 		s.release()
 	default:
 	}
