@@ -80,6 +80,8 @@ func (c *company) undisturbed(t *testing.T) {
 		"all servers behind HAProxy":    works("all-haproxy", atHAProxy, among("partner")),
 		"behind our block for nginx":    works("our-nginx", atOurNginx, one("everything")),
 		"behind our block for HAProxy":  works("our-haproxy", atOurHAProxy, one("fast")),
+		"all behind our block, nginx":   works("our-nginx-all", atOurNginx, among("everything")),
+		"all behind our block, HAProxy": works("our-haproxy-all", atOurHAProxy, among("fast")),
 		"a slash at the end":            works("slash-one", atNginx, slash(one("everything"))),
 		"a slash at the end of /mcp":    works("slash-all", atSlash, slash(among("fast"))),
 		"a path of nginx":               works("slash-path", atSlash+"/tools", one("everything")),
