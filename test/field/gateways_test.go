@@ -1,7 +1,10 @@
 package field
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
+	"regexp"
 	"sync"
 	"testing"
 
@@ -64,6 +67,7 @@ func (c *company) gatewaysRestart(t *testing.T) {
 		c.awaitFeeds()
 		goesOn()
 	}
+	c.awaitBalancer(t)
 	close(restarted)
 	done.Wait()
 	for name, m := range models {
@@ -82,6 +86,31 @@ func (c *company) gatewaysRestart(t *testing.T) {
 	c.Write("mcp/revoke-client/restart", nil)
 	stream.ends(t)
 }
+
+// awaitBalancer waits until HAProxy sends requests to every gateway. While it is about
+// to find one again, a session of /mcp begins at one gateway, and is unknown to the
+// other, to which its next request goes.
+func (c *company) awaitBalancer(t *testing.T) {
+	t.Helper()
+	c.Eventually("HAProxy has found every gateway", func() error {
+		state := map[string]string{}
+		for _, line := range gatewayState.FindAllStringSubmatch(read(t, c.Dir, "haproxy.log"), -1) {
+			state[line[1]] = line[2]
+		}
+		if len(state) < len(c.gateways) {
+			return errors.New("it has not looked at each")
+		}
+		for gateway, is := range state {
+			if is != "UP" {
+				return fmt.Errorf("%s is %s", gateway, is)
+			}
+		}
+		return nil
+	})
+}
+
+// gatewayState is a line of HAProxy about a gateway.
+var gatewayState = regexp.MustCompile(`(?m)^Server gateways/(\S+) is (UP|DOWN)`)
 
 // releases are those of Claude Code.
 var releases = map[string]mcpclient.Release{
