@@ -20,7 +20,7 @@ BENCH = TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin"
 .PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-conformance test-clients test-field test-clients-latest test-crash test-load test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine soak test-programs test-modules vault lint fmt outdated clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
 
 build: $(PROGRAMS:%=bin/%) ## the three programs into bin/
 
@@ -72,7 +72,7 @@ test-clients: vault test-programs test-modules ## MCP clients and servers from n
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \
 		go test -race -count=1 -v $(TESTFLAGS) ./test/clients
 
-test-field: vault test-programs test-modules ## the system among what companies have alone, as root: 5 minutes; part of test-blackbox
+test-field: vault test-programs test-modules ## the system among what companies have alone, as root or where user namespaces are allowed: 5 minutes; part of test-blackbox
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \
 		go test -race -count=1 -v $(TESTFLAGS) ./test/field
 

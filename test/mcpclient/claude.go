@@ -45,6 +45,9 @@ func (k *Kit) Claude(t *testing.T, release Release, home string, m *Model, token
 		// Otherwise it would connect in the background, and let the model search for
 		// tools.
 		"MCP_CONNECTION_NONBLOCKING=false", "ENABLE_TOOL_SEARCH=false",
+		// Otherwise that is a folder of /tmp named by the user's number: root's is root's
+		// alone, and who is root in a namespace of their own may not use it.
+		"CLAUDE_CODE_TMPDIR="+home,
 	)
 	return cmd
 }
