@@ -2,6 +2,7 @@ package docs
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -81,11 +82,13 @@ func (e *genericEndpoint) plan(t *testing.T, h *harness.Harness) (want, have str
 	read := h.Read(e.path)
 	require.NotNil(t, read)
 	if e.ignoreAbsent {
-		for field := range read {
-			if _, ok := wanted[field]; !ok {
-				delete(read, field)
+		named := maps.Clone(wanted)
+		for field := range wanted {
+			if value, ok := read[field]; ok {
+				named[field] = value
 			}
 		}
+		read = named
 	}
 	return text(t, wanted), text(t, read)
 }
@@ -114,6 +117,12 @@ func TestDocsTerraform(t *testing.T) {
 		{path: "mcp/clients/cursor-local", data: `{"token_ttl":"15m"}`},
 		{path: "mcp/clients/cursor-local", data: `{"token_ttl":"900"}`},
 		{path: "mcp/clients/cursor-local", data: `{"allowed_servers":"calculator,github"}`},
+		{path: "mcp/clients/cursor-local", data: `{"allowed_servers":["calculator","github","calculator"]}`},
+		{path: "mcp/clients/cursor-local", data: `{"metadata":{"cost":7}}`},
+		{path: "mcp/clients/cursor-local", data: `{"metadata":{"shared":true}}`},
+		{path: "mcp/clients/cursor-local", data: `{"metadata":{}}`},
+		{path: "mcp/clients/cursor-local", data: `{"seal":""}`},
+		{path: "mcp/servers/calculator", data: `{"description":""}`},
 		{path: "mcp/servers/github", data: `{"headers":{"Authorization":"Bearer example-of-a-credential"}}`},
 		{path: "mcp/servers/github", data: `{"url":"https://api.githubcopilot.com/mcp/?key=example-of-a-credential"}`},
 	} {
@@ -121,6 +130,17 @@ func TestDocsTerraform(t *testing.T) {
 		differs.apply(t, h)
 		want, have := differs.plan(t, h)
 		require.NotEqual(t, want, have, "the page warns of what is clean")
+	}
+	for _, clean := range []genericEndpoint{
+		{path: "mcp/clients/cursor-local", data: `{"allowed_servers":["github","calculator"],"allowed_tools":[]}`},
+		{path: "mcp/clients/cursor-local", data: `{"allowed_servers":["calculator","github"]}`},
+		{path: "mcp/clients/cursor-local", data: `{"metadata":null,"seal":null,"token_ttl":0}`},
+		{path: "mcp/servers/calculator", data: `{"description":null}`},
+	} {
+		clean.ignoreAbsent = true
+		clean.apply(t, h)
+		want, have := clean.plan(t, h)
+		require.Equal(t, want, have, "the page says that this stays equal")
 	}
 
 	// A field that the file names no more keeps its value; an empty one takes it away.
