@@ -247,7 +247,7 @@ func (t *taken) check(req *logical.Request, d *framework.FieldData) error {
 		case req.Operation == logical.ListOperation && !known:
 			// A LIST sent as GET carries list=true.
 		case known:
-			return userErrorf("field %s has no effect on a %s: leave it out (%s)", name, t.verb, t.list())
+			return userErrorf("field %s has no effect on this %s: leave it out (%s)", name, t.verb, t.list())
 		case !t.any:
 			return userErrorf("unknown field %q: %s%s", name, hint(name, d.Schema), t.list())
 		}
