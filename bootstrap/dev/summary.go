@@ -97,7 +97,7 @@ and the keys to it, in {{.Kept}}: its unseal key, its root token and
 the token above, for you alone. Remove both to forget it all.
 Ctrl-C stops everything.
 {{- else}}
-Ctrl-C stops everything. Vault forgets everything; with -keep it does not.
+Ctrl-C stops everything. Vault forgets everything{{if not (or .HA .KMS)}}; with -keep it does not{{end}}.
 {{- end}}
 `))
 
