@@ -10,107 +10,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
-
-// answerHandshake answers the next handshake as the server.
-func (s *stage) answerHandshake(f *fake, answer string) {
-	s.t.Helper()
-	f.r.Message([]byte(`{"jsonrpc":"2.0","id":` + idIn(s.t, s.got(f)) + `,` + answer + `}`))
-}
-
-// initialize asks for a session with a version, and returns the client's answer.
-func (s *stage) initialize(o Owner, version string) <-chan Item {
-	s.t.Helper()
-	message := in(s.t, `{"jsonrpc":"2.0","id":"h","method":"initialize","params":{"protocolVersion":"`+version+`","capabilities":{}}}`)
-	answered := make(chan Item, 1)
-	go func() {
-		defer close(answered)
-		_, call, err := s.Initialize(context.Background(), o, message)
-		if err != nil {
-			s.t.Error(err)
-			return
-		}
-		defer call.Close(false)
-		if item, err := call.Next(context.Background()); err == nil {
-			answered <- item
-		}
-	}()
-	return answered
-}
-
-const accepted = `"result":{"protocolVersion":"2025-11-25","serverInfo":{}}`
-
-func TestARefusedHandshakeIsNotKept(t *testing.T) {
-	for name, shared := range map[string]bool{"on a channel of its own": false, "on a shared one": true} {
-		t.Run(name, func(t *testing.T) {
-			s := newStage(t, func(o *Options) { o.Shared = shared })
-			first := s.initialize(alice, "2025-06-18")
-			second := s.initialize(alice, "2025-06-18")
-			f := s.fake(0)
-			require.Eventually(t, func() bool { return s.held() == 2 }, 10*time.Second, time.Millisecond)
-			tries := 1
-			if shared {
-				tries = len(protocol.SessionVersions)
-			}
-			for range tries {
-				s.answerHandshake(f, `"error":{"code":-32602,"message":"no"}`)
-			}
-			for _, answered := range []<-chan Item{first, second} {
-				item := <-answered
-				require.True(t, item.Failed)
-				require.Equal(t, -32602, item.Code)
-				require.JSONEq(t, `{"jsonrpc":"2.0","id":"h","error":{"code":-32602,"message":"no"}}`, string(item.Message))
-			}
-			require.Eventually(t, f.closed, 10*time.Second, time.Millisecond)
-			require.Eventually(t, func() bool { return s.Pool.Size() == 0 }, 10*time.Second, time.Millisecond)
-
-			again := s.initialize(alice, "2025-06-18")
-			s.answerHandshake(s.fake(1), accepted)
-			require.False(t, (<-again).Failed)
-		})
-	}
-}
-
-func TestNoVersionOfOneClientBindsTheOthersOfASharedServer(t *testing.T) {
-	tests := map[string]struct {
-		refuses int    // versions, the newest ones
-		server  string // its own version
-		answers map[string]string
-	}{
-		"a server of today": {0, "2025-11-25", map[string]string{
-			"2024-11-05": "2024-11-05", "2025-06-18": "2025-06-18", "2025-11-25": "2025-11-25", "1999-01-01": "2025-11-25", "": "2025-11-25", "2099-01-01": "2025-11-25",
-		}},
-		"an older one, which names its own": {0, "2025-03-26", map[string]string{
-			"2024-11-05": "2024-11-05", "2025-11-25": "2025-03-26", "1999-01-01": "2025-03-26",
-		}},
-		"an older one, which refuses what it does not know": {3, "2024-11-05", map[string]string{
-			"2024-11-05": "2024-11-05", "2025-11-25": "2024-11-05", "1999-01-01": "2024-11-05",
-		}},
-		"one whose version nobody knows": {0, "DRAFT", map[string]string{"2024-11-05": "DRAFT", "2025-11-25": "DRAFT"}},
-	}
-	for name, test := range tests {
-		for firstAsked := range test.answers {
-			t.Run(name+", first asked for "+firstAsked, func(t *testing.T) {
-				s := newStage(t, func(o *Options) { o.Shared = true })
-				first := s.initialize(alice, firstAsked)
-				f := s.fake(0)
-				for range test.refuses {
-					s.answerHandshake(f, `"error":{"code":-32602,"message":"Unsupported protocol version"}`)
-				}
-				s.answerHandshake(f, `"result":{"serverInfo":{"protocolVersion":"x"},"protocolVersion": "`+test.server+`"}`)
-				<-first
-				for asked, want := range test.answers {
-					item := <-s.initialize(bob, asked)
-					require.False(t, item.Failed)
-					require.JSONEq(t, `{"jsonrpc":"2.0","id":"h","result":{"serverInfo":{"protocolVersion":"x"},"protocolVersion":"`+want+`"}}`, string(item.Message), asked)
-				}
-				require.Len(t, s.fakes(), 1)
-			})
-		}
-	}
-}
 
 func TestSessionsOfAClientAreBounded(t *testing.T) {
 	s := newStage(t, nil)
@@ -154,7 +54,7 @@ func TestASessionThatNobodyUsesEnds(t *testing.T) {
 			s := newStage(t, func(o *Options) { o.Shared, o.IdleTimeout = shared, time.Minute })
 			first := s.initialize(alice, "2025-11-25")
 			synctest.Wait()
-			s.answerHandshake(s.fakes()[0], accepted)
+			s.answer(s.fakes()[0], accepted)
 			<-first
 			synctest.Wait()
 			second := s.initialize(alice, "2025-11-25")
@@ -207,7 +107,7 @@ func TestATokenIsWatchedAsLongAsSomethingIsHeldForIt(t *testing.T) {
 			s := newStage(t, func(o *Options) { o.Shared = shared })
 			if shared {
 				first := s.initialize(bob, "2025-11-25")
-				s.answerHandshake(s.fake(0), accepted)
+				s.answer(s.fake(0), accepted)
 				<-first
 			}
 			w, made := &watched{}, 0
@@ -216,7 +116,7 @@ func TestATokenIsWatchedAsLongAsSomethingIsHeldForIt(t *testing.T) {
 				session, call, err := s.Initialize(context.Background(), owner, in(t, fmt.Sprintf(initializeOf, "{}")))
 				require.NoError(t, err)
 				if !shared && len(s.fakes()) > made {
-					s.answerHandshake(s.fake(made), accepted)
+					s.answer(s.fake(made), accepted)
 					made++
 				}
 				call.Close(false)
@@ -287,7 +187,7 @@ func TestAChannelCountsUntilItIsGone(t *testing.T) {
 	require.Len(t, s.fakes(), 3)
 	require.Equal(t, 2, s.Pool.Size())
 
-	// Channels that a revocation ends count, too.
+	// What a revocation ends counts, too.
 	s.session(bob, "{}")
 	s.EndClient("alice")
 	s.EndClient("bob")
@@ -298,7 +198,7 @@ func TestAChannelCountsUntilItIsGone(t *testing.T) {
 	require.Zero(t, s.Pool.Size())
 }
 
-// held is the number of sessions. Without sessions there is no client, either.
+// held is how many sessions there are. Without any there is no client, either.
 func (s *stage) held() int {
 	s.Bridge.mu.Lock()
 	defer s.Bridge.mu.Unlock()
@@ -348,7 +248,7 @@ func BenchmarkPingBesideSessions(b *testing.B) {
 			open(alice)
 			session := open(bob)
 			for _, f := range s.fakes() {
-				f.r.Message([]byte(`{"jsonrpc":"2.0","id":1,"result":{}}`))
+				f.says(`{"jsonrpc":"2.0","id":1,"result":{}}`)
 				<-f.sent
 			}
 			f := s.fakes()[1]
@@ -363,7 +263,7 @@ func BenchmarkPingBesideSessions(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				f.r.Message([]byte(`{"jsonrpc":"2.0","id":` + idIn(b, <-f.sent) + `,"result":{}}`))
+				f.says(`{"jsonrpc":"2.0","id":` + idIn(b, <-f.sent) + `,"result":{}}`)
 				if _, err := c.Next(context.Background()); err != nil {
 					b.Fatal(err)
 				}
@@ -375,7 +275,7 @@ func BenchmarkPingBesideSessions(b *testing.B) {
 	}
 }
 
-// heap is the live heap, in megabytes.
+// heap is what lives on the heap, in megabytes.
 func heap() float64 {
 	runtime.GC()
 	var m runtime.MemStats

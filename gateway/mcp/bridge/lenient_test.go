@@ -20,7 +20,7 @@ func TestAServerNeedNotBeStrict(t *testing.T) {
 	require.NoError(t, err)
 	f := s.fake(0)
 	id := idIn(t, s.got(f))
-	f.r.Message([]byte("\ufeff" + `{"jsonrpc":"2.0","id":"` + id + `","result":{}}`))
+	f.says("\ufeff" + `{"jsonrpc":"2.0","id":"` + id + `","result":{}}`)
 	require.Equal(t, `{"jsonrpc":"2.0","id":0,"result":{}}`, string(s.next(call).Message))
 	call.Close(false)
 	for _, form := range []string{`"%"`, `%.0`, `%`} {
@@ -28,7 +28,7 @@ func TestAServerNeedNotBeStrict(t *testing.T) {
 		require.NoError(t, err)
 		id := idIn(t, s.got(f))
 		said := strings.ReplaceAll(form, "%", id)
-		f.r.Message([]byte(`{"jsonrpc":"2.0","id":` + said + `,"result":{}}`))
+		f.says(`{"jsonrpc":"2.0","id":` + said + `,"result":{}}`)
 		require.Equal(t, `{"jsonrpc":"2.0","id":"mine","result":{}}`, string(s.next(call).Message), form)
 		call.Close(false)
 	}
@@ -51,4 +51,23 @@ func TestAHandshakeHasABound(t *testing.T) {
 			synctest.Wait()
 		})
 	}
+}
+
+func TestGarbageFromTheServerHarmsNobody(t *testing.T) {
+	s := newStage(t, nil)
+	session := s.session(alice, "{}")
+	f := s.fake(0)
+	c := s.call(session, `{"jsonrpc":"2.0","id":1,"method":"ping"}`)
+	id := idIn(t, s.got(f))
+	for _, garbage := range []string{
+		``, `x`, `[]`, `{}`, `null`, `{"jsonrpc":"2.0"}`, `{"jsonrpc":"2.0","id":` + id + `}`,
+		`{"jsonrpc":"2.0","id":"` + id + `","result":{}}`, `{"jsonrpc":"2.0","id":` + id + `.0,"result":{}}`,
+		`{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":""}}`, `{"jsonrpc":"2.0","id":99999,"result":{}}`,
+		`{"jsonrpc":"2.0","method":"notifications/progress"}`, `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":{}}}`,
+		`{"jsonrpc":"2.0","method":"notifications/cancelled"}`, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":` + id + `}}`,
+	} {
+		f.says(garbage)
+	}
+	f.says(`{"jsonrpc":"2.0","id":` + id + `,"result":{}}`)
+	require.Equal(t, `{"jsonrpc":"2.0","id":1,"result":{}}`, string(s.next(c).Message))
 }
