@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/internal/scripted"
 )
@@ -55,12 +56,12 @@ func scriptedServer(t testing.TB, mode string) *grants.Server {
 // open starts a session as the client, and returns the headers of its requests.
 func (g *gateway) open(t testing.TB, client string) []string {
 	t.Helper()
-	got := g.ask(t, initOnce, ":client", client)
-	require.Equal(t, http.StatusOK, got.status, got.body)
-	require.Contains(t, got.body, `"serverInfo"`)
-	session := got.header.Get("Mcp-Session-Id")
+	got := g.Ask(t, initOnce, ":token", client)
+	require.Equal(t, http.StatusOK, got.Status, got.Body)
+	require.Contains(t, got.Body, `"serverInfo"`)
+	session := got.Header.Get("Mcp-Session-Id")
 	require.NotEmpty(t, session)
-	return []string{":client", client, "Mcp-Session-Id", session, "MCP-Protocol-Version", "2025-11-25"}
+	return []string{":token", client, "Mcp-Session-Id", session, "MCP-Protocol-Version", "2025-11-25"}
 }
 
 func tool(id, name string) string {
@@ -94,36 +95,36 @@ func events(t testing.TB, r io.Reader, n int) []string {
 func TestASessionOnStdio(t *testing.T) {
 	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
 	session := g.open(t, "alice")
-	require.Equal(t, http.StatusAccepted, g.ask(t, `{"jsonrpc":"2.0","method":"notifications/initialized"}`, session...).status)
+	require.Equal(t, http.StatusAccepted, g.Ask(t, `{"jsonrpc":"2.0","method":"notifications/initialized"}`, session...).Status)
 
-	got := g.ask(t, `{"jsonrpc":"2.0","id":"a","method":"tools/list"}`, session...)
-	require.Equal(t, "application/json", got.header.Get("Content-Type"))
-	require.JSONEq(t, `{"jsonrpc":"2.0","id":"a","result":{"tools":[{"name":"echo"},{"name":"pid"}],"big":12345678901234567890}}`, got.body)
-	require.Contains(t, got.body, "12345678901234567890")
+	got := g.Ask(t, `{"jsonrpc":"2.0","id":"a","method":"tools/list"}`, session...)
+	require.Equal(t, "application/json", got.Header.Get("Content-Type"))
+	require.JSONEq(t, `{"jsonrpc":"2.0","id":"a","result":{"tools":[{"name":"echo"},{"name":"pid"}],"big":12345678901234567890}}`, got.Body)
+	require.Contains(t, got.Body, "12345678901234567890")
 
 	echo := `{"jsonrpc":"2.0", "id":"b",` + "\n" + `"method":"tools/call","params":{"name":"echo","x":1.10,"_meta":{"progressToken":"p"}}}`
-	got = g.ask(t, echo, session...)
-	require.Contains(t, got.body, `"x":1.10`)
-	require.Contains(t, got.body, `"id":"b","result":{"got":{"jsonrpc":"2.0", "id":`)
+	got = g.Ask(t, echo, session...)
+	require.Contains(t, got.Body, `"x":1.10`)
+	require.Contains(t, got.Body, `"id":"b","result":{"got":{"jsonrpc":"2.0", "id":`)
 
-	got = g.ask(t, `{"jsonrpc":"2.0","id":1,"method":"vendor/x"}`, session...)
-	require.Equal(t, http.StatusOK, got.status)
-	require.Contains(t, got.body, "-32601")
+	got = g.Ask(t, `{"jsonrpc":"2.0","id":1,"method":"vendor/x"}`, session...)
+	require.Equal(t, http.StatusOK, got.Status)
+	require.Contains(t, got.Body, "-32601")
 
-	require.Equal(t, http.StatusNoContent, g.ask(t, "", append(session, ":method", "DELETE")...).status)
+	require.Equal(t, http.StatusNoContent, g.Ask(t, "", append(session, ":method", "DELETE")...).Status)
 	for _, method := range []string{"POST", "GET", "DELETE"} {
 		body := ping
 		if method != "POST" {
 			body = ""
 		}
-		require.Equal(t, http.StatusNotFound, g.ask(t, body, append(session, ":method", method)...).status, method)
+		require.Equal(t, http.StatusNotFound, g.Ask(t, body, append(session, ":method", method)...).Status, method)
 	}
 }
 
 func TestAnAnswerBecomesAStreamWhereItMust(t *testing.T) {
 	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
 	session := g.open(t, "alice")
-	r, err := g.do(`{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"progress","_meta":{"progressToken":"mine"}}}`, session...)
+	r, err := g.Do(t.Context(), `{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"progress","_meta":{"progressToken":"mine"}}}`, session...)
 	require.NoError(t, err)
 	defer r.Body.Close()
 	require.Equal(t, "text/event-stream", r.Header.Get("Content-Type"))
@@ -136,19 +137,19 @@ func TestAnAnswerBecomesAStreamWhereItMust(t *testing.T) {
 	require.ErrorIs(t, err, io.EOF)
 
 	plain := slices.Concat(session, []string{"Accept", "", "Accept", "application/json"})
-	answer := g.ask(t, `{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"progress","_meta":{"progressToken":"mine"}}}`, plain...)
-	require.Equal(t, "done", textOf(t, answer.body), "who takes no stream gets the answer alone")
+	answer := g.Ask(t, `{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"progress","_meta":{"progressToken":"mine"}}}`, plain...)
+	require.Equal(t, "done", textOf(t, answer.Body), "who takes no stream gets the answer alone")
 	stream := slices.Concat(session, []string{"Accept", "", "Accept", "text/event-stream"})
-	answer = g.ask(t, tool("4", "pid"), stream...)
-	require.Contains(t, answer.body, "event: message\ndata: {")
+	answer = g.Ask(t, tool("4", "pid"), stream...)
+	require.Contains(t, answer.Body, "event: message\ndata: {")
 	neither := slices.Concat(session, []string{"Accept", "", "Accept", "text/html"})
-	require.Equal(t, http.StatusNotAcceptable, g.ask(t, tool("5", "pid"), neither...).status)
+	require.Equal(t, http.StatusNotAcceptable, g.Ask(t, tool("5", "pid"), neither...).Status)
 }
 
 func TestAServersQuestionIsAnsweredByAnotherRequest(t *testing.T) {
 	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
 	session := g.open(t, "alice")
-	r, err := g.do(tool("1", "ask"), session...)
+	r, err := g.Do(t.Context(), tool("1", "ask"), session...)
 	require.NoError(t, err)
 	defer r.Body.Close()
 	reader := bufio.NewReader(r.Body)
@@ -156,8 +157,8 @@ func TestAServersQuestionIsAnsweredByAnotherRequest(t *testing.T) {
 	require.Contains(t, question, `"maxTokens":12345678901234567890`)
 	var m struct{ ID json.RawMessage }
 	require.NoError(t, json.Unmarshal([]byte(question), &m))
-	got := g.ask(t, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"role":"assistant","n":1.10}}`, m.ID), session...)
-	require.Equal(t, http.StatusAccepted, got.status)
+	got := g.Ask(t, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"role":"assistant","n":1.10}}`, m.ID), session...)
+	require.Equal(t, http.StatusAccepted, got.Status)
 	rest, err := io.ReadAll(reader)
 	require.NoError(t, err)
 	require.Contains(t, string(rest), `\"n\":1.10`)
@@ -166,14 +167,14 @@ func TestAServersQuestionIsAnsweredByAnotherRequest(t *testing.T) {
 func TestASessionsOwnStream(t *testing.T) {
 	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
 	session := g.open(t, "alice")
-	r, err := g.do("", append(session, ":method", "GET")...)
+	r, err := g.Do(t.Context(), "", append(session, ":method", "GET")...)
 	require.NoError(t, err)
 	defer r.Body.Close()
 	require.Equal(t, http.StatusOK, r.StatusCode)
-	require.Equal(t, http.StatusAccepted, g.ask(t, `{"jsonrpc":"2.0","method":"notifications/vendor"}`, session...).status)
+	require.Equal(t, http.StatusAccepted, g.Ask(t, `{"jsonrpc":"2.0","method":"notifications/vendor"}`, session...).Status)
 	require.Contains(t, events(t, r.Body, 1)[0], "got notifications/vendor")
 
-	require.Equal(t, http.StatusNoContent, g.ask(t, "", append(session, ":method", "DELETE")...).status)
+	require.Equal(t, http.StatusNoContent, g.Ask(t, "", append(session, ":method", "DELETE")...).Status)
 	_, err = io.ReadAll(r.Body)
 	require.NoError(t, err, "the stream ends with the session")
 }
@@ -181,8 +182,8 @@ func TestASessionsOwnStream(t *testing.T) {
 func TestSessionsOnStdioAreTheirClientsAlone(t *testing.T) {
 	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
 	alice, bob := g.open(t, "alice"), g.open(t, "bob")
-	alicesPid := textOf(t, g.ask(t, tool("1", "pid"), alice...).body)
-	bobsPid := textOf(t, g.ask(t, tool("1", "pid"), bob...).body)
+	alicesPid := textOf(t, g.Ask(t, tool("1", "pid"), alice...).Body)
+	bobsPid := textOf(t, g.Ask(t, tool("1", "pid"), bob...).Body)
 	require.NotEqual(t, alicesPid, bobsPid)
 	stolen := append([]string(nil), alice...)
 	stolen[1] = "bob"
@@ -191,10 +192,10 @@ func TestSessionsOnStdioAreTheirClientsAlone(t *testing.T) {
 		if method != "POST" {
 			body = ""
 		}
-		require.Equal(t, http.StatusNotFound, g.ask(t, body, append(stolen, ":method", method)...).status, method)
+		require.Equal(t, http.StatusNotFound, g.Ask(t, body, append(stolen, ":method", method)...).Status, method)
 	}
 	second := g.open(t, "alice")
-	require.Equal(t, alicesPid, textOf(t, g.ask(t, tool("1", "pid"), second...).body), "one child for a client")
+	require.Equal(t, alicesPid, textOf(t, g.Ask(t, tool("1", "pid"), second...).Body), "one child for a client")
 }
 
 func TestASharedChildServesAllClients(t *testing.T) {
@@ -202,13 +203,13 @@ func TestASharedChildServesAllClients(t *testing.T) {
 	server.Shared = true
 	g := newGateway(t, stdioConfig(t), server)
 	alice, bob := g.open(t, "alice"), g.open(t, "bob")
-	require.Equal(t, textOf(t, g.ask(t, tool("1", "pid"), alice...).body), textOf(t, g.ask(t, tool("1", "pid"), bob...).body))
-	r, err := g.do("", append(bob, ":method", "GET")...)
+	require.Equal(t, textOf(t, g.Ask(t, tool("1", "pid"), alice...).Body), textOf(t, g.Ask(t, tool("1", "pid"), bob...).Body))
+	r, err := g.Do(t.Context(), "", append(bob, ":method", "GET")...)
 	require.NoError(t, err)
 	defer r.Body.Close()
-	g.ask(t, tool("2", "log"), alice...)
+	g.Ask(t, tool("2", "log"), alice...)
 	require.Contains(t, events(t, r.Body, 1)[0], "list_changed", "what the server logs for alice is not for bob")
-	require.Contains(t, textOf(t, g.ask(t, tool("3", "ask"), alice...).body), `"error"`)
+	require.Contains(t, textOf(t, g.Ask(t, tool("3", "ask"), alice...).Body), `"error"`)
 }
 
 func TestRequestsOnStdioThatBreakTheRules(t *testing.T) {
@@ -232,9 +233,9 @@ func TestRequestsOnStdioThatBreakTheRules(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			got := g.ask(t, test.body, test.header...)
-			require.Equal(t, test.status, got.status, got.body)
-			require.Contains(t, got.body, "request-1")
+			got := g.Ask(t, test.body, test.header...)
+			require.Equal(t, test.status, got.Status, got.Body)
+			require.Contains(t, got.Body, "request-1")
 		})
 	}
 }
@@ -248,21 +249,21 @@ func modern(id, method, members string) (body string, header []string) {
 func TestStdioWithoutSessions(t *testing.T) {
 	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
 	body, header := modern("1", "tools/list", "")
-	got := g.ask(t, body, append(header, "Mcp-Session-Id", "ignored")...)
-	require.Equal(t, http.StatusOK, got.status, got.body)
-	require.NotContains(t, got.header, "Mcp-Session-Id")
+	got := g.Ask(t, body, append(header, "Mcp-Session-Id", "ignored")...)
+	require.Equal(t, http.StatusOK, got.Status, got.Body)
+	require.NotContains(t, got.Header, "Mcp-Session-Id")
 
 	body, header = modern("1", "vendor/x", "")
-	got = g.ask(t, body, header...)
-	require.Equal(t, http.StatusNotFound, got.status)
-	require.Contains(t, got.body, "-32601")
+	got = g.Ask(t, body, header...)
+	require.Equal(t, http.StatusNotFound, got.Status)
+	require.Contains(t, got.Body, "-32601")
 
 	body, header = modern("1", "tools/call", `"name":"nothing",`)
-	got = g.ask(t, body, append(header, "Mcp-Name", "nothing")...)
-	require.Equal(t, http.StatusBadRequest, got.status)
+	got = g.Ask(t, body, append(header, "Mcp-Name", "nothing")...)
+	require.Equal(t, http.StatusBadRequest, got.Status)
 
 	body, header = modern(`"l"`, "subscriptions/listen", "")
-	r, err := g.do(body, header...)
+	r, err := g.Do(t.Context(), body, header...)
 	require.NoError(t, err)
 	require.Equal(t, "text/event-stream", r.Header.Get("Content-Type"))
 	require.Contains(t, events(t, r.Body, 1)[0], `"io.modelcontextprotocol/subscriptionId":"l"`)
@@ -273,9 +274,9 @@ func TestAnOldServerOnStdioSendsClientsBackToTheHandshake(t *testing.T) {
 	g := newGateway(t, stdioConfig(t), scriptedServer(t, "legacy"))
 	for range 2 {
 		body, header := modern("1", "server/discover", "")
-		got := g.ask(t, body, header...)
-		require.Equal(t, http.StatusBadRequest, got.status, got.body)
-		require.NotContains(t, got.body, "-3202", "an error of the newer era would keep them there")
+		got := g.Ask(t, body, header...)
+		require.Equal(t, http.StatusBadRequest, got.Status, got.Body)
+		require.NotContains(t, got.Body, "-3202", "an error of the newer era would keep them there")
 	}
 	g.open(t, "alice")
 }
@@ -283,7 +284,7 @@ func TestAnOldServerOnStdioSendsClientsBackToTheHandshake(t *testing.T) {
 func TestACutEndsWhatTheClientHasOnStdio(t *testing.T) {
 	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
 	session := g.open(t, "alice")
-	r, err := g.do(tool("1", "hang"), session...)
+	r, err := g.Do(t.Context(), tool("1", "hang"), session...)
 	require.NoError(t, err)
 	require.Contains(t, events(t, r.Body, 1)[0], "hanging")
 	g.cut("alice")
@@ -292,25 +293,25 @@ func TestACutEndsWhatTheClientHasOnStdio(t *testing.T) {
 	require.NoError(t, r.Body.Close())
 
 	g.registry.watch(grants.End{Grant: g.grants["alice"]})
-	eventually(t, "the session is gone", func() bool { return g.ask(t, ping, session...).status == http.StatusNotFound })
+	gatewaytest.Eventually(t, "the session is gone", func() bool { return g.Ask(t, ping, session...).Status == http.StatusNotFound })
 
 	session = g.open(t, "alice")
 	less := grant(t, "alice", nil, nil)
 	g.registry.watch(grants.End{Grant: g.grants["alice"], Successor: less})
-	require.Equal(t, http.StatusOK, g.ask(t, ping, session...).status, "the new grant admits the server too")
+	require.Equal(t, http.StatusOK, g.Ask(t, ping, session...).Status, "the new grant admits the server too")
 }
 
 func TestTheEndOfARegistrationEndsItsChildren(t *testing.T) {
 	server := scriptedServer(t, "")
 	g := newGateway(t, stdioConfig(t), server)
 	session := g.open(t, "alice")
-	r, err := g.do("", append(session, ":method", "GET")...)
+	r, err := g.Do(t.Context(), "", append(session, ":method", "GET")...)
 	require.NoError(t, err)
 	defer r.Body.Close()
 	g.registry.watch(grants.End{Server: server})
 	_, err = io.ReadAll(r.Body)
 	require.NoError(t, err)
-	require.Equal(t, http.StatusNotFound, g.ask(t, ping, session...).status)
+	require.Equal(t, http.StatusNotFound, g.Ask(t, ping, session...).Status)
 }
 
 func TestARestartOfTheConfigurationKeepsChildrenThatItDoesNotConcern(t *testing.T) {
@@ -319,47 +320,41 @@ func TestARestartOfTheConfigurationKeepsChildrenThatItDoesNotConcern(t *testing.
 	session := g.open(t, "alice")
 	same := stdioConfig(t)
 	g.Configure(same)
-	require.Equal(t, http.StatusOK, g.ask(t, ping, session...).status)
+	require.Equal(t, http.StatusOK, g.Ask(t, ping, session...).Status)
 	none := testConfig()
 	g.Configure(none)
-	require.Equal(t, http.StatusBadGateway, g.ask(t, ping, session...).status)
-	require.Equal(t, "server-unusable", g.sink.outcomesReason())
-}
-
-func (s *sink) outcomesReason() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.refusals[len(s.refusals)-1].Reason
+	require.Equal(t, http.StatusBadGateway, g.Ask(t, ping, session...).Status)
+	require.Equal(t, "server-unusable", g.sink.lastReason())
 }
 
 func TestACrashIsTold(t *testing.T) {
 	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
 	session := g.open(t, "alice")
-	got := g.ask(t, tool("1", "crash"), session...)
-	require.Equal(t, http.StatusBadGateway, got.status)
-	require.Contains(t, got.body, `"id":1`)
-	require.NotContains(t, got.body, "exit status")
-	require.Equal(t, http.StatusNotFound, g.ask(t, ping, session...).status)
-	got = g.ask(t, initOnce)
-	require.Equal(t, http.StatusServiceUnavailable, got.status)
-	require.NotEmpty(t, got.header.Get("Retry-After"))
+	got := g.Ask(t, tool("1", "crash"), session...)
+	require.Equal(t, http.StatusBadGateway, got.Status)
+	require.Contains(t, got.Body, `"id":1`)
+	require.NotContains(t, got.Body, "exit status")
+	require.Equal(t, http.StatusNotFound, g.Ask(t, ping, session...).Status)
+	got = g.Ask(t, initOnce)
+	require.Equal(t, http.StatusServiceUnavailable, got.Status)
+	require.NotEmpty(t, got.Header.Get("Retry-After"))
 }
 
 func TestStdioIsOffUnlessTheFileAllowsIt(t *testing.T) {
 	g := newGateway(t, testConfig(), scriptedServer(t, ""))
-	require.Equal(t, http.StatusBadGateway, g.ask(t, initOnce).status)
+	require.Equal(t, http.StatusBadGateway, g.Ask(t, initOnce).Status)
 
 	other := scriptedServer(t, "")
 	other.Command = "/bin/cat"
 	g = newGateway(t, stdioConfig(t), other)
-	require.Equal(t, http.StatusBadGateway, g.ask(t, initOnce).status)
+	require.Equal(t, http.StatusBadGateway, g.Ask(t, initOnce).Status)
 }
 
 func TestASlowAnswerOnStdioKeepsTheConnectionAlive(t *testing.T) {
 	c := stdioConfig(t)
 	c.Limits.KeepAlive = 10 * time.Millisecond
 	g := newGateway(t, c, scriptedServer(t, "mute"))
-	r, err := g.do(initOnce)
+	r, err := g.Do(t.Context(), initOnce)
 	require.NoError(t, err)
 	require.Equal(t, "text/event-stream", r.Header.Get("Content-Type"))
 	comment := make([]byte, 3)
@@ -371,17 +366,17 @@ func TestASlowAnswerOnStdioKeepsTheConnectionAlive(t *testing.T) {
 	c = stdioConfig(t)
 	c.Upstreams = map[string]config.Upstream{"up": {Timeout: 50 * time.Millisecond}}
 	g = newGateway(t, c, scriptedServer(t, "mute"))
-	require.Equal(t, http.StatusGatewayTimeout, g.ask(t, initOnce, "Accept", "", "Accept", "application/json").status)
+	require.Equal(t, http.StatusGatewayTimeout, g.Ask(t, initOnce, "Accept", "", "Accept", "application/json").Status)
 }
 
 func TestListsOnStdioAreFiltered(t *testing.T) {
 	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
 	g.grants["alice"] = grant(t, "alice", nil, []string{"up/pid"})
 	session := g.open(t, "alice")
-	got := g.ask(t, listTools, session...)
-	require.JSONEq(t, `{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"echo"}],"big":12345678901234567890}}`, got.body)
-	got = g.ask(t, tool("1", "pid"), session...)
-	require.Contains(t, got.body, "-32602")
+	got := g.Ask(t, listTools, session...)
+	require.JSONEq(t, `{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"echo"}],"big":12345678901234567890}}`, got.Body)
+	got = g.Ask(t, tool("1", "pid"), session...)
+	require.Contains(t, got.Body, "-32602")
 }
 
 // TestASessionThatIsUnknownIsOneToAClientThatHasGone: the end of the request's
@@ -396,7 +391,7 @@ func TestASessionThatIsUnknownIsOneToAClientThatHasGone(t *testing.T) {
 		if method == http.MethodPost {
 			body = strings.NewReader(ping)
 		}
-		r := httptest.NewRequest(method, g.url, body).WithContext(gone)
+		r := httptest.NewRequest(method, g.URL, body).WithContext(gone)
 		r.Header = http.Header{
 			"Authorization": {"Bearer alice"}, "Accept": {"application/json, text/event-stream"},
 			"Content-Type": {"application/json"}, "Mcp-Session-Id": {"unknown"},
@@ -411,23 +406,23 @@ func TestASessionThatIsUnknownIsOneToAClientThatHasGone(t *testing.T) {
 // TestAnUnknownSessionIsToldAsClientsKnowIt: by 404, as the protocol has it, and by
 // the code and the words that many clients look for.
 func TestAnUnknownSessionIsToldAsClientsKnowIt(t *testing.T) {
-	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
-	for name, server := range map[string]*grants.Server{"http": up.server(), "stdio": scriptedServer(t, "")} {
+	up := gatewaytest.NewUpstream(t, gatewaytest.Pongs)
+	for name, server := range map[string]*grants.Server{"http": registration(up), "stdio": scriptedServer(t, "")} {
 		g := newGateway(t, stdioConfig(t), server)
 		for method, id := range map[string]string{"POST": "1", "GET": "null", "DELETE": "null"} {
 			body := ""
 			if method == http.MethodPost {
 				body = ping
 			}
-			got := g.ask(t, body, ":method", method, "Mcp-Session-Id", "made-up")
-			require.Equal(t, http.StatusNotFound, got.status, name)
-			require.Contains(t, got.body, `"id":`+id+`,"error":{"code":-32001,"message":"Session not found`, name+" "+method)
+			got := g.Ask(t, body, ":method", method, "Mcp-Session-Id", "made-up")
+			require.Equal(t, http.StatusNotFound, got.Status, name)
+			require.Contains(t, got.Body, `"id":`+id+`,"error":{"code":-32001,"message":"Session not found`, name+" "+method)
 		}
-		got := g.ask(t, `{"jsonrpc":"2.0","method":"notifications/initialized"}`, "Mcp-Session-Id", "made-up")
-		require.Equal(t, http.StatusNotFound, got.status)
-		require.Contains(t, got.body, `"code":-32001`)
+		got := g.Ask(t, `{"jsonrpc":"2.0","method":"notifications/initialized"}`, "Mcp-Session-Id", "made-up")
+		require.Equal(t, http.StatusNotFound, got.Status)
+		require.Contains(t, got.Body, `"code":-32001`)
 	}
-	require.Zero(t, up.count())
+	require.Zero(t, up.Count())
 }
 
 // TestAHandshakeThatIsNeverAnsweredEnds, and the child with it.
@@ -438,12 +433,12 @@ func TestAHandshakeThatIsNeverAnsweredEnds(t *testing.T) {
 		server := scriptedServer(t, "mute")
 		server.Shared = shared
 		g := newGateway(t, c, server)
-		got := g.ask(t, initOnce) // the client takes a stream, which is kept alive
-		if got.status == http.StatusOK {
-			require.Contains(t, got.body, `"id":1,"error":`, shared)
+		got := g.Ask(t, initOnce) // the client takes a stream, which is kept alive
+		if got.Status == http.StatusOK {
+			require.Contains(t, got.Body, `"id":1,"error":`, shared)
 		} else {
-			require.Equal(t, http.StatusGatewayTimeout, got.status, shared)
+			require.Equal(t, http.StatusGatewayTimeout, got.Status, shared)
 		}
-		require.Contains(t, got.body, "The server did not answer in time.", shared)
+		require.Contains(t, got.Body, "The server did not answer in time.", shared)
 	}
 }

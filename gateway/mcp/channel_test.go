@@ -15,11 +15,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // sseServer is a server of the HTTP+SSE transport made with the official SDK.
-func sseServer(t *testing.T) *upstreamFake {
+func sseServer(t *testing.T) *gatewaytest.Upstream {
 	t.Helper()
 	server := mcp.NewServer(&mcp.Implementation{Name: "old", Version: "1"}, nil)
 	mcp.AddTool(server, &mcp.Tool{Name: "greet"}, func(ctx context.Context, r *mcp.CallToolRequest, in struct {
@@ -35,11 +36,11 @@ func sseServer(t *testing.T) *upstreamFake {
 		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "hello " + in.Name}}}, nil, nil
 	})
 	handler := mcp.NewSSEHandler(func(*http.Request) *mcp.Server { return server }, nil)
-	return newUpstreamFake(t, handler.ServeHTTP)
+	return gatewaytest.NewUpstream(t, handler.ServeHTTP)
 }
 
-func sseRegistration(u *upstreamFake) *grants.Server {
-	s := u.server()
+func sseRegistration(u *gatewaytest.Upstream) *grants.Server {
+	s := registration(u)
 	s.Transport = grants.TransportSSE
 	s.Headers = map[string]string{"X-Api-Key": "k"}
 	return s
@@ -48,38 +49,36 @@ func sseRegistration(u *upstreamFake) *grants.Server {
 func TestAServerOfTheOldTransport(t *testing.T) {
 	up := sseServer(t)
 	g := newGateway(t, testConfig(), sseRegistration(up))
-	got := g.ask(t, initOnce)
-	require.Equal(t, http.StatusOK, got.status, got.body)
-	session := []string{"Mcp-Session-Id", got.header.Get("Mcp-Session-Id"), "MCP-Protocol-Version", "2025-11-25"}
-	require.Equal(t, http.StatusAccepted, g.ask(t, `{"jsonrpc":"2.0","method":"notifications/initialized"}`, session...).status)
+	got := g.Ask(t, initOnce)
+	require.Equal(t, http.StatusOK, got.Status, got.Body)
+	session := []string{"Mcp-Session-Id", got.Header.Get("Mcp-Session-Id"), "MCP-Protocol-Version", "2025-11-25"}
+	require.Equal(t, http.StatusAccepted, g.Ask(t, `{"jsonrpc":"2.0","method":"notifications/initialized"}`, session...).Status)
 
-	got = g.ask(t, `{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{"name":"greet","arguments":{"name":"you"}}}`, session...)
-	require.Contains(t, got.body, "hello you")
-	require.Contains(t, got.body, `"id":"x"`)
-	r, err := g.do(`{"jsonrpc":"2.0","id":"y","method":"tools/call","params":{"name":"greet","arguments":{"name":"me"},"_meta":{"progressToken":"p"}}}`, session...)
+	got = g.Ask(t, `{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{"name":"greet","arguments":{"name":"you"}}}`, session...)
+	require.Contains(t, got.Body, "hello you")
+	require.Contains(t, got.Body, `"id":"x"`)
+	r, err := g.Do(t.Context(), `{"jsonrpc":"2.0","id":"y","method":"tools/call","params":{"name":"greet","arguments":{"name":"me"},"_meta":{"progressToken":"p"}}}`, session...)
 	require.NoError(t, err)
 	said := events(t, r.Body, 2)
 	require.Contains(t, said[0], `"progressToken":"p"`)
 	require.Contains(t, said[1], "hello me")
 	require.NoError(t, r.Body.Close())
 
-	up.mu.Lock()
-	for _, request := range up.requests {
+	for _, request := range up.Requests() {
 		require.Equal(t, "k", request.Header.Get("X-Api-Key"))
 		require.Empty(t, request.Header.Get("Authorization"))
 	}
-	up.mu.Unlock()
 
 	body, header := modern("1", "tools/list", "")
-	require.Equal(t, http.StatusBadRequest, g.ask(t, body, header...).status)
-	require.Equal(t, http.StatusNotFound, g.ask(t, ping, append(session, ":client", "bob")...).status)
-	require.Equal(t, http.StatusNoContent, g.ask(t, "", append(session, ":method", "DELETE")...).status)
-	require.Equal(t, http.StatusNotFound, g.ask(t, ping, session...).status)
+	require.Equal(t, http.StatusBadRequest, g.Ask(t, body, header...).Status)
+	require.Equal(t, http.StatusNotFound, g.Ask(t, ping, append(session, ":token", "bob")...).Status)
+	require.Equal(t, http.StatusNoContent, g.Ask(t, "", append(session, ":method", "DELETE")...).Status)
+	require.Equal(t, http.StatusNotFound, g.Ask(t, ping, session...).Status)
 }
 
 // oldFake is a server of the HTTP+SSE transport under the test's control.
 type oldFake struct {
-	*upstreamFake
+	*gatewaytest.Upstream
 	first  string // what its stream starts with
 	status int    // of the answers to messages
 	answer bool   // answer requests on the stream
@@ -91,7 +90,7 @@ type oldFake struct {
 func newOldFake(t *testing.T, first string) *oldFake {
 	t.Helper()
 	f := &oldFake{first: first, status: http.StatusAccepted, answer: true, stream: make(chan string, 10)}
-	f.upstreamFake = newUpstreamFake(t, f.serve)
+	f.Upstream = gatewaytest.NewUpstream(t, f.serve)
 	return f
 }
 
@@ -134,12 +133,12 @@ func (f *oldFake) setStatus(status int) {
 
 func TestTheEndpointMustBeTheServersOwn(t *testing.T) {
 	own := newOldFake(t, "event: endpoint\ndata: /messages?session=1\n\n")
-	g := newGateway(t, testConfig(), sseRegistration(own.upstreamFake))
+	g := newGateway(t, testConfig(), sseRegistration(own.Upstream))
 	g.open(t, "alice")
-	r, _ := own.last()
+	r, _ := own.Last()
 	require.Equal(t, "/messages?session=1", r.RequestURI)
 
-	elsewhere := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) })
+	elsewhere := gatewaytest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) })
 	for name, first := range map[string]string{
 		"another origin":         "event: endpoint\ndata: " + elsewhere.URL + "/x\n\n",
 		"another host, relative": "event: endpoint\ndata: //127.0.0.2/x\n\n",
@@ -154,41 +153,41 @@ func TestTheEndpointMustBeTheServersOwn(t *testing.T) {
 			if first == "" {
 				f.stream <- ""
 			}
-			g := newGateway(t, testConfig(), sseRegistration(f.upstreamFake))
-			require.Equal(t, http.StatusBadGateway, g.ask(t, initOnce).status)
-			require.Zero(t, elsewhere.count())
+			g := newGateway(t, testConfig(), sseRegistration(f.Upstream))
+			require.Equal(t, http.StatusBadGateway, g.Ask(t, initOnce).Status)
+			require.Zero(t, elsewhere.Count())
 		})
 	}
 }
 
 func TestRefusalsOfTheOldTransport(t *testing.T) {
 	f := newOldFake(t, "event: endpoint\ndata: messages\n\n")
-	g := newGateway(t, testConfig(), sseRegistration(f.upstreamFake))
+	g := newGateway(t, testConfig(), sseRegistration(f.Upstream))
 	session := g.open(t, "alice")
 	f.setStatus(http.StatusBadRequest)
-	got := g.ask(t, ping, session...)
-	require.Equal(t, http.StatusOK, got.status)
-	require.Contains(t, got.body, "-32603")
+	got := g.Ask(t, ping, session...)
+	require.Equal(t, http.StatusOK, got.Status)
+	require.Contains(t, got.Body, "-32603")
 	f.setStatus(http.StatusAccepted)
-	require.Equal(t, http.StatusOK, g.ask(t, ping, session...).status, "the channel is still good")
+	require.Equal(t, http.StatusOK, g.Ask(t, ping, session...).Status, "the channel is still good")
 	f.setStatus(http.StatusNotFound)
-	require.Equal(t, http.StatusBadGateway, g.ask(t, ping, session...).status)
-	require.Equal(t, http.StatusNotFound, g.ask(t, ping, session...).status)
+	require.Equal(t, http.StatusBadGateway, g.Ask(t, ping, session...).Status)
+	require.Equal(t, http.StatusNotFound, g.Ask(t, ping, session...).Status)
 }
 
 func TestTheEndOfTheOldTransportsStreamEndsItsSessions(t *testing.T) {
 	f := newOldFake(t, "event: endpoint\ndata: messages\n\n")
-	g := newGateway(t, testConfig(), sseRegistration(f.upstreamFake))
+	g := newGateway(t, testConfig(), sseRegistration(f.Upstream))
 	session := g.open(t, "alice")
 	f.stream <- ""
-	eventually(t, "the session is gone", func() bool { return g.ask(t, ping, session...).status == http.StatusNotFound })
+	gatewaytest.Eventually(t, "the session is gone", func() bool { return g.Ask(t, ping, session...).Status == http.StatusNotFound })
 }
 
 func TestTheOldTransportsChannelsAreBounded(t *testing.T) {
 	f := newOldFake(t, "event: endpoint\ndata: messages\n\n")
 	c := testConfig()
 	c.Upstreams = map[string]config.Upstream{"up": {Timeout: time.Second, ConnectTimeout: time.Second, MaxConcurrent: 1}}
-	g := newGateway(t, c, sseRegistration(f.upstreamFake))
+	g := newGateway(t, c, sseRegistration(f.Upstream))
 	g.open(t, "alice")
-	require.Equal(t, http.StatusBadGateway, g.ask(t, initOnce, ":client", "bob").status)
+	require.Equal(t, http.StatusBadGateway, g.Ask(t, initOnce, ":token", "bob").Status)
 }

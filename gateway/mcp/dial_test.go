@@ -1,7 +1,6 @@
 package mcp
 
 import (
-	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -10,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
@@ -27,7 +27,7 @@ func TestAddressesAtWhichNoServerMayBe(t *testing.T) {
 }
 
 func TestServersMustBeWhereTheFileAllowsThem(t *testing.T) {
-	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
+	up := gatewaytest.NewUpstream(t, gatewaytest.Pongs)
 	named := strings.Replace(up.URL, "127.0.0.1", "localhost", 1)
 	tests := map[string]struct {
 		url    string
@@ -53,10 +53,10 @@ func TestServersMustBeWhereTheFileAllowsThem(t *testing.T) {
 			c.UpstreamAllow = test.allow
 			c.Upstreams = map[string]config.Upstream{"up": {Timeout: 5 * time.Second, ConnectTimeout: 5 * time.Second}}
 			g := newGateway(t, c, &grants.Server{Name: "up", ID: "1", Transport: "http", URL: test.url})
-			got := g.ask(t, ping)
-			require.Equal(t, test.status, got.status)
+			got := g.Ask(t, ping)
+			require.Equal(t, test.status, got.Status)
 			if test.status != 200 {
-				require.NotContains(t, got.body, "169.254")
+				require.NotContains(t, got.Body, "169.254")
 			}
 		})
 	}

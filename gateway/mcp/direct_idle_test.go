@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
@@ -133,13 +134,13 @@ func TestWhichConnectionsServeAnotherRequest(t *testing.T) {
 			server := newWireServer(t, test.answer)
 			g := newGateway(t, testConfig(), server.Server)
 			for i := range 3 {
-				got := g.ask(t, ping)
-				require.Less(t, got.status, 300, got.body)
-				require.NotContains(t, got.body, "stolen")
-				require.Empty(t, got.header.Get("X-Of"))
+				got := g.Ask(t, ping)
+				require.Less(t, got.Status, 300, got.Body)
+				require.NotContains(t, got.Body, "stolen")
+				require.Empty(t, got.Header.Get("X-Of"))
 				if test.accepts == 3 {
 					// What comes late must have come, or it would prove nothing.
-					eventually(t, "the connection to be of no use", func() bool {
+					gatewaytest.Eventually(t, "the connection to be of no use", func() bool {
 						conn := g.idle(t, server.Server).take()
 						if conn != nil {
 							g.idle(t, server.Server).put(conn)
@@ -156,16 +157,16 @@ func TestWhichConnectionsServeAnotherRequest(t *testing.T) {
 func TestWhatComesUnaskedIsNobodysAnswer(t *testing.T) {
 	server := newWireServer(t, func(w io.Writer, _ string) bool { answerWith(w, "", pong); return true })
 	g := newGateway(t, testConfig(), server.Server)
-	require.Equal(t, pong, g.ask(t, ping).body)
+	require.Equal(t, pong, g.Ask(t, ping).Body)
 	answerWith(server.first(), "", `{"stolen":true}`)
 
 	idle := g.idle(t, server.Server)
-	eventually(t, "it to arrive", func() bool {
+	gatewaytest.Eventually(t, "it to arrive", func() bool {
 		idle.mu.Lock()
 		defer idle.mu.Unlock()
 		return !idle.conns[0].quiet()
 	})
-	require.Equal(t, pong, g.ask(t, ping, ":client", "bob").body)
+	require.Equal(t, pong, g.Ask(t, ping, ":token", "bob").Body)
 	require.Equal(t, 2, server.accepted())
 }
 
@@ -178,7 +179,7 @@ func TestARequestThatIsCutLeavesNoConnection(t *testing.T) {
 		<-asked
 		g.cut("alice")
 	}()
-	require.Equal(t, http.StatusUnauthorized, g.ask(t, ping).status)
+	require.Equal(t, http.StatusUnauthorized, g.Ask(t, ping).Status)
 	close(release)
 	require.Zero(t, g.idle(t, server.Server).count())
 }
@@ -186,7 +187,7 @@ func TestARequestThatIsCutLeavesNoConnection(t *testing.T) {
 func TestConnectionsEndWithTheRegistration(t *testing.T) {
 	server := newWireServer(t, func(w io.Writer, _ string) bool { answerWith(w, "", pong); return true })
 	g := newGateway(t, testConfig(), server.Server)
-	g.ask(t, ping)
+	g.Ask(t, ping)
 	idle := g.idle(t, server.Server)
 	require.Equal(t, 1, idle.count())
 	g.registry.watch(grants.End{Server: server.Server})
@@ -198,7 +199,7 @@ func TestConnectionsEndWithTheRegistration(t *testing.T) {
 func TestConnectionsThatWaitForTooLongAreClosed(t *testing.T) {
 	server := newWireServer(t, func(w io.Writer, _ string) bool { answerWith(w, "", pong); return true })
 	g := newGateway(t, testConfig(), server.Server)
-	g.ask(t, ping)
+	g.Ask(t, ping)
 	idle := g.idle(t, server.Server)
 	idle.expire()
 	require.Equal(t, 1, idle.count())

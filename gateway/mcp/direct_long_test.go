@@ -38,7 +38,7 @@ func TestLongMessagesArriveWholeOverOneConnection(t *testing.T) {
 	var want []string
 	for _, size := range []int{smallMessage, smallMessage + 1, 64 << 10, 1 << 20, 4 << 20} {
 		want = append(want, longPing(size))
-		require.Equal(t, pong, g.ask(t, want[len(want)-1]).body)
+		require.Equal(t, pong, g.Ask(t, want[len(want)-1]).Body)
 	}
 	require.Equal(t, want, got)
 	require.Equal(t, 1, server.accepted())
@@ -72,16 +72,16 @@ func TestTheTimeoutBeginsWhenALongMessageIsSent(t *testing.T) {
 	release := make(chan struct{})
 	time.AfterFunc(2*timeout, func() { close(release) })
 	g := newLongGateway(t, timeout, hold(t, release, true))
-	got := g.ask(t, longPing(32<<20))
-	require.Equal(t, http.StatusOK, got.status, got.body)
+	got := g.Ask(t, longPing(32<<20))
+	require.Equal(t, http.StatusOK, got.Status, got.Body)
 }
 
 func TestAServerThatIsSilentAfterALongMessageIsA504(t *testing.T) {
 	release := make(chan struct{})
 	close(release)
 	g := newLongGateway(t, time.Second, hold(t, release, false))
-	got := g.ask(t, longPing(32<<20))
-	require.Equal(t, http.StatusGatewayTimeout, got.status, got.body)
+	got := g.Ask(t, longPing(32<<20))
+	require.Equal(t, http.StatusGatewayTimeout, got.Status, got.Body)
 }
 
 func TestALongMessageMayBeAnsweredBeforeItsEnd(t *testing.T) {
@@ -90,7 +90,7 @@ func TestALongMessageMayBeAnsweredBeforeItsEnd(t *testing.T) {
 		_, _ = io.Copy(io.Discard, w.(net.Conn)) // until the gateway gives up
 	})
 	g := newLongGateway(t, time.Minute, server)
-	require.Equal(t, http.StatusRequestEntityTooLarge, g.ask(t, longPing(32<<20)).status)
+	require.Equal(t, http.StatusRequestEntityTooLarge, g.Ask(t, longPing(32<<20)).Status)
 }
 
 // TestAConnectionOnWhichAMessageWaitsServesNoOther: the rest of it would be read as the
@@ -103,7 +103,7 @@ func TestAConnectionOnWhichAMessageWaitsServesNoOther(t *testing.T) {
 		<-release // nothing is read
 	})
 	g := newLongGateway(t, time.Minute, server)
-	require.Equal(t, http.StatusRequestEntityTooLarge, g.ask(t, longPing(32<<20)).status)
+	require.Equal(t, http.StatusRequestEntityTooLarge, g.Ask(t, longPing(32<<20)).Status)
 	require.Zero(t, g.idle(t, server).count())
 }
 
@@ -113,6 +113,6 @@ func TestALongMessageThatWaitsEndsWithARevocation(t *testing.T) {
 	server := rawServer(t, func(io.Writer) { close(asked); <-release })
 	g := newLongGateway(t, time.Minute, server)
 	go func() { <-asked; g.cut("alice") }()
-	got := g.ask(t, longPing(32<<20))
-	require.Equal(t, http.StatusUnauthorized, got.status, got.body)
+	got := g.Ask(t, longPing(32<<20))
+	require.Equal(t, http.StatusUnauthorized, got.Status, got.Body)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
@@ -64,10 +65,10 @@ func TestAnswersToTheRequestForAStream(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			g := newGateway(t, testConfig(), rawServer(t, func(w io.Writer) { _, _ = io.WriteString(w, test.answer) }))
-			got := g.ask(t, "", ":method", "GET")
-			require.Equal(t, test.status, got.status, got.body)
-			require.Contains(t, got.body, test.body)
-			require.NotContains(t, got.header, "Set-Cookie")
+			got := g.Ask(t, "", ":method", "GET")
+			require.Equal(t, test.status, got.Status, got.Body)
+			require.Contains(t, got.Body, test.body)
+			require.NotContains(t, got.Header, "Set-Cookie")
 		})
 	}
 }
@@ -81,31 +82,31 @@ func TestAServerThatDoesNotOpenTheStreamIsA504(t *testing.T) {
 			_, _ = io.WriteString(w, begin)
 			<-release
 		}))
-		require.Equal(t, http.StatusGatewayTimeout, g.ask(t, "", ":method", "GET").status, begin)
-		require.Equal(t, http.StatusGatewayTimeout, g.ask(t, ping).status, begin)
+		require.Equal(t, http.StatusGatewayTimeout, g.Ask(t, "", ":method", "GET").Status, begin)
+		require.Equal(t, http.StatusGatewayTimeout, g.Ask(t, ping).Status, begin)
 		close(release)
 	}
 }
 
 func TestStreamsGoWhereOtherRequestsMayGoAlone(t *testing.T) {
-	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "text/event-stream") })
+	up := gatewaytest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "text/event-stream") })
 	c := testConfig()
 	c.UpstreamAllow = config.UpstreamAllow{Hosts: []string{"example.com"}}
-	g := newGateway(t, c, up.server())
-	require.Equal(t, http.StatusBadGateway, g.ask(t, "", ":method", "GET").status)
-	require.Zero(t, up.count())
+	g := newGateway(t, c, registration(up))
+	require.Equal(t, http.StatusBadGateway, g.Ask(t, "", ":method", "GET").Status)
+	require.Zero(t, up.Count())
 }
 
 func TestASubscriptionsStreamCarriesItsRequest(t *testing.T) {
-	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
+	up := gatewaytest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		_, _ = io.WriteString(w, "data: {}\n\n")
 	})
-	g := newGateway(t, testConfig(), up.server())
+	g := newGateway(t, testConfig(), registration(up))
 	body, header := modern(`"l"`, "subscriptions/listen", "")
-	got := g.ask(t, body, header...)
-	require.Equal(t, "data: {}\n\n", got.body)
-	r, sent := up.last()
+	got := g.Ask(t, body, header...)
+	require.Equal(t, "data: {}\n\n", got.Body)
+	r, sent := up.Last()
 	require.Equal(t, body, sent)
 	require.Equal(t, "application/json", r.Header.Get("Content-Type"))
 	require.NotContains(t, r.Header, "Authorization")

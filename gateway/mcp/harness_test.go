@@ -2,8 +2,6 @@ package mcp
 
 import (
 	"context"
-	"errors"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -17,6 +15,7 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
@@ -104,16 +103,23 @@ func (s *sink) all() []string {
 	return append([]string(nil), s.lines...)
 }
 
+// lastReason is that of the last refusal.
+func (s *sink) lastReason() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refusals[len(s.refusals)-1].Reason
+}
+
 // gateway is a handler behind a stand-in for the access middleware, on a
-// listener of its own.
+// listener of its own. Its client asks for the server "up", as alice.
 type gateway struct {
 	*Handler
+	gatewaytest.Client
 	registry *registry
 	sink     *sink
-	url      string // of the server "up"
 
 	mu     sync.Mutex
-	grants map[string]*grants.Grant // by client, the test's token
+	grants map[string]*grants.Grant // by token, which is the client's name
 	cuts   map[string]context.CancelCauseFunc
 }
 
@@ -154,7 +160,7 @@ func newGateway(t testing.TB, c *config.Config, servers ...*grants.Server) *gate
 	t.Cleanup(g.Close)
 	listener := httptest.NewServer(http.HandlerFunc(g.admit))
 	t.Cleanup(listener.Close)
-	g.url = listener.URL + "/servers/up/mcp"
+	g.Client = gatewaytest.Client{URL: listener.URL + "/servers/up/mcp", Token: "alice"}
 	return g
 }
 
@@ -190,117 +196,16 @@ func (w testWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// answer is a whole answer of the gateway.
-type answer struct {
-	status int
-	header http.Header
-	body   string
-}
-
-// ask sends a request as a client, by default a POST of alice.
-func (g *gateway) ask(t testing.TB, body string, pairs ...string) answer {
-	t.Helper()
-	r, err := g.do(body, pairs...)
-	require.NoError(t, err)
-	defer r.Body.Close()
-	text, err := io.ReadAll(r.Body)
-	require.NoError(t, err)
-	return answer{status: r.StatusCode, header: r.Header, body: string(text)}
-}
-
-// do starts a request. Pairs are headers, and ":method", ":client", ":server".
-func (g *gateway) do(body string, pairs ...string) (*http.Response, error) {
-	method, client, url := http.MethodPost, "alice", g.url
-	header := http.Header{"Accept": {"application/json, text/event-stream"}, "Content-Type": {"application/json"}}
-	for i := 0; i < len(pairs); i += 2 {
-		switch key, value := pairs[i], pairs[i+1]; key {
-		case ":method":
-			method = value
-		case ":client":
-			client = value
-		case ":server":
-			url = strings.Replace(url, "/up/", "/"+value+"/", 1)
-		default:
-			if value == "" {
-				header.Del(key)
-			} else {
-				header.Add(key, value)
-			}
-		}
-	}
-	var reader io.Reader
-	if body != "" {
-		reader = strings.NewReader(body)
-	}
-	r, err := http.NewRequest(method, url, reader)
-	if err != nil {
-		return nil, err
-	}
-	r.Header = header
-	r.Header.Set("Authorization", "Bearer "+client)
-	return http.DefaultTransport.RoundTrip(r)
-}
-
-// upstreamFake is an upstream that records what it was sent.
-type upstreamFake struct {
-	*httptest.Server
-	mu       sync.Mutex
-	requests []*http.Request
-	bodies   []string
-}
-
-func newUpstreamFake(t testing.TB, handle http.HandlerFunc) *upstreamFake {
-	t.Helper()
-	u := &upstreamFake{}
-	u.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-			t.Error(err)
-		}
-		u.mu.Lock()
-		u.requests = append(u.requests, r)
-		u.bodies = append(u.bodies, string(body))
-		u.mu.Unlock()
-		r.Body = io.NopCloser(strings.NewReader(string(body)))
-		handle(w, r)
-	}))
-	t.Cleanup(u.Close)
-	return u
-}
-
-func (u *upstreamFake) count() int {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return len(u.requests)
-}
-
-func (u *upstreamFake) last() (*http.Request, string) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.requests[len(u.requests)-1], u.bodies[len(u.bodies)-1]
-}
-
-func (u *upstreamFake) server() *grants.Server {
-	return &grants.Server{Name: "up", ID: "registration-1", Transport: grants.TransportHTTP, URL: u.URL + "/mcp?key=secret"}
+// registration is how an upstream is registered.
+func registration(up *gatewaytest.Upstream) *grants.Server {
+	return &grants.Server{Name: "up", ID: "registration-1", Transport: grants.TransportHTTP, URL: up.URL + "/mcp?key=secret"}
 }
 
 const (
-	ping      = `{"jsonrpc":"2.0","id":1,"method":"ping"}`
-	pong      = `{"jsonrpc":"2.0","id":1,"result":{}}`
+	ping      = gatewaytest.Ping
+	pong      = gatewaytest.Pong
+	initOnce  = gatewaytest.Initialize
 	callEcho  = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo"}}`
 	callOther = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get-env"}}`
 	listTools = `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`
-	initOnce  = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`
 )
-
-// reply answers with JSON.
-func reply(w http.ResponseWriter, body string) {
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = io.WriteString(w, body)
-}
-
-// eventually waits until the condition holds.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	require.Eventually(t, condition, 10*time.Second, time.Millisecond, what)
-}

@@ -2,7 +2,6 @@ package mcp
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -18,41 +17,42 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/session"
 )
 
 func TestTheServerGetsTheBytesThatWereRead(t *testing.T) {
-	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
-	g := newGateway(t, testConfig(), up.server())
+	up := gatewaytest.NewUpstream(t, gatewaytest.Pongs)
+	g := newGateway(t, testConfig(), registration(up))
 	for _, body := range []string{
 		ping,
 		" {\"jsonrpc\" : \"2.0\",\n\t\"id\":12345678901234567890, \"method\":\"vendor\\/x\",\"params\":{\"n\":1.10,\"u\":\"\\u00e9\"}}\r\n",
 		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"big","arguments":{"x":"` + strings.Repeat("y", 300<<10) + `"}}}`,
 	} {
-		got := g.ask(t, body)
-		require.Equal(t, http.StatusOK, got.status, got.body)
-		require.Equal(t, pong, got.body)
-		_, sent := up.last()
+		got := g.Ask(t, body)
+		require.Equal(t, http.StatusOK, got.Status, got.Body)
+		require.Equal(t, pong, got.Body)
+		_, sent := up.Last()
 		require.Equal(t, body, sent)
 	}
 	require.Equal(t, []string{"decision allowed", "outcome"}, g.sink.all()[:2])
 }
 
 func TestTheServerGetsNothingElseOfTheClients(t *testing.T) {
-	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
-	server := up.server()
+	up := gatewaytest.NewUpstream(t, gatewaytest.Pongs)
+	server := registration(up)
 	server.Headers = map[string]string{"authorization": "Bearer upstream", "X-Api-Key": "k", "Connection": "x", "mcp-name": "x", "Mcp_Session_Id": "x", "Host": "evil", "Origin": "x", "expect": "x"}
 	g := newGateway(t, testConfig(), server)
-	got := g.ask(t, ping,
+	got := g.Ask(t, ping,
 		"Cookie", "a=b", "X-Forwarded-For", "1.2.3.4", "X-Forwarded-Host", "evil", "Forwarded", "for=1.2.3.4",
 		"X-Real-Ip", "1.2.3.4", "Proxy-Authorization", "Basic x", "Origin", "http://evil", "Referer", "http://evil",
 		"X-Api-Key", "mine", "Accept-Language", "de", "X-Vendor", "1", "Content-Type", "",
 		"Content-Type", "application/json; charset=UTF-8", "Te", "trailers",
 		"User-Agent", "agent/1", "Traceparent", "00-a-b-01", "Tracestate", "c=d", "Last-Event-ID", "7",
 		"MCP-Protocol-Version", "2025-11-25", "Mcp-Method", "ping", "Mcp-Param-Region", "eu", "Mcp-Vendor", "v", "Mcp-Session_Id", "s")
-	require.Equal(t, http.StatusOK, got.status, got.body)
-	r, _ := up.last()
+	require.Equal(t, http.StatusOK, got.Status, got.Body)
+	r, _ := up.Last()
 	require.Equal(t, http.Header{
 		"Accept":               {"application/json, text/event-stream"},
 		"Accept-Encoding":      {"identity"},
@@ -70,9 +70,9 @@ func TestTheServerGetsNothingElseOfTheClients(t *testing.T) {
 	}, r.Header)
 	require.Equal(t, "/mcp?key=secret", r.RequestURI)
 
-	got = g.ask(t, "", ":method", "GET", "Mcp-Session-Id", seal(t, g, "alice", "s"), "Last-Event-ID", "7")
-	require.Equal(t, http.StatusOK, got.status, got.body)
-	r, _ = up.last()
+	got = g.Ask(t, "", ":method", "GET", "Mcp-Session-Id", seal(t, g, "alice", "s"), "Last-Event-ID", "7")
+	require.Equal(t, http.StatusOK, got.Status, got.Body)
+	r, _ = up.Last()
 	require.Equal(t, "7", r.Header.Get("Last-Event-Id"), "it means something in a session alone")
 	require.Equal(t, strings.TrimPrefix(up.URL, "http://"), r.Host)
 }
@@ -86,19 +86,19 @@ func seal(t *testing.T, g *gateway, client, id string) string {
 }
 
 func TestCredentialsInTheURLAreSentAsBasic(t *testing.T) {
-	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
-	server := up.server()
+	up := gatewaytest.NewUpstream(t, gatewaytest.Pongs)
+	server := registration(up)
 	server.URL = strings.Replace(up.URL, "http://", "http://user:p%40ss@", 1) + "/mcp#fragment"
 	g := newGateway(t, testConfig(), server)
-	require.Equal(t, http.StatusOK, g.ask(t, ping).status)
-	r, _ := up.last()
+	require.Equal(t, http.StatusOK, g.Ask(t, ping).Status)
+	r, _ := up.Last()
 	user, password, ok := r.BasicAuth()
 	require.True(t, ok)
 	require.Equal(t, "user p@ss", user+" "+password)
 }
 
 func TestTheClientDoesNotGetWhatSpeaksForTheGateway(t *testing.T) {
-	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
+	up := gatewaytest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 		h := w.Header()
 		for _, key := range []string{
 			"Set-Cookie", "Www-Authenticate", "Alt-Svc", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers",
@@ -112,11 +112,11 @@ func TestTheClientDoesNotGetWhatSpeaksForTheGateway(t *testing.T) {
 		h.Set("Cache-Control", "no-cache")
 		h.Set("X-Vendor", "v")
 		h.Set("Date", "Thu, 01 Jan 1970 00:00:00 GMT")
-		reply(w, pong)
+		gatewaytest.Reply(w, pong)
 		h.Set("X-Trailer", "late")
 	})
-	g := newGateway(t, testConfig(), up.server())
-	r, err := g.do(ping)
+	g := newGateway(t, testConfig(), registration(up))
+	r, err := g.Do(t.Context(), ping)
 	require.NoError(t, err)
 	body, err := io.ReadAll(r.Body)
 	require.NoError(t, err)
@@ -155,7 +155,7 @@ func TestAnswersThatAreNotTheClientsToSeeAreReplaced(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
+			up := gatewaytest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", test.media)
 				w.Header().Set("Location", "http://127.0.0.1:1/elsewhere")
 				w.Header().Set("Www-Authenticate", "Bearer inner")
@@ -164,26 +164,26 @@ func TestAnswersThatAreNotTheClientsToSeeAreReplaced(t *testing.T) {
 					_, _ = io.WriteString(w, "inner secret")
 				}
 			})
-			g := newGateway(t, testConfig(), up.server())
-			got := g.ask(t, ping)
-			require.Equal(t, test.want, got.status)
-			require.Equal(t, 1, up.count(), "a redirect is not followed")
-			require.NotContains(t, got.header, "Location")
-			require.NotContains(t, got.header, "Www-Authenticate")
+			g := newGateway(t, testConfig(), registration(up))
+			got := g.Ask(t, ping)
+			require.Equal(t, test.want, got.Status)
+			require.Equal(t, 1, up.Count(), "a redirect is not followed")
+			require.NotContains(t, got.Header, "Location")
+			require.NotContains(t, got.Header, "Www-Authenticate")
 			if test.want == test.status && test.media != "text/html" {
-				require.Equal(t, "inner secret", got.body)
+				require.Equal(t, "inner secret", got.Body)
 				return
 			}
-			require.NotContains(t, got.body, "inner")
-			require.Contains(t, got.body, `"request_id":"request-1"`)
-			require.Contains(t, got.body, `"id":1`)
+			require.NotContains(t, got.Body, "inner")
+			require.Contains(t, got.Body, `"request_id":"request-1"`)
+			require.Contains(t, got.Body, `"id":1`)
 		})
 	}
 }
 
 func TestMessagesThatCouldBeReadInTwoWaysReachNoServer(t *testing.T) {
-	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
-	g := newGateway(t, testConfig(), up.server())
+	up := gatewaytest.NewUpstream(t, gatewaytest.Pongs)
+	g := newGateway(t, testConfig(), registration(up))
 	tests := map[string]struct {
 		body   string
 		header []string
@@ -203,47 +203,47 @@ func TestMessagesThatCouldBeReadInTwoWaysReachNoServer(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			got := g.ask(t, test.body, test.header...)
-			require.Equal(t, test.status, got.status, got.body)
-			require.Contains(t, got.body, test.want)
-			require.Contains(t, got.body, "request-1")
+			got := g.Ask(t, test.body, test.header...)
+			require.Equal(t, test.status, got.Status, got.Body)
+			require.Contains(t, got.Body, test.want)
+			require.Contains(t, got.Body, "request-1")
 		})
 	}
-	require.Zero(t, up.count())
+	require.Zero(t, up.Count())
 	require.NotContains(t, g.sink.all(), "decision allowed")
 }
 
 func TestContentTypesOfTheFieldAreTaken(t *testing.T) {
-	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
-	g := newGateway(t, testConfig(), up.server())
+	up := gatewaytest.NewUpstream(t, gatewaytest.Pongs)
+	g := newGateway(t, testConfig(), registration(up))
 	for _, contentType := range []string{
 		"application/json;charset=utf-8", "application/json; charset=utf8", "Application/JSON; Charset=UTF8", `application/json; charset="utf-8"`,
 		"application/json; charset='UTF-8'", "application/json;", "application/json ; charset = utf-8;", "application/json; odata.metadata=minimal", "application/json; boundary=x; charset=utf-8",
 	} {
-		got := g.ask(t, ping, "Content-Type", "", "Content-Type", contentType)
-		require.Equal(t, http.StatusOK, got.status, contentType)
-		sent, _ := up.last()
+		got := g.Ask(t, ping, "Content-Type", "", "Content-Type", contentType)
+		require.Equal(t, http.StatusOK, got.Status, contentType)
+		sent, _ := up.Last()
 		require.Equal(t, []string{"application/json"}, sent.Header["Content-Type"], "what the client declares goes no further")
 	}
 }
 
 // Clients that start anew may still send the id of their last session.
 func TestStaleSessionIDOnInitializeMeansNothing(t *testing.T) {
-	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
+	up := gatewaytest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Mcp-Session-Id", "new")
-		reply(w, pong)
+		gatewaytest.Reply(w, pong)
 	})
-	g := newGateway(t, testConfig(), up.server())
-	begun := g.ask(t, initOnce).header.Get("Mcp-Session-Id")
+	g := newGateway(t, testConfig(), registration(up))
+	begun := g.Ask(t, initOnce).Header.Get("Mcp-Session-Id")
 	for _, stale := range []string{"unknown", begun, strings.Repeat("x", 4000)} {
-		got := g.ask(t, initOnce, "Mcp-Session-Id", stale, "Last-Event-Id", "7")
-		require.Equal(t, http.StatusOK, got.status, got.body)
-		require.NotContains(t, []string{"", stale}, got.header.Get("Mcp-Session-Id"))
-		sent, _ := up.last()
+		got := g.Ask(t, initOnce, "Mcp-Session-Id", stale, "Last-Event-Id", "7")
+		require.Equal(t, http.StatusOK, got.Status, got.Body)
+		require.NotContains(t, []string{"", stale}, got.Header.Get("Mcp-Session-Id"))
+		sent, _ := up.Last()
 		require.Empty(t, sent.Header["Mcp-Session-Id"])
 		require.Empty(t, sent.Header["Last-Event-Id"])
 	}
-	require.Equal(t, http.StatusNotFound, g.ask(t, ping, "Mcp-Session-Id", "unknown").status, "on any other message it is an unknown session")
+	require.Equal(t, http.StatusNotFound, g.Ask(t, ping, "Mcp-Session-Id", "unknown").Status, "on any other message it is an unknown session")
 }
 
 // Whoever registered the server reads in the gateway's log what is wrong with it.
@@ -264,19 +264,19 @@ func TestServerThatDoesNotFitIsInTheLog(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
+			up := gatewaytest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set(test.header, test.value)
 				w.WriteHeader(test.status)
 				_, _ = io.WriteString(w, "x")
 			})
-			g := newGateway(t, testConfig(), up.server())
-			var log lockedBuffer
+			g := newGateway(t, testConfig(), registration(up))
+			var log gatewaytest.Log
 			g.log = hclog.New(&hclog.LoggerOptions{Output: &log})
 			for range 3 {
-				got := g.ask(t, ping)
-				require.Equal(t, test.answered, got.status)
-				require.Contains(t, got.body, test.message)
-				require.NotContains(t, got.body, "login.example")
+				got := g.Ask(t, ping)
+				require.Equal(t, test.answered, got.Status)
+				require.Contains(t, got.Body, test.message)
+				require.NotContains(t, got.Body, "login.example")
 			}
 			for _, want := range test.want {
 				require.Contains(t, log.String(), want)
@@ -293,29 +293,12 @@ func TestServerThatDoesNotFitIsInTheLog(t *testing.T) {
 	}
 }
 
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func TestNothingIsSentWithoutAnAuditLine(t *testing.T) {
-	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
-	g := newGateway(t, testConfig(), up.server())
+	up := gatewaytest.NewUpstream(t, gatewaytest.Pongs)
+	g := newGateway(t, testConfig(), registration(up))
 	g.sink.broken = errors.New("disk full")
-	require.Equal(t, http.StatusServiceUnavailable, g.ask(t, ping).status)
-	require.Zero(t, up.count())
+	require.Equal(t, http.StatusServiceUnavailable, g.Ask(t, ping).Status)
+	require.Zero(t, up.Count())
 }
 
 func TestAServerThatCannotBeReachedIsA502(t *testing.T) {
@@ -324,32 +307,32 @@ func TestAServerThatCannotBeReachedIsA502(t *testing.T) {
 	dead := "http://" + listener.Addr().String()
 	require.NoError(t, listener.Close())
 	g := newGateway(t, testConfig(), &grants.Server{Name: "up", ID: "1", Transport: "http", URL: dead + "/?secret=1"})
-	got := g.ask(t, ping)
-	require.Equal(t, http.StatusBadGateway, got.status)
-	require.NotContains(t, got.body, "127.0.0.1")
-	require.Contains(t, got.body, `"id":1`)
+	got := g.Ask(t, ping)
+	require.Equal(t, http.StatusBadGateway, got.Status)
+	require.NotContains(t, got.Body, "127.0.0.1")
+	require.Contains(t, got.Body, `"id":1`)
 	require.Equal(t, []string{"decision allowed", "outcome"}, g.sink.all())
 	require.NotContains(t, g.sink.outcomes[0].Err.Error(), "secret")
 
-	got = g.ask(t, "", ":method", "GET")
-	require.Equal(t, http.StatusBadGateway, got.status)
-	require.NotContains(t, got.body, "jsonrpc")
+	got = g.Ask(t, "", ":method", "GET")
+	require.Equal(t, http.StatusBadGateway, got.Status)
+	require.NotContains(t, got.Body, "jsonrpc")
 }
 
 func TestAServerThatHangsIsA504(t *testing.T) {
 	release := make(chan struct{})
-	up := newUpstreamFake(t, func(http.ResponseWriter, *http.Request) { <-release })
+	up := gatewaytest.NewUpstream(t, func(http.ResponseWriter, *http.Request) { <-release })
 	defer close(release)
 	c := testConfig()
 	c.Upstreams = map[string]config.Upstream{"up": {Timeout: 50 * time.Millisecond, ConnectTimeout: time.Second}}
-	g := newGateway(t, c, up.server())
-	require.Equal(t, http.StatusGatewayTimeout, g.ask(t, ping).status)
+	g := newGateway(t, c, registration(up))
+	require.Equal(t, http.StatusGatewayTimeout, g.Ask(t, ping).Status)
 }
 
 func TestAnAnswerThatBreaksOffDoesNotLookComplete(t *testing.T) {
 	for name, length := range map[string]string{"of known length": "100000", "of unknown length": ""} {
 		t.Run(name, func(t *testing.T) {
-			up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
+			up := gatewaytest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 				if length != "" {
 					w.Header().Set("Content-Length", length)
 				}
@@ -359,37 +342,37 @@ func TestAnAnswerThatBreaksOffDoesNotLookComplete(t *testing.T) {
 				panic(http.ErrAbortHandler)
 			})
 			up.Config.ErrorLog = nil
-			g := newGateway(t, testConfig(), up.server())
-			r, err := g.do(ping)
+			g := newGateway(t, testConfig(), registration(up))
+			r, err := g.Do(t.Context(), ping)
 			require.NoError(t, err)
 			_, err = io.ReadAll(r.Body)
 			require.Error(t, err)
 			require.NoError(t, r.Body.Close())
-			eventually(t, "the outcome", func() bool { return len(g.sink.all()) == 2 })
+			gatewaytest.Eventually(t, "the outcome", func() bool { return len(g.sink.all()) == 2 })
 			require.Error(t, g.sink.outcomes[0].Err)
 		})
 	}
 }
 
 func TestAShortAnswerThatBreaksOffIsA502(t *testing.T) {
-	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
+	up := gatewaytest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100")
-		reply(w, `{"jsonrpc"`)
+		gatewaytest.Reply(w, `{"jsonrpc"`)
 	})
-	g := newGateway(t, testConfig(), up.server())
-	require.Equal(t, http.StatusBadGateway, g.ask(t, ping).status)
+	g := newGateway(t, testConfig(), registration(up))
+	require.Equal(t, http.StatusBadGateway, g.Ask(t, ping).Status)
 }
 
 func TestSessionsAreSealedOnceAndRepeated(t *testing.T) {
-	up := newUpstreamFake(t, func(w http.ResponseWriter, r *http.Request) {
+	up := gatewaytest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Mcp-Session-Id", "inner-session")
 		if r.Method == http.MethodPost {
-			reply(w, pong)
+			gatewaytest.Reply(w, pong)
 		}
 	})
-	g := newGateway(t, testConfig(), up.server())
-	opened := g.ask(t, initOnce)
-	sealed := opened.header.Get("Mcp-Session-Id")
+	g := newGateway(t, testConfig(), registration(up))
+	opened := g.Ask(t, initOnce)
+	sealed := opened.Header.Get("Mcp-Session-Id")
 	require.NotEmpty(t, sealed)
 	require.NotContains(t, sealed, "inner")
 
@@ -398,64 +381,64 @@ func TestSessionsAreSealedOnceAndRepeated(t *testing.T) {
 		if method != "POST" {
 			body = ""
 		}
-		got := g.ask(t, body, ":method", method, "Mcp-Session-Id", sealed)
-		require.Equal(t, http.StatusOK, got.status)
-		require.Equal(t, []string{sealed}, got.header["Mcp-Session-Id"])
-		r, _ := up.last()
+		got := g.Ask(t, body, ":method", method, "Mcp-Session-Id", sealed)
+		require.Equal(t, http.StatusOK, got.Status)
+		require.Equal(t, []string{sealed}, got.Header["Mcp-Session-Id"])
+		r, _ := up.Last()
 		require.Equal(t, "inner-session", r.Header.Get("Mcp-Session-Id"))
 		require.Equal(t, method, r.Method)
 
-		before := up.count()
+		before := up.Count()
 		for name, pairs := range map[string][]string{
-			"another client":          {":client", "bob", "Mcp-Session-Id", sealed},
+			"another client":          {":token", "bob", "Mcp-Session-Id", sealed},
 			"an id of the upstream's": {"Mcp-Session-Id", "inner-session"},
 			"a changed id":            {"Mcp-Session-Id", "B" + sealed[1:]},
 		} {
-			got := g.ask(t, body, append(pairs, ":method", method)...)
-			require.Equal(t, http.StatusNotFound, got.status, "%s %s", method, name)
-			require.NotContains(t, got.header, "Mcp-Session-Id")
+			got := g.Ask(t, body, append(pairs, ":method", method)...)
+			require.Equal(t, http.StatusNotFound, got.Status, "%s %s", method, name)
+			require.NotContains(t, got.Header, "Mcp-Session-Id")
 		}
-		require.Equal(t, before, up.count(), "no server was touched")
+		require.Equal(t, before, up.Count(), "no server was touched")
 	}
 
-	repointed := up.server()
+	repointed := registration(up)
 	repointed.ID = "registration-2"
 	g.registry.put(repointed)
-	require.Equal(t, http.StatusNotFound, g.ask(t, ping, "Mcp-Session-Id", sealed).status)
+	require.Equal(t, http.StatusNotFound, g.Ask(t, ping, "Mcp-Session-Id", sealed).Status)
 }
 
 func TestTheStatelessEraKnowsNoSessions(t *testing.T) {
-	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
+	up := gatewaytest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Mcp-Session-Id", "inner-session")
-		reply(w, pong)
+		gatewaytest.Reply(w, pong)
 	})
-	g := newGateway(t, testConfig(), up.server())
+	g := newGateway(t, testConfig(), registration(up))
 	body := `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`
-	got := g.ask(t, body, "MCP-Protocol-Version", "2026-07-28", "Mcp-Method", "ping", "Mcp-Session-Id", "whatever")
-	require.Equal(t, http.StatusOK, got.status)
-	require.NotContains(t, got.header, "Mcp-Session-Id")
-	r, _ := up.last()
+	got := g.Ask(t, body, "MCP-Protocol-Version", "2026-07-28", "Mcp-Method", "ping", "Mcp-Session-Id", "whatever")
+	require.Equal(t, http.StatusOK, got.Status)
+	require.NotContains(t, got.Header, "Mcp-Session-Id")
+	r, _ := up.Last()
 	require.NotContains(t, r.Header, "Mcp-Session-Id")
 }
 
 func TestWithoutKeysSessionsAreRefusedButNotForgotten(t *testing.T) {
-	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
+	up := gatewaytest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Mcp-Session-Id", "inner")
-		reply(w, pong)
+		gatewaytest.Reply(w, pong)
 	})
-	g := newGateway(t, testConfig(), up.server())
-	sealed := g.ask(t, initOnce).header.Get("Mcp-Session-Id")
+	g := newGateway(t, testConfig(), registration(up))
+	sealed := g.Ask(t, initOnce).Header.Get("Mcp-Session-Id")
 	keys := g.registry.keys
 	g.registry.keys = nil
-	require.Equal(t, http.StatusServiceUnavailable, g.ask(t, ping, "Mcp-Session-Id", sealed).status)
-	require.Equal(t, http.StatusServiceUnavailable, g.ask(t, initOnce).status)
+	require.Equal(t, http.StatusServiceUnavailable, g.Ask(t, ping, "Mcp-Session-Id", sealed).Status)
+	require.Equal(t, http.StatusServiceUnavailable, g.Ask(t, initOnce).Status)
 	g.registry.keys = keys
-	require.Equal(t, http.StatusOK, g.ask(t, ping, "Mcp-Session-Id", sealed).status)
+	require.Equal(t, http.StatusOK, g.Ask(t, ping, "Mcp-Session-Id", sealed).Status)
 }
 
 func TestASessionUnderANewerKeyHasTheKeysFetchedBeforeItIsUnknown(t *testing.T) {
-	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
-	g := newGateway(t, testConfig(), up.server())
+	up := gatewaytest.NewUpstream(t, gatewaytest.Pongs)
+	g := newGateway(t, testConfig(), registration(up))
 	older := g.registry.keys
 	newer := &grants.SessionKeys{Current: 2, Keys: map[int][32]byte{1: {1}, 2: {2}}, MountID: "mount"}
 	fetched := 0
@@ -466,24 +449,24 @@ func TestASessionUnderANewerKeyHasTheKeysFetchedBeforeItIsUnknown(t *testing.T) 
 	g.registry.keys = newer
 	sealed := seal(t, g, "alice", "s")
 	g.registry.keys = older
-	require.Equal(t, http.StatusOK, g.ask(t, ping, "Mcp-Session-Id", sealed).status)
+	require.Equal(t, http.StatusOK, g.Ask(t, ping, "Mcp-Session-Id", sealed).Status)
 	require.Equal(t, 1, fetched)
-	require.Equal(t, http.StatusOK, g.ask(t, ping, "Mcp-Session-Id", sealed).status)
+	require.Equal(t, http.StatusOK, g.Ask(t, ping, "Mcp-Session-Id", sealed).Status)
 	require.Equal(t, 1, fetched, "a key that is known is not fetched again")
 
 	g.registry.keys = older
-	require.Equal(t, http.StatusNotFound, g.ask(t, ping, ":client", "bob", "Mcp-Session-Id", sealed).status, "it is not bob's under any key")
+	require.Equal(t, http.StatusNotFound, g.Ask(t, ping, ":token", "bob", "Mcp-Session-Id", sealed).Status, "it is not bob's under any key")
 	require.Equal(t, 2, fetched)
 
 	g.registry.keys = older
 	g.registry.refresh = func() (*grants.SessionKeys, error) { return nil, grants.ErrUnavailable }
-	require.Equal(t, http.StatusServiceUnavailable, g.ask(t, ping, "Mcp-Session-Id", sealed).status, "the gateway cannot tell")
-	require.Equal(t, http.StatusNotFound, g.ask(t, ping, "Mcp-Session-Id", "made-up").status)
+	require.Equal(t, http.StatusServiceUnavailable, g.Ask(t, ping, "Mcp-Session-Id", sealed).Status, "the gateway cannot tell")
+	require.Equal(t, http.StatusNotFound, g.Ask(t, ping, "Mcp-Session-Id", "made-up").Status)
 }
 
 func TestStreamsAreNotBuffered(t *testing.T) {
 	events := make(chan string)
-	up := newUpstreamFake(t, func(w http.ResponseWriter, r *http.Request) {
+	up := gatewaytest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		_ = http.NewResponseController(w).Flush()
 		for {
@@ -496,8 +479,8 @@ func TestStreamsAreNotBuffered(t *testing.T) {
 			}
 		}
 	})
-	g := newGateway(t, testConfig(), up.server())
-	r, err := g.do("", ":method", "GET")
+	g := newGateway(t, testConfig(), registration(up))
+	r, err := g.Do(t.Context(), "", ":method", "GET")
 	require.NoError(t, err)
 	defer r.Body.Close()
 	reader := bufio.NewReader(r.Body)
@@ -516,15 +499,15 @@ func openStream(t *testing.T, c *config.Config, first string, pairs ...string) (
 	t.Helper()
 	gone := make(chan struct{})
 	var once sync.Once
-	up := newUpstreamFake(t, func(w http.ResponseWriter, r *http.Request) {
+	up := gatewaytest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		_, _ = io.WriteString(w, first)
 		_ = http.NewResponseController(w).Flush()
 		<-r.Context().Done()
 		once.Do(func() { close(gone) })
 	})
-	g := newGateway(t, c, up.server())
-	r, err := g.do("", append(pairs, ":method", "GET")...)
+	g := newGateway(t, c, registration(up))
+	r, err := g.Do(t.Context(), "", append(pairs, ":method", "GET")...)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = r.Body.Close() })
 	got := make([]byte, len(first))
@@ -533,38 +516,29 @@ func openStream(t *testing.T, c *config.Config, first string, pairs ...string) (
 	return g, r, gone
 }
 
-func within(t *testing.T, what string, done <-chan struct{}) {
-	t.Helper()
-	select {
-	case <-done:
-	case <-time.After(10 * time.Second):
-		t.Fatal("not in time: " + what)
-	}
-}
-
 func TestAClientThatGoesAwayEndsTheServersRequest(t *testing.T) {
 	_, r, gone := openStream(t, testConfig(), "data: 1\n\n")
 	require.NoError(t, r.Body.Close())
-	within(t, "the server's request ends", gone)
+	gatewaytest.Within(t, "the server's request ends", gone)
 }
 
 func TestARevocationCutsTheStream(t *testing.T) {
 	g, r, gone := openStream(t, testConfig(), "data: 1\n\n")
 	g.cut("alice")
-	within(t, "the server's request ends", gone)
+	gatewaytest.Within(t, "the server's request ends", gone)
 	_, err := io.ReadAll(r.Body)
 	require.Error(t, err, "it must not look like the stream's end")
-	eventually(t, "the outcome", func() bool { return len(g.sink.all()) == 2 })
+	gatewaytest.Eventually(t, "the outcome", func() bool { return len(g.sink.all()) == 2 })
 }
 
 func TestADrainEndsIdleStreamsInOrder(t *testing.T) {
 	g, r, gone := openStream(t, testConfig(), "data: 1\n\n")
 	g.Drain()
-	within(t, "the server's request ends", gone)
+	gatewaytest.Within(t, "the server's request ends", gone)
 	rest, err := io.ReadAll(r.Body)
 	require.NoError(t, err)
 	require.Regexp(t, `^retry: \d+\n\n$`, string(rest))
-	again, err := g.do("", ":method", "GET")
+	again, err := g.Do(t.Context(), "", ":method", "GET")
 	require.NoError(t, err)
 	_, err = io.ReadAll(again.Body)
 	require.NoError(t, err, "a stream that comes during the drain ends too")
@@ -575,7 +549,7 @@ func TestAnOldStreamEnds(t *testing.T) {
 	c := testConfig()
 	c.Limits.MaxStreamAge = 20 * time.Millisecond
 	_, r, gone := openStream(t, c, "data: 1\n\n")
-	within(t, "the server's request ends", gone)
+	gatewaytest.Within(t, "the server's request ends", gone)
 	_, err := io.ReadAll(r.Body)
 	require.NoError(t, err)
 }
@@ -594,15 +568,15 @@ func TestNoCommentIsPutIntoAnEvent(t *testing.T) {
 	c := testConfig()
 	c.Limits.KeepAlive = time.Millisecond
 	proceed := make(chan struct{})
-	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
+	up := gatewaytest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		_, _ = io.WriteString(w, "data: {\"a\":\n")
 		_ = http.NewResponseController(w).Flush()
 		<-proceed
 		_, _ = io.WriteString(w, "data: 1}\n\n")
 	})
-	g := newGateway(t, c, up.server())
-	r, err := g.do(ping)
+	g := newGateway(t, c, registration(up))
+	r, err := g.Do(t.Context(), ping)
 	require.NoError(t, err)
 	reader := bufio.NewReader(r.Body)
 	for line := ""; line != "data: {\"a\":\n"; {
@@ -622,13 +596,13 @@ func TestTheServersSlotsAreBounded(t *testing.T) {
 	c := testConfig()
 	c.Upstreams = map[string]config.Upstream{"up": {Timeout: 10 * time.Second, ConnectTimeout: 10 * time.Second, MaxConcurrent: 1}}
 	g, r, gone := openStream(t, c, "data: 1\n\n")
-	got := g.ask(t, ping)
-	require.Equal(t, http.StatusServiceUnavailable, got.status)
-	require.NotEmpty(t, got.header.Get("Retry-After"))
+	got := g.Ask(t, ping)
+	require.Equal(t, http.StatusServiceUnavailable, got.Status)
+	require.NotEmpty(t, got.Header.Get("Retry-After"))
 	require.NoError(t, r.Body.Close())
-	within(t, "the stream ends", gone)
-	eventually(t, "the slot is free", func() bool {
-		again, err := g.do("", ":method", "GET")
+	gatewaytest.Within(t, "the stream ends", gone)
+	gatewaytest.Eventually(t, "the slot is free", func() bool {
+		again, err := g.Do(t.Context(), "", ":method", "GET")
 		require.NoError(t, err)
 		require.NoError(t, again.Body.Close())
 		return again.StatusCode == http.StatusOK
@@ -636,16 +610,16 @@ func TestTheServersSlotsAreBounded(t *testing.T) {
 }
 
 func TestAChangedRegistrationIsUsedAtOnce(t *testing.T) {
-	first := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
-	second := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
-	g := newGateway(t, testConfig(), first.server())
-	g.ask(t, ping)
-	server := second.server()
+	first := gatewaytest.NewUpstream(t, gatewaytest.Pongs)
+	second := gatewaytest.NewUpstream(t, gatewaytest.Pongs)
+	g := newGateway(t, testConfig(), registration(first))
+	g.Ask(t, ping)
+	server := registration(second)
 	server.ID = "registration-2"
 	g.registry.put(server)
-	g.ask(t, ping)
-	require.Equal(t, 1, first.count())
-	require.Equal(t, 1, second.count())
+	g.Ask(t, ping)
+	require.Equal(t, 1, first.Count())
+	require.Equal(t, 1, second.Count())
 	g.registry.watch(grants.End{Server: server})
 	_, found := g.links.Load("up")
 	require.False(t, found)
@@ -659,19 +633,19 @@ func TestAServerThatCannotBeUsedSaysSoToTheLogAlone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := newGateway(t, testConfig(), server)
 			for range 2 {
-				got := g.ask(t, ping)
-				require.Equal(t, http.StatusBadGateway, got.status)
-				require.NotContains(t, got.body, "secret")
-				require.NotContains(t, got.body, "pigeon")
+				got := g.Ask(t, ping)
+				require.Equal(t, http.StatusBadGateway, got.Status)
+				require.NotContains(t, got.Body, "secret")
+				require.NotContains(t, got.Body, "pigeon")
 			}
 		})
 	}
 }
 
 func TestAnUpstreamThatSpeaksTLSIsChecked(t *testing.T) {
-	up := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) }))
+	up := httptest.NewTLSServer(http.HandlerFunc(gatewaytest.Pongs))
 	defer up.Close()
 	up.Config.ErrorLog = nil
 	g := newGateway(t, testConfig(), &grants.Server{Name: "up", ID: "1", Transport: "http", URL: up.URL})
-	require.Equal(t, http.StatusBadGateway, g.ask(t, ping).status)
+	require.Equal(t, http.StatusBadGateway, g.Ask(t, ping).Status)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 )
 
@@ -17,22 +18,22 @@ func TestLongAndShortEventsPassAsTheyAre(t *testing.T) {
 	for _, length := range []int{1, streamBuffer - 8, streamBuffer, 3 * streamBuffer, bodyBuffer, 100_000, 5} {
 		sent.WriteString("data: " + strings.Repeat("x", length) + "\n\n")
 	}
-	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
+	up := gatewaytest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		for event := range strings.SplitAfterSeq(sent.String(), "\n\n") {
 			_, _ = io.WriteString(w, event)
 			_ = http.NewResponseController(w).Flush()
 		}
 	})
-	g := newGateway(t, testConfig(), up.server())
+	g := newGateway(t, testConfig(), registration(up))
 	for _, method := range []string{"GET", "POST"} {
 		body := ""
 		if method == "POST" {
 			body = ping
 		}
-		got := g.ask(t, body, ":method", method)
-		require.Equal(t, http.StatusOK, got.status)
-		require.Equal(t, sent.String(), got.body)
+		got := g.Ask(t, body, ":method", method)
+		require.Equal(t, http.StatusOK, got.Status)
+		require.Equal(t, sent.String(), got.Body)
 	}
 }
 

@@ -6,20 +6,22 @@ import (
 	"strings"
 	"testing"
 
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
+
 	"github.com/stretchr/testify/require"
 )
 
 // withRules is a gateway on which alice may call "echo" alone.
-func withRules(t *testing.T, handle http.HandlerFunc) (*gateway, *upstreamFake) {
+func withRules(t *testing.T, handle http.HandlerFunc) (*gateway, *gatewaytest.Upstream) {
 	t.Helper()
-	up := newUpstreamFake(t, handle)
-	g := newGateway(t, testConfig(), up.server())
+	up := gatewaytest.NewUpstream(t, handle)
+	g := newGateway(t, testConfig(), registration(up))
 	g.grants["alice"] = grant(t, "alice", []string{"up/echo"}, nil)
 	return g, up
 }
 
 func TestToolRulesDecideOnCalls(t *testing.T) {
-	g, up := withRules(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, pong) })
+	g, up := withRules(t, gatewaytest.Pongs)
 	tests := map[string]struct {
 		body   string
 		header []string
@@ -44,28 +46,28 @@ func TestToolRulesDecideOnCalls(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			before := up.count()
-			got := g.ask(t, test.body, test.header...)
-			require.Equal(t, test.status, got.status, got.body)
+			before := up.Count()
+			got := g.Ask(t, test.body, test.header...)
+			require.Equal(t, test.status, got.Status, got.Body)
 			switch test.want {
 			case "":
-				require.Equal(t, before+1, up.count())
+				require.Equal(t, before+1, up.Count())
 				return
 			case "nothing":
-				require.Empty(t, got.body)
+				require.Empty(t, got.Body)
 			default:
-				require.Contains(t, got.body, test.want)
-				require.NotContains(t, got.body, "get-env", "the same for every tool")
+				require.Contains(t, got.Body, test.want)
+				require.NotContains(t, got.Body, "get-env", "the same for every tool")
 			}
-			require.Equal(t, before, up.count(), "the server was touched")
+			require.Equal(t, before, up.Count(), "the server was touched")
 		})
 	}
 	require.Contains(t, g.sink.all(), "refused tool-not-allowed")
 	require.Contains(t, g.sink.all(), "refused method-not-allowed")
 
-	before := up.count()
-	require.Equal(t, http.StatusOK, g.ask(t, `{"jsonrpc":"2.0","id":1,"method":"vendor/x"}`, ":client", "bob").status)
-	require.Equal(t, before+1, up.count(), "without rules, methods pass")
+	before := up.Count()
+	require.Equal(t, http.StatusOK, g.Ask(t, `{"jsonrpc":"2.0","id":1,"method":"vendor/x"}`, ":token", "bob").Status)
+	require.Equal(t, before+1, up.Count(), "without rules, methods pass")
 }
 
 const (
@@ -76,15 +78,15 @@ const (
 func TestListsInJSONAreFiltered(t *testing.T) {
 	g, up := withRules(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Etag", `"of all of it"`)
-		reply(w, bothTools)
+		gatewaytest.Reply(w, bothTools)
 	})
-	got := g.ask(t, listTools)
-	require.Equal(t, oneTool, got.body)
-	require.NotContains(t, got.header, "Etag")
-	r, _ := up.last()
+	got := g.Ask(t, listTools)
+	require.Equal(t, oneTool, got.Body)
+	require.NotContains(t, got.Header, "Etag")
+	r, _ := up.Last()
 	require.Equal(t, "identity", r.Header.Get("Accept-Encoding"))
-	require.Equal(t, bothTools, g.ask(t, listTools, ":client", "bob").body, "without rules nothing is touched")
-	require.Equal(t, oneTool, g.ask(t, ping).body, "by its shape, whatever was asked")
+	require.Equal(t, bothTools, g.Ask(t, listTools, ":token", "bob").Body, "without rules nothing is touched")
+	require.Equal(t, oneTool, g.Ask(t, ping).Body, "by its shape, whatever was asked")
 }
 
 func TestListsInStreamsAreFiltered(t *testing.T) {
@@ -95,8 +97,8 @@ func TestListsInStreamsAreFiltered(t *testing.T) {
 	})
 	want := ": hello\n\nid: 0\ndata:\n\nevent: message\r\nid: 1\r\ndata: " + oneTool + "\n\r\nevent: other\ndata: no JSON\n\n" +
 		"data: {\"jsonrpc\":\"2.0\",\"method\":\"x\",\ndata: \"params\":1.10}\n\n"
-	require.Equal(t, want, g.ask(t, listTools).body)
-	require.Equal(t, want, g.ask(t, "", ":method", "GET", "Last-Event-ID", "0").body, "on a resumed stream too")
+	require.Equal(t, want, g.Ask(t, listTools).Body)
+	require.Equal(t, want, g.Ask(t, "", ":method", "GET", "Last-Event-ID", "0").Body, "on a resumed stream too")
 }
 
 func TestAnswersThatCannotBeFilteredAreNotPassedOn(t *testing.T) {
@@ -122,10 +124,10 @@ func TestAnswersThatCannotBeFilteredAreNotPassedOn(t *testing.T) {
 				}
 				_, _ = io.WriteString(w, test.body)
 			})
-			got := g.ask(t, listTools)
-			require.Equal(t, http.StatusBadGateway, got.status)
-			require.NotContains(t, got.body, "get-env")
-			require.Contains(t, got.body, `"id":1`)
+			got := g.Ask(t, listTools)
+			require.Equal(t, http.StatusBadGateway, got.Status)
+			require.NotContains(t, got.Body, "get-env")
+			require.Contains(t, got.Body, `"id":1`)
 		})
 	}
 	for name, body := range map[string]string{
@@ -138,9 +140,9 @@ func TestAnswersThatCannotBeFilteredAreNotPassedOn(t *testing.T) {
 				w.Header().Set("Content-Type", "text/event-stream")
 				_, _ = io.WriteString(w, "data: "+pong+"\n\n"+body)
 			})
-			got := g.ask(t, listTools)
-			require.True(t, strings.HasPrefix(got.body, "data: "+pong+"\n\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\"error\""), got.body)
-			require.NotContains(t, got.body, "get-env")
+			got := g.Ask(t, listTools)
+			require.True(t, strings.HasPrefix(got.Body, "data: "+pong+"\n\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\"error\""), got.Body)
+			require.NotContains(t, got.Body, "get-env")
 		})
 	}
 }
@@ -165,9 +167,9 @@ func TestAnswersWithoutAListPassUnfiltered(t *testing.T) {
 				w.WriteHeader(test.status)
 				_, _ = io.WriteString(w, test.body)
 			})
-			got := g.ask(t, ping)
-			require.Equal(t, test.status, got.status)
-			require.Equal(t, test.body, got.body)
+			got := g.Ask(t, ping)
+			require.Equal(t, test.status, got.Status)
+			require.Equal(t, test.body, got.Body)
 		})
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
@@ -79,7 +80,7 @@ func wantTimeout(t *testing.T, url string, u config.Upstream, rules bool) {
 	if rules {
 		g.grants["alice"] = grant(t, "alice", nil, []string{"up/erase"})
 	}
-	r, err := g.do(ping)
+	r, err := g.Do(t.Context(), ping)
 	require.NoError(t, err)
 	defer r.Body.Close()
 	body, err := io.ReadAll(r.Body)
@@ -96,12 +97,12 @@ func wantTimeout(t *testing.T, url string, u config.Upstream, rules bool) {
 }
 
 func TestAServerIsHeardOnWhenToComeBack(t *testing.T) {
-	up := newUpstreamFake(t, func(w http.ResponseWriter, r *http.Request) {
+	up := gatewaytest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", r.Header.Get("Mcp-Param-After"))
 		status, _ := strconv.Atoi(r.Header.Get("Mcp-Param-Status"))
 		http.Error(w, "busy", status)
 	})
-	g := newGateway(t, testConfig(), up.server())
+	g := newGateway(t, testConfig(), registration(up))
 	for _, c := range []struct {
 		status      int
 		after, want string
@@ -116,9 +117,9 @@ func TestAServerIsHeardOnWhenToComeBack(t *testing.T) {
 		{503, "Fri, 31 Dec 2100 23:59:59 GMT", "86400"},
 		{503, "Fri, 31 Dec 1999 23:59:59 GMT", "1"},
 	} {
-		got := g.ask(t, ping, "Mcp-Param-Status", strconv.Itoa(c.status), "Mcp-Param-After", c.after)
-		require.Equal(t, c.status, got.status)
-		require.Equal(t, c.want, got.header.Get("Retry-After"), c.after)
+		got := g.Ask(t, ping, "Mcp-Param-Status", strconv.Itoa(c.status), "Mcp-Param-After", c.after)
+		require.Equal(t, c.status, got.Status)
+		require.Equal(t, c.want, got.Header.Get("Retry-After"), c.after)
 	}
 }
 
@@ -126,15 +127,15 @@ func TestAServerIsHeardOnWhenToComeBack(t *testing.T) {
 func TestAnAnswerThatIsTooLargeToBeFilteredSaysSo(t *testing.T) {
 	large := `{"jsonrpc":"2.0","id":1,"result":{"content":"` + strings.Repeat("x", 2<<20) + `"}}`
 	var stream atomic.Bool
-	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
+	up := gatewaytest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 		if !stream.Load() {
-			reply(w, large)
+			gatewaytest.Reply(w, large)
 			return
 		}
 		w.Header().Set("Content-Type", "text/event-stream")
 		_, _ = io.WriteString(w, "data: "+large+"\n\n")
 	})
-	g := newGateway(t, testConfig(), up.server())
+	g := newGateway(t, testConfig(), registration(up))
 	g.grants["alice"] = grant(t, "alice", nil, []string{"up/erase"})
 	for _, streams := range []bool{false, true} {
 		stream.Store(streams)
@@ -142,7 +143,7 @@ func TestAnAnswerThatIsTooLargeToBeFilteredSaysSo(t *testing.T) {
 			callEcho:  `"The tool has run, but its answer is larger than 1MiB, this gateway's limit (limits.max_list), and was not passed on."`,
 			listTools: `"The server's answer is larger than 1MiB, this gateway's limit (limits.max_list), and was not passed on."`,
 		} {
-			body := g.ask(t, request).body
+			body := g.Ask(t, request).Body
 			require.Less(t, len(body), 1000, "the answer itself is passed on")
 			require.Contains(t, body, told)
 		}
@@ -151,10 +152,10 @@ func TestAnAnswerThatIsTooLargeToBeFilteredSaysSo(t *testing.T) {
 
 // TestAFilteredAnswerMayBeginWithAMark, as some servers have it.
 func TestAFilteredAnswerMayBeginWithAMark(t *testing.T) {
-	up := newUpstreamFake(t, func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, "\ufeff"+`{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"echo"},{"name":"erase"}]}}`)
+	up := gatewaytest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
+		gatewaytest.Reply(w, "\ufeff"+`{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"echo"},{"name":"erase"}]}}`)
 	})
-	g := newGateway(t, testConfig(), up.server())
+	g := newGateway(t, testConfig(), registration(up))
 	g.grants["alice"] = grant(t, "alice", nil, []string{"up/erase"})
-	require.Equal(t, `{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"echo"}]}}`, g.ask(t, listTools).body)
+	require.Equal(t, `{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"echo"}]}}`, g.Ask(t, listTools).Body)
 }
