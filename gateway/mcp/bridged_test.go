@@ -2,95 +2,15 @@ package mcp
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"os"
 	"slices"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"vault-plugin-secrets-mcp/gateway/config"
-	"vault-plugin-secrets-mcp/gateway/gatewaytest"
-	"vault-plugin-secrets-mcp/gateway/grants"
-	"vault-plugin-secrets-mcp/gateway/mcp/internal/scripted"
 )
-
-func TestMain(m *testing.M) {
-	scripted.Main()
-	os.Exit(m.Run())
-}
-
-func self(t testing.TB) string {
-	t.Helper()
-	path, err := os.Executable()
-	require.NoError(t, err)
-	return path
-}
-
-// stdioConfig allows the test's own program, which is the scripted server.
-func stdioConfig(t testing.TB) *config.Config {
-	t.Helper()
-	c := testConfig()
-	c.Stdio = &config.Stdio{
-		AllowedCommands: []string{self(t)}, IdleTimeout: time.Minute, StopTimeout: 5 * time.Second,
-		MaxChildren: 10, MaxChildrenPerClient: 3,
-	}
-	return c
-}
-
-func scriptedServer(t testing.TB, mode string) *grants.Server {
-	t.Helper()
-	return &grants.Server{
-		Name: "up", ID: "registration-1", Transport: grants.TransportStdio, Command: self(t),
-		Env: map[string]string{scripted.Variable: mode},
-	}
-}
-
-// open starts a session as the client, and returns the headers of its requests.
-func (g *gateway) open(t testing.TB, client string) []string {
-	t.Helper()
-	got := g.Ask(t, initOnce, ":token", client)
-	require.Equal(t, http.StatusOK, got.Status, got.Body)
-	require.Contains(t, got.Body, `"serverInfo"`)
-	session := got.Header.Get("Mcp-Session-Id")
-	require.NotEmpty(t, session)
-	return []string{":token", client, "Mcp-Session-Id", session, "MCP-Protocol-Version", "2025-11-25"}
-}
-
-func tool(id, name string) string {
-	return fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"method":"tools/call","params":{"name":%q}}`, id, name)
-}
-
-func textOf(t testing.TB, body string) string {
-	t.Helper()
-	var m struct {
-		Result struct{ Content []struct{ Text string } }
-	}
-	require.NoError(t, json.Unmarshal([]byte(body), &m), body)
-	require.Len(t, m.Result.Content, 1, body)
-	return m.Result.Content[0].Text
-}
-
-// events reads the data of n events.
-func events(t testing.TB, r io.Reader, n int) []string {
-	t.Helper()
-	var data []string
-	lines := bufio.NewScanner(r)
-	for len(data) < n && lines.Scan() {
-		if text, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
-			data = append(data, text)
-		}
-	}
-	require.Len(t, data, n, lines.Err())
-	return data
-}
 
 func TestASessionOnStdio(t *testing.T) {
 	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
@@ -281,94 +201,6 @@ func TestAnOldServerOnStdioSendsClientsBackToTheHandshake(t *testing.T) {
 	g.open(t, "alice")
 }
 
-func TestACutEndsWhatTheClientHasOnStdio(t *testing.T) {
-	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
-	session := g.open(t, "alice")
-	r, err := g.Do(t.Context(), tool("1", "hang"), session...)
-	require.NoError(t, err)
-	require.Contains(t, events(t, r.Body, 1)[0], "hanging")
-	g.cut("alice")
-	_, err = io.ReadAll(r.Body)
-	require.Error(t, err)
-	require.NoError(t, r.Body.Close())
-
-	g.registry.watch(grants.End{Grant: g.grants["alice"]})
-	gatewaytest.Eventually(t, "the session is gone", func() bool { return g.Ask(t, ping, session...).Status == http.StatusNotFound })
-
-	session = g.open(t, "alice")
-	less := grant(t, "alice", nil, nil)
-	g.registry.watch(grants.End{Grant: g.grants["alice"], Successor: less})
-	require.Equal(t, http.StatusOK, g.Ask(t, ping, session...).Status, "the new grant admits the server too")
-}
-
-func TestTheEndOfARegistrationEndsItsChildren(t *testing.T) {
-	server := scriptedServer(t, "")
-	g := newGateway(t, stdioConfig(t), server)
-	session := g.open(t, "alice")
-	r, err := g.Do(t.Context(), "", append(session, ":method", "GET")...)
-	require.NoError(t, err)
-	defer r.Body.Close()
-	g.registry.watch(grants.End{Server: server})
-	_, err = io.ReadAll(r.Body)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusNotFound, g.Ask(t, ping, session...).Status)
-}
-
-func TestARestartOfTheConfigurationKeepsChildrenThatItDoesNotConcern(t *testing.T) {
-	c := stdioConfig(t)
-	g := newGateway(t, c, scriptedServer(t, ""))
-	session := g.open(t, "alice")
-	same := stdioConfig(t)
-	g.Configure(same)
-	require.Equal(t, http.StatusOK, g.Ask(t, ping, session...).Status)
-	none := testConfig()
-	g.Configure(none)
-	require.Equal(t, http.StatusBadGateway, g.Ask(t, ping, session...).Status)
-	require.Equal(t, "server-unusable", g.sink.lastReason())
-}
-
-func TestACrashIsTold(t *testing.T) {
-	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
-	session := g.open(t, "alice")
-	got := g.Ask(t, tool("1", "crash"), session...)
-	require.Equal(t, http.StatusBadGateway, got.Status)
-	require.Contains(t, got.Body, `"id":1`)
-	require.NotContains(t, got.Body, "exit status")
-	require.Equal(t, http.StatusNotFound, g.Ask(t, ping, session...).Status)
-	got = g.Ask(t, initOnce)
-	require.Equal(t, http.StatusServiceUnavailable, got.Status)
-	require.NotEmpty(t, got.Header.Get("Retry-After"))
-}
-
-func TestStdioIsOffUnlessTheFileAllowsIt(t *testing.T) {
-	g := newGateway(t, testConfig(), scriptedServer(t, ""))
-	require.Equal(t, http.StatusBadGateway, g.Ask(t, initOnce).Status)
-
-	other := scriptedServer(t, "")
-	other.Command = "/bin/cat"
-	g = newGateway(t, stdioConfig(t), other)
-	require.Equal(t, http.StatusBadGateway, g.Ask(t, initOnce).Status)
-}
-
-func TestASlowAnswerOnStdioKeepsTheConnectionAlive(t *testing.T) {
-	c := stdioConfig(t)
-	c.Limits.KeepAlive = 10 * time.Millisecond
-	g := newGateway(t, c, scriptedServer(t, "mute"))
-	r, err := g.Do(t.Context(), initOnce)
-	require.NoError(t, err)
-	require.Equal(t, "text/event-stream", r.Header.Get("Content-Type"))
-	comment := make([]byte, 3)
-	_, err = io.ReadFull(r.Body, comment)
-	require.NoError(t, err)
-	require.Equal(t, ":\n\n", string(comment))
-	require.NoError(t, r.Body.Close())
-
-	c = stdioConfig(t)
-	c.Upstreams = map[string]config.Upstream{"up": {Timeout: 50 * time.Millisecond}}
-	g = newGateway(t, c, scriptedServer(t, "mute"))
-	require.Equal(t, http.StatusGatewayTimeout, g.Ask(t, initOnce, "Accept", "", "Accept", "application/json").Status)
-}
-
 func TestListsOnStdioAreFiltered(t *testing.T) {
 	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
 	g.grants["alice"] = grant(t, "alice", nil, []string{"up/pid"})
@@ -377,68 +209,4 @@ func TestListsOnStdioAreFiltered(t *testing.T) {
 	require.JSONEq(t, `{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"echo"}],"big":12345678901234567890}}`, got.Body)
 	got = g.Ask(t, tool("1", "pid"), session...)
 	require.Contains(t, got.Body, "-32602")
-}
-
-// TestASessionThatIsUnknownIsOneToAClientThatHasGone: the end of the request's
-// context must not turn the missing session into a nil one, nor the refusal into
-// an allowed request.
-func TestASessionThatIsUnknownIsOneToAClientThatHasGone(t *testing.T) {
-	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
-	gone, cancel := context.WithCancel(context.Background())
-	cancel()
-	for _, method := range []string{http.MethodPost, http.MethodGet, http.MethodDelete} {
-		var body io.Reader = http.NoBody
-		if method == http.MethodPost {
-			body = strings.NewReader(ping)
-		}
-		r := httptest.NewRequest(method, g.URL, body).WithContext(gone)
-		r.Header = http.Header{
-			"Authorization": {"Bearer alice"}, "Accept": {"application/json, text/event-stream"},
-			"Content-Type": {"application/json"}, "Mcp-Session-Id": {"unknown"},
-		}
-		w := httptest.NewRecorder()
-		g.admit(w, r)
-		require.Equal(t, http.StatusNotFound, w.Code, method)
-	}
-	require.Equal(t, []string{"refused unknown-session", "refused unknown-session", "refused unknown-session"}, g.sink.all())
-}
-
-// TestAnUnknownSessionIsToldAsClientsKnowIt: by 404, as the protocol has it, and by
-// the code and the words that many clients look for.
-func TestAnUnknownSessionIsToldAsClientsKnowIt(t *testing.T) {
-	up := gatewaytest.NewUpstream(t, gatewaytest.Pongs)
-	for name, server := range map[string]*grants.Server{"http": registration(up), "stdio": scriptedServer(t, "")} {
-		g := newGateway(t, stdioConfig(t), server)
-		for method, id := range map[string]string{"POST": "1", "GET": "null", "DELETE": "null"} {
-			body := ""
-			if method == http.MethodPost {
-				body = ping
-			}
-			got := g.Ask(t, body, ":method", method, "Mcp-Session-Id", "made-up")
-			require.Equal(t, http.StatusNotFound, got.Status, name)
-			require.Contains(t, got.Body, `"id":`+id+`,"error":{"code":-32001,"message":"Session not found`, name+" "+method)
-		}
-		got := g.Ask(t, `{"jsonrpc":"2.0","method":"notifications/initialized"}`, "Mcp-Session-Id", "made-up")
-		require.Equal(t, http.StatusNotFound, got.Status)
-		require.Contains(t, got.Body, `"code":-32001`)
-	}
-	require.Zero(t, up.Count())
-}
-
-// TestAHandshakeThatIsNeverAnsweredEnds, and the child with it.
-func TestAHandshakeThatIsNeverAnsweredEnds(t *testing.T) {
-	for _, shared := range []bool{false, true} {
-		c := stdioConfig(t)
-		c.Upstreams = map[string]config.Upstream{"up": {Timeout: 200 * time.Millisecond}}
-		server := scriptedServer(t, "mute")
-		server.Shared = shared
-		g := newGateway(t, c, server)
-		got := g.Ask(t, initOnce) // the client takes a stream, which is kept alive
-		if got.Status == http.StatusOK {
-			require.Contains(t, got.Body, `"id":1,"error":`, shared)
-		} else {
-			require.Equal(t, http.StatusGatewayTimeout, got.Status, shared)
-		}
-		require.Contains(t, got.Body, "The server did not answer in time.", shared)
-	}
 }
