@@ -305,6 +305,15 @@ func runningBroker(t *testing.T, m *model, change func(*Options)) *Broker {
 	return runBroker(t, m, options, func(*Broker) {})
 }
 
+// settledBroker returns one that runs, in a bubble, and has heard all that the model has
+// to tell.
+func settledBroker(t *testing.T, m *model) *Broker {
+	t.Helper()
+	b := runningBroker(t, m, nil)
+	synctest.Wait()
+	return b
+}
+
 // runningBrokerWith changes the Broker before it runs.
 func runningBrokerWith(t *testing.T, m *model, change func(*Broker)) *Broker {
 	t.Helper()
@@ -317,9 +326,7 @@ func brokerWithToken(t *testing.T) (*model, *Broker, *modelToken) {
 	t.Helper()
 	m := newModel()
 	token := m.addToken("t", "c")
-	b := runningBroker(t, m, nil)
-	synctest.Wait()
-	return m, b, token
+	return m, settledBroker(t, m), token
 }
 
 func runBroker(t *testing.T, m *model, options Options, change func(*Broker)) *Broker {

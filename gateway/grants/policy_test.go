@@ -32,8 +32,7 @@ func TestPolicyIsComparedWithWhatIsRegistered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel()
 		m.addToken("t", "c").policy = denying("http://127.0.0.1:9001/*")
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+		b := settledBroker(t, m)
 		require.NoError(t, b.allowed(t, "t", "github"))
 
 		var refused *NotAllowed
@@ -49,8 +48,7 @@ func TestClientsOwnListIsToldApartFromAPolicy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel()
 		m.addToken("t", "c").servers = []string{"github"}
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+		b := settledBroker(t, m)
 		var refused *NotAllowed
 		require.ErrorAs(t, b.allowed(t, "t", "files"), &refused)
 		assert.Equal(t, policy.NotInAllowedServers, refused.Decision.Decision)
@@ -69,8 +67,7 @@ func TestPolicyIsFetchedOnceForAllThatHaveIt(t *testing.T) {
 		for _, token := range []string{"a", "b", "c", "d"} {
 			m.addToken(token, "client-"+token).policy = denying("http://127.0.0.1:9001/*")
 		}
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+		b := settledBroker(t, m)
 		var all sync.WaitGroup
 		for _, token := range []string{"a", "b", "c", "d"} {
 			all.Go(func() { assert.ErrorIs(t, b.allowed(t, token, "files"), ErrNotAllowed) })
@@ -96,8 +93,7 @@ func TestPolicyThatChangedSinceTheLookupIsAskedForAgain(t *testing.T) {
 		m := newModel()
 		m.addToken("t", "c").policy = denying("http://127.0.0.1:9001/*")
 		m.forgetful = 1
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+		b := settledBroker(t, m)
 		require.ErrorIs(t, b.allowed(t, "t", "files"), ErrNotAllowed)
 		require.Equal(t, 2, m.asked(), "the token was not looked up again")
 	})
@@ -108,8 +104,7 @@ func TestNobodyPassesWhilePolicyCannotBeRead(t *testing.T) {
 		m := newModel()
 		m.addToken("t", "c").policy = denying("http://127.0.0.1:9001/*")
 		m.forgetful = 1000
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+		b := settledBroker(t, m)
 		_, err := b.Grant(t.Context(), "t", home)
 		require.ErrorIs(t, err, ErrUnavailable)
 	})

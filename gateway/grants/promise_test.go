@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -57,8 +56,7 @@ func TestOtherTokensKeepTheirGrantsWhenOneIsRevoked(t *testing.T) {
 		m := newModel()
 		m.addToken("t", "c")
 		m.addToken("u", "c")
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+		b := settledBroker(t, m)
 		require.NoError(t, grantErr(t, b, "t"))
 		require.NoError(t, grantErr(t, b, "u"))
 		m.revoke("t")
@@ -131,8 +129,7 @@ func TestGrantLivesASecondWhereTheEngineHasNoFeed(t *testing.T) {
 		m := newModel()
 		m.noFeed = true
 		token := m.addToken("t", "c")
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+		b := settledBroker(t, m)
 		require.NoError(t, grantErr(t, b, "t"))
 		after(900 * time.Millisecond)
 		require.NoError(t, grantErr(t, b, "t"))
@@ -148,8 +145,7 @@ func TestChangesDuringAnOutageOfTheFeedAreAppliedAfterIt(t *testing.T) {
 		m := newModel()
 		m.addToken("t", "c")
 		m.addToken("u", "c")
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+		b := settledBroker(t, m)
 		require.NoError(t, grantErr(t, b, "t"))
 		require.NoError(t, grantErr(t, b, "u"))
 		m.write(func() { m.down = true })
@@ -167,8 +163,7 @@ func TestChangesDuringAnOutageOfTheFeedAreAppliedAfterIt(t *testing.T) {
 func TestGrantsAreConfirmedOneByOneAfterAReset(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel()
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+		b := settledBroker(t, m)
 		const tokens = 200
 		for i := range tokens {
 			m.addToken(fmt.Sprint("t", i), "c")
@@ -196,220 +191,11 @@ func TestGrantsAreConfirmedOneByOneAfterAReset(t *testing.T) {
 	})
 }
 
-func TestWhoWaitsTooLongForALookupIsRefused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		m.latency = 900 * time.Millisecond
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
-		const tokens = 100
-		var refused atomic.Int64
-		for i := range tokens {
-			m.addToken(fmt.Sprint("t", i), "c")
-			go func() {
-				started := time.Now()
-				if _, err := b.Grant(context.Background(), fmt.Sprint("t", i), home); err != nil {
-					refused.Add(1)
-					if d := time.Since(started); !errors.Is(err, ErrUnavailable) || d > slotTimeout+vaultclient.LookupTimeout {
-						t.Errorf("%v after %s", err, d)
-					}
-				}
-			}()
-		}
-		after(10 * time.Second)
-		require.NotZero(t, refused.Load())
-		require.LessOrEqual(t, m.mostFlying, coldInFlight, "unknown tokens leave room for known ones")
-	})
-}
-
-func TestLookupThatHangsIsGivenUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		m.addToken("t", "c")
-		m.latency = time.Hour
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
-		started := time.Now()
-		require.ErrorIs(t, grantErr(t, b, "t"), ErrUnavailable)
-		require.Equal(t, vaultclient.LookupTimeout, time.Since(started))
-	})
-}
-
-func TestThousandRequestsWithOneTokenAreOneLookup(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		m.addToken("t", "c")
-		m.latency = 10 * time.Millisecond
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
-		var served atomic.Int64
-		for range 1000 {
-			go func() {
-				if _, err := b.Grant(context.Background(), "t", home); err == nil {
-					served.Add(1)
-				}
-			}()
-		}
-		after(time.Second)
-		require.EqualValues(t, 1000, served.Load())
-		require.Equal(t, 1, m.asked())
-	})
-}
-
-func TestRequestThatGivesUpDoesNotEndTheLookupOfTheOthers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		m.addToken("t", "c")
-		m.latency = 100 * time.Millisecond
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
-		impatient, cancel := context.WithCancel(t.Context())
-		first := make(chan error, 1)
-		go func() {
-			_, err := b.Grant(impatient, "t", home)
-			first <- err
-		}()
-		synctest.Wait()
-		cancel()
-		require.ErrorIs(t, <-first, context.Canceled)
-		require.NoError(t, grantErr(t, b, "t"))
-		require.Equal(t, 1, m.asked())
-	})
-}
-
-func TestNoIsRememberedForNegativeTTL(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
-		for range 10 {
-			require.ErrorIs(t, grantErr(t, b, "unknown"), ErrInactive)
-		}
-		require.Equal(t, 1, m.asked())
-		after(31 * time.Second)
-		require.ErrorIs(t, grantErr(t, b, "unknown"), ErrInactive)
-		require.Equal(t, 2, m.asked())
-	})
-}
-
-func TestNoIsForgottenWhenATokenMayHaveBecomeActive(t *testing.T) {
-	changes := map[string]vaultclient.Change{
-		"a custom token was created": {Type: typeToken, Operation: operationCreate, ClientID: "id-c", Accessor: "acc-t"},
-		"a client was enabled":       {Type: typeClient, Operation: operationUpdate, ClientID: "id-c"},
-		"the mount changed":          {Type: typeMount, Operation: operationUpdate},
-		"the configuration changed":  {Type: typeConfig, Operation: operationUpdate},
-	}
-	for name, change := range changes {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				m := newModel()
-				token := m.addToken("t", "c")
-				token.active = false
-				b := runningBroker(t, m, nil)
-				synctest.Wait()
-				require.ErrorIs(t, grantErr(t, b, "t"), ErrInactive)
-				m.mutate(change, func() { token.active = true })
-				synctest.Wait()
-				require.NoError(t, grantErr(t, b, "t"))
-			})
-		})
-	}
-}
-
-func TestNegativeAnswersAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		b := runningBroker(t, m, func(o *Options) { o.Grants.MaxEntries = 100 })
-		synctest.Wait()
-		for i := range 1000 {
-			require.ErrorIs(t, grantErr(t, b, fmt.Sprint("unknown", i)), ErrInactive)
-		}
-		require.Equal(t, 100, b.Stats().Negatives)
-	})
-}
-
-func TestGrantsAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		b := runningBroker(t, m, func(o *Options) { o.Grants.MaxEntries = 100 })
-		synctest.Wait()
-		m.addToken("held", "c")
-		ctx, h := b.hold(t, "held", "files")
-		defer h.Release()
-		for i := range 1000 {
-			m.addToken(fmt.Sprint("t", i), fmt.Sprint("c", i))
-			require.NoError(t, grantErr(t, b, fmt.Sprint("t", i)))
-		}
-		require.LessOrEqual(t, b.Stats().Grants, 101)
-		require.Len(t, b.cache.byAccessor, b.Stats().Grants)
-		require.Len(t, b.cache.byClient, b.Stats().Grants)
-		require.NoError(t, ctx.Err(), "what is in use is not evicted")
-		m.revoke("held")
-		synctest.Wait()
-		require.ErrorIs(t, context.Cause(ctx), ErrInactive)
-	})
-}
-
-func TestGrantThatWasEvictedMustBeAskedForAgain(t *testing.T) {
-	m := newModel()
-	m.addToken("t", "c")
-	b := brokerFor(t, m)
-	g, err := b.Grant(t.Context(), "t", home)
-	require.NoError(t, err)
-	b.mu.Lock()
-	b.evict(b.cache.longestUnused(0))
-	require.Zero(t, b.Stats().Grants)
-	b.mu.Unlock()
-	_, _, err = b.Hold(t.Context(), g, Use{Token: "t", Source: home})
-	require.ErrorIs(t, err, ErrStale)
-}
-
-func TestIdleAndExpiredGrantsAreRemoved(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		m.addToken("idle", "c")
-		m.addToken("expiring", "c").expires = time.Now().Add(time.Minute)
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
-		require.NoError(t, grantErr(t, b, "idle"))
-		require.NoError(t, grantErr(t, b, "expiring"))
-		after(2 * time.Minute)
-		require.Equal(t, 1, b.Stats().Grants)
-		after(idleLimit + cleanInterval)
-		require.Zero(t, b.Stats().Grants)
-		require.Empty(t, b.cache.byAccessor)
-		require.Empty(t, b.cache.byClient)
-	})
-}
-
-type denyAll struct{ asked int }
-
-func (d *denyAll) Allow(netip.Addr) bool { d.asked++; return false }
-
-func TestKnownTokenIsNeverRateLimited(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModel()
-		m.addToken("t", "c")
-		limiter := &denyAll{}
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
-		require.NoError(t, grantErr(t, b, "t"))
-		b.options.Cold = limiter
-		require.ErrorIs(t, grantErr(t, b, "unknown"), ErrRateLimited)
-		require.Equal(t, 1, limiter.asked)
-		m.mutate(vaultclient.Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, func() {})
-		synctest.Wait()
-		require.NoError(t, grantErr(t, b, "t"), "a grant that must be confirmed is a known one")
-		require.Equal(t, 1, limiter.asked)
-	})
-}
-
 func TestARevokedTokenThatIsAllowedAgainWorksAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel()
 		m.addToken("custom", "c")
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+		b := settledBroker(t, m)
 		require.NoError(t, grantErr(t, b, "custom"))
 		m.revoke("custom")
 		synctest.Wait()
@@ -429,8 +215,7 @@ func TestTheEndOfAllTokensCostsVaultNoLookups(t *testing.T) {
 			names[i] = fmt.Sprintf("t%d", i)
 			m.addToken(names[i], "c")
 		}
-		b := runningBroker(t, m, nil)
-		synctest.Wait()
+		b := settledBroker(t, m)
 		for _, name := range names {
 			require.NoError(t, grantErr(t, b, name))
 		}
