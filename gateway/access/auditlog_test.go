@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
@@ -292,6 +293,25 @@ func TestEveryLineIsOneJSONObjectWhateverIsInIt(t *testing.T) {
 	require.Len(t, lines, 4, "an outcome is written once")
 	for _, line := range lines {
 		require.True(t, json.Valid([]byte(line)), line[:min(len(line), 200)])
+	}
+}
+
+func TestLinesAreBounded(t *testing.T) {
+	out := newSluice()
+	log := newAuditLog(out, hclog.NewNullLogger())
+	a := newAuditor(log)
+	long := strings.Repeat("x", 1<<20)
+	grant, err := grants.NewGrant(&vaultclient.Lookup{Active: true, Client: "cursor", ClientID: "id-of-cursor", Accessor: "accessor-of-cursor"}, time.Now())
+	require.NoError(t, err)
+	r := &Request{ID: "request-1", Source: netip.MustParseAddr("192.0.2.1"), Grant: grant, Method: long, Tool: long, httpMethod: "POST", sink: a}
+	require.NoError(t, r.Decide(Decision{Allow: true, Reason: ReasonAllowed, Detail: long}))
+	r.Outcome(200, 1, errors.New(long))
+	a.Refused(r, &Refusal{Status: 403, Reason: policy.NotInAllowedServers, Detail: long})
+	log.Close()
+	lines := strings.Split(strings.TrimSuffix(out.text(), "\n"), "\n")
+	require.Len(t, lines, 3)
+	for _, line := range lines {
+		require.LessOrEqual(t, len(line), 4096, line[:min(len(line), 200)])
 	}
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -14,6 +16,11 @@ func TestFlagsAreChecked(t *testing.T) {
 	require.NoError(t, os.WriteFile(good, []byte("vault {\n  auth \"token_file\" { path = \"/x\" }\n}\n"), 0o600))
 	bad := filepath.Join(t.TempDir(), "bad.hcl")
 	require.NoError(t, os.WriteFile(bad, []byte("vault {}\nlog { level = \"loud\" }\n"), 0o600))
+	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	inUse := filepath.Join(t.TempDir(), "in-use.hcl")
+	require.NoError(t, os.WriteFile(inUse, fmt.Appendf(nil, "vault {\n  auth \"token_file\" { path = \"/x\" }\n}\nlistener { address = %q }\n", taken.Addr()), 0o600))
 	tests := map[string]struct {
 		args   []string
 		code   int
@@ -22,6 +29,8 @@ func TestFlagsAreChecked(t *testing.T) {
 	}{
 		"a good file":            {[]string{"-config", good, "-check-config"}, exitOK, good + ": ok\n", ""},
 		"a bad file":             {[]string{"-config", bad, "-check-config"}, exitFailed, "", bad + ":2,15: log: level"},
+		"a bad file, to be run":  {[]string{"-config", bad}, exitFailed, "", bad + ":2,15: log: level"},
+		"an address in use":      {[]string{"-config", inUse}, exitFailed, "", taken.Addr().String() + ": bind: address already in use"},
 		"a file that is missing": {[]string{"-config", "/nowhere/gateway.hcl", "-check-config"}, exitFailed, "", "/nowhere/gateway.hcl"},
 		"the version":            {[]string{"-version"}, exitOK, version + "\n", ""},
 		"--version":              {[]string{"--version"}, exitOK, version + "\n", ""},
