@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -42,12 +41,9 @@ func TestUnknownTokensAreRateLimitedBySource(t *testing.T) {
 }
 
 func TestFloodOfBadTokensIsBoundedInVaultAndInTheAuditLog(t *testing.T) {
-	caching := config.Grants{
-		MaxStale: 30 * time.Second, NegativeTTL: 30 * time.Second, MaxEntries: 1000, Wait: time.Second,
-		ColdRate: 1, ColdBurst: 20, ColdSourceRate: 1, ColdSourceBurst: 20,
-	}
+	limited := config.Grants{ColdRate: 1, ColdBurst: 20, ColdSourceRate: 1, ColdSourceBurst: 20}
 	s := newStage(t, nil)
-	s.gate.options.Broker = s.vault.Broker(grants.Options{Grants: caching, Cold: NewColdLimiter(caching)})
+	s.gate.options.Broker = s.vault.Broker(grants.Options{Cold: NewColdLimiter(limited)})
 	client := s.server.Client()
 	statuses := map[int]int{}
 	for i := range 500 {

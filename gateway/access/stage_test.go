@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
@@ -59,12 +58,8 @@ func newStageOn(t *testing.T, connections *Connections, change func(*Options)) *
 	log, err := OpenAuditLog(config.Audit{File: s.audit}, hclog.NewNullLogger())
 	require.NoError(t, err)
 	s.log = log
-	caching := config.Grants{
-		MaxStale: 30 * time.Second, NegativeTTL: 30 * time.Second, MaxEntries: 1000, Wait: time.Second,
-		ColdRate: 1e6, ColdBurst: 1e6, ColdSourceRate: 1e6, ColdSourceBurst: 1e6,
-	}
 	options := Options{
-		Broker:   s.vault.Broker(grants.Options{Grants: caching, Cold: NewColdLimiter(caching)}),
+		Broker:   s.vault.Broker(grants.Options{Cold: NewColdLimiter(grantstest.Unlimited)}),
 		Audit:    log,
 		Listener: config.Listener{Address: "127.0.0.1:8080"},
 		Limits:   config.Limits{MaxBody: 1000},

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
+
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 )
@@ -25,8 +27,7 @@ func TestGatewayServesAndStops(t *testing.T) {
 	require.Equal(t, http.StatusOK, s.admin("/metrics"))
 	s.works(http.DefaultClient, s.url("http"))
 	s.stop()
-	require.NoError(t, <-s.ended)
-	s.ended = nil
+	s.awaitEnd()
 	audit, err := os.ReadFile(filepath.Join(s.dir, "audit.log"))
 	require.NoError(t, err)
 	require.Equal(t, 2, strings.Count(string(audit), "\n"))
@@ -80,8 +81,7 @@ func TestRequestInFlightEndsBeforeTheGatewayDoes(t *testing.T) {
 	s.serve = func(w http.ResponseWriter, _ *http.Request) {
 		close(arrived)
 		<-release
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":1,"result":{}}`)
+		gatewaytest.Reply(w, gatewaytest.Pong)
 	}
 	s.start("")
 	s.ready()
@@ -98,8 +98,7 @@ func TestRequestInFlightEndsBeforeTheGatewayDoes(t *testing.T) {
 	s.vault.Await("the drain", func() bool { return s.gateway.draining.Load() })
 	close(release)
 	require.Equal(t, http.StatusOK, <-answered)
-	require.NoError(t, <-s.ended)
-	s.ended = nil
+	s.awaitEnd()
 }
 
 func TestWellKnownPathsAreAbsentWithoutAToken(t *testing.T) {
@@ -150,8 +149,7 @@ func TestNoRequestIsLostWhenTheGatewayStops(t *testing.T) {
 	s.vault.Await("requests that are taken all the same", func() bool { return served.Load() > before+20 })
 	gone.Store(true)
 	clients.Wait()
-	require.NoError(t, <-s.ended)
-	s.ended = nil
+	s.awaitEnd()
 }
 
 // TestARequestIsAnsweredWhoseConnectionIsOlderThanTheEnd: a proxy that opens a connection
@@ -181,6 +179,5 @@ func TestARequestIsAnsweredWhoseConnectionIsOlderThanTheEnd(t *testing.T) {
 	defer response.Body.Close()
 	require.Equal(t, http.StatusOK, response.StatusCode)
 	require.True(t, response.Close, "the connection stays open")
-	require.NoError(t, <-s.ended)
-	s.ended = nil
+	s.awaitEnd()
 }

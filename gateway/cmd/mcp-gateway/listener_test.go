@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 )
 
@@ -28,12 +29,11 @@ func TestProxyProtocolIsBelievedFromTrustedProxiesAlone(t *testing.T) {
 			require.NoError(t, err)
 			defer conn.Close()
 			fmt.Fprintf(conn, "PROXY TCP4 198.51.100.7 127.0.0.1 4711 80\r\nPOST /servers/files/mcp HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"+
-				"Authorization: Bearer %s\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\nContent-Length: %d\r\n\r\n%s", goodToken, len(ping), ping)
+				"Authorization: Bearer %s\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\nContent-Length: %d\r\n\r\n%s", goodToken, len(gatewaytest.Ping), gatewaytest.Ping)
 			answer, err := io.ReadAll(conn)
 			require.NoError(t, err)
 			s.stop()
-			require.NoError(t, <-s.ended)
-			s.ended = nil
+			s.awaitEnd()
 			audit, err := os.ReadFile(filepath.Join(s.dir, "audit.log"))
 			require.NoError(t, err)
 			if want == "refused" {
@@ -113,7 +113,7 @@ func TestUnfinishedBodiesOfAClientAreBounded(t *testing.T) {
 	require.Contains(t, string(answer), "429 Too Many Requests")
 	require.Contains(t, string(answer), "Retry-After:")
 	require.LessOrEqual(t, kept(), int64(share))
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url("http"), strings.NewReader(ping+strings.Repeat(" ", sent)))
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url("http"), strings.NewReader(gatewaytest.Ping+strings.Repeat(" ", sent)))
 	require.NoError(t, err)
 	request.Header.Set("Authorization", "Bearer other-token-0123456789")
 	request.Header.Set("Content-Type", "application/json")

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 )
 
 func TestReloadTakesWhatItCanAndTellsWhatItCannot(t *testing.T) {
@@ -16,7 +17,7 @@ func TestReloadTakesWhatItCanAndTellsWhatItCannot(t *testing.T) {
 	s.start("")
 	s.ready()
 	request := func() int {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url("http"), strings.NewReader(ping))
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url("http"), strings.NewReader(gatewaytest.Ping))
 		require.NoError(t, err)
 		r.Header.Set("Origin", "https://app.example.com")
 		response, err := http.DefaultClient.Do(r)

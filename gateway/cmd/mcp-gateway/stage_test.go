@@ -1,21 +1,19 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 )
 
@@ -27,45 +25,19 @@ type stage struct {
 	t        *testing.T
 	dir      string
 	vault    *grantstest.Vault
-	upstream *httptest.Server
-	serve    http.HandlerFunc // the upstream's answer, if not the usual one
-	log      lockedBuffer
+	upstream *gatewaytest.Upstream
+	serve    http.HandlerFunc // the upstream's answer
+	log      gatewaytest.Log
 
 	gateway *gateway
 	stop    context.CancelFunc
 	ended   chan error
 }
 
-// lockedBuffer is a buffer that may be read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func newStage(t *testing.T) *stage {
 	t.Helper()
-	s := &stage{t: t, dir: t.TempDir(), vault: grantstest.New(t)}
-	s.upstream = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.serve != nil {
-			s.serve(w, r)
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":1,"result":{}}`)
-	}))
-	t.Cleanup(s.upstream.Close)
+	s := &stage{t: t, dir: t.TempDir(), vault: grantstest.New(t), serve: gatewaytest.Pongs}
+	s.upstream = gatewaytest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r) })
 	s.vault.AddServer("files", s.upstream.URL)
 	s.vault.AddToken(goodToken, "cursor", grantstest.Data{"allowed_servers": []string{"files"}})
 	return s
@@ -109,10 +81,17 @@ func (s *stage) start(more string) {
 	go func() { s.ended <- s.gateway.run(ctx) }()
 	s.t.Cleanup(func() {
 		cancel()
-		if s.ended != nil {
-			require.NoError(s.t, <-s.ended)
-		}
+		s.awaitEnd()
 	})
+}
+
+// awaitEnd waits until the gateway has ended, in good order.
+func (s *stage) awaitEnd() {
+	s.t.Helper()
+	if s.ended != nil {
+		require.NoError(s.t, <-s.ended)
+		s.ended = nil
+	}
 }
 
 func (s *stage) ready() {
@@ -151,15 +130,8 @@ func (s *stage) url(scheme string) string {
 	return scheme + "://" + s.gateway.mainListener.Addr().String() + "/servers/files/mcp"
 }
 
-const ping = `{"jsonrpc":"2.0","id":1,"method":"ping"}`
-
 func (s *stage) post(client *http.Client, url string) (int, error) {
-	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, url, strings.NewReader(ping))
-	require.NoError(s.t, err)
-	request.Header.Set("Authorization", "Bearer "+goodToken)
-	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("Accept", "application/json, text/event-stream")
-	response, err := client.Do(request)
+	response, err := gatewaytest.Client{URL: url, Token: goodToken, Transport: client.Transport}.Do(s.t.Context(), gatewaytest.Ping)
 	if err != nil {
 		return 0, err
 	}

@@ -202,12 +202,18 @@ func (v *Vault) Settings() config.Vault {
 	}
 }
 
+// Unlimited are settings of a cache under which no test waits for its turn.
+var Unlimited = config.Grants{
+	MaxStale: 30 * time.Second, NegativeTTL: 30 * time.Second, MaxEntries: 1000, Wait: time.Second,
+	ColdRate: 1e6, ColdBurst: 1e6, ColdSourceRate: 1e6, ColdSourceBurst: 1e6,
+}
+
 // Broker returns a Broker that is logged in to v, and runs until the test ends.
 func (v *Vault) Broker(options grants.Options) *grants.Broker {
 	v.t.Helper()
 	options.Vault = v.Settings()
 	if options.Grants == (config.Grants{}) {
-		options.Grants = config.Grants{MaxStale: 30 * time.Second, NegativeTTL: 30 * time.Second, MaxEntries: 1000, Wait: time.Second}
+		options.Grants = Unlimited
 	}
 	if options.Log == nil {
 		options.Log = hclog.NewNullLogger()

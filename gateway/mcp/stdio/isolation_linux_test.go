@@ -100,7 +100,7 @@ func TestAChildOfRootsHasNoMoreThanRootsFiles(t *testing.T) {
 		require.Contains(t, status, set+":\t"+fmt.Sprintf("%016x", uint64(harmless)), set)
 	}
 	require.Contains(t, status, "NoNewPrivs:\t1")
-	require.Contains(t, log.text(), "children run as root")
+	require.Contains(t, log.String(), "children run as root")
 }
 
 func TestNothingIsLeftOfAChild(t *testing.T) {
@@ -184,7 +184,7 @@ func TestWithoutIsolationThereAreNoChildrenUnlessTheFileSaysSo(t *testing.T) {
 
 	l, log := launcher(t, func(s *config.Stdio) { s.Isolation = config.IsolationOff })
 	require.False(t, l.domain)
-	require.Contains(t, log.text(), "not kept apart")
+	require.Contains(t, log.String(), "not kept apart")
 }
 
 func TestHomesOfAGatewayThatWasKilledAreRemoved(t *testing.T) {

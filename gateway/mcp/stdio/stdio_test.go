@@ -1,7 +1,6 @@
 package stdio
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -17,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/internal/scripted"
 )
@@ -61,24 +61,6 @@ func (r *receiver) end(t *testing.T) error {
 	}
 }
 
-// logBuffer is a log that can be read while it is written.
-type logBuffer struct {
-	mu sync.Mutex
-	bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.Write(p)
-}
-
-func (b *logBuffer) text() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.String()
-}
-
 func self(t *testing.T) string {
 	t.Helper()
 	path, err := os.Executable()
@@ -86,13 +68,13 @@ func self(t *testing.T) string {
 	return path
 }
 
-func launcher(t *testing.T, change func(*config.Stdio)) (*Launcher, *logBuffer) {
+func launcher(t *testing.T, change func(*config.Stdio)) (*Launcher, *gatewaytest.Log) {
 	t.Helper()
 	settings := &config.Stdio{AllowedCommands: []string{self(t)}, StopTimeout: 5 * time.Second, HomeDir: homeDir(t)}
 	if change != nil {
 		change(settings)
 	}
-	log := &logBuffer{}
+	log := &gatewaytest.Log{}
 	l, err := NewLauncher(settings, hclog.New(&hclog.LoggerOptions{Output: log}))
 	require.NoError(t, err)
 	t.Cleanup(l.Wait)
@@ -270,8 +252,8 @@ func TestTheEndOfAChildIsTold(t *testing.T) {
 	l, log := launcher(t, nil)
 	_, r := start(t, l, scriptedServer(t, "dies"))
 	require.ErrorContains(t, r.end(t), "exit status 3")
-	require.Contains(t, log.text(), "I cannot go on")
-	require.Contains(t, log.text(), "ended by itself")
+	require.Contains(t, log.String(), "I cannot go on")
+	require.Contains(t, log.String(), "ended by itself")
 
 	p, r := start(t, l, scriptedServer(t, ""))
 	require.NoError(t, p.Send(call("crash")))
@@ -290,7 +272,7 @@ func TestAMessageBeyondAllMeasureEndsTheChild(t *testing.T) {
 	p, r := start(t, l, scriptedServer(t, ""))
 	require.NoError(t, p.Send(call("big")))
 	require.ErrorIs(t, r.end(t), ErrMessageSize)
-	require.Contains(t, log.text(), "broke the protocol")
+	require.Contains(t, log.String(), "broke the protocol")
 }
 
 func TestAChildsErrorsAreLoggedInBoundedLines(t *testing.T) {
@@ -300,7 +282,7 @@ func TestAChildsErrorsAreLoggedInBoundedLines(t *testing.T) {
 	r.next(t)
 	p.Close()
 	require.NoError(t, r.end(t))
-	text := log.text()
+	text := log.String()
 	require.Contains(t, text, "a line of log")
 	require.Contains(t, text, "yyyy")
 	for line := range strings.Lines(text) {

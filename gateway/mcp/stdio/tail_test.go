@@ -45,7 +45,7 @@ func TestWhyAChildCannotStartIsInTheLog(t *testing.T) {
 	server.Env["COMPLAINT"] = "without-my-secret"
 	_, r := start(t, l, server)
 	require.ErrorContains(t, r.end(t), "exit status 3")
-	require.Contains(t, log.text(), "ended by itself")
-	require.Contains(t, log.text(), `stderr="I cannot go on [hidden]"`)
-	require.NotContains(t, log.text(), "my-secret")
+	require.Contains(t, log.String(), "ended by itself")
+	require.Contains(t, log.String(), `stderr="I cannot go on [hidden]"`)
+	require.NotContains(t, log.String(), "my-secret")
 }
