@@ -214,19 +214,6 @@ func TestHeadersMustAgreeWithTheBody(t *testing.T) {
 	})
 }
 
-func TestBodyIsBounded(t *testing.T) {
-	s := stage.New(t, harness.GatewayOptions{Blocks: map[string]string{"limits": "max_body = \"2KiB\"\n"}})
-	s.Everywhere(func(s *stage.Stage) {
-		t := s.T
-		token := s.Client("cursor", nil)
-		s.Works(t, token)
-		s.Forget()
-		body := strings.Replace(harness.CallBody("add", `{"a":1,"b":2}`), `"a":1`, `"a":1,"x":"`+strings.Repeat("x", 2048)+`"`, 1)
-		stage.WantRefusal(t, s.PostMessage(t, token, body), http.StatusRequestEntityTooLarge)
-		s.Untouched(t)
-	})
-}
-
 func TestMessageThatIsAcceptedGoesOnAsItCame(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
 	s.Everywhere(func(s *stage.Stage) {
