@@ -1,9 +1,7 @@
 package gateway
 
 import (
-	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 
@@ -227,35 +225,5 @@ func TestMessageThatIsAcceptedGoesOnAsItCame(t *testing.T) {
 		if len(requests) != 1 || string(requests[0].Body) != body {
 			t.Errorf("the server was sent %q", requests)
 		}
-	})
-}
-
-func TestAuditLinesAreBounded(t *testing.T) {
-	s := stage.New(t, harness.GatewayOptions{})
-	s.Everywhere(func(s *stage.Stage) {
-		t := s.T
-		token := s.Client("cursor", harness.Map{"denied_tools": stage.Calculator + "/divide"})
-		long := strings.Repeat("x", 1<<20)
-		s.PostMessage(t, token, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+long+`"}}`)
-		s.PostMessage(t, token, `{"jsonrpc":"2.0","id":1,"method":"`+long+`"}`)
-		s.Eventually("both requests are audited", func() error {
-			content, err := os.ReadFile(s.Gateway.AuditLog)
-			if err != nil {
-				return err
-			}
-			seen := map[string]bool{}
-			for _, line := range s.Gateway.Audit() {
-				seen[fmt.Sprint(line["request_id"])] = true
-			}
-			if len(seen) < 2 {
-				return fmt.Errorf("%d are", len(seen))
-			}
-			for line := range strings.Lines(string(content)) {
-				if len(line) > 4096 {
-					t.Fatalf("a line is %d bytes long: %.200s", len(line), line)
-				}
-			}
-			return nil
-		})
 	})
 }
