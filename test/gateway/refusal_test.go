@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -122,28 +121,4 @@ func TestServerThatIsNotAllowedIsLikeOneThatDoesNotExist(t *testing.T) {
 		s.Untouched(t)
 	})
 	s.Works(t, strings.TrimPrefix(header.Get("Authorization"), "Bearer "))
-}
-
-func TestRealClientIsRefused(t *testing.T) {
-	s := stage.New(t, harness.GatewayOptions{})
-	token := s.Client("cursor", nil)
-	for _, era := range []string{harness.SessionEra, harness.StatelessEra, ""} {
-		for name, try := range map[string]struct{ server, token string }{
-			"without a token":                {stage.Calculator, ""},
-			"with a wrong token":             {stage.Calculator, harness.UnissuedToken(t)},
-			"at a server not allowed":        {stage.Forbidden, token},
-			"at a server that was not there": {stage.Absent, token},
-		} {
-			t.Run(fmt.Sprintf("%s, era %q", name, era), func(t *testing.T) {
-				s := s.In(t)
-				session, err := s.TryConnect(s.Gateway.ServerURL(try.server), try.token, harness.ConnectOptions{Version: era})
-				if err == nil {
-					if _, err = session.ListTools(t.Context(), nil); err == nil {
-						t.Error("the client lists tools")
-					}
-				}
-				s.Untouched(t)
-			})
-		}
-	}
 }
