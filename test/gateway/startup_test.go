@@ -1,13 +1,10 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -16,101 +13,6 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 	"vault-plugin-secrets-mcp/test/stage"
 )
-
-// gatewayFile is a whole configuration, with one line for each of the mistakes
-// that the test makes.
-const gatewayFile = `vault {
-  address = "http://127.0.0.1:1"
-  auth "token_file" {
-    path = "/dev/null"
-  }
-}
-listener {
-  address = "127.0.0.1:0"
-}
-`
-
-func TestConfigurationWithAMistakeIsRefusedWithItsLine(t *testing.T) {
-	programs := harness.FindPrograms(t)
-	tests := []struct {
-		name, old, new string
-		line           string
-		words          []string
-	}{
-		{"a field that does not exist", `  address = "127.0.0.1:0"`, `  addresses = "127.0.0.1:0"`, "8", []string{"addresses"}},
-		{"a block that does not exist", `listener {`, `listeners {`, "7", []string{"listeners"}},
-		{"an invalid address", `"127.0.0.1:0"`, `"nowhere"`, "8", []string{"nowhere"}},
-		{"an invalid URL", `"http://127.0.0.1:1"`, `"vault"`, "2", []string{"vault"}},
-		{"a login of an unknown kind", `"token_file"`, `"password"`, "3", []string{"password", "approle"}},
-		{"an invalid duration", `  address = "127.0.0.1:0"`, `  drain_timeout = "soon"`, "8", []string{"soon"}},
-		{"text where a number belongs", `listener {`, "grants {\n  max_entries = \"many\"\n}\nlistener {", "8", []string{"max_entries"}},
-		{"a quote that does not end", `"127.0.0.1:0"`, `"127.0.0.1:0`, "8", nil},
-		{"a block that does not end", "0\"\n}\n", "0\"\n", "7", nil},
-		{"a file that is not there", `  address = "127.0.0.1:0"`, `  tls_cert_file = "/no/such/file"`, "8", []string{"/no/such/file"}},
-		{"a command without its path", `listener {`, "stdio {\n  allowed_commands = [\"npx\"]\n}\nlistener {", "8", []string{"npx", "absolute"}},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "gateway.hcl")
-			content := strings.Replace(gatewayFile, test.old, test.new, 1)
-			if content == gatewayFile {
-				t.Fatal("the test makes no mistake")
-			}
-			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			for _, args := range [][]string{{"-check-config", "-config", path}, {"-config", path}} {
-				out, code := runProgram(t, programs.Gateway, nil, args...)
-				if code == 0 {
-					t.Errorf("%q ends well: %s", args, out)
-				}
-				if !strings.Contains(out, path+":"+test.line+",") {
-					t.Errorf("%q does not name line %s: %s", args, test.line, out)
-				}
-				for _, word := range test.words {
-					if !strings.Contains(out, word) {
-						t.Errorf("%q does not say %q: %s", args, word, out)
-					}
-				}
-			}
-		})
-	}
-	t.Run("a file without a mistake", func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "gateway.hcl")
-		if err := os.WriteFile(path, []byte(gatewayFile), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if out, code := runProgram(t, programs.Gateway, nil, "-check-config", "-config", path); code != 0 {
-			t.Errorf("refused: %s", out)
-		}
-	})
-	t.Run("no file", func(t *testing.T) {
-		out, code := runProgram(t, programs.Gateway, nil, "-config", "/no/such/file.hcl")
-		if code == 0 || !strings.Contains(out, "/no/such/file.hcl") {
-			t.Errorf("exit code %d: %s", code, out)
-		}
-	})
-}
-
-// runProgram runs a program to its end and returns what it printed.
-func runProgram(t *testing.T, program string, env []string, args ...string) (out string, code int) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = append(os.Environ(), env...)
-	printed, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	switch {
-	case ctx.Err() != nil:
-		t.Fatalf("%s %q does not end: %s", program, args, printed)
-	case errors.As(err, &exit):
-		return string(printed), exit.ExitCode()
-	case err != nil:
-		t.Fatal(err)
-	}
-	return string(printed), 0
-}
 
 func TestGatewayDoesNotStartOnAPortInUse(t *testing.T) {
 	h := harness.New(t)
