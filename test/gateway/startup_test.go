@@ -77,13 +77,6 @@ func wantNotReady(t *testing.T, h *harness.Harness, g *harness.Gateway, words ..
 	}
 }
 
-func TestGatewayWaitsForAVaultThatCannotBeReached(t *testing.T) {
-	h := harness.New(t)
-	nowhere := "http://" + harness.FreeAddress(t)
-	g := h.StartGateway(harness.GatewayOptions{NotReady: true, Vault: nowhere})
-	wantNotReady(t, h, g, strings.TrimPrefix(nowhere, "http://"), "connection refused")
-}
-
 func TestGatewayWaitsForASealedVault(t *testing.T) {
 	h := harness.New(t, harness.WithCluster(1))
 	upstream := h.StartUpstream(nil)
