@@ -2,48 +2,15 @@ package gateway
 
 import (
 	"errors"
-	"net"
 	"net/http"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"vault-plugin-secrets-mcp/test/harness"
 	"vault-plugin-secrets-mcp/test/stage"
 )
-
-func TestGatewayDoesNotStartOnAPortInUse(t *testing.T) {
-	h := harness.New(t)
-	taken, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
-	first := h.StartGateway(harness.GatewayOptions{})
-	for name, env := range map[string]string{
-		"of another program": "MCP_GATEWAY_LISTEN=" + taken.Addr().String(),
-		"of another gateway": "MCP_GATEWAY_LISTEN=" + strings.TrimPrefix(first.URL, "http://"),
-	} {
-		t.Run(name, func(t *testing.T) {
-			h := h.In(t)
-			g := h.StartGateway(harness.GatewayOptions{NotReady: true, Env: []string{env}})
-			select {
-			case <-g.Process.Done():
-			case <-time.After(time.Minute):
-				t.Fatal("the gateway runs")
-			}
-			_, address, _ := strings.Cut(env, "=")
-			if tail := g.Process.Tail(20); !strings.Contains(tail, address) || !strings.Contains(tail, "address already in use") {
-				t.Errorf("it says:\n%s", tail)
-			}
-		})
-	}
-	if r := h.Do(http.MethodGet, first.Admin+"/readyz", "", nil, ""); r.Status != http.StatusOK {
-		t.Errorf("the first gateway is not ready any more: %d %s", r.Status, r.Body)
-	}
-}
 
 // errorLine is a line of a gateway's log at level warn or error.
 var errorLine = regexp.MustCompile(`"@level":"(warn|error)"[^\n]*`)
