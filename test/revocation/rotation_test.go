@@ -44,23 +44,6 @@ func graceEnd(t *testing.T, data harness.Map) (end time.Time) {
 	return stage.Time(t, first["expires_at"])
 }
 
-func TestRotationsEachKeepTheirOwnEnd(t *testing.T) {
-	s := stage.New(t, harness.GatewayOptions{})
-	first := s.Client("cursor", nil)
-	data := s.Write("mcp/rotate-client/cursor", harness.Map{"grace_period": "3s"})
-	second, end := s.Token(data), graceEnd(t, data)
-	third := s.Token(s.Write("mcp/rotate-client/cursor", harness.Map{"grace_period": "1h"}))
-
-	s.AcceptedUntil(t, first, end)
-	s.Works(t, second)
-	s.Works(t, third)
-
-	last := s.Token(s.Write("mcp/rotate-client/cursor", harness.Map{"grace_period": 0}))
-	s.RefusedSoon(t, second)
-	s.RefusedSoon(t, third)
-	s.Works(t, last)
-}
-
 func TestRotationRepeatedUnderItsIDReplacesTheLostTokenAlone(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
 	first := s.Client("cursor", nil)
