@@ -43,20 +43,3 @@ func graceEnd(t *testing.T, data harness.Map) (end time.Time) {
 	}
 	return stage.Time(t, first["expires_at"])
 }
-
-func TestRotationRepeatedUnderItsIDReplacesTheLostTokenAlone(t *testing.T) {
-	s := stage.New(t, harness.GatewayOptions{})
-	first := s.Client("cursor", nil)
-	data := s.Write("mcp/rotate-client/cursor", harness.Map{"grace_period": "1h", "rotation_id": "deploy-7"})
-	lost, end := s.Token(data), graceEnd(t, data)
-	s.Works(t, lost)
-
-	data = s.Write("mcp/rotate-client/cursor", harness.Map{"grace_period": "2h", "rotation_id": "deploy-7"})
-	again := s.Token(data)
-	if got := graceEnd(t, data); !got.Equal(end) {
-		t.Errorf("the first token's end moved from %s to %s", end, got)
-	}
-	s.RefusedSoon(t, lost)
-	s.Works(t, first)
-	s.Works(t, again)
-}
