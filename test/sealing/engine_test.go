@@ -226,18 +226,3 @@ func TestVaultDoesNotWaitForKMS(t *testing.T) {
 		t.Fatalf("the rotation was held for %s", took)
 	}
 }
-
-func TestDeletingTheKMSConfigurationIsForced(t *testing.T) {
-	s := newSealing(t, kmskey.New(t))
-	sealed := s.client(t, "cursor")
-	logical := s.Vault.Client().Logical()
-	_, err := logical.DeleteWithContext(t.Context(), "mcp/config/kms")
-	if err == nil || !strings.Contains(err.Error(), `the client "cursor"`) {
-		t.Fatalf("a delete answers %v", err)
-	}
-	s.want(t, "mcp", sealed, true)
-	if _, err := logical.DeleteWithDataWithContext(t.Context(), "mcp/config/kms", map[string][]string{"force": {"true"}}); err != nil {
-		t.Fatal(err)
-	}
-	s.want(t, "mcp", sealed, false)
-}
