@@ -2,16 +2,13 @@ package sealing
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/vault/api"
 
 	"vault-plugin-secrets-mcp/test/harness"
-	double "vault-plugin-secrets-mcp/test/kms"
 	"vault-plugin-secrets-mcp/test/kms/kmskey"
 )
 
@@ -190,39 +187,4 @@ func TestSealedTokensAreRestoredFromASnapshot(t *testing.T) {
 	s.Eventually("the snapshot is restored", func() error { return s.state("mcp", before, true) })
 	s.want(t, "mcp", after, false)
 	s.want(t, "mcp", s.client(t, "after"), true)
-}
-
-// A request that needs KMS is held for seconds, and holds up nobody.
-func TestVaultDoesNotWaitForKMS(t *testing.T) {
-	s := newSealing(t, kmskey.NewDouble(t))
-	s.client(t, "cursor")
-	s.reload(t)
-	asked := s.key.Double.Calls("")
-	s.key.Double.Fail(double.Slow("", time.Hour))
-	answered := make(chan error, 1)
-	began := time.Now()
-	go func() {
-		_, err := s.TryWrite("mcp/rotate-client/cursor", nil)
-		answered <- err
-	}()
-	s.Eventually("KMS is asked", func() error {
-		if s.key.Double.Calls("") == asked {
-			return errors.New("not yet")
-		}
-		return nil
-	})
-	s.CreateClient("plain", nil)
-	s.Write("mcp/clients/cursor", harness.Map{"allowed_servers": "*"})
-	s.Write("mcp/revoke-client/cursor", nil)
-	select {
-	case err := <-answered:
-		t.Fatalf("the rotation was over at once: %v", err)
-	default:
-	}
-	if err := <-answered; err == nil || !strings.Contains(err.Error(), "KMS does not answer Decrypt") {
-		t.Fatalf("the rotation answers %v", err)
-	}
-	if took := time.Since(began); took > 10*time.Second {
-		t.Fatalf("the rotation was held for %s", took)
-	}
 }
