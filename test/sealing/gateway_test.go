@@ -16,7 +16,6 @@ import (
 
 	tokens "vault-plugin-secrets-mcp/backend/token"
 	"vault-plugin-secrets-mcp/test/harness"
-	double "vault-plugin-secrets-mcp/test/kms"
 	"vault-plugin-secrets-mcp/test/kms/kmskey"
 	"vault-plugin-secrets-mcp/test/stage"
 )
@@ -177,27 +176,6 @@ func TestSealedTokensEndWithTheKMSKeyAndComeBack(t *testing.T) {
 	s.key.Enable(t)
 	s.becomes(t, sealed, http.StatusOK)
 	s.Works(t, plain)
-}
-
-func TestSealedTokensOutliveASilentKMSForMaxStale(t *testing.T) {
-	s := newSealedStage(t, kmskey.NewDouble(t), "refresh = \"1s\"\nmax_stale = \"4s\"")
-	sealed, plain := s.sealed(t, "cursor"), s.Client("plain", nil)
-	s.key.Double.Fail(double.Throttle(""))
-	// What counts is max_stale from the last answer of KMS, a refresh ago at most.
-	throttled := time.Now()
-	for calls := 0; time.Since(throttled) < 2*time.Second; calls++ {
-		status, err := s.TryAdd(t, sealed)
-		if time.Since(throttled) > 2500*time.Millisecond && calls > 0 {
-			break // the call itself took long
-		}
-		if err != nil || status != http.StatusOK {
-			t.Fatalf("%s after KMS fell silent, a call is answered %d (%v)", time.Since(throttled), status, err)
-		}
-	}
-	s.becomes(t, sealed, http.StatusServiceUnavailable)
-	s.Works(t, plain)
-	s.key.Double.Recover()
-	s.becomes(t, sealed, http.StatusOK)
 }
 
 func TestSealedTokensWorkAcrossARotationOfTheDataKey(t *testing.T) {
