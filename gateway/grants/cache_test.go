@@ -67,8 +67,7 @@ func TestGrantsAreBounded(t *testing.T) {
 		b := runningBroker(t, m, func(o *Options) { o.Grants.MaxEntries = 100 })
 		synctest.Wait()
 		m.addToken("held", "c")
-		ctx, h := b.hold(t, "held", "files")
-		defer h.Release()
+		ctx := b.liveRequest(t, "held", "files")
 		for i := range 1000 {
 			m.addToken(fmt.Sprint("t", i), fmt.Sprint("c", i))
 			require.NoError(t, grantErr(t, b, fmt.Sprint("t", i)))

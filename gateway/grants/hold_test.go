@@ -38,8 +38,7 @@ func TestLiveRequestIsCutAtOnceWhenAccessIsTakenAway(t *testing.T) {
 				token := m.addToken("t", "c")
 				other := m.addToken("o", "other")
 				b := settledBroker(t, m)
-				ctx, h := b.hold(t, "t", "files")
-				defer h.Release()
+				ctx := b.liveRequest(t, "t", "files")
 				otherCtx, o := b.hold(t, "o", "files")
 				defer o.Release()
 				started := time.Now()
@@ -61,8 +60,7 @@ func revoked(t *modelToken) { t.active = false }
 func TestLiveRequestOfAnotherServerGoesOnWhenTheAllowListIsNarrowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, b, token := brokerWithToken(t)
-		ctx, h := b.hold(t, "t", "github")
-		defer h.Release()
+		ctx := b.liveRequest(t, "t", "github")
 		all, a := b.hold(t, "t", "")
 		defer a.Release()
 		m.mutate(vaultclient.Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, func() { token.servers = []string{"github"} })
@@ -77,8 +75,7 @@ func TestLiveRequestIsCutWhenItsTokenExpires(t *testing.T) {
 		m := newModel()
 		m.addToken("t", "c").expires = time.Now().Add(time.Minute)
 		b := settledBroker(t, m)
-		ctx, h := b.hold(t, "t", "files")
-		defer h.Release()
+		ctx := b.liveRequest(t, "t", "files")
 		after(59 * time.Second)
 		require.NoError(t, ctx.Err())
 		after(2 * time.Second)
@@ -93,8 +90,7 @@ func TestLiveRequestGoesOnWhenItsLeaseWasRenewed(t *testing.T) {
 		token := m.addToken("t", "c")
 		token.expires = time.Now().Add(time.Minute)
 		b := settledBroker(t, m)
-		ctx, h := b.hold(t, "t", "files")
-		defer h.Release()
+		ctx := b.liveRequest(t, "t", "files")
 		after(30 * time.Second)
 		m.write(func() { token.expires = time.Now().Add(time.Minute) }) // and no event of it
 		after(40 * time.Second)
@@ -109,8 +105,7 @@ func TestLiveRequestIsCutAtItsExpiryThoughVaultCannotBeAsked(t *testing.T) {
 		m := newModel()
 		m.addToken("t", "c").expires = time.Now().Add(10 * time.Second)
 		b := settledBroker(t, m)
-		ctx, h := b.hold(t, "t", "files")
-		defer h.Release()
+		ctx := b.liveRequest(t, "t", "files")
 		m.write(func() { m.down = true })
 		after(10*time.Second + expiryGrace + 2*sweepInterval)
 		require.ErrorIs(t, context.Cause(ctx), ErrInactive)
@@ -120,8 +115,7 @@ func TestLiveRequestIsCutAtItsExpiryThoughVaultCannotBeAsked(t *testing.T) {
 func TestLiveRequestOutlivesAnOutageNoLongerThanMaxStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, b, _ := brokerWithToken(t)
-		ctx, h := b.hold(t, "t", "files")
-		defer h.Release()
+		ctx := b.liveRequest(t, "t", "files")
 		after(time.Hour)
 		require.NoError(t, ctx.Err(), "it lasts while the feed confirms it")
 		m.write(func() { m.down = true })
@@ -136,8 +130,7 @@ func TestLiveRequestOutlivesAnOutageNoLongerThanMaxStale(t *testing.T) {
 func TestLiveRequestIsConfirmedByLookupsWhileTheFeedIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, b, token := brokerWithToken(t)
-		ctx, h := b.hold(t, "t", "files")
-		defer h.Release()
+		ctx := b.liveRequest(t, "t", "files")
 		m.write(func() { m.noFeed = true })
 		after(10 * time.Minute)
 		require.NoError(t, ctx.Err())
@@ -153,10 +146,8 @@ func TestLiveRequestIsConfirmedAfterAReset(t *testing.T) {
 		m.addToken("t", "c")
 		gone := m.addToken("gone", "c")
 		b := settledBroker(t, m)
-		ctx, h := b.hold(t, "t", "files")
-		defer h.Release()
-		goneCtx, g := b.hold(t, "gone", "files")
-		defer g.Release()
+		ctx := b.liveRequest(t, "t", "files")
+		goneCtx := b.liveRequest(t, "gone", "files")
 		m.write(func() { m.epoch, gone.active = "e2", false })
 		after(12 * time.Second)
 		require.NoError(t, ctx.Err())
@@ -185,8 +176,7 @@ func TestDoubtThatALookupHasSettledIsNotAskedAbout(t *testing.T) {
 func TestLiveRequestIsCutWhenWhatHappenedCannotBeFoundOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, b, _ := brokerWithToken(t)
-		ctx, h := b.hold(t, "t", "files")
-		defer h.Release()
+		ctx := b.liveRequest(t, "t", "files")
 		m.write(func() { m.lookupsDown = true })
 		m.announce(vaultclient.Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"})
 		started := time.Now()
@@ -201,10 +191,8 @@ func TestLiveRequestIsCutWhenItsServerIsRePointed(t *testing.T) {
 		m, b, _ := brokerWithToken(t)
 		var ended []End
 		b.OnEnd(func(e End) { ended = append(ended, e) })
-		files, f := b.hold(t, "t", "files")
-		defer f.Release()
-		github, g := b.hold(t, "t", "github")
-		defer g.Release()
+		files := b.liveRequest(t, "t", "files")
+		github := b.liveRequest(t, "t", "github")
 		old := b.Server("github")
 		m.mutate(vaultclient.Change{Type: typeServer, Operation: operationUpdate, Name: "files"}, func() {
 			m.registry["files"] = vaultclient.ServerEntry{ID: "r9", Transport: TransportHTTP, URL: "http://127.0.0.1:9009/mcp"}
@@ -295,8 +283,7 @@ func TestEndOfAGrantIsToldToThoseWhoHoldMoreForIt(t *testing.T) {
 		m, b, token := brokerWithToken(t)
 		var ended []End
 		b.OnEnd(func(e End) { ended = append(ended, e) })
-		_, h := b.hold(t, "t", "files")
-		defer h.Release()
+		b.liveRequest(t, "t", "files")
 		m.mutate(vaultclient.Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, func() { token.servers = []string{"github"} })
 		synctest.Wait()
 		require.Len(t, ended, 1)
@@ -314,8 +301,7 @@ func TestTokenThatBecomesAnotherClientsEndsWhatItHad(t *testing.T) {
 		m := newModel()
 		token := m.addToken("custom-token", "c")
 		b := settledBroker(t, m)
-		ctx, h := b.hold(t, "custom-token", "files")
-		defer h.Release()
+		ctx := b.liveRequest(t, "custom-token", "files")
 		m.mutate(vaultclient.Change{Type: typeConfig, Operation: operationUpdate}, func() { token.client, token.accessor = "d", "acc-2" })
 		synctest.Wait()
 		require.ErrorIs(t, context.Cause(ctx), ErrInactive)

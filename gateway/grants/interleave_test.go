@@ -127,8 +127,7 @@ func interleave(t *testing.T, m mutation, order []string, warm bool) {
 
 	var early context.Context // a request that was let in before everything
 	if warm {
-		ctx, h := b.hold(t, "t", "files")
-		defer h.Release()
+		ctx := b.liveRequest(t, "t", "files")
 		early = ctx
 		// The grant may have changed, so it is looked up again.
 		b.cache.get(keyOf("t")).grant.Load().stale.Store(true)

@@ -362,3 +362,11 @@ func (b *Broker) hold(t *testing.T, token, server string) (context.Context, *Hol
 	require.NoError(t, err)
 	return ctx, h
 }
+
+// liveRequest is the context of a live request for a server, which ends with the test.
+func (b *Broker) liveRequest(t *testing.T, token, server string) context.Context {
+	t.Helper()
+	ctx, h := b.hold(t, token, server)
+	t.Cleanup(h.Release)
+	return ctx
+}
