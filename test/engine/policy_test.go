@@ -2,8 +2,13 @@ package engine
 
 import (
 	"encoding/json"
+	"errors"
+	"net/http"
 	"os"
+	"strings"
 	"testing"
+
+	"github.com/hashicorp/vault/api"
 
 	"vault-plugin-secrets-mcp/test/harness"
 )
@@ -59,5 +64,23 @@ func TestEngineDecidesAsClaudeCodeDoes(t *testing.T) {
 				t.Errorf("decision %v (%v), observed %s", answer["decision"], answer["reason"], row.Expect)
 			}
 		})
+	}
+}
+
+// wantBadInput fails the test unless a write was refused with status 400, and
+// with words that say what is wrong.
+func wantBadInput(t *testing.T, err error, words ...string) {
+	t.Helper()
+	var answer *api.ResponseError
+	if !errors.As(err, &answer) {
+		t.Fatalf("the write is answered with %v, want a refusal", err)
+	}
+	if answer.StatusCode != http.StatusBadRequest {
+		t.Errorf("answered %d, want 400", answer.StatusCode)
+	}
+	for _, word := range words {
+		if !strings.Contains(answer.Error(), word) {
+			t.Errorf("the error does not say %q: %v", word, answer.Errors)
+		}
 	}
 }
