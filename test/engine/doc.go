@@ -1,3 +1,3 @@
-// Package engine tests the engine in a real Vault, without gateways: permissions, bad input,
-// policies, and the change feed.
+// Package engine tests the engine in a real Vault, without gateways: permissions, policies,
+// warnings, and the change feed.
 package engine
