@@ -43,6 +43,7 @@ func TestWhyAChildCannotStartIsInTheLog(t *testing.T) {
 	l, log := launcher(t, nil)
 	server := scriptedServer(t, "dies")
 	server.Env["COMPLAINT"] = "without-my-secret"
+	server.Env["GOCOVERDIR"] = t.TempDir() // without one, a child under -cover complains on stderr
 	_, r := start(t, l, server)
 	require.ErrorContains(t, r.end(t), "exit status 3")
 	require.Contains(t, log.String(), "ended by itself")
