@@ -187,7 +187,7 @@ func TestAChannelCountsUntilItIsGone(t *testing.T) {
 	require.Len(t, s.fakes(), 3)
 	require.Equal(t, 2, s.Pool.Size())
 
-	// What a revocation ends counts, too.
+	// Channels that a revocation ends count, too.
 	s.session(bob, "{}")
 	s.EndClient("alice")
 	s.EndClient("bob")
@@ -198,7 +198,7 @@ func TestAChannelCountsUntilItIsGone(t *testing.T) {
 	require.Zero(t, s.Pool.Size())
 }
 
-// held is how many sessions there are. Without any there is no client, either.
+// held is the number of sessions. Without sessions there is no client, either.
 func (s *stage) held() int {
 	s.Bridge.mu.Lock()
 	defer s.Bridge.mu.Unlock()
@@ -275,7 +275,7 @@ func BenchmarkPingBesideSessions(b *testing.B) {
 	}
 }
 
-// heap is what lives on the heap, in megabytes.
+// heap is the live heap, in megabytes.
 func heap() float64 {
 	runtime.GC()
 	var m runtime.MemStats

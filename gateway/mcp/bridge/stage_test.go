@@ -188,8 +188,8 @@ const (
 	listenTo = `{"jsonrpc":"2.0","id":"l","method":"subscriptions/listen","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`
 )
 
-// stateless starts a request of the era without sessions; the server says with
-// answer, if it is asked, what it knows.
+// stateless starts a request of the stateless era; the server answers the probe with
+// answer, if it gets one.
 func (s *stage) stateless(o Owner, message, answer string) (*Call, error) {
 	s.t.Helper()
 	type result struct {
@@ -213,7 +213,7 @@ func (s *stage) stateless(o Owner, message, answer string) (*Call, error) {
 	return got.call, got.err
 }
 
-// initialize asks for a session with a version, and returns what the client is answered.
+// initialize asks for a session with a version, and returns the client's answer.
 func (s *stage) initialize(o Owner, version string) <-chan Item {
 	s.t.Helper()
 	message := in(s.t, `{"jsonrpc":"2.0","id":"h","method":"initialize","params":{"protocolVersion":"`+version+`","capabilities":{}}}`)
