@@ -15,7 +15,7 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/grants"
-	"vault-plugin-secrets-mcp/gateway/mcp/internal/scripted"
+	"vault-plugin-secrets-mcp/gateway/internal/scripted"
 )
 
 func TestMain(m *testing.M) {

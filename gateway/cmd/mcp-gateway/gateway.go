@@ -18,10 +18,10 @@ import (
 	"github.com/pires/go-proxyproto"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/aggregate"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp"
-	"vault-plugin-secrets-mcp/gateway/mcp/aggregate"
 	"vault-plugin-secrets-mcp/gateway/telemetry"
 )
 

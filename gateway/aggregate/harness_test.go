@@ -22,8 +22,8 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
+	"vault-plugin-secrets-mcp/gateway/internal/scripted"
 	"vault-plugin-secrets-mcp/gateway/mcp"
-	"vault-plugin-secrets-mcp/gateway/mcp/internal/scripted"
 )
 
 // alice may reach everything, bob the server "calc" alone.

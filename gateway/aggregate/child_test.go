@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
-	"vault-plugin-secrets-mcp/gateway/mcp/internal/scripted"
+	"vault-plugin-secrets-mcp/gateway/internal/scripted"
 )
 
 func TestChildProcessesOfBothErasAreAmongTheServers(t *testing.T) {
