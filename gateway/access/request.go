@@ -105,6 +105,18 @@ func (r *Request) Decide(d Decision) error {
 	return err
 }
 
+// Allow records that the request is allowed. The refusal is the answer if it cannot be
+// recorded: nothing may be sent to the upstream then.
+func (r *Request) Allow() *Refusal {
+	err := r.Decide(Decision{Allow: true, Reason: ReasonAllowed})
+	if err == nil {
+		return nil
+	}
+	f := AuditRefusal()
+	f.Detail = err.Error()
+	return f
+}
+
 // Outcome writes the outcome's audit line, once: the first call counts. The
 // middleware calls it after the handler returns, for every allowed request that has no
 // outcome by then.

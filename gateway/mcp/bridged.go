@@ -11,6 +11,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
+	"vault-plugin-secrets-mcp/gateway/mcp/serverside"
 )
 
 // bridged serves streamable HTTP for a server that does not speak it. To the
@@ -77,47 +78,45 @@ func (b *bridged) call(ctx context.Context, a *Answer) error {
 // dispatch has the request served by what it is for. In the era without sessions, each
 // request says everything about itself.
 func (c *conversation) dispatch(ctx context.Context) error {
-	switch {
-	case c.method != http.MethodPost && c.message.Stateless(c.header):
-		return notAllowed(c.plain(http.StatusMethodNotAllowed, "This protocol version has no sessions."))
-	case c.method == http.MethodGet:
-		return c.listen(ctx)
-	case c.method == http.MethodDelete:
-		return c.terminate()
-	case !c.accepts.json && !c.accepts.stream:
-		return c.plain(http.StatusNotAcceptable, "Accept must list application/json and text/event-stream.")
-	case c.sessionless(c.header):
+	purpose, f := serverside.PurposeOf(&serverside.Request{
+		Method: c.method, Header: c.header, Message: &c.message, ID: c.id(), Stateless: c.message.Stateless(c.header),
+		AcceptsJSON: c.accepts.json, AcceptsStream: c.accepts.stream,
+	})
+	if f != nil {
+		return f
+	}
+	switch purpose {
+	case serverside.Stateless:
 		return c.withoutSession(ctx)
-	case !protocol.SpeaksSessions(c.header):
-		return c.plain(http.StatusBadRequest, "This protocol version is not supported.")
-	case c.starts():
+	case serverside.Initialize:
+		if !protocol.SpeaksSessions(c.header) {
+			return serverside.BadRequest(c.id(), http.StatusBadRequest, serverside.MessageVersion)
+		}
 		return c.initialize(ctx)
 	}
-	return c.inSession(ctx)
-}
-
-// notAllowed names the one method of HTTP that is left to the client.
-func notAllowed(f *access.Refusal) *access.Refusal {
-	f.Allow = http.MethodPost
-	return f
+	if f := c.enter(); f != nil {
+		return f
+	}
+	if f := c.decide(); f != nil {
+		return f
+	}
+	switch purpose {
+	case serverside.Listen:
+		c.feed = c.session.Stream()
+		c.stream(ctx)
+		return nil
+	case serverside.Terminate:
+		c.session.End()
+		c.Status = http.StatusNoContent
+		return nil
+	default:
+		return c.inSession(ctx)
+	}
 }
 
 // starts reports whether the message starts a session.
 func (x *exchange) starts() bool {
-	return x.message.Kind == envelope.Request && x.message.Method == "initialize"
-}
-
-// sessionless reports whether the message is for the server as one of the era
-// without sessions: also if it declares a version that nobody knows, which is
-// for the server to say.
-func (x *exchange) sessionless(h http.Header) bool {
-	return x.stateless || x.message.Version != "" && h[protocol.HeaderSession] == nil && !x.starts()
-}
-
-// plain refuses what breaks the protocol's rules for requests.
-func (c *conversation) plain(status int, message string) *access.Refusal {
-	return c.rpc(&access.Refusal{Status: status, Reason: access.ReasonBadRequest, Detail: message, Message: message},
-		protocol.CodeInvalidRequest)
+	return x.message.Kind == envelope.Request && x.message.Method == protocol.MethodInitialize
 }
 
 func (c *conversation) incoming() bridge.Incoming {
@@ -140,12 +139,6 @@ func (c *conversation) initialize(ctx context.Context) error {
 
 // inSession serves a message of a session.
 func (c *conversation) inSession(ctx context.Context) error {
-	if f := c.enter(); f != nil {
-		return f
-	}
-	if f := c.decide(); f != nil {
-		return f
-	}
 	var err error
 	switch c.message.Kind {
 	case envelope.Request:
@@ -166,15 +159,6 @@ func (c *conversation) inSession(ctx context.Context) error {
 
 // withoutSession serves a message of the era without sessions.
 func (c *conversation) withoutSession(ctx context.Context) error {
-	switch {
-	case c.message.Kind == envelope.Response:
-		return c.plain(http.StatusBadRequest, "A message must be a request or a notification.")
-	case c.message.Kind == envelope.Request && c.message.Version == "":
-		// On its channel the server would take it for one of the older era.
-		f := c.plain(http.StatusBadRequest, "params._meta must declare the protocol version.")
-		f.Code = protocol.CodeInvalidParams
-		return f
-	}
 	c.stateless = true
 	if f := c.decide(); f != nil {
 		return f
@@ -196,47 +180,11 @@ func (c *conversation) withoutSession(ctx context.Context) error {
 // enter takes the session that the request names into use.
 func (c *conversation) enter() *access.Refusal {
 	id := protocol.First(c.header, protocol.HeaderSession)
-	if id == "" {
-		return c.plain(http.StatusBadRequest, "Mcp-Session-Id is required: initialize a session first.")
-	}
 	session, err := c.bridge.Session(c.owner, id)
 	if err != nil {
-		return c.noSession(nil) // also where the client is gone: a nil refusal would stand for a session
+		return serverside.NoSession(c.id()) // also where the client is gone: a nil refusal would stand for a session
 	}
 	c.session = session
 	c.request.Session = HashSession(id)
-	return nil
-}
-
-// terminate ends a session at the client's wish.
-func (c *conversation) terminate() error {
-	if f := c.enter(); f != nil {
-		return f
-	}
-	if f := c.decide(); f != nil {
-		return f
-	}
-	c.session.End()
-	c.Status = http.StatusNoContent
-	return nil
-}
-
-// listen serves a session's own stream.
-func (c *conversation) listen(ctx context.Context) error {
-	if !c.accepts.stream {
-		return c.plain(http.StatusNotAcceptable, "Accept must list text/event-stream.")
-	}
-	if protocol.First(c.header, protocol.HeaderSession) == "" {
-		// Nobody without a session has anything to get here.
-		return notAllowed(c.plain(http.StatusMethodNotAllowed, "There is no stream without a session."))
-	}
-	if f := c.enter(); f != nil {
-		return f
-	}
-	if f := c.decide(); f != nil {
-		return f
-	}
-	c.feed = c.session.Stream()
-	c.stream(ctx)
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/toollist"
+	"vault-plugin-secrets-mcp/gateway/mcp/serverside"
 	"vault-plugin-secrets-mcp/gateway/mcp/stdio"
 )
 
@@ -186,20 +187,20 @@ func (c *conversation) unanswered(ctx context.Context, err error) error {
 	var wait *bridge.BackoffError
 	switch {
 	case errors.Is(err, bridge.ErrNoSession):
-		return c.noSession(nil)
+		return serverside.NoSession(c.id())
 	case ctx.Err() != nil:
 	case errors.Is(err, bridge.ErrNeedsSession):
 		// No error of the newer era: by that clients know to fall back.
-		return c.plain(http.StatusBadRequest, "This server needs a session: send initialize first.")
+		return serverside.BadRequest(c.id(), http.StatusBadRequest, "This server needs a session: send initialize first.")
 	case errors.Is(err, bridge.ErrDuplicate):
-		return c.plain(http.StatusBadRequest, "A request of this id is in flight already.")
+		return serverside.BadRequest(c.id(), http.StatusBadRequest, serverside.MessageDuplicate)
 	case errors.Is(err, bridge.ErrBusy), errors.Is(err, bridge.ErrFull):
 		f := c.busy()
 		f.Detail = err.Error()
 		return f
 	case errors.As(err, &wait):
 		f := c.busy()
-		f.Reason, f.Detail, f.RetryAfter = reasonUnreachable, err.Error(), wait.Wait
+		f.Reason, f.Detail, f.RetryAfter = serverside.ReasonUnreachable, err.Error(), wait.Wait
 		f.Message = "The server has failed, and is started again in a while."
 		return f
 	case errors.Is(err, bridge.ErrSlow):

@@ -220,13 +220,7 @@ func (x *exchange) id() []byte {
 // decide records that the request may reach the server. Nothing of it may be
 // sent before.
 func (x *exchange) decide() *access.Refusal {
-	err := x.request.Decide(access.Decision{Allow: true, Reason: access.ReasonAllowed})
-	if err != nil {
-		f := access.AuditRefusal()
-		f.Detail = err.Error()
-		return f
-	}
-	return nil
+	return x.request.Allow()
 }
 
 // retryAfter is what a client is told to wait where the reason passes soon.

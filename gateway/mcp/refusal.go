@@ -16,6 +16,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/serverside"
 	"vault-plugin-secrets-mcp/gateway/mcp/session"
 )
 
@@ -23,13 +24,10 @@ import (
 const (
 	reasonMessage        = "malformed-message"
 	reasonHeaderMismatch = "header-mismatch"
-	reasonSession        = "unknown-session"
 	reasonNoKeys         = "no-session-keys"
 	reasonUnusable       = "server-unusable" // the registration or the gateway's file is at fault
 	reasonBusy           = "server-busy"
-	reasonUnreachable    = "upstream-unreachable"
 	reasonTimeout        = "upstream-timeout"
-	reasonUpstreamStatus = "upstream-status"
 	reasonUpstreamAnswer = "upstream-answer"
 )
 
@@ -47,10 +45,7 @@ func bounded(s string) string {
 
 // rpc makes the refusal's body an answer to the message, if that is a request.
 func (x *exchange) rpc(f *access.Refusal, code int) *access.Refusal {
-	if id := x.id(); id != nil {
-		f.Code, f.RPCID = code, id
-	}
-	return f
+	return serverside.Answer(f, x.id(), code)
 }
 
 // malformed is the answer to a message that could be read in two ways, or not
@@ -83,18 +78,11 @@ func bodyTooLarge() *access.Refusal {
 	}
 }
 
-// noSession is the answer to a session id that is not the client's, whoever's it
-// is: clients start anew when they get it. An err other than ErrUnknown means
-// that the gateway cannot tell.
+// noSession is the answer to a session id that cannot be opened. An err other than
+// ErrUnknown means that the gateway cannot tell whether it is the client's.
 func (x *exchange) noSession(err error) *access.Refusal {
-	if err == nil || errors.Is(err, session.ErrUnknown) {
-		return &access.Refusal{
-			Status:  http.StatusNotFound,
-			Reason:  reasonSession,
-			Code:    protocol.CodeNoSession,
-			RPCID:   x.id(),
-			Message: protocol.MessageNoSession,
-		}
+	if errors.Is(err, session.ErrUnknown) {
+		return serverside.NoSession(x.id())
 	}
 	return x.rpc(&access.Refusal{
 		Status:     http.StatusServiceUnavailable,
@@ -138,7 +126,7 @@ func (x *exchange) failed(ctx context.Context, err error) *access.Refusal {
 	}
 	f := &access.Refusal{
 		Status:  http.StatusBadGateway,
-		Reason:  reasonUnreachable,
+		Reason:  serverside.ReasonUnreachable,
 		Detail:  err.Error(),
 		Message: "The server cannot be reached.",
 	}
@@ -191,7 +179,7 @@ func (x *exchange) badStatus(response *http.Response) *access.Refusal {
 		detail += ", Location: " + to
 	}
 	f := x.badAnswer(detail)
-	f.Reason = reasonUpstreamStatus
+	f.Reason = serverside.ReasonUpstreamStatus
 	switch {
 	case status == http.StatusUnauthorized:
 		f.Message = "The server's answer cannot be passed on: it refuses the gateway's credentials."
