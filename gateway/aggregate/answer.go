@@ -14,36 +14,32 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 )
 
-// answer passes a server's answer to a client's request on. A stream goes on as it
-// comes. Anything else is read whole: then the server can still be asked again, if the
-// session with it was lost.
+// answer is a server's answer to a client's request. A stream passes to the client as it
+// comes. Any other answer is read whole first: if the session with the server turns out to
+// be lost, the request can still be sent again.
 type answer struct {
-	x    *exchange
-	way  *way
-	back back
-	part *part
-	from *mcp.Answer // nil: there is none
+	x        *exchange
+	route    *route
+	toClient toClient
+	sub      *subRequest
+	from     *mcp.Answer // nil without an answer
 
 	status  int
-	refusal *access.Refusal // of the gateway, in place of the server's answer
-	err     error           // why there is no more of the answer
-	written int64           // bytes of it that the client has got
+	refusal *access.Refusal // of the gateway, instead of the server's answer
+	err     error           // why the answer is not complete
+	written int64           // bytes that the client has got
 
-	body    []byte
-	message *mcp.Message // the body; nil: it is no message, or is encoded
-	event   []byte       // of a stream, the one being written
-	started bool         // the client has got the beginning
-	denied  bool         // it is an error that says that there is no such session
+	body      []byte
+	message   *mcp.Message // the body; nil if that is not a message, or is encoded
+	event     []byte       // the buffer for events of a stream
+	started   bool         // the client has the beginning
+	noSession bool         // it has an error that says that the session is unknown
 }
 
-func (x *exchange) newAnswer(p *part, v *way, b back) *answer {
-	return &answer{x: x, way: v, back: b, part: p}
-}
-
-// take has the server asked, and takes its answer. The answer must be closed.
+// take sends the request and takes the answer, which must be closed.
 func (a *answer) take(header http.Header, m *mcp.Message) {
-	defer a.part.guard(&a.err)
-	answer, err := a.part.call(header, m)
+	defer a.sub.guard(&a.err)
+	answer, err := a.sub.call(header, m)
 	if err != nil {
 		a.fail(err)
 		return
@@ -53,7 +49,7 @@ func (a *answer) take(header http.Header, m *mcp.Message) {
 	if answer.Stream && a.status == http.StatusOK && !encoded {
 		a.started = true
 		answer.CopyHeader(a.x.w.Header())
-		a.written, a.err = answer.Relay(a.x.w, a.unanswered, a.pass)
+		a.written, a.err = answer.Relay(a.x.w, a.unanswered, a.translate)
 		return
 	}
 	body, err := answer.Whole()
@@ -63,7 +59,7 @@ func (a *answer) take(header http.Header, m *mcp.Message) {
 	}
 	a.body = jsonscan.WithoutMark(body)
 	if !encoded {
-		a.message, _ = mcp.ParseMessage(a.body) // what is none is told by finish
+		a.message, _ = mcp.ParseMessage(a.body) // finish answers what cannot be parsed
 	}
 }
 
@@ -75,63 +71,62 @@ func (a *answer) fail(err error) {
 	}
 }
 
-// close ends the answer.
 func (a *answer) close() {
 	if a.from != nil {
 		a.from.Close(a.written, a.err)
 	}
 }
 
-// unanswered returns the id of the request, which is not answered any more.
+// unanswered returns the id of the request, which gets no response any more.
 func (a *answer) unanswered() []byte {
-	a.x.free()
+	a.x.freeID()
 	return a.x.id()
 }
 
-// pass returns an event as the client gets it; nothing if it gets none.
-func (a *answer) pass(e *sse.Event) ([]byte, error) {
+// translate returns an event as the client gets it; nil if it does not get it.
+func (a *answer) translate(e *sse.Event) ([]byte, error) {
 	if e.HasData && !e.IsMessage() {
-		return nil, nil // clients do not read it, and some do all the same
+		return nil, nil // clients should not read it, but some do
 	}
 	data := jsonscan.WithoutMark(e.Data)
 	if len(data) > 0 {
-		a.denied = a.denied || a.way.session != "" && deniesSession(data)
+		a.noSession = a.noSession || a.route.session != "" && saysNoSession(data)
 		m, err := mcp.ParseMessage(data)
 		if err != nil {
 			return nil, err
 		}
-		if data, err = a.back(m); err != nil || data == nil {
+		if data, err = a.toClient(m); err != nil || data == nil {
 			return nil, err
 		}
 	}
 	prefix := ""
-	if a.way.kind == paired {
-		prefix = names.Prefix(a.way.server)
+	if a.route.mode == modeSession {
+		prefix = names.Prefix(a.route.server)
 	}
 	a.event = e.Rewrite(a.event[:0], data, prefix)
 	return a.event, nil
 }
 
-// What a client is told in the place of an answer.
+// Messages to a client that gets no answer of the server's.
 const (
 	messageUnreachable = "The server cannot be reached."
 	messageUnfit       = "The server's answer cannot be passed on."
-	messageBroken      = "The server's answer broke off."
+	messageAborted     = "The server's answer broke off."
 )
 
-// verdict is what the answer says of the session in which it was asked.
-func (a *answer) verdict() verdict {
+// sessionState says what the answer means for the session with the server.
+func (a *answer) sessionState() sessionState {
 	switch {
-	case a.way.session == "", a.part.context.Err() != nil:
-		return holds
-	case a.denied:
-		return doubted
+	case a.route.session == "", a.sub.context.Err() != nil:
+		return sessionFine
+	case a.noSession:
+		return sessionDoubtful
 	case a.started:
-		return holds // a stream that broke off is resumed in the same session
+		return sessionFine // a stream that broke off is resumed in the same session
 	case a.brokeOff():
-		return doubted
+		return sessionDoubtful
 	}
-	return judge(a.status, a.part.request.Refused(), a.body)
+	return sessionStateOf(a.status, a.sub.request.Refused(), a.body)
 }
 
 // brokeOff reports whether the answer ended before it was complete.
@@ -139,80 +134,10 @@ func (a *answer) brokeOff() bool {
 	return errors.Is(a.err, errAborted) || a.from != nil && a.from.BrokeOff(a.err)
 }
 
-// finish answers the client, where that has not been done yet.
-func (a *answer) finish() {
-	x, reason := a.x, a.part.request.Refused()
-	var unfit *mcp.AnswerError
-	switch {
-	case a.started:
-		if a.brokeOff() {
-			panic(http.ErrAbortHandler) // so that it does not look complete
-		}
-	case a.from != nil && isOwn(reason):
-		a.refuse(a.refusal) // there is no room for what the server has answered
-	case a.part.context.Err() != nil && access.Cut(a.part.context) == nil:
-		if x.r.Context().Err() == nil {
-			// The client has cancelled the request, and is told nothing more.
-			x.w.Header()[protocol.HeaderContentType] = valueEvents
-		}
-	case a.refusal != nil && (isOwn(reason) || a.status == http.StatusUnauthorized):
-		x.free()
-		a.refusal.Write(x.w, a.part.request.ID)
-	case x.message.Kind != envelope.Request:
-		x.w.WriteHeader(http.StatusAccepted)
-	case errors.As(a.err, &unfit):
-		a.broken(unfit.Message)
-	case a.brokeOff():
-		a.broken(messageBroken)
-	case a.refusal != nil && a.refusal.Code != 0:
-		a.refuse(a.refusal)
-	case a.message == nil || a.message.Kind != envelope.Response:
-		a.broken(a.refused(reason))
-	default:
-		a.respond()
-	}
-}
-
-// refuse passes on a refusal that is an answer to the request. A client with a session
-// may give it up for an error of HTTP: and with it all servers but this one.
-func (a *answer) refuse(f *access.Refusal) {
-	x, answer := a.x, *f
-	if x.session != nil || f.Status >= 500 && a.from == nil {
-		answer.Status = http.StatusOK
-	}
-	if x.session != nil {
-		x.session.settle(x.id(), "")
-	}
-	x.free()
-	x.rpc(&answer, f.Code).Write(x.w, x.request.ID)
-}
-
-// refused is what a client is told of an answer that is no response.
-func (a *answer) refused(reason string) string {
-	switch {
-	case reason != "" || a.status < http.StatusBadRequest:
-		return messageUnreachable
-	case a.status == http.StatusTooManyRequests:
-		return "The server has too many requests: try again later."
-	}
-	return "The server refuses the request: status " + itoa(a.status) + "."
-}
-
-// isEncoded reports whether the body with that header is not what it says: the
-// client would read other text than the gateway.
-func isEncoded(header http.Header) bool {
-	for _, coding := range header[protocol.HeaderContentEncoding] {
-		if coding != "identity" {
-			return true
-		}
-	}
-	return false
-}
-
-// isEraUnknown reports whether the server has answered as one that does not know
-// the era of the request.
-func (a *answer) isEraUnknown() bool {
-	if a.started || a.status < 400 || a.status >= 500 || teachesNothing(a.status) {
+// isVersionUnknown reports whether the answer is that of a server that does not know the
+// protocol version of the request.
+func (a *answer) isVersionUnknown() bool {
+	if a.started || a.status < 400 || a.status >= 500 || concernsOneRequest(a.status) {
 		return false
 	}
 	code := 0
@@ -225,11 +150,81 @@ func (a *answer) isEraUnknown() bool {
 	return a.message == nil && code == 0 || code == protocol.CodeUnsupportedVersion || code == protocol.CodeMethodNotFound
 }
 
+// finish answers the client, unless it has an answer.
+func (a *answer) finish() {
+	x, reason := a.x, a.sub.request.Refused()
+	var unfit *mcp.AnswerError
+	switch {
+	case a.started:
+		if a.brokeOff() {
+			panic(http.ErrAbortHandler) // so that it does not look complete
+		}
+	case a.from != nil && isOfGateway(reason):
+		a.refuse(a.refusal) // there is no memory for the server's answer
+	case a.sub.context.Err() != nil && access.Cut(a.sub.context) == nil:
+		if x.r.Context().Err() == nil {
+			// The client has cancelled the request, and expects no response.
+			x.w.Header()[protocol.HeaderContentType] = valueEvents
+		}
+	case a.refusal != nil && (isOfGateway(reason) || a.status == http.StatusUnauthorized):
+		x.freeID()
+		a.refusal.Write(x.w, a.sub.request.ID)
+	case x.message.Kind != envelope.Request:
+		x.w.WriteHeader(http.StatusAccepted)
+	case errors.As(a.err, &unfit):
+		a.answerError(unfit.Message)
+	case a.brokeOff():
+		a.answerError(messageAborted)
+	case a.refusal != nil && a.refusal.Code != 0:
+		a.refuse(a.refusal)
+	case a.message == nil || a.message.Kind != envelope.Response:
+		a.answerError(a.whyNoResponse(reason))
+	default:
+		a.respond()
+	}
+}
+
+// refuse answers the request with a refusal. A client with a session may give up the
+// session after an HTTP error, and with it all servers: it gets status 200.
+func (a *answer) refuse(f *access.Refusal) {
+	x, answer := a.x, *f
+	if x.session != nil || f.Status >= 500 && a.from == nil {
+		answer.Status = http.StatusOK
+	}
+	if x.session != nil {
+		x.session.answered(x.id(), "")
+	}
+	x.freeID()
+	x.refuse(&answer, f.Code).Write(x.w, x.request.ID)
+}
+
+// whyNoResponse is the message to the client about an answer that is not a response.
+func (a *answer) whyNoResponse(reason string) string {
+	switch {
+	case reason != "" || a.status < http.StatusBadRequest:
+		return messageUnreachable
+	case a.status == http.StatusTooManyRequests:
+		return "The server has too many requests: try again later."
+	}
+	return "The server refuses the request: status " + strconv.Itoa(a.status) + "."
+}
+
+// isEncoded reports whether the body is compressed, or encoded otherwise: the client would
+// read other text than the gateway.
+func isEncoded(header http.Header) bool {
+	for _, coding := range header[protocol.HeaderContentEncoding] {
+		if coding != "identity" {
+			return true
+		}
+	}
+	return false
+}
+
 // respond sends the server's response.
 func (a *answer) respond() {
-	body, err := a.back(a.message)
+	body, err := a.toClient(a.message)
 	if err != nil || body == nil {
-		a.broken(messageUnfit)
+		a.answerError(messageUnfit)
 		return
 	}
 	status := a.status
@@ -237,25 +232,22 @@ func (a *answer) respond() {
 		status = http.StatusOK // as in refuse
 	}
 	a.from.CopyHeader(a.x.w.Header())
-	a.send(status, body)
+	a.write(status, body)
 }
 
-// broken answers in the place of a server that has not. When it may be asked again
-// is the server's to say.
-func (a *answer) broken(message string) {
+// answerError answers with an error of the gateway's. The server's Retry-After is kept.
+func (a *answer) answerError(message string) {
 	header := a.x.w.Header()
 	header[protocol.HeaderContentType] = valueJSON
 	if a.from != nil && a.from.Header[protocol.HeaderRetryAfter] != nil {
 		header[protocol.HeaderRetryAfter] = a.from.Header[protocol.HeaderRetryAfter]
 	}
-	a.send(http.StatusOK, protocol.Error(a.x.id(), protocol.CodeInternalError, message, protocol.RequestID(a.x.request.ID)))
+	a.write(http.StatusOK, protocol.Error(a.x.id(), protocol.CodeInternalError, message, protocol.RequestID(a.x.request.ID)))
 }
 
-func (a *answer) send(status int, body []byte) {
-	a.x.free()
+func (a *answer) write(status int, body []byte) {
+	a.x.freeID()
 	a.x.w.Header()[protocol.HeaderContentLength] = []string{strconv.Itoa(len(body))}
 	a.x.w.WriteHeader(status)
 	a.written, _ = a.x.write(body) // a client that is gone needs no answer
 }
-
-func itoa(n int) string { return strconv.Itoa(n) }

@@ -10,118 +10,185 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
+	"vault-plugin-secrets-mcp/gateway/mcp/serverside"
 )
 
-// call hands the request to the server that it names.
+// call sends the request to the server that it names.
 func (x *exchange) call() *access.Refusal {
 	target, err := rewrite.Find(&x.message.Envelope, x.message.Data)
 	if err != nil {
 		return x.unknownName(reasonName, "")
 	}
-	// The name is decided on as the server will read it: see Target.Edited.
+	// The decision is about the name as the server will read it: see Target.Edited.
 	message, err := mcp.NewMessage(x.request, len(x.message.Data), target.Edited(&x.message.Envelope), func(dst []byte) []byte {
 		return target.Append(dst, x.message.Data)
 	})
 	if err != nil {
-		return x.noRoom(err)
+		if f := new(access.Refusal); errors.As(err, &f) {
+			return f
+		}
+		return x.unreachable("", err)
 	}
 	defer message.Release()
 	ctx := x.r.Context()
 	if x.session != nil {
-		call, f := x.begin(target.Server)
+		call, f := x.beginCall(target.Server)
 		if f != nil {
 			return f
 		}
 		defer call.end()
 		ctx = call.context
 	}
-	for attempt := 0; ; attempt++ {
-		err := x.callOnce(ctx, target, message, attempt > 0)
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, errLost) && attempt == 0:
-			continue
-		}
+	err = x.callOnce(ctx, target, message, false)
+	if errors.Is(err, errSessionGone) {
+		err = x.callOnce(ctx, target, message, true)
+	}
+	if err != nil {
 		return x.unreachable(target.Server, err)
 	}
+	return nil
 }
 
-// callOnce sends the request once. The error says why it was not answered: it is
-// errLost where the request may be sent once more, which the last attempt's is not.
+// callOnce sends the request once. An error says why the client has no answer yet. It is
+// errSessionGone if the request may be sent once more, which the last attempt's is not.
 func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message *mcp.Message, last bool) error {
-	p := x.part(ctx, x.request.ID, http.MethodPost, target.Server)
-	defer p.end()
-	if f := p.refusal; f != nil {
+	s := x.subRequest(ctx, x.request.ID, http.MethodPost, target.Server)
+	defer s.end()
+	if f := s.refusal; f != nil {
 		if f.Status == http.StatusForbidden {
 			f = x.unknownName(f.Reason, f.Detail)
 		}
 		if x.message.Method == protocol.MethodToolsCall {
-			p.request.Tool = target.Name
+			s.request.Tool = target.Name
 		}
-		p.refuse(f)
+		s.answerRefusal(f)
 		return nil
 	}
-	v, err := x.way(p)
+	r, err := x.route(s)
 	if err != nil {
 		return err
 	}
-	if v.heardOn().kind == raised && (x.message.Method == protocol.MethodSubscribe || x.message.Method == protocol.MethodUnsubscribe) {
-		if f := x.subscribeRaised(p, v, target); f != nil {
-			p.refuse(f)
+	subscribes := x.message.Method == protocol.MethodSubscribe || x.message.Method == protocol.MethodUnsubscribe
+	if subscribes && r.forNotifications().mode == modeStatelessServer {
+		if f := x.subscribeStateless(s, r, target); f != nil {
+			s.answerRefusal(f)
 		}
 		return nil
 	}
-	c, err := v.cross(x, message)
+	t, err := r.translate(x, message)
 	if err != nil {
 		return err
 	}
-	v.use()
-	defer v.release(x)
-	out := x.newAnswer(p, v, c.back)
+	r.use()
+	defer r.release(x)
+	out := &answer{x: x, route: r, toClient: t.toClient, sub: s}
 	defer out.close()
-	out.take(v.header(x, x.message.Method, target.Name), c.message)
-	if c.own != nil && x.r.Context().Err() != nil {
-		x.cancelHidden(v, c.own)
+	out.take(r.header(x, x.message.Method, target.Name), t.message)
+	if t.id != nil && x.r.Context().Err() != nil {
+		x.cancelAtServer(r, t.id)
 	}
-	verdict := out.verdict()
-	v.drop(x, verdict, out.status, p.request.Refused())
-	switch {
-	case last || out.started:
-	case verdict == gone, verdict == doubted && isRepeatable(x.message.Method):
-		return errLost
+	state := out.sessionState()
+	r.endIfLost(x, state, out.status, s.request.Refused())
+	if !last && !out.started && (state == sessionGone || state == sessionDoubtful && isRepeatable(x.message.Method)) {
+		return errSessionGone
 	}
-	if v.session == "" && out.isEraUnknown() {
-		p.known().forget() // it does not speak this era any more
+	if r.session == "" && out.isVersionUnknown() {
+		s.state().forgetVersions()
 	}
 	out.finish()
 	return nil
 }
 
-// cancelTimeout bounds the telling of a server that nobody waits any more.
+// isRepeatable reports whether the request only reads, so that it may be sent twice.
+func isRepeatable(method string) bool { return method != protocol.MethodToolsCall }
+
+// cancelTimeout bounds messages to servers for which no client waits.
 const cancelTimeout = time.Second
 
-// cancelHidden tells a server with sessions that a client without has gone away:
-// to the server that would mean nothing, to the client it means a cancellation.
-func (x *exchange) cancelHidden(v *way, id []byte) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), cancelTimeout)
-	defer cancel()
-	_ = x.tell(ctx, v, protocol.Cancelled(id)) // a server that is gone has nothing to cancel
+// afterRequest returns a context for a message that is sent although the client may be
+// gone.
+func (x *exchange) afterRequest(timeout time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(x.r.Context()), timeout)
 }
 
-// tell sends a notification, or a response, to the server.
-func (x *exchange) tell(ctx context.Context, v *way, message []byte) error {
-	p := x.part(ctx, x.partID(v.server), http.MethodPost, v.server)
-	defer p.end()
-	if p.refusal != nil {
-		return p.refusal
+// cancelAtServer cancels the request in an implicit session. A client without sessions
+// cancels by closing its connection, which tells a server with sessions nothing.
+func (x *exchange) cancelAtServer(r *route, id []byte) {
+	ctx, cancel := x.afterRequest(cancelTimeout)
+	defer cancel()
+	_ = x.send(ctx, r, protocol.Cancelled(id)) // a server that is gone has nothing to cancel
+}
+
+// sessionCall is a request of a session to a server, in flight.
+type sessionCall struct {
+	session      *session
+	id           string
+	server       string
+	context      context.Context
+	cancel       context.CancelCauseFunc
+	disconnected bool // the client has closed its connection; guarded by session.mu
+}
+
+// maxDisconnected bounds the requests of a session that the client can still cancel
+// although it has closed their connections.
+const maxDisconnected = 64
+
+// beginCall notes a request to the server, so that the client can cancel it.
+func (x *exchange) beginCall(server string) (*sessionCall, *access.Refusal) {
+	c := &sessionCall{session: x.session, id: string(x.id()), server: server}
+	c.context, c.cancel = context.WithCancelCause(x.r.Context())
+	s := x.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		c.cancel(errEnded)
+		return nil, serverside.NoSession(x.id())
 	}
-	c, err := p.ask(v.ownHeader(x), message)
-	if c.verdict == gone {
-		v.drop(x, gone, c.status, c.reason)
+	if other := s.calls[c.id]; other != nil && !other.disconnected {
+		c.cancel(nil)
+		return nil, serverside.BadRequest(x.id(), http.StatusBadRequest, serverside.MessageDuplicate)
 	}
-	if errors.Is(err, errNoAnswer) {
-		return nil // none was due
+	s.calls[c.id] = c
+	x.inFlight = c
+	s.pending.add(x, server)
+	return c, nil
+}
+
+// freeID allows the client to use the request's id again. It is called before the answer
+// is written, since the client may send its next request before this one has ended here.
+func (x *exchange) freeID() {
+	c := x.inFlight
+	if c == nil {
+		return
 	}
-	return err
+	c.session.mu.Lock()
+	defer c.session.mu.Unlock()
+	if c.session.calls[c.id] == c {
+		delete(c.session.calls, c.id)
+	}
+}
+
+// end forgets the request. If the client has closed the connection, the request may go on
+// at the server. It is kept then, since clients close first and cancel afterwards.
+func (c *sessionCall) end() {
+	disconnected := c.context.Err() != nil
+	c.cancel(nil)
+	s := c.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.calls[c.id] != c {
+		return
+	}
+	if !disconnected {
+		delete(s.calls, c.id)
+		return
+	}
+	c.disconnected = true
+	s.disconnected = append(s.disconnected, c)
+	if len(s.disconnected) > maxDisconnected {
+		if oldest := s.disconnected[0]; s.calls[oldest.id] == oldest {
+			delete(s.calls, oldest.id)
+		}
+		s.disconnected = s.disconnected[1:]
+	}
 }

@@ -42,9 +42,9 @@ func TestTheEndOfAccessEndsAListThatIsUnderWay(t *testing.T) {
 					<-r.Context().Done()
 				}
 				s := newStage(t, map[string]string{"one": newFake(t, hangs).URL, "two": newFake(t, hangs).URL})
-				s.handler.budget = time.Minute
+				s.handler.listWait = time.Minute
 				if !waits {
-					s.handler.budget = time.Millisecond
+					s.handler.listWait = time.Millisecond
 				}
 				body, pairs := stateless("1", "tools/list", "")
 				answered := make(chan string, 1)

@@ -1,18 +1,22 @@
 // Package aggregate serves /mcp: all servers that a client may reach, as one.
 //
-// It decides nothing. What a client asks of one server becomes a request to
-// that server's own endpoint, in process: admitted there by the allow-list, the
-// policy and the tool rules, recorded in the audit log and cut by a revocation
-// like any other. All that is changed on the way are names: of a tool or prompt
-// (server__name), of a resource (mcp://server/…), and the ids under which
-// servers ask something of the client. All other bytes stay what they are.
+// It is a client of the proxy. A request to /mcp becomes one sub-request to the server
+// that it names, or one to each server. Each sub-request goes to the server's own
+// endpoint, in process: the allow-list, the policy and the tool rules admit it, the audit
+// log records it, and a revocation cancels it. This package decides nothing itself.
 //
-// Lists are asked of all servers at once, and merged. A server that is slow or
-// dead costs its own entries alone.
+// On the way only names change: of a tool or a prompt (server__name), of a resource
+// (mcp://server/…), and the ids under which servers ask the client something. All other
+// bytes stay as they are.
 //
-// A [way] is how messages of one client get to one server. Where both belong to
-// the same of the protocol's two eras they pass as they are. Otherwise the
-// gateway stands in for what one side does not know: it holds a session with
-// the server for a client that knows none, or says with each request what a
-// client has said at the start of its session.
+// A list asks all servers at once and merges their answers. A server that is slow or dead
+// costs only its own entries.
+//
+// A [route] is how messages get from a client to one server and back. If both have
+// sessions, or neither, messages pass. Otherwise the gateway translates: for a client
+// without sessions it keeps an implicit session with the server, and for a server without
+// sessions it adds to each request the _meta that such servers need.
+//
+// Where to read first: exchange.go dispatches a request, call.go sends one to one server,
+// list.go asks all servers, stream.go sends notifications of all servers to one client.
 package aggregate

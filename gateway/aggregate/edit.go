@@ -1,121 +1,157 @@
 package aggregate
 
 import (
-	"encoding/json"
-	"net/http"
+	"bytes"
+	"slices"
 
-	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
-// member is one member of an object that stands in a message.
-type member struct {
-	key  string
-	text []byte // all of it: the key, the colon, the value
-	raw  []byte // the value
-	at   envelope.Span
+// object is an object in a message, of which the members with certain keys matter.
+type object struct {
+	values []envelope.Span // where their values stand; none for a key that is not there
+	others [][]byte        // the text of each other member: key, colon and value
 }
 
-// members returns the members of the message's object at span.
-func members(message []byte, object envelope.Span) ([]member, error) {
-	text := object.Of(message)
+// readObject reads the message's object at that place. The keys are guarded: see
+// [jsonscan.Object].
+func readObject(message []byte, at envelope.Span, keys ...string) (object, error) {
+	text := at.Of(message)
 	scanner, err := jsonscan.New(text)
 	if err != nil {
-		return nil, err
+		return object{}, err
 	}
-	if err := scanner.Enter('{'); err != nil {
-		return nil, err
+	members, err := scanner.Object(keys)
+	if err != nil {
+		return object{}, err
 	}
-	var list []member
+	o := object{values: make([]envelope.Span, len(keys))}
 	for {
-		behind := scanner.Pos() // of the brace, or of the last value
-		key, more, err := scanner.Member(len(list) == 0)
-		if err != nil || !more {
-			return list, err
-		}
-		name, err := key.Bytes()
+		start := scanner.Pos() // behind the brace, or behind the last value
+		key, more, err := scanner.Next(&members)
 		if err != nil {
-			return nil, err
+			return object{}, err
 		}
-		value := scanner.Pos()
-		raw, err := scanner.Raw()
+		if ambiguous := members.Ambiguous(); ambiguous != nil {
+			return object{}, ambiguous
+		}
+		if !more {
+			return o, nil
+		}
+		value, err := scanner.Value()
 		if err != nil {
-			return nil, err
+			return object{}, err
 		}
-		for text[behind] != '"' { // white space and the comma
-			behind++
+		if key == jsonscan.Other {
+			start += bytes.IndexByte(text[start:], '"') // behind white space and the comma
+			o.others = append(o.others, text[start:value.End])
+			continue
 		}
-		list = append(list, member{
-			key: string(name), text: text[behind:scanner.Pos()], raw: raw,
-			at: envelope.Span{Start: object.Start + value, End: object.Start + scanner.Pos()},
-		})
+		o.values[key] = envelope.Span{Start: at.Start + value.Start, End: at.Start + value.End}
 	}
 }
 
-// whole is the span of a message that was parsed.
+// whole is the span of all of a message.
 func whole(message []byte) envelope.Span { return envelope.Span{Start: 0, End: len(message)} }
-
-// find returns the member of that key.
-func find(list []member, key string) (member, bool) {
-	for _, m := range list {
-		if m.key == key {
-			return m, true
-		}
-	}
-	return member{}, false
-}
 
 // isObject reports whether the value is an object.
 func isObject(raw []byte) bool { return len(raw) > 0 && raw[0] == '{' }
 
-// withCursor returns the message with another cursor in its params; "" is none.
-func withCursor(message []byte, params envelope.Span, cursor string) ([]byte, error) {
-	return withCursorAt(message, params, rewrite.Position{Cursor: cursor})
+// metaEdit is a change of a message's params._meta.
+type metaEdit struct {
+	drop          []string // keys of members to drop
+	before, after [][]byte // members to add
 }
 
-// withCursorAt returns the message with the position's cursor in its params, which
-// is none on the first page.
-func withCursorAt(message []byte, params envelope.Span, at rewrite.Position) ([]byte, error) {
-	var list []member
-	if !params.None() {
-		var err error
-		if list, err = members(message, params); err != nil {
-			return nil, err
+// apply returns the message with the change. Objects that are missing are added.
+func (edit *metaEdit) apply(message []byte, params envelope.Span) ([]byte, error) {
+	added := protocol.Member("_meta", protocol.Object(slices.Concat(edit.before, edit.after)...))
+	if params.None() {
+		top, err := readObject(message, whole(message), "params")
+		return protocol.Object(append(top.others, protocol.Member("params", protocol.Object(added)))...), err
+	}
+	members, err := readObject(message, params, "_meta")
+	if err != nil {
+		return nil, err
+	}
+	meta := members.values[0]
+	if !isObject(meta.Of(message)) {
+		return envelope.Replace(nil, message, envelope.Part{Span: params, Text: protocol.Object(append(members.others, added)...)}), nil
+	}
+	kept, err := readObject(message, meta, edit.drop...)
+	text := protocol.Object(slices.Concat(edit.before, kept.others, edit.after)...)
+	return envelope.Replace(nil, message, envelope.Part{Span: meta, Text: text}), err
+}
+
+// addClientMeta adds to a session's request the _meta that servers without sessions need:
+// the version, and who the client is. It declares no capabilities: what such a server asks
+// in an answer, a client with a session could not give.
+func addClientMeta(message []byte, params envelope.Span, info []byte) ([]byte, error) {
+	edit := metaEdit{
+		drop:   []string{protocol.MetaProtocolVersion, protocol.MetaClientInfo, protocol.MetaClientCapabilities},
+		before: protocol.ClientMeta(info),
+	}
+	return edit.apply(message, params)
+}
+
+// completeResult adds to a response what clients without sessions need in it.
+func completeResult(message []byte, method string) ([]byte, error) {
+	top, err := readObject(message, whole(message), "result")
+	if err != nil {
+		return nil, err
+	}
+	at := top.values[0]
+	result := at.Of(message)
+	if !isObject(result) {
+		return message, nil
+	}
+	defaults := []struct {
+		key    string
+		member []byte
+	}{
+		{"resultType", protocol.StringMember("resultType", "complete")},
+		{"ttlMs", protocol.Member("ttlMs", []byte("0"))},
+		{"cacheScope", protocol.StringMember("cacheScope", "private")},
+	}
+	members, err := readObject(message, at, defaults[0].key, defaults[1].key, defaults[2].key)
+	if err != nil {
+		return nil, err
+	}
+	if method != protocol.MethodResourcesRead {
+		defaults = defaults[:1]
+	}
+	var added []byte
+	for i, d := range defaults {
+		if members.values[i].None() {
+			added = append(append(added, d.member...), ',')
 		}
 	}
-	_, found := find(list, "cursor")
-	if !found && at.First() {
-		return message, nil
+	if len(bytes.TrimSpace(result[1:len(result)-1])) == 0 {
+		added = bytes.TrimSuffix(added, []byte(","))
 	}
-	kept := texts(list, "cursor")
-	if !at.First() {
-		kept = append(kept, protocol.StringMember("cursor", at.Cursor))
-	}
-	if params.None() { // it had a cursor all the same, or there would be none to set
-		return message, nil
-	}
-	return envelope.Replace(nil, message, envelope.Part{Span: params, Text: protocol.Object(kept...)}), nil
+	first := at.Start + len("{")
+	return envelope.Replace(nil, message, envelope.Part{Span: envelope.Span{Start: first, End: first}, Text: added}), nil
 }
 
-// cursor returns the cursor in the request's params; "" if there is none.
-func (x *exchange) cursor() (string, *access.Refusal) {
-	if x.message.Params.None() {
-		return "", nil
+// withCursor returns the message with the position's cursor in its params; without one for
+// the first page.
+func withCursor(message []byte, params envelope.Span, at rewrite.Position) ([]byte, error) {
+	if params.None() { // only a request with a cursor needs another one
+		return message, nil
 	}
-	list, err := members(x.message.Data, x.message.Params)
+	members, err := readObject(message, params, "cursor")
 	if err != nil {
-		return "", x.plain(http.StatusBadRequest, "params cannot be read.")
+		return nil, err
 	}
-	found, ok := find(list, "cursor")
-	if !ok || string(found.raw) == "null" {
-		return "", nil
+	list := members.others
+	switch {
+	case !at.First():
+		list = append(list, protocol.StringMember("cursor", at.Cursor))
+	case members.values[0].None():
+		return message, nil
 	}
-	var text string
-	if err := json.Unmarshal(found.raw, &text); err != nil {
-		return "", x.badCursor()
-	}
-	return text, nil
+	return envelope.Replace(nil, message, envelope.Part{Span: params, Text: protocol.Object(list...)}), nil
 }

@@ -9,6 +9,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
 func parsed(t testing.TB, message string) envelope.Envelope {
@@ -43,7 +44,7 @@ func TestARequestOfASessionIsRaisedToTheNewerEra(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := raise([]byte(test.message), []byte(`{"name":"t"}`))
+			got, err := addClientMeta([]byte(test.message), parsed(t, test.message).Params, []byte(`{"name":"t"}`))
 			require.NoError(t, err)
 			require.Equal(t, test.want, string(got))
 			e := parsed(t, string(got))
@@ -54,12 +55,12 @@ func TestARequestOfASessionIsRaisedToTheNewerEra(t *testing.T) {
 
 func TestARequestIsHiddenInASession(t *testing.T) {
 	x := &exchange{message: &mcp.Message{}}
-	v := &way{kind: hidden, server: "notes", leg: &leg{}}
+	r := &route{mode: modeImplicitSession, server: "notes", upstream: &upstream{}}
 	const request = `{"jsonrpc":"2.0","id":"mine","method":"tools/call","params":{"name":"a","arguments":{"n":1.10},"_meta":{` +
 		`"io.modelcontextprotocol/protocolVersion":"2026-07-28","vendor":[1.0],"progressToken":"p","io.modelcontextprotocol/clientInfo":{},` +
 		`"io.modelcontextprotocol/clientCapabilities":{"sampling":{}}}}}`
-	h := &hiding{x: x, way: v, method: "tools/call"}
-	sent, err := h.hide(message(t, request))
+	h := &implicitCall{x: x, route: r, method: "tools/call"}
+	sent, err := h.toServer(message(t, request))
 	require.NoError(t, err)
 	require.Equal(t, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"n":1.10},"_meta":{"vendor":[1.0],"progressToken":1}}}`, string(sent.Data))
 	for name, test := range map[string]struct{ message, want string }{
@@ -71,15 +72,15 @@ func TestARequestIsHiddenInASession(t *testing.T) {
 		"a log line that it has not asked for": {`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := h.back(message(t, test.message))
+			got, err := h.toClient(message(t, test.message))
 			require.NoError(t, err)
 			require.Equal(t, test.want, string(got))
 		})
 	}
-	read := &hiding{x: x, way: v, method: "resources/read"}
-	_, err = read.hide(message(t, `{"jsonrpc":"2.0","id":3,"method":"resources/read","params":{"uri":"a"}}`))
+	read := &implicitCall{x: x, route: r, method: "resources/read"}
+	_, err = read.toServer(message(t, `{"jsonrpc":"2.0","id":3,"method":"resources/read","params":{"uri":"a"}}`))
 	require.NoError(t, err)
-	got, err := read.back(message(t, `{"jsonrpc":"2.0","id":2,"result":{"contents":[{"uri":"a","text":""}]}}`))
+	got, err := read.toClient(message(t, `{"jsonrpc":"2.0","id":2,"result":{"contents":[{"uri":"a","text":""}]}}`))
 	require.NoError(t, err)
 	require.Equal(t, `{"jsonrpc":"2.0","id":3,"result":{"resultType":"complete","ttlMs":0,"cacheScope":"private","contents":[{"uri":"mcp://notes/a","text":""}]}}`, string(got))
 }
@@ -92,7 +93,7 @@ func TestTheCursorIsTheServersOwn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := parsed(t, test.message)
-			got, err := withCursor([]byte(test.message), e.Params, test.cursor)
+			got, err := withCursor([]byte(test.message), e.Params, rewrite.Position{Cursor: test.cursor})
 			require.NoError(t, err)
 			require.Equal(t, test.want, string(got))
 		})
@@ -110,7 +111,7 @@ func TestANotificationIsMarkedWithItsSubscription(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := s.mark([]byte(test.message))
+			got, err := s.mark([]byte(test.message), parsed(t, test.message).Params)
 			require.NoError(t, err)
 			require.Equal(t, test.want, string(got))
 		})
@@ -121,11 +122,11 @@ func FuzzMembers(f *testing.F) {
 	f.Add([]byte(`{"a" : 1 ,"b":[{"c":"d"}],"":{} }`))
 	f.Add([]byte(` {} `))
 	f.Fuzz(func(t *testing.T, message []byte) {
-		list, err := members(message, whole(message))
+		object, err := readObject(message, whole(message))
 		if err != nil {
 			return
 		}
-		rebuilt := protocol.Object(texts(list)...)
+		rebuilt := protocol.Object(object.others...)
 		var before, after any
 		if json.Unmarshal(message, &before) != nil {
 			return // what stands behind the object is not looked at here

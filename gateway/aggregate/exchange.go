@@ -11,6 +11,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
+	"vault-plugin-secrets-mcp/gateway/mcp/serverside"
 )
 
 var (
@@ -19,7 +20,7 @@ var (
 	valueAny    = []string{protocol.MediaJSON + ", " + protocol.MediaEventStream}
 )
 
-// exchange is one request of a client.
+// exchange is one request of a client, and its answer.
 type exchange struct {
 	handler *Handler
 	w       http.ResponseWriter
@@ -27,77 +28,94 @@ type exchange struct {
 	request *access.Request
 
 	message      *mcp.Message
-	json, stream bool         // what the client takes for an answer
-	session      *session     // nil in the era without sessions
-	inFlight     *sessionCall // noted while its answer is not there; nil: it is no call of a session
+	json, stream bool         // the client accepts these as answers
+	session      *session     // nil without sessions
+	inFlight     *sessionCall // nil unless the request is a call of a session in flight
 	shared       bool         // goroutines that outlive the request read its message
-	own          *session     // held by the gateway for this request alone; nil: for all of the client
+	ownSession   *session     // the implicit session of this request alone; nil: of the client
 }
 
-// release gives the message back, unless somebody may still read it.
+// release frees the message, unless a goroutine may still read it.
 func (x *exchange) release() {
 	if x.message != nil && !x.shared {
 		x.message.Release()
 	}
 }
 
-// serve answers the request. A refusal is what is still to be answered.
+// serve answers the request. A refusal is left to the caller to answer.
 func (x *exchange) serve() *access.Refusal {
 	var f *access.Refusal
 	if x.message, f = mcp.ReadMessage(x.r, x.handler.settings().Limits.MaxBody); f != nil {
 		return f
 	}
 	x.json, x.stream = mcp.Accepts(x.r.Header)
-	switch {
-	case x.r.Method != http.MethodPost && x.message.Stateless:
-		x.w.Header().Set("Allow", http.MethodPost)
-		return x.plain(http.StatusMethodNotAllowed, "This protocol version has no sessions.")
-	case x.r.Method == http.MethodGet:
-		return x.feed()
-	case x.r.Method == http.MethodDelete:
-		return x.terminate()
-	case !x.json && !x.stream:
-		return x.plain(http.StatusNotAcceptable, "Accept must list application/json and text/event-stream.")
-	case x.starts():
-		return x.initialize()
-	case x.sessionless():
-		return x.withoutSession()
-	case !protocol.SpeaksSessions(x.r.Header):
-		return x.plain(http.StatusBadRequest, "This protocol version is not supported.")
-	}
-	return x.inSession()
-}
-
-// starts reports whether the message starts a session.
-func (x *exchange) starts() bool {
-	return x.message.Kind == envelope.Request && x.message.Method == protocol.MethodInitialize && !x.message.Stateless
-}
-
-// sessionless reports whether the message is of the era without sessions: also
-// if it declares a version that nobody knows.
-func (x *exchange) sessionless() bool {
-	return x.message.Stateless || x.message.Version != "" && x.r.Header[protocol.HeaderSession] == nil
-}
-
-// withoutSession serves a message of the era without sessions.
-func (x *exchange) withoutSession() *access.Refusal {
-	version := x.message.Version
-	switch {
-	case x.message.Kind == envelope.Response:
-		return x.plain(http.StatusBadRequest, "A message must be a request or a notification.")
-	case x.message.Kind == envelope.Notification:
-		return x.answerAccepted() // cancelling is closing the stream; others mean nothing to a server without sessions
-	case version == "":
-		f := x.plain(http.StatusBadRequest, "params._meta must declare the protocol version.")
-		f.Code = protocol.CodeInvalidParams
+	purpose, f := serverside.PurposeOf(&serverside.Request{
+		Method: x.r.Method, Header: x.r.Header, Message: &x.message.Envelope, ID: x.id(),
+		Stateless: x.message.Stateless, AcceptsJSON: x.json, AcceptsStream: x.stream,
+	})
+	if f != nil {
 		return f
-	case version != protocol.VersionStateless:
-		return x.badVersion(version)
+	}
+	switch purpose {
+	case serverside.Initialize:
+		return x.initialize()
+	case serverside.Stateless:
+		return x.serveStateless()
+	case serverside.Listen:
+		return x.inSession(x.serveStream)
+	case serverside.Terminate:
+		return x.inSession(x.terminate)
+	default:
+		return x.inSession(x.serveInSession)
+	}
+}
+
+// inSession finds the session that the request names, and serves the request in it.
+func (x *exchange) inSession(serve func() *access.Refusal) *access.Refusal {
+	id := protocol.First(x.r.Header, protocol.HeaderSession)
+	x.session = x.handler.sessions.find(id, x.request.Grant)
+	if x.session == nil {
+		return serverside.NoSession(x.id())
+	}
+	defer x.session.release()
+	x.request.Session = mcp.HashSession(id)
+	return serve()
+}
+
+// serveInSession serves a message of a session.
+func (x *exchange) serveInSession() *access.Refusal {
+	switch x.message.Kind {
+	case envelope.Response:
+		return x.forwardResponse()
+	case envelope.Notification:
+		return x.forwardNotification()
+	}
+	switch x.message.Method {
+	case protocol.MethodPing:
+		if f := x.request.Allow(); f != nil {
+			return f
+		}
+		x.answerResult([]byte("{}"))
+		return nil
+	case protocol.MethodSetLevel:
+		return x.setLevel()
+	}
+	return x.serveRequest()
+}
+
+// serveStateless serves a message without a session.
+func (x *exchange) serveStateless() *access.Refusal {
+	if x.message.Kind == envelope.Notification {
+		// To cancel, a client closes its stream. Other notifications mean nothing here.
+		return x.answerAccepted()
+	}
+	if x.message.Version != protocol.VersionStateless {
+		return x.badVersion(x.message.Version)
 	}
 	method := x.message.Method
 	if _, lists := rewrite.KindOf(method); lists || method == protocol.MethodDiscover || method == protocol.MethodListen {
-		// What no server sees, no server checks.
-		if f := x.checkMeta(); f != nil {
+		// The gateway answers these itself, so no server checks them.
+		if f := x.checkCapabilities(); f != nil {
 			return f
 		}
 	}
@@ -107,29 +125,24 @@ func (x *exchange) withoutSession() *access.Refusal {
 	case protocol.MethodListen:
 		return x.listen()
 	}
-	return x.asks()
+	return x.serveRequest()
 }
 
-// checkMeta refuses a request that does not say what its client can do, which
-// each request must without sessions.
-func (x *exchange) checkMeta() *access.Refusal {
-	params, err := members(x.message.Data, x.message.Params)
-	if err == nil {
-		meta, _ := find(params, "_meta")
-		var list []member
-		if list, err = members(x.message.Data, meta.at); err == nil {
-			if can, found := find(list, protocol.MetaClientCapabilities); found && isObject(can.raw) {
-				return nil
-			}
+// checkCapabilities refuses a stateless request that does not declare the client's
+// capabilities.
+func (x *exchange) checkCapabilities() *access.Refusal {
+	message := x.message.Data
+	if params, err := readObject(message, x.message.Params, "_meta"); err == nil {
+		meta, err := readObject(message, params.values[0], protocol.MetaClientCapabilities)
+		if err == nil && isObject(meta.values[0].Of(message)) {
+			return nil
 		}
 	}
-	f := x.plain(http.StatusBadRequest, "params._meta must declare the client's capabilities.")
-	f.Code = protocol.CodeInvalidParams
-	return f
+	return serverside.InvalidParams(x.id(), "params._meta must declare the client's capabilities.")
 }
 
-// asks serves what clients of both eras ask.
-func (x *exchange) asks() *access.Refusal {
+// serveRequest serves requests that are the same with sessions and without.
+func (x *exchange) serveRequest() *access.Refusal {
 	if kind, ok := rewrite.KindOf(x.message.Method); ok {
 		return x.list(kind)
 	}
@@ -144,11 +157,11 @@ func (x *exchange) asks() *access.Refusal {
 	return x.unknownMethod()
 }
 
-// client is the client's unchanging id.
+// client is the client's id.
 func (x *exchange) client() string { return x.request.Grant.ClientID }
 
-// id returns the id of the request's message as it stands there; nil if it is
-// no request.
+// id returns the id of the request as it stands in the message; nil if the message is not
+// a request.
 func (x *exchange) id() []byte {
 	if x.message == nil || x.message.Kind != envelope.Request {
 		return nil
@@ -156,43 +169,37 @@ func (x *exchange) id() []byte {
 	return x.message.IDOf(x.message.Data)
 }
 
-// decide records that the gateway answers the request itself.
-func (x *exchange) decide() *access.Refusal {
-	if err := x.request.Decide(access.Decision{Allow: true, Reason: access.ReasonAllowed}); err != nil {
-		f := access.AuditRefusal()
-		f.Detail = err.Error()
+// answerResult answers the request with a result of the gateway's own.
+func (x *exchange) answerResult(result []byte) {
+	x.answerJSON(protocol.Result(x.id(), result))
+}
+
+// answerJSON answers with a message: as an event where the client accepts only streams.
+func (x *exchange) answerJSON(body []byte) {
+	header := x.w.Header()
+	header[protocol.HeaderContentType] = valueJSON
+	if !x.json {
+		header[protocol.HeaderContentType] = valueEvents
+		body = append(sse.AppendData([]byte("event: message\n"), body), '\n')
+	}
+	header[protocol.HeaderContentLength] = []string{strconv.Itoa(len(body))}
+	x.w.WriteHeader(http.StatusOK)
+	n, err := x.write(body)
+	x.request.Outcome(http.StatusOK, n, err)
+}
+
+// answerAccepted answers a message that needs no answer.
+func (x *exchange) answerAccepted() *access.Refusal {
+	if f := x.request.Allow(); f != nil {
 		return f
 	}
+	x.w.WriteHeader(http.StatusAccepted)
+	x.request.Outcome(http.StatusAccepted, 0, nil)
 	return nil
 }
 
-// answerResult answers the request with a result of the gateway's own.
-func (x *exchange) answerResult(result []byte) {
-	body := append(x.beginResult(make([]byte, 0, len(result)+128)), result...)
-	x.answerJSON(http.StatusOK, protocol.EndResult(body))
-}
-
-// beginResult appends the answer to the request, up to its result.
-func (x *exchange) beginResult(dst []byte) []byte {
-	return protocol.BeginResult(dst, x.id())
-}
-
-func (x *exchange) answerJSON(status int, body []byte) {
-	header := x.w.Header()
-	if !x.json && status == http.StatusOK {
-		header[protocol.HeaderContentType] = valueEvents
-		body = append(append([]byte("event: message\ndata: "), oneLine(body)...), "\n\n"...)
-	} else {
-		header[protocol.HeaderContentType] = valueJSON
-	}
-	header[protocol.HeaderContentLength] = []string{strconv.Itoa(len(body))}
-	x.w.WriteHeader(status)
-	n, err := x.write(body)
-	x.request.Outcome(status, n, err)
-}
-
-// smallBody is what is left to a client to read when it likes: more would wait in
-// the gateway's memory, and beyond the end of the client's access.
+// smallBody is the size up to which a client may read an answer as slowly as it likes.
+// More would take the gateway's memory, and would outlast the end of the client's access.
 const smallBody = 32 << 10
 
 // write writes all of an answer's body.
@@ -209,28 +216,4 @@ func (x *exchange) write(body []byte) (int64, error) {
 		}
 	}
 	return s.Close(), err
-}
-
-// oneLine returns the JSON without line breaks, which are but white space in it.
-func oneLine(message []byte) []byte {
-	out := message
-	for i, c := range message {
-		if c == '\n' || c == '\r' {
-			if &out[0] == &message[0] {
-				out = append([]byte(nil), message...)
-			}
-			out[i] = ' '
-		}
-	}
-	return out
-}
-
-// answerAccepted answers what needs no answer.
-func (x *exchange) answerAccepted() *access.Refusal {
-	if f := x.decide(); f != nil {
-		return f
-	}
-	x.w.WriteHeader(http.StatusAccepted)
-	x.request.Outcome(http.StatusAccepted, 0, nil)
-	return nil
 }

@@ -38,10 +38,10 @@ func TestAClientThatGivesUpItsListsHasNotMoreAndMoreOnTheirWay(t *testing.T) {
 		<-r.Context().Done()
 	})
 	s := newStage(t, map[string]string{"up": up.URL})
-	s.handler.budget = time.Minute
+	s.handler.listWait = time.Minute
 	body, pairs := stateless("1", "tools/list", "")
-	for i := range 3 * maxStrays {
-		asked := min(i, maxStrays) + 1
+	for i := range 3 * maxAbandoned {
+		asked := min(i, maxAbandoned) + 1
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan struct{})
 		go func() {
@@ -50,21 +50,21 @@ func TestAClientThatGivesUpItsListsHasNotMoreAndMoreOnTheirWay(t *testing.T) {
 				_ = r.Body.Close()
 			}
 		}()
-		if asked <= maxStrays {
+		if asked <= maxAbandoned {
 			eventually(t, "the server to be asked", func() bool { return len(up.sent("tools/list")) == asked })
 			cancel()
 			eventually(t, "the list to be given up", func() bool {
-				known := s.handler.servers.of("registration-up")
-				return known.strays("id-alice") == asked
+				state := s.handler.servers.of("registration-up")
+				return state.abandonedLists("id-alice") == asked
 			})
 		}
 		<-ended
 		cancel()
 	}
-	require.Len(t, up.sent("tools/list"), maxStrays)
+	require.Len(t, up.sent("tools/list"), maxAbandoned)
 	s.vault.Revoke(alice)
 	eventually(t, "a revocation to end what nobody waits for too", func() bool {
-		return s.handler.servers.of("registration-up").strays("id-alice") == 0
+		return s.handler.servers.of("registration-up").abandonedLists("id-alice") == 0
 	})
 }
 
@@ -160,7 +160,7 @@ func TestAServerThatDoesNotListenHoldsNobodyUp(t *testing.T) {
 	})
 	s := newStage(t, map[string]string{"up": hangs.URL})
 	mine := s.open(alice)
-	s.handler.budget = 250 * time.Millisecond
+	s.handler.listWait = 250 * time.Millisecond
 	require.Contains(t, s.ask(`{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":"debug"}}`, mine...).body, `"result":{}`)
 	require.Equal(t, http.StatusAccepted, s.ask(`{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`, mine...).status)
 	require.Len(t, hangs.sent("logging/setLevel"), 1)

@@ -77,7 +77,7 @@ func newStage(t testing.TB, servers map[string]string) *stage {
 	log := hclog.New(&hclog.LoggerOptions{Output: s.log, Level: hclog.Debug})
 	next := mcp.New(mcp.Options{Registry: b, Config: settings, Log: log})
 	s.handler = New(Options{Registry: b, Config: settings, Version: "test", Next: next, Log: log})
-	s.handler.budget = 30 * time.Second // however busy the machine is; no longer for the first of them
+	s.handler.listWait = 30 * time.Second // however busy the machine is; no longer for the first of them
 	gate := access.New(access.Options{
 		Broker: b, Audit: audit, Listener: config.Listener{Address: "127.0.0.1:0"}, Limits: settings.Limits,
 		Next: next, Aggregate: s.handler,

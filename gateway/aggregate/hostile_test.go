@@ -194,15 +194,15 @@ func TestAServerThatAsksWithoutEndIsNotAnsweredWithoutEnd(t *testing.T) {
 		}
 		return n
 	}
-	eventually(t, "some to be answered", func() bool { return answers() >= answersAtOnce })
-	require.Less(t, answers(), 2*answersAtOnce)
+	eventually(t, "some to be answered", func() bool { return answers() >= serverRequestBurst })
+	require.Less(t, answers(), 2*serverRequestBurst)
 }
 
 func TestWhatAServerSaysOfItselfIsKeptWithinBounds(t *testing.T) {
 	long := strings.Repeat("x", maxInstructions+1)
-	d, err := describe([]byte(`{"result":{"protocolVersion":"2025-11-25","instructions":"` + long + `","capabilities":{"tools":{}}}}`))
+	d, err := readDescription([]byte(`{"result":{"protocolVersion":"2025-11-25","instructions":"` + long + `","capabilities":{"tools":{}}}}`))
 	require.NoError(t, err)
 	require.Equal(t, description{version: "2025-11-25", has: capabilities{tools: true}}, d)
-	_, err = describe([]byte(`{"result":{"protocolVersion":"` + long + `"}}`))
-	require.ErrorIs(t, err, errVersion)
+	_, err = readDescription([]byte(`{"result":{"protocolVersion":"` + long + `"}}`))
+	require.ErrorIs(t, err, errLongVersion)
 }

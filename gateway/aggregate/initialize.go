@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
@@ -17,11 +16,14 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
-// maxInstructions bounds what is passed on of the servers' instructions, in
-// bytes: clients put them before a model.
-const maxInstructions = 32 << 10
+// Bounds of a client's messages of which a session keeps something, in bytes.
+const (
+	maxInitialize = 64 << 10
+	maxLevel      = 4 << 10
+	maxURI        = 8 << 10
+)
 
-// initialize begins a session.
+// initialize opens a session.
 func (x *exchange) initialize() *access.Refusal {
 	var params struct {
 		ProtocolVersion string          `json:"protocolVersion"`
@@ -29,12 +31,10 @@ func (x *exchange) initialize() *access.Refusal {
 	}
 	if !x.message.Params.None() {
 		if err := json.Unmarshal(x.message.Params.Of(x.message.Data), &params); err != nil {
-			return x.rpc(&access.Refusal{
-				Status: http.StatusOK, Reason: access.ReasonBadRequest, Detail: "params of initialize", Message: "params cannot be read.",
-			}, protocol.CodeInvalidParams)
+			return x.invalidParams(access.ReasonBadRequest, "params of initialize", "params cannot be read.")
 		}
 	}
-	if len(x.message.Data) > maxHello {
+	if len(x.message.Data) > maxInitialize {
 		return x.tooLong()
 	}
 	version := params.ProtocolVersion
@@ -48,12 +48,12 @@ func (x *exchange) initialize() *access.Refusal {
 	s := x.handler.newSession(x.request.Grant, bytes.Clone(x.message.Data), params.ClientInfo)
 	if err := x.handler.sessions.add(s); err != nil {
 		s.end()
-		return x.full(err)
+		return x.tooManySessions(err)
 	}
 	defer s.release()
 	x.session = s
 	x.request.Session = mcp.HashSession(s.id)
-	if f := x.decide(); f != nil {
+	if f := x.request.Allow(); f != nil {
 		x.handler.sessions.end(s)
 		return f
 	}
@@ -65,72 +65,27 @@ func (x *exchange) initialize() *access.Refusal {
 	return nil
 }
 
-// Bounds of what a session keeps of its client's messages, in bytes.
-const (
-	maxHello = 64 << 10
-	maxLevel = 4 << 10
-	maxURI   = 8 << 10
-)
-
-// tooLong refuses a message of which a session would have to keep too much.
-func (x *exchange) tooLong() *access.Refusal {
-	const message = "The message is too long for its method."
-	return x.rpc(&access.Refusal{
-		Status: http.StatusOK, Reason: access.ReasonBadRequest, Detail: message, Message: message,
-	}, protocol.CodeInvalidParams)
-}
-
-func (x *exchange) full(err error) *access.Refusal {
-	message := "This gateway has too many sessions in use."
-	if errors.Is(err, errFullOfClient) {
-		message = "This client has too many sessions in use."
-	}
-	return x.rpc(&access.Refusal{
-		Status:     http.StatusServiceUnavailable,
-		Reason:     reasonFull,
-		Detail:     err.Error(),
-		Message:    message,
-		RetryAfter: retryAfter,
-	}, protocol.CodeInternalError)
-}
-
-// terminate ends a session at the client's wish, and those with the servers.
+// terminate ends the client's session, and its sessions with servers.
 func (x *exchange) terminate() *access.Refusal {
-	if f := x.enter(); f != nil {
+	if f := x.request.Allow(); f != nil {
 		return f
 	}
-	defer x.session.release()
-	if f := x.decide(); f != nil {
-		return f
-	}
-	ctx, cancel := context.WithTimeout(x.r.Context(), x.handler.wait())
+	ctx, cancel := context.WithTimeout(x.r.Context(), x.handler.usualWait())
 	defer cancel()
-	x.endAll(ctx, x.session)
+	x.endRoutes(ctx, x.session)
 	x.handler.sessions.end(x.session)
 	x.w.WriteHeader(http.StatusNoContent)
 	x.request.Outcome(http.StatusNoContent, 0, nil)
 	return nil
 }
 
-// endAll ends a session's sessions with the servers.
-func (x *exchange) endAll(ctx context.Context, s *session) {
-	var all sync.WaitGroup
-	for _, v := range s.ready() {
-		if v.session == "" {
-			continue
-		}
-		all.Go(func() { x.deleteSession(ctx, v) })
-	}
-	all.Wait()
-}
-
-// discover answers a client without sessions that asks what there is.
+// discover answers a server/discover.
 func (x *exchange) discover() *access.Refusal {
 	servers, f := x.request.Servers()
 	if f != nil {
 		return f
 	}
-	if f := x.decide(); f != nil {
+	if f := x.request.Allow(); f != nil {
 		return f
 	}
 	d := x.describeAll(servers)
@@ -143,82 +98,81 @@ func (x *exchange) discover() *access.Refusal {
 	return nil
 }
 
-// descriptions are what all servers say of themselves.
-type descriptions struct {
-	has          capabilities
-	instructions strings.Builder
-}
+// maxFirstWaits bounds the wait for the first server's description, in usual waits: clients
+// give up a connection sooner than a list.
+const maxFirstWaits = 5
 
-// maxHelloWaits bounds the wait for the first server that says what it has, in
-// usual waits: clients give up a connection sooner than a list.
-const maxHelloWaits = 5
-
-// describeAll asks servers what they have, where that is not known yet. Those
-// that do not say it in time are left out.
+// describeAll asks those servers for their descriptions that have not been asked. Servers
+// that do not answer in time are left out.
 func (x *exchange) describeAll(servers []*grants.Server) *descriptions {
 	x.shared = true
 	w, there := x.handler.waits(), false
 	for _, server := range servers {
-		_, described := x.handler.servers.of(server.ID).describe()
+		_, described := x.handler.servers.of(server.ID).description()
 		there = there || described
 	}
-	if w.first = min(w.first, maxHelloWaits*w.usual); there {
+	if w.first = min(w.first, maxFirstWaits*w.usual); there {
 		w.first = 0
 	}
 	arrivals := make(chan bool, len(servers))
-	late := make(map[*known]<-chan struct{})
+	asked := make(map[*serverState]<-chan struct{})
 	for _, server := range servers {
-		known := x.handler.servers.of(server.ID)
-		if _, ok := known.describe(); ok || there && known.isSlow(x.client(), time.Now()) {
+		state := x.handler.servers.of(server.ID)
+		if _, described := state.description(); described || there && state.isSlow(x.client(), time.Now()) {
 			continue
 		}
 		done := make(chan struct{})
-		late[known] = done
-		go x.describeSoon(server, known, w.usual, done, arrivals)
+		asked[state] = done
+		go func() {
+			began := time.Now()
+			x.describe(server)
+			close(done)
+			d, described := state.description()
+			arrivals <- described
+			if described && time.Since(began) > w.usual { // the client may not have waited
+				state.noteTime(x.client(), true, time.Now())
+				x.handler.watchers.notify(x.client(), d.has.changes())
+			}
+		}()
 	}
-	w.await(x.r.Context(), len(late), there, arrivals)
-	for known, done := range late {
+	w.wait(x.r.Context(), len(asked), there, arrivals)
+	for state, done := range asked {
 		select {
 		case <-done:
 		default:
-			known.timed(x.client(), false, time.Now())
+			state.noteTime(x.client(), false, time.Now())
 		}
 	}
 	all := &descriptions{}
 	for _, server := range servers {
-		if d, ok := x.handler.servers.of(server.ID).describe(); ok {
+		if d, described := x.handler.servers.of(server.ID).description(); described {
 			all.add(server.Name, d)
 		}
 	}
 	return all
 }
 
-// describeSoon has one server say what it has. That may take longer than the
-// client waits, which then hears that lists have changed.
-func (x *exchange) describeSoon(server *grants.Server, known *known, usual time.Duration, done chan<- struct{}, arrivals chan<- bool) {
-	began := time.Now()
-	x.describe(server)
-	close(done)
-	d, ok := known.describe()
-	arrivals <- ok
-	if ok && time.Since(began) > usual {
-		known.timed(x.client(), true, time.Now())
-		x.handler.watchers.tell(x.client(), d.has.changes())
+// describe makes the route to one server ready, which gets its description.
+func (x *exchange) describe(server *grants.Server) {
+	ctx, cancel := x.background()
+	defer cancel()
+	s := x.oneOfMany(ctx, http.MethodPost, server.Name)
+	defer s.end()
+	if s.refusal != nil {
+		return
+	}
+	if _, err := x.route(s); err != nil && !errors.Is(err, context.Canceled) {
+		x.handler.log.Warn("a server does not say what it has, and is left out for now", "server", server.Name, "error", err)
 	}
 }
 
-// describe has one server say what it has.
-func (x *exchange) describe(server *grants.Server) {
-	ctx, cancel := x.detached()
-	defer cancel()
-	p := x.part(ctx, x.partID(server.Name), http.MethodPost, server.Name)
-	defer p.end()
-	if p.refusal != nil {
-		return
-	}
-	if _, err := x.way(p); err != nil && !errors.Is(err, context.Canceled) {
-		x.handler.log.Warn("a server does not say what it has, and is left out for now", "server", server.Name, "error", err)
-	}
+// maxInstructions bounds the servers' instructions in bytes: clients show them to a model.
+const maxInstructions = 32 << 10
+
+// descriptions are those of all servers, as one.
+type descriptions struct {
+	has          capabilities
+	instructions strings.Builder
 }
 
 func (d *descriptions) add(server string, one description) {
@@ -232,9 +186,9 @@ func (d *descriptions) add(server string, one description) {
 	d.instructions.WriteString("# " + server + "\n\n" + one.instructions)
 }
 
-// result is the answer, with more members before. Lists may change at any time,
-// as the client's access does, so that is always announced.
-func (d *descriptions) result(stateless bool, more ...[]byte) []byte {
+// result is the answer, with further members in front. All lists are announced as changing,
+// since the client's access may change at any time.
+func (d *descriptions) result(stateless bool, first ...[]byte) []byte {
 	changing := protocol.Member("listChanged", []byte("true"))
 	has := [][]byte{protocol.Member("tools", protocol.Object(changing))}
 	if d.has.prompts {
@@ -249,7 +203,7 @@ func (d *descriptions) result(stateless bool, more ...[]byte) []byte {
 	if d.has.logging && !stateless {
 		has = append(has, protocol.Member("logging", protocol.Object()))
 	}
-	members := append(slices.Clone(more), protocol.Member("capabilities", protocol.Object(has...)))
+	members := append(slices.Clone(first), protocol.Member("capabilities", protocol.Object(has...)))
 	if d.instructions.Len() > 0 {
 		members = append(members, protocol.StringMember("instructions", d.instructions.String()))
 	}

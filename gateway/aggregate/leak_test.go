@@ -43,9 +43,9 @@ func TestNothingIsLeftOfClientsThatHaveGone(t *testing.T) {
 		require.NoError(t, client.Close())
 	}
 	eventually(t, "all goroutines to have ended", func() bool { return ours() == 0 })
-	s.handler.upstreams.mu.Lock()
-	require.Empty(t, s.handler.upstreams.open)
-	s.handler.upstreams.mu.Unlock()
+	s.handler.openStreams.mu.Lock()
+	require.Empty(t, s.handler.openStreams.open)
+	s.handler.openStreams.mu.Unlock()
 	require.Equal(t, 1, s.handler.Sessions(), "that which is held for clients without")
 	s.vault.Revoke(alice)
 	eventually(t, "the last session to have ended", func() bool { return s.handler.Sessions() == 0 })
@@ -64,7 +64,7 @@ func TestOnlyTheEndpointItselfIsServed(t *testing.T) {
 func TestWhatGoesOnBehindAnswersEndsWithTheGateway(t *testing.T) {
 	hang := newFake(t, func(_ http.ResponseWriter, r *http.Request, _, _ string) { <-r.Context().Done() })
 	s := newStage(t, map[string]string{"calc": modern(t, "add", textResult).URL, "hang": hang.URL})
-	s.handler.budget = time.Millisecond
+	s.handler.listWait = time.Millisecond
 	s.asks("1", "tools/list", "")
 	require.NotZero(t, ours(), "the list goes on at the server that is late")
 	s.handler.Close()

@@ -1,34 +1,22 @@
 package aggregate
 
 import (
+	"container/list"
 	"context"
+	"encoding/json"
 	"net/http"
+	"sync"
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
+	"vault-plugin-secrets-mcp/gateway/mcp/serverside"
 )
 
-// fetchTimeout bounds the asking of one server, which goes on when the client
-// has got its list without it: a server that is just being started takes its
-// time.
-const fetchTimeout = 2 * time.Minute
-
-// Bounds of one page of a merged list. Clients that do not follow cursors see
-// the first of them alone.
+// Bounds of one page of a merged list. Clients that do not follow cursors see only the
+// first page.
 var pageLimits = rewrite.Limits{MaxEntries: 10_000, MaxBytes: 8 << 20, MaxTTL: 30 * time.Second}
-
-// detached returns a context for what goes on when the client's request has
-// been answered. It ends with the client's access: see [access.Request.SubRequest].
-func (x *exchange) detached() (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), fetchTimeout)
-	stop := context.AfterFunc(x.handler.closing, cancel)
-	return ctx, func() {
-		stop()
-		cancel()
-	}
-}
 
 // list answers with the lists of all servers as one.
 func (x *exchange) list(kind rewrite.Kind) *access.Refusal {
@@ -48,29 +36,148 @@ func (x *exchange) list(kind rewrite.Kind) *access.Refusal {
 	if f != nil {
 		return f
 	}
-	if f := x.decide(); f != nil {
+	if f := x.request.Allow(); f != nil {
 		return f
 	}
-	inquiries := x.inquire(kind, cursor, servers)
+	requests := x.listAll(kind, cursor, servers)
 	if x.r.Context().Err() != nil {
 		return access.Cut(x.r.Context())
 	}
-	parts := make([]rewrite.Part, 0, len(inquiries))
-	for _, q := range inquiries {
-		if page, there := q.result(); there {
-			parts = append(parts, rewrite.Part{Position: q.position, Page: page, Allows: q.allows()})
+	parts := make([]rewrite.Part, 0, len(requests))
+	size := 1 << 10
+	for _, q := range requests {
+		page, has := q.result()
+		if !has {
+			continue
+		}
+		parts = append(parts, rewrite.Part{Position: q.position, Page: page, Allows: q.allows()})
+		if page != nil {
+			size += sizeOf(page)
 		}
 	}
 	limits := pageLimits
 	limits.Hints = x.session == nil
-	size := 1 << 10
-	for _, part := range parts {
-		if part.Page != nil {
-			size += sizeOf(part.Page)
+	body := protocol.BeginResult(make([]byte, 0, min(size, limits.MaxBytes+64<<10)), x.id())
+	body = rewrite.Merge(body, kind, parts, limits).Result
+	x.answerJSON(protocol.EndResult(body))
+	return nil
+}
+
+// cursor returns the cursor in the request's params; "" without one.
+func (x *exchange) cursor() (string, *access.Refusal) {
+	if x.message.Params.None() {
+		return "", nil
+	}
+	params, err := readObject(x.message.Data, x.message.Params, "cursor")
+	if err != nil {
+		return "", serverside.BadRequest(x.id(), http.StatusBadRequest, "params cannot be read.")
+	}
+	raw := params.values[0].Of(x.message.Data)
+	var text string
+	if len(raw) > 0 && json.Unmarshal(raw, &text) != nil { // null is no cursor
+		return "", x.badCursor()
+	}
+	return text, nil
+}
+
+// fetchTimeout bounds a sub-request that goes on after the client has its answer. A server
+// that is just being started takes its time.
+const fetchTimeout = 2 * time.Minute
+
+// background returns a context for work that goes on after the client has its answer. It
+// ends with the client's access: see [access.Request.SubRequest].
+func (x *exchange) background() (context.Context, context.CancelFunc) {
+	ctx, cancel := x.afterRequest(fetchTimeout)
+	stop := context.AfterFunc(x.handler.closing, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
+}
+
+// maxPageBytes bounds the memory of the page cache, in bytes.
+const maxPageBytes = 128 << 20
+
+// pageKey says whose page it is. Pages are kept for each client: what a server shows may
+// differ, and so does what a client may see.
+type pageKey struct {
+	client, server string // ids of the client and of the registration
+	kind           rewrite.Kind
+}
+
+// pageCache has the last good first page of each list, for the time when a server does not
+// answer. At the bound it drops the page that was not used for the longest time.
+type pageCache struct {
+	most int
+
+	mu    sync.Mutex
+	bytes int
+	byKey map[pageKey]*list.Element
+	order *list.List // of *cachedPage, the last used first
+}
+
+type cachedPage struct {
+	key  pageKey
+	page *rewrite.Page
+	size int
+}
+
+func newPageCache(most int) *pageCache {
+	return &pageCache{most: most, byKey: make(map[pageKey]*list.Element), order: list.New()}
+}
+
+func (p *pageCache) put(key pageKey, page *rewrite.Page) {
+	size := sizeOf(page)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e := p.byKey[key]; e != nil {
+		p.drop(e)
+	}
+	if size > p.most {
+		return
+	}
+	p.byKey[key] = p.order.PushFront(&cachedPage{key: key, page: page, size: size})
+	p.bytes += size
+	for p.bytes > p.most {
+		p.drop(p.order.Back())
+	}
+}
+
+// get returns the last good page, or nil.
+func (p *pageCache) get(key pageKey) *rewrite.Page {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := p.byKey[key]
+	if e == nil {
+		return nil
+	}
+	p.order.MoveToFront(e)
+	return e.Value.(*cachedPage).page
+}
+
+func (p *pageCache) drop(e *list.Element) {
+	cached := p.order.Remove(e).(*cachedPage)
+	delete(p.byKey, cached.key)
+	p.bytes -= cached.size
+}
+
+// retain drops the pages of registrations that have ended.
+func (p *pageCache) retain(registered func(id string) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, e := range p.byKey {
+		if !registered(key.server) {
+			p.drop(e)
 		}
 	}
-	answer := x.beginResult(make([]byte, 0, min(size, limits.MaxBytes+64<<10)))
-	answer = rewrite.Merge(answer, kind, parts, limits).Result
-	x.answerJSON(http.StatusOK, protocol.EndResult(answer))
-	return nil
+}
+
+// sizeOf is about how much memory the page takes, in bytes.
+func sizeOf(page *rewrite.Page) int {
+	const entry = 64
+	size := 256
+	for i := range page.Entries {
+		size += entry + len(page.Entries[i].JSON)
+	}
+	return size
 }

@@ -51,7 +51,7 @@ func TestASlowServerCostsItsOwnEntriesAlone(t *testing.T) {
 		}
 	})
 	s := newStage(t, map[string]string{"calc": modern(t, "add", textResult).URL, "slow": slow.URL})
-	s.handler.budget = 20 * time.Millisecond
+	s.handler.listWait = 20 * time.Millisecond
 	options, h := listening()
 	var once sync.Once
 	defer once.Do(func() { close(release) })

@@ -1,9 +1,10 @@
 package aggregate
 
 import (
+	"bytes"
 	"container/list"
 	"context"
-	"net/http"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -14,65 +15,77 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
-// session is one of a client's: it stands for one with each server.
+// session is a client's session with /mcp. It stands for one session with each server.
 type session struct {
 	id       string
-	table    *sessions
+	table    *sessions // nil for the implicit session of one request
 	clientID string
-	isHidden bool // held by the gateway for a client without sessions
+	implicit bool // the client has no sessions: see implicit.go
 	watcher  *watcher
 	watchers *watchers
 
-	life    context.Context // until it ends
+	life    context.Context // until the session ends
 	endLife context.CancelFunc
 
-	hello []byte // the message that begins a session with a server
-	info  []byte // who the client says that it is
+	initialize []byte // the message that opens a session with a server
+	info       []byte // the clientInfo of initialize
 
 	// Guarded by table.mu.
-	accessors map[string]struct{} // of the tokens it was used with
+	accessors map[string]struct{} // of the tokens that have used the session
 	uses      int
-	unused    time.Time     // since when nobody uses it
-	waiting   *list.Element // among those that nobody uses; nil: it is in use, or has ended
+	unused    time.Time     // when the last use ended
+	waiting   *list.Element // among the unused sessions; nil: it is in use, or has ended
 	idle      *time.Timer
 
-	mu    sync.Mutex
-	legs  map[string]*leg
-	level []byte // the client's last logging/setLevel
-	// URIs that the client has subscribed to, by servers without sessions.
-	subscribed map[string][]string
-	calls      map[string]*sessionCall
-	left       []*sessionCall // those whose client has gone, oldest first
-	owed       owed
-	feed       *feed
-	over       bool
+	mu           sync.Mutex
+	upstreams    map[string]*upstream // by the server's name
+	level        []byte               // the client's last logging/setLevel
+	subscribed   map[string][]string  // URIs, by the names of servers without sessions
+	calls        map[string]*sessionCall
+	disconnected []*sessionCall // those whose client has closed the connection, oldest first
+	pending      pendingRequests
+	stream       *clientStream
+	over         bool
 }
 
-func (h *Handler) newSession(grant *grants.Grant, hello, info []byte) *session {
-	reach, _ := h.reach(grant)
+// Why a request or a stream of a session was ended.
+var (
+	errEnded     = errors.New("the session has ended")
+	errCancelled = errors.New("the client has cancelled the request")
+)
+
+func (h *Handler) newSession(grant *grants.Grant, initialize, info []byte) *session {
+	reachable, _ := h.reachable(grant)
 	s := &session{
-		clientID: grant.ClientID, hello: hello, info: info, watchers: &h.watchers,
+		clientID: grant.ClientID, initialize: initialize, info: info, watchers: &h.watchers,
 		accessors: map[string]struct{}{grant.Accessor: {}},
-		legs:      make(map[string]*leg), calls: make(map[string]*sessionCall), subscribed: make(map[string][]string),
+		upstreams: make(map[string]*upstream), calls: make(map[string]*sessionCall), subscribed: make(map[string][]string),
 	}
 	s.life, s.endLife = context.WithCancel(h.closing)
-	s.watcher = newWatcher(grant, reach, s.prune)
+	s.watcher = newWatcher(grant, reachable, s.dropUpstreams)
 	h.watchers.add(s.watcher)
 	return s
 }
 
-// hiddenSession returns the session that the gateway holds for a client without
-// one. It must be released.
-func (x *exchange) hiddenSession() (*session, error) {
-	return x.handler.sessions.hidden(x.request.Grant, func() *session {
-		return x.handler.newSession(x.request.Grant, x.handler.helloMessage(), x.handler.info())
-	})
+// newImplicitSession makes a session for a client without sessions. The gateway declares
+// no capabilities in it.
+func (h *Handler) newImplicitSession(grant *grants.Grant) *session {
+	initialize := protocol.Request([]byte(`"initialize"`), protocol.MethodInitialize,
+		protocol.InitializeParams(protocol.LatestSessionVersion, h.info()))
+	s := h.newSession(grant, initialize, h.info())
+	s.implicit = true
+	return s
+}
+
+// implicitSession returns the client's implicit session, in use. It must be released.
+func (x *exchange) implicitSession() (*session, error) {
+	return x.handler.sessions.implicit(x.request.Grant, x.handler.newImplicitSession)
 }
 
 // release undoes the table's acquire.
 func (s *session) release() { s.table.release(s) }
 
-// unusedFor is for how long nobody has used the session.
+// unusedFor is how long the session has not been used.
 func (s *session) unusedFor() time.Duration {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
@@ -82,54 +95,51 @@ func (s *session) unusedFor() time.Duration {
 	return time.Since(s.unused)
 }
 
-// end ends what lives on the session. It is called by the table.
+// end ends what is in flight in the session. The table calls it.
 func (s *session) end() {
 	s.watchers.remove(s.watcher)
 	s.endLife()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.over {
-		return
-	}
 	s.over = true
-	if s.feed != nil {
-		s.feed.cancel(errEnded)
+	if s.stream != nil {
+		s.stream.cancel(errEnded)
 	}
 	for _, call := range s.calls {
 		call.cancel(errEnded)
 	}
 }
 
-// prune drops the legs to servers that the client may not reach any more.
-func (s *session) prune(reach []string) {
+// dropUpstreams drops the servers that the client may not reach any more.
+func (s *session) dropUpstreams(reachable []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for name, l := range s.legs {
-		if !slices.Contains(reach, l.server.ID) {
-			delete(s.legs, name)
+	for name, u := range s.upstreams {
+		if !slices.Contains(reachable, u.server.ID) {
+			delete(s.upstreams, name)
 		}
 	}
 }
 
-// ready returns the ways that are in use.
-func (s *session) ready() []*way {
+// routes returns the routes that are ready.
+func (s *session) routes() []*route {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var ways []*way
-	for _, l := range s.legs {
-		if v := l.way(); v != nil {
-			ways = append(ways, v)
+	var routes []*route
+	for _, u := range s.upstreams {
+		if r := u.route(); r != nil {
+			routes = append(routes, r)
 		}
 	}
-	return ways
+	return routes
 }
 
-// readyTo returns the way to the server of that name, if it is in use.
-func (s *session) readyTo(server string) *way {
+// readyRoute returns the route to the server of that name, if it is ready.
+func (s *session) readyRoute(server string) *route {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l := s.legs[server]; l != nil {
-		return l.way()
+	if u := s.upstreams[server]; u != nil {
+		return u.route()
 	}
 	return nil
 }
@@ -140,101 +150,121 @@ func (s *session) logLevel() []byte {
 	return s.level
 }
 
-// sessionCall is a request of the client in flight.
-type sessionCall struct {
-	session *session
-	id      string
-	server  string
-	context context.Context
-	cancel  context.CancelCauseFunc
-	left    bool // the client has lost its connection; guarded by session.mu
+// forwardResponse sends the client's response to the server that has asked.
+func (x *exchange) forwardResponse() *access.Refusal {
+	server, id, ok := splitID(x.message.ID.Of(x.message.Data))
+	if !ok {
+		return x.answerAccepted() // no server waits for it
+	}
+	return x.forward(server, x.message.ID, id)
 }
 
-// maxLeft bounds the requests that are remembered for being cancelled, though
-// nobody waits for their answer.
-const maxLeft = 64
-
-// begin notes a request to the server, so that it can be cancelled.
-func (x *exchange) begin(server string) (*sessionCall, *access.Refusal) {
-	c := &sessionCall{session: x.session, id: string(x.id()), server: server}
-	c.context, c.cancel = context.WithCancelCause(x.r.Context())
-	s := x.session
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.over {
-		c.cancel(errEnded)
-		return nil, x.noSession()
-	}
-	if other := s.calls[c.id]; other != nil && !other.left {
-		c.cancel(nil)
-		return nil, x.plain(http.StatusBadRequest, "A request of this id is in flight already.")
-	}
-	s.calls[c.id] = c
-	x.inFlight = c
-	s.owe(x, server)
-	return c, nil
-}
-
-// free has the request's id serve another request: the client is about to read its
-// answer, and may be faster than what is still to be done about this one.
-func (x *exchange) free() {
-	c := x.inFlight
-	if c == nil {
-		return
-	}
-	c.session.mu.Lock()
-	defer c.session.mu.Unlock()
-	if c.session.calls[c.id] == c {
-		delete(c.session.calls, c.id)
-	}
-}
-
-// end forgets the request. One whose client has gone may go on at the server,
-// which is still to hear if it is cancelled: clients go first, and say so then.
-func (c *sessionCall) end() {
-	gone := c.context.Err() != nil
-	c.cancel(nil)
-	s := c.session
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.calls[c.id] != c {
-		return
-	}
-	if !gone {
-		delete(s.calls, c.id)
-		return
-	}
-	c.left = true
-	s.left = append(s.left, c)
-	if len(s.left) > maxLeft {
-		if oldest := s.left[0]; s.calls[oldest.id] == oldest {
-			delete(s.calls, oldest.id)
-		}
-		s.left = s.left[1:]
-	}
-}
-
-// inSession serves a message of a session.
-func (x *exchange) inSession() *access.Refusal {
-	if f := x.enter(); f != nil {
+// forward sends the message to one server, with the id or token at that place as the server
+// wrote it.
+func (x *exchange) forward(server string, at envelope.Span, id []byte) *access.Refusal {
+	if f := x.answerAccepted(); f != nil {
 		return f
 	}
-	defer x.session.release()
-	switch x.message.Kind {
-	case envelope.Response:
-		return x.respond()
-	case envelope.Notification:
-		return x.notify()
-	}
-	switch x.message.Method {
-	case protocol.MethodPing:
-		if f := x.decide(); f != nil {
-			return f
-		}
-		x.answerResult([]byte("{}"))
+	r := x.session.readyRoute(server)
+	if r == nil || r.mode != modeSession {
 		return nil
-	case protocol.MethodSetLevel:
-		return x.setLevel()
 	}
-	return x.asks()
+	message := envelope.Replace(nil, x.message.Data, envelope.Part{Span: at, Text: id})
+	x.sendOrLog(x.r.Context(), r, message)
+	return nil
+}
+
+func (x *exchange) sendOrLog(ctx context.Context, r *route, message []byte) {
+	if err := x.send(ctx, r, message); err != nil {
+		x.handler.log.Debug("a message for a server was not delivered", "server", r.server, "error", err)
+	}
+}
+
+// forwardNotification sends the client's notification to the servers that it concerns.
+// Most concern none: each server gets notifications/initialized when its own session is
+// opened.
+func (x *exchange) forwardNotification() *access.Refusal {
+	m := x.message
+	switch m.Method {
+	case protocol.MethodCancelled:
+		if !m.RequestID.None() {
+			return x.cancelRequest()
+		}
+	case protocol.MethodProgress:
+		if m.ProgressToken.None() {
+			break
+		}
+		if server, token, ok := splitID(m.ProgressToken.Of(m.Data)); ok {
+			return x.forward(server, m.ProgressToken, token)
+		}
+	case protocol.MethodRootsChanged:
+		f := x.answerAccepted()
+		if f == nil {
+			x.sendToAll(m.Data, func(r *route) bool { return r.mode == modeSession })
+		}
+		return f
+	}
+	return x.answerAccepted()
+}
+
+// cancelRequest cancels a request of the client's, or one of a server's.
+func (x *exchange) cancelRequest() *access.Refusal {
+	m, s := x.message, x.session
+	id := m.RequestID.Of(m.Data)
+	if server, itsID, ok := splitID(id); ok && s.readyRoute(server) != nil {
+		return x.forward(server, m.RequestID, itsID)
+	}
+	s.mu.Lock()
+	call := s.calls[string(bytes.TrimSpace(id))]
+	s.mu.Unlock()
+	if call == nil {
+		return x.answerAccepted() // it has its answer
+	}
+	if r := s.readyRoute(call.server); r != nil && r.mode == modeSession {
+		return x.forward(call.server, m.RequestID, id)
+	}
+	call.cancel(errCancelled)
+	return x.answerAccepted()
+}
+
+// setLevel tells all servers which log messages the client wants.
+func (x *exchange) setLevel() *access.Refusal {
+	if len(x.message.Data) > maxLevel {
+		return x.tooLong()
+	}
+	if f := x.request.Allow(); f != nil {
+		return f
+	}
+	message := bytes.Clone(x.message.Data)
+	x.session.mu.Lock()
+	x.session.level = message
+	x.session.mu.Unlock()
+	x.sendToAll(message, func(r *route) bool { return r.mode == modeSession && r.has.logging })
+	x.answerResult([]byte("{}"))
+	return nil
+}
+
+// sendToAll sends a message on those ready routes that are wanted. A server that does not
+// take it in time does not get it.
+func (x *exchange) sendToAll(message []byte, wanted func(*route) bool) {
+	ctx, cancel := context.WithTimeout(x.r.Context(), x.handler.usualWait())
+	defer cancel()
+	var all sync.WaitGroup
+	for _, r := range x.session.routes() {
+		if wanted(r) {
+			all.Go(func() { x.sendOrLog(ctx, r, message) })
+		}
+	}
+	all.Wait()
+}
+
+// endRoutes ends the session's sessions with servers.
+func (x *exchange) endRoutes(ctx context.Context, s *session) {
+	var all sync.WaitGroup
+	for _, r := range s.routes() {
+		if r.session != "" {
+			all.Go(func() { x.deleteSession(ctx, r) })
+		}
+	}
+	all.Wait()
 }

@@ -4,70 +4,70 @@ import (
 	"container/list"
 	"crypto/rand"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
-// Bounds of sessions. Each is a few kilobytes, and a session with each of the
-// servers that it has used. Where there are as many as there may be, a new one
-// takes the place of the one that was not used for the longest time.
+// Bounds of sessions. Each takes a few kilobytes, and a session with each server that it
+// has used. At a bound, a new session replaces the one that was unused for the longest
+// time.
 const (
 	maxSessions          = 8192
 	maxSessionsPerClient = 64
 	sessionIdleTimeout   = 30 * time.Minute
 )
 
-// errFull: all sessions that there may be are in use.
-var errFull = errors.New("all sessions that there may be are in use")
+var (
+	errTooMany         = errors.New("all sessions that there may be are in use")
+	errTooManyOfClient = errors.New("all sessions that one client may have are in use")
+)
 
-// errFullOfClient: so are all that one client may have.
-var errFullOfClient = errors.New("all sessions that one client may have are in use")
-
-// sessions are those that live on this gateway. Another one does not know them:
-// there, clients start anew.
+// sessions are those of this gateway. Another gateway does not know them: its clients open
+// new ones.
 type sessions struct {
 	most, mostPerClient int
 
-	mu       sync.Mutex
-	byID     map[string]*session
-	byHost   map[string]*session              // held by the gateway for clients without sessions, by client
-	byClient map[string]map[*session]struct{} // those of byID
+	mu         sync.Mutex
+	byID       map[string]*session
+	implicitOf map[string]*session              // implicit sessions, by client
+	byClient   map[string]map[*session]struct{} // those of byID
 
-	// Sessions that nobody uses, the one unused for the longest time first: of
-	// byID, and of byHost.
-	idle, idleHidden *list.List
-	closed           bool
+	// Unused sessions, the one unused for the longest time first: of byID, and of
+	// implicitOf.
+	idle, idleImplicit *list.List
+	closed             bool
 }
 
 func newSessions() *sessions {
 	return &sessions{
 		most: maxSessions, mostPerClient: maxSessionsPerClient,
-		byID: make(map[string]*session), byHost: make(map[string]*session), byClient: make(map[string]map[*session]struct{}),
-		idle: list.New(), idleHidden: list.New(),
+		byID: make(map[string]*session), implicitOf: make(map[string]*session), byClient: make(map[string]map[*session]struct{}),
+		idle: list.New(), idleImplicit: list.New(),
 	}
 }
 
-// add makes a session, in use: it must be released. It may end another one that
-// nobody uses: of the same client where that has as many as it may have, or of any
-// where all have. Whose it is begins another one.
+// add adds a session, in use: it must be released. At a bound it ends an unused session: of
+// the same client if that has as many as it may have, otherwise of any.
 func (t *sessions) add(s *session) error {
 	s.table, s.id = t, rand.Text()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
-		return errFull
+		return errTooMany
 	}
 	if own := t.byClient[s.clientID]; len(own) >= t.mostPerClient {
-		oldest := oldestOf(own)
+		oldest := oldestUnused(own)
 		if oldest == nil {
-			return errFullOfClient
+			return errTooManyOfClient
 		}
 		t.remove(oldest)
 	}
 	if len(t.byID) >= t.most && !t.evict(t.idle) {
-		return errFull
+		return errTooMany
 	}
 	t.byID[s.id] = s
 	if t.byClient[s.clientID] == nil {
@@ -78,9 +78,8 @@ func (t *sessions) add(s *session) error {
 	return nil
 }
 
-// oldestOf returns the session that was not used for the longest time; nil if all
-// are in use.
-func oldestOf(all map[*session]struct{}) *session {
+// oldestUnused returns the session unused for the longest time; nil if all are in use.
+func oldestUnused(all map[*session]struct{}) *session {
 	var oldest *session
 	for s := range all {
 		if s.waiting != nil && (oldest == nil || s.unused.Before(oldest.unused)) {
@@ -90,7 +89,7 @@ func oldestOf(all map[*session]struct{}) *session {
 	return oldest
 }
 
-// evict ends the session that was not used for the longest time. t.mu is held.
+// evict ends the session unused for the longest time, if there is one. t.mu is held.
 func (t *sessions) evict(idle *list.List) bool {
 	first := idle.Front()
 	if first == nil {
@@ -100,14 +99,14 @@ func (t *sessions) evict(idle *list.List) bool {
 	return true
 }
 
-// acquire counts a request that uses the session. t.mu is held.
+// acquire counts a use of the session. t.mu is held.
 func (t *sessions) acquire(s *session) {
 	s.uses++
-	t.wake(s)
+	t.takeFromIdle(s)
 }
 
-// wake takes the session from those that nobody uses. t.mu is held.
-func (t *sessions) wake(s *session) {
+// takeFromIdle removes the session from the unused ones. t.mu is held.
+func (t *sessions) takeFromIdle(s *session) {
 	if s.waiting != nil {
 		t.idleOf(s).Remove(s.waiting)
 		s.waiting = nil
@@ -116,8 +115,8 @@ func (t *sessions) wake(s *session) {
 }
 
 func (t *sessions) idleOf(s *session) *list.List {
-	if s.isHidden {
-		return t.idleHidden
+	if s.implicit {
+		return t.idleImplicit
 	}
 	return t.idle
 }
@@ -127,7 +126,7 @@ func (t *sessions) release(s *session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.uses--
-	if s.uses > 0 || !t.has(s) {
+	if s.uses > 0 || t.byID[s.id] != s && t.implicitOf[s.clientID] != s {
 		return
 	}
 	s.unused = time.Now()
@@ -139,10 +138,8 @@ func (t *sessions) release(s *session) {
 	}
 }
 
-// has reports whether the session has not ended. t.mu is held.
-func (t *sessions) has(s *session) bool { return t.byID[s.id] == s || t.byHost[s.clientID] == s }
-
-// find returns the client's session, in use: it must be released.
+// find returns the client's session, in use: it must be released. It is nil if the client
+// has no such session.
 func (t *sessions) find(id string, grant *grants.Grant) *session {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -155,19 +152,18 @@ func (t *sessions) find(id string, grant *grants.Grant) *session {
 	return s
 }
 
-// hidden returns the session that the gateway holds for a client without one, in
-// use: it must be released.
-func (t *sessions) hidden(grant *grants.Grant, begin func() *session) (*session, error) {
+// implicit returns the client's implicit session, in use: it must be released.
+func (t *sessions) implicit(grant *grants.Grant, open func(*grants.Grant) *session) (*session, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := t.byHost[grant.ClientID]
+	s := t.implicitOf[grant.ClientID]
 	switch {
-	case t.closed, s == nil && len(t.byHost) >= t.most && !t.evict(t.idleHidden):
-		return nil, errFull
+	case t.closed, s == nil && len(t.implicitOf) >= t.most && !t.evict(t.idleImplicit):
+		return nil, errTooMany
 	case s == nil:
-		s = begin()
-		s.table, s.isHidden = t, true
-		t.byHost[grant.ClientID] = s
+		s = open(grant)
+		s.table = t
+		t.implicitOf[grant.ClientID] = s
 	}
 	s.accessors[grant.Accessor] = struct{}{}
 	t.acquire(s)
@@ -176,7 +172,7 @@ func (t *sessions) hidden(grant *grants.Grant, begin func() *session) (*session,
 
 // remove ends a session. t.mu is held.
 func (t *sessions) remove(s *session) {
-	t.wake(s)
+	t.takeFromIdle(s)
 	if t.byID[s.id] == s {
 		delete(t.byID, s.id)
 	}
@@ -186,8 +182,8 @@ func (t *sessions) remove(s *session) {
 			delete(t.byClient, s.clientID)
 		}
 	}
-	if t.byHost[s.clientID] == s {
-		delete(t.byHost, s.clientID)
+	if t.implicitOf[s.clientID] == s {
+		delete(t.implicitOf, s.clientID)
 	}
 	s.end()
 }
@@ -199,7 +195,7 @@ func (t *sessions) end(s *session) {
 	t.remove(s)
 }
 
-// expire ends a session that nobody has used for long.
+// expire ends a session that was unused for long.
 func (t *sessions) expire(s *session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -208,20 +204,22 @@ func (t *sessions) expire(s *session) {
 	}
 }
 
-// endToken takes from a client the sessions that no other token of its was used
-// for.
+// all returns all sessions. t.mu is held.
+func (t *sessions) all() []*session {
+	return slices.AppendSeq(slices.Collect(maps.Values(t.byID)), maps.Values(t.implicitOf))
+}
+
+// endToken ends the client's sessions that only that token has used.
 func (t *sessions) endToken(clientID, accessor string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, table := range []map[string]*session{t.byID, t.byHost} {
-		for _, s := range table {
-			if _, used := s.accessors[accessor]; s.clientID != clientID || !used {
-				continue
-			}
-			delete(s.accessors, accessor)
-			if len(s.accessors) == 0 {
-				t.remove(s)
-			}
+	for _, s := range t.all() {
+		if _, used := s.accessors[accessor]; s.clientID != clientID || !used {
+			continue
+		}
+		delete(s.accessors, accessor)
+		if len(s.accessors) == 0 {
+			t.remove(s)
 		}
 	}
 }
@@ -230,16 +228,14 @@ func (t *sessions) close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.closed = true
-	for _, table := range []map[string]*session{t.byID, t.byHost} {
-		for _, s := range table {
-			t.remove(s)
-		}
+	for _, s := range t.all() {
+		t.remove(s)
 	}
 }
 
-// size is the number of sessions.
+// size returns the number of sessions.
 func (t *sessions) size() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.byID) + len(t.byHost)
+	return len(t.byID) + len(t.implicitOf)
 }

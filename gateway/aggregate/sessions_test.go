@@ -197,7 +197,7 @@ func TestAnswersOfClientsCannotBeMoreThanAnswers(t *testing.T) {
 		`1`:                         "",
 		`"no separator"`:            "",
 	} {
-		server, id, ok := unnamed([]byte(raw))
+		server, id, ok := splitID([]byte(raw))
 		require.Equal(t, want != "", ok, raw)
 		if ok {
 			require.Equal(t, want, server+" "+string(id), raw)

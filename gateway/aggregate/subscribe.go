@@ -1,41 +1,253 @@
 package aggregate
 
 import (
-	"encoding/json"
+	"context"
 	"net/http"
 	"slices"
+	"strconv"
+	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
+	"vault-plugin-secrets-mcp/gateway/mcp/serverside"
 )
 
-// maxSubscriptions bounds the resources that a session subscribes to on each
-// server without sessions, and those that one stream listens to.
+// maxSubscriptions bounds the resources that a session subscribes to on each server without
+// sessions, and those of one subscriptions/listen.
 const maxSubscriptions = 1024
 
-// interestIn is what the session's client wants to hear of one server.
-func (s *session) interestIn(server string) interest {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return interest{lists: changedAll, resources: slices.Clone(s.subscribed[server])}
+// notificationSet is a set of notifications that a client wants.
+type notificationSet struct {
+	lists     changes
+	resources []string // URIs of updated resources
 }
 
-// subscribeRaised notes that a client with a session subscribes to a resource of
-// a server that knows none, or does so no longer: that server hears of it with
-// the next stream.
-func (x *exchange) subscribeRaised(p *part, v *way, target rewrite.Target) *access.Refusal {
-	if !v.has.subscribe {
-		return x.rpc(&access.Refusal{
+func (n notificationSet) empty() bool { return n.lists == 0 && len(n.resources) == 0 }
+
+// includes reports whether the notification is in the set.
+func (n notificationSet) includes(m *mcp.Message) bool {
+	for _, l := range listNotifications {
+		if l.method == m.Method {
+			return n.lists&l.change != 0
+		}
+	}
+	if m.Method != protocol.MethodUpdated || m.URI.None() {
+		return false
+	}
+	uri, _ := stringOf(m.URI.Of(m.Data))
+	return slices.Contains(n.resources, uri)
+}
+
+// member is the set as a member of a subscriptions/listen, or of its acknowledgement.
+func (n notificationSet) member() []byte {
+	var set [][]byte
+	for _, l := range listNotifications {
+		set = append(set, flag(l.flag, n.lists&l.change != 0))
+	}
+	if len(n.resources) > 0 {
+		set = append(set, protocol.Member("resourceSubscriptions", protocol.Strings(n.resources)))
+	}
+	return protocol.Member("notifications", protocol.Object(set...))
+}
+
+// flag is a member that is true; nothing unless it is set.
+func flag(key string, set bool) []byte {
+	if !set {
+		return nil
+	}
+	return protocol.Member(key, []byte("true"))
+}
+
+// listen serves a subscriptions/listen of a client without sessions.
+func (x *exchange) listen() *access.Refusal {
+	if !x.stream {
+		return serverside.NeedsStream(x.id())
+	}
+	wanted, err := rewrite.ReadListen(&x.message.Envelope, x.message.Data)
+	if err != nil {
+		return x.invalidParams(access.ReasonBadRequest, err.Error(), "params.notifications cannot be read.")
+	}
+	if len(wanted.Resources) > maxSubscriptions {
+		return x.tooLong()
+	}
+	servers, refusal := x.request.Servers()
+	if refusal != nil {
+		return refusal
+	}
+	if f := x.request.Allow(); f != nil {
+		return f
+	}
+	// Servers with sessions send the notifications in a session that only this stream has.
+	x.ownSession = x.handler.newImplicitSession(x.request.Grant)
+	defer x.endOwnSession()
+
+	c := x.newClientStream(x.ownSession.watcher)
+	s := &subscription{
+		id:        x.id(),
+		lists:     choose(wanted.ToolsListChanged, wanted.PromptsListChanged, wanted.ResourcesListChanged),
+		resources: wanted.Resources,
+	}
+	c.announces, c.announce, c.wants = s.lists, s.notification, s.notificationsOf
+	c.filter = func(r *route) toClient { return s.filter(x, r) }
+	c.listenToAll()
+	c.awaitListeners()
+	c.serve(s.acknowledgement(x.handler, servers))
+	return nil
+}
+
+// awaitListeners waits for those servers whose streams can be opened in time: what happens
+// after the acknowledgement must reach the client.
+func (c *clientStream) awaitListeners() {
+	c.mu.Lock()
+	waiting := make([]*streamListener, 0, len(c.listeners))
+	for _, l := range c.listeners {
+		waiting = append(waiting, l)
+	}
+	c.mu.Unlock()
+	timer := time.NewTimer(c.x.handler.usualWait())
+	defer timer.Stop()
+	for _, l := range waiting {
+		select {
+		case <-l.ready:
+		case <-timer.C:
+			return
+		case <-c.context.Done():
+			return
+		}
+	}
+}
+
+// endOwnSession ends the session of this request alone, and its sessions with servers.
+func (x *exchange) endOwnSession() {
+	x.ownSession.end()
+	ctx, cancel := x.afterRequest(cancelTimeout)
+	defer cancel()
+	x.endRoutes(ctx, x.ownSession)
+}
+
+// subscription is what one subscriptions/listen asks for.
+type subscription struct {
+	id        []byte // of the request
+	lists     changes
+	resources []rewrite.Resource
+}
+
+// notificationsOf returns the notifications of one server that the client wants.
+func (s *subscription) notificationsOf(server string) notificationSet {
+	n := notificationSet{lists: s.lists}
+	for _, r := range s.resources {
+		if r.Server == server {
+			n.resources = append(n.resources, r.URI)
+		}
+	}
+	return n
+}
+
+// meta is the member of _meta that names the subscription.
+func (s *subscription) meta() []byte {
+	return protocol.Member(protocol.MetaSubscriptionID, s.id)
+}
+
+// notification builds a notification of the gateway's own.
+func (s *subscription) notification(method string) []byte {
+	return protocol.Notification(method, protocol.Object(protocol.Member("_meta", protocol.Object(s.meta()))))
+}
+
+// acknowledgement tells the client which notifications it will get: of those servers that
+// it may reach.
+func (s *subscription) acknowledgement(h *Handler, servers []*grants.Server) []byte {
+	wanted := notificationSet{lists: s.lists}
+	for _, r := range s.resources {
+		i := slices.IndexFunc(servers, func(server *grants.Server) bool { return server.Name == r.Server })
+		if i < 0 {
+			continue
+		}
+		if d, described := h.servers.of(servers[i].ID).description(); !described || d.has.subscribe {
+			wanted.resources = append(wanted.resources, names.JoinURI(r.Server, r.URI))
+		}
+	}
+	return protocol.Notification(protocol.MethodAcknowledged, protocol.Object(
+		protocol.Member("_meta", protocol.Object(s.meta())), wanted.member()))
+}
+
+// filter passes those notifications that the client has asked for. A server with sessions
+// does not know what that is.
+func (s *subscription) filter(x *exchange, r *route) toClient {
+	if r.mode != modeImplicitSession {
+		return r.notificationFilter(nil)
+	}
+	wanted := s.notificationsOf(r.server)
+	return func(m *mcp.Message) ([]byte, error) {
+		if m.Kind == envelope.Request {
+			x.answerServer(r, m)
+		}
+		if m.Kind != envelope.Notification || !wanted.includes(m) {
+			return nil, nil
+		}
+		marked, err := s.mark(m.Data, m.Params)
+		if err != nil {
+			return nil, err
+		}
+		return r.rename(marked)
+	}
+}
+
+// mark puts the subscription's id into a notification.
+func (s *subscription) mark(message []byte, params envelope.Span) ([]byte, error) {
+	edit := metaEdit{drop: []string{protocol.MetaSubscriptionID}, after: [][]byte{s.meta()}}
+	return edit.apply(message, params)
+}
+
+// listenMessage asks a server without sessions for notifications: in the client's own
+// message if it has sent one.
+func (x *exchange) listenMessage(wanted notificationSet) ([]byte, error) {
+	if x.session != nil {
+		meta := protocol.Member("_meta", protocol.Object(protocol.ClientMeta(x.session.info)...))
+		return protocol.Request([]byte(`"listen"`), protocol.MethodListen, protocol.Object(wanted.member(), meta)), nil
+	}
+	params, err := readObject(x.message.Data, x.message.Params, "notifications")
+	return envelope.Replace(nil, x.message.Data, envelope.Part{
+		Span: x.message.Params, Text: protocol.Object(append(params.others, wanted.member())...),
+	}), err
+}
+
+// subscribe asks a server with sessions for notifications about the resources.
+func (x *exchange) subscribe(ctx context.Context, r *route, resources []string) {
+	for _, uri := range resources {
+		id := strconv.AppendInt(nil, r.upstream.lastID.Add(1), 10)
+		message := protocol.Request(id, protocol.MethodSubscribe, protocol.Object(protocol.StringMember("uri", uri)))
+		if err := x.send(ctx, r, message); err != nil {
+			x.handler.log.Debug("a resource cannot be subscribed to", "server", r.server, "error", err)
+		}
+	}
+}
+
+// notificationsOf returns the notifications of one server that the session's client wants.
+func (s *session) notificationsOf(server string) notificationSet {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return notificationSet{lists: changedAll, resources: slices.Clone(s.subscribed[server])}
+}
+
+// subscribeStateless notes that a client with a session subscribes to a resource of a
+// server without sessions, or does so no longer. The server learns it with its next stream.
+func (x *exchange) subscribeStateless(sub *subRequest, r *route, target rewrite.Target) *access.Refusal {
+	if !r.has.subscribe {
+		return x.refuse(&access.Refusal{
 			Status: http.StatusOK, Reason: reasonMethod, Message: "The server has no subscriptions.",
 		}, protocol.CodeMethodNotFound)
 	}
 	if len(target.Name) > maxURI {
 		return x.tooLong()
 	}
-	p.request.Method = x.message.Method
-	if err := p.request.Decide(access.Decision{Allow: true, Reason: access.ReasonAllowed}); err != nil {
-		return access.AuditRefusal()
+	sub.request.Method = x.message.Method
+	if f := sub.request.Allow(); f != nil {
+		return f
 	}
 	s := x.session
 	s.mu.Lock()
@@ -51,22 +263,13 @@ func (x *exchange) subscribeRaised(p *part, v *way, target rewrite.Target) *acce
 		changed = false
 	}
 	s.subscribed[target.Server] = list
-	f := s.feed
+	stream := s.stream
 	s.mu.Unlock()
-	if changed && f != nil {
-		f.renew(target.Server)
+	if changed && stream != nil {
+		stream.reopen(target.Server)
 	}
-	x.free()
+	x.freeID()
 	x.answerResult([]byte("{}"))
-	p.request.Outcome(http.StatusOK, 0, nil)
+	sub.request.Outcome(http.StatusOK, 0, nil)
 	return nil
-}
-
-// stringOf is the value of a JSON string; "" if it is none.
-func stringOf(raw []byte) string {
-	var text string
-	if json.Unmarshal(raw, &text) != nil {
-		return ""
-	}
-	return text
 }

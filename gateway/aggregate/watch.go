@@ -9,7 +9,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
-// changes are the lists that have changed.
+// changes are lists that have changed.
 type changes uint8
 
 const (
@@ -20,8 +20,8 @@ const (
 	changedAll = changedTools | changedPrompts | changedResources
 )
 
-// changedBy is the change of one list.
-func changedBy(kind rewrite.Kind) changes {
+// changeOf is the change of one list.
+func changeOf(kind rewrite.Kind) changes {
 	switch kind {
 	case rewrite.Tools:
 		return changedTools
@@ -32,37 +32,57 @@ func changedBy(kind rewrite.Kind) changes {
 	}
 }
 
-// notifications are those that tell of each change.
-var notifications = []struct {
-	change changes
-	method string
-}{
-	{changedTools, protocol.MethodToolsChanged},
-	{changedPrompts, protocol.MethodPromptsChanged},
-	{changedResources, protocol.MethodResourcesChanged},
+// changes are the lists that a server with these capabilities has.
+func (c capabilities) changes() changes {
+	return choose(c.tools, c.prompts, c.resources)
 }
 
-// watcher is somebody who wants to know when lists change for reasons that are
-// the gateway's: a session, or a stream of a client without one.
+func choose(tools, prompts, resources bool) changes {
+	var c changes
+	if tools {
+		c |= changedTools
+	}
+	if prompts {
+		c |= changedPrompts
+	}
+	if resources {
+		c |= changedResources
+	}
+	return c
+}
+
+// listNotifications has, for each change, the notification about it and its name in a
+// subscriptions/listen.
+var listNotifications = []struct {
+	change       changes
+	method, flag string
+}{
+	{changedTools, protocol.MethodToolsChanged, "toolsListChanged"},
+	{changedPrompts, protocol.MethodPromptsChanged, "promptsListChanged"},
+	{changedResources, protocol.MethodResourcesChanged, "resourcesListChanged"},
+}
+
+// watcher notes when lists change for the gateway's reasons, for a session, or for a stream
+// of a client without sessions.
 type watcher struct {
 	clientID string
-	wake     chan struct{} // holds a value while there is something to tell
-	pruned   func(reach []string)
+	wake     chan struct{}            // has a value while there are changes
+	onReach  func(reachable []string) // called when the client may reach other servers
 
-	looking sync.Mutex // before mu
+	updating sync.Mutex // locked before mu
 
-	mu      sync.Mutex
-	grant   *grants.Grant
-	reach   []string // ids of the registrations that the client may reach
-	pending changes
+	mu        sync.Mutex
+	grant     *grants.Grant
+	reachable []string // ids of the registrations that the client may reach
+	pending   changes
 }
 
-func newWatcher(grant *grants.Grant, reach []string, pruned func([]string)) *watcher {
-	return &watcher{clientID: grant.ClientID, wake: make(chan struct{}, 1), pruned: pruned, grant: grant, reach: reach}
+func newWatcher(grant *grants.Grant, reachable []string, onReach func([]string)) *watcher {
+	return &watcher{clientID: grant.ClientID, wake: make(chan struct{}, 1), onReach: onReach, grant: grant, reachable: reachable}
 }
 
-// tell notes that lists have changed.
-func (w *watcher) tell(c changes) {
+// notify notes that lists have changed.
+func (w *watcher) notify(c changes) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.pending |= c
@@ -72,7 +92,7 @@ func (w *watcher) tell(c changes) {
 	}
 }
 
-// take returns what has changed since it was called last.
+// take returns the changes since the last call.
 func (w *watcher) take() changes {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -81,34 +101,33 @@ func (w *watcher) take() changes {
 	return c
 }
 
-// look finds out what the client may reach at present. A nil grant stands for
-// the one that was known.
-func (w *watcher) look(grant *grants.Grant, reach func(*grants.Grant) ([]string, bool)) {
-	// One look at a time: a change of the registry and one of the grant must
-	// not both go by what was before the other.
-	w.looking.Lock()
-	defer w.looking.Unlock()
+// update finds out what the client may reach now. A nil grant stands for the last one.
+func (w *watcher) update(grant *grants.Grant, reachable func(*grants.Grant) ([]string, bool)) {
+	// One at a time: a change of the registry and one of the grant must not both compare with
+	// the state before the other.
+	w.updating.Lock()
+	defer w.updating.Unlock()
 	w.mu.Lock()
 	if grant == nil {
 		grant = w.grant
 	}
-	old, before := w.reach, w.grant
+	before, oldGrant := w.reachable, w.grant
 	w.mu.Unlock()
-	now, ok := reach(grant)
+	now, ok := reachable(grant)
 	if !ok {
-		return // not known at present: the next change of the registry tells
+		return // the next change of the registry calls update again
 	}
 	w.mu.Lock()
-	w.grant, w.reach = grant, now
+	w.grant, w.reachable = grant, now
 	w.mu.Unlock()
 	switch {
-	case !slices.Equal(old, now):
-		w.tell(changedAll)
-		if w.pruned != nil {
-			w.pruned(now)
+	case !slices.Equal(before, now):
+		w.notify(changedAll)
+		if w.onReach != nil {
+			w.onReach(now)
 		}
-	case !grant.SameTools(before):
-		w.tell(changedTools)
+	case !grant.SameTools(oldGrant):
+		w.notify(changedTools)
 	}
 }
 
@@ -121,10 +140,7 @@ type watchers struct {
 func (s *watchers) add(w *watcher) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.all == nil {
-		s.all = make(map[*watcher]struct{})
-	}
-	s.all[w] = struct{}{}
+	s.all = put(s.all, w, struct{}{})
 }
 
 func (s *watchers) remove(w *watcher) {
@@ -133,6 +149,7 @@ func (s *watchers) remove(w *watcher) {
 	delete(s.all, w)
 }
 
+// of returns the client's watchers; all without a client.
 func (s *watchers) of(clientID string) []*watcher {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -145,34 +162,20 @@ func (s *watchers) of(clientID string) []*watcher {
 	return list
 }
 
-// changed has those who watch look again at what they may reach: those of the
-// grant's client, or all without one.
-func (s *watchers) changed(grant *grants.Grant, reach func(*grants.Grant) ([]string, bool)) {
+// update updates the watchers of the grant's client; all without a grant.
+func (s *watchers) update(grant *grants.Grant, reachable func(*grants.Grant) ([]string, bool)) {
 	clientID := ""
 	if grant != nil {
 		clientID = grant.ClientID
 	}
 	for _, w := range s.of(clientID) {
-		w.look(grant, reach)
+		w.update(grant, reachable)
 	}
 }
 
-// tell tells those who watch for the client.
-func (s *watchers) tell(clientID string, c changes) {
+// notify notes for the client's watchers that lists have changed.
+func (s *watchers) notify(clientID string, c changes) {
 	for _, w := range s.of(clientID) {
-		w.tell(c)
+		w.notify(c)
 	}
-}
-
-// reach returns the ids of the registrations that the grant admits.
-func (h *Handler) reach(grant *grants.Grant) ([]string, bool) {
-	servers, err := h.options.Registry.ServersOf(grant)
-	if err != nil {
-		return nil, false
-	}
-	ids := make([]string, len(servers))
-	for i, server := range servers {
-		ids[i] = server.ID
-	}
-	return ids, true
 }

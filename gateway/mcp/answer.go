@@ -114,7 +114,7 @@ func (a *Answer) gather() error {
 	var full *access.Refusal
 	switch {
 	case errors.As(err, &full):
-		return a.rpc(full.Answered(), protocol.CodeInternalError)
+		return a.rpc(full.Answered())
 	case err != nil:
 		return &readError{err}
 	case int64(len(b.data)) > limit:

@@ -44,8 +44,8 @@ func bounded(s string) string {
 }
 
 // rpc makes the refusal's body an answer to the message, if that is a request.
-func (x *exchange) rpc(f *access.Refusal, code int) *access.Refusal {
-	return serverside.Answer(f, x.id(), code)
+func (x *exchange) rpc(f *access.Refusal) *access.Refusal {
+	return serverside.Answer(f, x.id(), protocol.CodeInternalError)
 }
 
 // malformed is the answer to a message that could be read in two ways, or not
@@ -90,7 +90,7 @@ func (x *exchange) noSession(err error) *access.Refusal {
 		Detail:     err.Error(),
 		Message:    "The gateway cannot serve sessions at the moment.",
 		RetryAfter: retryAfter,
-	}, protocol.CodeInternalError)
+	})
 }
 
 // unusable is the answer where the gateway itself cannot serve the server.
@@ -103,7 +103,7 @@ func (x *exchange) unusable(ctx context.Context, err error) *access.Refusal {
 		Reason:  reasonUnusable,
 		Detail:  err.Error(),
 		Message: "The server is not usable through this gateway.",
-	}, protocol.CodeInternalError)
+	})
 }
 
 func (x *exchange) busy() *access.Refusal {
@@ -112,7 +112,7 @@ func (x *exchange) busy() *access.Refusal {
 		Reason:     reasonBusy,
 		Message:    "The server has too many requests in flight.",
 		RetryAfter: retryAfter,
-	}, protocol.CodeInternalError)
+	})
 }
 
 // failed is the answer where the server could not be asked; nil if the client
@@ -135,7 +135,7 @@ func (x *exchange) failed(ctx context.Context, err error) *access.Refusal {
 		f.Status, f.Reason = http.StatusGatewayTimeout, reasonTimeout
 		f.Message = messageLate
 	}
-	return x.rpc(f, protocol.CodeInternalError)
+	return x.rpc(f)
 }
 
 // badAnswer is the answer where what the server said cannot be passed on.
@@ -145,7 +145,7 @@ func (x *exchange) badAnswer(detail string) *access.Refusal {
 		Reason:  reasonUpstreamAnswer,
 		Detail:  detail,
 		Message: messageUnfit,
-	}, protocol.CodeInternalError)
+	})
 }
 
 const (

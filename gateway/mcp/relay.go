@@ -228,7 +228,7 @@ func (a *Answer) gatherFiltered() error {
 	if err := a.request.Reserve(2 * a.buffer.kept()); err != nil { // what is cut out, and what is left
 		var full *access.Refusal
 		if errors.As(err, &full) {
-			return a.rpc(full.Answered(), protocol.CodeInternalError)
+			return a.rpc(full.Answered())
 		}
 		return err
 	}

@@ -50,7 +50,7 @@ func TestHowLongAListWaits(t *testing.T) {
 				for _, a := range c.arrivals {
 					time.AfterFunc(a.after, func() { arrivals <- a.some })
 				}
-				c.waits.await(context.Background(), c.servers, c.there, arrivals)
+				c.waits.wait(context.Background(), c.servers, c.there, arrivals)
 				require.Equal(t, c.took, time.Since(began))
 				<-time.After(time.Minute) // the rest arrives
 			})
@@ -75,7 +75,7 @@ func starting(t *testing.T, name string) (up *fake, release func()) {
 func (s *stage) configure(usual, first time.Duration) {
 	c := *s.handler.settings()
 	c.Aggregate = config.Aggregate{ListWait: usual, FirstListWait: first}
-	s.handler.budget = 0
+	s.handler.listWait = 0
 	s.handler.Configure(&c)
 }
 
@@ -104,8 +104,8 @@ func TestAServerIsWaitedForInVainOnce(t *testing.T) {
 	began := time.Now()
 	require.Empty(t, toolsIn(t, s.asks("1", "tools/list", "").message()))
 	require.Greater(t, time.Since(began), 200*time.Millisecond)
-	known := s.handler.servers.of("registration-calc")
-	require.False(t, known.mayBeStarting("id-alice", time.Now()))
+	state := s.handler.servers.of("registration-calc")
+	require.False(t, state.mayBeStarting("id-alice", time.Now()))
 	release()
 	eventually(t, "the server to be listed", func() bool {
 		return len(toolsIn(t, s.asks("1", "tools/list", "").message())) == 1
@@ -136,15 +136,15 @@ func TestAClientThatGoesLeavesNoServerBehind(t *testing.T) {
 	s := newStage(t, map[string]string{"calc": calc.URL, "hung": hung.URL})
 	defer release()
 	s.asks("1", "tools/call", `"name":"calc__add","arguments":{}`)
-	known := s.handler.servers.of("registration-calc")
-	_, described := known.describe()
+	state := s.handler.servers.of("registration-calc")
+	_, described := state.description()
 	require.True(t, described)
-	for range maxStrays - 1 {
+	for range maxAbandoned - 1 {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 		body, pairs := stateless("1", "prompts/list", "")
 		_, err := s.doWith(ctx, body, pairs...)
 		cancel()
 		require.Error(t, err)
 	}
-	require.Zero(t, known.strays("id-alice"))
+	require.Zero(t, state.abandonedLists("id-alice"))
 }

@@ -138,7 +138,7 @@ func (s *stage) awaitStream() {
 		for _, w := range s.handler.watchers.of("") {
 			for _, session := range s.allSessions() {
 				session.mu.Lock()
-				open := session.feed != nil
+				open := session.stream != nil
 				session.mu.Unlock()
 				if open && session.watcher == w {
 					return true
@@ -156,7 +156,7 @@ func (s *stage) allSessions() []*session {
 	for _, session := range s.handler.sessions.byID {
 		all = append(all, session)
 	}
-	for _, session := range s.handler.sessions.byHost {
+	for _, session := range s.handler.sessions.implicitOf {
 		all = append(all, session)
 	}
 	return all

@@ -1,0 +1,341 @@
+package aggregate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/backoff"
+	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/mcp"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
+)
+
+var (
+	errNoList = errors.New("the server has no such list")
+	errLate   = errors.New("the server has not answered in time")
+	errSlow   = errors.New("the server is slow, and is asked again in a while") // it was not asked
+)
+
+// listAll asks all servers that the cursor leaves, and waits for those that answer in time.
+func (x *exchange) listAll(kind rewrite.Kind, cursor *rewrite.Cursor, servers []*grants.Server) []*listRequest {
+	x.shared = true
+	l := listRequests{x: x, kind: kind, arrivals: make(chan bool, len(servers))}
+	l.patient = cursor == nil && x.hasNoPages(kind, servers)
+	l.startAll(cursor, servers)
+	w := x.handler.waits()
+	if !l.patient {
+		w.first = 0
+	}
+	w.wait(x.r.Context(), len(l.all), false, l.arrivals)
+	for _, q := range l.all {
+		if x.r.Context().Err() == nil {
+			q.report()
+		} else if !q.finished() {
+			q.abandon()
+		}
+	}
+	return l.all
+}
+
+// listRequests are the requests for one list.
+type listRequests struct {
+	x        *exchange
+	kind     rewrite.Kind
+	patient  bool // without the servers that are late, the list would be empty
+	all      []*listRequest
+	arrivals chan bool
+}
+
+// hasNoPages reports whether the client has no page of any of the servers, and some of them
+// may be starting.
+func (x *exchange) hasNoPages(kind rewrite.Kind, servers []*grants.Server) bool {
+	starting, now := false, time.Now()
+	for _, server := range servers {
+		if x.handler.pages.get(pageKey{client: x.client(), server: server.ID, kind: kind}) != nil {
+			return false
+		}
+		starting = starting || x.handler.servers.of(server.ID).mayBeStarting(x.client(), now)
+	}
+	return starting
+}
+
+func (l *listRequests) startAll(cursor *rewrite.Cursor, servers []*grants.Server) {
+	if cursor == nil {
+		cursor = &rewrite.Cursor{Next: "0"} // sorts before all names
+	}
+	for _, position := range cursor.Open {
+		for _, server := range servers {
+			if server.Name == position.Server {
+				l.start(server, position)
+			}
+		}
+	}
+	if cursor.Next == "" {
+		return
+	}
+	for _, server := range servers {
+		if server.Name >= cursor.Next {
+			l.start(server, rewrite.Position{Server: server.Name})
+		}
+	}
+}
+
+// start asks the server, unless it is known that this is of no use.
+func (l *listRequests) start(server *grants.Server, position rewrite.Position) {
+	q := &listRequest{
+		x: l.x, server: server, state: l.x.handler.servers.of(server.ID), kind: l.kind, position: position,
+		patient: l.patient, done: make(chan struct{}), arrivals: l.arrivals,
+	}
+	l.all = append(l.all, q)
+	d, described := q.state.description()
+	switch {
+	case described && !d.has.list(q.kind):
+		q.finish(nil, errNoList)
+	case position.First() && q.state.isSlow(l.x.client(), time.Now()) && !q.patient, q.state.abandonedLists(l.x.client()) >= maxAbandoned:
+		q.finish(nil, errSlow)
+	default:
+		go q.run()
+	}
+}
+
+// listRequest asks one server for its part of a list.
+type listRequest struct {
+	x        *exchange
+	server   *grants.Server
+	state    *serverState
+	kind     rewrite.Kind
+	position rewrite.Position
+	patient  bool          // the client waits for servers that may be starting
+	done     chan struct{} // closed when page and err are set
+	arrivals chan<- bool   // gets whether the server's part is something to show
+	progress atomic.Int32
+
+	page *rewrite.Page
+	err  error // errNoList if the server has no such list
+}
+
+// What progress holds.
+const (
+	awaited int32 = iota
+	abandoned
+	arrived
+)
+
+// maxAbandoned bounds the list requests of a client that run on one server although the
+// client has given up: otherwise it could ask and give up without end.
+const maxAbandoned = 4
+
+// abandon notes that the client does not wait for the request any more.
+func (q *listRequest) abandon() {
+	if q.progress.CompareAndSwap(awaited, abandoned) {
+		q.state.countAbandoned(q.x.client(), 1)
+	}
+}
+
+// run asks the server, and goes on if the client has given up.
+func (q *listRequest) run() {
+	ctx, cancel := q.x.background()
+	defer cancel()
+	page, err := q.ask(ctx)
+	if errors.Is(err, errSessionGone) {
+		page, err = q.ask(ctx)
+	}
+	for pause := auditPause; pause < maxAuditPause && isUnaudited(err); pause *= 2 {
+		if backoff.Sleep(ctx, pause) == nil {
+			page, err = q.ask(ctx)
+		}
+	}
+	if err == nil && q.position.First() {
+		q.x.handler.pages.put(q.key(), page)
+	}
+	q.finish(page, err)
+	if q.progress.Swap(arrived) == abandoned {
+		q.state.countAbandoned(q.x.client(), -1)
+	}
+}
+
+// A list of hundreds of servers takes hundreds of decisions at once. If the machine is too
+// busy to record them all in time, the others are tried again.
+const (
+	auditPause    = 100 * time.Millisecond
+	maxAuditPause = 10 * time.Second
+)
+
+// isUnaudited reports whether the server was not asked because the decision could not be
+// recorded.
+func isUnaudited(err error) bool {
+	var refusal *access.Refusal
+	return errors.As(err, &refusal) && refusal.Reason == access.ReasonAuditUnavailable
+}
+
+// finish sets the outcome.
+func (q *listRequest) finish(page *rewrite.Page, err error) {
+	q.page, q.err = page, err
+	close(q.done)
+	// All servers are asked for tools, and a client without tools is of no use. Of the other
+	// lists a server may well have none.
+	q.arrivals <- err == nil && len(page.Entries) > 0 || q.kind != rewrite.Tools && (err == nil || errors.Is(err, errNoList))
+}
+
+// finished reports whether the outcome is set.
+func (q *listRequest) finished() bool {
+	select {
+	case <-q.done:
+		return true
+	default:
+		return false
+	}
+}
+
+func (q *listRequest) key() pageKey {
+	return pageKey{client: q.x.client(), server: q.server.ID, kind: q.kind}
+}
+
+// message is the client's message with the server's own cursor.
+func (q *listRequest) message() (*mcp.Message, error) {
+	m := q.x.message
+	data, err := withCursor(m.Data, m.Params, q.position)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) == len(m.Data) && &data[0] == &m.Data[0] {
+		return m, nil
+	}
+	return mcp.ParseMessage(data)
+}
+
+// ask asks the server once.
+func (q *listRequest) ask(ctx context.Context) (*rewrite.Page, error) {
+	x := q.x
+	s := x.oneOfMany(ctx, http.MethodPost, q.server.Name)
+	defer s.end()
+	switch {
+	case s.refusal == nil:
+	case s.refusal.Status == http.StatusServiceUnavailable:
+		return nil, s.refusal
+	default:
+		return nil, errNoList // the client has just lost the server
+	}
+	r, err := x.route(s)
+	if err != nil {
+		return nil, err
+	}
+	if r.upstream != nil && !r.has.list(q.kind) {
+		return nil, errNoList
+	}
+	message, err := q.message()
+	if err != nil {
+		return nil, err
+	}
+	t, err := r.translate(x, message)
+	if err != nil {
+		return nil, err
+	}
+	r.use()
+	defer r.release(x)
+	answer, err := s.fetch(r.header(x, x.message.Method, ""), t.message)
+	if answer.sessionState != sessionFine {
+		r.endIfLost(x, answer.sessionState, answer.status, answer.reason)
+		return nil, fmt.Errorf("%w: status %d", errSessionGone, answer.status)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return q.read(r, answer)
+}
+
+// read reads the server's page.
+func (q *listRequest) read(r *route, answer *fetched) (*rewrite.Page, error) {
+	page, err := rewrite.ReadPage(q.kind, q.server.Name, answer.body)
+	if err != nil {
+		var refused *rewrite.RPCError
+		if errors.As(err, &refused) && refused.Code == protocol.CodeMethodNotFound {
+			return nil, errNoList
+		}
+		if r.session == "" && !concernsOneRequest(answer.status) {
+			q.state.forgetVersions() // it may not speak this version any more
+		}
+		return nil, fmt.Errorf("status %d: %w", answer.status, err)
+	}
+	if r.serverHasSessions() {
+		page.Empty = false // many of these servers write an empty cursor on the last page
+	}
+	if page.Missing > 0 && q.state.mayLogLeftOut(q.kind, time.Now()) {
+		for _, left := range page.LeftOut {
+			q.x.handler.log.Warn("an entry is left out of the lists of /mcp",
+				"server", q.server.Name, "list", q.kind.Method(), "name", left.Name, "error", left.Err, "left_out", page.Missing)
+		}
+	}
+	return page, nil
+}
+
+// report records whether the server has answered in time.
+func (q *listRequest) report() {
+	h, client := q.x.handler, q.x.client()
+	err := errLate
+	if q.finished() {
+		err = q.err
+	} else {
+		q.abandon()
+		go q.announceLate()
+		if q.patient {
+			q.state.noteFirstWait(client, time.Now())
+		}
+	}
+	absent := err != nil && !errors.Is(err, errNoList)
+	if !errors.Is(err, errSlow) {
+		q.state.noteTime(client, !errors.Is(err, errLate), time.Now())
+	}
+	if absent && h.options.Observer != nil {
+		h.options.Observer.ListAbsent(q.server.Name, q.kind.Method())
+	}
+	switch mayLog := q.state.noteAbsence(client, absent, time.Now()); {
+	case absent && mayLog:
+		h.log.Warn("a server is absent from the lists of /mcp", "server", q.server.Name, "list", q.kind.Method(), "error", err)
+	case mayLog:
+		h.log.Info("a server is in the lists of /mcp again", "server", q.server.Name)
+	}
+}
+
+// announceLate waits for a server that is late, and tells the client then that the list has
+// changed.
+func (q *listRequest) announceLate() {
+	<-q.done
+	if q.err == nil {
+		q.state.noteTime(q.x.client(), true, time.Now())
+		q.x.handler.watchers.notify(q.x.client(), changeOf(q.kind))
+	}
+}
+
+// result returns the server's page: the last good one if the server has not answered. has
+// is false if the server has no such list.
+func (q *listRequest) result() (page *rewrite.Page, has bool) {
+	if q.finished() {
+		if q.err == nil {
+			return q.page, true
+		}
+		if errors.Is(q.err, errNoList) {
+			return nil, false
+		}
+	}
+	if q.position.First() {
+		page = q.x.handler.pages.get(q.key())
+	}
+	return page, true
+}
+
+// allows returns the client's present tool rules, which a cached page needs.
+func (q *listRequest) allows() func(string) bool {
+	if q.kind == rewrite.Tools {
+		if rules := q.x.request.Grant.Tools(q.server.Name); rules != nil {
+			return rules.Allows
+		}
+	}
+	return nil
+}

@@ -1,0 +1,256 @@
+package aggregate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+
+	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/mcp"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
+)
+
+// subRequest is a request to one server, on behalf of a request to /mcp. It is decided,
+// audited and cancelled like a request to the server's own endpoint.
+type subRequest struct {
+	x       *exchange
+	context context.Context
+	request *access.Request
+	method  string // of HTTP
+	end     func() // must be called
+
+	// refusal says why the client may not reach the server; nil if it may.
+	refusal *access.Refusal
+}
+
+// subRequest starts a sub-request to the server of that name. Its audit lines have the id.
+func (x *exchange) subRequest(ctx context.Context, id, method, server string) *subRequest {
+	s := &subRequest{x: x, method: method}
+	s.context, s.end, s.refusal = x.request.SubRequest(ctx, id, method, server)
+	s.request = access.FromContext(s.context)
+	return s
+}
+
+// oneOfMany starts a sub-request that is one of several of its request.
+func (x *exchange) oneOfMany(ctx context.Context, method, server string) *subRequest {
+	return x.subRequest(ctx, x.request.ID+"."+server, method, server)
+}
+
+func (s *subRequest) server() *grants.Server { return s.request.Server }
+
+// state is what the gateway knows about the server.
+func (s *subRequest) state() *serverState { return s.x.handler.servers.of(s.server().ID) }
+
+// call sends the sub-request. See [mcp.Handler.Call].
+func (s *subRequest) call(header http.Header, m *mcp.Message) (*mcp.Answer, error) {
+	return s.x.handler.options.Next.Call(s.context, mcp.Call{Request: s.request, Method: s.method, Header: header, Message: m})
+}
+
+// guard turns a panic into an error of this sub-request alone, since it may be on a
+// goroutine that net/http does not guard. Defer it.
+func (s *subRequest) guard(err *error) { //nolint:gocritic // the result of who defers it
+	if cause := recover(); cause != nil {
+		s.x.handler.log.Error("panic while serving a sub-request", "cause", cause, "stack", string(debug.Stack()))
+		*err = errAborted
+	}
+}
+
+// answerRefusal answers the client's request with the refusal of the sub-request.
+func (s *subRequest) answerRefusal(f *access.Refusal) {
+	s.x.freeID()
+	s.request.Method = s.x.request.Method
+	access.Refuse(s.x.w, s.x.r.WithContext(s.context), f)
+}
+
+// clientHeader returns the client's headers for a sub-request. The server's own endpoint
+// removes those that the server must not see.
+func (x *exchange) clientHeader() http.Header {
+	header := make(http.Header, len(x.r.Header)+4)
+	for key, values := range x.r.Header {
+		switch key {
+		case "Authorization", "Cookie", protocol.HeaderContentLength, protocol.HeaderContentType, protocol.HeaderSession, protocol.HeaderLastEventID:
+		default:
+			header[key] = values
+		}
+	}
+	header[protocol.HeaderContentType] = valueJSON
+	return header
+}
+
+// gatewayHeader returns the headers of a request that the gateway makes in its own name.
+// They contain nothing of the client's: what the gateway learns from the answer counts for
+// all clients.
+func (x *exchange) gatewayHeader() http.Header {
+	return http.Header{
+		protocol.HeaderAccept:      valueAny,
+		protocol.HeaderContentType: valueJSON,
+		protocol.HeaderUserAgent:   {"mcp-gateway/" + x.handler.options.Version},
+	}
+}
+
+// fetched is the whole answer to a sub-request; of a stream, only the response.
+type fetched struct {
+	status  int
+	session string // which the answer names
+	body    []byte
+	refusal *access.Refusal // of the gateway, instead of the server's answer
+	reason  string          // of the refusal
+
+	sessionState sessionState // of the session that the sub-request named, if any
+}
+
+// serverError tells that a server has refused a message of the gateway's.
+type serverError struct {
+	status int // of HTTP
+	code   int // of JSON-RPC; 0 without one
+}
+
+func (e *serverError) Error() string {
+	return "the server answers with an error: status " + strconv.Itoa(e.status) + ", code " + strconv.Itoa(e.code)
+}
+
+var (
+	errSessionGone = errors.New("the server has ended the session")
+	errAborted     = errors.New("the server's answer broke off")
+	errNoAnswer    = errors.New("the server has not answered the message")
+)
+
+// ask sends a message in the gateway's own name, and waits for the answer. The error is a
+// [serverError] if the server refuses, a refusal if the gateway does, or one of the above.
+func (s *subRequest) ask(header http.Header, message []byte) (*fetched, error) {
+	var m *mcp.Message
+	if message != nil {
+		var err error
+		if m, err = mcp.ParseMessage(message); err != nil {
+			return &fetched{}, fmt.Errorf("the gateway's own message is malformed: %w", err)
+		}
+	}
+	answer, err := s.fetch(header, m)
+	if err != nil || answer.status == http.StatusAccepted { // a notification has no response
+		return answer, err
+	}
+	if answer.refusal != nil {
+		return answer, &serverError{answer.status, answer.refusal.Code}
+	}
+	e, err := envelope.Parse(answer.body)
+	switch {
+	case err == nil && e.Failed:
+		return answer, &serverError{answer.status, e.ErrorCode}
+	case answer.status >= 300:
+		return answer, &serverError{status: answer.status}
+	case err != nil || e.Kind != envelope.Response:
+		return answer, errNoAnswer
+	}
+	return answer, nil
+}
+
+// fetch sends a message and reads the whole answer, which may be an error response. The
+// result is never nil.
+func (s *subRequest) fetch(header http.Header, m *mcp.Message) (*fetched, error) {
+	answer := &fetched{}
+	header[protocol.HeaderAccept] = valueAny // whatever the client accepts
+	err := s.read(answer, header, m)
+	answer.reason = s.request.Refused()
+	if s.context.Err() != nil {
+		if f := access.Cut(s.context); f != nil {
+			return answer, f
+		}
+		return answer, s.context.Err()
+	}
+	if errors.As(err, new(*mcp.AnswerError)) {
+		return answer, err
+	}
+	aborted := err != nil && !errors.As(err, &answer.refusal)
+	if answer.refusal != nil {
+		answer.status = answer.refusal.Status
+	}
+	switch {
+	case header[protocol.HeaderSession] == nil:
+	case aborted:
+		answer.sessionState = sessionDoubtful
+	default:
+		answer.sessionState = sessionStateOf(answer.status, answer.reason, answer.body)
+	}
+	switch {
+	case isOfGateway(answer.reason):
+		return answer, &access.Refusal{
+			Status: answer.status, Reason: answer.reason, Message: "The gateway cannot serve requests at the moment.", RetryAfter: retryAfter,
+		}
+	case answer.sessionState == sessionGone:
+		return answer, errSessionGone
+	case aborted:
+		return answer, errAborted
+	case answer.status < 500 && answer.status != http.StatusTooManyRequests:
+		return answer, nil
+	case answer.reason != "":
+		return answer, errors.New(answer.reason)
+	}
+	return answer, errors.New("status " + strconv.Itoa(answer.status))
+}
+
+// uncountedAnswer is the size up to which an answer does not count as the client's memory.
+const uncountedAnswer = 8 << 10
+
+// read reads the answer.
+func (s *subRequest) read(into *fetched, header http.Header, m *mcp.Message) (err error) {
+	defer s.guard(&err)
+	answer, err := s.call(header, m)
+	if err != nil {
+		return err
+	}
+	defer func() { answer.Close(int64(len(into.body)), err) }()
+	into.status, into.session = answer.Status, answer.Session
+	if answer.Stream {
+		return answer.Events(into.takeResponse)
+	}
+	body, err := answer.Whole()
+	if err != nil {
+		return err
+	}
+	body = jsonscan.WithoutMark(body)
+	if err := s.request.Reserve(max(0, int64(len(body)-uncountedAnswer))); err != nil {
+		if f := new(access.Refusal); errors.As(err, &f) {
+			s.request.Record(f)
+		}
+		return err
+	}
+	into.body = bytes.Clone(body)
+	return nil
+}
+
+// takeResponse keeps the response of a stream, and drops everything else.
+func (f *fetched) takeResponse(e *sse.Event) error {
+	if !e.IsMessage() || len(e.Data) == 0 || f.body != nil {
+		return nil
+	}
+	data := jsonscan.WithoutMark(e.Data)
+	if m, err := envelope.Parse(data); err == nil && m.Kind == envelope.Response {
+		f.body = bytes.Clone(data)
+	}
+	return nil
+}
+
+// send sends a notification or a response to the server.
+func (x *exchange) send(ctx context.Context, r *route, message []byte) error {
+	s := x.oneOfMany(ctx, http.MethodPost, r.server)
+	defer s.end()
+	if s.refusal != nil {
+		return s.refusal
+	}
+	answer, err := s.ask(r.gatewayHeader(x), message)
+	if answer.sessionState == sessionGone {
+		r.endIfLost(x, sessionGone, answer.status, answer.reason)
+	}
+	if errors.Is(err, errNoAnswer) {
+		return nil // none is needed
+	}
+	return err
+}
