@@ -247,7 +247,5 @@ func (a *answer) answerError(message string) {
 
 func (a *answer) write(status int, body []byte) {
 	a.x.freeID()
-	a.x.w.Header()[protocol.HeaderContentLength] = []string{strconv.Itoa(len(body))}
-	a.x.w.WriteHeader(status)
-	a.written, _ = a.x.write(body) // a client that is gone needs no answer
+	a.written, _ = a.x.writeBody(status, body) // a client that is gone needs no answer
 }

@@ -27,7 +27,7 @@ func TestACallIsHandedToItsServer(t *testing.T) {
 
 func TestWhatIsAskedOfAServerIsInTheAuditLog(t *testing.T) {
 	s := newStage(t, map[string]string{"calc": modern(t, "add", textResult).URL, "notes": modern(t, "read", textResult).URL})
-	s.asks("1", "tools/list", "", ":token", bob) // learns which eras calc speaks
+	s.asks("1", "tools/list", "", ":token", bob) // the gateway learns whether calc has sessions
 	var before int
 	eventually(t, "the lines of that to be written", func() bool {
 		lines := s.auditLines()

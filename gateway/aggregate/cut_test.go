@@ -13,8 +13,8 @@ import (
 	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 )
 
-// What takes access away ends what a list has under way, at every server, whether
-// or not its client still waits for it.
+// The end of access ends a list at every server, whether or not the client still waits for
+// it.
 func TestTheEndOfAccessEndsAListThatIsUnderWay(t *testing.T) {
 	tests := map[string]struct {
 		end func(s *stage)

@@ -129,7 +129,7 @@ func FuzzMembers(f *testing.F) {
 		rebuilt := protocol.Object(object.others...)
 		var before, after any
 		if json.Unmarshal(message, &before) != nil {
-			return // what stands behind the object is not looked at here
+			return // readObject does not look behind the object
 		}
 		require.NoError(t, json.Unmarshal(rebuilt, &after), "%q", rebuilt)
 		require.Equal(t, before, after)

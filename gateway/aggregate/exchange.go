@@ -180,11 +180,9 @@ func (x *exchange) answerJSON(body []byte) {
 	header[protocol.HeaderContentType] = valueJSON
 	if !x.json {
 		header[protocol.HeaderContentType] = valueEvents
-		body = append(sse.AppendData([]byte("event: message\n"), body), '\n')
+		body = sse.AppendMessage([]byte("event: message\n"), body)
 	}
-	header[protocol.HeaderContentLength] = []string{strconv.Itoa(len(body))}
-	x.w.WriteHeader(http.StatusOK)
-	n, err := x.write(body)
+	n, err := x.writeBody(http.StatusOK, body)
 	x.request.Outcome(http.StatusOK, n, err)
 }
 
@@ -202,8 +200,10 @@ func (x *exchange) answerAccepted() *access.Refusal {
 // More would take the gateway's memory, and would outlast the end of the client's access.
 const smallBody = 32 << 10
 
-// write writes all of an answer's body.
-func (x *exchange) write(body []byte) (int64, error) {
+// writeBody writes all of an answer's body.
+func (x *exchange) writeBody(status int, body []byte) (int64, error) {
+	x.w.Header()[protocol.HeaderContentLength] = []string{strconv.Itoa(len(body))}
+	x.w.WriteHeader(status)
 	if len(body) <= smallBody {
 		n, err := x.w.Write(body)
 		return int64(n), err

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// asking is a server whose tools ask something of the client. The channel tells
-// of calls that were cancelled.
+// asking is a server whose tools ask the client something. The channel gets the calls that
+// were cancelled.
 func asking(t testing.TB, name string) (url string, cancelled chan string) {
 	t.Helper()
 	cancelled = make(chan string, 16)
@@ -75,7 +75,7 @@ func TestServersAskClientsThatHaveSessions(t *testing.T) {
 			return &sdk.ElicitResult{Action: action}, nil
 		},
 	})
-	// All at once, so that both servers ask under the same ids.
+	// All at once, so that both servers use the same ids.
 	var all sync.WaitGroup
 	for i := range 8 {
 		for server, action := range map[string]string{"one": "accept", "two": "decline"} {

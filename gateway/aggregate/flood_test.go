@@ -46,7 +46,7 @@ func TestAClientThatGivesUpItsListsHasNotMoreAndMoreOnTheirWay(t *testing.T) {
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			if r, err := s.doContext(ctx, body, pairs...); err == nil {
+			if r, err := s.doWith(ctx, body, pairs...); err == nil {
 				_ = r.Body.Close()
 			}
 		}()
@@ -86,22 +86,7 @@ func TestAListOfNothingButRubbishIsSaidOnce(t *testing.T) {
 	require.Contains(t, s.log.text(), "left_out=50001")
 }
 
-// doContext is do, until the context ends.
-func (s *stage) doContext(ctx context.Context, body string, pairs ...string) (*http.Response, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, strings.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	r.Header.Set("Accept", "application/json, text/event-stream")
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Authorization", "Bearer "+alice)
-	for i := 0; i < len(pairs); i += 2 {
-		r.Header.Set(pairs[i], pairs[i+1])
-	}
-	return http.DefaultTransport.RoundTrip(r)
-}
-
-// A list may be longer than the network takes without its client's reading.
+// A list may be longer than what the network takes while the client does not read.
 func TestAClientThatDoesNotReadItsListIsCutAllTheSame(t *testing.T) {
 	long := func(name string) string {
 		return modern(t, name+`","description":"`+strings.Repeat("x", 4<<20-1024), textResult).URL

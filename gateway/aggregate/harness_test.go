@@ -37,8 +37,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// stage is the gateway's whole way of a request, on a listener of its own: the
-// middleware, this package, the servers' own endpoints. Vault is a stand-in.
+// stage serves requests as the gateway does: through the middleware, this package and the
+// servers' own endpoints. Vault is a stand-in.
 type stage struct {
 	t       testing.TB
 	vault   *grantstest.Vault
@@ -48,7 +48,7 @@ type stage struct {
 	log     *lines
 }
 
-// newStage registers the servers, by name, at those URLs.
+// newStage registers servers: names and URLs.
 func newStage(t testing.TB, servers map[string]string) *stage {
 	t.Helper()
 	s := &stage{t: t, vault: grantstest.New(t), audit: filepath.Join(t.TempDir(), "audit.log"), log: &lines{}}
@@ -77,7 +77,7 @@ func newStage(t testing.TB, servers map[string]string) *stage {
 	log := hclog.New(&hclog.LoggerOptions{Output: s.log, Level: hclog.Debug})
 	next := mcp.New(mcp.Options{Registry: b, Config: settings, Log: log})
 	s.handler = New(Options{Registry: b, Config: settings, Version: "test", Next: next, Log: log})
-	s.handler.listWait = 30 * time.Second // however busy the machine is; no longer for the first of them
+	s.handler.listWait = 30 * time.Second // also on a busy machine; there is no longer wait for the first server
 	gate := access.New(access.Options{
 		Broker: b, Audit: audit, Listener: config.Listener{Address: "127.0.0.1:0"}, Limits: settings.Limits,
 		Next: next, Aggregate: s.handler,
@@ -123,7 +123,7 @@ type got struct {
 	body   string
 }
 
-// message is the JSON-RPC message of an answer, in whichever form it came.
+// message is the JSON-RPC message of an answer: of JSON, or of a stream.
 func (g got) message() string {
 	for line := range strings.SplitSeq(g.body, "\n") {
 		if data, ok := strings.CutPrefix(line, "data: "); ok && strings.Contains(data, `"id"`) && !strings.Contains(data, `"method"`) {
@@ -177,8 +177,8 @@ func (s *stage) ask(body string, pairs ...string) got {
 	return got{status: r.StatusCode, header: r.Header, body: string(text)}
 }
 
-// stateless is a request of the era without sessions, with the headers that it
-// must have. params has no _meta.
+// stateless is a request without a session, with the headers that it must have. params has
+// no _meta.
 func stateless(id, method, params string) (body string, pairs []string) {
 	if params != "" {
 		params += ","
@@ -194,7 +194,7 @@ func stateless(id, method, params string) (body string, pairs []string) {
 	return body, pairs
 }
 
-// asks sends a request of the era without sessions.
+// asks sends a request without a session.
 func (s *stage) asks(id, method, params string, more ...string) got {
 	s.t.Helper()
 	body, pairs := stateless(id, method, params)
@@ -257,7 +257,7 @@ type fake struct {
 	bodies   []string
 }
 
-// newFake starts a server whose answers are made from method and body.
+// newFake starts a server that handle answers for.
 func newFake(t testing.TB, handle func(w http.ResponseWriter, r *http.Request, method, body string)) *fake {
 	t.Helper()
 	f := &fake{}
@@ -343,7 +343,7 @@ func modern(t testing.TB, tool, result string) *fake {
 	})
 }
 
-// sessionServer is a real server of the era with sessions.
+// sessionServer is a real server with sessions.
 func sessionServer(t testing.TB, name string, setup func(*sdk.Server)) *httptest.Server {
 	t.Helper()
 	server := sdk.NewServer(&sdk.Implementation{Name: name, Version: "1"}, &sdk.ServerOptions{

@@ -3,18 +3,15 @@ package aggregate
 import (
 	"bytes"
 	"context"
-	"errors"
 	"net/http"
 	"strconv"
 	"sync/atomic"
 	"time"
 
-	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/backoff"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 )
 
 // An implicit session is one that the gateway keeps for a client without sessions, to
@@ -206,7 +203,13 @@ func (x *exchange) listenOnce(ctx context.Context, r *route) (status int, stream
 		r.listener.needed.Store(true)
 	}
 	go r.stopIdleListening(listening, stop)
-	status, streamed = x.answerStream(s, r, streamHeader(r.gatewayHeader(x)))
+	status, streamed = s.stream(streamHeader(r.gatewayHeader(x)), nil, func() {}, func(data []byte) error {
+		if m, err := mcp.ParseMessage(data); err == nil && m.Kind == envelope.Request {
+			r.listener.needed.Store(true)
+			x.answerServer(r, m)
+		}
+		return nil
+	})
 	return status, streamed, false
 }
 
@@ -219,33 +222,4 @@ func (r *route) stopIdleListening(ctx context.Context, stop context.CancelFunc) 
 			return
 		}
 	}
-}
-
-// answerStream reads a stream that no client gets, and answers the server's requests on it.
-func (x *exchange) answerStream(s *subRequest, r *route, header http.Header) (status int, streamed bool) {
-	var err error
-	defer s.guard(&err)
-	answer, err := s.call(header, nil)
-	if err != nil {
-		if f := new(access.Refusal); errors.As(err, &f) {
-			status = f.Status
-		}
-		return status, false
-	}
-	var size int64
-	defer func() { answer.Close(size, err) }()
-	if answer.Status != http.StatusOK || !answer.Stream {
-		return answer.Status, false
-	}
-	err = answer.Events(func(e *sse.Event) error {
-		size += int64(len(e.Data))
-		if e.IsMessage() && len(e.Data) > 0 {
-			if m, err := mcp.ParseMessage(e.Data); err == nil && m.Kind == envelope.Request {
-				r.listener.needed.Store(true)
-				x.answerServer(r, m)
-			}
-		}
-		return nil
-	})
-	return answer.Status, true
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestServersNeedNotBeStrict: what many servers do, though the protocol has it
-// otherwise, keeps nobody from them.
+// TestServersNeedNotBeStrict: many servers break the protocol in these ways, and can be
+// used all the same.
 func TestServersNeedNotBeStrict(t *testing.T) {
 	asString := func(body string) string {
 		var m struct{ ID json.RawMessage }
@@ -88,8 +88,8 @@ func TestIDsOfTheOtherType(t *testing.T) {
 	}
 }
 
-// TestAnEmptyCursorLeadsOn in the era without sessions, where only a missing one is
-// the end. In the older one it is the end.
+// TestAnEmptyCursorLeadsOn: without sessions, only a missing cursor is the end. With
+// sessions, an empty one is the end too.
 func TestAnEmptyCursorLeadsOn(t *testing.T) {
 	list := func(w http.ResponseWriter, body string) {
 		if strings.Contains(body, `"cursor":""`) {
@@ -126,8 +126,7 @@ func TestAnEmptyCursorLeadsOn(t *testing.T) {
 	require.NotContains(t, g, "nextCursor")
 }
 
-// TestAServerThatIsBusySaysForHowLong: to clients of both eras, whatever else it
-// says.
+// TestAServerThatIsBusySaysForHowLong: to clients with sessions and without.
 func TestAServerThatIsBusySaysForHowLong(t *testing.T) {
 	for name, busy := range map[string]func(w http.ResponseWriter, body string){
 		"in text":  func(w http.ResponseWriter, _ string) { http.Error(w, "slow down", http.StatusTooManyRequests) },
@@ -161,8 +160,7 @@ func TestAServerThatIsBusySaysForHowLong(t *testing.T) {
 	}
 }
 
-// TestAnIDIsFreeAsSoonAsItsAnswerCanBeRead: clients count from one again, and ask at
-// once.
+// TestAnIDIsFreeAsSoonAsItsAnswerCanBeRead: some clients use the same id again, at once.
 func TestAnIDIsFreeAsSoonAsItsAnswerCanBeRead(t *testing.T) {
 	for _, form := range []string{"JSON", "a stream", "an error"} {
 		t.Run(form, func(t *testing.T) {
@@ -208,8 +206,8 @@ func TestAnIDIsFreeAsSoonAsItsAnswerCanBeRead(t *testing.T) {
 	}
 }
 
-// TestTheGatewayListensWhereItHoldsASession: a server that asks whether anybody is
-// there gets an answer, and one without such a stream is asked for it once.
+// TestTheGatewayListensWhereItHoldsASession: a server that pings gets an answer, and one
+// without such a stream is asked for it once.
 func TestTheGatewayListensWhereItHoldsASession(t *testing.T) {
 	var mu sync.Mutex
 	gets := 0
@@ -261,8 +259,8 @@ func TestTheGatewayListensWhereItHoldsASession(t *testing.T) {
 	eventually(t, "the stream to end with the client's access", func() bool { return s.handler.Sessions() == 0 })
 }
 
-// TestAnAnswerThatIsTooLargeIsToldAsOne: the tool has run, so the client hears that,
-// and the administrator which limit it was.
+// TestAnAnswerThatIsTooLargeIsToldAsOne: the client learns that the tool has run, and the
+// administrator which limit it was.
 func TestAnAnswerThatIsTooLargeIsToldAsOne(t *testing.T) {
 	large := strings.Repeat("x", 5<<20)
 	for _, form := range []string{"JSON", "a stream"} {
@@ -307,8 +305,8 @@ func TestAnAnswerThatIsTooLargeIsToldAsOne(t *testing.T) {
 	}
 }
 
-// TestTheSessionUnusedForTheLongestTimeMakesRoom: for any client, so that nobody is
-// locked out by sessions that nobody uses.
+// TestTheSessionUnusedForTheLongestTimeMakesRoom: for any client, so that unused sessions
+// lock no client out.
 func TestTheSessionUnusedForTheLongestTimeMakesRoom(t *testing.T) {
 	s := newStage(t, map[string]string{"calc": modern(t, "add", textResult).URL})
 	s.handler.sessions.most = 3
@@ -323,7 +321,7 @@ func TestTheSessionUnusedForTheLongestTimeMakesRoom(t *testing.T) {
 	}
 	require.Equal(t, 3, s.handler.Sessions())
 
-	// Those in use are nobody's to take.
+	// Sessions in use are never replaced.
 	s.handler.sessions.most = 1
 	r, err := s.do("", append(bobs, ":method", "GET")...)
 	require.NoError(t, err)
@@ -336,7 +334,7 @@ func TestTheSessionUnusedForTheLongestTimeMakesRoom(t *testing.T) {
 	require.LessOrEqual(t, own, 3)
 	require.Equal(t, http.StatusOK, s.ask(pingOnce, bobs...).status)
 
-	// Sessions that the gateway holds for clients without make room likewise.
+	// The same holds for implicit sessions.
 	other := newStage(t, map[string]string{"calc": sessionServer(t, "calc", nil).URL})
 	other.handler.sessions.most = 1
 	for range 2 {

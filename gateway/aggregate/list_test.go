@@ -56,7 +56,7 @@ func TestASlowServerCostsItsOwnEntriesAlone(t *testing.T) {
 	var once sync.Once
 	defer once.Do(func() { close(release) })
 	client := s.connect(alice, "2026-07-28", options)
-	// The other server may be late once, too: it is in the lists when it has answered.
+	// The other server may be late once, too. It is listed when it has answered.
 	eventually(t, "the other server to be listed", func() bool { return slices.Equal([]string{"calc__add"}, listed(t, client)) })
 	asked := slow.count()
 	require.Equal(t, []string{"calc__add"}, listed(t, client))

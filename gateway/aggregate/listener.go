@@ -7,13 +7,10 @@ import (
 	"net/http"
 	"time"
 
-	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/backoff"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 )
 
 // How long it takes until a server's stream that has ended is opened again.
@@ -133,8 +130,9 @@ func (l *streamListener) once(ctx context.Context, again bool) (lasted time.Dura
 	}
 	wanted := c.wants(l.server)
 	announce := func() { c.watcher.notify(r.has.changes() & wanted.lists) }
-	out := &serverStream{listener: l, toClient: c.filter(r)}
-	out.onOpen = func() {
+	var opened time.Time // zero: never
+	onOpen := func() {
+		opened = time.Now()
 		if again || state.wasAbsent(x.client()) || time.Since(began) > x.handler.usualWait() {
 			announce()
 		}
@@ -145,19 +143,19 @@ func (l *streamListener) once(ctx context.Context, again bool) (lasted time.Dura
 	if r.mode == modeImplicitSession {
 		x.subscribe(ctx, r, wanted.resources)
 	}
-	status := l.open(ctx, r, wanted, out)
+	status := l.open(ctx, r, wanted, onOpen)
 	switch {
-	case !out.isOpen() && r.session != "" && mayBeNoSession(status) && !x.isSessionAlive(ctx, r):
+	case opened.IsZero() && r.session != "" && mayBeNoSession(status) && !x.isSessionAlive(ctx, r):
 		return 0, false // the next attempt opens another session
 	case status >= 400 && status < 500 && status != http.StatusTooManyRequests:
-		if (again || state.wasAbsent(x.client())) && !out.isOpen() {
+		if (again || state.wasAbsent(x.client())) && opened.IsZero() {
 			announce()
 		}
 		return 0, true // it has no such stream
-	case !out.isOpen():
+	case opened.IsZero():
 		return 0, false
 	}
-	return time.Since(out.began), false
+	return time.Since(opened), false
 }
 
 // route returns the route to the server, and its state; nil if there is no route. over tells
@@ -179,7 +177,7 @@ func (l *streamListener) route(ctx context.Context) (r *route, state *serverStat
 
 // open opens the server's stream, and reads it to its end. It returns the answer's status; 0
 // without an answer.
-func (l *streamListener) open(ctx context.Context, r *route, wanted notificationSet, out *serverStream) (status int) {
+func (l *streamListener) open(ctx context.Context, r *route, wanted notificationSet, onOpen func()) (status int) {
 	x, method := l.stream.x, http.MethodPost
 	if r.serverHasSessions() {
 		method = http.MethodGet
@@ -189,90 +187,51 @@ func (l *streamListener) open(ctx context.Context, r *route, wanted notification
 	if s.refusal != nil {
 		return s.refusal.Status
 	}
+	filter := l.stream.filter(r)
 	if method == http.MethodGet {
-		return out.read(s, streamHeader(r.header(x, "", "")), nil)
+		status, _ = s.stream(streamHeader(r.header(x, "", "")), nil, onOpen, func(data []byte) error { return l.pass(data, filter) })
+		return status
 	}
 	header := r.header(x, protocol.MethodListen, "")
 	header[protocol.HeaderAccept] = valueAny
-	header[protocol.HeaderVersion] = []string{protocol.VersionStateless}
 	header[protocol.HeaderMethod] = []string{protocol.MethodListen}
 	text, err := x.listenMessage(wanted)
 	if err != nil {
 		return http.StatusBadRequest
 	}
-	m, err := mcp.ParseMessage(text)
+	message, err := mcp.ParseMessage(text)
 	if err != nil {
 		return http.StatusBadRequest
 	}
-	out.acknowledged = true
-	return out.read(s, header, m)
-}
-
-// serverStream reads one stream of a server, for a stream of the client.
-type serverStream struct {
-	listener     *streamListener
-	toClient     toClient
-	acknowledged bool      // it is the answer to a subscriptions/listen
-	onOpen       func()    // called when the stream is open
-	began        time.Time // zero: it was never open
-	bytes        int64
-}
-
-func (o *serverStream) isOpen() bool { return !o.began.IsZero() }
-
-// read sends the request for the stream, and reads the stream to its end.
-func (o *serverStream) read(s *subRequest, header http.Header, m *mcp.Message) (status int) {
-	var err error
-	defer s.guard(&err)
-	answer, err := s.call(header, m)
-	if err != nil {
-		if f := new(access.Refusal); errors.As(err, &f) {
-			status = f.Status
+	notifications := func(m *mcp.Message) ([]byte, error) {
+		switch {
+		case m.Kind != envelope.Notification:
+			return nil, nil // the end of the stream: another one follows
+		case m.Method == protocol.MethodAcknowledged:
+			l.markReady()
+			return nil, nil
 		}
-		return status
+		return filter(m)
 	}
-	defer func() { answer.Close(o.bytes, err) }()
-	if answer.Status == http.StatusOK && answer.Stream {
-		o.began = time.Now()
-		o.onOpen()
-		err = answer.Events(o.event)
-	}
-	return answer.Status
+	status, _ = s.stream(header, message, onOpen, func(data []byte) error { return l.pass(data, notifications) })
+	return status
 }
 
-// event passes an event on to the client's stream.
-func (o *serverStream) event(e *sse.Event) error {
-	o.bytes += int64(len(e.Data))
-	if !e.IsMessage() || len(e.Data) == 0 {
-		return nil
+// pass passes a message on to the client's stream.
+func (l *streamListener) pass(data []byte, filter toClient) error {
+	var message []byte
+	m, err := mcp.ParseMessage(data)
+	if err == nil {
+		message, err = filter(m)
 	}
-	message, err := o.translate(jsonscan.WithoutMark(e.Data))
 	if err != nil {
 		// The stream ends, so that a server which goes on like that is not asked without a
 		// pause, and does not fill the log.
-		o.listener.stream.x.handler.log.Warn("a server says what cannot be passed on: its stream ends", "server", o.listener.server, "error", err)
+		l.stream.x.handler.log.Warn("a server says what cannot be passed on: its stream ends", "server", l.server, "error", err)
 		return err
 	}
 	if message == nil {
 		return nil
 	}
-	return o.listener.stream.put(bytes.Clone(message))
-}
-
-// translate returns a message as the client gets it; nil if it does not get it.
-func (o *serverStream) translate(data []byte) ([]byte, error) {
-	m, err := mcp.ParseMessage(data)
-	if err != nil {
-		return nil, err
-	}
-	if o.acknowledged {
-		switch {
-		case m.Kind != envelope.Notification:
-			return nil, nil // the end of the stream: another one follows
-		case m.Method == protocol.MethodAcknowledged:
-			o.listener.markReady()
-			return nil, nil
-		}
-	}
-	return o.toClient(m)
+	return l.stream.put(bytes.Clone(message))
 }

@@ -12,7 +12,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
-// bob may reach the server "calc" alone. Whatever he says, "notes" hears nothing.
+// bob may reach the server "calc" alone. Whatever he sends, "notes" gets nothing.
 func TestNothingThatAClientSaysReachesAServerThatItMayNot(t *testing.T) {
 	for era, server := range map[string]bool{"a server with sessions": true, "a server without sessions": false} {
 		t.Run(era, func(t *testing.T) {
@@ -80,7 +80,7 @@ func TestNothingThatAClientSaysReachesAServerThatItMayNot(t *testing.T) {
 				require.Equal(t, http.StatusNotFound, s.ask(pingOnce, ":token", bob, "Mcp-Session-Id", own, "Mcp-Protocol-Version", "2025-11-25").status)
 				require.Equal(t, http.StatusNotFound, s.ask(pingOnce, append(mine, ":path", "/servers/calc/mcp")...).status)
 			}
-			// What the headers say is not what counts.
+			// The headers do not count.
 			body, _ := stateless("4", "tools/call", `"name":"calc__x"`)
 			g := s.ask(body, ":token", bob, "Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", "tools/call", "Mcp-Name", "notes__x")
 			require.Equal(t, http.StatusBadRequest, g.status)
@@ -89,9 +89,9 @@ func TestNothingThatAClientSaysReachesAServerThatItMayNot(t *testing.T) {
 	}
 }
 
-// What one client says of itself must not change how another one is served.
+// What one client sends must not change how another one is served.
 func TestAClientThatIsRefusedSpoilsNothingForOthers(t *testing.T) {
-	for name, hello := range map[string]string{
+	for name, params := range map[string]string{
 		"parameters that are none":    `"protocolVersion":"2025-11-25","capabilities":5`,
 		"a version that there is not": `"protocolVersion":"1900-01-01","capabilities":{}`,
 	} {
@@ -115,7 +115,7 @@ func TestAClientThatIsRefusedSpoilsNothingForOthers(t *testing.T) {
 			})
 			s := newStage(t, map[string]string{"calc": up.URL})
 			call := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"calc__x"}}`
-			g := s.ask(`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{`+hello+`,"clientInfo":{"name":"t","version":"1"}}}`, ":token", bob)
+			g := s.ask(`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{`+params+`,"clientInfo":{"name":"t","version":"1"}}}`, ":token", bob)
 			s.ask(call, ":token", bob, "Mcp-Session-Id", g.header.Get("Mcp-Session-Id"), "Mcp-Protocol-Version", "2025-11-25")
 			require.Contains(t, s.ask(call, s.open(alice)...).body, `"session":"s"`)
 		})

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// keeper is a server that knows the sessions of its present run alone. What it
-// answers in others is the test's to say.
+// keeper is a server that knows only the sessions of its present run. The test says what it
+// answers in others.
 type keeper struct {
 	*httptest.Server
 	refuse func(w http.ResponseWriter, body string)
@@ -149,14 +149,14 @@ func TestNoServerIsDeadAfterARestart(t *testing.T) {
 			up.restart()
 			require.Equal(t, []string{"notes__echo"}, list(), "a list is asked again in any case")
 
-			// Likewise in the session that the gateway holds for a client without.
-			hello := func() string { return s.asks("1", "tools/call", `"name":"notes__echo","arguments":{}`).body }
-			require.Contains(t, hello(), `"hi"`)
+			// The same in an implicit session.
+			echoes := func() string { return s.asks("1", "tools/call", `"name":"notes__echo","arguments":{}`).body }
+			require.Contains(t, echoes(), `"hi"`)
 			up.restart()
 			if !c.called {
-				require.Contains(t, hello(), `"error"`)
+				require.Contains(t, echoes(), `"error"`)
 			}
-			require.Contains(t, hello(), `"hi"`)
+			require.Contains(t, echoes(), `"hi"`)
 			up.restart()
 			require.Equal(t, []string{"notes__echo"}, toolsIn(t, s.asks("1", "tools/list", "").message()))
 		})
@@ -196,9 +196,8 @@ func replyText(w http.ResponseWriter, body string) {
 	_, _ = io.WriteString(w, body)
 }
 
-// TestASessionIsNotGivenUpForARequestOfItsClient: what a server says of the size
-// or the rate of requests, or the gateway of its own bounds, tells nothing about
-// the session.
+// TestASessionIsNotGivenUpForARequestOfItsClient: refusals for the size or the rate of
+// requests, or for the gateway's own bounds, mean nothing for the session.
 func TestASessionIsNotGivenUpForARequestOfItsClient(t *testing.T) {
 	for _, status := range []int{408, 413, 429, 431} {
 		up := newKeeper(t, nil)
@@ -213,8 +212,8 @@ func TestASessionIsNotGivenUpForARequestOfItsClient(t *testing.T) {
 	}
 }
 
-// TestAClientThatListensHearsOfAServerThatWasRestarted: its stream is opened in
-// another session, whatever the server says of the old one.
+// TestAClientThatListensHearsOfAServerThatWasRestarted: the server's stream is opened in
+// another session, whatever the server answers in the old one.
 func TestAClientThatListensHearsOfAServerThatWasRestarted(t *testing.T) {
 	for _, status := range []int{400, 401, 404, 500} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {

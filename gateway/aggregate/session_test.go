@@ -18,8 +18,7 @@ func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-// connect connects a real client, with its own choice of era unless one is
-// given.
+// connect connects a real client, with that version; without one the client chooses.
 func (s *stage) connect(token, version string, options *sdk.ClientOptions) *sdk.ClientSession {
 	s.t.Helper()
 	client := sdk.NewClient(&sdk.Implementation{Name: "t", Version: "1"}, options)

@@ -85,7 +85,7 @@ func TestTheSessionsWithServersEndWithTheClients(t *testing.T) {
 }
 
 func TestAServersLostSessionIsNotTheClients(t *testing.T) {
-	// A server that is started anew knows none of the sessions of before.
+	// A server that was restarted does not know its old sessions.
 	var current atomic.Pointer[sdk.StreamableHTTPHandler]
 	restart := func() {
 		server := sdk.NewServer(&sdk.Implementation{Name: "notes", Version: "1"}, nil)
@@ -221,7 +221,7 @@ func TestASessionThatNobodyUsesEnds(t *testing.T) {
 }
 
 // TestTheSessionWithAServerIsNotTheClients: servers name their session with every answer.
-// The client has one of the gateway's, or none, and must never hear of theirs.
+// The client has a session of the gateway's, or none, and must never see theirs.
 func TestTheSessionWithAServerIsNotTheClients(t *testing.T) {
 	up := newFake(t, func(w http.ResponseWriter, _ *http.Request, method, body string) {
 		w.Header().Set("Mcp-Session-Id", "s")

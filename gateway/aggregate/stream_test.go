@@ -12,7 +12,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 )
 
-// heard is a channel that tells of notifications of that kind.
+// heard gets the notifications that a client receives.
 type heard chan string
 
 func (h heard) await(t testing.TB, want string) {
@@ -25,7 +25,7 @@ func (h heard) await(t testing.TB, want string) {
 	}
 }
 
-// drain forgets what has been heard.
+// drain drops what was received.
 func (h heard) drain() {
 	for {
 		select {
@@ -36,7 +36,7 @@ func (h heard) drain() {
 	}
 }
 
-// listening is a client's options with which it hears of changes.
+// listening returns options with which a client receives notifications.
 func listening() (*sdk.ClientOptions, heard) {
 	h := make(heard, 64)
 	return &sdk.ClientOptions{
@@ -45,7 +45,7 @@ func listening() (*sdk.ClientOptions, heard) {
 	}, h
 }
 
-// statelessServer is a real server of the era without sessions.
+// statelessServer is a real server without sessions.
 func statelessServer(t testing.TB, name string) (*sdk.Server, string) {
 	t.Helper()
 	server := sdk.NewServer(&sdk.Implementation{Name: name, Version: "1"}, &sdk.ServerOptions{
@@ -80,7 +80,7 @@ func TestClientsOfBothErasHearOfChangesInServersOfBoth(t *testing.T) {
 				require.Equal(t, []string{"up__echo"}, listed(t, c))
 				require.NoError(t, c.Subscribe(context.Background(), &sdk.SubscribeParams{URI: "mcp://up/file:///a"}))
 
-				// The stream is opened on the client's side without its waiting.
+				// The client opens its stream in the background.
 				eventually(t, "the change of a list to be heard of", func() bool {
 					sdk.AddTool(server, &sdk.Tool{Name: "more"}, func(context.Context, *sdk.CallToolRequest, echoInput) (*sdk.CallToolResult, any, error) {
 						return &sdk.CallToolResult{}, nil, nil

@@ -238,6 +238,35 @@ func (f *fetched) takeResponse(e *sse.Event) error {
 	return nil
 }
 
+// stream sends the sub-request, and hands each message of the answer to take until the
+// stream ends or take fails. onOpen is called when the stream is open. The status is 0
+// without an answer.
+func (s *subRequest) stream(header http.Header, m *mcp.Message, onOpen func(), take func(data []byte) error) (status int, streamed bool) {
+	var err error
+	defer s.guard(&err)
+	answer, err := s.call(header, m)
+	if err != nil {
+		if f := new(access.Refusal); errors.As(err, &f) {
+			status = f.Status
+		}
+		return status, false
+	}
+	var size int64
+	defer func() { answer.Close(size, err) }()
+	status, streamed = answer.Status, answer.Status == http.StatusOK && answer.Stream
+	if streamed {
+		onOpen()
+		err = answer.Events(func(e *sse.Event) error {
+			size += int64(len(e.Data))
+			if !e.IsMessage() || len(e.Data) == 0 {
+				return nil
+			}
+			return take(jsonscan.WithoutMark(e.Data))
+		})
+	}
+	return status, streamed
+}
+
 // send sends a notification or a response to the server.
 func (x *exchange) send(ctx context.Context, r *route, message []byte) error {
 	s := x.oneOfMany(ctx, http.MethodPost, r.server)

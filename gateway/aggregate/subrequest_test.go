@@ -8,9 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestNoClientSpeaksInTheGatewaysName: what the gateway asks of a server for all
-// clients, it asks with headers of its own, so that no client has a say in the
-// answer.
+// TestNoClientSpeaksInTheGatewaysName: what the gateway asks a server for all clients, it
+// asks with headers of its own, so that no client can change the answer.
 func TestNoClientSpeaksInTheGatewaysName(t *testing.T) {
 	large := strings.Repeat("x", 20<<10)
 	for name, header := range map[string]string{"an argument": "Mcp-Param-X", "a name": "User-Agent", "a trace": "Tracestate"} {
@@ -45,8 +44,8 @@ func TestNoClientSpeaksInTheGatewaysName(t *testing.T) {
 	}
 }
 
-// TestStatusesThatAreAboutOneRequestTeachNothing: a server that is asked what it
-// is, and answers with one of these, is asked again.
+// TestStatusesThatAreAboutOneRequestTeachNothing: a server that answers server/discover
+// with one of these is asked again.
 func TestStatusesThatAreAboutOneRequestTeachNothing(t *testing.T) {
 	for _, status := range []int{403, 408, 413, 429, 431, 500, 503} {
 		up := modern(t, "add", textResult)

@@ -71,7 +71,7 @@ func starting(t *testing.T, name string) (up *fake, release func()) {
 	return up, func() { close(started) }
 }
 
-// configure has lists wait so long.
+// configure sets how long lists wait.
 func (s *stage) configure(usual, first time.Duration) {
 	c := *s.handler.settings()
 	c.Aggregate = config.Aggregate{ListWait: usual, FirstListWait: first}
@@ -112,8 +112,7 @@ func TestAServerIsWaitedForInVainOnce(t *testing.T) {
 	})
 }
 
-// TestManyHealthyServersAreAllInTheFirstList: however busy the machine is, and
-// however short the usual wait.
+// TestManyHealthyServersAreAllInTheFirstList: also on a busy machine.
 func TestManyHealthyServersAreAllInTheFirstList(t *testing.T) {
 	servers, want := map[string]string{}, []string{}
 	for i := range 200 {
@@ -126,8 +125,8 @@ func TestManyHealthyServersAreAllInTheFirstList(t *testing.T) {
 	require.Equal(t, want, toolsIn(t, s.asks("1", "tools/list", "").message()))
 }
 
-// TestAClientThatGoesLeavesNoServerBehind: a list that was answered without asking
-// its server does not count among those on their way.
+// TestAClientThatGoesLeavesNoServerBehind: a list request that was answered without asking
+// the server is not counted as abandoned.
 func TestAClientThatGoesLeavesNoServerBehind(t *testing.T) {
 	calc := newFake(t, func(w http.ResponseWriter, _ *http.Request, _, body string) {
 		reply(w, body, `{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"tools":[{"name":"add"}],"resultType":"complete"}`)
