@@ -73,7 +73,7 @@ func (x *exchange) serve() *access.Refusal {
 // inSession finds the session that the request names, and serves the request in it.
 func (x *exchange) inSession(serve func() *access.Refusal) *access.Refusal {
 	id := protocol.First(x.r.Header, protocol.HeaderSession)
-	x.session = x.handler.sessions.find(id, x.request.Grant)
+	x.session = x.handler.sessions.find(x.r.Context(), id, x.request.Grant)
 	if x.session == nil {
 		return serverside.NoSession(x.id())
 	}

@@ -77,11 +77,6 @@ func (h *Handler) newImplicitSession(grant *grants.Grant) *session {
 	return s
 }
 
-// implicitSession returns the client's implicit session, in use. It must be released.
-func (x *exchange) implicitSession() (*session, error) {
-	return x.handler.sessions.implicit(x.request.Grant, x.handler.newImplicitSession)
-}
-
 // release undoes the table's acquire.
 func (s *session) release() { s.table.release(s) }
 

@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"container/list"
+	"context"
 	"crypto/rand"
 	"errors"
 	"maps"
@@ -139,25 +140,37 @@ func (t *sessions) release(s *session) {
 }
 
 // find returns the client's session, in use: it must be released. It is nil if the client
-// has no such session.
-func (t *sessions) find(id string, grant *grants.Grant) *session {
+// has no such session. ctx is of the request, and ends with the client's access.
+func (t *sessions) find(ctx context.Context, id string, grant *grants.Grant) *session {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.byID[id]
 	if s == nil || s.clientID != grant.ClientID {
 		return nil
 	}
-	s.accessors[grant.Accessor] = struct{}{}
-	t.acquire(s)
+	t.use(ctx, s, grant)
 	return s
 }
 
-// implicit returns the client's implicit session, in use: it must be released.
-func (t *sessions) implicit(grant *grants.Grant, open func(*grants.Grant) *session) (*session, error) {
+// use notes that the token uses the session. The end of a token is followed by endToken. If
+// that was called already, the token must not be noted any more: nothing would end the
+// session. t.mu is held.
+func (t *sessions) use(ctx context.Context, s *session, grant *grants.Grant) {
+	if ctx.Err() == nil {
+		s.accessors[grant.Accessor] = struct{}{}
+	}
+	t.acquire(s)
+}
+
+// implicit returns the client's implicit session, in use: it must be released. ctx ends with
+// the client's access.
+func (t *sessions) implicit(ctx context.Context, grant *grants.Grant, open func(*grants.Grant) *session) (*session, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.implicitOf[grant.ClientID]
 	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
 	case t.closed, s == nil && len(t.implicitOf) >= t.most && !t.evict(t.idleImplicit):
 		return nil, errTooMany
 	case s == nil:
@@ -165,8 +178,7 @@ func (t *sessions) implicit(grant *grants.Grant, open func(*grants.Grant) *sessi
 		s.table = t
 		t.implicitOf[grant.ClientID] = s
 	}
-	s.accessors[grant.Accessor] = struct{}{}
-	t.acquire(s)
+	t.use(ctx, s, grant)
 	return s, nil
 }
 

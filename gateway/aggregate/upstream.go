@@ -36,7 +36,7 @@ func (x *exchange) route(s *subRequest) (*route, error) {
 	if x.ownSession != nil {
 		return x.ownSession.route(s)
 	}
-	implicit, err := x.implicitSession()
+	implicit, err := x.handler.sessions.implicit(s.context, x.request.Grant, x.handler.newImplicitSession)
 	if err != nil {
 		return nil, err
 	}
