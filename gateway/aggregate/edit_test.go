@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"encoding/json"
+	"net/http"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -98,6 +99,17 @@ func TestTheCursorIsTheServersOwn(t *testing.T) {
 			require.Equal(t, test.want, string(got))
 		})
 	}
+}
+
+func TestParamsThatCouldBeReadInTwoWaysAreRefused(t *testing.T) {
+	up := modern(t, "add", textResult)
+	s := newStage(t, map[string]string{"calc": up.URL})
+	for _, params := range []string{`"cursor":"","Cursor":"x"`, `"Cursor":"x"`, `"cursor ":"x"`} {
+		g := s.asks("1", "tools/list", params)
+		require.Equal(t, http.StatusBadRequest, g.status, params)
+		require.Contains(t, g.body, "params cannot be read.", params)
+	}
+	require.Empty(t, up.sent("tools/list"))
 }
 
 func TestANotificationIsMarkedWithItsSubscription(t *testing.T) {
