@@ -137,37 +137,26 @@ func isSessionVersion(quoted string) bool {
 	return err == nil && protocol.IsSessionVersion(version)
 }
 
-// versionIn finds the version, with its quotes, in a server's answer to the handshake.
-func versionIn(answer []byte) envelope.Span {
+// versionIn finds the version, with its quotes, in a server's answer to the handshake. It
+// finds none where the answer could be read in two ways.
+func versionIn(answer []byte) (version envelope.Span) {
 	s, err := jsonscan.New(answer)
-	if err != nil || !member(&s, "result") || !member(&s, "protocolVersion") || s.Peek() != '"' {
+	if err != nil {
 		return envelope.Span{}
 	}
-	start := s.Pos()
-	if s.Skip() != nil {
+	err = s.Members([]string{"result"}, func(int) error {
+		return s.MembersIfAny([]string{"protocolVersion"}, func(int) (err error) {
+			if s.Peek() != '"' {
+				return s.Skip()
+			}
+			version, err = s.Value()
+			return err
+		})
+	})
+	if err != nil {
 		return envelope.Span{}
 	}
-	return envelope.Span{Start: start, End: s.Pos()}
-}
-
-// member steps to the value of a member of the next object, and reports whether the
-// object has it.
-func member(s *jsonscan.Scanner, name string) bool {
-	if s.Enter('{') != nil {
-		return false
-	}
-	for first := true; ; first = false {
-		key, more, err := s.Member(first)
-		if err != nil || !more {
-			return false
-		}
-		if key.Is(name) {
-			return true
-		}
-		if s.Skip() != nil {
-			return false
-		}
-	}
+	return version
 }
 
 // initializeCall sends the client's own handshake.
