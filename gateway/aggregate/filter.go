@@ -89,7 +89,7 @@ func (f *streamFilter) response(m *mcp.Message) []byte {
 			return nil
 		}
 		return m.Data
-	case f.id == nil, string(id) != "null" && !sameID(id, f.id):
+	case f.id == nil, !sameID(id, f.id) && string(id) != "null":
 		return nil
 	case f.session != nil:
 		f.session.answered(f.id, "")
@@ -162,8 +162,13 @@ func isID(raw []byte) bool {
 }
 
 // stringOf returns the value of a JSON string.
-func stringOf(raw []byte) (text string, ok bool) {
-	return text, len(raw) > 0 && raw[0] == '"' && json.Unmarshal(raw, &text) == nil
+func stringOf(raw []byte) (string, bool) {
+	if len(raw) == 0 || raw[0] != '"' {
+		return "", false
+	}
+	var text string
+	err := json.Unmarshal(raw, &text)
+	return text, err == nil
 }
 
 // idKey is an id or a progress token, however it is written. It has one size, since
@@ -185,6 +190,9 @@ func keyOf(raw []byte) idKey {
 // sameID reports whether a server's id is that of the request. Some servers write numbers
 // as strings, or strings as numbers.
 func sameID(id, requested []byte) bool {
+	if bytes.Equal(id, requested) {
+		return true
+	}
 	key := keyOf(requested)
 	return keyOf(id) == key || keyOf(otherType(id)) == key
 }
