@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 )
 
 const textResult = `{"content":[{"type":"text","text":"hi","n":12345678901234567890}],"resultType":"complete","x":1.10}`
@@ -29,7 +31,7 @@ func TestWhatIsAskedOfAServerIsInTheAuditLog(t *testing.T) {
 	s := newStage(t, map[string]string{"calc": modern(t, "add", textResult).URL, "notes": modern(t, "read", textResult).URL})
 	s.asks("1", "tools/list", "", ":token", bob) // the gateway learns whether calc has sessions
 	var before int
-	eventually(t, "the lines of that to be written", func() bool {
+	gatewaytest.Eventually(t, "the lines of that to be written", func() bool {
 		lines := s.auditLines()
 		before = len(lines)
 		return slices.Contains(lines, "outcome tools/list") && slices.Contains(lines, "outcome calc tools/list")
@@ -43,7 +45,7 @@ func TestWhatIsAskedOfAServerIsInTheAuditLog(t *testing.T) {
 		"decision tools/list allowed", "decision calc tools/list allowed", "outcome calc tools/list", "outcome tools/list",
 		"refusal notes tools/call read not-in-allowed-servers", "refusal tools/call nothing unknown-name",
 	}
-	eventually(t, "the lines to be written", func() bool { return len(s.auditLines()) >= before+len(want) })
+	gatewaytest.Eventually(t, "the lines to be written", func() bool { return len(s.auditLines()) >= before+len(want) })
 	require.ElementsMatch(t, want, s.auditLines()[before:])
 }
 

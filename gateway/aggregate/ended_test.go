@@ -13,6 +13,7 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 )
 
@@ -61,12 +62,12 @@ func TestTheEndOfAccessEndsAListThatIsUnderWay(t *testing.T) {
 					text, _ := io.ReadAll(r.Body)
 					answered <- r.Status + string(text)
 				}()
-				eventually(t, "both to be asked", func() bool { return running.Load() == 2 })
+				gatewaytest.Eventually(t, "both to be asked", func() bool { return running.Load() == 2 })
 				if !waits {
 					require.Contains(t, await(t, answered), `"tools":[]`)
 				}
 				test.end(s)
-				eventually(t, "both to be let go", func() bool { return running.Load() == 0 })
+				gatewaytest.Eventually(t, "both to be let go", func() bool { return running.Load() == 0 })
 				if waits {
 					require.Equal(t, test.cut, strings.HasPrefix(await(t, answered), "401"))
 				}
@@ -105,13 +106,13 @@ func TestNothingIsLeftOfClientsThatHaveGone(t *testing.T) {
 		s.awaitStream()
 		require.NoError(t, client.Close())
 	}
-	eventually(t, "all goroutines to have ended", func() bool { return ours() == 0 })
+	gatewaytest.Eventually(t, "all goroutines to have ended", func() bool { return ours() == 0 })
 	s.handler.openStreams.mu.Lock()
 	require.Empty(t, s.handler.openStreams.open)
 	s.handler.openStreams.mu.Unlock()
 	require.Equal(t, 1, s.handler.Sessions(), "that which is held for clients without")
 	s.vault.Revoke(alice)
-	eventually(t, "the last session to have ended", func() bool { return s.handler.Sessions() == 0 })
+	gatewaytest.Eventually(t, "the last session to have ended", func() bool { return s.handler.Sessions() == 0 })
 	require.Empty(t, s.handler.watchers.of(""))
 }
 
@@ -131,5 +132,5 @@ func TestWhatGoesOnBehindAnswersEndsWithTheGateway(t *testing.T) {
 	s.asks("1", "tools/list", "")
 	require.NotZero(t, ours(), "the list goes on at the server that is late")
 	s.handler.Close()
-	eventually(t, "it to have ended", func() bool { return ours() == 0 })
+	gatewaytest.Eventually(t, "it to have ended", func() bool { return ours() == 0 })
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 )
 
 func TestACursorThatWasMadeByHandHasNoServerAskedTwice(t *testing.T) {
@@ -51,9 +53,9 @@ func TestAClientThatGivesUpItsListsHasNotMoreAndMoreOnTheirWay(t *testing.T) {
 			}
 		}()
 		if asked <= maxAbandoned {
-			eventually(t, "the server to be asked", func() bool { return len(up.sent("tools/list")) == asked })
+			gatewaytest.Eventually(t, "the server to be asked", func() bool { return len(up.sent("tools/list")) == asked })
 			cancel()
-			eventually(t, "the list to be given up", func() bool {
+			gatewaytest.Eventually(t, "the list to be given up", func() bool {
 				state := s.handler.servers.of("registration-up")
 				return state.abandonedLists("id-alice") == asked
 			})
@@ -63,7 +65,7 @@ func TestAClientThatGivesUpItsListsHasNotMoreAndMoreOnTheirWay(t *testing.T) {
 	}
 	require.Len(t, up.sent("tools/list"), maxAbandoned)
 	s.vault.Revoke(alice)
-	eventually(t, "a revocation to end what nobody waits for too", func() bool {
+	gatewaytest.Eventually(t, "a revocation to end what nobody waits for too", func() bool {
 		return s.handler.servers.of("registration-up").abandonedLists("id-alice") == 0
 	})
 }
@@ -82,8 +84,8 @@ func TestAListOfNothingButRubbishIsSaidOnce(t *testing.T) {
 	for range 3 {
 		require.Equal(t, []string{"up__a"}, toolsIn(t, s.asks("1", "tools/list", "").body))
 	}
-	require.Less(t, strings.Count(s.log.text(), "left out"), 50)
-	require.Contains(t, s.log.text(), "left_out=50001")
+	require.Less(t, strings.Count(s.log.String(), "left out"), 50)
+	require.Contains(t, s.log.String(), "left_out=50001")
 }
 
 // A list may be longer than what the network takes while the client does not read.
@@ -103,7 +105,7 @@ func TestAClientThatDoesNotReadItsListIsCutAllTheSame(t *testing.T) {
 	_, err = conn.Read(make([]byte, 1))
 	require.NoError(t, err, "the answer has begun")
 	s.vault.Revoke(alice)
-	eventually(t, "the request to end", func() bool {
+	gatewaytest.Eventually(t, "the request to end", func() bool {
 		text, err := os.ReadFile(s.audit)
 		require.NoError(t, err)
 		for line := range strings.SplitSeq(string(text), "\n") {

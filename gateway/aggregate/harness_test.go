@@ -20,6 +20,7 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 	"vault-plugin-secrets-mcp/gateway/internal/scripted"
@@ -45,13 +46,13 @@ type stage struct {
 	handler *Handler
 	url     string
 	audit   string
-	log     *lines
+	log     *gatewaytest.Log
 }
 
 // newStage registers servers: names and URLs.
 func newStage(t testing.TB, servers map[string]string) *stage {
 	t.Helper()
-	s := &stage{t: t, vault: grantstest.New(t), audit: filepath.Join(t.TempDir(), "audit.log"), log: &lines{}}
+	s := &stage{t: t, vault: grantstest.New(t), audit: filepath.Join(t.TempDir(), "audit.log"), log: &gatewaytest.Log{}}
 	for name, url := range servers {
 		s.vault.AddServer(name, url)
 	}
@@ -68,11 +69,7 @@ func newStage(t testing.TB, servers map[string]string) *stage {
 			MaxChildren: 10, MaxChildrenPerClient: 10,
 		},
 	}
-	caching := config.Grants{
-		MaxStale: 30 * time.Second, NegativeTTL: 30 * time.Second, MaxEntries: 1000, Wait: time.Second,
-		ColdRate: 1e6, ColdBurst: 1e6, ColdSourceRate: 1e6, ColdSourceBurst: 1e6,
-	}
-	b := s.vault.Broker(grants.Options{Grants: caching, Cold: access.NewColdLimiter(caching)})
+	b := s.vault.Broker(grants.Options{Cold: access.NewColdLimiter(grantstest.Unlimited)})
 	s.vault.Await("the session keys", func() bool { return b.SessionKeys() != nil })
 	log := hclog.New(&hclog.LoggerOptions{Output: s.log, Level: hclog.Debug})
 	next := mcp.New(mcp.Options{Registry: b, Config: settings, Log: log})
@@ -92,28 +89,10 @@ func newStage(t testing.TB, servers map[string]string) *stage {
 		gate.Close()
 		audit.Close()
 		if t.Failed() {
-			t.Log(s.log.text())
+			t.Log(s.log.String())
 		}
 	})
 	return s
-}
-
-// lines is a log.
-type lines struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) text() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // got is a whole answer.
@@ -241,12 +220,6 @@ func (s *stage) auditLines() []string {
 		all = append(all, strings.Join(strings.Fields(strings.Join([]string{l.Type, l.Server, l.Method, l.Tool, l.Reason}, " ")), " "))
 	}
 	return all
-}
-
-// eventually waits until the condition holds.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	require.Eventually(t, condition, 10*time.Second, time.Millisecond, what)
 }
 
 // fake is a server that records what it was sent.

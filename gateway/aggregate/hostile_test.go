@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 )
 
 // says is a server that answers calls with what say writes, and has feed on its session's
@@ -194,7 +196,7 @@ func TestAServerThatAsksWithoutEndIsNotAnsweredWithoutEnd(t *testing.T) {
 		}
 		return n
 	}
-	eventually(t, "some to be answered", func() bool { return answers() >= serverRequestBurst })
+	gatewaytest.Eventually(t, "some to be answered", func() bool { return answers() >= serverRequestBurst })
 	require.Less(t, answers(), 2*serverRequestBurst)
 }
 

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 )
 
 // TestServersNeedNotBeStrict: many servers break the protocol in these ways, and can be
@@ -239,7 +241,7 @@ func TestTheGatewayListensWhereItHoldsASession(t *testing.T) {
 	for _, server := range []string{"wants", "wantsnot"} {
 		require.Contains(t, s.asks("1", "tools/call", `"name":"`+server+`__echo","arguments":{}`).body, `"hi"`)
 	}
-	eventually(t, "the server's question to be answered", func() bool {
+	gatewaytest.Eventually(t, "the server's question to be answered", func() bool {
 		wants.mu.Lock()
 		defer wants.mu.Unlock()
 		for _, body := range wants.bodies {
@@ -249,14 +251,14 @@ func TestTheGatewayListensWhereItHoldsASession(t *testing.T) {
 		}
 		return false
 	})
-	eventually(t, "the other to be asked for its stream", func() bool {
+	gatewaytest.Eventually(t, "the other to be asked for its stream", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return gets == 1
 	})
 	require.Contains(t, s.asks("1", "tools/call", `"name":"wantsnot__echo","arguments":{}`).body, `"hi"`)
 	s.vault.Revoke(alice)
-	eventually(t, "the stream to end with the client's access", func() bool { return s.handler.Sessions() == 0 })
+	gatewaytest.Eventually(t, "the stream to end with the client's access", func() bool { return s.handler.Sessions() == 0 })
 }
 
 // TestAnAnswerThatIsTooLargeIsToldAsOne: the client learns that the tool has run, and the
@@ -297,9 +299,9 @@ func TestAnAnswerThatIsTooLargeIsToldAsOne(t *testing.T) {
 				mine := s.open(alice)
 				require.Contains(t, s.ask(echo("1", "a"), mine...).message(), told)
 				require.Len(t, up.sent("tools/call"), 2, "it is not called again")
-				require.Contains(t, s.log.text(), "a server's answer is larger than limits.max_list, and was not passed on: server=notes method=tools/call max_list=4MiB")
+				require.Contains(t, s.log.String(), "a server's answer is larger than limits.max_list, and was not passed on: server=notes method=tools/call max_list=4MiB")
 				require.Empty(t, toolsIn(t, s.ask(`{"jsonrpc":"2.0","id":2,"method":"tools/list"}`, mine...).message()))
-				require.Contains(t, s.log.text(), `server=notes list=tools/list error="the server's answer is larger than limits.max_list, 4MiB"`)
+				require.Contains(t, s.log.String(), `server=notes list=tools/list error="the server's answer is larger than limits.max_list, 4MiB"`)
 			})
 		}
 	}

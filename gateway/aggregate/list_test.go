@@ -13,6 +13,7 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 )
 
@@ -35,8 +36,8 @@ func TestADeadServerCostsItsOwnEntriesAlone(t *testing.T) {
 	require.Equal(t, []string{"calc__add", "notes__read"}, toolsIn(t, s.asks("1", "tools/list", "").body))
 	notes.Close()
 	require.Equal(t, []string{"calc__add", "notes__read"}, toolsIn(t, s.asks("1", "tools/list", "").body), "the last good list")
-	require.Contains(t, s.log.text(), "a server is absent from the lists of /mcp: server=gone")
-	require.Contains(t, s.log.text(), "a server is absent from the lists of /mcp: server=notes")
+	require.Contains(t, s.log.String(), "a server is absent from the lists of /mcp: server=gone")
+	require.Contains(t, s.log.String(), "a server is absent from the lists of /mcp: server=notes")
 }
 
 func TestASlowServerCostsItsOwnEntriesAlone(t *testing.T) {
@@ -57,15 +58,15 @@ func TestASlowServerCostsItsOwnEntriesAlone(t *testing.T) {
 	defer once.Do(func() { close(release) })
 	client := s.connect(alice, "2026-07-28", options)
 	// The other server may be late once, too. It is listed when it has answered.
-	eventually(t, "the other server to be listed", func() bool { return slices.Equal([]string{"calc__add"}, listed(t, client)) })
+	gatewaytest.Eventually(t, "the other server to be listed", func() bool { return slices.Equal([]string{"calc__add"}, listed(t, client)) })
 	asked := slow.count()
 	require.Equal(t, []string{"calc__add"}, listed(t, client))
 	require.Equal(t, asked, slow.count(), "it is left alone for a while")
-	require.Contains(t, s.log.text(), "a server is absent from the lists of /mcp: server=slow")
+	require.Contains(t, s.log.String(), "a server is absent from the lists of /mcp: server=slow")
 	h.drain()
 	once.Do(func() { close(release) })
 	h.await(t, "tools")
-	eventually(t, "the server to be back", func() bool { return len(listed(t, client)) == 2 })
+	gatewaytest.Eventually(t, "the server to be back", func() bool { return len(listed(t, client)) == 2 })
 }
 
 func TestAServerThatComesBackIsHeardOf(t *testing.T) {
@@ -142,6 +143,6 @@ func TestListsOfClientsWithToolRulesAreFiltered(t *testing.T) {
 	require.Equal(t, []string{"calc__add", "calc__erase"}, toolsIn(t, s.asks("1", "tools/list", "").body))
 	calc.Close()
 	s.vault.AddToken(alice, "alice", grantstest.Data{"denied_tools": []string{"calc/erase"}})
-	eventually(t, "the rules to be known", func() bool { return len(toolsIn(t, s.asks("1", "tools/list", "").body)) == 1 })
+	gatewaytest.Eventually(t, "the rules to be known", func() bool { return len(toolsIn(t, s.asks("1", "tools/list", "").body)) == 1 })
 	require.Equal(t, []string{"calc__add"}, toolsIn(t, s.asks("1", "tools/list", "").body), "the last good list too")
 }

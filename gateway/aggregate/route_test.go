@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 )
 
 // keeper is a server that knows only the sessions of its present run. The test says what it
@@ -144,7 +146,7 @@ func TestNoServerIsDeadAfterARestart(t *testing.T) {
 				require.Contains(t, g.message(), `"error"`)
 				require.Contains(t, s.ask(echo("1", "c"), mine...).body, `"hi"`, "the next request begins anew")
 			}
-			require.Contains(t, s.log.text(), "the next request begins another session")
+			require.Contains(t, s.log.String(), "the next request begins another session")
 
 			up.restart()
 			require.Equal(t, []string{"notes__echo"}, list(), "a list is asked again in any case")
@@ -183,7 +185,7 @@ func TestACallThatMayHaveBeenCarriedOutIsNotRepeated(t *testing.T) {
 			mine := s.open(alice)
 			require.Contains(t, s.ask(echo("1", "a"), mine...).message(), `"error"`)
 			require.Equal(t, int32(1), calls.Load())
-			eventually(t, "the session in doubt to be ended", func() bool {
+			gatewaytest.Eventually(t, "the session in doubt to be ended", func() bool {
 				_, ended := up.sessions()
 				return len(ended) == 1 && ended[0] == "0/1"
 			})
@@ -252,7 +254,7 @@ func TestAClientThatListensHearsOfAServerThatWasRestarted(t *testing.T) {
 			r, err := s.do("", append(mine, ":method", "GET")...)
 			require.NoError(t, err)
 			defer r.Body.Close()
-			eventually(t, "the server's stream to be open", func() bool { return up.count() >= 3 })
+			gatewaytest.Eventually(t, "the server's stream to be open", func() bool { return up.count() >= 3 })
 			mu.Lock()
 			run = "b"
 			close(restarted)

@@ -13,6 +13,7 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 )
 
@@ -54,10 +55,10 @@ func TestARotatedTokenKeepsItsSessions(t *testing.T) {
 	s.vault.AddToken(next, "alice", grantstest.Data{"accessor": "accessor-next"})
 	require.Equal(t, http.StatusOK, s.ask(echo("1", "a"), append(mine, ":token", next)...).status)
 	s.vault.Revoke(alice)
-	eventually(t, "the old token to be refused", func() bool { return s.ask(pingOnce, mine...).status == http.StatusUnauthorized })
+	gatewaytest.Eventually(t, "the old token to be refused", func() bool { return s.ask(pingOnce, mine...).status == http.StatusUnauthorized })
 	require.Equal(t, http.StatusOK, s.ask(echo("2", "a"), append(mine, ":token", next)...).status)
 	s.vault.Revoke(next)
-	eventually(t, "the session to have ended with its last token", func() bool { return s.handler.Sessions() == 0 })
+	gatewaytest.Eventually(t, "the session to have ended with its last token", func() bool { return s.handler.Sessions() == 0 })
 }
 
 func TestTheSessionsWithServersEndWithTheClients(t *testing.T) {
@@ -131,7 +132,7 @@ func TestARevocationCutsTheStreamOfASession(t *testing.T) {
 	s.vault.Revoke(alice)
 	_, err = io.ReadAll(r.Body)
 	require.Error(t, err, "it does not look complete")
-	eventually(t, "the session to have ended", func() bool { return s.handler.Sessions() == 0 })
+	gatewaytest.Eventually(t, "the session to have ended", func() bool { return s.handler.Sessions() == 0 })
 	require.Equal(t, http.StatusUnauthorized, s.ask(pingOnce, mine...).status)
 }
 

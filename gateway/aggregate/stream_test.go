@@ -9,6 +9,7 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 )
 
@@ -81,7 +82,7 @@ func TestClientsOfBothErasHearOfChangesInServersOfBoth(t *testing.T) {
 				require.NoError(t, c.Subscribe(context.Background(), &sdk.SubscribeParams{URI: "mcp://up/file:///a"}))
 
 				// The client opens its stream in the background.
-				eventually(t, "the change of a list to be heard of", func() bool {
+				gatewaytest.Eventually(t, "the change of a list to be heard of", func() bool {
 					sdk.AddTool(server, &sdk.Tool{Name: "more"}, func(context.Context, *sdk.CallToolRequest, echoInput) (*sdk.CallToolResult, any, error) {
 						return &sdk.CallToolResult{}, nil, nil
 					})
@@ -93,7 +94,7 @@ func TestClientsOfBothErasHearOfChangesInServersOfBoth(t *testing.T) {
 					}
 				})
 				require.Equal(t, []string{"up__echo", "up__more"}, listed(t, c))
-				eventually(t, "the change of a resource to be heard of", func() bool {
+				gatewaytest.Eventually(t, "the change of a resource to be heard of", func() bool {
 					require.NoError(t, server.ResourceUpdated(context.Background(), &sdk.ResourceUpdatedNotificationParams{URI: "file:///a"}))
 					select {
 					case got := <-h:
@@ -126,7 +127,7 @@ func TestAChangeOfTheAllowListIsAChangeOfTheLists(t *testing.T) {
 			s.vault.AddServer("third", modern(t, "x", textResult).URL)
 			s.vault.AddToken(bob, "bob", grantstest.Data{"allowed_servers": []string{"notes", "third"}})
 			h.await(t, "tools")
-			eventually(t, "the new server to be listed", func() bool { return len(listed(t, c)) == 2 })
+			gatewaytest.Eventually(t, "the new server to be listed", func() bool { return len(listed(t, c)) == 2 })
 		})
 	}
 }
@@ -134,7 +135,7 @@ func TestAChangeOfTheAllowListIsAChangeOfTheLists(t *testing.T) {
 // awaitStream waits until a client listens.
 func (s *stage) awaitStream() {
 	s.t.Helper()
-	eventually(s.t, "a stream to be open", func() bool {
+	gatewaytest.Eventually(s.t, "a stream to be open", func() bool {
 		for _, w := range s.handler.watchers.of("") {
 			for _, session := range s.allSessions() {
 				session.mu.Lock()

@@ -10,6 +10,7 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 	"vault-plugin-secrets-mcp/gateway/internal/scripted"
 )
@@ -73,7 +74,7 @@ func TestChildProcessesOfBothErasAreAmongTheServers(t *testing.T) {
 			"transport": "stdio", "command": program, "env": map[string]string{scripted.Variable: mode},
 		})
 	}
-	eventually(t, "the servers to be known", func() bool { return len(s.handler.options.Registry.Servers()) == 4 })
+	gatewaytest.Eventually(t, "the servers to be known", func() bool { return len(s.handler.options.Registry.Servers()) == 4 })
 	pid := func(client *sdk.ClientSession, server string) (string, error) {
 		result, err := client.CallTool(context.Background(), &sdk.CallToolParams{Name: server + "__pid"})
 		if err != nil {
@@ -94,12 +95,12 @@ func TestChildProcessesOfBothErasAreAmongTheServers(t *testing.T) {
 			_, err = client.CallTool(context.Background(), &sdk.CallToolParams{Name: server + "__crash"})
 			require.Error(t, err)
 			// It is not started again at once.
-			eventually(t, "another child to be there", func() bool {
+			gatewaytest.Eventually(t, "another child to be there", func() bool {
 				next, err := pid(client, server)
 				return err == nil && next != first
 			})
 		})
 	}
-	require.Contains(t, s.log.text(), "server=broken")
+	require.Contains(t, s.log.String(), "server=broken")
 	require.NotContains(t, strings.Join(listed(t, s.connect(alice, "2026-07-28", nil)), " "), "broken")
 }

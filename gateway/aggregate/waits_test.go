@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 )
 
 func TestHowLongAListWaits(t *testing.T) {
@@ -107,7 +108,7 @@ func TestAServerIsWaitedForInVainOnce(t *testing.T) {
 	state := s.handler.servers.of("registration-calc")
 	require.False(t, state.mayBeStarting("id-alice", time.Now()))
 	release()
-	eventually(t, "the server to be listed", func() bool {
+	gatewaytest.Eventually(t, "the server to be listed", func() bool {
 		return len(toolsIn(t, s.asks("1", "tools/list", "").message())) == 1
 	})
 }
