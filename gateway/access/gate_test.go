@@ -179,7 +179,7 @@ func TestLiveRequestEndsWhenItsTokenIsRevoked(t *testing.T) {
 	s := newStage(t, nil)
 	s.handle = func(w http.ResponseWriter, r *http.Request) {
 		<-r.Context().Done()
-		Refuse(w, r, Cut(r.Context()))
+		Refuse(w, r, CutCause(r.Context()))
 	}
 	done := make(chan int, 1)
 	go func() {

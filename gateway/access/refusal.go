@@ -82,10 +82,10 @@ func AuditRefusal() *Refusal {
 	}
 }
 
-// Cut returns the refusal that tells why the request's context was ended by the
+// CutCause returns the refusal that tells why the request's context was ended by the
 // gateway, or nil if it was not: the client went away, or nothing happened yet.
 // It is of use only while nothing has been answered.
-func Cut(ctx context.Context) *Refusal {
+func CutCause(ctx context.Context) *Refusal {
 	cause := context.Cause(ctx)
 	switch {
 	case errors.Is(cause, grants.ErrInactive):

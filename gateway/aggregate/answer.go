@@ -161,7 +161,7 @@ func (a *answer) finish() {
 		}
 	case a.from != nil && isOfGateway(reason):
 		a.refuse(a.refusal) // there is no memory for the server's answer
-	case a.sub.context.Err() != nil && access.Cut(a.sub.context) == nil:
+	case a.sub.context.Err() != nil && access.CutCause(a.sub.context) == nil:
 		if x.r.Context().Err() == nil {
 			// The client has cancelled the request, and expects no response.
 			x.w.Header()[protocol.HeaderContentType] = valueEvents

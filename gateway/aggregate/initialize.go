@@ -54,7 +54,7 @@ func (x *exchange) initialize() *access.Refusal {
 	x.session = s
 	if x.r.Context().Err() != nil { // the token may have ended before the session was there to end with it
 		x.handler.sessions.end(s)
-		return access.Cut(x.r.Context())
+		return access.CutCause(x.r.Context())
 	}
 	x.request.Session = mcp.HashSession(s.id)
 	if f := x.request.Allow(); f != nil {

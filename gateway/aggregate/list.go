@@ -41,7 +41,7 @@ func (x *exchange) list(kind rewrite.Kind) *access.Refusal {
 	}
 	requests := x.listAll(kind, cursor, servers)
 	if x.r.Context().Err() != nil {
-		return access.Cut(x.r.Context())
+		return access.CutCause(x.r.Context())
 	}
 	parts := make([]rewrite.Part, 0, len(requests))
 	size := 1 << 10

@@ -102,7 +102,7 @@ func (x *exchange) tooManySessions(err error) *access.Refusal {
 // serves other servers too, so it is not ended: the answer is an error response, whatever
 // the HTTP status would be at the server's own endpoint.
 func (x *exchange) unreachable(server string, err error) *access.Refusal {
-	if f := access.Cut(x.r.Context()); f != nil {
+	if f := access.CutCause(x.r.Context()); f != nil {
 		return f
 	}
 	var refused *access.Refusal

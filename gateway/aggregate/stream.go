@@ -134,7 +134,7 @@ func (c *clientStream) serve(first []byte) {
 		err = nil
 	}
 	x.request.Outcome(http.StatusOK, s.Close(), err)
-	if access.Cut(x.r.Context()) != nil {
+	if access.CutCause(x.r.Context()) != nil {
 		panic(http.ErrAbortHandler) // so that it does not look complete
 	}
 }

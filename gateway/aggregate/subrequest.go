@@ -160,7 +160,7 @@ func (s *subRequest) fetch(header http.Header, m *mcp.Message) (*fetched, error)
 	err := s.read(answer, header, m)
 	answer.reason = s.request.Refused()
 	if s.context.Err() != nil {
-		if f := access.Cut(s.context); f != nil {
+		if f := access.CutCause(s.context); f != nil {
 			return answer, f
 		}
 		return answer, s.context.Err()

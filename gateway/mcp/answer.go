@@ -61,7 +61,7 @@ func (e *readError) Unwrap() error { return e.err }
 // complete. It must not look complete to the client.
 func (a *Answer) BrokeOff(err error) bool {
 	var broken *readError
-	return errors.As(err, &broken) || err != nil && access.Cut(a.client) != nil
+	return errors.As(err, &broken) || err != nil && access.CutCause(a.client) != nil
 }
 
 // Next returns the next event of a stream, which is valid until the next call. The

@@ -166,7 +166,7 @@ func (c *conversation) close() {
 	if c.inFlight != nil {
 		// Without sessions a client cancels by going away. With them it may
 		// only have lost its connection; but who may not go on, must not.
-		c.inFlight.Close(!c.done && (c.stateless || access.Cut(c.client) != nil))
+		c.inFlight.Close(!c.done && (c.stateless || access.CutCause(c.client) != nil))
 	}
 	if c.feed != nil {
 		c.feed.Close()

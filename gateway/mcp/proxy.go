@@ -209,7 +209,7 @@ func (q *proxied) openSession(ctx context.Context) (string, *access.Refusal) {
 		// Another gateway has heard of the key first.
 		if err = handler.registry.RefreshSessionKeys(ctx); err == nil {
 			id, err = handler.sealer.Open(q.owner, sealed)
-		} else if f := access.Cut(ctx); f != nil {
+		} else if f := access.CutCause(ctx); f != nil {
 			return "", f
 		}
 	}

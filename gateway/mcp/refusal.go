@@ -95,7 +95,7 @@ func (x *exchange) noSession(err error) *access.Refusal {
 
 // unusable is the answer where the gateway itself cannot serve the server.
 func (x *exchange) unusable(ctx context.Context, err error) *access.Refusal {
-	if f := access.Cut(ctx); f != nil {
+	if f := access.CutCause(ctx); f != nil {
 		return f
 	}
 	return x.rpc(&access.Refusal{
@@ -118,7 +118,7 @@ func (x *exchange) busy() *access.Refusal {
 // failed is the answer where the server could not be asked; nil if the client
 // is gone, and nothing need be said. ctx is the client's request's.
 func (x *exchange) failed(ctx context.Context, err error) *access.Refusal {
-	if f := access.Cut(ctx); f != nil {
+	if f := access.CutCause(ctx); f != nil {
 		return f
 	}
 	if ctx.Err() != nil {

@@ -94,7 +94,7 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 		PerClient: settings.Limits.PerClientConcurrency,
 		Cold:      access.NewColdLimiter(settings.Grants),
 		Observer:  g.metrics,
-		Log:       log.Named("broker"),
+		Log:       log.Named("grants"),
 	}
 	if tracer := g.export.Tracer(); tracer != nil {
 		options.Tracer = tracer
