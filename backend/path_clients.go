@@ -46,7 +46,7 @@ func settingFields() fields {
 		},
 		"metadata": {
 			Type:        framework.TypeKVPairs,
-			Description: "Names and values of your own, shown in lookups and in the gateway's audit lines.",
+			Description: "Names and values of your own, shown in lookups. The gateway does not use them.",
 		},
 		"seal": {
 			Type:        framework.TypeString,

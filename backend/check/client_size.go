@@ -1,7 +1,7 @@
 package check
 
-// What a client may hold, in number or in bytes. All of it is in every lookup's
-// answer, and in the memory of every gateway that knows one of its tokens.
+// The bounds of a client's fields, in number or in bytes. Every lookup's answer has all of
+// them, and every gateway that knows one of the client's tokens keeps most of them.
 const (
 	maxNames        = 1024 // of allowed_servers, and rules of allowed_tools and denied_tools
 	maxPolicies     = 64

@@ -1,6 +1,7 @@
 package grants
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
@@ -68,4 +69,44 @@ func TestTermsWhosePolicyCouldNotBeFetchedAreNotKept(t *testing.T) {
 	_, err := newGrant(l, time.Now(), b.entitlements.get)
 	require.ErrorIs(t, err, errOutdated)
 	assert.Zero(t, b.entitlements.held.Len())
+}
+
+// TestEveryFieldThatEntitlementsAreMadeOfIsInTheirKey: one that is forgotten there would
+// give a token the access of another.
+func TestEveryFieldThatEntitlementsAreMadeOfIsInTheirKey(t *testing.T) {
+	fields := reflect.TypeFor[vaultclient.Lookup]()
+	different := 0
+	for i := range fields.NumField() {
+		t.Run(fields.Field(i).Name, func(t *testing.T) {
+			var with, without vaultclient.Lookup
+			switch value := reflect.ValueOf(&with).Elem().Field(i).Addr().Interface().(type) {
+			case *bool:
+				*value = true
+			case *uint64:
+				*value = 1
+			case *string:
+				*value = "a"
+			case *[]string:
+				*value = []string{"10.0.0.0/8"}
+			case *time.Time:
+				*value = time.Unix(1, 0)
+			default:
+				t.Fatalf("this test knows no other value for a %s", fields.Field(i).Type)
+			}
+			one, err := entitlementsOf(&with)
+			require.NoError(t, err)
+			other, err := entitlementsOf(&without)
+			require.NoError(t, err)
+			if reflect.DeepEqual(one, other) {
+				return
+			}
+			different++
+			oneKey, err := entitlementsKeyOf(&with)
+			require.NoError(t, err)
+			otherKey, err := entitlementsKeyOf(&without)
+			require.NoError(t, err)
+			require.NotEqual(t, oneKey, otherKey)
+		})
+	}
+	require.Equal(t, 7, different, "fields that entitlements are made of")
 }

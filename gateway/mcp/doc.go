@@ -10,7 +10,7 @@
 //
 // Towards the client the transport is always streamable HTTP, in both of the
 // protocol's eras: with sessions (up to 2025-11-25) and without them (from
-// 2026-07-28 on). What stands behind is a [transport]: an HTTP server, to which
+// 2026-07-28 on). Behind the gateway is a [link]: an HTTP server, to which
 // answers are passed through as they stream; a server of the older HTTP+SSE
 // transport, or a child process on stdio, to which a bridge translates.
 package mcp

@@ -119,23 +119,9 @@ func TestTheThreatModelHasTheGatewaysPolicy(t *testing.T) {
 }
 
 // TestEveryFunctionOfTheMapExists: the tables of docs/architecture.md name functions as
-// `package.function` or `package.Type.method`.
+// `package.function` or `package.Type.method`, and types as `package.Type`.
 func TestEveryFunctionOfTheMapExists(t *testing.T) {
-	declared := map[string]bool{}
-	for _, folder := range sources {
-		for _, path := range goFiles(t, folder) {
-			if strings.HasSuffix(path, "_test.go") {
-				continue
-			}
-			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, path), nil, parser.SkipObjectResolution)
-			require.NoError(t, err)
-			for _, declaration := range file.Decls {
-				if function, ok := declaration.(*ast.FuncDecl); ok {
-					declared[file.Name.Name+"."+receiver(function)+function.Name.Name] = true
-				}
-			}
-		}
-	}
+	declared := declaredNames(t)
 	page := filepath.Join(root, "docs", "architecture.md")
 	for _, heading := range []string{"## The way of a request", "## The way of a revocation"} {
 		rows, err := doctable.Read(page, heading)
@@ -148,6 +134,44 @@ func TestEveryFunctionOfTheMapExists(t *testing.T) {
 			}
 		}
 	}
+	_, rest, found := strings.Cut(read(t, "docs/architecture.md"), "\n## Where to begin")
+	require.True(t, found)
+	names := regexp.MustCompile("`([a-z]+(?:\\.[a-zA-Z]+){1,2})`").FindAllStringSubmatch(rest, -1)
+	require.Greater(t, len(names), 10)
+	for _, name := range names {
+		if !declared[name[1]] && !strings.HasSuffix(name[1], ".hcl") {
+			t.Errorf("where to begin: there is no %s", name[1])
+		}
+	}
+}
+
+// declaredNames are the functions, methods and types of the programs, with the names of
+// their packages.
+func declaredNames(t *testing.T) map[string]bool {
+	t.Helper()
+	declared := map[string]bool{}
+	for _, folder := range sources {
+		for _, path := range goFiles(t, folder) {
+			if strings.HasSuffix(path, "_test.go") {
+				continue
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, path), nil, parser.SkipObjectResolution)
+			require.NoError(t, err)
+			for _, declaration := range file.Decls {
+				switch d := declaration.(type) {
+				case *ast.FuncDecl:
+					declared[file.Name.Name+"."+receiver(d)+d.Name.Name] = true
+				case *ast.GenDecl:
+					for _, spec := range d.Specs {
+						if named, ok := spec.(*ast.TypeSpec); ok {
+							declared[file.Name.Name+"."+named.Name.Name] = true
+						}
+					}
+				}
+			}
+		}
+	}
+	return declared
 }
 
 // receiver returns the name of a method's type with a dot, and nothing for a function.
