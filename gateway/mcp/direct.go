@@ -106,6 +106,9 @@ func (u *upstream) connect(r *http.Request, buffer int) (*directConn, error) {
 	}
 	raw, err := u.transport.DialContext(r.Context(), "tcp", address)
 	if err != nil {
+		if r.Body != nil {
+			_ = r.Body.Close() // as whoever sends it does
+		}
 		return nil, err
 	}
 	return newDirectConn(raw, buffer), nil

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 )
@@ -19,8 +20,9 @@ type directConn struct {
 	reader *bufio.Reader
 	writer *bufio.Writer
 
-	left    int64 // bytes of header that may still come; negative: the header is read
-	written bool  // something of the request was sent
+	left    int64         // bytes of header that may still come; negative: the header is read
+	written bool          // something of the request was sent
+	wait    time.Duration // for the server: see exchange
 	sending *sending
 	stop    func() bool
 	since   time.Time // when it became idle
@@ -67,16 +69,34 @@ func (c *directConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadFrom writes a message in one piece where it is in memory.
-func (c *directConn) ReadFrom(r io.Reader) (int64, error) {
-	if limited, ok := r.(*io.LimitedReader); ok {
-		if body, ok := limited.R.(*bodyReader); ok {
-			n, err := c.Write(body.take(limited.N))
-			limited.N -= int64(n)
-			return int64(n), err
-		}
+// sendPiece is how much of a long message is written at once, in bytes.
+const sendPiece = 256 << 10
+
+// ReadFrom writes a long message from where it is in memory. The server must take each
+// piece of it within the connection's wait.
+func (c *directConn) ReadFrom(r io.Reader) (written int64, err error) {
+	limited, ok := r.(*io.LimitedReader)
+	if !ok {
+		return io.Copy(struct{ io.Writer }{c}, r)
 	}
-	return io.Copy(struct{ io.Writer }{c}, r)
+	body, ok := limited.R.(*bodyReader)
+	if !ok {
+		return io.Copy(struct{ io.Writer }{c}, r)
+	}
+	for err == nil {
+		piece := body.take(min(limited.N, sendPiece))
+		if len(piece) == 0 {
+			return written, nil
+		}
+		if c.wait > 0 {
+			_ = c.SetWriteDeadline(time.Now().Add(c.wait))
+		}
+		var n int
+		n, err = c.Write(piece)
+		written += int64(n)
+		limited.N -= int64(n)
+	}
+	return written, err
 }
 
 // Close ends the connection.
@@ -97,38 +117,50 @@ func (c *directConn) free() bool {
 const sendingPatience = 50 * time.Millisecond
 
 func (c *directConn) isSent() bool {
-	if c.sending == nil {
-		return true
-	}
-	select {
-	case <-c.sending.done:
-	default:
-		patience := time.NewTimer(sendingPatience)
-		defer patience.Stop()
-		select {
-		case <-c.sending.done:
-		case <-patience.C:
-			return false
-		}
-	}
-	return c.sending.err == nil
+	return c.sending == nil || c.awaitSent() && c.sending.err == nil
 }
 
-// exchange sends the request, and reads the header of the answer, which has to come
+// awaitSent reports whether the sending of a long message has ended.
+func (c *directConn) awaitSent() bool {
+	select {
+	case <-c.sending.done:
+		return true
+	default:
+	}
+	patience := time.NewTimer(sendingPatience)
+	defer patience.Stop()
+	select {
+	case <-c.sending.done:
+		return true
+	case <-patience.C:
+		return false
+	}
+}
+
+// unsentPatience bounds the wait for an answer to a message that could not be sent. The
+// server may have refused it on the way.
+const unsentPatience = time.Second
+
+// exchange sends the request, and reads the header of the answer. The header has to come
 // within wait once the request is sent; 0 for no limit. A long message is sent
-// meanwhile: the server may answer before it has read all of it.
+// meanwhile, since the server may answer before it has read all of it.
 func (c *directConn) exchange(r *http.Request, wait time.Duration) (*http.Response, error) {
-	c.left, c.written, c.sending = maxResponseHeader, false, nil
+	c.left, c.written, c.sending, c.wait = maxResponseHeader, false, nil, wait
 	c.deadline, c.answered = time.Time{}, false
 	if r.ContentLength > smallMessage {
 		s := &sending{done: make(chan struct{})}
 		c.sending = s
 		go func() {
 			defer close(s.done)
-			if s.err = c.send(r); s.err != nil && wait == 0 {
-				c.abort() // nobody else would end it
+			s.err = c.send(r)
+			switch {
+			case errors.Is(s.err, os.ErrDeadlineExceeded):
+				c.expect(-1)
+			case s.err != nil:
+				c.expect(unsentPatience)
+			default:
+				c.expect(wait)
 			}
-			c.expect(wait)
 		}()
 	} else {
 		c.expect(wait)
@@ -158,11 +190,11 @@ func (c *directConn) send(r *http.Request) error {
 	return c.writer.Flush()
 }
 
-// expect bounds the time for the header of the answer.
+// expect bounds the time for the header of the answer; 0 for no bound.
 func (c *directConn) expect(wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if wait > 0 && !c.answered {
+	if wait != 0 && !c.answered {
 		c.deadline = time.Now().Add(wait)
 		_ = c.SetDeadline(c.deadline)
 	}

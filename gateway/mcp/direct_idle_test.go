@@ -78,12 +78,18 @@ func (s *wireServer) first() net.Conn {
 	return s.conns[0]
 }
 
-// idle are the gateway's idle connections to the server.
-func (g *gateway) idle(t *testing.T, server *grants.Server) *idleConns {
+// upstream is the gateway's side of the server.
+func (g *gateway) upstream(t *testing.T, server *grants.Server) *upstream {
 	t.Helper()
 	l, err := g.link(server)
 	require.NoError(t, err)
-	return &l.(*proxy).upstream.idle
+	return l.(*proxy).upstream
+}
+
+// idle are the gateway's idle connections to the server.
+func (g *gateway) idle(t *testing.T, server *grants.Server) *idleConns {
+	t.Helper()
+	return &g.upstream(t, server).idle
 }
 
 func (i *idleConns) count() int {

@@ -1,6 +1,7 @@
 package mcp
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -44,16 +45,16 @@ func TestLongMessagesArriveWholeOverOneConnection(t *testing.T) {
 	require.Equal(t, 1, server.accepted())
 }
 
-// hold is a server that reads no more than a request's header, until release is
-// closed. Then it reads the rest, and answers if it is told to.
-func hold(t *testing.T, release <-chan struct{}, answers bool) *grants.Server {
+// slowReader is a server that takes a message of 32 MB in steps, with a pause before each,
+// and answers if it is told to.
+func slowReader(t *testing.T, pause time.Duration, answers bool) *grants.Server {
 	t.Helper()
 	return rawServer(t, func(w io.Writer) {
-		<-release
 		conn := w.(net.Conn)
-		buffer := make([]byte, 1<<20)
+		buffer := make([]byte, 4<<20)
 		for read := 0; read < 31<<20; {
-			n, err := conn.Read(buffer)
+			<-time.After(pause) // the pause is what is tried
+			n, err := io.ReadAtLeast(conn, buffer, 1)
 			if err != nil {
 				return
 			}
@@ -68,20 +69,65 @@ func hold(t *testing.T, release <-chan struct{}, answers bool) *grants.Server {
 
 // TestTheTimeoutBeginsWhenALongMessageIsSent: a slow network is not a slow server.
 func TestTheTimeoutBeginsWhenALongMessageIsSent(t *testing.T) {
-	const timeout = time.Second
-	release := make(chan struct{})
-	time.AfterFunc(2*timeout, func() { close(release) })
-	g := newLongGateway(t, timeout, hold(t, release, true))
+	const timeout = 2 * time.Second
+	g := newLongGateway(t, timeout, slowReader(t, timeout/8, true))
+	started := time.Now()
 	got := g.Ask(t, longPing(32<<20))
 	require.Equal(t, http.StatusOK, got.Status, got.Body)
+	require.Greater(t, time.Since(started), timeout, "it has to take longer than the timeout, or it proves nothing")
 }
 
 func TestAServerThatIsSilentAfterALongMessageIsA504(t *testing.T) {
-	release := make(chan struct{})
-	close(release)
-	g := newLongGateway(t, time.Second, hold(t, release, false))
+	g := newLongGateway(t, time.Second, slowReader(t, 0, false))
 	got := g.Ask(t, longPing(32<<20))
 	require.Equal(t, http.StatusGatewayTimeout, got.Status, got.Body)
+}
+
+func TestAServerThatTakesNothingOfALongMessageIsA504(t *testing.T) {
+	release := make(chan struct{})
+	defer close(release)
+	g := newLongGateway(t, time.Second, rawServer(t, func(io.Writer) { <-release }))
+	got := g.Ask(t, longPing(32<<20))
+	require.Equal(t, http.StatusGatewayTimeout, got.Status, got.Body)
+	require.Contains(t, got.Body, "did not answer in time")
+}
+
+// TestAMessageThatAStreamsServerDoesNotReadStillCounts: its memory is not free before.
+func TestAMessageThatAStreamsServerDoesNotReadStillCounts(t *testing.T) {
+	for name, c := range map[string]struct{ reads, released bool }{
+		"a server that has read it": {true, true},
+		"a server that does not":    {false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			release := make(chan struct{})
+			defer close(release)
+			server := rawServer(t, func(w io.Writer) {
+				if c.reads {
+					_, _ = io.CopyN(io.Discard, w.(net.Conn), 31<<20)
+				}
+				_, _ = io.WriteString(w, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+				if c.reads {
+					_, _ = io.CopyN(io.Discard, w.(net.Conn), 1<<20)
+				}
+				<-release
+			})
+			g := newLongGateway(t, time.Minute, server)
+			u := g.upstream(t, server)
+			b := newBuffer(64 << 20)
+			b.data = append(b.data, longPing(32<<20)...)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			q := &proxied{Answer: &Answer{}, proxy: &proxy{upstream: u}}
+			q.body, q.method = b, http.MethodPost
+			out := u.template.WithContext(ctx)
+			out.Method, out.Body, out.ContentLength = http.MethodPost, b.reader(), int64(len(b.data))
+			response, err := u.send(out)
+			require.NoError(t, err)
+			defer response.Body.Close()
+			q.response = response
+			require.Equal(t, c.released, q.isSent())
+		})
+	}
 }
 
 func TestALongMessageMayBeAnsweredBeforeItsEnd(t *testing.T) {

@@ -106,11 +106,22 @@ func (q *proxied) accept() error {
 			q.unlisted = q.handler.streams.Add(q.cancel, q.proxy.limits.MaxStreamAge)
 		}
 		a.rpcID = bytes.Clone(a.id())
-		a.release() // a stream may be open for hours
+		if a.body == nil || q.isSent() {
+			a.release() // a stream may be open for hours
+		}
 	case a.tools != nil:
 		return a.gatherFiltered()
 	}
 	return nil
+}
+
+// isSent reports whether nobody reads the message any more, in order to send it. While
+// somebody does, its memory counts.
+func (q *proxied) isSent() bool {
+	if body, ok := q.response.Body.(*directBody); ok && body.conn != nil && body.conn.sending != nil {
+		body.conn.awaitSent()
+	}
+	return !q.body.pooled || q.body.uses.Load() == 1
 }
 
 // next returns the next event, with its list filtered. One that cannot be read ends the
