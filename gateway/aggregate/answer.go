@@ -153,15 +153,19 @@ func (a *answer) isVersionUnknown() bool {
 // finish answers the client, unless it has an answer.
 func (a *answer) finish() {
 	x, reason := a.x, a.sub.request.Refused()
+	cut := access.CutCause(a.sub.context)
 	var unfit *mcp.AnswerError
 	switch {
 	case a.started:
 		if a.brokeOff() {
 			panic(http.ErrAbortHandler) // so that it does not look complete
 		}
-	case a.from != nil && isOfGateway(reason):
+	case cut != nil && cut.Status != http.StatusForbidden:
+		// Of the client's whole access: an error response would be about this request alone.
+		a.sub.answerRefusal(cut)
+	case a.from != nil && a.refusal != nil && isOfMemory(reason):
 		a.refuse(a.refusal) // there is no memory for the server's answer
-	case a.sub.context.Err() != nil && access.CutCause(a.sub.context) == nil:
+	case a.sub.context.Err() != nil && cut == nil:
 		if x.r.Context().Err() == nil {
 			// The client has cancelled the request, and expects no response.
 			x.w.Header()[protocol.HeaderContentType] = valueEvents

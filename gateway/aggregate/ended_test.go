@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"runtime"
@@ -72,6 +73,61 @@ func TestTheEndOfAccessEndsAListThatIsUnderWay(t *testing.T) {
 					require.Equal(t, test.cut, strings.HasPrefix(await(t, answered), "401"))
 				}
 			})
+		}
+	}
+}
+
+// TestTheEndOfAccessInTheMiddleOfAnAnswerIsToldAsOne: the client has nothing of the answer
+// by then. A client that has lost one server goes on with the others.
+func TestTheEndOfAccessInTheMiddleOfAnAnswerIsToldAsOne(t *testing.T) {
+	ends := map[string]struct {
+		end    func(s *stage)
+		status int
+		body   string
+	}{
+		"the token is revoked": {func(s *stage) { s.vault.Revoke(alice) }, http.StatusUnauthorized, `"The access token is not valid."`},
+		"the server is taken": {
+			func(s *stage) { s.vault.AddToken(alice, "alice", grantstest.Data{"allowed_servers": []string{}}) },
+			http.StatusOK, `"jsonrpc":"2.0","id":5,"error":{"code":-32603,`,
+		},
+	}
+	for name, test := range ends {
+		for _, length := range []string{"", "1000", "100000"} {
+			for _, session := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%s, length %q, session %v", name, length, session), func(t *testing.T) {
+					begun := make(chan struct{})
+					up := newFake(t, func(w http.ResponseWriter, r *http.Request, method, body string) {
+						switch method {
+						case "server/discover":
+							reply(w, body, `{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"resultType":"complete"}`)
+						case "tools/call":
+							w.Header().Set("Content-Type", "application/json")
+							if length != "" {
+								w.Header().Set("Content-Length", length)
+							}
+							_, _ = io.WriteString(w, `{"jsonrpc":"2.0",`)
+							_ = http.NewResponseController(w).Flush()
+							close(begun)
+							<-r.Context().Done()
+						default:
+							replyError(w, body, http.StatusNotFound, -32601)
+						}
+					})
+					s := newStage(t, map[string]string{"calc": up.URL})
+					body, pairs := stateless("5", "tools/call", `"name":"calc__add"`)
+					if session {
+						body, pairs = `{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"calc__add"}}`, s.open(alice)
+					}
+					go func() {
+						<-begun
+						test.end(s)
+					}()
+					g := s.ask(body, pairs...)
+					require.Equal(t, test.status, g.status, g.body)
+					require.Contains(t, g.body, test.body)
+					require.Equal(t, test.status == http.StatusUnauthorized, g.header.Get("WWW-Authenticate") != "")
+				})
+			}
 		}
 	}
 }

@@ -120,8 +120,13 @@ func (x *exchange) unreachable(server string, err error) *access.Refusal {
 // isOfGateway reports whether the reason concerns the gateway and not one of the servers.
 func isOfGateway(reason string) bool {
 	switch reason {
-	case access.ReasonInactiveToken, access.ReasonVaultUnavailable, access.ReasonAuditUnavailable, access.ReasonMemory, access.ReasonClientMemory:
+	case access.ReasonInactiveToken, access.ReasonVaultUnavailable, access.ReasonAuditUnavailable:
 		return true
 	}
-	return false
+	return isOfMemory(reason)
+}
+
+// isOfMemory reports whether the reason is that there is no room for the message.
+func isOfMemory(reason string) bool {
+	return reason == access.ReasonMemory || reason == access.ReasonClientMemory
 }
