@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -164,7 +165,7 @@ func sessionStateOf(status int, reason string, body []byte) sessionState {
 		return sessionDoubtful
 	case reason != "" || concernsOneRequest(status) && status != http.StatusForbidden:
 		return sessionFine
-	case status == http.StatusBadRequest && bytes.Contains(bytes.ToLower(body), []byte("session")):
+	case status == http.StatusBadRequest && saysOnlyNoSession(body):
 		return sessionGone
 	case status >= http.StatusBadRequest, saysNoSession(body):
 		return sessionDoubtful
@@ -219,6 +220,46 @@ func saysNoSession(message []byte) bool {
 		}
 	}
 	return false
+}
+
+// onlyNoSession matches a text that says nothing but that a session is not known.
+var onlyNoSession = regexp.MustCompile(`^(bad request: |error: )*` +
+	`((no|no valid|no such|no active|invalid|missing|invalid or missing|missing or invalid|unknown|expired) ` +
+	`(mcp[- ])?session([- ]?id)?( header)?( found| provided)?` +
+	`|(mcp[- ])?session([- ]?id)?( header)? (is |was |does |has been )?` +
+	`(not found|not exist|not valid|no longer valid|invalid|missing|unknown|expired|terminated|closed))` +
+	`(: \S+)?[.!]?$`)
+
+// saysOnlyNoSession reports whether the body of a 400 says that there is no such session, and
+// nothing else. Then the request was not carried out. The word alone does not tell: tools
+// have sessions too. An error under the request's own id may come from the tool.
+func saysOnlyNoSession(body []byte) bool {
+	body = bytes.TrimSpace(body)
+	if len(body) > maxSessionError {
+		return false
+	}
+	text := string(body)
+	if isObject(body) {
+		var m struct {
+			ID    json.RawMessage
+			Error json.RawMessage
+		}
+		if json.Unmarshal(body, &m) != nil {
+			return false
+		}
+		switch string(m.ID) {
+		case "", "null", `"server-error"`: // the last is the Python SDK's
+		default:
+			return false
+		}
+		var e struct{ Message string }
+		if json.Unmarshal(m.Error, &e) == nil {
+			text = e.Message
+		} else {
+			text, _ = stringOf(m.Error)
+		}
+	}
+	return onlyNoSession.MatchString(strings.ToLower(text))
 }
 
 // isSessionAlive pings the server to learn whether it knows the session. If not, the next

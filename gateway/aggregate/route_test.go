@@ -113,6 +113,7 @@ func TestNoServerIsDeadAfterARestart(t *testing.T) {
 		"400 of FastMCP":                  {rpc(400, -32600, "Bad Request: Missing session ID", `"server-error"`), true},
 		"400 in text":                     {refuse(400, "text/plain", "Invalid session ID\n"), true},
 		"400, invalid or missing":         {refuse(400, "text/html", "Invalid or missing session ID"), true},
+		"400 with JSON of its own":        {refuse(400, "application/json", `{"error":"Session not found"}`), true},
 		"400 that does not say why":       {refuse(400, "text/plain", "Bad Request"), false},
 		"400, not initialized":            {rpc(400, -32000, "Bad Request: Server not initialized", "null"), false},
 		"401":                             {refuse(401, "text/plain", "Unauthorized: Session not found"), false},
@@ -173,6 +174,17 @@ func TestACallThatMayHaveBeenCarriedOutIsNotRepeated(t *testing.T) {
 		"its own session": func(w http.ResponseWriter, _ *http.Request) {
 			replyText(w, `{"jsonrpc":"2.0","id":1,"error":{"code":-32001,"message":"The browser session was not found."}}`)
 		},
+		"400, a session that it has booked": func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusBadRequest)
+			replyText(w, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"Booked a session, but the mail is invalid."}}`)
+		},
+		"400, a session that it has booked, in text": func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "Booked a session, but the mail is invalid.", http.StatusBadRequest)
+		},
+		"400, its own session, under the call's id": func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusBadRequest)
+			replyText(w, `{"jsonrpc":"2.0","id":1,"error":{"code":-32001,"message":"Session not found"}}`)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var calls atomic.Int32
@@ -190,6 +202,44 @@ func TestACallThatMayHaveBeenCarriedOutIsNotRepeated(t *testing.T) {
 				return len(ended) == 1 && ended[0] == "0/1"
 			})
 		})
+	}
+}
+
+// TestOnlyAnErrorAboutNothingButTheSessionLetsACallBeRepeated: any other may come from a
+// tool that has run.
+func TestOnlyAnErrorAboutNothingButTheSessionLetsACallBeRepeated(t *testing.T) {
+	rpc := func(id, message string) string {
+		return fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32000,"message":%q}}`, id, message)
+	}
+	for body, want := range map[string]bool{
+		"Invalid session ID\n":                                   true,
+		"Invalid or missing session ID":                          true,
+		"Session not found: 0f3a":                                true,
+		"Mcp-Session-Id header is missing.":                      true,
+		"Error: Session does not exist":                          true,
+		"Session expired":                                        true,
+		"No valid session found":                                 true,
+		`{"error":"Unknown session"}`:                            true,
+		` {"error":{"message":"Session terminated"}}`:            true,
+		rpc("null", "Bad Request: No valid session ID provided"): true,
+		rpc(`"server-error"`, "Bad Request: Missing session ID"): true,
+
+		"":                                  false,
+		"session":                           false,
+		"Bad Request":                       false,
+		"The browser session was not found": false,
+		"Booked a session for the customer, but the mail is invalid": false,
+		"Session closed, and the customer has been told":             false,
+		"Invalid session type":                                       false,
+		"<p>Invalid session ID</p>":                                  false,
+		rpc("1", "Session not found"):                                false,
+		rpc(`"a"`, "Session not found"):                              false,
+		rpc("null", "The booked session was not found"):              false,
+		`{"error":"Session not found"`:                               false,
+		`{"result":"Session not found"}`:                             false,
+		"Session not found: " + strings.Repeat("x", maxSessionError): false,
+	} {
+		require.Equal(t, want, saysOnlyNoSession([]byte(body)), body)
 	}
 }
 
