@@ -125,7 +125,7 @@ func (h *Handler) onEnd(end grants.End) {
 	case end.Server != nil:
 		// onRegistry is called too.
 	case end.Successor == nil:
-		h.sessions.endToken(end.Grant.ClientID, end.Grant.Accessor)
+		h.sessions.endToken(end.Grant)
 	default:
 		h.watchers.update(end.Successor, h.reachable)
 	}

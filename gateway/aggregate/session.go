@@ -31,11 +31,11 @@ type session struct {
 	info       []byte // the clientInfo of initialize
 
 	// Guarded by table.mu.
-	accessors map[string]struct{} // of the tokens that have used the session
-	uses      int
-	unused    time.Time     // when the last use ended
-	waiting   *list.Element // among the unused sessions; nil: it is in use, or has ended
-	idle      *time.Timer
+	tokens  map[string]grants.Stay // that have used the session, by accessor; the last stay of each
+	uses    int
+	unused  time.Time     // when the last use ended
+	waiting *list.Element // among the unused sessions; nil: it is in use, or has ended
+	idle    *time.Timer
 
 	mu           sync.Mutex
 	upstreams    map[string]*upstream // by the server's name
@@ -58,7 +58,7 @@ func (h *Handler) newSession(grant *grants.Grant, initialize, info []byte) *sess
 	reachable, _ := h.reachable(grant)
 	s := &session{
 		clientID: grant.ClientID, initialize: initialize, info: info, watchers: &h.watchers,
-		accessors: map[string]struct{}{grant.Accessor: {}},
+		tokens:    map[string]grants.Stay{grant.Accessor: grant.Stay()},
 		upstreams: make(map[string]*upstream), calls: make(map[string]*sessionCall), subscribed: make(map[string][]string),
 	}
 	s.life, s.endLife = context.WithCancel(h.closing)

@@ -157,7 +157,7 @@ func (t *sessions) find(ctx context.Context, id string, grant *grants.Grant) *se
 // session. t.mu is held.
 func (t *sessions) use(ctx context.Context, s *session, grant *grants.Grant) {
 	if ctx.Err() == nil {
-		s.accessors[grant.Accessor] = struct{}{}
+		s.tokens[grant.Accessor] = grant.Stay()
 	}
 	t.acquire(s)
 }
@@ -221,16 +221,17 @@ func (t *sessions) all() []*session {
 	return slices.AppendSeq(slices.Collect(maps.Values(t.byID)), maps.Values(t.implicitOf))
 }
 
-// endToken ends the client's sessions that only that token has used.
-func (t *sessions) endToken(clientID, accessor string) {
+// endToken ends the client's sessions that only the grant's token has used. A session that
+// the token has used since it returned goes on: the end is then of an earlier stay.
+func (t *sessions) endToken(grant *grants.Grant) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, s := range t.all() {
-		if _, used := s.accessors[accessor]; s.clientID != clientID || !used {
+		if last, used := s.tokens[grant.Accessor]; s.clientID != grant.ClientID || !used || last != grant.Stay() {
 			continue
 		}
-		delete(s.accessors, accessor)
-		if len(s.accessors) == 0 {
+		delete(s.tokens, grant.Accessor)
+		if len(s.tokens) == 0 {
 			t.remove(s)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,7 +14,9 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/gatewaytest"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 )
 
@@ -59,6 +62,35 @@ func TestARotatedTokenKeepsItsSessions(t *testing.T) {
 	require.Equal(t, http.StatusOK, s.ask(echo("2", "a"), append(mine, ":token", next)...).status)
 	s.vault.Revoke(next)
 	gatewaytest.Eventually(t, "the session to have ended with its last token", func() bool { return s.handler.Sessions() == 0 })
+}
+
+// TestALateEndOfATokenThatHasReturnedEndsNoSession: the cache may evict a token, and a session
+// may use the token again before it hears of that.
+func TestALateEndOfATokenThatHasReturnedEndsNoSession(t *testing.T) {
+	s := newStage(t, nil)
+	settings := grantstest.Unlimited
+	settings.MaxEntries = 1
+	b := s.vault.Broker(grants.Options{Grants: settings, Cold: access.NewColdLimiter(settings)})
+	grant := func(token string) *grants.Grant {
+		g, err := b.Grant(t.Context(), token, netip.MustParseAddr("127.0.0.1"))
+		require.NoError(t, err)
+		return g
+	}
+	before := grant(alice)
+	grant(bob) // takes its place
+	returned := grant(alice)
+	sessions := s.handler.sessions
+	for _, last := range []*grants.Grant{before, returned} {
+		session := s.handler.newSession(before, nil, nil)
+		require.NoError(t, sessions.add(session))
+		session.release()
+		sessions.find(t.Context(), session.id, last).release()
+	}
+	require.Equal(t, 2, s.handler.Sessions())
+	s.handler.onEnd(grants.End{Grant: before})
+	require.Equal(t, 1, s.handler.Sessions(), "that which the token has not used since")
+	s.handler.onEnd(grants.End{Grant: returned})
+	require.Zero(t, s.handler.Sessions())
 }
 
 func TestTheSessionsWithServersEndWithTheClients(t *testing.T) {

@@ -94,6 +94,9 @@ func TestGrantThatWasEvictedMustBeAskedForAgain(t *testing.T) {
 	b.mu.Unlock()
 	_, _, err = b.Hold(t.Context(), g, Use{Token: "t", Source: home})
 	require.ErrorIs(t, err, ErrStale)
+	again, err := b.Grant(t.Context(), "t", home)
+	require.NoError(t, err)
+	require.NotEqual(t, g.Stay(), again.Stay(), "so that the end of the first does not concern it")
 }
 
 func TestIdleAndExpiredGrantsAreRemoved(t *testing.T) {

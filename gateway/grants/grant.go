@@ -43,6 +43,14 @@ type Grant struct {
 	entry *entry // where its live requests are kept; nil outside of a cache
 }
 
+// Stay identifies the time that a token spends in the cache. The grants of a token that
+// replace each other have the same one. A token that returns after its end, or after it was
+// evicted, has another one.
+type Stay struct{ entry *entry }
+
+// Stay returns the grant's stay in the cache.
+func (g *Grant) Stay() Stay { return Stay{g.entry} }
+
 // AllowsServer reports whether the client's allow-list admits a server of that
 // name. It says nothing about policies.
 func (g *Grant) AllowsServer(name string) bool {

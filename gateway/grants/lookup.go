@@ -299,7 +299,8 @@ func (b *Broker) makeRoom(start byte) {
 }
 
 // evict removes an entry unless a request holds it. It notifies those who have sessions or
-// children for its token, since no later change reaches them. Broker.mu is held.
+// children for its token, since no later change reaches them. The token is as good as
+// before, and may return before they hear of this: see [Grant.Stay]. Broker.mu is held.
 func (b *Broker) evict(e *entry) {
 	g := e.grant.Load()
 	if g == nil || !e.evict() {

@@ -10,7 +10,8 @@ import (
 type End struct {
 	// Grant has ended: its token was revoked, expired, cannot be confirmed any
 	// more, or has left the cache, so that nothing more will be heard of it. Other
-	// tokens of the same client may live on. Nil in the end of a server.
+	// tokens of the same client may live on, and the token itself may be back by the
+	// time of the call: [Grant.Stay] tells. Nil in the end of a server.
 	Grant *Grant
 
 	// Successor replaces Grant where the token lives on, perhaps with less
