@@ -226,6 +226,17 @@ func isEncoded(header http.Header) bool {
 
 // respond sends the server's response.
 func (a *answer) respond() {
+	// Ids and names are replaced one after the other: the copies are the text before, and that
+	// behind.
+	size, err := a.sub.reserveCopies(2, a.message.Data)
+	if full := new(access.Refusal); errors.As(err, &full) {
+		full = full.Answered()
+		a.sub.request.Record(full)
+		full.Code = protocol.CodeInternalError
+		a.refuse(full)
+		return
+	}
+	defer func() { _ = a.sub.request.Reserve(-size) }() // giving back does not fail
 	body, err := a.toClient(a.message)
 	if err != nil || body == nil {
 		a.answerError(messageUnfit)

@@ -75,7 +75,7 @@ func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message 
 		}
 		return nil
 	}
-	t, err := r.translate(x, message)
+	t, err := r.translate(s, message)
 	if err != nil {
 		return err
 	}

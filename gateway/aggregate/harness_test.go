@@ -46,13 +46,18 @@ type stage struct {
 	handler *Handler
 	url     string
 	audit   string
+	memory  *access.Memory
 	log     *gatewaytest.Log
 }
+
+// unlimited is more memory than any test takes.
+var unlimited = config.Limits{MaxBuffered: 1 << 40, MaxBufferedPerClient: 1 << 40}
 
 // newStage registers servers: names and URLs.
 func newStage(t testing.TB, servers map[string]string) *stage {
 	t.Helper()
 	s := &stage{t: t, vault: grantstest.New(t), audit: filepath.Join(t.TempDir(), "audit.log"), log: &gatewaytest.Log{}}
+	s.memory = access.NewMemory(unlimited)
 	for name, url := range servers {
 		s.vault.AddServer(name, url)
 	}
@@ -77,7 +82,7 @@ func newStage(t testing.TB, servers map[string]string) *stage {
 	s.handler.listWait = 30 * time.Second // also on a busy machine; there is no longer wait for the first server
 	gate := access.New(access.Options{
 		Broker: b, Audit: audit, Listener: config.Listener{Address: "127.0.0.1:0"}, Limits: settings.Limits,
-		Next: next, Aggregate: s.handler,
+		Next: next, Aggregate: s.handler, Memory: s.memory,
 	})
 	listener := httptest.NewServer(gate)
 	s.url = listener.URL + "/mcp"

@@ -233,7 +233,7 @@ func (q *listRequest) ask(ctx context.Context) (*rewrite.Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := r.translate(x, message)
+	t, err := r.translate(s, message)
 	if err != nil {
 		return nil, err
 	}

@@ -122,21 +122,28 @@ type translated struct {
 }
 
 // translate makes a client's request one for the server. The names in it are the server's.
-func (r *route) translate(x *exchange, m *mcp.Message) (translated, error) {
-	switch r.mode {
-	case modeImplicitSession:
+// The error is a refusal if there is no memory for that.
+func (r *route) translate(s *subRequest, m *mcp.Message) (translated, error) {
+	x := s.x
+	if r.mode != modeImplicitSession && r.mode != modeStatelessServer {
+		return translated{message: m, toClient: r.answerFilter(x)}, nil
+	}
+	size, err := s.reserveCopies(2, m.Data) // of the edited part, and of the whole
+	if err != nil {
+		return translated{}, err
+	}
+	defer func() { _ = s.request.Reserve(-size / 2) }() // giving back does not fail
+	if r.mode == modeImplicitSession {
 		c := &implicitCall{x: x, route: r, method: x.message.Method}
 		message, err := c.toServer(m)
 		return translated{message: message, toClient: c.toClient, id: c.own}, err
-	case modeStatelessServer:
-		message, err := addClientMeta(m.Data, m.Params, x.session.info)
-		if err != nil {
-			return translated{}, err
-		}
-		m, err = mcp.ParseMessage(message)
-		return translated{message: m, toClient: r.answerFilter(x)}, err
 	}
-	return translated{message: m, toClient: r.answerFilter(x)}, nil
+	message, err := addClientMeta(m.Data, m.Params, x.session.info)
+	if err != nil {
+		return translated{}, err
+	}
+	m, err = mcp.ParseMessage(message)
+	return translated{message: m, toClient: r.answerFilter(x)}, err
 }
 
 // rename gives the names in a server's message the form that clients know.
