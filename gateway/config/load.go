@@ -330,13 +330,14 @@ func (*decoder) limits(s *section) Limits {
 		MaxBufferedPerClient:    s.size("max_buffered_per_client", 64<<20, 1<<20, 1<<40),
 		MaxConnectionsPerSource: s.integer("max_connections_per_source", 1024, 0, 1_000_000),
 	}
-	// A body, and an answer with its filtered copy.
-	largest := l.MaxBody + 3*l.MaxList
+	// A call at /mcp: its body, with other names and in the form of the server's era, and an
+	// answer with its copies.
+	largest := 4*l.MaxBody + 3*l.MaxList
 	for name, bound := range map[string]*int64{"max_buffered": &l.MaxBuffered, "max_buffered_per_client": &l.MaxBufferedPerClient} {
 		switch {
 		case *bound >= largest:
 		case s.has(name):
-			s.bad(name, "%s is less than one request may need, %s: max_body and three times max_list", FormatSize(*bound), FormatSize(largest))
+			s.bad(name, "%s is less than one request may need, %s: four times max_body and three times max_list", FormatSize(*bound), FormatSize(largest))
 		default:
 			*bound = largest
 		}

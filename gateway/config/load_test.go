@@ -167,6 +167,7 @@ func TestMistakeIsToldWithItsPlaceAndWhatToDo(t *testing.T) {
 		"a size without a unit":          {minimal + "limits {\n  max_body = \"4\"\n}\n", []string{`"4" is not a valid size: write for example "512KiB"`}},
 		"a size in a wrong unit":         {minimal + "limits {\n  max_body = \"4MB\"\n}\n", []string{`"4MB" is not a valid size`}},
 		"a size out of range":            {minimal + "limits {\n  max_body = \"4GiB\"\n}\n", []string{"4GiB is out of range: 1KiB to 1GiB"}},
+		"less than one request may need": {minimal + "limits {\n  max_body             = \"16MiB\"\n  max_buffered_per_client = \"64MiB\"\n}\n", []string{"64MiB is less than one request may need, 88MiB: four times max_body and three times max_list"}},
 		"an address without a port":      {minimal + "listener {\n  address = \"127.0.0.1\"\n}\n", []string{`"127.0.0.1" is not an address to listen on`}},
 		"an address with a named host":   {minimal + "listener {\n  address = \"gateway:80\"\n}\n", []string{`"gateway" is not an IP address`}},
 		"a port out of range":            {minimal + "listener {\n  address = \":99999\"\n}\n", []string{"is not an address to listen on"}},
