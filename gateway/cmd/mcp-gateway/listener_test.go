@@ -77,7 +77,7 @@ func TestUnfinishedBodiesOfAClientAreBounded(t *testing.T) {
 	const share, most, body, sent = 5 << 20, 12 << 20, 1 << 20, 700 << 10
 	s := newStage(t)
 	s.vault.AddToken("other-token-0123456789", "other", grantstest.Data{"allowed_servers": []string{"files"}})
-	s.start("limits {\n max_body = \"1MiB\"\n max_list = \"1MiB\"\n max_buffered = \"12MiB\"\n max_buffered_per_client = \"5MiB\"\n}\n")
+	s.start("limits {\n max_body = \"1MiB\"\n max_list = \"256KiB\"\n max_buffered = \"12MiB\"\n max_buffered_per_client = \"5MiB\"\n}\n")
 	s.ready()
 	begin := func(token string) net.Conn {
 		conn, err := net.Dial("tcp", s.gateway.mainListener.Addr().String())
