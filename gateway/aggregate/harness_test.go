@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -266,6 +267,13 @@ func (f *fake) sent(method string) []string {
 		}
 	}
 	return all
+}
+
+// hasGot reports whether it was sent that body.
+func (f *fake) hasGot(body string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Contains(f.bodies, body)
 }
 
 func (f *fake) count() int {

@@ -242,14 +242,7 @@ func TestTheGatewayListensWhereItHoldsASession(t *testing.T) {
 		require.Contains(t, s.asks("1", "tools/call", `"name":"`+server+`__echo","arguments":{}`).body, `"hi"`)
 	}
 	gatewaytest.Eventually(t, "the server's question to be answered", func() bool {
-		wants.mu.Lock()
-		defer wants.mu.Unlock()
-		for _, body := range wants.bodies {
-			if body == `{"jsonrpc":"2.0","id":"are you there","result":{}}` {
-				return true
-			}
-		}
-		return false
+		return wants.hasGot(`{"jsonrpc":"2.0","id":"are you there","result":{}}`)
 	})
 	gatewaytest.Eventually(t, "the other to be asked for its stream", func() bool {
 		mu.Lock()

@@ -25,16 +25,20 @@ type subRequest struct {
 	context context.Context
 	request *access.Request
 	method  string // of HTTP
-	end     func() // must be called
+	cancel  func()
+
+	// implicit is the client's implicit session, if the sub-request is in it.
+	implicit *session
 
 	// refusal says why the client may not reach the server; nil if it may.
 	refusal *access.Refusal
 }
 
-// subRequest starts a sub-request to the server of that name. Its audit lines have the id.
+// subRequest starts a sub-request to the server of that name, which must be ended. Its audit
+// lines have the id.
 func (x *exchange) subRequest(ctx context.Context, id, method, server string) *subRequest {
 	s := &subRequest{x: x, method: method}
-	s.context, s.end, s.refusal = x.request.SubRequest(ctx, id, method, server)
+	s.context, s.cancel, s.refusal = x.request.SubRequest(ctx, id, method, server)
 	s.request = access.FromContext(s.context)
 	return s
 }
@@ -42,6 +46,14 @@ func (x *exchange) subRequest(ctx context.Context, id, method, server string) *s
 // oneOfMany starts a sub-request that is one of several of its request.
 func (x *exchange) oneOfMany(ctx context.Context, method, server string) *subRequest {
 	return x.subRequest(ctx, x.request.ID+"."+server, method, server)
+}
+
+// end ends the sub-request, and its use of the implicit session.
+func (s *subRequest) end() {
+	s.cancel()
+	if s.implicit != nil {
+		s.implicit.release()
+	}
 }
 
 func (s *subRequest) server() *grants.Server { return s.request.Server }

@@ -20,7 +20,8 @@ import (
 // translated to.
 var errNoVersion = errors.New("the server speaks no version of the protocol that can be used here")
 
-// route returns the route to the sub-request's server, and makes it ready.
+// route returns the route to the sub-request's server, and makes it ready. An implicit
+// session is in use until the sub-request ends. It is called once for a sub-request.
 func (x *exchange) route(s *subRequest) (*route, error) {
 	if x.session != nil {
 		return x.session.route(s)
@@ -36,12 +37,10 @@ func (x *exchange) route(s *subRequest) (*route, error) {
 	if x.ownSession != nil {
 		return x.ownSession.route(s)
 	}
-	implicit, err := x.handler.sessions.implicit(s.context, x.request.Grant, x.handler.newImplicitSession)
-	if err != nil {
+	if s.implicit, err = x.handler.sessions.implicit(s.context, x.request.Grant, x.handler.newImplicitSession); err != nil {
 		return nil, err
 	}
-	defer implicit.release()
-	return implicit.route(s)
+	return s.implicit.route(s)
 }
 
 // upstream is one server as a session uses it. The first request that needs the server
