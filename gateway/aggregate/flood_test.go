@@ -56,7 +56,7 @@ func TestAClientThatGivesUpItsListsHasNotMoreAndMoreOnTheirWay(t *testing.T) {
 			gatewaytest.Eventually(t, "the server to be asked", func() bool { return len(up.sent("tools/list")) == asked })
 			cancel()
 			gatewaytest.Eventually(t, "the list to be given up", func() bool {
-				state := s.handler.servers.of("registration-up")
+				state := s.handler.servers.of(stateKey{id: "registration-up"})
 				return state.abandonedLists("id-alice") == asked
 			})
 		}
@@ -66,7 +66,7 @@ func TestAClientThatGivesUpItsListsHasNotMoreAndMoreOnTheirWay(t *testing.T) {
 	require.Len(t, up.sent("tools/list"), maxAbandoned)
 	s.vault.Revoke(alice)
 	gatewaytest.Eventually(t, "a revocation to end what nobody waits for too", func() bool {
-		return s.handler.servers.of("registration-up").abandonedLists("id-alice") == 0
+		return s.handler.servers.of(stateKey{id: "registration-up"}).abandonedLists("id-alice") == 0
 	})
 }
 

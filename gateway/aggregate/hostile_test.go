@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"unique"
 
 	"github.com/stretchr/testify/require"
 
@@ -204,7 +205,7 @@ func TestWhatAServerSaysOfItselfIsKeptWithinBounds(t *testing.T) {
 	long := strings.Repeat("x", maxInstructions+1)
 	d, err := readDescription([]byte(`{"result":{"protocolVersion":"2025-11-25","instructions":"` + long + `","capabilities":{"tools":{}}}}`))
 	require.NoError(t, err)
-	require.Equal(t, description{version: "2025-11-25", has: capabilities{tools: true}}, d)
+	require.Equal(t, description{version: "2025-11-25", has: capabilities{tools: true}, instructions: unique.Make("")}, d)
 	_, err = readDescription([]byte(`{"result":{"protocolVersion":"` + long + `"}}`))
 	require.ErrorIs(t, err, errLongVersion)
 }

@@ -112,7 +112,7 @@ func (x *exchange) describeAll(servers []*grants.Server) *descriptions {
 	x.shared = true
 	w, there := x.handler.waits(), false
 	for _, server := range servers {
-		_, described := x.handler.servers.of(server.ID).description()
+		_, described := x.description(server)
 		there = there || described
 	}
 	if w.first = min(w.first, maxFirstWaits*w.usual); there {
@@ -121,8 +121,8 @@ func (x *exchange) describeAll(servers []*grants.Server) *descriptions {
 	arrivals := make(chan bool, len(servers))
 	asked := make(map[*serverState]<-chan struct{})
 	for _, server := range servers {
-		state := x.handler.servers.of(server.ID)
-		if _, described := state.description(); described || there && state.isSlow(x.client(), time.Now()) {
+		state := x.stateOf(server)
+		if _, described := x.description(server); described || there && state.isSlow(x.client(), time.Now()) {
 			continue
 		}
 		done := make(chan struct{})
@@ -131,7 +131,7 @@ func (x *exchange) describeAll(servers []*grants.Server) *descriptions {
 			began := time.Now()
 			x.describe(server)
 			close(done)
-			d, described := state.description()
+			d, described := x.description(server)
 			arrivals <- described
 			if described && time.Since(began) > w.usual { // the client may not have waited
 				state.noteTime(x.client(), true, time.Now())
@@ -149,11 +149,37 @@ func (x *exchange) describeAll(servers []*grants.Server) *descriptions {
 	}
 	all := &descriptions{}
 	for _, server := range servers {
-		if d, described := x.handler.servers.of(server.ID).description(); described {
+		if d, described := x.description(server); described {
 			all.add(server.Name, d)
 		}
 	}
 	return all
+}
+
+// description returns how the server has described itself to the client, or else to the
+// gateway. Requests without a session ask it in the gateway's name.
+func (x *exchange) description(server *grants.Server) (description, bool) {
+	state := x.stateOf(server)
+	if x.session != nil {
+		if d, described := state.description(x.client()); described {
+			return d, true
+		}
+	}
+	return state.description(gatewayItself)
+}
+
+// capabilities returns those of the server, if they are known without asking: in the
+// client's session, what the server has said in it, or else in another one of the client.
+func (x *exchange) capabilities(server *grants.Server) (has capabilities, known bool) {
+	asker := gatewayItself
+	if x.session != nil {
+		if r := x.session.readyRoute(server.Name); r != nil && r.upstream.server.ID == server.ID {
+			return r.has, true
+		}
+		asker = x.client()
+	}
+	d, known := x.stateOf(server).description(asker)
+	return d.has, known
 }
 
 // describe makes the route to one server ready, which gets its description.
@@ -181,13 +207,14 @@ type descriptions struct {
 
 func (d *descriptions) add(server string, one description) {
 	d.has = d.has.or(one.has)
-	if one.instructions == "" || d.instructions.Len()+len(one.instructions) > maxInstructions {
+	text := one.instructions.Value()
+	if text == "" || d.instructions.Len()+len(text) > maxInstructions {
 		return
 	}
 	if d.instructions.Len() > 0 {
 		d.instructions.WriteString("\n\n")
 	}
-	d.instructions.WriteString("# " + server + "\n\n" + one.instructions)
+	d.instructions.WriteString("# " + server + "\n\n" + text)
 }
 
 // result is the answer, with further members in front. All lists are announced as changing,

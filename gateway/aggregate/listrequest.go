@@ -60,7 +60,7 @@ func (x *exchange) hasNoPages(kind rewrite.Kind, servers []*grants.Server) bool 
 		if x.handler.pages.get(pageKey{client: x.client(), server: server.ID, kind: kind}) != nil {
 			return false
 		}
-		starting = starting || x.handler.servers.of(server.ID).mayBeStarting(x.client(), now)
+		starting = starting || x.stateOf(server).mayBeStarting(x.client(), now)
 	}
 	return starting
 }
@@ -89,13 +89,12 @@ func (l *listRequests) startAll(cursor *rewrite.Cursor, servers []*grants.Server
 // start asks the server, unless it is known that this is of no use.
 func (l *listRequests) start(server *grants.Server, position rewrite.Position) {
 	q := &listRequest{
-		x: l.x, server: server, state: l.x.handler.servers.of(server.ID), kind: l.kind, position: position,
+		x: l.x, server: server, state: l.x.stateOf(server), kind: l.kind, position: position,
 		patient: l.patient, done: make(chan struct{}), arrivals: l.arrivals,
 	}
 	l.all = append(l.all, q)
-	d, described := q.state.description()
-	switch {
-	case described && !d.has.list(q.kind):
+	switch has, known := l.x.capabilities(server); {
+	case known && !has.list(q.kind):
 		q.finish(nil, errNoList)
 	case position.First() && q.state.isSlow(l.x.client(), time.Now()) && !q.patient, q.state.abandonedLists(l.x.client()) >= maxAbandoned:
 		q.finish(nil, errSlow)

@@ -297,7 +297,7 @@ func (r *route) endIfLost(x *exchange, state sessionState, status int, reason st
 	r.replaced = r.replaced || state == sessionDoubtful // a request that is in it calls release
 	r.upstream.mu.Unlock()
 	if r.mode == modeImplicitSession && state == sessionGone {
-		x.handler.servers.of(r.upstream.server.ID).endsSessions.Store(true)
+		x.stateOf(r.upstream.server).endsSessions.Store(true)
 	}
 	if x.handler.endedLog.Allow() {
 		x.handler.log.Info("a server has refused a request in a session that the gateway holds with it: the next request begins another session",

@@ -6,7 +6,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
 
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
@@ -47,8 +49,8 @@ func (c capabilities) list(kind rewrite.Kind) bool {
 // description is a server's answer to initialize or server/discover.
 type description struct {
 	has          capabilities
-	version      string // of the session
-	instructions string
+	version      string                // of the session
+	instructions unique.Handle[string] // most clients are told the same
 }
 
 // maxVersion bounds a server's protocol version, which is kept with each session and is
@@ -86,7 +88,7 @@ func readDescription(message []byte) (description, error) {
 			completions: c.Completions != nil, logging: c.Logging != nil,
 		},
 		version:      m.Result.ProtocolVersion,
-		instructions: m.Result.Instructions,
+		instructions: unique.Make(m.Result.Instructions),
 	}, nil
 }
 
@@ -99,16 +101,23 @@ const (
 	unsupported
 )
 
+// gatewayItself stands for a client where a server was asked in the gateway's own name.
+const gatewayItself = ""
+
 // serverState is what the gateway knows about one server. The maps are by the client's id.
 // A server may be slow for one client alone: a child process is started for each.
 type serverState struct {
 	endsSessions atomic.Bool // it has ended an implicit session
 
-	mu                  sync.Mutex
-	stateless, sessions support
-	until               time.Time // of both
-	described           bool
-	last                description
+	mu        sync.Mutex
+	stateless support
+	until     time.Time // of stateless
+
+	// What the server has answered to a client's own initialize counts for that client
+	// alone: the client may have caused it. Answers to the gateway itself count for the
+	// others.
+	descriptions map[string]description
+	noSessions   map[string]time.Time // until when it is taken for one without sessions
 
 	abandoned  map[string]int             // list requests that run although the client has given up
 	slow       map[string]time.Time       // until when lists leave the server out
@@ -119,44 +128,69 @@ type serverState struct {
 	lastAbsent time.Time                  // when it was absent last
 }
 
-// versions returns which versions the server supports.
-func (s *serverState) versions(now time.Time) (stateless, sessions support) {
+// supportsStateless returns whether the server supports the stateless version.
+func (s *serverState) supportsStateless(now time.Time) support {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if now.After(s.until) {
-		s.stateless, s.sessions = unknown, unknown
+		s.stateless = unknown
 	}
-	return s.stateless, s.sessions
+	return s.stateless
 }
 
-// learn notes which versions the server supports. An unknown one changes nothing.
-func (s *serverState) learn(stateless, sessions support, d *description) {
+// noteStateless notes whether the server supports the stateless version.
+func (s *serverState) noteStateless(stateless support) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if stateless != unknown {
-		s.stateless = stateless
-	}
-	if sessions != unknown {
-		s.sessions = sessions
-	}
-	s.until = time.Now().Add(versionsFor)
-	if d != nil {
-		s.described, s.last = true, *d
-	}
+	s.stateless, s.until = stateless, time.Now().Add(versionsFor)
+}
+
+// refusesSessions reports whether the server has refused the client's sessions.
+func (s *serverState) refusesSessions(client string, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return now.Before(s.noSessions[client])
+}
+
+// noteNoSessions notes that the server refuses the client's sessions.
+func (s *serverState) noteNoSessions(client string, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.noSessions = put(s.noSessions, client, now.Add(versionsFor))
 }
 
 // forgetVersions makes the next request ask the server again which versions it supports.
 func (s *serverState) forgetVersions() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stateless, s.sessions = unknown, unknown
+	s.stateless, s.noSessions = unknown, nil
 }
 
-// description returns the server's last description.
-func (s *serverState) description() (last description, described bool) {
+// maxDescriptions bounds the clients whose descriptions of a server are kept. For others it
+// is asked again.
+const maxDescriptions = 1024
+
+// noteDescription notes how the server has described itself to the client.
+func (s *serverState) noteDescription(client string, d description) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.last, s.described
+	if _, there := s.descriptions[client]; !there && len(s.descriptions) >= maxDescriptions {
+		for other := range s.descriptions {
+			if other != gatewayItself {
+				delete(s.descriptions, other)
+				break
+			}
+		}
+	}
+	s.descriptions = put(s.descriptions, client, d)
+}
+
+// description returns the server's last description for the client.
+func (s *serverState) description(client string) (last description, described bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last, described = s.descriptions[client]
+	return last, described
 }
 
 // isSlow reports whether the client's lists leave the server out. After slowFor, one list
@@ -271,23 +305,39 @@ func put[K comparable, V any](m map[K]V, key K, value V) map[K]V {
 	return m
 }
 
-// serverStates are those of all servers, by the registration's id: another registration
-// may get the same name.
-type serverStates struct{ byID sync.Map }
+// stateKey says whose state it is: by the registration's id, since another registration may
+// get the same name. What a child process or a channel of one client answers, the client may
+// have caused: so each client has a state of such a server.
+type stateKey struct {
+	id     string
+	client string // "" where all clients reach the same server
+}
 
-func (s *serverStates) of(id string) *serverState {
-	if found, ok := s.byID.Load(id); ok {
+// serverStates are those of all servers, by their stateKey.
+type serverStates struct{ byKey sync.Map }
+
+func (s *serverStates) of(key stateKey) *serverState {
+	if found, ok := s.byKey.Load(key); ok {
 		return found.(*serverState)
 	}
-	found, _ := s.byID.LoadOrStore(id, &serverState{})
+	found, _ := s.byKey.LoadOrStore(key, &serverState{})
 	return found.(*serverState)
+}
+
+// stateOf returns what the gateway knows about the server.
+func (x *exchange) stateOf(server *grants.Server) *serverState {
+	key := stateKey{id: server.ID}
+	if server.Transport != grants.TransportHTTP && !server.Shared {
+		key.client = x.client()
+	}
+	return x.handler.servers.of(key)
 }
 
 // retain drops registrations that have ended.
 func (s *serverStates) retain(registered func(id string) bool) {
-	s.byID.Range(func(id, _ any) bool {
-		if !registered(id.(string)) {
-			s.byID.Delete(id)
+	s.byKey.Range(func(key, _ any) bool {
+		if !registered(key.(stateKey).id) {
+			s.byKey.Delete(key)
 		}
 		return true
 	})

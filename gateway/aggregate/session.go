@@ -77,6 +77,15 @@ func (h *Handler) newImplicitSession(grant *grants.Grant) *session {
 	return s
 }
 
+// asker is who asks the servers to open sessions for this one: the client in its own words,
+// or the gateway.
+func (s *session) asker() string {
+	if s.implicit {
+		return gatewayItself
+	}
+	return s.clientID
+}
+
 // release undoes the table's acquire.
 func (s *session) release() { s.table.release(s) }
 

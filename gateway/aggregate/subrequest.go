@@ -59,7 +59,7 @@ func (s *subRequest) end() {
 func (s *subRequest) server() *grants.Server { return s.request.Server }
 
 // state is what the gateway knows about the server.
-func (s *subRequest) state() *serverState { return s.x.handler.servers.of(s.server().ID) }
+func (s *subRequest) state() *serverState { return s.x.stateOf(s.server()) }
 
 // call sends the sub-request. See [mcp.Handler.Call].
 func (s *subRequest) call(header http.Header, m *mcp.Message) (*mcp.Answer, error) {

@@ -96,7 +96,7 @@ func (x *exchange) listen() *access.Refusal {
 	c.filter = func(r *route) toClient { return s.filter(x, r) }
 	c.listenToAll()
 	c.awaitListeners()
-	c.serve(s.acknowledgement(x.handler, servers))
+	c.serve(s.acknowledgement(x, servers))
 	return nil
 }
 
@@ -160,14 +160,14 @@ func (s *subscription) notification(method string) []byte {
 
 // acknowledgement tells the client which notifications it will get: of those servers that
 // it may reach.
-func (s *subscription) acknowledgement(h *Handler, servers []*grants.Server) []byte {
+func (s *subscription) acknowledgement(x *exchange, servers []*grants.Server) []byte {
 	wanted := notificationSet{lists: s.lists}
 	for _, r := range s.resources {
 		i := slices.IndexFunc(servers, func(server *grants.Server) bool { return server.Name == r.Server })
 		if i < 0 {
 			continue
 		}
-		if d, described := h.servers.of(servers[i].ID).description(); !described || d.has.subscribe {
+		if d, described := x.stateOf(servers[i]).description(gatewayItself); !described || d.has.subscribe {
 			wanted.resources = append(wanted.resources, names.JoinURI(r.Server, r.URI))
 		}
 	}

@@ -31,7 +31,7 @@ func (x *exchange) route(s *subRequest) (*route, error) {
 		return nil, err
 	}
 	if stateless {
-		d, _ := s.state().description()
+		d, _ := s.state().description(gatewayItself)
 		return &route{mode: modeStateless, server: s.server().Name, has: d.has}, nil
 	}
 	if x.ownSession != nil {
@@ -110,8 +110,8 @@ func (s *session) route(sub *subRequest) (*route, error) {
 // open finds out which versions of the protocol the server speaks, and makes a route: with
 // a session if the server has sessions, as the client does.
 func (u *upstream) open(s *subRequest) (*route, error) {
-	state := s.state()
-	if _, sessions := state.versions(time.Now()); sessions != unsupported {
+	state, asker := s.state(), u.session.asker()
+	if !state.refusesSessions(asker, time.Now()) {
 		r, err := u.initialize(s)
 		if err == nil && r.session == "" && r.mode == modeSession {
 			if stateless, err := s.isStateless(); err == nil && stateless {
@@ -123,7 +123,7 @@ func (u *upstream) open(s *subRequest) (*route, error) {
 			return r, err
 		}
 		if refused.isAboutSessions() && u.session.hasKnownVersion() {
-			state.learn(unknown, unsupported, nil)
+			state.noteNoSessions(asker, time.Now())
 		}
 	}
 	stateless := false
@@ -137,7 +137,7 @@ func (u *upstream) open(s *subRequest) (*route, error) {
 		state.forgetVersions() // it seems to speak none: something else may be wrong
 		return nil, errNoVersion
 	}
-	d, _ := state.description()
+	d, _ := state.description(gatewayItself)
 	return &route{mode: modeStatelessServer, server: u.server.Name, upstream: u, has: d.has}, nil
 }
 
@@ -164,7 +164,7 @@ func (u *upstream) initialize(s *subRequest) (*route, error) {
 	if u.session.implicit {
 		r.mode = modeImplicitSession
 	}
-	s.state().learn(unknown, supported, &d)
+	s.state().noteDescription(u.session.asker(), d)
 	err = x.send(s.context, r, protocol.Notification(protocol.MethodInitialized, nil))
 	switch {
 	case err == nil:
@@ -179,8 +179,8 @@ func (u *upstream) initialize(s *subRequest) (*route, error) {
 	return r, nil
 }
 
-// isAboutSessions reports whether the server refuses sessions, and not what this client
-// has sent, which must not count for other clients.
+// isAboutSessions reports whether the server refuses sessions, and not what this program
+// has sent, which must not count for the client's other programs.
 func (e *serverError) isAboutSessions() bool {
 	switch e.code {
 	case protocol.CodeMethodNotFound, protocol.CodeUnsupportedVersion:
@@ -205,7 +205,7 @@ func (s *session) hasKnownVersion() bool {
 // if that is not known.
 func (s *subRequest) isStateless() (bool, error) {
 	state := s.state()
-	if stateless, _ := state.versions(time.Now()); stateless != unknown {
+	if stateless := state.supportsStateless(time.Now()); stateless != unknown {
 		return stateless == supported, nil
 	}
 	x := s.x
@@ -228,7 +228,8 @@ func (s *subRequest) isStateless() (bool, error) {
 			return false, err
 		}
 		if listsStateless(answer.body) {
-			state.learn(supported, unknown, &d)
+			state.noteDescription(gatewayItself, d)
+			state.noteStateless(supported)
 			return true, nil
 		}
 	case err == nil, errors.Is(err, errNoAnswer):
@@ -241,9 +242,9 @@ func (s *subRequest) isStateless() (bool, error) {
 		stateless = refused.code == protocol.CodeHeaderMismatch || refused.code == protocol.CodeMissingCapability
 	}
 	if stateless {
-		state.learn(supported, unknown, nil)
+		state.noteStateless(supported)
 	} else {
-		state.learn(unsupported, unknown, nil)
+		state.noteStateless(unsupported)
 	}
 	return stateless, nil
 }

@@ -105,7 +105,7 @@ func TestAServerIsWaitedForInVainOnce(t *testing.T) {
 	began := time.Now()
 	require.Empty(t, toolsIn(t, s.asks("1", "tools/list", "").message()))
 	require.Greater(t, time.Since(began), 200*time.Millisecond)
-	state := s.handler.servers.of("registration-calc")
+	state := s.handler.servers.of(stateKey{id: "registration-calc"})
 	require.False(t, state.mayBeStarting("id-alice", time.Now()))
 	release()
 	gatewaytest.Eventually(t, "the server to be listed", func() bool {
@@ -136,8 +136,8 @@ func TestAClientThatGoesLeavesNoServerBehind(t *testing.T) {
 	s := newStage(t, map[string]string{"calc": calc.URL, "hung": hung.URL})
 	defer release()
 	s.asks("1", "tools/call", `"name":"calc__add","arguments":{}`)
-	state := s.handler.servers.of("registration-calc")
-	_, described := state.description()
+	state := s.handler.servers.of(stateKey{id: "registration-calc"})
+	_, described := state.description(gatewayItself)
 	require.True(t, described)
 	for range maxAbandoned - 1 {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)

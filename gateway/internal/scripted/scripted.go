@@ -144,13 +144,13 @@ func (s *server) request(m *message, line []byte, cancelled chan struct{}) {
 		s.hellos++
 		n := s.hellos
 		s.mu.Unlock()
-		s.result(m, fmt.Sprintf(`{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"scripted","version":"%d","pid":%d}}`, n, os.Getpid()))
+		s.result(m, fmt.Sprintf(`{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"instructions":"process %[2]d","serverInfo":{"name":"scripted","version":"%[1]d","pid":%[2]d}}`, n, os.Getpid()))
 	case "server/discover":
 		if s.legacy {
 			s.write(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"what?"}}`, m.ID)
 			return
 		}
-		s.result(m, `{"supportedVersions":["2026-07-28"],"capabilities":{}}`)
+		s.result(m, fmt.Sprintf(`{"supportedVersions":["2026-07-28"],"capabilities":{},"instructions":"process %d"}`, os.Getpid()))
 	case "tools/list":
 		s.result(m, `{"tools":[{"name":"echo"},{"name":"pid"}],"big":12345678901234567890}`)
 	case "resources/subscribe", "resources/unsubscribe", "ping":
