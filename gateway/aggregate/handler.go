@@ -55,7 +55,7 @@ type Handler struct {
 	log         hclog.Logger
 	config      atomic.Pointer[config.Config]
 	streams     sse.Streams
-	servers     serverStates
+	servers     *serverStates
 	pages       *pageCache
 	sessions    *sessions
 	watchers    watchers
@@ -72,6 +72,7 @@ func New(options Options) *Handler {
 		options:  options,
 		log:      options.Log,
 		pages:    newPageCache(maxPageBytes),
+		servers:  newServerStates(),
 		sessions: newSessions(),
 		endedLog: rate.NewLimiter(1, 10),
 	}

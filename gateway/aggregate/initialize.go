@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
@@ -156,32 +154,6 @@ func (x *exchange) describeAll(servers []*grants.Server) *descriptions {
 	return all
 }
 
-// description returns how the server has described itself to the client, or else to the
-// gateway. Requests without a session ask it in the gateway's name.
-func (x *exchange) description(server *grants.Server) (description, bool) {
-	state := x.stateOf(server)
-	if x.session != nil {
-		if d, described := state.description(x.client()); described {
-			return d, true
-		}
-	}
-	return state.description(gatewayItself)
-}
-
-// capabilities returns those of the server, if they are known without asking: in the
-// client's session, what the server has said in it, or else in another one of the client.
-func (x *exchange) capabilities(server *grants.Server) (has capabilities, known bool) {
-	asker := gatewayItself
-	if x.session != nil {
-		if r := x.session.readyRoute(server.Name); r != nil && r.upstream.server.ID == server.ID {
-			return r.has, true
-		}
-		asker = x.client()
-	}
-	d, known := x.stateOf(server).description(asker)
-	return d.has, known
-}
-
 // describe makes the route to one server ready, which gets its description.
 func (x *exchange) describe(server *grants.Server) {
 	ctx, cancel := x.background()
@@ -194,49 +166,4 @@ func (x *exchange) describe(server *grants.Server) {
 	if _, err := x.route(s); err != nil && !errors.Is(err, context.Canceled) {
 		x.handler.log.Warn("a server does not say what it has, and is left out for now", "server", server.Name, "error", err)
 	}
-}
-
-// maxInstructions bounds the servers' instructions in bytes: clients show them to a model.
-const maxInstructions = 32 << 10
-
-// descriptions are those of all servers, as one.
-type descriptions struct {
-	has          capabilities
-	instructions strings.Builder
-}
-
-func (d *descriptions) add(server string, one description) {
-	d.has = d.has.or(one.has)
-	text := one.instructions.Value()
-	if text == "" || d.instructions.Len()+len(text) > maxInstructions {
-		return
-	}
-	if d.instructions.Len() > 0 {
-		d.instructions.WriteString("\n\n")
-	}
-	d.instructions.WriteString("# " + server + "\n\n" + text)
-}
-
-// result is the answer, with further members in front. All lists are announced as changing,
-// since the client's access may change at any time.
-func (d *descriptions) result(stateless bool, first ...[]byte) []byte {
-	changing := protocol.Member("listChanged", []byte("true"))
-	has := [][]byte{protocol.Member("tools", protocol.Object(changing))}
-	if d.has.prompts {
-		has = append(has, protocol.Member("prompts", protocol.Object(changing)))
-	}
-	if d.has.resources || d.has.subscribe {
-		has = append(has, protocol.Member("resources", protocol.Object(flag("subscribe", d.has.subscribe), changing)))
-	}
-	if d.has.completions {
-		has = append(has, protocol.Member("completions", protocol.Object()))
-	}
-	if d.has.logging && !stateless {
-		has = append(has, protocol.Member("logging", protocol.Object()))
-	}
-	members := append(slices.Clone(first), protocol.Member("capabilities", protocol.Object(has...)))
-	if d.instructions.Len() > 0 {
-		members = append(members, protocol.StringMember("instructions", d.instructions.String()))
-	}
-	return protocol.Object(members...)
 }

@@ -217,11 +217,29 @@ func TestAClientThatIsRefusedSpoilsNothingForOthers(t *testing.T) {
 func TestDescriptionsOfAServerAreBounded(t *testing.T) {
 	var state serverState
 	state.noteDescription(gatewayItself, description{version: "mine"})
-	for i := range maxDescriptions + 10 {
+	for i := range maxClients + 10 {
 		state.noteDescription(fmt.Sprint("client ", i), description{})
 	}
-	require.Len(t, state.descriptions, maxDescriptions)
+	require.Len(t, state.descriptions, maxClients)
 	d, described := state.description(gatewayItself)
 	require.True(t, described)
 	require.Equal(t, "mine", d.version)
+}
+
+// However many clients and servers of their own there are, the gateway keeps a bounded
+// number of states of them.
+func TestStatesOfServersThatAreAClientsOwnAreBounded(t *testing.T) {
+	states := newServerStates()
+	common := states.of(stateKey{id: "shared"})
+	first := states.of(stateKey{id: "own", client: "first"})
+	require.Same(t, first, states.of(stateKey{id: "own", client: "first"}))
+	for i := range maxPrivateStates {
+		states.of(stateKey{id: "own", client: fmt.Sprint("client ", i)})
+	}
+	require.Equal(t, maxPrivateStates, states.private.Len())
+	require.NotSame(t, first, states.of(stateKey{id: "own", client: "first"}))
+	require.Same(t, common, states.of(stateKey{id: "shared"}))
+	states.retain(func(string) bool { return false })
+	require.Zero(t, states.private.Len())
+	require.NotSame(t, common, states.of(stateKey{id: "shared"}))
 }

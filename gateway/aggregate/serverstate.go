@@ -1,12 +1,11 @@
 package aggregate
 
 import (
-	"encoding/json"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unique"
+
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
@@ -18,79 +17,6 @@ const versionsFor = 10 * time.Minute
 
 // slowFor is how long lists leave a server out that has let one of them wait in vain.
 const slowFor = 5 * time.Second
-
-// capabilities are those of a server that /mcp passes on.
-type capabilities struct {
-	tools, prompts, resources, subscribe, completions, logging bool
-}
-
-// or returns the capabilities that at least one of both has.
-func (c capabilities) or(d capabilities) capabilities {
-	return capabilities{
-		tools: c.tools || d.tools, prompts: c.prompts || d.prompts,
-		resources: c.resources || d.resources, subscribe: c.subscribe || d.subscribe,
-		completions: c.completions || d.completions, logging: c.logging || d.logging,
-	}
-}
-
-// list reports whether the server has such a list. All servers are asked for tools, which
-// most have, whatever they declare.
-func (c capabilities) list(kind rewrite.Kind) bool {
-	switch kind {
-	case rewrite.Tools:
-		return true
-	case rewrite.Prompts:
-		return c.prompts
-	default:
-		return c.resources
-	}
-}
-
-// description is a server's answer to initialize or server/discover.
-type description struct {
-	has          capabilities
-	version      string                // of the session
-	instructions unique.Handle[string] // most clients are told the same
-}
-
-// maxVersion bounds a server's protocol version, which is kept with each session and is
-// sent with each request.
-const maxVersion = 64
-
-var errLongVersion = errors.New("the server's protocol version is longer than any")
-
-// readDescription reads a response to initialize or server/discover.
-func readDescription(message []byte) (description, error) {
-	var m struct {
-		Result struct {
-			ProtocolVersion string `json:"protocolVersion"`
-			Instructions    string `json:"instructions"`
-			Capabilities    struct {
-				Tools, Prompts, Completions, Logging *struct{}
-				Resources                            *struct{ Subscribe bool }
-			} `json:"capabilities"`
-		} `json:"result"`
-	}
-	if err := json.Unmarshal(message, &m); err != nil {
-		return description{}, err
-	}
-	if len(m.Result.ProtocolVersion) > maxVersion {
-		return description{}, errLongVersion
-	}
-	if len(m.Result.Instructions) > maxInstructions {
-		m.Result.Instructions = "" // they would be left out anyway
-	}
-	c := m.Result.Capabilities
-	return description{
-		has: capabilities{
-			tools: c.Tools != nil, prompts: c.Prompts != nil,
-			resources: c.Resources != nil, subscribe: c.Resources != nil && c.Resources.Subscribe,
-			completions: c.Completions != nil, logging: c.Logging != nil,
-		},
-		version:      m.Result.ProtocolVersion,
-		instructions: unique.Make(m.Result.Instructions),
-	}, nil
-}
 
 // support says whether a server supports versions with sessions, or the stateless one.
 type support int
@@ -156,7 +82,7 @@ func (s *serverState) refusesSessions(client string, now time.Time) bool {
 func (s *serverState) noteNoSessions(client string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.noSessions = put(s.noSessions, client, now.Add(versionsFor))
+	s.noSessions = putBounded(s.noSessions, client, now.Add(versionsFor))
 }
 
 // forgetVersions makes the next request ask the server again which versions it supports.
@@ -166,23 +92,21 @@ func (s *serverState) forgetVersions() {
 	s.stateless, s.noSessions = unknown, nil
 }
 
-// maxDescriptions bounds the clients whose descriptions of a server are kept. For others it
-// is asked again.
-const maxDescriptions = 1024
+const (
+	// maxClients bounds the clients of whom something is kept with one server. For others it
+	// is asked again.
+	maxClients = 1024
+
+	// maxPrivateStates bounds the states of servers that are a client's own. One that was not
+	// used for the longest time makes room, and is learned again.
+	maxPrivateStates = 8192
+)
 
 // noteDescription notes how the server has described itself to the client.
 func (s *serverState) noteDescription(client string, d description) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, there := s.descriptions[client]; !there && len(s.descriptions) >= maxDescriptions {
-		for other := range s.descriptions {
-			if other != gatewayItself {
-				delete(s.descriptions, other)
-				break
-			}
-		}
-	}
-	s.descriptions = put(s.descriptions, client, d)
+	s.descriptions = putBounded(s.descriptions, client, d)
 }
 
 // description returns the server's last description for the client.
@@ -305,6 +229,19 @@ func put[K comparable, V any](m map[K]V, key K, value V) map[K]V {
 	return m
 }
 
+// putBounded does so for a map by client, in which any other client makes room.
+func putBounded[V any](m map[string]V, client string, value V) map[string]V {
+	if _, there := m[client]; !there && len(m) >= maxClients {
+		for other := range m {
+			if other != gatewayItself {
+				delete(m, other)
+				break
+			}
+		}
+	}
+	return put(m, client, value)
+}
+
 // stateKey says whose state it is: by the registration's id, since another registration may
 // get the same name. What a child process or a channel of one client answers, the client may
 // have caused: so each client has a state of such a server.
@@ -314,14 +251,35 @@ type stateKey struct {
 }
 
 // serverStates are those of all servers, by their stateKey.
-type serverStates struct{ byKey sync.Map }
+type serverStates struct {
+	common  sync.Map // of servers that all clients reach alike
+	private *lru.Cache[stateKey, *serverState]
+}
+
+func newServerStates() *serverStates {
+	private, err := lru.New[stateKey, *serverState](maxPrivateStates)
+	if err != nil {
+		panic(err) // only a size that is not positive is an error
+	}
+	return &serverStates{private: private}
+}
 
 func (s *serverStates) of(key stateKey) *serverState {
-	if found, ok := s.byKey.Load(key); ok {
+	if key.client == "" {
+		found, ok := s.common.Load(key)
+		if !ok {
+			found, _ = s.common.LoadOrStore(key, &serverState{})
+		}
 		return found.(*serverState)
 	}
-	found, _ := s.byKey.LoadOrStore(key, &serverState{})
-	return found.(*serverState)
+	if found, ok := s.private.Get(key); ok {
+		return found
+	}
+	state := &serverState{}
+	if found, ok, _ := s.private.PeekOrAdd(key, state); ok {
+		return found
+	}
+	return state
 }
 
 // stateOf returns what the gateway knows about the server.
@@ -335,10 +293,15 @@ func (x *exchange) stateOf(server *grants.Server) *serverState {
 
 // retain drops registrations that have ended.
 func (s *serverStates) retain(registered func(id string) bool) {
-	s.byKey.Range(func(key, _ any) bool {
+	s.common.Range(func(key, _ any) bool {
 		if !registered(key.(stateKey).id) {
-			s.byKey.Delete(key)
+			s.common.Delete(key)
 		}
 		return true
 	})
+	for _, key := range s.private.Keys() {
+		if !registered(key.id) {
+			s.private.Remove(key)
+		}
+	}
 }
