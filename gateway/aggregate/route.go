@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -229,44 +228,62 @@ func saysNoSession(message []byte) bool {
 	return false
 }
 
-// onlyNoSession matches a text that says nothing but that a session is not known.
-var onlyNoSession = regexp.MustCompile(`^(bad request: |error: )*` +
-	`((no|no valid|no such|no active|invalid|missing|invalid or missing|missing or invalid|unknown|expired) ` +
-	`(mcp[- ])?session([- ]?id)?( header)?( found| provided)?` +
-	`|(mcp[- ])?session([- ]?id)?( header)? (is |was |does |has been )?` +
-	`(not found|not exist|not valid|no longer valid|invalid|missing|unknown|expired|terminated|closed))` +
-	`(: \S+)?[.!]?$`)
+// Words of a text that says nothing but that a session is not known.
+var (
+	sessionWords = wordSet("session sessions sessionid mcp-session-id session-id session_id")
+	absenceWords = wordSet("no not invalid missing unknown expired required terminated closed ended gone lost stale unrecognized unrecognised")
+	fillerWords  = wordSet("a an the this that your any it is was are has have been be must does do or and with for in of to by on " +
+		"bad request error mcp id header found valid active known such exist exists existing longer could cannot recognized recognised " +
+		"provide provided given specified supplied set please initialize initialise initialized initialised again first new create start server")
+)
+
+func wordSet(words string) map[string]bool {
+	set := make(map[string]bool)
+	for word := range strings.FieldsSeq(words) {
+		set[word] = true
+	}
+	return set
+}
+
+// isAboutSessionOnly reports whether each word of the text is about a session that is not
+// known, or is an id.
+func isAboutSessionOnly(text string) bool {
+	session, absent := false, false
+	for word := range strings.FieldsFuncSeq(strings.ToLower(text), func(r rune) bool {
+		return strings.ContainsRune(" \t\r\n.,:;!/()[]'\"`", r)
+	}) {
+		switch {
+		case sessionWords[word]:
+			session = true
+		case absenceWords[word]:
+			absent = true
+		case !fillerWords[word] && !strings.ContainsAny(word, "0123456789"):
+			return false
+		}
+	}
+	return session && absent
+}
 
 // saysOnlyNoSession reports whether the body of a 400 says that there is no such session, and
 // nothing else. Then the request was not carried out. The word alone does not tell: tools
-// have sessions too. An error under the request's own id may come from the tool.
+// have sessions too.
 func saysOnlyNoSession(body []byte) bool {
 	body = bytes.TrimSpace(body)
 	if len(body) > maxSessionError {
 		return false
 	}
-	text := string(body)
-	if isObject(body) {
-		var m struct {
-			ID    json.RawMessage
-			Error json.RawMessage
-		}
-		if json.Unmarshal(body, &m) != nil {
-			return false
-		}
-		switch string(m.ID) {
-		case "", "null", `"server-error"`: // the last is the Python SDK's
-		default:
-			return false
-		}
-		var e struct{ Message string }
-		if json.Unmarshal(m.Error, &e) == nil {
-			text = e.Message
-		} else {
-			text, _ = stringOf(m.Error)
-		}
+	if !isObject(body) {
+		return isAboutSessionOnly(string(body))
 	}
-	return onlyNoSession.MatchString(strings.ToLower(text))
+	var m struct{ Error json.RawMessage }
+	if json.Unmarshal(body, &m) != nil {
+		return false
+	}
+	var e struct{ Message string }
+	if json.Unmarshal(m.Error, &e) != nil {
+		e.Message, _ = stringOf(m.Error)
+	}
+	return isAboutSessionOnly(e.Message)
 }
 
 // isSessionAlive pings the server to learn whether it knows the session. If not, the next

@@ -111,6 +111,7 @@ func TestNoServerIsDeadAfterARestart(t *testing.T) {
 		"400 without an id":               {refuse(400, "application/json", `{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid session ID provided"}}`), true},
 		"400 of the Python SDK":           {rpc(400, -32600, "Bad Request: No valid session ID provided", `"server-error"`), true},
 		"400 of FastMCP":                  {rpc(400, -32600, "Bad Request: Missing session ID", `"server-error"`), true},
+		"400 under an id of its own":      {rpc(400, -32000, "Session not found", "7"), true},
 		"400 in text":                     {refuse(400, "text/plain", "Invalid session ID\n"), true},
 		"400, invalid or missing":         {refuse(400, "text/html", "Invalid or missing session ID"), true},
 		"400 with JSON of its own":        {refuse(400, "application/json", `{"error":"Session not found"}`), true},
@@ -181,9 +182,9 @@ func TestACallThatMayHaveBeenCarriedOutIsNotRepeated(t *testing.T) {
 		"400, a session that it has booked, in text": func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "Booked a session, but the mail is invalid.", http.StatusBadRequest)
 		},
-		"400, its own session, under the call's id": func(w http.ResponseWriter, _ *http.Request) {
+		"400, its own session": func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusBadRequest)
-			replyText(w, `{"jsonrpc":"2.0","id":1,"error":{"code":-32001,"message":"Session not found"}}`)
+			replyText(w, `{"jsonrpc":"2.0","id":1,"error":{"code":-32001,"message":"The browser session was not found."}}`)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -223,6 +224,11 @@ func TestOnlyAnErrorAboutNothingButTheSessionLetsACallBeRepeated(t *testing.T) {
 		` {"error":{"message":"Session terminated"}}`:            true,
 		rpc("null", "Bad Request: No valid session ID provided"): true,
 		rpc(`"server-error"`, "Bad Request: Missing session ID"): true,
+		rpc("1", "Session not found"):                            true,
+		"Bad Request: Mcp-Session-Id header is required":         true,
+		"No session with id 'b6e1' exists.":                      true,
+		"Session b6e1-77 not found":                              true,
+		"invalid/expired session_id, please initialize again":    true,
 
 		"":                                  false,
 		"session":                           false,
@@ -231,9 +237,9 @@ func TestOnlyAnErrorAboutNothingButTheSessionLetsACallBeRepeated(t *testing.T) {
 		"Booked a session for the customer, but the mail is invalid": false,
 		"Session closed, and the customer has been told":             false,
 		"Invalid session type":                                       false,
+		"New session created, the existing one is closed":            false,
+		"Unknown tool start_session":                                 false,
 		"<p>Invalid session ID</p>":                                  false,
-		rpc("1", "Session not found"):                                false,
-		rpc(`"a"`, "Session not found"):                              false,
 		rpc("null", "The booked session was not found"):              false,
 		`{"error":"Session not found"`:                               false,
 		`{"result":"Session not found"}`:                             false,
