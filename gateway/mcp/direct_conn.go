@@ -75,11 +75,11 @@ const sendPiece = 256 << 10
 // ReadFrom writes a long message from where it is in memory. The server must take each
 // piece of it within the connection's wait.
 func (c *directConn) ReadFrom(r io.Reader) (written int64, err error) {
+	var body *bodyReader
 	limited, ok := r.(*io.LimitedReader)
-	if !ok {
-		return io.Copy(struct{ io.Writer }{c}, r)
+	if ok {
+		body, ok = limited.R.(*bodyReader)
 	}
-	body, ok := limited.R.(*bodyReader)
 	if !ok {
 		return io.Copy(struct{ io.Writer }{c}, r)
 	}

@@ -83,7 +83,7 @@ func (q *proxied) send(ctx context.Context, upstreamSession string) error {
 		return q.failure(ctx, err)
 	}
 	q.response = response
-	q.stall = q.proxy.watch(response, q.cancel)
+	q.stall = q.proxy.watch(q.ctx, response, q.cancel)
 	return nil
 }
 
@@ -153,7 +153,7 @@ func (q *proxied) ended() error {
 	return nil
 }
 
-// close ends the request to the server, and with it what is left of the answer.
+// close ends the request to the server, and with it the rest of the answer.
 func (q *proxied) close() {
 	if q.response != nil {
 		if q.stall != nil {

@@ -2,11 +2,11 @@ package mcp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
@@ -18,7 +18,7 @@ var errStalled = fmt.Errorf("the answer does not go on: %w", os.ErrDeadlineExcee
 // watch ends an answer, other than a stream, with which the server does not go on for
 // upstream.timeout. It returns nil where there is nothing to wait for: most answers
 // arrive together with their header.
-func (p *proxy) watch(response *http.Response, cancel context.CancelCauseFunc) *stallWatch {
+func (p *proxy) watch(ctx context.Context, response *http.Response, cancel context.CancelCauseFunc) *stallWatch {
 	wait := p.upstream.transport.ResponseHeaderTimeout
 	if wait <= 0 || response.ContentLength == 0 || mediaType(protocol.First(response.Header, protocol.HeaderContentType)) == protocol.MediaEventStream {
 		return nil
@@ -26,12 +26,8 @@ func (p *proxy) watch(response *http.Response, cancel context.CancelCauseFunc) *
 	if body, ok := response.Body.(*directBody); ok && body.isThere() {
 		return nil
 	}
-	w := &stallWatch{ReadCloser: response.Body}
-	w.timer = time.AfterFunc(wait, func() {
-		w.stalled.Store(true)
-		cancel(errStalled)
-	})
-	w.wait = wait
+	w := &stallWatch{ReadCloser: response.Body, ctx: ctx, wait: wait}
+	w.timer = time.AfterFunc(wait, func() { cancel(errStalled) })
 	response.Body = w
 	return w
 }
@@ -44,16 +40,16 @@ func (b *directBody) isThere() bool {
 // stallWatch is a body whose parts must not come too slowly.
 type stallWatch struct {
 	io.ReadCloser
-	wait    time.Duration
-	timer   *time.Timer
-	stalled atomic.Bool
+	ctx   context.Context // of the request
+	wait  time.Duration
+	timer *time.Timer
 }
 
 func (w *stallWatch) Read(p []byte) (int, error) {
 	w.timer.Reset(w.wait)
 	n, err := w.ReadCloser.Read(p)
 	w.timer.Stop() // a client that is slow to take it is not the server's fault
-	if err != nil && w.stalled.Load() {
+	if err != nil && errors.Is(context.Cause(w.ctx), errStalled) {
 		err = errStalled
 	}
 	return n, err
