@@ -86,7 +86,7 @@ type mcpBackend struct {
 	// sealing: a writer of a sealed token holds it shared, whoever removes config/kms
 	// holds it alone.
 	sealing sync.RWMutex
-	// sealedSince counts what was sealed.
+	// sealedSince counts the tokens that were sealed.
 	sealedSince atomic.Uint64
 
 	policyBook policyBook
@@ -185,7 +185,7 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 	return b
 }
 
-// initialize prepares what later requests need. They prepare what is missing themselves, so
+// initialize prepares the needs of later requests. They prepare missing parts themselves, so
 // a failure here does not refuse the mount.
 func (b *mcpBackend) initialize(ctx context.Context, req *logical.InitializationRequest) error {
 	if !b.WriteSafeReplicationState() {

@@ -47,7 +47,7 @@ func (t *tokenInfo) live(mountGeneration uint64, now time.Time) bool {
 	return t.MountGeneration == mountGeneration && !t.expired(now)
 }
 
-// ttl returns what is left of the token's life, rounded up to seconds so that
+// ttl returns the rest of the token's life, rounded up to seconds so that
 // only an expired token has 0; also 0 for a token that does not expire.
 func (t *tokenInfo) ttl(now time.Time) time.Duration {
 	if t.ExpiresAt.IsZero() {
@@ -136,7 +136,7 @@ func (c *clientEntry) byAccessor(accessor string) *clientToken {
 	return nil
 }
 
-// confirm returns what is known of the token behind p if that is active now, else nil.
+// confirm returns the facts about the token behind p if it is active now, else nil.
 // c may be nil: a client that does not exist confirms nothing.
 func (c *clientEntry) confirm(p *pointer, hash string, mountGeneration uint64, now time.Time) *tokenInfo {
 	if c == nil || c.Disabled || c.ID != p.ClientID {

@@ -67,7 +67,7 @@ type handler struct {
 // segment is a piece of a pattern: one segment of the path, which becomes the field of that name.
 func segment(field string) string { return "(?P<" + field + ">[^/]+)" }
 
-// listPath is a path that lists what is below it.
+// listPath is a path that lists the entries below it.
 func listPath(folder, synopsis string, list func(context.Context, logical.Storage) ([]string, error)) path {
 	return path{
 		pattern: folder + "/?$",

@@ -69,7 +69,7 @@ func (b *mcpBackend) tryPolicy(ctx context.Context, req *logical.Request, d *fra
 	return b.dryRun(ctx, req.Storage, w.before, w.after, w.warnings)
 }
 
-// policyWrite is one write of a policy: what is there, and what is to be.
+// policyWrite is one write of a policy: the stored one, and the one to be.
 type policyWrite struct {
 	name          string
 	held, next    *policyEntry

@@ -63,7 +63,7 @@ func (b *mcpBackend) HandleRequest(ctx context.Context, req *logical.Request) (*
 
 // refuseSecretsInQuery refuses a read, a list or a delete that carries a secret:
 // these have a query and no body, and Vault's audit log keeps the query in clear.
-// It cannot be undone, so the answer says what has happened.
+// It cannot be undone, so the answer reports it.
 func refuseSecretsInQuery(req *logical.Request) error {
 	switch req.Operation {
 	case logical.ReadOperation, logical.ListOperation, logical.DeleteOperation:

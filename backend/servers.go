@@ -173,7 +173,7 @@ func (e *serverEntry) dropEmpty() {
 // dropSecretsOf removes held's secrets from e, unless e still leads to the same program at
 // the same place. The values are write-only, and whoever may write registrations could
 // otherwise read them at a place of their own. What the request gives again stays. It
-// returns warnings that name what was dropped.
+// returns warnings that name the dropped ones.
 func (e *serverEntry) dropSecretsOf(held *serverEntry, d *framework.FieldData) []string {
 	if held == nil {
 		return nil

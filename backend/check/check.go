@@ -21,7 +21,7 @@ type Problem struct {
 	text string
 }
 
-// Error says which field, what is wrong with it and what to do.
+// Error says which field is wrong, why, and what to do.
 func (p *Problem) Error() string { return p.text }
 
 // Problems are all that is refused of one thing, in the order of its fields.
@@ -46,7 +46,7 @@ func (p *Problems) bound(field, format string, args ...any) {
 	(*p)[len(*p)-1].Size = true
 }
 
-// wrap adds what is wrong with a value of the field.
+// wrap adds the mistake in a value of the field.
 func (p *Problems) wrap(field string, err error) {
 	if err != nil {
 		p.add(field, "field %s: %s", field, err)

@@ -11,7 +11,7 @@ const (
 	maxMetadataSize = 8 << 10 // names and values together
 )
 
-// checkSize refuses what is too much of it.
+// checkSize refuses fields beyond these bounds.
 func (c *Client) checkSize(p *Problems) {
 	for _, list := range []struct {
 		field string

@@ -144,7 +144,7 @@ func checkUpstreamHeaders(p *Problems, headers map[string]string) {
 // secret. Stored as it stands it would be sent as it stands.
 const notExpanded = "${…} is not expanded here; write the value out, or let mcp-bootstrap apply take it from the environment"
 
-// checkPairs refuses what is too much, and values that nobody will expand.
+// checkPairs refuses pairs beyond the bounds, and values that nobody will expand.
 func checkPairs(p *Problems, field string, pairs map[string]string, maxValue int) {
 	if len(pairs) > maxPairs {
 		p.add(field, "field %s: there are %d: at most %d are allowed", field, len(pairs), maxPairs)

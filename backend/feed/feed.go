@@ -18,7 +18,7 @@
 //
 // A reader takes [Feed.Head] before its first storage read. If it read storage before a
 // mutation wrote, the mutation's index is greater than that head. A gateway that has
-// applied this index drops what was read.
+// applied this index drops the reading.
 //
 // # Indexes
 //

@@ -69,7 +69,7 @@ type Keyring struct {
 	keys atomic.Pointer[map[string]*heldKey]
 }
 
-// heldKey is what is known of one data key. It is immutable.
+// heldKey is one data key with its state. It is immutable.
 type heldKey struct {
 	key       *token.SealingKey // nil: KMS refuses it, or never unwrapped it
 	confirmed time.Time         // sending of the request that KMS last said yes to

@@ -1,6 +1,6 @@
 // Package provision sets up the broker in Vault: the engine in the plugin catalog and at
-// its mount, ACL policies, and the gateway's login. Each step can be repeated, and then
-// changes only what is not right yet.
+// its mount, ACL policies, and the gateway's login. Each step can be repeated: it
+// changes nothing that is right already.
 package provision
 
 import (

@@ -212,8 +212,7 @@ func TestAClientThatIsRefusedSpoilsNothingForOthers(t *testing.T) {
 	}
 }
 
-// However many clients there are, what is kept of a server for them has a bound, and the
-// gateway's own part stays.
+// A server's descriptions for clients have a bound, and the one for the gateway stays.
 func TestDescriptionsOfAServerAreBounded(t *testing.T) {
 	var state serverState
 	state.noteDescription(gatewayItself, description{version: "mine"})

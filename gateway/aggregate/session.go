@@ -99,7 +99,7 @@ func (s *session) unusedFor() time.Duration {
 	return time.Since(s.unused)
 }
 
-// end ends what is in flight in the session. The table calls it.
+// end ends the requests in flight in the session. The table calls it.
 func (s *session) end() {
 	s.watchers.remove(s.watcher)
 	s.endLife()

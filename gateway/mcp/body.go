@@ -212,7 +212,7 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// take returns what is left, n bytes at most, which are valid until Close.
+// take returns the rest, n bytes at most, which are valid until Close.
 func (r *bodyReader) take(n int64) []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()

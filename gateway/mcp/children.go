@@ -51,7 +51,7 @@ func (h *Handler) newStdio(server *grants.Server, c *config.Config) (link, error
 	}, nil
 }
 
-// childrenOf returns what is made for these settings. linkMu is held.
+// childrenOf returns the children of these settings. linkMu is held.
 func (h *Handler) childrenOf(settings *config.Stdio) (*children, error) {
 	if n := len(h.children); n > 0 && reflect.DeepEqual(h.children[n-1].settings, *settings) {
 		return h.children[n-1], nil

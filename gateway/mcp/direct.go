@@ -151,7 +151,7 @@ func (b *directBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close drops what was not read.
+// Close drops the unread rest.
 func (b *directBody) Close() error {
 	if b.ReadCloser == http.NoBody {
 		b.done()

@@ -35,7 +35,7 @@ type linked struct {
 }
 
 // relinkAfter is how long a registration that the gateway cannot use is left
-// alone before it is tried again: what was wrong may be a missing file.
+// alone before it is tried again: the cause may be a missing file.
 const relinkAfter = 5 * time.Second
 
 var (

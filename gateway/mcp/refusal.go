@@ -203,7 +203,7 @@ func location(response *http.Response) string {
 	return (&url.URL{Scheme: to.Scheme, Host: to.Host, Path: to.Path}).String()
 }
 
-// tellMisfit has the gateway's log say what is wrong with a server that does not
+// tellMisfit has the gateway's log name the fault of a server that does not
 // answer as a server of MCP would: whoever registered it has to know.
 func (u *upstream) tellMisfit(log hclog.Logger, response *http.Response) {
 	status, media := response.StatusCode, mediaType(protocol.First(response.Header, protocol.HeaderContentType))

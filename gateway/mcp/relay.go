@@ -100,7 +100,7 @@ func relay(s *sse.Writer, from io.Reader, buffer []byte) error {
 	}
 }
 
-// relayPart copies what is there. The error is io.EOF at the end.
+// relayPart copies the part that is there. The error is io.EOF at the end.
 func relayPart(s *sse.Writer, from io.Reader, buffer []byte, more bool) (int, error) {
 	if more && len(buffer) < bodyBuffer {
 		larger := bodyBuffers.Get().(*[bodyBuffer]byte)
@@ -225,7 +225,7 @@ func (a *Answer) gatherFiltered() error {
 		}
 		return err
 	}
-	if err := a.request.Reserve(2 * a.buffer.kept()); err != nil { // what is cut out, and what is left
+	if err := a.request.Reserve(2 * a.buffer.kept()); err != nil { // the part that is cut out, and the rest
 		var full *access.Refusal
 		if errors.As(err, &full) {
 			return a.rpc(full.Answered())

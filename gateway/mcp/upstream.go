@@ -40,7 +40,7 @@ type upstream struct {
 	inFlight atomic.Int64
 }
 
-// newUpstream builds the server's upstream. The error says what is wrong with
+// newUpstream builds the server's upstream. The error names the mistake in
 // the registration or the gateway's file, and holds no credential.
 func newUpstream(server *grants.Server, settings config.Upstream, allow *config.UpstreamAllow, log hclog.Logger) (*upstream, error) {
 	target, err := url.Parse(server.URL)
