@@ -2,6 +2,8 @@
 # Prints the path of a tool's binary, and builds it first where it is missing.
 #
 #   scripts/tool.sh vault        the Vault server: one on the PATH, else built
+#   scripts/tool.sh vault-full   the same with every engine, such as database: one on
+#                                the PATH that is not a minimal one, else built
 #   scripts/tool.sh lint         golangci-lint, always built
 #   scripts/tool.sh actionlint   the linter of CI's workflows, always built
 #
@@ -12,7 +14,8 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-name=${1:?usage: scripts/tool.sh vault|lint|actionlint}
+name=${1:?usage: scripts/tool.sh vault|vault-full|lint|actionlint}
+module=$name
 
 # A tool is built the same way whatever the caller's settings for the project are.
 unset GOFLAGS GOOS GOARCH
@@ -28,6 +31,16 @@ vault)
 	flags=(-tags minimal)
 	cost="2 to 6 minutes on two cores"
 	;;
+vault-full)
+	# A minimal Vault says nothing of what it is, but does not know the engine's name.
+	if on_path=$(command -v vault) && grep -q 'postgresql-database-plugin' "$on_path"; then
+		echo "$on_path"
+		exit 0
+	fi
+	module=vault
+	flags=()
+	cost="10 to 20 minutes on two cores"
+	;;
 lint)
 	flags=()
 	cost="1 to 4 minutes on two cores"
@@ -37,7 +50,7 @@ actionlint)
 	cost="some seconds"
 	;;
 *)
-	echo "tool.sh: \"$name\" is not a tool of this project: vault, lint or actionlint" >&2
+	echo "tool.sh: \"$name\" is not a tool of this project: vault, vault-full, lint or actionlint" >&2
 	exit 2
 	;;
 esac
@@ -45,7 +58,7 @@ flags+=(-trimpath -buildvcs=false -ldflags "-s -w")
 
 sha256() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi; }
 
-cd "$root/scripts/$name"
+cd "$root/scripts/$module"
 key=$({
 	cat go.mod go.sum
 	go env GOVERSION GOHOSTOS GOHOSTARCH
@@ -80,7 +93,7 @@ build() {
 		return 1
 	fi
 	trap - EXIT
-	find "$tools" -maxdepth 1 -name "$name-*" ! -name "*.new" -exec rm -f {} +
+	find "$tools" -maxdepth 1 -name "$name-????????????" -exec rm -f {} +
 	mv "$binary.new" "$binary"
 	echo "  built in $((SECONDS - started)) s" >&2
 }
