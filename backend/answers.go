@@ -46,6 +46,15 @@ func refusedAll(problems check.Problems) error {
 	return userError(strings.Join(texts, "; "))
 }
 
+// refusedAfter is refusedAll for what a write has led to, of which the notes tell.
+func refusedAfter(problems check.Problems, notes []string) error {
+	err := refusedAll(problems)
+	if err == nil || len(notes) == 0 {
+		return err
+	}
+	return userErrorf("%s (%s)", err, strings.Join(notes, "; "))
+}
+
 // notFound is the answer about something that does not exist, with status 404.
 // Vault writes its text to the audit log in clear, so no token may be in it.
 func notFound(err error) error {
@@ -150,7 +159,7 @@ func copyOf(m map[string]string) map[string]string {
 	return maps.Clone(m)
 }
 
-func sortedKeys(m map[string]string) []string {
+func sortedKeys[V any](m map[string]V) []string {
 	return orEmpty(slices.Sorted(maps.Keys(m)))
 }
 

@@ -152,25 +152,34 @@ func predecessorWarnings(c *clientEntry) []string {
 
 func (b *mcpBackend) deleteClient(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
+	deleted, err := b.removeClient(ctx, req.Storage, name)
+	if err != nil || deleted == nil {
+		return nil, err
+	}
+	return warned(b.nameWarnings(ctx, req.Storage, name, deleted)), nil
+}
+
+// removeClient deletes the client, and returns it; nil if there was none.
+func (b *mcpBackend) removeClient(ctx context.Context, s logical.Storage, name string) (*clientEntry, error) {
 	ctx, cancel := durable(ctx)
 	defer cancel()
 	defer b.clients.lock(name)()
-	held, err := b.clients.getLocked(ctx, req.Storage, name)
+	held, err := b.clients.getLocked(ctx, s, name)
 	if err != nil || held == nil {
 		return nil, err
 	}
 	event := feed.Event{Type: feed.Client, Operation: feed.Delete, Client: name, ClientID: held.ID}
-	err = b.feed.Around(ctx, req.Storage, []feed.Event{event}, func() error {
-		if err := b.spend(ctx, req.Storage, held.Tokens); err != nil {
+	err = b.feed.Around(ctx, s, []feed.Event{event}, func() error {
+		if err := b.spend(ctx, s, held.Tokens); err != nil {
 			return err
 		}
-		return b.clients.delete(ctx, req.Storage, name)
+		return b.clients.delete(ctx, s, name)
 	})
 	if err != nil {
 		return nil, err
 	}
-	b.sweep(ctx, req.Storage, held.Tokens)
-	return nil, nil
+	b.sweep(ctx, s, held.Tokens)
+	return held, nil
 }
 
 // newClientToken makes the client's token: the custom one in the source, or else an

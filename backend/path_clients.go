@@ -46,7 +46,11 @@ func settingFields() fields {
 		},
 		"metadata": {
 			Type:        framework.TypeKVPairs,
-			Description: "Names and values of your own, shown in lookups. The gateway does not use them.",
+			Description: "Names and values of your own, shown in lookups. The path of a server's credential may have {{client.metadata.KEY}}, for clients with upstream_policies.",
+		},
+		"upstream_policies": {
+			Type:        framework.TypeCommaStringSlice,
+			Description: "Vault policies with which gateways read the credentials of servers for the client, out of those in the gateway's file. Unset: all of those. Set but empty: none, so the client reaches no server with credentials.",
 		},
 		"seal": {
 			Type:        framework.TypeString,
@@ -124,8 +128,9 @@ for this mount and this client; the answer does not repeat the token in it.
 With seal=kms, set here or as the mount's default, the answer holds the sealed form
 of the token, which is the only one that is accepted.
 
-Deleting a client ends all its tokens at once. A client that is created
-again under the same name shares nothing with the old one.`,
+Deleting a client ends all its tokens at once. A client that is created again under
+the same name shares nothing with the old one here. But Vault's ACL knows it by its name:
+in the credentials of servers it gets what the old one got.`,
 		},
 	)
 }
@@ -174,6 +179,7 @@ func (s *clientSettings) data() map[string]any {
 		"metadata":          copyOf(s.Metadata),
 		"seal":              s.Seal,
 		"disabled":          s.Disabled,
+		"upstream_policies": listOrNull(s.UpstreamPolicies),
 	}
 }
 
@@ -202,6 +208,7 @@ func (s *clientSettings) apply(op logical.Operation, d *framework.FieldData) err
 		apply(d, "metadata", &s.Metadata, metadata),
 		apply(d, "seal", &s.Seal, same[string]),
 		apply(d, "disabled", &s.Disabled, same[bool]),
+		apply(d, "upstream_policies", &s.UpstreamPolicies, dedupe), // null is the gateway's own list, an empty list none
 	} {
 		if err != nil {
 			return err
@@ -305,6 +312,9 @@ func (b *mcpBackend) settingWarnings(ctx context.Context, s logical.Storage, c *
 	warnings = append(warnings, more...)
 	if c.AllowedTools != nil && len(c.AllowedTools) == 0 {
 		warnings = append(warnings, "allowed_tools is set and empty, so the client may call no tool at all: write allowed_tools='*/*' to allow every tool of its servers")
+	}
+	if c.UpstreamPolicies != nil && len(c.UpstreamPolicies) == 0 {
+		warnings = append(warnings, `upstream_policies is set and empty, so the client reaches no server with credentials: a patch with {"upstream_policies": null} gives it the policies of the gateway's file`)
 	}
 	return warnings, nil
 }

@@ -17,25 +17,27 @@ func (b *mcpBackend) pathEvaluate() []*framework.Path {
 	return build(path{
 		pattern: "evaluate",
 		fields: fields{
-			"client":      {Type: framework.TypeString, Description: "The client to decide for, with its allowed_servers and its policies."},
-			"policies":    {Type: framework.TypeCommaStringSlice, Description: "Instead of a client: the policies to decide by, besides the managed ones, which always apply."},
-			"server":      {Type: framework.TypeString, Description: "A registered server."},
-			"server_name": {Type: framework.TypeString, Description: "Instead of a registered server: the name of one that is not registered. Give url, or command and args, with it."},
-			"url":         {Type: framework.TypeString, Description: "The URL that the server would have."},
-			"command":     {Type: framework.TypeString, Description: "The command that the server would have."},
-			"args":        {Type: framework.TypeStringSlice, Description: "The command's arguments, one each."},
+			"client":         {Type: framework.TypeString, Description: "The client to decide for, with its allowed_servers and its policies."},
+			"policies":       {Type: framework.TypeCommaStringSlice, Description: "Instead of a client: the policies to decide by, besides the managed ones, which always apply."},
+			"server":         {Type: framework.TypeString, Description: "A registered server."},
+			"server_name":    {Type: framework.TypeString, Description: "Instead of a registered server: the name of one that is not registered. Give url, or command and args, with it."},
+			"url":            {Type: framework.TypeString, Description: "The URL that the server would have."},
+			"command":        {Type: framework.TypeString, Description: "The command that the server would have."},
+			"args":           {Type: framework.TypeStringSlice, Description: "The command's arguments, one each."},
+			fieldAliasPrefix: {Type: framework.TypeString, Default: defaultAliasPrefix, Description: "The alias_prefix in the gateway's file, for the paths of the server's credentials."},
 		},
 		ops: operations{
 			logical.UpdateOperation: {
 				do: b.evaluate, verb: "evaluate", runs: onAny,
 				answers: fields{
-					"allowed":  {Type: framework.TypeBool, Description: "Whether the gateway would let the client through.", Required: true},
-					"decision": {Type: framework.TypeString, Description: "allowed, blocked-deny, blocked-allow, not-in-allowed-servers, unknown-server or client-disabled.", Required: true},
-					"reason":   {Type: framework.TypeString, Description: "Why, and what would change it.", Required: true},
-					"entry":    {Type: framework.TypeString, Description: "The entry of a policy that decided, if one did."},
-					"source":   {Type: framework.TypeString, Description: "The policy that has the entry."},
-					"checks":   {Type: framework.TypeSlice, Description: "Each check in order: check, result (passed, blocked or skipped) and detail.", Required: true},
-					"summary":  {Type: framework.TypeString, Description: "The decision, the reason and the checks as one text, for people.", Required: true},
+					"allowed":     {Type: framework.TypeBool, Description: "Whether the gateway would let the client through.", Required: true},
+					"decision":    {Type: framework.TypeString, Description: "allowed, blocked-deny, blocked-allow, not-in-allowed-servers, unknown-server or client-disabled.", Required: true},
+					"reason":      {Type: framework.TypeString, Description: "Why, and what would change it.", Required: true},
+					"entry":       {Type: framework.TypeString, Description: "The entry of a policy that decided, if one did."},
+					"source":      {Type: framework.TypeString, Description: "The policy that has the entry."},
+					"checks":      {Type: framework.TypeSlice, Description: "Each check in order: check, result (passed, blocked or skipped) and detail.", Required: true},
+					"credentials": {Type: framework.TypeSlice, Description: "The credentials of a registered server that the gateway would read for the client: name, method, path, or the problem for which there is no path.", Required: true},
+					"summary":     {Type: framework.TypeString, Description: "All of it as one text, for people.", Required: true},
 				},
 			},
 		},
@@ -48,7 +50,10 @@ func (b *mcpBackend) pathEvaluate() []*framework.Path {
 The answer is the decision that the gateway makes and writes to its audit log, with
 the entry that decided and each check in order; with -field=summary it is a text. Give
 policies instead of a client to try a policy, and server_name with url (or command and
-args) for a server that is not registered yet.`,
+args) for a server that is not registered yet.
+
+For a server with credentials, the answer also has the paths in Vault that the gateway
+would read for the client. Whether Vault's policies let it is not asked.`,
 	})
 }
 
@@ -60,12 +65,13 @@ func (b *mcpBackend) evaluate(ctx context.Context, req *logical.Request, d *fram
 	if err != nil {
 		return nil, err
 	}
-	server, err := b.evaluatedServer(ctx, req.Storage, d)
+	server, registered, err := b.evaluatedServer(ctx, req.Storage, d)
 	if err != nil {
 		return nil, err
 	}
 	var warnings []string
 	var decision policy.Decision
+	var uses []credentialUse
 	client, forClient := d.GetOk("client")
 	switch {
 	case server == nil:
@@ -78,15 +84,20 @@ func (b *mcpBackend) evaluate(ctx context.Context, req *logical.Request, d *fram
 			return nil, err
 		}
 		decision = policy.Decide(client.(string), c.AllowedServers, all.effective(c.Policies), server)
-		if name, given := d.GetOk("server_name"); given {
-			decision.Checks[0].Detail = fmt.Sprintf("server %q is taken as if it were registered", name)
+		if registered != nil {
+			uses = credentialUses(d.Get(fieldAliasPrefix).(string), client.(string), c, registered)
+		} else {
+			decision.Checks[0].Detail = fmt.Sprintf("server %q is taken as if it were registered", server.Name)
 		}
 		if c.Disabled {
 			decision = policy.Disabled(client.(string), decision)
 			warnings = append(warnings, "the client is disabled: until it is enabled, none of its tokens is accepted")
 		}
 	}
-	return &logical.Response{Data: decisionData(&decision), Warnings: warnings}, nil
+	answer := decisionData(&decision)
+	answer["credentials"] = usesData(uses)
+	answer["summary"] = decisionSummary(&decision) + usesSummary(uses)
+	return &logical.Response{Data: answer, Warnings: warnings}, nil
 }
 
 func checkEvaluateFields(d *framework.FieldData) error {
@@ -102,24 +113,27 @@ func checkEvaluateFields(d *framework.FieldData) error {
 		return userErrorf("field server_name: give url, or command and args, along with it")
 	case given("args") && !given("command"):
 		return userErrorf("field args: give command along with it")
+	case !aliasPrefixForm.MatchString(d.Get(fieldAliasPrefix).(string)):
+		return userErrorf("field alias_prefix: use lower-case letters, digits and -, as in the gateway's file")
 	}
 	return nil
 }
 
-// evaluatedServer returns the server of the request, nil if it is not registered.
-func (b *mcpBackend) evaluatedServer(ctx context.Context, s logical.Storage, d *framework.FieldData) (*policy.Server, error) {
+// evaluatedServer returns the server of the request, nil if it names one that is not
+// registered, and its registration if it has one.
+func (b *mcpBackend) evaluatedServer(ctx context.Context, s logical.Storage, d *framework.FieldData) (*policy.Server, *serverEntry, error) {
 	if name, ok := d.GetOk("server"); ok {
 		e, err := b.servers.get(ctx, s, name.(string))
 		if err != nil || e == nil {
-			return nil, err
+			return nil, nil, err
 		}
-		return e.subject(name.(string)), nil
+		return e.subject(name.(string)), e, nil
 	}
 	_, stdio := d.GetOk("command")
 	return &policy.Server{
 		Name: d.Get("server_name").(string), Stdio: stdio, URL: d.Get("url").(string),
 		Command: d.Get("command").(string), Args: d.Get("args").([]string),
-	}, nil
+	}, nil, nil
 }
 
 func decisionData(decision *policy.Decision) map[string]any {
@@ -134,7 +148,6 @@ func decisionData(decision *policy.Decision) map[string]any {
 		"entry":    decision.Entry,
 		"source":   decision.Source,
 		"checks":   checks,
-		"summary":  decisionSummary(decision),
 	}
 }
 

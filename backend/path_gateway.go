@@ -86,14 +86,14 @@ func (b *mcpBackend) pathGateway() []*framework.Path {
 				logical.ReadOperation: {
 					do: b.gatewayServers, runs: onActive,
 					answers: merge(feedFields(), fields{
-						"servers": {Type: framework.TypeMap, Description: "Every registered server by name, with url, headers and env in full.", Required: true},
+						"servers": {Type: framework.TypeMap, Description: "Every registered server by name, with url, headers, env, credentials and files in full.", Required: true},
 					}),
 				},
 			},
 			synopsis: "Read the registry with the upstreams' credentials.",
 			help: `
-For gateways alone: unlike servers/, this holds the values of headers, env and the
-URLs' queries.`,
+For gateways alone: unlike servers/, this holds the values of headers, env, files and
+the URLs' queries, and the data of credentials.`,
 		},
 		path{
 			pattern: "gateway/policies/(?P<digest>[0-9a-f]{64})",
@@ -177,6 +177,10 @@ func (b *mcpBackend) gatewayServers(ctx context.Context, req *logical.Request, _
 			"headers":     e.Headers,
 			"shared":      e.Shared,
 			"description": e.Description,
+
+			"credentials":    e.credentialsInFull(),
+			"files":          e.Files,
+			"vault_policies": orEmpty(e.VaultPolicies),
 		}
 	}
 	return &logical.Response{Data: map[string]any{"servers": servers, "epoch": epoch, "index": index}}, nil

@@ -14,7 +14,7 @@ import (
 func lookupResponseFields() fields {
 	return merge(
 		tokenFields("data_key"),
-		pick(settingFields(), "allowed_servers", "allowed_tools", "denied_tools", "token_bound_cidrs", "metadata"),
+		pick(settingFields(), "allowed_servers", "allowed_tools", "denied_tools", "token_bound_cidrs", "metadata", "upstream_policies"),
 		feedFields(),
 		fields{
 			"active":         {Type: framework.TypeBool, Description: "Whether the token is valid now. If it is not, the answer says nothing else about it.", Required: true},
@@ -140,6 +140,7 @@ func (b *mcpBackend) lookupData(f *activeToken) map[string]any {
 	data["policy_digest"] = f.policy.Digest()
 	data["data_key"] = f.info.DataKey
 	data["metadata"] = copyOf(c.Metadata)
+	data["upstream_policies"] = listOrNull(c.UpstreamPolicies)
 	return data
 }
 

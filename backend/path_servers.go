@@ -36,11 +36,23 @@ func serverFields() fields {
 		},
 		"env": {
 			Type:        framework.TypeKVPairs,
-			Description: "Environment of a stdio server. The values are never read back.",
+			Description: "Environment of a stdio server. A value may have placeholders: {{NAME.FIELD}}, {{vault.token}}, {{file.NAME}}. The values are never read back.",
 		},
 		"headers": {
 			Type:        framework.TypeKVPairs,
-			Description: "Headers that the gateway adds to every request to the server: the server's own credentials. The values are never read back.",
+			Description: "Headers that the gateway adds to every request to the server: the server's own credentials. A value may have placeholders: {{NAME.FIELD}}, {{vault.token}}. The values are never read back.",
+		},
+		"credentials": {
+			Type:        framework.TypeKVPairs,
+			Description: "Credentials that the gateway reads from Vault for each client, by name: a path (db=database/creds/orders-ro), or an object with path, method (read or write), data and refresh. Placeholders in headers, env and files use their fields. Values of data are never read back.",
+		},
+		"files": {
+			Type:        framework.TypeKVPairs,
+			Description: "Files in the home of a stdio server's process, by name; {{file.NAME}} in env is the path of one. A content may have placeholders. The contents are never read back.",
+		},
+		"vault_policies": {
+			Type:        framework.TypeCommaStringSlice,
+			Description: "Policies of {{vault.token}}, a Vault token that the gateway makes for each client of this server.",
 		},
 		"shared": {
 			Type:        framework.TypeBool,
@@ -58,19 +70,23 @@ func serverFields() fields {
 }
 
 // settableServerFields are those that an update takes.
-var settableServerFields = []string{"name", "transport", "url", "command", "args", "env", "headers", "shared", "description"}
+var settableServerFields = []string{
+	"name", "transport", "url", "command", "args", "env", "headers", "shared", "description", "credentials", "files", "vault_policies",
+}
 
 // serverResponseFields are the fields of a read's answer. Of values that may be credentials it
 // has only the names.
 func serverResponseFields() fields {
 	return merge(
-		pick(serverFields(), "name", "transport", "command", "args", "shared", "description"),
+		pick(serverFields(), "name", "transport", "command", "args", "shared", "description", "vault_policies"),
 		fields{
-			"id":        {Type: framework.TypeString, Description: "The registration's id. It changes when the server is pointed elsewhere."},
-			"url":       {Type: framework.TypeString, Description: "The server's URL, without its query."},
-			"url_query": {Type: framework.TypeStringSlice, Description: "The names of the query's parameters."},
-			"env":       {Type: framework.TypeStringSlice, Description: "The names of the environment variables."},
-			"headers":   {Type: framework.TypeStringSlice, Description: "The names of the headers."},
+			"id":          {Type: framework.TypeString, Description: "The registration's id. It changes when the server is pointed elsewhere."},
+			"url":         {Type: framework.TypeString, Description: "The server's URL, without its query."},
+			"url_query":   {Type: framework.TypeStringSlice, Description: "The names of the query's parameters."},
+			"env":         {Type: framework.TypeStringSlice, Description: "The names of the environment variables."},
+			"headers":     {Type: framework.TypeStringSlice, Description: "The names of the headers."},
+			"credentials": {Type: framework.TypeMap, Description: "The credentials by name: path, method, refresh (seconds; null: 300) and data, the names of what is sent with a write."},
+			"files":       {Type: framework.TypeStringSlice, Description: "The names of the files."},
 		})
 }
 
@@ -148,15 +164,23 @@ compared with what is registered here, never with what a client calls the server
 
 Fields that an update does not name keep their value, with one exception: secrets
 for one place never go to another. A write that changes transport, url, command or
-args drops headers and env unless it gives them again. A warning names what was
-dropped.
+args drops headers, env, credentials, files and vault_policies unless it gives them
+again. A warning names what was dropped.
 
-Pointing the server elsewhere (transport, url, command, args, env or shared) gives
-the registration a new id, and every session and stream through the old one ends.
-Changing only headers or the description ends none.
+Pointing the server elsewhere (transport, url, command, args, env or shared, and for a
+stdio server credentials, files or vault_policies) gives the registration a new id, and
+every session and stream through the old one ends. Changing only headers or the
+description ends none.
 
-The values of headers, env and of the URL's query are write-only: a read shows
-their names. Gateways get them through gateway/servers.
+The values of headers, env, files and of the URL's query, and the data of credentials
+are write-only: a read shows their names. Gateways get them through gateway/servers.
+
+With credentials the gateway reads secrets from Vault as the client, and puts their
+fields into headers, env and files:
+
+    vault write mcp/servers/orders transport=stdio command=/usr/local/bin/pg-mcp \
+        credentials=db=database/creds/orders-ro \
+        env=PGUSER='{{db.username}}' env=PGPASSWORD='{{db.password}}'
 
 Clients name servers, whatever is behind the name. So while clients still name a
 deleted server, a new one of its name is refused, unless it leads to the same place
@@ -184,6 +208,10 @@ func (b *mcpBackend) readServer(ctx context.Context, req *logical.Request, d *fr
 		"headers":     sortedKeys(e.Headers),
 		"shared":      e.Shared,
 		"description": e.Description,
+
+		"credentials":    e.credentialsShown(),
+		"files":          sortedKeys(e.Files),
+		"vault_policies": orEmpty(e.VaultPolicies),
 	})}, nil
 }
 

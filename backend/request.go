@@ -21,7 +21,7 @@ import (
 // wrong type, the framework repeats it in an error, which Vault logs and audits in clear.
 var secretFields = map[string]struct{}{
 	"token": {}, "access_token": {}, "access_token_ciphertext": {}, "secret_key": {}, "session_token": {},
-	"url": {}, "headers": {}, "env": {},
+	"url": {}, "headers": {}, "env": {}, "credentials": {}, "files": {},
 }
 
 // HandleExistenceCheck is the framework's, without the request's fields: what
@@ -33,8 +33,8 @@ func (b *mcpBackend) HandleExistenceCheck(ctx context.Context, req *logical.Requ
 }
 
 // HandleRequest prepares the request for the framework's handler: it refuses secrets in a query,
-// cuts white space from the ends of tokens, turns a patch's empty pairs into null, and checks
-// the types of secret fields and of durations.
+// cuts white space from the ends of tokens, turns a patch's empty pairs into null, writes
+// objects of credentials as text, and checks the types of secret fields and of durations.
 func (b *mcpBackend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
 	if req.Operation == logical.HelpOperation {
 		resp, err := b.Backend.HandleRequest(ctx, req)
@@ -47,14 +47,18 @@ func (b *mcpBackend) HandleRequest(ctx context.Context, req *logical.Request) (*
 	if strings.HasPrefix(req.Path, "policies/") {
 		return b.Backend.HandleRequest(ctx, req) // a settings file may hold fields of any name
 	}
-	req.Data = b.emptyPairs(req.Operation, trimFields(req.Data))
+	data, err := credentialsAsText(b.emptyPairs(req.Operation, trimFields(req.Data)))
+	if err != nil {
+		return answer(nil, err)
+	}
+	req.Data = data
 	if err := b.checkSecretFields(req.Data); err != nil {
 		return answer(nil, err)
 	}
 	if err := b.checkDurations(req); err != nil {
 		return answer(nil, err)
 	}
-	req, err := b.plainValues(req)
+	req, err = b.plainValues(req)
 	if err != nil {
 		return answer(nil, err)
 	}
@@ -85,7 +89,10 @@ func (b *mcpBackend) checkSecretFields(data map[string]any) error {
 			continue
 		}
 		form := "write one string"
-		if b.types[name] == framework.TypeKVPairs {
+		switch {
+		case name == fieldCredentials:
+			form = "write NAME=PATH, once for each, or an object with a path, or an object with path, method, data and refresh, for each name"
+		case b.types[name] == framework.TypeKVPairs:
 			form = "write NAME=VALUE, once for each, or an object of strings"
 		}
 		text, ok := value.(string)

@@ -28,10 +28,12 @@ type serverEntry struct {
 }
 
 // samePlace reports whether e and o lead to the same server. Credentials in
-// headers may differ: changing those ends no session.
+// headers may differ: changing those ends no session. A child is another one if anything
+// differs that it was started with.
 func (e *serverEntry) samePlace(o *serverEntry) bool {
 	return e.Transport == o.Transport && e.URL == o.URL && e.Command == o.Command && e.Shared == o.Shared &&
-		slices.Equal(e.Args, o.Args) && maps.Equal(e.Env, o.Env)
+		slices.Equal(e.Args, o.Args) && maps.Equal(e.Env, o.Env) &&
+		(e.Transport != check.TransportStdio || e.sameCredentials(o))
 }
 
 // movedFrom names the fields by which e leads elsewhere than held did.
@@ -87,8 +89,10 @@ func (b *mcpBackend) writeServer(ctx context.Context, req *logical.Request, d *f
 	// Clients that name it are searched before any lock is taken: there may be many clients.
 	var inherited []string
 	if req.Operation == logical.CreateOperation {
-		next, _ := serverFromFields(nil, d)
-		var err error
+		next, _, err := serverFromFields(nil, d)
+		if err != nil {
+			return nil, err
+		}
 		if inherited, err = b.inherited(ctx, req.Storage, name, next, d.Get("force").(bool)); err != nil {
 			return nil, err
 		}
@@ -103,10 +107,14 @@ func (b *mcpBackend) writeServer(ctx context.Context, req *logical.Request, d *f
 	if err := checkStillThere(req, held != nil, "server", name); err != nil {
 		return nil, err
 	}
-	next, warnings := serverFromFields(held, d)
-	if err := refusedAll(next.Check()); err != nil {
+	next, warnings, err := serverFromFields(held, d)
+	if err != nil {
 		return nil, err
 	}
+	if err := refusedAfter(next.Check(), warnings); err != nil {
+		return nil, err
+	}
+	warnings = append(warnings, next.credentialWarnings()...)
 	if held != nil && reflect.DeepEqual(held, next) {
 		return warned(warnings), nil
 	}
@@ -137,7 +145,7 @@ func (b *mcpBackend) putServer(ctx context.Context, s logical.Storage, name stri
 }
 
 // serverFromFields returns held with the changes of the request, and warnings for the writer.
-func serverFromFields(held *serverEntry, d *framework.FieldData) (*serverEntry, []string) {
+func serverFromFields(held *serverEntry, d *framework.FieldData) (*serverEntry, []string, error) {
 	next := &serverEntry{}
 	if held != nil {
 		*next = *held
@@ -150,10 +158,15 @@ func serverFromFields(held *serverEntry, d *framework.FieldData) (*serverEntry, 
 	set(d, "headers", &next.Headers)
 	set(d, "shared", &next.Shared)
 	set(d, "description", &next.Description)
+	set(d, "files", &next.Files)
+	set(d, "vault_policies", &next.VaultPolicies)
+	if err := next.setCredentials(d); err != nil {
+		return nil, nil, err
+	}
 	next.Transport = check.Transport(next.Transport)
 	warnings := next.dropSecretsOf(held, d)
 	next.dropEmpty()
-	return next, warnings
+	return next, warnings, nil
 }
 
 // dropEmpty turns empty fields into nil, as storage does, so that a write that changes nothing
@@ -168,6 +181,13 @@ func (e *serverEntry) dropEmpty() {
 	if len(e.Headers) == 0 {
 		e.Headers = nil
 	}
+	if len(e.Credentials) == 0 {
+		e.Credentials = nil
+	}
+	if len(e.Files) == 0 {
+		e.Files = nil
+	}
+	e.VaultPolicies = listOrNil(e.VaultPolicies)
 }
 
 // dropSecretsOf removes held's secrets from e, unless e still leads to the same program at
@@ -184,16 +204,23 @@ func (e *serverEntry) dropSecretsOf(held *serverEntry, d *framework.FieldData) [
 	}
 	var warnings []string
 	for _, secret := range []struct {
-		field  string
-		values *map[string]string
-	}{{"headers", &e.Headers}, {"env", &e.Env}} {
-		if _, given := d.Raw[secret.field]; given || len(*secret.values) == 0 {
+		field string
+		names []string
+		drop  func()
+	}{
+		{"headers", sortedKeys(e.Headers), func() { e.Headers = nil }},
+		{"env", sortedKeys(e.Env), func() { e.Env = nil }},
+		{"credentials", sortedKeys(e.Credentials), func() { e.Credentials = nil }},
+		{"files", sortedKeys(e.Files), func() { e.Files = nil }},
+		{"vault_policies", e.VaultPolicies, func() { e.VaultPolicies = nil }},
+	} {
+		if _, given := d.Raw[secret.field]; given || len(secret.names) == 0 {
 			continue
 		}
 		warnings = append(warnings, fmt.Sprintf(
 			"%s changed, so the %s of before were dropped, which are not for another place: %s. Write %s to give the server some there",
-			strings.Join(moved, ", "), secret.field, strings.Join(sortedKeys(*secret.values), ", "), secret.field))
-		*secret.values = nil
+			strings.Join(moved, ", "), secret.field, strings.Join(secret.names, ", "), secret.field))
+		secret.drop()
 	}
 	return warnings
 }

@@ -46,8 +46,20 @@ func TestAnUpgradeKeepsWhatV010Stored(t *testing.T) {
 
 	t.Run("gateways read the same registry and keys", func(t *testing.T) {
 		e := d.start(t)
-		for path, field := range map[string]string{"gateway/servers": "servers", "gateway/keys": "keys"} {
-			require.Equal(t, plain(t, d.Gateway[path][field]), plain(t, e.read(path)[field]), path)
+		require.Equal(t, plain(t, d.Gateway["gateway/keys"]["keys"]), plain(t, e.read("gateway/keys")["keys"]))
+		was, is := d.Gateway["gateway/servers"]["servers"].(data), e.read("gateway/servers")["servers"].(data)
+		require.Equal(t, slices.Sorted(maps.Keys(was)), slices.Sorted(maps.Keys(is)))
+		for name := range is {
+			old := was[name].(data)
+			for field, value := range is[name].(data) {
+				if _, known := old[field]; known {
+					require.Equal(t, plain(t, old[field]), plain(t, value), "%s of %s", field, name)
+				} else {
+					require.Equal(t, "nothing", plain(t, value), "%s of %s, which v0.1.0 did not have", field, name)
+				}
+				delete(old, field)
+			}
+			require.Empty(t, old, "a field of %s is gone", name)
 		}
 	})
 

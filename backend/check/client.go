@@ -37,6 +37,10 @@ type Client struct {
 	Metadata        map[string]string `json:"metadata,omitempty"`
 	Seal            string            `json:"seal,omitempty"` // "": as the mount's
 	Disabled        bool              `json:"disabled,omitempty"`
+
+	// UpstreamPolicies are the Vault policies of the tokens with which gateways read the
+	// credentials of servers for the client. nil: all that the gateway's file has; empty: none.
+	UpstreamPolicies []string `json:"upstream_policies,omitzero"`
 }
 
 // Check refuses settings that no client can have. What they name need not exist.
@@ -50,6 +54,9 @@ func (c *Client) Check() Problems {
 	}
 	for _, name := range c.Policies {
 		p.wrap("policies", PolicyName(name))
+	}
+	for _, name := range c.UpstreamPolicies {
+		p.wrap("upstream_policies", VaultPolicyName(name))
 	}
 	for _, rule := range c.AllowedTools {
 		p.wrap("allowed_tools", policy.ValidateToolRule(rule))

@@ -22,6 +22,7 @@ func (c *Client) checkSize(p *Problems) {
 		{"allowed_tools", len(c.AllowedTools), maxNames},
 		{"denied_tools", len(c.DeniedTools), maxNames},
 		{"policies", len(c.Policies), maxPolicies},
+		{"upstream_policies", len(c.UpstreamPolicies), maxPolicies},
 		{"token_bound_cidrs", len(c.TokenBoundCIDRs), maxCIDRs},
 		{"metadata", len(c.Metadata), maxMetadata},
 	} {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"vault-plugin-secrets-mcp/backend/credential"
 	"vault-plugin-secrets-mcp/backend/policy"
 )
 
@@ -53,6 +54,12 @@ type Server struct {
 	Headers     map[string]string `json:"headers,omitempty"`
 	Shared      bool              `json:"shared,omitempty"`
 	Description string            `json:"description,omitempty"`
+
+	// Values of Headers, Env and Files are templates (credential.Template), for the fields of
+	// Credentials, for a token with VaultPolicies and for the paths of Files.
+	Credentials   map[string]credential.Spec `json:"credentials,omitempty"`
+	Files         map[string]string          `json:"files,omitempty"` // by name, in the home of a child
+	VaultPolicies []string                   `json:"vault_policies,omitempty"`
 }
 
 // Check refuses a server that no gateway could reach, or should.
@@ -71,6 +78,7 @@ func (s *Server) Check() Problems {
 	if len(s.Description) > maxDescription {
 		p.add("description", "field description: it is %d bytes long: at most %d are allowed", len(s.Description), maxDescription)
 	}
+	s.checkCredentials(&p)
 	return p
 }
 
@@ -98,6 +106,10 @@ func (s *Server) checkRemote(p *Problems) {
 func checkUpstreamURL(p *Problems, raw string) {
 	if strings.Contains(raw, "${") {
 		p.add("url", "field url: %s", notExpanded)
+		return
+	}
+	if placeholderStart.MatchString(raw) {
+		p.add("url", noPlaceholder, "url")
 		return
 	}
 	_, err := policy.Canonical(raw)

@@ -46,6 +46,23 @@ func ParseSpec(text string) (Spec, error) {
 	return s, nil
 }
 
+// SplitObject splits a JSON object of credentials by name into texts that ParseSpec reads.
+func SplitObject(text string) (map[string]string, error) {
+	members, err := object([]byte(text))
+	if err != nil {
+		return nil, err
+	}
+	texts := make(map[string]string, len(members))
+	for _, m := range members {
+		if m.value[0] == '{' {
+			texts[m.key] = string(m.value)
+		} else if texts[m.key], err = textOf(m.value); err != nil {
+			return nil, fmt.Errorf("has a value of %q that is neither a path nor an object", m.key)
+		}
+	}
+	return texts, nil
+}
+
 type member struct {
 	key   string
 	value json.RawMessage

@@ -48,13 +48,16 @@ const (
 	filterBasic     = "basic"
 )
 
+// maxPlaceholders bounds how much longer a text gets by its values.
+const maxPlaceholders = 64
+
 // literalOpen stands for {{ itself, as in Go's templates.
 const literalOpen = `"{{"}}`
 
 // Parse reads a template. What it refuses it names by its place or its words, which are no
 // secrets within placeholders.
 func Parse(text string) (*Template, error) {
-	t := &Template{}
+	t, placeholders := &Template{}, 0
 	for {
 		before, rest, found := strings.Cut(text, "{{")
 		t.literal(before)
@@ -73,6 +76,9 @@ func Parse(text string) (*Template, error) {
 		p, err := parsePlaceholder(inside)
 		if err != nil {
 			return nil, err
+		}
+		if placeholders++; placeholders > maxPlaceholders {
+			return nil, fmt.Errorf("has more than %d placeholders", maxPlaceholders)
 		}
 		t.pieces = append(t.pieces, p)
 		text = after

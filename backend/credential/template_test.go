@@ -98,6 +98,7 @@ func TestATemplateThatCannotBeReadIsRefused(t *testing.T) {
 		"basic with an empty one":            {"{{a.user|basic:}}", "cannot be read"},
 		"basic with a name alone":            {"{{a.user|basic:db}}", "has {{db}} without a field"},
 		"a filter without a value":           {"{{|urlencode}}", "cannot be read"},
+		"too many placeholders":              {strings.Repeat("{{a.b}}", maxPlaceholders+1), "more than 64"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := Parse(tc.text); err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "s3cret") {
