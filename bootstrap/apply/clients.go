@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"maps"
+	"slices"
 )
 
 func (s *session) planClients(ctx context.Context) error {
@@ -57,8 +58,10 @@ func (s *session) planClients(ctx context.Context) error {
 
 func (s *session) createClient(ctx context.Context, c client, p *step) error {
 	data := maps.Clone(c.fields)
-	if data["allowed_tools"] == nil {
-		delete(data, "allowed_tools") // unset is another thing than empty
+	for _, field := range unsetOrEmpty {
+		if data[field] == nil {
+			delete(data, field)
+		}
 	}
 	maps.Copy(data, c.tokenFields())
 	if s.TokenDir != "" { // before a token is issued that could not be kept
@@ -79,11 +82,15 @@ func (s *session) changeClient(ctx context.Context, c client) error {
 	return explain(err)
 }
 
+// unsetOrEmpty are the lists of a client that say something else if they are unset than if
+// they are empty.
+var unsetOrEmpty = []string{"allowed_tools", "upstream_policies"}
+
 // merged makes a PATCH replace the present values: null resets a field, while an empty map
 // would change nothing.
 func merged(data map[string]any) map[string]any {
 	for field, value := range data {
-		if empty(canonical(value)) && field != "allowed_tools" && field != "disabled" {
+		if empty(canonical(value)) && !slices.Contains(unsetOrEmpty, field) && field != "disabled" {
 			data[field] = nil
 		}
 	}

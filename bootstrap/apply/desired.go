@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/backend/check"
+	"vault-plugin-secrets-mcp/backend/credential"
 )
 
 // desired is the state that the files describe.
@@ -31,8 +32,8 @@ type desired struct {
 	mistakes []error  // in the files
 }
 
-// server is an entry of the registry. Values of Headers and Env and the URL's
-// query are secrets.
+// server is an entry of the registry. Values of headers, env and files, the URL's query and
+// the data of credentials are secrets.
 type server struct {
 	at          place
 	name        string
@@ -44,6 +45,10 @@ type server struct {
 	headers     map[string]string
 	shared      bool
 	description string
+
+	credentials   map[string]credential.Spec
+	files         map[string]string
+	vaultPolicies []string
 }
 
 // policySource is a policy in the form of Claude Code's managed settings.
@@ -71,6 +76,7 @@ func (s *server) entry() check.Server {
 	return check.Server{
 		Transport: s.transport, URL: s.url, Command: s.command, Args: s.args,
 		Env: s.env, Headers: s.headers, Shared: s.shared, Description: s.description,
+		Credentials: s.credentials, Files: s.files, VaultPolicies: s.vaultPolicies,
 	}
 }
 
@@ -91,6 +97,7 @@ func (c *client) settings() check.Client {
 		Policies: list("policies"), TokenBoundCIDRs: list("token_bound_cidrs"),
 		TokenTTL: duration("token_ttl"), TokenMaxTTL: duration("token_max_ttl"),
 		Metadata: metadata, Seal: seal, Disabled: c.fields["disabled"] == true,
+		UpstreamPolicies: list("upstream_policies"),
 	}
 }
 
@@ -106,6 +113,7 @@ func clientFields() map[string]any {
 		"token_ttl":         int64(0),
 		"token_max_ttl":     int64(0),
 		"metadata":          map[string]string{},
+		"upstream_policies": nil,
 	}
 }
 

@@ -57,6 +57,10 @@ type hclServer struct {
 	Headers     map[string]string `hcl:"headers,optional"`
 	Shared      bool              `hcl:"shared,optional"`
 	Description string            `hcl:"description,optional"`
+
+	Credentials   cty.Value         `hcl:"credentials,optional"` // an object of paths and objects
+	Files         map[string]string `hcl:"files,optional"`
+	VaultPolicies []string          `hcl:"vault_policies,optional"`
 }
 
 type hclPolicy struct {
@@ -77,6 +81,7 @@ type hclClient struct {
 	Metadata        map[string]string `hcl:"metadata,optional"`
 	Seal            *string           `hcl:"seal"`
 	Disabled        *bool             `hcl:"disabled"`
+	Upstream        *[]string         `hcl:"upstream_policies"`
 	AccessToken     string            `hcl:"access_token,optional"`
 	Ciphertext      string            `hcl:"access_token_ciphertext,optional"`
 	Ref             []hclRef          `hcl:"access_token_ref,block"`
@@ -128,11 +133,7 @@ func (d *desired) loadHCL(path string, content []byte, named map[string]bool) {
 		d.addKMS(at, f.KMS[i])
 	}
 	for i, at := range at(kindServer) {
-		s := f.Servers[i]
-		d.servers = append(d.servers, server{
-			at: at, name: s.Name, transport: s.Transport, url: s.URL, command: s.Command, args: s.Args,
-			env: s.Env, headers: s.Headers, shared: s.Shared, description: s.Description,
-		})
+		d.addServer(at, f.Servers[i])
 	}
 	for i, at := range at(kindPolicy) {
 		d.addPolicyFile(at, f.Policies[i], named)
@@ -140,6 +141,19 @@ func (d *desired) loadHCL(path string, content []byte, named map[string]bool) {
 	for i, at := range at(kindClient) {
 		d.addClient(at, f.Clients[i])
 	}
+}
+
+func (d *desired) addServer(at place, s hclServer) {
+	credentials, err := hclCredentials(s.Credentials)
+	if err != nil {
+		d.mistake(at.of(fieldCredentials), fmt.Errorf("server %q: %w", s.Name, err))
+		return
+	}
+	d.servers = append(d.servers, server{
+		at: at, name: s.Name, transport: s.Transport, url: s.URL, command: s.Command, args: s.Args,
+		env: s.Env, headers: s.Headers, shared: s.Shared, description: s.Description,
+		credentials: credentials, files: s.Files, vaultPolicies: s.VaultPolicies,
+	})
 }
 
 // diagnosed notes the mistakes that HCL finds, each once, in one line.
@@ -250,6 +264,9 @@ func (d *desired) addClient(at place, c hclClient) {
 	}
 	if c.AllowedTools != nil {
 		fields["allowed_tools"] = unique(*c.AllowedTools)
+	}
+	if c.Upstream != nil {
+		fields["upstream_policies"] = unique(*c.Upstream)
 	}
 	what := fmt.Sprintf("client %q", c.Name)
 	fields["token_ttl"] = d.seconds(at, what, "token_ttl", c.TokenTTL)

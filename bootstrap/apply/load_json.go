@@ -106,7 +106,7 @@ func (d *desired) policyOf(path string, object map[string]any) map[string]any {
 	return settings
 }
 
-// jsonServer is MCPJungle's form of a server.
+// jsonServer is MCPJungle's form of a server, and what of ours it does not have.
 type jsonServer struct {
 	Name        string            `json:"name"`
 	Transport   string            `json:"transport"`
@@ -118,6 +118,10 @@ type jsonServer struct {
 	Args        []string          `json:"args"`
 	Env         map[string]string `json:"env"`
 	SessionMode string            `json:"session_mode"`
+
+	Credentials   json.RawMessage   `json:"credentials"`
+	Files         map[string]string `json:"files"`
+	VaultPolicies []string          `json:"vault_policies"`
 
 	OAuthRedirectURI  string   `json:"oauth_redirect_uri"`
 	OAuthClientID     string   `json:"oauth_client_id"`
@@ -138,7 +142,12 @@ func (d *desired) loadServer(at place, content []byte) error {
 	for i := range s.Args {
 		s.Args[i] = x.expand(fmt.Sprintf("args[%d]", i), s.Args[i])
 	}
-	for field, values := range map[string]map[string]string{"headers": s.Headers, "env": s.Env} {
+	credentials, err := credentialsOf(s.Credentials)
+	if err != nil {
+		return err
+	}
+	x.expandCredentials(credentials)
+	for field, values := range map[string]map[string]string{"headers": s.Headers, "env": s.Env, "files": s.Files} {
 		for key := range values {
 			values[key] = x.expand(field+"."+key, values[key])
 		}
@@ -159,6 +168,7 @@ func (d *desired) loadServer(at place, content []byte) error {
 	d.servers = append(d.servers, server{
 		at: at, name: s.Name, transport: s.Transport, url: s.URL, command: s.Command, args: s.Args,
 		env: s.Env, headers: s.Headers, description: s.Description,
+		credentials: credentials, files: s.Files, vaultPolicies: s.VaultPolicies,
 	})
 	return nil
 }
@@ -190,6 +200,7 @@ type jsonClient struct {
 	AccessToken    string          `json:"access_token"`
 	AccessTokenRef tokenRef        `json:"access_token_ref"`
 	Ciphertext     string          `json:"access_token_ciphertext"` // ours: MCPJungle has none
+	Upstream       *[]string       `json:"upstream_policies"`       // likewise
 	ID             json.RawMessage `json:"ID"`
 	CreatedAt      json.RawMessage `json:"CreatedAt"`
 	UpdatedAt      json.RawMessage `json:"UpdatedAt"`
@@ -218,6 +229,9 @@ func (d *desired) loadClient(at place, content []byte) error {
 	}
 	fields := clientFields()
 	fields["allowed_servers"] = unique(append(c.AllowedServers, c.AllowList...))
+	if c.Upstream != nil {
+		fields["upstream_policies"] = unique(*c.Upstream)
+	}
 	if c.Description != "" {
 		fields["metadata"] = map[string]string{"description": c.Description}
 	}

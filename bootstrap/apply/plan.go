@@ -106,9 +106,10 @@ func differences(want, have map[string]any) []string {
 			}
 			continue
 		}
-		held := canonical(have[field])
-		if held == "null" && (wanted == `""` || wanted == "{}") {
-			continue // the engine shows null for unset fields
+		value, known := have[field]
+		held := canonical(value)
+		if held == "null" && (wanted == `""` || wanted == "{}") || !known && empty(wanted) {
+			continue // the engine shows null for unset fields, and an older one does not have them all
 		}
 		if held != wanted {
 			lines = append(lines, fmt.Sprintf("~ %s = %s (was %s)", field, inUnits(field, wanted), inUnits(field, held)))
@@ -187,7 +188,7 @@ func (s *session) planServers(ctx context.Context) error {
 		p.fingerprint = held
 		same := !server.hasSecrets() || sameSecrets(held, server.secrets())
 		if have != nil && len(p.lines) == 0 && !same {
-			p.lines = []string{"~ values of headers, env or the URL's query (they are never shown)"}
+			p.lines = []string{"~ values of headers, env, files, the URL's query or the data of credentials (they are never shown)"}
 		}
 		data := server.data()
 		if have == nil {
@@ -213,11 +214,13 @@ func (s *session) planServers(ctx context.Context) error {
 // secrets are all values that the engine never shows, as one text.
 func (s *server) secrets() string {
 	_, query, _ := strings.Cut(s.url, "?")
-	return canonical([]any{query, orNone(s.env), orNone(s.headers)})
+	// What is hidden stands at the end, and only where there is something: records of before
+	// it have fingerprints without it.
+	return canonical(append([]any{query, orNone(s.env), orNone(s.headers)}, s.hidden()...))
 }
 
 func (s *server) hasSecrets() bool {
-	return len(s.env) > 0 || len(s.headers) > 0 || strings.Contains(s.url, "?")
+	return len(s.env) > 0 || len(s.headers) > 0 || strings.Contains(s.url, "?") || s.hidden() != nil
 }
 
 func orNone(values map[string]string) map[string]string {

@@ -56,6 +56,7 @@ func (s *server) data() map[string]any {
 	return map[string]any{
 		"transport": s.transport, "url": s.url, "command": s.command, "args": append([]string{}, s.args...),
 		"env": orNone(s.env), "headers": orNone(s.headers), "shared": s.shared, "description": s.description,
+		fieldCredentials: s.credentialData(), "files": orNone(s.files), "vault_policies": unique(s.vaultPolicies),
 	}
 }
 
@@ -64,6 +65,7 @@ func (s *server) shown() map[string]any {
 	data := maps.Clone(s.data())
 	bare, _, _ := strings.Cut(s.url, "?")
 	data["url"], data["url_query"] = bare, parameters(s.url)
-	data["env"], data["headers"] = names(s.env), names(s.headers)
+	data["env"], data["headers"], data["files"] = names(s.env), names(s.headers), names(s.files)
+	data[fieldCredentials] = s.credentialsShown()
 	return data
 }
