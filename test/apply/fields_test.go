@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -41,6 +42,17 @@ server "github" {
   url       = "https://example.com/mcp?tenant=a"
   headers   = { X-Team = "search" }
 }
+server "orders" {
+  transport = "stdio"
+  command   = "/usr/local/bin/pg-mcp"
+  credentials = {
+    db  = "database/creds/orders-ro"
+    otp = { path = "ssh/creds/otp", method = "write", data = { ip = "10.0.0.1" }, refresh = "1m" }
+  }
+  env            = { PGPASSWORD = "{{db.password}}", KEY = "{{file.key}}", VAULT_TOKEN = "{{vault.token}}" }
+  files          = { key = "{{otp.key}}" }
+  vault_policies = ["mcp-orders"]
+}
 policy "corp" {
   file = "corp.json"
 }
@@ -55,6 +67,7 @@ client "all" {
   metadata          = { team = "search" }
   seal              = "none"
   disabled          = true
+  upstream_policies = ["mcp-search"]
   access_token      = env("TOKEN")
 }`)
 	noSecret(t, a.applied(t))
@@ -64,7 +77,7 @@ client "all" {
 	elsewhere := []string{"name", "access_token", "access_token_ciphertext", "allow_reuse", "dry_run", "expand_env", "force"}
 	schemas := map[string]string{
 		"mcp/config": "McpConfigureRequest", "mcp/clients/all": "McpWriteClientRequest",
-		"mcp/servers/files": "McpWriteServerRequest", "mcp/servers/github": "McpWriteServerRequest",
+		"mcp/servers/files": "McpWriteServerRequest", "mcp/servers/github": "McpWriteServerRequest", "mcp/servers/orders": "McpWriteServerRequest",
 	}
 	for at, want := range map[string]harness.Map{
 		"mcp/config": {
@@ -74,15 +87,27 @@ client "all" {
 		"mcp/servers/files": {
 			"transport": "stdio", "command": "/usr/local/bin/files-server", "args": []any{"--root", "/srv"}, "env": []any{"LEVEL"},
 			"shared": true, "description": "Files", "url": "", "headers": []any{},
+			"credentials": "", "files": []any{}, "vault_policies": []any{},
 		},
 		"mcp/servers/github": {
 			"transport": "http", "url": "https://example.com/mcp", "headers": []any{"X-Team"}, "url_query": []any{"tenant"},
 			"command": "", "args": []any{}, "env": []any{}, "shared": false, "description": "",
+			"credentials": "", "files": []any{}, "vault_policies": []any{},
+		},
+		"mcp/servers/orders": {
+			"transport": "stdio", "command": "/usr/local/bin/pg-mcp", "env": []any{"KEY", "PGPASSWORD", "VAULT_TOKEN"},
+			"url": "", "args": []any{}, "headers": []any{}, "shared": false, "description": "",
+			"credentials": harness.Map{
+				"db":  harness.Map{"path": "database/creds/orders-ro", "method": "read", "refresh": nil, "data": []any{}},
+				"otp": harness.Map{"path": "ssh/creds/otp", "method": "write", "refresh": json.Number("60"), "data": []any{"ip"}},
+			},
+			"files": []any{"key"}, "vault_policies": []any{"mcp-orders"},
 		},
 		"mcp/clients/all": {
 			"allowed_servers": []any{"files", "github"}, "allowed_tools": []any{"files/*"}, "denied_tools": []any{"files/delete_*"},
 			"policies": []any{"corp"}, "token_ttl": "3600", "token_max_ttl": "7200", "token_bound_cidrs": []any{"10.0.0.0/8"},
 			"metadata": harness.Map{"team": "search"}, "seal": "none", "disabled": true,
+			"upstream_policies": []any{"mcp-search"},
 		},
 	} {
 		have := a.Read(at)

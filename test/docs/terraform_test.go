@@ -124,6 +124,8 @@ func TestDocsTerraform(t *testing.T) {
 		{path: "mcp/clients/cursor-local", data: `{"seal":""}`},
 		{path: "mcp/servers/calculator", data: `{"description":""}`},
 		{path: "mcp/servers/github", data: `{"headers":{"Authorization":"Bearer example-of-a-credential"}}`},
+		{path: "mcp/servers/github", data: `{"credentials":{"gh":"kv/data/gh"},"headers":{"Authorization":"Bearer {{gh.data.token}}"}}`},
+		{path: "mcp/clients/cursor-local", data: `{"upstream_policies":"mcp-search,mcp-upstream"}`},
 		{path: "mcp/servers/github", data: `{"url":"https://api.githubcopilot.com/mcp/?key=example-of-a-credential"}`},
 	} {
 		differs.ignoreAbsent = true
@@ -136,6 +138,8 @@ func TestDocsTerraform(t *testing.T) {
 		{path: "mcp/clients/cursor-local", data: `{"allowed_servers":["calculator","github"]}`},
 		{path: "mcp/clients/cursor-local", data: `{"metadata":null,"seal":null,"token_ttl":0}`},
 		{path: "mcp/servers/calculator", data: `{"description":null}`},
+		{path: "mcp/clients/cursor-local", data: `{"upstream_policies":["mcp-search","mcp-upstream"]}`},
+		{path: "mcp/clients/cursor-local", data: `{"upstream_policies":null}`},
 	} {
 		clean.ignoreAbsent = true
 		clean.apply(t, h)
