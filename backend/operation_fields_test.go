@@ -75,7 +75,12 @@ func TestOpenAPIOffersNoFieldThatIsIgnored(t *testing.T) {
 	require.Equal(t, []string{"force"}, queries(kms.Delete))
 	require.Empty(t, queries(kms.Get))
 	require.NotContains(t, body(kms.Post), "force")
-	require.Contains(t, body(doc.Paths["/servers/{name}"].Post), "force")
+	servers, clients := body(doc.Paths["/servers/{name}"].Post), body(doc.Paths["/clients/{name}"].Post)
+	for _, field := range []string{"force", "credentials", "files", "vault_policies"} {
+		require.Contains(t, servers, field)
+	}
+	require.Contains(t, clients, "upstream_policies")
+	require.Contains(t, body(doc.Paths["/evaluate"].Post), "alias_prefix")
 	require.Equal(t, []string{"ttl"}, queries(doc.Paths["/creds/{name}"].Get))
 }
 

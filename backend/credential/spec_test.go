@@ -56,6 +56,19 @@ func TestAnObjectThatTwoReadersCouldReadInTwoWaysIsRefused(t *testing.T) {
 	}
 }
 
+func TestAnObjectOfCredentialsIsSplitByName(t *testing.T) {
+	got, err := SplitObject(` {"a": "b/c", "d" : { "path": "e/f" }, "n": 1.10} `)
+	want := map[string]string{"a": "b/c", "d": `{ "path": "e/f" }`, "n": "1.10"}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, text := range []string{``, `null`, `[]`, `"a"`, `{"a":null}`, `{"a":["b"]}`, `{"a":"b","a":"c"}`, `{"a":"b"`, `{"a":"b"}{}`} {
+		if got, err := SplitObject(text); err == nil {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
+}
+
 func TestASpecThatNoGatewayShouldAskForIsRefused(t *testing.T) {
 	long := strings.Repeat("a", maxPath)
 	for name, tc := range map[string]struct {
@@ -220,7 +233,13 @@ func FuzzSpec(f *testing.F) {
 	f.Add(`{"path":"pki/issue/{{client.metadata.team}}","method":"write","data":{"cn":"{{person.alias}}"},"refresh":"5m"}`, "a:b@c.d")
 	f.Add(`{"path":"a/b","path":"c/d"}`, "..")
 	f.Add("kv/{{", "a/b")
+	f.Add(`{"a": "b/c", "d": {"path": "e/f"}, "g": null, "h": 1}`, "a")
 	f.Fuzz(func(t *testing.T, text, value string) {
+		if texts, err := SplitObject(text); err == nil {
+			for _, inner := range texts {
+				_, _ = ParseSpec(inner) // it must not panic
+			}
+		}
 		s, err := ParseSpec(text)
 		if err != nil || s.Check() != nil {
 			return
