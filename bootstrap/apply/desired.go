@@ -24,6 +24,7 @@ type desired struct {
 	config   map[string]any // the fields of config that a file names
 	configAt place          // where the last of its blocks stands
 	kms      *kmsSettings   // nil: no file says anything of it
+	upstream *upstream      // nil: no file asks for upstream credentials
 	servers  []server
 	policies []policySource
 	clients  []client

@@ -20,11 +20,12 @@ import (
 )
 
 type hclFile struct {
-	Config   []hclConfig `hcl:"config,block"`
-	KMS      []hclKMS    `hcl:"kms,block"`
-	Servers  []hclServer `hcl:"server,block"`
-	Policies []hclPolicy `hcl:"policy,block"`
-	Clients  []hclClient `hcl:"client,block"`
+	Config   []hclConfig   `hcl:"config,block"`
+	KMS      []hclKMS      `hcl:"kms,block"`
+	Upstream []hclUpstream `hcl:"upstream_credentials,block"`
+	Servers  []hclServer   `hcl:"server,block"`
+	Policies []hclPolicy   `hcl:"policy,block"`
+	Clients  []hclClient   `hcl:"client,block"`
 }
 
 type hclConfig struct {
@@ -131,6 +132,9 @@ func (d *desired) loadHCL(path string, content []byte, named map[string]bool) {
 	}
 	for i, at := range at(kindKMS) {
 		d.addKMS(at, f.KMS[i])
+	}
+	for i, at := range at(kindUpstream) {
+		d.addUpstream(at, f.Upstream[i])
 	}
 	for i, at := range at(kindServer) {
 		d.addServer(at, f.Servers[i])

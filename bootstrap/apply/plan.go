@@ -28,7 +28,7 @@ func (s *session) plan(ctx context.Context) error {
 		return err
 	}
 	for _, part := range []func(context.Context) error{
-		s.planPlugin, s.planACL, s.planGateway, s.planKMS, s.planConfig, s.planServers, s.planPolicies, s.planClients, s.planPrune,
+		s.planPlugin, s.planACL, s.planGateway, s.planUpstream, s.planKMS, s.planConfig, s.planServers, s.planPolicies, s.planClients, s.planPrune,
 	} {
 		if err := part(ctx); err != nil {
 			return err
@@ -122,7 +122,7 @@ func differences(want, have map[string]any) []string {
 }
 
 // durations are the fields that Vault holds in seconds, and files name with a unit.
-var durations = []string{"default_ttl", "max_ttl", "grace_period", "max_wait", "token_ttl", "token_max_ttl"}
+var durations = []string{"default_ttl", "max_ttl", "grace_period", "max_wait", "token_ttl", "token_max_ttl", "token_period"}
 
 // inUnits formats a value as a file would have it.
 func inUnits(field, value string) string {

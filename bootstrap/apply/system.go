@@ -183,26 +183,35 @@ func (s *session) planACL(ctx context.Context) error {
 		{policies.AdminName, func(string) string { return policies.Admin }},
 		{policies.ClientName, policies.Client},
 	} {
-		have, err := s.vault.Sys().GetPolicyWithContext(ctx, acl.name)
-		if err != nil {
-			return fmt.Errorf("cannot read the ACL policy %s: %w", acl.name, explain(err))
-		}
-		p := &step{kind: kindACL, name: acl.name, is: isCreate, lines: []string{"+ as it comes with this version"}}
-		if have != "" {
-			p.is, p.lines = isChange, nil
-			if want := policies.At(s.Mount, acl.rules(accessor)); strings.TrimSpace(have) != strings.TrimSpace(want) {
-				p.lines = []string{"~ as it comes with this version (see it with: vault policy read " + acl.name + ")"}
-			}
-		}
-		p.do = func(ctx context.Context) error {
+		want := policies.At(s.Mount, acl.rules(accessor))
+		err := s.planACLPolicy(ctx, acl.name, want, "as it comes with this version", func(ctx context.Context) error {
 			accessor, err := s.approle(ctx)
 			if err != nil {
 				return err
 			}
 			return provision.Policy(ctx, s.vault, acl.name, policies.At(s.Mount, acl.rules(accessor)))
+		})
+		if err != nil {
+			return err
 		}
-		s.add(p)
 	}
+	return nil
+}
+
+// planACLPolicy plans to write an ACL policy, unless it is the wanted one already.
+func (s *session) planACLPolicy(ctx context.Context, name, want, how string, write func(context.Context) error) error {
+	have, err := s.vault.Sys().GetPolicyWithContext(ctx, name)
+	if err != nil {
+		return fmt.Errorf("cannot read the ACL policy %s: %w", name, explain(err))
+	}
+	p := &step{kind: kindACL, name: name, is: isCreate, lines: []string{"+ " + how}, do: write}
+	if have != "" {
+		p.is, p.lines = isChange, nil
+		if strings.TrimSpace(have) != strings.TrimSpace(want) {
+			p.lines = []string{"~ " + how + " (see it with: vault policy read " + name + ")"}
+		}
+	}
+	s.add(p)
 	return nil
 }
 

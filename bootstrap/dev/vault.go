@@ -104,7 +104,7 @@ func (s *system) provision(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := writePolicies(ctx, client); err != nil {
+	if err := errors.Join(writePolicies(ctx, client), provision.Upstream(ctx, client, provision.AliasPrefix, nil)); err != nil {
 		return err
 	}
 	return errors.Join(s.write(roleIDFile, login.RoleID), s.write(secretIDFile, login.SecretID))

@@ -135,6 +135,25 @@ path "auth/approle/role/mcp-gateway/secret-id" {
   capabilities = ["update"]
 }
 
+# Upstream credentials: the token role under which gateways mint, and whether another role
+# mints for the same aliases.
+path "auth/token/roles/mcp-upstream" {
+  capabilities = ["create", "read", "update", "delete"]
+}
+
+path "auth/token/roles/*" {
+  capabilities = ["read", "list"]
+}
+
+# The entities for which gateways mint: doctor looks whether somebody gave them policies.
+path "identity/entity-alias/id" {
+  capabilities = ["list"]
+}
+
+path "identity/entity/id/*" {
+  capabilities = ["read"]
+}
+
 path "auth/token/lookup-self" {
   capabilities = ["read"]
 }

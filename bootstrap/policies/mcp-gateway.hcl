@@ -1,5 +1,6 @@
 # What a gateway may do in Vault, and nothing else: ask about tokens, follow the
-# change feed, read what only gateways may read, and keep its own login alive.
+# change feed, read what only gateways may read, keep its own login alive, and mint child
+# tokens for the upstream credentials of clients.
 #
 # The role that carries this policy sets token_no_default_policy: Vault's default
 # policy is templated, and so parsed anew on each request.
@@ -21,5 +22,11 @@ path "auth/token/lookup-self" {
 }
 
 path "auth/token/renew-self" {
+  capabilities = ["update"]
+}
+
+# The token role says for whom and with which policies. Without that role, which exists only
+# where upstream credentials are set up, this grants nothing.
+path "auth/token/create/mcp-upstream" {
   capabilities = ["update"]
 }

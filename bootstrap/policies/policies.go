@@ -12,6 +12,7 @@ const (
 	AdminName     = "mcp-admin"
 	TeamAdminName = "mcp-team-admin"
 	ClientName    = "mcp-client"
+	UpstreamName  = "mcp-upstream"
 )
 
 // Gateway is the policy of a gateway.
@@ -36,6 +37,20 @@ var client string
 // accessor.
 func Client(accessor string) string {
 	return strings.ReplaceAll(client, "AUTH_ACCESSOR", accessor)
+}
+
+//go:embed mcp-upstream.hcl
+var upstream string
+
+// Upstream is the policy of the child tokens with which gateways lease upstream credentials.
+// rules are added to it. The accessor is that of Vault's token method, at which the children's
+// entities have their aliases.
+func Upstream(accessor, rules string) string {
+	text := upstream
+	if rules != "" {
+		text += "\n" + rules
+	}
+	return strings.ReplaceAll(text, "TOKEN_ACCESSOR", accessor)
 }
 
 // At rewrites the rules of a policy, which are for an engine at mcp/, for one

@@ -30,6 +30,19 @@ func TestRulesForAnotherMountNameItEverywhere(t *testing.T) {
 	}
 }
 
+func TestTheChildTokensPolicyNamesTheTokenMethod(t *testing.T) {
+	rules := Upstream("auth_token_1", "path \"kv/data/mcp/{{identity.entity.aliases.TOKEN_ACCESSOR.name}}/*\" {\n  capabilities = [\"read\"]\n}\n")
+	if got := strings.Count(rules, "aliases.auth_token_1.name"); got != 2 { // the example and the rule
+		t.Errorf("%d templates name it:\n%s", got, rules)
+	}
+	if strings.Contains(rules, "TOKEN_ACCESSOR") {
+		t.Error(rules)
+	}
+	if Upstream("TOKEN_ACCESSOR", "") != upstream {
+		t.Error("without rules it is not the policy that is shipped")
+	}
+}
+
 func TestTheClientsPolicyIsForOneAuthMethod(t *testing.T) {
 	if rules := Client("auth_approle_1"); !strings.Contains(rules, "aliases.auth_approle_1.metadata") {
 		t.Error(rules)

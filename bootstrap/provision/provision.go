@@ -141,13 +141,15 @@ func GatewayLogin(ctx context.Context, client *api.Client, policy string) (AppRo
 }
 
 // GatewayRoleSettings are those of the role that gateways log in with, as they are
-// written and read back. Times are in seconds.
+// written and read back. Times are in seconds. The login is periodic: it lasts as long as it is
+// renewed, and with it the child tokens under which the gateway leases upstream credentials.
 func GatewayRoleSettings(policy string) map[string]any {
 	return map[string]any{
 		"token_policies":          []string{policy},
 		"token_no_default_policy": true,
-		"token_ttl":               3600,
-		"token_max_ttl":           86400,
+		"token_period":            3600,
+		"token_ttl":               0,
+		"token_max_ttl":           0,
 	}
 }
 

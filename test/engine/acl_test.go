@@ -17,6 +17,7 @@ func TestAnAdminMayRunTheBrokerAndNotTheRestOfVault(t *testing.T) {
 	h := harness.New(t)
 	_, err := provision.GatewayLogin(t.Context(), h.Vault.Client(), policies.GatewayName)
 	require.NoError(t, err)
+	upstream := provision.UpstreamRoleSettings(provision.AliasPrefix, nil)
 	const put, get, list, del = http.MethodPut, http.MethodGet, "LIST", http.MethodDelete
 	h.Write("mcp/servers/calculator", harness.Map{"transport": "http", "url": "http://127.0.0.1:1/mcp"})
 	h.CreateClient("cursor", harness.Map{"allowed_servers": "calculator"})
@@ -25,7 +26,7 @@ func TestAnAdminMayRunTheBrokerAndNotTheRestOfVault(t *testing.T) {
 	policy := harness.Map{"deniedMcpServers": `[{"serverName":"x"}]`}
 	acl{
 		h: h, name: policies.AdminName, rules: policies.Admin, holder: stage.Holder(t, h, policies.AdminName, policies.Admin),
-		absent: []string{"auth/approle/role/mcp-gateway"},
+		absent: []string{"auth/approle/role/mcp-gateway", provision.UpstreamRolePath},
 		may: []use{
 			{put, "mcp/config", harness.Map{"grace_period": "1h"}},
 			{get, "mcp/config", nil},
@@ -80,6 +81,14 @@ func TestAnAdminMayRunTheBrokerAndNotTheRestOfVault(t *testing.T) {
 			{put, "auth/approle/role/mcp-gateway", provision.GatewayRoleSettings(policies.GatewayName)},
 			{get, "auth/approle/role/mcp-gateway/role-id", nil},
 			{put, "auth/approle/role/mcp-gateway/secret-id", nil},
+			{put, provision.UpstreamRolePath, nil},
+			{put, provision.UpstreamRolePath, upstream},
+			{get, provision.UpstreamRolePath, nil},
+			{del, provision.UpstreamRolePath, nil},
+			{list, "auth/token/roles/", nil},
+			{get, "auth/token/roles/another", nil},
+			{list, "identity/entity-alias/id", nil},
+			{get, "identity/entity/id/some-id", nil},
 			{get, "auth/token/lookup-self", nil},
 			{put, "auth/token/renew-self", nil},
 		},
@@ -91,6 +100,11 @@ func TestAnAdminMayRunTheBrokerAndNotTheRestOfVault(t *testing.T) {
 			{get, "sys/plugins/catalog/secret/another", nil},
 			{put, "auth/approle/role/other", nil},
 			{put, "auth/token/create", nil},
+			{put, "auth/token/create/" + provision.UpstreamRole, nil},
+			{put, "auth/token/roles/another", upstream},
+			{del, "auth/token/roles/another", nil},
+			{put, "identity/entity/id/some-id", harness.Map{"policies": "root"}},
+			{put, "identity/group", harness.Map{"name": "g"}},
 			{put, "sys/seal", nil},
 			{get, "sys/raw/core", nil},
 		},

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/hashicorp/vault/api"
+	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/bootstrap/policies"
 	"vault-plugin-secrets-mcp/bootstrap/provision"
@@ -37,9 +38,11 @@ func TestAGatewayMayDoItsWorkInVaultAndNothingElse(t *testing.T) {
 	h := harness.New(t)
 	h.Write("mcp/servers/calculator", harness.Map{"transport": "http", "url": "http://127.0.0.1:1/mcp"})
 	token := h.CreateClient("cursor-local", harness.Map{"allowed_servers": "calculator"})
+	require.NoError(t, provision.Upstream(t.Context(), h.Vault.Client(), provision.AliasPrefix, nil))
+	child := mint(t, h, h.Vault.Client(), harness.Map{"entity_alias": "mcp:cursor-local"})
 	gateway := loginAsGateway(t, h)
 
-	const put, get = http.MethodPut, http.MethodGet
+	const put, get, del, list = http.MethodPut, http.MethodGet, http.MethodDelete, "LIST"
 	acl{
 		h: h, name: policies.GatewayName, rules: policies.Gateway, holder: gateway, names: []string{"cursor-local"},
 		may: []use{
@@ -49,13 +52,40 @@ func TestAGatewayMayDoItsWorkInVaultAndNothingElse(t *testing.T) {
 			{get, "mcp/gateway/keys", nil},
 			{get, "auth/token/lookup-self", nil},
 			{put, "auth/token/renew-self", nil},
+			{put, mintPath, harness.Map{"entity_alias": "mcp:cursor-local", "ttl": "10m"}},
 		},
 		mayNot: []use{
 			{get, "mcp/clients/cursor-local", nil},
 			{put, "mcp/clients/cursor-local", harness.Map{"allowed_servers": "*"}},
 			{put, "mcp/clients/another", harness.Map{"allowed_servers": "*"}},
 			{put, "mcp/rotate-client/cursor-local", nil},
+			{put, "mcp/servers/calculator", harness.Map{"url": "http://127.0.0.1:2/mcp"}},
+			{put, "mcp/policies/corp", harness.Map{"deniedMcpServers": "[]"}},
 			{put, "auth/token/create", nil},
+			{put, "auth/token/create", harness.Map{"entity_alias": "mcp:cursor-local"}},
+			{put, "auth/token/create-orphan", nil},
+			{put, "auth/token/create/another-role", nil},
+			{put, "auth/token/lookup", harness.Map{"token": child.ClientToken}},
+			{put, "auth/token/lookup-accessor", harness.Map{"accessor": child.Accessor}},
+			{put, "auth/token/renew", harness.Map{"token": child.ClientToken}},
+			{put, "auth/token/renew-accessor", harness.Map{"accessor": child.Accessor}},
+			{put, "auth/token/revoke", harness.Map{"token": child.ClientToken}},
+			{put, "auth/token/revoke-accessor", harness.Map{"accessor": child.Accessor}},
+			{put, "auth/token/revoke-orphan", harness.Map{"token": child.ClientToken}},
+			{put, "auth/token/revoke-self", nil},
+			{list, "auth/token/accessors/", nil},
+			{list, "auth/token/roles/", nil},
+			{get, provision.UpstreamRolePath, nil},
+			{put, provision.UpstreamRolePath, harness.Map{"allowed_policies": "root"}},
+			{del, provision.UpstreamRolePath, nil},
+			{put, "sys/policies/acl/" + policies.UpstreamName, harness.Map{"policy": `path "*" {}`}},
+			{put, "sys/leases/lookup", harness.Map{"lease_id": "mcp/creds/cursor-local/x"}},
+			{put, "sys/leases/renew", harness.Map{"lease_id": "mcp/creds/cursor-local/x"}},
+			{put, "sys/leases/revoke", harness.Map{"lease_id": "mcp/creds/cursor-local/x"}},
+			{put, "sys/leases/revoke-prefix/mcp/creds/", nil},
+			{put, "identity/entity-alias", harness.Map{"name": "mcp:cursor-local"}},
+			{put, "identity/lookup/entity", harness.Map{"alias_name": "mcp:cursor-local"}},
+			{put, "identity/group", harness.Map{"name": "g"}},
 			{put, "sys/wrapping/wrap", harness.Map{"a": "b"}},
 			{get, "cubbyhole/x", nil},
 		},

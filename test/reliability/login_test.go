@@ -71,7 +71,7 @@ func (s *stage) letTheGatewaysTokenExpire(t *testing.T) {
 	settings := provision.GatewayRoleSettings(policies.GatewayName)
 	g := s.StartGateway(harness.GatewayOptions{NotReady: true}) // which makes the role
 	g.Kill()
-	settings["token_ttl"], settings["token_max_ttl"] = 2, 3
+	settings["token_period"], settings["token_ttl"], settings["token_max_ttl"] = 0, 2, 3
 	role := "auth/approle/role/" + provision.GatewayRole
 	s.Write(role, settings)
 	g.Restart()
