@@ -121,7 +121,7 @@ func (s *session) planNoUpstream(ctx context.Context) error {
 
 // tokenRole reads a role of Vault's token method; nil if there is none.
 func (s *session) tokenRole(ctx context.Context, name string) (map[string]any, error) {
-	secret, err := s.vault.Logical().ReadWithContext(ctx, "auth/token/roles/"+name)
+	secret, err := s.vault.Logical().ReadWithContext(ctx, provision.RolesPath+"/"+name)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the token role %s: %w", name, explain(err))
 	}
@@ -135,7 +135,7 @@ var errSharedAliases = errors.New("whoever may use that role could act as the cl
 
 // refuseSharedAliases looks for other token roles that mint for the aliases of this broker's clients.
 func (s *session) refuseSharedAliases(ctx context.Context, want *upstream) error {
-	list, err := s.vault.Logical().ListWithContext(ctx, "auth/token/roles")
+	list, err := s.vault.Logical().ListWithContext(ctx, provision.RolesPath)
 	if err != nil {
 		return fmt.Errorf("cannot list the token roles: %w", explain(err))
 	}

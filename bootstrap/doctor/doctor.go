@@ -1,5 +1,5 @@
 // Package doctor examines a running broker from its users' side, and gives a remedy for
-// each finding. It changes nothing.
+// each finding. It changes nothing, and revokes the credentials that it takes to try them.
 package doctor
 
 import (
@@ -30,6 +30,10 @@ type Options struct {
 	GatewayConfig string
 	// ClientToken is a client's token, to be tried at the gateway. Empty: none is.
 	ClientToken string
+	// Client is a client whose upstream credentials are tried. Empty: none are.
+	Client string
+	// TokenRole is the token role under which doctor mints for Client.
+	TokenRole string
 	// Expiring is how soon a token must end to be worth telling.
 	Expiring time.Duration
 	// Out gets a line for each check.
@@ -56,6 +60,7 @@ type examination struct {
 	kms     bool           // config/kms is there
 	stdio   []string       // servers that are commands, and should start
 	remote  []registered   // servers over HTTP
+	leasing []string       // servers with upstream credentials
 	blocked bool           // managed policies admit no server, so that no client reaches any
 }
 
@@ -71,8 +76,10 @@ func Run(ctx context.Context, vault *api.Client, opts Options) error {
 		e.checkGatewayLogin(ctx)
 		e.checkKMS(ctx)
 		e.checkPolicies(ctx, e.checkServers(ctx))
+		e.checkUpstream(ctx)
 		e.checkClients(ctx)
 		e.checkClientToken(ctx)
+		e.checkCredentials(ctx)
 	}
 	if e.checkGateway(ctx) && e.tryClientToken(ctx) {
 		e.tryCommands(ctx)

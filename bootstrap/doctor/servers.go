@@ -37,6 +37,9 @@ func (e *examination) checkServers(ctx context.Context) []string {
 		if err != nil || server == nil {
 			continue // deleted meanwhile
 		}
+		if server["credentials"] != nil || len(texts(server["vault_policies"])) > 0 {
+			e.leasing = append(e.leasing, name)
+		}
 		address, _ := server["url"].(string)
 		if address == "" {
 			e.checkCommand(name, fmt.Sprint(server["command"]))

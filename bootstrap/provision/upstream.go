@@ -20,18 +20,25 @@ const (
 	// UpstreamRole is the token role.
 	UpstreamRole = "mcp-upstream"
 	// UpstreamRolePath is its path in Vault.
-	UpstreamRolePath = "auth/token/roles/" + UpstreamRole
+	UpstreamRolePath = RolesPath + "/" + UpstreamRole
+	// RolesPath is where Vault's token method has its roles.
+	RolesPath = "auth/token/roles"
 	// AliasPrefix is the prefix unless an administrator names another.
 	AliasPrefix = "mcp"
 )
 
-var aliasPrefix = regexp.MustCompile(`^[a-z0-9-]+$`)
+// maxPrefix bounds a prefix, which is a part of each alias, in bytes.
+const maxPrefix = 32
+
+// aliasPrefix begins and ends as a value in a path of Vault must.
+var aliasPrefix = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
 
 // CheckAliasPrefix refuses a prefix that could be read in two ways: in an alias a colon ends
 // it, and for a role an asterisk stands for any text.
 func CheckAliasPrefix(prefix string) error {
-	if !aliasPrefix.MatchString(prefix) {
-		return fmt.Errorf("%q is not a valid prefix: take small letters, digits and -, such as mcp; the colon behind it is added", prefix)
+	if !aliasPrefix.MatchString(prefix) || len(prefix) > maxPrefix {
+		return fmt.Errorf("%q is not a valid prefix: take at most %d small letters, digits and -, with a letter or a digit at both ends, such as mcp; the colon behind it is added",
+			prefix, maxPrefix)
 	}
 	return nil
 }
@@ -60,6 +67,18 @@ func CheckUpstreamPolicy(name string) error {
 
 // UpstreamAliases is the pattern of the aliases with a prefix, as the token role has it.
 func UpstreamAliases(prefix string) string { return prefix + ":*" }
+
+// PrefixOf is the prefix in such a pattern; "" if the pattern is another one.
+func PrefixOf(pattern string) string {
+	prefix, found := strings.CutSuffix(pattern, ":*")
+	if !found || CheckAliasPrefix(prefix) != nil {
+		return ""
+	}
+	return prefix
+}
+
+// ClientAlias is the alias of a client.
+func ClientAlias(prefix, client string) string { return prefix + ":" + client }
 
 // UpstreamRoleSettings are those of the token role, as they are written and read back. more
 // are the policies that its children may have besides mcp-upstream.

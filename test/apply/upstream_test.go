@@ -136,6 +136,7 @@ func TestApplyRefusesAWrongBlockOfUpstreamCredentials(t *testing.T) {
 		{"a prefix with a colon", "", block(`alias_prefix = "mcp:"`), []string{"b.hcl:2: upstream_credentials: field alias_prefix", `"mcp:" is not a valid prefix`, "the colon behind it is added"}},
 		{"a prefix for any text", "", block(`alias_prefix = "*"`), []string{`"*" is not a valid prefix`}},
 		{"an empty prefix", "", block(`alias_prefix = ""`), []string{`"" is not a valid prefix`}},
+		{"a prefix that no path takes", "", block(`alias_prefix = "-mcp"`), []string{`"-mcp" is not a valid prefix`}},
 		{"a prefix in capitals", "", block(`alias_prefix = "MCP"`), []string{`"MCP" is not a valid prefix`}},
 		{"the policy root", "", block(`policies = ["root"]`), []string{"b.hcl:2", "field policies: no child token may have the policy root"}},
 		{"the gateways' policy", "", block(`policies = ["mcp-gateway"]`), []string{"could then mint as well"}},

@@ -8,6 +8,7 @@ import (
 
 	"vault-plugin-secrets-mcp/bootstrap/connect"
 	"vault-plugin-secrets-mcp/bootstrap/doctor"
+	"vault-plugin-secrets-mcp/bootstrap/provision"
 )
 
 // soon is how soon a token must end for doctor to tell, unless -expiring says so.
@@ -21,6 +22,8 @@ func runDoctor(ctx context.Context, args []string, out streams) error {
 	flags.StringVar(&opts.GatewayAdminURL, "gateway-admin-url", os.Getenv("MCP_GATEWAY_ADMIN_URL"), "the gateway's admin listener, to ask for its state (default: MCP_GATEWAY_ADMIN_URL)")
 	flags.StringVar(&opts.GatewayConfig, "gateway-config", "", "the gateway's file, on the gateway's machine, to look whether it starts the servers that are commands")
 	try := flags.Bool("try-token", false, "try the client's token in MCP_TOKEN, in Vault and at the gateway")
+	flags.StringVar(&opts.Client, "client", "", "try the upstream credentials of the `client`, and revoke what was taken")
+	flags.StringVar(&opts.TokenRole, "token-role", provision.UpstreamRole, "with -client: the token `role` to mint under; VAULT_TOKEN needs update on auth/token/create/ROLE")
 	flags.DurationVar(&opts.Expiring, "expiring", soon, "tell of tokens that end within this time")
 	if err := parse(flags, args, out); err != nil {
 		return err
