@@ -189,7 +189,7 @@ func (t *trial) end(ctx context.Context) {
 	if !t.revoke(ctx, t.child) {
 		return
 	}
-	left, err := t.leasesLeft(ctx)
+	left, err := t.leasesLeft(ctx, leaseTimeout)
 	switch {
 	case isForbidden(err):
 		t.ok("what was taken for the client %s is revoked: child tokens: %d; whether their leases (%d) have ended could not be looked at without: %s",
@@ -221,9 +221,9 @@ func (t *trial) revoke(ctx context.Context, child *api.Client) bool {
 	return t.wrong(todo, "a child token that was minted for %s does not revoke itself, and ends by itself within %s: %s", t.alias, trialTTL, reason(err))
 }
 
-// leasesLeft is a lease that has not ended in time; "" if there is none.
-func (t *trial) leasesLeft(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
+// leasesLeft is a lease that has not ended within the bound; "" if there is none.
+func (t *trial) leasesLeft(ctx context.Context, bound time.Duration) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	for _, id := range t.leases {
 		for {
