@@ -10,6 +10,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // sourcesKept bounds the sources whose use is remembered. For more of them, the overall
@@ -56,16 +57,16 @@ func (l *ColdLimiter) Allow(source netip.Addr) bool {
 // come, and not by the length that was announced. A client has a share of them. Small
 // messages are not counted: per_client_concurrency bounds those.
 type Memory struct {
-	mu      sync.Mutex
-	most    int64 // of all
-	share   int64 // of one client
-	kept    int64
-	clients map[string]int64 // by the client's id
+	mu     sync.Mutex
+	most   int64 // of all
+	share  int64 // of one principal
+	kept   int64
+	shares map[grants.Principal]int64
 }
 
 // NewMemory bounds memory as the settings say.
 func NewMemory(limits config.Limits) *Memory {
-	m := &Memory{clients: make(map[string]int64)}
+	m := &Memory{shares: make(map[grants.Principal]int64)}
 	m.Configure(limits)
 	return m
 }
@@ -84,11 +85,11 @@ func (m *Memory) Kept() int64 {
 	return m.kept
 }
 
-// take counts n bytes more of the client's.
-func (m *Memory) take(client string, n int64) *Refusal {
+// take counts n bytes more of the principal's.
+func (m *Memory) take(principal grants.Principal, n int64) *Refusal {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.clients[client]+n > m.share {
+	if m.shares[principal]+n > m.share {
 		return &Refusal{
 			Status:     http.StatusTooManyRequests,
 			Reason:     ReasonClientMemory,
@@ -104,17 +105,17 @@ func (m *Memory) take(client string, n int64) *Refusal {
 			RetryAfter: retryAfter(),
 		}
 	}
-	m.clients[client] += n
+	m.shares[principal] += n
 	m.kept += n
 	return nil
 }
 
-func (m *Memory) giveBack(client string, n int64) {
+func (m *Memory) giveBack(principal grants.Principal, n int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.kept -= n
-	if m.clients[client] -= n; m.clients[client] <= 0 {
-		delete(m.clients, client)
+	if m.shares[principal] -= n; m.shares[principal] <= 0 {
+		delete(m.shares, principal)
 	}
 }
 
@@ -125,13 +126,13 @@ func (r *Request) Reserve(bytes int64) error {
 	if bytes == 0 || r.gate == nil || r.gate.options.Memory == nil || r.Grant == nil {
 		return nil
 	}
-	memory, client := r.gate.options.Memory, r.Grant.ClientID
+	memory, principal := r.gate.options.Memory, r.Grant.Principal()
 	if bytes > 0 {
-		if f := memory.take(client, bytes); f != nil {
+		if f := memory.take(principal, bytes); f != nil {
 			return f
 		}
 	} else {
-		memory.giveBack(client, -bytes)
+		memory.giveBack(principal, -bytes)
 	}
 	r.kept.Add(bytes)
 	return nil
@@ -148,6 +149,6 @@ func (f *Refusal) Answered() *Refusal {
 // releaseMemory gives back the bytes that the request still keeps.
 func (r *Request) releaseMemory() {
 	if bytes := r.kept.Swap(0); bytes != 0 {
-		r.gate.options.Memory.giveBack(r.Grant.ClientID, bytes)
+		r.gate.options.Memory.giveBack(r.Grant.Principal(), bytes)
 	}
 }

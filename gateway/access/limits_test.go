@@ -91,7 +91,7 @@ func TestMemoryIsBoundedForAllAndForEachClient(t *testing.T) {
 		r.releaseMemory()
 	}
 	require.Zero(t, g.options.Memory.Kept())
-	require.Empty(t, g.options.Memory.clients)
+	require.Empty(t, g.options.Memory.shares)
 }
 
 func TestMemoryIsCountedRightByManyAtOnce(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/gatewaytest"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 )
 
@@ -169,7 +170,7 @@ func TestNothingIsLeftOfClientsThatHaveGone(t *testing.T) {
 	require.Equal(t, 1, s.handler.Sessions(), "that which is held for clients without")
 	s.vault.Revoke(alice)
 	gatewaytest.Eventually(t, "the last session to have ended", func() bool { return s.handler.Sessions() == 0 })
-	require.Empty(t, s.handler.watchers.of(""))
+	require.Empty(t, s.handler.watchers.of(grants.Principal{}))
 }
 
 func TestOnlyTheEndpointItselfIsServed(t *testing.T) {

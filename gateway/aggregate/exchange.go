@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
@@ -158,7 +159,7 @@ func (x *exchange) serveRequest() *access.Refusal {
 }
 
 // client is the client's id.
-func (x *exchange) client() string { return x.request.Grant.ClientID }
+func (x *exchange) principal() grants.Principal { return x.request.Grant.Principal() }
 
 // id returns the id of the request as it stands in the message; nil if the message is not
 // a request.

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/gatewaytest"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 func TestACursorThatWasMadeByHandHasNoServerAskedTwice(t *testing.T) {
@@ -57,7 +58,7 @@ func TestAClientThatGivesUpItsListsHasNotMoreAndMoreOnTheirWay(t *testing.T) {
 			cancel()
 			gatewaytest.Eventually(t, "the list to be given up", func() bool {
 				state := s.handler.servers.of(stateKey{id: "registration-up"})
-				return state.abandonedLists("id-alice") == asked
+				return state.abandonedLists(grants.PrincipalOf("id-alice")) == asked
 			})
 		}
 		<-ended
@@ -66,7 +67,7 @@ func TestAClientThatGivesUpItsListsHasNotMoreAndMoreOnTheirWay(t *testing.T) {
 	require.Len(t, up.sent("tools/list"), maxAbandoned)
 	s.vault.Revoke(alice)
 	gatewaytest.Eventually(t, "a revocation to end what nobody waits for too", func() bool {
-		return s.handler.servers.of(stateKey{id: "registration-up"}).abandonedLists("id-alice") == 0
+		return s.handler.servers.of(stateKey{id: "registration-up"}).abandonedLists(grants.PrincipalOf("id-alice")) == 0
 	})
 }
 

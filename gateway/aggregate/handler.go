@@ -158,30 +158,30 @@ func (h *Handler) reachable(grant *grants.Grant) (ids []string, ok bool) {
 	return ids, true
 }
 
-// maxUpstreamStreams bounds the streams that are open to servers for one client. One
+// maxUpstreamStreams bounds the streams that are open to servers for one principal. One
 // stream of the client can need one of each server.
 const maxUpstreamStreams = 4096
 
-// streamCounter counts them, by the client's id.
+// streamCounter counts them.
 type streamCounter struct {
 	mu   sync.Mutex
-	open map[string]int
+	open map[grants.Principal]int
 }
 
-func (c *streamCounter) take(client string) bool {
+func (c *streamCounter) take(principal grants.Principal) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.open[client] >= maxUpstreamStreams {
+	if c.open[principal] >= maxUpstreamStreams {
 		return false
 	}
-	c.open = put(c.open, client, c.open[client]+1)
+	c.open = put(c.open, principal, c.open[principal]+1)
 	return true
 }
 
-func (c *streamCounter) release(client string) {
+func (c *streamCounter) release(principal grants.Principal) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.open[client]--; c.open[client] == 0 {
-		delete(c.open, client)
+	if c.open[principal]--; c.open[principal] == 0 {
+		delete(c.open, principal)
 	}
 }

@@ -150,7 +150,7 @@ func (x *exchange) startListening(r *route) {
 		!state.CompareAndSwap(listenerOff, listenerOn) {
 		return
 	}
-	if !x.handler.openStreams.take(x.client()) {
+	if !x.handler.openStreams.take(x.principal()) {
 		state.Store(listenerOff)
 		return
 	}
@@ -158,7 +158,7 @@ func (x *exchange) startListening(r *route) {
 	own := &exchange{handler: x.handler, request: x.request, r: x.r.WithContext(x.r.Context())}
 	own.r.Body, own.r.Header = http.NoBody, nil
 	go func() {
-		defer x.handler.openStreams.release(own.client())
+		defer x.handler.openStreams.release(own.principal())
 		state.Store(own.keepListening(r))
 	}()
 }

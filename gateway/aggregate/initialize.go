@@ -124,7 +124,7 @@ func (x *exchange) describeAll(servers []*grants.Server) *descriptions {
 	asked := make(map[*serverState]<-chan struct{})
 	for _, server := range servers {
 		state := x.stateOf(server)
-		if _, described := x.description(server); described || there && state.isSlow(x.client(), time.Now()) {
+		if _, described := x.description(server); described || there && state.isSlow(x.principal(), time.Now()) {
 			continue
 		}
 		done := make(chan struct{})
@@ -136,8 +136,8 @@ func (x *exchange) describeAll(servers []*grants.Server) *descriptions {
 			d, described := x.description(server)
 			arrivals <- described
 			if described && time.Since(began) > w.usual { // the client may not have waited
-				state.noteTime(x.client(), true, time.Now())
-				x.handler.watchers.notify(x.client(), d.has.changes())
+				state.noteTime(x.principal(), true, time.Now())
+				x.handler.watchers.notify(x.principal(), d.has.changes())
 			}
 		}()
 	}
@@ -146,7 +146,7 @@ func (x *exchange) describeAll(servers []*grants.Server) *descriptions {
 		select {
 		case <-done:
 		default:
-			state.noteTime(x.client(), false, time.Now())
+			state.noteTime(x.principal(), false, time.Now())
 		}
 	}
 	all := &descriptions{}
@@ -250,7 +250,7 @@ func readDescription(message []byte) (description, error) {
 func (x *exchange) description(server *grants.Server) (description, bool) {
 	state := x.stateOf(server)
 	if x.session != nil {
-		if d, described := state.description(x.client()); described {
+		if d, described := state.description(x.principal()); described {
 			return d, true
 		}
 	}
@@ -265,7 +265,7 @@ func (x *exchange) capabilities(server *grants.Server) (has capabilities, known 
 		if r := x.session.readyRoute(server.Name); r != nil && r.upstream.server.ID == server.ID {
 			return r.has, true
 		}
-		asker = x.client()
+		asker = x.principal()
 	}
 	d, known := x.stateOf(server).description(asker)
 	return d.has, known

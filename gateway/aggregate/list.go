@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 	"vault-plugin-secrets-mcp/gateway/mcp/serverside"
@@ -98,11 +99,12 @@ func (x *exchange) background() (context.Context, context.CancelFunc) {
 // maxPageBytes bounds the memory of the page cache, in bytes.
 const maxPageBytes = 128 << 20
 
-// pageKey says whose page it is. Pages are kept for each client: what a server shows may
+// pageKey says whose page it is. Pages are kept for each principal: what a server shows may
 // differ, and so does what a client may see.
 type pageKey struct {
-	client, server string // ids of the client and of the registration
-	kind           rewrite.Kind
+	principal grants.Principal
+	server    string // id of the registration
+	kind      rewrite.Kind
 }
 
 // pageCache has the last good first page of each list, for the time when a server does not

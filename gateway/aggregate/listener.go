@@ -50,7 +50,7 @@ func (c *clientStream) listenTo(server string) {
 	if c.listeners[server] != nil || c.context.Err() != nil {
 		return
 	}
-	client, open := c.x.client(), &c.x.handler.openStreams
+	client, open := c.x.principal(), &c.x.handler.openStreams
 	if !open.take(client) {
 		c.x.handler.log.Warn("a client has too many streams of servers open: no more are opened", "client", c.x.request.Grant.Client, "most", maxUpstreamStreams)
 		return
@@ -133,7 +133,7 @@ func (l *streamListener) once(ctx context.Context, again bool) (lasted time.Dura
 	var opened time.Time // zero: never
 	onOpen := func() {
 		opened = time.Now()
-		if again || state.wasAbsent(x.client()) || time.Since(began) > x.handler.usualWait() {
+		if again || state.wasAbsent(x.principal()) || time.Since(began) > x.handler.usualWait() {
 			announce()
 		}
 		if r.serverHasSessions() {
@@ -148,7 +148,7 @@ func (l *streamListener) once(ctx context.Context, again bool) (lasted time.Dura
 	case opened.IsZero() && r.session != "" && mayBeNoSession(status) && !x.isSessionAlive(ctx, r):
 		return 0, false // the next attempt opens another session
 	case status >= 400 && status < 500 && status != http.StatusTooManyRequests:
-		if (again || state.wasAbsent(x.client())) && opened.IsZero() {
+		if (again || state.wasAbsent(x.principal())) && opened.IsZero() {
 			announce()
 		}
 		return 0, true // it has no such stream

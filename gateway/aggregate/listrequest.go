@@ -57,10 +57,10 @@ type listRequests struct {
 func (x *exchange) hasNoPages(kind rewrite.Kind, servers []*grants.Server) bool {
 	starting, now := false, time.Now()
 	for _, server := range servers {
-		if x.handler.pages.get(pageKey{client: x.client(), server: server.ID, kind: kind}) != nil {
+		if x.handler.pages.get(pageKey{principal: x.principal(), server: server.ID, kind: kind}) != nil {
 			return false
 		}
-		starting = starting || x.stateOf(server).mayBeStarting(x.client(), now)
+		starting = starting || x.stateOf(server).mayBeStarting(x.principal(), now)
 	}
 	return starting
 }
@@ -96,7 +96,7 @@ func (l *listRequests) start(server *grants.Server, position rewrite.Position) {
 	switch has, known := l.x.capabilities(server); {
 	case known && !has.list(q.kind):
 		q.finish(nil, errNoList)
-	case position.First() && q.state.isSlow(l.x.client(), time.Now()) && !q.patient, q.state.abandonedLists(l.x.client()) >= maxAbandoned:
+	case position.First() && q.state.isSlow(l.x.principal(), time.Now()) && !q.patient, q.state.abandonedLists(l.x.principal()) >= maxAbandoned:
 		q.finish(nil, errSlow)
 	default:
 		go q.run()
@@ -133,7 +133,7 @@ const maxAbandoned = 4
 // abandon notes that the client does not wait for the request any more.
 func (q *listRequest) abandon() {
 	if q.progress.CompareAndSwap(awaited, abandoned) {
-		q.state.countAbandoned(q.x.client(), 1)
+		q.state.countAbandoned(q.x.principal(), 1)
 	}
 }
 
@@ -155,7 +155,7 @@ func (q *listRequest) run() {
 	}
 	q.finish(page, err)
 	if q.progress.Swap(arrived) == abandoned {
-		q.state.countAbandoned(q.x.client(), -1)
+		q.state.countAbandoned(q.x.principal(), -1)
 	}
 }
 
@@ -193,7 +193,7 @@ func (q *listRequest) finished() bool {
 }
 
 func (q *listRequest) key() pageKey {
-	return pageKey{client: q.x.client(), server: q.server.ID, kind: q.kind}
+	return pageKey{principal: q.x.principal(), server: q.server.ID, kind: q.kind}
 }
 
 // message is the client's message with the server's own cursor.
@@ -276,7 +276,7 @@ func (q *listRequest) read(r *route, answer *fetched) (*rewrite.Page, error) {
 
 // report records whether the server has answered in time.
 func (q *listRequest) report() {
-	h, client := q.x.handler, q.x.client()
+	h, client := q.x.handler, q.x.principal()
 	err := errLate
 	if q.finished() {
 		err = q.err
@@ -307,8 +307,8 @@ func (q *listRequest) report() {
 func (q *listRequest) announceLate() {
 	<-q.done
 	if q.err == nil {
-		q.state.noteTime(q.x.client(), true, time.Now())
-		q.x.handler.watchers.notify(q.x.client(), changeOf(q.kind))
+		q.state.noteTime(q.x.principal(), true, time.Now())
+		q.x.handler.watchers.notify(q.x.principal(), changeOf(q.kind))
 	}
 }
 

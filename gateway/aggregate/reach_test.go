@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/gatewaytest"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 	"vault-plugin-secrets-mcp/gateway/internal/scripted"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
@@ -217,7 +218,7 @@ func TestDescriptionsOfAServerAreBounded(t *testing.T) {
 	var state serverState
 	state.noteDescription(gatewayItself, description{version: "mine"})
 	for i := range maxClients + 10 {
-		state.noteDescription(fmt.Sprint("client ", i), description{})
+		state.noteDescription(grants.PrincipalOf(fmt.Sprint("client ", i)), description{})
 	}
 	require.Len(t, state.descriptions, maxClients)
 	d, described := state.description(gatewayItself)
@@ -230,13 +231,13 @@ func TestDescriptionsOfAServerAreBounded(t *testing.T) {
 func TestStatesOfServersThatAreAClientsOwnAreBounded(t *testing.T) {
 	states := newServerStates()
 	common := states.of(stateKey{id: "shared"})
-	first := states.of(stateKey{id: "own", client: "first"})
-	require.Same(t, first, states.of(stateKey{id: "own", client: "first"}))
+	first := states.of(stateKey{id: "own", principal: grants.PrincipalOf("first")})
+	require.Same(t, first, states.of(stateKey{id: "own", principal: grants.PrincipalOf("first")}))
 	for i := range maxPrivateStates {
-		states.of(stateKey{id: "own", client: fmt.Sprint("client ", i)})
+		states.of(stateKey{id: "own", principal: grants.PrincipalOf(fmt.Sprint("client ", i))})
 	}
 	require.Equal(t, maxPrivateStates, states.private.Len())
-	require.NotSame(t, first, states.of(stateKey{id: "own", client: "first"}))
+	require.NotSame(t, first, states.of(stateKey{id: "own", principal: grants.PrincipalOf("first")}))
 	require.Same(t, common, states.of(stateKey{id: "shared"}))
 	states.retain(func(string) bool { return false })
 	require.Zero(t, states.private.Len())

@@ -28,9 +28,9 @@ const (
 )
 
 // gatewayItself stands for a client where a server was asked in the gateway's own name.
-const gatewayItself = ""
+var gatewayItself grants.Principal
 
-// serverState is what the gateway knows about one server. The maps are by the client's id.
+// serverState is what the gateway knows about one server. The maps are by principal.
 // A server may be slow for one client alone: a child process is started for each.
 type serverState struct {
 	endsSessions atomic.Bool // it has ended an implicit session
@@ -42,16 +42,16 @@ type serverState struct {
 	// What the server has answered to a client's own initialize counts for that client
 	// alone: the client may have caused it. Answers to the gateway itself count for the
 	// others.
-	descriptions map[string]description
-	noSessions   map[string]time.Time // until when it is taken for one without sessions
+	descriptions map[grants.Principal]description
+	noSessions   map[grants.Principal]time.Time // until when it is taken for one without sessions
 
-	abandoned  map[string]int             // list requests that run although the client has given up
-	slow       map[string]time.Time       // until when lists leave the server out
-	firstWait  map[string]time.Time       // when the client last waited in vain for a server that may be starting
-	absent     map[string]struct{}        // clients whose last list lacked the server
-	leftOut    map[rewrite.Kind]time.Time // when it was last logged that entries are left out
-	reported   time.Time                  // when it was logged that the server is absent; zero: it is not
-	lastAbsent time.Time                  // when it was absent last
+	abandoned  map[grants.Principal]int       // list requests that run although the client has given up
+	slow       map[grants.Principal]time.Time // until when lists leave the server out
+	firstWait  map[grants.Principal]time.Time // when the client last waited in vain for a server that may be starting
+	absent     map[grants.Principal]struct{}  // clients whose last list lacked the server
+	leftOut    map[rewrite.Kind]time.Time     // when it was last logged that entries are left out
+	reported   time.Time                      // when it was logged that the server is absent; zero: it is not
+	lastAbsent time.Time                      // when it was absent last
 }
 
 // supportsStateless returns whether the server supports the stateless version.
@@ -72,17 +72,17 @@ func (s *serverState) noteStateless(stateless support) {
 }
 
 // refusesSessions reports whether the server has refused the client's sessions.
-func (s *serverState) refusesSessions(client string, now time.Time) bool {
+func (s *serverState) refusesSessions(principal grants.Principal, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return now.Before(s.noSessions[client])
+	return now.Before(s.noSessions[principal])
 }
 
 // noteNoSessions notes that the server refuses the client's sessions.
-func (s *serverState) noteNoSessions(client string, now time.Time) {
+func (s *serverState) noteNoSessions(principal grants.Principal, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.noSessions = putBounded(s.noSessions, client, now.Add(versionsFor))
+	s.noSessions = putBounded(s.noSessions, principal, now.Add(versionsFor))
 }
 
 // forgetVersions makes the next request ask the server again which versions it supports.
@@ -103,43 +103,43 @@ const (
 )
 
 // noteDescription notes how the server has described itself to the client.
-func (s *serverState) noteDescription(client string, d description) {
+func (s *serverState) noteDescription(principal grants.Principal, d description) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.descriptions = putBounded(s.descriptions, client, d)
+	s.descriptions = putBounded(s.descriptions, principal, d)
 }
 
 // description returns the server's last description for the client.
-func (s *serverState) description(client string) (last description, described bool) {
+func (s *serverState) description(principal grants.Principal) (last description, described bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	last, described = s.descriptions[client]
+	last, described = s.descriptions[principal]
 	return last, described
 }
 
 // isSlow reports whether the client's lists leave the server out. After slowFor, one list
 // asks it again.
-func (s *serverState) isSlow(client string, now time.Time) bool {
+func (s *serverState) isSlow(principal grants.Principal, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	until, slow := s.slow[client]
+	until, slow := s.slow[principal]
 	if !slow || now.Before(until) {
 		return slow
 	}
-	s.slow[client] = now.Add(slowFor)
+	s.slow[principal] = now.Add(slowFor)
 	return false
 }
 
 // noteTime notes whether the server has answered the client in time.
-func (s *serverState) noteTime(client string, inTime bool, now time.Time) {
+func (s *serverState) noteTime(principal grants.Principal, inTime bool, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if inTime {
-		delete(s.slow, client)
-		delete(s.firstWait, client)
+		delete(s.slow, principal)
+		delete(s.firstWait, principal)
 		return
 	}
-	s.slow = put(s.slow, client, now.Add(slowFor))
+	s.slow = put(s.slow, principal, now.Add(slowFor))
 }
 
 // firstWaitEvery is how long a server that has let the client's first list wait in vain
@@ -147,34 +147,34 @@ func (s *serverState) noteTime(client string, inTime bool, now time.Time) {
 const firstWaitEvery = versionsFor
 
 // noteFirstWait notes that the client's first list has waited for the server in vain.
-func (s *serverState) noteFirstWait(client string, now time.Time) {
+func (s *serverState) noteFirstWait(principal grants.Principal, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.firstWait = put(s.firstWait, client, now)
+	s.firstWait = put(s.firstWait, principal, now)
 }
 
 // mayBeStarting reports whether the client has not waited for the server in vain.
-func (s *serverState) mayBeStarting(client string, now time.Time) bool {
+func (s *serverState) mayBeStarting(principal grants.Principal, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at, waited := s.firstWait[client]
+	at, waited := s.firstWait[principal]
 	return !waited || now.Sub(at) >= firstWaitEvery
 }
 
 // countAbandoned changes the number of abandoned list requests.
-func (s *serverState) countAbandoned(client string, change int) {
+func (s *serverState) countAbandoned(principal grants.Principal, change int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.abandoned = put(s.abandoned, client, s.abandoned[client]+change)
-	if s.abandoned[client] <= 0 {
-		delete(s.abandoned, client)
+	s.abandoned = put(s.abandoned, principal, s.abandoned[principal]+change)
+	if s.abandoned[principal] <= 0 {
+		delete(s.abandoned, principal)
 	}
 }
 
-func (s *serverState) abandonedLists(client string) int {
+func (s *serverState) abandonedLists(principal grants.Principal) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.abandoned[client]
+	return s.abandoned[principal]
 }
 
 // logEvery is how often the same thing about a server is logged.
@@ -194,18 +194,18 @@ func (s *serverState) mayLogLeftOut(kind rewrite.Kind, now time.Time) bool {
 
 // noteAbsence notes whether a list lacks the server, and reports whether to log that. Lists
 // of many clients run at once, and the server may be absent from some of them.
-func (s *serverState) noteAbsence(client string, absent bool, now time.Time) (mayLog bool) {
+func (s *serverState) noteAbsence(principal grants.Principal, absent bool, now time.Time) (mayLog bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if absent {
-		s.absent = put(s.absent, client, struct{}{})
+		s.absent = put(s.absent, principal, struct{}{})
 		s.lastAbsent = now
 		if mayLog = s.reported.IsZero() || now.Sub(s.reported) >= logEvery; mayLog {
 			s.reported = now
 		}
 		return mayLog
 	}
-	delete(s.absent, client)
+	delete(s.absent, principal)
 	if mayLog = !s.reported.IsZero() && now.Sub(s.lastAbsent) >= slowFor; mayLog {
 		s.reported = time.Time{}
 	}
@@ -213,10 +213,10 @@ func (s *serverState) noteAbsence(client string, absent bool, now time.Time) (ma
 }
 
 // wasAbsent reports whether the client's last list lacked the server.
-func (s *serverState) wasAbsent(client string) bool {
+func (s *serverState) wasAbsent(principal grants.Principal) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, absent := s.absent[client]
+	_, absent := s.absent[principal]
 	return absent
 }
 
@@ -229,9 +229,9 @@ func put[K comparable, V any](m map[K]V, key K, value V) map[K]V {
 	return m
 }
 
-// putBounded does so for a map by client, in which any other client makes room.
-func putBounded[V any](m map[string]V, client string, value V) map[string]V {
-	if _, there := m[client]; !there && len(m) >= maxClients {
+// putBounded does so for a map by principal, in which any other principal makes room.
+func putBounded[V any](m map[grants.Principal]V, principal grants.Principal, value V) map[grants.Principal]V {
+	if _, there := m[principal]; !there && len(m) >= maxClients {
 		for other := range m {
 			if other != gatewayItself {
 				delete(m, other)
@@ -239,15 +239,15 @@ func putBounded[V any](m map[string]V, client string, value V) map[string]V {
 			}
 		}
 	}
-	return put(m, client, value)
+	return put(m, principal, value)
 }
 
 // stateKey says whose state it is: by the registration's id, since another registration may
 // get the same name. What a child process or a channel of one client answers, the client may
 // have caused: so each client has a state of such a server.
 type stateKey struct {
-	id     string
-	client string // "" where all clients reach the same server
+	id        string
+	principal grants.Principal // nobody, where all clients reach the same server
 }
 
 // serverStates are those of all servers, by their stateKey.
@@ -265,7 +265,7 @@ func newServerStates() *serverStates {
 }
 
 func (s *serverStates) of(key stateKey) *serverState {
-	if key.client == "" {
+	if key.principal == (grants.Principal{}) {
 		found, ok := s.common.Load(key)
 		if !ok {
 			found, _ = s.common.LoadOrStore(key, &serverState{})
@@ -286,7 +286,7 @@ func (s *serverStates) of(key stateKey) *serverState {
 func (x *exchange) stateOf(server *grants.Server) *serverState {
 	key := stateKey{id: server.ID}
 	if server.Transport != grants.TransportHTTP && !server.Shared {
-		key.client = x.client()
+		key.principal = x.principal()
 	}
 	return x.handler.servers.of(key)
 }

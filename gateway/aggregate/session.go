@@ -17,12 +17,12 @@ import (
 
 // session is a client's session with /mcp. It stands for one session with each server.
 type session struct {
-	id       string
-	table    *sessions // nil for the implicit session of one request
-	clientID string
-	implicit bool // the client has no sessions: see implicit.go
-	watcher  *watcher
-	watchers *watchers
+	id        string
+	table     *sessions // nil for the implicit session of one request
+	principal grants.Principal
+	implicit  bool // the client has no sessions: see implicit.go
+	watcher   *watcher
+	watchers  *watchers
 
 	life    context.Context // until the session ends
 	endLife context.CancelFunc
@@ -57,7 +57,7 @@ var (
 func (h *Handler) newSession(grant *grants.Grant, initialize, info []byte) *session {
 	reachable, _ := h.reachable(grant)
 	s := &session{
-		clientID: grant.ClientID, initialize: initialize, info: info, watchers: &h.watchers,
+		principal: grant.Principal(), initialize: initialize, info: info, watchers: &h.watchers,
 		tokens:    map[string]grants.Stay{grant.Accessor: grant.Stay()},
 		upstreams: make(map[string]*upstream), calls: make(map[string]*sessionCall), subscribed: make(map[string][]string),
 	}
@@ -79,11 +79,11 @@ func (h *Handler) newImplicitSession(grant *grants.Grant) *session {
 
 // asker is who asks the servers to open sessions for this one: the client in its own words,
 // or the gateway.
-func (s *session) asker() string {
+func (s *session) asker() grants.Principal {
 	if s.implicit {
 		return gatewayItself
 	}
-	return s.clientID
+	return s.principal
 }
 
 // release undoes the table's acquire.

@@ -32,10 +32,10 @@ var (
 type sessions struct {
 	most, mostPerClient int
 
-	mu         sync.Mutex
-	byID       map[string]*session
-	implicitOf map[string]*session              // implicit sessions, by client
-	byClient   map[string]map[*session]struct{} // those of byID
+	mu          sync.Mutex
+	byID        map[string]*session
+	implicitOf  map[grants.Principal]*session              // implicit sessions
+	byPrincipal map[grants.Principal]map[*session]struct{} // those of byID
 
 	// Unused sessions, the one unused for the longest time first: of byID, and of
 	// implicitOf.
@@ -46,7 +46,7 @@ type sessions struct {
 func newSessions() *sessions {
 	return &sessions{
 		most: maxSessions, mostPerClient: maxSessionsPerClient,
-		byID: make(map[string]*session), implicitOf: make(map[string]*session), byClient: make(map[string]map[*session]struct{}),
+		byID: make(map[string]*session), implicitOf: make(map[grants.Principal]*session), byPrincipal: make(map[grants.Principal]map[*session]struct{}),
 		idle: list.New(), idleImplicit: list.New(),
 	}
 }
@@ -60,7 +60,7 @@ func (t *sessions) add(s *session) error {
 	if t.closed {
 		return errTooMany
 	}
-	if own := t.byClient[s.clientID]; len(own) >= t.mostPerClient {
+	if own := t.byPrincipal[s.principal]; len(own) >= t.mostPerClient {
 		oldest := oldestUnused(own)
 		if oldest == nil {
 			return errTooManyOfClient
@@ -71,10 +71,10 @@ func (t *sessions) add(s *session) error {
 		return errTooMany
 	}
 	t.byID[s.id] = s
-	if t.byClient[s.clientID] == nil {
-		t.byClient[s.clientID] = make(map[*session]struct{})
+	if t.byPrincipal[s.principal] == nil {
+		t.byPrincipal[s.principal] = make(map[*session]struct{})
 	}
-	t.byClient[s.clientID][s] = struct{}{}
+	t.byPrincipal[s.principal][s] = struct{}{}
 	t.acquire(s)
 	return nil
 }
@@ -127,7 +127,7 @@ func (t *sessions) release(s *session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.uses--
-	if s.uses > 0 || t.byID[s.id] != s && t.implicitOf[s.clientID] != s {
+	if s.uses > 0 || t.byID[s.id] != s && t.implicitOf[s.principal] != s {
 		return
 	}
 	s.unused = time.Now()
@@ -145,7 +145,7 @@ func (t *sessions) find(ctx context.Context, id string, grant *grants.Grant) *se
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.byID[id]
-	if s == nil || s.clientID != grant.ClientID {
+	if s == nil || s.principal != grant.Principal() {
 		return nil
 	}
 	t.use(ctx, s, grant)
@@ -167,7 +167,7 @@ func (t *sessions) use(ctx context.Context, s *session, grant *grants.Grant) {
 func (t *sessions) implicit(ctx context.Context, grant *grants.Grant, open func(*grants.Grant) *session) (*session, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := t.implicitOf[grant.ClientID]
+	s := t.implicitOf[grant.Principal()]
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
@@ -176,7 +176,7 @@ func (t *sessions) implicit(ctx context.Context, grant *grants.Grant, open func(
 	case s == nil:
 		s = open(grant)
 		s.table = t
-		t.implicitOf[grant.ClientID] = s
+		t.implicitOf[grant.Principal()] = s
 	}
 	t.use(ctx, s, grant)
 	return s, nil
@@ -188,14 +188,14 @@ func (t *sessions) remove(s *session) {
 	if t.byID[s.id] == s {
 		delete(t.byID, s.id)
 	}
-	if own := t.byClient[s.clientID]; own != nil {
+	if own := t.byPrincipal[s.principal]; own != nil {
 		delete(own, s)
 		if len(own) == 0 {
-			delete(t.byClient, s.clientID)
+			delete(t.byPrincipal, s.principal)
 		}
 	}
-	if t.implicitOf[s.clientID] == s {
-		delete(t.implicitOf, s.clientID)
+	if t.implicitOf[s.principal] == s {
+		delete(t.implicitOf, s.principal)
 	}
 	s.end()
 }
@@ -227,7 +227,7 @@ func (t *sessions) endToken(grant *grants.Grant) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, s := range t.all() {
-		if last, used := s.tokens[grant.Accessor]; s.clientID != grant.ClientID || !used || last != grant.Stay() {
+		if last, used := s.tokens[grant.Accessor]; s.principal != grant.Principal() || !used || last != grant.Stay() {
 			continue
 		}
 		delete(s.tokens, grant.Accessor)

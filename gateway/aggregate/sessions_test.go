@@ -250,7 +250,7 @@ func TestASessionThatNobodyUsesEnds(t *testing.T) {
 	s.handler.sessions.mu.Unlock()
 	s.handler.sessions.expire(session)
 	require.Zero(t, s.handler.Sessions())
-	require.Empty(t, s.handler.watchers.of(""))
+	require.Empty(t, s.handler.watchers.of(grants.Principal{}))
 }
 
 // TestTheSessionWithAServerIsNotTheClients: servers name their session with every answer.

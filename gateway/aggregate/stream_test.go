@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/gatewaytest"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 )
 
@@ -136,7 +137,7 @@ func TestAChangeOfTheAllowListIsAChangeOfTheLists(t *testing.T) {
 func (s *stage) awaitStream() {
 	s.t.Helper()
 	gatewaytest.Eventually(s.t, "a stream to be open", func() bool {
-		for _, w := range s.handler.watchers.of("") {
+		for _, w := range s.handler.watchers.of(grants.Principal{}) {
 			for _, session := range s.allSessions() {
 				session.mu.Lock()
 				open := session.stream != nil
@@ -146,7 +147,7 @@ func (s *stage) awaitStream() {
 				}
 			}
 		}
-		return len(s.handler.watchers.of("")) > len(s.allSessions())
+		return len(s.handler.watchers.of(grants.Principal{})) > len(s.allSessions())
 	})
 }
 

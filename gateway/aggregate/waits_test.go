@@ -12,6 +12,7 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/gatewaytest"
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 func TestHowLongAListWaits(t *testing.T) {
@@ -106,7 +107,7 @@ func TestAServerIsWaitedForInVainOnce(t *testing.T) {
 	require.Empty(t, toolsIn(t, s.asks("1", "tools/list", "").message()))
 	require.Greater(t, time.Since(began), 200*time.Millisecond)
 	state := s.handler.servers.of(stateKey{id: "registration-calc"})
-	require.False(t, state.mayBeStarting("id-alice", time.Now()))
+	require.False(t, state.mayBeStarting(grants.PrincipalOf("id-alice"), time.Now()))
 	release()
 	gatewaytest.Eventually(t, "the server to be listed", func() bool {
 		return len(toolsIn(t, s.asks("1", "tools/list", "").message())) == 1
@@ -146,5 +147,5 @@ func TestAClientThatGoesLeavesNoServerBehind(t *testing.T) {
 		cancel()
 		require.Error(t, err)
 	}
-	require.Zero(t, state.abandonedLists("id-alice"))
+	require.Zero(t, state.abandonedLists(grants.PrincipalOf("id-alice")))
 }

@@ -65,9 +65,9 @@ var listNotifications = []struct {
 // watcher notes when lists change for the gateway's reasons, for a session, or for a stream
 // of a client without sessions.
 type watcher struct {
-	clientID string
-	wake     chan struct{}            // has a value while there are changes
-	onReach  func(reachable []string) // called when the client may reach other servers
+	principal grants.Principal
+	wake      chan struct{}            // has a value while there are changes
+	onReach   func(reachable []string) // called when the client may reach other servers
 
 	updating sync.Mutex // locked before mu
 
@@ -78,7 +78,7 @@ type watcher struct {
 }
 
 func newWatcher(grant *grants.Grant, reachable []string, onReach func([]string)) *watcher {
-	return &watcher{clientID: grant.ClientID, wake: make(chan struct{}, 1), onReach: onReach, grant: grant, reachable: reachable}
+	return &watcher{principal: grant.Principal(), wake: make(chan struct{}, 1), onReach: onReach, grant: grant, reachable: reachable}
 }
 
 // notify notes that lists have changed.
@@ -149,13 +149,13 @@ func (s *watchers) remove(w *watcher) {
 	delete(s.all, w)
 }
 
-// of returns the client's watchers; all without a client.
-func (s *watchers) of(clientID string) []*watcher {
+// of returns the principal's watchers; all for nobody.
+func (s *watchers) of(principal grants.Principal) []*watcher {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []*watcher
 	for w := range s.all {
-		if clientID == "" || w.clientID == clientID {
+		if principal == (grants.Principal{}) || w.principal == principal {
 			list = append(list, w)
 		}
 	}
@@ -164,18 +164,18 @@ func (s *watchers) of(clientID string) []*watcher {
 
 // update updates the watchers of the grant's client; all without a grant.
 func (s *watchers) update(grant *grants.Grant, reachable func(*grants.Grant) ([]string, bool)) {
-	clientID := ""
+	var principal grants.Principal
 	if grant != nil {
-		clientID = grant.ClientID
+		principal = grant.Principal()
 	}
-	for _, w := range s.of(clientID) {
+	for _, w := range s.of(principal) {
 		w.update(grant, reachable)
 	}
 }
 
 // notify notes for the client's watchers that lists have changed.
-func (s *watchers) notify(clientID string, c changes) {
-	for _, w := range s.of(clientID) {
+func (s *watchers) notify(principal grants.Principal, c changes) {
+	for _, w := range s.of(principal) {
 		w.notify(c)
 	}
 }

@@ -25,12 +25,12 @@ type cache struct {
 	}
 	size atomic.Int64
 
-	byAccessor map[string]*entry
-	byClient   map[string]*clientState
+	byAccessor  map[string]*entry
+	byPrincipal map[Principal]*principalState
 }
 
 func newCache() *cache {
-	c := &cache{byAccessor: make(map[string]*entry), byClient: make(map[string]*clientState)}
+	c := &cache{byAccessor: make(map[string]*entry), byPrincipal: make(map[Principal]*principalState)}
 	for i := range c.shards {
 		c.shards[i].entries = make(map[key]*entry)
 	}
@@ -47,16 +47,16 @@ func (c *cache) get(k key) *entry {
 
 // add makes an entry for g. There must be none of that key.
 func (c *cache) add(k key, g *Grant, now time.Time) {
-	client := c.byClient[g.ClientID]
-	if client == nil {
-		client = new(clientState)
-		c.byClient[g.ClientID] = client
+	principal := c.byPrincipal[g.Principal()]
+	if principal == nil {
+		principal = new(principalState)
+		c.byPrincipal[g.Principal()] = principal
 	}
-	e := &entry{key: k, client: client, next: client.entries}
+	e := &entry{key: k, principal: principal, next: principal.entries}
 	if e.next != nil {
 		e.next.prev = e
 	}
-	client.entries = e
+	principal.entries = e
 	e.markUsed(now)
 	g.entry = e
 	e.grant.Store(g)
@@ -69,28 +69,35 @@ func (c *cache) add(k key, g *Grant, now time.Time) {
 	c.size.Add(1)
 }
 
-// remove takes an entry out that held g.
-func (c *cache) remove(e *entry, g *Grant) {
+// ofClient returns the state of the client's principal; nil if none of its tokens is here.
+func (c *cache) ofClient(clientID string) *principalState {
+	return c.byPrincipal[PrincipalOf(clientID)]
+}
+
+// remove takes an entry out that held g, and reports whether it was its principal's last.
+func (c *cache) remove(e *entry, g *Grant) (last bool) {
 	if c.byAccessor[g.Accessor] == e {
 		delete(c.byAccessor, g.Accessor)
 	}
 	if e.prev != nil {
 		e.prev.next = e.next
 	} else {
-		e.client.entries = e.next
+		e.principal.entries = e.next
 	}
 	if e.next != nil {
 		e.next.prev = e.prev
 	}
 	e.next, e.prev = nil, nil
-	if e.client.entries == nil && c.byClient[g.ClientID] == e.client {
-		delete(c.byClient, g.ClientID)
+	last = e.principal.entries == nil
+	if last && c.byPrincipal[g.Principal()] == e.principal {
+		delete(c.byPrincipal, g.Principal())
 	}
 	shard := &c.shards[e.key[0]%shardCount]
 	shard.Lock()
 	delete(shard.entries, e.key)
 	shard.Unlock()
 	c.size.Add(-1)
+	return last
 }
 
 // all returns the entries of one shard.
@@ -142,8 +149,8 @@ type entry struct {
 	grant atomic.Pointer[Grant] // nil once gone
 
 	// Guarded by Broker.mu.
-	client     *clientState
-	next, prev *entry // among the client's entries
+	principal  *principalState
+	next, prev *entry // among the principal's entries
 
 	mu               sync.Mutex    // after Broker.mu, never before it
 	ended            error         // why the entry is dead; nil while it is not
@@ -155,8 +162,8 @@ type entry struct {
 	used atomic.Uint32 // unix seconds of the last use, for eviction
 }
 
-// clientState is the state that the tokens of one client share.
-type clientState struct {
+// principalState is the state that the tokens of one principal share.
+type principalState struct {
 	entries *entry       // list, guarded by Broker.mu
 	live    atomic.Int64 // requests in flight
 }

@@ -74,7 +74,7 @@ func TestGrantsAreBounded(t *testing.T) {
 		}
 		require.LessOrEqual(t, b.Stats().Grants, 101)
 		require.Len(t, b.cache.byAccessor, b.Stats().Grants)
-		require.Len(t, b.cache.byClient, b.Stats().Grants)
+		require.Len(t, b.cache.byPrincipal, b.Stats().Grants)
 		require.NoError(t, ctx.Err(), "what is in use is not evicted")
 		m.revoke("held")
 		synctest.Wait()
@@ -112,6 +112,6 @@ func TestIdleAndExpiredGrantsAreRemoved(t *testing.T) {
 		after(idleLimit + cleanInterval)
 		require.Zero(t, b.Stats().Grants)
 		require.Empty(t, b.cache.byAccessor)
-		require.Empty(t, b.cache.byClient)
+		require.Empty(t, b.cache.byPrincipal)
 	})
 }

@@ -188,8 +188,8 @@ func (b *Broker) applyOne(c *vaultclient.Change, v *feedPosition, todo *effects)
 			b.applyToEntry(e, c, v)
 		}
 	case scopeClient:
-		if client := b.cache.byClient[c.ClientID]; client != nil {
-			for e := client.entries; e != nil; {
+		if principal := b.cache.ofClient(c.ClientID); principal != nil {
+			for e := principal.entries; e != nil; {
 				next := e.next // applyToEntry may unlink e
 				b.applyToEntry(e, c, v)
 				e = next

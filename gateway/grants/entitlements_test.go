@@ -90,6 +90,8 @@ func TestEveryFieldThatEntitlementsAreMadeOfIsInTheirKey(t *testing.T) {
 				*value = []string{"10.0.0.0/8"}
 			case *time.Time:
 				*value = time.Unix(1, 0)
+			case *map[string]string: // means something only beside upstream policies
+				*value, with.UpstreamPolicies, without.UpstreamPolicies = map[string]string{"team": "a"}, []string{}, []string{}
 			default:
 				t.Fatalf("this test knows no other value for a %s", fields.Field(i).Type)
 			}
@@ -108,5 +110,5 @@ func TestEveryFieldThatEntitlementsAreMadeOfIsInTheirKey(t *testing.T) {
 			require.NotEqual(t, oneKey, otherKey)
 		})
 	}
-	require.Equal(t, 7, different, "fields that entitlements are made of")
+	require.Equal(t, 9, different, "fields that entitlements are made of")
 }

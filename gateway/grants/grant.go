@@ -3,6 +3,7 @@ package grants
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -39,6 +40,8 @@ type Grant struct {
 	// stale is set by a change that concerns the grant: Vault must be asked
 	// before its next use.
 	stale atomic.Bool
+
+	Leased bool // the token has a lease in Vault, which its holder replaces before its end
 
 	entry *entry // where its live requests are kept; nil outside of a cache
 }
@@ -90,6 +93,16 @@ func (g *Grant) Tools(server string) *policy.Tools {
 	return tools.(*policy.Tools)
 }
 
+// UpstreamPolicies returns the Vault policies of the client's upstream credentials, and
+// false if those of the gateway's file count.
+func (g *Grant) UpstreamPolicies() (policies []string, set bool) {
+	return g.upstreamPolicies, g.upstreamPolicies != nil
+}
+
+// Metadata returns the client's metadata. It is nil for a client without upstream policies:
+// teams may write metadata, so only there may it decide about credentials.
+func (g *Grant) Metadata() map[string]string { return g.metadata }
+
 // SameTools reports whether both grants have the same tool rules.
 func (g *Grant) SameTools(other *Grant) bool {
 	return slices.Equal(g.allowedTools, other.allowedTools) && slices.Equal(g.deniedTools, other.deniedTools) &&
@@ -124,6 +137,7 @@ func newGrant(l *vaultclient.Lookup, sent time.Time, read func(*vaultclient.Look
 		Client:       l.Client,
 		ClientID:     l.ClientID,
 		Accessor:     l.Accessor,
+		Leased:       l.Kind == vaultclient.KindLeased,
 		entitlements: t,
 		index:        l.Index,
 		sent:         sent,
@@ -132,6 +146,19 @@ func newGrant(l *vaultclient.Lookup, sent time.Time, read func(*vaultclient.Look
 		return nil, err
 	}
 	return g, nil
+}
+
+// leaseSlack is how long before its expiry a leased token may end because of it: Vault's
+// clock and the way of the news are not exact.
+const leaseSlack = 2 * time.Second
+
+// isLostBy reports whether the end of the token for that cause takes access away. The expiry
+// of a lease does not: the holder has another token by then, or gets one.
+func (g *Grant) isLostBy(cause error, now time.Time) bool {
+	if !errors.Is(cause, ErrInactive) {
+		return false
+	}
+	return !g.Leased || g.ExpiresAt.IsZero() || !clock.Reached(now, g.ExpiresAt.Add(-leaseSlack))
 }
 
 func (g *Grant) setExpiry(l *vaultclient.Lookup, sent time.Time) error {
@@ -170,6 +197,9 @@ type entitlements struct {
 	allowedTools []string // nil: unset
 	deniedTools  []string
 	tools        *sync.Map // server name -> *policy.Tools; nil without rules
+
+	upstreamPolicies []string          // nil: unset
+	metadata         map[string]string // only with upstreamPolicies
 }
 
 // entitlementsOf reads them from an active answer. The policy is missing yet.
@@ -181,6 +211,9 @@ func entitlementsOf(l *vaultclient.Lookup) (*entitlements, error) {
 		allServers:   slices.Contains(l.AllowedServers, allServers),
 		allowedTools: internAll(l.AllowedTools),
 		deniedTools:  internAll(l.DeniedTools),
+	}
+	if l.UpstreamPolicies != nil {
+		t.upstreamPolicies, t.metadata = internAll(l.UpstreamPolicies), l.Metadata
 	}
 	if l.AllowedTools != nil || len(l.DeniedTools) > 0 {
 		t.tools = new(sync.Map)
@@ -249,9 +282,13 @@ func (s *entitlementCache) get(l *vaultclient.Lookup) (*entitlements, error) {
 type entitlementsKey [sha256.Size]byte
 
 func entitlementsKeyOf(l *vaultclient.Lookup) (entitlementsKey, error) {
-	text, err := json.Marshal([]any{
+	parts := []any{
 		l.Epoch, l.DataKey, l.PolicyDigest, l.AllowedServers, l.AllowedTools, l.DeniedTools, l.TokenBoundCIDRs,
-	})
+	}
+	if l.UpstreamPolicies != nil {
+		parts = append(parts, l.UpstreamPolicies, l.Metadata)
+	}
+	text, err := json.Marshal(parts)
 	return sha256.Sum256(text), err
 }
 

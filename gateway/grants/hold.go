@@ -47,8 +47,8 @@ func (b *Broker) Hold(ctx context.Context, g *Grant, use Use) (context.Context, 
 	if e == nil {
 		return nil, nil, ErrStale
 	}
-	if most := int64(b.options.PerClient); e.client.live.Add(1) > most && most > 0 {
-		e.client.live.Add(-1)
+	if most := int64(b.options.PerClient); e.principal.live.Add(1) > most && most > 0 {
+		e.principal.live.Add(-1)
 		return nil, nil, ErrTooMany
 	}
 	return b.register(ctx, g, &Hold{entry: e, token: use.Token, source: use.Source, server: use.Server})
@@ -115,7 +115,7 @@ func (h *Hold) Err() error { return context.Cause(h.ctx) }
 
 func (h *Hold) uncount() {
 	if !h.sub {
-		h.entry.client.live.Add(-1)
+		h.entry.principal.live.Add(-1)
 	}
 }
 

@@ -270,7 +270,7 @@ func TestReleasedHoldsLeaveNothingBehind(t *testing.T) {
 		}
 		e := b.cache.get(keyOf("t"))
 		require.Nil(t, e.live)
-		require.Zero(t, e.client.live.Load())
+		require.Zero(t, e.principal.live.Load())
 		token, _ := e.takeRevalidation()
 		require.Empty(t, token, "the token is kept by those who bear it alone")
 		after(2 * sweepInterval)
@@ -358,6 +358,6 @@ func TestConcurrentUseAndChangesKeepTheIndexesTrue(t *testing.T) {
 		require.NotNil(t, g)
 		require.Equal(t, accessor, g.Accessor)
 		require.Same(t, e, b.cache.get(e.key))
-		require.Zero(t, e.client.live.Load())
+		require.Zero(t, e.principal.live.Load())
 	}
 }

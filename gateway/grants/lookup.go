@@ -282,8 +282,8 @@ func (b *Broker) end(e *entry, cause error) {
 	if g == nil {
 		return
 	}
-	b.cache.remove(e, g)
-	b.notify(End{Grant: g})
+	last := b.cache.remove(e, g)
+	b.notify(End{Grant: g, Lost: g.isLostBy(cause, time.Now()), Last: last})
 }
 
 // makeRoom keeps the cache within its bound, as far as live requests allow.
@@ -306,6 +306,6 @@ func (b *Broker) evict(e *entry) {
 	if g == nil || !e.evict() {
 		return
 	}
-	b.cache.remove(e, g)
-	b.notify(End{Grant: g})
+	last := b.cache.remove(e, g)
+	b.notify(End{Grant: g, Last: last})
 }

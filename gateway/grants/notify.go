@@ -18,6 +18,14 @@ type End struct {
 	// access than before. Nil if the token has ended.
 	Successor *Grant
 
+	// Lost: access was taken away. The token was revoked, or it was issued and has
+	// expired. False where the token's lease has expired, where Vault cannot be asked, and
+	// where the token has only left the cache.
+	Lost bool
+
+	// Last: no other token of the principal is in the cache.
+	Last bool
+
 	// Server is a registration that has ended. Nil in the end of a grant.
 	Server *Server
 }

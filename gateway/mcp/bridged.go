@@ -30,12 +30,12 @@ func (b *bridged) close() { b.bridge.Close() }
 // end takes from a client what it has through a token that has ended, or through
 // one that may not reach the server any more.
 func (b *bridged) end(end grants.End) {
-	owner := bridge.Owner{Client: end.Grant.ClientID, Accessor: end.Grant.Accessor}
+	owner := bridge.Owner{Principal: end.Grant.Principal(), Accessor: end.Grant.Accessor}
 	switch {
 	case end.Successor == nil:
 		b.bridge.EndToken(owner)
 	case grants.Allows(end.Successor, b.server) != nil:
-		b.bridge.EndClient(owner.Client)
+		b.bridge.EndPrincipal(owner.Principal)
 	}
 }
 
@@ -63,7 +63,7 @@ func (b *bridged) call(ctx context.Context, a *Answer) error {
 	c := &conversation{
 		Answer:  a,
 		bridged: b,
-		owner:   bridge.Owner{Client: a.request.Grant.ClientID, Accessor: a.request.Grant.Accessor, Keeper: a.request},
+		owner:   bridge.Owner{Principal: a.request.Grant.Principal(), Accessor: a.request.Grant.Accessor, Keeper: a.request},
 		accepts: acceptsOf(a.header[protocol.HeaderAccept]),
 	}
 	err := c.dispatch(ctx)

@@ -44,7 +44,7 @@ func (p *proxy) call(ctx context.Context, a *Answer) error {
 	q := &proxied{
 		Answer: a,
 		proxy:  p,
-		owner:  session.Owner{ClientID: a.request.Grant.ClientID, ServerID: a.server.ID},
+		owner:  session.Owner{Principal: a.request.Grant.Principal(), ServerID: a.server.ID},
 	}
 	upstreamSession, f := q.openSession(ctx)
 	if f == nil {

@@ -18,7 +18,7 @@ import (
 // seal makes a session id as the gateway would.
 func seal(t *testing.T, g *gateway, client, id string) string {
 	t.Helper()
-	sealed, err := g.sealer.Seal(session.Owner{ClientID: "id-of-" + client, ServerID: "registration-1"}, id)
+	sealed, err := g.sealer.Seal(session.Owner{Principal: grants.PrincipalOf("id-of-" + client), ServerID: "registration-1"}, id)
 	require.NoError(t, err)
 	return sealed
 }

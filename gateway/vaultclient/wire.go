@@ -31,6 +31,12 @@ type Lookup struct {
 	ClientID  string `json:"client_id"`
 	Accessor  string `json:"accessor"`
 	ExpiresAt string `json:"expires_at"` // "": never
+	Kind      string `json:"kind"`       // KindLeased, or another one
+
+	// Metadata is the client's; UpstreamPolicies are the Vault policies of its upstream
+	// credentials. Null: those of the gateway's file.
+	Metadata         map[string]string `json:"metadata"`
+	UpstreamPolicies []string          `json:"upstream_policies"`
 
 	AllowedServers  []string `json:"allowed_servers"`
 	AllowedTools    []string `json:"allowed_tools"` // null: unset
@@ -39,6 +45,9 @@ type Lookup struct {
 	PolicyDigest    string   `json:"policy_digest"`
 	DataKey         string   `json:"data_key"` // "": the token is not sealed
 }
+
+// KindLeased is the kind of a token that has a lease in Vault.
+const KindLeased = "leased"
 
 // ParseLookup reads the data of an answer. Without the field "active" it is an error: the
 // gateway never guesses.

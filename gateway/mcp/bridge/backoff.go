@@ -1,6 +1,10 @@
 package bridge
 
-import "time"
+import (
+	"time"
+
+	"vault-plugin-secrets-mcp/gateway/grants"
+)
 
 const (
 	backoffMin = time.Second
@@ -10,26 +14,26 @@ const (
 	// failure to start.
 	settled = time.Minute
 
-	// maxBackoffs bounds the clients whose failures are remembered.
+	// maxBackoffs bounds the principals whose failures are remembered.
 	maxBackoffs = 1024
 )
 
-// backoff counts the servers that ended too soon, by client.
-type backoff map[string]failures
+// backoff counts the servers that ended too soon, by principal.
+type backoff map[grants.Principal]failures
 
 type failures struct {
 	n     int
 	until time.Time
 }
 
-// wait is the time until the client's server may be started.
-func (b backoff) wait(client string, now time.Time) time.Duration {
-	return max(0, b[client].until.Sub(now))
+// wait is the time until the principal's server may be started.
+func (b backoff) wait(principal grants.Principal, now time.Time) time.Duration {
+	return max(0, b[principal].until.Sub(now))
 }
 
 // failed counts a server that ended by itself after it ran for so long.
-func (b backoff) failed(client string, ran time.Duration, now time.Time) {
-	f := b[client]
+func (b backoff) failed(principal grants.Principal, ran time.Duration, now time.Time) {
+	f := b[principal]
 	if ran >= settled {
 		f.n = 0
 	}
@@ -42,5 +46,5 @@ func (b backoff) failed(client string, ran time.Duration, now time.Time) {
 			}
 		}
 	}
-	b[client] = f
+	b[principal] = f
 }

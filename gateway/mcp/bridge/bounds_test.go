@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 func TestSessionsOfAClientAreBounded(t *testing.T) {
@@ -31,7 +33,7 @@ func TestSessionsOfAClientAreBounded(t *testing.T) {
 	_, err := s.Session(alice, idle.ID)
 	require.ErrorIs(t, err, ErrNoSession, "the one that nobody used made room")
 	for o, id := range map[string]string{busy.ID: "alice", used.ID: "alice", other.ID: "bob"} {
-		again, err := s.Session(Owner{Client: id, Accessor: "x"}, o)
+		again, err := s.Session(Owner{Principal: grants.PrincipalOf(id), Accessor: "x"}, o)
 		require.NoError(t, err)
 		again.Release()
 	}
@@ -111,7 +113,7 @@ func TestATokenIsWatchedAsLongAsSomethingIsHeldForIt(t *testing.T) {
 				<-first
 			}
 			w, made := &watched{}, 0
-			owner := Owner{Client: "alice", Accessor: "a1", Keeper: w}
+			owner := Owner{Principal: grants.PrincipalOf("alice"), Accessor: "a1", Keeper: w}
 			open := func() *Session {
 				session, call, err := s.Initialize(context.Background(), owner, in(t, fmt.Sprintf(initializeOf, "{}")))
 				require.NoError(t, err)
@@ -135,12 +137,12 @@ func TestATokenIsWatchedAsLongAsSomethingIsHeldForIt(t *testing.T) {
 			_, err := s.Session(owner, third.ID)
 			require.ErrorIs(t, err, ErrNoSession)
 			require.Equal(t, 2, w.released)
-			require.Zero(t, s.has("alice"))
+			require.Zero(t, s.has(grants.PrincipalOf("alice")))
 
 			w.err = errors.New("the token has ended")
 			_, _, err = s.Initialize(context.Background(), owner, in(t, fmt.Sprintf(initializeOf, "{}")))
 			require.ErrorIs(t, err, w.err)
-			require.Zero(t, s.has("alice"))
+			require.Zero(t, s.has(grants.PrincipalOf("alice")))
 		})
 	}
 }
@@ -189,8 +191,8 @@ func TestAChannelCountsUntilItIsGone(t *testing.T) {
 
 	// Channels that a revocation ends count, too.
 	s.session(bob, "{}")
-	s.EndClient("alice")
-	s.EndClient("bob")
+	s.EndPrincipal(alice.Principal)
+	s.EndPrincipal(bob.Principal)
 	require.Equal(t, 3, s.Pool.Size())
 	for _, f := range s.fakes()[1:] {
 		f.leave()
@@ -209,7 +211,7 @@ func (s *stage) held() int {
 }
 
 // has is how much a client has.
-func (s *stage) has(client string) int {
+func (s *stage) has(client grants.Principal) int {
 	s.Bridge.mu.Lock()
 	defer s.Bridge.mu.Unlock()
 	if c := s.clients[client]; c != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
@@ -53,8 +54,8 @@ type Options struct {
 
 // Owner is the sender of a request.
 type Owner struct {
-	Client   string // unchanging id
-	Accessor string // of the token
+	Principal grants.Principal
+	Accessor  string // of the token
 
 	Keeper Keeper // nil: nothing watches the token
 }
@@ -74,7 +75,7 @@ type Bridge struct {
 	mu       sync.Mutex
 	channels map[channelKey]*channel
 	sessions map[string]*Session
-	clients  map[string]*client // those with sessions or channels
+	clients  map[grants.Principal]*client // those with sessions or channels
 	backoff  backoff
 	closed   bool
 
@@ -84,7 +85,7 @@ type Bridge struct {
 
 // channelKey: requests with equal keys share a channel.
 type channelKey struct {
-	client    string            // "" where all clients share it
+	principal grants.Principal  // nobody, where all clients share it
 	handshake [sha256.Size]byte // of the params of initialize; zero in the stateless era
 }
 
@@ -94,7 +95,7 @@ func New(o Options) *Bridge {
 		Options:  o,
 		channels: make(map[channelKey]*channel),
 		sessions: make(map[string]*Session),
-		clients:  make(map[string]*client),
+		clients:  make(map[grants.Principal]*client),
 		backoff:  make(backoff),
 	}
 }
@@ -147,7 +148,7 @@ func (b *Bridge) find(ctx context.Context, key channelKey, o Owner) (*channel, e
 		return ch, err
 	}
 	// Taking a slot may end another channel, which takes the bridge's lock.
-	free, err := b.Pool.acquire(ctx, key.client)
+	free, err := b.Pool.acquire(ctx, key.principal)
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +199,7 @@ func (b *Bridge) usable(key channelKey, o Owner) (*channel, error) {
 		}
 		ch.release() // it is about to be removed
 	}
-	if wait := b.backoff.wait(key.client, time.Now()); wait > 0 {
+	if wait := b.backoff.wait(key.principal, time.Now()); wait > 0 {
 		return nil, &BackoffError{Wait: wait}
 	}
 	return nil, nil
@@ -230,14 +231,14 @@ func (b *Bridge) gone(ch *channel, failed bool, ran time.Duration) {
 	}
 	for _, s := range ch.sessions() {
 		b.dropSession(s)
-		b.dropIfEmpty(s.client)
+		b.dropIfEmpty(s.principal)
 	}
-	if c := b.clients[ch.key.client]; c != nil {
+	if c := b.clients[ch.key.principal]; c != nil {
 		delete(c.channels, ch)
-		b.dropIfEmpty(ch.key.client)
+		b.dropIfEmpty(ch.key.principal)
 	}
 	if failed {
-		b.backoff.failed(ch.key.client, ran, time.Now())
+		b.backoff.failed(ch.key.principal, ran, time.Now())
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"container/list"
 	"fmt"
 	"time"
+
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // maxSessionsPerClient bounds one client's sessions at one server. By default a client
@@ -23,7 +25,7 @@ type client struct {
 // watch returns the owner's client, and watches the token. The caller adds a session
 // or a channel to the client, or calls dropIfEmpty. b.mu is held.
 func (b *Bridge) watch(o Owner) (*client, error) {
-	c := b.clients[o.Client]
+	c := b.clients[o.Principal]
 	if c == nil {
 		c = &client{
 			sessions: make(map[*Session]struct{}),
@@ -31,15 +33,15 @@ func (b *Bridge) watch(o Owner) (*client, error) {
 			channels: make(map[*channel]struct{}),
 			tokens:   make(map[string]func()),
 		}
-		b.clients[o.Client] = c
+		b.clients[o.Principal] = c
 	}
 	if _, watched := c.tokens[o.Accessor]; watched || o.Keeper == nil {
 		return c, nil
 	}
-	whose := Owner{Client: o.Client, Accessor: o.Accessor} // without the request, which must not be retained
+	whose := Owner{Principal: o.Principal, Accessor: o.Accessor} // without the request, which must not be retained
 	release, err := o.Keeper.Keep(func(error) { b.EndToken(whose) })
 	if err != nil {
-		b.dropIfEmpty(o.Client)
+		b.dropIfEmpty(o.Principal)
 		return nil, err
 	}
 	c.tokens[o.Accessor] = release
@@ -47,21 +49,21 @@ func (b *Bridge) watch(o Owner) (*client, error) {
 }
 
 // dropIfEmpty drops a client without sessions and channels. b.mu is held.
-func (b *Bridge) dropIfEmpty(id string) {
-	c := b.clients[id]
+func (b *Bridge) dropIfEmpty(p grants.Principal) {
+	c := b.clients[p]
 	if c == nil || len(c.sessions) > 0 || len(c.channels) > 0 {
 		return
 	}
 	for _, release := range c.tokens {
 		release()
 	}
-	delete(b.clients, id)
+	delete(b.clients, p)
 }
 
 // EndToken ends the sessions and channels that the client has used with this token
 // alone. The token has ended.
 func (b *Bridge) EndToken(o Owner) {
-	b.endMatching(o.Client, func(_ *client, accessors set) bool { return accessors.remove(o.Accessor) },
+	b.endMatching(o.Principal, func(_ *client, accessors set) bool { return accessors.remove(o.Accessor) },
 		func(c *client) {
 			if release := c.tokens[o.Accessor]; release != nil {
 				release()
@@ -70,16 +72,16 @@ func (b *Bridge) EndToken(o Owner) {
 		})
 }
 
-// EndClient ends all sessions and channels of the client.
-func (b *Bridge) EndClient(id string) {
-	b.endMatching(id, func(*client, set) bool { return true }, func(*client) {})
+// EndPrincipal ends all sessions and channels of the principal.
+func (b *Bridge) EndPrincipal(p grants.Principal) {
+	b.endMatching(p, func(*client, set) bool { return true }, func(*client) {})
 }
 
 // endMatching ends the sessions and channels of a client that match.
-func (b *Bridge) endMatching(id string, matches func(*client, set) bool, also func(*client)) {
+func (b *Bridge) endMatching(p grants.Principal, matches func(*client, set) bool, also func(*client)) {
 	var channels []*channel
 	b.mu.Lock()
-	if c := b.clients[id]; c != nil {
+	if c := b.clients[p]; c != nil {
 		also(c)
 		for s := range c.sessions {
 			if matches(c, s.accessors) {
@@ -91,7 +93,7 @@ func (b *Bridge) endMatching(id string, matches func(*client, set) bool, also fu
 				channels = append(channels, ch)
 			}
 		}
-		b.dropIfEmpty(id)
+		b.dropIfEmpty(p)
 	}
 	b.mu.Unlock()
 	for _, ch := range channels {
@@ -141,7 +143,7 @@ func (b *Bridge) remove(s *Session) *channel {
 		return nil
 	}
 	b.dropSession(s)
-	b.dropIfEmpty(s.client)
+	b.dropIfEmpty(s.principal)
 	if !b.Shared && s.channel.alone() {
 		return s.channel
 	}
@@ -152,7 +154,7 @@ func (b *Bridge) remove(s *Session) *channel {
 func (s *Session) markUsed() {
 	s.uses++
 	if s.idleElement != nil {
-		s.bridge.clients[s.client].idle.Remove(s.idleElement)
+		s.bridge.clients[s.principal].idle.Remove(s.idleElement)
 		s.idleElement = nil
 	}
 	if s.timer != nil {
@@ -182,7 +184,7 @@ func (s *Session) Release() {
 // markIdle notes that no request uses the session. bridge.mu is held.
 func (s *Session) markIdle() {
 	s.unused = time.Now()
-	s.idleElement = s.bridge.clients[s.client].idle.PushBack(s)
+	s.idleElement = s.bridge.clients[s.principal].idle.PushBack(s)
 	switch after := s.bridge.IdleTimeout; {
 	case after <= 0:
 	case s.timer == nil:

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 func TestTheEndOfTheServerEndsAllThatIsOnIt(t *testing.T) {
@@ -36,7 +38,7 @@ func TestARevokedTokenTakesItsSessionsWithIt(t *testing.T) {
 	s := newStage(t, nil)
 	session := s.session(alice, "{}")
 	f := s.fake(0)
-	rotated := Owner{Client: "alice", Accessor: "a2"}
+	rotated := Owner{Principal: grants.PrincipalOf("alice"), Accessor: "a2"}
 	same, err := s.Session(rotated, session.ID)
 	require.NoError(t, err)
 	same.Release()
@@ -51,7 +53,7 @@ func TestARevokedTokenTakesItsSessionsWithIt(t *testing.T) {
 
 	session = s.session(alice, "{}")
 	stream := session.Stream()
-	s.EndClient("alice")
+	s.EndPrincipal(alice.Principal)
 	require.True(t, s.fake(1).closed())
 	_, err = stream.Next(context.Background())
 	require.Error(t, err)
@@ -95,7 +97,7 @@ func TestThePoolIsBoundedAndReusesWhatIsIdle(t *testing.T) {
 	s.session(alice, `{"roots":{}}`)
 	require.True(t, s.fake(0).closed(), "the unused one made room")
 	s.session(bob, "{}")
-	s.session(Owner{Client: "carol", Accessor: "c"}, "{}")
+	s.session(Owner{Principal: grants.PrincipalOf("carol"), Accessor: "c"}, "{}")
 	require.True(t, s.fake(1).closed(), "the one unused for longest made room")
 	require.Equal(t, 2, pool.Size())
 }

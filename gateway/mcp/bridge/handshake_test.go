@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 
 	"github.com/stretchr/testify/require"
@@ -79,14 +80,14 @@ func TestBackoffGrowsAndIsForgotten(t *testing.T) {
 	b := make(backoff)
 	now := time.Unix(1000, 0)
 	for _, want := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
-		b.failed("c", 0, now)
-		require.Equal(t, want*time.Second, b.wait("c", now))
+		b.failed(grants.PrincipalOf("c"), 0, now)
+		require.Equal(t, want*time.Second, b.wait(grants.PrincipalOf("c"), now))
 	}
-	b.failed("c", settled, now)
-	require.Equal(t, backoffMin, b.wait("c", now), "one that ran for long has not failed to start")
-	require.Zero(t, b.wait("c", now.Add(time.Hour)))
+	b.failed(grants.PrincipalOf("c"), settled, now)
+	require.Equal(t, backoffMin, b.wait(grants.PrincipalOf("c"), now), "one that ran for long has not failed to start")
+	require.Zero(t, b.wait(grants.PrincipalOf("c"), now.Add(time.Hour)))
 	for i := range 3 * maxBackoffs {
-		b.failed(fmt.Sprint(i), 0, now.Add(time.Duration(i)*time.Second))
+		b.failed(grants.PrincipalOf(fmt.Sprint(i)), 0, now.Add(time.Duration(i)*time.Second))
 	}
 	require.LessOrEqual(t, len(b), maxBackoffs)
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // Pool bounds the channels of several bridges together. A channel counts until it is
@@ -14,8 +16,8 @@ type Pool struct {
 	mu             sync.Mutex
 	max, perClient int // 0: no bound
 	slots          map[*slot]struct{}
-	own            map[string]int           // slots, by client
-	starts         map[string]*rate.Limiter // of each client's channels
+	own            map[grants.Principal]int           // slots
+	starts         map[grants.Principal]*rate.Limiter // of each one's channels
 }
 
 const (
@@ -38,7 +40,7 @@ const (
 func NewPool(total, perClient int) *Pool {
 	return &Pool{
 		max: total, perClient: perClient,
-		slots: make(map[*slot]struct{}), own: make(map[string]int), starts: make(map[string]*rate.Limiter),
+		slots: make(map[*slot]struct{}), own: make(map[grants.Principal]int), starts: make(map[grants.Principal]*rate.Limiter),
 	}
 }
 
@@ -51,29 +53,29 @@ func (p *Pool) Resize(total, perClient int) {
 
 // slot is the right to have one channel. The pool's lock guards it.
 type slot struct {
-	pool    *Pool
-	client  string
-	channel *channel // nil before the channel starts
-	ending  bool     // the channel has begun to end
-	freed   bool
-	waiter  *waiter // gets the place next; nil: the first who comes
+	pool      *Pool
+	principal grants.Principal
+	channel   *channel // nil before the channel starts
+	ending    bool     // the channel has begun to end
+	freed     bool
+	waiter    *waiter // gets the place next; nil: the first who comes
 }
 
 // waiter waits for the place of a channel that ends.
 type waiter struct {
-	client string
-	slot   chan *slot // holds one
+	principal grants.Principal
+	slot      chan *slot // holds one
 }
 
 // acquire returns a slot for the client. If none is left, it ends the channel that was
 // idle for the longest time, and waits until that is gone. If none is idle, the error
 // is [ErrFull].
-func (p *Pool) acquire(ctx context.Context, client string) (*slot, error) {
-	if wait := p.startDelay(client); wait > 0 {
+func (p *Pool) acquire(ctx context.Context, principal grants.Principal) (*slot, error) {
+	if wait := p.startDelay(principal); wait > 0 {
 		return nil, &BackoffError{Wait: wait}
 	}
 	for {
-		free, victim, w := p.tryAcquire(client)
+		free, victim, w := p.tryAcquire(principal)
 		switch {
 		case free != nil:
 			return free, nil
@@ -87,29 +89,29 @@ func (p *Pool) acquire(ctx context.Context, client string) (*slot, error) {
 }
 
 // tryAcquire returns a slot, or else the slot to wait for, with its waiter.
-func (p *Pool) tryAcquire(client string) (free, victim *slot, w *waiter) {
+func (p *Pool) tryAcquire(principal grants.Principal) (free, victim *slot, w *waiter) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.perClient > 0 && p.own[client] >= p.perClient:
-		victim = p.victim(func(s *slot) bool { return s.client == client })
+	case p.perClient > 0 && p.own[principal] >= p.perClient:
+		victim = p.victim(func(s *slot) bool { return s.principal == principal })
 	case p.max > 0 && len(p.slots) >= p.max:
 		victim = p.victim(func(*slot) bool { return true })
 	default:
-		return p.add(client), nil, nil
+		return p.add(principal), nil, nil
 	}
 	if victim != nil {
-		w = &waiter{client: client, slot: make(chan *slot, 1)}
+		w = &waiter{principal: principal, slot: make(chan *slot, 1)}
 		victim.waiter = w
 	}
 	return nil, victim, w
 }
 
 // add makes a slot. p.mu is held.
-func (p *Pool) add(client string) *slot {
-	s := &slot{pool: p, client: client}
+func (p *Pool) add(principal grants.Principal) *slot {
+	s := &slot{pool: p, principal: principal}
 	p.slots[s] = struct{}{}
-	p.own[client]++
+	p.own[principal]++
 	return s
 }
 
@@ -161,10 +163,10 @@ func (w *waiter) wait(ctx context.Context, from *slot) (*slot, error) {
 }
 
 // startDelay counts a start, and returns how long the client must wait before it.
-func (p *Pool) startDelay(client string) time.Duration {
+func (p *Pool) startDelay(principal grants.Principal) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	limiter := p.starts[client]
+	limiter := p.starts[principal]
 	if limiter == nil {
 		if len(p.starts) >= maxLimiters {
 			for other, l := range p.starts {
@@ -174,7 +176,7 @@ func (p *Pool) startDelay(client string) time.Duration {
 			}
 		}
 		limiter = rate.NewLimiter(startRate, startBurst)
-		p.starts[client] = limiter
+		p.starts[principal] = limiter
 	}
 	if limiter.Allow() {
 		return 0
@@ -206,11 +208,11 @@ func (s *slot) release() {
 	}
 	s.freed = true
 	delete(p.slots, s)
-	if p.own[s.client]--; p.own[s.client] == 0 {
-		delete(p.own, s.client)
+	if p.own[s.principal]--; p.own[s.principal] == 0 {
+		delete(p.own, s.principal)
 	}
 	if s.waiter != nil {
-		s.waiter.slot <- p.add(s.waiter.client)
+		s.waiter.slot <- p.add(s.waiter.principal)
 		s.waiter = nil
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"time"
 
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
@@ -16,9 +17,9 @@ import (
 type Session struct {
 	ID string // 130 random bits
 
-	bridge  *Bridge
-	channel *channel
-	client  string
+	bridge    *Bridge
+	channel   *channel
+	principal grants.Principal
 
 	// Guarded by bridge.mu.
 	accessors   set
@@ -48,7 +49,7 @@ const (
 // Initialize starts a session. The Call returns the server's answer to the handshake.
 // If it is an error, end the session. Close the Call.
 func (b *Bridge) Initialize(ctx context.Context, o Owner, in Incoming) (*Session, *Call, error) {
-	key := channelKey{client: o.Client, handshake: handshakeOf(in.Envelope, in.Message)}
+	key := channelKey{principal: o.Principal, handshake: handshakeOf(in.Envelope, in.Message)}
 	if b.Shared {
 		key = channelKey{handshake: sharedHandshake}
 	}
@@ -78,7 +79,7 @@ func (b *Bridge) begin(ctx context.Context, key channelKey, o Owner) (*Session, 
 		return nil, err
 	}
 	s := &Session{
-		ID: rand.Text(), bridge: b, channel: ch, client: o.Client,
+		ID: rand.Text(), bridge: b, channel: ch, principal: o.Principal,
 		accessors: make(set), subscribed: make(set), calls: make(map[string]*Call),
 	}
 	if err := b.addSession(s, o); err != nil {
@@ -93,7 +94,7 @@ func (b *Bridge) Session(o Owner, id string) (*Session, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.sessions[id]
-	if s == nil || s.client != o.Client {
+	if s == nil || s.principal != o.Principal {
 		return nil, ErrNoSession
 	}
 	if _, err := b.watch(o); err != nil {
@@ -125,7 +126,7 @@ func (b *Bridge) dropSession(s *Session) {
 	}
 	s.dropped = true
 	delete(b.sessions, s.ID)
-	if c := b.clients[s.client]; c != nil {
+	if c := b.clients[s.principal]; c != nil {
 		delete(c.sessions, s)
 		if s.idleElement != nil {
 			c.idle.Remove(s.idleElement)

@@ -63,6 +63,6 @@ func TestASharedChannelTellsNoClientAboutAnother(t *testing.T) {
 	}
 	require.NoError(t, a.Notify(in(t, `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`)))
 	require.Empty(t, f.sent)
-	s.EndClient("alice")
+	s.EndPrincipal(alice.Principal)
 	require.False(t, f.closed())
 }

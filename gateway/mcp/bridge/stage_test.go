@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
@@ -154,8 +155,8 @@ func (s *stage) next(c source) Item {
 const initializeOf = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":%s,"clientInfo":{"name":"c","version":"1"}}}`
 
 var (
-	alice = Owner{Client: "alice", Accessor: "a1"}
-	bob   = Owner{Client: "bob", Accessor: "b1"}
+	alice = Owner{Principal: grants.PrincipalOf("alice"), Accessor: "a1"}
+	bob   = Owner{Principal: grants.PrincipalOf("bob"), Accessor: "b1"}
 )
 
 // session opens a session with the given capabilities. If that makes a channel,

@@ -75,7 +75,7 @@ func (b *Bridge) statelessChannel(ctx context.Context, o Owner) (*channel, error
 	if legacy || !b.Stateless {
 		return nil, ErrNeedsSession
 	}
-	key := channelKey{client: o.Client}
+	key := channelKey{principal: o.Principal}
 	if b.Shared {
 		key = channelKey{}
 	}

@@ -3,8 +3,8 @@
 //
 // A session id is a bearer secret: anybody who sends it acts in that session. So a
 // client does not get the upstream's id. It gets that id encrypted and authenticated
-// (AES-256-GCM) together with its owner: the client, the server's registration and the
-// engine's mount. Any gateway of the mount opens it for the same client at the same
+// (AES-256-GCM) together with its owner: the principal, the server's registration and the
+// engine's mount. Any gateway of the mount opens it for the same principal at the same
 // server only; a stolen one is worthless with another client's token. The owner is the
 // client's unchanging id and not its token. So a rotated token keeps its sessions, and a
 // client created again under the same name does not inherit any.
@@ -64,8 +64,8 @@ var (
 
 // Owner may use a session.
 type Owner struct {
-	ClientID string // unchanging id of the client
-	ServerID string // id of the server's registration
+	Principal grants.Principal
+	ServerID  string // id of the server's registration
 }
 
 // Sealer seals and opens session ids. Any goroutine may use it.
@@ -191,11 +191,14 @@ func newRing(source *grants.SessionKeys) (*ring, error) {
 func (r *ring) bind(dst, header []byte, owner Owner) []byte {
 	dst = append(dst, "mcp session id"...)
 	dst = append(dst, header...)
-	for _, part := range [...]string{r.mount, owner.ClientID, owner.ServerID} {
-		dst = binary.BigEndian.AppendUint32(dst, uint32(len(part))) //nolint:gosec // names, not gigabytes
-		dst = append(dst, part...)
-	}
-	return dst
+	dst = appendPart(dst, r.mount)
+	dst = owner.Principal.AppendTo(dst)
+	return appendPart(dst, owner.ServerID)
+}
+
+func appendPart(dst []byte, part string) []byte {
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(part))) //nolint:gosec // names, not gigabytes
+	return append(dst, part...)
 }
 
 // valid reports whether the protocol allows such a session id: visible ASCII.

@@ -10,7 +10,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
-var owner = Owner{ClientID: "client-1", ServerID: "server-1"}
+var owner = Owner{Principal: grants.PrincipalOf("client-1"), ServerID: "server-1"}
 
 // ringOf returns a snapshot of keys that holds the given versions; the last is
 // the current one.
@@ -60,11 +60,11 @@ func TestASealedIDOpensForNobodyElse(t *testing.T) {
 		keys  *grants.SessionKeys
 		owner Owner
 	}{
-		"another client":                             {ringOf(1), Owner{"client-2", "server-1"}},
-		"another registration":                       {ringOf(1), Owner{"client-1", "server-2"}},
+		"another client":                             {ringOf(1), Owner{grants.PrincipalOf("client-2"), "server-1"}},
+		"another registration":                       {ringOf(1), Owner{grants.PrincipalOf("client-1"), "server-2"}},
 		"another mount":                              {otherMount, owner},
-		"client and server swapped":                  {ringOf(1), Owner{"server-1", "client-1"}},
-		"parts that join up to the same":             {ringOf(1), Owner{"client-1server", "-1"}},
+		"client and server swapped":                  {ringOf(1), Owner{grants.PrincipalOf("server-1"), "client-1"}},
+		"parts that join up to the same":             {ringOf(1), Owner{grants.PrincipalOf("client-1server"), "-1"}},
 		"no owner":                                   {ringOf(1), Owner{}},
 		"a key of that version that is not the same": {&grants.SessionKeys{MountID: "mount-1", Current: 1, Keys: map[int][32]byte{1: {9}}}, owner},
 		"a version that is no longer known":          {ringOf(2), owner},
