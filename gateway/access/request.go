@@ -34,6 +34,9 @@ type Request struct {
 	Tool    string // the tool that tools/call names
 	Session string // a hash of the session id, never the id
 
+	// Credentials are those that the server gets with the request; nil if none were leased.
+	Credentials Credentials
+
 	span       Span // nil: the request is not traced
 	status     int  // that was answered, once it is known
 	httpMethod string
@@ -47,6 +50,14 @@ type Request struct {
 	refusal    string // the reason, once it is refused
 	preflight  bool   // it is a page's preflight
 	closed     bool   // the outcome line is written
+}
+
+// Credentials are leased from Vault, and named in the audit log.
+type Credentials interface {
+	// Accessor is that of the Vault token that they hang on; "" if there is none.
+	Accessor() string
+	// LeaseIDs are those of their leases in Vault.
+	LeaseIDs() []string
 }
 
 type requestKey struct{}

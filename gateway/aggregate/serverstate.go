@@ -285,7 +285,7 @@ func (s *serverStates) of(key stateKey) *serverState {
 // stateOf returns what the gateway knows about the server.
 func (x *exchange) stateOf(server *grants.Server) *serverState {
 	key := stateKey{id: server.ID}
-	if server.Transport != grants.TransportHTTP && !server.Shared {
+	if server.Leases() || server.Transport != grants.TransportHTTP && !server.Shared {
 		key.principal = x.principal()
 	}
 	return x.handler.servers.of(key)

@@ -36,6 +36,10 @@ type Config struct {
 	// server of that transport can be reached.
 	Stdio *Stdio
 
+	// UpstreamCredentials is nil unless the file has a block upstream_credentials { }: then
+	// servers that are registered with credentials cannot be reached.
+	UpstreamCredentials *UpstreamCredentials
+
 	// UpstreamAllow, upstream_allow, limits where registered servers may be.
 	// Empty: anywhere but link-local and cloud metadata addresses, which are
 	// always refused.
@@ -250,6 +254,10 @@ type Upstream struct {
 	// MaxConcurrent, max_concurrent, bounds the requests in flight to the
 	// server from this gateway, streams included. Default: 0, no bound.
 	MaxConcurrent int
+	// CredentialPaths, credential_paths, are the Vault paths that the registration may
+	// name in its credentials; one that ends with * stands for all that begin so. Nil: all
+	// that Vault's policies allow.
+	CredentialPaths []string
 }
 
 // Limits bounds what one request, or one client, may use.

@@ -103,6 +103,9 @@ func (d *decoder) config(body *hclsyntax.Body) *Config {
 	if block := s.block("stdio"); block != nil {
 		c.Stdio = d.stdio(block)
 	}
+	if block := s.block("upstream_credentials"); block != nil {
+		c.UpstreamCredentials = d.upstreamCredentials(block)
+	}
 	for _, block := range s.labelled("upstream") {
 		name := block.Labels[0]
 		if _, ok := c.Upstreams[name]; ok {
@@ -312,6 +315,8 @@ func (*decoder) upstream(s *section) Upstream {
 		CACertFile:     s.authorities("ca_cert_file"),
 		MaxConcurrent:  s.integer("max_concurrent", 0, 0, 1_000_000),
 	}
+	u.CredentialPaths = s.list("credential_paths")
+	s.checkCredentialPaths(u.CredentialPaths)
 	u.ClientCertFile, u.ClientKeyFile = s.keyPair("client_cert_file", "client_key_file")
 	s.end()
 	return u

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/backend/clock"
+	"vault-plugin-secrets-mcp/backend/credential"
 	"vault-plugin-secrets-mcp/gateway/backoff"
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
@@ -45,7 +46,7 @@ const (
 // is another Server, so a pointer taken at a request's start stays valid, and
 // tells the truth about that request, to its end.
 //
-// Env, Headers and the query of URL hold the upstream's own credentials. They
+// Env, Headers, Files and the query of URL hold the upstream's own credentials. They
 // must appear in no log line, no error and no answer.
 type Server struct {
 	Name string
@@ -65,7 +66,18 @@ type Server struct {
 
 	// Shared allows one child process to serve all clients.
 	Shared bool
+
+	// Credentials are leased from Vault for each principal. Values of Headers, Env and
+	// Files have placeholders for them.
+	Credentials map[string]credential.Spec
+	Files       map[string]string // transport stdio: files in the child's home
+	// VaultPolicies are those of the Vault token for this server, {{vault.token}}.
+	VaultPolicies []string
 }
+
+// Leases reports whether the server has credentials that are leased from Vault for each
+// principal. Nothing that it says to one principal counts for another one then.
+func (s *Server) Leases() bool { return len(s.Credentials) > 0 || len(s.VaultPolicies) > 0 }
 
 // String names the server and keeps its credentials out of logs.
 func (s *Server) String() string {
@@ -237,6 +249,10 @@ func serverOf(name string, e vaultclient.ServerEntry) *Server {
 		Args:      e.Args,
 		Env:       e.Env,
 		Shared:    e.Shared,
+
+		Credentials:   e.Credentials,
+		Files:         e.Files,
+		VaultPolicies: e.VaultPolicies,
 	}
 }
 

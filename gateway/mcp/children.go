@@ -70,5 +70,5 @@ func (h *Handler) childrenOf(settings *config.Stdio) (*children, error) {
 // serves reports whether the link is what the configuration would make, so that
 // the sessions on it need not end.
 func (b *bridged) serves(c *config.Config) bool {
-	return reflect.DeepEqual(b.stdio, c.Stdio) && b.limits == c.Limits && b.upstream == c.Upstream(b.server.Name)
+	return reflect.DeepEqual(b.stdio, c.Stdio) && b.limits == c.Limits && reflect.DeepEqual(b.upstream, c.Upstream(b.server.Name))
 }

@@ -40,8 +40,8 @@ const (
 // loginBackoff is the time between two failed logins, unless Vault has refused them.
 var loginBackoff = backoff.Backoff{Min: 250 * time.Millisecond, Max: 15 * time.Second}
 
-// errNotLoggedIn: Vault has not accepted the gateway's login yet.
-var errNotLoggedIn = errors.New("the gateway is not logged in to Vault")
+// ErrNotLoggedIn: Vault has not accepted the gateway's login yet.
+var ErrNotLoggedIn = errors.New("the gateway is not logged in to Vault")
 
 // ownToken is a Vault token of the gateway itself.
 type ownToken struct {
@@ -125,7 +125,7 @@ func (l *Login) await(ctx context.Context, used *ownToken) error {
 func (l *Login) do(ctx context.Context, request func(*api.Client) error) error {
 	used := l.current()
 	if used == nil {
-		return errNotLoggedIn
+		return ErrNotLoggedIn
 	}
 	err := request(l.client)
 	if !isInvalidToken(err) {

@@ -61,7 +61,7 @@ func TestLoginIsTriedUntilVaultIsThere(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	go s.Run(ctx)
-	require.ErrorIs(t, s.do(ctx, func(*api.Client) error { return nil }), errNotLoggedIn)
+	require.ErrorIs(t, s.do(ctx, func(*api.Client) error { return nil }), ErrNotLoggedIn)
 	v.set(func() { v.sealed = false })
 	require.NoError(t, s.await(ctx, nil))
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"vault-plugin-secrets-mcp/backend/credential"
 	"vault-plugin-secrets-mcp/backend/policy"
 )
 
@@ -104,6 +105,10 @@ type ServerEntry struct {
 	Env       map[string]string `json:"env"`
 	Headers   map[string]string `json:"headers"`
 	Shared    bool              `json:"shared"`
+
+	Credentials   map[string]credential.Spec `json:"credentials"`
+	Files         map[string]string          `json:"files"`
+	VaultPolicies []string                   `json:"vault_policies"`
 }
 
 // SessionKeyList is the session keys' wire form.

@@ -1,0 +1,104 @@
+package credentials
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
+)
+
+// Reasons why credentials cannot be had, for logs and metrics.
+const (
+	ReasonOff         = "off"         // the gateway's file has no block upstream_credentials
+	ReasonPath        = "path"        // the path cannot be made for this client, or the gateway's file does not allow it
+	ReasonDenied      = "denied"      // Vault's policies do not allow it
+	ReasonNotFound    = "not-found"   // there is nothing at the path
+	ReasonUnavailable = "unavailable" // Vault, or the engine, does not answer
+	ReasonSealed      = "sealed"
+	ReasonIdentity    = "identity" // Vault's answer is not for the one identity that was meant
+	ReasonValue       = "value"    // the answer lacks the field, or its value cannot be sent
+	ReasonBound       = "bound"    // one of the gateway's own bounds
+	ReasonEnded       = "ended"    // access was taken away meanwhile
+)
+
+// Error says why credentials cannot be had. It names paths and fields, never a value.
+type Error struct {
+	Reason     string
+	Credential string // its name in the registration; "" if it concerns all
+	Path       string // in Vault; "" if none was asked
+	Err        error
+	RetryAfter time.Duration // 0: nothing is known
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("upstream credentials: ")
+	if e.Credential != "" {
+		fmt.Fprintf(&b, "%s: ", e.Credential)
+	}
+	if e.Path != "" {
+		fmt.Fprintf(&b, "%s: ", e.Path)
+	}
+	b.WriteString(e.Err.Error())
+	return b.String()
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// failed makes the error of a request to Vault. Vault's own words are kept only where they
+// say more than the status: an engine may repeat a value in them.
+func failed(credential, path string, err error) *Error {
+	e := &Error{Credential: credential, Path: path, Reason: ReasonUnavailable, Err: errUnreachable}
+	var refused *api.ResponseError
+	switch {
+	case errors.Is(err, errNothing):
+		e.Reason, e.Err = ReasonNotFound, errNothing
+	case errors.As(err, &refused):
+		e.Reason, e.Err = reasonOf(refused)
+	case errors.Is(err, vaultclient.ErrNotLoggedIn):
+		e.Err = vaultclient.ErrNotLoggedIn
+	}
+	return e
+}
+
+var (
+	errUnreachable = errors.New("Vault cannot be reached, or does not answer in time") //nolint:staticcheck // a name starts it
+	errNothing     = errors.New("there is nothing at this path")
+	errDenied      = errors.New("permission denied: no policy of the token allows it")
+	errSealed      = errors.New("Vault is sealed, or has no active node")             //nolint:staticcheck // a name starts it
+	errLater       = errors.New("Vault asks to come back later")                      //nolint:staticcheck // a name starts it
+	errEngine      = errors.New("the engine has failed to make the credential")       // with the status
+	errRefused     = errors.New("Vault refuses the request: see Vault's own log, or") //nolint:staticcheck // a name starts it
+)
+
+func reasonOf(refused *api.ResponseError) (reason string, err error) {
+	switch status := refused.StatusCode; {
+	case status == http.StatusForbidden:
+		return ReasonDenied, errDenied
+	case status == http.StatusNotFound:
+		return ReasonNotFound, errNothing
+	case status == http.StatusServiceUnavailable:
+		return ReasonSealed, errSealed
+	case isLater(refused):
+		return ReasonUnavailable, errLater
+	case status >= 500:
+		return ReasonUnavailable, fmt.Errorf("%w: status %d", errEngine, status)
+	default:
+		return ReasonNotFound, fmt.Errorf("%w read the path by hand: status %d", errRefused, status)
+	}
+}
+
+// isLater reports whether Vault asks for the same request again: a standby that lags
+// behind, or a limit of rate.
+func isLater(refused *api.ResponseError) bool {
+	switch refused.StatusCode {
+	case http.StatusPreconditionFailed, http.StatusTooManyRequests, 472, 473:
+		return true
+	}
+	return false
+}

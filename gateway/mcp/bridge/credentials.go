@@ -1,0 +1,16 @@
+package bridge
+
+// Credentials are what the server of a channel is started or reached with on behalf of one
+// principal. They end while channels live, and others take their place. Equal values are the
+// same credentials.
+type Credentials interface {
+	// Superseded is closed when Successor returns the credentials for everything new.
+	Superseded() <-chan struct{}
+	Successor() Credentials
+	// Ended is closed when nobody may use them any more. Cause says why.
+	Ended() <-chan struct{}
+	Cause() error
+	// Hold keeps them from being revoked until release, and no longer than a moment beyond
+	// Ended. It fails if they have ended.
+	Hold() (release func(), err error)
+}

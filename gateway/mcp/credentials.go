@@ -1,0 +1,75 @@
+package mcp
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/credentials"
+	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
+)
+
+// reasonCredentials: the credentials that the server needs cannot be had from Vault.
+const reasonCredentials = "upstream-credentials"
+
+// leased returns the credentials that the request is sent with; nil where the server has
+// none that are leased. They stand in the decision's audit line.
+func (x *exchange) leased(ctx context.Context, from *credentials.Server) (*credentials.Set, error) {
+	if from == nil {
+		return nil, nil //nolint:nilnil // no credentials are no error
+	}
+	set, err := from.Get(ctx, x.request.Grant)
+	if err != nil {
+		return nil, x.withoutCredentials(ctx, err)
+	}
+	x.request.Credentials = set
+	return set, nil
+}
+
+// withoutCredentials is the answer where Vault has not given what the server needs. Nothing
+// was sent to the server.
+func (x *exchange) withoutCredentials(ctx context.Context, err error) error {
+	if f := access.CutCause(ctx); f != nil {
+		return f
+	}
+	if ctx.Err() != nil {
+		return x.failure(ctx, err)
+	}
+	f := &access.Refusal{
+		Status:     http.StatusServiceUnavailable,
+		Reason:     reasonCredentials,
+		Detail:     err.Error(),
+		Message:    "The gateway cannot get the server's credentials from Vault.",
+		RetryAfter: retryAfter,
+	}
+	var unavailable *credentials.Error
+	if errors.As(err, &unavailable) && unavailable.RetryAfter > f.RetryAfter {
+		f.RetryAfter = unavailable.RetryAfter
+	}
+	return x.rpc(f)
+}
+
+// messageCredentials is told to those whose request was under way when the credentials that
+// it was sent with ended.
+const messageCredentials = "The credentials with which the gateway has sent this request to the server have ended. " +
+	"The request may have been carried out."
+
+// channelCredentials are a set as the bridge uses it.
+type channelCredentials struct{ *credentials.Set }
+
+// Successor implements [bridge.Credentials].
+func (c channelCredentials) Successor() bridge.Credentials {
+	if next := c.Set.Successor(); next != nil {
+		return channelCredentials{next}
+	}
+	return nil
+}
+
+// forChannel returns the set for the bridge; nil without one.
+func forChannel(set *credentials.Set) bridge.Credentials {
+	if set == nil {
+		return nil
+	}
+	return channelCredentials{set}
+}
