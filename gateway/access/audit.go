@@ -59,6 +59,18 @@ func (l *line) number(key string, value int64) {
 	l.b = strconv.AppendInt(l.b, value, 10)
 }
 
+func (l *line) list(key string, values []string) {
+	if len(values) == 0 {
+		return
+	}
+	l.key(key)
+	for i, value := range values {
+		l.b = append(l.b, "[,"[min(i, 1)])
+		l.b = protocol.AppendString(l.b, value)
+	}
+	l.b = append(l.b, ']')
+}
+
 func (l *line) addr(key string, value netip.Addr) {
 	if !value.IsValid() {
 		return
@@ -120,6 +132,10 @@ func (a *auditor) Decision(r *Request, d Decision) error {
 	l.start(time.Now(), "decision")
 	l.request(r)
 	l.decision(d)
+	if r.Credentials != nil {
+		l.field("credential_accessor", r.Credentials.Accessor())
+		l.list("lease_ids", r.Credentials.LeaseIDs())
+	}
 	l.end()
 	return a.log.Write(l.b)
 }

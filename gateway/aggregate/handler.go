@@ -125,6 +125,8 @@ func (h *Handler) onEnd(end grants.End) {
 	switch {
 	case end.Server != nil:
 		// onRegistry is called too.
+	case end.Unheard:
+		// Nothing is kept for clients of whom no token is known.
 	case end.Successor == nil:
 		h.sessions.endToken(end.Grant)
 	default:

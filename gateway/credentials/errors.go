@@ -56,8 +56,8 @@ func failed(credential, path string, err error) *Error {
 	e := &Error{Credential: credential, Path: path, Reason: ReasonUnavailable, Err: errUnreachable}
 	var refused *api.ResponseError
 	switch {
-	case errors.Is(err, errNothing):
-		e.Reason, e.Err = ReasonNotFound, errNothing
+	case errors.Is(err, vaultclient.ErrNoSecret):
+		e.Reason, e.Err = ReasonNotFound, vaultclient.ErrNoSecret
 	case errors.As(err, &refused):
 		e.Reason, e.Err = reasonOf(refused)
 	case errors.Is(err, vaultclient.ErrNotLoggedIn):
@@ -68,7 +68,6 @@ func failed(credential, path string, err error) *Error {
 
 var (
 	errUnreachable = errors.New("Vault cannot be reached, or does not answer in time") //nolint:staticcheck // a name starts it
-	errNothing     = errors.New("there is nothing at this path")
 	errDenied      = errors.New("permission denied: no policy of the token allows it")
 	errSealed      = errors.New("Vault is sealed, or has no active node")             //nolint:staticcheck // a name starts it
 	errLater       = errors.New("Vault asks to come back later")                      //nolint:staticcheck // a name starts it
@@ -81,7 +80,7 @@ func reasonOf(refused *api.ResponseError) (reason string, err error) {
 	case status == http.StatusForbidden:
 		return ReasonDenied, errDenied
 	case status == http.StatusNotFound:
-		return ReasonNotFound, errNothing
+		return ReasonNotFound, vaultclient.ErrNoSecret
 	case status == http.StatusServiceUnavailable:
 		return ReasonSealed, errSealed
 	case isLater(refused):

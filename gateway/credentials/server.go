@@ -2,14 +2,114 @@ package credentials
 
 import (
 	"context"
+	"sync"
+	"time"
 
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // Server has the credentials of one registration, for each principal.
-type Server struct{}
+type Server struct {
+	store *Store
+	of    *grants.Server
+	plan  *plan
 
-// Get returns the principal's credentials. The error is an [Error], or that of ctx.
+	mu       sync.RWMutex
+	holdings map[grants.Principal]*holding
+	closed   bool
+}
+
+// Get returns the principal's credentials. It returns those that are there at once; else it
+// takes them from Vault, once for all who wait. The error is an [Error], or that of ctx,
+// which must be the context of a request that holds its grant.
 func (s *Server) Get(ctx context.Context, grant *grants.Grant) (*Set, error) {
-	panic("not yet")
+	now := s.store.now()
+	s.mu.RLock()
+	h := s.holdings[grant.Principal()]
+	s.mu.RUnlock()
+	if h != nil {
+		if set := h.current.Load(); set != nil && set.usable(now) {
+			h.markUsed(grant, now)
+			return set, nil
+		}
+	}
+	return s.obtain(ctx, grant)
+}
+
+// obtain is Get where Vault must be asked.
+func (s *Server) obtain(ctx context.Context, grant *grants.Grant) (*Set, error) {
+	for {
+		h, err := s.holding(ctx, grant)
+		if err != nil {
+			return nil, err
+		}
+		set, err := h.await(ctx)
+		if err != nil || set != nil {
+			return set, err
+		}
+		// It ended while this waited, for a reason that does not concern this request.
+	}
+}
+
+// holding returns that of the principal, and begins one if there is none.
+func (s *Server) holding(ctx context.Context, grant *grants.Grant) (*holding, error) {
+	h, begun, err := s.findOrAdd(grant)
+	if !begun || err != nil {
+		return h, err
+	}
+	// From here on the end of the principal's access finds the holding. Had it come before,
+	// the context of the request would be done.
+	if ctx.Err() != nil {
+		h.end(ErrLost)
+		return nil, context.Cause(ctx)
+	}
+	s.store.running.Go(h.run)
+	return h, nil
+}
+
+func (s *Server) findOrAdd(grant *grants.Grant) (h *holding, begun bool, err error) {
+	principal := grant.Principal()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.holdings[principal]; h != nil && !h.isEnded() {
+		h.markUsed(grant, s.store.now())
+		return h, false, nil
+	}
+	if s.closed {
+		return nil, false, &Error{Reason: ReasonEnded, Err: ErrClosed, RetryAfter: time.Second}
+	}
+	h = newHolding(s, principal, grant)
+	s.holdings[principal] = h
+	s.store.add(h)
+	return h, true, nil
+}
+
+// forget drops a holding that has ended.
+func (s *Server) forget(h *holding) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.holdings[h.principal] == h {
+		delete(s.holdings, h.principal)
+	}
+}
+
+// all returns the holdings.
+func (s *Server) all() []*holding {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	list := make([]*holding, 0, len(s.holdings))
+	for _, h := range s.holdings {
+		list = append(list, h)
+	}
+	return list
+}
+
+// close ends everything, and lets nothing begin.
+func (s *Server) close(cause error) {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	for _, h := range s.all() {
+		h.end(cause)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vault-plugin-secrets-mcp/backend/clock"
@@ -25,6 +26,16 @@ var (
 	ErrClosed = errors.New("the server's credentials were given up")
 )
 
+// IsEnd reports whether the error is one of those with which sets end.
+func IsEnd(err error) bool {
+	for _, end := range []error{ErrEnded, ErrLost, ErrReplaced, ErrUnused, ErrClosed} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	return false
+}
+
 // releaseTimeout is how long after its end a Set's users may take to let go of it, before its
 // credentials are revoked all the same. A child process is killed sooner.
 const releaseTimeout = 500 * time.Millisecond
@@ -34,8 +45,11 @@ const releaseTimeout = 500 * time.Millisecond
 type Set struct {
 	rendered
 
-	lease *lease    // that its values come from; several sets may come from one
-	ends  time.Time // when its credentials end in Vault; zero: they do not
+	lease    *lease // that its values come from; several sets may come from one
+	askAgain func(ctx context.Context, refused *Set) *Set
+
+	// ends is a little before the credentials end in Vault; nil: they do not.
+	ends atomic.Pointer[time.Time]
 
 	superseded chan struct{} // closed when successor is set
 	ended      chan struct{} // closed when cause is set
@@ -43,9 +57,10 @@ type Set struct {
 	mu        sync.Mutex
 	successor *Set
 	cause     error
-	users     int  // requests and holds
-	first     *Use // list of the requests
-	given     bool // the lease has it back
+	users     int    // requests and holds
+	first     *Use   // list of the requests
+	given     bool   // the lease has it back
+	after     func() // called then; nil: nothing is
 }
 
 // rendered are a registration's values with the credentials in them.
@@ -55,13 +70,27 @@ type rendered struct {
 	files  map[string]string
 }
 
-func newSet(values rendered, from *lease, ends time.Time) *Set {
+func newSet(values rendered, from *lease, askAgain func(context.Context, *Set) *Set) *Set {
 	from.take()
-	return &Set{
-		rendered: values, lease: from, ends: ends,
+	s := &Set{
+		rendered: values, lease: from, askAgain: askAgain,
 		superseded: make(chan struct{}), ended: make(chan struct{}),
 	}
+	s.prolong()
+	return s
 }
+
+// prolong moves the end to the one that the lease has now.
+func (s *Set) prolong() {
+	if ends := s.lease.usableUntil(); !ends.IsZero() {
+		s.ends.Store(&ends)
+	}
+}
+
+// Rejected is called when the server refuses what it got with the set, which is then read
+// again, at most once in 30 seconds. It waits for that, and returns the set that has other
+// values; nil if there is none.
+func (s *Set) Rejected(ctx context.Context) *Set { return s.askAgain(ctx, s) }
 
 // Header returns all headers of the registration. It must not be changed.
 func (s *Set) Header() http.Header { return s.header }
@@ -177,8 +206,14 @@ func (s *Set) usable(now time.Time) bool {
 	case <-s.superseded:
 		return false
 	default:
-		return s.ends.IsZero() || !clock.Reached(now, s.ends)
+		return !s.hasEnded(now)
 	}
+}
+
+// hasEnded reports whether the credentials have come to their end in Vault.
+func (s *Set) hasEnded(now time.Time) bool {
+	ends := s.ends.Load()
+	return ends != nil && clock.Reached(now, *ends)
 }
 
 // inUse reports whether somebody uses the set.
@@ -227,11 +262,25 @@ func (s *Set) end(cause error) {
 	}
 }
 
+// onGivenBack has f called when the lease has the set back.
+func (s *Set) onGivenBack(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.given {
+		f()
+		return
+	}
+	s.after = f
+}
+
 // giveBackLocked gives the lease back once nobody uses the set and nobody will. s.mu is held.
 func (s *Set) giveBackLocked() {
 	if s.given || s.users > 0 || s.successor == nil && s.cause == nil {
 		return
 	}
 	s.given = true
+	if s.after != nil {
+		s.after()
+	}
 	s.lease.giveBack()
 }

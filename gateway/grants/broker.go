@@ -210,6 +210,9 @@ func (b *Broker) Run(ctx context.Context) {
 	running.Wait()
 }
 
+// Login returns the gateway's login to Vault.
+func (b *Broker) Login() *vaultclient.Login { return b.login }
+
 // LoggedIn reports whether Vault has accepted the gateway's login once.
 func (b *Broker) LoggedIn() bool { return b.login == nil || b.login.LoggedIn() }
 
@@ -242,6 +245,23 @@ func (b *Broker) Grant(ctx context.Context, token string, source netip.Addr) (*G
 		now = time.Now()
 	}
 	return nil, ErrUnavailable // the grant was taken back as often as it was given
+}
+
+// Live reports whether a token of the principal is in the cache, and has not expired.
+func (b *Broker) Live(p Principal) bool {
+	now := time.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	principal := b.cache.byPrincipal[p]
+	if principal == nil {
+		return false
+	}
+	for e := principal.entries; e != nil; e = e.next {
+		if g := e.grant.Load(); g != nil && !g.Expired(now) {
+			return true
+		}
+	}
+	return false
 }
 
 // checkSeal says whether the data key that the grant's token is sealed under, if any,

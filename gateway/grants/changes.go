@@ -120,7 +120,7 @@ func (v *feedPosition) lastConfirmed(g *Grant) (time.Time, bool) {
 // fresh reports whether g may be used without asking Vault.
 func (v *feedPosition) fresh(g *Grant, now time.Time) bool {
 	confirmed, ok := v.lastConfirmed(g)
-	return ok && clock.Age(now, confirmed) < v.maxAge && !g.expired(now)
+	return ok && clock.Age(now, confirmed) < v.maxAge && !g.Expired(now)
 }
 
 // later returns the later one of two times.
@@ -147,6 +147,7 @@ func (b *Broker) apply(answer *vaultclient.Changes, sent time.Time) {
 		b.negatives.Purge()
 		v.epoch, v.floor, v.servers = answer.Epoch, answer.Index, answer.Index
 		todo = effects{servers: true, keys: true, sweep: true}
+		b.notify(End{Unheard: true})
 	} else {
 		for i := range answer.Changes {
 			if c := &answer.Changes[i]; c.Index > v.applied {
@@ -195,6 +196,7 @@ func (b *Broker) applyOne(c *vaultclient.Change, v *feedPosition, todo *effects)
 				e = next
 			}
 		}
+		b.notify(End{Unheard: true, ClientID: c.ClientID})
 	case scopeServers:
 		v.servers = c.Index
 		todo.servers = true
@@ -203,6 +205,7 @@ func (b *Broker) applyOne(c *vaultclient.Change, v *feedPosition, todo *effects)
 	case scopeEverything:
 		if ends(c) {
 			b.endAll(c, v)
+			b.notify(End{Unheard: true})
 		}
 		v.floor = c.Index
 		todo.sweep = true

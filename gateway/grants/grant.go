@@ -109,8 +109,8 @@ func (g *Grant) SameTools(other *Grant) bool {
 		(g.tools == nil) == (other.tools == nil)
 }
 
-// expired reports whether the token's end has come.
-func (g *Grant) expired(now time.Time) bool {
+// Expired reports whether the token's end has come, by either clock.
+func (g *Grant) Expired(now time.Time) bool {
 	return !g.ExpiresAt.IsZero() && clock.Reached(now, g.ExpiresAt)
 }
 

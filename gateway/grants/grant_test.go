@@ -138,8 +138,8 @@ func TestExpiryIsCountedFromTheSendingWhateverTheClocksSay(t *testing.T) {
 	g, err := NewGrant(&l, sent)
 	require.NoError(t, err)
 	assert.WithinDuration(t, sent.Add(time.Minute), g.ExpiresAt, time.Millisecond)
-	assert.False(t, g.expired(sent.Add(59*time.Second)))
-	assert.True(t, g.expired(sent.Add(61*time.Second)))
+	assert.False(t, g.Expired(sent.Add(59*time.Second)))
+	assert.True(t, g.Expired(sent.Add(61*time.Second)))
 }
 
 func TestCredentialsDoNotGetIntoFormattedText(t *testing.T) {

@@ -250,7 +250,7 @@ func (b *Broker) publish(k key, l *vaultclient.Lookup, g *Grant, now time.Time) 
 	}
 
 	e := b.cache.get(k)
-	if g == nil || g.expired(now) {
+	if g == nil || g.Expired(now) {
 		if e != nil {
 			b.end(e, ErrInactive)
 		}

@@ -26,6 +26,11 @@ type End struct {
 	// Last: no other token of the principal is in the cache.
 	Last bool
 
+	// Unheard: access may have been taken away from clients of whom no token is in the cache,
+	// so that no other End tells of it: from the client with this id, or from all if it is "".
+	Unheard  bool
+	ClientID string
+
 	// Server is a registration that has ended. Nil in the end of a grant.
 	Server *Server
 }

@@ -144,7 +144,7 @@ func (b *Broker) inspect(e *entry, now time.Time) {
 	}
 	v := b.position.Load()
 	confirmed, ok := v.lastConfirmed(g)
-	if g.expired(now) {
+	if g.Expired(now) {
 		if clock.Age(now, g.ExpiresAt) > expiryGrace {
 			b.endIf(e, g, ErrInactive)
 			return
@@ -183,7 +183,7 @@ func (b *Broker) clean(now time.Time) {
 		for _, e := range b.cache.all(i) {
 			g := e.grant.Load()
 			idle := now.Unix()-int64(e.used.Load()) > int64(idleLimit/time.Second)
-			if g == nil || !idle && !g.expired(now) {
+			if g == nil || !idle && !g.Expired(now) {
 				continue
 			}
 			b.mu.Lock()

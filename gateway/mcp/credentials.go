@@ -43,11 +43,36 @@ func (x *exchange) withoutCredentials(ctx context.Context, err error) error {
 		Message:    "The gateway cannot get the server's credentials from Vault.",
 		RetryAfter: retryAfter,
 	}
+	if credentials.IsEnd(err) {
+		f.Message = messageCredentials
+	}
 	var unavailable *credentials.Error
 	if errors.As(err, &unavailable) && unavailable.RetryAfter > f.RetryAfter {
 		f.RetryAfter = unavailable.RetryAfter
 	}
 	return x.rpc(f)
+}
+
+// lease takes the credentials that the request is sent with.
+func (q *proxied) lease(ctx context.Context) error {
+	const tries = 3 // they may end between the one and the other
+	for range tries {
+		set, err := q.leased(ctx, q.proxy.credentials)
+		if set == nil || err != nil {
+			return err
+		}
+		if q.use.Begin(set, q.cancel, q.idle()) == nil {
+			q.set = set
+			return nil
+		}
+	}
+	return q.withoutCredentials(ctx, credentials.ErrEnded)
+}
+
+// hasEndedCredentials reports whether the request was cut because the credentials that it was
+// sent with have ended.
+func (q *proxied) hasEndedCredentials() bool {
+	return q.set != nil && credentials.IsEnd(context.Cause(q.ctx))
 }
 
 // messageCredentials is told to those whose request was under way when the credentials that

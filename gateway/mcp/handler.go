@@ -12,6 +12,7 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/credentials"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
@@ -32,20 +33,28 @@ type Registry interface {
 	OnEnd(f func(grants.End))
 }
 
+// Credentials are those of servers that are leased from Vault: [credentials.Store].
+type Credentials interface {
+	// Server returns the credentials of a registration; nil if none of them are leased.
+	Server(server *grants.Server) (*credentials.Server, error)
+}
+
 // Options of a Handler.
 type Options struct {
-	Registry Registry
-	Config   *config.Config
-	Log      hclog.Logger
+	Registry    Registry
+	Credentials Credentials // nil: servers that have some are refused
+	Config      *config.Config
+	Log         hclog.Logger
 }
 
 // Handler serves /servers/{name}/mcp, behind the access middleware. It must be
 // closed.
 type Handler struct {
-	registry Registry
-	log      hclog.Logger
-	sealer   *session.Sealer
-	streams  sse.Streams
+	registry    Registry
+	credentials Credentials
+	log         hclog.Logger
+	sealer      *session.Sealer
+	streams     sse.Streams
 
 	config atomic.Pointer[config.Config]
 
@@ -62,10 +71,11 @@ type Handler struct {
 // New returns a handler. It reaches no server before the first request for it.
 func New(options Options) *Handler {
 	h := &Handler{
-		registry:  options.Registry,
-		log:       options.Log,
-		childPool: bridge.NewPool(0, 0),
-		sealer:    session.NewSealer(options.Registry.SessionKeys),
+		registry:    options.Registry,
+		credentials: options.Credentials,
+		log:         options.Log,
+		childPool:   bridge.NewPool(0, 0),
+		sealer:      session.NewSealer(options.Registry.SessionKeys),
 	}
 	h.config.Store(options.Config)
 	options.Registry.OnEnd(h.onEnd)

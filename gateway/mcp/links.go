@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"vault-plugin-secrets-mcp/gateway/credentials"
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
@@ -41,6 +42,8 @@ const relinkAfter = 5 * time.Second
 var (
 	errServerGone = errors.New("the registration has ended")
 	errClosed     = errors.New("the gateway is shutting down")
+
+	errNoCredentials = errors.New("this gateway leases no credentials")
 )
 
 // link returns the way to the server.
@@ -97,13 +100,17 @@ func (h *Handler) unlink(name string) {
 
 func (h *Handler) newLink(server *grants.Server) (link, error) {
 	c := h.settings()
+	leased, err := h.credentialsOf(server)
+	if err != nil {
+		return nil, err
+	}
 	switch server.Transport {
 	case grants.TransportHTTP:
 		u, err := newUpstream(server, c.Upstream(server.Name), &c.UpstreamAllow, h.log)
 		if err != nil {
 			return nil, err
 		}
-		return &proxy{upstream: u, limits: c.Limits}, nil
+		return &proxy{upstream: u, credentials: leased, limits: c.Limits}, nil
 	case grants.TransportSSE:
 		return h.newChannels(server, c)
 	case grants.TransportStdio:
@@ -112,9 +119,23 @@ func (h *Handler) newLink(server *grants.Server) (link, error) {
 	return nil, fmt.Errorf("transport %q is not supported", server.Transport)
 }
 
+// credentialsOf returns the server's credentials; nil if none of them are leased.
+func (h *Handler) credentialsOf(server *grants.Server) (*credentials.Server, error) {
+	switch {
+	case h.credentials != nil:
+		return h.credentials.Server(server)
+	case server.Leases():
+		return nil, errNoCredentials
+	}
+	return nil, nil //nolint:nilnil // there are none, and nothing is wrong
+}
+
 // onEnd hears from the broker that access was taken away. Requests in flight
 // are cut by their contexts.
 func (h *Handler) onEnd(end grants.End) {
+	if end.Unheard {
+		return // nothing is kept for clients of whom no token is known
+	}
 	if end.Server != nil {
 		h.linkMu.Lock()
 		defer h.linkMu.Unlock()

@@ -11,6 +11,7 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/credentials"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 	"vault-plugin-secrets-mcp/gateway/mcp/session"
@@ -18,8 +19,9 @@ import (
 
 // proxy passes requests on to a streamable HTTP server, and its answers back.
 type proxy struct {
-	upstream *upstream
-	limits   config.Limits
+	upstream    *upstream
+	credentials *credentials.Server // nil: none are leased
+	limits      config.Limits
 }
 
 func (p *proxy) close() { p.upstream.close() }
@@ -31,7 +33,9 @@ type proxied struct {
 	owner  session.Owner
 	sealed string // the session id that the client sent; "" if none
 
-	ctx      context.Context // of the request to the server
+	set      *credentials.Set // nil: the server has none that are leased
+	use      credentials.Use  // of set
+	ctx      context.Context  // of the request to the server
 	cancel   context.CancelCauseFunc
 	traced   func(status int, err error)
 	response *http.Response
@@ -46,18 +50,18 @@ func (p *proxy) call(ctx context.Context, a *Answer) error {
 		proxy:  p,
 		owner:  session.Owner{Principal: a.request.Grant.Principal(), ServerID: a.server.ID},
 	}
-	upstreamSession, f := q.openSession(ctx)
-	if f == nil {
-		f = a.decide()
-	}
-	if f == nil && !p.upstream.acquire() {
-		f = a.busy()
-	}
-	if f != nil {
-		return f
-	}
-	err := q.send(ctx, upstreamSession)
+	q.ctx, q.cancel = context.WithCancelCause(ctx)
+	err := q.lease(ctx)
+	var upstreamSession string
 	if err == nil {
+		upstreamSession, err = q.admit(ctx)
+	}
+	if err != nil {
+		q.use.End()
+		q.cancel(nil)
+		return err
+	}
+	if err = q.send(ctx, upstreamSession); err == nil {
 		err = q.accept()
 	}
 	if err != nil {
@@ -68,9 +72,44 @@ func (p *proxy) call(ctx context.Context, a *Answer) error {
 	return nil
 }
 
-// send sends the request to the server, and reads the header of the answer.
+// admit opens the request's session, records the decision, and takes one of the server's
+// slots. The caller releases it where the error is nil.
+func (q *proxied) admit(ctx context.Context) (upstreamSession string, err error) {
+	upstreamSession, f := q.openSession(ctx)
+	if f == nil {
+		f = q.decide()
+	}
+	if f == nil && !q.proxy.upstream.acquire() {
+		f = q.busy()
+	}
+	if f != nil {
+		return "", f
+	}
+	return upstreamSession, nil
+}
+
+// send sends the request to the server, and reads the header of the answer. Where the server
+// refuses leased credentials, and Vault has others by now, it does so a second time: a server
+// that refuses them has done nothing.
 func (q *proxied) send(ctx context.Context, upstreamSession string) error {
-	q.ctx, q.cancel = context.WithCancelCause(ctx)
+	err := q.sendOnce(ctx, upstreamSession)
+	if err != nil || q.set == nil || q.response.StatusCode != http.StatusUnauthorized {
+		return err
+	}
+	next := q.set.Rejected(q.ctx)
+	if next == nil {
+		return nil
+	}
+	q.endResponse()
+	q.use.End()
+	if q.use.Begin(next, q.cancel, q.idle()) != nil {
+		return q.withoutCredentials(ctx, credentials.ErrEnded)
+	}
+	q.set = next
+	return q.sendOnce(ctx, upstreamSession)
+}
+
+func (q *proxied) sendOnce(ctx context.Context, upstreamSession string) error {
 	send := q.proxy.upstream.send
 	if q.idle() {
 		send = q.proxy.upstream.openStream
@@ -80,6 +119,9 @@ func (q *proxied) send(ctx context.Context, upstreamSession string) error {
 	response, err := send(out) //nolint:bodyclose // close closes it
 	if err != nil {
 		q.traced(0, err)
+		if q.hasEndedCredentials() && ctx.Err() == nil {
+			return q.withoutCredentials(ctx, context.Cause(q.ctx))
+		}
 		return q.failure(ctx, err)
 	}
 	q.response = response
@@ -142,29 +184,38 @@ func (q *proxied) next() (*sse.Event, error) {
 		return nil, q.tooLarge()
 	case errors.As(err, new(*filterError)), errors.As(err, new(*access.Refusal)):
 		return nil, &AnswerError{Message: messageUnfit, Err: err}
+	case q.hasEndedCredentials() && !q.idle():
+		return nil, &AnswerError{Message: messageCredentials, Err: context.Cause(q.ctx)}
 	}
 	return nil, &readError{err}
 }
 
 func (q *proxied) ended() error {
-	if sse.EndedByGateway(q.ctx) {
+	if sse.EndedByGateway(q.ctx) || q.hasEndedCredentials() && q.idle() {
 		return context.Cause(q.ctx)
 	}
 	return nil
 }
 
+// endResponse gives up the rest of the answer.
+func (q *proxied) endResponse() {
+	if q.stall != nil {
+		q.stall.stop()
+	}
+	_ = q.response.Body.Close()
+	q.traced(q.response.StatusCode, nil)
+	q.response, q.stall = nil, nil
+}
+
 // close ends the request to the server, and with it the rest of the answer.
 func (q *proxied) close() {
 	if q.response != nil {
-		if q.stall != nil {
-			q.stall.stop()
-		}
-		if q.unlisted != nil {
-			q.unlisted()
-		}
-		_ = q.response.Body.Close()
-		q.traced(q.response.StatusCode, nil)
+		q.endResponse()
 	}
+	if q.unlisted != nil {
+		q.unlisted()
+	}
+	q.use.End()
 	q.cancel(nil)
 	q.proxy.upstream.release()
 }
@@ -193,7 +244,11 @@ func (q *proxied) outgoing(upstreamSession string) *http.Request {
 	if upstreamSession != "" {
 		out.Header[protocol.HeaderSession] = []string{upstreamSession}
 	}
-	for key, values := range q.proxy.upstream.header {
+	header := q.proxy.upstream.header
+	if q.set != nil {
+		header = q.set.Header()
+	}
+	for key, values := range header {
 		out.Header[key] = values
 	}
 	if q.body != nil {

@@ -60,7 +60,7 @@ func newUpstream(server *grants.Server, settings config.Upstream, allow *config.
 		u.header["Authorization"] = []string{"Basic " + basic}
 		target.User = nil
 	}
-	for name, value := range server.Headers {
+	for name, value := range headersOf(server) {
 		key := textproto.CanonicalMIMEHeaderKey(name)
 		if check.IsReservedHeader(name) {
 			log.Warn("a registered header is the gateway's own to send, and is left out", "server", server.Name, "header", key)
@@ -96,6 +96,15 @@ func newUpstream(server *grants.Server, settings config.Upstream, allow *config.
 		MaxResponseHeaderBytes: maxResponseHeader,
 	}
 	return u, nil
+}
+
+// headersOf are the registration's headers. Where some of its values are leased, all of them
+// come with the credentials of each request.
+func headersOf(server *grants.Server) map[string]string {
+	if server.Leases() {
+		return nil
+	}
+	return server.Headers
 }
 
 func upstreamTLS(settings config.Upstream) (*tls.Config, error) {

@@ -92,7 +92,7 @@ func (e *Engine) Changes(ctx context.Context, epoch string, index uint64, wait t
 	var answer Changes
 	err := e.ask(ctx, "/changes", query, &answer)
 	var refused *api.ResponseError
-	if errors.As(err, &refused) && !isInvalidToken(err) {
+	if errors.As(err, &refused) && !IsInvalidToken(err) {
 		switch refused.StatusCode {
 		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusBadRequest, http.StatusForbidden:
 			return nil, fmt.Errorf("%w: %w", ErrNoFeed, err)
@@ -206,9 +206,9 @@ func decodeData(body io.Reader, answer any) error {
 	return nil
 }
 
-// isInvalidToken reports whether Vault refused the gateway's own token, and not just the
+// IsInvalidToken reports whether Vault refused the gateway's own token, and not just the
 // request. Both are 403; only the text differs.
-func isInvalidToken(err error) bool {
+func IsInvalidToken(err error) bool {
 	var refused *api.ResponseError
 	if !errors.As(err, &refused) || refused.StatusCode != http.StatusForbidden {
 		return false

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -49,6 +50,17 @@ type ownToken struct {
 	ttl       time.Duration // 0: does not expire
 	renewable bool
 	obtained  time.Time
+	entity    string // id; "" without one
+
+	ends    atomic.Int64 // unix nanoseconds; 0: never, or not known
+	refused atomic.Bool  // Vault has said that it is invalid
+}
+
+// setLife notes how long the token lives, counted from the request that was sent then.
+func (t *ownToken) setLife(sent time.Time, life time.Duration) {
+	if life > 0 {
+		t.ends.Store(sent.Add(life).UnixNano())
+	}
 }
 
 // Login keeps the gateway logged in: it logs in, renews the token, and logs in again. Any
@@ -128,7 +140,7 @@ func (l *Login) do(ctx context.Context, request func(*api.Client) error) error {
 		return ErrNotLoggedIn
 	}
 	err := request(l.client)
-	if !isInvalidToken(err) {
+	if !IsInvalidToken(err) {
 		return err
 	}
 	select {
@@ -259,6 +271,7 @@ func (l *Login) waitUnlessRefused(ctx context.Context, c *ownToken, d time.Durat
 			return false
 		case refused := <-l.refused:
 			if refused == c {
+				Parent{c}.Refuse()
 				l.log.Warn("Vault refuses the gateway's token: logging in again")
 				// Vault would probably refuse an immediate login, too.
 				if pause := loginBackoff.Min - time.Since(c.obtained); pause > 0 {
@@ -278,11 +291,14 @@ func (l *Login) renew(ctx context.Context, c *ownToken) time.Duration {
 	deadline := time.Now().Add(c.ttl / 3)
 	pauses := backoff.Backoff{Min: loginBackoff.Min, Max: c.ttl / 10}
 	for failures := 1; ; failures++ {
+		sent := time.Now()
 		renewCtx, cancel := context.WithTimeout(ctx, renewTimeout)
 		secret, err := l.client.Auth().Token().RenewSelfWithContext(renewCtx, 0)
 		cancel()
 		if err == nil && secret != nil && secret.Auth != nil {
-			return time.Duration(secret.Auth.LeaseDuration) * time.Second
+			life := time.Duration(secret.Auth.LeaseDuration) * time.Second
+			c.setLife(sent, life)
+			return life
 		}
 		var refused *api.ResponseError
 		if errors.As(err, &refused) && refused.StatusCode < 500 {

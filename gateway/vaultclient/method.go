@@ -83,12 +83,15 @@ func (m *loginMethod) login(ctx context.Context, client *api.Client) (*ownToken,
 	if secret == nil || secret.Auth == nil || secret.Auth.ClientToken == "" {
 		return nil, errors.New("Vault's answer to the login has no token") //nolint:staticcheck // a name starts it
 	}
-	return &ownToken{
+	token := &ownToken{
 		token:     secret.Auth.ClientToken,
 		ttl:       time.Duration(secret.Auth.LeaseDuration) * time.Second,
 		renewable: secret.Auth.Renewable,
 		obtained:  sent,
-	}, nil
+		entity:    secret.Auth.EntityID,
+	}
+	token.setLife(sent, token.ttl)
+	return token, nil
 }
 
 func (m *loginMethod) auth(ctx context.Context, client *api.Client) (api.AuthMethod, error) {
@@ -165,10 +168,15 @@ func (f *tokenFile) login(ctx context.Context, client *api.Client) (*ownToken, e
 	}
 	client.SetToken(token)
 	sent := time.Now()
-	if _, err := client.Auth().Token().LookupSelfWithContext(ctx); err != nil {
+	secret, err := client.Auth().Token().LookupSelfWithContext(ctx)
+	if err != nil {
 		return nil, fmt.Errorf("the token in %s: %w", f.path, err)
 	}
-	return &ownToken{token: token, obtained: sent}, nil
+	found := &ownToken{token: token, obtained: sent}
+	if secret != nil {
+		found.entity, _ = secret.Data["entity_id"].(string)
+	}
+	return found, nil
 }
 
 func (f *tokenFile) changed(c *ownToken) bool {

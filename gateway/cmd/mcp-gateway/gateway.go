@@ -20,6 +20,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/aggregate"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/credentials"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/telemetry"
@@ -48,16 +49,18 @@ const (
 
 // gateway is the running program.
 type gateway struct {
-	log      hclog.Logger
-	broker   *grants.Broker
-	audit    *access.AuditLog
-	memory   *access.Memory
-	metrics  *telemetry.Metrics
-	export   *telemetry.Export
-	handler  *mcp.Handler
-	all      *aggregate.Handler
-	tls      *certificates // nil: plain HTTP
-	settings *config.Config
+	log     hclog.Logger
+	broker  *grants.Broker
+	audit   *access.AuditLog
+	memory  *access.Memory
+	metrics *telemetry.Metrics
+	export  *telemetry.Export
+	handler *mcp.Handler
+
+	credentials *credentials.Store
+	all         *aggregate.Handler
+	tls         *certificates // nil: plain HTTP
+	settings    *config.Config
 
 	gate     atomic.Pointer[access.Gate]
 	draining atomic.Bool
@@ -104,7 +107,10 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 	}
 	g.metrics.Audit(g.audit.Stats)
 	g.metrics.Broker(g.broker.Stats, g.broker.LoggedIn)
-	g.handler = mcp.New(mcp.Options{Registry: g.broker, Config: settings, Log: log.Named("mcp")})
+	if err := g.makeCredentials(settings); err != nil {
+		return nil, err
+	}
+	g.handler = mcp.New(mcp.Options{Registry: g.broker, Credentials: g.credentials, Config: settings, Log: log.Named("mcp")})
 	g.all = aggregate.New(aggregate.Options{
 		Registry: g.broker, Config: settings, Version: version, Observer: g.metrics, Next: g.handler, Log: log.Named("mcp.all"),
 	})
@@ -241,6 +247,7 @@ func (g *gateway) run(ctx context.Context) error {
 	var running sync.WaitGroup
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	running.Go(func() { g.broker.Run(background) })
+	running.Go(func() { g.credentials.Run(background) })
 	failed := make(chan error, 2)
 	running.Go(func() { failed <- g.main.Serve(g.mainListener) })
 	running.Go(func() { failed <- g.admin.Serve(g.adminListener) })
@@ -250,6 +257,9 @@ func (g *gateway) run(ctx context.Context) error {
 	case err = <-failed:
 	}
 	g.drain()
+	g.all.Close()
+	g.handler.Close()
+	g.credentials.Close() // while Vault can still be told
 	stop()
 	running.Wait()
 	g.close()

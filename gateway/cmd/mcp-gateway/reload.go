@@ -29,6 +29,7 @@ func (g *gateway) reload(load func() (*config.Config, error)) {
 		}
 	}
 	g.log.SetLevel(hclog.LevelFromString(settings.Log.Level))
+	g.credentials.Configure(settings)
 	g.handler.Configure(settings)
 	g.all.Configure(settings)
 	g.memory.Configure(settings.Limits)

@@ -1,0 +1,76 @@
+package credentials
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
+)
+
+// identities compares each child token with what was asked. A token role allows aliases and
+// policies, but it never forces an alias: a token without one would act as the gateway itself.
+type identities struct {
+	aliases *lru.Cache[string, string] // alias of each entity that was seen
+}
+
+// maxIdentities bounds the entities that are remembered.
+const maxIdentities = 100_000
+
+func newIdentities() (*identities, error) {
+	aliases, err := lru.New[string, string](maxIdentities)
+	return &identities{aliases: aliases}, err
+}
+
+var (
+	errNoEntity  = errors.New("the token has no entity: does the token role allow the alias?")
+	errOwnEntity = errors.New("the token has the gateway's own entity: does the token role allow the alias?")
+	errOrphan    = errors.New("the token is an orphan, and would outlive the gateway's login: set orphan=false on the token role")
+	errBatch     = errors.New("the token is a batch token, which cannot be renewed or revoked: set token_type=service on the token role")
+	errFixed     = errors.New("the token cannot be renewed: set renewable=true on the token role")
+	errInherits  = errors.New("the entity, or a group of it, adds policies to the token: entities of clients carry none")
+)
+
+// check returns why the token must not be used. Nothing was read with it.
+func (i *identities) check(c *vaultclient.Child, alias string, policies []string) error {
+	switch {
+	case c.EntityID == "":
+		return errNoEntity
+	case c.EntityID == c.Parent.EntityID():
+		return errOwnEntity
+	case c.Batch:
+		return errBatch
+	case c.Orphan:
+		return errOrphan
+	case !c.Renewable || c.TTL <= 0:
+		return errFixed
+	case len(c.IdentityPolicies) > 0:
+		return errInherits
+	}
+	if other, seen := i.aliases.Get(c.EntityID); seen && other != alias {
+		return fmt.Errorf("the token has the entity of another alias, %s: aliases of two clients were merged in Vault", other)
+	}
+	if err := checkPolicies(c.Policies, policies); err != nil {
+		return err
+	}
+	i.aliases.Add(c.EntityID, alias)
+	return nil
+}
+
+// checkPolicies compares the token's policies with those that were asked for. Vault may add
+// the default one.
+func checkPolicies(granted, asked []string) error {
+	for _, name := range granted {
+		if name != "default" && !slices.Contains(asked, name) {
+			return fmt.Errorf("the token has the policy %q, which was not asked for", name)
+		}
+	}
+	for _, name := range asked {
+		if !slices.Contains(granted, name) {
+			return fmt.Errorf("the token lacks the policy %q: add it to allowed_policies of the token role", name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,340 @@
+package credentials
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/time/rate"
+
+	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
+)
+
+// Observer counts for metrics.
+type Observer interface {
+	// CredentialsMinted is called when credentials were taken from Vault.
+	CredentialsMinted()
+	// CredentialsFailed is called when they could not be, with one of the Reasons.
+	CredentialsFailed(reason string)
+	// CredentialsRevoked is called when they were given back, and how long after Vault was to
+	// be told first. ok is false where Vault has not been told before their end.
+	CredentialsRevoked(ok bool, took time.Duration)
+}
+
+// Options of a Store.
+type Options struct {
+	Config *config.Config
+	Vault  Vault
+	// Live reports whether a token of the principal is known to be active.
+	Live     func(grants.Principal) bool
+	Observer Observer         // nil: none
+	Now      func() time.Time // nil: time.Now
+	Log      hclog.Logger
+}
+
+// Store has the credentials of all registered servers. Any goroutine may use it.
+type Store struct {
+	vault      Vault
+	live       func(grants.Principal) bool
+	observer   Observer
+	now        func() time.Time
+	log        hclog.Logger
+	identities *identities
+	revoker    *revoker
+	mints      *rate.Limiter
+	running    sync.WaitGroup // the holdings
+
+	config atomic.Pointer[config.Config]
+
+	mu       sync.Mutex
+	servers  map[string]*Server // by name
+	holdings map[grants.Principal]map[*holding]struct{}
+	counts   map[grants.Principal]int // credentials of each
+	total    int
+}
+
+// New returns a Store that has nothing yet. Run must be called, and Close at the end.
+func New(o Options) (*Store, error) {
+	known, err := newIdentities()
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		vault: o.Vault, live: o.Live, observer: o.Observer, now: o.Now, log: o.Log, identities: known,
+		mints:    rate.NewLimiter(0, 0),
+		servers:  make(map[string]*Server),
+		holdings: make(map[grants.Principal]map[*holding]struct{}),
+		counts:   make(map[grants.Principal]int),
+	}
+	if s.observer == nil {
+		s.observer = unobserved{}
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.revoker = newRevoker(s)
+	s.Configure(o.Config)
+	return s, nil
+}
+
+type unobserved struct{}
+
+func (unobserved) CredentialsMinted()                     {}
+func (unobserved) CredentialsFailed(string)               {}
+func (unobserved) CredentialsRevoked(bool, time.Duration) {}
+
+// settings are those of the gateway's file; nil without the block.
+func (s *Store) settings() *config.UpstreamCredentials { return s.config.Load().UpstreamCredentials }
+
+func (s *Store) upstream(name string) config.Upstream { return s.config.Load().Upstream(name) }
+
+func (s *Store) idleTimeout() time.Duration {
+	if settings := s.settings(); settings != nil {
+		return settings.IdleTimeout
+	}
+	return 0
+}
+
+// Configure takes another configuration. Credentials that it would not have given end at
+// once; others are taken again where they could differ.
+func (s *Store) Configure(c *config.Config) {
+	old := s.config.Swap(c)
+	if settings := c.UpstreamCredentials; settings != nil {
+		s.mints.SetLimit(rate.Limit(settings.MintRate))
+		s.mints.SetBurst(max(int(settings.MintRate), 1))
+	}
+	if old == nil {
+		return
+	}
+	same := reflect.DeepEqual(old.UpstreamCredentials, c.UpstreamCredentials)
+	for _, server := range s.all() {
+		name := server.of.Name
+		if !same || !reflect.DeepEqual(old.Upstream(name).CredentialPaths, c.Upstream(name).CredentialPaths) {
+			s.drop(server, ErrClosed)
+		}
+	}
+}
+
+// Server returns the credentials of a registration; nil if it has none. The error names what
+// is wrong with the registration, or the gateway's file, and no value.
+func (s *Store) Server(of *grants.Server) (*Server, error) {
+	if !of.Leases() {
+		if len(of.Files) > 0 {
+			return nil, errFiles
+		}
+		return nil, nil //nolint:nilnil // there are none, and nothing is wrong
+	}
+	if s.settings() == nil {
+		return nil, errOff
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	held := s.servers[of.Name]
+	if held != nil && held.of == of {
+		return held, nil
+	}
+	p, err := newPlan(of)
+	if err != nil {
+		return nil, err
+	}
+	next := &Server{store: s, of: of, plan: p, holdings: make(map[grants.Principal]*holding)}
+	s.servers[of.Name] = next
+	if held != nil {
+		go held.close(ErrClosed)
+	}
+	return next, nil
+}
+
+var errFiles = fmt.Errorf("the registration has files, and no credentials to put into them")
+
+// OnEnd hears from the broker that access was taken away.
+func (s *Store) OnEnd(end grants.End) {
+	switch {
+	case end.Server != nil:
+		s.mu.Lock()
+		held := s.servers[end.Server.Name]
+		s.mu.Unlock()
+		if held != nil && held.of.ID == end.Server.ID {
+			s.drop(held, ErrLost)
+		}
+	case end.Unheard:
+		s.endUnheard(end.ClientID)
+	case end.Successor != nil:
+		for _, h := range s.of(end.Grant.Principal()) {
+			if grants.Allows(end.Successor, h.server.of) != nil {
+				h.end(ErrLost)
+			}
+		}
+	case end.Lost && end.Last:
+		s.endAll(end.Grant.Principal(), ErrLost)
+	case end.Last && end.Grant.Leased && end.Grant.Expired(s.now()):
+		// Its holder has another one by now, or gets one: see idle_timeout.
+	case end.Last:
+		// Nothing more will be heard of the token: whoever returns with it gets others.
+		s.endAll(end.Grant.Principal(), ErrUnused)
+	}
+}
+
+// endUnheard ends the credentials of principals of whom no token is known any more, and who may
+// have lost their access: those of the client, or of all clients.
+func (s *Store) endUnheard(clientID string) {
+	s.mu.Lock()
+	var ended []grants.Principal
+	for p := range s.holdings {
+		if clientID == "" || p.ClientID() == clientID {
+			ended = append(ended, p)
+		}
+	}
+	s.mu.Unlock()
+	for _, p := range ended {
+		if !s.live(p) {
+			s.endAll(p, ErrLost)
+		}
+	}
+}
+
+func (s *Store) endAll(p grants.Principal, cause error) {
+	for _, h := range s.of(p) {
+		h.end(cause)
+	}
+}
+
+// of returns what the principal holds.
+func (s *Store) of(p grants.Principal) []*holding {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*holding, 0, len(s.holdings[p]))
+	for h := range s.holdings[p] {
+		list = append(list, h)
+	}
+	return list
+}
+
+func (s *Store) all() []*Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*Server, 0, len(s.servers))
+	for _, server := range s.servers {
+		list = append(list, server)
+	}
+	return list
+}
+
+// drop ends the credentials of a registration.
+func (s *Store) drop(server *Server, cause error) {
+	s.mu.Lock()
+	if s.servers[server.of.Name] == server {
+		delete(s.servers, server.of.Name)
+	}
+	s.mu.Unlock()
+	server.close(cause)
+}
+
+func (s *Store) add(h *holding) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.holdings[h.principal] == nil {
+		s.holdings[h.principal] = make(map[*holding]struct{})
+	}
+	s.holdings[h.principal][h] = struct{}{}
+}
+
+func (s *Store) remove(h *holding) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.uncountLocked(h)
+	delete(s.holdings[h.principal], h)
+	if len(s.holdings[h.principal]) == 0 {
+		delete(s.holdings, h.principal)
+	}
+}
+
+// mintWait is how long a mint waits for its turn under mint_rate.
+const mintWait = 10 * time.Second
+
+func (s *Store) awaitMint(ctx context.Context) *Error {
+	ctx, cancel := context.WithTimeout(ctx, mintWait)
+	defer cancel()
+	if s.mints.Wait(ctx) != nil {
+		return &Error{Reason: ReasonBound, Err: errRate}
+	}
+	return nil
+}
+
+var errRate = fmt.Errorf("the gateway makes as many Vault tokens a second as mint_rate of its block upstream_credentials allows")
+
+// Run keeps the credentials in step with the gateway's own login, until ctx is done.
+func (s *Store) Run(ctx context.Context) {
+	revoking := make(chan struct{})
+	go func() {
+		defer close(revoking)
+		s.revoker.run(ctx)
+	}()
+	for {
+		parent, changed := s.vault.Parent()
+		select {
+		case <-changed:
+			s.replaceAll(time.Until(parent.Ends()))
+		case <-ctx.Done():
+			<-revoking
+			return
+		}
+	}
+}
+
+// replaceAll has everything taken again under the gateway's new login, spread over what is
+// left of the old one, but for a reserve.
+func (s *Store) replaceAll(left time.Duration) {
+	const usual, most = 30 * time.Second, 5 * time.Minute
+	if left <= 0 {
+		left = usual
+	}
+	left = min(left/2, most)
+	for _, server := range s.all() {
+		for _, h := range server.all() {
+			h.renewAll(s.now().Add(spread(left)))
+		}
+	}
+}
+
+// closeTimeout is how long Close waits for Vault.
+const closeTimeout = 10 * time.Second
+
+// Close ends all credentials, and waits until Vault has been told. Run must still run.
+func (s *Store) Close() {
+	for _, server := range s.all() {
+		s.drop(server, ErrClosed)
+	}
+	s.running.Wait()
+	s.revoker.drain(closeTimeout)
+}
+
+// retire ends a superseded set when its credentials end, if requests are under way for so long.
+func (s *Store) retire(old *Set) {
+	const most = time.Hour
+	left := most
+	if ends := old.ends.Load(); ends != nil {
+		left = min(left, time.Until(*ends))
+	}
+	timer := time.AfterFunc(left, func() { old.end(ErrEnded) })
+	old.onGivenBack(func() { timer.Stop() })
+}
+
+// Stats is a look at the Store's state, for metrics.
+type Stats struct {
+	Principals int // with credentials
+	Leases     int // credentials that are held
+	Revoking   int // tokens that are still to be revoked
+}
+
+// Stats returns the current ones.
+func (s *Store) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Stats{Principals: len(s.holdings), Leases: s.total, Revoking: s.revoker.pending()}
+}
