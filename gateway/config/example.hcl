@@ -117,6 +117,20 @@ upstream "github" {
   # client_cert_file = ""
   # client_key_file  = ""
   # max_concurrent   = 0 # no bound
+  # credential_paths = ["database/creds/github-*"] # default: all that Vault's policies allow
+}
+
+# Credentials of servers, leased from Vault for each client. Without this block, servers
+# that are registered with credentials cannot be reached.
+upstream_credentials {
+  token_role = "mcp-upstream" # auth/token/roles/mcp-upstream
+  policies   = ["mcp-upstream"]
+  # alias_prefix          = "mcp"
+  # token_ttl             = "10m" # a gateway that dies leaves its credentials alive for so long
+  # idle_timeout          = "10m"
+  # max_leases            = 10000
+  # max_leases_per_client = 32
+  # mint_rate             = 50 # child tokens a second
 }
 
 limits {

@@ -282,7 +282,14 @@ func TestEndOfAGrantIsToldToThoseWhoHoldMoreForIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, b, token := brokerWithToken(t)
 		var ended []End
-		b.OnEnd(func(e End) { ended = append(ended, e) })
+		var unheard []string
+		b.OnEnd(func(e End) {
+			if e.Unheard {
+				unheard = append(unheard, e.ClientID)
+				return
+			}
+			ended = append(ended, e)
+		})
 		b.liveRequest(t, "t", "files")
 		m.mutate(vaultclient.Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, func() { token.servers = []string{"github"} })
 		synctest.Wait()
@@ -293,6 +300,9 @@ func TestEndOfAGrantIsToldToThoseWhoHoldMoreForIt(t *testing.T) {
 		require.Len(t, ended, 2)
 		require.Nil(t, ended[1].Successor)
 		require.Equal(t, "acc-t", ended[1].Grant.Accessor)
+		require.True(t, ended[1].Lost)
+		require.True(t, ended[1].Last)
+		require.Equal(t, []string{"id-c"}, unheard, "for those who keep something for a client without a token")
 	})
 }
 
