@@ -167,7 +167,7 @@ func sessionStateOf(status int, reason string, body []byte) sessionState {
 	switch {
 	case status == http.StatusNotFound && (reason == "" || reason == serverside.ReasonNoSession):
 		return sessionGone
-	case reason == serverside.ReasonUnreachable, reason == serverside.ReasonUpstreamStatus:
+	case reason == serverside.ReasonUnreachable, reason == serverside.ReasonUpstreamStatus, reason == serverside.ReasonUnauthorized:
 		return sessionDoubtful
 	case reason != "" || concernsOneRequest(status) && status != http.StatusForbidden:
 		return sessionFine

@@ -16,6 +16,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
+	"vault-plugin-secrets-mcp/gateway/mcp/serverside"
 )
 
 // subRequest is a request to one server, on behalf of a request to /mcp. It is decided,
@@ -121,8 +122,19 @@ type fetched struct {
 
 // serverError tells that a server has refused a message of the gateway's.
 type serverError struct {
-	status int // of HTTP
-	code   int // of JSON-RPC; 0 without one
+	status int    // of HTTP
+	code   int    // of JSON-RPC; 0 without one
+	reason string // of the gateway's refusal; "" if the answer is the server's
+}
+
+// isAboutCredentials reports whether the server refuses the gateway's credentials, or there
+// are none to be had. That says nothing about the versions that the server speaks.
+func (e *serverError) isAboutCredentials() bool {
+	switch e.reason {
+	case serverside.ReasonUnauthorized, serverside.ReasonCredentials:
+		return true
+	}
+	return e.status == http.StatusForbidden
 }
 
 func (e *serverError) Error() string {
@@ -150,12 +162,12 @@ func (s *subRequest) ask(header http.Header, message []byte) (*fetched, error) {
 		return answer, err
 	}
 	if answer.refusal != nil {
-		return answer, &serverError{answer.status, answer.refusal.Code}
+		return answer, &serverError{status: answer.status, code: answer.refusal.Code, reason: answer.refusal.Reason}
 	}
 	e, err := envelope.Parse(answer.body)
 	switch {
 	case err == nil && e.Failed:
-		return answer, &serverError{answer.status, e.ErrorCode}
+		return answer, &serverError{status: answer.status, code: e.ErrorCode}
 	case answer.status >= 300:
 		return answer, &serverError{status: answer.status}
 	case err != nil || e.Kind != envelope.Response:

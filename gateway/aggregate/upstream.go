@@ -119,7 +119,7 @@ func (u *upstream) open(s *subRequest) (*route, error) {
 			}
 		}
 		var refused *serverError
-		if !errors.As(err, &refused) {
+		if !errors.As(err, &refused) || refused.isAboutCredentials() {
 			return r, err
 		}
 		if refused.isAboutSessions() && u.session.hasKnownVersion() {
@@ -234,7 +234,7 @@ func (s *subRequest) isStateless() (bool, error) {
 		}
 	case err == nil, errors.Is(err, errNoAnswer):
 		// It takes the request for something else.
-	case !isError, refused.code == 0 && concernsOneRequest(refused.status):
+	case !isError, refused.isAboutCredentials(), refused.code == 0 && concernsOneRequest(refused.status):
 		return false, err
 	case refused.code == protocol.CodeUnsupportedVersion:
 		stateless = listsStateless(answer.body)

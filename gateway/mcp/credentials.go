@@ -8,10 +8,8 @@ import (
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/credentials"
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
+	"vault-plugin-secrets-mcp/gateway/mcp/serverside"
 )
-
-// reasonCredentials: the credentials that the server needs cannot be had from Vault.
-const reasonCredentials = "upstream-credentials"
 
 // leased returns the credentials that the request is sent with; nil where the server has
 // none that are leased. They stand in the decision's audit line.
@@ -38,7 +36,7 @@ func (x *exchange) withoutCredentials(ctx context.Context, err error) error {
 	}
 	f := &access.Refusal{
 		Status:     http.StatusServiceUnavailable,
-		Reason:     reasonCredentials,
+		Reason:     serverside.ReasonCredentials,
 		Detail:     err.Error(),
 		Message:    "The gateway cannot get the server's credentials from Vault.",
 		RetryAfter: retryAfter,

@@ -182,6 +182,7 @@ func (x *exchange) badStatus(response *http.Response) *access.Refusal {
 	f.Reason = serverside.ReasonUpstreamStatus
 	switch {
 	case status == http.StatusUnauthorized:
+		f.Reason = serverside.ReasonUnauthorized
 		f.Message = "The server's answer cannot be passed on: it refuses the gateway's credentials."
 	case 300 <= status && status < 400:
 		f.Message = "The server's answer cannot be passed on: it redirects to another URL, which has to be registered instead."

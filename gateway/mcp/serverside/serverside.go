@@ -16,6 +16,11 @@ const (
 	ReasonNoSession      = "unknown-session"
 	ReasonUnreachable    = "upstream-unreachable"
 	ReasonUpstreamStatus = "upstream-status"
+
+	// ReasonUnauthorized: the server refuses the credentials that the gateway sends.
+	ReasonUnauthorized = "upstream-unauthorized"
+	// ReasonCredentials: the credentials that the server needs cannot be had from Vault.
+	ReasonCredentials = "upstream-credentials"
 )
 
 // Messages of refusals that more than one package uses.
