@@ -32,11 +32,12 @@ type holding struct {
 	wake chan struct{} // holds a value while run has something to look at
 
 	mu      sync.Mutex
-	ended   error         // why; nil while it goes on
-	failure *Error        // of the last attempt; nil: it succeeded, or there was none
-	retryAt time.Time     // until then a failure is the answer
-	changed chan struct{} // closed, and replaced, with every change of the above and of current
-	reread  bool          // a server has refused the credentials
+	ended   error             // why; nil while it goes on
+	failure *Error            // of the last attempt; nil: it succeeded, or there was none
+	retryAt time.Time         // until then a failure is the answer
+	changed chan struct{}     // closed, and replaced, with every change of the above and of current
+	old     map[*Set]struct{} // earlier sets that requests under way use
+	reread  bool              // a server has refused the credentials
 	rereadAt,
 	reset time.Time // when that was last done, and when everything is to be taken again
 
@@ -66,7 +67,7 @@ const (
 var retries = backoff.Backoff{Min: retryMin, Max: retryMax}
 
 func newHolding(s *Server, principal grants.Principal, grant *grants.Grant) *holding {
-	h := &holding{server: s, principal: principal, wake: make(chan struct{}, 1), changed: make(chan struct{})}
+	h := &holding{server: s, principal: principal, wake: make(chan struct{}, 1), changed: make(chan struct{}), old: make(map[*Set]struct{})}
 	h.markUsed(grant, s.store.now())
 	return h
 }
@@ -133,23 +134,70 @@ func (h *holding) tell() {
 	h.changed = make(chan struct{})
 }
 
-// end gives everything back. What is under way at Vault is given back when its answer comes.
+// end gives everything back, and cuts what is under way. What is under way at Vault is given
+// back when its answer comes.
 func (h *holding) end(cause error) {
 	h.mu.Lock()
-	if h.ended != nil {
-		h.mu.Unlock()
-		return
+	if h.ended == nil {
+		h.ended = cause
 	}
-	h.ended = cause
-	set := h.current.Swap(nil)
+	sets := slices.Collect(maps.Keys(h.old))
+	if set := h.current.Swap(nil); set != nil {
+		sets = append(sets, set)
+	}
 	h.tell()
 	h.mu.Unlock()
-	if set != nil {
+	for _, set := range sets {
 		set.end(cause)
 	}
 	h.server.forget(h)
 	h.server.store.remove(h)
 	h.poke()
+}
+
+// retire gives everything back once the requests under way are over. Until then the end of
+// access finds them.
+func (h *holding) retire() {
+	h.mu.Lock()
+	if h.ended != nil {
+		h.mu.Unlock()
+		return
+	}
+	h.ended = ErrUnused
+	set := h.current.Swap(nil)
+	h.tell()
+	h.mu.Unlock()
+	h.server.forget(h)
+	if set == nil {
+		h.server.store.remove(h)
+	} else {
+		h.keepOld(set)
+		set.retire()
+	}
+	h.poke()
+}
+
+// keepOld notes a set that only the requests under way use.
+func (h *holding) keepOld(set *Set) {
+	h.mu.Lock()
+	h.old[set] = struct{}{}
+	h.mu.Unlock()
+	stop := h.server.store.expire(set)
+	set.onGivenBack(func() {
+		stop()
+		go h.forgetOld(set) // the set's lock is held
+	})
+}
+
+// forgetOld forgets a set that nobody uses any more.
+func (h *holding) forgetOld(set *Set) {
+	h.mu.Lock()
+	delete(h.old, set)
+	over := h.ended != nil && len(h.old) == 0
+	h.mu.Unlock()
+	if over {
+		h.server.store.remove(h)
+	}
 }
 
 // put makes the set the one for new requests, unless the holding has ended.
@@ -273,8 +321,11 @@ func (h *holding) install(set *Set) {
 		h.refreshAt = h.server.store.now().Add(jitter(after))
 	}
 	if old != nil {
+		h.keepOld(old)
 		old.supersede(set)
-		h.server.store.retire(old)
+		if h.isEnded() {
+			old.end(ErrLost) // access ended meanwhile
+		}
 	}
 }
 

@@ -113,3 +113,10 @@ func (s *Server) close(cause error) {
 		h.end(cause)
 	}
 }
+
+// retire makes requests that begin get other credentials. Those under way go on.
+func (s *Server) retire() {
+	for _, h := range s.all() {
+		h.retire()
+	}
+}

@@ -58,6 +58,7 @@ type Set struct {
 	successor *Set
 	cause     error
 	users     int    // requests and holds
+	retired   bool   // no request begins with it any more
 	first     *Use   // list of the requests
 	given     bool   // the lease has it back
 	after     func() // called then; nil: nothing is
@@ -165,7 +166,7 @@ func (u *Use) Begin(s *Set, cancel context.CancelCauseFunc, stream bool) error {
 	switch {
 	case s.cause != nil:
 		return s.cause
-	case stream && s.successor != nil:
+	case stream && (s.successor != nil || s.retired):
 		return ErrReplaced
 	}
 	u.set, u.cancel, u.stream = s, cancel, stream
@@ -232,6 +233,20 @@ func (s *Set) supersede(successor *Set) {
 	}
 	s.successor = successor
 	close(s.superseded)
+	s.retireLocked()
+}
+
+// retire makes the set that of the requests under way alone.
+func (s *Set) retire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cause == nil {
+		s.retireLocked()
+	}
+}
+
+func (s *Set) retireLocked() {
+	s.retired = true
 	for u := s.first; u != nil; u = u.next {
 		if u.stream {
 			u.cancel(ErrReplaced)
@@ -275,7 +290,7 @@ func (s *Set) onGivenBack(f func()) {
 
 // giveBackLocked gives the lease back once nobody uses the set and nobody will. s.mu is held.
 func (s *Set) giveBackLocked() {
-	if s.given || s.users > 0 || s.successor == nil && s.cause == nil {
+	if s.given || s.users > 0 || !s.retired && s.cause == nil {
 		return
 	}
 	s.given = true

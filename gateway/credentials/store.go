@@ -3,7 +3,8 @@ package credentials
 import (
 	"context"
 	"fmt"
-	"reflect"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -100,8 +101,8 @@ func (s *Store) idleTimeout() time.Duration {
 	return 0
 }
 
-// Configure takes another configuration. Credentials that it would not have given end at
-// once; others are taken again where they could differ.
+// Configure takes another configuration. Requests that begin get credentials by it; those
+// under way go on.
 func (s *Store) Configure(c *config.Config) {
 	old := s.config.Swap(c)
 	if settings := c.UpstreamCredentials; settings != nil {
@@ -111,13 +112,21 @@ func (s *Store) Configure(c *config.Config) {
 	if old == nil {
 		return
 	}
-	same := reflect.DeepEqual(old.UpstreamCredentials, c.UpstreamCredentials)
+	same := sameIdentity(old.UpstreamCredentials, c.UpstreamCredentials)
 	for _, server := range s.all() {
 		name := server.of.Name
-		if !same || !reflect.DeepEqual(old.Upstream(name).CredentialPaths, c.Upstream(name).CredentialPaths) {
-			s.drop(server, ErrClosed)
+		if !same || !slices.Equal(old.Upstream(name).CredentialPaths, c.Upstream(name).CredentialPaths) {
+			server.retire()
 		}
 	}
+}
+
+// sameIdentity reports whether both settings give the same credentials.
+func sameIdentity(a, b *config.UpstreamCredentials) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.TokenRole == b.TokenRole && a.AliasPrefix == b.AliasPrefix && slices.Equal(a.Policies, b.Policies)
 }
 
 // Server returns the credentials of a registration; nil if it has none. The error names what
@@ -145,7 +154,7 @@ func (s *Store) Server(of *grants.Server) (*Server, error) {
 	next := &Server{store: s, of: of, plan: p, holdings: make(map[grants.Principal]*holding)}
 	s.servers[of.Name] = next
 	if held != nil {
-		go held.close(ErrClosed)
+		go held.retire() // s.mu is held
 	}
 	return next, nil
 }
@@ -225,7 +234,7 @@ func (s *Store) all() []*Server {
 	return list
 }
 
-// drop ends the credentials of a registration.
+// drop ends the credentials of a registration, and cuts what is under way.
 func (s *Store) drop(server *Server, cause error) {
 	s.mu.Lock()
 	if s.servers[server.of.Name] == server {
@@ -310,19 +319,33 @@ func (s *Store) Close() {
 	for _, server := range s.all() {
 		s.drop(server, ErrClosed)
 	}
-	s.running.Wait()
+	s.mu.Lock()
+	left := slices.Collect(maps.Keys(s.holdings)) // of registrations as they were before
+	s.mu.Unlock()
+	for _, p := range left {
+		s.endAll(p, ErrClosed)
+	}
+	ended := make(chan struct{})
+	go func() {
+		s.running.Wait() // each of them may wait for Vault
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(closeTimeout):
+	}
 	s.revoker.drain(closeTimeout)
 }
 
-// retire ends a superseded set when its credentials end, if requests are under way for so long.
-func (s *Store) retire(old *Set) {
+// expire ends a set that has been replaced when its credentials end, if requests are under way
+// for so long.
+func (s *Store) expire(old *Set) (stop func() bool) {
 	const most = time.Hour
 	left := most
 	if ends := old.ends.Load(); ends != nil {
-		left = min(left, time.Until(*ends))
+		left = min(left, ends.Sub(s.now()))
 	}
-	timer := time.AfterFunc(left, func() { old.end(ErrEnded) })
-	old.onGivenBack(func() { timer.Stop() })
+	return time.AfterFunc(left, func() { old.end(ErrEnded) }).Stop
 }
 
 // Stats is a look at the Store's state, for metrics.
