@@ -19,7 +19,7 @@ func (b Backoff) After(failures int) time.Duration {
 
 // Jitter spreads d over its last fifth.
 func Jitter(d time.Duration) time.Duration {
-	return d - time.Duration(rand.Int64N(int64(d/5)+1)) //nolint:gosec // spreading load needs no secrecy
+	return d - time.Duration(rand.Int64N(int64(max(d, 0)/5)+1)) //nolint:gosec // spreading load needs no secrecy
 }
 
 // Sleep waits for d, or returns the error of ctx.

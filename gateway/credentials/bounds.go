@@ -8,7 +8,8 @@ import (
 )
 
 // count counts the credentials of the holding. At a bound it ends those that were unused for
-// the longest time: of the same principal, or of anybody. What replaces others counts in no
+// the longest time: of the same principal, or of anybody where the gateway's bound is
+// reached. What replaces others counts in no
 // bound, so there may be twice as many for a while.
 func (s *Store) count(h *holding) *Error {
 	settings := s.settings()
@@ -16,36 +17,56 @@ func (s *Store) count(h *holding) *Error {
 		return &Error{Reason: ReasonOff, Err: errOff}
 	}
 	for {
-		err := s.tryCount(h, settings.MaxLeasesPerClient, settings.MaxLeases)
+		room, err := s.tryCount(h, settings.MaxLeasesPerClient, settings.MaxLeases)
 		if err == nil {
 			return nil
 		}
-		oldest := s.longestUnused(h.principal)
+		var oldest *holding
+		switch room {
+		case roomOfPrincipal:
+			oldest = s.longestUnused(h.principal)
+		case roomOfAll:
+			oldest = s.longestUnusedOfAll()
+		case roomOfNobody:
+		}
 		if oldest == nil {
 			return err
 		}
-		oldest.end(ErrUnused)
+		oldest.retire()
+		s.uncount(oldest)
 	}
 }
 
-func (s *Store) tryCount(h *holding, mostOfOne, most int) *Error {
+// room says whose credentials can make room for others.
+type room int
+
+const (
+	roomOfNobody room = iota
+	roomOfPrincipal
+	roomOfAll
+)
+
+func (s *Store) tryCount(h *holding, mostOfOne, most int) (room, *Error) {
 	p, n := h.principal, max(len(h.server.plan.specs), 1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case h.counted > 0:
-		return nil
+		return roomOfNobody, nil
+	case n > min(mostOfOne, most):
+		return roomOfNobody, &Error{Reason: ReasonBound, Err: fmt.Errorf(
+			"the server needs %d credentials, more than max_leases_per_client or max_leases of the block upstream_credentials allow", n)}
 	case s.counts[p]+n > mostOfOne:
-		return &Error{Reason: ReasonBound, RetryAfter: time.Second, Err: fmt.Errorf(
+		return roomOfPrincipal, &Error{Reason: ReasonBound, RetryAfter: time.Second, Err: fmt.Errorf(
 			"the client has %d credentials in use, and the server needs %d more: max_leases_per_client of the block upstream_credentials allows %d", s.counts[p], n, mostOfOne)}
 	case s.total+n > most:
-		return &Error{Reason: ReasonBound, RetryAfter: time.Second, Err: fmt.Errorf(
+		return roomOfAll, &Error{Reason: ReasonBound, RetryAfter: time.Second, Err: fmt.Errorf(
 			"the gateway has %d credentials in use, and the server needs %d more: max_leases of the block upstream_credentials allows %d", s.total, n, most)}
 	}
 	s.counts[p] += n
 	s.total += n
 	h.counted = n
-	return nil
+	return roomOfNobody, nil
 }
 
 func (s *Store) uncount(h *holding) {
@@ -63,14 +84,18 @@ func (s *Store) uncountLocked(h *holding) {
 	h.counted = 0
 }
 
-// longestUnused returns what nobody uses at present, and was used longest ago: of the
-// principal if it has something, else of anybody; nil if all are in use.
+// longestUnused returns what nobody uses at present of the principal's, and was used longest
+// ago; nil if all are in use.
 func (s *Store) longestUnused(p grants.Principal) *holding {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if h := oldest(s.holdings[p]); h != nil {
-		return h
-	}
+	return oldest(s.holdings[p])
+}
+
+// longestUnusedOfAll is longestUnused for all principals together.
+func (s *Store) longestUnusedOfAll() *holding {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var found *holding
 	for _, all := range s.holdings {
 		if h := oldest(all); h != nil && (found == nil || h.used.Load() < found.used.Load()) {

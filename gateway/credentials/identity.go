@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
@@ -34,7 +35,7 @@ var (
 )
 
 // check returns why the token must not be used. Nothing was read with it.
-func (i *identities) check(c *vaultclient.Child, alias string, policies []string) error {
+func (i *identities) check(c *vaultclient.Child, asked vaultclient.ChildRequest) error {
 	switch {
 	case c.EntityID == "":
 		return errNoEntity
@@ -44,18 +45,22 @@ func (i *identities) check(c *vaultclient.Child, alias string, policies []string
 		return errBatch
 	case c.Orphan:
 		return errOrphan
-	case !c.Renewable || c.TTL <= 0:
+	case !c.Renewable:
 		return errFixed
+	case c.TTL < minLife:
+		return fmt.Errorf("the token lives %s: at least %s are needed", c.TTL, minLife)
+	case c.TTL > asked.TTL+time.Minute:
+		return fmt.Errorf("the token lives %s, and %s were asked for: does the token role have token_period or a longer TTL of its own?", c.TTL, asked.TTL)
 	case len(c.IdentityPolicies) > 0:
 		return errInherits
 	}
-	if other, seen := i.aliases.Get(c.EntityID); seen && other != alias {
+	if other, seen := i.aliases.Get(c.EntityID); seen && other != asked.Alias {
 		return fmt.Errorf("the token has the entity of another alias, %s: aliases of two clients were merged in Vault", other)
 	}
-	if err := checkPolicies(c.Policies, policies); err != nil {
+	if err := checkPolicies(c.Policies, asked.Policies); err != nil {
 		return err
 	}
-	i.aliases.Add(c.EntityID, alias)
+	i.aliases.Add(c.EntityID, asked.Alias)
 	return nil
 }
 

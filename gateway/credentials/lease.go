@@ -5,8 +5,10 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"vault-plugin-secrets-mcp/backend/clock"
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
@@ -17,28 +19,67 @@ type lease struct {
 	store  *Store
 	parent vaultclient.Parent
 
-	reader *vaultclient.Child // reads the credentials; nil if there are none
-	own    *vaultclient.Child // {{vault.token}}; nil if no value has it
-	ids    []string           // of the leases in Vault
-	terms  []*term            // what has an end in Vault
-	values values
+	// For the holding's goroutine alone.
+	terms    []*term             // what can be renewed, or has an end
+	readings map[string]*reading // of credentials without a lease
+	values   values
 
-	mu   sync.Mutex
-	sets int
+	ids []string // of the leases in Vault
+
+	// ends is a little before the first of all that ends; nil: nothing does.
+	ends atomic.Pointer[time.Time]
+
+	mu        sync.Mutex
+	reader    *vaultclient.Child // reads the credentials; nil if there are none
+	own       *vaultclient.Child // {{vault.token}}; nil if no value has it
+	sets      int
+	abandoned bool
 }
 
 // values are the fields of each credential. They are secrets.
 type values map[string]map[string]any
 
-// children returns the tokens that there are.
-func (l *lease) children() []*vaultclient.Child {
-	return slices.DeleteFunc([]*vaultclient.Child{l.reader, l.own}, func(c *vaultclient.Child) bool { return c == nil })
+func newLease(s *Store) *lease {
+	return &lease{store: s, values: make(values), readings: make(map[string]*reading)}
+}
+
+// adopt makes the token one of the lease's. It fails, and has the token revoked, if the lease
+// was abandoned meanwhile.
+func (l *lease) adopt(place **vaultclient.Child, c *vaultclient.Child) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.abandoned {
+		l.store.revoker.add(c)
+		return false
+	}
+	*place = c
+	return true
+}
+
+// abandon has all tokens of the lease revoked, also those that are still to come.
+func (l *lease) abandon() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.abandoned {
+		return
+	}
+	l.abandoned = true
+	for _, c := range []*vaultclient.Child{l.own, l.reader} { // the server's own is outside: it comes first
+		if c != nil {
+			l.store.revoker.add(c)
+		}
+	}
 }
 
 // accessor is that of the token that reads the credentials, or else of the server's own.
 func (l *lease) accessor() string {
-	for _, c := range l.children() {
-		return c.Accessor
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.reader != nil:
+		return l.reader.Accessor
+	case l.own != nil:
+		return l.own.Accessor
 	}
 	return ""
 }
@@ -50,14 +91,14 @@ func (l *lease) take() {
 	l.sets++
 }
 
-// giveBack undoes take. The last one revokes the tokens.
+// giveBack undoes take.
 func (l *lease) giveBack() {
 	l.mu.Lock()
 	l.sets--
 	last := l.sets == 0
 	l.mu.Unlock()
 	if last {
-		l.store.revoker.add(l)
+		l.abandon()
 	}
 }
 
@@ -68,41 +109,102 @@ func (v values) with(name string, fields map[string]any) values {
 	return next
 }
 
-// term is one thing that has an end in Vault: a child token, a lease, or a secret that says
-// itself when it ends.
+// term is something that has an end in Vault: a child token, or a lease.
 type term struct {
 	what      string        // for the log
-	asked     time.Duration // of each renewal; 0: it cannot be renewed
+	asked     time.Duration // of each renewal
 	sent      time.Time
-	ends      time.Time // zero: never
+	ends      time.Time
 	due       time.Time // of its renewal or replacement
 	renew     func(ctx context.Context, increment time.Duration) (time.Duration, error)
 	replacing bool // it cannot live longer
 	failures  int
 }
 
+// reading is the state of a credential without a lease, which is read again.
+type reading struct {
+	due      time.Time
+	sent     time.Time
+	ends     time.Time // zero: not known
+	failures int
+}
+
+const (
+	// minLife is the shortest life of anything that the gateway leases. What lives shorter
+	// would be replaced all the time.
+	minLife = 5 * time.Second
+
+	// maxLife is the longest that the gateway reckons with.
+	maxLife = 30 * 24 * time.Hour
+)
+
 // begin counts the term's life from the request that was sent then.
 func (t *term) begin(sent time.Time, life time.Duration) {
-	t.sent, t.ends = sent, sent.Add(life)
-	t.due = sent.Add(dueAfter(life))
+	life = min(life, maxLife)
+	t.sent, t.ends, t.due = sent, sent.Add(life), sent.Add(dueAfter(life))
 }
 
 // dueAfter is the part of a life after which it is renewed, or replaced: two thirds, or a
 // little less, so that not all are due at once.
-func dueAfter(life time.Duration) time.Duration {
-	const parts = 3
-	return jitter(life * (parts - 1) / parts)
-}
+func dueAfter(life time.Duration) time.Duration { return jitter(life - life/3) }
 
-// usableUntil is a little before the first of the terms ends, so that no request is sent with
-// credentials that end on its way; zero if none ends.
-func (l *lease) usableUntil() time.Time {
+// update sets the lease's end to that of the first of its parts that ends, less a margin, so
+// that no request is sent with credentials that end on its way.
+func (l *lease) update() {
 	const margin = 5 * time.Second
 	var first time.Time
-	for _, t := range l.terms {
-		if until := t.ends.Add(-min(margin, t.ends.Sub(t.sent)/6)); !t.ends.IsZero() && (first.IsZero() || until.Before(first)) {
+	add := func(sent, ends time.Time) {
+		if ends.IsZero() {
+			return
+		}
+		if until := ends.Add(-min(margin, ends.Sub(sent)/6)); first.IsZero() || until.Before(first) {
 			first = until
 		}
 	}
+	for _, t := range l.terms {
+		add(t.sent, t.ends)
+	}
+	for _, r := range l.readings {
+		add(r.sent, r.ends)
+	}
+	if !first.IsZero() {
+		l.ends.Store(&first)
+	}
+}
+
+// hasEnded reports whether the credentials have come to their end in Vault.
+func (l *lease) hasEnded(now time.Time) bool {
+	ends := l.ends.Load()
+	return ends != nil && clock.Reached(now, *ends) || l.parent.Refused()
+}
+
+// next returns when something of the lease is due.
+func (l *lease) next() time.Time {
+	var first time.Time
+	add := func(at time.Time) {
+		if !at.IsZero() && (first.IsZero() || at.Before(first)) {
+			first = at
+		}
+	}
+	if ends := l.ends.Load(); ends != nil {
+		add(*ends)
+	}
+	for _, t := range l.terms {
+		add(t.due)
+	}
+	for _, r := range l.readings {
+		add(r.due)
+	}
 	return first
+}
+
+// dueReadings are the names of the credentials that are to be read again, in order.
+func (l *lease) dueReadings(now time.Time) []string {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(l.readings)) {
+		if clock.Reached(now, l.readings[name].due) {
+			names = append(names, name)
+		}
+	}
+	return names
 }

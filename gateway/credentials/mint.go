@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -30,24 +29,13 @@ type Vault interface {
 // jitter spreads what would be due at once.
 var jitter = backoff.Jitter
 
-// mint takes everything that the server needs from Vault, as the principal. Nothing of it is
-// left where the error is not nil.
-func (h *holding) mint(ctx context.Context) (*lease, *Error) {
+// fill takes everything that the server needs from Vault, as the principal. Where it fails,
+// the lease is to be abandoned.
+func (h *holding) fill(ctx context.Context, l *lease) *Error {
 	settings := h.server.store.settings()
 	if settings == nil {
-		return nil, &Error{Reason: ReasonOff, Err: errOff}
+		return &Error{Reason: ReasonOff, Err: errOff}
 	}
-	l := &lease{store: h.server.store, values: make(values)}
-	if err := h.fill(ctx, l, settings); err != nil {
-		h.server.store.revoker.add(l)
-		return nil, err
-	}
-	return l, nil
-}
-
-var errOff = errors.New("the gateway's file has no block upstream_credentials, so it leases none")
-
-func (h *holding) fill(ctx context.Context, l *lease, settings *config.UpstreamCredentials) *Error {
 	grant, plan := h.grant.Load(), h.server.plan
 	if len(plan.specs) > 0 {
 		policies, err := policiesOf(grant, settings)
@@ -65,12 +53,19 @@ func (h *holding) fill(ctx context.Context, l *lease, settings *config.UpstreamC
 		l.values[credential.VaultName] = map[string]any{"token": l.own.Token()}
 	}
 	for _, name := range plan.names {
-		if err := h.read(ctx, l, name); err != nil {
+		secret, err := h.ask(ctx, l, name)
+		if err == nil {
+			err = h.note(l, name, secret)
+		}
+		if err != nil {
 			return err
 		}
 	}
+	l.update()
 	return nil
 }
+
+var errOff = errors.New("the gateway's file has no block upstream_credentials, so it leases none")
 
 // policiesOf are the Vault policies of the client's credentials.
 func policiesOf(grant *grants.Grant, settings *config.UpstreamCredentials) ([]string, *Error) {
@@ -95,11 +90,17 @@ func aliasOf(grant *grants.Grant, settings *config.UpstreamCredentials) string {
 	return settings.AliasPrefix + ":" + grant.Client
 }
 
+// errAccessEnded is the error of what was under way when access ended.
+func errAccessEnded() *Error { return &Error{Reason: ReasonEnded, Err: ErrLost, RetryAfter: retryMin} }
+
 // child makes one of the lease's tokens, and compares it with what was asked.
 func (h *holding) child(ctx context.Context, l *lease, place **vaultclient.Child, settings *config.UpstreamCredentials, policies []string) *Error {
 	store, grant := h.server.store, h.grant.Load()
 	if err := store.awaitMint(ctx); err != nil {
 		return err
+	}
+	if h.isEnded() {
+		return errAccessEnded()
 	}
 	alias := aliasOf(grant, settings)
 	request := vaultclient.ChildRequest{
@@ -109,15 +110,17 @@ func (h *holding) child(ctx context.Context, l *lease, place **vaultclient.Child
 	path := "auth/token/create/" + settings.TokenRole
 	parent, changed := store.vault.Parent()
 	c, err := store.vault.Create(ctx, request)
-	if err != nil && vaultclient.IsInvalidToken(err) && awaitParent(ctx, parent, changed, store.vault) {
+	if err != nil && vaultclient.IsInvalidToken(err) && awaitParent(ctx, parent, changed, store.vault) && !h.isEnded() {
 		c, err = store.vault.Create(ctx, request) // the gateway has logged in again
 	}
 	if err != nil {
 		return failed("", path, err)
 	}
-	*place = c
+	if !l.adopt(place, c) {
+		return errAccessEnded()
+	}
 	l.parent = c.Parent
-	if err := store.identities.check(c, alias, policies); err != nil {
+	if err := store.identities.check(c, request); err != nil {
 		return &Error{Reason: ReasonIdentity, Path: path, Err: err}
 	}
 	t := &term{what: "token", asked: settings.TokenTTL, renew: func(ctx context.Context, increment time.Duration) (time.Duration, error) {
@@ -146,68 +149,14 @@ func awaitParent(ctx context.Context, refused vaultclient.Parent, changed <-chan
 	}
 }
 
-// read asks for one credential, and notes when it ends.
-func (h *holding) read(ctx context.Context, l *lease, name string) *Error {
-	spec := h.server.plan.specs[name]
-	secret, err := h.ask(ctx, l.reader, name)
-	if err != nil {
-		return err
-	}
-	l.values[name] = secret.Data
-	switch life := lifeOf(secret); {
-	case secret.LeaseID != "":
-		l.ids = append(l.ids, secret.LeaseID)
-		t := &term{what: "lease of " + name}
-		if secret.Renewable {
-			t.asked = secret.Duration
-			t.renew = func(ctx context.Context, increment time.Duration) (time.Duration, error) {
-				return h.server.store.vault.RenewLease(ctx, l.reader, secret.LeaseID, increment)
-			}
-		}
-		if secret.Duration > 0 {
-			t.begin(secret.Sent, min(secret.Duration, orLonger(life, secret.Duration)))
-			l.terms = append(l.terms, t)
-		}
-	case life > 0 && spec.Refresh == 0:
-		t := &term{what: name}
-		t.begin(secret.Sent, life)
-		l.terms = append(l.terms, t)
-	}
-	return nil
-}
-
-func orLonger(life, other time.Duration) time.Duration {
-	if life <= 0 {
-		return other
-	}
-	return life
-}
-
-// lifeOf is how long a secret says itself that it lives; 0 if it does not. A certificate says
-// when it expires, a static role when its password is changed.
-func lifeOf(s *vaultclient.Secret) time.Duration {
-	if at, ok := numberOf(s.Data["expiration"]); ok && at > 0 {
-		return time.Unix(at, 0).Sub(s.Sent)
-	}
-	if ttl, ok := numberOf(s.Data["ttl"]); ok && ttl > 0 && s.LeaseID == "" {
-		return time.Duration(ttl) * time.Second
-	}
-	return 0
-}
-
-func numberOf(value any) (int64, bool) {
-	if value == nil {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(fmt.Sprint(value), 10, 64)
-	return n, err == nil
-}
-
 // ask sends the request for one credential.
-func (h *holding) ask(ctx context.Context, reader *vaultclient.Child, name string) (*vaultclient.Secret, *Error) {
+func (h *holding) ask(ctx context.Context, l *lease, name string) (*vaultclient.Secret, *Error) {
 	store, grant, spec := h.server.store, h.grant.Load(), h.server.plan.specs[name]
 	settings := store.settings()
-	if settings == nil {
+	switch {
+	case h.isEnded():
+		return nil, errAccessEnded()
+	case settings == nil:
 		return nil, &Error{Reason: ReasonOff, Err: errOff}
 	}
 	path, data, err := spec.Resolve(credential.Values{ClientAlias: aliasOf(grant, settings), Metadata: grant.Metadata()})
@@ -220,9 +169,9 @@ func (h *holding) ask(ctx context.Context, reader *vaultclient.Child, name strin
 	}
 	var secret *vaultclient.Secret
 	if spec.Method == credential.MethodWrite {
-		secret, err = store.vault.Write(ctx, reader, path, data)
+		secret, err = store.vault.Write(ctx, l.reader, path, data)
 	} else {
-		secret, err = store.vault.Read(ctx, reader, path)
+		secret, err = store.vault.Read(ctx, l.reader, path)
 	}
 	if err != nil {
 		return nil, failed(name, path, err)
@@ -233,19 +182,87 @@ func (h *holding) ask(ctx context.Context, reader *vaultclient.Child, name strin
 	return secret, nil
 }
 
-// refresh reads the credentials that have no lease again, under the same token, and returns
-// the values with them.
-func (h *holding) refresh(ctx context.Context, l *lease) (values, *Error) {
-	next := maps.Clone(l.values)
-	for _, name := range h.server.plan.names {
-		if !h.server.plan.isRefreshed(name, l) {
-			continue
-		}
-		secret, err := h.ask(ctx, l.reader, name)
-		if err != nil {
-			return nil, err
-		}
-		next = next.with(name, secret.Data)
+// note takes a credential into the lease, with its end.
+func (h *holding) note(l *lease, name string, secret *vaultclient.Secret) *Error {
+	l.values[name] = secret.Data
+	if secret.LeaseID == "" {
+		l.readings[name] = h.readingOf(name, secret)
+		return nil
 	}
-	return next, nil
+	l.ids = append(l.ids, secret.LeaseID)
+	life := secret.Duration
+	switch declared, ok := expiryOf(secret); {
+	case life <= 0:
+		life = unknownLife
+	case ok:
+		life = min(life, declared) // the lease and the secret may disagree
+	}
+	if life < minLife {
+		return &Error{Reason: ReasonValue, Credential: name, Err: fmt.Errorf(
+			"its lease lives %s: at least %s are needed", life, minLife)}
+	}
+	t := &term{what: "lease of " + name}
+	if secret.Renewable {
+		t.asked = secret.Duration
+		t.renew = func(ctx context.Context, increment time.Duration) (time.Duration, error) {
+			return h.server.store.vault.RenewLease(ctx, l.reader, secret.LeaseID, increment)
+		}
+	}
+	t.begin(secret.Sent, life)
+	l.terms = append(l.terms, t)
+	return nil
+}
+
+const (
+	// unknownLife is taken for that of a lease that does not say how long it lives.
+	unknownLife = time.Hour
+
+	// minReading is the least time between two readings of a secret without a lease.
+	minReading = 5 * time.Second
+)
+
+// readingOf says when a secret without a lease is read again. A certificate says when it
+// expires: another is asked for after two thirds. A static role says when its password is
+// changed: it is read right after that. Others are read again every now and then.
+func (h *holding) readingOf(name string, secret *vaultclient.Secret) *reading {
+	r := &reading{sent: secret.Sent}
+	after := time.Duration(h.server.plan.specs[name].Refresh) * time.Second
+	if after <= 0 {
+		after = credential.DefaultRefresh
+	}
+	after = jitter(after)
+	if life, ok := expiryOf(secret); ok {
+		r.ends = secret.Sent.Add(life)
+		after = dueAfter(life)
+	} else if ttl, ok := secondsOf(secret.Data["ttl"]); ok {
+		after = min(after, ttl+time.Second)
+	}
+	r.due = secret.Sent.Add(max(after, minReading))
+	return r
+}
+
+// expiryOf is how long a secret says itself that it lives, by the time of its end.
+func expiryOf(s *vaultclient.Secret) (life time.Duration, ok bool) {
+	at, ok := numberOf(s.Data["expiration"])
+	if !ok || at <= s.Sent.Unix() {
+		return 0, false
+	}
+	return min(time.Duration(min(at-s.Sent.Unix(), int64(maxLife/time.Second)))*time.Second, maxLife), true
+}
+
+// secondsOf reads a field that says a number of seconds.
+func secondsOf(value any) (time.Duration, bool) {
+	n, ok := numberOf(value)
+	if !ok || n < 0 {
+		return 0, false
+	}
+	return time.Duration(min(n, int64(maxLife/time.Second))) * time.Second, true
+}
+
+func numberOf(value any) (int64, bool) {
+	if value == nil {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(fmt.Sprint(value), 10, 64)
+	return n, err == nil
 }

@@ -22,6 +22,7 @@ type model struct {
 	engines  map[string]engine // by path
 	last     int
 	maxTTL   time.Duration // of child tokens; 0: none
+	stubborn string        // policy whose tokens may not end themselves; "": none
 	now      func() time.Time
 
 	calls  map[string]int
@@ -210,7 +211,11 @@ func (m *model) Revoke(_ context.Context, c *vaultclient.Child) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.children[c.Token()].revoked = true
+	child := m.children[c.Token()]
+	if len(child.Policies) > 0 && child.Policies[0] == m.stubborn {
+		return status(http.StatusForbidden)
+	}
+	child.revoked = true
 	return nil
 }
 

@@ -2,8 +2,12 @@ package credentials
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/vault/api"
 
 	"vault-plugin-secrets-mcp/backend/clock"
 	"vault-plugin-secrets-mcp/gateway/backoff"
@@ -11,30 +15,37 @@ import (
 )
 
 // revoker tells Vault to end tokens, with all leases below them. It goes on until Vault has
-// answered, or the token has ended by itself.
+// answered, or the token has ended by itself. One that fails waits for its next turn without
+// keeping others waiting.
 type revoker struct {
 	store *Store
 
 	mu      sync.Mutex
-	waiting []revocation
-	open    int // those that are waiting or under way
+	waiting []*revocation
+	open    int // those that are waiting, under way, or to be tried again
+	stopped bool
 	ready   chan struct{}
 	idle    chan struct{} // closed, and replaced, when none is open
 }
 
 type revocation struct {
-	token *vaultclient.Child
-	since time.Time
-	ends  time.Time // by itself
+	token    *vaultclient.Child
+	since    time.Time
+	ends     time.Time // by itself
+	failures int
+	denied   int
 }
 
 const (
 	// revocationsInFlight bounds the requests to Vault. One that ends leases in another
 	// system can take long.
-	revocationsInFlight = 8
+	revocationsInFlight = 16
 
 	// revokeTimeout bounds one of them.
 	revokeTimeout = 30 * time.Second
+
+	// deniedTries is how often a token is tried that its own policies do not let end itself.
+	deniedTries = 3
 )
 
 var revokeRetries = backoff.Backoff{Min: 250 * time.Millisecond, Max: 10 * time.Second}
@@ -43,19 +54,14 @@ func newRevoker(s *Store) *revoker {
 	return &revoker{store: s, ready: make(chan struct{}, 1), idle: make(chan struct{})}
 }
 
-// add has the lease's tokens revoked. The server's own comes first: it is outside.
-func (r *revoker) add(l *lease) {
+// add has a token revoked.
+func (r *revoker) add(c *vaultclient.Child) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.store.now()
-	for _, c := range []*vaultclient.Child{l.own, l.reader} {
-		if c == nil {
-			continue
-		}
-		// It was renewed by its own TTL at most, until now.
-		r.waiting = append(r.waiting, revocation{token: c, since: now, ends: now.Add(max(c.TTL, time.Minute))})
-		r.open++
-	}
+	// It was renewed by its own TTL at most, until now.
+	r.waiting = append(r.waiting, &revocation{token: c, since: now, ends: now.Add(max(c.TTL, time.Minute))})
+	r.open++
 	r.wake()
 }
 
@@ -72,19 +78,22 @@ func (r *revoker) run(ctx context.Context) {
 	for range revocationsInFlight {
 		running.Go(func() {
 			for {
-				next, ok := r.next(ctx)
-				if !ok {
+				next := r.next(ctx)
+				if next == nil {
 					return
 				}
 				r.revoke(ctx, next)
-				r.done()
 			}
 		})
 	}
 	running.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopped = true
 }
 
-func (r *revoker) next(ctx context.Context) (revocation, bool) {
+// next waits for a token to revoke; nil when ctx is done.
+func (r *revoker) next(ctx context.Context) *revocation {
 	for {
 		r.mu.Lock()
 		if len(r.waiting) > 0 {
@@ -94,39 +103,66 @@ func (r *revoker) next(ctx context.Context) (revocation, bool) {
 				r.wake() // for the next one
 			}
 			r.mu.Unlock()
-			return first, true
+			return first
 		}
 		r.waiting = nil
 		r.mu.Unlock()
 		select {
 		case <-r.ready:
 		case <-ctx.Done():
-			return revocation{}, false
+			return nil
 		}
 	}
 }
 
-func (r *revoker) revoke(ctx context.Context, v revocation) {
-	for failures := 1; ; failures++ {
-		asking, cancel := context.WithTimeout(ctx, revokeTimeout)
-		err := r.store.vault.Revoke(asking, v.token)
-		cancel()
-		now := r.store.now()
-		if err == nil {
-			r.store.observer.CredentialsRevoked(true, now.Sub(v.since))
-			return
-		}
-		if clock.Reached(now, v.ends) || backoff.Sleep(ctx, revokeRetries.After(failures)) != nil {
-			r.store.log.Error("Vault has not been told to end the credentials of a server: they end by themselves",
-				"accessor", v.token.Accessor, "error", failed("", "auth/token/revoke-self", err).Err)
-			r.store.observer.CredentialsRevoked(false, now.Sub(v.since))
-			return
-		}
-		if failures == 1 {
-			r.store.log.Warn("cannot end the credentials of a server in Vault: trying again",
-				"accessor", v.token.Accessor, "error", failed("", "auth/token/revoke-self", err).Err)
-		}
+// revoke tries once.
+func (r *revoker) revoke(ctx context.Context, v *revocation) {
+	asking, cancel := context.WithTimeout(ctx, revokeTimeout)
+	err := r.store.vault.Revoke(asking, v.token)
+	cancel()
+	now := r.store.now()
+	if err == nil {
+		r.store.observer.CredentialsRevoked(true, now.Sub(v.since))
+		r.done()
+		return
 	}
+	v.failures++
+	if isDenied(err) {
+		v.denied++
+	}
+	reason := failed("", "auth/token/revoke-self", err)
+	switch {
+	case v.denied >= deniedTries:
+		r.store.log.Error("the policies of a Vault token do not let it end itself, so that its credentials live until their own end: grant update on auth/token/revoke-self",
+			"accessor", v.token.Accessor)
+	case clock.Reached(now, v.ends) || ctx.Err() != nil:
+		r.store.log.Error("Vault has not been told to end the credentials of a server: they end by themselves",
+			"accessor", v.token.Accessor, "error", reason.Err)
+	default:
+		if v.failures == 1 {
+			r.store.log.Warn("cannot end the credentials of a server in Vault: trying again", "accessor", v.token.Accessor, "error", reason.Err)
+		}
+		time.AfterFunc(revokeRetries.After(v.failures), func() { r.again(v) })
+		return
+	}
+	r.store.observer.CredentialsRevoked(false, now.Sub(v.since))
+	r.done()
+}
+
+// again tries a token once more.
+func (r *revoker) again(v *revocation) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped {
+		return
+	}
+	r.waiting = append(r.waiting, v)
+	r.wake()
+}
+
+func isDenied(err error) bool {
+	var refused *api.ResponseError
+	return errors.As(err, &refused) && refused.StatusCode == http.StatusForbidden
 }
 
 func (r *revoker) done() {

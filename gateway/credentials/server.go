@@ -17,6 +17,7 @@ type Server struct {
 	mu       sync.RWMutex
 	holdings map[grants.Principal]*holding
 	closed   bool
+	next     *Server // for the same registration, with other values; nil: this is the present one
 }
 
 // Get returns the principal's credentials. It returns those that are there at once; else it
@@ -28,8 +29,7 @@ func (s *Server) Get(ctx context.Context, grant *grants.Grant) (*Set, error) {
 	h := s.holdings[grant.Principal()]
 	s.mu.RUnlock()
 	if h != nil {
-		if set := h.current.Load(); set != nil && set.usable(now) {
-			h.markUsed(grant, now)
+		if set := h.current.Load(); set != nil && set.usable(now) && h.markUsed(grant, now) {
 			return set, nil
 		}
 	}
@@ -38,6 +38,9 @@ func (s *Server) Get(ctx context.Context, grant *grants.Grant) (*Set, error) {
 
 // obtain is Get where Vault must be asked.
 func (s *Server) obtain(ctx context.Context, grant *grants.Grant) (*Set, error) {
+	if next := s.successor(); next != nil {
+		return next.Get(ctx, grant)
+	}
 	for {
 		h, err := s.holding(ctx, grant)
 		if err != nil {
@@ -69,11 +72,19 @@ func (s *Server) holding(ctx context.Context, grant *grants.Grant) (*holding, er
 
 func (s *Server) findOrAdd(grant *grants.Grant) (h *holding, begun bool, err error) {
 	principal := grant.Principal()
+	s.mu.RLock()
+	held := s.holdings[principal]
+	s.mu.RUnlock()
+	if held != nil && !held.isEnded() {
+		if held.markUsed(grant, s.store.now()) {
+			return held, false, nil
+		}
+		held.retire() // Vault has given the client other rights since
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if h := s.holdings[principal]; h != nil && !h.isEnded() {
-		h.markUsed(grant, s.store.now())
-		return h, false, nil
+	if h := s.holdings[principal]; h != nil && h != held {
+		return h, false, nil // another request was faster
 	}
 	if s.closed {
 		return nil, false, &Error{Reason: ReasonEnded, Err: ErrClosed, RetryAfter: time.Second}
@@ -112,6 +123,24 @@ func (s *Server) close(cause error) {
 	for _, h := range s.all() {
 		h.end(cause)
 	}
+}
+
+// successor returns the Server that has taken this one's place; nil if none has.
+func (s *Server) successor() *Server {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.next
+}
+
+// supersede leaves requests that begin to the next Server. Those under way go on.
+func (s *Server) supersede(next *Server) {
+	s.mu.Lock()
+	if s.of.ID == next.of.ID { // else it leads elsewhere, and its requests have ended
+		s.next = next
+	}
+	s.closed = true
+	s.mu.Unlock()
+	s.retire()
 }
 
 // retire makes requests that begin get other credentials. Those under way go on.

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"vault-plugin-secrets-mcp/backend/clock"
 )
 
 // Why a Set must not be used any more. A request that is under way then fails with it.
@@ -48,9 +45,6 @@ type Set struct {
 	lease    *lease // that its values come from; several sets may come from one
 	askAgain func(ctx context.Context, refused *Set) *Set
 
-	// ends is a little before the credentials end in Vault; nil: they do not.
-	ends atomic.Pointer[time.Time]
-
 	superseded chan struct{} // closed when successor is set
 	ended      chan struct{} // closed when cause is set
 
@@ -73,18 +67,9 @@ type rendered struct {
 
 func newSet(values rendered, from *lease, askAgain func(context.Context, *Set) *Set) *Set {
 	from.take()
-	s := &Set{
+	return &Set{
 		rendered: values, lease: from, askAgain: askAgain,
 		superseded: make(chan struct{}), ended: make(chan struct{}),
-	}
-	s.prolong()
-	return s
-}
-
-// prolong moves the end to the one that the lease has now.
-func (s *Set) prolong() {
-	if ends := s.lease.usableUntil(); !ends.IsZero() {
-		s.ends.Store(&ends)
 	}
 }
 
@@ -207,14 +192,8 @@ func (s *Set) usable(now time.Time) bool {
 	case <-s.superseded:
 		return false
 	default:
-		return !s.hasEnded(now)
+		return !s.lease.hasEnded(now)
 	}
-}
-
-// hasEnded reports whether the credentials have come to their end in Vault.
-func (s *Set) hasEnded(now time.Time) bool {
-	ends := s.ends.Load()
-	return ends != nil && clock.Reached(now, *ends)
 }
 
 // inUse reports whether somebody uses the set.
@@ -294,6 +273,10 @@ func (s *Set) giveBackLocked() {
 		return
 	}
 	s.given = true
+	if s.cause == nil { // a request that has it, and has not begun, gets another one
+		s.cause = ErrUnused
+		close(s.ended)
+	}
 	if s.after != nil {
 		s.after()
 	}

@@ -50,7 +50,8 @@ type Store struct {
 	mints      *rate.Limiter
 	running    sync.WaitGroup // the holdings
 
-	config atomic.Pointer[config.Config]
+	config  atomic.Pointer[config.Config]
+	started time.Time
 
 	mu       sync.Mutex
 	servers  map[string]*Server // by name
@@ -78,6 +79,7 @@ func New(o Options) (*Store, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	s.started = s.now()
 	s.revoker = newRevoker(s)
 	s.Configure(o.Config)
 	return s, nil
@@ -154,7 +156,7 @@ func (s *Store) Server(of *grants.Server) (*Server, error) {
 	next := &Server{store: s, of: of, plan: p, holdings: make(map[grants.Principal]*holding)}
 	s.servers[of.Name] = next
 	if held != nil {
-		go held.retire() // s.mu is held
+		go held.supersede(next) // s.mu is held
 	}
 	return next, nil
 }
@@ -174,33 +176,37 @@ func (s *Store) OnEnd(end grants.End) {
 	case end.Unheard:
 		s.endUnheard(end.ClientID)
 	case end.Successor != nil:
-		for _, h := range s.of(end.Grant.Principal()) {
-			if grants.Allows(end.Successor, h.server.of) != nil {
-				h.end(ErrLost)
-			}
-		}
-	case end.Lost && end.Last:
+		s.admit(end.Successor)
+	case end.Lost && (end.Last || !s.live(end.Grant.Principal())):
 		s.endAll(end.Grant.Principal(), ErrLost)
 	case end.Last && end.Grant.Leased && end.Grant.Expired(s.now()):
 		// Its holder has another one by now, or gets one: see idle_timeout.
-	case end.Last:
+	case end.Last && !s.live(end.Grant.Principal()):
 		// Nothing more will be heard of the token: whoever returns with it gets others.
 		s.endAll(end.Grant.Principal(), ErrUnused)
+	}
+}
+
+// admit ends what the principal may not use any more under a newer grant.
+func (s *Store) admit(grant *grants.Grant) {
+	for _, h := range s.of(grant.Principal()) {
+		switch {
+		case grants.Allows(grant, h.server.of) != nil:
+			h.end(ErrLost)
+		case !grant.SameUpstreamRights(h.grant.Load()):
+			h.retire()
+		}
 	}
 }
 
 // endUnheard ends the credentials of principals of whom no token is known any more, and who may
 // have lost their access: those of the client, or of all clients.
 func (s *Store) endUnheard(clientID string) {
-	s.mu.Lock()
-	var ended []grants.Principal
-	for p := range s.holdings {
-		if clientID == "" || p.ClientID() == clientID {
-			ended = append(ended, p)
-		}
+	concerned := []grants.Principal{grants.PrincipalOf(clientID)}
+	if clientID == "" {
+		concerned = s.principals()
 	}
-	s.mu.Unlock()
-	for _, p := range ended {
+	for _, p := range concerned {
 		if !s.live(p) {
 			s.endAll(p, ErrLost)
 		}
@@ -212,6 +218,15 @@ func (s *Store) endAll(p grants.Principal, cause error) {
 		h.end(cause)
 	}
 }
+
+func (s *Store) principals() []grants.Principal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.holdings))
+}
+
+// second is a time in seconds since the start, for what need not be known exactly.
+func (s *Store) second(now time.Time) int64 { return int64(now.Sub(s.started) / time.Second) }
 
 // of returns what the principal holds.
 func (s *Store) of(p grants.Principal) []*holding {
@@ -306,7 +321,7 @@ func (s *Store) replaceAll(left time.Duration) {
 	left = min(left/2, most)
 	for _, server := range s.all() {
 		for _, h := range server.all() {
-			h.renewAll(s.now().Add(spread(left)))
+			h.replaceAt(s.now().Add(spread(left)))
 		}
 	}
 }
@@ -319,10 +334,7 @@ func (s *Store) Close() {
 	for _, server := range s.all() {
 		s.drop(server, ErrClosed)
 	}
-	s.mu.Lock()
-	left := slices.Collect(maps.Keys(s.holdings)) // of registrations as they were before
-	s.mu.Unlock()
-	for _, p := range left {
+	for _, p := range s.principals() { // of registrations as they were before
 		s.endAll(p, ErrClosed)
 	}
 	ended := make(chan struct{})
@@ -335,17 +347,6 @@ func (s *Store) Close() {
 	case <-time.After(closeTimeout):
 	}
 	s.revoker.drain(closeTimeout)
-}
-
-// expire ends a set that has been replaced when its credentials end, if requests are under way
-// for so long.
-func (s *Store) expire(old *Set) (stop func() bool) {
-	const most = time.Hour
-	left := most
-	if ends := old.ends.Load(); ends != nil {
-		left = min(left, ends.Sub(s.now()))
-	}
-	return time.AfterFunc(left, func() { old.end(ErrEnded) }).Stop
 }
 
 // Stats is a look at the Store's state, for metrics.

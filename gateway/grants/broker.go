@@ -247,9 +247,10 @@ func (b *Broker) Grant(ctx context.Context, token string, source netip.Addr) (*G
 	return nil, ErrUnavailable // the grant was taken back as often as it was given
 }
 
-// Live reports whether a token of the principal is in the cache, and has not expired.
+// Live reports whether a token of the principal is in the cache, and as far as is known
+// active: Vault's answer about it is good, or is being confirmed for a request that lives on it.
 func (b *Broker) Live(p Principal) bool {
-	now := time.Now()
+	now, v := time.Now(), b.position.Load()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	principal := b.cache.byPrincipal[p]
@@ -257,7 +258,11 @@ func (b *Broker) Live(p Principal) bool {
 		return false
 	}
 	for e := principal.entries; e != nil; e = e.next {
-		if g := e.grant.Load(); g != nil && !g.Expired(now) {
+		g := e.grant.Load()
+		if g == nil || g.Expired(now) {
+			continue
+		}
+		if _, good := v.lastConfirmed(g); good || e.hasLive() {
 			return true
 		}
 	}

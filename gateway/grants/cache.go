@@ -176,6 +176,13 @@ func (e *entry) markUsed(now time.Time) {
 	}
 }
 
+// hasLive reports whether requests live on the entry.
+func (e *entry) hasLive() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.live != nil
+}
+
 // kill ends the entry and everything that lives on it, and returns the grant
 // that it held.
 func (e *entry) kill(cause error) *Grant {

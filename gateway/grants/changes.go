@@ -187,6 +187,8 @@ func (b *Broker) applyOne(c *vaultclient.Change, v *feedPosition, todo *effects)
 	case scopeToken:
 		if e := b.cache.byAccessor[c.Accessor]; e != nil {
 			b.applyToEntry(e, c, v)
+		} else if ends(c) {
+			b.notify(End{Unheard: true, ClientID: c.ClientID})
 		}
 	case scopeClient:
 		if principal := b.cache.ofClient(c.ClientID); principal != nil {

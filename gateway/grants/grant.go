@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -97,6 +98,16 @@ func (g *Grant) Tools(server string) *policy.Tools {
 // false if those of the gateway's file count.
 func (g *Grant) UpstreamPolicies() (policies []string, set bool) {
 	return g.upstreamPolicies, g.upstreamPolicies != nil
+}
+
+// NewerThan reports whether Vault has given this grant after the other one.
+func (g *Grant) NewerThan(o *Grant) bool { return g.sent.After(o.sent) }
+
+// SameUpstreamRights reports whether both grants have the same rights to upstream credentials.
+func (g *Grant) SameUpstreamRights(o *Grant) bool {
+	return g.entitlements == o.entitlements ||
+		slices.Equal(g.upstreamPolicies, o.upstreamPolicies) && (g.upstreamPolicies == nil) == (o.upstreamPolicies == nil) &&
+			maps.Equal(g.metadata, o.metadata)
 }
 
 // Metadata returns the client's metadata. It is nil for a client without upstream policies:

@@ -371,3 +371,40 @@ func TestConcurrentUseAndChangesKeepTheIndexesTrue(t *testing.T) {
 		require.Zero(t, e.principal.live.Load())
 	}
 }
+
+// TestAClientThatIsDisabledHasNoLiveToken: also where no request lives on its token, so that
+// nothing asks Vault about it.
+func TestAClientThatIsDisabledHasNoLiveToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, b, _ := brokerWithToken(t)
+		var unheard []string
+		b.OnEnd(func(e End) {
+			if e.Unheard {
+				unheard = append(unheard, e.ClientID)
+			}
+		})
+		_, err := b.Grant(t.Context(), "t", home)
+		require.NoError(t, err)
+		require.True(t, b.Live(PrincipalOf("id-c")))
+		m.mutate(vaultclient.Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-c"}, func() { delete(m.tokens, "t") })
+		after(feedRest)
+		require.Equal(t, []string{"id-c"}, unheard)
+		require.False(t, b.Live(PrincipalOf("id-c")))
+	})
+}
+
+// TestARevokedTokenThatIsNotCachedIsToldOfByItsClient: something may be kept for the client.
+func TestARevokedTokenThatIsNotCachedIsToldOfByItsClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, b, _ := brokerWithToken(t)
+		var unheard []string
+		b.OnEnd(func(e End) {
+			if e.Unheard {
+				unheard = append(unheard, e.ClientID)
+			}
+		})
+		m.mutate(vaultclient.Change{Type: typeToken, Operation: operationRevoke, Accessor: "elsewhere", ClientID: "id-d"}, func() {})
+		after(feedRest)
+		require.Equal(t, []string{"id-d"}, unheard)
+	})
+}

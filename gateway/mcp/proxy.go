@@ -105,7 +105,10 @@ func (q *proxied) send(ctx context.Context, upstreamSession string) error {
 	if q.use.Begin(next, q.cancel, q.idle()) != nil {
 		return q.withoutCredentials(ctx, credentials.ErrEnded)
 	}
-	q.set = next
+	q.set, q.request.Credentials = next, next
+	if f := q.decide(); f != nil { // so that the log has the credentials of what is sent
+		return f
+	}
 	return q.sendOnce(ctx, upstreamSession)
 }
 

@@ -175,7 +175,7 @@ func (c *Children) Create(ctx context.Context, r ChildRequest) (*Child, error) {
 		Accessor: auth.Accessor, EntityID: auth.EntityID,
 		Policies: auth.Policies, IdentityPolicies: auth.IdentityPolicies,
 		Batch: auth.Accessor == "", Orphan: auth.Orphan, Renewable: auth.Renewable,
-		TTL: time.Duration(auth.LeaseDuration) * time.Second, Parent: Parent{parent}, Sent: sent,
+		TTL: seconds(auth.LeaseDuration), Parent: Parent{parent}, Sent: sent,
 		token: auth.ClientToken,
 	}, nil
 }
@@ -216,7 +216,7 @@ func (c *Children) secret(ctx context.Context, child *Child, ask request) (*Secr
 	}
 	return &Secret{
 		Data: secret.Data, LeaseID: secret.LeaseID, Renewable: secret.Renewable,
-		Duration: time.Duration(secret.LeaseDuration) * time.Second, Warnings: secret.Warnings, Sent: sent,
+		Duration: seconds(secret.LeaseDuration), Warnings: secret.Warnings, Sent: sent,
 	}, nil
 }
 
@@ -231,7 +231,7 @@ func (c *Children) Renew(ctx context.Context, child *Child, increment time.Durat
 	if secret == nil || secret.Auth == nil {
 		return 0, errors.New("Vault's answer has no token") //nolint:staticcheck // a name starts it
 	}
-	return time.Duration(secret.Auth.LeaseDuration) * time.Second, nil
+	return seconds(secret.Auth.LeaseDuration), nil
 }
 
 // RenewLease renews one of the child's leases, and returns how long it lives from now on.
@@ -245,14 +245,20 @@ func (c *Children) RenewLease(ctx context.Context, child *Child, id string, incr
 	if secret == nil {
 		return 0, nil
 	}
-	return time.Duration(secret.LeaseDuration) * time.Second, nil
+	return seconds(secret.LeaseDuration), nil
 }
 
 // Revoke ends the child with all its leases. A token that Vault does not know has ended.
 func (c *Children) Revoke(ctx context.Context, child *Child) error {
-	_, err := c.do(ctx, child.token, func(ctx context.Context, client *api.Client) (*api.Secret, error) {
+	revoke := func(ctx context.Context, client *api.Client) (*api.Secret, error) {
 		return nil, client.Auth().Token().RevokeSelfWithContext(ctx, "")
-	})
+	}
+	_, err := c.do(ctx, child.token, revoke)
+	if IsInvalidToken(err) && clock.Age(time.Now(), child.Sent) < freshFor {
+		if leader := c.leader(ctx); leader != nil { // a standby may not know the token yet
+			_, err = c.doAt(ctx, leader, child.token, revoke)
+		}
+	}
 	if IsInvalidToken(err) {
 		return nil
 	}
@@ -280,6 +286,12 @@ func (c *Children) doAt(ctx context.Context, node *url.URL, token string, ask re
 		}
 	}
 }
+
+// maxSeconds bounds what Vault says of times: 100 years.
+const maxSeconds = 100 * 365 * 24 * 60 * 60
+
+// seconds is a duration in Vault's answers.
+func seconds(n int) time.Duration { return time.Duration(min(max(n, 0), maxSeconds)) * time.Second }
 
 // leader returns the address of the active node; nil if there is one node only, or Vault
 // does not say.

@@ -296,7 +296,7 @@ func (l *Login) renew(ctx context.Context, c *ownToken) time.Duration {
 		secret, err := l.client.Auth().Token().RenewSelfWithContext(renewCtx, 0)
 		cancel()
 		if err == nil && secret != nil && secret.Auth != nil {
-			life := time.Duration(secret.Auth.LeaseDuration) * time.Second
+			life := seconds(secret.Auth.LeaseDuration)
 			c.setLife(sent, life)
 			return life
 		}

@@ -85,7 +85,7 @@ func (m *loginMethod) login(ctx context.Context, client *api.Client) (*ownToken,
 	}
 	token := &ownToken{
 		token:     secret.Auth.ClientToken,
-		ttl:       time.Duration(secret.Auth.LeaseDuration) * time.Second,
+		ttl:       seconds(secret.Auth.LeaseDuration),
 		renewable: secret.Auth.Renewable,
 		obtained:  sent,
 		entity:    secret.Auth.EntityID,
