@@ -19,6 +19,7 @@ import (
 type holding struct {
 	server    *Server
 	principal grants.Principal
+	before    *holding // retired; what still uses it gets this one's sets. Nil: none is left
 
 	current atomic.Pointer[Set]          // for new requests; nil: there is none
 	grant   atomic.Pointer[grants.Grant] // the newest of those that requests came with
@@ -187,6 +188,7 @@ func (h *holding) retire() {
 	minting := h.minting
 	h.tell()
 	h.mu.Unlock()
+	h.server.keepRetired(h)
 	h.server.forget(h)
 	if set != nil {
 		set.onGivenBack(func() { go h.forgetOld(set) }) // the set's lock is held
@@ -218,6 +220,12 @@ func (h *holding) install(set *Set) bool {
 		old.onGivenBack(func() { go h.forgetOld(old) }) // the set's lock is held
 		old.supersede(set)
 	}
+	for b := h.before; b != nil; b = b.before {
+		for _, earlier := range b.earlier() {
+			earlier.supersede(set)
+		}
+	}
+	h.before = nil
 	return true
 }
 

@@ -157,6 +157,26 @@ func TestNarrowedPoliciesOfAClientCountForItsCredentials(t *testing.T) {
 	})
 }
 
+func TestWhoeverHoldsRetiredCredentialsGetsTheNextOnes(t *testing.T) {
+	onStage(t, nil, func(t *testing.T, s *stage) {
+		s.vault.engines[dbPath] = database(time.Hour, 0)
+		server := s.server("orders")
+		first := s.get(server, "alice")
+		release, err := first.Hold() // a child process
+		require.NoError(t, err)
+		server.retire()
+		server.retire()
+		next := s.get(server, "alice")
+		require.NotSame(t, first, next)
+		<-first.Superseded()
+		require.Same(t, next, first.Successor())
+		release()
+		synctest.Wait()
+		require.Equal(t, 1, s.vault.alive())
+		require.Empty(t, server.retired)
+	})
+}
+
 func TestNothingMoreIsAskedForAfterTheEndOfAccess(t *testing.T) {
 	onStage(t, nil, func(t *testing.T, s *stage) {
 		s.vault.engines[dbPath] = database(time.Hour, 0)

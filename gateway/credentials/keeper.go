@@ -17,7 +17,10 @@ import (
 // run keeps the credentials until the holding has ended, and nobody uses what it had.
 func (h *holding) run() {
 	store := h.server.store
-	defer store.remove(h)
+	defer func() {
+		store.remove(h)
+		h.server.forgetRetired(h)
+	}()
 	for wanted := true; !h.isOver(); wanted = h.sleep(h.next(store.now())) {
 		now := store.now()
 		switch set := h.current.Load(); {

@@ -16,6 +16,7 @@ type Server struct {
 
 	mu       sync.RWMutex
 	holdings map[grants.Principal]*holding
+	retired  map[grants.Principal]*holding // whose sets are still in use
 	closed   bool
 	next     *Server // for the same registration, with other values; nil: this is the present one
 }
@@ -90,9 +91,27 @@ func (s *Server) findOrAdd(grant *grants.Grant) (h *holding, begun bool, err err
 		return nil, false, &Error{Reason: ReasonEnded, Err: ErrClosed, RetryAfter: time.Second}
 	}
 	h = newHolding(s, principal, grant)
+	h.before = s.retired[principal]
+	delete(s.retired, principal)
 	s.holdings[principal] = h
 	s.store.add(h)
 	return h, true, nil
+}
+
+// keepRetired has what still uses the holding's sets get those of the next holding.
+func (s *Server) keepRetired(h *holding) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retired[h.principal] = h
+}
+
+// forgetRetired drops a holding whose sets nobody uses any more.
+func (s *Server) forgetRetired(h *holding) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.retired[h.principal] == h {
+		delete(s.retired, h.principal)
+	}
 }
 
 // forget drops a holding that has ended.

@@ -153,7 +153,7 @@ func (s *Store) Server(of *grants.Server) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := &Server{store: s, of: of, plan: p, holdings: make(map[grants.Principal]*holding)}
+	next := &Server{store: s, of: of, plan: p, holdings: make(map[grants.Principal]*holding), retired: make(map[grants.Principal]*holding)}
 	s.servers[of.Name] = next
 	if held != nil {
 		go held.supersede(next) // s.mu is held
