@@ -6,6 +6,7 @@ import (
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/credentials"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
@@ -17,8 +18,9 @@ import (
 // bridged serves streamable HTTP for a server that does not speak it. To the
 // client it is the server, so it keeps the protocol's rules for servers.
 type bridged struct {
-	server *grants.Server
-	bridge *bridge.Bridge
+	server      *grants.Server
+	bridge      *bridge.Bridge
+	credentials *credentials.Server // nil if the server has none that are leased
 
 	limits   config.Limits
 	upstream config.Upstream
@@ -26,6 +28,23 @@ type bridged struct {
 }
 
 func (b *bridged) close() { b.bridge.Close() }
+
+// setOf returns the set that the bridge has as credentials; nil without any.
+func setOf(c bridge.Credentials) *credentials.Set {
+	if of, ok := c.(channelCredentials); ok {
+		return of.Set
+	}
+	return nil
+}
+
+// rejectedOf returns the function that tells a set that the server does not accept it; nil
+// if nobody listens.
+func rejectedOf(set any) func() {
+	if listener, ok := set.(interface{ Rejected() }); ok {
+		return listener.Rejected
+	}
+	return nil
+}
 
 // end takes from a client what it has through a token that has ended, or through
 // one that may not reach the server any more.
@@ -60,13 +79,22 @@ type conversation struct {
 }
 
 func (b *bridged) call(ctx context.Context, a *Answer) error {
+	// A session may have its own already, and they may be older. But nobody is served
+	// who has no credentials now.
+	set, err := a.leased(ctx, b.credentials)
+	if err != nil {
+		return err
+	}
 	c := &conversation{
 		Answer:  a,
 		bridged: b,
-		owner:   bridge.Owner{Principal: a.request.Grant.Principal(), Accessor: a.request.Grant.Accessor, Keeper: a.request},
+		owner: bridge.Owner{
+			Principal: a.request.Grant.Principal(), Accessor: a.request.Grant.Accessor,
+			Credentials: forChannel(set), Keeper: a.request,
+		},
 		accepts: acceptsOf(a.header[protocol.HeaderAccept]),
 	}
-	err := c.dispatch(ctx)
+	err = c.dispatch(ctx)
 	if err != nil {
 		c.close()
 		return err

@@ -132,6 +132,10 @@ func (c *conversation) next() (*sse.Event, error) {
 		return nil, err
 	case isTooLarge(err):
 		return nil, &AnswerError{Message: messageEndless, Err: err}
+	case errors.Is(err, bridge.ErrCredentials) && c.idle():
+		return nil, io.EOF // whoever opens the stream again gets the new ones
+	case errors.Is(err, bridge.ErrCredentials):
+		return nil, &AnswerError{Message: messageCredentials, Err: err}
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, &AnswerError{Message: messageLate, Err: err}
 	}
@@ -203,6 +207,8 @@ func (c *conversation) unanswered(ctx context.Context, err error) error {
 		f.Reason, f.Detail, f.RetryAfter = serverside.ReasonUnreachable, err.Error(), wait.Wait
 		f.Message = "The server has failed, and is started again in a while."
 		return f
+	case errors.Is(err, bridge.ErrCredentials):
+		return c.credentialsEnded(ctx, err)
 	case errors.Is(err, bridge.ErrSlow):
 		return c.badAnswer(err.Error())
 	case isTooLarge(err):
@@ -211,6 +217,22 @@ func (c *conversation) unanswered(ctx context.Context, err error) error {
 		return f
 	}
 	return c.failure(ctx, err)
+}
+
+// credentialsEnded is the error where the credentials of the channel have ended.
+func (c *conversation) credentialsEnded(ctx context.Context, err error) error {
+	switch {
+	case !errors.Is(err, bridge.ErrUnsent):
+		return c.rpc(&access.Refusal{
+			Status:  http.StatusServiceUnavailable,
+			Reason:  reasonCredentials,
+			Detail:  err.Error(),
+			Message: messageCredentials,
+		})
+	case c.session != nil:
+		return serverside.NoSession(c.id()) // it has ended with the channel
+	}
+	return c.withoutCredentials(ctx, err)
 }
 
 // messageEndless is told of requests that were in flight when the server sent what

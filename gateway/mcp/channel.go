@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/credentials"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
@@ -34,18 +35,29 @@ const (
 //
 // https://modelcontextprotocol.io/specification/2024-11-05/basic/transports#http-with-sse
 func (h *Handler) newChannels(server *grants.Server, c *config.Config) (link, error) {
+	return h.newChannelsWith(server, c, nil)
+}
+
+// newChannelsWith is newChannels for a server with credentials; nil if it has none that are
+// leased.
+func (h *Handler) newChannelsWith(server *grants.Server, c *config.Config, leases *credentials.Server) (link, error) {
 	settings := c.Upstream(server.Name)
 	u, err := newUpstream(server, settings, &c.UpstreamAllow, h.log)
 	if err != nil {
 		return nil, err
 	}
 	return &bridged{
-		server:   server,
-		limits:   c.Limits,
-		upstream: settings,
+		server:      server,
+		credentials: leases,
+		limits:      c.Limits,
+		upstream:    settings,
 		bridge: bridge.New(bridge.Options{
-			Dial: func(ctx context.Context, r bridge.Receiver) (bridge.Conn, error) {
-				return openChannel(ctx, u, settings.Timeout, r)
+			Dial: func(ctx context.Context, of bridge.Credentials, r bridge.Receiver) (bridge.Conn, error) {
+				c := &channel{upstream: u, header: u.header, timeout: settings.Timeout, receiver: r}
+				if set := setOf(of); set != nil {
+					c.header, c.rejected = set.Header(), rejectedOf(set)
+				}
+				return c.open(ctx)
 			},
 			Pool:             bridge.NewPool(maxChannels, maxChannelsPerClient),
 			Log:              h.log.With("server", server.Name),
@@ -60,6 +72,8 @@ func (h *Handler) newChannels(server *grants.Server, c *config.Config) (link, er
 // for it are posted.
 type channel struct {
 	upstream *upstream
+	header   http.Header   // the registration's, on every request
+	rejected func()        // is called when the server says that it does not accept them; may be nil
 	timeout  time.Duration // of one message's way; 0: none
 	endpoint *url.URL
 	cancel   context.CancelFunc
@@ -74,13 +88,11 @@ var (
 	errEndpoint = errors.New("the server names an endpoint that is not its own")
 )
 
-// openChannel opens the stream, and waits for the server to say where messages
-// go.
-func openChannel(ctx context.Context, u *upstream, timeout time.Duration, r bridge.Receiver) (bridge.Conn, error) {
-	if !u.acquire() {
+// open opens the stream, and waits for the server to say where messages go.
+func (c *channel) open(ctx context.Context) (bridge.Conn, error) {
+	if !c.upstream.acquire() {
 		return nil, errBusy
 	}
-	c := &channel{upstream: u, timeout: timeout, receiver: r}
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	stopWaiting := context.AfterFunc(ctx, c.cancel)
 	events, err := c.connect()
@@ -89,7 +101,7 @@ func openChannel(ctx context.Context, u *upstream, timeout time.Duration, r brid
 	}
 	if err != nil {
 		c.cancel()
-		u.release()
+		c.upstream.release()
 		return nil, err
 	}
 	go c.read(events)
@@ -105,10 +117,7 @@ func (c *channel) connect() (*eventStream, error) {
 		protocol.HeaderAcceptEncoding: valueIdentity,
 		protocol.HeaderUserAgent:      nil,
 	}
-	for key, values := range c.upstream.header {
-		request.Header[key] = values
-	}
-	response, err := c.upstream.transport.RoundTrip(request)
+	response, err := c.roundTrip(request)
 	if err != nil {
 		return nil, err
 	}
@@ -123,6 +132,18 @@ func (c *channel) connect() (*eventStream, error) {
 		return nil, err
 	}
 	return events, nil
+}
+
+// roundTrip sends a request with the registration's headers.
+func (c *channel) roundTrip(request *http.Request) (*http.Response, error) {
+	for key, values := range c.header {
+		request.Header[key] = values
+	}
+	response, err := c.upstream.transport.RoundTrip(request)
+	if err == nil && response.StatusCode == http.StatusUnauthorized && c.rejected != nil {
+		c.rejected()
+	}
+	return response, err
 }
 
 type eventStream struct {
@@ -213,12 +234,9 @@ func (c *channel) Send(message []byte) error {
 		protocol.HeaderContentType:    valueJSON,
 		protocol.HeaderUserAgent:      nil,
 	}
-	for key, values := range c.upstream.header {
-		request.Header[key] = values
-	}
 	body := &buffer{data: message}
 	request.Body, request.GetBody, request.ContentLength = body.reader(), body.again, int64(len(message))
-	response, err := c.upstream.transport.RoundTrip(request)
+	response, err := c.roundTrip(request)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"reflect"
 
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/credentials"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
 	"vault-plugin-secrets-mcp/gateway/mcp/stdio"
@@ -22,6 +23,11 @@ var errStdioOff = errors.New("the gateway's file has no stdio block: servers tha
 
 // newStdio makes the link to a server that is a child process. linkMu is held.
 func (h *Handler) newStdio(server *grants.Server, c *config.Config) (link, error) {
+	return h.newChildren(server, c, nil)
+}
+
+// newChildren is newStdio for a server with credentials; nil if it has none that are leased.
+func (h *Handler) newChildren(server *grants.Server, c *config.Config, leases *credentials.Server) (link, error) {
 	if c.Stdio == nil {
 		return nil, errStdioOff
 	}
@@ -33,13 +39,14 @@ func (h *Handler) newStdio(server *grants.Server, c *config.Config) (link, error
 		return nil, err
 	}
 	return &bridged{
-		server:   server,
-		limits:   c.Limits,
-		upstream: c.Upstream(server.Name),
-		stdio:    c.Stdio,
+		server:      server,
+		credentials: leases,
+		limits:      c.Limits,
+		upstream:    c.Upstream(server.Name),
+		stdio:       c.Stdio,
 		bridge: bridge.New(bridge.Options{
-			Dial: func(_ context.Context, r bridge.Receiver) (bridge.Conn, error) {
-				return children.launcher.Start(server, r)
+			Dial: func(_ context.Context, c bridge.Credentials, r bridge.Receiver) (bridge.Conn, error) {
+				return children.launcher.Start(server, valuesFor(server, setOf(c)), r)
 			},
 			Pool:             h.childPool,
 			Log:              h.log.With("server", server.Name),
@@ -49,6 +56,14 @@ func (h *Handler) newStdio(server *grants.Server, c *config.Config) (link, error
 			IdleTimeout:      c.Stdio.IdleTimeout,
 		}),
 	}, nil
+}
+
+// valuesFor are what a child of the server gets: from the credentials, if it has any.
+func valuesFor(server *grants.Server, set *credentials.Set) stdio.Values {
+	if set == nil {
+		return stdio.Values{Env: server.Env, Files: server.Files}
+	}
+	return stdio.Values{Env: set.Env(), Files: set.Files()}
 }
 
 // childrenOf returns the children of these settings. linkMu is held.

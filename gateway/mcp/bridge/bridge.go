@@ -12,27 +12,28 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
-// Conn is a channel to a server.
+// Conn is a connection to a server.
 type Conn interface {
 	// Send writes one message. Any goroutine may call it. It must not block for
 	// ever.
 	Send(message []byte) error
-	// Close ends the channel, and the server too where it is a child. It does
+	// Close ends the connection, and the server too where it is a child. It does
 	// not wait, and may be called more than once.
 	Close()
 }
 
-// Receiver takes the messages of a channel. The channel calls one method at a
+// Receiver takes the messages of a connection. The connection calls one method at a
 // time. They do not block.
 type Receiver interface {
 	// Message takes one message. It must not retain the slice.
 	Message(message []byte)
-	// Gone reports the end of the channel. It is the last call, and comes once.
+	// Gone reports the end of the connection. It is the last call, and comes once.
 	Gone(err error)
 }
 
-// Dial makes a channel. The receiver may be called before it returns.
-type Dial func(ctx context.Context, r Receiver) (Conn, error)
+// Dial makes a connection with the credentials, which are nil where the server has none that
+// are leased. The receiver may be called before it returns.
+type Dial func(ctx context.Context, c Credentials, r Receiver) (Conn, error)
 
 // Options of a Bridge.
 type Options struct {
@@ -56,6 +57,10 @@ type Options struct {
 type Owner struct {
 	Principal grants.Principal
 	Accessor  string // of the token
+
+	// Credentials are those that the server is reached with on behalf of the principal.
+	// Nil: it has none that are leased.
+	Credentials Credentials
 
 	Keeper Keeper // nil: nothing watches the token
 }
@@ -86,8 +91,10 @@ type Bridge struct {
 // channelKey: requests with equal keys share a channel.
 type channelKey struct {
 	principal grants.Principal  // nobody, where all clients share it
-	handshake [sha256.Size]byte // of the params of initialize; zero in the stateless era
+	handshake [sha256.Size]byte // of the params of initialize; noHandshake in the stateless era
 }
+
+var noHandshake [sha256.Size]byte
 
 // New returns a bridge that has no channel yet.
 func New(o Options) *Bridge {
@@ -125,6 +132,9 @@ func handshakeOf(e *envelope.Envelope, message []byte) [sha256.Size]byte {
 // channel returns the channel of that key, and makes one if there is none. The
 // caller releases it.
 func (b *Bridge) channel(ctx context.Context, key channelKey, o Owner) (*channel, error) {
+	if b.Shared && o.Credentials != nil {
+		return nil, errSharedCredentials
+	}
 	ch, err := b.find(ctx, key, o)
 	if err != nil {
 		return nil, err
@@ -176,14 +186,14 @@ func (b *Bridge) open(key channelKey, o Owner, free *slot) (*channel, error) {
 	if ch, err := b.usable(key, o); ch != nil || err != nil {
 		return ch, err
 	}
-	ch := newChannel(b, key, free)
+	ch := newChannel(b, key, free, o.Credentials)
 	ch.acquire()
 	if err := b.noteUse(ch, o); err != nil {
 		return nil, err
 	}
 	b.channels[key] = ch
 	free.use(ch)
-	go ch.start()
+	go ch.start(ch.current)
 	return ch, nil
 }
 

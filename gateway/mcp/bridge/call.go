@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"strconv"
 
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
@@ -10,9 +9,10 @@ import (
 
 // Call is a request in flight.
 type Call struct {
-	channel *channel
-	session *Session // nil in the stateless era
-	queue   *queue
+	channel    *channel
+	connection *connection // over which it goes; nil where the bridge answers it
+	session    *Session    // nil in the stateless era
+	queue      *queue
 
 	id       int64  // on the channel
 	clientID []byte // as in the request
@@ -52,18 +52,14 @@ func clone(b []byte) []byte { return append([]byte(nil), b...) }
 // call sends the request with a new id.
 func (ch *channel) call(s *Session, in Incoming) (*Call, error) {
 	c := newCall(ch, s, in)
-	if err := ch.register(c); err != nil {
+	if err := ch.register(c, &in); err != nil {
 		return nil, err
 	}
 	return c, c.send(in)
 }
 
 func (c *Call) send(in Incoming) error {
-	id := strconv.AppendInt(nil, c.id, 10)
-	message := envelope.Replace(make([]byte, 0, len(in.Message)+16), in.Message,
-		envelope.Part{Span: in.Envelope.ID, Text: id},
-		envelope.Part{Span: in.Envelope.MetaProgressToken, Text: id})
-	if err := c.channel.send(message); err != nil {
+	if err := c.connection.send(in.withID(idText(c.id))); err != nil {
 		c.channel.forget(c)
 		return err
 	}
@@ -87,11 +83,24 @@ func (c *Call) Close(cancel bool) {
 	if c.done || !cancel && !c.channel.crowded() {
 		return
 	}
-	if c.channel.callOf(strconv.AppendInt(nil, c.id, 10)) != c {
+	if !c.channel.withdraw(c) {
 		return
 	}
-	c.channel.forget(c)
-	_ = c.channel.send(cancelled(c.id)) // an error has ended the channel
+	defer c.connection.done()
+	_ = c.connection.send(cancelled(c.id)) // an error has ended the connection
+}
+
+// withdraw takes a request off the channel if it is in flight, and reports whether it was.
+// Its connection is open until done, so that the server can be told.
+func (ch *channel) withdraw(c *Call) bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.calls[c.id] != c {
+		return false
+	}
+	ch.drop(c)
+	c.connection.users++
+	return true
 }
 
 // release ends the request's use of its session, or of its channel.

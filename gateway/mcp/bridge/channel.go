@@ -1,17 +1,15 @@
 package bridge
 
 import (
-	"context"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
 const (
-	// dialTimeout bounds the start of a channel.
-	dialTimeout = 30 * time.Second
-
 	// maxCalls bounds the requests in flight on one channel.
 	maxCalls = 1024
 
@@ -20,7 +18,9 @@ const (
 	maxReplies = 16
 )
 
-// channel is the one connection to a server, with the requests and sessions on it.
+// channel is the way to a server, with the requests and sessions on it. It has one
+// connection for everything new. Others may be there beside it where the server's
+// credentials are leased: see [connection].
 type channel struct {
 	bridge *Bridge
 	key    channelKey
@@ -28,19 +28,23 @@ type channel struct {
 
 	accessors set // of the tokens that used it; guarded by bridge.mu
 
-	started  chan struct{} // closed when conn or startErr is set
+	started  chan struct{} // closed when the first connection is there, or startErr is set
 	startErr error
 	born     time.Time
+	done     chan struct{} // closed when ended is set
 
 	mu             sync.Mutex
-	conn           Conn
 	ended          error // why; nil while it goes on
+	current        *connection
+	connections    map[*connection]struct{} // all that are not gone yet
+	made           int                      // connections so far
 	lastID         int64
 	calls          map[int64]*Call
 	members        map[*Session]struct{}
-	serverRequests map[string]*Session // requests of the server, by their ids
-	uses           int                 // HTTP requests that use it
-	unused         time.Time           // since when there are none
+	serverRequests map[string]*serverRequest // requests of the server, by the ids that clients see
+	level          *Incoming                 // the last logging/setLevel; nil without one
+	uses           int                       // HTTP requests that use it
+	unused         time.Time                 // since when there are none
 	idle           *time.Timer
 	replies        chan struct{}
 
@@ -48,7 +52,9 @@ type channel struct {
 	probe     probe
 }
 
-func newChannel(b *Bridge, key channelKey, s *slot) *channel {
+// newChannel returns a channel whose first connection has these credentials; nil if the
+// server has none.
+func newChannel(b *Bridge, key channelKey, s *slot, credentials Credentials) *channel {
 	ch := &channel{
 		bridge:         b,
 		key:            key,
@@ -56,44 +62,28 @@ func newChannel(b *Bridge, key channelKey, s *slot) *channel {
 		accessors:      make(set),
 		started:        make(chan struct{}),
 		born:           time.Now(),
+		done:           make(chan struct{}),
+		connections:    make(map[*connection]struct{}),
 		calls:          make(map[int64]*Call),
 		members:        make(map[*Session]struct{}),
-		serverRequests: make(map[string]*Session),
+		serverRequests: make(map[string]*serverRequest),
 		replies:        make(chan struct{}, maxReplies),
 	}
 	ch.handshake.done = make(chan struct{})
 	ch.probe.done = make(chan struct{})
+	ready := ch.handshake.done
+	if key.handshake == noHandshake {
+		ready = ch.probe.done
+	}
+	ch.current = ch.addConnection(credentials, ready)
 	return ch
 }
 
-// start makes the channel.
-func (ch *channel) start() {
+// start makes the channel's first connection.
+func (ch *channel) start(first *connection) {
 	defer close(ch.started)
-	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
-	defer cancel()
-	conn, err := ch.bridge.Dial(ctx, ch)
-	if err != nil {
-		ch.bridge.Log.Error("cannot start the server", "error", err)
-		ch.startErr = &startError{err}
-		ch.finish(ch.startErr, true)
-		ch.slot.release()
-		return
-	}
-	ch.mu.Lock()
-	ch.conn = conn
-	ended := ch.ended
-	ch.mu.Unlock()
-	if ended != nil {
-		ch.startErr = ended
-		conn.Close()
-	}
+	ch.startErr = first.dial()
 }
-
-// startError is an [ErrStart] with its cause.
-type startError struct{ err error }
-
-func (e *startError) Error() string   { return ErrStart.Error() + ": " + e.err.Error() }
-func (e *startError) Unwrap() []error { return []error{ErrStart, e.err} }
 
 // addMember adds a session to the channel.
 func (ch *channel) addMember(s *Session) {
@@ -169,45 +159,37 @@ func (ch *channel) idleSince() (since time.Time, idle bool) {
 func (ch *channel) end(cause error) { ch.finish(cause, false) }
 
 // endIdle closes the channel if it is idle, and reports whether it has ended.
-func (ch *channel) endIdle() bool { return ch.close(ErrClosed, false, true) }
-
-// Gone is the end of the channel. Its slot is free only now.
-func (ch *channel) Gone(err error) {
-	ch.finish(&goneError{err}, true)
-	ch.slot.release()
-}
-
-// goneError is an [ErrGone] with its cause.
-type goneError struct{ err error }
-
-func (e *goneError) Error() string {
-	if e.err == nil {
-		return ErrGone.Error()
-	}
-	return ErrGone.Error() + ": " + e.err.Error()
-}
-
-func (e *goneError) Unwrap() []error {
-	if e.err == nil {
-		return []error{ErrGone}
-	}
-	return []error{ErrGone, e.err}
-}
+func (ch *channel) endIdle() bool { return ch.close(ending{cause: ErrClosed, ifIdle: true}) }
 
 // finish ends the channel with all requests and sessions on it. The first cause
 // counts. failed: the channel ended by itself.
-func (ch *channel) finish(cause error, failed bool) { ch.close(cause, failed, false) }
+func (ch *channel) finish(cause error, failed bool) {
+	ch.close(ending{cause: cause, failed: failed})
+}
 
-// close is finish. With idle it leaves a channel alone that is in use, and reports
-// false.
-func (ch *channel) close(cause error, failed, idle bool) bool {
+// ending is how a channel is to end.
+type ending struct {
+	cause  error
+	failed bool // by itself
+
+	ifIdle    bool        // not while a request uses it
+	ifCurrent *connection // not where another connection has taken this one's place; nil: in any case
+}
+
+// close ends the channel with all requests and sessions on it, and reports whether it has
+// ended. The first cause counts.
+func (ch *channel) close(e ending) bool {
 	ch.mu.Lock()
-	if ch.ended != nil || idle && ch.uses > 0 {
-		defer ch.mu.Unlock()
-		return ch.ended != nil
+	if ch.ended != nil {
+		ch.mu.Unlock()
+		return true
 	}
-	ch.ended = cause
-	conn, calls := ch.conn, ch.calls
+	if e.ifIdle && ch.uses > 0 || e.ifCurrent != nil && e.ifCurrent != ch.current {
+		ch.mu.Unlock()
+		return false
+	}
+	ch.ended = e.cause
+	calls := ch.calls
 	ch.calls = make(map[int64]*Call)
 	for s := range ch.members {
 		clear(s.calls) // they end with the channel and its cause
@@ -215,73 +197,114 @@ func (ch *channel) close(cause error, failed, idle bool) bool {
 	if ch.idle != nil {
 		ch.idle.Stop()
 	}
+	open := make([]*connection, 0, len(ch.connections))
+	for l := range ch.connections {
+		if l.closed == nil {
+			l.closed = e.cause
+			open = append(open, l)
+		}
+	}
 	ch.mu.Unlock()
 
+	close(ch.done)
 	ch.slot.end()
-	ch.bridge.gone(ch, failed, time.Since(ch.born))
+	ch.bridge.gone(ch, e.failed, time.Since(ch.born))
 	for _, c := range calls {
-		c.queue.close(cause)
+		c.queue.close(e.cause)
 	}
-	ch.handshake.fail(cause)
-	ch.probe.finish(false, cause)
-	if conn != nil {
-		conn.Close()
+	ch.handshake.fail(e.cause)
+	ch.probe.finish(false, e.cause)
+	for _, l := range open {
+		l.hangUp()
 	}
 	return true
 }
 
-// send writes one message to the server.
-func (ch *channel) send(message []byte) error {
-	ch.mu.Lock()
-	conn, ended := ch.conn, ch.ended
-	ch.mu.Unlock()
-	if ended != nil {
-		return ended
+// notify sends a message that no answer follows.
+func (ch *channel) notify(message []byte) error {
+	l, err := ch.use()
+	if err != nil {
+		return err
 	}
-	if err := conn.Send(message); err != nil {
-		ch.finish(&goneError{err}, true)
-		return &goneError{err}
-	}
-	return nil
+	defer l.done()
+	return l.send(message)
 }
 
-// reply answers a request of the server in the bridge's own name. The channel's
-// reader calls it, and must not wait until the server reads.
-func (ch *channel) reply(message []byte) {
-	select {
-	case ch.replies <- struct{}{}:
-		go func() {
-			defer func() { <-ch.replies }()
-			_ = ch.send(message) // an error has ended the channel
-		}()
-	default:
-	}
-}
-
-// register gives the request a new id on the channel.
-func (ch *channel) register(c *Call) error {
+// use counts a user of the connection for everything new. It is open until l.done.
+func (ch *channel) use() (*connection, error) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if ch.ended != nil {
-		return ch.ended
+		return nil, unsent(ch.ended)
+	}
+	ch.current.users++
+	return ch.current, nil
+}
+
+// confirm sends the server the notification "initialized", unless it has got one.
+func (ch *channel) confirm(message []byte) error {
+	ch.mu.Lock()
+	if ch.handshake.confirmed || ch.ended != nil {
+		defer ch.mu.Unlock()
+		return unsent(ch.ended)
+	}
+	ch.handshake.confirmed = true
+	l := ch.current
+	l.users++
+	ch.mu.Unlock()
+	defer l.done()
+	return l.send(message)
+}
+
+// register gives the request a new id on the channel. It goes over the connection that
+// it names, or else over that for everything new.
+func (ch *channel) register(c *Call, in *Incoming) error {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.ended != nil {
+		return unsent(ch.ended)
+	}
+	if c.connection == nil {
+		c.connection = ch.current
+	}
+	if c.connection.closed != nil {
+		return unsent(c.connection.closed)
 	}
 	if len(ch.calls) >= maxCalls {
 		return ErrBusy
 	}
-	if c.session != nil {
-		if c.session.ended != nil {
-			return c.session.ended
+	if s := c.session; s != nil {
+		if s.ended != nil {
+			return s.ended
 		}
 		id := string(c.clientID)
-		if c.session.calls[id] != nil {
+		if s.calls[id] != nil {
 			return ErrDuplicate
 		}
-		c.session.calls[id] = c
+		s.calls[id] = c
+		s.note(in)
 	}
 	ch.lastID++
 	c.id = ch.lastID
+	if c.clientID == nil {
+		c.clientID = idText(c.id) // it is the bridge's own
+	}
 	ch.calls[c.id] = c
+	c.connection.users++
 	return nil
+}
+
+// note remembers what a server that takes this one's place has to be told. channel.mu is
+// held.
+func (s *Session) note(in *Incoming) {
+	switch method := in.Envelope.Method; method {
+	case protocol.MethodSubscribe, protocol.MethodUnsubscribe:
+		s.noteSubscription(method, in)
+	case protocol.MethodSetLevel:
+		if s.channel.current.credentials != nil {
+			s.channel.level = in.clone()
+		}
+	}
 }
 
 // crowded reports whether a request that no client waits for takes others' room.
@@ -294,22 +317,37 @@ func (ch *channel) crowded() bool {
 // forget takes the request off the channel. Messages for it are dropped.
 func (ch *channel) forget(c *Call) {
 	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	delete(ch.calls, c.id)
+	ch.drop(c)
+	over := c.connection.isOver()
+	ch.mu.Unlock()
+	if over {
+		c.connection.end(ErrClosed)
+	}
+}
+
+// drop is forget under the lock. The caller ends the connection if that is over.
+func (ch *channel) drop(c *Call) {
+	if ch.calls[c.id] == c {
+		delete(ch.calls, c.id)
+		c.connection.users--
+	}
 	if c.session != nil && c.session.calls[string(c.clientID)] == c {
 		delete(c.session.calls, string(c.clientID))
 	}
 }
 
-// callOf returns the request in flight with this id.
-func (ch *channel) callOf(raw []byte) *Call {
+// callOf returns the request in flight with this id on the connection.
+func (l *connection) callOf(raw []byte) *Call {
 	// Some servers return a number as a string, or with the fraction .0.
 	text := strings.TrimSuffix(strings.Trim(string(raw), `"`), ".0")
 	id, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
 		return nil
 	}
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	return ch.calls[id]
+	l.channel.mu.Lock()
+	defer l.channel.mu.Unlock()
+	if c := l.channel.calls[id]; c != nil && c.connection == l {
+		return c
+	}
+	return nil
 }

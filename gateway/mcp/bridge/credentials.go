@@ -14,3 +14,16 @@ type Credentials interface {
 	// Ended. It fails if they have ended.
 	Hold() (release func(), err error)
 }
+
+// hasEnded reports whether nobody may use the credentials any more.
+func hasEnded(c Credentials) bool {
+	if c == nil {
+		return false
+	}
+	select {
+	case <-c.Ended():
+		return true
+	default:
+		return false
+	}
+}

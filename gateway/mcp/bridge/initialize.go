@@ -21,10 +21,12 @@ var sharedHandshake = sha256.Sum256([]byte("shared"))
 // handshake is the initialize request of a channel with sessions. The first session's
 // goes to the server; the other sessions get the same answer.
 type handshake struct {
-	mu        sync.Mutex
-	begun     bool
-	confirmed bool // the server got the notification "initialized"
+	mu    sync.Mutex
+	begun bool
 
+	confirmed bool // the server got the notification "initialized"; guarded by channel.mu
+
+	request *Incoming     // that the server got, where its connection may be replaced; else nil
 	done    chan struct{} // closed when the answer is there
 	once    sync.Once
 	answer  []byte // the server's, with the channel's id
@@ -62,15 +64,6 @@ func (h *handshake) begin() bool {
 	return first
 }
 
-// confirm reports whether the server still needs the notification "initialized".
-func (h *handshake) confirm() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	first := !h.confirmed
-	h.confirmed = true
-	return first
-}
-
 // initialize sends a new session's handshake to the server, or repeats the answer to
 // an earlier one.
 func (ch *channel) initialize(ctx context.Context, s *Session, in Incoming) (*Call, error) {
@@ -87,7 +80,7 @@ func (ch *channel) initialize(ctx context.Context, s *Session, in Incoming) (*Ca
 		return nil, ctx.Err()
 	}
 	if ch.handshake.err != nil {
-		return nil, ch.handshake.err
+		return nil, unsent(ch.handshake.err)
 	}
 	c := newCall(ch, s, in)
 	c.queue.put(ch.handshake.item(c, in, ch.bridge.Shared))
@@ -163,7 +156,10 @@ func versionIn(answer []byte) (version envelope.Span) {
 func (ch *channel) initializeCall(s *Session, in Incoming) (*Call, error) {
 	c := newCall(ch, s, in)
 	c.onHandshake = func(answer []byte, e *envelope.Envelope) { ch.handshake.finish(answer, e, nil) }
-	err := ch.register(c)
+	err := ch.register(c, &in)
+	if err == nil && c.connection.credentials != nil {
+		ch.handshake.request = in.clone()
+	}
 	if err == nil {
 		err = c.send(in)
 	}
@@ -194,9 +190,7 @@ func (ch *channel) initializeForAll() {
 		}
 		break
 	}
-	if ch.handshake.confirm() {
-		_ = ch.send(protocol.Notification(protocol.MethodInitialized, nil)) // an error has ended the channel
-	}
+	_ = ch.confirm(protocol.Notification(protocol.MethodInitialized, nil)) // an error has ended the channel
 }
 
 // offer sends the server a handshake with this version, and returns the answer.
@@ -208,11 +202,11 @@ func (ch *channel) offer(version string) ([]byte, *envelope.Envelope, error) {
 		answer, of = clone(m), *e
 		close(answered)
 	}}
-	if err := ch.register(c); err != nil {
+	if err := ch.register(c, nil); err != nil {
 		return nil, nil, err
 	}
 	message := protocol.Request(idText(c.id), protocol.MethodInitialize, protocol.InitializeParams(version, clientInfo))
-	if err := ch.send(message); err != nil {
+	if err := c.connection.send(message); err != nil {
 		return nil, nil, err
 	}
 	select {

@@ -55,7 +55,7 @@ func (b *Bridge) Initialize(ctx context.Context, o Owner, in Incoming) (*Session
 	}
 	s, err := b.begin(ctx, key, o)
 	for range 2 {
-		if !errors.Is(err, ErrGone) {
+		if !errors.Is(err, ErrGone) && !(errors.Is(err, ErrUnsent) && !hasEnded(o.Credentials)) {
 			break
 		}
 		s, err = b.begin(ctx, key, o) // the channel has ended just now
@@ -143,9 +143,9 @@ func (b *Bridge) dropSession(s *Session) {
 	if s.stream != nil {
 		s.stream.close(ErrNoSession)
 	}
-	for raw, other := range s.channel.serverRequests {
-		if other == s {
-			delete(s.channel.serverRequests, raw)
+	for _, r := range s.channel.serverRequests {
+		if r.session == s {
+			s.channel.dropRequest(r)
 		}
 	}
 	for _, c := range s.calls {
@@ -171,12 +171,25 @@ func (s *Session) Call(in Incoming) (*Call, error) {
 // count for all clients: the end of a subscription that others still have, and the
 // level of log messages, which the bridge does not forward there.
 func (s *Session) answerLocally(in Incoming) (*Call, bool) {
-	method, uri := in.Envelope.Method, ""
-	if !in.Envelope.URI.None() {
-		uri = string(in.Envelope.URI.Of(in.Message))
+	method := in.Envelope.Method
+	if !s.bridge.Shared || method != protocol.MethodUnsubscribe && method != protocol.MethodSetLevel {
+		return nil, false
 	}
-	local := false
 	s.channel.mu.Lock()
+	s.noteSubscription(method, &in)
+	s.channel.mu.Unlock()
+	c := newCall(s.channel, s, in)
+	c.queue.put(Item{Message: protocol.EmptyResult(c.clientID), Final: true})
+	return c, true
+}
+
+// noteSubscription notes that the session subscribes to a resource, or does so no longer.
+// channel.mu is held.
+func (s *Session) noteSubscription(method string, in *Incoming) {
+	if in.Envelope.URI.None() {
+		return
+	}
+	uri := string(in.Envelope.URI.Of(in.Message))
 	switch method {
 	case protocol.MethodSubscribe:
 		if len(s.subscribed) < maxSubscriptions {
@@ -184,34 +197,24 @@ func (s *Session) answerLocally(in Incoming) (*Call, bool) {
 		}
 	case protocol.MethodUnsubscribe:
 		s.subscribed.remove(uri)
-		local = s.bridge.Shared
-	case protocol.MethodSetLevel:
-		local = s.bridge.Shared
 	}
-	s.channel.mu.Unlock()
-	if !local {
-		return nil, false
-	}
-	c := newCall(s.channel, s, in)
-	c.queue.put(Item{Message: protocol.EmptyResult(c.clientID), Final: true})
-	return c, true
 }
 
 // Notify sends a notification.
 func (s *Session) Notify(in Incoming) error {
 	switch in.Envelope.Method {
 	case protocol.MethodInitialized:
-		if !s.channel.handshake.confirm() {
-			return nil // another session, or the bridge, has sent it
-		}
+		return s.channel.confirm(in.Message) // unless another session, or the bridge, has sent it
 	case protocol.MethodCancelled:
 		return s.cancel(in)
+	case protocol.MethodProgress:
+		return s.progress(in)
 	case protocol.MethodRootsChanged:
 		if s.bridge.Shared {
 			return nil // the handshake offered no roots
 		}
 	}
-	return s.channel.send(in.Message)
+	return s.channel.notify(in.Message)
 }
 
 // cancel forwards a client's cancellation of one of its requests.
@@ -221,29 +224,47 @@ func (s *Session) cancel(in Incoming) error {
 	}
 	s.channel.mu.Lock()
 	found := s.calls[string(in.Envelope.RequestID.Of(in.Message))]
-	s.channel.mu.Unlock()
-	switch {
-	case found == nil:
-		return nil // answered by now
-	case s.bridge.Shared:
-		// A new message: nothing in it may name the request of another client.
-		return s.channel.send(cancelled(found.id))
+	if found != nil {
+		found.connection.users++
 	}
-	return s.channel.send(envelope.Replace(nil, in.Message,
+	s.channel.mu.Unlock()
+	if found == nil {
+		return nil // answered by now
+	}
+	defer found.connection.done()
+	if s.bridge.Shared {
+		// A new message: nothing in it may name the request of another client.
+		return found.connection.send(cancelled(found.id))
+	}
+	return found.connection.send(envelope.Replace(nil, in.Message,
 		envelope.Part{Span: in.Envelope.RequestID, Text: idText(found.id)}))
+}
+
+// progress forwards what a client tells about a request of the server, to the connection
+// that the request came over.
+func (s *Session) progress(in Incoming) error {
+	var over *connection
+	if token := in.Envelope.ProgressToken; !token.None() {
+		over = s.channel.askedWith(s, token.Of(in.Message))
+	}
+	if over == nil {
+		return s.channel.notify(in.Message)
+	}
+	defer over.done()
+	return over.send(in.Message)
 }
 
 // Respond sends the client's answer to a request of the server.
 func (s *Session) Respond(in Incoming) error {
-	raw := string(in.Envelope.ID.Of(in.Message))
 	s.channel.mu.Lock()
-	asked := s.channel.serverRequests[raw] == s
-	if asked {
-		delete(s.channel.serverRequests, raw)
-	}
-	s.channel.mu.Unlock()
-	if !asked {
+	r := s.channel.serverRequests[string(in.Envelope.ID.Of(in.Message))]
+	if r == nil || r.session != s {
+		s.channel.mu.Unlock()
 		return nil // the server does not wait for it
 	}
-	return s.channel.send(in.Message)
+	s.channel.dropRequest(r)
+	r.connection.users++
+	s.channel.mu.Unlock()
+	defer r.connection.done()
+	return r.connection.send(envelope.Replace(nil, in.Message, envelope.Part{Span: in.Envelope.ID, Text: r.id}))
 }

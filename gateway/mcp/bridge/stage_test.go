@@ -73,7 +73,7 @@ func newStage(t testing.TB, change func(*Options)) *stage {
 	o := Options{
 		Pool: NewPool(0, 0),
 		Log:  hclog.NewNullLogger(),
-		Dial: func(_ context.Context, r Receiver) (Conn, error) {
+		Dial: func(_ context.Context, _ Credentials, r Receiver) (Conn, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if s.dialErr != nil {

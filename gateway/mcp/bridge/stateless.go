@@ -41,6 +41,17 @@ func (p *probe) finish(stateless bool, err error) {
 
 // Call sends a request of the stateless era. Close the Call.
 func (b *Bridge) Call(ctx context.Context, o Owner, in Incoming) (*Call, error) {
+	c, err := b.call(ctx, o, in)
+	for range 2 {
+		if !errors.Is(err, ErrUnsent) || hasEnded(o.Credentials) {
+			break
+		}
+		c, err = b.call(ctx, o, in) // over a channel with credentials that have not ended
+	}
+	return c, err
+}
+
+func (b *Bridge) call(ctx context.Context, o Owner, in Incoming) (*Call, error) {
 	ch, err := b.statelessChannel(ctx, o)
 	if err != nil {
 		return nil, err
@@ -63,7 +74,7 @@ func (b *Bridge) Notify(ctx context.Context, o Owner, in Incoming) error {
 		return err
 	}
 	defer ch.release()
-	return ch.send(in.Message)
+	return ch.notify(in.Message)
 }
 
 // statelessChannel returns the client's channel without sessions. It makes sure first
@@ -94,7 +105,7 @@ func (b *Bridge) statelessChannel(ctx context.Context, o Owner) (*channel, error
 	}
 	switch {
 	case ch.probe.err != nil:
-		err = ch.probe.err
+		err = unsent(ch.probe.err)
 	case !ch.probe.stateless:
 		err = ErrNeedsSession
 	default:
@@ -104,36 +115,33 @@ func (b *Bridge) statelessChannel(ctx context.Context, o Owner) (*channel, error
 	return nil, err
 }
 
-// probeServer asks the server which era it knows, as the specification tells clients
-// to.
-//
-// https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/stdio#backward-compatibility
+// probeServer asks the channel's server which era it knows.
 func (ch *channel) probeServer() {
-	c := &Call{channel: ch, queue: newQueue()}
-	if err := ch.register(c); err != nil {
-		ch.probe.finish(false, err)
-		return
-	}
-	defer ch.forget(c)
-	message := protocol.Request(idText(c.id), protocol.MethodDiscover, protocol.DiscoverParams(clientInfo))
-	if ch.send(message) != nil {
+	first, err := ch.use()
+	if err != nil {
 		return // the channel has ended, and the probe with it
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	defer first.done()
+	stateless, answered, err := first.probe()
+	ch.probe.finish(stateless, err)
+	if err == nil && !stateless {
+		ch.bridge.needsSessions(ch, answered)
+	}
+}
+
+// probe asks the server which era it knows, as the specification tells clients to.
+//
+// https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/stdio#backward-compatibility
+func (l *connection) probe() (stateless, answered bool, err error) {
+	ctx, cancel := context.WithTimeout(l.ctx, probeTimeout)
 	defer cancel()
-	item, err := c.Next(ctx)
-	for err == nil && !item.Final {
-		item, err = c.Next(ctx)
+	item, err := l.ask(ctx, func(id []byte) []byte {
+		return protocol.Request(id, protocol.MethodDiscover, protocol.DiscoverParams(clientInfo))
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return false, false, nil
 	}
-	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-		ch.probe.finish(false, err)
-		return
-	}
-	stateless := err == nil && isStateless(item)
-	ch.probe.finish(stateless, nil)
-	if !stateless {
-		ch.bridge.needsSessions(ch, err == nil)
-	}
+	return err == nil && isStateless(item), err == nil, err
 }
 
 // isStateless reports whether the answer to the probe comes from a server that knows

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -135,22 +136,52 @@ func (h *homes) removeOld() {
 	}
 }
 
-// make makes a home for a child of the account.
-func (h *homes) make(of account) (string, error) {
+// filesFolder is the folder of a child's files in its home.
+const filesFolder = ".files"
+
+// filePath is the path of a child's file.
+func filePath(home, name string) string { return filepath.Join(home, filesFolder, name) }
+
+// make makes a home for a child of the account, with files in it.
+func (h *homes) make(of account, files map[string]string) (string, error) {
 	home := filepath.Join(h.run, shortName())
-	for _, path := range []string{home, filepath.Join(home, "tmp")} {
-		if err := os.Mkdir(path, 0o700); err != nil {
-			return "", err
-		}
+	if err := os.Mkdir(home, 0o700); err != nil {
+		return "", err
 	}
+	made, err := fill(home, files)
 	if c := of.credential; c != nil {
-		for _, path := range []string{filepath.Join(home, "tmp"), home} {
-			if err := os.Lchown(path, int(c.Uid), int(c.Gid)); err != nil {
-				return "", errors.Join(err, os.RemoveAll(home))
+		for _, path := range slices.Backward(append([]string{home}, made...)) { // the home last: then it is the child's
+			if err == nil {
+				err = os.Lchown(path, int(c.Uid), int(c.Gid))
 			}
 		}
 	}
+	if err != nil {
+		return "", errors.Join(err, os.RemoveAll(home))
+	}
 	return home, nil
+}
+
+// fill makes what is in a home, and returns the paths of that, folders first.
+func fill(home string, files map[string]string) (made []string, err error) {
+	folders := []string{filepath.Join(home, "tmp")}
+	if len(files) > 0 {
+		folders = append(folders, filepath.Join(home, filesFolder))
+	}
+	for _, path := range folders {
+		if err := os.Mkdir(path, 0o700); err != nil {
+			return made, err
+		}
+		made = append(made, path)
+	}
+	for name, content := range files {
+		path := filePath(home, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			return made, err
+		}
+		made = append(made, path)
+	}
+	return made, nil
 }
 
 // removeAll removes a folder, with write-protected folders in it, as caches of packages

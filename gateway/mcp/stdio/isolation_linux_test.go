@@ -138,7 +138,7 @@ func TestNothingIsLeftOfAChild(t *testing.T) {
 func TestEachChildHasAnAccountAsLongAsThereAreAny(t *testing.T) {
 	if os.Geteuid() != 0 {
 		l, _ := launcher(t, func(s *config.Stdio) { s.UIDs = config.IDRange{First: 70000, Count: 2} })
-		_, err := l.Start(scriptedServer(t, ""), newReceiver())
+		_, err := l.Start(scriptedServer(t, ""), Values{}, newReceiver())
 		require.ErrorContains(t, err, "CAP_SETUID")
 		require.Len(t, l.accounts.free, 2)
 		return
@@ -153,7 +153,7 @@ func TestEachChildHasAnAccountAsLongAsThereAreAny(t *testing.T) {
 	second, also := start(t, l, server)
 	require.Equal(t, "70000 70000 70000\n<nil>", shell(t, first, said, `echo $(id -u) $(id -g) $(id -G)`))
 	require.Contains(t, shell(t, second, also, `id -u`), "70001")
-	_, err := l.Start(server, newReceiver())
+	_, err := l.Start(server, valuesOf(server), newReceiver())
 	require.ErrorIs(t, err, errAccounts)
 	first.Close()
 	_ = said.end(t)
@@ -191,7 +191,7 @@ func TestHomesOfAGatewayThatWasKilledAreRemoved(t *testing.T) {
 	dir := homeDir(t)
 	killed, err := openHomes(dir, hclog.NewNullLogger())
 	require.NoError(t, err)
-	home, err := killed.make(account{})
+	home, err := killed.make(account{}, nil)
 	require.NoError(t, err)
 	lives, err := openHomes(dir, hclog.NewNullLogger())
 	require.NoError(t, err)

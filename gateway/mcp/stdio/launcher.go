@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -100,7 +101,12 @@ func (l *Launcher) Check(server *grants.Server) error {
 	if _, err := l.program(server.Command); err != nil {
 		return err
 	}
-	for name := range server.Env {
+	return Values{Env: server.Env, Files: server.Files}.check()
+}
+
+// check returns the reason why no child may get the values.
+func (v Values) check() error {
+	for name := range v.Env {
 		switch {
 		case name == "" || strings.ContainsAny(name, "=\x00"):
 			return fmt.Errorf("env: %q is not a valid name of a variable", name)
@@ -108,18 +114,40 @@ func (l *Launcher) Check(server *grants.Server) error {
 			return fmt.Errorf("env: %s would make the system's loader run other code than the command's", name)
 		}
 	}
+	for name := range v.Files {
+		if !fileName.MatchString(name) {
+			return fmt.Errorf("files: %q is not a valid name of a file", name)
+		}
+	}
 	return nil
 }
 
-// environment is the child's environment: the registration's, and the minimum that
+// Values are what a child gets for one principal. They are secret.
+type Values struct {
+	Env map[string]string // {{file.NAME}} stands for the path of a file
+	// Files are the contents of files in the child's home, by name.
+	Files map[string]string
+	// Secrets are parts of the others that are secret where they stand alone, too.
+	Secrets []string
+}
+
+// fileName is the form of the names of a child's files.
+var fileName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// environment is the child's environment: that of its values, and the minimum that
 // programs expect.
-func environment(server *grants.Server, home string) []string {
+func (v Values) environment(home string) []string {
+	paths := make([]string, 0, 2*len(v.Files))
+	for name := range v.Files {
+		paths = append(paths, "{{file."+name+"}}", filePath(home, name))
+	}
+	withPaths := strings.NewReplacer(paths...)
 	env := map[string]string{
 		"PATH": searchPath, "LANG": "C.UTF-8",
 		"HOME": home, "TMPDIR": filepath.Join(home, "tmp"), "XDG_CACHE_HOME": filepath.Join(home, ".cache"),
 	}
-	for name, value := range server.Env {
-		env[name] = value
+	for name, value := range v.Env {
+		env[name] = withPaths.Replace(value)
 	}
 	list := make([]string, 0, len(env))
 	for name, value := range env {
@@ -135,8 +163,8 @@ type resources struct {
 	home    string
 }
 
-// allocate gives a child an account and a home.
-func (l *Launcher) allocate() (resources, error) {
+// allocate gives a child an account, and a home with its files.
+func (l *Launcher) allocate(files map[string]string) (resources, error) {
 	of, err := l.accounts.acquire()
 	if err != nil {
 		return resources{}, err
@@ -148,7 +176,7 @@ func (l *Launcher) allocate() (resources, error) {
 			return resources{}, explain(err, of)
 		}
 	}
-	home, err := l.homes.make(of)
+	home, err := l.homes.make(of, files)
 	if err != nil {
 		l.accounts.release(of)
 		return resources{}, explain(err, of)

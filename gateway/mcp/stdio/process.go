@@ -27,6 +27,10 @@ const (
 	// drainTimeout bounds the wait for the output of a child that has ended: a
 	// process that left its process group may hold the other end.
 	drainTimeout = time.Second
+
+	// killTimeout is how long a child may take to end whose credentials were taken away.
+	// Nobody waits for the rest of its output longer than that, either.
+	killTimeout = 200 * time.Millisecond
 )
 
 var (
@@ -53,28 +57,30 @@ type Process struct {
 	reaped        bool // another process may have its id now
 	stopRequested bool // by the gateway
 	closing       bool
+	killing       bool
 	timers        []*time.Timer
 }
 
-// Start starts the registered server. Its messages go to the receiver.
-func (l *Launcher) Start(server *grants.Server, receiver bridge.Receiver) (*Process, error) {
-	if err := l.Check(server); err != nil {
+// Start starts the registered server with the values, in the place of those that the
+// registration has. Its messages go to the receiver.
+func (l *Launcher) Start(server *grants.Server, values Values, receiver bridge.Receiver) (*Process, error) {
+	if err := values.check(); err != nil {
 		return nil, err
 	}
 	path, err := l.program(server.Command)
 	if err != nil {
 		return nil, err
 	}
-	of, err := l.allocate()
+	of, err := l.allocate(values.Files)
 	if err != nil {
 		return nil, err
 	}
 	p := &Process{
-		launcher: l, receiver: receiver, resources: of, tail: newTail(server),
+		launcher: l, receiver: receiver, resources: of, tail: newTail(values),
 		cmd: &exec.Cmd{SysProcAttr: attributes(of.account.credential)},
 	}
 	err = p.start(&order{
-		Path: path, Args: append([]string{server.Command}, server.Args...), Env: environment(server, of.home),
+		Path: path, Args: append([]string{server.Command}, server.Args...), Env: values.environment(of.home),
 		Home: of.home, Homes: l.homes.root, Domain: l.domain,
 	})
 	if err != nil {
@@ -159,11 +165,14 @@ func (p *Process) run() {
 	for _, t := range p.timers {
 		t.Stop()
 	}
-	stopRequested := p.stopRequested
+	stopRequested, drain := p.stopRequested, drainTimeout
+	if p.killing {
+		drain = killTimeout
+	}
 	p.mu.Unlock()
 	reapGroup(pid)
 
-	deadline := time.Now().Add(drainTimeout)
+	deadline := time.Now().Add(drain)
 	_ = p.stdout.SetReadDeadline(deadline)
 	_ = p.stderr.SetReadDeadline(deadline)
 	reading.Wait()
@@ -275,10 +284,29 @@ func (p *Process) stop() {
 	go p.closeStdin() // it may have to wait for a message that is being written
 }
 
+// Kill ends the child as Close does, but at once: it may do no more with its credentials.
+func (p *Process) Kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopRequested = true
+	if p.killing || p.reaped {
+		return
+	}
+	p.closing, p.killing = true, true
+	p.sendSignal(syscall.SIGTERM)
+	p.timers = append(p.timers, time.AfterFunc(killTimeout, func() { p.signal(syscall.SIGKILL) }))
+	go p.closeStdin() // it may have to wait for a message that is being written
+}
+
 // signal sends a signal to the child's process group, until the child is reaped.
 func (p *Process) signal(s syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.sendSignal(s)
+}
+
+// sendSignal is signal under the lock.
+func (p *Process) sendSignal(s syscall.Signal) {
 	if !p.reaped {
 		_ = syscall.Kill(-p.cmd.Process.Pid, s) // it may be gone already
 	}

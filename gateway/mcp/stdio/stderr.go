@@ -34,9 +34,9 @@ func (p *Process) readErrors() {
 				p.log.Warn("dropped lines of a stdio server's standard error: there were too many", "lines", dropped)
 				dropped = 0
 			}
-			p.log.Info("stderr", "line", p.tail.add(line), "cut", full)
+			p.log.Info("stderr", "line", p.tail.add(line, full), "cut", full)
 		default:
-			p.tail.add(line)
+			p.tail.add(line, full)
 			dropped++
 		}
 		cut = full

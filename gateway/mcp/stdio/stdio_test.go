@@ -96,10 +96,13 @@ func scriptedServer(t *testing.T, mode string) *grants.Server {
 	return &grants.Server{Name: "scripted", ID: "1", Transport: "stdio", Command: self(t), Env: map[string]string{scripted.Variable: mode}}
 }
 
+// valuesOf are the registration's own values.
+func valuesOf(server *grants.Server) Values { return Values{Env: server.Env, Files: server.Files} }
+
 func start(t *testing.T, l *Launcher, server *grants.Server) (*Process, *receiver) {
 	t.Helper()
 	r := newReceiver()
-	p, err := l.Start(server, r)
+	p, err := l.Start(server, valuesOf(server), r)
 	require.NoError(t, err)
 	t.Cleanup(p.Close)
 	return p, r
@@ -123,17 +126,17 @@ func TestOnlyWhatTheFileAllowsIsStarted(t *testing.T) {
 	server := scriptedServer(t, "")
 	for _, command := range []string{"/bin/sh", "sh", "", self(t) + "/", "/../" + self(t), strings.Replace(self(t), "/", "//", 1), self(t) + " "} {
 		server.Command = command
-		_, err := l.Start(server, newReceiver())
+		_, err := l.Start(server, valuesOf(server), newReceiver())
 		require.ErrorIs(t, err, config.ErrNotAllowed, command)
 	}
 	server.Command = self(t)
 	for _, name := range []string{"LD_PRELOAD", "LD_AUDIT", "DYLD_INSERT_LIBRARIES", "", "A=B", "A\x00"} {
 		server.Env = map[string]string{name: "x"}
-		_, err := l.Start(server, newReceiver())
+		_, err := l.Start(server, valuesOf(server), newReceiver())
 		require.Error(t, err, name)
 	}
 	none, _ := launcher(t, func(s *config.Stdio) { s.AllowedCommands = nil })
-	_, err := none.Start(scriptedServer(t, ""), newReceiver())
+	_, err := none.Start(scriptedServer(t, ""), Values{}, newReceiver())
 	require.ErrorIs(t, err, config.ErrNotAllowed)
 }
 
@@ -141,7 +144,7 @@ func TestABareNameIsTheOneAllowedProgramThatHasIt(t *testing.T) {
 	server := scriptedServer(t, "")
 	server.Command = filepath.Base(self(t))
 	l, _ := launcher(t, nil)
-	p, err := l.Start(server, newReceiver())
+	p, err := l.Start(server, valuesOf(server), newReceiver())
 	require.NoError(t, err)
 	executable, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.cmd.Process.Pid))
 	require.NoError(t, err)
@@ -151,7 +154,7 @@ func TestABareNameIsTheOneAllowedProgramThatHasIt(t *testing.T) {
 	two, _ := launcher(t, func(s *config.Stdio) {
 		s.AllowedCommands = []string{self(t), "/elsewhere/" + filepath.Base(self(t))}
 	})
-	_, err = two.Start(server, newReceiver())
+	_, err = two.Start(server, valuesOf(server), newReceiver())
 	require.ErrorIs(t, err, config.ErrAmbiguous)
 }
 
@@ -187,7 +190,7 @@ func TestAnotherUserRunsTheChildWhereConfigured(t *testing.T) {
 	if os.Geteuid() != 0 {
 		// Without the right to change users the start must fail, loudly.
 		l, _ := launcher(t, func(s *config.Stdio) { s.User = "nobody" })
-		_, err := l.Start(scriptedServer(t, ""), newReceiver())
+		_, err := l.Start(scriptedServer(t, ""), Values{}, newReceiver())
 		require.ErrorContains(t, err, "CAP_SETUID")
 		return
 	}
@@ -263,7 +266,7 @@ func TestTheEndOfAChildIsTold(t *testing.T) {
 func TestAProgramThatCannotRunIsAnErrorAtTheStart(t *testing.T) {
 	missing := t.TempDir() + "/missing"
 	l, _ := launcher(t, func(s *config.Stdio) { s.AllowedCommands = []string{missing} })
-	_, err := l.Start(&grants.Server{Name: "x", Command: missing}, newReceiver())
+	_, err := l.Start(&grants.Server{Name: "x", Command: missing}, Values{}, newReceiver())
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
@@ -318,11 +321,12 @@ func TestAChildThatDoesNotReadBlocksNobodyForEver(t *testing.T) {
 func TestManyChildrenComeAndGoWithoutTrace(t *testing.T) {
 	before := openFiles(t)
 	l, _ := launcher(t, nil)
+	scripted := scriptedServer(t, "")
 	var running sync.WaitGroup
 	for range 20 {
 		running.Go(func() {
 			r := newReceiver()
-			p, err := l.Start(scriptedServer(t, ""), r)
+			p, err := l.Start(scripted, valuesOf(scripted), r)
 			if err != nil {
 				t.Error(err)
 				return

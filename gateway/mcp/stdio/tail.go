@@ -1,18 +1,17 @@
 package stdio
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
-
-	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 // tail is the end of a child's standard error, without secrets. It usually has the
 // reason why the child cannot start.
 type tail struct {
-	secrets []string // values of its registration
+	secrets []string // values that it was started with
 
 	mu    sync.Mutex
 	lines []string
@@ -31,11 +30,11 @@ const (
 	hidden = "[hidden]"
 )
 
-func newTail(server *grants.Server) *tail {
+func newTail(v Values) *tail {
 	l := &tail{}
-	for _, value := range server.Env {
+	for _, value := range slices.Concat(slices.Collect(maps.Values(v.Env)), slices.Collect(maps.Values(v.Files)), v.Secrets) {
 		for part := range strings.SplitSeq(value, "\n") {
-			if len(part) >= minSecret {
+			if part = strings.TrimRight(part, "\r"); len(part) >= minSecret {
 				l.secrets = append(l.secrets, part)
 			}
 		}
@@ -96,9 +95,32 @@ func random(text string) bool {
 	return digits >= 3 && changes*4 >= len(text)
 }
 
-// add stores a line without its secrets, and returns that.
-func (l *tail) add(line []byte) string {
-	text := l.withoutSecrets(string(line))
+// withoutCut hides the beginning of a secret at the end of a line that was cut there.
+func (l *tail) withoutCut(line string) string {
+	for _, secret := range l.secrets {
+		for end := len(line); ; {
+			at := strings.LastIndex(line[:end], secret[:minSecret])
+			if at < 0 {
+				break
+			}
+			if strings.HasPrefix(secret, line[at:]) {
+				line = line[:at] + hidden
+				break
+			}
+			end = at + minSecret - 1
+		}
+	}
+	return line
+}
+
+// add stores a line without its secrets, and returns that. A line that was cut may end in
+// the middle of one.
+func (l *tail) add(line []byte, cut bool) string {
+	text := string(line)
+	if cut {
+		text = l.withoutCut(text)
+	}
+	text = l.withoutSecrets(text)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, text)

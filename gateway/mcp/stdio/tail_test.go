@@ -6,12 +6,10 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
 func TestNoSecretOfAChildIsInTheLog(t *testing.T) {
-	l := newTail(&grants.Server{Env: map[string]string{"A": "hunter2hunter", "B": "hunter2", "SHORT": "on", "KEY": "first line\nsecond line"}})
+	l := newTail(Values{Env: map[string]string{"A": "hunter2hunter", "B": "hunter2", "SHORT": "on", "KEY": "first line\nsecond line"}})
 	for line, want := range map[string]string{
 		"npm error code EACCES":                                         "npm error code EACCES",
 		"cannot use hunter2hunter, nor hunter2, on 127.0.0.1":           "cannot use [hidden], nor [hidden], on 127.0.0.1",
@@ -29,10 +27,10 @@ func TestNoSecretOfAChildIsInTheLog(t *testing.T) {
 		"Error: Cannot find module '@modelcontextprotocol/server-filesystem/dist/index.js'": "Error: Cannot find module '@modelcontextprotocol/server-filesystem/dist/index.js'",
 		"    at Module._resolveFilename (node:internal/modules/cjs/loader:1225:15)":         "    at Module._resolveFilename (node:internal/modules/cjs/loader:1225:15)",
 	} {
-		require.Equal(t, want, l.add([]byte(line)))
+		require.Equal(t, want, l.add([]byte(line), false))
 	}
 	for i := range 1000 {
-		l.add([]byte(fmt.Sprint("line ", i, strings.Repeat(" .", 100))))
+		l.add([]byte(fmt.Sprint("line ", i, strings.Repeat(" .", 100))), false)
 	}
 	require.LessOrEqual(t, len(l.text()), maxTailBytes+maxTailLines)
 	require.Contains(t, l.text(), "line 999")
