@@ -85,16 +85,21 @@ func (b *bridged) call(ctx context.Context, a *Answer) error {
 	if err != nil {
 		return err
 	}
+	return b.converse(ctx, a, forChannel(set))
+}
+
+// converse is call with the credentials; nil if the server has none that are leased.
+func (b *bridged) converse(ctx context.Context, a *Answer, with bridge.Credentials) error {
 	c := &conversation{
 		Answer:  a,
 		bridged: b,
 		owner: bridge.Owner{
 			Principal: a.request.Grant.Principal(), Accessor: a.request.Grant.Accessor,
-			Credentials: forChannel(set), Keeper: a.request,
+			Credentials: with, Keeper: a.request,
 		},
 		accepts: acceptsOf(a.header[protocol.HeaderAccept]),
 	}
-	err = c.dispatch(ctx)
+	err := c.dispatch(ctx)
 	if err != nil {
 		c.close()
 		return err

@@ -24,6 +24,8 @@ type fake struct {
 	end  bool
 
 	lingers bool // it is told to end, and does not until leave
+	with    Credentials
+	killed  bool
 }
 
 func (f *fake) Send(m []byte) error {
@@ -46,6 +48,20 @@ func (f *fake) Close() {
 		go f.r.Gone(nil)
 	}
 	f.end = true
+}
+
+// Kill implements Killer.
+func (f *fake) Kill() {
+	f.mu.Lock()
+	f.killed = true
+	f.mu.Unlock()
+	f.Close()
+}
+
+func (f *fake) wasKilled() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.killed
 }
 
 // leave ends a server that lingers.
@@ -73,13 +89,13 @@ func newStage(t testing.TB, change func(*Options)) *stage {
 	o := Options{
 		Pool: NewPool(0, 0),
 		Log:  hclog.NewNullLogger(),
-		Dial: func(_ context.Context, _ Credentials, r Receiver) (Conn, error) {
+		Dial: func(_ context.Context, c Credentials, r Receiver) (Conn, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if s.dialErr != nil {
 				return nil, s.dialErr
 			}
-			f := &fake{r: r, sent: make(chan string, 100), lingers: s.lingers}
+			f := &fake{r: r, sent: make(chan string, 100), lingers: s.lingers, with: c}
 			s.dials = append(s.dials, f)
 			return f, nil
 		},

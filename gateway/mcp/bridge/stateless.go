@@ -95,7 +95,7 @@ func (b *Bridge) statelessChannel(ctx context.Context, o Owner) (*channel, error
 		return nil, err
 	}
 	if ch.probe.begin() {
-		go ch.probeServer() //nolint:gosec // the answer is for all requests on the channel, not for this one
+		go ch.probeServer()
 	}
 	select {
 	case <-ch.probe.done:

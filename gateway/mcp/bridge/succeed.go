@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"time"
@@ -118,7 +119,7 @@ func (l *connection) verify() error {
 	case item.Failed:
 		return ErrRefused
 	}
-	if version := versionIn(item.Message); string(version.Of(item.Message)) != string(ch.handshake.version.Of(ch.handshake.answer)) {
+	if version := versionIn(item.Message); !bytes.Equal(version.Of(item.Message), ch.handshake.version.Of(ch.handshake.answer)) {
 		return errOtherVersion
 	}
 	return nil

@@ -104,6 +104,15 @@ func (l *Launcher) Check(server *grants.Server) error {
 	return Values{Env: server.Env, Files: server.Files}.check()
 }
 
+// Values are what a child gets for one principal. They are secret.
+type Values struct {
+	Env map[string]string // {{file.NAME}} stands for the path of a file
+	// Files are the contents of files in the child's home, by name.
+	Files map[string]string
+	// Secrets are parts of the others that are secret where they stand alone, too.
+	Secrets []string
+}
+
 // check returns the reason why no child may get the values.
 func (v Values) check() error {
 	for name := range v.Env {
@@ -120,15 +129,6 @@ func (v Values) check() error {
 		}
 	}
 	return nil
-}
-
-// Values are what a child gets for one principal. They are secret.
-type Values struct {
-	Env map[string]string // {{file.NAME}} stands for the path of a file
-	// Files are the contents of files in the child's home, by name.
-	Files map[string]string
-	// Secrets are parts of the others that are secret where they stand alone, too.
-	Secrets []string
 }
 
 // fileName is the form of the names of a child's files.

@@ -321,12 +321,12 @@ func TestAChildThatDoesNotReadBlocksNobodyForEver(t *testing.T) {
 func TestManyChildrenComeAndGoWithoutTrace(t *testing.T) {
 	before := openFiles(t)
 	l, _ := launcher(t, nil)
-	scripted := scriptedServer(t, "")
+	server := scriptedServer(t, "")
 	var running sync.WaitGroup
 	for range 20 {
 		running.Go(func() {
 			r := newReceiver()
-			p, err := l.Start(scripted, valuesOf(scripted), r)
+			p, err := l.Start(server, valuesOf(server), r)
 			if err != nil {
 				t.Error(err)
 				return

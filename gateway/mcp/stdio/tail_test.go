@@ -37,6 +37,27 @@ func TestNoSecretOfAChildIsInTheLog(t *testing.T) {
 	require.NotContains(t, l.text(), "line 900")
 }
 
+func TestNoPartOfASecretIsInALineThatWasCut(t *testing.T) {
+	const secret = "correct-horse-battery"
+	l := newTail(Values{Env: map[string]string{"A": secret}, Secrets: []string{"another one"}})
+	for line, test := range map[string]struct {
+		cut  bool
+		want string
+	}{
+		"it is correct-horse-battery": {true, "it is [hidden]"},
+		"it is correct-horse-batter":  {true, "it is [hidden]"},
+		"it is correc":                {true, "it is [hidden]"},
+		"correct correct-ho":          {true, "correct [hidden]"},
+		"correct-correct-correct":     {true, "correct-correct-[hidden]"},
+		"it is another on":            {true, "it is [hidden]"},
+		"it is corre":                 {true, "it is corre"},
+		"it is correct":               {false, "it is correct"},
+		"it is another one":           {false, "it is [hidden]"},
+	} {
+		require.Equal(t, test.want, l.add([]byte(line), test.cut), line)
+	}
+}
+
 func TestWhyAChildCannotStartIsInTheLog(t *testing.T) {
 	l, log := launcher(t, nil)
 	server := scriptedServer(t, "dies")
