@@ -97,7 +97,7 @@ func TestRequestsInFlightAreToldThatTheCredentialsHaveEnded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g, l := newLeasing(t)
 			session := g.open(t, "alice")
-			request, body := append(session, accepts...), tool("1", "hang")
+			request, body := slices.Concat(session, accepts), tool("1", "hang")
 			answered := make(chan gatewaytest.Answer, 1)
 			if accepts == nil {
 				r, err := g.Do(t.Context(), body, request...)
@@ -218,7 +218,7 @@ func TestAChannelIsOpenedWithTheCredentialsHeaders(t *testing.T) {
 				require.NoError(t, err)
 				_ = conn.Send([]byte(ping))
 				conn.Close()
-				<-gone.gone
+				require.Error(t, <-gone.gone)
 			} else {
 				require.ErrorContains(t, err, "status")
 			}
