@@ -37,15 +37,6 @@ func setOf(c bridge.Credentials) *credentials.Set {
 	return nil
 }
 
-// rejectedOf returns the function that tells a set that the server does not accept it; nil
-// if nobody listens.
-func rejectedOf(set any) func() {
-	if listener, ok := set.(interface{ Rejected() }); ok {
-		return listener.Rejected
-	}
-	return nil
-}
-
 // end takes from a client what it has through a token that has ended, or through
 // one that may not reach the server any more.
 func (b *bridged) end(end grants.End) {

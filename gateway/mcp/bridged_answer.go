@@ -232,7 +232,7 @@ func (c *conversation) credentialsEnded(ctx context.Context, err error) error {
 	case c.session != nil:
 		return serverside.NoSession(c.id()) // it has ended with the channel
 	}
-	return c.withoutCredentials(ctx, err)
+	return c.withoutCredentials(ctx, errors.New("before the request was sent: "+err.Error()))
 }
 
 // messageEndless is told of requests that were in flight when the server sent what

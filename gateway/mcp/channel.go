@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/config"
-	"vault-plugin-secrets-mcp/gateway/credentials"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
@@ -35,12 +34,10 @@ const (
 //
 // https://modelcontextprotocol.io/specification/2024-11-05/basic/transports#http-with-sse
 func (h *Handler) newChannels(server *grants.Server, c *config.Config) (link, error) {
-	return h.newChannelsWith(server, c, nil)
-}
-
-// newChannelsWith is newChannels for a server with credentials; nil if it has none that are
-// leased.
-func (h *Handler) newChannelsWith(server *grants.Server, c *config.Config, leases *credentials.Server) (link, error) {
+	leased, err := h.credentialsOf(server)
+	if err != nil {
+		return nil, err
+	}
 	settings := c.Upstream(server.Name)
 	u, err := newUpstream(server, settings, &c.UpstreamAllow, h.log)
 	if err != nil {
@@ -48,14 +45,15 @@ func (h *Handler) newChannelsWith(server *grants.Server, c *config.Config, lease
 	}
 	return &bridged{
 		server:      server,
-		credentials: leases,
+		credentials: leased,
 		limits:      c.Limits,
 		upstream:    settings,
 		bridge: bridge.New(bridge.Options{
 			Dial: func(ctx context.Context, of bridge.Credentials, r bridge.Receiver) (bridge.Conn, error) {
 				c := &channel{upstream: u, header: u.header, timeout: settings.Timeout, receiver: r}
 				if set := setOf(of); set != nil {
-					c.header, c.rejected = set.Header(), rejectedOf(set)
+					c.header = set.Header()
+					c.rejected = func(ctx context.Context) { set.Rejected(ctx) }
 				}
 				return c.open(ctx)
 			},
@@ -73,11 +71,15 @@ func (h *Handler) newChannelsWith(server *grants.Server, c *config.Config, lease
 type channel struct {
 	upstream *upstream
 	header   http.Header   // the registration's, on every request
-	rejected func()        // is called when the server says that it does not accept them; may be nil
 	timeout  time.Duration // of one message's way; 0: none
 	endpoint *url.URL
-	cancel   context.CancelFunc
-	ctx      context.Context
+
+	// rejected is called when the server does not accept the header, and returns when others
+	// are there, if there will be some. Nil: nobody wants to know.
+	rejected func(ctx context.Context)
+
+	cancel context.CancelFunc
+	ctx    context.Context
 
 	mu       sync.Mutex // of receiver's calls
 	receiver bridge.Receiver
@@ -121,6 +123,9 @@ func (c *channel) connect() (*eventStream, error) {
 	if err != nil {
 		return nil, err
 	}
+	if response.StatusCode == http.StatusUnauthorized && c.rejected != nil {
+		c.rejected(c.ctx)
+	}
 	media := mediaType(protocol.First(response.Header, protocol.HeaderContentType))
 	if response.StatusCode != http.StatusOK || media != protocol.MediaEventStream {
 		_ = response.Body.Close()
@@ -139,11 +144,7 @@ func (c *channel) roundTrip(request *http.Request) (*http.Response, error) {
 	for key, values := range c.header {
 		request.Header[key] = values
 	}
-	response, err := c.upstream.transport.RoundTrip(request)
-	if err == nil && response.StatusCode == http.StatusUnauthorized && c.rejected != nil {
-		c.rejected()
-	}
-	return response, err
+	return c.upstream.transport.RoundTrip(request)
 }
 
 type eventStream struct {
@@ -242,6 +243,9 @@ func (c *channel) Send(message []byte) error {
 	}
 	_, _ = io.CopyN(io.Discard, response.Body, 64<<10) // so that the connection can be used again
 	_ = response.Body.Close()
+	if response.StatusCode == http.StatusUnauthorized && c.rejected != nil {
+		go c.rejected(c.ctx)
+	}
 	switch status := response.StatusCode; {
 	case status >= 200 && status < 300:
 		return nil

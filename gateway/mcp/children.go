@@ -23,11 +23,10 @@ var errStdioOff = errors.New("the gateway's file has no stdio block: servers tha
 
 // newStdio makes the link to a server that is a child process. linkMu is held.
 func (h *Handler) newStdio(server *grants.Server, c *config.Config) (link, error) {
-	return h.newChildren(server, c, nil)
-}
-
-// newChildren is newStdio for a server with credentials; nil if it has none that are leased.
-func (h *Handler) newChildren(server *grants.Server, c *config.Config, leases *credentials.Server) (link, error) {
+	leased, err := h.credentialsOf(server)
+	if err != nil {
+		return nil, err
+	}
 	if c.Stdio == nil {
 		return nil, errStdioOff
 	}
@@ -40,7 +39,7 @@ func (h *Handler) newChildren(server *grants.Server, c *config.Config, leases *c
 	}
 	return &bridged{
 		server:      server,
-		credentials: leases,
+		credentials: leased,
 		limits:      c.Limits,
 		upstream:    c.Upstream(server.Name),
 		stdio:       c.Stdio,

@@ -186,7 +186,7 @@ func (b *Bridge) open(key channelKey, o Owner, free *slot) (*channel, error) {
 	if ch, err := b.usable(key, o); ch != nil || err != nil {
 		return ch, err
 	}
-	ch := newChannel(b, key, free, o.Credentials)
+	ch := newChannel(b, key, free, newest(o.Credentials))
 	ch.acquire()
 	if err := b.noteUse(ch, o); err != nil {
 		return nil, err

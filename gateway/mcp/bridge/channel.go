@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 	"sync"
@@ -79,10 +80,38 @@ func newChannel(b *Bridge, key channelKey, s *slot, credentials Credentials) *ch
 	return ch
 }
 
-// start makes the channel's first connection.
+// start makes the channel's first connection. If that fails, and others have taken the place
+// of its credentials by now, it makes one with them: the server may have refused the former,
+// and has not begun anything.
 func (ch *channel) start(first *connection) {
 	defer close(ch.started)
-	ch.startErr = first.dial()
+	err := first.dial()
+	if err != nil && first.credentials != nil {
+		if next := newest(first.credentials); next != first.credentials {
+			err = ch.startAgain(first, next)
+		}
+	}
+	if err == nil {
+		return
+	}
+	ch.close(ending{cause: err, failed: !errors.Is(err, ErrCredentials)})
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.startErr = unsent(ch.ended)
+}
+
+// startAgain makes another connection, which no request has used yet, in the first one's
+// place.
+func (ch *channel) startAgain(first *connection, with Credentials) error {
+	ch.mu.Lock()
+	if ch.ended != nil {
+		defer ch.mu.Unlock()
+		return ch.ended
+	}
+	l := ch.addConnection(with, first.ready)
+	l.number, ch.current = first.number, l
+	ch.mu.Unlock()
+	return l.dial()
 }
 
 // addMember adds a session to the channel.
@@ -204,18 +233,22 @@ func (ch *channel) close(e ending) bool {
 			open = append(open, l)
 		}
 	}
+	nothing := len(ch.connections) == 0
 	ch.mu.Unlock()
 
 	close(ch.done)
 	ch.slot.end()
 	ch.bridge.gone(ch, e.failed, time.Since(ch.born))
+	for _, l := range open {
+		l.hangUp()
+	}
 	for _, c := range calls {
 		c.queue.close(e.cause)
 	}
 	ch.handshake.fail(e.cause)
 	ch.probe.finish(false, e.cause)
-	for _, l := range open {
-		l.hangUp()
+	if nothing {
+		ch.slot.release()
 	}
 	return true
 }

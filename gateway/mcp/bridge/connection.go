@@ -55,12 +55,12 @@ func (ch *channel) addConnection(c Credentials, ready <-chan struct{}) *connecti
 	return l
 }
 
-// dial makes the connection. After an error it has ended.
+// dial makes the connection. After an error it has ended, but not the channel for that reason.
 func (l *connection) dial() error {
 	ch := l.channel
 	conn, err := l.connect()
 	if err != nil {
-		l.fail(err)
+		l.end(err)
 		l.leave()
 	}
 	ch.mu.Lock()
@@ -70,7 +70,7 @@ func (l *connection) dial() error {
 	if closed != nil && conn != nil {
 		l.hangUp()
 	}
-	return unsent(closed)
+	return closed
 }
 
 // connect dials with the connection's credentials, which it holds until the connection is
@@ -152,10 +152,10 @@ func (l *connection) end(cause error) {
 		ch.dropRequest(r)
 	}
 	ch.mu.Unlock()
+	l.hangUp()
 	for _, c := range calls {
 		c.queue.close(cause)
 	}
-	l.hangUp()
 }
 
 // hangUp has the server end. The connection is closed.

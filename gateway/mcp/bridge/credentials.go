@@ -15,9 +15,27 @@ type Credentials interface {
 	Hold() (release func(), err error)
 }
 
-// hasEnded reports whether nobody may use the credentials any more.
-func hasEnded(c Credentials) bool {
-	if c == nil {
+// newest follows the successors of credentials to the last; nil without any.
+func newest(c Credentials) Credentials {
+	for c != nil {
+		select {
+		case <-c.Superseded():
+		default:
+			return c
+		}
+		next := c.Successor()
+		if next == nil {
+			return c
+		}
+		c = next
+	}
+	return nil
+}
+
+// haveEnded reports whether nobody may use the credentials any more, nor others that have
+// taken their place.
+func haveEnded(c Credentials) bool {
+	if c = newest(c); c == nil {
 		return false
 	}
 	select {

@@ -82,14 +82,16 @@ func TestNoRequestFailsWhileServersAreReplaced(t *testing.T) {
 			c := newLeased()
 			ask := request(t, b, with(alice, c))
 
-			stop := make(chan struct{})
 			var asking sync.WaitGroup
+			stopping, stop := context.WithCancel(context.Background())
+			defer asking.Wait()
+			defer stop()
 			var asked, failed atomic.Int32
 			for g := range goroutines {
 				asking.Go(func() {
 					for n := 0; ; n++ {
 						select {
-						case <-stop:
+						case <-stopping.Done():
 							return
 						default:
 						}
@@ -105,7 +107,7 @@ func TestNoRequestFailsWhileServersAreReplaced(t *testing.T) {
 				eventually(t, "the successor is there", func() bool { return dials.Load() == int32(i+2) && c.held() == 1 })
 				require.Zero(t, failed.Load(), "after %d replacements", i)
 			}
-			close(stop)
+			stop()
 			asking.Wait()
 			t.Log(asked.Load(), "requests")
 			require.Greater(t, asked.Load(), int32(replacements))
@@ -166,6 +168,7 @@ func inSession(t *testing.T, b *Bridge, o Owner) func(int) error {
 // withoutSession returns a function that makes a request of the era without sessions.
 func withoutSession(t *testing.T, b *Bridge, o Owner) func(int) error {
 	t.Helper()
+	require.NoError(t, answered(b.Call(context.Background(), o, in(t, listed))))
 	return func(n int) error {
 		if n%7 == 0 {
 			return b.Notify(context.Background(), o, in(t, `{"jsonrpc":"2.0","method":"notifications/vendor"}`))

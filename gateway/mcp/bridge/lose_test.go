@@ -159,3 +159,46 @@ func TestAServerThatCrashesIsNotReplacedOnceMore(t *testing.T) {
 	eventually(t, "the successor that was about to start has ended", f.closed)
 	eventually(t, "nothing is left", func() bool { return s.Pool.Size() == 0 })
 }
+
+func TestAServerThatRefusesItsCredentialsIsStartedWithOthers(t *testing.T) {
+	for name, test := range map[string]struct {
+		refuses int // so many credentials
+		starts  bool
+	}{
+		"the first are refused":          {1, true},
+		"the second are refused as well": {2, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var dials []*leased
+			c := newLeased()
+			s := newStage(t, nil)
+			dial := s.Dial
+			s.Dial = func(ctx context.Context, c Credentials, r Receiver) (Conn, error) {
+				dials = append(dials, c.(*leased))
+				if len(dials) <= test.refuses {
+					c.(*leased).supersede() // as they were read again because of the refusal
+					return nil, errors.New("status 401")
+				}
+				return dial(ctx, c, r)
+			}
+			if !test.starts {
+				_, _, err := s.Initialize(context.Background(), with(alice, c), in(t, fmt.Sprintf(initializeOf, "{}")))
+				require.ErrorIs(t, err, ErrStart)
+				require.Len(t, dials, 2)
+				require.Zero(t, s.Pool.Size())
+				return
+			}
+			session := s.session(with(alice, c), "{}")
+			require.Equal(t, 1, s.Pool.Size())
+			require.Equal(t, []*leased{c, c.successor}, dials)
+			f := s.fake(0)
+			s.asks(session, f, `{"jsonrpc":"2.0","id":"x","method":"ping"}`)
+			require.Zero(t, c.held())
+			require.Equal(t, 1, c.successor.held())
+			call := s.call(session, fmt.Sprintf(slow, "1"))
+			s.got(f)
+			f.says(`{"jsonrpc":"2.0","id":7,"method":"roots/list"}`)
+			require.Contains(t, string(s.next(call).Message), `"id":7`, "clients see its ids as they are")
+		})
+	}
+}

@@ -55,7 +55,7 @@ func (b *Bridge) Initialize(ctx context.Context, o Owner, in Incoming) (*Session
 	}
 	s, err := b.begin(ctx, key, o)
 	for range 2 {
-		if !errors.Is(err, ErrGone) && !(errors.Is(err, ErrUnsent) && !hasEnded(o.Credentials)) {
+		if !errors.Is(err, ErrGone) && !(errors.Is(err, ErrUnsent) && !haveEnded(o.Credentials)) {
 			break
 		}
 		s, err = b.begin(ctx, key, o) // the channel has ended just now

@@ -43,7 +43,7 @@ func (p *probe) finish(stateless bool, err error) {
 func (b *Bridge) Call(ctx context.Context, o Owner, in Incoming) (*Call, error) {
 	c, err := b.call(ctx, o, in)
 	for range 2 {
-		if !errors.Is(err, ErrUnsent) || hasEnded(o.Credentials) {
+		if !errors.Is(err, ErrUnsent) || haveEnded(o.Credentials) {
 			break
 		}
 		c, err = b.call(ctx, o, in) // over a channel with credentials that have not ended

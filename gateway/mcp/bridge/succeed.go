@@ -26,7 +26,9 @@ func (l *connection) succeed() {
 	select {
 	case <-l.ready:
 	case <-l.gone:
+		return
 	case <-ch.done:
+		return
 	}
 	for failures := 1; ch.goesOnWith(l); failures++ {
 		next := newest(l.credentials)
@@ -49,23 +51,7 @@ func (l *connection) succeed() {
 func (ch *channel) goesOnWith(l *connection) bool {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	return ch.ended == nil && ch.current == l
-}
-
-// newest follows the successors of credentials to the last.
-func newest(c Credentials) Credentials {
-	for {
-		select {
-		case <-c.Superseded():
-		default:
-			return c
-		}
-		next := c.Successor()
-		if next == nil {
-			return c
-		}
-		c = next
-	}
+	return ch.ended == nil && ch.current == l && l.closed == nil
 }
 
 // replace makes a connection with the credentials, and puts it in the current one's place.
@@ -104,6 +90,9 @@ func (l *connection) verify() error {
 			err = errOtherEra
 		}
 		return err
+	}
+	if ch.handshake.err != nil {
+		return ch.handshake.err // it could not be sent
 	}
 	ctx, cancel := l.ctx, context.CancelFunc(func() {})
 	if after := ch.bridge.HandshakeTimeout; after > 0 {
