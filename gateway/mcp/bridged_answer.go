@@ -209,6 +209,10 @@ func (c *conversation) unanswered(ctx context.Context, err error) error {
 		return f
 	case errors.Is(err, bridge.ErrCredentials):
 		return c.credentialsEnded(ctx, err)
+	case errors.As(err, new(*unauthorizedError)):
+		f := c.badAnswer(err.Error())
+		f.Reason, f.Message = serverside.ReasonUnauthorized, "The server refuses the gateway's credentials."
+		return f
 	case errors.Is(err, bridge.ErrSlow):
 		return c.badAnswer(err.Error())
 	case isTooLarge(err):
@@ -225,7 +229,7 @@ func (c *conversation) credentialsEnded(ctx context.Context, err error) error {
 	case !errors.Is(err, bridge.ErrUnsent):
 		return c.rpc(&access.Refusal{
 			Status:  http.StatusServiceUnavailable,
-			Reason:  reasonCredentials,
+			Reason:  serverside.ReasonCredentials,
 			Detail:  err.Error(),
 			Message: messageCredentials,
 		})

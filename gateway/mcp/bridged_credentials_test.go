@@ -18,6 +18,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
+	"vault-plugin-secrets-mcp/gateway/mcp/serverside"
 )
 
 // leasedFake are credentials under a test's control.
@@ -121,7 +122,7 @@ func TestRequestsInFlightAreToldThatTheCredentialsHaveEnded(t *testing.T) {
 			require.Equal(t, http.StatusServiceUnavailable, got.Status)
 			require.Contains(t, got.Body, `"id":1,"error":`)
 			require.Contains(t, got.Body, messageCredentials)
-			require.True(t, g.sink.failedFor(reasonCredentials))
+			require.True(t, g.sink.failedFor(serverside.ReasonCredentials))
 			rest, err := io.ReadAll(stream.Body)
 			require.NoError(t, err, "a stream of the server's own ends in good order")
 			require.NotContains(t, string(rest), "error")
@@ -136,7 +137,7 @@ func TestAfterTheEndOfCredentialsAnotherSessionBegins(t *testing.T) {
 	gatewaytest.Eventually(t, "the session has ended", func() bool { return g.Ask(t, ping, session...).Status == http.StatusNotFound })
 	got := g.Ask(t, initOnce)
 	require.Equal(t, http.StatusServiceUnavailable, got.Status, "nobody is served with what has ended")
-	require.True(t, g.sink.failedFor(reasonCredentials))
+	require.True(t, g.sink.failedFor(serverside.ReasonCredentials))
 	require.NotContains(t, got.Body, "may have been carried out")
 	body, header := modern("1", "tools/list", "")
 	require.Equal(t, http.StatusServiceUnavailable, g.Ask(t, body, header...).Status)
@@ -220,13 +221,32 @@ func TestAChannelIsOpenedWithTheCredentialsHeaders(t *testing.T) {
 				conn.Close()
 				require.Error(t, <-gone.gone)
 			} else {
-				require.ErrorContains(t, err, "status")
+				require.ErrorAs(t, err, new(*unauthorizedError))
 			}
 			gatewaytest.Eventually(t, "it is known that they are rejected", func() bool { return rejected.Load() == int32(test.rejected) })
 			require.NotEmpty(t, up.Requests())
 			for _, request := range up.Requests() {
 				require.Equal(t, []string{"of-alice"}, request.Header["X-Api-Key"])
 			}
+		})
+	}
+}
+
+func TestAServerOfTheOldTransportThatRefusesCredentialsIsToldApart(t *testing.T) {
+	for name, serve := range map[string]func(w http.ResponseWriter, r *http.Request){
+		"its stream":               func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) },
+		"its stream, as forbidden": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) },
+		"a message": func(w http.ResponseWriter, r *http.Request) {
+			f := &oldFake{first: "event: endpoint\ndata: messages\n\n", status: http.StatusUnauthorized, stream: make(chan string)}
+			f.serve(w, r)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGateway(t, testConfig(), sseRegistration(gatewaytest.NewUpstream(t, serve)))
+			got := g.Ask(t, initOnce)
+			require.Equal(t, http.StatusBadGateway, got.Status)
+			require.Contains(t, got.Body, "refuses the gateway's credentials")
+			require.True(t, g.sink.failedFor(serverside.ReasonUnauthorized))
 		})
 	}
 }

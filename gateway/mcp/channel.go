@@ -126,6 +126,10 @@ func (c *channel) connect() (*eventStream, error) {
 	if response.StatusCode == http.StatusUnauthorized && c.rejected != nil {
 		c.rejected(c.ctx)
 	}
+	if isUnauthorized(response.StatusCode) {
+		_ = response.Body.Close()
+		return nil, &unauthorizedError{response.StatusCode}
+	}
 	media := mediaType(protocol.First(response.Header, protocol.HeaderContentType))
 	if response.StatusCode != http.StatusOK || media != protocol.MediaEventStream {
 		_ = response.Body.Close()
@@ -252,9 +256,23 @@ func (c *channel) Send(message []byte) error {
 	case status >= 400 && status < 500 && !lost(status):
 		c.refused(message, response)
 		return nil
+	case isUnauthorized(status):
+		return &unauthorizedError{status}
 	default:
 		return fmt.Errorf("the server answers a message with status %d", status)
 	}
+}
+
+// unauthorizedError: the server refuses the gateway's credentials. That says nothing about
+// its protocol.
+type unauthorizedError struct{ status int }
+
+func (e *unauthorizedError) Error() string {
+	return "the server refuses the gateway's credentials with status " + strconv.Itoa(e.status)
+}
+
+func isUnauthorized(status int) bool {
+	return status == http.StatusUnauthorized || status == http.StatusForbidden
 }
 
 // lost reports whether a refusal means that the channel is of no more use.
