@@ -2,10 +2,15 @@ package bridge
 
 import (
 	"context"
+	"strconv"
+	"strings"
 
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
+
+// maxCalls bounds the requests in flight on one channel.
+const maxCalls = 1024
 
 // Call is a request in flight.
 type Call struct {
@@ -115,4 +120,87 @@ func (c *Call) release() {
 // cancelled is the notification that cancels a request on the channel.
 func cancelled(id int64) []byte {
 	return protocol.Cancelled(idText(id))
+}
+
+// register gives the request a new id on the channel. It goes over the connection that
+// it names, or else over that for everything new.
+func (ch *channel) register(c *Call, in *Incoming) error {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.ended != nil {
+		return unsent(ch.ended)
+	}
+	if c.connection == nil {
+		c.connection = ch.current
+	}
+	if c.connection.closed != nil {
+		return unsent(c.connection.closed)
+	}
+	if len(ch.calls) >= maxCalls {
+		return ErrBusy
+	}
+	if s := c.session; s != nil {
+		if s.ended != nil {
+			return s.ended
+		}
+		id := string(c.clientID)
+		if s.calls[id] != nil {
+			return ErrDuplicate
+		}
+		s.calls[id] = c
+		s.note(in)
+	}
+	ch.lastID++
+	c.id = ch.lastID
+	if c.clientID == nil {
+		c.clientID = idText(c.id) // it is the bridge's own
+	}
+	ch.calls[c.id] = c
+	c.connection.users++
+	return nil
+}
+
+// crowded reports whether a request that no client waits for takes others' room.
+func (ch *channel) crowded() bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return ch.bridge.Shared || len(ch.calls) > maxCalls/2
+}
+
+// forget takes the request off the channel. Messages for it are dropped.
+func (ch *channel) forget(c *Call) {
+	ch.mu.Lock()
+	ch.drop(c)
+	over := c.connection.isOver()
+	ch.mu.Unlock()
+	if over {
+		c.connection.end(ErrClosed)
+	}
+}
+
+// drop is forget under the lock. The caller ends the connection if that is over.
+func (ch *channel) drop(c *Call) {
+	if ch.calls[c.id] == c {
+		delete(ch.calls, c.id)
+		c.connection.users--
+	}
+	if c.session != nil && c.session.calls[string(c.clientID)] == c {
+		delete(c.session.calls, string(c.clientID))
+	}
+}
+
+// callOf returns the request in flight with this id on the connection.
+func (l *connection) callOf(raw []byte) *Call {
+	// Some servers return a number as a string, or with the fraction .0.
+	text := strings.TrimSuffix(strings.Trim(string(raw), `"`), ".0")
+	id, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return nil
+	}
+	l.channel.mu.Lock()
+	defer l.channel.mu.Unlock()
+	if c := l.channel.calls[id]; c != nil && c.connection == l {
+		return c
+	}
+	return nil
 }

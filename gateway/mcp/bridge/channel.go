@@ -2,22 +2,13 @@ package bridge
 
 import (
 	"errors"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
-
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
-const (
-	// maxCalls bounds the requests in flight on one channel.
-	maxCalls = 1024
-
-	// maxReplies bounds the bridge's own answers under way on one channel, to a
-	// server that sends requests and does not read.
-	maxReplies = 16
-)
+// maxReplies bounds the bridge's own answers under way on one channel, to a
+// server that sends requests and does not read.
+const maxReplies = 16
 
 // channel is the way to a server, with the requests and sessions on it. It has one
 // connection for everything new. Others may be there beside it where the server's
@@ -287,100 +278,4 @@ func (ch *channel) confirm(message []byte) error {
 	ch.mu.Unlock()
 	defer l.done()
 	return l.send(message)
-}
-
-// register gives the request a new id on the channel. It goes over the connection that
-// it names, or else over that for everything new.
-func (ch *channel) register(c *Call, in *Incoming) error {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	if ch.ended != nil {
-		return unsent(ch.ended)
-	}
-	if c.connection == nil {
-		c.connection = ch.current
-	}
-	if c.connection.closed != nil {
-		return unsent(c.connection.closed)
-	}
-	if len(ch.calls) >= maxCalls {
-		return ErrBusy
-	}
-	if s := c.session; s != nil {
-		if s.ended != nil {
-			return s.ended
-		}
-		id := string(c.clientID)
-		if s.calls[id] != nil {
-			return ErrDuplicate
-		}
-		s.calls[id] = c
-		s.note(in)
-	}
-	ch.lastID++
-	c.id = ch.lastID
-	if c.clientID == nil {
-		c.clientID = idText(c.id) // it is the bridge's own
-	}
-	ch.calls[c.id] = c
-	c.connection.users++
-	return nil
-}
-
-// note remembers what a server that takes this one's place has to be told. channel.mu is
-// held.
-func (s *Session) note(in *Incoming) {
-	switch method := in.Envelope.Method; method {
-	case protocol.MethodSubscribe, protocol.MethodUnsubscribe:
-		s.noteSubscription(method, in)
-	case protocol.MethodSetLevel:
-		if s.channel.current.credentials != nil {
-			s.channel.level = in.clone()
-		}
-	}
-}
-
-// crowded reports whether a request that no client waits for takes others' room.
-func (ch *channel) crowded() bool {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	return ch.bridge.Shared || len(ch.calls) > maxCalls/2
-}
-
-// forget takes the request off the channel. Messages for it are dropped.
-func (ch *channel) forget(c *Call) {
-	ch.mu.Lock()
-	ch.drop(c)
-	over := c.connection.isOver()
-	ch.mu.Unlock()
-	if over {
-		c.connection.end(ErrClosed)
-	}
-}
-
-// drop is forget under the lock. The caller ends the connection if that is over.
-func (ch *channel) drop(c *Call) {
-	if ch.calls[c.id] == c {
-		delete(ch.calls, c.id)
-		c.connection.users--
-	}
-	if c.session != nil && c.session.calls[string(c.clientID)] == c {
-		delete(c.session.calls, string(c.clientID))
-	}
-}
-
-// callOf returns the request in flight with this id on the connection.
-func (l *connection) callOf(raw []byte) *Call {
-	// Some servers return a number as a string, or with the fraction .0.
-	text := strings.TrimSuffix(strings.Trim(string(raw), `"`), ".0")
-	id, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		return nil
-	}
-	l.channel.mu.Lock()
-	defer l.channel.mu.Unlock()
-	if c := l.channel.calls[id]; c != nil && c.connection == l {
-		return c
-	}
-	return nil
 }

@@ -14,6 +14,13 @@
 // session with other capabilities gets another channel. In the stateless era
 // ([Bridge.Call]) a client's requests share one channel.
 //
+// A channel has one connection: a child process, or a stream of events. It lives with the
+// credentials that it was started with. Where these are leased, a successor with newer ones
+// is started before they end, in the bridge's own name: it gets the handshake, the level of
+// log messages and the subscriptions that the server has. Then it takes the connection's
+// place, and sessions do not notice. Requests in flight stay on the connection that they
+// were sent over.
+//
 // A channel belongs to one client, unless the server is registered as shared. On a
 // shared channel nothing shows which client a server's own message is for. So the
 // bridge offers the server no client capabilities, and forwards only those

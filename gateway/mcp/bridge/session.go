@@ -183,6 +183,19 @@ func (s *Session) answerLocally(in Incoming) (*Call, bool) {
 	return c, true
 }
 
+// note remembers what a server that takes this one's place has to be told. channel.mu is
+// held.
+func (s *Session) note(in *Incoming) {
+	switch method := in.Envelope.Method; method {
+	case protocol.MethodSubscribe, protocol.MethodUnsubscribe:
+		s.noteSubscription(method, in)
+	case protocol.MethodSetLevel:
+		if s.channel.current.credentials != nil {
+			s.channel.level = in.clone()
+		}
+	}
+}
+
 // noteSubscription notes that the session subscribes to a resource, or does so no longer.
 // channel.mu is held.
 func (s *Session) noteSubscription(method string, in *Incoming) {
