@@ -146,7 +146,14 @@ func (p *plan) refreshAfter(l *lease) time.Duration {
 func (p *plan) render(v values) (rendered, *Error) {
 	var r rendered
 	var err error
-	value := v.value
+	secrets := make(map[string]bool)
+	value := func(ref credential.Ref) (string, error) {
+		text, err := v.value(ref)
+		if err == nil {
+			secrets[text] = true
+		}
+		return text, err
+	}
 	if r.header, err = renderHeader(p.header, value); err != nil {
 		return rendered{}, &Error{Reason: ReasonValue, Err: err}
 	}
@@ -162,6 +169,7 @@ func (p *plan) render(v values) (rendered, *Error) {
 	if r.files, err = renderAll("files", p.files, value, maxFile); err != nil {
 		return rendered{}, &Error{Reason: ReasonValue, Err: err}
 	}
+	r.secrets = slices.Sorted(maps.Keys(secrets))
 	return r, nil
 }
 

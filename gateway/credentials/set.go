@@ -63,6 +63,8 @@ type rendered struct {
 	header http.Header
 	env    map[string]string
 	files  map[string]string
+
+	secrets []string // the fields of credentials that stand in them
 }
 
 func newSet(values rendered, from *lease, askAgain func(context.Context, *Set) *Set) *Set {
@@ -88,6 +90,10 @@ func (s *Set) Env() map[string]string { return s.env }
 // Files returns the contents of the files of the child process, by name. It must not be
 // changed.
 func (s *Set) Files() map[string]string { return s.files }
+
+// Secrets returns the fields of credentials that stand in the values, each by itself. It must
+// not be changed.
+func (s *Set) Secrets() []string { return s.secrets }
 
 // Accessor returns the accessor of the Vault token that the credentials hang on.
 func (s *Set) Accessor() string { return s.lease.accessor() }

@@ -34,6 +34,7 @@ func TestFirstRequestsOfOnePrincipalShareOneLease(t *testing.T) {
 		require.Equal(t, 1, s.vault.count("create"))
 		require.Equal(t, 1, s.vault.count("read "+dbPath))
 		require.Equal(t, []string{"mcp:alice"}, sets[0].Header()["X-User"])
+		require.Equal(t, []string{"mcp:alice", sets[0].Header().Get("X-Password")}, sets[0].Secrets())
 
 		time.Sleep(59 * time.Minute) // of Vault's time
 		_ = s.get(server, "alice")

@@ -62,7 +62,7 @@ func valuesFor(server *grants.Server, set *credentials.Set) stdio.Values {
 	if set == nil {
 		return stdio.Values{Env: server.Env, Files: server.Files}
 	}
-	return stdio.Values{Env: set.Env(), Files: set.Files()}
+	return stdio.Values{Env: set.Env(), Files: set.Files(), Secrets: set.Secrets()}
 }
 
 // childrenOf returns the children of these settings. linkMu is held.

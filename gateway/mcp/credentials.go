@@ -64,8 +64,11 @@ func (q *proxied) lease(ctx context.Context) error {
 			return nil
 		}
 	}
-	return q.withoutCredentials(ctx, credentials.ErrEnded)
+	return q.withoutCredentials(ctx, errShortLived)
 }
+
+// errShortLived: credentials have ended again and again before they could be used.
+var errShortLived = errors.New("upstream credentials: they have ended before the request could be sent")
 
 // hasEndedCredentials reports whether the request was cut because the credentials that it was
 // sent with have ended.
