@@ -103,7 +103,7 @@ func (q *proxied) send(ctx context.Context, upstreamSession string) error {
 	q.endResponse()
 	q.use.End()
 	if q.use.Begin(next, q.cancel, q.idle()) != nil {
-		return q.withoutCredentials(ctx, credentials.ErrEnded)
+		return q.withoutCredentials(ctx, errShortLived)
 	}
 	q.set, q.request.Credentials = next, next
 	if f := q.decide(); f != nil { // so that the log has the credentials of what is sent
