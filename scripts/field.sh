@@ -1,18 +1,25 @@
 #!/usr/bin/env bash
-# What test/field needs of the machine, besides Go.
+# What test/field and test/upstream need of the machine, besides Go.
 #
-#   scripts/field.sh missing   names each part that is not there, a line for each
-#   scripts/field.sh install   installs all of them, on Debian, as root
+#   scripts/field.sh missing            names each part that is not there, a line for each
+#   scripts/field.sh install            installs all of them, on Debian, as root
+#   scripts/field.sh missing upstream   the same for test/upstream: the servers for which
+#   scripts/field.sh install upstream   credentials are leased in `make test-upstream`
 #
 # Nothing that is installed starts: the tests run programs of their own, in network
-# namespaces of their own.
+# namespaces or data folders of their own.
 set -euo pipefail
 
-# Both are where Debian has what administrators run.
+# Debian keeps what administrators run in these folders, off the PATH of others.
 PATH=$PATH:/usr/sbin:/sbin
+for folder in /usr/lib/postgresql/*/bin; do PATH=$PATH:$folder; done
 
 # A program, and Debian's package with it.
-parts="nginx:nginx haproxy:haproxy nft:nftables ip:iproute2 npm:npm"
+case ${2:-field} in
+field) parts="nginx:nginx haproxy:haproxy nft:nftables ip:iproute2 npm:npm" ;;
+upstream) parts="postgres:postgresql initdb:postgresql slapd:slapd slapadd:slapd setpriv:util-linux" ;;
+*) parts="" ;;
+esac
 
 missing() {
 	local part
@@ -20,7 +27,7 @@ missing() {
 		command -v "${part%:*}" >/dev/null || echo "${part%:*} (Debian: apt-get install ${part#*:})"
 	done
 	# With a loopback that is up, and an nftables that takes a table, the rest works.
-	if ! namespaces nft add table inet probe >/dev/null 2>&1 && command -v nft >/dev/null; then
+	if [[ $parts == *nft* ]] && ! namespaces nft add table inet probe >/dev/null 2>&1 && command -v nft >/dev/null; then
 		echo "network namespaces with nftables (run the tests as root, or allow user namespaces)"
 	fi
 }
@@ -33,7 +40,7 @@ namespaces() {
 install() {
 	local part wanted=() policy=/usr/sbin/policy-rc.d
 	for part in $parts; do
-		command -v "${part%:*}" >/dev/null || wanted+=("${part#*:}")
+		command -v "${part%:*}" >/dev/null || [[ " ${wanted[*]} " == *" ${part#*:} "* ]] || wanted+=("${part#*:}")
 	done
 	if ((${#wanted[@]} == 0)); then return; fi
 	if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
@@ -50,10 +57,10 @@ install() {
 	DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends "${wanted[@]}" >/dev/null
 }
 
-case ${1:-} in
-missing | install) "$1" ;;
+case ${1:-}:$parts in
+missing:?* | install:?*) "$1" ;;
 *)
-	echo "usage: scripts/field.sh missing|install" >&2
+	echo "usage: scripts/field.sh missing|install [upstream]" >&2
 	exit 2
 	;;
 esac

@@ -59,7 +59,8 @@ type Harness struct {
 // state is shared by a harness and its copies for subtests.
 type state struct {
 	group   process.Group
-	secrets secrets
+	secrets secrets // in no log, and at no upstream
+	leased  secrets // in no log
 
 	mu        sync.Mutex
 	counts    map[string]int

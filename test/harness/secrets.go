@@ -90,6 +90,9 @@ func (h *Harness) checkLogs() {
 		if h.secrets.in(content) {
 			h.t.Errorf("a token is in the log %s", path)
 		}
+		if h.leased.in(content) {
+			h.t.Errorf("a leased secret is in the log %s", path)
+		}
 		for _, text := range trouble {
 			if _, after, found := strings.Cut(string(content), text); found {
 				h.t.Errorf("%s has %q:\n%.4000s", path, text, after)
