@@ -47,15 +47,24 @@ path "auth/token/lookup-self" { capabilities = ["read"] }
 // engines that every Vault has: kv, pki and ssh. Certificates live for certificateTTL.
 func SetUp(t testing.TB, h *harness.Harness, certificateTTL string) {
 	t.Helper()
-	alias := AliasTemplate(t, h)
-	for name, rules := range map[string]string{SelfPolicy: selfPolicy, SecretsPolicy: secretsPolicy, ServerPolicy: serverPolicy} {
-		h.Write("sys/policies/acl/"+name, harness.Map{"policy": strings.ReplaceAll(rules, "ALIAS", alias)})
-	}
+	WritePolicies(h, AliasTemplate(t, h))
 	WriteTokenRole(h, nil)
 	h.Write("sys/mounts/kv", harness.Map{"type": "kv", "options": harness.Map{"version": "2"}})
 	h.Write("sys/mounts/pki", harness.Map{"type": "pki"})
 	h.Write("pki/root/generate/internal", harness.Map{"common_name": "Test", "key_type": "ec", "ttl": "24h"})
 	WriteCertificateRole(t, h, certificateTTL)
+	MountSSH(h)
+}
+
+// WritePolicies writes the policies of child tokens.
+func WritePolicies(h *harness.Harness, aliasTemplate string) {
+	for name, rules := range map[string]string{SelfPolicy: selfPolicy, SecretsPolicy: secretsPolicy, ServerPolicy: serverPolicy} {
+		h.Write("sys/policies/acl/"+name, harness.Map{"policy": strings.ReplaceAll(rules, "ALIAS", aliasTemplate)})
+	}
+}
+
+// MountSSH mounts the engine ssh, with a role for one-time passwords.
+func MountSSH(h *harness.Harness) {
 	h.Write("sys/mounts/ssh", harness.Map{"type": "ssh"})
 	h.Write("ssh/roles/otp", harness.Map{"key_type": "otp", "default_user": "deploy", "cidr_list": "127.0.0.0/8"})
 }
