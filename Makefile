@@ -17,7 +17,7 @@ RACE := .cache/race
 # What benchmarks run: the programs as they are shipped.
 BENCH = TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin"
 
-.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-conformance test-clients test-field test-clients-latest test-crash test-load test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine soak test-programs test-modules vault lint fmt outdated clean
+.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-conformance test-clients test-field test-clients-latest test-crash test-load test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine soak test-programs test-modules test-upstream vault vault-full lint fmt outdated clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,9 @@ test-package: ## packs for this machine, and looks at what is in the package: 2 
 
 vault: ## a Vault server: the one on the PATH, else built once and kept in .cache/
 	@scripts/tool.sh vault >/dev/null
+
+vault-full: ## a Vault server with every engine, such as database; built like vault, in 10 to 20 minutes
+	@scripts/tool.sh vault-full >/dev/null
 
 # What this machine lacks for test/field is in the last lines.
 test: test-unit test-blackbox test-manifests ## every test, with the race detector
@@ -75,6 +78,14 @@ test-clients: vault test-programs test-modules ## MCP clients and servers from n
 test-field: vault test-programs test-modules ## the system among what companies have alone, as root or where user namespaces are allowed: 5 minutes; part of test-blackbox
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \
 		go test -race -count=1 -v $(TESTFLAGS) ./test/field
+
+# What it needs of Debian is PostgreSQL and slapd: scripts/field.sh install upstream.
+# UPSTREAM_RUNS=100 and UPSTREAM_REPLACEMENTS=1000 are the long forms.
+test-upstream: vault-full test-programs ## credentials leased from real engines, PostgreSQL and LDAP among them: 10 minutes
+	@missing="$$(scripts/field.sh missing upstream)"; if [ -n "$$missing" ]; then \
+		echo "test-upstream: missing on this machine (scripts/field.sh install upstream):" >&2; echo "$$missing" >&2; exit 1; fi
+	@TEST_VAULT="$$(scripts/tool.sh vault-full)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" TEST_UPSTREAM=required \
+		go test -race -count=1 -v -p 1 -timeout 180m $(TESTFLAGS) ./test/upstream/...
 
 test-clients-latest: vault test-programs ## the same with the newest that npm has of each client and server, instead of what is pinned
 	@export TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" TEST_NPM="$$(scripts/npm.sh test/clients latest)"; \

@@ -38,8 +38,11 @@ type PostgreSQL struct {
 	// AdminPassword is that of Admin.
 	AdminPassword string
 
+	h        *harness.Harness
 	t        testing.TB
+	spec     process.Spec
 	process  *process.Process
+	super    string     // the superuser's password
 	mu       sync.Mutex // of database
 	database *pgx.Conn  // the superuser's, in Database
 }
@@ -48,14 +51,13 @@ type PostgreSQL struct {
 func StartPostgreSQL(t testing.TB, h *harness.Harness) *PostgreSQL {
 	t.Helper()
 	Required(t)
-	pg := &PostgreSQL{Address: harness.FreeAddress(t), AdminPassword: rand.Text(), t: t}
+	pg := &PostgreSQL{Address: harness.FreeAddress(t), AdminPassword: rand.Text(), super: rand.Text(), h: h, t: t}
 	h.Secret(pg.AdminPassword)
-	superPassword := rand.Text()
-	h.Secret(superPassword)
+	h.Secret(pg.super)
 	dir := accountFolder(t)
 	data := filepath.Join(dir, "data")
 	password := filepath.Join(dir, "password")
-	if err := os.WriteFile(password, []byte(superPassword), 0o644); err != nil { //nolint:gosec // another account reads it
+	if err := os.WriteFile(password, []byte(pg.super), 0o644); err != nil { //nolint:gosec // another account reads it
 		t.Fatal(err)
 	}
 	initdb := asAccount(process.Spec{
@@ -75,31 +77,45 @@ func StartPostgreSQL(t testing.TB, h *harness.Harness) *PostgreSQL {
 	} {
 		args = append(args, "-c", setting)
 	}
-	pg.process = h.Run(asAccount(process.Spec{Name: "postgres", Path: serverProgram(t, "postgres"), Args: args}))
-	// SIGTERM would wait for those who are connected, Vault among them.
-	t.Cleanup(func() {
-		_ = pg.process.Signal(syscall.SIGINT)
-		<-pg.process.Done()
-	})
-	pg.connect(t, superPassword, "postgres")
+	pg.spec = asAccount(process.Spec{Name: "postgres", Path: serverProgram(t, "postgres"), Args: args})
+	pg.process = h.Run(pg.spec)
+	t.Cleanup(pg.Stop)
+	pg.connect("postgres")
 	pg.Exec("CREATE ROLE " + Owner)
 	pg.Exec("CREATE DATABASE " + Database + " OWNER " + Owner)
 	_ = pg.database.Close(t.Context())
-	pg.connect(t, superPassword, Database)
-	t.Cleanup(func() { _ = pg.database.Close(context.WithoutCancel(t.Context())) })
+	pg.connect(Database)
 	pg.prepare()
 	return pg
 }
 
+// Stop ends the server, and all sessions. SIGTERM would wait for them, Vault's among them.
+func (pg *PostgreSQL) Stop() {
+	_ = pg.process.Signal(syscall.SIGINT)
+	<-pg.process.Done()
+}
+
+// Start starts a server that was stopped, with its data.
+func (pg *PostgreSQL) Start() {
+	pg.t.Helper()
+	pg.process = pg.h.Run(pg.spec)
+	pg.connect(Database)
+}
+
 // connect waits until the server takes the superuser's connection.
-func (pg *PostgreSQL) connect(t testing.TB, password, database string) {
-	t.Helper()
-	err := pg.process.Await(t.Context(), time.Minute, func(ctx context.Context) (err error) {
-		pg.database, err = pgx.Connect(ctx, pg.URL("postgres", password, database))
+func (pg *PostgreSQL) connect(database string) {
+	pg.t.Helper()
+	err := pg.process.Await(pg.t.Context(), time.Minute, func(ctx context.Context) error {
+		session, err := pgx.Connect(ctx, pg.URL("postgres", pg.super, database))
+		if err == nil {
+			pg.mu.Lock()
+			pg.database = session
+			pg.mu.Unlock()
+		}
 		return err
 	})
 	if err != nil {
-		t.Fatal(err)
+		pg.t.Fatal(err)
 	}
 }
 
