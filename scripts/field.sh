@@ -17,7 +17,7 @@ for folder in /usr/lib/postgresql/*/bin; do PATH=$PATH:$folder; done
 # A program, and Debian's package with it.
 case ${2:-field} in
 field) parts="nginx:nginx haproxy:haproxy nft:nftables ip:iproute2 npm:npm" ;;
-upstream) parts="postgres:postgresql initdb:postgresql slapd:slapd slapadd:slapd ldapwhoami:ldap-utils setpriv:util-linux" ;;
+upstream) parts="postgres:postgresql initdb:postgresql psql:postgresql-client slapd:slapd slapadd:slapd ldapwhoami:ldap-utils setpriv:util-linux" ;;
 *) parts="" ;;
 esac
 

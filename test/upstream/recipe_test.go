@@ -44,9 +44,15 @@ func newLessor(t *testing.T) *lessor {
 	h := harness.New(t, harness.WithoutEngine())
 	l := &lessor{Harness: h, pg: bed.StartPostgreSQL(t, h), t: t}
 	bed.SetUpDatabase(t, h, l.pg, "5m", "1h")
-	h.Write("sys/policies/acl/lease", harness.Map{"policy": `path "database/creds/*" { capabilities = ["read"] }
-path "auth/token/revoke-self" { capabilities = ["update"] }`})
+	l.grant()
 	return l
+}
+
+// grant writes the policy of lease's tokens.
+func (l *lessor) grant() {
+	l.t.Helper()
+	l.Write("sys/policies/acl/lease", harness.Map{"policy": `path "database/creds/*" { capabilities = ["read"] }
+path "auth/token/revoke-self" { capabilities = ["update"] }`})
 }
 
 // leased is a database role, and the token that it ends with.

@@ -276,3 +276,20 @@ func TestAServerThatAlwaysRefusesCostsTwoReadsAMinute(t *testing.T) {
 	w.doors[web].Refuse(nil)
 	w.works(web, token)
 }
+
+// TestAGroupThatWouldAddAPolicyIsRefused: whoever may write groups would give a client's
+// child tokens more than the gateway asks for.
+func TestAGroupThatWouldAddAPolicyIsRefused(t *testing.T) {
+	w := newSurroundings(t, settings{})
+	token := w.client("c", nil)
+	entity := w.Write("identity/entity", harness.Map{"name": "c"})["id"].(string)
+	auths, err := w.Vault.Client().Sys().ListAuthWithContext(t.Context())
+	require.NoError(t, err)
+	w.Write("identity/entity-alias", harness.Map{"name": "mcp:c", "canonical_id": entity, "mount_accessor": auths["token/"].Accessor})
+	w.works(old, token)
+	w.Write("identity/group", harness.Map{"name": "g", "member_entity_ids": entity, "policies": "everything"})
+	line := w.unavailable(web, token)
+	require.Equal(t, reason, line["reason"], line)
+	w.Delete("identity/group/name/g")
+	w.works(web, token)
+}

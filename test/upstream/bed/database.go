@@ -7,21 +7,21 @@ import (
 )
 
 // Creation makes a role that may read and write the database's table and make tables.
-// Vault's own role becomes its member, so that it can hand over what the role owns.
-var Creation = []string{
-	`CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'`,
-	`GRANT "{{name}}" TO CURRENT_USER`,
-	`GRANT SELECT, INSERT, UPDATE ON orders TO "{{name}}"`,
-	`GRANT CREATE ON SCHEMA public TO "{{name}}"`,
-}
+// Vault's own role becomes its member, so that it can hand over what the role owns. A test
+// compares it with docs/upstream-credentials.md.
+const Creation = `CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';
+GRANT "{{name}}" TO CURRENT_USER;
+GRANT SELECT, INSERT, UPDATE ON orders TO "{{name}}";
+GRANT CREATE ON SCHEMA public TO "{{name}}";`
 
 // Revocation leaves nothing of a role, although its sessions are open and it logs in all
-// the time. Vault runs all statements in one transaction, in which nobody would see that
-// the role may not log in any more: so the first statement ends that transaction, and the
-// last gives Vault one to end.
-var Revocation = []string{
-	`COMMIT`,
-	`DO $$
+// the time. Vault runs all statements in one transaction, and until that is committed the
+// role can log in. So the first statement ends the transaction, and the last gives Vault one
+// to end.
+var Revocation = []string{"COMMIT", revocation, "BEGIN"}
+
+// revocation is on the page likewise.
+const revocation = `DO $$
 DECLARE
   leased oid := (SELECT oid FROM pg_roles WHERE rolname = '{{name}}');
   starting int[];
@@ -43,11 +43,12 @@ BEGIN
   REASSIGN OWNED BY "{{name}}" TO orders_owner;
   DROP OWNED BY "{{name}}";
   DROP ROLE "{{name}}";
-END $$`,
-	`BEGIN`,
-}
+END $$`
 
-// The paths of the database engine's credentials.
+// Statements are the texts that the page has.
+func Statements() []string { return []string{Creation, revocation} }
+
+// DatabaseRole is the role of database/creds.
 const DatabaseRole = "orders-rw"
 
 // SetUpDatabase mounts Vault's database engine with the recipe's role.

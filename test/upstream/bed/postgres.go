@@ -50,6 +50,17 @@ type PostgreSQL struct {
 // StartPostgreSQL starts PostgreSQL, and prepares the database as the recipe says.
 func StartPostgreSQL(t testing.TB, h *harness.Harness) *PostgreSQL {
 	t.Helper()
+	pg := StartEmptyPostgreSQL(t, h)
+	pg.Exec("CREATE ROLE " + Owner)
+	pg.Exec("CREATE DATABASE " + Database + " OWNER " + Owner)
+	pg.Use(Database)
+	pg.prepare()
+	return pg
+}
+
+// StartEmptyPostgreSQL starts PostgreSQL as Debian installs it.
+func StartEmptyPostgreSQL(t testing.TB, h *harness.Harness) *PostgreSQL {
+	t.Helper()
 	Required(t)
 	pg := &PostgreSQL{Address: harness.FreeAddress(t), AdminPassword: rand.Text(), super: rand.Text(), h: h, t: t}
 	h.Secret(pg.AdminPassword)
@@ -81,12 +92,20 @@ func StartPostgreSQL(t testing.TB, h *harness.Harness) *PostgreSQL {
 	pg.process = h.Run(pg.spec)
 	t.Cleanup(pg.Stop)
 	pg.connect("postgres")
-	pg.Exec("CREATE ROLE " + Owner)
-	pg.Exec("CREATE DATABASE " + Database + " OWNER " + Owner)
-	_ = pg.database.Close(t.Context())
-	pg.connect(Database)
-	pg.prepare()
 	return pg
+}
+
+// Use has the superuser work in another database from here on.
+func (pg *PostgreSQL) Use(database string) {
+	pg.t.Helper()
+	_ = pg.database.Close(pg.t.Context())
+	pg.connect(database)
+}
+
+// Environment are libpq's variables for the superuser.
+func (pg *PostgreSQL) Environment() []string {
+	host, port := splitAddress(pg.t, pg.Address)
+	return []string{"PGHOST=" + host, "PGPORT=" + port, "PGUSER=postgres", "PGPASSWORD=" + pg.super, "PGDATABASE=postgres"}
 }
 
 // Stop ends the server, and all sessions. SIGTERM would wait for them, Vault's among them.
