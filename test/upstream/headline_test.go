@@ -184,6 +184,7 @@ func endsAll(t *testing.T, database bool) {
 
 // TestTheEndOfAnIssuedTokenEndsWhatItHasLeased: nobody revokes anything here.
 func TestTheEndOfAnIssuedTokenEndsWhatItHasLeased(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{})
 	const life = 8 * time.Second
 	end := time.Now().Add(life)
@@ -204,6 +205,7 @@ func (w *surroundings) in(t *testing.T) *surroundings {
 // TestWhatIsNoEndOfAccessEndsNothing: a rotation, and the revocation of one of several
 // tokens. The client keeps its credentials and its processes.
 func TestWhatIsNoEndOfAccessEndsNothing(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{})
 	first := w.client("c", nil)
 	a := w.holds("c", first)
@@ -233,6 +235,7 @@ func (w *surroundings) keeps(a *holdings, token string, leases []string) {
 // another when the first ends, and finds what it had. If it does not come back, its
 // credentials end at idle_timeout.
 func TestTheEndOfALeasedTokenWaitsForTheNext(t *testing.T) {
+	t.Parallel()
 	const idle = 10 * time.Second
 	w := newSurroundings(t, settings{block: fmt.Sprintf("idle_timeout = %q\n", idle)})
 	issued := w.client("c", nil)

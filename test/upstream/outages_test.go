@@ -62,6 +62,7 @@ func (w *surroundings) gone(bound time.Duration) {
 // TestVaultCannotBeAskedWhileLeasesLive: whoever has credentials goes on with them; nobody
 // gets others. When Vault is back all is as before, and ends as always.
 func TestVaultCannotBeAskedWhileLeasesLive(t *testing.T) {
+	t.Parallel()
 	for name, how := range map[string]meddle{
 		"Vault hangs":      hangs,
 		"Vault is cut off": cutOff,
@@ -89,6 +90,7 @@ func TestVaultCannotBeAskedWhileLeasesLive(t *testing.T) {
 
 // TestVaultIsSealedWhileLeasesLive is the same with a Vault that really is.
 func TestVaultIsSealedWhileLeasesLive(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{vault: []harness.Option{harness.WithCluster(1)}})
 	token := w.client("c", nil)
 	session := w.connect(web, token)
@@ -108,6 +110,7 @@ func TestVaultIsSealedWhileLeasesLive(t *testing.T) {
 // TestVaultIsSlowWhileAccessEnds: each answer takes two seconds. A mint is under way when
 // access ends; what comes of it is never used, and ends.
 func TestVaultIsSlowWhileAccessEnds(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{noGateway: true})
 	front := w.behindFront(settings{})
 	token := w.client("c", nil)
@@ -164,6 +167,7 @@ func count(front *harness.Front, path string) int {
 // TestAnotherNodeLeadsWhileLeasesLive: no call fails that has its credentials, and who has
 // none gets some from the next leader.
 func TestAnotherNodeLeadsWhileLeasesLive(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{vault: []harness.Option{harness.WithCluster(3)}})
 	c := w.call(2, web, child)
 	leader := w.Vault.Leader()
@@ -182,6 +186,7 @@ func TestAnotherNodeLeadsWhileLeasesLive(t *testing.T) {
 // TestTheGatewaysOwnTokenIsRevoked: what was leased under it has ended, and is leased again
 // under the next. A call on the old credentials is told.
 func TestTheGatewaysOwnTokenIsRevoked(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{})
 	token := w.client("c", nil)
 	session, waiting := w.connect(web, token), w.connect(child, token)
@@ -237,6 +242,7 @@ func (w *surroundings) revokeLogin() {
 // TestAGatewayThatIsKilledHoldsNothingForLong: nobody renews its child tokens, and all that
 // they have leased ends with them.
 func TestAGatewayThatIsKilledHoldsNothingForLong(t *testing.T) {
+	t.Parallel()
 	const life = 15 * time.Second
 	w := newSurroundings(t, settings{noGateway: true})
 	bed.WriteTokenRole(w.Harness, harness.Map{"token_explicit_max_ttl": life.String()})
@@ -251,6 +257,7 @@ func TestAGatewayThatIsKilledHoldsNothingForLong(t *testing.T) {
 
 // TestADrainedGatewayLeavesNothing: SIGTERM, as for an update.
 func TestADrainedGatewayLeavesNothing(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{gateway: harness.GatewayOptions{Blocks: map[string]string{"listener": "drain_timeout = \"1s\"\n"}}})
 	a := w.holds("c", w.client("c", nil))
 	w.gateway.Stop()
@@ -263,6 +270,7 @@ func TestADrainedGatewayLeavesNothing(t *testing.T) {
 // TestManyFirstCallsLeaseOnce: fifty calls come at one time to a server that the client has
 // not used yet.
 func TestManyFirstCallsLeaseOnce(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{noGateway: true})
 	front := w.behindFront(settings{})
 	token := w.client("c", nil)
@@ -286,6 +294,7 @@ func TestManyFirstCallsLeaseOnce(t *testing.T) {
 
 // TestAClientThatHangsUpCancelsNoLease: what it has asked for is there when it comes back.
 func TestAClientThatHangsUpCancelsNoLease(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{noGateway: true})
 	front := w.behindFront(settings{})
 	token := w.client("c", nil)
@@ -319,6 +328,7 @@ func TestAClientThatHangsUpCancelsNoLease(t *testing.T) {
 // TestAStandbyThatLagsCostsNoCall: a fresh child token is answered with 412, and then with
 // 403, before the node that answers knows it.
 func TestAStandbyThatLagsCostsNoCall(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{noGateway: true})
 	front := w.behindFront(settings{})
 	token := w.client("c", nil)
@@ -344,6 +354,7 @@ func TestAStandbyThatLagsCostsNoCall(t *testing.T) {
 // TestATokenForAnotherIdentityIsDestroyed: the child token that Vault mints has no entity,
 // or the entity of another client. No secret is read with it.
 func TestATokenForAnotherIdentityIsDestroyed(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(body map[string]any){
 		"of nobody":         func(body map[string]any) { delete(body, "entity_alias") },
 		"of another client": func(body map[string]any) { body["entity_alias"] = "mcp:other" },
@@ -381,6 +392,7 @@ func TestATokenForAnotherIdentityIsDestroyed(t *testing.T) {
 // TestASecretWithoutALeaseIsReadAgain: KV has no leases. What is written there reaches the
 // server within refresh.
 func TestASecretWithoutALeaseIsReadAgain(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{})
 	w.Write("mcp/servers/kv", harness.Map{
 		"transport": "http", "url": w.upstreams[web].URL,

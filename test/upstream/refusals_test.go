@@ -76,6 +76,7 @@ func (w *surroundings) works(server, token string) {
 // TestWhatCannotBeLeasedIsA503: whatever is wrong in Vault, the server is not asked, and
 // the log says what is wrong. Once it is mended, calls pass; nothing is left afterwards.
 func TestWhatCannotBeLeasedIsA503(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{})
 	alias := bed.AliasTemplate(t, w.Harness)
 	for i, failure := range []struct {
@@ -205,6 +206,7 @@ func (w *surroundings) log() string {
 
 // TestWithoutTheBlockNothingIsLeased: a gateway whose file does not allow it.
 func TestWithoutTheBlockNothingIsLeased(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{noGateway: true})
 	w.gateway = w.StartGateway(harness.GatewayOptions{Blocks: map[string]string{"stdio": w.stdio()}})
 	token := w.client("c", nil)
@@ -218,6 +220,7 @@ func TestWithoutTheBlockNothingIsLeased(t *testing.T) {
 
 // TestTheGatewaysFileBoundsThePaths: a registration asks for what the file does not allow.
 func TestTheGatewaysFileBoundsThePaths(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{gateway: harness.GatewayOptions{Top: fmt.Sprintf("upstream %q {\n  credential_paths = [\"pki/issue/mcp\", \"kv/data/mcp/*\"]\n}\nupstream %q {\n  credential_paths = [\"pki/issue/m*\"]\n}\n", web, old)}})
 	token := w.client("c", nil)
 	line := w.unavailable(web, token)
@@ -229,6 +232,7 @@ func TestTheGatewaysFileBoundsThePaths(t *testing.T) {
 // TestAClientMayHaveFewerPolicies: upstream_policies takes a subset of the gateway's, and
 // never another.
 func TestAClientMayHaveFewerPolicies(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{})
 	fewer := w.client("fewer", harness.Map{"upstream_policies": bed.SelfPolicy})
 	line := w.unavailable(web, fewer)
@@ -245,6 +249,7 @@ func TestAClientMayHaveFewerPolicies(t *testing.T) {
 // administrator, and the server answers 401. The credentials are read once more, and the
 // client gets the answer.
 func TestAServerThatRefusesItsCredentialsGetsNewOnesOnce(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{})
 	token := w.client("c", nil)
 	session := w.connect(web, token)
@@ -262,6 +267,7 @@ func TestAServerThatRefusesItsCredentialsGetsNewOnesOnce(t *testing.T) {
 // TestAServerThatAlwaysRefusesCostsTwoReadsAMinute: the client gets the server's own 401 as
 // the gateway passes it on, and Vault is not asked for each call.
 func TestAServerThatAlwaysRefusesCostsTwoReadsAMinute(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{})
 	token := w.client("c", nil)
 	w.look(w.connect(web, token))
@@ -280,6 +286,7 @@ func TestAServerThatAlwaysRefusesCostsTwoReadsAMinute(t *testing.T) {
 // TestAGroupThatWouldAddAPolicyIsRefused: whoever may write groups would give a client's
 // child tokens more than the gateway asks for.
 func TestAGroupThatWouldAddAPolicyIsRefused(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{})
 	token := w.client("c", nil)
 	entity := w.Write("identity/entity", harness.Map{"name": "c"})["id"].(string)

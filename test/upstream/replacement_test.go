@@ -109,6 +109,7 @@ func (c *callers) done() {
 // TestNoRequestFailsWhileLeasesAreReplaced: certificates cannot be renewed, so each of them
 // is replaced before its end.
 func TestNoRequestFailsWhileLeasesAreReplaced(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{certificate: "12s"})
 	c := w.call(4, web, old, child)
 	c.until(runs(t, "UPSTREAM_REPLACEMENTS", 40))
@@ -119,6 +120,7 @@ func TestNoRequestFailsWhileLeasesAreReplaced(t *testing.T) {
 // TestNoRequestFailsWhileRolesAreReplaced is the same with a database: a role is renewed to
 // its max_ttl, and then replaced.
 func TestNoRequestFailsWhileRolesAreReplaced(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{database: true, roleTTL: "10s", roleMaxTTL: "20s"})
 	c := w.call(4, orders)
 	c.until(runs(t, "UPSTREAM_REPLACEMENTS", 12))
@@ -129,6 +131,7 @@ func TestNoRequestFailsWhileRolesAreReplaced(t *testing.T) {
 // TestNoRequestFailsWhileChildTokensAreReplaced: Vault gives child tokens less than was
 // asked for, and never renews them beyond.
 func TestNoRequestFailsWhileChildTokensAreReplaced(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{noGateway: true})
 	bed.WriteTokenRole(w.Harness, harness.Map{"token_explicit_max_ttl": "12s"})
 	w.gateway = w.startGateway(settings{})
@@ -140,6 +143,7 @@ func TestNoRequestFailsWhileChildTokensAreReplaced(t *testing.T) {
 // TestNoRequestFailsWhileTheGatewayLogsInAgain: the child tokens end with the login under
 // which they were minted, so they are minted again under the next.
 func TestNoRequestFailsWhileTheGatewayLogsInAgain(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{noGateway: true})
 	_, err := provision.GatewayLogin(t.Context(), w.Vault.Client(), policies.GatewayName)
 	require.NoError(t, err)
@@ -159,6 +163,7 @@ func TestNoRequestFailsWhileTheGatewayLogsInAgain(t *testing.T) {
 // TestASessionOutlivesItsChild: an idle client finds its session at a server on stdio,
 // after the server was replaced three times.
 func TestASessionOutlivesItsChild(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{certificate: "9s"})
 	session := w.connect(child, w.client("c", nil))
 	first := w.look(session)
@@ -182,6 +187,7 @@ func TestASessionOutlivesItsChild(t *testing.T) {
 // the lease of the server can. It fails before the end of that, with the reason; the
 // session goes on.
 func TestACallThatOutlivesItsCredentialsIsTold(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{certificate: "20s"})
 	session := w.connect(child, w.client("c", nil))
 	first := w.look(session)
@@ -196,6 +202,7 @@ func TestACallThatOutlivesItsCredentialsIsTold(t *testing.T) {
 
 // TestACallGoesOnWhileItsServerIsReplaced: it began before, and ends in time.
 func TestACallGoesOnWhileItsServerIsReplaced(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{certificate: "30s"})
 	for _, server := range []string{web, old, child} {
 		session := w.connect(server, w.client("c-"+server, nil))
@@ -214,6 +221,7 @@ func TestACallGoesOnWhileItsServerIsReplaced(t *testing.T) {
 // TestAStreamIsToldToComeAgain: a stream at an HTTP server ends when the credentials that
 // it was opened with are replaced, and the client opens it again.
 func TestAStreamIsToldToComeAgain(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{certificate: "12s"})
 	token := w.client("c", nil)
 	session := stage.OpenSession(t, w.Harness, w.gateway.ServerURL(web), token)
