@@ -118,7 +118,7 @@ func TestVaultIsSlowWhileAccessEnds(t *testing.T) {
 	front.Set(slow(2 * time.Second))
 	before := w.upstreams[web].Count()
 	var group sync.WaitGroup
-	group.Go(func() { w.post(web, token) })
+	group.Go(func() { _, _ = w.post(web, token) })
 	w.Eventually("a mint is under way", func() error {
 		if !asked(front, "auth/token/create/") {
 			return errors.New("it is not")

@@ -204,18 +204,18 @@ func TestACallThatOutlivesItsCredentialsIsTold(t *testing.T) {
 func TestACallGoesOnWhileItsServerIsReplaced(t *testing.T) {
 	t.Parallel()
 	w := newSurroundings(t, settings{certificate: "30s"})
+	var group sync.WaitGroup
 	for _, server := range []string{web, old, child} {
 		session := w.connect(server, w.client("c-"+server, nil))
 		w.look(session)
-		var group sync.WaitGroup
 		group.Go(func() {
 			_, err := tryAsk[servers.Sight](t, session, "wait", servers.Pause{Milliseconds: 23_000})
 			if err != nil {
 				t.Errorf("%s: %v", server, err)
 			}
 		})
-		defer group.Wait()
 	}
+	group.Wait()
 }
 
 // TestAStreamIsToldToComeAgain: a stream at an HTTP server ends when the credentials that

@@ -68,7 +68,7 @@ func StartEmptyPostgreSQL(t testing.TB, h *harness.Harness) *PostgreSQL {
 	dir := accountFolder(t)
 	data := filepath.Join(dir, "data")
 	password := filepath.Join(dir, "password")
-	if err := os.WriteFile(password, []byte(pg.super), 0o644); err != nil { //nolint:gosec // another account reads it
+	if err := os.WriteFile(password, []byte(pg.super), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	initdb := asAccount(process.Spec{

@@ -76,6 +76,6 @@ func hold(ctx context.Context, url string) {
 func reconnect(ctx context.Context, url string) {
 	for {
 		_ = in(ctx, url, func(session *pgx.Conn) error { return session.Ping(ctx) })
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 	}
 }

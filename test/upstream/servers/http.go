@@ -96,7 +96,7 @@ func readVault(ctx context.Context, address, path, token string) (Reading, error
 		Data map[string]any `json:"data"`
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
-		return Reading{}, fmt.Errorf("Vault's answer: %w", err)
+		return Reading{}, fmt.Errorf("cannot read the answer of Vault: %w", err)
 	}
 	reading.Data = answer.Data
 	return reading, nil
