@@ -17,7 +17,7 @@ import (
 )
 
 // reason is the audit log's word for credentials that cannot be had.
-const reason = "upstream_credentials"
+const reason = "upstream-credentials"
 
 // returns is how long a path that has failed may rest before it is asked again.
 const returns = 70 * time.Second
@@ -98,7 +98,7 @@ func TestWhatCannotBeLeasedIsA503(t *testing.T) {
 			},
 		},
 		{
-			"the secret lacks the field", "token",
+			"the secret lacks the field", "data.token",
 			func(w *surroundings, client string) {
 				w.Write("kv/data/mcp/mcp:"+client+"/github", harness.Map{"data": harness.Map{"another": "x"}})
 			},
@@ -107,7 +107,7 @@ func TestWhatCannotBeLeasedIsA503(t *testing.T) {
 			},
 		},
 		{
-			"the value would split the header", "token",
+			"the value would split the header", "Authorization",
 			func(w *surroundings, client string) {
 				w.Write("kv/data/mcp/mcp:"+client+"/github", harness.Map{"data": harness.Map{"token": "a-value-of-two\r\nX-Forged: lines"}})
 			},
@@ -145,14 +145,17 @@ func TestWhatCannotBeLeasedIsA503(t *testing.T) {
 			func(w *surroundings, _ string) { bed.WriteTokenRole(w.Harness, nil) },
 		},
 		{
-			"the token role adds a policy", bed.TokenRole,
-			func(w *surroundings, _ string) {
-				bed.WriteTokenRole(w.Harness, harness.Map{"token_no_default_policy": false})
-			},
+			"the token role makes orphans", "orphan",
+			func(w *surroundings, _ string) { bed.WriteTokenRole(w.Harness, harness.Map{"orphan": true}) },
 			func(w *surroundings, _ string) { bed.WriteTokenRole(w.Harness, nil) },
 		},
 		{
-			"the token role makes batch tokens", bed.TokenRole,
+			"the token role makes tokens that cannot be renewed", "renewable",
+			func(w *surroundings, _ string) { bed.WriteTokenRole(w.Harness, harness.Map{"renewable": false}) },
+			func(w *surroundings, _ string) { bed.WriteTokenRole(w.Harness, nil) },
+		},
+		{
+			"the token role makes batch tokens", "batch",
 			func(w *surroundings, _ string) {
 				bed.WriteTokenRole(w.Harness, harness.Map{"token_type": "batch", "renewable": false})
 			},
