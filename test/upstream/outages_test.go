@@ -97,7 +97,7 @@ func TestVaultIsSealedWhileLeasesLive(t *testing.T) {
 	serial := w.look(session).Header.Get("X-Serial")
 	w.Write("sys/seal", nil)
 	require.Equal(t, serial, w.look(session).Header.Get("X-Serial"))
-	line := w.unavailable(old, token)
+	line := w.unavailable(notes, token)
 	require.Equal(t, reason, line["reason"], line)
 	w.Vault.Nodes[0].Start() // which unseals it
 	w.works(notes, token)
@@ -347,7 +347,7 @@ func TestAStandbyThatLagsCostsNoCall(t *testing.T) {
 		}
 		vault.ServeHTTP(rw, r)
 	})
-	require.Equal(t, http.StatusOK, w.try(old, token).Status)
+	require.NoError(t, w.try(old, token))
 	require.Len(t, bed.Leases(w.Harness, "pki/issue/mcp"), 1)
 }
 

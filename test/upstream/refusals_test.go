@@ -14,6 +14,7 @@ import (
 	"vault-plugin-secrets-mcp/bootstrap/provision"
 	"vault-plugin-secrets-mcp/test/harness"
 	"vault-plugin-secrets-mcp/test/upstream/bed"
+	"vault-plugin-secrets-mcp/test/upstream/servers"
 )
 
 // reason is the audit log's word for credentials that cannot be had.
@@ -22,10 +23,17 @@ const reason = "upstream-credentials"
 // returns is how long a path that has failed may rest before it is asked again.
 const returns = 70 * time.Second
 
-// try calls a tool in one request, and returns the answer.
-func (w *surroundings) try(server, token string) harness.Response {
+// try calls a tool in a session of its own.
+func (w *surroundings) try(server, token string) error {
 	w.t.Helper()
-	return w.Call(w.gateway.ServerURL(server), token, "look", "{}")
+	session, err := w.TryConnect(w.gateway.ServerURL(server), token, harness.ConnectOptions{Version: harness.SessionEra})
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	seen, err := tryAsk[servers.Sight](w.t, session, "look", harness.Map{})
+	w.declare(&seen)
+	return err
 }
 
 // unavailable fails the test unless a call is answered with 503 for want of credentials,
@@ -65,12 +73,7 @@ func (w *surroundings) lastDecision(server string) harness.Map {
 // works fails the test unless calls are answered, after a rest at most.
 func (w *surroundings) works(server, token string) {
 	w.t.Helper()
-	w.Within(returns, "the server is reached", func() error {
-		if answer := w.try(server, token); answer.Status != http.StatusOK {
-			return fmt.Errorf("answered %d %s", answer.Status, answer.Body)
-		}
-		return nil
-	})
+	w.Within(returns, "the server is reached", func() error { return w.try(server, token) })
 }
 
 // TestWhatCannotBeLeasedIsA503: whatever is wrong in Vault, the server is not asked, and
@@ -214,10 +217,11 @@ func TestWithoutTheBlockNothingIsLeased(t *testing.T) {
 	w.gateway = w.StartGateway(harness.GatewayOptions{Blocks: map[string]string{"stdio": w.stdio()}})
 	token := w.client("c", nil)
 	for _, server := range []string{web, notes} {
-		line := w.unavailable(server, token)
-		require.Equal(t, reason, line["reason"], server)
-		require.Contains(t, fmt.Sprint(line)+w.log(), "upstream_credentials", server)
+		answer := w.DoOnce(http.MethodPost, w.gateway.ServerURL(server), token, callHeader, harness.CallBody("look", "{}"))
+		require.GreaterOrEqual(t, answer.Status, http.StatusInternalServerError, server)
+		require.Zero(t, w.upstreams[server].Count(), server)
 	}
+	require.Contains(t, w.log(), "upstream_credentials")
 	require.Empty(t, bed.Children(t, w.Harness))
 }
 
