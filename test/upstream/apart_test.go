@@ -89,7 +89,7 @@ func (c *crowd) over() bool { return time.Now().After(c.end) }
 // and clients lose their access. What is answered must be the client's own.
 func (c *crowd) use(i int, server string) {
 	for !c.over() {
-		session, err := c.w.TryConnect(c.w.gateway.ServerURL(server), c.tokens[i].get(), harness.ConnectOptions{Version: harness.SessionEra})
+		session, err := c.w.tryConnect(server, c.tokens[i].get())
 		for err == nil && !c.over() {
 			if err = c.call(i, server, session); err == nil {
 				pause(20 * time.Millisecond)
@@ -285,7 +285,7 @@ func TestNoLeasedValueIsInALog(t *testing.T) {
 		"files": harness.Map{"netrc": "password {{gh.data.token}}"},
 	})
 	w.Eventually("the server is known, and ends", func() error {
-		_, err := w.TryConnect(w.gateway.ServerURL("loud"), token, harness.ConnectOptions{Version: harness.SessionEra})
+		_, err := w.tryConnect("loud", token)
 		log, readErr := os.ReadFile(w.gateway.Process.Log())
 		if err == nil || !strings.Contains(string(log), servers.LastWords) {
 			return errors.Join(errors.New("it does not"), err, readErr)

@@ -26,7 +26,7 @@ const returns = 70 * time.Second
 // try calls a tool in a session of its own.
 func (w *surroundings) try(server, token string) error {
 	w.t.Helper()
-	session, err := w.TryConnect(w.gateway.ServerURL(server), token, harness.ConnectOptions{Version: harness.SessionEra})
+	session, err := w.tryConnect(server, token)
 	if err != nil {
 		return err
 	}

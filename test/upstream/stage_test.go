@@ -17,7 +17,6 @@ import (
 
 	"vault-plugin-secrets-mcp/bootstrap/provision"
 	"vault-plugin-secrets-mcp/test/harness"
-	"vault-plugin-secrets-mcp/test/stage"
 	"vault-plugin-secrets-mcp/test/upstream/bed"
 	"vault-plugin-secrets-mcp/test/upstream/servers"
 )
@@ -173,7 +172,38 @@ func (w *surroundings) client(name string, more harness.Map) (token string) {
 // connect opens a session with a server.
 func (w *surroundings) connect(server, token string) *mcp.ClientSession {
 	w.t.Helper()
-	return stage.Connect(w.t, w.Harness, w.gateway.ServerURL(server), token, harness.SessionEra)
+	session, err := w.tryConnect(server, token)
+	require.NoError(w.t, err)
+	return session
+}
+
+// tryConnect opens a session without a stream of its own: the SDK's client gives a session
+// up whose stream has ended several times, as it does when credentials are replaced.
+func (w *surroundings) tryConnect(server, token string) (*mcp.ClientSession, error) {
+	w.t.Helper()
+	transport := &http.Transport{}
+	w.t.Cleanup(transport.CloseIdleConnections)
+	client := mcp.NewClient(&mcp.Implementation{Name: "upstream", Version: "1"}, nil)
+	session, err := client.Connect(w.t.Context(), &mcp.StreamableClientTransport{
+		Endpoint: w.gateway.ServerURL(server), DisableStandaloneSSE: true, MaxRetries: -1,
+		HTTPClient: &http.Client{Transport: &bearer{token, transport}},
+	}, &mcp.ClientSessionOptions{ProtocolVersion: harness.SessionEra})
+	if err == nil {
+		w.t.Cleanup(func() { _ = session.Close() })
+	}
+	return session, err
+}
+
+// bearer adds a token to each request.
+type bearer struct {
+	token string
+	next  http.RoundTripper
+}
+
+func (b *bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer "+b.token)
+	return b.next.RoundTrip(r)
 }
 
 // ask calls a tool, and returns its answer.

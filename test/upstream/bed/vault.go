@@ -7,27 +7,22 @@ import (
 	"strings"
 	"testing"
 
+	"vault-plugin-secrets-mcp/bootstrap/policies"
+	"vault-plugin-secrets-mcp/bootstrap/provision"
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
 // The names of the recipes in Vault.
 const (
 	// TokenRole is the token role under which gateways mint child tokens.
-	TokenRole = "mcp-upstream"
+	TokenRole = provision.UpstreamRole
 	// SelfPolicy is what every child token may do with itself and its leases.
-	SelfPolicy = "mcp-upstream"
+	SelfPolicy = policies.UpstreamName
 	// SecretsPolicy is what an administrator lets the clients lease.
 	SecretsPolicy = "mcp-upstream-secrets"
 	// ServerPolicy is that of {{vault.token}}.
 	ServerPolicy = "mcp-vault"
 )
-
-// selfPolicy is SelfPolicy's rules.
-const selfPolicy = `path "auth/token/lookup-self" { capabilities = ["read"] }
-path "auth/token/renew-self" { capabilities = ["update"] }
-path "auth/token/revoke-self" { capabilities = ["update"] }
-path "sys/leases/renew" { capabilities = ["update"] }
-`
 
 // secretsPolicy is SecretsPolicy's rules. ALIAS stands for the template of the client's
 // alias.
@@ -38,17 +33,21 @@ path "database/creds/*" { capabilities = ["read"] }
 path "ldap/creds/*" { capabilities = ["read"] }
 `
 
-// serverPolicy is ServerPolicy's rules: a server may read the client's notes.
+// serverPolicy is ServerPolicy's rules: a server may read the client's notes. The gateway
+// renews and revokes the token.
 const serverPolicy = `path "kv/data/notes/ALIAS" { capabilities = ["read"] }
-path "auth/token/lookup-self" { capabilities = ["read"] }
+path "auth/token/renew-self" { capabilities = ["update"] }
+path "auth/token/revoke-self" { capabilities = ["update"] }
 `
 
 // SetUp gives Vault the token role and the policies with which gateways lease, and the
 // engines that every Vault has: kv, pki and ssh. Certificates live for certificateTTL.
 func SetUp(t testing.TB, h *harness.Harness, certificateTTL string) {
 	t.Helper()
+	if err := provision.Upstream(t.Context(), h.Vault.Client(), provision.AliasPrefix, []string{SecretsPolicy, ServerPolicy}); err != nil {
+		t.Fatal(err)
+	}
 	WritePolicies(h, AliasTemplate(t, h))
-	WriteTokenRole(h, nil)
 	h.Write("sys/mounts/kv", harness.Map{"type": "kv", "options": harness.Map{"version": "2"}})
 	h.Write("sys/mounts/pki", harness.Map{"type": "pki"})
 	h.Write("pki/root/generate/internal", harness.Map{"common_name": "Test", "key_type": "ec", "ttl": "24h"})
@@ -56,9 +55,9 @@ func SetUp(t testing.TB, h *harness.Harness, certificateTTL string) {
 	MountSSH(h)
 }
 
-// WritePolicies writes the policies of child tokens.
+// WritePolicies writes what an administrator grants to child tokens.
 func WritePolicies(h *harness.Harness, aliasTemplate string) {
-	for name, rules := range map[string]string{SelfPolicy: selfPolicy, SecretsPolicy: secretsPolicy, ServerPolicy: serverPolicy} {
+	for name, rules := range map[string]string{SecretsPolicy: secretsPolicy, ServerPolicy: serverPolicy} {
 		h.Write("sys/policies/acl/"+name, harness.Map{"policy": strings.ReplaceAll(rules, "ALIAS", aliasTemplate)})
 	}
 }
@@ -72,20 +71,22 @@ func MountSSH(h *harness.Harness) {
 // AliasTemplate is the alias of a client in a templated policy of Vault.
 func AliasTemplate(t testing.TB, h *harness.Harness) string {
 	t.Helper()
-	auths, err := h.Vault.Client().Sys().ListAuthWithContext(t.Context())
+	return "{{identity.entity.aliases." + tokenAccessor(t, h) + ".name}}"
+}
+
+// tokenAccessor is the accessor of Vault's token method.
+func tokenAccessor(t testing.TB, h *harness.Harness) string {
+	t.Helper()
+	accessor, err := provision.TokenAccessor(t.Context(), h.Vault.Client())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return "{{identity.entity.aliases." + auths["token/"].Accessor + ".name}}"
+	return accessor
 }
 
 // WriteTokenRole writes the token role, with changes.
 func WriteTokenRole(h *harness.Harness, changes harness.Map) {
-	role := harness.Map{
-		"allowed_policies":       []string{SelfPolicy, SecretsPolicy, ServerPolicy},
-		"allowed_entity_aliases": "mcp:*",
-		"orphan":                 false, "renewable": true, "token_type": "service", "token_no_default_policy": true,
-	}
+	role := provision.UpstreamRoleSettings(provision.AliasPrefix, []string{SecretsPolicy, ServerPolicy})
 	for name, value := range changes {
 		role[name] = value
 	}
@@ -146,11 +147,7 @@ func Children(t testing.TB, h *harness.Harness) []Child {
 // Entity is the id of the entity with an alias, empty where there is none.
 func Entity(t testing.TB, h *harness.Harness, alias string) string {
 	t.Helper()
-	auths, err := h.Vault.Client().Sys().ListAuthWithContext(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	found, err := h.TryWrite("identity/lookup/entity", harness.Map{"alias_name": alias, "alias_mount_accessor": auths["token/"].Accessor})
+	found, err := h.TryWrite("identity/lookup/entity", harness.Map{"alias_name": alias, "alias_mount_accessor": tokenAccessor(t, h)})
 	if err != nil {
 		t.Fatal(err)
 	}
