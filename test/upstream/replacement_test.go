@@ -203,13 +203,13 @@ func TestACallThatOutlivesItsCredentialsIsTold(t *testing.T) {
 // TestACallGoesOnWhileItsServerIsReplaced: it began before, and ends in time.
 func TestACallGoesOnWhileItsServerIsReplaced(t *testing.T) {
 	t.Parallel()
-	w := newSurroundings(t, settings{certificate: "30s"})
+	w := newSurroundings(t, settings{certificate: "36s"})
 	var group sync.WaitGroup
 	for _, server := range []string{web, old, child} {
 		session := w.connect(server, w.client("c-"+server, nil))
 		w.look(session)
 		group.Go(func() {
-			_, err := tryAsk[servers.Sight](t, session, "wait", servers.Pause{Milliseconds: 23_000})
+			_, err := tryAsk[servers.Sight](t, session, "wait", servers.Pause{Milliseconds: 27_000})
 			if err != nil {
 				t.Errorf("%s: %v", server, err)
 			}

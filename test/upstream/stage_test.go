@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -102,14 +103,23 @@ func (w *surroundings) startGateway(s settings) *harness.Gateway {
 }
 
 // stdio are the lines of the gateway's block stdio. As root, it gives each child an account
-// of its own.
+// of its own, which no other gateway on the machine uses: its numbers come from a port.
 func (w *surroundings) stdio() string {
-	lines := fmt.Sprintf("allowed_commands = [%q]\nmax_children = 128\n", w.program)
+	w.t.Helper()
+	const children = 256
+	lines := fmt.Sprintf("allowed_commands = [%q]\nmax_children = %d\n", w.program, children)
 	if os.Geteuid() == 0 {
-		lines += "uid_range = \"70000-70255\"\n"
+		_, port, err := net.SplitHostPort(harness.FreeAddress(w.t))
+		require.NoError(w.t, err)
+		n, err := strconv.Atoi(port)
+		require.NoError(w.t, err)
+		lines += fmt.Sprintf("uid_range = \"%d-%d\"\n", firstAccount+n*children, firstAccount+(n+1)*children-1)
 	}
 	return lines
 }
+
+// firstAccount is beyond the accounts of people.
+const firstAccount = 1_000_000
 
 // certificate is the credential of most servers: a certificate for the client's alias.
 var certificate = harness.Map{"path": "pki/issue/mcp", "method": "write", "data": harness.Map{"common_name": "{{client.alias}}"}}

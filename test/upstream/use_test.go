@@ -38,7 +38,6 @@ func TestEachServerGetsWhatItsRegistrationSays(t *testing.T) {
 	require.Equal(t, "c", w.owner(&seen))
 	seen = w.look(w.connect(child, token))
 	require.Equal(t, "c", w.owner(&seen))
-	w.ownFiles(&seen)
 
 	session := w.connect(notes, token)
 	for path, status := range map[string]int{
@@ -50,6 +49,7 @@ func TestEachServerGetsWhatItsRegistrationSays(t *testing.T) {
 	} {
 		require.Equal(t, status, ask[servers.Reading](t, session, "read", servers.Place{Path: path}).Status, path)
 	}
+	w.ownFiles(&seen)
 }
 
 // basicAuth reads the value of a header for basic authentication.
@@ -71,7 +71,7 @@ func (w *surroundings) ownFiles(seen *servers.Sight) {
 		require.NoError(w.t, err)
 		require.Equal(w.t, os.FileMode(0o600), info.Mode().Perm())
 		if os.Geteuid() == 0 {
-			require.GreaterOrEqual(w.t, info.Sys().(*syscall.Stat_t).Uid, uint32(70000))
+			require.GreaterOrEqual(w.t, info.Sys().(*syscall.Stat_t).Uid, uint32(firstAccount))
 		}
 	}
 	key := seen.Files["LEASED_FILE_KEY"]
@@ -85,7 +85,6 @@ func (w *surroundings) ownFiles(seen *servers.Sight) {
 		}
 		return nil
 	})
-	w.Write("mcp/rotate-client/c", nil)
 }
 
 // TestAllServersAsOneLeaseOnce: at /mcp a client finds what it has at each server's own

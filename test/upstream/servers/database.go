@@ -30,7 +30,7 @@ type Table struct {
 // until it is cut, and others follow each other.
 func runDatabase(ctx context.Context) error {
 	url := os.Getenv(URLVariable)
-	server := newServer(Database)
+	server := newServer(Database, nil)
 	mcp.AddTool(server, &mcp.Tool{Name: "whoami"}, func(ctx context.Context, _ *mcp.CallToolRequest, _ any) (*mcp.CallToolResult, Row, error) {
 		row := Row{PID: os.Getpid()}
 		err := in(ctx, url, func(session *pgx.Conn) error {

@@ -47,11 +47,12 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // HTTP is a server on streamable HTTP, of both eras.
-func HTTP() *Door { return &Door{next: demo.Handler(newServer("http"))} }
+func HTTP() *Door { return &Door{next: demo.Handler(newServer("http", nil))} }
 
-// SSE is a server on HTTP+SSE.
+// SSE is a server on HTTP+SSE. It shows the header of the request that has opened the
+// channel: the SDK does not say which header a message came with.
 func SSE() *Door {
-	return &Door{next: mcp.NewSSEHandler(func(*http.Request) *mcp.Server { return newServer("sse") }, nil)}
+	return &Door{next: mcp.NewSSEHandler(func(r *http.Request) *mcp.Server { return newServer("sse", r.Header.Clone()) }, nil)}
 }
 
 // Place is the argument of the tool "read": a path in Vault.
@@ -68,7 +69,7 @@ type Reading struct {
 // Vault is a server on streamable HTTP that is a client of Vault: its tool "read" reads
 // there with the token that its own request came with, in the header X-Vault-Token.
 func Vault(address string) *Door {
-	server := newServer("vault")
+	server := newServer("vault", nil)
 	mcp.AddTool(server, &mcp.Tool{Name: "read"}, func(ctx context.Context, call *mcp.CallToolRequest, in Place) (*mcp.CallToolResult, Reading, error) {
 		reading, err := readVault(ctx, address, in.Path, call.Extra.Header.Get("X-Vault-Token"))
 		return nil, reading, err

@@ -28,9 +28,9 @@ type Sight struct {
 const prefix = "LEASED_"
 
 // look is the tool "look": what the server has.
-func look(_ context.Context, request *mcp.CallToolRequest, _ any) (*mcp.CallToolResult, Sight, error) {
-	s := Sight{PID: os.Getpid()}
-	if request.Extra != nil {
+func look(request *mcp.CallToolRequest, header http.Header) (*mcp.CallToolResult, Sight, error) {
+	s := Sight{PID: os.Getpid(), Header: header}
+	if header == nil && request.Extra != nil {
 		s.Header = request.Extra.Header
 	}
 	if s.Header != nil {
@@ -69,10 +69,14 @@ func wait(ctx context.Context, _ *mcp.CallToolRequest, in Pause) (*mcp.CallToolR
 	}
 }
 
-// newServer is an MCP server with the tools that every server here has.
-func newServer(name string) *mcp.Server {
+// newServer is an MCP server with the tools that every server here has. The header is that
+// of all its requests; nil: each has its own, or none.
+func newServer(name string, header http.Header) *mcp.Server {
 	server := mcp.NewServer(&mcp.Implementation{Name: name, Version: "1"}, nil)
-	mcp.AddTool(server, &mcp.Tool{Name: "look", Annotations: &mcp.ToolAnnotations{ReadOnlyHint: true}}, look)
+	mcp.AddTool(server, &mcp.Tool{Name: "look", Annotations: &mcp.ToolAnnotations{ReadOnlyHint: true}},
+		func(_ context.Context, request *mcp.CallToolRequest, _ any) (*mcp.CallToolResult, Sight, error) {
+			return look(request, header)
+		})
 	mcp.AddTool(server, &mcp.Tool{Name: "wait"}, wait)
 	return server
 }

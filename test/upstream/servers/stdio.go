@@ -36,7 +36,7 @@ func Main() {
 	case "":
 		return
 	case Stdio:
-		err = newServer(Stdio).Run(context.Background(), &mcp.StdioTransport{})
+		err = newServer(Stdio, nil).Run(context.Background(), &mcp.StdioTransport{})
 	case Database:
 		signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 		err = runDatabase(context.Background())
