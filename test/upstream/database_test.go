@@ -3,6 +3,7 @@ package upstream
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"testing"
 	"time"
@@ -54,9 +55,10 @@ func TestADatabaseThatIsDownCostsItsServerAlone(t *testing.T) {
 // unavailableStdio is unavailable for a server on stdio, of which no process starts.
 func (w *surroundings) unavailableStdio(server, token string) harness.Map {
 	w.t.Helper()
-	answer := w.DoOnce("POST", w.gateway.ServerURL(server), token, callHeader, harness.CallBody("look", "{}"))
-	require.Equal(w.t, 503, answer.Status, answer.Body)
-	return w.lastDecision(server)
+	lines := len(w.gateway.Audit())
+	answer := w.callOnce(server, token)
+	require.Equal(w.t, http.StatusServiceUnavailable, answer.Status, answer.Body)
+	return w.refusal(server, lines)
 }
 
 // TestADatabaseThatRefusesTheRole: the creation statements fail.

@@ -29,7 +29,13 @@ type meddle = func(w http.ResponseWriter, r *http.Request, vault http.Handler)
 // behindFront starts a gateway that reaches Vault through a proxy.
 func (w *surroundings) behindFront(s settings) *harness.Front {
 	w.t.Helper()
-	front := harness.NewFront(w.t, w.Vault.Address())
+	return w.behindFrontOf(w.Vault.Address(), s)
+}
+
+// behindFrontOf is behindFront for one node of Vault.
+func (w *surroundings) behindFrontOf(node string, s settings) *harness.Front {
+	w.t.Helper()
+	front := harness.NewFront(w.t, node)
 	s.gateway.Vault = front.URL
 	w.gateway = w.startGateway(s)
 	return front
@@ -77,8 +83,8 @@ func TestVaultCannotBeAskedWhileLeasesLive(t *testing.T) {
 			front.Set(how)
 			require.Equal(t, serial, w.look(session).Header.Get("X-Serial"))
 			line := w.unavailable(notes, token)
+			// While Vault hangs, it may take so long that the client's token is to be confirmed.
 			require.Contains(t, []any{reason, "vault-unavailable"}, line["reason"], line)
-			require.Equal(t, serial, w.look(session).Header.Get("X-Serial"))
 			front.Set(nil)
 			w.works(notes, token)
 			require.Equal(t, serial, w.look(session).Header.Get("X-Serial"))
@@ -198,7 +204,9 @@ func TestTheGatewaysOwnTokenIsRevoked(t *testing.T) {
 	}()
 	w.Eventually("the call is under way", func() error { return w.busy(child) })
 	w.revokeLogin()
-	require.ErrorContains(t, <-failed, "credentials")
+	require.Error(t, <-failed)
+	line := w.line(0, func(line harness.Map) bool { return line["tool"] == "wait" && line["type"] == "outcome" })
+	require.Equal(t, reason, line["reason"], line)
 	w.Within(20*time.Second, "there are others", func() error {
 		seen, err := tryAsk[servers.Sight](t, session, "look", harness.Map{})
 		if err != nil || seen.Header.Get("X-Serial") == serial {
@@ -207,7 +215,7 @@ func TestTheGatewaysOwnTokenIsRevoked(t *testing.T) {
 		w.declare(&seen)
 		return nil
 	})
-	require.NotEqual(t, first.PID, w.look(waiting).PID)
+	require.NotEqual(t, first.PID, w.look(w.connect(child, token)).PID)
 	w.Write("mcp/revoke-client/c", nil)
 	w.gone(10 * time.Second)
 }
@@ -329,8 +337,8 @@ func TestAClientThatHangsUpCancelsNoLease(t *testing.T) {
 // 403, before the node that answers knows it.
 func TestAStandbyThatLagsCostsNoCall(t *testing.T) {
 	t.Parallel()
-	w := newSurroundings(t, settings{noGateway: true})
-	front := w.behindFront(settings{})
+	w := newSurroundings(t, settings{noGateway: true, vault: []harness.Option{harness.WithCluster(3)}})
+	front := w.behindFrontOf(w.Vault.Standby().Address(), settings{})
 	token := w.client("c", nil)
 	var answers atomic.Int64
 	front.Set(func(rw http.ResponseWriter, r *http.Request, vault http.Handler) {

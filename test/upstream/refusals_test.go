@@ -40,13 +40,18 @@ func (w *surroundings) try(server, token string) error {
 // and the server has not got a byte. It returns the audit line.
 func (w *surroundings) unavailable(server, token string) harness.Map {
 	w.t.Helper()
-	upstream := w.upstreams[server]
-	before := upstream.Count()
-	answer := w.DoOnce(http.MethodPost, w.gateway.ServerURL(server), token, callHeader, harness.CallBody("look", "{}"))
+	before, lines := w.upstreams[server].Count(), len(w.gateway.Audit())
+	answer := w.callOnce(server, token)
 	require.Equal(w.t, http.StatusServiceUnavailable, answer.Status, answer.Body)
 	require.NotEmpty(w.t, answer.Header.Get("Retry-After"))
-	require.Equal(w.t, before, upstream.Count(), "the server was asked")
-	return w.lastDecision(server)
+	require.Equal(w.t, before, w.upstreams[server].Count(), "the server was asked")
+	return w.refusal(server, lines)
+}
+
+// callOnce calls a tool in one request, which is not repeated.
+func (w *surroundings) callOnce(server, token string) harness.Response {
+	w.t.Helper()
+	return w.DoOnce(http.MethodPost, w.gateway.ServerURL(server), token, callHeader, harness.CallBody("look", "{}"))
 }
 
 // callHeader is the header of a tool call in the stateless era.
@@ -55,19 +60,25 @@ var callHeader = http.Header{
 	"Mcp-Protocol-Version": {harness.StatelessEra}, "Mcp-Method": {"tools/call"}, "Mcp-Name": {"look"},
 }
 
-// lastDecision is the last audit line about a server that has a decision.
-func (w *surroundings) lastDecision(server string) harness.Map {
+// refusal is the audit line of a refusal at a server, after so many lines.
+func (w *surroundings) refusal(server string, after int) (found harness.Map) {
 	w.t.Helper()
-	var last harness.Map
+	return w.line(after, func(line harness.Map) bool { return line["server"] == server && line["type"] == "refusal" })
+}
+
+// line waits for an audit line, after so many others.
+func (w *surroundings) line(after int, is func(harness.Map) bool) (found harness.Map) {
+	w.t.Helper()
 	w.gateway.AwaitAudit(func(lines []harness.Map) bool {
-		for _, line := range lines {
-			if line["server"] == server && line["decision"] != nil {
-				last = line
+		for _, line := range lines[after:] {
+			if is(line) {
+				found = line
+				return true
 			}
 		}
-		return last != nil
+		return false
 	})
-	return last
+	return found
 }
 
 // works fails the test unless calls are answered, after a rest at most.
@@ -158,13 +169,6 @@ func TestWhatCannotBeLeasedIsA503(t *testing.T) {
 			func(w *surroundings, _ string) { bed.WriteTokenRole(w.Harness, nil) },
 		},
 		{
-			"the token role makes batch tokens", "batch",
-			func(w *surroundings, _ string) {
-				bed.WriteTokenRole(w.Harness, harness.Map{"token_type": "batch", "renewable": false})
-			},
-			func(w *surroundings, _ string) { bed.WriteTokenRole(w.Harness, nil) },
-		},
-		{
 			"the gateway may not mint", bed.TokenRole,
 			func(w *surroundings, _ string) {
 				require.NoError(w.t, provision.Policy(w.t.Context(), w.Vault.Client(), policies.GatewayName,
@@ -217,7 +221,7 @@ func TestWithoutTheBlockNothingIsLeased(t *testing.T) {
 	w.gateway = w.StartGateway(harness.GatewayOptions{Blocks: map[string]string{"stdio": w.stdio()}})
 	token := w.client("c", nil)
 	for _, server := range []string{web, notes} {
-		answer := w.DoOnce(http.MethodPost, w.gateway.ServerURL(server), token, callHeader, harness.CallBody("look", "{}"))
+		answer := w.callOnce(server, token)
 		require.GreaterOrEqual(t, answer.Status, http.StatusInternalServerError, server)
 		require.Zero(t, w.upstreams[server].Count(), server)
 	}
@@ -281,7 +285,7 @@ func TestAServerThatAlwaysRefusesCostsTwoReadsAMinute(t *testing.T) {
 	w.doors[web].Refuse(func(http.Header) bool { return true })
 	before := len(w.List("pki/certs"))
 	for range 30 {
-		w.DoOnce(http.MethodPost, w.gateway.ServerURL(web), token, callHeader, harness.CallBody("look", "{}"))
+		w.callOnce(web, token)
 		pause(100 * time.Millisecond)
 	}
 	issued := len(w.List("pki/certs")) - before

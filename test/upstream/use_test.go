@@ -122,7 +122,7 @@ func TestAllServersAsOneLeaseOnce(t *testing.T) {
 func TestAnAuditLineLeadsToTheLease(t *testing.T) {
 	w := newSurroundings(t, settings{})
 	w.look(w.connect(web, w.client("c", nil)))
-	line := w.lastDecision(web)
+	line := w.line(0, func(line harness.Map) bool { return line["tool"] == "look" && line["type"] == "decision" })
 	tokens := w.tokens("c")
 	require.Len(t, tokens, 1)
 	require.Equal(t, tokens[0].Accessor, line["credential_accessor"])
