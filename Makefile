@@ -80,7 +80,8 @@ test-field: vault test-programs test-modules ## the system among what companies 
 		go test -race -count=1 -v $(TESTFLAGS) ./test/field
 
 # What it needs of Debian is PostgreSQL and slapd: scripts/field.sh install upstream.
-# UPSTREAM_RUNS=100 and UPSTREAM_REPLACEMENTS=1000 are the long forms.
+# UPSTREAM_RUNS=100, UPSTREAM_REPLACEMENTS=1000, UPSTREAM_CLIENTS=200 and UPSTREAM_CHURN=5m
+# are the long forms.
 test-upstream: vault-full test-programs ## credentials leased from real engines, PostgreSQL and LDAP among them: 10 minutes
 	@missing="$$(scripts/field.sh missing upstream)"; if [ -n "$$missing" ]; then \
 		echo "test-upstream: missing on this machine (scripts/field.sh install upstream):" >&2; echo "$$missing" >&2; exit 1; fi

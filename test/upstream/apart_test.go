@@ -60,7 +60,7 @@ func apart(t *testing.T, database bool) {
 	t.Helper()
 	w := newSurroundings(t, settings{certificate: "20s", database: database, roleTTL: "20s", roleMaxTTL: "30s"})
 	c := &crowd{
-		w: w, end: time.Now().Add(duration(t, "UPSTREAM_CHURN", 25*time.Second)),
+		w: w, end: time.Now().Add(duration(t, "UPSTREAM_CHURN", 20*time.Second)),
 		answers: map[string]int{}, owners: map[string]map[string]string{},
 	}
 	for i := range c.tokens {

@@ -55,6 +55,7 @@ func TestADatabaseThatIsDownCostsItsServerAlone(t *testing.T) {
 // unavailableStdio is unavailable for a server on stdio, of which no process starts.
 func (w *surroundings) unavailableStdio(server, token string) harness.Map {
 	w.t.Helper()
+	w.meet(token)
 	lines := len(w.gateway.Audit())
 	answer := w.callOnce(server, token)
 	require.Equal(w.t, http.StatusServiceUnavailable, answer.Status, answer.Body)

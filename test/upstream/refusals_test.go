@@ -40,12 +40,20 @@ func (w *surroundings) try(server, token string) error {
 // and the server has not got a byte. It returns the audit line.
 func (w *surroundings) unavailable(server, token string) harness.Map {
 	w.t.Helper()
+	w.meet(token)
 	before, lines := w.upstreams[server].Count(), len(w.gateway.Audit())
 	answer := w.callOnce(server, token)
 	require.Equal(w.t, http.StatusServiceUnavailable, answer.Status, answer.Body)
 	require.NotEmpty(w.t, answer.Header.Get("Retry-After"))
 	require.Equal(w.t, before, w.upstreams[server].Count(), "the server was asked")
 	return w.refusal(server, lines)
+}
+
+// meet has the gateway know a token, although no server is asked.
+func (w *surroundings) meet(token string) {
+	w.t.Helper()
+	answer := w.Do(http.MethodGet, w.gateway.ServerURL("absent"), token, http.Header{"Accept": {"text/event-stream"}}, "")
+	require.Equal(w.t, http.StatusForbidden, answer.Status, answer.Body)
 }
 
 // callOnce calls a tool in one request, which is not repeated.

@@ -28,7 +28,9 @@ type callers struct {
 	group sync.WaitGroup
 	stop  context.CancelFunc
 
-	calls atomic.Int64
+	sessions int
+	calls    atomic.Int64
+
 	mu    sync.Mutex
 	seen  map[string]bool // credentials
 	fault error
@@ -43,6 +45,7 @@ func (w *surroundings) call(clients int, where ...string) *callers {
 		token := w.client(fmt.Sprint("caller-", i), nil)
 		for _, server := range where {
 			session := w.connect(server, token)
+			c.sessions++
 			c.group.Go(func() { c.loop(ctx, server, session) })
 		}
 	}
@@ -110,9 +113,10 @@ func (c *callers) done() {
 // is replaced before its end.
 func TestNoRequestFailsWhileLeasesAreReplaced(t *testing.T) {
 	t.Parallel()
-	w := newSurroundings(t, settings{certificate: "12s"})
-	c := w.call(4, web, old, child)
-	c.until(runs(t, "UPSTREAM_REPLACEMENTS", 40))
+	w := newSurroundings(t, settings{certificate: "30s"})
+	replacements := runs(t, "UPSTREAM_REPLACEMENTS", 12)
+	c := w.call(4+min(replacements/100, 12), web, old, child)
+	c.until(c.sessions + replacements)
 	c.done()
 	t.Logf("%d calls, %d certificates, %d leases alive at the end", c.calls.Load(), c.credentials(), len(bed.AllLeases(w.Harness)))
 }
@@ -121,9 +125,9 @@ func TestNoRequestFailsWhileLeasesAreReplaced(t *testing.T) {
 // its max_ttl, and then replaced.
 func TestNoRequestFailsWhileRolesAreReplaced(t *testing.T) {
 	t.Parallel()
-	w := newSurroundings(t, settings{database: true, roleTTL: "10s", roleMaxTTL: "20s"})
+	w := newSurroundings(t, settings{database: true, roleTTL: "15s", roleMaxTTL: "30s"})
 	c := w.call(4, orders)
-	c.until(runs(t, "UPSTREAM_REPLACEMENTS", 12))
+	c.until(c.sessions + runs(t, "UPSTREAM_REPLACEMENTS", 4))
 	c.done()
 	t.Logf("%d calls, %d roles", c.calls.Load(), c.credentials())
 }
@@ -133,10 +137,10 @@ func TestNoRequestFailsWhileRolesAreReplaced(t *testing.T) {
 func TestNoRequestFailsWhileChildTokensAreReplaced(t *testing.T) {
 	t.Parallel()
 	w := newSurroundings(t, settings{noGateway: true})
-	bed.WriteTokenRole(w.Harness, harness.Map{"token_explicit_max_ttl": "12s"})
+	bed.WriteTokenRole(w.Harness, harness.Map{"token_explicit_max_ttl": "24s"})
 	w.gateway = w.startGateway(settings{})
 	c := w.call(3, web, child, notes)
-	c.until(runs(t, "UPSTREAM_REPLACEMENTS", 27))
+	c.until(c.sessions + runs(t, "UPSTREAM_REPLACEMENTS", 9))
 	c.done()
 }
 
@@ -156,7 +160,7 @@ func TestNoRequestFailsWhileTheGatewayLogsInAgain(t *testing.T) {
 	})
 	w.gateway = w.startGateway(settings{})
 	c := w.call(3, web, child)
-	c.until(runs(t, "UPSTREAM_REPLACEMENTS", 18))
+	c.until(c.sessions + runs(t, "UPSTREAM_REPLACEMENTS", 6))
 	c.done()
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -194,26 +195,33 @@ func (w *surroundings) tryConnect(server, token string) (*mcp.ClientSession, err
 	transport := &http.Transport{}
 	w.t.Cleanup(transport.CloseIdleConnections)
 	client := mcp.NewClient(&mcp.Implementation{Name: "upstream", Version: "1"}, nil)
+	b := &bearer{token: token, next: transport}
 	session, err := client.Connect(w.t.Context(), &mcp.StreamableClientTransport{
 		Endpoint: w.gateway.ServerURL(server), DisableStandaloneSSE: true, MaxRetries: -1,
-		HTTPClient: &http.Client{Transport: &bearer{token, transport}},
+		HTTPClient: &http.Client{Transport: b},
 	}, &mcp.ClientSessionOptions{ProtocolVersion: harness.SessionEra})
 	if err == nil {
+		b.known.Store(true)
 		w.t.Cleanup(func() { _ = session.Close() })
 	}
 	return session, err
 }
 
-// bearer adds a token to each request.
+// bearer adds a token to each request. While the gateway does not know the token, it is
+// patient; after that a request that fails has failed.
 type bearer struct {
 	token string
+	known atomic.Bool
 	next  http.RoundTripper
 }
 
 func (b *bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
 	r.Header.Set("Authorization", "Bearer "+b.token)
-	return b.next.RoundTrip(r)
+	if b.known.Load() {
+		return b.next.RoundTrip(r)
+	}
+	return (&harness.Patient{Next: b.next}).RoundTrip(r)
 }
 
 // ask calls a tool, and returns its answer.
