@@ -1,6 +1,7 @@
-// Package demo has two small MCP servers for trying and testing the gateway: a calculator
-// over streamable HTTP, and a book of notes over standard input and output. Both are
-// written as a user of the official SDK would write them, and neither knows the gateway.
+// Package demo has small MCP servers for trying and testing the gateway: a calculator over
+// streamable HTTP, a book of notes over standard input and output, and over either one that
+// tells by its credentials as whom it was called. They are written as a user of the official
+// SDK would write them, and none knows the gateway.
 package demo
 
 import (

@@ -9,7 +9,8 @@ import (
 )
 
 const demoUsage = "Usage: mcp-bootstrap demo calculator [-address 127.0.0.1:9001], over HTTP\n" +
-	"       mcp-bootstrap demo notes, over standard input and output\n"
+	"       mcp-bootstrap demo notes, over standard input and output\n" +
+	"       mcp-bootstrap demo whoami [-address 127.0.0.1:9002], over HTTP, or with -stdio\n"
 
 func runDemo(ctx context.Context, args []string, out streams) error {
 	name := ""
@@ -29,6 +30,16 @@ func runDemo(ctx context.Context, args []string, out streams) error {
 			return err
 		}
 		return demo.ServeStdio(ctx, demo.Notes())
+	case "whoami":
+		address := flags.String("address", "127.0.0.1:9002", "where to listen; port 0 lets the kernel choose")
+		stdio := flags.Bool("stdio", false, "serve over standard input and output instead")
+		if err := parse(flags, args, out); err != nil {
+			return err
+		}
+		if *stdio {
+			return demo.ServeStdio(ctx, demo.Whoami())
+		}
+		return demo.ServeHTTP(ctx, demo.Whoami(), *address, out.stdout)
 	case "h", "help":
 		_, err := fmt.Fprint(out.stdout, demoUsage)
 		return err
