@@ -2,7 +2,8 @@
 // plugin, two demo MCP servers, a client that may use one of them, and a
 // gateway. It is for trying and for development: no connection is encrypted, and
 // Vault forgets everything when it ends, unless an option keeps it. Other options add a
-// cluster of Vaults, sealed tokens, a Vault Agent, and the user's own MCP servers.
+// cluster of Vaults, sealed tokens, a Vault Agent, servers with credentials that are leased
+// from Vault, and the user's own MCP servers.
 package dev
 
 import (
@@ -48,6 +49,7 @@ type system struct {
 	sameToken     bool   // it is that of the last run
 	kept          kept   // with Options.Keep
 	calculatorURL string
+	whoamiURL     string            // with Options.Upstream
 	kms           map[string]string // how to reach the double of AWS KMS, if there is one
 	cluster       *cluster          // nil: Vault is one server in dev mode
 	own           []apply.Server    // those of Options.Servers
@@ -122,6 +124,11 @@ func (s *system) start(ctx context.Context) error {
 		steps = slices.Insert(steps, len(steps)-2,
 			step{"Starting a double of AWS KMS, which is not AWS's", s.startKMS},
 			step{"Having tokens sealed", s.sealTokens})
+	}
+	if s.Upstream {
+		steps = slices.Insert(steps, len(steps)-2,
+			step{"Starting the demo server " + whoamiHTTP, s.startWhoami},
+			step{"Setting up the credentials that are leased for it and " + whoamiStdio, s.makeCredentials})
 	}
 	if s.Agent {
 		steps = append(steps, step{"Starting Vault Agent, for the client " + agentClient, s.startAgent})

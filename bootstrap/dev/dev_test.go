@@ -53,9 +53,11 @@ func TestWhatWouldGoWrongIsSaidBeforeAnythingIsStarted(t *testing.T) {
 		t.Fatal(err)
 	}
 	clients, demos := filepath.Join(filepath.Dir(text), "clients.json"), filepath.Join(filepath.Dir(text), "demos.hcl")
+	leased := filepath.Join(filepath.Dir(text), "leased.hcl")
 	for path, content := range map[string]string{
 		clients: `{"name": "a", "allowed_servers": []}`,
 		demos:   "server \"calculator\" {\n  transport = \"http\"\n  url = \"http://127.0.0.1:1/mcp\"\n}\n",
+		leased:  "server \"whoami-http\" {\n  transport = \"http\"\n  url = \"http://127.0.0.1:1/mcp\"\n}\n",
 	} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -94,6 +96,7 @@ func TestWhatWouldGoWrongIsSaidBeforeAnythingIsStarted(t *testing.T) {
 		{"a file of servers in no known form", func(o *Options) { o.Servers = text }, []string{text, ".hcl or .json"}},
 		{"a file with a client in it", func(o *Options) { o.Servers = clients }, []string{clients, "servers alone", "mcp-bootstrap apply"}},
 		{"a server with the name of a demo", func(o *Options) { o.Servers = demos }, []string{demos, "calculator", "another name"}},
+		{"a server with the name of a demo of -upstream", func(o *Options) { o.Servers, o.Upstream = leased, true }, []string{leased, "whoami-http, whoami-stdio", "another name"}},
 		{"port 0", func(o *Options) { o.VaultAddress = "127.0.0.1:0" }, []string{"127.0.0.1:0", "-vault-address"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -164,20 +167,28 @@ func TestTheShellsSettingsForAnotherVaultAreDropped(t *testing.T) {
 }
 
 func TestFilesAreTheirOwnersAloneEvenWhereOlderOnesWereNot(t *testing.T) {
-	s := &system{Options: Options{Dir: t.TempDir()}}
-	if err := os.WriteFile(s.path(envFile), []byte("old"), 0o644); err != nil {
-		t.Fatal(err)
+	s := &system{Options: Options{Dir: t.TempDir(), Upstream: true}}
+	for _, name := range []string{envFile, whoamiHeadersFile} {
+		if err := os.WriteFile(s.path(name), []byte("old"), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := s.writeClientFiles(); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{envFile, headersFile, connectOnlyFile, bodyFile} {
+	for _, name := range []string{envFile, headersFile, connectOnlyFile, bodyFile, whoamiHeadersFile} {
 		info, err := os.Stat(s.path(name))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if info.Mode().Perm() != 0o600 {
 			t.Errorf("%s has mode %v", name, info.Mode())
+		}
+	}
+	s.removeSecrets()
+	for _, name := range []string{envFile, headersFile, connectOnlyFile, whoamiHeadersFile} {
+		if _, err := os.Stat(s.path(name)); err == nil {
+			t.Errorf("%s is left behind", name)
 		}
 	}
 }
@@ -202,11 +213,12 @@ func TestTheSummaryFitsATerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(*system){
-		"plain": func(*system) {},
-		"kept":  func(s *system) { s.Keep, s.sameToken = true, true },
-		"ha":    func(s *system) { s.HA = true },
-		"kms":   func(s *system) { s.kms = map[string]string{"AWS_ENDPOINT_URL_KMS": "http://127.0.0.1:45859"} },
-		"own":   func(s *system) { s.own = []apply.Server{{Name: "a-server-of-mine"}} },
+		"plain":  func(*system) {},
+		"kept":   func(s *system) { s.Keep, s.sameToken = true, true },
+		"ha":     func(s *system) { s.HA = true },
+		"kms":    func(s *system) { s.kms = map[string]string{"AWS_ENDPOINT_URL_KMS": "http://127.0.0.1:45859"} },
+		"leased": func(s *system) { s.Upstream = true },
+		"own":    func(s *system) { s.own = []apply.Server{{Name: "a-server-of-mine"}} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder

@@ -22,6 +22,11 @@ const (
 	callHeadersFile = "call-headers"    // headersFile without the token
 	connectFile     = "connect.json"    // the first request of a client that connects
 	connectOnlyFile = "connect-headers" // its headers, with the token: a secret
+
+	// With Options.Upstream: a call of whoami, likewise.
+	whoamiBodyFile        = "whoami.json"
+	whoamiHeadersFile     = "whoami-headers" // with the token: a secret
+	whoamiCallHeadersFile = "whoami-call-headers"
 )
 
 // write writes a file of the folder for its owner alone.
@@ -38,7 +43,7 @@ func (s *system) write(name, content string) error {
 }
 
 func (s *system) removeSecrets() {
-	for _, name := range []string{envFile, headersFile, connectOnlyFile, roleIDFile, secretIDFile, kmsFile} {
+	for _, name := range []string{envFile, headersFile, connectOnlyFile, whoamiHeadersFile, roleIDFile, secretIDFile, kmsFile} {
 		_ = os.Remove(s.path(name))
 	}
 	_ = os.RemoveAll(s.path(agentDir))
@@ -46,36 +51,54 @@ func (s *system) removeSecrets() {
 
 // writeClientFiles writes the files for the commands of the summary.
 func (s *system) writeClientFiles() error {
-	const (
-		mediaTypes  = "Content-Type: application/json\nAccept: application/json, text/event-stream\n"
-		callHeaders = "MCP-Protocol-Version: 2026-07-28\nMcp-Method: tools/call\nMcp-Name: " + calculator + "__add\n"
-	)
+	const mediaTypes = "Content-Type: application/json\nAccept: application/json, text/event-stream\n"
 	authorization := "Authorization: Bearer " + s.clientToken + "\n"
-	for name, content := range map[string]string{
+	files := map[string]string{
 		envFile: "export VAULT_ADDR='" + s.vaultURL() + "'\n" +
 			"export VAULT_TOKEN='" + s.rootToken + "'\n" +
 			"export MCP_GATEWAY_URL='" + s.gatewayURL() + "'\n" +
 			"export MCP_GATEWAY_ADMIN_URL='http://" + s.AdminAddress + "'\n" +
 			"export MCP_TOKEN='" + s.clientToken + "'\n" +
 			s.vaultOnPath(),
-		headersFile:     authorization + mediaTypes + callHeaders,
-		callHeadersFile: mediaTypes + callHeaders,
+		headersFile:     authorization + mediaTypes + callHeaders(addTool),
+		callHeadersFile: mediaTypes + callHeaders(addTool),
 		connectOnlyFile: authorization + mediaTypes,
 		connectFile: `{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
   "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "curl", "version": "1"}}}
 `,
-		bodyFile: `{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
-  "name": "` + calculator + `__add", "arguments": {"a": 2, "b": 3}, "_meta": {
-    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-    "io.modelcontextprotocol/clientInfo": {"name": "curl", "version": "1"},
-    "io.modelcontextprotocol/clientCapabilities": {}}}}
-`,
-	} {
+		bodyFile: callBody(addTool, `{"a": 2, "b": 3}`),
+	}
+	if s.Upstream {
+		files[whoamiHeadersFile] = authorization + mediaTypes + callHeaders(whoamiTool)
+		files[whoamiCallHeadersFile] = mediaTypes + callHeaders(whoamiTool)
+		files[whoamiBodyFile] = callBody(whoamiTool, `{}`)
+	}
+	for name, content := range files {
 		if err := s.write(name, content); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Tools that are called: the first by its name on /mcp, the second at its server's own path.
+const (
+	addTool    = calculator + "__add"
+	whoamiTool = "whoami"
+)
+
+// callHeaders are the headers that say of a call what it is.
+func callHeaders(tool string) string {
+	return "MCP-Protocol-Version: 2026-07-28\nMcp-Method: tools/call\nMcp-Name: " + tool + "\n"
+}
+
+func callBody(tool, arguments string) string {
+	return `{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+  "name": "` + tool + `", "arguments": ` + arguments + `, "_meta": {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientInfo": {"name": "curl", "version": "1"},
+    "io.modelcontextprotocol/clientCapabilities": {}}}}
+`
 }
 
 // vaultOnPath makes "vault" the Vault that runs here, for a shell that has none.

@@ -193,9 +193,9 @@ func (s *system) keptClient(ctx context.Context, vault *api.Client) (bool, error
 		allowed = append(allowed, fmt.Sprint(name))
 	}
 	before := len(allowed)
-	for _, server := range s.own {
-		if !slices.Contains(allowed, server.Name) && !slices.Contains(allowed, "*") {
-			allowed = append(allowed, server.Name)
+	for _, name := range slices.Concat(s.upstreamNames(), s.ownNames()) {
+		if !slices.Contains(allowed, name) && !slices.Contains(allowed, "*") {
+			allowed = append(allowed, name)
 		}
 	}
 	if len(allowed) > before {

@@ -40,6 +40,9 @@ type Options struct {
 	HA bool
 	// Agent runs a Vault Agent, which keeps a token of a second client in a file.
 	Agent bool
+	// Upstream adds two servers with credentials that the gateway leases from Vault as the
+	// client that uses them.
+	Upstream bool
 	// Servers is a file with MCP servers to run behind the gateway, in any form
 	// that apply takes.
 	Servers string

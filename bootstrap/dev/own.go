@@ -23,9 +23,10 @@ func (s *system) loadServers() error {
 	if err != nil {
 		return fmt.Errorf("cannot use -servers: %w", err)
 	}
+	demos := append([]string{calculator, notesServer}, s.upstreamNames()...)
 	for _, server := range servers {
-		if server.Name == calculator || server.Name == notesServer {
-			return fmt.Errorf("cannot use -servers: %s: the demo servers are called %s and %s: give yours another name", s.Servers, calculator, notesServer)
+		if slices.Contains(demos, server.Name) {
+			return fmt.Errorf("cannot use -servers: %s: the demo servers are called %s: give yours another name", s.Servers, strings.Join(demos, ", "))
 		}
 	}
 	s.own, s.ownNotes = servers, notes
@@ -55,7 +56,11 @@ func (s *system) findPrograms() error {
 
 // allowed are the servers that the client may reach.
 func (s *system) allowed() []string {
-	names := []string{calculator}
+	return slices.Concat([]string{calculator}, s.upstreamNames(), s.ownNames())
+}
+
+func (s *system) ownNames() []string {
+	var names []string
 	for _, server := range s.own {
 		names = append(names, server.Name)
 	}

@@ -17,11 +17,16 @@ import (
 // kernel chooses. The one that speaks over standard input and output is started
 // by the gateway when it is needed.
 func (s *system) startCalculator(ctx context.Context) error {
+	return s.startDemo(ctx, calculator, calculator, &s.calculatorURL)
+}
+
+// startDemo runs a demo server over HTTP under a name, and notes its URL.
+func (s *system) startDemo(ctx context.Context, name, program string, address *string) error {
 	server, err := s.group.Start(process.Spec{
-		Name: "the demo server " + calculator,
+		Name: "the demo server " + name,
 		Path: s.Self,
-		Args: []string{"demo", calculator, "-address=127.0.0.1:0"},
-		Log:  s.log(calculator),
+		Args: []string{"demo", program, "-address=127.0.0.1:0"},
+		Log:  s.log(name),
 	})
 	if err != nil {
 		return err
@@ -36,7 +41,7 @@ func (s *system) startCalculator(ctx context.Context) error {
 		if !whole {
 			return errors.New("it has not said where it listens")
 		}
-		s.calculatorURL = url
+		*address = url
 		return nil
 	})
 }
@@ -63,7 +68,7 @@ stdio {
 audit {
   file = %q
 }
-`
+` + upstreamBlock
 
 // startGateway runs the gateway until it has logged in to Vault.
 func (s *system) startGateway(ctx context.Context) error {

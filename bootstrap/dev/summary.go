@@ -63,6 +63,21 @@ To try it, in another terminal, in this folder:
   {{.AgentHelper}} {{.AgentToken}} | cut -c 1-31
 {{- end}}
 
+{{- if .Upstream}}
+
+  # A server that tells as whom it was called: 200, with an account and a
+  # certificate of {{.Client}} alone. The gateway has leased them from Vault
+  curl -i -H @{{.WhoamiHeaders}} -d @{{.WhoamiBody}} \
+    "$MCP_GATEWAY_URL/servers/{{.WhoamiHTTP}}/mcp"
+
+  # The same of one on stdio, which has them in its environment and a file
+  curl -i -H @{{.WhoamiHeaders}} -d @{{.WhoamiBody}} \
+    "$MCP_GATEWAY_URL/servers/{{.WhoamiStdio}}/mcp"
+
+  # What was leased, and stays for other calls: a certificate for each of them
+  {{.Vault}} list sys/leases/lookup/{{.Issuer}}
+{{- end}}
+
 {{- if .KMS}}
 
   # AWS KMS (a double of it) refusing its key, and within seconds: 401; and back
@@ -89,6 +104,12 @@ To try it, in another terminal, in this folder:
   {{.Vault}} write -f {{.Mount}}/revoke-client/{{.Client}} && sleep {{if .HA}}5{{else}}1{{end}}
   curl -i -H @{{.Headers}} -d @{{.Body}} "$MCP_GATEWAY_URL/mcp"
 
+{{- if .Upstream}}
+
+  # What was leased for it is revoked too. This ends when nothing is left
+  while {{.Vault}} list sys/leases/lookup/{{.Issuer}}; do sleep 1; done
+{{- end}}
+
 Logs, and the gateway's audit: {{.Logs}}
 Vault: {{.VaultURL}}, root token in {{.Env}}
 {{- if .Keep}}
@@ -112,7 +133,7 @@ func (s *system) summarize() error {
 		"Notes":          s.notes(),
 		"Server":         calculator,
 		"Other":          notesServer,
-		"Own":            s.allowed()[1:],
+		"Own":            s.ownNames(),
 		"Token":          s.clientToken,
 		"Env":            shown(s.path(envFile)),
 		"Headers":        shown(s.path(headersFile)),
@@ -136,6 +157,11 @@ func (s *system) summarize() error {
 		data["Agent"], data["AgentLife"] = agentClient, "three minutes"
 		data["AgentToken"], data["AgentHelper"] = shown(s.agentPath("token")), shown(s.agentPath(agent.HeadersHelper))
 		data["AgentTokenPath"], data["AgentHelperPath"] = s.agentPath("token"), s.agentPath(agent.HeadersHelper)
+	}
+	if s.Upstream {
+		data["Upstream"], data["Issuer"] = true, issuer
+		data["WhoamiHTTP"], data["WhoamiStdio"] = whoamiHTTP, whoamiStdio
+		data["WhoamiHeaders"], data["WhoamiBody"] = shown(s.path(whoamiHeadersFile)), shown(s.path(whoamiBodyFile))
 	}
 	if err := summary.Execute(s.out, data); err != nil {
 		return fmt.Errorf("cannot print the summary: %w", err)

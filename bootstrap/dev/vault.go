@@ -104,7 +104,7 @@ func (s *system) provision(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(writePolicies(ctx, client), provision.Upstream(ctx, client, provision.AliasPrefix, nil)); err != nil {
+	if err := errors.Join(writePolicies(ctx, client), s.provisionChildren(ctx, client)); err != nil {
 		return err
 	}
 	return errors.Join(s.write(roleIDFile, login.RoleID), s.write(secretIDFile, login.SecretID))
@@ -174,6 +174,11 @@ func (s *system) register(ctx context.Context) error {
 		"description": "Notes, over standard input and output",
 	}); err != nil {
 		return err
+	}
+	if s.Upstream {
+		if err := s.registerUpstream(write); err != nil {
+			return err
+		}
 	}
 	for _, server := range s.own {
 		if _, err := write("servers/"+server.Name, server.Data); err != nil {

@@ -118,7 +118,7 @@ func (d *devSystem) assertNothingLeft(t *testing.T) {
 		}
 		_ = listener.Close()
 	}
-	for _, name := range []string{"env", "headers", "role_id", "secret_id", "kms.env"} {
+	for _, name := range []string{"env", "headers", "whoami-headers", "role_id", "secret_id", "kms.env"} {
 		if _, err := os.Stat(filepath.Join(d.dir, name)); err == nil {
 			t.Errorf("%s is left behind", name)
 		}
