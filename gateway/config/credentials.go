@@ -1,6 +1,10 @@
 package config
 
 import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -85,6 +89,46 @@ func (s *section) checkCredentialPaths(patterns []string) {
 			s.bad("credential_paths", "%q is not a valid pattern: write a path such as database/creds/orders-ro, with one * at its end at most", pattern)
 		}
 	}
+}
+
+// credentialWarnings are about settings with which no credential can be had. Whether a role of
+// an auth method gives batch tokens, Vault alone knows.
+func (c *Config) credentialWarnings() []string {
+	var warnings []string
+	if c.UpstreamCredentials == nil {
+		for name, upstream := range c.Upstreams {
+			if upstream.CredentialPaths != nil {
+				warnings = append(warnings, fmt.Sprintf("upstream %q: credential_paths has no effect without a block upstream_credentials: the gateway leases no credentials", name))
+			}
+		}
+		slices.Sort(warnings)
+		return warnings
+	}
+	if path := c.Vault.Auth.TokenFile; path != "" {
+		if batch, err := HoldsBatchToken(path); err == nil && batch { // of a file that is not there yet, nothing is known
+			warnings = append(warnings, fmt.Sprintf("auth: %s holds a batch token, which can make no token for a client, so servers with credentials "+
+				"cannot be reached: have it written by a login whose role has token_type=service", path))
+		}
+	}
+	return warnings
+}
+
+var errNotRegular = errors.New("it is not a regular file")
+
+// HoldsBatchToken reports whether a file holds a batch token of Vault, by the prefix of its
+// tokens. A batch token can make no other.
+func HoldsBatchToken(path string) (bool, error) {
+	const prefix, most = "hvb.", 64 // no more of it is needed
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return false, errors.Join(err, errNotRegular) // a pipe would hold us up
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	start, err := io.ReadAll(io.LimitReader(file, most))
+	return strings.HasPrefix(strings.TrimSpace(string(start)), prefix), err
 }
 
 // AllowsCredential reports whether a registration may ask for the credential at the path.

@@ -45,6 +45,45 @@ func TestASecretThatEveryoneMayReadIsWarnedOf(t *testing.T) {
 	}
 }
 
+func TestUpstreamCredentialsThatCannotBeHadAreWarnedOf(t *testing.T) {
+	const (
+		block = "upstream_credentials {\n token_role = \"mcp-upstream\"\n policies = [\"mcp-upstream\"]\n}\n"
+		paths = "upstream \"orders\" {\n credential_paths = [\"database/creds/orders-*\"]\n}\n"
+	)
+	for name, test := range map[string]struct {
+		token string // of another program; "" if it has written none yet
+		more  string
+		want  string // "": no warning
+	}{
+		"a batch token":                        {"hvb.AAAA-hunter2", block, "auth: FILE holds a batch token"},
+		"a batch token behind an empty line":   {"\nhvb.AAAA-hunter2", block, "token_type=service"},
+		"a batch token that need mint none":    {"hvb.AAAA-hunter2", "", ""},
+		"a service token":                      {"hvs.hvb.hunter2", block, ""},
+		"a token that is not there yet":        {"", block, ""},
+		"paths of credentials that are leased": {"hvs.hunter2", block + paths, ""},
+		"paths of credentials that are not":    {"hvs.hunter2", paths, `upstream "orders": credential_paths has no effect without a block upstream_credentials`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := t.TempDir() + "/token"
+			if test.token != "" {
+				require.NoError(t, os.WriteFile(file, []byte(test.token), 0o600))
+			}
+			source := "vault {\n auth \"token_file\" {\n path = \"" + file + "\"\n}\n}\n" + test.more
+			c, err := Parse([]byte(source), "gateway.hcl", noEnvironment)
+			require.NoError(t, err)
+			if test.want == "" {
+				require.Empty(t, c.Warnings)
+				return
+			}
+			require.Len(t, c.Warnings, 1)
+			require.Contains(t, c.Warnings[0], strings.ReplaceAll(test.want, "FILE", file))
+			require.NotContains(t, c.Warnings[0], "hunter2")
+		})
+	}
+	_, err := HoldsBatchToken(t.TempDir())
+	require.ErrorIs(t, err, errNotRegular)
+}
+
 func TestAKeyThatEveryoneMayReadIsWarnedOf(t *testing.T) {
 	c := &Config{Listener: Listener{TLSKeyFile: t.TempDir() + "/key"}, Upstreams: map[string]Upstream{}}
 	c.Upstreams["github"] = Upstream{ClientKeyFile: c.Listener.TLSKeyFile}
