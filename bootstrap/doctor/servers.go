@@ -119,7 +119,7 @@ func (e *examination) misfit(s registered, got answer) (todo, what string) {
 	case got.code >= 300 && got.code < 400 && got.location != "":
 		return correct(got.location), fmt.Sprintf("it redirects with %s to %s, and the gateway follows no redirect", got.status, got.location)
 	case got.code == http.StatusUnauthorized || got.code == http.StatusForbidden:
-		return fmt.Sprintf("register the credentials that it wants: vault patch %s/servers/%s headers=Authorization=…", e.Mount, s.name),
+		return fmt.Sprintf("register the credentials that it wants: vault write %s/servers/%s headers=Authorization=…", e.Mount, s.name),
 			"it refuses the gateway's credentials: it answers " + got.status
 	case got.code == http.StatusTooManyRequests:
 		return "wait, or have its limit raised: the requests of all clients come from the gateway", "it answers " + got.status + ": it has had too many requests"

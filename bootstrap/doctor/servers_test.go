@@ -43,7 +43,7 @@ func TestServersThatCanNeverWorkAreTold(t *testing.T) {
 		"one that redirects to the other slash": {says(307, "text/plain", "", "Location", "/mcp/?key=secret"), "", nil, []string{"307 Temporary Redirect", "register URL/mcp/", "url=URL/mcp/"}},
 		"the same with credentials":             {says(307, "text/plain", "", "Location", "/mcp/"), "", []string{"Authorization"}, []string{"register URL/mcp/"}},
 		"one that has moved":                    {says(301, "text/html", page, "Location", "https://elsewhere.example/v2/mcp"), "", nil, []string{"register https://elsewhere.example/v2/mcp"}},
-		"one that wants credentials":            {says(401, "application/json", `{"error":"unauthorized"}`), "", nil, []string{"refuses the gateway's credentials", "headers=Authorization"}},
+		"one that wants credentials":            {says(401, "application/json", `{"error":"unauthorized"}`), "", nil, []string{"refuses the gateway's credentials", "vault write mcp/servers/x headers=Authorization=…"}},
 		"one that forbids":                      {says(403, "text/html", page), "", nil, []string{"refuses the gateway's credentials", "403 Forbidden"}},
 		"one that has had enough":               {says(429, "text/plain", "slow down", "Retry-After", "60"), "", nil, []string{"429 Too Many Requests", "have its limit raised"}},
 		"a web page":                            {says(200, "text/html; charset=utf-8", page), "", nil, []string{"is not MCP", "text/html", "correct its url"}},

@@ -75,6 +75,8 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 		http.Redirect(w, r, r.URL.Path+"/", http.StatusTemporaryRedirect)
 	}))
 	t.Cleanup(slash.Close)
+	closed := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
+	t.Cleanup(closed.Close)
 	skewed, late, tuned := harness.NewFront(t, w.Vault.Address()), harness.NewFront(t, w.Gateway.URL), harness.NewFront(t, w.Vault.Address())
 	skewed.Set(wrongHealth)
 	late.Set(wrongDate)
@@ -163,6 +165,16 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 			cure: both(write("mcp/config/kms", w.kms.Settings()), write("mcp/config", harness.Map{"seal": "none"}), func() { w.unwrapped(t) }),
 		},
 		{name: "a server that redirects", want: []string{"register " + slash.URL + "/mcp/"}, infect: server("slash", slash.URL+"/mcp"), cure: remove("mcp/servers/slash")},
+		{
+			name: "a server that wants credentials", want: []string{"the server closed cannot be used: it refuses the gateway's credentials", "vault write mcp/servers/closed headers=Authorization=…"},
+			infect: server("closed", closed.URL+"/mcp"),
+			cure: func() { // as it was told
+				w.Write("mcp/servers/closed", harness.Map{"headers": "Authorization=Bearer x"})
+				registered := w.Read("mcp/servers/closed")
+				require.Equal(t, []any{closed.URL + "/mcp", []any{"Authorization"}}, []any{registered["url"], registered["headers"]})
+				w.Delete("mcp/servers/closed")
+			},
+		},
 		{name: "a server that does not answer", want: []string{"the server gone does not answer", "correct its url"}, infect: server("gone", "http://127.0.0.1:1/mcp"), cure: remove("mcp/servers/gone")},
 		{
 			name: "a policy that blocks every server", want: []string{"the managed policies block every server", "allowedMcpServers", "evaluate policies= server="},
