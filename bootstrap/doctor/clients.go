@@ -24,6 +24,7 @@ func (e *examination) checkClients(ctx context.Context) {
 				e.checkReach(ctx, name, client)
 			}
 			e.checkSeal(name, client)
+			e.checkUpstreamPolicies(ctx, name, client)
 			e.checkTokens(ctx, name, client)
 		}
 	}

@@ -47,6 +47,13 @@ func (t *trial) tryCredential(ctx context.Context, server, name string, shown ma
 		t.wrong("correct it, or the client", "%s cannot be asked for as the client %s: %v", what, t.client, err)
 		return
 	}
+	if t.gateway != nil {
+		if upstream := t.gateway.Upstream(server); !upstream.AllowsCredential(path) {
+			t.wrong(fmt.Sprintf("add it to credential_paths in the block upstream %q of %s, or correct the credential's path", server, t.GatewayConfig),
+				"%s is not asked for by the gateway: credential_paths of the server does not allow %s", what, path)
+			return
+		}
+	}
 	secret, err := t.request(ctx, spec, path, data)
 	capability := "read"
 	if spec.Verb() == credential.MethodWrite {

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,7 @@ const (
 type trial struct {
 	*examination
 	client   string
+	role     string // the token role
 	alias    string
 	accessor string // of Vault's token method
 	own      string // the entity of doctor's own token
@@ -81,33 +83,27 @@ func (e *examination) newTrial(ctx context.Context) (*trial, map[string]any) {
 		e.wrong(fmt.Sprintf("vault write %s/clients/%s disabled=false", e.Mount, e.Client), "the client %s is disabled: gateways lease nothing for it", e.Client)
 		return nil, nil
 	}
-	role, err := e.ask(ctx, provision.RolesPath+"/"+e.TokenRole)
+	t := &trial{examination: e, client: e.Client, role: cmp.Or(e.TokenRole, e.role())}
+	role, err := e.ask(ctx, provision.RolesPath+"/"+t.role)
 	if err != nil || role == nil {
-		e.wrong("name the token role with -token-role, and use a token that may read it", "the token role %s cannot be read: is it there?", e.TokenRole)
+		e.wrong("name the token role with -token-role, and use a token that may read it", "the token role %s cannot be read: is it there?", t.role)
 		return nil, nil
 	}
-	t := &trial{examination: e, client: e.Client}
+	prefix := ""
 	for _, pattern := range texts(role["allowed_entity_aliases"]) {
-		if prefix := provision.PrefixOf(pattern); prefix != "" {
-			t.alias = provision.ClientAlias(prefix, e.Client)
-		}
+		prefix = cmp.Or(prefix, provision.PrefixOf(pattern))
 	}
-	if t.alias == "" {
-		e.wrong("name another with -token-role; gateways need allowed_entity_aliases='mcp:*'", "the token role %s mints for no prefix with a colon: %v", e.TokenRole, texts(role["allowed_entity_aliases"]))
+	if block := e.upstreamBlock(); block != nil {
+		prefix = block.AliasPrefix
+	}
+	if prefix == "" {
+		e.wrong("name another with -token-role; gateways need allowed_entity_aliases='mcp:*'", "the token role %s mints for no prefix with a colon: %v", t.role, texts(role["allowed_entity_aliases"]))
 		return nil, nil
 	}
+	t.alias = provision.ClientAlias(prefix, e.Client)
 	t.values.ClientAlias = t.alias
-	if client["upstream_policies"] != nil {
-		t.policies = texts(client["upstream_policies"])
-		if len(t.policies) == 0 {
-			e.wrong(fmt.Sprintf("vault write %s/clients/%s upstream_policies=…", e.Mount, e.Client), "the client %s may have no upstream credentials: its upstream_policies are an empty list", e.Client)
-			return nil, nil
-		}
-		t.values.Metadata = map[string]string{}
-		metadata, _ := client["metadata"].(map[string]any)
-		for key, value := range metadata {
-			t.values.Metadata[key] = fmt.Sprint(value)
-		}
+	if !t.takePolicies(client) {
+		return nil, nil
 	}
 	if t.accessor, err = provision.TokenAccessor(ctx, e.vault); err != nil {
 		t.accessor = "TOKEN_ACCESSOR"
@@ -116,6 +112,31 @@ func (e *examination) newTrial(ctx context.Context) (*trial, map[string]any) {
 		t.own, _ = self["entity_id"].(string)
 	}
 	return t, client
+}
+
+// takePolicies notes the policies with which a gateway would mint: the client's own, or those of
+// the gateway's file, without which it is all that the token role gives. It reports, after a
+// finding, whether there are some.
+func (t *trial) takePolicies(client map[string]any) bool {
+	if client["upstream_policies"] == nil {
+		if block := t.upstreamBlock(); block != nil {
+			t.policies = block.Policies
+		}
+		return true
+	}
+	t.policies = texts(client["upstream_policies"])
+	switch {
+	case len(t.policies) == 0:
+		return t.wrong(fmt.Sprintf("vault write %s/clients/%s upstream_policies=…", t.Mount, t.client), "the client %s may have no upstream credentials: its upstream_policies are an empty list", t.client)
+	case len(t.foreignPolicies(t.policies)) > 0 && len(t.leasing) > 0:
+		return false // reported by checkClients
+	}
+	t.values.Metadata = map[string]string{}
+	metadata, _ := client["metadata"].(map[string]any)
+	for key, value := range metadata {
+		t.values.Metadata[key] = fmt.Sprint(value)
+	}
+	return true
 }
 
 // servers are those that the client may reach and that have upstream credentials.
@@ -143,7 +164,7 @@ func (t *trial) servers(ctx context.Context, client map[string]any) map[string]m
 // mint makes a child token and compares it with what was asked, as a gateway does; nil, after a
 // finding, if there is none that a gateway would use.
 func (t *trial) mint(ctx context.Context, names []string) *api.Client {
-	path := "auth/token/create/" + t.TokenRole
+	path := "auth/token/create/" + t.role
 	data := map[string]any{"entity_alias": t.alias, "ttl": trialTTL}
 	if names != nil {
 		data["policies"] = names
@@ -153,10 +174,10 @@ func (t *trial) mint(ctx context.Context, names []string) *api.Client {
 	secret, err := t.vault.Logical().WriteWithContext(ctx, path, data)
 	switch {
 	case isForbidden(err):
-		t.wrong("give it, in a policy of its own: "+line(path, "update"), "VAULT_TOKEN may not mint under the token role %s, so the credentials of the client %s were not tried", t.TokenRole, t.client)
+		t.wrong("give it, in a policy of its own: "+line(path, "update"), "VAULT_TOKEN may not mint under the token role %s, so the credentials of the client %s were not tried", t.role, t.client)
 		return nil
 	case err != nil || secret == nil || secret.Auth == nil:
-		t.wrong("allow these policies and this alias in "+provision.RolesPath+"/"+t.TokenRole+", or name others", "no child token for %s is minted with %s: %s", t.alias, policyNames(names), reason(err))
+		t.wrong("allow these policies and this alias in "+provision.RolesPath+"/"+t.role+", or name others", "no child token for %s is minted with %s: %s", t.alias, policyNames(names), reason(err))
 		return nil
 	}
 	child, err := t.vault.CloneWithHeaders()
@@ -176,11 +197,11 @@ func (t *trial) mint(ctx context.Context, names []string) *api.Client {
 		bad = "it cannot be renewed"
 	}
 	if bad != "" {
-		t.wrong("see the token role "+t.TokenRole+" and the entity of "+t.alias, "a gateway would not use the child token that is minted for %s: %s", t.alias, bad)
+		t.wrong("see the token role "+t.role+" and the entity of "+t.alias, "a gateway would not use the child token that is minted for %s: %s", t.alias, bad)
 		t.revoke(context.WithoutCancel(ctx), child)
 		return nil
 	}
-	t.ok("a child token for %s is minted under the token role %s, with the policies %s", t.alias, t.TokenRole, strings.Join(secret.Auth.TokenPolicies, ", "))
+	t.ok("a child token for %s is minted under the token role %s, with the policies %s", t.alias, t.role, strings.Join(secret.Auth.TokenPolicies, ", "))
 	return child
 }
 

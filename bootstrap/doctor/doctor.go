@@ -32,7 +32,8 @@ type Options struct {
 	ClientToken string
 	// Client is a client whose upstream credentials are tried. Empty: none are.
 	Client string
-	// TokenRole is the token role under which doctor mints for Client.
+	// TokenRole is the token role under which doctor mints for Client. Empty: that of the
+	// gateway's file, or the one that apply makes.
 	TokenRole string
 	// Expiring is how soon a token must end to be worth telling.
 	Expiring time.Duration
@@ -61,7 +62,9 @@ type examination struct {
 	stdio   []string       // servers that are commands, and should start
 	remote  []registered   // servers over HTTP
 	leasing []string       // servers with upstream credentials
-	blocked bool           // managed policies admit no server, so that no client reaches any
+
+	tokenPolicies map[string][]string // vault_policies of those servers that have some
+	blocked       bool                // managed policies admit no server, so that no client reaches any
 }
 
 // Run makes all checks and returns ErrFindings unless nothing is wrong.
@@ -70,7 +73,7 @@ func Run(ctx context.Context, vault *api.Client, opts Options) error {
 	if base, err := connect.GatewayURL(opts.GatewayURL); err == nil {
 		opts.GatewayURL = base // of one that is none, checkGateway tells
 	}
-	e := &examination{Options: opts, vault: vault, terminal: console.Of(opts.Out)}
+	e := &examination{Options: opts, vault: vault, terminal: console.Of(opts.Out), tokenPolicies: map[string][]string{}}
 	e.readGatewayConfig()
 	if e.checkVault(ctx) && e.checkToken(ctx) && e.checkMount(ctx) {
 		e.checkGatewayLogin(ctx)

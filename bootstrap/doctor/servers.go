@@ -39,6 +39,7 @@ func (e *examination) checkServers(ctx context.Context) []string {
 		}
 		if server["credentials"] != nil || len(texts(server["vault_policies"])) > 0 {
 			e.leasing = append(e.leasing, name)
+			e.tokenPolicies[name] = texts(server["vault_policies"])
 		}
 		address, _ := server["url"].(string)
 		if address == "" {

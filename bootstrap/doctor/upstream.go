@@ -17,24 +17,30 @@ const (
 	useAdmin      = "use a token with the policy " + policies.AdminName
 )
 
-// checkUpstream looks at Vault's side of upstream credentials: the token role under which
-// gateways mint, the policies of the child tokens, and the entities of the clients' aliases.
-// Without the role nothing is said, unless a server needs it.
+// checkUpstream looks at upstream credentials: the token role under which gateways mint, what
+// they ask for, the policies of the child tokens, and the entities of the clients' aliases.
+// Without the role nothing is said, unless a server or the gateway's file needs it.
 func (e *examination) checkUpstream(ctx context.Context) {
-	role, err := e.ask(ctx, provision.UpstreamRolePath)
+	before := e.findings
+	e.checkUpstreamBlock()
+	role, err := e.ask(ctx, e.rolePath())
 	switch {
 	case err != nil:
-		e.wrong(useAdmin, "the token role %s cannot be read: %s", provision.UpstreamRole, connect.Reason(err))
+		e.wrong(useAdmin, "the token role %s cannot be read: %s", e.role(), connect.Reason(err))
+		return
+	case role == nil && e.upstreamBlock() != nil:
+		e.wrong(applyUpstream+", which makes "+provision.UpstreamRole+"; or correct token_role in "+e.GatewayConfig,
+			"the token role %s, which %s names, is missing: the gateway can lease nothing", e.role(), e.GatewayConfig)
 		return
 	case role == nil && len(e.leasing) > 0:
-		e.wrong(applyUpstream+"; where gateways mint under another token role, look at that role yourself",
-			"the token role %s is missing: no gateway can lease the credentials of %s", provision.UpstreamRole, strings.Join(e.leasing, ", "))
+		e.wrong(applyUpstream+"; where gateways mint under another token role, name their file with -gateway-config",
+			"the token role %s is missing: no gateway can lease the credentials of %s", e.role(), strings.Join(e.leasing, ", "))
 		return
 	case role == nil:
 		return
 	}
-	before := e.findings
 	e.checkTokenRole(role)
+	e.checkMints(ctx, role)
 	e.checkChildPolicies(ctx, texts(role["allowed_policies"]))
 	prefix := provision.PrefixOf(strings.Join(texts(role["allowed_entity_aliases"]), ","))
 	entities := 0
@@ -45,7 +51,7 @@ func (e *examination) checkUpstream(ctx context.Context) {
 	e.checkLoginOfMinters(ctx)
 	if before == e.findings {
 		e.ok("gateways mint under the token role %s, for the aliases %s alone; entities: %d, each without policies and in no group",
-			provision.UpstreamRole, provision.UpstreamAliases(prefix), entities)
+			e.role(), provision.UpstreamAliases(prefix), entities)
 	}
 }
 
@@ -54,7 +60,7 @@ func (e *examination) checkUpstream(ctx context.Context) {
 func (e *examination) checkTokenRole(role map[string]any) {
 	aliases, allowed := texts(role["allowed_entity_aliases"]), texts(role["allowed_policies"])
 	named := func(settings string) string {
-		return fmt.Sprintf("run `mcp-bootstrap apply`, or: vault write %s %s", provision.UpstreamRolePath, settings)
+		return fmt.Sprintf("run `mcp-bootstrap apply`, or: vault write %s %s", e.rolePath(), settings)
 	}
 	for _, check := range []struct {
 		bad      bool
@@ -80,18 +86,24 @@ func (e *examination) checkTokenRole(role map[string]any) {
 		{fmt.Sprint(role["token_period"]) != "0", "token_period=0", "makes periodic tokens: what a gateway asks for as TTL then has no effect"},
 	} {
 		if check.bad {
-			e.wrong(named(check.settings), "the token role %s %s", provision.UpstreamRole, check.text)
+			e.wrong(named(check.settings), "the token role %s %s", e.role(), check.text)
 		}
 	}
 	for _, name := range allowed {
 		if err := provision.CheckUpstreamPolicy(name); err != nil {
-			e.wrong("take the policy out of upstream_credentials, or of the role's allowed_policies", "the token role %s allows the policy %s: %v", provision.UpstreamRole, name, err)
+			e.wrong("take the policy out of upstream_credentials, or of the role's allowed_policies", "the token role %s allows the policy %s: %v", e.role(), name, err)
 		}
 	}
 }
 
-// ownRights are the paths by which a child token keeps and ends itself.
-var ownRights = []string{"auth/token/lookup-self", "auth/token/renew-self", "auth/token/revoke-self", "sys/leases/renew"}
+// ownRights are the paths by which a child token keeps and ends itself, with the capability on
+// each.
+var ownRights = map[string]string{
+	"auth/token/lookup-self": "read", "auth/token/renew-self": "update",
+	"auth/token/revoke-self": "update", "sys/leases/renew": "update",
+}
+
+var sortedRights = slices.Sorted(maps.Keys(ownRights))
 
 // checkChildPolicies looks whether the policies of the child tokens are there, of those that
 // may be read.
@@ -107,7 +119,7 @@ func (e *examination) checkChildPolicies(ctx context.Context, names []string) {
 		case name != policies.UpstreamName:
 			continue
 		}
-		for _, path := range ownRights {
+		for _, path := range sortedRights {
 			if !strings.Contains(rules, `"`+path+`"`) {
 				e.wrong("run `mcp-bootstrap apply`, or add what bootstrap/policies/mcp-upstream.hcl has", "the ACL policy %s has no rule for %s, which every child token needs", name, path)
 			}
@@ -123,7 +135,7 @@ func (e *examination) checkOtherRoles(ctx context.Context, prefix string) {
 		return
 	}
 	for _, name := range texts(list.Data["keys"]) {
-		if name == provision.UpstreamRole {
+		if name == e.role() {
 			continue
 		}
 		role, err := e.ask(ctx, provision.RolesPath+"/"+name)
@@ -188,25 +200,5 @@ func (e *examination) checkEntity(ctx context.Context, alias, id string) {
 	}
 	if entity["disabled"] == true {
 		e.wrong(fmt.Sprintf("vault write %s disabled=false, or vault write %s/clients/NAME disabled=true", path, e.Mount), "the entity of %s is disabled: no gateway can lease for the client", alias)
-	}
-}
-
-// checkLoginOfMinters looks whether the gateways' logins last: their child tokens end with them.
-func (e *examination) checkLoginOfMinters(ctx context.Context) {
-	path := "auth/approle/role/" + provision.GatewayRole
-	role, err := e.ask(ctx, path)
-	if err != nil || role == nil {
-		return // checkGatewayLogin has told
-	}
-	kind := fmt.Sprint(role["token_type"])
-	if auths, err := e.vault.Sys().ListAuthWithContext(ctx); err == nil && auths["approle/"] != nil && kind == "default" {
-		kind = auths["approle/"].Config.TokenType
-	}
-	switch {
-	case strings.HasSuffix(kind, "batch"):
-		e.wrong(fmt.Sprintf("vault write %s token_type=service token_period=1h", path), "the role %s gives batch tokens, which can mint no child token: gateways can lease no upstream credential", provision.GatewayRole)
-	case fmt.Sprint(role["token_period"]) == "0":
-		e.wrong(fmt.Sprintf("run `mcp-bootstrap apply`, or: vault write %s token_period=1h token_ttl=0 token_max_ttl=0", path),
-			"the role %s is not periodic: at the end of each login every upstream credential is leased again", provision.GatewayRole)
 	}
 }

@@ -198,6 +198,7 @@ func TestTheDoctorExaminesUpstreamCredentials(t *testing.T) {
 			l.Write(provision.UpstreamRolePath, good)
 		})
 	}
+	t.Run("the gateway's file is compared with all of that", l.comparesTheGatewaysFile)
 	l.healthy(t)
 }
 
@@ -245,18 +246,23 @@ func TestTheDoctorTriesTheUpstreamCredentialsOfAClient(t *testing.T) {
 	const granted = "the credential gh of the server github is granted to the client ann by secret/data/mcp/mcp:ann/github: no lease, read again every 1m0s; its fields: data.token, data.user"
 	const minted = "a child token for mcp:ann is minted under the token role mcp-upstream, with the policies mcp-upstream"
 
-	// run runs doctor for a client and fails if a value is printed or anything is left.
-	run := func(t *testing.T, token, client string, status int, want ...string) string {
+	// try runs doctor for a client and fails if a value is printed or anything is left.
+	try := func(t *testing.T, token, client string, more ...string) (string, int) {
 		t.Helper()
-		out, got := l.doctor(t, []string{token}, []string{"-client", client})
-		require.Equal(t, status, got, out)
-		for _, text := range want {
-			require.Contains(t, out, text)
-		}
+		out, status := l.doctor(t, []string{token}, append([]string{"-client", client}, more...))
 		for _, value := range []string{kvValue, writeData, "BEGIN", "hvs."} {
 			require.NotContains(t, out, value)
 		}
 		l.nothingLeft(t)
+		return out, status
+	}
+	run := func(t *testing.T, token, client string, status int, want ...string) string {
+		t.Helper()
+		out, got := try(t, token, client)
+		require.Equal(t, status, got, out)
+		for _, text := range want {
+			require.Contains(t, out, text)
+		}
 		return out
 	}
 
@@ -264,6 +270,12 @@ func TestTheDoctorTriesTheUpstreamCredentialsOfAClient(t *testing.T) {
 		run(t, sure, "ann", 0, minted, granted,
 			"the credential cert of the server github is granted to the client ann by pki/issue/web: a lease of ", ", not renewable; its fields: ca_chain, certificate",
 			"what was taken for the client ann is revoked: child tokens: 1, leases: 1")
+	})
+	t.Run("with a gateway's file, what that gateway asks for is tried", func(t *testing.T) {
+		l.triesAsTheGatewaysFileSays(t, func(t *testing.T, more ...string) (string, int) {
+			t.Helper()
+			return try(t, sure, "ann", more...)
+		})
 	})
 	t.Run("data that the administrator may not see is not sent", func(t *testing.T) {
 		run(t, minting, "ann", 0, granted, "the credential cert of the server github was not tried: it writes data (common_name) that only a token with read on mcp/gateway/servers may see")

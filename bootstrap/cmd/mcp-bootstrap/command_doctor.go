@@ -20,10 +20,10 @@ func runDoctor(ctx context.Context, args []string, out streams) error {
 	flags.StringVar(&opts.Mount, "mount", "mcp", "where the engine is mounted")
 	flags.StringVar(&opts.GatewayURL, "gateway-url", os.Getenv("MCP_GATEWAY_URL"), "where clients connect (default: MCP_GATEWAY_URL)")
 	flags.StringVar(&opts.GatewayAdminURL, "gateway-admin-url", os.Getenv("MCP_GATEWAY_ADMIN_URL"), "the gateway's admin listener, to ask for its state (default: MCP_GATEWAY_ADMIN_URL)")
-	flags.StringVar(&opts.GatewayConfig, "gateway-config", "", "the gateway's file, on the gateway's machine, to look whether it starts the servers that are commands")
+	flags.StringVar(&opts.GatewayConfig, "gateway-config", "", "the gateway's file, on the gateway's machine, to look whether it starts the servers that are commands, and whether Vault lets it lease upstream credentials")
 	try := flags.Bool("try-token", false, "try the client's token in MCP_TOKEN, in Vault and at the gateway")
 	flags.StringVar(&opts.Client, "client", "", "try the upstream credentials of the `client`, and revoke what was taken")
-	flags.StringVar(&opts.TokenRole, "token-role", provision.UpstreamRole, "with -client: the token `role` to mint under; VAULT_TOKEN needs update on auth/token/create/ROLE")
+	flags.StringVar(&opts.TokenRole, "token-role", "", "with -client: the token `role` to mint under (default: that of -gateway-config, or "+provision.UpstreamRole+"); VAULT_TOKEN needs update on auth/token/create/ROLE")
 	flags.DurationVar(&opts.Expiring, "expiring", soon, "tell of tokens that end within this time")
 	if err := parse(flags, args, out); err != nil {
 		return err
