@@ -84,7 +84,7 @@ func TestDevStopsEverythingOnCtrlCAndStartsAgain(t *testing.T) {
 }
 
 func TestDevCanBeStoppedWhileItStarts(t *testing.T) {
-	for _, step := range []string{"Starting Vault on", "Setting up the engine", "Starting the demo server", "Starting the gateway", "Starting 3 Vaults", "Starting Vault Agent"} {
+	for _, step := range []string{"Starting Vault on", "Setting up the engine", "Starting the demo server", "Starting the gateway", "Starting 3 Vaults", "Starting Vault Agent", "Setting up the credentials"} {
 		t.Run(step, func(t *testing.T) {
 			var options []string
 			switch step {
@@ -92,6 +92,8 @@ func TestDevCanBeStoppedWhileItStarts(t *testing.T) {
 				options = []string{"-ha"}
 			case "Starting Vault Agent":
 				options = []string{"-agent"}
+			case "Setting up the credentials":
+				options = []string{"-upstream"}
 			}
 			d := startDev(t, filepath.Join(t.TempDir(), "dev"), freeAddresses(t), options...)
 			d.awaitOutput(t, step)

@@ -13,7 +13,10 @@ import (
 )
 
 // TestDocsAggregate runs the commands of docs/aggregate.md as written.
-func TestDocsAggregate(t *testing.T) { runDevPage(t, "aggregate.md") }
+func TestDocsAggregate(t *testing.T) {
+	d := newDev(t)
+	d.runCommands(t, docrun.Read(t, "aggregate.md").Commands())
+}
 
 // TestReadme runs the commands of README.md beside what its first command starts.
 func TestReadme(t *testing.T) {
@@ -32,21 +35,28 @@ func TestReadme(t *testing.T) {
 	require.Contains(t, outputs[len(outputs)-1], "Nothing is wrong.", "the page's own steps leave something wrong")
 }
 
-// TestDocsQuickstart runs the commands of docs/quickstart.md as written.
-func TestDocsQuickstart(t *testing.T) { runDevPage(t, "quickstart.md") }
+// leasedSection is the section of docs/quickstart.md that begins with -upstream.
+const leasedSection = "Credentials that end with a client"
 
-// runDevPage runs a page's commands in a folder where `mcp-bootstrap dev` has laid
-// what the page speaks of, and compares their output with what the page says.
-func runDevPage(t *testing.T, name string) {
-	t.Helper()
+// TestDocsQuickstart runs the commands of docs/quickstart.md as written, but for a section
+// that TestDevShowsCredentialsThatEndWithTheirClient runs.
+func TestDocsQuickstart(t *testing.T) {
 	d := newDev(t)
+	_, commands := docrun.Read(t, "quickstart.md").Section(leasedSection)
+	d.runCommands(t, commands)
+}
+
+// runCommands runs a page's commands in a folder where `mcp-bootstrap dev` has laid
+// what the page speaks of, and compares their output with what the page says.
+func (d *devSystem) runCommands(t *testing.T, commands []docrun.Command) {
+	t.Helper()
 	d.warm(t)
 	dir := t.TempDir()
 	require.NoError(t, os.Symlink(d.dir, filepath.Join(dir, ".dev")))
 	require.NoError(t, os.Symlink(filepath.Dir(harness.FindPrograms(t).Bootstrap), filepath.Join(dir, "bin")))
 	docrun.VaultBinary(t, filepath.Join(dir, "vault"))
 
-	commands := docrun.Read(t, name).Commands()
+	require.NotEmpty(t, commands, "the page has no command")
 	outputs := docrun.Run(t, dir, commands, []string{"PATH=" + filepath.Join(dir, "vault", "bin") + ":" + os.Getenv("PATH")})
 	for i, output := range outputs {
 		outputs[i] = strings.ReplaceAll(output, d.dir, ".dev")

@@ -43,9 +43,24 @@ func startDev(t *testing.T, dir string, addresses []string, more ...string) *dev
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { p.Stop(30 * time.Second) })
+	t.Cleanup(func() {
+		p.Stop(30 * time.Second)
+		if t.Failed() {
+			d.tellLogs(t)
+		}
+	})
 	d.Process = p
 	return d
+}
+
+// tellLogs prints the gateway's side of a test that has failed.
+func (d *devSystem) tellLogs(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{"gateway.log", "audit.log"} {
+		if content, err := os.ReadFile(filepath.Join(d.dir, "logs", name)); err == nil {
+			t.Logf("%s:\n%s", name, content)
+		}
+	}
 }
 
 func newDev(t *testing.T) *devSystem {
@@ -128,6 +143,12 @@ func (d *devSystem) assertNothingLeft(t *testing.T) {
 // children are the processes that dev started, by their command lines.
 func (d *devSystem) children(t *testing.T) map[string]int {
 	t.Helper()
+	return childrenOf(t, d.Pid())
+}
+
+// childrenOf are the processes that a process has started, by their command lines.
+func childrenOf(t *testing.T, parent int) map[string]int {
+	t.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil || len(stats) == 0 {
 		t.Fatalf("there is no /proc to find the children in: %v", err)
@@ -141,7 +162,7 @@ func (d *devSystem) children(t *testing.T) map[string]int {
 		pid, after, _ := strings.Cut(string(content), " (")
 		_, after, _ = strings.Cut(after, ") ")
 		fields := strings.Fields(after)
-		if len(fields) < 2 || fields[1] != strconv.Itoa(d.Pid()) {
+		if len(fields) < 2 || fields[1] != strconv.Itoa(parent) {
 			continue
 		}
 		line, err := os.ReadFile(filepath.Join(filepath.Dir(path), "cmdline"))

@@ -68,6 +68,25 @@ func WantOutputs(t *testing.T, commands []Command, outputs []string) {
 // Commands are those of all blocks.
 func (p *Page) Commands() []Command { return slices.Concat(p.blocks...) }
 
+// Section returns the commands under a heading of the second level, and those of the rest of
+// the page.
+func (p *Page) Section(heading string) (section, rest []Command) {
+	current := ""
+	for i, block := range p.blocks {
+		for line := range strings.Lines(p.parts[i]) {
+			if text, found := strings.CutPrefix(line, "## "); found {
+				current = strings.TrimSpace(text)
+			}
+		}
+		if current == heading {
+			section = append(section, block...)
+		} else {
+			rest = append(rest, block...)
+		}
+	}
+	return section, rest
+}
+
 // Read reads a page by its name in docs/, for a test in a folder of test/.
 func Read(t *testing.T, name string) *Page {
 	t.Helper()
