@@ -56,6 +56,9 @@ const (
 	// failedFor is how long a failure is remembered after the last request.
 	failedFor = 2 * time.Minute
 
+	// awaitTimeout is how long a request waits for Vault. What it waits for goes on.
+	awaitTimeout = 10 * time.Second
+
 	// mintTimeout bounds all requests of one attempt.
 	mintTimeout = 60 * time.Second
 )
@@ -106,6 +109,8 @@ func (h *holding) isOver() bool {
 // await waits for the credentials. It returns neither a set nor an error if the holding has
 // ended for a reason that does not concern the request.
 func (h *holding) await(ctx context.Context) (*Set, error) {
+	timer := time.NewTimer(awaitTimeout)
+	defer timer.Stop()
 	for {
 		h.mu.Lock()
 		now, ended, failure, left, changed := h.server.store.now(), h.ended, h.failure, h.retryAt, h.changed
@@ -126,6 +131,8 @@ func (h *holding) await(ctx context.Context) (*Set, error) {
 		h.poke()
 		select {
 		case <-changed:
+		case <-timer.C:
+			return nil, &Error{Reason: ReasonUnavailable, Err: errUnreachable, RetryAfter: retryMin}
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}

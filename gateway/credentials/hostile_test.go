@@ -177,6 +177,21 @@ func TestWhoeverHoldsRetiredCredentialsGetsTheNextOnes(t *testing.T) {
 	})
 }
 
+func TestARequestDoesNotWaitForAVaultThatHangs(t *testing.T) {
+	onStage(t, nil, func(t *testing.T, s *stage) {
+		s.vault.engines[dbPath] = database(time.Hour, 0)
+		server := s.server("orders")
+		s.vault.before = func(string) error { time.Sleep(15 * time.Second); return nil }
+		began := time.Now()
+		require.Equal(t, ReasonUnavailable, s.refusal(server, "alice").Reason)
+		require.Equal(t, awaitTimeout, time.Since(began))
+		time.Sleep(25 * time.Second)
+		_ = s.get(server, "alice")
+		require.Equal(t, 1, s.vault.count("create"), "what it waited for was not in vain")
+		s.vault.set(func() { s.vault.before = nil })
+	})
+}
+
 func TestNothingMoreIsAskedForAfterTheEndOfAccess(t *testing.T) {
 	onStage(t, nil, func(t *testing.T, s *stage) {
 		s.vault.engines[dbPath] = database(time.Hour, 0)

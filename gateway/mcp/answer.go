@@ -22,12 +22,13 @@ type Answer struct {
 	Header  http.Header // the server's: CopyHeader says what of it the client gets
 	Session string      // the client's id of the session that it belongs to; "" if none
 
-	handler *Handler
-	client  context.Context // of the client's request
-	source  source          // nil: there is nothing to close
-	raw     *http.Response  // the body as it comes; nil: it is in whole
-	whole   []byte
-	buffer  *buffer // that holds whole; nil: nobody shares it
+	handler  *Handler
+	client   context.Context // of the client's request
+	source   source          // nil: there is nothing to close
+	raw      *http.Response  // the body as it comes; nil: it is in whole
+	whole    []byte
+	inEvents bool    // the stream is passed on event by event
+	buffer   *buffer // that holds whole; nil: nobody shares it
 }
 
 // source is where an answer comes from.

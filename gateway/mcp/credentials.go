@@ -42,7 +42,9 @@ func (x *exchange) withoutCredentials(ctx context.Context, err error) error {
 		RetryAfter: retryAfter,
 	}
 	if credentials.IsEnd(err) {
-		f.Message = messageCredentials
+		// The request may have been carried out: a client must not take this for an invitation
+		// to send it again. Clients do not read the body of a 503.
+		f.Status, f.Message, f.RetryAfter = http.StatusOK, messageCredentials, 0
 	}
 	var unavailable *credentials.Error
 	if errors.As(err, &unavailable) && unavailable.RetryAfter > f.RetryAfter {

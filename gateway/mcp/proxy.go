@@ -33,6 +33,9 @@ type proxied struct {
 	owner  session.Owner
 	sealed string // the session id that the client sent; "" if none
 
+	upstreamSession string // what it stands for at the server
+	lastEventID     string // of the stream's events; "" if none had one
+
 	set      *credentials.Set // nil: the server has none that are leased
 	use      credentials.Use  // of set
 	ctx      context.Context  // of the request to the server
@@ -52,16 +55,15 @@ func (p *proxy) call(ctx context.Context, a *Answer) error {
 	}
 	q.ctx, q.cancel = context.WithCancelCause(ctx)
 	err := q.lease(ctx)
-	var upstreamSession string
 	if err == nil {
-		upstreamSession, err = q.admit(ctx)
+		err = q.admit(ctx)
 	}
 	if err != nil {
 		q.use.End()
 		q.cancel(nil)
 		return err
 	}
-	if err = q.send(ctx, upstreamSession); err == nil {
+	if err = q.send(ctx); err == nil {
 		err = q.accept()
 	}
 	if err != nil {
@@ -74,8 +76,9 @@ func (p *proxy) call(ctx context.Context, a *Answer) error {
 
 // admit opens the request's session, records the decision, and takes one of the server's
 // slots. The caller releases it where the error is nil.
-func (q *proxied) admit(ctx context.Context) (upstreamSession string, err error) {
-	upstreamSession, f := q.openSession(ctx)
+func (q *proxied) admit(ctx context.Context) error {
+	var f *access.Refusal
+	q.upstreamSession, f = q.openSession(ctx)
 	if f == nil {
 		f = q.decide()
 	}
@@ -83,16 +86,16 @@ func (q *proxied) admit(ctx context.Context) (upstreamSession string, err error)
 		f = q.busy()
 	}
 	if f != nil {
-		return "", f
+		return f
 	}
-	return upstreamSession, nil
+	return nil
 }
 
 // send sends the request to the server, and reads the header of the answer. Where the server
 // refuses leased credentials, and Vault has others by now, it does so a second time: a server
 // that refuses them has done nothing.
-func (q *proxied) send(ctx context.Context, upstreamSession string) error {
-	err := q.sendOnce(ctx, upstreamSession)
+func (q *proxied) send(ctx context.Context) error {
+	err := q.sendOnce(ctx)
 	if err != nil || q.set == nil || q.response.StatusCode != http.StatusUnauthorized {
 		return err
 	}
@@ -109,15 +112,15 @@ func (q *proxied) send(ctx context.Context, upstreamSession string) error {
 	if f := q.decide(); f != nil { // so that the log has the credentials of what is sent
 		return f
 	}
-	return q.sendOnce(ctx, upstreamSession)
+	return q.sendOnce(ctx)
 }
 
-func (q *proxied) sendOnce(ctx context.Context, upstreamSession string) error {
+func (q *proxied) sendOnce(ctx context.Context) error {
 	send := q.proxy.upstream.send
 	if q.idle() {
 		send = q.proxy.upstream.openStream
 	}
-	out := q.outgoing(upstreamSession)
+	out := q.outgoing()
 	q.traced = q.request.TraceUpstream(out.Header)
 	response, err := send(out) //nolint:bodyclose // close closes it
 	if err != nil {
@@ -147,6 +150,7 @@ func (q *proxied) accept() error {
 	a.Stream = mediaType(protocol.First(a.Header, protocol.HeaderContentType)) == protocol.MediaEventStream
 	switch {
 	case a.Stream:
+		a.inEvents = q.set != nil // so that it can be gone on with between two of them
 		if a.idle() {
 			q.unlisted = q.handler.streams.Add(q.cancel, q.proxy.limits.MaxStreamAge)
 		}
@@ -173,10 +177,15 @@ func (q *proxied) isSent() bool {
 // stream.
 func (q *proxied) next() (*sse.Event, error) {
 	if q.decoder == nil {
-		q.decoder = sse.NewDecoder(q.response.Body, int(q.proxy.limits.MaxList))
-		q.decoder.Reserve = q.request.Reserve
+		q.decoder = q.newDecoder()
 	}
 	event, err := q.decoder.Next()
+	for err != nil && q.reopen() {
+		event, err = q.decoder.Next()
+	}
+	if err == nil && len(event.ID()) > 0 {
+		q.lastEventID = string(event.ID())
+	}
 	if err == nil && q.tools != nil {
 		err = filterEvent(event, q.tools)
 	}
@@ -191,6 +200,37 @@ func (q *proxied) next() (*sse.Event, error) {
 		return nil, &AnswerError{Message: messageCredentials, Err: context.Cause(q.ctx)}
 	}
 	return nil, &readError{err}
+}
+
+// reopen opens the session's own stream again, where it ended because other credentials have
+// taken the place of those that it was opened with. The client notices nothing.
+func (q *proxied) reopen() bool {
+	if q.method != http.MethodGet || !errors.Is(context.Cause(q.ctx), credentials.ErrReplaced) || q.client.Err() != nil {
+		return false
+	}
+	q.endResponse()
+	q.use.End()
+	q.unlisted()
+	q.ctx, q.cancel = context.WithCancelCause(q.client)
+	q.unlisted = q.handler.streams.Add(q.cancel, q.proxy.limits.MaxStreamAge)
+	if q.lease(q.client) == nil && q.decide() == nil && q.sendOnce(q.client) == nil && q.isStream() {
+		q.decoder = q.newDecoder()
+		return true
+	}
+	q.cancel(credentials.ErrReplaced) // an orderly end: the client opens it itself
+	return false
+}
+
+// isStream reports whether the server's answer is a stream of events.
+func (q *proxied) isStream() bool {
+	media := mediaType(protocol.First(q.response.Header, protocol.HeaderContentType))
+	return q.response.StatusCode == http.StatusOK && media == protocol.MediaEventStream
+}
+
+func (q *proxied) newDecoder() *sse.Decoder {
+	d := sse.NewDecoder(q.response.Body, int(q.proxy.limits.MaxList))
+	d.Reserve = q.request.Reserve
+	return d
 }
 
 func (q *proxied) ended() error {
@@ -240,12 +280,15 @@ func (x *exchange) failure(ctx context.Context, err error) error {
 }
 
 // outgoing builds the request for the server.
-func (q *proxied) outgoing(upstreamSession string) *http.Request {
+func (q *proxied) outgoing() *http.Request {
 	out := q.proxy.upstream.template.WithContext(q.ctx)
 	out.Method = q.method
-	out.Header = requestHeader(q.header, upstreamSession != "")
-	if upstreamSession != "" {
-		out.Header[protocol.HeaderSession] = []string{upstreamSession}
+	out.Header = requestHeader(q.header, q.upstreamSession != "")
+	if q.upstreamSession != "" {
+		out.Header[protocol.HeaderSession] = []string{q.upstreamSession}
+	}
+	if q.lastEventID != "" {
+		out.Header[protocol.HeaderLastEventID] = []string{q.lastEventID}
 	}
 	header := q.proxy.upstream.header
 	if q.set != nil {

@@ -127,7 +127,7 @@ func (a *Answer) Relay(w http.ResponseWriter, id func() []byte, edit func(*sse.E
 	s := sse.NewWriter(a.client, w, a.handler.settings().Limits.KeepAlive)
 	s.Flush()
 	var err error
-	if a.raw != nil && a.tools == nil && edit == nil {
+	if a.raw != nil && a.tools == nil && edit == nil && !a.inEvents {
 		buffer := streamBuffers.Get().(*[streamBuffer]byte)
 		err = relay(s, a.raw.Body, buffer[:])
 		streamBuffers.Put(buffer)

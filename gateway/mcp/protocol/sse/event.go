@@ -24,6 +24,9 @@ type Event struct {
 	id, retry []byte
 }
 
+// ID returns the id that the event gives the stream; empty if it gives none.
+func (e *Event) ID() []byte { return e.id }
+
 // IsMessage reports whether clients of MCP read the event as a message.
 func (e *Event) IsMessage() bool {
 	return len(e.Type) == 0 || string(e.Type) == "message"
