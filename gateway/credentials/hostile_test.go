@@ -90,7 +90,6 @@ func TestAStaticRoleIsReadRightAfterItsPasswordChanges(t *testing.T) {
 
 func TestTokensThatMayNotEndThemselvesKeepNoOthersWaiting(t *testing.T) {
 	onStage(t, nil, func(t *testing.T, s *stage) {
-		s.vault.set(func() { s.vault.stubborn = "mcp-vault" })
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		bad := s.register(&grants.Server{
 			Name: "vault", ID: "1", Transport: grants.TransportHTTP, URL: "https://vault.example.com",
@@ -99,6 +98,7 @@ func TestTokensThatMayNotEndThemselvesKeepNoOthersWaiting(t *testing.T) {
 		for i := range 8 {
 			_ = s.get(bad, fmt.Sprint("c", i))
 		}
+		s.vault.set(func() { s.vault.stubborn = "mcp-vault" }) // somebody changes the policy
 		set := s.get(s.server("orders"), "alice")
 		for i := range 8 {
 			s.OnEnd(grants.End{Grant: grantOf(t, fmt.Sprint("c", i), nil), Lost: true, Last: true})
@@ -189,6 +189,27 @@ func TestARequestDoesNotWaitForAVaultThatHangs(t *testing.T) {
 		_ = s.get(server, "alice")
 		require.Equal(t, 1, s.vault.count("create"), "what it waited for was not in vain")
 		s.vault.set(func() { s.vault.before = nil })
+	})
+}
+
+func TestWhatCannotBeEndedIsNotLeased(t *testing.T) {
+	onStage(t, nil, func(t *testing.T, s *stage) {
+		s.vault.engines[dbPath] = database(time.Hour, 0)
+		s.vault.stubborn = "mcp-vault"
+		server := s.register(&grants.Server{
+			Name: "vault", ID: "1", Transport: grants.TransportHTTP, URL: "https://vault.example.com",
+			VaultPolicies: []string{"mcp-vault"}, Headers: map[string]string{"X-Vault-Token": "{{vault.token}}"},
+		})
+		e := s.refusal(server, "alice")
+		require.Equal(t, ReasonIdentity, e.Reason)
+		require.Contains(t, e.Error(), "auth/token/revoke-self")
+		time.Sleep(trialTTL)
+		require.Zero(t, s.vault.alive(), "the token on trial ends soon")
+		s.vault.set(func() { s.vault.stubborn = "" })
+		_ = s.get(server, "alice")
+		made := s.vault.count("create")
+		_ = s.get(server, "bob")
+		require.Equal(t, made+1, s.vault.count("create"), "once is enough")
 	})
 }
 

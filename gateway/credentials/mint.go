@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"vault-plugin-secrets-mcp/backend/credential"
@@ -107,6 +108,9 @@ func (h *holding) child(ctx context.Context, l *lease, place **vaultclient.Child
 		Role: settings.TokenRole, Alias: alias, Policies: policies, TTL: settings.TokenTTL,
 		Metadata: map[string]string{"mcp_client": grant.Client, "mcp_server": h.server.of.Name},
 	}
+	if err := store.checkPolicies(ctx, request); err != nil {
+		return err
+	}
 	path := "auth/token/create/" + settings.TokenRole
 	parent, changed := store.vault.Parent()
 	c, err := store.vault.Create(ctx, request)
@@ -128,6 +132,34 @@ func (h *holding) child(ctx context.Context, l *lease, place **vaultclient.Child
 	}}
 	t.begin(c.Sent, c.TTL)
 	l.terms = append(l.terms, t)
+	return nil
+}
+
+// trialTTL is the life of a token on trial, in the case that it cannot be ended.
+const trialTTL = 30 * time.Second
+
+// checkPolicies makes sure, once for each set of policies, that tokens which have them may end
+// themselves: what cannot be ended must not be leased. It tries it with a token of its own.
+func (s *Store) checkPolicies(ctx context.Context, request vaultclient.ChildRequest) *Error {
+	key := strings.Join(request.Policies, ",")
+	if _, good := s.revocable.Load(key); good {
+		return nil
+	}
+	request.TTL = min(request.TTL, trialTTL)
+	c, err := s.vault.Create(ctx, request)
+	if err != nil {
+		return failed("", "auth/token/create/"+request.Role, err)
+	}
+	const path = "auth/token/revoke-self"
+	err = s.vault.Revoke(ctx, c)
+	switch {
+	case isDenied(err):
+		return &Error{Reason: ReasonIdentity, Path: path, Err: fmt.Errorf(
+			"tokens with the policies %s may not end themselves: grant update on this path, as the policy mcp-upstream does", strings.Join(request.Policies, ", "))}
+	case err != nil:
+		return failed("", path, err)
+	}
+	s.revocable.Store(key, true)
 	return nil
 }
 

@@ -45,6 +45,7 @@ func onStage(t *testing.T, settings *config.UpstreamCredentials, play func(t *te
 		})
 		require.NoError(t, err)
 		s.Store = store
+		store.revocable.Store("mcp-upstream", true) // others are tried first
 		ctx, stop := context.WithCancel(context.Background())
 		stopped := make(chan struct{})
 		go func() {

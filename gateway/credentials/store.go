@@ -46,6 +46,7 @@ type Store struct {
 	now        func() time.Time
 	log        hclog.Logger
 	identities *identities
+	revocable  sync.Map // lists of policies whose tokens may end themselves
 	revoker    *revoker
 	mints      *rate.Limiter
 	running    sync.WaitGroup // the holdings
