@@ -104,6 +104,10 @@ func (c *Config) credentialWarnings() []string {
 		slices.Sort(warnings)
 		return warnings
 	}
+	if s := c.Stdio; s != nil && s.UIDs.Count > 0 && int64(s.UIDs.Count) < 2*int64(s.MaxChildren) {
+		warnings = append(warnings, fmt.Sprintf("stdio: uid_range has %d accounts for max_children = %d: while a child is replaced by one with newer "+
+			"credentials, it needs two: give it up to twice as many", s.UIDs.Count, s.MaxChildren))
+	}
 	if path := c.Vault.Auth.TokenFile; path != "" {
 		if batch, err := HoldsBatchToken(path); err == nil && batch { // of a file that is not there yet, nothing is known
 			warnings = append(warnings, fmt.Sprintf("auth: %s holds a batch token, which can make no token for a client, so servers with credentials "+

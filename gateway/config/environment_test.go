@@ -50,6 +50,9 @@ func TestUpstreamCredentialsThatCannotBeHadAreWarnedOf(t *testing.T) {
 		block = "upstream_credentials {\n token_role = \"mcp-upstream\"\n policies = [\"mcp-upstream\"]\n}\n"
 		paths = "upstream \"orders\" {\n credential_paths = [\"database/creds/orders-*\"]\n}\n"
 	)
+	stdio := func(uids string) string {
+		return "stdio {\n allowed_commands = [\"/bin/cat\"]\n max_children = 10\n uid_range = \"" + uids + "\"\n}\n"
+	}
 	for name, test := range map[string]struct {
 		token string // of another program; "" if it has written none yet
 		more  string
@@ -60,6 +63,9 @@ func TestUpstreamCredentialsThatCannotBeHadAreWarnedOf(t *testing.T) {
 		"a batch token that need mint none":    {"hvb.AAAA-hunter2", "", ""},
 		"a service token":                      {"hvs.hvb.hunter2", block, ""},
 		"a token that is not there yet":        {"", block, ""},
+		"an account for each child":            {"hvs.hunter2", block + stdio("70000-70009"), "needs two"},
+		"two accounts for each child":          {"hvs.hunter2", block + stdio("70000-70019"), ""},
+		"an account without credentials":       {"hvs.hunter2", stdio("70000-70009"), ""},
 		"paths of credentials that are leased": {"hvs.hunter2", block + paths, ""},
 		"paths of credentials that are not":    {"hvs.hunter2", paths, `upstream "orders": credential_paths has no effect without a block upstream_credentials`},
 	} {

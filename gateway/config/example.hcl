@@ -96,7 +96,7 @@ audit {
 # whatever is registered.
 stdio {
   allowed_commands = ["/usr/local/bin/mcp-files"]
-  uid_range        = "70000-70063" # an account for each child, or user = "nobody" for all; default: the gateway's own
+  uid_range        = "70000-70127" # an account for each child, or user = "nobody" for all; default: the gateway's own
   # isolation               = "required" # "off": start children even where neither uid_range nor the kernel keeps them apart
   # home_dir                = "/var/lib/mcp-gateway/children" # default: in the state folder of the service, or the account
   # idle_timeout            = "10m"
