@@ -67,12 +67,12 @@ func failed(credential, path string, err error) *Error {
 }
 
 var (
-	errUnreachable = errors.New("Vault cannot be reached, or does not answer in time") //nolint:staticcheck // a name starts it
+	errUnreachable = errors.New("Vault cannot be reached, or does not answer in time")
 	errDenied      = errors.New("permission denied: no policy of the token allows it")
-	errSealed      = errors.New("Vault is sealed, or has no active node")             //nolint:staticcheck // a name starts it
-	errLater       = errors.New("Vault asks to come back later")                      //nolint:staticcheck // a name starts it
-	errEngine      = errors.New("the engine has failed to make the credential")       // with the status
-	errRefused     = errors.New("Vault refuses the request: see Vault's own log, or") //nolint:staticcheck // a name starts it
+	errSealed      = errors.New("Vault is sealed, or has no active node")
+	errLater       = errors.New("Vault asks to come back later")
+	errEngine      = errors.New("the engine has failed to make the credential") // with the status
+	errRefused     = errors.New("Vault refuses the request: see Vault's own log, or")
 )
 
 func reasonOf(refused *api.ResponseError) (reason string, err error) {

@@ -16,14 +16,15 @@ import (
 )
 
 func TestANewLoginOfTheGatewayReplacesEverythingOnce(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		server := s.server("orders")
 		_ = s.get(server, "alice")
 		s.vault.logIn(time.Time{})
-		time.Sleep(30 * time.Second)
+		after(30 * time.Second)
 		before := s.vault.count("create")
-		time.Sleep(5 * time.Minute)
+		after(5 * time.Minute)
 		require.Less(t, s.vault.count("create")-before, 3)
 	})
 }
@@ -40,32 +41,35 @@ func (s *stage) kv(path string) *Server {
 }
 
 func TestASecretThatSaysThatItLivesForCenturiesHarmsNobody(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
 		s.vault.engines["kv1/x"] = plainSecret("expiration", "10000000000")
 		_ = s.get(s.kv("kv1/x"), "alice")
 	})
 }
 
 func TestAnExpirationInMillisecondsCausesNoLoop(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines["kv1/x"] = plainSecret("expiration", "1893456000000")
 		_ = s.get(s.kv("kv1/x"), "alice")
-		time.Sleep(10 * time.Second)
+		after(10 * time.Second)
 		require.Less(t, s.vault.count("create"), 3)
 	})
 }
 
 func TestATTLOfASecondCausesNoLoop(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines["kv1/x"] = plainSecret("ttl", "1")
 		_ = s.get(s.kv("kv1/x"), "alice")
-		time.Sleep(time.Minute)
+		after(time.Minute)
 		require.Less(t, s.vault.count("create"), 10)
 	})
 }
 
 func TestAStaticRoleIsReadRightAfterItsPasswordChanges(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		began := time.Now()
 		const period = time.Hour
 		s.vault.engines["database/static-creds/x"] = engine{fields: func(int, string) map[string]any {
@@ -81,7 +85,7 @@ func TestAStaticRoleIsReadRightAfterItsPasswordChanges(t *testing.T) {
 			if set.Header().Get("A") != fmt.Sprint("pw-", int(time.Since(began)/period)) {
 				wrong++
 			}
-			time.Sleep(time.Second)
+			after(time.Second)
 		}
 		require.LessOrEqual(t, len(sets), 8)
 		require.LessOrEqual(t, wrong, 30)
@@ -89,7 +93,8 @@ func TestAStaticRoleIsReadRightAfterItsPasswordChanges(t *testing.T) {
 }
 
 func TestTokensThatMayNotEndThemselvesKeepNoOthersWaiting(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		bad := s.register(&grants.Server{
 			Name: "vault", ID: "1", Transport: grants.TransportHTTP, URL: "https://vault.example.com",
@@ -103,14 +108,14 @@ func TestTokensThatMayNotEndThemselvesKeepNoOthersWaiting(t *testing.T) {
 		for i := range 8 {
 			s.OnEnd(grants.End{Grant: grantOf(t, fmt.Sprint("c", i), nil), Lost: true, Last: true})
 		}
-		time.Sleep(time.Second)
+		after(time.Second)
 		s.OnEnd(grants.End{Grant: grantOf(t, "alice", nil), Lost: true, Last: true})
 		began := time.Now()
 		for s.vault.works(set) && time.Since(began) < 20*time.Minute {
-			time.Sleep(time.Second)
+			after(time.Second)
 		}
 		late := time.Since(began)
-		time.Sleep(15 * time.Minute) // the others end by themselves
+		after(15 * time.Minute) // the others end by themselves
 		require.Less(t, late, 2*time.Second)
 	})
 }
@@ -118,7 +123,8 @@ func TestTokensThatMayNotEndThemselvesKeepNoOthersWaiting(t *testing.T) {
 func TestAClientAtItsOwnBoundTakesNothingFromOthers(t *testing.T) {
 	settings := usual()
 	settings.MaxLeasesPerClient = 1
-	onStage(t, settings, func(t *testing.T, s *stage) {
+	onStage(t, settings, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		a, b := s.server("a"), s.server("b")
 		for i := range 20 {
@@ -136,7 +142,8 @@ func TestAClientAtItsOwnBoundTakesNothingFromOthers(t *testing.T) {
 func TestNarrowedPoliciesOfAClientCountForItsCredentials(t *testing.T) {
 	settings := usual()
 	settings.Policies = []string{"a", "b"}
-	onStage(t, settings, func(t *testing.T, s *stage) {
+	onStage(t, settings, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		server := s.server("orders")
 		both := grantOf(t, "alice", func(l *vaultclient.Lookup) { l.UpstreamPolicies, l.Metadata = []string{"a", "b"}, map[string]string{} })
@@ -145,7 +152,7 @@ func TestNarrowedPoliciesOfAClientCountForItsCredentials(t *testing.T) {
 		require.NoError(t, err)
 		s.OnEnd(grants.End{Grant: both, Successor: one})
 		for range 100 {
-			time.Sleep(5 * time.Minute)
+			after(5 * time.Minute)
 			set, err = server.Get(context.Background(), one)
 			require.NoError(t, err)
 		}
@@ -158,7 +165,8 @@ func TestNarrowedPoliciesOfAClientCountForItsCredentials(t *testing.T) {
 }
 
 func TestWhoeverHoldsRetiredCredentialsGetsTheNextOnes(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		server := s.server("orders")
 		first := s.get(server, "alice")
@@ -178,14 +186,15 @@ func TestWhoeverHoldsRetiredCredentialsGetsTheNextOnes(t *testing.T) {
 }
 
 func TestARequestDoesNotWaitForAVaultThatHangs(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		server := s.server("orders")
-		s.vault.before = func(string) error { time.Sleep(15 * time.Second); return nil }
+		s.vault.before = func(string) error { after(15 * time.Second); return nil }
 		began := time.Now()
 		require.Equal(t, ReasonUnavailable, s.refusal(server, "alice").Reason)
 		require.Equal(t, awaitTimeout, time.Since(began))
-		time.Sleep(25 * time.Second)
+		after(25 * time.Second)
 		_ = s.get(server, "alice")
 		require.Equal(t, 1, s.vault.count("create"), "what it waited for was not in vain")
 		s.vault.set(func() { s.vault.before = nil })
@@ -193,7 +202,8 @@ func TestARequestDoesNotWaitForAVaultThatHangs(t *testing.T) {
 }
 
 func TestWhatCannotBeEndedIsNotLeased(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		s.vault.stubborn = "mcp-vault"
 		server := s.register(&grants.Server{
@@ -203,7 +213,7 @@ func TestWhatCannotBeEndedIsNotLeased(t *testing.T) {
 		e := s.refusal(server, "alice")
 		require.Equal(t, ReasonIdentity, e.Reason)
 		require.Contains(t, e.Error(), "auth/token/revoke-self")
-		time.Sleep(trialTTL)
+		after(trialTTL)
 		require.Zero(t, s.vault.alive(), "the token on trial ends soon")
 		s.vault.set(func() { s.vault.stubborn = "" })
 		_ = s.get(server, "alice")
@@ -214,7 +224,8 @@ func TestWhatCannotBeEndedIsNotLeased(t *testing.T) {
 }
 
 func TestNothingMoreIsAskedForAfterTheEndOfAccess(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		s.vault.engines["database/creds/slow"] = database(time.Hour, 0)
 		s.vault.engines["database/creds/third"] = database(time.Hour, 0)
@@ -225,19 +236,20 @@ func TestNothingMoreIsAskedForAfterTheEndOfAccess(t *testing.T) {
 		})
 		s.vault.before = func(call string) error {
 			if call == "read database/creds/slow" {
-				time.Sleep(20 * time.Second)
+				after(20 * time.Second)
 			}
 			return nil
 		}
 		ctx, cancel := context.WithCancel(context.Background())
-		go func() { _, _ = server.Get(ctx, grantOf(t, "alice", nil)) }()
-		time.Sleep(time.Second)
+		grant := grantOf(t, "alice", nil)
+		go func() { _, _ = server.Get(ctx, grant) }()
+		after(time.Second)
 		cancel()
 		s.OnEnd(grants.End{Grant: grantOf(t, "alice", nil), Lost: true, Last: true})
 		ended := time.Now()
-		time.Sleep(10 * time.Second)
+		after(10 * time.Second)
 		alive := s.vault.alive()
-		time.Sleep(20 * time.Second)
+		after(20 * time.Second)
 		s.vault.mu.Lock()
 		after := 0
 		for _, l := range s.vault.leases {
@@ -252,7 +264,8 @@ func TestNothingMoreIsAskedForAfterTheEndOfAccess(t *testing.T) {
 }
 
 func TestARenewalUnderWayAtTheEndOfAccessMintsNothing(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		_ = s.get(s.server("orders"), "alice")
 		s.vault.set(func() {
@@ -260,18 +273,19 @@ func TestARenewalUnderWayAtTheEndOfAccessMintsNothing(t *testing.T) {
 				if call == "renew" {
 					s.vault.set(func() { s.vault.before = nil })
 					s.OnEnd(grants.End{Grant: grantOf(t, "alice", nil), Lost: true, Last: true})
-					time.Sleep(100 * time.Millisecond)
+					after(100 * time.Millisecond)
 				}
 				return nil
 			}
 		})
-		time.Sleep(9 * time.Minute)
+		after(9 * time.Minute)
 		require.Equal(t, 1, s.vault.count("create"))
 	})
 }
 
 func TestACallOutlivesTheReplacementOfItsCredentials(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = engine{ttl: 3 * time.Hour, fixed: true, fields: database(0, 0).fields}
 		server := s.server("orders")
 		set := s.get(server, "alice")
@@ -290,7 +304,8 @@ func TestACallOutlivesTheReplacementOfItsCredentials(t *testing.T) {
 }
 
 func TestTheRevocationOfTheLastLiveTokenCountsThoughAnExpiredOneIsCached(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		_ = s.get(s.server("orders"), "alice")
 		s.live.Store(false)
@@ -298,25 +313,26 @@ func TestTheRevocationOfTheLastLiveTokenCountsThoughAnExpiredOneIsCached(t *test
 		expired := grantOf(t, "alice", func(l *vaultclient.Lookup) {
 			l.Kind, l.AnsweredAt, l.ExpiresAt = vaultclient.KindLeased, time.Now(), time.Now().Add(-time.Second).Format(time.RFC3339)
 		})
-		time.Sleep(30 * time.Second)
+		after(30 * time.Second)
 		s.OnEnd(grants.End{Grant: expired, Last: true})
-		time.Sleep(time.Minute)
+		after(time.Minute)
 		require.Zero(t, s.vault.alive())
 	})
 }
 
 func TestASecretThatGetsALeaseIsLeasedFromThenOn(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines["pki/issue/web"] = engine{fields: database(0, 0).fields}
 		server := s.register(&grants.Server{
 			Name: "x", ID: "1", Transport: grants.TransportHTTP, URL: "https://x.example.com",
 			Credentials: map[string]credential.Spec{"k": {Path: "pki/issue/web", Refresh: 60}}, Headers: map[string]string{"A": "{{k.password}}"},
 		})
 		_ = s.get(server, "alice")
-		s.vault.set(func() { s.vault.engines["pki/issue/web"] = database(30*time.Second, 0) }) // generate_lease=true
+		s.vault.set(func() { s.vault.engines["pki/issue/web"] = database(30*time.Second, 0) })
 		dead := 0
 		for range 3600 {
-			time.Sleep(time.Second)
+			after(time.Second)
 			set := s.get(server, "alice")
 			pw := strings.TrimPrefix(set.Header().Get("A"), "secret-")
 			s.vault.mu.Lock()
@@ -332,19 +348,20 @@ func TestASecretThatGetsALeaseIsLeasedFromThenOn(t *testing.T) {
 func TestACallOnEarlierCredentialsIsNotCutWhereNobodyUsesTheNewOnes(t *testing.T) {
 	settings := usual()
 	settings.TokenTTL = time.Hour
-	onStage(t, settings, func(t *testing.T, s *stage) {
+	onStage(t, settings, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = engine{ttl: time.Hour, fixed: true, fields: database(0, 0).fields}
 		server := s.server("orders")
-		set := s.get(server, "alice")
-		time.Sleep(31 * time.Minute) // others use it
 		_ = s.get(server, "alice")
-		set = s.get(server, "alice")
+		after(31 * time.Minute) // others use it
+		_ = s.get(server, "alice")
+		set := s.get(server, "alice")
 		var use Use
 		ctx, cancel := context.WithCancelCause(context.Background())
 		began := time.Now()
 		require.NoError(t, use.Begin(set, cancel, false))
 		for set.Successor() == nil {
-			time.Sleep(time.Second)
+			after(time.Second)
 		}
 		<-ctx.Done()
 		require.ErrorIs(t, context.Cause(ctx), ErrEnded)
@@ -354,21 +371,22 @@ func TestACallOnEarlierCredentialsIsNotCutWhereNobodyUsesTheNewOnes(t *testing.T
 }
 
 func TestARenewalRightAfterAReadingCountsForTheNewSet(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		n := 0
 		s.vault.engines["kv/data/x"] = engine{fields: func(int, string) map[string]any { return map[string]any{"token": fmt.Sprint(n)} }}
 		server := s.kv("kv/data/x")
 		_ = s.get(server, "alice")
-		time.Sleep(10 * time.Second)
+		after(10 * time.Second)
 		n = 1
 		s.skew.Store(int64(7 * time.Minute)) // the machine slept
-		time.Sleep(70 * time.Second)
+		after(70 * time.Second)
 		set := s.get(server, "alice")
 		var use Use
 		ctx, cancel := context.WithCancelCause(context.Background())
 		require.NoError(t, use.Begin(set, cancel, false))
 		require.InDelta(t, set.lease.terms[0].ends.Sub(s.now()).Seconds(), set.lease.ends.Load().Sub(s.now()).Seconds(), 10)
-		time.Sleep(200 * time.Second)
+		after(200 * time.Second)
 		require.NoError(t, ctx.Err())
 		use.End()
 	})
@@ -376,7 +394,8 @@ func TestARenewalRightAfterAReadingCountsForTheNewSet(t *testing.T) {
 
 // an eviction heard late cuts a request that came after it
 func TestAnEvictionThatIsHeardLateCutsNoNewRequest(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		server := s.server("orders")
 		old := grantOf(t, "alice", nil)
@@ -394,7 +413,8 @@ func TestAnEvictionThatIsHeardLateCutsNoNewRequest(t *testing.T) {
 
 // a retired holding whose current set is gone forgets the sets before it
 func TestTheEndOfAccessFindsCredentialsOfBeforeAReload(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		server := s.server("orders")
 		set := s.get(server, "alice")
@@ -407,7 +427,7 @@ func TestTheEndOfAccessFindsCredentialsOfBeforeAReload(t *testing.T) {
 		}
 		server.retire()
 		s.OnEnd(grants.End{Grant: grantOf(t, "alice", nil), Lost: true, Last: true})
-		time.Sleep(time.Second)
+		after(time.Second)
 		require.ErrorIs(t, context.Cause(ctx), ErrLost)
 		require.Zero(t, s.vault.alive())
 		use.End()

@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -112,34 +111,6 @@ func (p *plan) knows(ref credential.Ref) bool {
 	}
 	_, known := p.specs[ref.Name]
 	return known
-}
-
-// isRefreshed reports whether the credential has no lease, so that it is read again.
-func (p *plan) isRefreshed(name string, l *lease) bool {
-	for _, t := range l.terms {
-		if t.what == name || t.what == "lease of "+name {
-			return false
-		}
-	}
-	return true
-}
-
-// refreshAfter is the time after which what has no lease is read again; 0: there is nothing.
-func (p *plan) refreshAfter(l *lease) time.Duration {
-	var first time.Duration
-	for _, name := range p.names {
-		if !p.isRefreshed(name, l) {
-			continue
-		}
-		after := time.Duration(p.specs[name].Refresh) * time.Second
-		if after <= 0 {
-			after = credential.DefaultRefresh
-		}
-		if first == 0 || after < first {
-			first = after
-		}
-	}
-	return first
 }
 
 // render puts the values into the registration's texts.

@@ -28,7 +28,7 @@ type stage struct {
 	skew   atomic.Int64
 }
 
-func onStage(t *testing.T, settings *config.UpstreamCredentials, play func(t *testing.T, s *stage)) {
+func onStage(t *testing.T, settings *config.UpstreamCredentials, play func(s *stage)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		if settings == nil {
@@ -52,7 +52,7 @@ func onStage(t *testing.T, settings *config.UpstreamCredentials, play func(t *te
 			defer close(stopped)
 			store.Run(ctx)
 		}()
-		play(t, s)
+		play(s)
 		store.Close()
 		require.Zero(t, s.vault.alive(), "child tokens that are left in Vault")
 		require.Equal(t, Stats{}, store.Stats())
@@ -130,3 +130,6 @@ func (s *stage) refusal(server *Server, client string) *Error {
 	require.ErrorAs(s.t, err, &e)
 	return e
 }
+
+// after lets that much of the bubble's time pass.
+func after(d time.Duration) { <-time.After(d) }

@@ -19,7 +19,8 @@ import (
 )
 
 func TestFirstRequestsOfOnePrincipalShareOneLease(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		server := s.server("orders")
 		sets := make([]*Set, 50)
@@ -36,18 +37,19 @@ func TestFirstRequestsOfOnePrincipalShareOneLease(t *testing.T) {
 		require.Equal(t, []string{"mcp:alice"}, sets[0].Header()["X-User"])
 		require.Equal(t, []string{"mcp:alice", sets[0].Header().Get("X-Password")}, sets[0].Secrets())
 
-		time.Sleep(59 * time.Minute) // of Vault's time
+		after(59 * time.Minute) // of Vault's time
 		_ = s.get(server, "alice")
 	})
 }
 
 func TestTheLeaseThatIsUsedIsTheOneThatIsRenewed(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Minute, 0)
 		server := s.server("orders")
 		first := s.get(server, "alice")
 		for range 30 {
-			time.Sleep(20 * time.Second)
+			after(20 * time.Second)
 			require.Same(t, first, s.get(server, "alice"))
 		}
 		require.Len(t, s.vault.leases, 1)
@@ -66,12 +68,13 @@ func TestNobodyIsServedWithALeaseThatHasEnded(t *testing.T) {
 		"Vault fails for ten seconds in a while": func(s *stage) { s.vault.before = failing(10*time.Second, 40*time.Second) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			onStage(t, nil, func(t *testing.T, s *stage) {
+			onStage(t, nil, func(s *stage) {
+				t := s.t
 				s.vault.engines[dbPath] = database(time.Minute, 0)
 				server := s.server("orders")
 				change(s)
 				seen := map[*Set]bool{}
-				for began := time.Now(); time.Since(began) < 30*time.Minute; time.Sleep(500 * time.Millisecond) {
+				for began := time.Now(); time.Since(began) < 30*time.Minute; after(500 * time.Millisecond) {
 					set := s.get(server, "alice")
 					require.True(t, s.vault.works(set), "after %s", time.Since(began))
 					seen[set] = true
@@ -107,7 +110,8 @@ func TestATokenThatIsNotWhatWasAskedIsDestroyedUnused(t *testing.T) {
 		"it has no time to live":          func(c *vaultclient.Child) { c.TTL = 0 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			onStage(t, nil, func(t *testing.T, s *stage) {
+			onStage(t, nil, func(s *stage) {
+				t := s.t
 				s.vault.engines[dbPath] = database(time.Hour, 0)
 				server := s.server("orders")
 				_ = s.get(server, "bob")
@@ -122,7 +126,7 @@ func TestATokenThatIsNotWhatWasAskedIsDestroyedUnused(t *testing.T) {
 }
 
 func TestTheDefaultPolicyMayBeAdded(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		s.vault.alter = func(c *vaultclient.Child) { c.Policies = append([]string{"default"}, c.Policies...) }
 		_ = s.get(s.server("orders"), "alice")
@@ -143,7 +147,8 @@ func TestWhatCannotBeHadIsRefusedWithItsReasonAndAskedForMoreAndMoreRarely(t *te
 		"Vault limits the rate": {status(http.StatusTooManyRequests), ReasonUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			onStage(t, nil, func(t *testing.T, s *stage) {
+			onStage(t, nil, func(s *stage) {
+				t := s.t
 				s.vault.engines[dbPath] = database(time.Hour, 0)
 				server := s.server("orders")
 				s.vault.before = func(call string) error {
@@ -152,7 +157,7 @@ func TestWhatCannotBeHadIsRefusedWithItsReasonAndAskedForMoreAndMoreRarely(t *te
 					}
 					return nil
 				}
-				for began := time.Now(); time.Since(began) < 5*time.Minute; time.Sleep(100 * time.Millisecond) {
+				for began := time.Now(); time.Since(began) < 5*time.Minute; after(100 * time.Millisecond) {
 					e := s.refusal(server, "alice")
 					require.Equal(t, c.reason, e.Reason)
 					require.Equal(t, dbPath, e.Path)
@@ -163,7 +168,7 @@ func TestWhatCannotBeHadIsRefusedWithItsReasonAndAskedForMoreAndMoreRarely(t *te
 				synctest.Wait()
 				require.Zero(t, s.vault.alive(), "tokens without a use")
 				s.vault.set(func() { s.vault.before = nil })
-				time.Sleep(retryMax)
+				after(retryMax)
 				_ = s.get(server, "alice")
 			})
 		})
@@ -171,7 +176,8 @@ func TestWhatCannotBeHadIsRefusedWithItsReasonAndAskedForMoreAndMoreRarely(t *te
 }
 
 func TestWithoutTheBlockServersWithCredentialsAreRefused(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.Configure(&config.Config{})
 		_, err := s.Server(&grants.Server{Name: "x", VaultPolicies: []string{"p"}})
 		require.ErrorIs(t, err, errOff)
@@ -182,11 +188,10 @@ func TestWithoutTheBlockServersWithCredentialsAreRefused(t *testing.T) {
 }
 
 func TestTheEndOfAccessEndsEverything(t *testing.T) {
-	grant := func(t *testing.T) *grants.Grant { return grantOf(t, "alice", nil) }
-	leased := func(expired bool) func(t *testing.T) *grants.Grant {
-		return func(t *testing.T) *grants.Grant {
-			t.Helper()
-			return grantOf(t, "alice", func(l *vaultclient.Lookup) {
+	grant := func(s *stage) *grants.Grant { return grantOf(s.t, "alice", nil) }
+	leased := func(expired bool) func(s *stage) *grants.Grant {
+		return func(s *stage) *grants.Grant {
+			return grantOf(s.t, "alice", func(l *vaultclient.Lookup) {
 				l.Kind, l.AnsweredAt = vaultclient.KindLeased, time.Now()
 				l.ExpiresAt = time.Now().Add(time.Hour).Format(time.RFC3339)
 				if expired {
@@ -196,36 +201,37 @@ func TestTheEndOfAccessEndsEverything(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct {
-		end  func(t *testing.T) grants.End
+		end  func(s *stage) grants.End
 		dead bool // the client has no token left
 		ends bool
 	}{
-		"the last token was revoked":      {func(t *testing.T) grants.End { return grants.End{Grant: grant(t), Lost: true, Last: true} }, true, true},
-		"one of several was":              {func(t *testing.T) grants.End { return grants.End{Grant: grant(t), Lost: true} }, false, false},
-		"a leased token has expired":      {func(t *testing.T) grants.End { return grants.End{Grant: leased(true)(t), Last: true} }, true, false},
-		"the last one has left the cache": {func(t *testing.T) grants.End { return grants.End{Grant: leased(false)(t), Last: true} }, true, true},
-		"the server is not allowed now": {func(t *testing.T) grants.End {
-			return grants.End{Grant: grant(t), Successor: grantOf(t, "alice", func(l *vaultclient.Lookup) { l.AllowedServers = []string{"other"} })}
+		"the last token was revoked":      {func(s *stage) grants.End { return grants.End{Grant: grant(s), Lost: true, Last: true} }, true, true},
+		"one of several was":              {func(s *stage) grants.End { return grants.End{Grant: grant(s), Lost: true} }, false, false},
+		"a leased token has expired":      {func(s *stage) grants.End { return grants.End{Grant: leased(true)(s), Last: true} }, true, false},
+		"the last one has left the cache": {func(s *stage) grants.End { return grants.End{Grant: leased(false)(s), Last: true} }, true, true},
+		"the server is not allowed now": {func(s *stage) grants.End {
+			return grants.End{Grant: grant(s), Successor: grantOf(s.t, "alice", func(l *vaultclient.Lookup) { l.AllowedServers = []string{"other"} })}
 		}, false, true},
-		"something else has changed": {func(t *testing.T) grants.End { return grants.End{Grant: grant(t), Successor: grant(t)} }, false, false},
-		"the registration was deleted": {func(*testing.T) grants.End {
+		"something else has changed": {func(s *stage) grants.End { return grants.End{Grant: grant(s), Successor: grant(s)} }, false, false},
+		"the registration was deleted": {func(*stage) grants.End {
 			return grants.End{Server: &grants.Server{Name: "orders", ID: "id-of-orders"}}
 		}, false, true},
-		"another registration was":              {func(*testing.T) grants.End { return grants.End{Server: &grants.Server{Name: "orders", ID: "old"}} }, false, false},
-		"the client was revoked unheard":        {func(*testing.T) grants.End { return grants.End{Unheard: true, ClientID: "id-of-alice"} }, true, true},
-		"another client was":                    {func(*testing.T) grants.End { return grants.End{Unheard: true, ClientID: "id-of-bob"} }, true, false},
-		"all were":                              {func(*testing.T) grants.End { return grants.End{Unheard: true} }, true, true},
-		"a client with live tokens has changed": {func(*testing.T) grants.End { return grants.End{Unheard: true, ClientID: "id-of-alice"} }, false, false},
+		"another registration was":              {func(*stage) grants.End { return grants.End{Server: &grants.Server{Name: "orders", ID: "old"}} }, false, false},
+		"the client was revoked unheard":        {func(*stage) grants.End { return grants.End{Unheard: true, ClientID: "id-of-alice"} }, true, true},
+		"another client was":                    {func(*stage) grants.End { return grants.End{Unheard: true, ClientID: "id-of-bob"} }, true, false},
+		"all were":                              {func(*stage) grants.End { return grants.End{Unheard: true} }, true, true},
+		"a client with live tokens has changed": {func(*stage) grants.End { return grants.End{Unheard: true, ClientID: "id-of-alice"} }, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			onStage(t, nil, func(t *testing.T, s *stage) {
+			onStage(t, nil, func(s *stage) {
+				t := s.t
 				s.vault.engines[dbPath] = database(time.Hour, 0)
 				set := s.get(s.server("orders"), "alice")
 				var use Use
 				ctx, cancel := context.WithCancelCause(context.Background())
 				require.NoError(t, use.Begin(set, cancel, false))
 				s.live.Store(!c.dead)
-				s.OnEnd(c.end(t))
+				s.OnEnd(c.end(s))
 				synctest.Wait()
 				if !c.ends {
 					require.NoError(t, ctx.Err())
@@ -244,7 +250,8 @@ func TestTheEndOfAccessEndsEverything(t *testing.T) {
 }
 
 func TestWhoDoesNotLetGoKeepsNoCredentialsAlive(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		set := s.get(s.server("orders"), "alice")
 		release, err := set.Hold()
@@ -252,7 +259,7 @@ func TestWhoDoesNotLetGoKeepsNoCredentialsAlive(t *testing.T) {
 		s.OnEnd(grants.End{Grant: grantOf(t, "alice", nil), Lost: true, Last: true})
 		synctest.Wait()
 		require.Equal(t, 1, s.vault.alive())
-		time.Sleep(releaseTimeout)
+		after(releaseTimeout)
 		synctest.Wait()
 		require.Zero(t, s.vault.alive())
 		release()
@@ -264,24 +271,26 @@ func TestWhoDoesNotLetGoKeepsNoCredentialsAlive(t *testing.T) {
 func TestAMintUnderWayWhenAccessEndsIsRevokedAndNeverUsed(t *testing.T) {
 	for _, at := range []string{"create", "read " + dbPath} {
 		t.Run(at, func(t *testing.T) {
-			onStage(t, nil, func(t *testing.T, s *stage) {
+			onStage(t, nil, func(s *stage) {
+				t := s.t
 				s.vault.engines[dbPath] = database(time.Hour, 0)
 				server := s.server("orders")
 				s.vault.before = func(call string) error {
 					if call == at {
-						time.Sleep(time.Second)
+						after(time.Second)
 					}
 					return nil
 				}
 				answers := make(chan error)
+				grant := grantOf(t, "alice", nil)
 				go func() {
-					_, err := server.Get(context.Background(), grantOf(t, "alice", nil))
+					_, err := server.Get(context.Background(), grant)
 					answers <- err
 				}()
-				time.Sleep(500 * time.Millisecond)
+				after(500 * time.Millisecond)
 				s.OnEnd(grants.End{Grant: grantOf(t, "alice", nil), Lost: true, Last: true})
 				require.Error(t, <-answers)
-				time.Sleep(2 * time.Second)
+				after(2 * time.Second)
 				synctest.Wait()
 				require.Equal(t, 1, s.vault.count("create"))
 				require.Zero(t, s.vault.alive())
@@ -291,7 +300,8 @@ func TestAMintUnderWayWhenAccessEndsIsRevokedAndNeverUsed(t *testing.T) {
 }
 
 func TestARequestThatLostItsAccessBeforehandGetsNothing(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		ctx, cancel := context.WithCancelCause(context.Background())
 		cancel(grants.ErrInactive)
@@ -303,10 +313,11 @@ func TestARequestThatLostItsAccessBeforehandGetsNothing(t *testing.T) {
 }
 
 func TestWhoeverHangsUpCancelsNoMint(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		server := s.server("orders")
-		s.vault.before = func(string) error { time.Sleep(time.Second); return nil }
+		s.vault.before = func(string) error { after(time.Second); return nil }
 		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 		defer cancel()
 		_, err := server.Get(ctx, grantOf(t, "alice", nil))
@@ -317,28 +328,30 @@ func TestWhoeverHangsUpCancelsNoMint(t *testing.T) {
 }
 
 func TestCredentialsThatNobodyUsesEnd(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		server := s.server("orders")
 		set := s.get(server, "alice")
 		release, err := set.Hold()
 		require.NoError(t, err)
-		time.Sleep(25 * time.Minute)
+		after(25 * time.Minute)
 		require.Equal(t, 1, s.vault.alive(), "a child that runs uses them")
 		release()
-		time.Sleep(2 * time.Minute)
+		after(2 * time.Minute)
 		require.Zero(t, s.vault.alive())
 		require.ErrorIs(t, set.Cause(), ErrUnused)
 		_ = s.get(server, "alice")
-		time.Sleep(9 * time.Minute)
+		after(9 * time.Minute)
 		require.Equal(t, 1, s.vault.alive())
-		time.Sleep(2 * time.Minute)
+		after(2 * time.Minute)
 		require.Zero(t, s.vault.alive())
 	})
 }
 
 func TestAnIssuedTokenThatExpiresEndsItsCredentials(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		server := s.server("orders")
 		for _, kind := range []string{"issued", vaultclient.KindLeased} {
@@ -348,12 +361,12 @@ func TestAnIssuedTokenThatExpiresEndsItsCredentials(t *testing.T) {
 			require.NoError(t, err)
 		}
 		s.live.Store(false)
-		time.Sleep(59 * time.Second)
+		after(59 * time.Second)
 		require.Equal(t, 2, s.vault.alive())
-		time.Sleep(1100 * time.Millisecond)
+		after(1100 * time.Millisecond)
 		synctest.Wait()
 		require.Equal(t, 1, s.vault.alive(), "that of the leased token waits for the next one")
-		time.Sleep(10 * time.Minute)
+		after(10 * time.Minute)
 		require.Zero(t, s.vault.alive())
 	})
 }
@@ -361,15 +374,16 @@ func TestAnIssuedTokenThatExpiresEndsItsCredentials(t *testing.T) {
 func TestOnePrincipalsCredentialsAreBounded(t *testing.T) {
 	settings := usual()
 	settings.MaxLeasesPerClient, settings.MaxLeases = 2, 3
-	onStage(t, settings, func(t *testing.T, s *stage) {
+	onStage(t, settings, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		a, b, c := s.server("a"), s.server("b"), s.server("c")
 		first := s.get(a, "alice")
 		release, err := first.Hold()
 		require.NoError(t, err)
-		time.Sleep(2 * time.Second)
+		after(2 * time.Second)
 		_ = s.get(b, "alice")
-		time.Sleep(2 * time.Second)
+		after(2 * time.Second)
 		_ = s.get(c, "alice")
 		synctest.Wait()
 		require.Equal(t, 2, s.vault.alive(), "the one that nobody uses made room")
@@ -394,7 +408,8 @@ func TestOnePrincipalsCredentialsAreBounded(t *testing.T) {
 }
 
 func TestASecretWithoutALeaseIsReadAgain(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		value := "one"
 		const path = "kv/data/mcp/mcp:alice/github"
 		s.vault.engines[path] = engine{fields: func(int, string) map[string]any {
@@ -411,12 +426,12 @@ func TestASecretWithoutALeaseIsReadAgain(t *testing.T) {
 		first := s.get(server, "alice")
 		require.Equal(t, http.Header{"Authorization": {"Bearer one"}}, first.Header())
 		for range 12 {
-			time.Sleep(time.Minute)
+			after(time.Minute)
 			require.Same(t, first, s.get(server, "alice"))
 		}
 		s.vault.set(func() { value = "two" })
 		for range 6 {
-			time.Sleep(time.Minute)
+			after(time.Minute)
 			_ = s.get(server, "alice")
 		}
 		second := s.get(server, "alice")
@@ -425,7 +440,7 @@ func TestASecretWithoutALeaseIsReadAgain(t *testing.T) {
 		require.Equal(t, 1, s.vault.count("create"), "the token is the same")
 		s.vault.set(func() { value = "" })
 		for range 6 {
-			time.Sleep(time.Minute)
+			after(time.Minute)
 			_, _ = server.Get(context.Background(), grantOf(t, "alice", nil))
 		}
 		require.Equal(t, ReasonNotFound, s.refusal(server, "alice").Reason, "nothing old is used")
@@ -433,7 +448,8 @@ func TestASecretWithoutALeaseIsReadAgain(t *testing.T) {
 }
 
 func TestANewLoginOfTheGatewayReplacesEverythingBeforeTheOldOneEnds(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		server := s.server("orders")
 		s.vault.logIn(time.Now().Add(2 * time.Minute))
@@ -442,7 +458,7 @@ func TestANewLoginOfTheGatewayReplacesEverythingBeforeTheOldOneEnds(t *testing.T
 			before[client] = s.get(server, client)
 		}
 		s.vault.logIn(time.Time{})
-		time.Sleep(100 * time.Second)
+		after(100 * time.Second)
 		synctest.Wait()
 		for client, set := range before {
 			require.NotSame(t, set, s.get(server, client))
@@ -460,7 +476,8 @@ func TestANewLoginOfTheGatewayReplacesEverythingBeforeTheOldOneEnds(t *testing.T
 }
 
 func TestARefusalOfTheServerHasTheCredentialsReadAgainTwiceAMinuteAtMost(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		server := s.server("orders")
 		set := s.get(server, "alice")
@@ -470,7 +487,7 @@ func TestARefusalOfTheServerHasTheCredentialsReadAgainTwiceAMinuteAtMost(t *test
 		require.Same(t, next, s.get(server, "alice"))
 		require.Same(t, next, set.Rejected(context.Background()), "for whoever comes late")
 		reads := s.vault.count("read " + dbPath)
-		for began := time.Now(); time.Since(began) < 5*time.Minute; time.Sleep(time.Second) {
+		for began := time.Now(); time.Since(began) < 5*time.Minute; after(time.Second) {
 			_ = s.get(server, "alice").Rejected(context.Background())
 		}
 		require.InDelta(t, 10, s.vault.count("read "+dbPath)-reads, 1)
@@ -478,7 +495,8 @@ func TestARefusalOfTheServerHasTheCredentialsReadAgainTwiceAMinuteAtMost(t *test
 }
 
 func TestASecretThatHasNotChangedIsNotTriedAgain(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = engine{fields: func(int, string) map[string]any {
 			return map[string]any{"username": "u", "password": "p"}
 		}}
@@ -497,7 +515,8 @@ func TestValuesThatCannotBeSentAreRefusedByTheirNames(t *testing.T) {
 		"a list": []any{"s3cret"}, "an object": map[string]any{"s3cret": 1}, "nothing": nil,
 	} {
 		t.Run(name, func(t *testing.T) {
-			onStage(t, nil, func(t *testing.T, s *stage) {
+			onStage(t, nil, func(s *stage) {
+				t := s.t
 				s.vault.engines[dbPath] = engine{fields: func(int, string) map[string]any {
 					return map[string]any{"username": "u", "password": value}
 				}}
@@ -511,7 +530,8 @@ func TestValuesThatCannotBeSentAreRefusedByTheirNames(t *testing.T) {
 }
 
 func TestAClockThatIsSetForwardEndsCredentials(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		server := s.server("orders")
 		set := s.get(server, "alice")
@@ -538,7 +558,8 @@ func TestPathsThatMayNotBeAskedForAreRefused(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			onStage(t, nil, func(t *testing.T, s *stage) {
+			onStage(t, nil, func(s *stage) {
+				t := s.t
 				s.config.Upstreams = map[string]config.Upstream{"x": {CredentialPaths: []string{"database/creds/*"}}}
 				server := s.register(&grants.Server{
 					Name: "x", ID: "1", Transport: grants.TransportHTTP, URL: "https://x.example.com",
@@ -559,7 +580,8 @@ func TestPathsThatMayNotBeAskedForAreRefused(t *testing.T) {
 func TestAClientsOwnPoliciesAreThoseOfItsTokens(t *testing.T) {
 	settings := usual()
 	settings.Policies = []string{"a", "b"}
-	onStage(t, settings, func(t *testing.T, s *stage) {
+	onStage(t, settings, func(s *stage) {
+		t := s.t
 		s.vault.engines["database/creds/blue"] = database(time.Hour, 0)
 		server := s.register(&grants.Server{
 			Name: "x", ID: "1", Transport: grants.TransportHTTP, URL: "https://x.example.com",
@@ -576,7 +598,8 @@ func TestAClientsOwnPoliciesAreThoseOfItsTokens(t *testing.T) {
 }
 
 func TestTheServersOwnVaultTokenIsNotTheOneThatLeases(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		server := s.register(&grants.Server{
 			Name: "vault", ID: "1", Transport: grants.TransportHTTP, URL: "https://vault.example.com",
@@ -593,15 +616,16 @@ func TestTheServersOwnVaultTokenIsNotTheOneThatLeases(t *testing.T) {
 }
 
 func TestRevocationsAreRepeatedUntilVaultHasAnswered(t *testing.T) {
-	onStage(t, nil, func(t *testing.T, s *stage) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
 		s.vault.engines[dbPath] = database(time.Hour, 0)
 		_ = s.get(s.server("orders"), "alice")
 		s.vault.set(func() { s.vault.before = func(string) error { return errors.New("connection refused") } })
 		s.OnEnd(grants.End{Grant: grantOf(t, "alice", nil), Lost: true, Last: true})
-		time.Sleep(30 * time.Second)
+		after(30 * time.Second)
 		require.Equal(t, 1, s.Stats().Revoking)
 		s.vault.set(func() { s.vault.before = nil })
-		time.Sleep(11 * time.Second)
+		after(11 * time.Second)
 		require.Zero(t, s.vault.alive())
 	})
 }

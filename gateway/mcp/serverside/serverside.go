@@ -20,7 +20,7 @@ const (
 	// ReasonUnauthorized: the server refuses the credentials that the gateway sends.
 	ReasonUnauthorized = "upstream-unauthorized"
 	// ReasonCredentials: the credentials that the server needs cannot be had from Vault.
-	ReasonCredentials = "upstream-credentials"
+	ReasonCredentials = "upstream-credentials" //nolint:gosec // a reason, and no credential
 )
 
 // Messages of refusals that more than one package uses.
