@@ -88,11 +88,15 @@ func database(ttl, most time.Duration) engine {
 // server registers a server with one database credential.
 func (s *stage) server(name string) *Server {
 	s.t.Helper()
-	return s.register(&grants.Server{
+	return s.register(databaseServer(name))
+}
+
+func databaseServer(name string) *grants.Server {
+	return &grants.Server{
 		Name: name, ID: "id-of-" + name, Transport: grants.TransportHTTP, URL: "https://server.example.com/mcp",
 		Credentials: map[string]credential.Spec{"db": {Path: dbPath}},
 		Headers:     map[string]string{"X-User": "{{db.username}}", "X-Password": "{{db.password}}"},
-	})
+	}
 }
 
 func (s *stage) register(of *grants.Server) *Server {
@@ -103,7 +107,7 @@ func (s *stage) register(of *grants.Server) *Server {
 }
 
 // grantOf is that of an issued token of the client; change nil leaves it as it is.
-func grantOf(t *testing.T, client string, change func(*vaultclient.Lookup)) *grants.Grant {
+func grantOf(t testing.TB, client string, change func(*vaultclient.Lookup)) *grants.Grant {
 	t.Helper()
 	l := &vaultclient.Lookup{Active: true, Client: client, ClientID: "id-of-" + client, Accessor: "accessor-of-" + client, AllowedServers: []string{"*"}}
 	if change != nil {
