@@ -28,6 +28,7 @@ type cell struct {
 	gateway  *harness.Gateway // nil: none is on the way
 	before   func()           // what each round begins with
 	beside   *cell            // what it is compared with
+	turns    int              // of four runs in a round, two of it and two of what is beside it; 0: it is run once
 
 	rounds []figures
 }
@@ -84,6 +85,28 @@ func (c *cell) run(t testing.TB, s *stage, duration time.Duration) {
 		}
 	}
 	c.rounds = append(c.rounds, f)
+}
+
+// order is that of the runs of one round. Where the difference is small, two cells take turns,
+// and each of them is as often the first as the second.
+func order(all []*cell) []*cell {
+	paired := map[*cell]bool{}
+	for _, c := range all {
+		paired[c] = paired[c] || c.turns > 0
+		if c.turns > 0 {
+			paired[c.beside] = true
+		}
+	}
+	var runs []*cell
+	for _, c := range all {
+		if !paired[c] {
+			runs = append(runs, c)
+		}
+		for range c.turns {
+			runs = append(runs, c.beside, c, c, c.beside)
+		}
+	}
+	return runs
 }
 
 // over is the spread of one figure over the rounds.

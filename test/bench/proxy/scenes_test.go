@@ -62,18 +62,25 @@ func cells(t testing.TB, s *stage) []*cell {
 	m.throughTLS("64 KB, TLS on both sides", large)
 	m.lists("a list of 100 tools of 1 KB")
 	m.otherTokens()
+	m.credentials()
 	m.otherUpstreams()
 	m.refusals()
 	return m.cells
 }
 
-// add makes one cell for each number of connections.
+// add makes one cell for each number of connections. It is compared with the plain proxy of
+// a scene.
 func (m *builder) add(c cell, beside string, numbers ...int) {
+	m.addBeside(c, beside, targetProxy, numbers...)
+}
+
+// addBeside is add for one that is compared with another target.
+func (m *builder) addBeside(c cell, scene, target string, numbers ...int) {
 	for _, n := range numbers {
 		made := c
 		made.Connections = n
 		for _, other := range m.cells {
-			if other.Scene == beside && other.Target == targetProxy && other.Connections == n {
+			if other.Scene == scene && other.Target == target && other.Connections == n {
 				made.beside = other
 			}
 		}
@@ -194,6 +201,21 @@ func (m *builder) otherTokens() {
 	uncached := ok
 	uncached.Target, uncached.requests, uncached.gateway = "no room in the cache: Vault is asked each time", m.eachToken(s.uncached), s.uncached
 	m.add(uncached, base, connections...)
+}
+
+// credentials compares a server whose credentials are leased with one that has the same
+// header in its registration. The difference is small, so both take many turns.
+func (m *builder) credentials() {
+	s := m.s
+	const scene, static = "credentials of the server", "static headers"
+	for _, n := range connections {
+		is := cell{Scene: scene, status: http.StatusOK, contains: answered, gateway: s.warm}
+		is.Target, is.requests = static, [][]byte{small.call(measure.At(s.warm, serverStatic), s.lessee, "")}
+		m.add(is, "", n)
+		is.Target, is.requests = "leased from Vault", [][]byte{small.call(measure.At(s.warm, serverLeased), s.lessee, "")}
+		is.turns = 2
+		m.addBeside(is, scene, static, n)
+	}
 }
 
 func (m *builder) otherUpstreams() {

@@ -3,6 +3,8 @@ package proxy
 import (
 	"testing"
 	"time"
+
+	"vault-plugin-secrets-mcp/test/bench/measure"
 )
 
 // TestEveryCellOfTheBenchmarkWorks runs each once, for a moment: every answer is the
@@ -22,10 +24,25 @@ func TestEveryCellOfTheBenchmarkWorks(t *testing.T) {
 			t.Errorf("%s, %s: %+v", c.Scene, c.Target, c.rounds)
 		}
 	}
+	if leased := measure.Gauge(t, s.warm, "mcp_gateway_credentials"); leased != 1 {
+		t.Errorf("the gateway has leased %.0f credentials, for one client and one server", leased)
+	}
 	if pictures := curves(all); len(pictures) != 1 || len(pictures[0].Series) != 5 {
 		t.Errorf("the picture does not have every kind of call: %+v", pictures)
 	}
 	if _, err := all[0].MarshalJSON(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestCellsThatTakeTurnsAreTheFirstAsOftenAsTheSecond(t *testing.T) {
+	plain, static := &cell{Target: "plain"}, &cell{Target: "static"}
+	leased := &cell{Target: "leased", beside: static, turns: 2}
+	var names string
+	for _, c := range order([]*cell{plain, static, leased}) {
+		names += c.Target + " "
+	}
+	if want := "plain static leased leased static static leased leased static "; names != want {
+		t.Errorf("the order is %q, not %q", names, want)
 	}
 }

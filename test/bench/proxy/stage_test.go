@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"vault-plugin-secrets-mcp/test/bench/measure"
 	"vault-plugin-secrets-mcp/test/harness"
@@ -20,6 +21,9 @@ const (
 	serverList  = "list"  // has a hundred tools
 	serverTLS   = "tls"   // answers with JSON, over TLS
 	forbidden   = "forbidden"
+
+	serverStatic = "static" // answers with JSON, and gets a header of its registration
+	serverLeased = "leased" // the same, and its header is leased from Vault
 )
 
 // stage has the running processes of the benchmark.
@@ -46,6 +50,7 @@ type stage struct {
 	other  string   // of another client like the one of token: a client has 64 sessions at most
 	lister string   // of a client that may reach the server with many tools alone
 	tamed  string   // of a client that may call no tool
+	lessee string   // of a client that may reach the server with leased credentials, and its twin
 }
 
 // unlimited allows all unknown tokens of the benchmark at once.
@@ -71,6 +76,8 @@ func newStage(t testing.TB, tokens int) *stage {
 	s.directTLS = s.rig.SecureUpstream(s.secure)
 	s.proxyTLS = s.rig.SecureProxy(s.directTLS, s.secure)
 	environment := s.useKMS(t)
+	leasing := measure.Leasing{Tokens: time.Hour, Leases: 12 * time.Hour, Refresh: time.Hour}
+	leasing.SetUp(t, h)
 
 	upstream := "http://" + s.direct.Address
 	h.Write("mcp/servers/"+serverJSON, harness.Map{"transport": "http", "url": upstream + "/json"})
@@ -79,17 +86,23 @@ func newStage(t testing.TB, tokens int) *stage {
 	h.Write("mcp/servers/"+serverTLS, harness.Map{"transport": "http", "url": "https://" + s.directTLS.Address + "/json"})
 	h.Write("mcp/servers/"+forbidden, harness.Map{"transport": "http", "url": upstream + "/json"})
 	h.Write("mcp/servers/"+serverStdio, harness.Map{"transport": "stdio", "command": s.rig.Path, "args": "stdio"})
+	h.Write("mcp/servers/"+serverLeased, leasing.Certificate(upstream+"/json"))
+	// As long as a serial number.
+	h.Write("mcp/servers/"+serverStatic, harness.Map{
+		"transport": "http", "url": upstream + "/json", "headers": harness.Map{"X-Credential": strings.Repeat("7f:", 19) + "7f"},
+	})
 	s.token = s.client("one", nil)
 	s.other = s.client("other", nil)
 	s.lister = s.client("lister", harness.Map{"allowed_servers": serverList})
 	s.tamed = s.client("tamed", harness.Map{"denied_tools": "*/*"})
+	s.lessee = s.client("lessee", harness.Map{"allowed_servers": serverStatic + "," + serverLeased})
 	s.sealed = s.client("sealed", harness.Map{"seal": "kms"})
 	for i := range tokens {
 		s.tokens = append(s.tokens, s.client(fmt.Sprintf("many-%d", i), nil))
 	}
 
 	s.warm = h.StartGateway(harness.GatewayOptions{Env: environment, Blocks: map[string]string{
-		"grants": unlimited, "kms": "", "stdio": fmt.Sprintf("allowed_commands = [%q]\n", s.rig.Path), "limits": roomy,
+		"grants": unlimited, "kms": "", "upstream_credentials": leasing.Block(), "stdio": fmt.Sprintf("allowed_commands = [%q]\n", s.rig.Path), "limits": roomy,
 	}})
 	s.warmTLS = h.StartGateway(harness.GatewayOptions{
 		Blocks: map[string]string{"listener": fmt.Sprintf("tls_cert_file = %q\ntls_key_file = %q\n", s.secure.Cert(), s.secure.Key())},
