@@ -1,3 +1,4 @@
 // Package growth measures how a gateway's costs grow with the number of tokens, entries of
-// a policy, servers, open streams, and gateways that follow the change feed. `make bench-growth`.
+// a policy, servers, open streams, gateways that follow the change feed, and clients with
+// credentials that are leased. `make bench-growth`.
 package growth

@@ -2,6 +2,8 @@ package growth
 
 import (
 	"fmt"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -11,8 +13,12 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// scaleVariable divides all numbers, for a look: default 1.
-const scaleVariable = "BENCH_SCALE"
+const (
+	// scaleVariable divides all numbers, for a look: default 1.
+	scaleVariable = "BENCH_SCALE"
+	// onlyVariable is a pattern for the kinds of growth. Default: all.
+	onlyVariable = "BENCH_ONLY"
+)
 
 // growth is what one thing costs as there is more of it.
 type growth struct {
@@ -63,13 +69,27 @@ func TestEveryKindOfGrowthCanBeMeasured(t *testing.T) {
 func measureAll(t testing.TB, scale int) []*growth {
 	t.Helper()
 	w := newWorld(t, 200*time.Millisecond/time.Duration(scale))
-	return []*growth{
-		w.tokens(t, scaled([]int{1, 1_000, 10_000, 30_000, 100_000}, scale)),
-		w.entries(t, scaled([]int{1, 10, 100, 1_000}, scale)),
-		w.servers(t, scaled([]int{1, 50, 100, 250, 500}, scale)),
-		w.streams(t, scaled([]int{0, 1_000, 3_000, 6_000, 9_000}, scale)),
-		w.watchers(t, scaled([]int{0, 100, 300, 1_000}, scale)),
+	only := regexp.MustCompile(os.Getenv(onlyVariable))
+	var all []*growth
+	for _, kind := range []struct {
+		name    string
+		numbers []int
+		measure func(testing.TB, []int) *growth
+	}{
+		{"tokens", []int{1, 1_000, 10_000, 30_000, 100_000}, w.tokens},
+		{"entries", []int{1, 10, 100, 1_000}, w.entries},
+		{"servers", []int{1, 50, 100, 250, 500}, w.servers},
+		{"streams", []int{0, 1_000, 3_000, 6_000, 9_000}, w.streams},
+		{"watchers", []int{0, 100, 300, 1_000}, w.watchers},
+		{"credentials", []int{1, 100, 300, 1_000}, func(t testing.TB, numbers []int) *growth { //nolint:thelper // it measures
+			return w.credentials(t, numbers, lives(scale))
+		}},
+	} {
+		if only.MatchString(kind.name) {
+			all = append(all, kind.measure(t, scaled(kind.numbers, scale)))
+		}
 	}
+	return all
 }
 
 // scaled divides the numbers, and leaves out those that come to the same.
