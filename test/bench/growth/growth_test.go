@@ -2,8 +2,6 @@ package growth
 
 import (
 	"fmt"
-	"os"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -13,12 +11,8 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-const (
-	// scaleVariable divides all numbers, for a look: default 1.
-	scaleVariable = "BENCH_SCALE"
-	// onlyVariable is a pattern for the kinds of growth. Default: all.
-	onlyVariable = "BENCH_ONLY"
-)
+// scaleVariable divides all numbers, for a look: default 1.
+const scaleVariable = "BENCH_SCALE"
 
 // growth is what one thing costs as there is more of it.
 type growth struct {
@@ -50,13 +44,20 @@ func newWorld(t testing.TB, moment time.Duration) *world {
 // BenchmarkGrowth prints a table for each kind of growth.
 func BenchmarkGrowth(b *testing.B) {
 	for range b.N {
-		publish(b, measure.ThisMachine(b), measureAll(b, measure.Int(b, scaleVariable, 1)))
+		publish(b, "growth", measure.ThisMachine(b), measureAll(b, measure.Int(b, scaleVariable, 1)))
 	}
 }
 
-// TestEveryKindOfGrowthCanBeMeasured is the benchmark's short form.
+// BenchmarkCredentials does so for clients with leased credentials.
+func BenchmarkCredentials(b *testing.B) {
+	for range b.N {
+		publish(b, "credentials", measure.ThisMachine(b), []*growth{measureCredentials(b, measure.Int(b, scaleVariable, 1))})
+	}
+}
+
+// TestEveryKindOfGrowthCanBeMeasured is the benchmarks' short form.
 func TestEveryKindOfGrowthCanBeMeasured(t *testing.T) {
-	for _, g := range measureAll(t, 100) {
+	for _, g := range append(measureAll(t, 100), measureCredentials(t, 100)) {
 		if len(g.Rows) < 2 || len(g.Rows[0]) != len(g.Names)+1 {
 			t.Errorf("%s: %v of %v", g.Of, g.Rows, g.Names)
 		}
@@ -69,27 +70,18 @@ func TestEveryKindOfGrowthCanBeMeasured(t *testing.T) {
 func measureAll(t testing.TB, scale int) []*growth {
 	t.Helper()
 	w := newWorld(t, 200*time.Millisecond/time.Duration(scale))
-	only := regexp.MustCompile(os.Getenv(onlyVariable))
-	var all []*growth
-	for _, kind := range []struct {
-		name    string
-		numbers []int
-		measure func(testing.TB, []int) *growth
-	}{
-		{"tokens", []int{1, 1_000, 10_000, 30_000, 100_000}, w.tokens},
-		{"entries", []int{1, 10, 100, 1_000}, w.entries},
-		{"servers", []int{1, 50, 100, 250, 500}, w.servers},
-		{"streams", []int{0, 1_000, 3_000, 6_000, 9_000}, w.streams},
-		{"watchers", []int{0, 100, 300, 1_000}, w.watchers},
-		{"credentials", []int{1, 100, 300, 1_000}, func(t testing.TB, numbers []int) *growth { //nolint:thelper // it measures
-			return w.credentials(t, numbers, lives(scale))
-		}},
-	} {
-		if only.MatchString(kind.name) {
-			all = append(all, kind.measure(t, scaled(kind.numbers, scale)))
-		}
+	return []*growth{
+		w.tokens(t, scaled([]int{1, 1_000, 10_000, 30_000, 100_000}, scale)),
+		w.entries(t, scaled([]int{1, 10, 100, 1_000}, scale)),
+		w.servers(t, scaled([]int{1, 50, 100, 250, 500}, scale)),
+		w.streams(t, scaled([]int{0, 1_000, 3_000, 6_000, 9_000}, scale)),
+		w.watchers(t, scaled([]int{0, 100, 300, 1_000}, scale)),
 	}
-	return all
+}
+
+func measureCredentials(t testing.TB, scale int) *growth {
+	t.Helper()
+	return newWorld(t, 0).credentials(t, scaled([]int{1, 100, 300, 1_000}, scale), lives(scale))
 }
 
 // scaled divides the numbers, and leaves out those that come to the same.
@@ -173,7 +165,7 @@ func (g *growth) table() string {
 	return b.String()
 }
 
-func publish(t testing.TB, machine measure.Machine, all []*growth) {
+func publish(t testing.TB, name string, machine measure.Machine, all []*growth) {
 	t.Helper()
 	var tables strings.Builder
 	var curves []measure.Curve
@@ -184,5 +176,5 @@ func publish(t testing.TB, machine measure.Machine, all []*growth) {
 		}
 		curves = append(curves, g.curves...)
 	}
-	measure.Publish(t, "growth", machine, tables.String(), all, curves...)
+	measure.Publish(t, name, machine, tables.String(), all, curves...)
 }

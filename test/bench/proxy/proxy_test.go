@@ -25,9 +25,24 @@ const (
 // figures are medians of the rounds, with the least and the most.
 func BenchmarkProxy(b *testing.B) {
 	machine := measure.ThisMachine(b)
-	rounds, duration := measure.Int(b, roundsVariable, 9), measure.Duration(b, durationVariable, 300*time.Millisecond)
 	s := newStage(b, measure.Int(b, tokensVariable, 1000))
 	all := chosen(cells(b, s), regexp.MustCompile(os.Getenv(onlyVariable)))
+	rounds, duration := run(b, s, all)
+	measure.Publish(b, "proxy", machine, table(all, rounds, duration), all, curves(all)...)
+}
+
+// BenchmarkLeased prints a table of the same kind, about requests whose credentials are leased.
+func BenchmarkLeased(b *testing.B) {
+	machine := measure.ThisMachine(b)
+	s := newStage(b, 1)
+	all := credentials(b, s)
+	rounds, duration := run(b, s, all)
+	measure.Publish(b, "leased", machine, table(all, rounds, duration), all)
+}
+
+func run(b *testing.B, s *stage, all []*cell) (rounds int, duration time.Duration) {
+	b.Helper()
+	rounds, duration = measure.Int(b, roundsVariable, 9), measure.Duration(b, durationVariable, 300*time.Millisecond)
 	for _, c := range all {
 		c.warm(b, s, duration/3)
 	}
@@ -38,7 +53,7 @@ func BenchmarkProxy(b *testing.B) {
 			}
 		}
 	}
-	measure.Publish(b, "proxy", machine, table(all, rounds, duration), all, curves(all)...)
+	return rounds, duration
 }
 
 // chosen are the cells that the pattern names, and those that they are compared

@@ -62,7 +62,6 @@ func cells(t testing.TB, s *stage) []*cell {
 	m.throughTLS("64 KB, TLS on both sides", large)
 	m.lists("a list of 100 tools of 1 KB")
 	m.otherTokens()
-	m.credentials()
 	m.otherUpstreams()
 	m.refusals()
 	return m.cells
@@ -205,8 +204,9 @@ func (m *builder) otherTokens() {
 
 // credentials compares a server whose credentials are leased with one that has the same
 // header in its registration. The difference is small, so both take many turns.
-func (m *builder) credentials() {
-	s := m.s
+func credentials(t testing.TB, s *stage) []*cell {
+	t.Helper()
+	m := &builder{t: t, s: s}
 	const scene, static = "credentials of the server", "static headers"
 	for _, n := range connections {
 		is := cell{Scene: scene, status: http.StatusOK, contains: answered, gateway: s.warm}
@@ -216,6 +216,7 @@ func (m *builder) credentials() {
 		is.turns = 2
 		m.addBeside(is, scene, static, n)
 	}
+	return m.cells
 }
 
 func (m *builder) otherUpstreams() {

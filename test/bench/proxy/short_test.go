@@ -11,7 +11,7 @@ import (
 // one that is wanted. How fast they come is not looked at.
 func TestEveryCellOfTheBenchmarkWorks(t *testing.T) {
 	s := newStage(t, 20)
-	all := cells(t, s)
+	all := append(cells(t, s), credentials(t, s)...)
 	for _, c := range all {
 		if c.refused { // what comes second is counted in the audit log alone
 			c.run(t, s, 20*time.Millisecond)
