@@ -127,7 +127,7 @@ soak: build vault ## everything at once for an hour, and nothing may have grown;
 bench-engine: build vault ## lookups and leases beside Vault's own: 6 minutes; BENCH_ROUNDS=5, BENCH_DURATION=2s, BENCH_AUDIT=1 with an audit log
 	@$(BENCH) go test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkEngine$$' -benchtime 1x ./test/bench/engine
 
-bench-credentials: build vault ## what leased credentials cost, and how fast they end: 6 minutes; BENCH_ROUNDS=9, BENCH_DURATION=300ms, BENCH_NODES=3
+bench-credentials: build vault ## what leased credentials cost, and how fast they end: 6 minutes; BENCH_ROUNDS=9, BENCH_DURATION=300ms, BENCH_NODES=1
 	@$(BENCH) go test -count=1 -p 1 -timeout 60m -run '^$$' -bench '^Benchmark(Leased|Credentials|RevokeAll)$$' -benchtime 1x \
 		./test/bench/proxy ./test/bench/growth ./test/bench/revocation
 

@@ -1,9 +1,12 @@
 package measure
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/vault/api"
 
 	"vault-plugin-secrets-mcp/bootstrap/policies"
 	"vault-plugin-secrets-mcp/bootstrap/provision"
@@ -94,7 +97,18 @@ func leased(url, value string, credential harness.Map) harness.Map {
 	}
 }
 
-// Leases is the number of leases that Vault has of the credentials.
-func Leases(h *harness.Harness) int {
-	return len(h.List("sys/leases/lookup/"+IssuePath)) + len(h.List("sys/leases/lookup/"+CredsPath))
+// CountLeases is the number of leases that Vault has of the credentials.
+func CountLeases(ctx context.Context, client *api.Client) (int, error) {
+	total := 0
+	for _, path := range []string{IssuePath, CredsPath} {
+		listed, err := client.Logical().ListWithContext(ctx, "sys/leases/lookup/"+path)
+		if err != nil {
+			return 0, err
+		}
+		if listed != nil {
+			keys, _ := listed.Data["keys"].([]any)
+			total += len(keys)
+		}
+	}
+	return total, nil
 }
