@@ -43,8 +43,13 @@ type Launcher struct {
 	spawn       func(func() error) error
 	sendTimeout time.Duration // as the constant; tests shorten it
 
+	mu      sync.Mutex
+	ended   bool // no child is started any more
 	running sync.WaitGroup
 }
+
+// errEnded: the gateway shuts down.
+var errEnded = errors.New("the gateway starts no servers any more")
 
 // NewLauncher checks the settings. It also hides this process's memory and environment
 // from other processes of the same user, children included.
@@ -208,8 +213,22 @@ func explain(err error, of account) error {
 	return err
 }
 
-// Wait waits until all children have ended. Close them first.
+// begin counts a child that is about to start. Its caller is to call running.Done.
+func (l *Launcher) begin() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return errEnded
+	}
+	l.running.Add(1)
+	return nil
+}
+
+// Wait waits until all children have ended, and lets no other one start. Close them first.
 func (l *Launcher) Wait() {
+	l.mu.Lock()
+	l.ended = true
+	l.mu.Unlock()
 	l.running.Wait()
 	l.homes.close()
 }

@@ -64,6 +64,20 @@ type Process struct {
 // Start starts the registered server with the values, in the place of those that the
 // registration has. Its messages go to the receiver.
 func (l *Launcher) Start(server *grants.Server, values Values, receiver bridge.Receiver) (*Process, error) {
+	if err := l.begin(); err != nil {
+		return nil, err
+	}
+	p, err := l.launch(server, values, receiver)
+	if err != nil {
+		l.running.Done()
+		return nil, err
+	}
+	go p.run()
+	return p, nil
+}
+
+// launch starts the child.
+func (l *Launcher) launch(server *grants.Server, values Values, receiver bridge.Receiver) (*Process, error) {
 	if err := values.check(); err != nil {
 		return nil, err
 	}
@@ -89,8 +103,6 @@ func (l *Launcher) Start(server *grants.Server, values Values, receiver bridge.R
 	}
 	p.log = l.log.With("server", server.Name, "pid", p.cmd.Process.Pid)
 	p.log.Info("started a stdio server")
-	l.running.Add(1)
-	go p.run()
 	return p, nil
 }
 

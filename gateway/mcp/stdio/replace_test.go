@@ -171,3 +171,27 @@ func TestAStubbornChildIsKilledWhenAccessIsLost(t *testing.T) {
 	require.Less(t, time.Since(began), 500*time.Millisecond)
 	require.Eventually(t, func() bool { return b.Pool.Size() == 0 }, 10*time.Second, time.Millisecond)
 }
+
+func TestNoChildStartsOnceTheGatewayHasEnded(t *testing.T) {
+	l, _ := launcher(t, nil)
+	server := scriptedServer(t, "")
+	var starting sync.WaitGroup
+	begun := make(chan struct{}, 8)
+	for range cap(begun) {
+		starting.Go(func() {
+			begun <- struct{}{}
+			r := newReceiver()
+			p, err := l.Start(server, valuesOf(server), r)
+			if err != nil {
+				return
+			}
+			p.Close()
+			<-r.gone
+		})
+	}
+	<-begun
+	l.Wait()
+	_, err := l.Start(server, valuesOf(server), newReceiver())
+	require.ErrorIs(t, err, errEnded)
+	starting.Wait()
+}
