@@ -2,6 +2,7 @@ package mcp
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"vault-plugin-secrets-mcp/gateway/access"
@@ -54,6 +55,7 @@ type conversation struct {
 	*Answer
 	*bridged
 	owner   bridge.Owner
+	lease   lessor // of other credentials than the owner's
 	accepts accepts
 
 	session  *bridge.Session // the request's, in use; nil without sessions
@@ -70,27 +72,35 @@ type conversation struct {
 }
 
 func (b *bridged) call(ctx context.Context, a *Answer) error {
+	return b.converse(ctx, a, func(ctx context.Context) (bridge.Credentials, error) {
+		set, err := a.leased(ctx, b.credentials)
+		return forChannel(set), err
+	})
+}
+
+// lessor takes credentials for a request; nil if the server has none that are leased. The
+// error is a refusal, or says why the client, which is gone, gets none.
+type lessor func(ctx context.Context) (bridge.Credentials, error)
+
+// converse is call with the credentials that lease takes.
+func (b *bridged) converse(ctx context.Context, a *Answer, lease lessor) error {
 	// A session may have its own already, and they may be older. But nobody is served
 	// who has no credentials now.
-	set, err := a.leased(ctx, b.credentials)
+	with, err := lease(ctx)
 	if err != nil {
 		return err
 	}
-	return b.converse(ctx, a, forChannel(set))
-}
-
-// converse is call with the credentials; nil if the server has none that are leased.
-func (b *bridged) converse(ctx context.Context, a *Answer, with bridge.Credentials) error {
 	c := &conversation{
 		Answer:  a,
 		bridged: b,
+		lease:   lease,
 		owner: bridge.Owner{
 			Principal: a.request.Grant.Principal(), Accessor: a.request.Grant.Accessor,
 			Credentials: with, Keeper: a.request,
 		},
 		accepts: acceptsOf(a.header[protocol.HeaderAccept]),
 	}
-	err := c.dispatch(ctx)
+	err = c.dispatch(ctx)
 	if err != nil {
 		c.close()
 		return err
@@ -152,32 +162,65 @@ func (c *conversation) initialize(ctx context.Context) error {
 	if f := c.decide(); f != nil {
 		return f
 	}
-	session, call, err := c.bridge.Initialize(ctx, c.owner, c.incoming())
+	var session *bridge.Session
+	err := c.send(ctx, func() (err error) {
+		session, c.inFlight, err = c.bridge.Initialize(ctx, c.owner, c.incoming())
+		return err
+	})
 	if err != nil {
-		return c.unanswered(ctx, err)
+		return err
 	}
-	c.inFlight = call
 	c.request.Session = HashSession(session.ID)
 	return c.answer(ctx, session)
 }
 
 // inSession serves a message of a session.
 func (c *conversation) inSession(ctx context.Context) error {
-	var err error
-	switch c.message.Kind {
-	case envelope.Request:
-		if c.inFlight, err = c.session.Call(c.incoming()); err == nil {
-			return c.answer(ctx, nil)
+	err := c.send(ctx, func() (err error) {
+		switch c.message.Kind {
+		case envelope.Request:
+			c.inFlight, err = c.session.Call(ctx, c.incoming())
+		case envelope.Notification:
+			err = c.session.Notify(ctx, c.incoming())
+		default:
+			err = c.session.Respond(c.incoming())
 		}
-	case envelope.Notification:
-		err = c.session.Notify(c.incoming())
-	default:
-		err = c.session.Respond(c.incoming())
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case c.inFlight != nil:
+		return c.answer(ctx, nil)
+	}
+	c.Status = http.StatusAccepted
+	return nil
+}
+
+// send calls f, which sends the message to the server. Where the credentials end before
+// anything is sent, it takes others, and calls f again.
+func (c *conversation) send(ctx context.Context, f func() error) error {
+	err := f()
+	for range 2 { // they may end again
+		if !errors.Is(err, bridge.ErrCredentials) || !errors.Is(err, bridge.ErrUnsent) || ctx.Err() != nil {
+			break
+		}
+		with, refused := c.lease(ctx)
+		if refused != nil {
+			return refused
+		}
+		c.owner.Credentials = with
+		if c.session != nil {
+			c.session.Offer(with)
+		}
+		if refused := c.decide(); refused != nil { // so that the log has the credentials of what is sent
+			return refused
+		}
+		err = f()
 	}
 	if err != nil {
 		return c.unanswered(ctx, err)
 	}
-	c.Status = http.StatusAccepted
 	return nil
 }
 
@@ -187,18 +230,21 @@ func (c *conversation) withoutSession(ctx context.Context) error {
 	if f := c.decide(); f != nil {
 		return f
 	}
-	if c.message.Kind == envelope.Notification {
-		if err := c.bridge.Notify(ctx, c.owner, c.incoming()); err != nil {
-			return c.unanswered(ctx, err)
+	err := c.send(ctx, func() (err error) {
+		if c.message.Kind == envelope.Notification {
+			return c.bridge.Notify(ctx, c.owner, c.incoming())
 		}
-		c.Status = http.StatusAccepted
-		return nil
+		c.inFlight, err = c.bridge.Call(ctx, c.owner, c.incoming())
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case c.inFlight != nil:
+		return c.answer(ctx, nil)
 	}
-	var err error
-	if c.inFlight, err = c.bridge.Call(ctx, c.owner, c.incoming()); err != nil {
-		return c.unanswered(ctx, err)
-	}
-	return c.answer(ctx, nil)
+	c.Status = http.StatusAccepted
+	return nil
 }
 
 // enter takes the session that the request names into use.

@@ -225,18 +225,21 @@ func (c *conversation) unanswered(ctx context.Context, err error) error {
 
 // credentialsEnded is the error where the credentials of the channel have ended.
 func (c *conversation) credentialsEnded(ctx context.Context, err error) error {
-	switch {
-	case !errors.Is(err, bridge.ErrUnsent):
-		return c.rpc(&access.Refusal{
-			Status:  http.StatusServiceUnavailable,
-			Reason:  serverside.ReasonCredentials,
-			Detail:  err.Error(),
-			Message: messageCredentials,
-		})
-	case c.session != nil:
-		return serverside.NoSession(c.id()) // it has ended with the channel
+	if errors.Is(err, bridge.ErrUnsent) {
+		return c.withoutCredentials(ctx, errors.New("before the request was sent: "+err.Error()))
 	}
-	return c.withoutCredentials(ctx, errors.New("before the request was sent: "+err.Error()))
+	f := &access.Refusal{
+		Status:  http.StatusServiceUnavailable,
+		Reason:  serverside.ReasonCredentials,
+		Detail:  err.Error(),
+		Message: messageCredentials,
+	}
+	if c.id() != nil {
+		// Clients do not read the body of a 503, and take it for an invitation to send the
+		// request again.
+		f.Status = http.StatusOK
+	}
+	return c.rpc(f)
 }
 
 // messageEndless is told of requests that were in flight when the server sent what

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -60,11 +61,21 @@ func (f *leasedFake) end(cause error) {
 // leasing is a link whose requests are sent with credentials under the test's control.
 type leasing struct {
 	*bridged
-	with atomic.Pointer[leasedFake]
+	with   atomic.Pointer[leasedFake]
+	ending atomic.Int32 // so many times they end as they are taken; others come after them
 }
 
 func (l *leasing) call(ctx context.Context, a *Answer) error {
-	return l.converse(ctx, a, l.with.Load())
+	return l.converse(ctx, a, func(context.Context) (bridge.Credentials, error) {
+		taken := l.with.Load()
+		if n := l.ending.Add(-1); n >= 0 {
+			l.with.Store(newLeasedFake())
+			if n > 0 {
+				l.with.Load().end(credentials.ErrEnded)
+			}
+		}
+		return taken, nil
+	})
 }
 
 // newLeasing returns a gateway with a server that is started with credentials.
@@ -119,13 +130,55 @@ func TestRequestsInFlightAreToldThatTheCredentialsHaveEnded(t *testing.T) {
 			require.Contains(t, events(t, stream.Body, 1)[0], "hanging")
 			l.with.Load().end(credentials.ErrEnded)
 			got := <-answered
-			require.Equal(t, http.StatusServiceUnavailable, got.Status)
+			require.Equal(t, http.StatusOK, got.Status, "clients read no other body")
 			require.Contains(t, got.Body, `"id":1,"error":`)
 			require.Contains(t, got.Body, messageCredentials)
 			require.True(t, g.sink.failedFor(serverside.ReasonCredentials))
 			rest, err := io.ReadAll(stream.Body)
 			require.NoError(t, err, "a stream of the server's own ends in good order")
 			require.NotContains(t, string(rest), "error")
+		})
+	}
+}
+
+func TestASessionGoesOnWithOtherCredentials(t *testing.T) {
+	g, l := newLeasing(t)
+	session := g.open(t, "alice")
+	stream, err := g.Do(t.Context(), "", append(session, ":method", "GET")...)
+	require.NoError(t, err)
+	defer stream.Body.Close()
+	pid := textOf(t, g.Ask(t, tool("1", "pid"), session...).Body)
+	l.with.Load().end(credentials.ErrEnded)
+	_, err = io.ReadAll(stream.Body)
+	require.NoError(t, err, "a stream of the server's own ends in good order, to be opened again")
+	got := g.Ask(t, ping, session...)
+	require.Equal(t, http.StatusServiceUnavailable, got.Status, "nobody is served with what has ended")
+	require.NotContains(t, got.Body, "may have been carried out")
+	require.True(t, g.sink.failedFor(serverside.ReasonCredentials))
+
+	l.with.Store(newLeasedFake())
+	require.NotEqual(t, pid, textOf(t, g.Ask(t, tool("2", "pid"), session...).Body))
+	require.Equal(t, http.StatusAccepted, g.Ask(t, `{"jsonrpc":"2.0","method":"notifications/vendor"}`, session...).Status)
+}
+
+func TestCredentialsThatEndBeforeTheRequestIsSentAreTakenAgain(t *testing.T) {
+	body, header := modern("1", "tools/list", "")
+	// Not that of the session that is there, whose answer would be repeated.
+	otherInit := strings.Replace(initOnce, `"capabilities":{}`, `"capabilities":{"roots":{}}`, 1)
+	require.NotEqual(t, initOnce, otherInit)
+	for name, ask := range map[string]func(g *gateway, session []string) gatewaytest.Answer{
+		"in a session":       func(g *gateway, session []string) gatewaytest.Answer { return g.Ask(t, ping, session...) },
+		"to begin a session": func(g *gateway, _ []string) gatewaytest.Answer { return g.Ask(t, otherInit) },
+		"without a session":  func(g *gateway, _ []string) gatewaytest.Answer { return g.Ask(t, body, header...) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, l := newLeasing(t)
+			session := g.open(t, "alice")
+			l.with.Load().end(credentials.ErrEnded)
+			l.ending.Store(2)
+			got := ask(g, session)
+			require.Equal(t, http.StatusOK, got.Status, got.Body)
+			require.Negative(t, l.ending.Load(), "the third were good")
 		})
 	}
 }

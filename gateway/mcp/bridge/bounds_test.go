@@ -261,7 +261,7 @@ func BenchmarkPingBesideSessions(b *testing.B) {
 			grown := heap() - before
 			b.ReportAllocs()
 			for b.Loop() {
-				c, err := session.Call(in(b, `{"jsonrpc":"2.0","id":1,"method":"ping"}`))
+				c, err := session.Call(context.Background(), in(b, `{"jsonrpc":"2.0","id":1,"method":"ping"}`))
 				if err != nil {
 					b.Fatal(err)
 				}

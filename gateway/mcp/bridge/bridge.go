@@ -205,6 +205,7 @@ func (b *Bridge) usable(key channelKey, o Owner) (*channel, error) {
 	}
 	if ch := b.channels[key]; ch != nil {
 		if ch.acquire() {
+			ch.noteCredentials(o.Credentials)
 			return ch, b.noteUse(ch, o)
 		}
 		ch.release() // it is about to be removed

@@ -54,6 +54,18 @@ func newCall(ch *channel, s *Session, in Incoming) *Call {
 
 func clone(b []byte) []byte { return append([]byte(nil), b...) }
 
+// callInSession is call, in a session, whose channel may be dormant.
+func (ch *channel) callInSession(ctx context.Context, s *Session, in Incoming) (c *Call, err error) {
+	err = ch.withConnection(ctx, func() (err error) {
+		c, err = ch.call(s, in)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
 // call sends the request with a new id.
 func (ch *channel) call(s *Session, in Incoming) (*Call, error) {
 	c := newCall(ch, s, in)
@@ -66,6 +78,9 @@ func (ch *channel) call(s *Session, in Incoming) (*Call, error) {
 func (c *Call) send(in Incoming) error {
 	if err := c.connection.send(in.withID(idText(c.id))); err != nil {
 		c.channel.forget(c)
+		if c.queue.holds() {
+			return nil // the server has got it, and says so itself
+		}
 		return err
 	}
 	return nil

@@ -26,8 +26,10 @@ type channel struct {
 	done     chan struct{} // closed when ended is set
 
 	mu             sync.Mutex
-	ended          error // why; nil while it goes on
-	current        *connection
+	ended          error                    // why; nil while it goes on
+	current        *connection              // it may be closed: see [channel.isDormant]
+	replacement    *replacement             // that is under way; nil: none is
+	latest         Credentials              // the last that a request came with
 	connections    map[*connection]struct{} // all that are not gone yet
 	made           int                      // connections so far
 	lastID         int64
@@ -67,7 +69,7 @@ func newChannel(b *Bridge, key channelKey, s *slot, credentials Credentials) *ch
 	if key.handshake == noHandshake {
 		ready = ch.probe.done
 	}
-	ch.current = ch.addConnection(credentials, ready)
+	ch.current, ch.latest = ch.addConnection(credentials, ready), credentials
 	return ch
 }
 
@@ -193,7 +195,7 @@ type ending struct {
 	failed bool // by itself
 
 	ifIdle    bool        // not while a request uses it
-	ifCurrent *connection // not where another connection has taken this one's place; nil: in any case
+	ifCurrent *connection // only where this one carries the channel; nil: in any case
 }
 
 // close ends the channel with all requests and sessions on it, and reports whether it has
@@ -204,7 +206,7 @@ func (ch *channel) close(e ending) bool {
 		ch.mu.Unlock()
 		return true
 	}
-	if e.ifIdle && ch.uses > 0 || e.ifCurrent != nil && e.ifCurrent != ch.current {
+	if e.ifIdle && ch.uses > 0 || e.ifCurrent != nil && (e.ifCurrent != ch.current || e.ifCurrent.closed != nil) {
 		ch.mu.Unlock()
 		return false
 	}
@@ -261,6 +263,9 @@ func (ch *channel) use() (*connection, error) {
 	if ch.ended != nil {
 		return nil, unsent(ch.ended)
 	}
+	if ch.current.closed != nil {
+		return nil, unsent(ch.current.closed)
+	}
 	ch.current.users++
 	return ch.current, nil
 }
@@ -274,6 +279,10 @@ func (ch *channel) confirm(message []byte) error {
 	}
 	ch.handshake.confirmed = true
 	l := ch.current
+	if l.closed != nil {
+		ch.mu.Unlock()
+		return nil // the next server is told
+	}
 	l.users++
 	ch.mu.Unlock()
 	defer l.done()

@@ -189,14 +189,19 @@ func (l *connection) done() {
 	}
 }
 
-// send writes one message to the server.
+// send writes one message to the server. The connection is in use until it is written: the
+// answer may come before.
 func (l *connection) send(message []byte) error {
 	l.channel.mu.Lock()
 	conn, closed := l.conn, l.closed
+	if closed == nil {
+		l.users++
+	}
 	l.channel.mu.Unlock()
 	if closed != nil {
-		return closed
+		return unsent(closed)
 	}
+	defer l.done()
 	err := conn.Send(message)
 	if err == nil {
 		return nil
@@ -256,13 +261,18 @@ func (l *connection) watch() {
 }
 
 // lose ends a connection whose credentials have ended. If they were taken away, the server
-// is killed, even if it is about to end.
+// is killed, even if it is about to end. If not, sessions go on.
 func (l *connection) lose(cause error) {
 	l.channel.mu.Lock()
 	l.lost = errors.Is(cause, credentials.ErrLost)
 	ending := l.closed != nil
 	l.channel.mu.Unlock()
-	l.fail(&credentialsError{cause: cause})
+	if err := (&credentialsError{cause: cause}); l.channel.outlives(l, cause) {
+		l.end(err)
+		l.channel.endStreams()
+	} else {
+		l.fail(err)
+	}
 	if ending {
 		l.hangUp()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -100,4 +101,51 @@ func TestThePoolIsBoundedAndReusesWhatIsIdle(t *testing.T) {
 	s.session(Owner{Principal: grants.PrincipalOf("carol"), Accessor: "c"}, "{}")
 	require.True(t, s.fake(1).closed(), "the one unused for longest made room")
 	require.Equal(t, 2, pool.Size())
+}
+
+// slowSender is a connection whose server answers a message before it is sent.
+type slowSender struct {
+	*fake
+	mu   sync.Mutex
+	slow func() // called within Send; nil: nothing is
+}
+
+func (c *slowSender) Send(m []byte) error {
+	err := c.fake.Send(m)
+	c.mu.Lock()
+	slow := c.slow
+	c.mu.Unlock()
+	if slow != nil {
+		slow()
+	}
+	if err == nil && c.closed() {
+		return errors.New("the connection was closed while the message was sent")
+	}
+	return err
+}
+
+func TestAMessageIsSentBeforeItsConnectionIsOver(t *testing.T) {
+	s := newStage(t, nil)
+	dial := s.Dial
+	var first *slowSender
+	s.Dial = func(ctx context.Context, c Credentials, r Receiver) (Conn, error) {
+		conn, err := dial(ctx, c, r)
+		if err != nil || first != nil {
+			return conn, err
+		}
+		first = &slowSender{fake: conn.(*fake)}
+		return first, nil
+	}
+	c := newLeased()
+	session := s.session(with(alice, c), "{}")
+	first.mu.Lock()
+	first.slow = func() {
+		id := idIn(t, s.got(first.fake))
+		s.succeeds(c)
+		first.says(`{"jsonrpc":"2.0","id":` + id + `,"result":{}}`)
+	}
+	first.mu.Unlock()
+	call := s.call(session, fmt.Sprintf(pinged, "x"))
+	require.True(t, s.next(call).Final)
+	eventually(t, "it has nothing left to do", first.closed)
 }

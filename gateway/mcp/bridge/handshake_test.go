@@ -25,8 +25,8 @@ func TestTheServerIsToldOnceThatTheClientIsReady(t *testing.T) {
 	s := newStage(t, nil)
 	first, second := s.session(alice, "{}"), s.session(alice, "{}")
 	ready := `{"jsonrpc":"2.0","method":"notifications/initialized"}`
-	require.NoError(t, first.Notify(in(t, ready)))
-	require.NoError(t, second.Notify(in(t, ready)))
+	require.NoError(t, first.Notify(context.Background(), in(t, ready)))
+	require.NoError(t, second.Notify(context.Background(), in(t, ready)))
 	f := s.fake(0)
 	require.Equal(t, ready, s.got(f))
 	require.Empty(t, f.sent)

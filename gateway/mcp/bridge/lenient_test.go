@@ -24,7 +24,7 @@ func TestAServerNeedNotBeStrict(t *testing.T) {
 	require.Equal(t, `{"jsonrpc":"2.0","id":0,"result":{}}`, string(s.next(call).Message))
 	call.Close(false)
 	for _, form := range []string{`"%"`, `%.0`, `%`} {
-		call, err := session.Call(in(t, `{"jsonrpc":"2.0","id":"mine","method":"ping"}`))
+		call, err := session.Call(context.Background(), in(t, `{"jsonrpc":"2.0","id":"mine","method":"ping"}`))
 		require.NoError(t, err)
 		id := idIn(t, s.got(f))
 		said := strings.ReplaceAll(form, "%", id)

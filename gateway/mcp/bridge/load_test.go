@@ -149,7 +149,7 @@ func inSession(t *testing.T, b *Bridge, o Owner) func(int) error {
 		defer session.Release()
 		switch n % 7 {
 		case 0:
-			return session.Notify(in(t, initialized))
+			return session.Notify(context.Background(), in(t, initialized))
 		case 1:
 			another, err := open()
 			if err == nil {
@@ -157,11 +157,11 @@ func inSession(t *testing.T, b *Bridge, o Owner) func(int) error {
 			}
 			return err
 		case 2:
-			return session.Notify(in(t, `{"jsonrpc":"2.0","method":"notifications/vendor"}`))
+			return session.Notify(context.Background(), in(t, `{"jsonrpc":"2.0","method":"notifications/vendor"}`))
 		case 3:
-			return answered(session.Call(in(t, fmt.Sprintf(ofResource, fmt.Sprint(n), "subscribe", fmt.Sprint(n%3)))))
+			return answered(session.Call(context.Background(), in(t, fmt.Sprintf(ofResource, fmt.Sprint(n), "subscribe", fmt.Sprint(n%3)))))
 		}
-		return answered(session.Call(in(t, fmt.Sprintf(slow, fmt.Sprint(n)))))
+		return answered(session.Call(context.Background(), in(t, fmt.Sprintf(slow, fmt.Sprint(n)))))
 	}
 }
 

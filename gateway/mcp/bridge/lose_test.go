@@ -16,7 +16,6 @@ func TestTheEndOfCredentialsEndsWhatWasStartedWithThem(t *testing.T) {
 		cause  error
 		killed bool
 	}{
-		"they have reached their end":    {credentials.ErrEnded, false},
 		"nobody has used them":           {credentials.ErrUnused, false},
 		"the registration has changed":   {credentials.ErrClosed, false},
 		"the client has lost its access": {credentials.ErrLost, true},

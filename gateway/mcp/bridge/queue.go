@@ -96,6 +96,13 @@ func (q *queue) next(ctx context.Context) (Item, error) {
 	}
 }
 
+// holds reports whether an item is there.
+func (q *queue) holds() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.items) > 0
+}
+
 // drain removes and returns all items.
 func (q *queue) drain() []Item {
 	q.mu.Lock()

@@ -105,6 +105,7 @@ func (b *Bridge) Session(o Owner, id string) (*Session, error) {
 	}
 	s.accessors.add(o.Accessor)
 	s.channel.acquire() // if the channel has ended, the next call on it says so
+	s.channel.noteCredentials(o.Credentials)
 	s.markUsed()
 	return s, nil
 }
@@ -153,13 +154,16 @@ func (b *Bridge) dropSession(s *Session) {
 	}
 }
 
+// Offer has the session's channel use the credentials where its own have ended.
+func (s *Session) Offer(c Credentials) { s.channel.noteCredentials(c) }
+
 // Call sends a request. Close the Call.
-func (s *Session) Call(in Incoming) (*Call, error) {
+func (s *Session) Call(ctx context.Context, in Incoming) (*Call, error) {
 	s.acquire()
 	if answer, local := s.answerLocally(in); local {
 		return answer, nil
 	}
-	c, err := s.channel.call(s, in)
+	c, err := s.channel.callInSession(ctx, s, in)
 	if err != nil {
 		s.Release()
 		return nil, err
@@ -214,7 +218,11 @@ func (s *Session) noteSubscription(method string, in *Incoming) {
 }
 
 // Notify sends a notification.
-func (s *Session) Notify(in Incoming) error {
+func (s *Session) Notify(ctx context.Context, in Incoming) error {
+	return s.channel.withConnection(ctx, func() error { return s.notify(in) })
+}
+
+func (s *Session) notify(in Incoming) error {
 	switch in.Envelope.Method {
 	case protocol.MethodInitialized:
 		return s.channel.confirm(in.Message) // unless another session, or the bridge, has sent it

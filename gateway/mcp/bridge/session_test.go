@@ -37,7 +37,7 @@ func TestAnIDInUseInTheSessionIsRefused(t *testing.T) {
 	s := newStage(t, nil)
 	session := s.session(alice, "{}")
 	s.call(session, `{"jsonrpc":"2.0","id":"x","method":"ping"}`)
-	_, err := session.Call(in(t, `{"jsonrpc":"2.0","id":"x","method":"ping"}`))
+	_, err := session.Call(context.Background(), in(t, `{"jsonrpc":"2.0","id":"x","method":"ping"}`))
 	require.ErrorIs(t, err, ErrDuplicate)
 }
 
@@ -107,8 +107,8 @@ func TestACancellationNamesTheRequestOnTheChannel(t *testing.T) {
 	s.call(session, `{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{"name":"a"}}`)
 	id := idIn(t, s.got(f))
 	cancel := `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"x","reason":"r"}}`
-	require.NoError(t, other.Notify(in(t, cancel)), "not its request")
-	require.NoError(t, session.Notify(in(t, cancel)))
+	require.NoError(t, other.Notify(context.Background(), in(t, cancel)), "not its request")
+	require.NoError(t, session.Notify(context.Background(), in(t, cancel)))
 	require.Equal(t, strings.Replace(cancel, `"x"`, id, 1), s.got(f))
 	require.Empty(t, f.sent)
 }

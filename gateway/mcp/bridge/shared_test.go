@@ -52,8 +52,8 @@ func TestASharedChannelTellsNoClientAboutAnother(t *testing.T) {
 	require.Contains(t, string(s.next(c).Message), "resources/updated")
 
 	// Nor does it let one act for another.
-	require.NoError(t, a.Notify(in(t, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":`+bID+`}}`)))
-	require.NoError(t, a.Notify(in(t, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"requestID":`+bID+`}}`)))
+	require.NoError(t, a.Notify(context.Background(), in(t, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":`+bID+`}}`)))
+	require.NoError(t, a.Notify(context.Background(), in(t, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"requestID":`+bID+`}}`)))
 	cancelled := s.got(f)
 	require.NotContains(t, cancelled, "requestID")
 	require.NotContains(t, cancelled, bID+"}")
@@ -61,7 +61,7 @@ func TestASharedChannelTellsNoClientAboutAnother(t *testing.T) {
 		local := s.call(a, `{"jsonrpc":"2.0","id":7,"method":`+method+`}`)
 		require.Equal(t, `{"jsonrpc":"2.0","id":7,"result":{}}`, string(s.next(local).Message))
 	}
-	require.NoError(t, a.Notify(in(t, `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`)))
+	require.NoError(t, a.Notify(context.Background(), in(t, `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`)))
 	require.Empty(t, f.sent)
 	s.EndPrincipal(alice.Principal)
 	require.False(t, f.closed())

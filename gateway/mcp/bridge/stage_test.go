@@ -194,7 +194,7 @@ func (s *stage) session(o Owner, capabilities string) *Session {
 
 func (s *stage) call(session *Session, message string) *Call {
 	s.t.Helper()
-	c, err := session.Call(in(s.t, message))
+	c, err := session.Call(context.Background(), in(s.t, message))
 	require.NoError(s.t, err)
 	s.t.Cleanup(func() { c.Close(false) })
 	return c

@@ -8,9 +8,11 @@ type Stream struct {
 	queue   *queue
 }
 
-// Stream opens the session's own stream, and ends an earlier one. Close it.
+// Stream opens the session's own stream, and ends an earlier one. Close it. The server of a
+// dormant channel is started, since it may have something to say.
 func (s *Session) Stream() *Stream {
 	s.acquire()
+	defer s.channel.beginWaking() //nolint:errcheck // the stream ends with the channel
 	st := &Stream{session: s, queue: newQueue()}
 	s.channel.mu.Lock()
 	defer s.channel.mu.Unlock()

@@ -30,13 +30,18 @@ func (l *connection) succeed() {
 	case <-ch.done:
 		return
 	}
-	for failures := 1; ch.goesOnWith(l); failures++ {
+	for failures := 0; ch.goesOnWith(l); {
 		next := newest(l.credentials)
-		err := ch.replace(next)
-		if err == nil || !ch.goesOnWith(l) {
+		r := ch.replaceWith(next)
+		<-r.done
+		switch {
+		case !ch.goesOnWith(l):
 			return
+		case r.err == nil:
+			continue // it was that by which this one took its predecessor's place
 		}
-		ch.bridge.Log.Warn("cannot start the server with its new credentials: the one with the former goes on", "error", err)
+		failures++
+		ch.bridge.Log.Warn("cannot start the server with its new credentials: the one with the former goes on", "error", r.err)
 		timer := time.NewTimer(succession.After(failures))
 		select {
 		case <-timer.C:

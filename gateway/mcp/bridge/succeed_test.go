@@ -50,12 +50,12 @@ func TestASuccessorIsGivenWhatItsPredecessorWas(t *testing.T) {
 	}{
 		"a session that has only begun": {func(*stage, *Session, *Session, *fake) {}, nil},
 		"a session that is ready": {func(s *stage, first, _ *Session, f *fake) {
-			require.NoError(s.t, first.Notify(in(s.t, initialized)))
+			require.NoError(s.t, first.Notify(context.Background(), in(s.t, initialized)))
 			s.got(f)
 		}, []string{initialized}},
 		"two sessions that are ready": {func(s *stage, first, second *Session, f *fake) {
-			require.NoError(s.t, first.Notify(in(s.t, initialized)))
-			require.NoError(s.t, second.Notify(in(s.t, initialized)))
+			require.NoError(s.t, first.Notify(context.Background(), in(s.t, initialized)))
+			require.NoError(s.t, second.Notify(context.Background(), in(s.t, initialized)))
 			s.got(f)
 		}, []string{initialized}},
 		"the last level of its log": {func(s *stage, first, second *Session, f *fake) {
@@ -119,7 +119,7 @@ func TestWhatChangesWhileASuccessorStartsIsNotLost(t *testing.T) {
 	owner.Credentials.(*leased).supersede()
 	f := s.fake(1)
 	id := idIn(t, s.got(f))
-	require.NoError(t, session.Notify(in(t, initialized)))
+	require.NoError(t, session.Notify(context.Background(), in(t, initialized)))
 	require.Equal(t, initialized, s.got(old))
 	s.asks(session, old, fmt.Sprintf(setLevel, "debug"))
 	s.asks(session, old, fmt.Sprintf(ofResource, "1", "subscribe", "late"))
@@ -169,7 +169,7 @@ func TestCallsInFlightStayWhereTheyAre(t *testing.T) {
 
 		for token, wanted := range map[string]*fake{"old": old, "new": f} {
 			told := fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%q,"progress":1}}`, token)
-			require.NoError(t, session.Notify(in(t, told)))
+			require.NoError(t, session.Notify(context.Background(), in(t, told)))
 			require.Equal(t, told, s.got(wanted))
 		}
 		require.NoError(t, session.Respond(in(t, `{"jsonrpc":"2.0","id":"gateway-1-1","result":{"to":"new"}}`)))
@@ -188,7 +188,7 @@ func TestCallsInFlightStayWhereTheyAre(t *testing.T) {
 	})
 	t.Run("their cancellations go to the old server, which ends after the last", func(t *testing.T) {
 		require.False(t, old.closed(), "a call is in flight")
-		require.NoError(t, session.Notify(in(t, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"2"}}`)))
+		require.NoError(t, session.Notify(context.Background(), in(t, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"2"}}`)))
 		require.Equal(t, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":`+secondID+`}}`, s.got(old))
 		second.Close(true)
 		require.Contains(t, s.got(old), "notifications/cancelled")

@@ -99,7 +99,7 @@ func TestNoRequestToAChildFailsWhileItIsReplaced(t *testing.T) {
 			return "", err
 		}
 		defer again.Release()
-		call, err := again.Call(request)
+		call, err := again.Call(t.Context(), request)
 		if err != nil {
 			return "", err
 		}
@@ -149,7 +149,7 @@ func TestNoRequestToAChildFailsWhileItIsReplaced(t *testing.T) {
 func TestAStubbornChildIsKilledWhenAccessIsLost(t *testing.T) {
 	credential := newPassword(0)
 	b, session, _ := bridged(t, "stubborn", credential)
-	call, err := session.Call(incoming(t, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pid"}}`))
+	call, err := session.Call(context.Background(), incoming(t, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pid"}}`))
 	require.NoError(t, err)
 	item, err := call.Next(t.Context())
 	require.NoError(t, err)
@@ -157,7 +157,7 @@ func TestAStubbornChildIsKilledWhenAccessIsLost(t *testing.T) {
 	var pid int
 	_, err = fmt.Sscanf(strings.Split(string(item.Message), `"text":"`)[1], "%d", &pid)
 	require.NoError(t, err)
-	hangs, err := session.Call(incoming(t, `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"hang"}}`))
+	hangs, err := session.Call(context.Background(), incoming(t, `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"hang"}}`))
 	require.NoError(t, err)
 	defer hangs.Close(false)
 
