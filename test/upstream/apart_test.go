@@ -14,6 +14,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/test/collector"
 	"vault-plugin-secrets-mcp/test/harness"
 	"vault-plugin-secrets-mcp/test/upstream/bed"
 	"vault-plugin-secrets-mcp/test/upstream/servers"
@@ -23,7 +24,10 @@ import (
 // at one time, while leases are revoked, certificates are replaced, clients lose their
 // access and get it back, and the gateway restarts. Every answer comes from credentials of
 // the client that asked.
-func TestNoClientGetsTheCredentialsOfAnother(t *testing.T) { apart(t, false) }
+func TestNoClientGetsTheCredentialsOfAnother(t *testing.T) {
+	t.Parallel()
+	apart(t, false)
+}
 
 // TestNoClientGetsTheDatabaseRoleOfAnother is the same with a database: current_user is the
 // client's own role.
@@ -58,9 +62,9 @@ func (c *token) get() string {
 
 func apart(t *testing.T, database bool) {
 	t.Helper()
-	w := newSurroundings(t, settings{certificate: "20s", database: database, roleTTL: "20s", roleMaxTTL: "30s"})
+	w := newSurroundings(t, settings{certificate: "12s", database: database, roleTTL: "12s", roleMaxTTL: "15s"})
 	c := &crowd{
-		w: w, end: time.Now().Add(duration(t, "UPSTREAM_CHURN", 20*time.Second)),
+		w: w, end: time.Now().Add(duration(t, "UPSTREAM_CHURN", 12*time.Second)),
 		answers: map[string]int{}, owners: map[string]map[string]string{},
 	}
 	for i := range c.tokens {
@@ -179,10 +183,10 @@ func (c *crowd) revokeClients() {
 	}
 }
 
-// restart kills the gateway, and starts it again.
+// restart kills the gateway, and starts it again. Between that, certificates are replaced.
 func (c *crowd) restart() {
 	for {
-		pause(8 * time.Second)
+		pause(9 * time.Second)
 		if c.over() {
 			return
 		}
@@ -245,6 +249,7 @@ func duration(t *testing.T, variable string, short time.Duration) time.Duration 
 
 // TestASharedServerMayNotHaveCredentials: one child cannot have those of each client.
 func TestASharedServerMayNotHaveCredentials(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{noGateway: true})
 	for name, more := range map[string]harness.Map{
 		"credentials": {"credentials": harness.Map{"cert": certificate}, "env": harness.Map{"LEASED_SERIAL": "{{cert.serial_number}}"}},
@@ -264,9 +269,14 @@ func TestASharedServerMayNotHaveCredentials(t *testing.T) {
 
 // TestNoLeasedValueIsInALog: the harness searches all logs after every test. Here a server
 // says all that it has been given before it ends, so that the gateway has it in the
-// server's last lines.
+// server's last lines. The gateway sends its traces, with all that it tells in them.
 func TestNoLeasedValueIsInALog(t *testing.T) {
-	w := newSurroundings(t, settings{})
+	t.Parallel()
+	traces := collector.Start()
+	t.Cleanup(traces.Close)
+	w := newSurroundings(t, settings{gateway: harness.GatewayOptions{Env: []string{
+		"OTEL_EXPORTER_OTLP_ENDPOINT=" + traces.URL, "OTEL_LOG_TOOL_DETAILS=1",
+	}}})
 	token := w.client("c", nil)
 	seen := w.look(w.connect(child, token))
 	require.NotEmpty(t, seen.Files["LEASED_FILE_KEY"])
@@ -293,4 +303,7 @@ func TestNoLeasedValueIsInALog(t *testing.T) {
 		return nil
 	})
 	w.noSecretInMetrics()
+	w.gateway.Stop() // which sends the last of them
+	require.NotEmpty(t, traces.Spans())
+	require.NoError(t, os.WriteFile(w.Dir+"/traces.log", []byte(traces.Raw()), 0o600))
 }

@@ -17,6 +17,7 @@ import (
 
 // TestARoleIsRenewedWhileItIsUsed: the same role, beyond its default_ttl.
 func TestARoleIsRenewedWhileItIsUsed(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{database: true, roleTTL: "10s", roleMaxTTL: "1h"})
 	session := w.connect(orders, w.client("c", nil))
 	user := ask[servers.Row](t, session, "whoami", harness.Map{}).User
@@ -29,6 +30,7 @@ func TestARoleIsRenewedWhileItIsUsed(t *testing.T) {
 // TestADatabaseThatIsDownCostsItsServerAlone: nothing can be leased, and what is revoked
 // meanwhile ends when the database is back and Vault tries again.
 func TestADatabaseThatIsDownCostsItsServerAlone(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{database: true})
 	holder := w.client("holder", nil)
 	a := &holdings{w: w, client: "holder", token: holder}
@@ -38,8 +40,8 @@ func TestADatabaseThatIsDownCostsItsServerAlone(t *testing.T) {
 	require.Equal(t, reason, line["reason"], line)
 	w.works(web, holder)
 	w.Write("mcp/revoke-client/holder", nil)
-	w.Within(within(), "the process ends", func() error { return ended(a.pids[0]) })
-	w.Within(within(), "the Vault tokens end", func() error { return none(accessors(w.tokens("holder"))) })
+	w.Within(beside, "the process ends", func() error { return ended(a.pids[0]) })
+	w.Within(beside, "the Vault tokens end", func() error { return none(accessors(w.tokens("holder"))) })
 	w.pg.Start()
 	began := time.Now()
 	w.Within(2*time.Minute, "Vault ends the role at last", func() error {
@@ -64,6 +66,7 @@ func (w *surroundings) unavailableStdio(server, token string) harness.Map {
 
 // TestADatabaseThatRefusesTheRole: the creation statements fail.
 func TestADatabaseThatRefusesTheRole(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{database: true})
 	token := w.client("c", nil)
 	w.pg.Exec("REVOKE " + bed.Owner + " FROM " + bed.Admin)
@@ -73,7 +76,7 @@ func TestADatabaseThatRefusesTheRole(t *testing.T) {
 	w.pg.Exec("GRANT " + bed.Owner + " TO " + bed.Admin)
 	w.works(orders, token)
 	w.Write("mcp/revoke-client/c", nil)
-	w.Within(within(), "the role is gone", func() error {
+	w.Within(beside, "the role is gone", func() error {
 		if now := w.pg.Roles(); len(now) != len(roles) {
 			return fmt.Errorf("there are %v", now)
 		}
@@ -84,6 +87,7 @@ func TestADatabaseThatRefusesTheRole(t *testing.T) {
 // TestALeaseThatVaultCannotEndIsCounted: after six attempts Vault gives up. The page tells
 // administrators to watch that number.
 func TestALeaseThatVaultCannotEndIsCounted(t *testing.T) {
+	t.Parallel()
 	if os.Getenv("UPSTREAM_RUNS") == "" {
 		t.Skip("takes eleven minutes, and runs in the long form alone")
 	}
@@ -104,6 +108,7 @@ func TestALeaseThatVaultCannotEndIsCounted(t *testing.T) {
 
 // TestPeopleInADirectoryEndWithTheirClient: LDAP, as the database.
 func TestPeopleInADirectoryEndWithTheirClient(t *testing.T) {
+	t.Parallel()
 	bed.Required(t)
 	w := newSurroundings(t, settings{})
 	directory := bed.StartLDAP(t, w.Harness)
@@ -118,7 +123,7 @@ func TestPeopleInADirectoryEndWithTheirClient(t *testing.T) {
 	person, password := bed.Person(seen.Header.Get("X-User")), seen.Header.Get("X-Password")
 	require.NoError(t, directory.Login(person, password))
 	w.Write("mcp/revoke-client/c", nil)
-	w.Within(within(), "the directory does not know the person", func() error {
+	w.Within(beside, "the directory does not know the person", func() error {
 		if directory.Login(person, password) == nil {
 			return errors.New("it does")
 		}

@@ -23,6 +23,7 @@ var ofDatabase = []string{"psql", "database", ".sql", "mcp-orders"}
 // TestDocsUpstreamCredentials runs every command of the page, in order; without a whole
 // Vault, those that need no database.
 func TestDocsUpstreamCredentials(t *testing.T) {
+	t.Parallel()
 	h := harness.New(t)
 	if bed.Whole() {
 		pg := bed.StartEmptyPostgreSQL(t, h)

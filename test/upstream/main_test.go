@@ -14,7 +14,7 @@ func TestMain(m *testing.M) {
 	servers.Main()
 	flag.Parse()
 	// Tests that wait for the end of a lease do so beside each other.
-	if err := flag.Set("test.parallel", "6"); err != nil {
+	if err := flag.Set("test.parallel", "10"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

@@ -159,7 +159,7 @@ func TestVaultIsSlowWhileAccessEnds(t *testing.T) {
 	})
 	w.Write("mcp/revoke-client/c", nil)
 	answered := time.Now()
-	w.Within(within(), "the token is refused", func() error { return w.refused(web, token) })
+	w.Within(beside, "the token is refused", func() error { return w.refused(web, token) })
 	group.Wait()
 	w.gone(20 * time.Second)
 	t.Logf("nothing is left after %s", time.Since(answered).Round(time.Millisecond))
@@ -284,7 +284,7 @@ func TestAGatewayThatIsKilledHoldsNothingForLong(t *testing.T) {
 	a := w.holds("c", w.client("c", nil))
 	w.gateway.Kill()
 	for _, pid := range a.pids {
-		w.Within(within(), "its children end with it", func() error { return ended(pid) })
+		w.Within(beside, "its children end with it", func() error { return ended(pid) })
 	}
 	w.gone(life + 5*time.Second)
 }
@@ -298,7 +298,7 @@ func TestADrainedGatewayLeavesNothing(t *testing.T) {
 	for _, pid := range a.pids {
 		require.NoError(t, ended(pid))
 	}
-	w.gone(within())
+	w.gone(beside)
 }
 
 // TestManyFirstCallsLeaseOnce: fifty calls come at one time to a server that the client has
@@ -413,7 +413,7 @@ func TestATokenForAnotherIdentityIsDestroyed(t *testing.T) {
 			line := w.unavailable(web, token)
 			require.Equal(t, reason, line["reason"], line)
 			require.Zero(t, count(front, "pki/issue/"))
-			w.Within(within(), "the token is destroyed", func() error {
+			w.Within(beside, "the token is destroyed", func() error {
 				if n := len(bed.Children(t, w.Harness)); n > children {
 					return fmt.Errorf("there are %d", n)
 				}

@@ -200,7 +200,7 @@ func TestWhatCannotBeLeasedIsA503(t *testing.T) {
 			failure.mend(w, client)
 			w.works(web, token)
 			w.Write("mcp/revoke-client/"+client, nil)
-			w.Within(within(), "nothing is left", func() error { return none(append(bed.AllLeases(w.Harness), accessors(w.tokens(client))...)) })
+			w.Within(beside, "nothing is left", func() error { return none(append(bed.AllLeases(w.Harness), accessors(w.tokens(client))...)) })
 			require.Empty(t, bed.Children(t, w.Harness))
 		})
 	}

@@ -188,16 +188,21 @@ func (w *surroundings) connect(server, token string) *mcp.ClientSession {
 	return session
 }
 
-// tryConnect opens a session without a stream of its own: the SDK's client gives a session
-// up whose stream has ended several times, as it does when credentials are replaced.
+// tryConnect opens a session without a stream of its own.
 func (w *surroundings) tryConnect(server, token string) (*mcp.ClientSession, error) {
+	w.t.Helper()
+	return w.open(server, token, false)
+}
+
+// open opens a session, with a stream of its own if it listens. It ends with that.
+func (w *surroundings) open(server, token string, listens bool) (*mcp.ClientSession, error) {
 	w.t.Helper()
 	transport := &http.Transport{}
 	w.t.Cleanup(transport.CloseIdleConnections)
 	client := mcp.NewClient(&mcp.Implementation{Name: "upstream", Version: "1"}, nil)
 	b := &bearer{token: token, next: transport}
 	session, err := client.Connect(w.t.Context(), &mcp.StreamableClientTransport{
-		Endpoint: w.gateway.ServerURL(server), DisableStandaloneSSE: true, MaxRetries: -1,
+		Endpoint: w.gateway.ServerURL(server), DisableStandaloneSSE: !listens, MaxRetries: -1,
 		HTTPClient: &http.Client{Transport: b},
 	}, &mcp.ClientSessionOptions{ProtocolVersion: harness.SessionEra})
 	if err == nil {

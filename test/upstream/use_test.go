@@ -20,6 +20,7 @@ import (
 
 // TestEachServerGetsWhatItsRegistrationSays: every form of a placeholder, on each transport.
 func TestEachServerGetsWhatItsRegistrationSays(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{})
 	token := w.client("c", nil)
 	seen := w.look(w.connect(web, token))
@@ -77,7 +78,7 @@ func (w *surroundings) ownFiles(seen *servers.Sight) {
 	key := seen.Files["LEASED_FILE_KEY"]
 	require.True(w.t, strings.HasPrefix(key, "-----BEGIN") && strings.HasSuffix(key, "-----\n"), "the file is not what Vault has issued")
 	w.Write("mcp/revoke-client/c", nil)
-	w.Within(within(), "the files are gone", func() error {
+	w.Within(beside, "the files are gone", func() error {
 		for _, path := range seen.Paths {
 			if _, err := os.Stat(filepath.Dir(path)); !errors.Is(err, os.ErrNotExist) {
 				return errors.New("they are there")
@@ -91,6 +92,7 @@ func (w *surroundings) ownFiles(seen *servers.Sight) {
 // endpoint. Requests that the gateway makes of its own accord, for lists and to learn the
 // server's protocol, carry the asking client's credentials.
 func TestAllServersAsOneLeaseOnce(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{})
 	for _, client := range []string{"c", "d"} {
 		token := w.client(client, nil)
@@ -120,6 +122,7 @@ func TestAllServersAsOneLeaseOnce(t *testing.T) {
 
 // TestAnAuditLineLeadsToTheLease: from a tool to the client's entity and leases in Vault.
 func TestAnAuditLineLeadsToTheLease(t *testing.T) {
+	t.Parallel()
 	w := newSurroundings(t, settings{})
 	w.look(w.connect(web, w.client("c", nil)))
 	line := w.line(0, func(line harness.Map) bool { return line["tool"] == "look" && line["type"] == "decision" })
