@@ -223,6 +223,22 @@ func TestWhatCannotBeEndedIsNotLeased(t *testing.T) {
 	})
 }
 
+func TestCredentialsThatAreInUseWhenTheyAreLookedAtEndInTime(t *testing.T) {
+	settings := usual()
+	settings.IdleTimeout = 10 * time.Second
+	onStage(t, settings, func(s *stage) {
+		s.vault.engines[dbPath] = database(time.Hour, 0)
+		server := s.server("orders")
+		var use Use
+		_, cancel := context.WithCancelCause(context.Background())
+		require.NoError(s.t, use.Begin(s.get(server, "alice"), cancel, false))
+		after(time.Second)
+		use.End()
+		after(13 * time.Second)
+		require.Zero(s.t, s.vault.alive())
+	})
+}
+
 func TestNothingMoreIsAskedForAfterTheEndOfAccess(t *testing.T) {
 	onStage(t, nil, func(s *stage) {
 		t := s.t

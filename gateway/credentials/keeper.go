@@ -284,9 +284,12 @@ func (h *holding) next(now time.Time) time.Duration {
 		h.mu.Lock()
 		at(h.reset)
 		h.mu.Unlock()
-		if !set.inUse() {
-			at(now.Add(h.server.store.idleTimeout() - h.unusedFor(now)))
+		idle := h.server.store.idleTimeout()
+		left := idle - h.unusedFor(now)
+		if set.inUse() {
+			left = max(left, idle/4) // nothing tells when that is over
 		}
+		at(now.Add(left))
 	}
 	for _, set := range h.earlier() {
 		at(set.lease.next())

@@ -8,8 +8,10 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/backoff"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/credentials"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
@@ -213,11 +215,33 @@ func (q *proxied) reopen() bool {
 	q.unlisted()
 	q.ctx, q.cancel = context.WithCancelCause(q.client)
 	q.unlisted = q.handler.streams.Add(q.cancel, q.proxy.limits.MaxStreamAge)
-	if q.lease(q.client) == nil && q.decide() == nil && q.sendOnce(q.client) == nil && q.isStream() {
+	if q.lease(q.client) == nil && q.decide() == nil && q.openAgain() {
 		q.decoder = q.newDecoder()
 		return true
 	}
 	q.cancel(credentials.ErrReplaced) // an orderly end: the client opens it itself
+	return false
+}
+
+// A server may have one stream for each session, and may take a while until it notices that
+// the former one has ended. Until then it refuses another, with 409 mostly.
+const reopenTries = 8
+
+var reopenPause = backoff.Backoff{Min: 50 * time.Millisecond, Max: time.Second}
+
+// openAgain sends the request until the server answers with a stream.
+func (q *proxied) openAgain() bool {
+	for tries := 1; q.sendOnce(q.client) == nil; tries++ {
+		if q.isStream() {
+			return true
+		}
+		status := q.response.StatusCode
+		q.endResponse()
+		mayPass := status == http.StatusConflict || status == http.StatusTooManyRequests || status >= http.StatusInternalServerError
+		if !mayPass || tries == reopenTries || backoff.Sleep(q.ctx, reopenPause.After(tries)) != nil {
+			return false
+		}
+	}
 	return false
 }
 
