@@ -148,8 +148,8 @@ func (ch *channel) register(c *Call, in *Incoming) error {
 	if c.connection == nil {
 		c.connection = ch.current
 	}
-	if c.connection.closed != nil {
-		return unsent(c.connection.closed)
+	if err := c.connection.stopped(); err != nil {
+		return unsent(err)
 	}
 	if len(ch.calls) >= maxCalls {
 		return ErrBusy

@@ -27,7 +27,7 @@ type channel struct {
 
 	mu             sync.Mutex
 	ended          error                    // why; nil while it goes on
-	current        *connection              // it may be closed: see [channel.isDormant]
+	current        *connection              // it may have stopped: see [channel.isDormant]
 	replacement    *replacement             // that is under way; nil: none is
 	latest         Credentials              // the last that a request came with
 	connections    map[*connection]struct{} // all that are not gone yet
@@ -206,7 +206,7 @@ func (ch *channel) close(e ending) bool {
 		ch.mu.Unlock()
 		return true
 	}
-	if e.ifIdle && ch.uses > 0 || e.ifCurrent != nil && (e.ifCurrent != ch.current || e.ifCurrent.closed != nil) {
+	if e.ifIdle && ch.uses > 0 || e.ifCurrent != nil && (e.ifCurrent != ch.current || e.ifCurrent.stopped() != nil) {
 		ch.mu.Unlock()
 		return false
 	}
@@ -263,8 +263,8 @@ func (ch *channel) use() (*connection, error) {
 	if ch.ended != nil {
 		return nil, unsent(ch.ended)
 	}
-	if ch.current.closed != nil {
-		return nil, unsent(ch.current.closed)
+	if err := ch.current.stopped(); err != nil {
+		return nil, unsent(err)
 	}
 	ch.current.users++
 	return ch.current, nil
@@ -279,7 +279,7 @@ func (ch *channel) confirm(message []byte) error {
 	}
 	ch.handshake.confirmed = true
 	l := ch.current
-	if l.closed != nil {
+	if l.stopped() != nil {
 		ch.mu.Unlock()
 		return nil // the next server is told
 	}

@@ -31,6 +31,7 @@ type connection struct {
 	// Guarded by channel.mu.
 	conn     Conn  // nil until it is made
 	closed   error // why; nil while it goes on
+	expired  error // its credentials have come to their end: it goes on for a moment, for what is in flight
 	replaced bool  // another connection has taken its place
 	lost     bool  // its credentials were taken away
 	users    int   // requests in flight on it, and messages under way to it
@@ -174,9 +175,19 @@ func (l *connection) hangUp() {
 	conn.Close()
 }
 
-// isOver reports whether the connection is of no more use: another one has taken its place,
-// and it has nothing left to do. channel.mu is held.
-func (l *connection) isOver() bool { return l.replaced && l.users == 0 && l.closed == nil }
+// isOver reports whether the connection is of no more use: nothing new goes over it, and it
+// has nothing left to do. channel.mu is held.
+func (l *connection) isOver() bool {
+	return (l.replaced || l.expired != nil) && l.users == 0 && l.closed == nil
+}
+
+// stopped says why nothing new may go over the connection; nil: it may. channel.mu is held.
+func (l *connection) stopped() error {
+	if l.expired != nil {
+		return l.expired
+	}
+	return l.closed
+}
 
 // done undoes use.
 func (l *connection) done() {
@@ -268,8 +279,7 @@ func (l *connection) lose(cause error) {
 	ending := l.closed != nil
 	l.channel.mu.Unlock()
 	if err := (&credentialsError{cause: cause}); l.channel.outlives(l, cause) {
-		l.end(err)
-		l.channel.endStreams()
+		l.expire(err)
 	} else {
 		l.fail(err)
 	}

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"errors"
+	"time"
 
 	"vault-plugin-secrets-mcp/gateway/credentials"
 )
@@ -35,8 +36,27 @@ func (ch *channel) outlives(l *connection, cause error) bool {
 	return ch.ended == nil && len(ch.members) > 0 && ch.handshake.err == nil && !ch.handshake.refused
 }
 
+// lastMoment is how long what is in flight may take when the credentials have come to their
+// end, before it fails. They are revoked half a second after that end.
+const lastMoment = 300 * time.Millisecond
+
+// expire ends a connection that the channel outlives: at once for everything new, and in a
+// moment for what is in flight.
+func (l *connection) expire(cause error) {
+	l.channel.mu.Lock()
+	l.expired = cause
+	over := l.isOver()
+	l.channel.mu.Unlock()
+	if over {
+		l.end(cause)
+	} else {
+		time.AfterFunc(lastMoment, func() { l.end(cause) })
+	}
+	l.channel.endStreams()
+}
+
 // isDormant reports whether nothing carries the channel. ch.mu is held.
-func (ch *channel) isDormant() bool { return ch.ended == nil && ch.current.closed != nil }
+func (ch *channel) isDormant() bool { return ch.ended == nil && ch.current.stopped() != nil }
 
 // noteCredentials notes the credentials that a request came with.
 func (ch *channel) noteCredentials(c Credentials) {
@@ -82,7 +102,7 @@ func (ch *channel) wake(ctx context.Context) error {
 // awake.
 func (ch *channel) beginWaking() (*replacement, error) {
 	ch.mu.Lock()
-	ended, dormant, closed, latest := ch.ended, ch.isDormant(), ch.current.closed, ch.latest
+	ended, dormant, stopped, latest := ch.ended, ch.isDormant(), ch.current.stopped(), ch.latest
 	ch.mu.Unlock()
 	switch {
 	case errors.Is(ended, ErrCredentials):
@@ -92,7 +112,7 @@ func (ch *channel) beginWaking() (*replacement, error) {
 	case !dormant:
 		return nil, nil //nolint:nilnil // nothing is to be done, and nothing is wrong
 	case latest == nil:
-		return nil, unsent(closed)
+		return nil, unsent(stopped)
 	}
 	return ch.replaceWith(newest(latest)), nil
 }

@@ -103,6 +103,53 @@ func TestASessionOutlivesCredentialsThatEndWithoutOthers(t *testing.T) {
 	require.Same(t, next, f.with, "and it has successors as any other")
 }
 
+func TestWhatIsInFlightHasAMomentWhenCredentialsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, nil)
+		c := newLeased()
+		session := s.session(with(alice, c), "{}")
+		f := s.fakes()[0]
+		short, long := s.call(session, fmt.Sprintf(slow, "1")), s.call(session, fmt.Sprintf(slow, "2"))
+		shortID, longID := idIn(t, s.got(f)), idIn(t, s.got(f))
+		c.end(credentials.ErrEnded)
+		synctest.Wait()
+		_, err := session.Call(context.Background(), in(t, fmt.Sprintf(pinged, "x")))
+		require.ErrorIs(t, err, ErrUnsent, "nothing new is sent with them")
+		<-time.After(lastMoment - time.Millisecond)
+		f.says(`{"jsonrpc":"2.0","id":` + shortID + `,"result":{}}`)
+		require.True(t, s.next(short).Final)
+		require.False(t, f.closed())
+		<-time.After(time.Millisecond)
+		synctest.Wait()
+		require.True(t, f.closed())
+		f.says(`{"jsonrpc":"2.0","id":` + longID + `,"result":{}}`)
+		_, err = long.Next(context.Background())
+		require.ErrorIs(t, err, ErrCredentials)
+	})
+}
+
+func TestAServerEndsAfterTheLastCallOnExpiredCredentials(t *testing.T) {
+	s := newStage(t, nil)
+	c := newLeased()
+	session := s.session(with(alice, c), "{}")
+	f := s.fake(0)
+	call := s.call(session, fmt.Sprintf(slow, "1"))
+	id := idIn(t, s.got(f))
+	c.end(credentials.ErrEnded)
+	l := f.r.(*connection)
+	eventually(t, "nothing new goes over it", func() bool { return !l.channel.goesOnWith(l) })
+	f.says(`{"jsonrpc":"2.0","id":` + id + `,"result":{}}`)
+	require.True(t, s.next(call).Final)
+	eventually(t, "the server is told to end", f.closed)
+	under := s.ask(with(alice, newLeased()), session.ID, fmt.Sprintf(pinged, "x"))
+	f = s.fake(1)
+	s.answer(f, handshook)
+	s.answer(f, `"result":{}`)
+	got := <-under
+	require.NoError(t, got.err)
+	got.call.Close(false)
+}
+
 func TestARequestWaitsForASuccessorThatIsAboutToStart(t *testing.T) {
 	s := newStage(t, nil)
 	c := newLeased()

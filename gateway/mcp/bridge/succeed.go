@@ -56,7 +56,7 @@ func (l *connection) succeed() {
 func (ch *channel) goesOnWith(l *connection) bool {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	return ch.ended == nil && ch.current == l && l.closed == nil
+	return ch.ended == nil && ch.current == l && l.stopped() == nil
 }
 
 // replace makes a connection with the credentials, and puts it in the current one's place.
