@@ -19,7 +19,9 @@
 // is started before they end, in the bridge's own name: it gets the handshake, the level of
 // log messages and the subscriptions that the server has. Then it takes the connection's
 // place, and sessions do not notice. Requests in flight stay on the connection that they
-// were sent over.
+// were sent over. Where the credentials come to their end and there are no others yet, the
+// sessions stay, and the next request that comes with other credentials has a successor
+// started.
 //
 // A channel belongs to one client, unless the server is registered as shared. On a
 // shared channel nothing shows which client a server's own message is for. So the

@@ -160,6 +160,7 @@ func (l *connection) tryTakeOver(t *told) (missing [][]byte, err error) {
 	}
 	old := ch.current
 	ch.current, old.replaced = l, true
+	ch.latest = l.credentials // so that those before, with all that came after them, are not kept
 	listening := ch.endListening(old)
 	over := old.isOver()
 	ch.mu.Unlock()
