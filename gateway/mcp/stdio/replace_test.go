@@ -186,7 +186,7 @@ func TestNoChildStartsOnceTheGatewayHasEnded(t *testing.T) {
 				return
 			}
 			p.Close()
-			<-r.gone
+			_ = <-r.gone
 		})
 	}
 	<-begun
