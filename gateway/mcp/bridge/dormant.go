@@ -142,7 +142,7 @@ func (ch *channel) replaceWith(c Credentials) *replacement {
 }
 
 // stayAsleep ends a dormant channel that no connection can be made for, so that no request
-// starts the server again and again: clients begin anew, which is bounded. Where only the
+// starts the server again and again: clients begin again, which is bounded. Where only the
 // credentials have ended, the next request comes with others.
 func (ch *channel) stayAsleep(cause error) {
 	if errors.Is(cause, ErrCredentials) {
