@@ -14,6 +14,7 @@ import (
 	"vault-plugin-secrets-mcp/bootstrap/process"
 	"vault-plugin-secrets-mcp/test/harness"
 	"vault-plugin-secrets-mcp/test/npm"
+	"vault-plugin-secrets-mcp/test/upstream/bed"
 )
 
 // patience bounds every wait for what should happen soon.
@@ -62,6 +63,7 @@ func newCompany(t *testing.T) *company {
 	c := &company{network: n, modules: modules, Harness: harness.New(t, harness.WithPlaces(places...))}
 	c.everything, c.partner = c.startServer(t, "servers", 3001), c.startServer(t, "partner", 80)
 	c.startProxies(t)
+	bed.SetUp(t, c.Harness, "1h")
 	for _, name := range gateways {
 		c.gateways = append(c.gateways, c.startGateway(t, name))
 	}
@@ -91,6 +93,7 @@ func (c *company) startGateway(t *testing.T, name string) *harness.Gateway {
 		Place: &m.Place, Vault: "https://vault.corp.test:8200",
 		// It trusts the authority by its file, not by the test's environment.
 		Env: []string{"SSL_CERT_FILE="},
+		Top: bed.Block(""),
 		Blocks: map[string]string{
 			"vault": fmt.Sprintf("ca_cert_file = %q\n", c.trusted()),
 			// What is tried here is the ways: a machine that is too busy to run Vault
@@ -100,7 +103,7 @@ func (c *company) startGateway(t *testing.T, name string) *harness.Gateway {
 				"slash"+domain, "haproxy"+domain, "our-nginx"+domain, "our-haproxy"+domain,
 				c.machines["nginx"].Address, c.machines["haproxy"].Address, c.machines["our-nginx"].Address, c.machines["our-haproxy"].Address),
 			// What keeps children apart is for test/isolation, and not every kernel has it.
-			"stdio": fmt.Sprintf("allowed_commands = [%q]\nisolation = \"off\"\nhome_dir = %q\n", c.slow(t), c.home(t, name)),
+			"stdio": fmt.Sprintf("allowed_commands = [%q, %q]\nisolation = \"off\"\nhome_dir = %q\n", c.slow(t), itself(t), c.home(t, name)),
 		},
 	})
 }

@@ -18,7 +18,8 @@
 //	   │          │            the other slash)
 //	   │          ├── proxy:   HAProxy ── partner: server-everything, which nobody
 //	   │          │            reaches but by the proxy
-//	   └──────────┴── children: one on stdio that takes 30 s to start
+//	   └──────────┴── children: one on stdio that takes 30 s to start, and one with
+//	                  credentials that the gateways lease from Vault
 //
 // Each of these has its own network namespace, and so has each link that a test may cut, in
 // one direction or in both. The test itself runs in a namespace without a route to the

@@ -42,6 +42,7 @@ func TestCompany(t *testing.T) {
 				return c.from(leader, "haproxy", "gateway-1", "gateway-2")
 			})
 		})
+		t.Run("the gateways hear nothing of Vault", func(t *testing.T) { c.in(t).credentialsOutliveACut(t) })
 		t.Run("the gateways' own tokens are revoked", func(t *testing.T) { c.in(t).loginEnds(t) })
 	})
 	t.Run("streams outlast the proxies' patience", func(t *testing.T) {
@@ -65,6 +66,7 @@ func (c *company) register(t *testing.T) {
 		c.Write("mcp/servers/"+name, harness.Map{"transport": "http", "url": url})
 	}
 	c.Write("mcp/servers/slow", harness.Map{"transport": "stdio", "command": filepath.Join(c.Dir, "slow-server")})
+	c.registerLeasing(t)
 	c.introduce(t, c.CreateClient("first", harness.Map{"allowed_servers": "*"}), "everything", "partner", "fast", calculator)
 }
 

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"vault-plugin-secrets-mcp/test/upstream/servers"
 )
 
 // inside tells the test's program that it is in its own namespaces.
@@ -20,6 +22,7 @@ const inside = "TEST_FIELD_INSIDE"
 // machine that they may change for themselves: the program starts itself again there.
 // All of that ends with it, however it ends.
 func TestMain(m *testing.M) {
+	servers.Main() // which is the server on stdio, where a gateway has started it
 	if os.Getenv(inside) != "" {
 		if err := moveIn(); err != nil {
 			fmt.Fprintln(os.Stderr, "test/field:", err)
