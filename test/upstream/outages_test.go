@@ -241,7 +241,7 @@ func TestTheGatewaysOwnTokenIsRevoked(t *testing.T) {
 		w.declare(&seen)
 		return nil
 	})
-	require.NotEqual(t, first.PID, w.look(w.connect(child, token)).PID)
+	require.NotEqual(t, first.PID, w.look(waiting).PID, "the session goes on")
 	w.Write("mcp/revoke-client/c", nil)
 	w.gone(10 * time.Second)
 }
