@@ -1,0 +1,59 @@
+package credentials
+
+import "vault-plugin-secrets-mcp/gateway/grants"
+
+// OnEnd hears from the broker that access was taken away.
+func (s *Store) OnEnd(end grants.End) {
+	switch {
+	case end.Server != nil:
+		s.mu.Lock()
+		held := s.servers[end.Server.Name]
+		s.mu.Unlock()
+		if held != nil && held.of.ID == end.Server.ID {
+			s.drop(held, ErrLost)
+		}
+	case end.Unheard:
+		s.endUnheard(end.ClientID)
+	case end.Successor != nil:
+		s.admit(end.Successor)
+	case end.Lost && (end.Last || !s.live(end.Grant.Principal())):
+		s.endAll(end.Grant.Principal(), ErrLost)
+	case end.Last && end.Grant.Leased && end.Grant.Expired(s.now()):
+		// Its holder has another one by now, or gets one: see idle_timeout.
+	case end.Last && !s.live(end.Grant.Principal()):
+		// Nothing more will be heard of the token: whoever returns with it gets others.
+		s.endAll(end.Grant.Principal(), ErrUnused)
+	}
+}
+
+// admit ends what the principal may not use any more under a newer grant.
+func (s *Store) admit(grant *grants.Grant) {
+	for _, h := range s.of(grant.Principal()) {
+		switch {
+		case grants.Allows(grant, h.server.of) != nil:
+			h.end(ErrLost)
+		case !grant.SameUpstreamRights(h.grant.Load()):
+			h.retire()
+		}
+	}
+}
+
+// endUnheard ends the credentials of principals of whom no token is known any more, and who may
+// have lost their access: those of the client, or of all clients.
+func (s *Store) endUnheard(clientID string) {
+	concerned := []grants.Principal{grants.PrincipalOf(clientID)}
+	if clientID == "" {
+		concerned = s.principals()
+	}
+	for _, p := range concerned {
+		if !s.live(p) {
+			s.endAll(p, ErrLost)
+		}
+	}
+}
+
+func (s *Store) endAll(p grants.Principal, cause error) {
+	for _, h := range s.of(p) {
+		h.end(cause)
+	}
+}
