@@ -41,14 +41,15 @@ func (x *exchange) withoutCredentials(ctx context.Context, err error) error {
 		Message:    "The gateway cannot get the server's credentials from Vault.",
 		RetryAfter: retryAfter,
 	}
-	if credentials.IsEnd(err) {
-		// The request may have been carried out: a client must not take this for an invitation
-		// to send it again. Clients do not read the body of a 503.
-		f.Status, f.Message, f.RetryAfter = http.StatusOK, messageCredentials, 0
-	}
 	var unavailable *credentials.Error
-	if errors.As(err, &unavailable) && unavailable.RetryAfter > f.RetryAfter {
-		f.RetryAfter = unavailable.RetryAfter
+	switch {
+	case errors.As(err, &unavailable):
+		f.RetryAfter = max(f.RetryAfter, unavailable.RetryAfter)
+	case credentials.IsEnd(err):
+		// There were some, and they have ended. The request may have been carried out: a client
+		// must not take this for an invitation to send it again. Clients do not read the body of
+		// a 503.
+		f.Status, f.Message, f.RetryAfter = http.StatusOK, messageCredentials, 0
 	}
 	return x.rpc(f)
 }
