@@ -85,7 +85,8 @@ test-field: vault test-programs test-modules ## the system among what companies 
 test-upstream: vault-full test-programs ## credentials leased from real engines, PostgreSQL and LDAP among them: 10 minutes
 	@missing="$$(scripts/field.sh missing upstream)"; if [ -n "$$missing" ]; then \
 		echo "test-upstream: missing on this machine (scripts/field.sh install upstream):" >&2; echo "$$missing" >&2; exit 1; fi
-	@TEST_VAULT="$$(scripts/tool.sh vault-full)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" TEST_UPSTREAM=required \
+	@TEST_VAULT="$$(scripts/tool.sh vault-full)" TEST_OPENLDAP="$$(scripts/tool.sh openldap)" \
+		TEST_PROGRAMS="$(CURDIR)/$(RACE)" TEST_UPSTREAM=required \
 		go test -race -count=1 -v -p 1 -timeout 180m $(TESTFLAGS) ./test/upstream/...
 
 test-clients-latest: vault test-programs ## the same with the newest that npm has of each client and server, instead of what is pinned

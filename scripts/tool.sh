@@ -4,6 +4,7 @@
 #   scripts/tool.sh vault        the Vault server: one on the PATH, else built
 #   scripts/tool.sh vault-full   the same with every engine, such as database: one on
 #                                the PATH that is not a minimal one, else built
+#   scripts/tool.sh openldap     Vault's engine for LDAP as a plugin of its own, always built
 #   scripts/tool.sh lint         golangci-lint, always built
 #   scripts/tool.sh actionlint   the linter of CI's workflows, always built
 #
@@ -14,8 +15,9 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-name=${1:?usage: scripts/tool.sh vault|vault-full|lint|actionlint}
+name=${1:?usage: scripts/tool.sh vault|vault-full|openldap|lint|actionlint}
 module=$name
+program= # of the module; "": the one of its tool line
 
 # A tool is built the same way whatever the caller's settings for the project are.
 unset GOFLAGS GOOS GOARCH
@@ -41,6 +43,12 @@ vault-full)
 	flags=()
 	cost="10 to 20 minutes on two cores"
 	;;
+openldap)
+	module=vault
+	program=github.com/hashicorp/vault-plugin-secrets-openldap/cmd/vault-plugin-secrets-openldap
+	flags=()
+	cost="1 to 3 minutes on two cores"
+	;;
 lint)
 	flags=()
 	cost="1 to 4 minutes on two cores"
@@ -50,7 +58,7 @@ actionlint)
 	cost="some seconds"
 	;;
 *)
-	echo "tool.sh: \"$name\" is not a tool of this project: vault, vault-full, lint or actionlint" >&2
+	echo "tool.sh: \"$name\" is not a tool of this project: vault, vault-full, openldap, lint or actionlint" >&2
 	exit 2
 	;;
 esac
@@ -69,7 +77,7 @@ binary=$tools/$name-$key
 
 build() {
 	local package log version started pid last=0 now
-	package=$(awk '$1 == "tool" { print $2; exit }' go.mod)
+	package=${program:-$(awk '$1 == "tool" { print $2; exit }' go.mod)}
 	version=$(go list -f '{{with .Module}}{{.Path}} {{.Version}}{{end}}' "$package")
 	log=$tools/$name.log
 	echo "Building $version from its Go module: $cost with a cold cache, once. Log: ${log#"$root"/}" >&2

@@ -88,6 +88,20 @@ func newVault(h *Harness) (*Vault, error) {
 	return v, provision.CopyProgram(h.Programs.Plugin, filepath.Join(v.plugins, provision.PluginName), 0o755)
 }
 
+// Plugin enters another secrets engine's program in the catalog, under that name.
+func (h *Harness) Plugin(name, program string) {
+	h.t.Helper()
+	err := provision.CopyProgram(program, filepath.Join(h.Vault.plugins, name), 0o755)
+	var sum string
+	if err == nil {
+		sum, err = provision.Checksum(program)
+	}
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.Write("sys/plugins/catalog/secret/"+name, Map{"command": name, "sha256": sum})
+}
+
 // rawStorage allows reading raw storage, so that tests can look into it.
 const rawStorage = "raw_storage_endpoint = true\n"
 

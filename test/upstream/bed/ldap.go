@@ -101,10 +101,17 @@ func (l *LDAP) Login(dn, password string) error {
 // Person is the name in the directory of somebody whom Vault has made.
 func Person(username string) string { return "cn=" + username + ",ou=people," + suffix }
 
-// SetUpLDAP mounts Vault's LDAP engine, with a role whose people live for ttl.
+// SetUpLDAP mounts Vault's LDAP engine, which runs as a plugin in a process of its own, with a
+// role whose people live for ttl.
 func SetUpLDAP(t testing.TB, h *harness.Harness, l *LDAP, ttl, maxTTL time.Duration) {
 	t.Helper()
-	h.Write("sys/mounts/ldap", harness.Map{"type": "ldap"})
+	const plugin = "vault-plugin-secrets-openldap"
+	program := os.Getenv("TEST_OPENLDAP")
+	if program == "" {
+		t.Fatal("TEST_OPENLDAP must name the plugin: scripts/tool.sh openldap prints its path")
+	}
+	h.Plugin(plugin, program)
+	h.Write("sys/mounts/ldap", harness.Map{"type": plugin})
 	h.Write("ldap/config", harness.Map{
 		"binddn": ldapAdmin, "bindpass": l.password, "url": l.URL, "schema": "openldap", "userdn": "ou=people," + suffix,
 	})
