@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -81,7 +82,7 @@ func reasonOf(refused *api.ResponseError) (reason string, err error) {
 		return ReasonDenied, errDenied
 	case status == http.StatusNotFound:
 		return ReasonNotFound, vaultclient.ErrNoSecret
-	case status == http.StatusServiceUnavailable:
+	case status == http.StatusServiceUnavailable, hasNoLeader(refused):
 		return ReasonSealed, errSealed
 	case isLater(refused):
 		return ReasonUnavailable, errLater
@@ -90,6 +91,11 @@ func reasonOf(refused *api.ResponseError) (reason string, err error) {
 	default:
 		return ReasonNotFound, fmt.Errorf("%w read the path by hand: status %d", errRefused, status)
 	}
+}
+
+// hasNoLeader reports whether a standby has found no active node, which Vault says with a 500.
+func hasNoLeader(refused *api.ResponseError) bool {
+	return slices.ContainsFunc(refused.Errors, func(text string) bool { return strings.Contains(text, "active cluster node not found") })
 }
 
 // isLater reports whether Vault asks for the same request again: a standby that lags

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/backend/credential"
@@ -138,13 +139,14 @@ func TestWhatCannotBeHadIsRefusedWithItsReasonAndAskedForMoreAndMoreRarely(t *te
 		err    error
 		reason string
 	}{
-		"Vault denies it":       {status(http.StatusForbidden), ReasonDenied},
-		"there is nothing":      {vaultclient.ErrNoSecret, ReasonNotFound},
-		"the path is not there": {status(http.StatusNotFound), ReasonNotFound},
-		"Vault is sealed":       {status(http.StatusServiceUnavailable), ReasonSealed},
-		"Vault is slow":         {context.DeadlineExceeded, ReasonUnavailable},
-		"the engine fails":      {status(http.StatusInternalServerError), ReasonUnavailable},
-		"Vault limits the rate": {status(http.StatusTooManyRequests), ReasonUnavailable},
+		"Vault denies it":        {status(http.StatusForbidden), ReasonDenied},
+		"there is nothing":       {vaultclient.ErrNoSecret, ReasonNotFound},
+		"the path is not there":  {status(http.StatusNotFound), ReasonNotFound},
+		"Vault is sealed":        {status(http.StatusServiceUnavailable), ReasonSealed},
+		"no node of Vault leads": {&api.ResponseError{StatusCode: 500, Errors: []string{"local node not active but active cluster node not found"}}, ReasonSealed},
+		"Vault is slow":          {context.DeadlineExceeded, ReasonUnavailable},
+		"the engine fails":       {status(http.StatusInternalServerError), ReasonUnavailable},
+		"Vault limits the rate":  {status(http.StatusTooManyRequests), ReasonUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onStage(t, nil, func(s *stage) {
