@@ -14,7 +14,7 @@ import (
 func (s *Store) count(h *holding) *Error {
 	settings := s.settings()
 	if settings == nil {
-		return &Error{Reason: ReasonOff, Err: errOff}
+		return &Error{Failure: FailureOff, Err: errOff}
 	}
 	for {
 		room, err := s.tryCount(h, settings.MaxLeasesPerClient, settings.MaxLeases)
@@ -54,13 +54,13 @@ func (s *Store) tryCount(h *holding, mostOfOne, most int) (room, *Error) {
 	case h.counted > 0:
 		return roomOfNobody, nil
 	case n > min(mostOfOne, most):
-		return roomOfNobody, &Error{Reason: ReasonBound, Err: fmt.Errorf(
+		return roomOfNobody, &Error{Failure: FailureBound, Err: fmt.Errorf(
 			"the server needs %d credentials, more than max_leases_per_client or max_leases of the block upstream_credentials allow", n)}
 	case s.counts[p]+n > mostOfOne:
-		return roomOfPrincipal, &Error{Reason: ReasonBound, RetryAfter: time.Second, Err: fmt.Errorf(
+		return roomOfPrincipal, &Error{Failure: FailureBound, RetryAfter: time.Second, Err: fmt.Errorf(
 			"the client has %d credentials in use, and the server needs %d more: max_leases_per_client of the block upstream_credentials allows %d", s.counts[p], n, mostOfOne)}
 	case s.total+n > most:
-		return roomOfAll, &Error{Reason: ReasonBound, RetryAfter: time.Second, Err: fmt.Errorf(
+		return roomOfAll, &Error{Failure: FailureBound, RetryAfter: time.Second, Err: fmt.Errorf(
 			"the gateway has %d credentials in use, and the server needs %d more: max_leases of the block upstream_credentials allows %d", s.total, n, most)}
 	}
 	s.counts[p] += n

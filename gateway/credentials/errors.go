@@ -13,23 +13,23 @@ import (
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
-// Reasons why credentials cannot be had, for logs and metrics.
+// What has failed where credentials cannot be had, for logs and metrics.
 const (
-	ReasonOff         = "off"         // the gateway's file has no block upstream_credentials
-	ReasonPath        = "path"        // the path cannot be made for this client, or the gateway's file does not allow it
-	ReasonDenied      = "denied"      // Vault's policies do not allow it
-	ReasonNotFound    = "not-found"   // there is nothing at the path
-	ReasonUnavailable = "unavailable" // Vault, or the engine, does not answer
-	ReasonSealed      = "sealed"
-	ReasonIdentity    = "identity" // Vault's answer is not for the one identity that was meant
-	ReasonValue       = "value"    // the answer lacks the field, or its value cannot be sent
-	ReasonBound       = "bound"    // one of the gateway's own bounds
-	ReasonEnded       = "ended"    // access was taken away meanwhile
+	FailureOff         = "off"         // the gateway's file has no block upstream_credentials
+	FailurePath        = "path"        // the path cannot be made for this client, or the gateway's file does not allow it
+	FailureDenied      = "denied"      // Vault's policies do not allow it
+	FailureNotFound    = "not-found"   // there is nothing at the path
+	FailureUnavailable = "unavailable" // Vault, or the engine, does not answer
+	FailureSealed      = "sealed"
+	FailureIdentity    = "identity" // Vault's answer is not for the one identity that was meant
+	FailureValue       = "value"    // the answer lacks the field, or its value cannot be sent
+	FailureBound       = "bound"    // one of the gateway's own bounds
+	FailureEnded       = "ended"    // access was taken away meanwhile
 )
 
 // Error says why credentials cannot be had. It names paths and fields, never a value.
 type Error struct {
-	Reason     string
+	Failure    string // one of the above
 	Credential string // its name in the registration; "" if it concerns all
 	Path       string // in Vault; "" if none was asked
 	Err        error
@@ -54,13 +54,13 @@ func (e *Error) Unwrap() error { return e.Err }
 // failed makes the error of a request to Vault. Vault's own words are kept only where they
 // say more than the status: an engine may repeat a value in them.
 func failed(credential, path string, err error) *Error {
-	e := &Error{Credential: credential, Path: path, Reason: ReasonUnavailable, Err: errUnreachable}
+	e := &Error{Credential: credential, Path: path, Failure: FailureUnavailable, Err: errUnreachable}
 	var refused *api.ResponseError
 	switch {
 	case errors.Is(err, vaultclient.ErrNoSecret):
-		e.Reason, e.Err = ReasonNotFound, vaultclient.ErrNoSecret
+		e.Failure, e.Err = FailureNotFound, vaultclient.ErrNoSecret
 	case errors.As(err, &refused):
-		e.Reason, e.Err = reasonOf(refused)
+		e.Failure, e.Err = failureOf(refused)
 	case errors.Is(err, vaultclient.ErrNotLoggedIn):
 		e.Err = vaultclient.ErrNotLoggedIn
 	}
@@ -76,20 +76,20 @@ var (
 	errRefused     = errors.New("Vault refuses the request: see Vault's own log, or")
 )
 
-func reasonOf(refused *api.ResponseError) (reason string, err error) {
+func failureOf(refused *api.ResponseError) (failure string, err error) {
 	switch status := refused.StatusCode; {
 	case status == http.StatusForbidden:
-		return ReasonDenied, errDenied
+		return FailureDenied, errDenied
 	case status == http.StatusNotFound:
-		return ReasonNotFound, vaultclient.ErrNoSecret
+		return FailureNotFound, vaultclient.ErrNoSecret
 	case status == http.StatusServiceUnavailable, hasNoLeader(refused):
-		return ReasonSealed, errSealed
+		return FailureSealed, errSealed
 	case isLater(refused):
-		return ReasonUnavailable, errLater
+		return FailureUnavailable, errLater
 	case status >= 500:
-		return ReasonUnavailable, fmt.Errorf("%w: status %d", errEngine, status)
+		return FailureUnavailable, fmt.Errorf("%w: status %d", errEngine, status)
 	default:
-		return ReasonNotFound, fmt.Errorf("%w read the path by hand: status %d", errRefused, status)
+		return FailureNotFound, fmt.Errorf("%w read the path by hand: status %d", errRefused, status)
 	}
 }
 

@@ -122,7 +122,7 @@ func (h *holding) await(ctx context.Context) (*Set, error) {
 		case errors.Is(ended, ErrUnused):
 			return nil, nil //nolint:nilnil // see above
 		case ended != nil:
-			return nil, &Error{Reason: ReasonEnded, Err: ended, RetryAfter: retryMin}
+			return nil, &Error{Failure: FailureEnded, Err: ended, RetryAfter: retryMin}
 		case failure != nil && now.Before(left):
 			again := *failure
 			again.RetryAfter = left.Sub(now)
@@ -132,7 +132,7 @@ func (h *holding) await(ctx context.Context) (*Set, error) {
 		select {
 		case <-changed:
 		case <-timer.C:
-			return nil, &Error{Reason: ReasonUnavailable, Err: errUnreachable, RetryAfter: retryMin}
+			return nil, &Error{Failure: FailureUnavailable, Err: errUnreachable, RetryAfter: retryMin}
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
@@ -265,14 +265,14 @@ func (h *holding) drop(set *Set) {
 // fail notes that an attempt has failed.
 func (h *holding) fail(err *Error) {
 	store := h.server.store
-	store.observer.CredentialsFailed(err.Reason)
+	store.observer.CredentialsFailed(err.Failure)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.failures++
 	pause := retries.After(h.failures)
 	if h.failure == nil || h.failure.Error() != err.Error() {
 		store.log.Error("cannot get the credentials of a server from Vault: trying again when they are asked for",
-			"server", h.server.of.Name, "client", h.grant.Load().Client, "reason", err.Reason, "error", err, "in", pause.Round(time.Millisecond).String())
+			"server", h.server.of.Name, "client", h.grant.Load().Client, "failure", err.Failure, "error", err, "in", pause.Round(time.Millisecond).String())
 	}
 	h.failure, h.retryAt = err, store.now().Add(pause)
 	h.tell()

@@ -132,7 +132,7 @@ func TestAClientAtItsOwnBoundTakesNothingFromOthers(t *testing.T) {
 		}
 		release, err := s.get(a, "mallory").Hold()
 		require.NoError(t, err)
-		require.Equal(t, ReasonBound, s.refusal(b, "mallory").Reason)
+		require.Equal(t, FailureBound, s.refusal(b, "mallory").Failure)
 		synctest.Wait()
 		require.Equal(t, 21, s.vault.alive())
 		release()
@@ -192,7 +192,7 @@ func TestARequestDoesNotWaitForAVaultThatHangs(t *testing.T) {
 		server := s.server("orders")
 		s.vault.before = func(string) error { after(15 * time.Second); return nil }
 		began := time.Now()
-		require.Equal(t, ReasonUnavailable, s.refusal(server, "alice").Reason)
+		require.Equal(t, FailureUnavailable, s.refusal(server, "alice").Failure)
 		require.Equal(t, awaitTimeout, time.Since(began))
 		after(25 * time.Second)
 		_ = s.get(server, "alice")
@@ -211,7 +211,7 @@ func TestWhatCannotBeEndedIsNotLeased(t *testing.T) {
 			VaultPolicies: []string{"mcp-vault"}, Headers: map[string]string{"X-Vault-Token": "{{vault.token}}"},
 		})
 		e := s.refusal(server, "alice")
-		require.Equal(t, ReasonIdentity, e.Reason)
+		require.Equal(t, FailureIdentity, e.Failure)
 		require.Contains(t, e.Error(), "auth/token/revoke-self")
 		after(trialTTL)
 		require.Zero(t, s.vault.alive(), "the token on trial ends soon")

@@ -224,7 +224,7 @@ func (h *holding) readAgain(now time.Time, set *Set, names []string) {
 		case err == nil:
 			fresh = fresh.with(name, secret.Data)
 			l.readings[name] = h.readingOf(name, secret)
-		case err.Reason == ReasonUnavailable || err.Reason == ReasonSealed || err.Reason == ReasonEnded:
+		case err.Failure == FailureUnavailable || err.Failure == FailureSealed || err.Failure == FailureEnded:
 			l.readings[name].failures++
 			l.readings[name].due = now.Add(retries.After(l.readings[name].failures))
 		default:

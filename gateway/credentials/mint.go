@@ -35,7 +35,7 @@ var jitter = backoff.Jitter
 func (h *holding) fill(ctx context.Context, l *lease) *Error {
 	settings := h.server.store.settings()
 	if settings == nil {
-		return &Error{Reason: ReasonOff, Err: errOff}
+		return &Error{Failure: FailureOff, Err: errOff}
 	}
 	grant, plan := h.grant.Load(), h.server.plan
 	if len(plan.specs) > 0 {
@@ -76,12 +76,12 @@ func policiesOf(grant *grants.Grant, settings *config.UpstreamCredentials) ([]st
 	}
 	for _, name := range policies {
 		if !slices.Contains(settings.Policies, name) {
-			return nil, &Error{Reason: ReasonPath, Err: fmt.Errorf(
+			return nil, &Error{Failure: FailurePath, Err: fmt.Errorf(
 				"the client's upstream_policies name %q, which policies of the gateway's block upstream_credentials does not", name)}
 		}
 	}
 	if len(policies) == 0 {
-		return nil, &Error{Reason: ReasonPath, Err: errors.New("the client's upstream_policies is an empty list: it may have no credentials")}
+		return nil, &Error{Failure: FailurePath, Err: errors.New("the client's upstream_policies is an empty list: it may have no credentials")}
 	}
 	return policies, nil
 }
@@ -92,7 +92,9 @@ func aliasOf(grant *grants.Grant, settings *config.UpstreamCredentials) string {
 }
 
 // errAccessEnded is the error of what was under way when access ended.
-func errAccessEnded() *Error { return &Error{Reason: ReasonEnded, Err: ErrLost, RetryAfter: retryMin} }
+func errAccessEnded() *Error {
+	return &Error{Failure: FailureEnded, Err: ErrLost, RetryAfter: retryMin}
+}
 
 // child makes one of the lease's tokens, and compares it with what was asked.
 func (h *holding) child(ctx context.Context, l *lease, place **vaultclient.Child, settings *config.UpstreamCredentials, policies []string) *Error {
@@ -125,7 +127,7 @@ func (h *holding) child(ctx context.Context, l *lease, place **vaultclient.Child
 	}
 	l.parent = c.Parent
 	if err := store.identities.check(c, request); err != nil {
-		return &Error{Reason: ReasonIdentity, Path: path, Err: err}
+		return &Error{Failure: FailureIdentity, Path: path, Err: err}
 	}
 	t := &term{what: "token", asked: settings.TokenTTL, renew: func(ctx context.Context, increment time.Duration) (time.Duration, error) {
 		return store.vault.Renew(ctx, c, increment)
@@ -154,7 +156,7 @@ func (s *Store) checkPolicies(ctx context.Context, request vaultclient.ChildRequ
 	err = s.vault.Revoke(ctx, c)
 	switch {
 	case isDenied(err):
-		return &Error{Reason: ReasonIdentity, Path: path, Err: fmt.Errorf(
+		return &Error{Failure: FailureIdentity, Path: path, Err: fmt.Errorf(
 			"tokens with the policies %s may not end themselves: grant update on this path, as the policy mcp-upstream does", strings.Join(request.Policies, ", "))}
 	case err != nil:
 		return failed("", path, err)
@@ -189,14 +191,14 @@ func (h *holding) ask(ctx context.Context, l *lease, name string) (*vaultclient.
 	case h.isEnded():
 		return nil, errAccessEnded()
 	case settings == nil:
-		return nil, &Error{Reason: ReasonOff, Err: errOff}
+		return nil, &Error{Failure: FailureOff, Err: errOff}
 	}
 	path, data, err := spec.Resolve(credential.Values{ClientAlias: aliasOf(grant, settings), Metadata: grant.Metadata()})
 	if err != nil {
-		return nil, &Error{Reason: ReasonPath, Credential: name, Err: err}
+		return nil, &Error{Failure: FailurePath, Credential: name, Err: err}
 	}
 	if upstream := store.upstream(h.server.of.Name); !upstream.AllowsCredential(path) {
-		return nil, &Error{Reason: ReasonPath, Credential: name, Path: path, Err: errors.New(
+		return nil, &Error{Failure: FailurePath, Credential: name, Path: path, Err: errors.New(
 			"credential_paths of the gateway's block upstream does not allow this path")}
 	}
 	var secret *vaultclient.Secret
@@ -230,7 +232,7 @@ func (h *holding) note(l *lease, name string, secret *vaultclient.Secret) *Error
 		life = min(life, declared) // the lease and the secret may disagree
 	}
 	if life < minLife {
-		return &Error{Reason: ReasonValue, Credential: name, Err: fmt.Errorf(
+		return &Error{Failure: FailureValue, Credential: name, Err: fmt.Errorf(
 			"its lease lives %s: at least %s are needed", life, minLife)}
 	}
 	t := &term{what: "lease of " + name}

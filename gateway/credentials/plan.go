@@ -126,7 +126,7 @@ func (p *plan) render(v values) (rendered, *Error) {
 		return text, err
 	}
 	if r.header, err = renderHeader(p.header, value); err != nil {
-		return rendered{}, &Error{Reason: ReasonValue, Err: err}
+		return rendered{}, &Error{Failure: FailureValue, Err: err}
 	}
 	env := func(ref credential.Ref) (string, error) {
 		if ref.Name == credential.FileName {
@@ -135,10 +135,10 @@ func (p *plan) render(v values) (rendered, *Error) {
 		return value(ref)
 	}
 	if r.env, err = renderAll("env", p.env, env, maxValue); err != nil {
-		return rendered{}, &Error{Reason: ReasonValue, Err: err}
+		return rendered{}, &Error{Failure: FailureValue, Err: err}
 	}
 	if r.files, err = renderAll("files", p.files, value, maxFile); err != nil {
-		return rendered{}, &Error{Reason: ReasonValue, Err: err}
+		return rendered{}, &Error{Failure: FailureValue, Err: err}
 	}
 	r.secrets = slices.Sorted(maps.Keys(secrets))
 	return r, nil

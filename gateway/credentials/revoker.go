@@ -130,17 +130,17 @@ func (r *revoker) revoke(ctx context.Context, v *revocation) {
 	if isDenied(err) {
 		v.denied++
 	}
-	reason := failed("", "auth/token/revoke-self", err)
+	why := failed("", "auth/token/revoke-self", err)
 	switch {
 	case v.denied >= deniedTries:
 		r.store.log.Error("the policies of a Vault token do not let it end itself, so that its credentials live until their own end: grant update on auth/token/revoke-self",
 			"accessor", v.token.Accessor)
 	case clock.Reached(now, v.ends) || ctx.Err() != nil:
 		r.store.log.Error("Vault has not been told to end the credentials of a server: they end by themselves",
-			"accessor", v.token.Accessor, "error", reason.Err)
+			"accessor", v.token.Accessor, "error", why.Err)
 	default:
 		if v.failures == 1 {
-			r.store.log.Warn("cannot end the credentials of a server in Vault: trying again", "accessor", v.token.Accessor, "error", reason.Err)
+			r.store.log.Warn("cannot end the credentials of a server in Vault: trying again", "accessor", v.token.Accessor, "error", why.Err)
 		}
 		time.AfterFunc(revokeRetries.After(v.failures), func() { r.again(v) })
 		return

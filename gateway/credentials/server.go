@@ -88,7 +88,7 @@ func (s *Server) findOrAdd(grant *grants.Grant) (h *holding, begun bool, err err
 		return h, false, nil // another request was faster
 	}
 	if s.closed {
-		return nil, false, &Error{Reason: ReasonEnded, Err: ErrClosed, RetryAfter: time.Second}
+		return nil, false, &Error{Failure: FailureEnded, Err: ErrClosed, RetryAfter: time.Second}
 	}
 	h = newHolding(s, principal, grant)
 	h.before = s.retired[principal]

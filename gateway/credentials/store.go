@@ -20,8 +20,8 @@ import (
 type Observer interface {
 	// CredentialsMinted is called when credentials were taken from Vault.
 	CredentialsMinted()
-	// CredentialsFailed is called when they could not be, with one of the Reasons.
-	CredentialsFailed(reason string)
+	// CredentialsFailed is called when they could not be, with one of the Failure constants.
+	CredentialsFailed(failure string)
 	// CredentialsRevoked is called when they were given back, and how long after Vault was to
 	// be told first. ok is false where Vault has not been told before their end.
 	CredentialsRevoked(ok bool, took time.Duration)
@@ -230,7 +230,7 @@ func (s *Store) awaitMint(ctx context.Context) *Error {
 	ctx, cancel := context.WithTimeout(ctx, mintWait)
 	defer cancel()
 	if s.mints.Wait(ctx) != nil {
-		return &Error{Reason: ReasonBound, Err: errRate}
+		return &Error{Failure: FailureBound, Err: errRate}
 	}
 	return nil
 }

@@ -117,7 +117,7 @@ func TestATokenThatIsNotWhatWasAskedIsDestroyedUnused(t *testing.T) {
 				server := s.server("orders")
 				_ = s.get(server, "bob")
 				s.vault.alter = alter
-				require.Equal(t, ReasonIdentity, s.refusal(server, "alice").Reason)
+				require.Equal(t, FailureIdentity, s.refusal(server, "alice").Failure)
 				synctest.Wait()
 				require.Equal(t, 1, s.vault.count("read "+dbPath), "bob's")
 				require.Equal(t, 1, s.vault.alive(), "bob's")
@@ -139,14 +139,14 @@ func TestWhatCannotBeHadIsRefusedWithItsReasonAndAskedForMoreAndMoreRarely(t *te
 		err    error
 		reason string
 	}{
-		"Vault denies it":        {status(http.StatusForbidden), ReasonDenied},
-		"there is nothing":       {vaultclient.ErrNoSecret, ReasonNotFound},
-		"the path is not there":  {status(http.StatusNotFound), ReasonNotFound},
-		"Vault is sealed":        {status(http.StatusServiceUnavailable), ReasonSealed},
-		"no node of Vault leads": {&api.ResponseError{StatusCode: 500, Errors: []string{"local node not active but active cluster node not found"}}, ReasonSealed},
-		"Vault is slow":          {context.DeadlineExceeded, ReasonUnavailable},
-		"the engine fails":       {status(http.StatusInternalServerError), ReasonUnavailable},
-		"Vault limits the rate":  {status(http.StatusTooManyRequests), ReasonUnavailable},
+		"Vault denies it":        {status(http.StatusForbidden), FailureDenied},
+		"there is nothing":       {vaultclient.ErrNoSecret, FailureNotFound},
+		"the path is not there":  {status(http.StatusNotFound), FailureNotFound},
+		"Vault is sealed":        {status(http.StatusServiceUnavailable), FailureSealed},
+		"no node of Vault leads": {&api.ResponseError{StatusCode: 500, Errors: []string{"local node not active but active cluster node not found"}}, FailureSealed},
+		"Vault is slow":          {context.DeadlineExceeded, FailureUnavailable},
+		"the engine fails":       {status(http.StatusInternalServerError), FailureUnavailable},
+		"Vault limits the rate":  {status(http.StatusTooManyRequests), FailureUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onStage(t, nil, func(s *stage) {
@@ -161,7 +161,7 @@ func TestWhatCannotBeHadIsRefusedWithItsReasonAndAskedForMoreAndMoreRarely(t *te
 				}
 				for began := time.Now(); time.Since(began) < 5*time.Minute; after(100 * time.Millisecond) {
 					e := s.refusal(server, "alice")
-					require.Equal(t, c.reason, e.Reason)
+					require.Equal(t, c.reason, e.Failure)
 					require.Equal(t, dbPath, e.Path)
 					require.Equal(t, "db", e.Credential)
 				}
@@ -398,7 +398,7 @@ func TestOnePrincipalsCredentialsAreBounded(t *testing.T) {
 			free, err := set.Hold()
 			require.NoError(t, err)
 			defer free()
-			require.Equal(t, ReasonBound, s.refusal(c, "carol").Reason)
+			require.Equal(t, FailureBound, s.refusal(c, "carol").Failure)
 		}
 		other := s.get(a, "bob")
 		free, err := other.Hold()
@@ -445,7 +445,7 @@ func TestASecretWithoutALeaseIsReadAgain(t *testing.T) {
 			after(time.Minute)
 			_, _ = server.Get(context.Background(), grantOf(t, "alice", nil))
 		}
-		require.Equal(t, ReasonNotFound, s.refusal(server, "alice").Reason, "nothing old is used")
+		require.Equal(t, FailureNotFound, s.refusal(server, "alice").Failure, "nothing old is used")
 	})
 }
 
@@ -523,7 +523,7 @@ func TestValuesThatCannotBeSentAreRefusedByTheirNames(t *testing.T) {
 					return map[string]any{"username": "u", "password": value}
 				}}
 				e := s.refusal(s.server("orders"), "alice")
-				require.Equal(t, ReasonValue, e.Reason)
+				require.Equal(t, FailureValue, e.Failure)
 				require.Contains(t, e.Error(), "X-Password")
 				require.NotContains(t, e.Error(), "s3cret")
 			})
@@ -570,7 +570,7 @@ func TestPathsThatMayNotBeAskedForAreRefused(t *testing.T) {
 				_, err := server.Get(context.Background(), grantOf(t, "alice", c.client))
 				var e *Error
 				require.ErrorAs(t, err, &e)
-				require.Equal(t, ReasonPath, e.Reason)
+				require.Equal(t, FailurePath, e.Failure)
 				require.Contains(t, e.Error(), c.says)
 				synctest.Wait()
 				require.Zero(t, s.vault.alive())

@@ -26,8 +26,8 @@ func (m *Metrics) Credentials(stats func() credentials.Stats) *Credentials {
 		}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "credential_failures_total",
-			Help: "Times that credentials of a server could not be had, by reason.",
-		}, []string{"reason"}),
+			Help: "Times that credentials of a server could not be had, by failure.",
+		}, []string{"failure"}),
 		revoked: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "credential_revocation_duration_seconds",
 			Help:    "Time from the end of credentials until Vault had ended them, by result: revoked, or expired where Vault could not be told.",
@@ -45,7 +45,7 @@ func (m *Metrics) Credentials(stats func() credentials.Stats) *Credentials {
 func (c *Credentials) CredentialsMinted() { c.minted.Inc() }
 
 // CredentialsFailed implements [credentials.Observer].
-func (c *Credentials) CredentialsFailed(reason string) { c.failures.WithLabelValues(reason).Inc() }
+func (c *Credentials) CredentialsFailed(failure string) { c.failures.WithLabelValues(failure).Inc() }
 
 // CredentialsRevoked implements [credentials.Observer].
 func (c *Credentials) CredentialsRevoked(ok bool, took time.Duration) {

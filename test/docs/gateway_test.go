@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"vault-plugin-secrets-mcp/test/doctable"
 	"vault-plugin-secrets-mcp/test/harness"
 	"vault-plugin-secrets-mcp/test/stage"
+	"vault-plugin-secrets-mcp/test/upstream/bed"
 )
 
 const gatewayPage = "../../docs/gateway.md"
@@ -127,7 +129,8 @@ func busyDay(t *testing.T, s *stage.Stage) {
 	t.Helper()
 	traces := collector.Start()
 	t.Cleanup(traces.Close)
-	s.Gateway = s.StartGateway(harness.GatewayOptions{Env: []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + traces.URL}})
+	bed.SetUp(t, s.Harness, "1h")
+	s.Gateway = s.StartGateway(harness.GatewayOptions{Top: bed.Block(""), Env: []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + traces.URL}})
 	broken := s.StartUpstream(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		_, _ = io.WriteString(w, "data: {}\n\n")
@@ -146,6 +149,8 @@ func busyDay(t *testing.T, s *stage.Stage) {
 	s.Post(s.Gateway.ServerURL(stage.Calculator), token, `{"jsonrpc":"2.0","id":1,"method":"ping","method":"ping"}`)
 	s.Post(s.Gateway.ServerURL(stage.Calculator), "mcpt_0123456789", `{}`)
 	s.Post(s.Gateway.ServerURL(stage.Calculator), harness.UnissuedToken(t), `{}`)
+
+	leaseAndRevoke(t, s)
 
 	// The broken server's tools are missing in the list.
 	list := `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"` + harness.StatelessEra +
@@ -170,6 +175,37 @@ func busyDay(t *testing.T, s *stage.Stage) {
 			seen[line["error"] != nil] = true
 		}
 		return seen["refusals"] && seen[true]
+	})
+}
+
+// leaseAndRevoke has the gateway lease credentials, fail to, and give them back.
+func leaseAndRevoke(t *testing.T, s *stage.Stage) {
+	t.Helper()
+	s.Write("mcp/servers/leased", harness.Map{
+		"transport": "http", "url": s.Allowed.URL, "headers": harness.Map{"X-Serial": "{{cert.serial_number}}"},
+		"credentials": harness.Map{"cert": harness.Map{
+			"path": "pki/issue/mcp", "method": "write", "data": harness.Map{"common_name": "{{client.alias}}"},
+		}},
+	})
+	s.Write("mcp/servers/denied", harness.Map{
+		"transport": "http", "url": s.Allowed.URL, "headers": harness.Map{"X-Serial": "{{it.x}}"},
+		"credentials": harness.Map{"it": "kv/data/of/nobody"},
+	})
+	token := s.CreateClient("leasing", harness.Map{"allowed_servers": "leased,denied"})
+	s.Eventually("the gateway knows the servers", func() error {
+		for _, server := range []string{"leased", "denied"} {
+			if answer := s.Post(s.Gateway.ServerURL(server), token, `{"jsonrpc":"2.0","id":1,"method":"ping"}`); answer.Status == http.StatusForbidden {
+				return errors.New(answer.Body)
+			}
+		}
+		return nil
+	})
+	s.Write("mcp/revoke-client/leasing", nil)
+	s.Eventually("the gateway has told Vault", func() error {
+		if !strings.Contains(s.Gateway.Metrics(), "mcp_gateway_credential_revocation_duration_seconds_count") {
+			return errors.New("not yet")
+		}
+		return nil
 	})
 }
 
