@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"testing"
 	"time"
@@ -96,8 +97,11 @@ func TestALeaseThatVaultCannotEndIsCounted(t *testing.T) {
 	l.pg.Stop()
 	require.NoError(t, c.child.Auth().Token().RevokeSelfWithContext(t.Context(), ""))
 	l.Within(15*time.Minute, "Vault gives up", func() error {
-		answer := l.Read("sys/leases/count?type=irrevocable")
-		if fmt.Sprint(answer["lease_count"]) != "1" {
+		answer, err := l.Vault.Client().Logical().ReadWithDataWithContext(t.Context(), "sys/leases/count", url.Values{"type": {"irrevocable"}})
+		if err != nil {
+			return err
+		}
+		if answer == nil || fmt.Sprint(answer.Data["lease_count"]) != "1" {
 			return fmt.Errorf("it says %v", answer)
 		}
 		return nil
