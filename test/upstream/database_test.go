@@ -96,8 +96,9 @@ func TestALeaseThatVaultCannotEndIsCounted(t *testing.T) {
 	c := l.lease()
 	l.pg.Stop()
 	require.NoError(t, c.child.Auth().Token().RevokeSelfWithContext(t.Context(), ""))
+	vault := l.Vault.Client().Logical()
 	l.Within(15*time.Minute, "Vault gives up", func() error {
-		answer, err := l.Vault.Client().Logical().ReadWithDataWithContext(t.Context(), "sys/leases/count", url.Values{"type": {"irrevocable"}})
+		answer, err := vault.ReadWithDataWithContext(t.Context(), "sys/leases/count", url.Values{"type": {"irrevocable"}})
 		if err != nil {
 			return err
 		}
