@@ -9,8 +9,8 @@ import (
 
 // count counts the credentials of the holding. At a bound it ends those that were unused for
 // the longest time: of the same principal, or of anybody where the gateway's bound is
-// reached. What replaces others counts in no
-// bound, so there may be twice as many for a while.
+// reached. What replaces others counts in no bound, so there may be twice as many for a
+// while.
 func (s *Store) count(h *holding) *Error {
 	settings := s.settings()
 	if settings == nil {

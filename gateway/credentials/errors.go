@@ -84,7 +84,7 @@ func failureOf(refused *api.ResponseError) (failure string, err error) {
 		return FailureNotFound, vaultclient.ErrNoSecret
 	case status == http.StatusServiceUnavailable, hasNoLeader(refused):
 		return FailureSealed, errSealed
-	case isLater(refused):
+	case vaultclient.IsLater(refused):
 		return FailureUnavailable, errLater
 	case status >= 500:
 		return FailureUnavailable, fmt.Errorf("%w: status %d", errEngine, status)
@@ -96,14 +96,4 @@ func failureOf(refused *api.ResponseError) (failure string, err error) {
 // hasNoLeader reports whether a standby has found no active node, which Vault says with a 500.
 func hasNoLeader(refused *api.ResponseError) bool {
 	return slices.ContainsFunc(refused.Errors, func(text string) bool { return strings.Contains(text, "active cluster node not found") })
-}
-
-// isLater reports whether Vault asks for the same request again: a standby that lags
-// behind, or a limit of rate.
-func isLater(refused *api.ResponseError) bool {
-	switch refused.StatusCode {
-	case http.StatusPreconditionFailed, http.StatusTooManyRequests, 472, 473:
-		return true
-	}
-	return false
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"vault-plugin-secrets-mcp/backend/clock"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 // run keeps the credentials until the holding has ended, and nobody uses what it had.
@@ -173,7 +174,7 @@ func (h *holding) extend(now time.Time, l *lease, t *term) bool {
 		t.sent, t.ends = sent, sent.Add(granted)
 		l.update()
 	case err == nil:
-	case errors.As(err, &refused) && refused.StatusCode < http.StatusInternalServerError && !isLater(refused):
+	case errors.As(err, &refused) && refused.StatusCode < http.StatusInternalServerError && !vaultclient.IsLater(refused):
 		h.server.store.log.Warn("Vault does not renew a credential: taking another", "server", h.server.of.Name,
 			"client", h.grant.Load().Client, "what", t.what, "status", refused.StatusCode)
 	default:

@@ -155,7 +155,7 @@ func (s *Store) checkPolicies(ctx context.Context, request vaultclient.ChildRequ
 	const path = "auth/token/revoke-self"
 	err = s.vault.Revoke(ctx, c)
 	switch {
-	case isDenied(err):
+	case vaultclient.IsDenied(err):
 		return &Error{Failure: FailureIdentity, Path: path, Err: fmt.Errorf(
 			"tokens with the policies %s may not end themselves: grant update on this path, as the policy mcp-upstream does", strings.Join(request.Policies, ", "))}
 	case err != nil:
@@ -281,7 +281,7 @@ func expiryOf(s *vaultclient.Secret) (life time.Duration, ok bool) {
 	if !ok || at <= s.Sent.Unix() {
 		return 0, false
 	}
-	return min(time.Duration(min(at-s.Sent.Unix(), int64(maxLife/time.Second)))*time.Second, maxLife), true
+	return secondsUpTo(at - s.Sent.Unix()), true
 }
 
 // secondsOf reads a field that says a number of seconds.
@@ -290,7 +290,12 @@ func secondsOf(value any) (time.Duration, bool) {
 	if !ok || n < 0 {
 		return 0, false
 	}
-	return time.Duration(min(n, int64(maxLife/time.Second))) * time.Second, true
+	return secondsUpTo(n), true
+}
+
+// secondsUpTo is a number of seconds, and maxLife at most.
+func secondsUpTo(n int64) time.Duration {
+	return time.Duration(min(n, int64(maxLife/time.Second))) * time.Second
 }
 
 func numberOf(value any) (int64, bool) {

@@ -2,12 +2,8 @@ package credentials
 
 import (
 	"context"
-	"errors"
-	"net/http"
 	"sync"
 	"time"
-
-	"github.com/hashicorp/vault/api"
 
 	"vault-plugin-secrets-mcp/backend/clock"
 	"vault-plugin-secrets-mcp/gateway/backoff"
@@ -127,7 +123,7 @@ func (r *revoker) revoke(ctx context.Context, v *revocation) {
 		return
 	}
 	v.failures++
-	if isDenied(err) {
+	if vaultclient.IsDenied(err) {
 		v.denied++
 	}
 	why := failed("", "auth/token/revoke-self", err)
@@ -158,11 +154,6 @@ func (r *revoker) again(v *revocation) {
 	}
 	r.waiting = append(r.waiting, v)
 	r.wake()
-}
-
-func isDenied(err error) bool {
-	var refused *api.ResponseError
-	return errors.As(err, &refused) && refused.StatusCode == http.StatusForbidden
 }
 
 func (r *revoker) done() {

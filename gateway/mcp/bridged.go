@@ -187,14 +187,7 @@ func (c *conversation) inSession(ctx context.Context) error {
 		}
 		return err
 	})
-	switch {
-	case err != nil:
-		return err
-	case c.inFlight != nil:
-		return c.answer(ctx, nil)
-	}
-	c.Status = http.StatusAccepted
-	return nil
+	return c.sent(ctx, err)
 }
 
 // send calls f, which sends the message to the server. Where the credentials end before
@@ -224,6 +217,18 @@ func (c *conversation) send(ctx context.Context, f func() error) error {
 	return nil
 }
 
+// sent answers a message that send has sent: a request waits for the server's answer.
+func (c *conversation) sent(ctx context.Context, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case c.inFlight != nil:
+		return c.answer(ctx, nil)
+	}
+	c.Status = http.StatusAccepted
+	return nil
+}
+
 // withoutSession serves a message of the era without sessions.
 func (c *conversation) withoutSession(ctx context.Context) error {
 	c.stateless = true
@@ -237,14 +242,7 @@ func (c *conversation) withoutSession(ctx context.Context) error {
 		c.inFlight, err = c.bridge.Call(ctx, c.owner, c.incoming())
 		return err
 	})
-	switch {
-	case err != nil:
-		return err
-	case c.inFlight != nil:
-		return c.answer(ctx, nil)
-	}
-	c.Status = http.StatusAccepted
-	return nil
+	return c.sent(ctx, err)
 }
 
 // enter takes the session that the request names into use.

@@ -202,7 +202,7 @@ type request func(ctx context.Context, client *api.Client) (*api.Secret, error)
 func (c *Children) secret(ctx context.Context, child *Child, ask request) (*Secret, error) {
 	sent := time.Now()
 	secret, err := c.do(ctx, child.token, ask)
-	if isDenied(err) && clock.Age(time.Now(), child.Sent) < freshFor {
+	if IsDenied(err) && clock.Age(time.Now(), child.Sent) < freshFor {
 		// A standby may not know the token yet. The active node does.
 		if leader := c.leader(ctx); leader != nil {
 			secret, err = c.doAt(ctx, leader, child.token, ask)
@@ -281,7 +281,7 @@ func (c *Children) doAt(ctx context.Context, node *url.URL, token string, ask re
 	})
 	for tries := 1; ; tries++ {
 		secret, err := ask(ctx, client)
-		if !isLater(err) || tries == laterTries || backoff.Sleep(ctx, laterPause.After(tries)) != nil {
+		if !IsLater(err) || tries == laterTries || backoff.Sleep(ctx, laterPause.After(tries)) != nil {
 			return secret, err
 		}
 	}
@@ -309,9 +309,9 @@ func (c *Children) leader(ctx context.Context) *url.URL {
 	return node
 }
 
-// isLater reports whether Vault asks for the same request again: a standby that lags
+// IsLater reports whether Vault asks for the same request again: a standby that lags
 // behind, a limit of rate, or a change of the leader.
-func isLater(err error) bool {
+func IsLater(err error) bool {
 	var refused *api.ResponseError
 	if !errors.As(err, &refused) {
 		return false
@@ -323,8 +323,8 @@ func isLater(err error) bool {
 	return false
 }
 
-// isDenied reports whether Vault has denied a request.
-func isDenied(err error) bool {
+// IsDenied reports whether Vault has denied a request.
+func IsDenied(err error) bool {
 	var refused *api.ResponseError
 	return errors.As(err, &refused) && refused.StatusCode == http.StatusForbidden
 }
