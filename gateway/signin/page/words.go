@@ -1,0 +1,129 @@
+package page
+
+import (
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// maxText is the number of characters that a text from outside has on a page at most.
+const maxText = 300
+
+// clean is a text from outside as a page may show it: without control and format
+// characters, among them those that reverse the order of a text or have no width, on one
+// line, and not longer than maxText.
+func clean(text string) string {
+	var b strings.Builder
+	count, space := 0, false
+	for _, r := range text {
+		switch {
+		case unicode.IsSpace(r):
+			space = b.Len() > 0
+			continue
+		case !unicode.IsPrint(r) || r == unicode.ReplacementChar:
+			continue
+		case count >= maxText:
+			return b.String() + "…"
+		}
+		if space {
+			b.WriteByte(' ')
+			space = false
+			count++
+		}
+		b.WriteRune(r)
+		count++
+	}
+	return b.String()
+}
+
+// applicationName is the name of an application, which may have none that can be read.
+func applicationName(name string) string {
+	if name = clean(name); name == "" {
+		return "An application without a name"
+	}
+	return name
+}
+
+// destination is the place to which the browser goes after the decision.
+type destination struct {
+	Local bool   // a program on the person's computer
+	Name  string // the host, or the scheme of the program's links
+}
+
+// destinationOf reads a host, a host with its port, or a whole URL.
+func destinationOf(redirect string) destination {
+	host := redirect
+	if u, err := url.Parse(redirect); err == nil && u.Scheme != "" && strings.Contains(redirect, "://") {
+		if u.Scheme != "https" && u.Scheme != "http" {
+			return destination{Local: true, Name: plain(u.Scheme + "://")}
+		}
+		host = u.Host
+	}
+	return destination{Local: isLoopback(host), Name: plain(host)}
+}
+
+func isLoopback(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.Trim(host, "[]")
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	address, err := netip.ParseAddr(host)
+	return err == nil && address.IsLoopback()
+}
+
+// plain is a host in ASCII alone: a letter of another alphabet, which may look like a
+// Latin one, stands as its number.
+func plain(host string) string {
+	quoted := strconv.QuoteToASCII(clean(host))
+	return quoted[1 : len(quoted)-1]
+}
+
+// lasting is a time span in words.
+func lasting(d time.Duration) string {
+	d = d.Round(time.Minute)
+	var parts []string
+	for _, unit := range []struct {
+		span time.Duration
+		word string
+	}{{24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}} {
+		n := int(d / unit.span)
+		if d -= time.Duration(n) * unit.span; n == 0 {
+			continue
+		}
+		word := strconv.Itoa(n) + " " + unit.word
+		if n > 1 {
+			word += "s"
+		}
+		parts = append(parts, word)
+	}
+	return strings.Join(parts, " and ")
+}
+
+// shownServers is the number of servers of an identity that a page shows at once; the
+// others are folded away.
+const shownServers = 6
+
+// reach is the list of servers that an identity reaches, for a page.
+type reach struct {
+	All   bool
+	First []string
+	More  []string
+}
+
+func reachOf(i Identity) reach {
+	if i.AllServers {
+		return reach{All: true}
+	}
+	// One more is not worth the fold.
+	if len(i.Servers) <= shownServers+1 {
+		return reach{First: i.Servers}
+	}
+	return reach{First: i.Servers[:shownServers], More: i.Servers[shownServers:]}
+}
