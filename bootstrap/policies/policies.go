@@ -3,6 +3,7 @@ package policies
 
 import (
 	_ "embed"
+	"fmt"
 	"strings"
 )
 
@@ -13,6 +14,7 @@ const (
 	TeamAdminName = "mcp-team-admin"
 	ClientName    = "mcp-client"
 	UpstreamName  = "mcp-upstream"
+	PersonName    = "mcp-person"
 )
 
 // Gateway is the policy of a gateway.
@@ -51,6 +53,24 @@ func Upstream(accessor, rules string) string {
 		text += "\n" + rules
 	}
 	return strings.ReplaceAll(text, "TOKEN_ACCESSOR", accessor)
+}
+
+// Person is the policy of the Vault tokens of people who sign in.
+//
+//go:embed mcp-person.hcl
+var Person string
+
+// PersonClientName is the name of the policy PersonClient for a client.
+func PersonClientName(client string) string { return PersonName + "-" + client }
+
+// PersonClient is the policy of those who may sign in as a client: Vault's ACL decides who
+// that is. It grants tokens with a resource alone, and no others of the client's.
+func PersonClient(client string) string {
+	return fmt.Sprintf(`path "mcp/creds/%s" {
+  capabilities        = ["update"]
+  required_parameters = ["resource", "application", "login"]
+}
+`, client)
 }
 
 // At rewrites the rules of a policy, which are for an engine at mcp/, for one

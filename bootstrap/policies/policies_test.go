@@ -10,6 +10,7 @@ func TestRulesForAnotherMountNameItEverywhere(t *testing.T) {
 	paths := regexp.MustCompile(`(?m)^path "([^"]+)"`)
 	for name, rules := range map[string]string{
 		GatewayName: Gateway, AdminName: Admin, TeamAdminName: TeamAdmin, ClientName: Client("auth_approle_1"),
+		PersonName: Person, PersonClientName("cursor"): PersonClient("cursor"),
 	} {
 		if At("/mcp/", rules) != rules {
 			t.Errorf("%s: the rules for mcp are not those that are shipped", name)

@@ -125,6 +125,15 @@ func (e *Engine) SessionKeys(ctx context.Context) (*SessionKeyList, error) {
 	return &answer, nil
 }
 
+// SignIn reads the clients as which people may sign in, and the logins.
+func (e *Engine) SignIn(ctx context.Context) (*SignInList, error) {
+	var answer SignInList
+	if err := e.read(ctx, "/gateway/sign-in", &answer); err != nil {
+		return nil, err
+	}
+	return &answer, nil
+}
+
 // DataKeys reads the wrapped data keys.
 func (e *Engine) DataKeys(ctx context.Context) (*DataKeyList, error) {
 	var answer DataKeyList

@@ -134,3 +134,32 @@ func TestRegistryAndKeysAreReadFromTheWire(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, &SessionKeyList{Current: 2, MountID: "m", Keys: map[int]SessionKey{2: {Key: strings.Repeat("A", 43) + "="}}}, keys)
 }
+
+func TestWhatSignInNeedsIsReadFromTheWire(t *testing.T) {
+	v := newFakeVault(t)
+	v.handler = func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/v1/mcp/gateway/sign-in":
+			vaultData(w, `{"clients":{"engineering":{"id":"c1","description":"Engineers","servers":["files","github"],"all_servers":false}},"logins":["employees"]}`)
+		case "/v1/mcp/gateway/keys":
+			vaultData(w, `{"current_version":1,"mount_id":"m","keys":{},"registration_key":"cmVn"}`)
+		case "/v1/mcp/lookup":
+			vaultData(w, `{"active":true,"resource":"https://mcp.example.com/sign-in/mcp","application":"a","person":"ann","login":"employees","entity_id":"e","sign_in":"s"}`)
+		}
+	}
+	engine := loggedIn(t, v, appRole(t))
+	list, err := engine.SignIn(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, &SignInList{
+		Clients: map[string]SignInClient{"engineering": {ID: "c1", Description: "Engineers", Servers: []string{"files", "github"}}},
+		Logins:  []string{"employees"},
+	}, list)
+	keys, err := engine.SessionKeys(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "cmVn", keys.RegistrationKey)
+	found, err := engine.Lookup(t.Context(), UnsealedToken{Token: "t"})
+	require.NoError(t, err)
+	require.Equal(t, &Lookup{
+		Active: true, Resource: "https://mcp.example.com/sign-in/mcp", Application: "a", Person: "ann", Login: "employees", EntityID: "e", SignIn: "s",
+	}, found)
+}

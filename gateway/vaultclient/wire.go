@@ -45,6 +45,16 @@ type Lookup struct {
 	TokenBoundCIDRs []string `json:"token_bound_cidrs"`
 	PolicyDigest    string   `json:"policy_digest"`
 	DataKey         string   `json:"data_key"` // "": the token is not sealed
+
+	// Of a token that a sign-in has got; "" of every other one. Resource is the only one that
+	// the token is for (RFC 8707). Person is the name of the person's alias at the login, and
+	// SignIn the accessor of their Vault token, which names the sign-in.
+	Resource    string `json:"resource"`
+	Application string `json:"application"`
+	Person      string `json:"person"`
+	Login       string `json:"login"`
+	EntityID    string `json:"entity_id"`
+	SignIn      string `json:"sign_in"`
 }
 
 // KindLeased is the kind of a token that has a lease in Vault.
@@ -116,6 +126,10 @@ type SessionKeyList struct {
 	Current int                `json:"current_version"`
 	Keys    map[int]SessionKey `json:"keys"` // by version
 	MountID string             `json:"mount_id"`
+
+	// RegistrationKey is the key for what must outlive every session key: base64, "" from an
+	// engine that has none.
+	RegistrationKey string `json:"registration_key"`
 }
 
 // SessionKey is one of them.
@@ -140,4 +154,19 @@ type DataKey struct {
 // Policy is an effective policy in the wire form of the engine's answer.
 type Policy struct {
 	Sources []policy.Source `json:"sources"`
+}
+
+// SignInList has the clients as which people may sign in, and the logins, in the wire form of
+// the engine's answer.
+type SignInList struct {
+	Clients map[string]SignInClient `json:"clients"` // by name
+	Logins  []string                `json:"logins"`  // names, in order
+}
+
+// SignInClient is a client as which people may sign in.
+type SignInClient struct {
+	ID          string   `json:"id"`
+	Description string   `json:"description"` // "": none
+	Servers     []string `json:"servers"`     // those that it reaches now, in order
+	AllServers  bool     `json:"all_servers"` // also those that are registered later
 }
