@@ -3,15 +3,12 @@ package vaultclient
 import (
 	"context"
 	"errors"
-	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/api"
 
 	"vault-plugin-secrets-mcp/backend/clock"
-	"vault-plugin-secrets-mcp/gateway/backoff"
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
@@ -105,35 +102,21 @@ var ErrNoSecret = errors.New("there is nothing at this path")
 // Children makes child tokens, and requests with them. Nothing that may have had an effect
 // in Vault is repeated.
 type Children struct {
-	login   *Login
-	client  *api.Client // without a token of its own
-	timeout time.Duration
+	requester
+	login *Login
 }
 
 // NewChildren returns the Children of the login. The error is about the settings.
 func NewChildren(login *Login, settings config.Vault, log hclog.Logger) (*Children, error) {
-	client, err := newAPIClient(settings.VaultClient, 0, log)
+	r, err := newRequester(settings, log)
 	if err != nil {
 		return nil, err
 	}
-	timeout := settings.Timeout
-	if timeout <= 0 || timeout > maxChildTimeout {
-		timeout = maxChildTimeout
-	}
-	return &Children{login: login, client: client, timeout: timeout}, nil
+	return &Children{requester: r, login: login}, nil
 }
 
-const (
-	// maxChildTimeout bounds one request: engines may ask another system.
-	maxChildTimeout = 30 * time.Second
-
-	// laterTries is how often a request is sent that Vault asks to send again, and
-	// freshFor how long after its making a token may be unknown to a standby.
-	laterTries = 4
-	freshFor   = 2 * time.Second
-)
-
-var laterPause = backoff.Backoff{Min: 100 * time.Millisecond, Max: time.Second}
+// freshFor is how long after its making a token may be unknown to a standby.
+const freshFor = 2 * time.Second
 
 // Parent is [Login.Parent].
 func (c *Children) Parent() (Parent, <-chan struct{}) { return c.login.Parent() }
@@ -196,8 +179,6 @@ func (c *Children) Write(ctx context.Context, child *Child, path string, data ma
 		return client.Logical().WriteWithContext(ctx, path, data)
 	})
 }
-
-type request func(ctx context.Context, client *api.Client) (*api.Secret, error)
 
 func (c *Children) secret(ctx context.Context, child *Child, ask request) (*Secret, error) {
 	sent := time.Now()
@@ -263,68 +244,4 @@ func (c *Children) Revoke(ctx context.Context, child *Child) error {
 		return nil
 	}
 	return err
-}
-
-// do makes a request with the token, and repeats it while Vault asks for that.
-func (c *Children) do(ctx context.Context, token string, ask request) (*api.Secret, error) {
-	return c.doAt(ctx, nil, token, ask)
-}
-
-func (c *Children) doAt(ctx context.Context, node *url.URL, token string, ask request) (*api.Secret, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	client := c.client.WithRequestCallbacks(func(r *api.Request) {
-		r.ClientToken = token
-		if node != nil {
-			r.URL.Scheme, r.URL.Host = node.Scheme, node.Host
-		}
-	})
-	for tries := 1; ; tries++ {
-		secret, err := ask(ctx, client)
-		if !IsLater(err) || tries == laterTries || backoff.Sleep(ctx, laterPause.After(tries)) != nil {
-			return secret, err
-		}
-	}
-}
-
-// maxSeconds bounds what Vault says of times: 100 years.
-const maxSeconds = 100 * 365 * 24 * 60 * 60
-
-// seconds is a duration in Vault's answers.
-func seconds(n int) time.Duration { return time.Duration(min(max(n, 0), maxSeconds)) * time.Second }
-
-// leader returns the address of the active node; nil if there is one node only, or Vault
-// does not say.
-func (c *Children) leader(ctx context.Context) *url.URL {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	answer, err := c.client.Sys().LeaderWithContext(ctx)
-	if err != nil || !answer.HAEnabled || answer.LeaderAddress == "" {
-		return nil
-	}
-	node, err := url.Parse(answer.LeaderAddress)
-	if err != nil || node.Host == "" {
-		return nil
-	}
-	return node
-}
-
-// IsLater reports whether Vault asks for the same request again: a standby that lags
-// behind, a limit of rate, or a change of the leader.
-func IsLater(err error) bool {
-	var refused *api.ResponseError
-	if !errors.As(err, &refused) {
-		return false
-	}
-	switch refused.StatusCode {
-	case http.StatusPreconditionFailed, http.StatusTooManyRequests, 472, 473:
-		return true
-	}
-	return false
-}
-
-// IsDenied reports whether Vault has denied a request.
-func IsDenied(err error) bool {
-	var refused *api.ResponseError
-	return errors.As(err, &refused) && refused.StatusCode == http.StatusForbidden
 }
