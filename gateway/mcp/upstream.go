@@ -18,6 +18,7 @@ import (
 
 	"vault-plugin-secrets-mcp/backend/check"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/dial"
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
@@ -82,7 +83,7 @@ func newUpstream(server *grants.Server, settings config.Upstream, allow *config.
 	u.transport = &http.Transport{
 		// No proxy from the environment: the address that is dialled would be
 		// the proxy's, and could not be checked.
-		DialContext:           dialer(allow, target.Hostname(), settings.ConnectTimeout),
+		DialContext:           dial.To(allow, target.Hostname(), settings.ConnectTimeout),
 		TLSClientConfig:       tlsConfig,
 		TLSHandshakeTimeout:   settings.ConnectTimeout,
 		ResponseHeaderTimeout: settings.Timeout,

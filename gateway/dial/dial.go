@@ -1,4 +1,7 @@
-package mcp
+// Package dial connects to the addresses at which the gateway may look for other machines'
+// servers: never a cloud's metadata service, and only what the file allows. The address is
+// checked as it is dialled, so no name can be made to point elsewhere in between.
+package dial
 
 import (
 	"context"
@@ -13,9 +16,9 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
-// errAddress: the address that a server's name stands for is not one that the
-// gateway may connect to.
-var errAddress = errors.New("the upstream's address is not allowed")
+// ErrAddress means that the address for which a server's name stands is not one to which
+// the gateway may connect.
+var ErrAddress = errors.New("the upstream's address is not allowed")
 
 // Addresses behind which clouds hand out credentials to whoever asks from the
 // machine. Those in the link-local ranges are refused with them.
@@ -64,8 +67,8 @@ func never(addr netip.Addr) bool {
 	return false
 }
 
-// allowsHost reports whether the list admits a server by its URL's host name.
-func allowsHost(allow *config.UpstreamAllow, host string) bool {
+// AllowsHost reports whether the list admits a server by its URL's host name.
+func AllowsHost(allow *config.UpstreamAllow, host string) bool {
 	if allow.Empty() {
 		return true
 	}
@@ -82,22 +85,25 @@ func allowsHost(allow *config.UpstreamAllow, host string) bool {
 	return false
 }
 
-// dialer returns a function that connects to addresses that are allowed alone.
-// The address is checked as it is dialled, after the name was resolved, so that
-// no name can be made to point elsewhere in between.
-func dialer(allow *config.UpstreamAllow, host string, timeout time.Duration) func(context.Context, string, string) (net.Conn, error) {
-	byName := allowsHost(allow, host)
+// Func is the form of [net.Dialer.DialContext].
+type Func func(ctx context.Context, network, address string) (net.Conn, error)
+
+// To returns a function that connects to the host's addresses where the list allows them: by
+// the host's name or by the address. An empty list allows all but those at which no server
+// may be.
+func To(allow *config.UpstreamAllow, host string, timeout time.Duration) Func {
+	byName := AllowsHost(allow, host)
 	d := &net.Dialer{
 		Timeout:   timeout,
 		KeepAlive: 30 * time.Second,
 		Control: func(_, address string, _ syscall.RawConn) error {
 			target, err := netip.ParseAddrPort(address)
 			if err != nil {
-				return fmt.Errorf("%w: it does not parse", errAddress)
+				return fmt.Errorf("%w: it does not parse", ErrAddress)
 			}
 			addr := target.Addr().Unmap().WithZone("")
 			if never(addr) {
-				return fmt.Errorf("%w: %s is link-local, a cloud's metadata service, or no host's at all", errAddress, addr)
+				return fmt.Errorf("%w: %s is link-local, a cloud's metadata service, or no host's at all", ErrAddress, addr)
 			}
 			if byName {
 				return nil
@@ -107,7 +113,7 @@ func dialer(allow *config.UpstreamAllow, host string, timeout time.Duration) fun
 					return nil
 				}
 			}
-			return fmt.Errorf("%w: %s is not in upstream_allow", errAddress, addr)
+			return fmt.Errorf("%w: %s is not in upstream_allow", ErrAddress, addr)
 		},
 	}
 	return d.DialContext
