@@ -27,6 +27,10 @@ type SessionKeys struct {
 	// MountID identifies the engine's mount: part of the associated data, so
 	// that a session of one mount means nothing at another.
 	MountID string
+
+	// Registration is the key under which dynamic registrations of applications are
+	// sealed. Time does not drop it. Zero: the engine gives none.
+	Registration [SessionKeySize]byte
 }
 
 // String keeps the keys out of logs.
@@ -127,6 +131,13 @@ func sessionKeysOf(list *vaultclient.SessionKeyList) (*SessionKeys, error) {
 			return nil, fmt.Errorf("session keys: version %d is not %d bytes in base64", version, SessionKeySize)
 		}
 		keys.Keys[version] = [SessionKeySize]byte(raw)
+	}
+	if list.RegistrationKey != "" {
+		raw, err := base64.StdEncoding.DecodeString(list.RegistrationKey)
+		if err != nil || len(raw) != SessionKeySize {
+			return nil, fmt.Errorf("session keys: the registration key is not %d bytes in base64", SessionKeySize)
+		}
+		keys.Registration = [SessionKeySize]byte(raw)
 	}
 	if _, ok := keys.Keys[keys.Current]; !ok || keys.MountID == "" {
 		return nil, errors.New("session keys: the answer has no current key, or no mount_id")

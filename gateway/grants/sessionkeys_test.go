@@ -105,10 +105,11 @@ func TestKeysThatCannotBeFetchedAreNotWaitedForWithoutEnd(t *testing.T) {
 func TestSessionKeysThatAreNotAllThereAreRefused(t *testing.T) {
 	good := strings.Repeat("A", 43) + "="
 	tests := map[string]string{
-		"the current one is missing": `{"current_version":2,"mount_id":"m","keys":{"1":{"key":"` + good + `"}}}`,
-		"one is too short":           `{"current_version":1,"mount_id":"m","keys":{"1":{"key":"AAAA"}}}`,
-		"one is not base64":          `{"current_version":1,"mount_id":"m","keys":{"1":{"key":"***"}}}`,
-		"the mount has no id":        `{"current_version":1,"keys":{"1":{"key":"` + good + `"}}}`,
+		"the current one is missing":  `{"current_version":2,"mount_id":"m","keys":{"1":{"key":"` + good + `"}}}`,
+		"one is too short":            `{"current_version":1,"mount_id":"m","keys":{"1":{"key":"AAAA"}}}`,
+		"one is not base64":           `{"current_version":1,"mount_id":"m","keys":{"1":{"key":"***"}}}`,
+		"the mount has no id":         `{"current_version":1,"keys":{"1":{"key":"` + good + `"}}}`,
+		"the registration key is cut": `{"current_version":1,"mount_id":"m","keys":{"1":{"key":"` + good + `"}},"registration_key":"AAAA"}`,
 	}
 	for name, data := range tests {
 		t.Run(name, func(t *testing.T) {
