@@ -40,6 +40,10 @@ type Config struct {
 	// servers that are registered with credentials cannot be reached.
 	UpstreamCredentials *UpstreamCredentials
 
+	// SignIn is nil unless the file has a block sign_in { }: then nobody can sign in, and
+	// there are no URLs below /sign-in.
+	SignIn *SignIn
+
 	// UpstreamAllow, upstream_allow, limits where registered servers may be.
 	// Empty: anywhere but link-local and cloud metadata addresses, which are
 	// always refused.

@@ -41,7 +41,7 @@ func (d *decoder) environment(name string, err error) {
 // warn fills in the warnings, once everything is known to be valid.
 func (c *Config) warn(getenv func(string) string) {
 	warn := func(format string, args ...any) { c.Warnings = append(c.Warnings, fmt.Sprintf(format, args...)) }
-	c.Warnings = slices.Concat(c.Vault.Warnings(), c.exposed(), c.credentialWarnings())
+	c.Warnings = slices.Concat(c.Vault.Warnings(), c.exposed(), c.credentialWarnings(), c.signInWarnings())
 	if c.Listener.inClear() {
 		warn("listener: %s takes plain HTTP from other machines: whoever is on the way reads clients' tokens: give tls_cert_file "+
 			"and tls_key_file, or listen on the loopback behind a proxy on this machine that has TLS", c.Listener.Address)

@@ -106,6 +106,9 @@ func (d *decoder) config(body *hclsyntax.Body) *Config {
 	if block := s.block("upstream_credentials"); block != nil {
 		c.UpstreamCredentials = d.upstreamCredentials(block)
 	}
+	if block := s.block("sign_in"); block != nil {
+		c.SignIn = d.signIn(block, c.Listener.PublicURL)
+	}
 	for _, block := range s.labelled("upstream") {
 		name := block.Labels[0]
 		if _, ok := c.Upstreams[name]; ok {

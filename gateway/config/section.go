@@ -140,6 +140,14 @@ func written(value any) string {
 	return fmt.Sprint(value)
 }
 
+// writtenList is a list as it stands in a file; "" if it is empty.
+func writtenList(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return `["` + strings.Join(list, `", "`) + `"]`
+}
+
 func (s *section) has(name string) bool { _, ok := s.body.Attributes[name]; return ok }
 
 // bad notes that a setting's value is wrong.

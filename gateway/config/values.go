@@ -164,8 +164,17 @@ func (s *section) choice(name, fallback string, choices ...string) string {
 }
 
 // list is a list of strings.
-func (s *section) list(name string) []string {
-	s.ask(name, "")
+func (s *section) list(name string) []string { return s.listOr(name) }
+
+// listOr is a list of strings, with the one that counts where there is none.
+func (s *section) listOr(name string, fallback ...string) []string {
+	if s.ask(name, writtenList(fallback)); !s.has(name) {
+		return fallback
+	}
+	return s.readList(name)
+}
+
+func (s *section) readList(name string) []string {
 	attribute, ok := s.body.Attributes[name]
 	if !ok {
 		return nil
