@@ -25,6 +25,7 @@ type desired struct {
 	configAt place          // where the last of its blocks stands
 	kms      *kmsSettings   // nil: no file says anything of it
 	upstream *upstream      // nil: no file asks for upstream credentials
+	signIn   *signIn        // nil: no file says how people sign in
 	servers  []server
 	policies []policySource
 	clients  []client
@@ -115,6 +116,7 @@ func clientFields() map[string]any {
 		"token_max_ttl":     int64(0),
 		"metadata":          map[string]string{},
 		"upstream_policies": nil,
+		"sign_in":           false,
 	}
 }
 

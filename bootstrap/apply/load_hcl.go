@@ -23,6 +23,7 @@ type hclFile struct {
 	Config   []hclConfig   `hcl:"config,block"`
 	KMS      []hclKMS      `hcl:"kms,block"`
 	Upstream []hclUpstream `hcl:"upstream_credentials,block"`
+	SignIn   []hclSignIn   `hcl:"sign_in,block"`
 	Servers  []hclServer   `hcl:"server,block"`
 	Policies []hclPolicy   `hcl:"policy,block"`
 	Clients  []hclClient   `hcl:"client,block"`
@@ -83,6 +84,7 @@ type hclClient struct {
 	Seal            *string           `hcl:"seal"`
 	Disabled        *bool             `hcl:"disabled"`
 	Upstream        *[]string         `hcl:"upstream_policies"`
+	SignIn          bool              `hcl:"sign_in,optional"`
 	AccessToken     string            `hcl:"access_token,optional"`
 	Ciphertext      string            `hcl:"access_token_ciphertext,optional"`
 	Ref             []hclRef          `hcl:"access_token_ref,block"`
@@ -126,7 +128,8 @@ func (d *desired) loadHCL(path string, content []byte, named map[string]bool) {
 		d.diagnosed(diags)
 		return
 	}
-	at := func(kind string) []place { return places(path, parsed.Body.(*hclsyntax.Body), kind) } //nolint:forcetypeassert // ParseConfig makes this type
+	body := parsed.Body.(*hclsyntax.Body) //nolint:forcetypeassert // ParseConfig makes this type
+	at := func(kind string) []place { return places(path, body, kind) }
 	for i, at := range at("config") {
 		d.addConfig(at, f.Config[i])
 	}
@@ -135,6 +138,9 @@ func (d *desired) loadHCL(path string, content []byte, named map[string]bool) {
 	}
 	for i, at := range at(kindUpstream) {
 		d.addUpstream(at, f.Upstream[i])
+	}
+	for i, at := range at(kindSignIn) {
+		d.addSignIn(at, nth(body, kindSignIn, i), f.SignIn[i])
 	}
 	for i, at := range at(kindServer) {
 		d.addServer(at, f.Servers[i])
@@ -145,6 +151,20 @@ func (d *desired) loadHCL(path string, content []byte, named map[string]bool) {
 	for i, at := range at(kindClient) {
 		d.addClient(at, f.Clients[i])
 	}
+}
+
+// nth is a block of a type, by its place among them.
+func nth(body *hclsyntax.Body, kind string, n int) *hclsyntax.Block {
+	for _, block := range body.Blocks {
+		if block.Type != kind {
+			continue
+		}
+		if n == 0 {
+			return block
+		}
+		n--
+	}
+	return nil
 }
 
 func (d *desired) addServer(at place, s hclServer) {
@@ -278,6 +298,7 @@ func (d *desired) addClient(at place, c hclClient) {
 	if c.Metadata != nil {
 		fields["metadata"] = c.Metadata
 	}
+	fields["sign_in"] = c.SignIn
 	if c.Seal != nil {
 		fields["seal"] = *c.Seal
 	}

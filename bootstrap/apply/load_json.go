@@ -201,6 +201,7 @@ type jsonClient struct {
 	AccessTokenRef tokenRef        `json:"access_token_ref"`
 	Ciphertext     string          `json:"access_token_ciphertext"` // ours: MCPJungle has none
 	Upstream       *[]string       `json:"upstream_policies"`       // likewise
+	SignIn         bool            `json:"sign_in"`                 // likewise
 	ID             json.RawMessage `json:"ID"`
 	CreatedAt      json.RawMessage `json:"CreatedAt"`
 	UpdatedAt      json.RawMessage `json:"UpdatedAt"`
@@ -232,6 +233,7 @@ func (d *desired) loadClient(at place, content []byte) error {
 	if c.Upstream != nil {
 		fields["upstream_policies"] = unique(*c.Upstream)
 	}
+	fields["sign_in"] = c.SignIn
 	if c.Description != "" {
 		fields["metadata"] = map[string]string{"description": c.Description}
 	}

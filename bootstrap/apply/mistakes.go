@@ -106,6 +106,7 @@ func (d *desired) check() {
 		d.refuse(d.kms.at, "kms", entry.Check())
 	}
 	d.checkTokens()
+	d.checkSignIn()
 }
 
 // checkTokens finds a token that two clients bring.

@@ -28,7 +28,7 @@ func (s *session) plan(ctx context.Context) error {
 		return err
 	}
 	for _, part := range []func(context.Context) error{
-		s.planPlugin, s.planACL, s.planGateway, s.planUpstream, s.planKMS, s.planConfig, s.planServers, s.planPolicies, s.planClients, s.planPrune,
+		s.planPlugin, s.planACL, s.planGateway, s.planUpstream, s.planKMS, s.planConfig, s.planSignIn, s.planServers, s.planPolicies, s.planClients, s.planPrune,
 	} {
 		if err := part(ctx); err != nil {
 			return err

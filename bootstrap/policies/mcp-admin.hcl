@@ -154,6 +154,24 @@ path "identity/entity/id/*" {
   capabilities = ["read"]
 }
 
+# Sign-in: the auth methods at which people log in and that are there for nothing else, and
+# the groups that let people act as clients.
+path "sys/auth/oidc-mcp*" {
+  capabilities = ["create", "read", "update", "delete", "sudo"]
+}
+
+path "auth/oidc-mcp*" {
+  capabilities = ["create", "read", "update", "delete", "list"]
+}
+
+path "identity/group/name/mcp-*" {
+  capabilities = ["create", "read", "update", "delete"]
+}
+
+path "identity/group-alias" {
+  capabilities = ["create", "update"]
+}
+
 path "auth/token/lookup-self" {
   capabilities = ["read"]
 }
