@@ -92,7 +92,7 @@ const sendAs = "Authorization: Bearer <token>"
 
 // answerSize is room for the fields of a lookup's answer, the largest one about a token.
 // Growing the map would take longer than the rest of the lookup.
-const answerSize = 24
+const answerSize = 28
 
 // tokenData returns the public fields of a token, with room for more.
 func tokenData(client, clientID string, info *tokenInfo, now time.Time) map[string]any {
@@ -155,6 +155,14 @@ func listOrNull(list []string) any {
 func copyOf(m map[string]string) map[string]string {
 	if m == nil {
 		return map[string]string{}
+	}
+	return maps.Clone(m)
+}
+
+// pairsOrNull is for pairs that say the same if there are none and if they are unset.
+func pairsOrNull(m map[string]string) any {
+	if len(m) == 0 {
+		return nil
 	}
 	return maps.Clone(m)
 }

@@ -79,6 +79,9 @@ type mcpBackend struct {
 	servers  *collection[serverEntry]
 	keys     *collection[sessionKeys]
 
+	signIns    *collection[signInEntry]
+	assertions *collection[usedAssertion]
+
 	kmsEntries *collection[kmsEntry]
 	kmsClients kmsClients
 	keyring    *kms.Keyring
@@ -140,6 +143,9 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 		pointers: newCollection[pointer](tokenPrefix, 65536, cachePresent),
 		servers:  newCollection[serverEntry](serverPrefix, 4096, cachePresent),
 
+		signIns:    newCollection[signInEntry](signInPrefix, 4096, cachePresent),
+		assertions: newCollection[usedAssertion](assertionPrefix, 1, cachePresent),
+
 		kmsEntries: newCollection[kmsEntry](kmsPrefix, 1, cacheAbsent),
 		keyring:    kms.NewKeyring(kms.Options{Now: opts.Now}),
 	}
@@ -152,7 +158,7 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 			SealWrapStorage: []string{
 				configKey, mountKey, sessionKeysKey, salt.DefaultLocation,
 				clientPrefix, tokenPrefix, leasePrefix, spentPrefix, serverPrefix, policyPrefix,
-				kmsPrefix, gonePrefix,
+				kmsPrefix, gonePrefix, signInPrefix, assertionPrefix,
 			},
 		},
 		// The framework tries one pattern after the other, so the paths of gateways come first.
@@ -169,9 +175,11 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 			b.pathRotateClient(),
 			b.pathRevoke(),
 			b.pathCreds(),
+			b.pathSignIns(),
 			b.pathIntrospect(),
 			b.pathRenew(),
 			b.pathGateway(),
+			b.pathGatewaySignIn(),
 			b.pathDataKeys(),
 			b.pathTidy(),
 		),
@@ -223,7 +231,7 @@ func (b *mcpBackend) invalidate(_ context.Context, key string) {
 		b.saltHeld = nil
 	case b.configs.invalidate(key), b.mounts.invalidate(key), b.keys.invalidate(key),
 		b.clients.invalidate(key), b.pointers.invalidate(key), b.servers.invalidate(key),
-		b.kmsEntries.invalidate(key):
+		b.kmsEntries.invalidate(key), b.signIns.invalidate(key), b.assertions.invalidate(key):
 	}
 }
 

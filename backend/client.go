@@ -36,6 +36,9 @@ type tokenInfo struct {
 
 	// MountGeneration is the mount's at the time of issue: revoke-all raises it.
 	MountGeneration uint64 `json:"mount_generation,omitempty"`
+
+	// SignIn is the sign-in that has got the token, nil for a token without a resource.
+	SignIn *signInInfo `json:"sign_in,omitempty"`
 }
 
 func (t *tokenInfo) expired(now time.Time) bool {
@@ -82,6 +85,9 @@ type clientEntry struct {
 	Generation uint64 `json:"generation"`
 	Version    uint64 `json:"version"` // rises with every write
 	RotationID string `json:"rotation_id,omitempty"`
+
+	// SignInGeneration rises when sign_in is taken from the client.
+	SignInGeneration uint64 `json:"sign_in_generation,omitempty"`
 
 	// Tokens holds the current token first, if there is one (see current), and
 	// then its predecessors, the newest first. It is empty once the client was
@@ -144,7 +150,7 @@ func (c *clientEntry) confirm(p *pointer, hash string, mountGeneration uint64, n
 	}
 	info := &p.tokenInfo
 	if p.Kind == kindLeased {
-		if p.Generation != c.Generation {
+		if !c.confirmsLeased(p) {
 			return nil
 		}
 	} else {
@@ -158,6 +164,15 @@ func (c *clientEntry) confirm(p *pointer, hash string, mountGeneration uint64, n
 		return nil
 	}
 	return info
+}
+
+// confirmsLeased reports whether the client's generation, and that of its sign-ins for a token
+// with a resource, are those with which the leased token was issued.
+func (c *clientEntry) confirmsLeased(p *pointer) bool {
+	if p.SignIn != nil && (!c.SignIn || p.SignIn.Generation != c.SignInGeneration) {
+		return false
+	}
+	return p.Generation == c.Generation
 }
 
 // confirmsOnceEnabled reports whether the token behind p is active now, or would be

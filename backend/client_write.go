@@ -113,6 +113,9 @@ func (b *mcpBackend) changeClient(ctx context.Context, req *logical.Request, d *
 	if err != nil {
 		return nil, err
 	}
+	if held.SignIn && !next.SignIn {
+		next.SignInGeneration++ // the tokens of sign-ins end, and stay so if it is given back
+	}
 	change := &clientChange{name: name, next: next}
 	if src.given() {
 		m, more, err := b.newClientToken(ctx, req, name, next, src)

@@ -56,6 +56,10 @@ func settingFields() fields {
 			Type:        framework.TypeString,
 			Description: "How tokens are handed out that the client gets from now on: none, which is as they are, or kms, which is sealed under AWS KMS (config/kms). Empty: as config says.",
 		},
+		"sign_in": {
+			Type:        framework.TypeBool,
+			Description: "Whether people and machines who sign in may get tokens of the client (creds/ with a resource). Taken away, it ends those tokens.",
+		},
 		"disabled": {
 			Type:        framework.TypeBool,
 			Description: "While true, none of the client's tokens is accepted. They work again once it is false.",
@@ -180,6 +184,7 @@ func (s *clientSettings) data() map[string]any {
 		"seal":              s.Seal,
 		"disabled":          s.Disabled,
 		"upstream_policies": listOrNull(s.UpstreamPolicies),
+		"sign_in":           s.SignIn,
 	}
 }
 
@@ -208,6 +213,7 @@ func (s *clientSettings) apply(op logical.Operation, d *framework.FieldData) err
 		apply(d, "metadata", &s.Metadata, metadata),
 		apply(d, "seal", &s.Seal, same[string]),
 		apply(d, "disabled", &s.Disabled, same[bool]),
+		apply(d, "sign_in", &s.SignIn, same[bool]),
 		apply(d, "upstream_policies", &s.UpstreamPolicies, dedupe), // null is the gateway's own list, an empty list none
 	} {
 		if err != nil {

@@ -3,6 +3,7 @@ package backend
 import (
 	"cmp"
 	"context"
+	"reflect"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -50,6 +51,10 @@ func configFields() fields {
 			Type:        framework.TypeString,
 			Description: "How tokens are handed out to clients that set no seal: none, the default, which is as they are, or kms, which is sealed under AWS KMS (config/kms).",
 		},
+		"sign_in_logins": {
+			Type:        framework.TypeKVPairs,
+			Description: "The logins of sign-ins: NAME=ACCESSOR, the accessor being that of an auth mount (vault auth list). The alias of an entity at that mount says who signs in. A write gives all of them.",
+		},
 	}
 }
 
@@ -66,7 +71,9 @@ func (b *mcpBackend) pathConfig() []*framework.Path {
 Fields that a write does not name keep their value. Every field has a default
 that suits a first mount, and a read shows it until the field is written.
 
-Lifetimes apply to tokens issued from then on: tokens that exist keep theirs.`,
+Lifetimes apply to tokens issued from then on: tokens that exist keep theirs. So do
+logins: a token of a sign-in, which lives for 15 minutes at most, stays as it is when its
+login is taken away.`,
 	})
 }
 
@@ -83,6 +90,7 @@ func (b *mcpBackend) readConfig(ctx context.Context, req *logical.Request, _ *fr
 		"max_wait":                seconds(c.MaxWait),
 		"max_watchers":            c.MaxWatchers,
 		"seal":                    cmp.Or(c.Seal, check.SealNone),
+		"sign_in_logins":          pairsOrNull(c.SignInLogins),
 	}}, nil
 }
 
@@ -105,6 +113,10 @@ func (b *mcpBackend) writeConfig(ctx context.Context, req *logical.Request, d *f
 	set(d, "min_custom_token_length", &next.MinCustomTokenLength)
 	set(d, "max_watchers", &next.MaxWatchers)
 	set(d, "seal", &next.Seal)
+	set(d, "sign_in_logins", &next.SignInLogins)
+	if len(next.SignInLogins) == 0 {
+		next.SignInLogins = nil // the same as unset
+	}
 	if err := refusedAll(next.Check()); err != nil {
 		return nil, err
 	}
@@ -113,7 +125,7 @@ func (b *mcpBackend) writeConfig(ctx context.Context, req *logical.Request, d *f
 			return nil, err
 		}
 	}
-	if held != nil && *held == next {
+	if held != nil && reflect.DeepEqual(held, &next) {
 		return nil, nil // nothing has changed for gateways
 	}
 	return nil, b.feed.Around(ctx, req.Storage, []feed.Event{{Type: feed.Config, Operation: feed.Update}}, func() error {

@@ -13,19 +13,19 @@ import (
 )
 
 func (b *mcpBackend) pathCreds() []*framework.Path {
-	lease := operation{do: b.creds, runs: onActive, answers: tokenFields("token")}
+	lease := operation{do: b.creds, runs: onActive, answers: merge(tokenFields("token"), signInFields())}
 	read, write := lease, lease
 	read.verb, write.verb = "generate", "request"
 	return build(path{
 		pattern: "creds/" + segment("name"),
-		fields: fields{
+		fields: merge(signInRequestFields(), fields{
 			"name": nameField,
 			"ttl": {
 				Type:        framework.TypeDurationSecond,
-				Description: "How long the token lives unless renewed. Default: the client's token_ttl, else the mount's default_ttl, else its default lease TTL.",
+				Description: "How long the token lives unless renewed. Default: the client's token_ttl, else the mount's default_ttl, else its default lease TTL. With a resource at most 15 minutes.",
 				Query:       true,
 			},
-		},
+		}),
 		about:    "credentials",
 		ops:      operations{logical.ReadOperation: read, logical.UpdateOperation: write},
 		synopsis: "Lease a short-lived token of a client.",
@@ -36,7 +36,12 @@ with its lease; revoking the lease ends it at once, and so does the end of the
 Vault token that asked for it.
 
 Vault keeps the answer of a lease, and so the token, in the lease's own entry,
-protected by Vault's barrier alone; a client's own token is stored as an HMAC only.`,
+protected by Vault's barrier alone; a client's own token is stored as an HMAC only.
+
+A write with resource, application and login is a sign-in's, for a client with
+sign_in=true. Its token is good at that resource alone, lives for 15 minutes at most and
+is not renewed. Who signs in is not in the request: it is the alias that the entity of
+the Vault token that asks has at the login. sign-ins/ lists it.`,
 	})
 }
 
@@ -51,6 +56,10 @@ func (b *mcpBackend) creds(ctx context.Context, req *logical.Request, d *framewo
 	if c.Disabled {
 		return nil, userErrorf("the client %q is disabled: write clients/%s with disabled=false first", name, name)
 	}
+	asked, err := b.signInRequest(ctx, req, d, name, c)
+	if err != nil {
+		return nil, err
+	}
 	src := &tokenSource{}
 	if err := b.readySeal(ctx, req.Storage, src, &c.clientSettings); err != nil {
 		return nil, err
@@ -62,6 +71,9 @@ func (b *mcpBackend) creds(ctx context.Context, req *logical.Request, d *framewo
 	}
 	var requested time.Duration
 	setDuration(d, "ttl", &requested)
+	if asked != nil {
+		terms.endsWithSignIn()
+	}
 	ttl, warnings := capTTL(firstTTL(requested, terms.ttl), terms.limits...)
 	m, err := b.mint(ctx, req.Storage, c.ID, kindLeased)
 	if err != nil {
@@ -70,6 +82,15 @@ func (b *mcpBackend) creds(ctx context.Context, req *logical.Request, d *framewo
 	m.ExpiresAt, m.issuer = expiry(m.IssuedAt, ttl), b.issuerOf(req)
 	if src.key != nil {
 		if err := b.seal(m, name, src); err != nil {
+			return nil, err
+		}
+	}
+	if asked != nil {
+		m.SignIn = &asked.info
+		if err := b.use(ctx, req.Storage, asked.assertion); err != nil {
+			return nil, err
+		}
+		if err := b.noteSignIn(ctx, req.Storage, asked, name, c.ID, m.ExpiresAt); err != nil {
 			return nil, err
 		}
 	}
@@ -83,8 +104,11 @@ func (b *mcpBackend) creds(ctx context.Context, req *logical.Request, d *framewo
 	if ofBatchToken(req) {
 		warnings = append(warnings, withoutEnd(answer))
 	}
+	if asked != nil {
+		asked.info.addTo(answer)
+	}
 	resp := b.Secret(secretTokenType).Response(answer, leaseData(name, m, ttl))
-	resp.Secret.TTL, resp.Secret.MaxTTL, resp.Secret.Renewable = ttl, terms.longest(), true
+	resp.Secret.TTL, resp.Secret.MaxTTL, resp.Secret.Renewable = ttl, terms.longest(), asked == nil
 	resp.Warnings = warnings
 	return resp, nil
 }
@@ -130,6 +154,12 @@ func (b *mcpBackend) secretToken() *framework.Secret {
 type leaseTerms struct {
 	ttl    time.Duration // if the request does not say
 	limits []limit       // all of them hold, renewals included
+}
+
+// endsWithSignIn has the terms be those of a token with a resource.
+func (t *leaseTerms) endsWithSignIn() {
+	t.ttl = min(t.ttl, signInTokenTTL)
+	t.limits = append(t.limits, limit{"the longest life of a token with a resource", signInTokenTTL})
 }
 
 // longest is how far renewals may stretch a lease in all.
@@ -223,6 +253,9 @@ func (b *mcpBackend) renewLease(ctx context.Context, req *logical.Request, _ *fr
 	}
 	if p == nil || p.Accessor != accessor || !c.confirmsOnceEnabled(p, hash, mount.Generation, b.now()) {
 		return nil, userErrorf("the token of this lease has ended and cannot be renewed: read creds/%s for a new one", name)
+	}
+	if p.SignIn != nil {
+		return nil, userErrorf("the token of this lease is for one resource and is not renewed: write creds/%s for a new one", name)
 	}
 	if c.Disabled {
 		return nil, userErrorf("the client %q is disabled, so the lease is not renewed: once clients/%s is written with disabled=false, the token is accepted again, until %s", name, name, formatTime(p.ExpiresAt))

@@ -126,20 +126,26 @@ look the token up again.`,
 						"keys":            {Type: framework.TypeMap, Description: "The keys by version: key (256 bits in base64) and created_at of each.", Required: true},
 						"current_version": {Type: framework.TypeInt, Description: "The version to seal under. Every version listed still opens.", Required: true},
 						"mount_id":        {Type: framework.TypeString, Description: "The mount's id, which is part of what is sealed.", Required: true},
+
+						"registration_key": {Type: framework.TypeString, Description: "The key for the registrations of applications (256 bits in base64), which time does not end.", Required: true},
 					},
 				},
 			},
 			synopsis: "Read the keys under which gateways seal session ids.",
 			help: `
 For gateways alone. All gateways of a mount share these keys, so a session that one
-of them opened continues at any other. A new key is made every 30 days, and kept for 90.`,
+of them opened continues at any other. A new key is made every 30 days, and kept for 90.
+
+An application that has registered itself at sign-in is known by what the gateways have
+sealed for it under registration_key. That one is kept until it is dropped by
+gateway/keys/rotate drop_old=true.`,
 		},
 		path{
 			pattern: "gateway/keys/rotate",
 			fields: fields{
 				"drop_old": {
 					Type:        framework.TypeBool,
-					Description: "Forget every older key at once, as after a leak. Open sessions end, and clients begin new ones.",
+					Description: "Forget every older key at once, as after a leak, and make a new registration key. Open sessions end, and clients begin new ones; applications register again.",
 				},
 			},
 			about: "gateway-keys",
@@ -150,8 +156,9 @@ of them opened continues at any other. A new key is made every 30 days, and kept
 			help: `
 Open sessions stay open: an older key still opens what it has sealed, until it is 90
 days old. But whoever has copied that key can seal sessions under it. So after a leak,
-drop_old=true forgets every older key. Sessions that were sealed under one of them are
-unknown from then on, and clients begin new ones.`,
+drop_old=true forgets every older key, and makes a new registration key. Sessions that were
+sealed under one of them are unknown from then on, and clients begin new ones. Applications
+that have registered themselves at sign-in register again, and people sign in again.`,
 		},
 	)
 }
@@ -204,6 +211,7 @@ func (b *mcpBackend) gatewayKeys(ctx context.Context, req *logical.Request, _ *f
 	}
 	return &logical.Response{Data: map[string]any{
 		"keys": keys, "current_version": held.Current, "mount_id": mount.ID,
+		"registration_key": base64.StdEncoding.EncodeToString(held.Registration),
 	}}, nil
 }
 
@@ -244,6 +252,10 @@ const (
 type sessionKeys struct {
 	Current int                `json:"current"`
 	Keys    map[int]sessionKey `json:"keys"`
+
+	// Registration is the key for the registrations of applications. Time does not end it.
+	// Storage of an earlier version has none.
+	Registration []byte `json:"registration,omitempty"`
 }
 
 type sessionKey struct {
@@ -251,24 +263,48 @@ type sessionKey struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
+// complete reports whether nothing is to be made.
+func (k *sessionKeys) complete() bool { return k != nil && k.Registration != nil }
+
 // sessionKeys returns the mount's session keys, which are made on first use.
 func (b *mcpBackend) sessionKeys(ctx context.Context, s logical.Storage) (*sessionKeys, error) {
 	k, err := b.keys.get(ctx, s, sessionKeysKey)
-	if err != nil || k != nil {
+	if err != nil || k.complete() {
 		return k, err
 	}
 	defer b.keys.lock(sessionKeysKey)()
-	if k, err = b.keys.getLocked(ctx, s, sessionKeysKey); err != nil || k != nil {
+	if k, err = b.keys.getLocked(ctx, s, sessionKeysKey); err != nil || k.complete() {
 		return k, err
 	}
-	if k, err = b.nextSessionKeys(nil, 0); err != nil {
+	if k == nil {
+		k, err = b.nextSessionKeys(nil, 0)
+	} else {
+		k, err = b.withRegistrationKey(k)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return k, b.keys.put(ctx, s, sessionKeysKey, k)
 }
 
+// withRegistrationKey returns a copy of held with a registration key of its own.
+func (b *mcpBackend) withRegistrationKey(held *sessionKeys) (*sessionKeys, error) {
+	next := *held
+	var err error
+	next.Registration, err = b.newKey()
+	return &next, err
+}
+
+func (b *mcpBackend) newKey() ([]byte, error) {
+	key := make([]byte, sessionKeySize)
+	if _, err := io.ReadFull(b.opts.Random, key); err != nil {
+		return nil, fmt.Errorf("make a key for gateways: %w", err)
+	}
+	return key, nil
+}
+
 // nextSessionKeys returns held with one more key, the current one from now on,
-// and without those older than life.
+// and without those older than life. With a life of 0 it has a new registration key, too.
 func (b *mcpBackend) nextSessionKeys(held *sessionKeys, life time.Duration) (*sessionKeys, error) {
 	now := b.now()
 	next := &sessionKeys{Keys: map[int]sessionKey{}}
@@ -279,13 +315,19 @@ func (b *mcpBackend) nextSessionKeys(held *sessionKeys, life time.Duration) (*se
 				next.Keys[version] = k
 			}
 		}
+		if life > 0 {
+			next.Registration = held.Registration
+		}
 	}
-	key := make([]byte, sessionKeySize)
-	if _, err := io.ReadFull(b.opts.Random, key); err != nil {
-		return nil, fmt.Errorf("make a session key: %w", err)
+	key, err := b.newKey()
+	if err != nil {
+		return nil, err
 	}
 	next.Current++
 	next.Keys[next.Current] = sessionKey{Key: key, CreatedAt: now}
+	if next.Registration == nil {
+		return b.withRegistrationKey(next)
+	}
 	return next, nil
 }
 

@@ -36,7 +36,8 @@ For gateways other than the project's own: POST token=… as a form or as JSON, 
 a Vault token as the bearer, and read the plain JSON that RFC 7662 describes.
 sub is the client's name, client_id its unchanging id, jti the token's accessor,
 scope the servers that it may reach by allowed_servers and the policies; exp is
-missing if the token does not expire. For a token that is not valid the answer is
+missing if the token does not expire. aud is the resource of a token that a sign-in has
+got: such a token is good there alone. For a token that is not valid the answer is
 active=false and nothing else.`,
 	})
 }
@@ -52,6 +53,7 @@ type introspection struct {
 	Issued    int64  `json:"iat,omitempty"`
 	Subject   string `json:"sub,omitempty"`
 	ID        string `json:"jti,omitempty"`
+	Audience  string `json:"aud,omitempty"`
 
 	// Beyond the RFC, which allows more members.
 	AllowedServers  []string          `json:"allowed_servers,omitempty"`
@@ -59,6 +61,9 @@ type introspection struct {
 	DeniedTools     []string          `json:"denied_tools,omitempty"`
 	TokenBoundCIDRs []string          `json:"token_bound_cidrs,omitempty"`
 	Metadata        map[string]string `json:"metadata,omitempty"`
+	Person          string            `json:"person,omitempty"`
+	EntityID        string            `json:"entity_id,omitempty"`
+	Application     string            `json:"application,omitempty"`
 }
 
 func (b *mcpBackend) introspect(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -139,6 +144,9 @@ func introspectionOf(f *activeToken, servers []string) *introspection {
 	}
 	if !f.info.ExpiresAt.IsZero() {
 		in.Expires = f.info.ExpiresAt.Unix()
+	}
+	if of := f.info.SignIn; of != nil {
+		in.Audience, in.Person, in.EntityID, in.Application = of.Resource, of.Person, of.EntityID, of.Application
 	}
 	return in
 }

@@ -14,6 +14,7 @@ import (
 func lookupResponseFields() fields {
 	return merge(
 		tokenFields("data_key"),
+		signInFields(),
 		pick(settingFields(), "allowed_servers", "allowed_tools", "denied_tools", "token_bound_cidrs", "metadata", "upstream_policies"),
 		feedFields(),
 		fields{
@@ -141,6 +142,7 @@ func (b *mcpBackend) lookupData(f *activeToken) map[string]any {
 	data["data_key"] = f.info.DataKey
 	data["metadata"] = copyOf(c.Metadata)
 	data["upstream_policies"] = listOrNull(c.UpstreamPolicies)
+	f.info.SignIn.addTo(data)
 	return data
 }
 

@@ -208,6 +208,7 @@ type taken struct {
 	fields map[string]bool
 	path   map[string]bool // those that the path itself holds
 	any    bool            // others, too, which the operation itself looks at
+	writes map[string]bool // those that a write of the path takes
 	verb   string          // what it does, for a sentence
 }
 
@@ -217,7 +218,7 @@ var captured = regexp.MustCompile(`\(\?P<(\w+)>`)
 // Otherwise a create, an update and a patch take all fields of the path, and the other
 // operations take those in its pattern and those that may stand in a query.
 func (p *path) takenBy(kind logical.Operation, only []string) *taken {
-	t := &taken{fields: map[string]bool{}, path: map[string]bool{}, verb: string(kind)}
+	t := &taken{fields: map[string]bool{}, path: map[string]bool{}, writes: map[string]bool{}, verb: string(kind)}
 	for _, match := range captured.FindAllStringSubmatch(p.pattern, -1) {
 		t.fields[match[1]], t.path[match[1]] = true, true
 	}
@@ -230,6 +231,9 @@ func (p *path) takenBy(kind logical.Operation, only []string) *taken {
 		if only == nil && (changes || field.Query) {
 			t.fields[name] = true
 		}
+	}
+	if write, ok := p.ops[logical.UpdateOperation]; ok && !changes {
+		t.writes = p.takenBy(logical.UpdateOperation, write.takes).fields
 	}
 	return t
 }
@@ -246,6 +250,8 @@ func (t *taken) check(req *logical.Request, d *framework.FieldData) error {
 		case t.fields[name]:
 		case req.Operation == logical.ListOperation && !known:
 			// A LIST sent as GET carries list=true.
+		case t.writes[name] && req.Operation == logical.ReadOperation:
+			return userErrorf("field %s has no effect on a read: it goes in the body of a write, vault write …/%s", name, req.Path)
 		case known:
 			return userErrorf("field %s has no effect on this %s: leave it out (%s)", name, t.verb, t.list())
 		case !t.any:

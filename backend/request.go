@@ -226,6 +226,17 @@ func plainValue(kind framework.FieldType, value any, patch bool) (plain any, cha
 			plain, err = plainText(value)
 			return plain, true, err
 		}
+	case framework.TypeTime:
+		if value == nil {
+			break
+		}
+		if _, err := check.Time(value); err != nil {
+			return nil, false, err
+		}
+		if _, ok := value.(string); !ok {
+			plain, err = plainText(value)
+			return plain, true, err
+		}
 	case framework.TypeInt, framework.TypeInt64:
 		if _, ok := value.(bool); ok {
 			return nil, false, errNotANumber

@@ -24,6 +24,9 @@ const (
 	spentPrefix  = "spent/"  // spent/<2 hex>/<62 hex>: a custom token that has ended
 	serverPrefix = "server/" // server/<name>: the registry
 	gonePrefix   = "gone/"   // gone/<name>: a server that was deleted while clients may name it
+
+	signInPrefix    = "sign-in/"   // sign-in/<accessor of the person's Vault token>
+	assertionPrefix = "assertion/" // assertion/<2 hex>/<62 hex>: an assertion that was used
 )
 
 // What a collection keeps in its cache.

@@ -21,8 +21,8 @@ type tidyStage struct {
 
 // tidyStages returns what a run removes, in order: expired tokens of the clients' lists,
 // lease entries without a token, ids of clients that are gone, the pointers that no client
-// confirms, custom tokens that ended long ago, and the data keys under which no token is
-// sealed. A step holds the locks of one entry at most.
+// confirms, custom tokens that ended long ago, sign-ins and used assertions whose time is over,
+// and the data keys under which no token is sealed. A step holds the locks of one entry at most.
 func (b *mcpBackend) tidyStages() []tidyStage {
 	return []tidyStage{
 		{clientPrefix, b.tidyClient},
@@ -30,6 +30,8 @@ func (b *mcpBackend) tidyStages() []tidyStage {
 		{uidPrefix, b.tidyID},
 		{tokenPrefix, b.tidyPointer},
 		{spentPrefix, b.tidySpent},
+		{signInPrefix, b.tidySignIn},
+		{assertionPrefix, b.tidyAssertion},
 		{kmsPrefix, b.tidyDataKeys},
 	}
 }
@@ -184,7 +186,7 @@ func (b *mcpBackend) pointerNeeded(ctx context.Context, s logical.Storage, p *po
 		return c.own(hash) != nil, nil
 	}
 	m, err := b.mountEntry(ctx, s)
-	return err == nil && p.Generation == c.Generation && p.MountGeneration == m.Generation, err
+	return err == nil && c.confirmsLeased(p) && p.MountGeneration == m.Generation, err
 }
 
 // tidyLease removes a lease entry without a pointer, unless it is so young that

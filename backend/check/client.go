@@ -41,6 +41,10 @@ type Client struct {
 	// UpstreamPolicies are the Vault policies of the tokens with which gateways read the
 	// credentials of servers for the client. nil: all that the gateway's file has; empty: none.
 	UpstreamPolicies []string `json:"upstream_policies,omitzero"`
+
+	// SignIn: people and machines who sign in may get tokens of the client, each for one
+	// resource.
+	SignIn bool `json:"sign_in,omitempty"`
 }
 
 // Check refuses settings that no client can have. What they name need not exist.

@@ -24,6 +24,10 @@ type Config struct {
 	MaxWait              time.Duration `json:"max_wait"`
 	MaxWatchers          int           `json:"max_watchers"`
 	Seal                 string        `json:"seal,omitempty"` // "": none
+
+	// SignInLogins are the logins at which people and machines sign in: names to accessors of
+	// auth mounts.
+	SignInLogins map[string]string `json:"sign_in_logins,omitempty"`
 }
 
 // DefaultConfig is what holds until somebody writes config.
@@ -52,6 +56,7 @@ func (c *Config) Check() Problems {
 		p.add("max_watchers", "field max_watchers: %d is negative: use 0 to hold no request", c.MaxWatchers)
 	}
 	checkSeal(&p, c.Seal)
+	checkLogins(&p, c.SignInLogins)
 	return p
 }
 
