@@ -48,9 +48,10 @@ vault: ## a Vault server: the one on the PATH, else built once and kept in .cach
 vault-full: ## a Vault server with every engine, such as database; built like vault, in 10 to 20 minutes
 	@scripts/tool.sh vault-full >/dev/null
 
-# What this machine lacks for test/field is in the last lines.
+# What this machine lacks for test/field and test/browser is in the last lines.
 test: test-unit test-blackbox test-manifests ## every test, with the race detector
 	@scripts/field.sh missing | sed 's/^/test\/field was left out, for want of: /'
+	@scripts/field.sh missing browser | sed 's/^/test\/browser was left out, for want of: /'
 
 test-unit: ## the tests inside the packages
 	@scripts/test.sh -race $(TESTFLAGS) ./plugin/... ./backend/... ./gateway/... ./bootstrap/...
@@ -141,7 +142,7 @@ $(RACE)/%: FORCE
 
 # What tests run from npm.
 test-modules:
-	@for folder in test/conformance test/clients; do scripts/npm.sh $$folder >/dev/null || exit; done
+	@for folder in test/conformance test/clients test/browser; do scripts/npm.sh $$folder >/dev/null || exit; done
 
 lint: ## the linters of .golangci.yml, of the CI workflow, and of the words and names in docs/
 	@"$$(scripts/tool.sh actionlint)" .github/workflows/*.yml

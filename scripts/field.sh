@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# What test/field and test/upstream need of the machine, besides Go.
+# What test/field, test/browser and test/upstream need of the machine, besides Go.
 #
 #   scripts/field.sh missing            names each part that is not there, a line for each
 #   scripts/field.sh install            installs all of them, on Debian, as root
+#   scripts/field.sh missing browser    the same for test/browser: a browser
+#   scripts/field.sh install browser
 #   scripts/field.sh missing upstream   the same for test/upstream: the servers for which
 #   scripts/field.sh install upstream   credentials are leased in `make test-upstream`
 #
@@ -17,6 +19,7 @@ for folder in /usr/lib/postgresql/*/bin; do PATH=$PATH:$folder; done
 # A program, and Debian's package with it.
 case ${2:-field} in
 field) parts="nginx:nginx haproxy:haproxy nft:nftables ip:iproute2 npm:npm" ;;
+browser) parts="chromium:chromium npm:npm" ;;
 upstream) parts="postgres:postgresql initdb:postgresql psql:postgresql-client slapd:slapd slapadd:slapd ldapwhoami:ldap-utils setpriv:util-linux" ;;
 *) parts="" ;;
 esac
@@ -60,7 +63,7 @@ install() {
 case ${1:-}:$parts in
 missing:?* | install:?*) "$1" ;;
 *)
-	echo "usage: scripts/field.sh missing|install [upstream]" >&2
+	echo "usage: scripts/field.sh missing|install [browser|upstream]" >&2
 	exit 2
 	;;
 esac

@@ -2,6 +2,7 @@ package page
 
 import (
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -36,6 +37,7 @@ type ChooseData struct {
 // Choose answers with the choice of a login.
 func Choose(w http.ResponseWriter, d ChooseData) {
 	d.Application = applicationName(d.Application)
+	d.Logins = slices.Clone(d.Logins)
 	for i, l := range d.Logins {
 		if l.Title == "" {
 			d.Logins[i].Title = l.Name
@@ -58,12 +60,12 @@ type ConsentData struct {
 	// RedirectHost is where the browser goes after the decision: a host, a host with
 	// its port, or the redirect's whole URL.
 	RedirectHost string
-	Vouch        string // a sentence: who vouches for the application; empty is a general one
-	Verified     bool   // somebody vouches for the application
-	Person       string
+	Vouch        string        // a sentence: who vouches for the application; empty is a general one
+	Verified     bool          // somebody vouches for the application
+	Person       string        // as Vault names the person
 	Login        string        // the title of the login; may be empty
 	Resource     string        // the URL of the endpoint that the access is for; may be empty
-	Lasts        time.Duration // how long the sign-in lasts at most; 0 leaves the sentence out
+	Lasts        time.Duration // how long the sign-in lasts at most; 0 leaves it out
 	Identities   []Identity
 	Form         string // sealed
 	Action       string // where the form goes
@@ -72,8 +74,7 @@ type ConsentData struct {
 // Consent answers with the consent page. Without an identity there is nothing to
 // consent to: that is [NoIdentity].
 func Consent(w http.ResponseWriter, d ConsentData) {
-	d.Application, d.Person = applicationName(d.Application), clean(d.Person)
-	render(w, http.StatusOK, "consent", d)
+	render(w, http.StatusOK, "consent", consentViewOf(d))
 }
 
 // NoIdentityData is the data of the page for a person without an identity.
@@ -110,18 +111,4 @@ type ErrorData struct {
 func Error(w http.ResponseWriter, status int, d ErrorData) {
 	d.Message, d.Code, d.Detail = clean(d.Message), clean(d.Code), clean(d.Detail)
 	render(w, status, "error", d)
-}
-
-// RootData is the data of the page at the gateway's root. It has no names of servers and
-// clients: anybody may read that page.
-type RootData struct {
-	PublicURL           string // without a slash at the end; empty where it is not known
-	SignIn              bool   // the gateway has people sign in
-	DynamicRegistration bool   // applications may register themselves
-	MetadataDocuments   bool   // applications may be known by their documents
-}
-
-// Root answers with the page that says what the gateway is and how to connect to it.
-func Root(w http.ResponseWriter, d RootData) {
-	render(w, http.StatusOK, "root", d)
 }

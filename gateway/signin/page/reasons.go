@@ -32,7 +32,7 @@ func OtherBrowser() ErrorData {
 // status is 400.
 func MissingCookie() ErrorData {
 	return ErrorData{
-		Title:   "The sign-in's cookie is missing",
+		Title:   "The sign-in’s cookie is missing",
 		Message: "Your browser did not send the cookie that belongs to this sign-in. Either the browser refuses cookies of this site, the sign-in began in another browser, or it is older than ten minutes.",
 		Advice:  "Allow cookies for this site. Then go back to your application and connect again.",
 	}
@@ -42,7 +42,7 @@ func MissingCookie() ErrorData {
 // is 403.
 func ForeignForm() ErrorData {
 	return ErrorData{
-		Title:   "This form did not come from the gateway's page",
+		Title:   "This form did not come from the gateway’s page",
 		Message: "Your decision counts only on the page that this gateway showed to you.",
 		Advice:  connectAgain,
 	}
@@ -52,9 +52,9 @@ func ForeignForm() ErrorData {
 // description (RFC 6749, section 4.1.2.1). Its status is 403.
 func ProviderRefused(code, description string) ErrorData {
 	return ErrorData{
-		Title:   "Your company's login refused you",
+		Title:   "Your company’s login refused you",
 		Message: "The page on which you signed in sent you back with an error.",
-		Advice:  "Go back to your application and connect again. If it happens again, send this page to the people who run your company's login.",
+		Advice:  "Go back to your application and connect again. If it happens again, send this page to the people who run your company’s login.",
 		Code:    code,
 		Detail:  description,
 	}
@@ -76,7 +76,7 @@ func Administrator(policies []string) ErrorData {
 	return ErrorData{
 		Title:   "This account can do too much",
 		Message: "Your account has rights in Vault that no application may hold for you.",
-		Advice:  "Sign in with an account for daily work. Or ask the people who run Vault at your company: a policy for people belongs into person_policies of the gateway's sign_in block.",
+		Advice:  "Sign in with an account for daily work. Or ask the people who run Vault at your company: a policy for people belongs into person_policies of the gateway’s sign_in block.",
 		Code:    "person_policies",
 		Detail:  "Not allowed: " + strings.Join(policies, ", "),
 	}
@@ -87,7 +87,7 @@ func Administrator(policies []string) ErrorData {
 func TokenKind(detail string) ErrorData {
 	return ErrorData{
 		Title:   "This login cannot be used for sign-in",
-		Message: "Vault's role for this login gives tokens of a kind that a sign-in cannot use.",
+		Message: "Vault’s role for this login gives tokens of a kind that a sign-in cannot use.",
 		Advice:  "Send this page to the people who run Vault at your company.",
 		Detail:  detail,
 	}
@@ -121,7 +121,7 @@ func Unavailable() ErrorData {
 func RedirectNotAllowed(mount, role, callback string) ErrorData {
 	return ErrorData{
 		Title:   "This login is not set up yet",
-		Message: "Vault's role for this login does not allow the gateway's address.",
+		Message: "Vault’s role for this login does not allow the gateway’s address.",
 		Advice:  "Send this page to the people who run Vault at your company.",
 		Detail:  "Add " + callback + " to allowed_redirect_uris of auth/" + mount + "/role/" + role + ".",
 	}
@@ -144,7 +144,7 @@ func UnknownApplication(detail string) ErrorData {
 func ApplicationUnavailable(detail string) ErrorData {
 	return ErrorData{
 		Title:   "The application cannot be checked at the moment",
-		Message: "The gateway could not read the document in which the application's maker describes it.",
+		Message: "The gateway could not read the document in which the application’s maker describes it.",
 		Advice:  "Wait a minute. " + connectAgain,
 		Detail:  detail,
 	}
@@ -166,7 +166,7 @@ func RedirectNotRegistered(redirect string) ErrorData {
 // section 4.1.2.1, or of RFC 8707, and a sentence. Its status is 400.
 func Request(code, description string) ErrorData {
 	d := ErrorData{
-		Title:   "The application's request is not valid",
+		Title:   "The application’s request is not valid",
 		Message: "The application that sent you here asked in a way that this gateway does not accept.",
 		Advice:  "Go back to your application and connect again. If it happens again, send this page to the people who run this gateway.",
 		Code:    code,
@@ -178,7 +178,7 @@ func Request(code, description string) ErrorData {
 	case "unauthorized_client":
 		d.Title, d.Message = "This application may not sign people in", "The application that sent you here is not allowed to use this way of signing in."
 	case "invalid_target":
-		d.Title, d.Message = "This address is not the gateway's", "The application asked for access to an address that this gateway does not have."
+		d.Title, d.Message = "This address is not the gateway’s", "The application asked for access to an address that this gateway does not have."
 	case "server_error":
 		d.Title, d.Message = "Something went wrong here", "The gateway could not go on with this sign-in."
 	case "temporarily_unavailable":

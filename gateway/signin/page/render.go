@@ -25,10 +25,9 @@ var policy = func() string {
 var templates = func() *template.Template {
 	t := template.New("").Funcs(template.FuncMap{
 		"css":         func() template.CSS { return template.CSS(style) }, //nolint:gosec // a file of this package
-		"clean":       clean,
 		"destination": destinationOf,
 		"lasting":     lasting,
-		"reach":       reachOf,
+		"pieces":      pieces,
 	})
 	return template.Must(t.ParseFS(files, "templates/*.html"))
 }()

@@ -106,24 +106,19 @@ func lasting(d time.Duration) string {
 	return strings.Join(parts, " and ")
 }
 
-// shownServers is the number of servers of an identity that a page shows at once; the
-// others are folded away.
-const shownServers = 6
-
-// reach is the list of servers that an identity reaches, for a page.
-type reach struct {
-	All   bool
-	First []string
-	More  []string
+// piece is a part of a sentence; Code is for what is typed as it stands.
+type piece struct {
+	Code bool
+	Text string
 }
 
-func reachOf(i Identity) reach {
-	if i.AllServers {
-		return reach{All: true}
+// pieces are the parts of a sentence in which `backquotes` mark what is typed.
+func pieces(sentence string) []piece {
+	var list []piece
+	for i, text := range strings.Split(sentence, "`") {
+		if text != "" {
+			list = append(list, piece{Code: i%2 == 1, Text: text})
+		}
 	}
-	// One more is not worth the fold.
-	if len(i.Servers) <= shownServers+1 {
-		return reach{First: i.Servers}
-	}
-	return reach{First: i.Servers[:shownServers], More: i.Servers[shownServers:]}
+	return list
 }
