@@ -17,7 +17,7 @@ type object = map[string]any
 
 // vaultOf is a Vault that answers paths below mcp/ with the given objects, lists
 // with the last parts below a path that ends in a slash, and writes as if they were
-// reads.
+// reads. At a path with nil, nothing is written.
 func vaultOf(t *testing.T, held map[string]object) *api.Client {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -28,6 +28,11 @@ func vaultOf(t *testing.T, held map[string]object) *api.Client {
 		data, found := held[path]
 		if !found {
 			http.NotFound(w, r)
+			return
+		}
+		if data == nil {
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = w.Write([]byte(`{"errors": []}`))
 			return
 		}
 		_ = json.NewEncoder(w).Encode(object{"data": data})

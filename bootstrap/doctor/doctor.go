@@ -80,6 +80,7 @@ func Run(ctx context.Context, vault *api.Client, opts Options) error {
 		e.checkKMS(ctx)
 		e.checkPolicies(ctx, e.checkServers(ctx))
 		e.checkUpstream(ctx)
+		e.checkSignIn(ctx)
 		e.checkClients(ctx)
 		e.checkClientToken(ctx)
 		e.checkCredentials(ctx)
@@ -87,6 +88,7 @@ func Run(ctx context.Context, vault *api.Client, opts Options) error {
 	if e.checkGateway(ctx) && e.tryClientToken(ctx) {
 		e.tryCommands(ctx)
 	}
+	e.checkSignInOutside(ctx)
 	e.checkGatewayState(ctx)
 	if e.findings > 0 {
 		fmt.Fprintf(e.Out, "\nFindings: %d. The remedy for each is after its →.\n", e.findings)

@@ -81,11 +81,7 @@ func exchange(ctx context.Context, client *http.Client, method, address string, 
 	request.Header = header.Clone()
 	response, err := client.Do(request)
 	if err != nil {
-		var failed *url.Error
-		if errors.As(err, &failed) {
-			err = failed.Err
-		}
-		return answer{}, err
+		return answer{}, causeOf(err)
 	}
 	defer response.Body.Close()
 	got := answer{code: response.StatusCode, status: response.Status, date: response.Header.Get("Date"), session: response.Header.Get("Mcp-Session-Id")}
@@ -100,6 +96,15 @@ func exchange(ctx context.Context, client *http.Client, method, address string, 
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
 	got.body = string(body)
 	return got, err
+}
+
+// causeOf is an error without the method and the address.
+func causeOf(err error) error {
+	var failed *url.Error
+	if errors.As(err, &failed) {
+		return failed.Err
+	}
+	return err
 }
 
 // firstEvent reads a stream until its first event that has data.

@@ -164,6 +164,10 @@ path "auth/oidc-mcp*" {
   capabilities = ["create", "read", "update", "delete", "list"]
 }
 
+path "identity/group/name" {
+  capabilities = ["list"]
+}
+
 path "identity/group/name/mcp-*" {
   capabilities = ["create", "read", "update", "delete"]
 }
