@@ -68,13 +68,14 @@ client "all" {
   seal              = "none"
   disabled          = true
   upstream_policies = ["mcp-search"]
+  sign_in           = true
   access_token      = env("TOKEN")
 }`)
 	noSecret(t, a.applied(t))
 	require.Contains(t, a.applied(t), "Nothing to do")
 
 	// What else there is: tested elsewhere, or nothing that a file should say.
-	elsewhere := []string{"name", "access_token", "access_token_ciphertext", "allow_reuse", "dry_run", "expand_env", "force"}
+	elsewhere := []string{"name", "access_token", "access_token_ciphertext", "allow_reuse", "dry_run", "expand_env", "force", "sign_in_logins"}
 	schemas := map[string]string{
 		"mcp/config": "McpConfigureRequest", "mcp/clients/all": "McpWriteClientRequest",
 		"mcp/servers/files": "McpWriteServerRequest", "mcp/servers/github": "McpWriteServerRequest", "mcp/servers/orders": "McpWriteServerRequest",
@@ -107,7 +108,7 @@ client "all" {
 			"allowed_servers": []any{"files", "github"}, "allowed_tools": []any{"files/*"}, "denied_tools": []any{"files/delete_*"},
 			"policies": []any{"corp"}, "token_ttl": "3600", "token_max_ttl": "7200", "token_bound_cidrs": []any{"10.0.0.0/8"},
 			"metadata": harness.Map{"team": "search"}, "seal": "none", "disabled": true,
-			"upstream_policies": []any{"mcp-search"},
+			"upstream_policies": []any{"mcp-search"}, "sign_in": true,
 		},
 	} {
 		have := a.Read(at)
