@@ -2,8 +2,8 @@
 // JSON what is wrong with them. Its input is JSON on stdin:
 //
 //   browser   the program
-//   pages     [{name, url, deep}]; deep: with all that is folded away, in every view
-//   views     [{width, scheme}]; the first alone for pages that are not deep
+//   pages     [{name, url, views}]: in how many of the views axe looks at it
+//   views     [{width, scheme}]
 //   pictures  a folder for a picture of every view, or ""
 const fs = require("node:fs");
 const path = require("node:path");
@@ -54,33 +54,49 @@ async function obstacles(page) {
   return found;
 }
 
+// look returns what is wrong with a page.
+async function look(page, one) {
+  const findings = (await page.evaluate(made)).map((text) => `${one.name}: ${text}`);
+  const unfold = (open) => page.evaluate((open) => document.querySelectorAll("details").forEach((d) => { d.open = open; }), open);
+  const picture = async (view, state) => {
+    if (!input.pictures) return;
+    await page.screenshot({ path: path.join(input.pictures, `${one.name}${state}-${view.width}-${view.scheme}.png`), fullPage: !one.name.includes("500") });
+  };
+  await page.evaluate(axe);
+  for (const [n, view] of input.views.entries()) {
+    await page.setViewportSize({ width: view.width, height: 740 });
+    await page.emulateMedia({ colorScheme: view.scheme });
+    await picture(view, "");
+    await unfold(true);
+    if (one.name.startsWith("root")) await picture(view, "-open");
+    const found = await page.evaluate(wide);
+    if (n < one.views) found.push(...await obstacles(page));
+    findings.push(...found.map((text) => `${one.name}, ${view.width} px, ${view.scheme}: ${text}`));
+    await unfold(false);
+  }
+  return findings;
+}
+
+// workers is how many pages are looked at at once.
+const workers = 2;
+
 async function main() {
   const browser = await chromium.launch({ executablePath: input.browser, args: ["--no-sandbox", "--disable-gpu"] });
   const findings = [];
-  const context = await browser.newContext();
-  const page = await context.newPage();
-  let messages = [];
-  // The browser's own line about the status of an error page is no mistake.
-  page.on("console", (m) => { if (!m.text().startsWith("Failed to load resource: the server responded")) messages.push(`console: ${m.text()}`); });
-  page.on("pageerror", (e) => messages.push(`error: ${e.message}`));
-  page.on("request", (r) => { if (!r.isNavigationRequest()) messages.push(`loads ${r.url()}`); });
-  for (const one of input.pages) {
-    messages = [];
-    const views = one.deep ? input.views : input.views.slice(0, 1);
-    await page.goto(one.url);
-    for (const text of await page.evaluate(made)) findings.push(`${one.name}: ${text}`);
-    await page.evaluate(axe);
-    for (const view of views) {
-      await page.setViewportSize({ width: view.width, height: 740 });
-      await page.emulateMedia({ colorScheme: view.scheme });
-      if (input.pictures) await page.screenshot({ path: path.join(input.pictures, `${one.name}-${view.width}-${view.scheme}.png`), fullPage: !one.name.includes("500") });
-      if (one.deep) await page.evaluate(() => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
-      if (input.pictures && one.name.startsWith("root")) await page.screenshot({ path: path.join(input.pictures, `${one.name}-open-${view.width}-${view.scheme}.png`), fullPage: true });
-      for (const text of [...await page.evaluate(wide), ...await obstacles(page)]) findings.push(`${one.name}, ${view.width} px, ${view.scheme}: ${text}`);
-      if (one.deep) await page.evaluate(() => document.querySelectorAll("details").forEach((d) => { d.open = false; }));
+  const waiting = [...input.pages];
+  await Promise.all(Array.from({ length: workers }, async () => {
+    const page = await (await browser.newContext()).newPage();
+    let messages = [];
+    // The browser's own line about the status of an error page is no mistake.
+    page.on("console", (m) => { if (!m.text().startsWith("Failed to load resource: the server responded")) messages.push(`console: ${m.text()}`); });
+    page.on("pageerror", (e) => messages.push(`error: ${e.message}`));
+    page.on("request", (r) => { if (!r.isNavigationRequest()) messages.push(`loads ${r.url()}`); });
+    for (let one; (one = waiting.shift());) {
+      messages = [];
+      await page.goto(one.url);
+      findings.push(...await look(page, one), ...messages.map((text) => `${one.name}: ${text}`));
     }
-    for (const text of messages) findings.push(`${one.name}: ${text}`);
-  }
+  }));
   await browser.close();
   console.log(JSON.stringify(findings));
 }

@@ -15,13 +15,22 @@ import (
 
 	"vault-plugin-secrets-mcp/bootstrap/export"
 	"vault-plugin-secrets-mcp/gateway/signin/page"
+	"vault-plugin-secrets-mcp/test/browser/chromium"
+)
+
+// Numbers of views in which axe looks at a page. Where only the words are other ones, one
+// is enough.
+const (
+	one = 1
+	two = 2 // narrow and light, wide and dark
+	all = 4
 )
 
 // shown is a page with what it is shown with.
 type shown struct {
-	name string
-	deep bool
-	show func(http.ResponseWriter)
+	name  string
+	views int
+	show  func(http.ResponseWriter)
 }
 
 // hostile is a name of 200 characters that tries to turn the page's text around, and to
@@ -72,50 +81,50 @@ func pages() []shown {
 	long := page.Request("invalid_request", "code_challenge_method is missing")
 	long.Retry = "/sign-in/authorize?client_id=x"
 	list := []shown{
-		{"choose", true, choose(page.ChooseData{Application: "Claude", Logins: []page.Login{{Name: "employees", Title: "Example Inc."}, {Name: "contractors", Title: "Contractors and partners of Example Inc."}, {Name: "lab"}}, Form: "sealed", Action: "/sign-in/login"})},
-		{"choose-hostile", true, choose(page.ChooseData{Application: hostile, Logins: []page.Login{{Name: "employees", Title: strings.Repeat("long", 40)}}, Form: "sealed", Action: "/sign-in/login"})},
-		{"consent-1", true, consent(func(d *page.ConsentData) {
+		{"choose", all, choose(page.ChooseData{Application: "Claude", Logins: []page.Login{{Name: "employees", Title: "Example Inc."}, {Name: "contractors", Title: "Contractors and partners of Example Inc."}, {Name: "lab"}}, Form: "sealed", Action: "/sign-in/login"})},
+		{"choose-hostile", all, choose(page.ChooseData{Application: hostile, Logins: []page.Login{{Name: "employees", Title: strings.Repeat("long", 40)}}, Form: "sealed", Action: "/sign-in/login"})},
+		{"consent-1", all, consent(func(d *page.ConsentData) {
 			d.Application, d.RedirectHost, d.Verified, d.Vouch = "Claude", "claude.ai", true, "claude.ai vouches for this application."
 			d.Identities = d.Identities[:1]
 		})},
-		{"consent-5", true, consent(func(*page.ConsentData) {})},
-		{"consent-500", true, consent(func(d *page.ConsentData) { d.Identities = identities(500, 12) })},
-		{"consent-hostile", true, consent(func(d *page.ConsentData) {
+		{"consent-5", all, consent(func(*page.ConsentData) {})},
+		{"consent-500", two, consent(func(d *page.ConsentData) { d.Identities = identities(500, 12) })},
+		{"consent-hostile", all, consent(func(d *page.ConsentData) {
 			d.Application, d.Person, d.Login = hostile, hostile, strings.Repeat("long", 30)
 			d.RedirectHost = "https://" + strings.Repeat("a", 60) + "." + strings.Repeat("b", 60) + ".аpple.com/callback"
 			d.Identities = []page.Identity{{Name: strings.Repeat("n", 120), Description: hostile, Servers: []string{strings.Repeat("s", 120), "b"}}, {Name: "b"}}
 		})},
-		{"consent-cursor", false, consent(func(d *page.ConsentData) { d.Application, d.RedirectHost = "Cursor", "cursor://anysphere.cursor-mcp" })},
-		{"no-identity", true, func(w http.ResponseWriter) {
+		{"consent-cursor", one, consent(func(d *page.ConsentData) { d.Application, d.RedirectHost = "Cursor", "cursor://anysphere.cursor-mcp" })},
+		{"no-identity", all, func(w http.ResponseWriter) {
 			page.NoIdentity(w, page.NoIdentityData{Application: "Claude", Person: "ada@example.com", Login: "Example Inc.", RequestID: "01JDZK5W9QH7Y0T3N8R2M4V6XC", Form: "sealed", Action: "/sign-in/consent"})
 		}},
-		{"root", true, root(page.RootData{PublicURL: "https://mcp.example.com"})},
-		{"root-sign-in", true, root(page.RootData{PublicURL: "https://mcp.example.com", SignIn: true, DynamicRegistration: true})},
-		{"root-unnamed", false, root(page.RootData{})},
-		{"error-request", true, problem(long)},
-		{"error-begin-again", false, problem(page.BeginAgain())},
-		{"error-other-browser", false, problem(page.OtherBrowser())},
-		{"error-cookie", false, problem(page.MissingCookie())},
-		{"error-form", false, problem(page.ForeignForm())},
-		{"error-provider", false, problem(page.ProviderRefused("access_denied", "The user is not assigned to this application."))},
-		{"error-login", false, problem(page.LoginFailed(`claim "groups" not found in token`))},
-		{"error-administrator", false, problem(page.Administrator([]string{"admin", "mcp-admin"}))},
-		{"error-token-kind", false, problem(page.TokenKind("token_type of auth/oidc-mcp/role/mcp is batch: set it to service."))},
-		{"error-too-many", false, problem(page.TooMany(time.Minute))},
-		{"error-unavailable", false, problem(page.Unavailable())},
-		{"error-redirect-role", false, problem(page.RedirectNotAllowed("oidc-mcp", "mcp", "https://mcp.example.com/sign-in/callback"))},
-		{"error-application", false, problem(page.UnknownApplication("dynamic registration is off at this gateway"))},
-		{"error-document", false, problem(page.ApplicationUnavailable("https://claude.ai/oauth/claude-code-client-metadata answered 403"))},
-		{"error-redirect", false, problem(page.RedirectNotRegistered("https://attacker.example/" + strings.Repeat("x", 800)))},
+		{"root", all, root(page.RootData{PublicURL: "https://mcp.example.com"})},
+		{"root-sign-in", all, root(page.RootData{PublicURL: "https://mcp.example.com", SignIn: true, DynamicRegistration: true})},
+		{"root-unnamed", one, root(page.RootData{})},
+		{"error-request", all, problem(long)},
+		{"error-begin-again", one, problem(page.BeginAgain())},
+		{"error-other-browser", one, problem(page.OtherBrowser())},
+		{"error-cookie", one, problem(page.MissingCookie())},
+		{"error-form", one, problem(page.ForeignForm())},
+		{"error-provider", one, problem(page.ProviderRefused("access_denied", "The user is not assigned to this application."))},
+		{"error-login", one, problem(page.LoginFailed(`claim "groups" not found in token`))},
+		{"error-administrator", one, problem(page.Administrator([]string{"admin", "mcp-admin"}))},
+		{"error-token-kind", one, problem(page.TokenKind("token_type of auth/oidc-mcp/role/mcp is batch: set it to service."))},
+		{"error-too-many", one, problem(page.TooMany(time.Minute))},
+		{"error-unavailable", one, problem(page.Unavailable())},
+		{"error-redirect-role", one, problem(page.RedirectNotAllowed("oidc-mcp", "mcp", "https://mcp.example.com/sign-in/callback"))},
+		{"error-application", one, problem(page.UnknownApplication("dynamic registration is off at this gateway"))},
+		{"error-document", one, problem(page.ApplicationUnavailable("https://claude.ai/oauth/claude-code-client-metadata answered 403"))},
+		{"error-redirect", one, problem(page.RedirectNotRegistered("https://attacker.example/" + strings.Repeat("x", 800)))},
 	}
 	for _, code := range []string{"access_denied", "unauthorized_client", "unsupported_response_type", "invalid_scope", "invalid_target", "server_error", "temporarily_unavailable"} {
-		list = append(list, shown{"error-" + strings.ReplaceAll(code, "_", "-"), false, problem(page.Request(code, "A sentence that says more."))})
+		list = append(list, shown{"error-" + strings.ReplaceAll(code, "_", "-"), one, problem(page.Request(code, "A sentence that says more."))})
 	}
 	return list
 }
 
 func TestNoPageHasAnObstacle(t *testing.T) {
-	program := chromium(t)
+	program := chromium.Program(t)
 	list := pages()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name := strings.TrimPrefix(r.URL.Path, "/")
@@ -139,7 +148,7 @@ func TestNoPageHasAnObstacle(t *testing.T) {
 	}
 	var open []object
 	for _, s := range list {
-		open = append(open, object{"name": s.name, "url": server.URL + "/" + s.name, "deep": s.deep})
+		open = append(open, object{"name": s.name, "url": server.URL + "/" + s.name, "views": s.views})
 	}
 	input["pages"] = open
 	var findings []string

@@ -10,8 +10,9 @@ import (
 
 const (
 	// shownServers is the number of an identity's servers that stand on the page at
-	// once; the others are folded away.
+	// once; the others are folded away. Where there are many identities, it is fewServers.
 	shownServers = 8
+	fewServers   = 3
 	// manyIdentities is the number from which on the buttons stay in view.
 	manyIdentities = 12
 	// namedServers is the number of servers' names on a page, so that hundreds of
@@ -66,14 +67,17 @@ func consentViewOf(d ConsentData) consentView {
 
 	identities := slices.Clone(d.Identities)
 	slices.SortFunc(identities, func(a, b Identity) int { return strings.Compare(a.Name, b.Name) })
-	room := namedServers
+	shown, room := shownServers, namedServers
+	if v.Many {
+		shown = fewServers
+	}
 	for n, i := range identities {
 		letter := firstLetter(i.Name)
 		if last := len(v.Groups) - 1; last < 0 || v.Many && v.Groups[last].Letter != letter {
 			v.Groups = append(v.Groups, group{Letter: letter})
 		}
 		g := &v.Groups[len(v.Groups)-1]
-		c := choice{ID: "identity-" + strconv.Itoa(n), Name: i.Name, Description: clean(i.Description), Reach: reachOf(i, room > 0)}
+		c := choice{ID: "identity-" + strconv.Itoa(n), Name: i.Name, Description: clean(i.Description), Reach: reachOf(i, shown, room > 0)}
 		room -= len(c.Reach.Servers)
 		g.Identities = append(g.Identities, c)
 	}
@@ -86,7 +90,7 @@ func firstLetter(name string) string {
 	return strings.ToLower(string(r))
 }
 
-func reachOf(i Identity, named bool) reach {
+func reachOf(i Identity, shown int, named bool) reach {
 	if i.AllServers {
 		return reach{All: true}
 	}
@@ -96,8 +100,8 @@ func reachOf(i Identity, named bool) reach {
 		r.Count = "1 server"
 	}
 	// One more is not worth the fold.
-	if len(servers) > shownServers+1 {
-		r.First, r.Rest = servers[:shownServers], len(servers)-shownServers
+	if len(servers) > shown+1 {
+		r.First, r.Rest = servers[:shown], len(servers)-shown
 		if named {
 			r.Servers, r.More = servers, true
 		}

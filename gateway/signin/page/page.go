@@ -58,7 +58,7 @@ type Identity struct {
 type ConsentData struct {
 	Application string
 	// RedirectHost is where the browser goes after the decision: a host, a host with
-	// its port, or the redirect's whole URL.
+	// its port, a private scheme with its colon, or the redirect's whole URL.
 	RedirectHost string
 	Vouch        string        // a sentence: who vouches for the application; empty is a general one
 	Verified     bool          // somebody vouches for the application

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -54,8 +55,14 @@ type destination struct {
 	Name  string // the host, or the scheme of the program's links
 }
 
-// destinationOf reads a host, a host with its port, or a whole URL.
+var privateScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:$`)
+
+// destinationOf reads a host, a host with its port, a scheme with its colon, or a whole
+// URL.
 func destinationOf(redirect string) destination {
+	if privateScheme.MatchString(redirect) {
+		return destination{Local: true, Name: redirect + "//"}
+	}
 	host := redirect
 	if u, err := url.Parse(redirect); err == nil && u.Scheme != "" && strings.Contains(redirect, "://") {
 		if u.Scheme != "https" && u.Scheme != "http" {

@@ -51,6 +51,7 @@ func TestTheDestinationIsThePlaceThatGetsTheCode(t *testing.T) {
 		"http://127.0.0.1:33418/":              {Local: true, Name: "127.0.0.1:33418"},
 		"[::1]:5":                              {Local: true, Name: "[::1]:5"},
 		"::1":                                  {Local: true, Name: "::1"},
+		"cursor:":                              {Local: true, Name: "cursor://"},
 		"cursor://anysphere.cursor-mcp/oauth":  {Local: true, Name: "cursor://"},
 		"https://\u0430pple.com/":              {Name: `\u0430pple.com`}, // a Cyrillic letter
 	} {
