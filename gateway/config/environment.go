@@ -72,6 +72,11 @@ func (c *Config) exposed() []string {
 	for name, upstream := range c.Upstreams {
 		files = append(files, struct{ setting, path string }{fmt.Sprintf("upstream %q: client_key_file", name), upstream.ClientKeyFile})
 	}
+	if c.SignIn != nil {
+		for _, application := range c.SignIn.Applications {
+			files = append(files, struct{ setting, path string }{fmt.Sprintf("application %q: secret_file", application.ID), application.SecretFile})
+		}
+	}
 	var warnings []string
 	for _, f := range files {
 		if f.path == "" {

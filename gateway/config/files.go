@@ -1,12 +1,16 @@
 package config
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"regexp"
+
+	"vault-plugin-secrets-mcp/gateway/signin/keyset"
 )
 
 // authorities is a file of certificates in PEM.
@@ -48,6 +52,49 @@ func (s *section) keyPair(certName, keyName string) (cert, key string) {
 		}
 	}
 	return cert, key
+}
+
+// clientSecretForm is what a client_secret may be made of (RFC 6749 appendix A.2).
+var clientSecretForm = regexp.MustCompile(`^[!-~]{22,512}$`)
+
+// ReadClientSecret reads a file with the client_secret of an application.
+func ReadClientSecret(path string) ([]byte, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fileProblem(path, err)
+	}
+	secret := bytes.TrimRight(content, "\r\n")
+	if !clientSecretForm.Match(secret) {
+		return nil, fmt.Errorf("%s is not a secret of 22 to 512 visible ASCII characters: make one with openssl rand -base64 32", path)
+	}
+	return secret, nil
+}
+
+// clientSecret is a file with the client_secret of an application.
+func (s *section) clientSecret(name string) string {
+	path := s.file(name)
+	if path != "" && checkReadable(path) == nil {
+		if _, err := ReadClientSecret(path); err != nil {
+			s.bad(name, "%v", err)
+		}
+	}
+	return path
+}
+
+// publicKeys is a file with a JWK set.
+func (s *section) publicKeys(name string) string {
+	path := s.file(name)
+	if path == "" || checkReadable(path) != nil {
+		return path
+	}
+	content, err := os.ReadFile(path)
+	if err == nil {
+		_, err = keyset.Parse(content)
+	}
+	if err != nil {
+		s.bad(name, "%s: %v", path, err)
+	}
+	return path
 }
 
 // file is the path of a file that must be there and readable.

@@ -201,8 +201,8 @@ func (d *decoder) signInApplication(s *section, id string, prefixes []string) Si
 		ID:           id,
 		Name:         s.str("name", ""),
 		RedirectURIs: s.list("redirect_uris"),
-		SecretFile:   s.file("secret_file"),
-		JWKSFile:     s.file("jwks_file"),
+		SecretFile:   s.clientSecret("secret_file"),
+		JWKSFile:     s.publicKeys("jwks_file"),
 		JWKSURI:      s.str("jwks_uri", ""),
 		Trusted:      s.boolean("trusted"),
 	}

@@ -87,6 +87,9 @@ func ParsePrefix(text string) (Prefix, error) {
 	if err != nil {
 		return Prefix{}, fmt.Errorf("%q is not a valid prefix: %w", text, err)
 	}
+	if strings.Contains(u.path, "*") {
+		return Prefix{}, fmt.Errorf("%q is not a valid prefix: a \"*\" has no meaning here: a slash at the end stands for all that is below", text)
+	}
 	if strings.Contains(u.path, "//") {
 		return Prefix{}, fmt.Errorf("%q is not a valid prefix: its path has an empty part", text)
 	}
@@ -95,6 +98,9 @@ func ParsePrefix(text string) (Prefix, error) {
 	}
 	return Prefix{host: u.Host, path: u.path, exact: !strings.HasSuffix(u.path, "/")}, nil
 }
+
+// Host is the one of all its URIs, with a port if it is not 443.
+func (p Prefix) Host() string { return p.host }
 
 // Open reports whether the prefix stands for more than itself.
 func (p Prefix) Open() bool { return !p.exact }

@@ -116,7 +116,8 @@ func checkPath(path string) error {
 		return fmt.Errorf("its path hides a character in %q: write the path that is meant", hidden)
 	}
 	for part := range strings.SplitSeq(path, "/") {
-		if part == "." || part == ".." {
+		bare, _, _ := strings.Cut(part, ";") // some servers cut off what is behind it
+		if bare == "." || bare == ".." {
 			return fmt.Errorf("its path has a part %q: write the path that is meant", part)
 		}
 	}

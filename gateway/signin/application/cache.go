@@ -1,0 +1,120 @@
+package application
+
+import (
+	"context"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/singleflight"
+
+	"vault-plugin-secrets-mcp/gateway/signin/uri"
+)
+
+const (
+	maxCopies   = 500
+	maxFailures = 1000
+
+	// failurePause is the time after a failure in which nothing is fetched from that URL.
+	failurePause = 10 * time.Second
+
+	// newerPause is the least time between two fetches for a key that is not in a copy.
+	newerPause = time.Minute
+
+	// maxStale is how long a good copy is used while no other can be had. What its owner
+	// takes away then ends in any case.
+	maxStale = 7 * 24 * time.Hour
+)
+
+// cache keeps what was read from documents. A good copy outlives errors, and failures have a
+// place of their own: nobody can drive good copies out with URLs at which there is nothing.
+type cache[T any] struct {
+	fetcher *fetcher
+	parse   func(url string, body []byte) (T, error)
+	now     func() time.Time
+
+	copies   *lru.Cache[string, copied[T]]
+	failures *lru.Cache[string, failure]
+	flights  singleflight.Group
+}
+
+type copied[T any] struct {
+	value   T
+	fetched time.Time
+	until   time.Time
+}
+
+type failure struct {
+	err  error
+	when time.Time
+}
+
+func newCache[T any](f *fetcher, now func() time.Time, parse func(string, []byte) (T, error)) *cache[T] {
+	c := &cache[T]{fetcher: f, parse: parse, now: now}
+	c.copies, _ = lru.New[string, copied[T]](maxCopies) // fails for sizes below one alone
+	c.failures, _ = lru.New[string, failure](maxFailures)
+	return c
+}
+
+// get returns what is at the URL.
+func (c *cache[T]) get(ctx context.Context, u *uri.URI) (T, error) {
+	if one, ok := c.copies.Get(u.Text); ok && c.now().Before(one.until) {
+		return one.value, nil
+	}
+	return c.fetch(ctx, u)
+}
+
+// newer returns what is at the URL now, for who misses something in the copy; the copy again
+// where it was fetched a short while ago.
+func (c *cache[T]) newer(ctx context.Context, u *uri.URI) (T, error) {
+	if one, ok := c.copies.Get(u.Text); ok && c.now().Before(one.fetched.Add(newerPause)) {
+		return one.value, nil
+	}
+	return c.fetch(ctx, u)
+}
+
+// fetch makes one fetch for all who ask at the same time. It goes on when they hang up.
+func (c *cache[T]) fetch(ctx context.Context, u *uri.URI) (T, error) {
+	if f, ok := c.failures.Get(u.Text); ok && c.now().Before(f.when.Add(failurePause)) {
+		return c.fallback(u, f.err)
+	}
+	flight := c.flights.DoChan(u.Text, func() (any, error) {
+		return nil, c.refresh(context.WithoutCancel(ctx), u)
+	})
+	var err error
+	select {
+	case result := <-flight:
+		err = result.Err
+	case <-ctx.Done():
+		err = &fetchError{words: "the request was given up", cause: context.Cause(ctx)}
+	}
+	return c.fallback(u, err)
+}
+
+// refresh fetches once and keeps the result.
+func (c *cache[T]) refresh(ctx context.Context, u *uri.URI) error {
+	body, age, err := c.fetcher.get(ctx, u)
+	if err == nil {
+		var value T
+		if value, err = c.parse(u.Text, body); err == nil {
+			now := c.now()
+			c.copies.Add(u.Text, copied[T]{value: value, fetched: now, until: now.Add(age)})
+			c.failures.Remove(u.Text)
+			return nil
+		}
+	}
+	c.failures.Add(u.Text, failure{err: err, when: c.now()})
+	return err
+}
+
+// fallback returns the copy, or the error where there is none that may be used.
+func (c *cache[T]) fallback(u *uri.URI, err error) (T, error) {
+	one, ok := c.copies.Get(u.Text)
+	if ok && (err == nil || c.now().Before(one.until.Add(maxStale))) {
+		return one.value, nil
+	}
+	var none T
+	if err == nil { // the copy left the cache at once
+		err = &fetchError{words: "too many documents are in use"}
+	}
+	return none, err
+}
