@@ -44,8 +44,12 @@ type Options struct {
 	SignIn string
 	// SessionMax, PersonPolicies: of that block; "": 12h, and the defaults.
 	SessionMax, PersonPolicies string
-	// Blocks are added to the gateways' file, as in [harness.GatewayOptions].
+	// Blocks and Top are added to the gateways' file, as in [harness.GatewayOptions].
 	Blocks map[string]string
+	Top    string
+	// Vault is the URL of a front before Vault that the gateways use; nil: none. It gets
+	// Vault's own URL.
+	Vault func(address string) string
 	// Role is added to the role of people's login.
 	Role harness.Map
 }
@@ -81,8 +85,12 @@ func New(t *testing.T, opts Options) *Bed {
 	b.Company = newCompany(t, h, b.Door.URL, opts.Role)
 	b.Calculator = h.StartUpstream(nil)
 	b.register()
+	gateway := harness.GatewayOptions{Blocks: b.blocks(opts), Top: opts.Top}
+	if opts.Vault != nil {
+		gateway.Vault = opts.Vault(h.Vault.Address())
+	}
 	for range max(1, opts.Gateways) {
-		b.Gateways = append(b.Gateways, h.StartGateway(harness.GatewayOptions{Blocks: b.blocks(opts)}))
+		b.Gateways = append(b.Gateways, h.StartGateway(gateway))
 	}
 	b.Gateway = b.Gateways[0]
 	b.Door.open(t, b.Gateways)

@@ -53,8 +53,9 @@ type Page struct {
 	Status int
 	Header http.Header
 	Body   string
-	// Trail are the addresses that led here.
-	Trail []string
+	// Trail are the addresses that led here, and Cookies those that were set on the way.
+	Trail   []string
+	Cookies []*http.Cookie
 
 	browser *Browser
 }
@@ -69,8 +70,14 @@ func (b *Browser) Open(address string) *Page {
 	return b.follow(http.MethodGet, at, nil, http.Header{"Sec-Fetch-Site": {"cross-site"}})
 }
 
-// Cookies are those that the browser would send to the gateway.
-func (b *Browser) Cookies() []*http.Cookie {
+// SignInAt has the browser's person sign in at the company's page.
+func (b *Browser) SignInAt(page *Page) *Page {
+	b.t.Helper()
+	return page.Send(credentials(b.Person))
+}
+
+// Jar are the cookies that the browser would send to the gateway.
+func (b *Browser) Jar() []*http.Cookie {
 	at, err := url.Parse(b.bed.Door.URL + callback)
 	if err != nil {
 		b.t.Fatal(err)
@@ -84,18 +91,20 @@ const most = 10
 func (b *Browser) follow(method string, at *url.URL, form url.Values, header http.Header) *Page {
 	b.t.Helper()
 	var trail []string
+	var cookies []*http.Cookie
 	for range most {
 		trail = append(trail, at.String())
 		if !b.opens(at) {
-			return &Page{URL: at, Trail: trail, browser: b}
+			return &Page{URL: at, Trail: trail, Cookies: cookies, browser: b}
 		}
 		page := b.send(method, at, form, header)
-		page.Trail = trail
+		cookies = append(cookies, page.Cookies...)
+		page.Trail, page.Cookies = trail, cookies
 		next := page.Header.Get("Location")
 		if page.Status < 300 || page.Status > 399 || next == "" {
 			if b.Person != "" && b.bed.Company.asks(page) {
 				landed := page.Send(credentials(b.Person))
-				landed.Trail = append(trail, landed.Trail...)
+				landed.Trail, landed.Cookies = append(trail, landed.Trail...), append(cookies, landed.Cookies...)
 				return landed
 			}
 			return page
@@ -154,10 +163,13 @@ func (b *Browser) send(method string, at *url.URL, form url.Values, header http.
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	for _, cookie := range answer.Cookies() {
+	page := &Page{URL: at, Status: answer.StatusCode, Header: answer.Header, Body: string(content), browser: b}
+	if page.Cookies = answer.Cookies(); at.Scheme+"://"+at.Host != b.bed.Door.URL {
+		page.Cookies = nil
+	}
+	for _, cookie := range page.Cookies {
 		b.bed.Secret(cookie.Value)
 	}
-	page := &Page{URL: at, Status: answer.StatusCode, Header: answer.Header, Body: string(content), browser: b}
 	if strings.HasPrefix(answer.Header.Get("Content-Type"), "text/html") {
 		page.document = parse(b.t, content)
 		for _, form := range page.forms {
