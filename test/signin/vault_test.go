@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -103,4 +104,10 @@ func counted(b *bed.Bed, event string) (n int) {
 		}
 	}
 	return n
+}
+
+// sorted sorts a list.
+func sorted(list []string) []string {
+	slices.Sort(list)
+	return list
 }

@@ -76,6 +76,23 @@ func (b *Browser) SignInAt(page *Page) *Page {
 	return page.Send(credentials(b.Person))
 }
 
+// Callback has the browser's person sign in at the company's page, and returns the address
+// to which the company sends the browser, which does not open it.
+func (b *Browser) Callback(page *Page) string {
+	b.t.Helper()
+	action, values, err := page.Fill(credentials(b.Person))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	answer := b.send(http.MethodPost, action, values, http.Header{"Origin": {b.bed.Company.Issuer()}, "Sec-Fetch-Site": {"same-origin"}})
+	back, err := url.Parse(answer.Header.Get("Location"))
+	if err != nil || !strings.HasPrefix(back.String(), b.bed.Door.URL+callback) {
+		b.t.Fatalf("the company sends the browser to %s", back)
+	}
+	b.noteSecrets(back)
+	return back.String()
+}
+
 // Jar are the cookies that the browser would send to the gateway.
 func (b *Browser) Jar() []*http.Cookie {
 	at, err := url.Parse(b.bed.Door.URL + callback)
