@@ -47,6 +47,8 @@ type Options struct {
 	// Blocks and Top are added to the gateways' file, as in [harness.GatewayOptions].
 	Blocks map[string]string
 	Top    string
+	// Env is added to the gateways' environment.
+	Env []string
 	// Vault is the URL of a front before Vault that the gateways use; nil: none. It gets
 	// Vault's own URL.
 	Vault func(address string) string
@@ -85,7 +87,7 @@ func New(t *testing.T, opts Options) *Bed {
 	b.Company = newCompany(t, h, b.Door.URL, opts.Role)
 	b.Calculator = h.StartUpstream(nil)
 	b.register()
-	gateway := harness.GatewayOptions{Blocks: b.blocks(opts), Top: opts.Top}
+	gateway := harness.GatewayOptions{Blocks: b.blocks(opts), Top: opts.Top, Env: opts.Env}
 	if opts.Vault != nil {
 		gateway.Vault = opts.Vault(h.Vault.Address())
 	}
@@ -181,7 +183,7 @@ func (b *Bed) searchLogs(t *testing.T) {
 	}
 }
 
-// Reload puts other lines in the block sign_in of every gateway, and has it read them.
+// Reload puts other lines in every gateway's file, and starts the gateways again with it.
 func (b *Bed) Reload(from, to string) {
 	b.t.Helper()
 	for _, g := range b.Gateways {
