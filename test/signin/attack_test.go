@@ -286,8 +286,10 @@ func TestBrowsersAsPeopleUseThem(t *testing.T) {
 				}
 				got := try.Redeem(code, redeem)
 				require.NoError(t, got.Tokens())
-				answer, err := app.Do(bed.Request{Method: http.MethodPost, URL: app.Resource, Token: got.AccessToken, Body: ping,
-					Header: http.Header{"Mcp-Protocol-Version": {"2025-11-25"}}})
+				answer, err := app.Do(bed.Request{
+					Method: http.MethodPost, URL: app.Resource, Token: got.AccessToken, Body: ping,
+					Header: http.Header{"Mcp-Protocol-Version": {"2025-11-25"}},
+				})
 				require.NoError(t, err)
 				require.NotEqual(t, http.StatusUnauthorized, answer.Status, answer.Body)
 			})

@@ -54,8 +54,10 @@ func TestATokenIsGoodAtItsOwnResourceAlone(t *testing.T) {
 					if at != endpoint && !strings.Contains(at, "/sign-in/") {
 						continue
 					}
-					got, err := app.Do(bed.Request{Method: http.MethodPost, URL: at, Token: row.token, Body: ping,
-						Header: http.Header{"Mcp-Protocol-Version": {harness.SessionEra}}})
+					got, err := app.Do(bed.Request{
+						Method: http.MethodPost, URL: at, Token: row.token, Body: ping,
+						Header: http.Header{"Mcp-Protocol-Version": {harness.SessionEra}},
+					})
 					require.NoError(t, err)
 					if good {
 						require.NotEqual(t, http.StatusUnauthorized, got.Status, "%s: %s", at, got.Body)

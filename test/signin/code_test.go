@@ -73,7 +73,8 @@ func TestCodes(t *testing.T) {
 			"altered in its middle":         {alter(code, len(code)/2), nil, "invalid_grant"},
 			"altered at its end":            {alter(code, -2), nil, "invalid_grant"},
 			"as a refresh token": {"", url.Values{
-				"grant_type": {"refresh_token"}, "refresh_token": {code}, "code": nil}, "invalid_grant"},
+				"grant_type": {"refresh_token"}, "refresh_token": {code}, "code": nil,
+			}, "invalid_grant"},
 			"as another grant": {code, url.Values{"grant_type": {"password"}}, "unsupported_grant_type"},
 			"as no grant":      {code, url.Values{"grant_type": nil}, "invalid_request"},
 		} {

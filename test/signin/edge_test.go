@@ -3,7 +3,6 @@ package signin
 import (
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -81,8 +80,10 @@ func TestFloodsAreBounded(t *testing.T) {
 	app := b.Application(bed.Editor, b.ServerURL(bed.Calculator))
 	for name, r := range map[string]bed.Request{
 		"authorize": {Method: http.MethodGet, URL: app.Begin(nil).URL()},
-		"register": {Method: http.MethodPost, URL: b.Door.URL + "/sign-in/register",
-			Body: `{"redirect_uris":["http://127.0.0.1/callback"],"client_name":"flood","token_endpoint_auth_method":"none"}`},
+		"register": {
+			Method: http.MethodPost, URL: b.Door.URL + "/sign-in/register",
+			Body: `{"redirect_uris":["http://127.0.0.1/callback"],"client_name":"flood","token_endpoint_auth_method":"none"}`,
+		},
 		"callback": {Method: http.MethodGet, URL: b.Door.URL + "/sign-in/callback?state=x&code=y"},
 	} {
 		t.Run(name+" by source", func(t *testing.T) {
@@ -97,7 +98,7 @@ func TestFloodsAreBounded(t *testing.T) {
 					continue
 				}
 				require.Greater(t, n, 20, "somebody with a few tabs must not notice")
-				require.Regexp(t, regexp.MustCompile(`^[1-9][0-9]*$`), got.Header.Get("Retry-After"))
+				require.Regexp(t, `^[1-9]\d*$`, got.Header.Get("Retry-After"))
 				break
 			}
 			got, err := other.Do(r)
@@ -117,7 +118,7 @@ func TestFloodsAreBounded(t *testing.T) {
 				continue
 			}
 			require.Equal(t, http.StatusTooManyRequests, got.Status, got.Body)
-			require.Regexp(t, regexp.MustCompile(`^[1-9][0-9]*$`), got.Header.Get("Retry-After"))
+			require.Regexp(t, `^[1-9]\d*$`, got.Header.Get("Retry-After"))
 			require.NotContains(t, got.Body, "invalid_grant")
 			require.GreaterOrEqual(t, n, 15)
 			break

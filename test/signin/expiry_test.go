@@ -31,7 +31,7 @@ func TestExpiryIsNotRevocation(t *testing.T) {
 	b.Write("mcp/servers/slow", harness.Map{"transport": "http", "url": slow.URL})
 	for _, identity := range []string{bed.Engineering, bed.Oncall} {
 		b.Write("mcp/clients/"+identity, harness.Map{
-			"allowed_servers": strings.Join([]string{bed.Notes, "slow"}, ","), "token_max_ttl": life.String(),
+			"allowed_servers": bed.Notes + ",slow", "token_max_ttl": life.String(),
 		})
 	}
 

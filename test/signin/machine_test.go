@@ -40,11 +40,11 @@ type issuer struct {
 	key *ecdsa.PrivateKey
 }
 
-func newIssuer(t *testing.T, url string) *issuer {
+func newIssuer(t *testing.T, name string) *issuer {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
-	return &issuer{url, key}
+	return &issuer{name, key}
 }
 
 // public is its public key in PEM.

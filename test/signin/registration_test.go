@@ -33,8 +33,7 @@ func register(t *testing.T, b *bed.Bed, resource string, metadata harness.Map) (
 	var answer harness.Map
 	require.NoError(t, json.Unmarshal([]byte(got.Body), &answer))
 	for name, value := range answer {
-		require.NotNil(t, value, name)
-		require.NotEqual(t, "", value, name)
+		require.NotContains(t, []any{nil, ""}, value, name)
 	}
 	require.Equal(t, metadata["redirect_uris"], texts(answer["redirect_uris"]))
 	app.ID = answer["client_id"].(string)
@@ -65,8 +64,10 @@ func TestApplicationsRegisterThemselves(t *testing.T) {
 		used      []string // where they redirect to; nil: to each as it is
 	}{
 		"Cursor": {[]string{"cursor://anysphere.cursor-mcp/oauth/callback", "https://www.cursor.com/agents/mcp/oauth/callback", "http://localhost:8787/callback"}, nil},
-		"VS Code": {[]string{"http://127.0.0.1:33418/", "https://vscode.dev/redirect", "https://insiders.vscode.dev/redirect"},
-			[]string{"http://127.0.0.1:41234/", "https://vscode.dev/redirect", "https://insiders.vscode.dev/redirect"}},
+		"VS Code": {
+			[]string{"http://127.0.0.1:33418/", "https://vscode.dev/redirect", "https://insiders.vscode.dev/redirect"},
+			[]string{"http://127.0.0.1:41234/", "https://vscode.dev/redirect", "https://insiders.vscode.dev/redirect"},
+		},
 		"ChatGPT":     {[]string{"https://chatgpt.com/connector/oauth/5f3Kq-abc"}, nil},
 		"Claude":      {[]string{"https://claude.ai/api/mcp/auth_callback", "https://claude.com/api/mcp/auth_callback"}, nil},
 		"Claude Code": {[]string{"http://localhost/callback"}, []string{"http://localhost:53211/callback"}},

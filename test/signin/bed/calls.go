@@ -102,9 +102,11 @@ type Conversation struct {
 // Converse opens a session of MCP at the session's resource.
 func (s *Session) Converse(t *testing.T) *Conversation {
 	t.Helper()
-	got, err := s.Application.Do(Request{Method: http.MethodPost, URL: s.Application.Resource, Token: s.AccessToken,
+	got, err := s.Application.Do(Request{
+		Method: http.MethodPost, URL: s.Application.Resource, Token: s.AccessToken,
 		Body: `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"` + harness.SessionEra +
-			`","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}`})
+			`","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}`,
+	})
 	if err != nil || got.Status != http.StatusOK || got.Header.Get("Mcp-Session-Id") == "" {
 		t.Fatalf("no session is opened: %d %s %v", got.Status, got.Body, err)
 	}
