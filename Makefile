@@ -29,7 +29,7 @@ bin/%: FORCE
 	@CGO_ENABLED=0 scripts/progress.sh "Building $@" \
 		go build -trimpath -ldflags "-s -w $(LDFLAGS)" -o $@ $(SOURCE_$*)
 
-dev: build vault $(if $(findstring -kms,$(ARGS)),.cache/kms-double) ## the whole system on this machine, until Ctrl-C; ARGS=-keep, -kms, -ha, -agent, -upstream, -servers=FILE: see docs/quickstart.md
+dev: build vault $(if $(findstring -kms,$(ARGS)),.cache/kms-double) ## the whole system on this machine, until Ctrl-C; ARGS=-keep, -kms, -ha, -agent, -upstream, -sign-in, -servers=FILE: see docs/quickstart.md
 	@exec bin/mcp-bootstrap dev -vault-binary "$$(scripts/tool.sh vault)" -kms-double .cache/kms-double $(ARGS)
 
 # Stands in for AWS KMS, and is no program to be shipped.

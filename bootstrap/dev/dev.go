@@ -3,7 +3,7 @@
 // gateway. It is for trying and for development: no connection is encrypted, and
 // Vault forgets everything when it ends, unless an option keeps it. Other options add a
 // cluster of Vaults, sealed tokens, a Vault Agent, servers with credentials that are leased
-// from Vault, and the user's own MCP servers.
+// from Vault, people who sign in with a browser, and the user's own MCP servers.
 package dev
 
 import (
@@ -50,6 +50,7 @@ type system struct {
 	kept          kept   // with Options.Keep
 	calculatorURL string
 	whoamiURL     string            // with Options.Upstream
+	people        signInPeople      // with Options.SignIn
 	kms           map[string]string // how to reach the double of AWS KMS, if there is one
 	cluster       *cluster          // nil: Vault is one server in dev mode
 	own           []apply.Server    // those of Options.Servers
@@ -129,6 +130,11 @@ func (s *system) start(ctx context.Context) error {
 		steps = slices.Insert(steps, len(steps)-2,
 			step{"Starting the demo server " + whoamiHTTP, s.startWhoami},
 			step{"Setting up the credentials that are leased for it and " + whoamiStdio, s.makeCredentials})
+	}
+	if s.SignIn {
+		steps = slices.Insert(steps, len(steps)-2,
+			step{"Starting a demo identity provider", s.startIdP},
+			step{"Setting up the sign-in of its people", s.provisionSignIn})
 	}
 	if s.Agent {
 		steps = append(steps, step{"Starting Vault Agent, for the client " + agentClient, s.startAgent})

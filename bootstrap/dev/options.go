@@ -43,6 +43,8 @@ type Options struct {
 	// Upstream adds two servers with credentials that the gateway leases from Vault as the
 	// client that uses them.
 	Upstream bool
+	// SignIn lets people sign in with a browser, at a demo identity provider.
+	SignIn bool
 	// Servers is a file with MCP servers to run behind the gateway, in any form
 	// that apply takes.
 	Servers string

@@ -31,12 +31,18 @@ func (s *system) startDemo(ctx context.Context, name, program string, address *s
 	if err != nil {
 		return err
 	}
+	return awaitListening(ctx, server, demo.Listening, address)
+}
+
+// awaitListening waits for the line in which a program says where it listens, behind these
+// words, and notes the URL.
+func awaitListening(ctx context.Context, server *process.Process, words string, address *string) error {
 	return server.Await(ctx, startTimeout, func(context.Context) error {
 		content, err := os.ReadFile(server.Log())
 		if err != nil {
 			return err
 		}
-		_, after, _ := strings.Cut(string(content), demo.Listening)
+		_, after, _ := strings.Cut(string(content), words)
 		url, _, whole := strings.Cut(after, "\n")
 		if !whole {
 			return errors.New("it has not said where it listens")
@@ -56,7 +62,7 @@ vault {
   }
 }
 listener {
-  address = %q
+  address = %q%s
 }
 admin {
   address = %q
@@ -73,7 +79,8 @@ audit {
 // startGateway runs the gateway until it has logged in to Vault.
 func (s *system) startGateway(ctx context.Context) error {
 	config := fmt.Sprintf(gatewayFile, s.vaultURL(), mount, s.path(roleIDFile), s.path(secretIDFile),
-		s.GatewayAddress, s.AdminAddress, s.commands(), s.isolation(), s.log("audit"))
+		s.GatewayAddress, s.publicURL(), s.AdminAddress, s.commands(), s.isolation(), s.log("audit"))
+	config += s.gatewaySignIn()
 	var environment []string
 	if s.KMS {
 		config += kmsBlock

@@ -26,6 +26,21 @@ from .cursor/mcp.json and Claude Code from .mcp.json. Its token, that of
     }
   }
 }
+{{- if .People}}
+
+People sign in instead. An MCP client that speaks OAuth needs the URL alone,
+and opens a browser:
+
+  {{.SignInURL}}
+
+  claude mcp add --transport http mcp-demo \
+    {{.SignInURL}}
+
+Two people can log in there, with the passwords of this run:
+{{range .People}}
+  {{.Name}}  {{.Password}}
+{{- end}}
+{{- end}}
 {{- range .Notes}}
 
 Note: {{.}}
@@ -76,6 +91,15 @@ To try it, in another terminal, in this folder:
 
   # What was leased, and stays for other calls: a certificate for each of them
   {{.Vault}} list sys/leases/lookup/{{.Issuer}}
+{{- end}}
+
+{{- if .People}}
+
+  # What an MCP client without a token is told, and follows: 401
+  curl -i "$MCP_GATEWAY_URL/sign-in/mcp"
+
+  # Who is signed in, with which application, and the command that ends it
+  {{.Vault}} list -detailed {{.Mount}}/sign-ins || true
 {{- end}}
 
 {{- if .KMS}}
@@ -162,6 +186,9 @@ func (s *system) summarize() error {
 		data["Upstream"], data["Issuer"] = true, issuer
 		data["WhoamiHTTP"], data["WhoamiStdio"] = whoamiHTTP, whoamiStdio
 		data["WhoamiHeaders"], data["WhoamiBody"] = shown(s.path(whoamiHeadersFile)), shown(s.path(whoamiBodyFile))
+	}
+	if s.SignIn {
+		data["SignInURL"], data["People"] = s.gatewayURL()+signInPath, s.people.list()
 	}
 	if err := summary.Execute(s.out, data); err != nil {
 		return fmt.Errorf("cannot print the summary: %w", err)

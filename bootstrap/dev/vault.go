@@ -180,6 +180,11 @@ func (s *system) register(ctx context.Context) error {
 			return err
 		}
 	}
+	if s.SignIn {
+		if err := s.registerSignIn(write); err != nil {
+			return err
+		}
+	}
 	for _, server := range s.own {
 		if _, err := write("servers/"+server.Name, server.Data); err != nil {
 			return err

@@ -34,6 +34,7 @@ func runDev(ctx context.Context, args []string, out streams) error {
 	flags.BoolVar(&opts.HA, "ha", false, "run three Vaults instead of one, which may be killed")
 	flags.BoolVar(&opts.Agent, "agent", false, "run a Vault Agent, which keeps a token in a file and renews it")
 	flags.BoolVar(&opts.Upstream, "upstream", false, "add two servers whose credentials the gateway leases from Vault, as the client")
+	flags.BoolVar(&opts.SignIn, "sign-in", false, "let two people of a demo identity provider sign in with a browser")
 	if err := parse(flags, args, out); err != nil {
 		return err
 	}
