@@ -44,7 +44,7 @@ func clean(text string) string {
 // applicationName is the name of an application, which may have none that can be read.
 func applicationName(name string) string {
 	if name = clean(name); name == "" {
-		return "An application without a name"
+		return "(no name)"
 	}
 	return name
 }

@@ -24,7 +24,7 @@ func TestTextsFromOutsideAreCleaned(t *testing.T) {
 		t.Run(name, func(t *testing.T) { require.Equal(t, test.want, clean(test.text)) })
 	}
 	require.Equal(t, strings.Repeat("é", maxText)+"…", clean(strings.Repeat("é", maxText+1)))
-	require.Equal(t, "An application without a name", applicationName("\u202e"))
+	require.Equal(t, "(no name)", applicationName("\u202e"))
 }
 
 func FuzzClean(f *testing.F) {

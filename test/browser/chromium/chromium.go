@@ -186,6 +186,12 @@ func (b *Browser) Window() *Window {
 	return w
 }
 
+// Forget deletes the window's cookies.
+func (w *Window) Forget(t testing.TB) {
+	t.Helper()
+	w.b.do(t, "forget", object{"window": w.id}, nil)
+}
+
 // Tab is a tab of a window.
 type Tab struct {
 	b  *Browser

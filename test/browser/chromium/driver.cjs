@@ -21,6 +21,8 @@ const commands = {
     return windows.length - 1;
   },
 
+  async forget(_, { window }) { await windows[window].clearCookies(); },
+
   async tab(_, { window }) {
     const page = await windows[window].newPage();
     const tab = { page, visits: [], trouble: [] };

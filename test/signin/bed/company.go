@@ -24,7 +24,9 @@ const (
 	Mount = "oidc-mcp"
 	Role  = "mcp"
 
-	password = "correct-horse-battery-staple"
+	// Password is everybody's.
+	Password = "correct-horse-battery-staple"
+
 	callback = "/sign-in/callback" // where the provider sends people back
 )
 
@@ -41,10 +43,10 @@ func newCompany(t *testing.T, h *harness.Harness, public string, more harness.Ma
 	t.Helper()
 	options := idp.Options{ClientID: "vault", ClientSecret: "the-secret-of-vault-at-the-provider", RedirectURIs: []string{public + callback}}
 	for person, groups := range staff {
-		options.People = append(options.People, idp.Person{Name: person, Password: password, Groups: groups})
+		options.People = append(options.People, idp.Person{Name: person, Password: Password, Groups: groups})
 	}
 	h.Secret(options.ClientSecret)
-	h.Secret(password)
+	h.Secret(Password)
 	provider, err := idp.Start(t.Context(), "127.0.0.1:0", options)
 	if err != nil {
 		t.Fatal(err)
@@ -106,5 +108,5 @@ func (c *Company) asks(page *Page) bool {
 
 // credentials are what a person types there.
 func credentials(person string) url.Values {
-	return url.Values{"name": {person}, "password": {password}, "decision": {"login"}}
+	return url.Values{"name": {person}, "password": {Password}, "decision": {"login"}}
 }
