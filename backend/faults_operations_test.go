@@ -31,7 +31,7 @@ func faultedOperations(w *world) []faultedOperation {
 	gone := func(path string) func(*env, *logical.Response) {
 		return func(e *env, _ *logical.Response) { require.Nil(e.t, e.read(path)) }
 	}
-	everyTokenOfC := []string{"c", "c before", "c leased"}
+	everyTokenOfC := []string{"c", "c before", "c leased", "c signed"}
 
 	operations := []faultedOperation{
 		write("creating a client", "clients/new", data{"allowed_servers": "good"}, w.aClientWithAToken("new")),
@@ -47,7 +47,7 @@ func faultedOperations(w *world) []faultedOperation {
 		remove("deleting a client", "clients/c", ended(everyTokenOfC...)),
 		remove("deleting a client with custom tokens", "clients/k", w.customTokensStayEnded("k", "k before")),
 
-		write("rotating", "rotate-client/c", nil, w.rotated("c", "c before", "c leased")),
+		write("rotating", "rotate-client/c", nil, w.rotated("c", "c before", "c leased", "c signed")),
 		write("rotating without grace", "rotate-client/c", data{"grace_period": 0}, w.rotatedAt("c", "c before")),
 		write("rotating by an id", "rotate-client/c", data{"rotation_id": "one"}, w.rotated("c", "c before", "c leased")),
 		write("rotating by an id again", "rotate-client/t", data{"rotation_id": "again"}, w.rotatedAt("t")),
@@ -57,7 +57,7 @@ func faultedOperations(w *world) []faultedOperation {
 
 		write("revoking a client", "revoke-client/c", nil, ended(everyTokenOfC...)),
 		write("revoking a client with custom tokens", "revoke-client/k", nil, w.customTokensStayEnded("k", "k before")),
-		write("revoking everything", "revoke-all", nil, ended("c", "c before", "c leased", "k", "k before", "t", "t before", "z")),
+		write("revoking everything", "revoke-all", nil, ended("c", "c before", "c leased", "c signed", "k", "k before", "t", "t before", "z")),
 		write("revoking a token", "revoke", data{"token": w.tokens["c"]}, ended("c")),
 		write("revoking a custom token", "revoke", data{"token": customNow}, w.customTokensStayEnded("k")),
 		write("revoking a leased token", "revoke", data{"token": w.tokens["c leased"]}, ended("c leased")),
@@ -85,13 +85,50 @@ func faultedOperations(w *world) []faultedOperation {
 		write("trying a policy", "policies/corp", data{"managed": true, "dry_run": true}, field("policies/corp", "managed", false)),
 		remove("deleting a policy", "policies/unused", gone("policies/unused")),
 		write("configuring", "config", data{"grace_period": "5m"}, field("config", "grace_period", 300)),
+		write("configuring logins", "config", data{"sign_in_logins": data{"ci": ciMount}}, field("config", "sign_in_logins", map[string]string{"ci": ciMount})),
+		write("making new keys alone", "gateway/keys/rotate", data{"drop_old": true}, func(e *env, _ *logical.Response) {
+			require.Len(e.t, e.read("gateway/keys")["keys"], 1)
+		}),
 		write("making a session key", "gateway/keys/rotate", nil, func(e *env, _ *logical.Response) {
 			require.Greater(e.t, len(e.read("gateway/keys")["keys"].(map[string]any)), 1)
 		}),
 		{name: "starting", do: initialize, done: active("c", "k", "t", "z")},
 		{name: "the work of every minute", do: periodic, done: active("c", "k", "t", "z")},
 	}
+	operations = append(operations, w.signInOperations(active, ended)...)
 	return append(operations, w.readOperations()...)
+}
+
+// signInOperations are those of people who sign in, and of who lets them.
+func (w *world) signInOperations(active, ended func(names ...string) func(*env, *logical.Response)) []faultedOperation {
+	signsIn := func(who *signer, d data) func(context.Context, *env) (*logical.Response, error) {
+		return func(ctx context.Context, e *env) (*logical.Response, error) {
+			return e.asks(ctx, who, logical.UpdateOperation, "c", signInData(d))
+		}
+	}
+	answered := func(accessor string) func(*env, *logical.Response) {
+		return func(e *env, resp *logical.Response) {
+			w.answersAToken()(e, resp)
+			require.Equal(e.t, "c", e.read("sign-ins/" + accessor)["client"])
+		}
+	}
+	write := func(name string, d data, done func(*env, *logical.Response)) faultedOperation {
+		return faultedOperation{name: name, op: logical.UpdateOperation, path: "clients/c", data: d, done: done}
+	}
+	return []faultedOperation{
+		{name: "signing in", do: signsIn(job(1), data{"application_name": "Cursor"}), done: answered("accessor-of-login-1")},
+		{name: "refreshing a sign-in", do: signsIn(ann(), nil), done: answered("accessor-of-ann")},
+		{
+			name: "signing in with an assertion", do: signsIn(job(2), data{"assertion_id": "1", "assertion_expires": w.now.Unix() + 60}),
+			done: answered("accessor-of-login-2"), once: usedBefore,
+		},
+		{name: "revoking the lease of a sign-in", do: w.revokeLease("c signed"), done: ended("c signed")},
+		write("taking sign-in from a client", data{"sign_in": false}, func(e *env, resp *logical.Response) {
+			ended("c signed")(e, resp)
+			active("c", "c before", "c leased")(e, resp)
+		}),
+		write("giving sign-in to a client", data{"sign_in": true}, active("c signed")),
+	}
 }
 
 // readOperations are those that change nothing, and so are done when answered.
@@ -99,12 +136,13 @@ func (w *world) readOperations() []faultedOperation {
 	var operations []faultedOperation
 	answered := func(*env, *logical.Response) {}
 	for _, path := range []string{
-		"config", "clients/c", "servers/good", "policies/corp", "gateway/servers", "gateway/keys", "tidy/status",
+		"config", "clients/c", "servers/good", "policies/corp", "gateway/servers", "gateway/keys", "gateway/sign-in", "tidy/status",
+		"sign-ins/accessor-of-ann",
 		"clients/c/tokens/" + w.accessor["c"], "clients/c/tokens/" + w.accessor["c leased"],
 	} {
 		operations = append(operations, faultedOperation{name: "reading " + path, op: logical.ReadOperation, path: path, done: answered})
 	}
-	for _, path := range []string{"clients/", "servers/", "policies/", "clients/c/tokens/"} {
+	for _, path := range []string{"clients/", "servers/", "policies/", "clients/c/tokens/", "sign-ins/"} {
 		operations = append(operations, faultedOperation{name: "listing " + path, op: logical.ListOperation, path: path, done: answered})
 	}
 	for name, token := range w.tokens {

@@ -22,7 +22,8 @@ import (
 //   - a new engine over the same storage sees the same;
 //   - who follows the change feed hears of all that has changed;
 //   - no lock stays held;
-//   - the same request again succeeds, and does what it is there for.
+//   - the same request again succeeds, and does what it is there for;
+//   - no token of a sign-in is active that sign-ins/ does not list.
 func TestAnOperationIsDoneOrNotDoneWhateverStorageCallGoesWrong(t *testing.T) {
 	w := newWorld(t)
 	for _, op := range faultedOperations(w) {
@@ -48,6 +49,9 @@ type faultedOperation struct {
 	path string
 	data data
 	do   func(ctx context.Context, e *env) (*logical.Response, error)
+
+	// once is how a second attempt may be refused, of an operation that can be done once.
+	once string
 
 	// readsOnly: the operation changes nothing.
 	readsOnly bool
@@ -174,6 +178,11 @@ func (s *scenario) check(e *env, now view, err error) {
 		require.Fail(e.t, "neither done nor not done", "not as before: %v\nnot as after: %v\n%s", notBefore, notAfter, now)
 	}
 	require.Empty(e.t, s.world.missed(e.t, e, s.before, now), "the change feed does not tell of")
+	for key, value := range now {
+		if found, ok := value.(data); ok && found["active"] == true && found["sign_in"] != "" {
+			require.NotNil(e.t, e.read("sign-ins/"+found["sign_in"].(string)), "%s: nobody sees this sign-in", key)
+		}
+	}
 }
 
 // retry sends the same request again.
@@ -181,6 +190,10 @@ func (s *scenario) retry(e *env) {
 	e.t.Helper()
 	resp, err := s.op.send(context.Background(), e)
 	require.NoError(e.t, err, "a retry fails")
+	if s.op.once != "" && resp.IsError() {
+		require.Equal(e.t, s.op.once, resp.Error().Error())
+		return
+	}
 	require.NoError(e.t, resp.Error(), "a retry is refused")
 	e.await()
 	s.op.done(e, resp)
@@ -217,7 +230,7 @@ func (b *mcpBackend) heldLocks() []string {
 	for name, stripes := range map[string][]*locksutil.LockEntry{
 		"config": b.configs.locks, "mount": b.mounts.locks, "client": b.clients.locks,
 		"token": b.pointers.locks, "server": b.servers.locks, "session key": b.keys.locks,
-		"KMS": b.kmsEntries.locks,
+		"KMS": b.kmsEntries.locks, "sign-in": b.signIns.locks, "assertion": b.assertions.locks,
 	} {
 		for i, stripe := range stripes {
 			if !stripe.TryLock() {

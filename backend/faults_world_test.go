@@ -40,7 +40,7 @@ type world struct {
 // newWorld makes the mount. Its clients:
 //
 //	c  an issued token, a predecessor in its grace period, two leased tokens, one
-//	   of which has expired
+//	   of which has expired, and one that a sign-in has got
 //	k  a custom token and a custom predecessor; a third has ended
 //	t  a token that expires, and a rotation by the id "again"
 //	r  revoked
@@ -54,11 +54,11 @@ func newWorld(t testing.TB) *world {
 	w := &world{tokens: map[string]string{}, accessor: map[string]string{}, leases: map[string]lease{}}
 	e.catalog()
 	e.read("gateway/keys") // which makes them
-	e.write("config", data{"max_ttl": "12h"})
+	e.write("config", data{"max_ttl": "12h", "sign_in_logins": data{"employees": employees}})
 	e.write("policies/corp", data{"deniedMcpServers": []any{data{"serverName": "dangerous"}}})
 	e.write("policies/unused", data{"allowedMcpServers": []any{}})
 
-	w.tokens["c before"] = e.client("c", data{"allowed_servers": "good,local", "policies": "corp", "metadata": data{"team": "a"}})
+	w.tokens["c before"] = e.client("c", data{"allowed_servers": "good,local", "policies": "corp", "metadata": data{"team": "a"}, "sign_in": true})
 	w.tokens["c"] = e.rotate("c", data{"grace_period": "1h"})
 	w.tokens["k spent"] = e.client("k", data{"allowed_servers": "good", "access_token": customSpent})
 	w.tokens["k before"] = e.rotate("k", data{"access_token": customOld, "grace_period": 0})
@@ -75,6 +75,7 @@ func newWorld(t testing.TB) *world {
 		w.leases[name] = *e.lease(of, data{"ttl": "1h"})
 	}
 	w.leases["c expired"] = *e.lease("c", data{"ttl": "1m"})
+	w.leases["c signed"] = *e.signedIn(ann(), "c", data{"sign_in_ends": e.in(12 * time.Hour)})
 	for name, l := range w.leases {
 		w.tokens[name] = l.token
 	}

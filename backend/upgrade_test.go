@@ -107,6 +107,28 @@ func TestAnUpgradeKeepsWhatV010Stored(t *testing.T) {
 		require.Contains(t, e.refused(logical.UpdateOperation, "clients/again", data{"access_token": d.Tokens["spent"]}), "access_token")
 	})
 
+	t.Run("nobody signs in before an administrator says so", func(t *testing.T) {
+		e := d.start(t)
+		require.Empty(t, e.rows())
+		require.Equal(t, data{"clients": map[string]any{}, "logins": []string{}}, e.read("gateway/sign-in"))
+		require.NotEmpty(t, e.read("gateway/keys")["registration_key"])
+		require.Nil(t, e.read("config")["sign_in_logins"])
+		for _, name := range e.list("clients/") {
+			require.Equal(t, false, e.read("clients/" + name)["sign_in"], name)
+		}
+		for name, token := range d.Tokens {
+			if found := e.lookup(token); found["active"] == true {
+				require.Equal(t, "", found["resource"], name)
+				require.Equal(t, "", found["sign_in"], name)
+			}
+		}
+		require.Contains(t, e.signInRefused(ann(), logical.UpdateOperation, "plain", signInData(nil)), "sign_in=true first")
+		e.write("clients/plain", data{"sign_in": true})
+		e.write("config", data{"sign_in_logins": data{"employees": employees}})
+		require.True(t, e.active(e.signedIn(ann(), "plain", nil).token))
+		require.True(t, e.active(d.Tokens["plain"]))
+	})
+
 	t.Run("tidy takes nothing that lives", func(t *testing.T) {
 		e := d.start(t)
 		e.tidyToEnd()
