@@ -2,7 +2,7 @@ package backend
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -176,7 +176,7 @@ func (b *mcpBackend) person(req *logical.Request, login, mount string) (entityID
 	entity, err := b.System().EntityInfo(req.EntityID)
 	switch {
 	case err != nil:
-		return "", "", errors.Join(errors.New("Vault does not say who signs in"), err)
+		return "", "", fmt.Errorf("ask Vault who signs in: %w", err)
 	case entity == nil || entity.ID == "":
 		return "", "", userErrorf("the entity of the Vault token that asks does not exist any more: log in again at the login %q", login)
 	case entity.Disabled:

@@ -118,8 +118,8 @@ func TestAnUpgradeKeepsWhatV010Stored(t *testing.T) {
 		}
 		for name, token := range d.Tokens {
 			if found := e.lookup(token); found["active"] == true {
-				require.Equal(t, "", found["resource"], name)
-				require.Equal(t, "", found["sign_in"], name)
+				require.Empty(t, found["resource"], name)
+				require.Empty(t, found["sign_in"], name)
 			}
 		}
 		require.Contains(t, e.signInRefused(ann(), logical.UpdateOperation, "plain", signInData(nil)), "sign_in=true first")

@@ -37,7 +37,7 @@ var (
 
 // tokenMethodPrefix starts the accessor of Vault's token method. Whoever may mint tokens there
 // under a role chooses the alias, so its aliases are no proof of who somebody is.
-const tokenMethodPrefix = "auth_token_"
+const tokenMethodPrefix = "auth_token_" //nolint:gosec // the start of an accessor, not of a token
 
 // LoginName refuses what cannot name a login. The name is a part of aliases, whose parts a
 // colon separates.

@@ -67,6 +67,16 @@ path "mcp/revoke-accessor" {
   capabilities = ["update"]
 }
 
+# Who is signed in, and the command that ends a sign-in: it ends any of Vault's tokens whose
+# accessor somebody knows.
+path "mcp/sign-ins/*" {
+  capabilities = ["read", "list"]
+}
+
+path "auth/token/revoke-accessor" {
+  capabilities = ["update"]
+}
+
 path "mcp/evaluate" {
   capabilities = ["update"]
 }
@@ -157,7 +167,7 @@ path "identity/entity/id/*" {
 # Sign-in: the auth methods at which people log in and that are there for nothing else, and
 # the groups that let people act as clients.
 path "sys/auth/oidc-mcp*" {
-  capabilities = ["create", "read", "update", "delete", "sudo"]
+  capabilities = ["update", "delete", "sudo"]
 }
 
 path "auth/oidc-mcp*" {
@@ -169,11 +179,16 @@ path "identity/group/name" {
 }
 
 path "identity/group/name/mcp-*" {
-  capabilities = ["create", "read", "update", "delete"]
+  capabilities = ["read", "update", "delete"]
+}
+
+# doctor looks which groups let people act as a client.
+path "identity/group/name" {
+  capabilities = ["list"]
 }
 
 path "identity/group-alias" {
-  capabilities = ["create", "update"]
+  capabilities = ["update"]
 }
 
 path "auth/token/lookup-self" {

@@ -26,10 +26,6 @@ path "sys/wrapping/wrap" {
   capabilities = ["update"]
 }
 
-path "cubbyhole/mcp-sign-in" {
-  capabilities = ["list"]
-}
-
 path "cubbyhole/mcp-sign-in/*" {
   capabilities = ["create", "read", "update", "delete", "list"]
 }

@@ -67,7 +67,7 @@ func PersonClientName(client string) string { return PersonName + "-" + client }
 // that is. It grants tokens with a resource alone, and no others of the client's.
 func PersonClient(client string) string {
 	return fmt.Sprintf(`path "mcp/creds/%s" {
-  capabilities        = ["update"]
+  capabilities = ["update"]
   required_parameters = ["resource", "application", "login"]
 }
 `, client)

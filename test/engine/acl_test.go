@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/bootstrap/policies"
@@ -13,10 +14,16 @@ import (
 	"vault-plugin-secrets-mcp/test/stage"
 )
 
+// personRole is the role under which people sign in.
+const personRole = "auth/" + provision.SignInMount + "/role/" + provision.SignInRole
+
 func TestAnAdminMayRunTheBrokerAndNotTheRestOfVault(t *testing.T) {
 	h := harness.New(t)
 	_, err := provision.GatewayLogin(t.Context(), h.Vault.Client(), policies.GatewayName)
 	require.NoError(t, err)
+	require.NoError(t, h.Vault.Client().Sys().EnableAuthWithOptionsWithContext(t.Context(), provision.SignInMount, &api.EnableAuthOptions{Type: "oidc"}))
+	person := provision.PersonRole{UserClaim: "sub", RedirectURIs: []string{"https://mcp.example.com" + provision.SignInCallback}, SessionMax: provision.SessionMax}.Settings()
+	h.Write(personRole, person)
 	upstream := provision.UpstreamRoleSettings(provision.AliasPrefix, nil)
 	const put, get, list, del = http.MethodPut, http.MethodGet, "LIST", http.MethodDelete
 	h.Write("mcp/servers/calculator", harness.Map{"transport": "http", "url": "http://127.0.0.1:1/mcp"})
@@ -59,6 +66,9 @@ func TestAnAdminMayRunTheBrokerAndNotTheRestOfVault(t *testing.T) {
 			{put, "mcp/renew", harness.Map{"token": "some-token-or-other"}},
 			{put, "mcp/revoke", harness.Map{"token": "some-token-or-other"}},
 			{put, "mcp/revoke-accessor", harness.Map{"accessor": "a"}},
+			{list, "mcp/sign-ins/", nil},
+			{get, "mcp/sign-ins/some-accessor", nil},
+			{put, "auth/token/revoke-accessor", harness.Map{"accessor": "a"}},
 			{put, "mcp/evaluate", harness.Map{"client": "cursor", "server": "calculator"}},
 			{put, "mcp/tidy", nil},
 			{get, "mcp/tidy/status", nil},
@@ -89,6 +99,21 @@ func TestAnAdminMayRunTheBrokerAndNotTheRestOfVault(t *testing.T) {
 			{get, "auth/token/roles/another", nil},
 			{list, "identity/entity-alias/id", nil},
 			{get, "identity/entity/id/some-id", nil},
+			{put, "sys/auth/oidc-mcp", harness.Map{"type": "oidc"}},
+			{del, "sys/auth/oidc-mcp-gone", nil},
+			{put, "auth/oidc-mcp/config", harness.Map{"jwt_validation_pubkeys": ""}},
+			{get, "auth/oidc-mcp/config", nil},
+			{put, "auth/oidc-mcp/role/{fresh}", person},
+			{put, personRole, person},
+			{get, personRole, nil},
+			{list, "auth/oidc-mcp/role/", nil},
+			{del, "auth/oidc-mcp/role/gone", nil},
+			{put, "identity/group/name/mcp-{fresh}", harness.Map{"type": "external"}},
+			{put, "identity/group/name/mcp-employees", harness.Map{"type": "external"}},
+			{get, "identity/group/name/mcp-employees", nil},
+			{del, "identity/group/name/mcp-gone", nil},
+			{list, "identity/group/name", nil},
+			{put, "identity/group-alias", harness.Map{"name": "x"}},
 			{get, "auth/token/lookup-self", nil},
 			{put, "auth/token/renew-self", nil},
 		},
@@ -99,12 +124,16 @@ func TestAnAdminMayRunTheBrokerAndNotTheRestOfVault(t *testing.T) {
 			{del, "sys/mounts/mcp", nil},
 			{get, "sys/plugins/catalog/secret/another", nil},
 			{put, "auth/approle/role/other", nil},
+			{get, "mcp/gateway/sign-in", nil},
 			{put, "auth/token/create", nil},
 			{put, "auth/token/create/" + provision.UpstreamRole, nil},
 			{put, "auth/token/roles/another", upstream},
 			{del, "auth/token/roles/another", nil},
 			{put, "identity/entity/id/some-id", harness.Map{"policies": "root"}},
 			{put, "identity/group", harness.Map{"name": "g"}},
+			{put, "identity/group/name/another", harness.Map{"policies": "root"}},
+			{put, "sys/auth/oidc", harness.Map{"type": "oidc"}},
+			{put, "auth/oidc/role/mcp", person},
 			{put, "sys/seal", nil},
 			{get, "sys/raw/core", nil},
 		},
@@ -148,6 +177,7 @@ func TestATeamsAdminHandsOutTheTeamsServersAndNoOther(t *testing.T) {
 		{http.MethodPut, client, harness.Map{"policies": ""}},
 		{http.MethodPut, client, harness.Map{"disabled": false}},
 		{http.MethodPut, client, harness.Map{"upstream_policies": "mcp-upstream"}},
+		{http.MethodPut, client, harness.Map{"sign_in": true}},
 		{http.MethodDelete, client, nil},
 		{http.MethodPut, "mcp/clients/other", harness.Map{"allowed_servers": "calculator"}},
 		{http.MethodGet, "mcp/clients/other", nil},
