@@ -87,6 +87,14 @@ func TestAttacksOnTheBrowser(t *testing.T) {
 		victim.Open(app.In(t).Begin(nil).URL())
 		page(t, victim.Open(back))
 	})
+	t.Run("the company hears of nothing that is between the application and the gateway", func(t *testing.T) {
+		try := app.In(t).Begin(nil)
+		for _, at := range b.In(t).Browser("").Open(try.URL()).Trail[1:] {
+			for _, own := range []string{app.Resource, url.QueryEscape(app.Resource), try.State, try.Query.Get("code_challenge"), url.QueryEscape(app.Redirect)} {
+				require.NotContains(t, at, own)
+			}
+		}
+	})
 	t.Run("a callback counts once, and only as it is", func(t *testing.T) {
 		browser := b.In(t).Browser("")
 		login := browser.Open(app.In(t).Begin(nil).URL())

@@ -3,6 +3,7 @@ package signin
 import (
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -128,7 +129,10 @@ func TestDiscovery(t *testing.T) {
 		moved := get(t, http.MethodGet, "/authorize?"+app.Begin(nil).Query.Encode(), nil)
 		require.Equal(t, http.StatusFound, moved.Status)
 		require.True(t, strings.HasPrefix(moved.Header.Get("Location"), b.Door.URL+"/sign-in/authorize?"), moved.Header.Get("Location"))
-		require.Equal(t, http.StatusBadRequest, get(t, http.MethodPost, "/token", http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}).Status)
+		s := b.SignIn(t, bed.Alice, app, bed.Engineering)
+		got, err := app.Post(b.Door.URL+"/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {s.RefreshToken}})
+		require.NoError(t, err)
+		require.NoError(t, got.Tokens())
 	})
 	t.Run("whoever is in, and opens a stream where there is none, is told so at once", func(t *testing.T) {
 		s := b.SignIn(t, bed.Alice, app, bed.Engineering)

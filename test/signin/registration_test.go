@@ -2,8 +2,11 @@ package signin
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -192,4 +195,55 @@ func TestApplicationsRegisterThemselves(t *testing.T) {
 		require.Equal(t, http.StatusUnauthorized, got.Status, got.Body)
 		require.Equal(t, "invalid_client", got.Error)
 	})
+}
+
+// TestSecretsOfTheFile: an administrator's secret may have any character.
+func TestSecretsOfTheFile(t *testing.T) {
+	t.Parallel()
+	const secret = "a+b/c:d%e f&g=h~i-of-the-file"
+	file := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, os.WriteFile(file, []byte(secret+"\n"), 0o600))
+	b := bed.New(t, bed.Options{SignIn: fmt.Sprintf("application %q {\n  name = \"Confidential\"\n  redirect_uris = [%q]\n  secret_file = %q\n}\n",
+		"confidential", "https://app.example.com/callback", file)})
+	b.Secret(secret)
+	app := b.Application("confidential", b.ServerURL(bed.Calculator))
+	app.Redirect = "https://app.example.com/callback"
+	obtain := func(t *testing.T) (*bed.Attempt, string) {
+		t.Helper()
+		try := app.Begin(nil)
+		code, err := try.Code(bed.Approve(b.In(t).Browser(bed.Alice).Open(try.URL()), bed.Engineering))
+		require.NoError(t, err)
+		return try, code
+	}
+	for name, row := range map[string]struct {
+		basic string
+		more  url.Values
+		err   string
+	}{
+		"in the header, encoded as a form": {secret, nil, ""},
+		"in the form":                      {"", url.Values{"client_id": {"confidential"}, "client_secret": {secret}}, ""},
+		"none":                             {"", url.Values{"client_id": {"confidential"}}, "invalid_client"},
+		"another in the header":            {secret + "x", nil, "invalid_client"},
+		"another in the form":              {"", url.Values{"client_id": {"confidential"}, "client_secret": {secret + "x"}}, "invalid_client"},
+		"as two applications":              {secret, url.Values{"client_id": {bed.Editor}}, "invalid"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			try, code := obtain(t)
+			app.Secret = row.basic
+			defer func() { app.Secret = "" }()
+			got := try.Redeem(code, row.more)
+			if row.err != "" {
+				require.Contains(t, []int{http.StatusUnauthorized, http.StatusBadRequest}, got.Status, got.Body)
+				require.Contains(t, got.Error, row.err)
+				if row.basic != "" && got.Status == http.StatusUnauthorized {
+					require.Regexp(t, "^Basic", got.Header.Get("WWW-Authenticate"))
+				}
+				return
+			}
+			require.NoError(t, got.Tokens())
+			again, err := app.Refresh(got.RefreshToken, row.more)
+			require.NoError(t, err)
+			require.NoError(t, again.Tokens())
+		})
+	}
 }

@@ -2,6 +2,8 @@ package signin
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -128,6 +130,16 @@ func TestLoginsOfOtherKinds(t *testing.T) {
 			require.Nil(t, page.Choices("identity"))
 		})
 	}
+	t.Run("a callback that the role does not allow is named where an administrator looks", func(t *testing.T) {
+		ours := b.Door.URL + "/sign-in/callback"
+		b.Write("auth/"+bed.Mount+"/role/"+bed.Role, harness.Map{"allowed_redirect_uris": "https://other.example.com/callback"})
+		defer b.Write("auth/"+bed.Mount+"/role/"+bed.Role, harness.Map{"allowed_redirect_uris": ours})
+		page := b.Browser(bed.Alice).Open(app.Begin(nil).URL())
+		require.GreaterOrEqual(t, page.Status, 400)
+		log, err := os.ReadFile(filepath.Join(b.Dir, "gateway-1.log"))
+		require.NoError(t, err)
+		require.True(t, strings.Contains(page.Text(), ours) || strings.Contains(string(log), ours), page.Text())
+	})
 	t.Run("who may act as nobody is told so", func(t *testing.T) {
 		page := b.Browser(bed.Carol).Open(app.Begin(nil).URL())
 		require.Equal(t, http.StatusForbidden, page.Status, page.Text())

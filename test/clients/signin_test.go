@@ -1,0 +1,375 @@
+package clients
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/auth"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"github.com/modelcontextprotocol/go-sdk/oauthex"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/bootstrap/demo"
+	"vault-plugin-secrets-mcp/bootstrap/demo/idp"
+	"vault-plugin-secrets-mcp/test/harness"
+	"vault-plugin-secrets-mcp/test/mcpclient"
+	"vault-plugin-secrets-mcp/test/npm"
+	"vault-plugin-secrets-mcp/test/signin/bed"
+)
+
+// accessLife is how long access tokens live here, so that clients have to refresh soon.
+const accessLife = 4 * time.Second
+
+// company is where people sign in with clients that register themselves.
+type company struct {
+	*bed.Bed
+	*offline
+	*mcpclient.Kit
+	url string // of the server that echoes
+}
+
+func newCompany(t *testing.T) *company {
+	t.Helper()
+	modules := npm.Install(t)
+	c := &company{Bed: bed.New(t, bed.Options{SignIn: "dynamic_registration = true\n"}), offline: newOffline(t)}
+	c.Kit = &mcpclient.Kit{Modules: modules, Environment: c.environment, Patience: 2 * mcpclient.Patience}
+	server := mcp.NewServer(&mcp.Implementation{Name: "echo", Version: "1"}, nil)
+	type message struct {
+		Message string `json:"message"`
+	}
+	mcp.AddTool(server, &mcp.Tool{Name: "echo"}, func(_ context.Context, _ *mcp.CallToolRequest, in message) (*mcp.CallToolResult, any, error) {
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "Echo: " + in.Message}}}, nil, nil
+	})
+	upstream := c.StartUpstream(demo.Handler(server))
+	c.Write("mcp/servers/echo", harness.Map{"transport": "http", "url": upstream.URL})
+	c.Write("mcp/clients/"+bed.Engineering, harness.Map{"allowed_servers": "echo", "token_max_ttl": accessLife.String()})
+	c.url = c.ServerURL("echo")
+	return c
+}
+
+// person is somebody who uses one client.
+type person struct {
+	*company
+	t       *testing.T
+	name    string
+	browser *bed.Browser
+	// opened are the addresses that the client wants opened, and back takes the address to
+	// which the browser has come back for it.
+	opened chan string
+	back   func(address string) error
+}
+
+// join is a new person of the company.
+func (c *company) join(t *testing.T, name string) *person {
+	t.Helper()
+	view := *c
+	view.Bed = c.Bed.In(t)
+	require.NoError(t, view.Company.Add(idp.Person{Name: name, Password: bed.Password, Groups: []string{bed.Engineering}}))
+	return &person{
+		company: &view, t: t, name: name, browser: view.Browser(name),
+		opened: make(chan string, 1), back: follow,
+	}
+}
+
+// follow has the browser open what a client waits for at the loopback.
+func follow(address string) error {
+	answer, err := http.Get(address)
+	if err != nil {
+		return err
+	}
+	_, _ = io.Copy(io.Discard, answer.Body)
+	return answer.Body.Close()
+}
+
+// do does something with the client, and signs in whenever it asks for that. It returns how
+// often that was.
+func (p *person) do(work func() error) (signedIn int, err error) {
+	p.t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- work() }()
+	for {
+		select {
+		case err := <-done:
+			return signedIn, err
+		case address := <-p.opened:
+			signedIn++
+			landed := bed.Approve(p.browser.Open(address), bed.Engineering)
+			require.Zero(p.t, landed.Status, landed.Text())
+			require.Empty(p.t, landed.URL.Query().Get("error"), landed.URL)
+			p.Secret(landed.URL.Query().Get("code"))
+			if err := p.back(landed.URL.String()); err != nil {
+				return signedIn, err
+			}
+		}
+	}
+}
+
+// events are the audit lines of the person's sign-ins, of one kind.
+func (p *person) events(kind string) (lines []harness.Map) {
+	for _, line := range p.Gateway.Audit() {
+		if line["type"] == "sign-in" && line["event"] == kind && line["person"] == p.name {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// reader finds the addresses that a program wants opened in what it prints.
+type reader struct {
+	prefix *regexp.Regexp
+	found  func(address string)
+
+	mu   sync.Mutex
+	text bytes.Buffer
+	seen map[string]bool
+}
+
+func (p *person) reader() *reader {
+	return &reader{
+		prefix: regexp.MustCompile(regexp.QuoteMeta(p.Door.URL) + `/sign-in/authorize\?[^\s"'\x1b]+`),
+		found:  func(address string) { p.opened <- address }, seen: map[string]bool{},
+	}
+}
+
+func (r *reader) Write(part []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.text.Write(part)
+	// Complete once something else follows.
+	for _, at := range r.prefix.FindAllIndex(r.text.Bytes(), -1) {
+		address := string(r.text.Bytes()[at[0]:at[1]])
+		if at[1] < r.text.Len() && !r.seen[address] {
+			r.seen[address] = true
+			r.found(address)
+		}
+	}
+	return len(part), nil
+}
+
+func (r *reader) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.String()
+}
+
+// TestClientsSignIn: each of them signs its person in, calls, refreshes at least twice, is
+// revoked, and signs in again. The audit log has all of it.
+func TestClientsSignIn(t *testing.T) {
+	c := newCompany(t)
+	for name, open := range map[string]func(*person) func() (string, error){
+		"go-sdk": (*person).goSDK, "typescript-sdk": (*person).typeScriptSDK, "mcp-remote": (*person).remote,
+		"inspector": (*person).inspector, "claude-code": (*person).claudeCode,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := c.join(t, name)
+			call := open(p)
+			try := func() int {
+				t.Helper()
+				n, err := p.do(func() error {
+					answer, err := call()
+					if err == nil && !strings.Contains(answer, hi) {
+						err = fmt.Errorf("the answer is %q", answer)
+					}
+					return err
+				})
+				require.NoError(t, err)
+				return n
+			}
+			require.Equal(t, 1, try(), "the first call signs in")
+			p.Eventually("it has refreshed twice", func() error {
+				require.Zero(t, try(), "nobody has to sign in again")
+				if n := len(p.events("refreshed")); n < 2 {
+					return fmt.Errorf("it has refreshed %d times", n)
+				}
+				return nil
+			})
+			first := p.events("token")
+			require.Len(t, first, 1)
+			id := first[0]["sign_in"]
+			p.Write("auth/token/revoke-accessor", harness.Map{"accessor": id})
+			require.Equal(t, 1, try(), "it signs in again")
+			require.Zero(t, try())
+			again := p.events("token")
+			require.Len(t, again, 2)
+			require.NotEqual(t, id, again[1]["sign_in"])
+			calls := 0
+			for _, line := range p.Gateway.Audit() {
+				if line["tool"] == "echo" && line["person"] == name {
+					calls++
+				}
+			}
+			require.GreaterOrEqual(t, calls, 5)
+		})
+	}
+}
+
+// goSDK is the Go SDK's client.
+func (p *person) goSDK() func() (string, error) {
+	answers := make(chan *auth.AuthorizationResult)
+	p.back = func(address string) error {
+		at, err := url.Parse(address)
+		if err == nil {
+			answers <- &auth.AuthorizationResult{Code: at.Query().Get("code"), State: at.Query().Get("state"), Iss: at.Query().Get("iss")}
+		}
+		return err
+	}
+	handler, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{
+		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{Metadata: &oauthex.ClientRegistrationMetadata{
+			ClientName: "Go SDK", RedirectURIs: []string{"http://localhost:8090/callback"}, TokenEndpointAuthMethod: "none",
+			GrantTypes: []string{"authorization_code", "refresh_token"},
+		}},
+		RequestRefreshToken: true,
+		AuthorizationCodeFetcher: func(_ context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
+			p.opened <- args.URL
+			return <-answers, nil
+		},
+	})
+	require.NoError(p.t, err)
+	var session *mcp.ClientSession
+	return func() (string, error) {
+		if session == nil {
+			session, err = mcpclient.Connect(p.t, &mcp.StreamableClientTransport{Endpoint: p.url, OAuthHandler: handler, MaxRetries: -1}, nil)
+			if err != nil {
+				return "", err
+			}
+		}
+		return mcpclient.CallTool(p.t, session, "echo", harness.Map{"message": "hi"})
+	}
+}
+
+// typeScriptSDK is an application on the TypeScript SDK: see signin.cjs.
+func (p *person) typeScriptSDK() func() (string, error) {
+	script, err := filepath.Abs("signin.cjs")
+	require.NoError(p.t, err)
+	cmd := p.Command(p.t, p.Modules.Node, script, p.Modules.Dir, p.url)
+	in, err := cmd.StdinPipe()
+	require.NoError(p.t, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(p.t, err)
+	var problems bytes.Buffer
+	cmd.Stderr = &problems
+	require.NoError(p.t, cmd.Start())
+	p.t.Cleanup(func() { _ = cmd.Cancel(); _ = cmd.Wait() })
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 1<<20)
+	tell := func(command string) (answer struct{ Open, Answer, Error string }, err error) {
+		if _, err := io.WriteString(in, command+"\n"); err != nil {
+			return answer, err
+		}
+		if !lines.Scan() {
+			return answer, errors.New("it has ended: " + problems.String())
+		}
+		return answer, json.Unmarshal(lines.Bytes(), &answer)
+	}
+	returned := make(chan string)
+	p.back = func(address string) error { returned <- address; return nil }
+	return func() (string, error) {
+		for {
+			got, err := tell("call")
+			if err != nil || got.Open == "" {
+				return got.Answer, errors.Join(err, failed(got.Error))
+			}
+			p.opened <- got.Open
+			got, err = tell("back " + <-returned)
+			if err != nil || got.Error != "" {
+				return "", errors.Join(err, failed(got.Error))
+			}
+		}
+	}
+}
+
+func failed(text string) error {
+	if text == "" {
+		return nil
+	}
+	return errors.New(text)
+}
+
+// remote is mcp-remote, which brings a client on stdio to the server. It signs in while it
+// connects, so each call is a connection of its own.
+func (p *person) remote() func() (string, error) {
+	home := p.t.TempDir()
+	return func() (string, error) {
+		cmd := p.Program(p.t, "mcp-remote", mcpclient.RemoteArgs(p.url)...)
+		cmd.Dir, cmd.Env = home, p.Environment(home)
+		says := p.reader()
+		cmd.Stderr = says
+		session, err := mcpclient.Connect(p.t, &mcp.CommandTransport{Command: cmd}, nil)
+		if err != nil {
+			return "", fmt.Errorf("%w\n%s", err, says)
+		}
+		defer session.Close()
+		return mcpclient.CallTool(p.t, session, "echo", harness.Map{"message": "hi"})
+	}
+}
+
+// run runs a program that may ask for a sign-in in what it prints.
+func (p *person) run(cmd *exec.Cmd) (string, error) {
+	says := p.reader()
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(&out, says), says
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, says)
+	}
+	return out.String(), nil
+}
+
+// inspector is the inspector's CLI.
+func (p *person) inspector() func() (string, error) {
+	home := p.t.TempDir()
+	callback := "http://" + harness.FreeAddress(p.t) + "/oauth/callback"
+	return func() (string, error) {
+		cmd := p.Program(p.t, "mcp-inspector", "--cli", p.url, "--transport", "http", "--protocol-era", mcpclient.WithSessions,
+			"--callback-url", callback, "--method", "tools/call", "--tool-name", "echo", "--tool-arg", "message=hi")
+		cmd.Dir, cmd.Env = home, p.Environment(home)
+		return p.run(cmd)
+	}
+}
+
+// claudeCode is Claude Code's CLI, with a scripted model.
+func (p *person) claudeCode() func() (string, error) {
+	home := p.t.TempDir()
+	model := mcpclient.NewModel(p.t)
+	_, err := mcpclient.Output(p.Claude(p.t, mcpclient.Claude, home, model, "", "mcp", "add", "--scope", "user", "--transport", "http", "it", p.url))
+	require.NoError(p.t, err)
+	return func() (string, error) {
+		model := mcpclient.NewModel(p.t, mcpclient.Step{Tool: "mcp__it__echo", Arguments: harness.Map{"message": "hi"}})
+		ask := func() error {
+			_, err := mcpclient.Output(p.Claude(p.t, mcpclient.Claude, home, model, "", "-p", "Say hi.", "--allowedTools", model.Tools()))
+			return err
+		}
+		if err := ask(); err != nil || model.Answered() != "" {
+			return model.Answered(), err
+		}
+		// It has no model call the tools of a server to which nobody is signed in.
+		login := p.Claude(p.t, mcpclient.Claude, home, model, "", "mcp", "login", "it", "--no-browser")
+		in, err := login.StdinPipe()
+		if err != nil {
+			return "", err
+		}
+		p.back = func(address string) error {
+			_, err := io.WriteString(in, address+"\n")
+			return err
+		}
+		if _, err := p.run(login); err != nil {
+			return "", err
+		}
+		err = ask()
+		return model.Answered(), err
+	}
+}
