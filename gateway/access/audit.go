@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/backend/token"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
@@ -91,6 +92,7 @@ func (l *line) request(r *Request) {
 		l.field("client", r.Grant.Client)
 		l.field("client_id", r.Grant.ClientID)
 		l.field("accessor", r.Grant.Accessor)
+		l.person(r.Grant.SignIn)
 	}
 	l.field("server", r.auditedServer())
 	l.field("http_method", r.httpMethod)
@@ -98,6 +100,17 @@ func (l *line) request(r *Request) {
 	l.field("tool", clip(r.Tool))
 	l.field("session", r.Session)
 	l.field("trace_id", r.traceID())
+}
+
+// person appends who has signed in, and with what.
+func (l *line) person(s *grants.SignIn) {
+	if s == nil {
+		return
+	}
+	l.field("person", clip(s.Person))
+	l.field("entity_id", s.EntityID)
+	l.field("application", clip(s.Application))
+	l.field("sign_in", s.Accessor)
 }
 
 func (l *line) decision(d Decision) {
@@ -142,7 +155,7 @@ func (a *auditor) Decision(r *Request, d Decision) error {
 
 func (a *auditor) Refused(r *Request, f *Refusal) {
 	if r.Grant == nil {
-		a.refusals.add(r, f)
+		a.refusals.add(refusalKey{reason: f.Reason}, refusalCount{status: f.Status, addr: r.Source, detail: f.Detail}, r.ID)
 		return
 	}
 	l := a.lineBuffer.Get().(*line)
@@ -206,6 +219,7 @@ type refusalCounts struct {
 
 type refusalKey struct {
 	source netip.Prefix // invalid: all that had no room of their own
+	event  string       // of a sign-in; "" for requests to an MCP endpoint
 	reason string
 }
 
@@ -225,10 +239,12 @@ func newRefusalCounts(write func(*line)) *refusalCounts {
 	}
 }
 
-func (a *refusalCounts) add(r *Request, f *Refusal) {
+// add counts a refusal under the key, to which it adds the source. first is what the line says
+// if it is the first of its kind.
+func (a *refusalCounts) add(key refusalKey, first refusalCount, id string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	key := refusalKey{source: sourceRange(r.Source), reason: f.Reason}
+	key.source = sourceRange(first.addr)
 	if _, ok := a.seen[key.source]; !ok {
 		if len(a.seen) < sourcesCounted {
 			a.seen[key.source] = struct{}{}
@@ -238,12 +254,12 @@ func (a *refusalCounts) add(r *Request, f *Refusal) {
 	}
 	c := a.counts[key]
 	if c == nil {
-		c = &refusalCount{status: f.Status, addr: r.Source, detail: f.Detail}
+		c = &first
 		a.counts[key] = c
 	}
 	c.count++
 	if len(c.ids) < idsNamed {
-		c.ids = append(c.ids, r.ID)
+		c.ids = append(c.ids, id)
 	}
 	if a.timer == nil {
 		a.timer = time.AfterFunc(time.Second, a.flush)
@@ -268,6 +284,7 @@ func (a *refusalCounts) flush() {
 		if key.source.IsValid() {
 			l.addr("source", c.addr)
 		}
+		l.field("event", key.event)
 		l.decision(Decision{Reason: key.reason, Detail: c.detail})
 		l.number("status", int64(c.status))
 		l.number("count", c.count)

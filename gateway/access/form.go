@@ -33,16 +33,23 @@ func checkForm(r *http.Request, maxBody int64) *Refusal {
 		if r.ContentLength != 0 {
 			return badRequest(r.Method + " with a body")
 		}
-	default:
-		return &Refusal{
-			Status:  http.StatusMethodNotAllowed,
-			Reason:  ReasonBadRequest,
-			Detail:  "method",
-			Message: "Use POST, GET or DELETE.",
-			Allow:   "POST, GET, DELETE",
-		}
 	}
 	return nil
+}
+
+// checkMethod refuses the methods that no MCP client uses.
+func checkMethod(r *http.Request) *Refusal {
+	switch r.Method {
+	case http.MethodPost, http.MethodGet, http.MethodDelete:
+		return nil
+	}
+	return &Refusal{
+		Status:  http.StatusMethodNotAllowed,
+		Reason:  ReasonBadRequest,
+		Detail:  "method",
+		Message: "Use POST, GET or DELETE.",
+		Allow:   "POST, GET, DELETE",
+	}
 }
 
 // plainTarget reports whether the request target is a path, or a whole URL, as a

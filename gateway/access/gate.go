@@ -42,6 +42,14 @@ type Options struct {
 	// Aggregate serves those to /mcp, which name no server yet: see
 	// [Request.SubRequest]. Nil: there is no such endpoint.
 	Aggregate http.Handler
+
+	// SignIn serves the pages and endpoints of sign-in. With it, and a public URL, the
+	// endpoints of Next and Aggregate are there once more under [SignInPath], for tokens that
+	// were got there. Nil: there is no sign-in at this gateway.
+	SignIn SignIn
+
+	// Root serves the page at "/". Nil: there is none.
+	Root http.Handler
 }
 
 // Gate is the middleware.
@@ -52,6 +60,7 @@ type Gate struct {
 	hosts   *hosts
 	proxies proxies
 	origins *origins
+	base    string // of the URLs of resources; "": there are none
 
 	draining atomic.Bool
 }
@@ -65,6 +74,9 @@ func New(options Options) *Gate {
 		hosts:   newHosts(options.Listener),
 		proxies: options.Listener.TrustedProxies,
 		origins: newOrigins(options.Listener.AllowedOrigins),
+	}
+	if options.SignIn != nil {
+		g.base = Base(options.Listener.PublicURL)
 	}
 	return g
 }
@@ -82,13 +94,22 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	dropAmbiguousHeaders(r.Header)
+	next, name, resource := g.route(r)
+	switch {
+	case next != nil:
+	case g.servesSignIn(r):
+		g.servePage(w, r, g.options.SignIn)
+		return
+	case g.isRoot(r):
+		g.servePage(w, r, g.options.Root)
+		return
+	}
 	preflight := g.admitPage(w, r)
-	next, name := g.route(r)
 	if next == nil {
 		if preflight {
 			answerPreflight(w, r)
 		} else {
-			notFound(w, r.URL.Path)
+			g.notFound(w, r.URL.Path)
 		}
 		return
 	}
@@ -102,6 +123,10 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		gate:       g,
 		next:       next,
 		preflight:  preflight,
+		Resource:   resource,
+	}
+	if resource != "" {
+		req.typed = r.URL.Path
 	}
 	if g.options.Observer != nil {
 		g.options.Observer.RequestStarted()
@@ -127,7 +152,11 @@ func (g *Gate) serve(w http.ResponseWriter, r *http.Request, req *Request) strin
 		answerPreflight(w, r)
 		return req.outcome()
 	}
-	if f := checkForm(r, g.options.Limits.MaxBody); f != nil {
+	f := checkForm(r, g.options.Limits.MaxBody)
+	if f == nil && req.Resource == "" {
+		f = checkMethod(r)
+	}
+	if f != nil {
 		refuse(w, req, f)
 		return f.Reason
 	}
@@ -143,6 +172,10 @@ func (g *Gate) serve(w http.ResponseWriter, r *http.Request, req *Request) strin
 	}
 	defer hold.Release()
 	defer req.releaseMemory()
+	if f := checkMethod(r); f != nil { // of a resource, which says on every method how to get a token
+		refuse(w, req, f)
+		return f.Reason
+	}
 	conn := connection(ctx)
 	conn.serve(req)
 	defer conn.serve(nil)
@@ -162,6 +195,14 @@ func finish(ctx context.Context, req *Request) {
 
 // checkRequest makes the checks that come before a page's preflight is answered.
 func (g *Gate) checkRequest(r *http.Request) *Refusal {
+	if f := g.checkTransport(r); f != nil {
+		return f
+	}
+	return g.checkOrigin(r)
+}
+
+// checkTransport makes sure that the request is one, and that it is for this gateway.
+func (g *Gate) checkTransport(r *http.Request) *Refusal {
 	if f := checkConnection(r.Context()); f != nil {
 		return f
 	}
@@ -173,7 +214,7 @@ func (g *Gate) checkRequest(r *http.Request) *Refusal {
 	if !g.hosts.allows(r.Host) {
 		return refusedHost(r.Host)
 	}
-	return g.checkOrigin(r)
+	return nil
 }
 
 // admit goes from a token to a hold on its grant for the server. On success,
@@ -202,6 +243,9 @@ func (g *Gate) tryAdmit(ctx context.Context, req *Request, token string) (contex
 	if !grant.AllowsSource(req.Source) {
 		// To one who holds a token in the wrong place, it is a bad token.
 		return nil, nil, invalidToken(ReasonSource)
+	}
+	if f := checkAudience(grant, req.Resource); f != nil {
+		return nil, nil, f
 	}
 	use := grants.Use{Token: token, Source: req.Source}
 	if req.serverName != "" {
@@ -268,14 +312,26 @@ func refusalOf(err error) *Refusal {
 // aggregatePath is the endpoint of all servers of a client.
 const aggregatePath = "/mcp"
 
-// route returns the handler for the request's path, and the server that the path
-// names, if it names one; nil where there is none. A slash at the end changes
-// nothing: many clients and proxies add one.
-func (g *Gate) route(r *http.Request) (next http.Handler, server string) {
+// route returns the handler for the request's path, the server that the path names, if it
+// names one, and the resource, if it is one; nil where there is none. A slash at the end
+// changes nothing: many clients and proxies add one.
+func (g *Gate) route(r *http.Request) (next http.Handler, server, resource string) {
 	if r.URL.RawPath != "" {
-		return nil, ""
+		return nil, "", ""
 	}
 	path := strings.TrimSuffix(r.URL.Path, "/")
+	if rest, ok := strings.CutPrefix(path, SignInPath); ok && g.base != "" {
+		if next, server = g.endpoint(rest); next != nil {
+			resource = g.base + path
+		}
+		return next, server, resource
+	}
+	next, server = g.endpoint(path)
+	return next, server, ""
+}
+
+// endpoint returns the handler of an MCP endpoint, and the server that the path names.
+func (g *Gate) endpoint(path string) (next http.Handler, server string) {
 	if path == aggregatePath && g.options.Aggregate != nil {
 		return g.options.Aggregate, ""
 	}
@@ -309,11 +365,14 @@ func validName(name string) bool {
 }
 
 // notFound answers all other paths, without a token. After a 401, clients ask for a dozen
-// well-known documents that this gateway does not have, since it is not an OAuth server.
-// In the end they try to register, and some of them show their user that answer alone. For
-// a wrong URL, the answer has the right ones.
-func notFound(w http.ResponseWriter, path string) {
+// well-known documents that this gateway does not have for these endpoints: where it is an
+// OAuth server, it is one for those of sign-in alone. In the end they try to register, and some
+// of them show their user that answer alone. For a wrong URL, the answer has the right ones.
+func (g *Gate) notFound(w http.ResponseWriter, path string) {
 	text := nothingHere
+	if g.base != "" {
+		text = signInElsewhere
+	}
 	if strings.HasPrefix(path+"/", serversPath) && !strings.Contains(path, "/.well-known/") {
 		text = noSuchServerURL
 	}
@@ -330,4 +389,8 @@ const (
 
 	nothingHere     = "Not found. There is no sign-in at this gateway: a request needs a valid token, in the header \"Authorization: Bearer ...\". " + urls
 	noSuchServerURL = "Not found. " + urls
+
+	signInElsewhere = "Not found. People sign in at the URLs that end in " + SignInPath + "/mcp, for all servers that they may reach, " +
+		"or in " + SignInPath + "/servers/NAME/mcp, for the server that is registered as NAME. " +
+		"At the others a request needs a valid token, in the header \"Authorization: Bearer ...\". " + urls
 )

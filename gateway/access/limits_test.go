@@ -9,11 +9,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 func TestUnknownTokensAreRateLimitedBySource(t *testing.T) {
@@ -61,6 +63,13 @@ func TestFloodOfBadTokensIsBoundedInVaultAndInTheAuditLog(t *testing.T) {
 	require.Less(t, strings.Count(s.text(), "\n"), 20)
 }
 
+func grantOf(t *testing.T, client string) *grants.Grant {
+	t.Helper()
+	g, err := grants.NewGrant(&vaultclient.Lookup{Active: true, Client: client, ClientID: "id-" + client, Accessor: "accessor"}, time.Now())
+	require.NoError(t, err)
+	return g
+}
+
 func refusalFor(t *testing.T, err error) *Refusal {
 	t.Helper()
 	var f *Refusal
@@ -70,7 +79,7 @@ func refusalFor(t *testing.T, err error) *Refusal {
 
 func TestMemoryIsBoundedForAllAndForEachClient(t *testing.T) {
 	g := &Gate{options: Options{Memory: NewMemory(config.Limits{MaxBuffered: 100, MaxBufferedPerClient: 60})}}
-	of := func(client string) *Request { return &Request{gate: g, Grant: &grants.Grant{ClientID: client}} }
+	of := func(client string) *Request { return &Request{gate: g, Grant: grantOf(t, client)} }
 	a, again, b := of("a"), of("a"), of("b")
 	require.NoError(t, a.Reserve(50))
 	require.NoError(t, again.Reserve(10))
@@ -101,7 +110,7 @@ func TestMemoryIsCountedRightByManyAtOnce(t *testing.T) {
 		for range 8 {
 			all.Go(func() {
 				for range 200 {
-					r := &Request{gate: g, Grant: &grants.Grant{ClientID: client}}
+					r := &Request{gate: g, Grant: grantOf(t, client)}
 					for range 10 {
 						if err := r.Reserve(30); err != nil && !errors.As(err, new(*Refusal)) {
 							t.Error(err)

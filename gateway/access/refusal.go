@@ -17,6 +17,7 @@ const (
 	ReasonAllowed          = "allowed"
 	ReasonAborted          = "aborted"          // in metrics alone: the connection ended in the middle of the answer
 	ReasonPreflight        = "preflight"        // in metrics alone: a page asks for its permissions (CORS)
+	ReasonPage             = "page"             // in metrics alone: of sign-in, or the gateway's own page
 	ReasonBadRequest       = "bad-request"      // the HTTP request breaks a limit
 	ReasonHost             = "host-not-allowed" // the Host header names another service
 	ReasonOrigin           = "origin-not-allowed"
@@ -24,6 +25,7 @@ const (
 	ReasonMalformedToken   = "malformed-token"
 	ReasonInactiveToken    = "inactive-token" // unknown, expired or revoked
 	ReasonSource           = "source-not-allowed"
+	ReasonAudience         = "audience" // the token is for another endpoint
 	ReasonRateLimited      = "rate-limited"
 	ReasonServerNotAllowed = "server-not-allowed" // where none of policy's own words says why
 	ReasonVaultUnavailable = "vault-unavailable"
@@ -60,6 +62,7 @@ type Refusal struct {
 	Allow string
 
 	challenge string // the WWW-Authenticate of a 401
+	metadata  string // the URL of the resource's metadata, for the challenge; "" at no resource
 	hangUp    bool   // end the connection after the answer
 }
 
@@ -106,6 +109,15 @@ const (
 	challengeNoToken  = `Bearer realm="mcp"`                                                                           //nolint:gosec // a challenge, no credential
 	challengeBadToken = `Bearer realm="mcp", error="invalid_token", error_description="The access token is not valid"` //nolint:gosec // a challenge, no credential
 )
+
+// fullChallenge names the resource's metadata where there is some (RFC 9728, section 5.1), and
+// the one scope.
+func (f *Refusal) fullChallenge() string {
+	if f.metadata == "" {
+		return f.challenge
+	}
+	return f.challenge + `, resource_metadata="` + f.metadata + `", scope="mcp"`
+}
 
 func invalidToken(reason string) *Refusal {
 	return &Refusal{
@@ -207,7 +219,7 @@ func (f *Refusal) Write(w http.ResponseWriter, id string) {
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
 	if f.challenge != "" {
-		header.Set("WWW-Authenticate", f.challenge)
+		header.Set("WWW-Authenticate", f.fullChallenge())
 	}
 	if f.Allow != "" {
 		header.Set("Allow", f.Allow)

@@ -29,6 +29,9 @@ type Request struct {
 	Grant  *grants.Grant  // nil until the token is known
 	Server *grants.Server // nil on the aggregate endpoint
 
+	// Resource is the URL of the endpoint for tokens of sign-ins; "" at every other one.
+	Resource string
+
 	// Parts of the body for the audit log, set by the MCP side.
 	Method  string // JSON-RPC method; "" for a response, GET or DELETE
 	Tool    string // the tool that tools/call names
@@ -41,6 +44,7 @@ type Request struct {
 	status     int  // that was answered, once it is known
 	httpMethod string
 	serverName string // as the path names it; audited even if there is none such
+	typed      string // the path of Resource, as the client has typed it
 	sink       Sink
 	gate       *Gate // that admitted it; nil in tests of the MCP side
 	next       http.Handler
@@ -143,6 +147,7 @@ func (r *Request) Outcome(status int, bytes int64, err error) {
 // allowed before. Its answer is the caller's to write; [Refuse] does both.
 func (r *Request) Record(f *Refusal) {
 	r.refusal, r.status = f.Reason, f.Status
+	f.metadata = r.metadata()
 	switch {
 	case r.sink == nil:
 	case r.decided:
@@ -213,8 +218,10 @@ func (r *Request) SubRequest(ctx context.Context, id, method, server string) (su
 		Start:      time.Now(),
 		Source:     r.Source,
 		Grant:      r.Grant,
+		Resource:   r.Resource,
 		httpMethod: method,
 		serverName: server,
+		typed:      r.typed,
 		sink:       r.sink,
 		gate:       r.gate,
 	}

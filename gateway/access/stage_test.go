@@ -123,12 +123,18 @@ func (s *stage) raw(request string) (*http.Response, string) {
 	defer conn.Close()
 	_, err = io.WriteString(conn, request)
 	require.NoError(s.t, err)
-	return s.answer(bufio.NewReader(conn))
+	method, _, _ := strings.Cut(request, " ")
+	return s.answerTo(method, bufio.NewReader(conn))
 }
 
 func (s *stage) answer(from *bufio.Reader) (*http.Response, string) {
 	s.t.Helper()
-	response, err := http.ReadResponse(from, nil)
+	return s.answerTo(http.MethodPost, from)
+}
+
+func (s *stage) answerTo(method string, from *bufio.Reader) (*http.Response, string) {
+	s.t.Helper()
+	response, err := http.ReadResponse(from, &http.Request{Method: method})
 	require.NoError(s.t, err)
 	content, err := io.ReadAll(response.Body)
 	require.NoError(s.t, err)

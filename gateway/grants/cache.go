@@ -27,10 +27,14 @@ type cache struct {
 
 	byAccessor  map[string]*entry
 	byPrincipal map[Principal]*principalState
+	people      map[string]map[Principal]struct{} // the principals of byPrincipal that are people, by the client's id
 }
 
 func newCache() *cache {
-	c := &cache{byAccessor: make(map[string]*entry), byPrincipal: make(map[Principal]*principalState)}
+	c := &cache{
+		byAccessor: make(map[string]*entry), byPrincipal: make(map[Principal]*principalState),
+		people: make(map[string]map[Principal]struct{}),
+	}
 	for i := range c.shards {
 		c.shards[i].entries = make(map[key]*entry)
 	}
@@ -47,11 +51,7 @@ func (c *cache) get(k key) *entry {
 
 // add makes an entry for g. There must be none of that key.
 func (c *cache) add(k key, g *Grant, now time.Time) {
-	principal := c.byPrincipal[g.Principal()]
-	if principal == nil {
-		principal = new(principalState)
-		c.byPrincipal[g.Principal()] = principal
-	}
+	principal := c.stateOf(g.Principal())
 	e := &entry{key: k, principal: principal, next: principal.entries}
 	if e.next != nil {
 		e.next.prev = e
@@ -69,9 +69,41 @@ func (c *cache) add(k key, g *Grant, now time.Time) {
 	c.size.Add(1)
 }
 
-// ofClient returns the state of the client's principal; nil if none of its tokens is here.
-func (c *cache) ofClient(clientID string) *principalState {
-	return c.byPrincipal[PrincipalOf(clientID)]
+// stateOf returns the principal's state, and makes it if there is none.
+func (c *cache) stateOf(p Principal) *principalState {
+	state := c.byPrincipal[p]
+	if state != nil {
+		return state
+	}
+	state = new(principalState)
+	c.byPrincipal[p] = state
+	if p.IsPerson() {
+		if c.people[p.client] == nil {
+			c.people[p.client] = make(map[Principal]struct{})
+		}
+		c.people[p.client][p] = struct{}{}
+	}
+	return state
+}
+
+// drop forgets a principal of whom no token is here any more.
+func (c *cache) drop(p Principal) {
+	delete(c.byPrincipal, p)
+	if people := c.people[p.client]; people != nil {
+		delete(people, p)
+		if len(people) == 0 {
+			delete(c.people, p.client)
+		}
+	}
+}
+
+// ofClient calls f with each entry of the client: of its own tokens, and of those of people
+// who act as it. f may remove the entry.
+func (c *cache) ofClient(clientID string, f func(*entry)) {
+	c.byPrincipal[PrincipalOf(clientID)].each(f)
+	for p := range c.people[clientID] {
+		c.byPrincipal[p].each(f)
+	}
 }
 
 // remove takes an entry out that held g, and reports whether it was its principal's last.
@@ -90,7 +122,7 @@ func (c *cache) remove(e *entry, g *Grant) (last bool) {
 	e.next, e.prev = nil, nil
 	last = e.principal.entries == nil
 	if last && c.byPrincipal[g.Principal()] == e.principal {
-		delete(c.byPrincipal, g.Principal())
+		c.drop(g.Principal())
 	}
 	shard := &c.shards[e.key[0]%shardCount]
 	shard.Lock()
@@ -166,6 +198,18 @@ type entry struct {
 type principalState struct {
 	entries *entry       // list, guarded by Broker.mu
 	live    atomic.Int64 // requests in flight
+}
+
+// each calls f with each entry, which f may remove. p may be nil.
+func (p *principalState) each(f func(*entry)) {
+	if p == nil {
+		return
+	}
+	for e := p.entries; e != nil; {
+		next := e.next
+		f(e)
+		e = next
+	}
 }
 
 // markUsed notes a use, once a second at most: a write that is not needed would

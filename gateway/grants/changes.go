@@ -191,13 +191,7 @@ func (b *Broker) applyOne(c *vaultclient.Change, v *feedPosition, todo *effects)
 			b.notify(End{Unheard: true, ClientID: c.ClientID})
 		}
 	case scopeClient:
-		if principal := b.cache.ofClient(c.ClientID); principal != nil {
-			for e := principal.entries; e != nil; {
-				next := e.next // applyToEntry may unlink e
-				b.applyToEntry(e, c, v)
-				e = next
-			}
-		}
+		b.cache.ofClient(c.ClientID, func(e *entry) { b.applyToEntry(e, c, v) })
 		b.notify(End{Unheard: true, ClientID: c.ClientID})
 	case scopeServers:
 		v.servers = c.Index

@@ -211,6 +211,9 @@ type entitlements struct {
 
 	upstreamPolicies []string          // nil: unset
 	metadata         map[string]string // only with upstreamPolicies
+
+	// SignIn is that of the tokens, which follow one another; nil: they belong to none.
+	SignIn *SignIn
 }
 
 // entitlementsOf reads them from an active answer. The policy is missing yet.
@@ -225,6 +228,10 @@ func entitlementsOf(l *vaultclient.Lookup) (*entitlements, error) {
 	}
 	if l.UpstreamPolicies != nil {
 		t.upstreamPolicies, t.metadata = internAll(l.UpstreamPolicies), l.Metadata
+	}
+	var err error
+	if t.SignIn, err = signInOf(l); err != nil {
+		return nil, err
 	}
 	if l.AllowedTools != nil || len(l.DeniedTools) > 0 {
 		t.tools = new(sync.Map)
@@ -298,6 +305,9 @@ func entitlementsKeyOf(l *vaultclient.Lookup) (entitlementsKey, error) {
 	}
 	if l.UpstreamPolicies != nil {
 		parts = append(parts, l.UpstreamPolicies, l.Metadata)
+	}
+	if signIn := partsOf(l); signIn != [signInParts]string{} {
+		parts = append(parts, "sign-in", signIn)
 	}
 	text, err := json.Marshal(parts)
 	return sha256.Sum256(text), err
