@@ -29,7 +29,7 @@ var (
 
 	// ErrStateLost: Vault does not know the sign-in that this is the end of: it took too long,
 	// it was finished before, or Vault has another active node since.
-	ErrStateLost = errors.New("Vault does not know this sign-in any more")
+	ErrStateLost = errors.New("Vault does not know this sign-in any more") //nolint:staticcheck // a name starts it
 )
 
 // People makes requests with tokens of people, and of machines that sign in: never with the

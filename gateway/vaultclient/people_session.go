@@ -180,7 +180,7 @@ func (p *People) generationTime(ctx context.Context, t *PersonToken, n uint64) (
 	text, _ := answer.Data["rotated_at"].(string)
 	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {
-		return time.Time{}, nil
+		at = time.Time{} // it has no grace then
 	}
 	return at, nil
 }

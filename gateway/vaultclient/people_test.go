@@ -61,12 +61,6 @@ func newPeopleNode(t *testing.T, leader string, status int, body string) *people
 	return n
 }
 
-func (n *peopleNode) requests() int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return len(n.seen)
-}
-
 func activeAt(address string) string {
 	return `{"ha_enabled":true,"leader_address":"` + address + `"}`
 }
