@@ -32,6 +32,7 @@ type Metrics struct {
 	absences *prometheus.CounterVec
 	inFlight prometheus.Gauge
 	reloaded prometheus.Gauge
+	signIn   *SignIn
 }
 
 // New returns metrics that are all zero, for a gateway of that version.
@@ -72,7 +73,8 @@ func New(version string) *Metrics {
 		ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.duration, m.lookups, m.absences, m.inFlight, m.reloaded, build,
+	m.signIn = newSignIn()
+	m.registry.MustRegister(m.signIn.events, m.requests, m.duration, m.lookups, m.absences, m.inFlight, m.reloaded, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

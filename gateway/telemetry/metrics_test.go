@@ -38,3 +38,12 @@ func TestLabelsAreBounded(t *testing.T) {
 	require.InDelta(t, 2, testutil.ToFloat64(m.requests.WithLabelValues("files", "other", "allowed")), 0)
 	require.Equal(t, 1, testutil.CollectAndCount(m.duration), "a request without a server has no duration to be watched")
 }
+
+// TestEventsOfSignInsBeginAtZero, so that an alert sees the first one.
+func TestEventsOfSignInsBeginAtZero(t *testing.T) {
+	s := New("v1.0.0").SignIn()
+	s.SignInEvent("replayed")
+	require.Equal(t, len(signInEvents), testutil.CollectAndCount(s.events))
+	require.InDelta(t, 1, testutil.ToFloat64(s.events.WithLabelValues("replayed")), 0)
+	require.InDelta(t, 0, testutil.ToFloat64(s.events.WithLabelValues("repeated")), 0)
+}
