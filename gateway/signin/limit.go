@@ -1,0 +1,101 @@
+package signin
+
+import (
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/time/rate"
+)
+
+const (
+	// limitKept bounds the sources, and the sign-ins, whose use is remembered. Those that
+	// are forgotten begin with a full allowance.
+	limitKept = 16384
+
+	// A person's browser makes four requests to sign in, and a company's people may share
+	// one address.
+	pageRate  = 1
+	pageBurst = 60
+
+	// Hosted applications exchange the tokens of many people from few addresses.
+	tokenRate  = 100
+	tokenBurst = 200
+
+	// familyTokens is the number of access tokens that one sign-in gets in familyTime. An
+	// access token lasts about that long, so several processes have room.
+	familyTokens = 20
+	familyTime   = 15 * time.Minute
+)
+
+// Limits remember who has asked how often. They outlive a reload of the settings.
+type Limits struct {
+	pages    *limiter[netip.Prefix]
+	tokens   *limiter[netip.Prefix]
+	families *limiter[string] // by accessor
+}
+
+// NewLimits returns limits of which nothing is used.
+func NewLimits() *Limits {
+	return &Limits{
+		pages:    newLimiter[netip.Prefix](pageRate, pageBurst),
+		tokens:   newLimiter[netip.Prefix](tokenRate, tokenBurst),
+		families: newLimiter[string](familyTokens/familyTime.Seconds(), familyTokens),
+	}
+}
+
+// limiter is a token bucket for each key.
+type limiter[K comparable] struct {
+	rate  rate.Limit
+	burst int
+	keys  *lru.Cache[K, *rate.Limiter]
+}
+
+func newLimiter[K comparable](perSecond float64, burst int) *limiter[K] {
+	keys, err := lru.New[K, *rate.Limiter](limitKept)
+	if err != nil { // only for a size that is not positive
+		panic(err)
+	}
+	return &limiter[K]{rate: rate.Limit(perSecond), burst: burst, keys: keys}
+}
+
+// take uses one of the key's allowance. If none is left, nothing is used, and wait is the
+// time until there is one.
+func (l *limiter[K]) take(key K, now time.Time) (wait time.Duration) {
+	bucket, ok := l.keys.Get(key)
+	if !ok {
+		bucket = rate.NewLimiter(l.rate, l.burst)
+		if present, found, _ := l.keys.PeekOrAdd(key, bucket); found {
+			bucket = present
+		}
+	}
+	r := bucket.ReserveN(now, 1)
+	if wait = r.DelayFrom(now); wait > 0 {
+		r.CancelAt(now)
+	}
+	return wait
+}
+
+// sourceKey is the range of addresses that counts as one source: an IPv6 network of the size
+// that a single subscriber gets, or one IPv4 address.
+func sourceKey(source netip.Addr) netip.Prefix {
+	const subscriber = 64
+	source = source.Unmap()
+	bits := source.BitLen()
+	if source.Is6() {
+		bits = subscriber
+	}
+	prefix, err := source.WithZone("").Prefix(bits)
+	if err != nil { // no address: all of those are one source
+		return netip.Prefix{}
+	}
+	return prefix
+}
+
+// setRetryAfter says when to come again, in whole seconds.
+func setRetryAfter(header http.Header, wait time.Duration) {
+	seconds := max(1, int((wait+time.Second-1)/time.Second))
+	header.Set("Retry-After", strconv.Itoa(seconds))
+}

@@ -1,0 +1,401 @@
+package signin
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/config"
+)
+
+func TestARefreshTokenIsReplacedByEachUse(t *testing.T) {
+	s := newStage(t)
+	token, seen := s.tokens().Refresh, map[string]bool{}
+	for range 5 {
+		s.pass(10 * time.Minute)
+		a := s.refresh(token).ok(t)
+		require.NotEqual(t, token, a.Refresh)
+		require.False(t, seen[a.Access])
+		seen[a.Access], token = true, a.Refresh
+	}
+	require.Equal(t, 5, s.counted[eventRefreshed])
+	require.EqualValues(t, 5, s.audit.written[len(s.audit.written)-1].Generation, "the one that was shown")
+	require.Len(t, s.vault.alive(), 1)
+}
+
+func TestARefreshRightAfterTheSignInWorks(t *testing.T) {
+	s := newStage(t)
+	s.pass(time.Second)
+	s.refresh(s.tokens().Refresh).ok(t)
+}
+
+// TestFiveProcessesRefreshAtOnce, at three gateways: all get tokens, and all the same next
+// refresh token's generation, so that none of them ends the sign-in.
+func TestFiveProcessesRefreshAtOnce(t *testing.T) {
+	s := newStage(t)
+	token := s.tokens().Refresh
+	gateways := []*Handler{s.Handler, s.gateway(), s.gateway()}
+	for range 3 {
+		s.pass(10 * time.Minute)
+		answers := make([]answered, 5)
+		var done sync.WaitGroup
+		for i := range answers {
+			done.Go(func() { answers[i] = send(t, gateways[i%3], tokenPath, refreshForm(token)) })
+		}
+		done.Wait()
+		for _, a := range answers {
+			a.ok(t)
+		}
+		s.pass(grace / 2)
+		token = answers[0].Refresh
+		for i, a := range answers {
+			send(t, gateways[i%3], tokenPath, refreshForm(a.Refresh)).ok(t, "each may go on with its own")
+		}
+		token = send(t, s.Handler, tokenPath, refreshForm(answers[4].Refresh)).ok(t).Refresh
+	}
+	require.Len(t, s.vault.alive(), 1)
+}
+
+func TestTheRefreshTokenBeforeIsGoodForAMinute(t *testing.T) {
+	s := newStage(t)
+	first := s.tokens().Refresh
+	second := s.refresh(first).ok(t).Refresh
+	s.pass(grace)
+	again := s.refresh(first).ok(t)
+	require.Equal(t, 1, s.counted[eventRepeated])
+	require.Equal(t, eventRepeated, s.audit.written[len(s.audit.written)-1].Event, "each repetition has its line")
+	third := s.refresh(again.Refresh).ok(t, "it has the present generation").Refresh
+	s.refresh(second).ok(t, "within the grace of the third")
+	s.refresh(third).ok(t)
+}
+
+// ended requires that the sign-in is over: no token of it works, and Vault has no token of the
+// person.
+func (s *stage) ended(tokens ...string) {
+	s.t.Helper()
+	require.Empty(s.t, s.vault.alive())
+	for _, token := range tokens {
+		s.refresh(token).is(s.t, 400, codeInvalidGrant)
+	}
+}
+
+func TestAReplayEndsTheSignIn(t *testing.T) {
+	for name, replay := range map[string]func(*stage, []string) string{
+		"the one before, a second after its minute": func(s *stage, used []string) string {
+			s.pass(grace + time.Second)
+			return used[2]
+		},
+		"the second one before, within the minute": func(_ *stage, used []string) string { return used[1] },
+		"the very first": func(_ *stage, used []string) string { return used[0] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			used := []string{s.tokens().Refresh}
+			for range 3 {
+				used = append(used, s.refresh(used[len(used)-1]).ok(t).Refresh)
+			}
+			s.refresh(replay(s, used)).is(t, 400, codeInvalidGrant)
+			require.Equal(t, 1, s.counted[eventReplayed])
+			line := s.audit.written[len(s.audit.written)-1]
+			require.Equal(t, []string{eventReplayed, reasonReplay, "accessor-2"}, []string{line.Event, line.Reason, line.SignIn})
+			s.ended(used...)
+		})
+	}
+}
+
+// TestAThiefAndTheOwnerInTurns, more than a minute apart: the second of them ends it for both.
+func TestAThiefAndTheOwnerInTurns(t *testing.T) {
+	s := newStage(t)
+	stolen := s.tokens().Refresh
+	thiefs := s.refresh(stolen).ok(t).Refresh
+	s.pass(grace + time.Second)
+	s.refresh(stolen).is(t, 400, codeInvalidGrant)
+	s.ended(stolen, thiefs)
+}
+
+// TestAThiefInsideTheGrace is served as a second process would be, and seen: each repetition is
+// a line and a count. The first of the two who is late ends it.
+func TestAThiefInsideTheGrace(t *testing.T) {
+	s := newStage(t)
+	stolen := s.tokens().Refresh
+	owners := s.refresh(stolen).ok(t).Refresh
+	s.pass(30 * time.Second)
+	thiefs := s.refresh(stolen).ok(t).Refresh
+	require.Equal(t, 1, s.counted[eventRepeated])
+	s.pass(10 * time.Minute)
+	owners = s.refresh(owners).ok(t).Refresh
+	s.pass(10 * time.Minute)
+	s.refresh(thiefs).is(t, 400, codeInvalidGrant)
+	s.ended(owners, thiefs)
+}
+
+// TestAReplayIsNotOverUntilVaultHasEndedIt: without that, the other party would go on.
+func TestAReplayIsNotOverUntilVaultHasEndedIt(t *testing.T) {
+	s := newStage(t)
+	first := s.tokens().Refresh
+	second := s.refresh(first).ok(t).Refresh
+	s.pass(grace + time.Second)
+	s.failing("Revoke", errDown)
+	s.refresh(first).is(t, 503, codeUnavailable)
+	s.failing("Revoke", nil)
+	s.refresh(first).is(t, 400, codeInvalidGrant)
+	s.ended(second)
+}
+
+// TestANodeOfVaultThatLagsBehind answers with the generation before: the one that is shown is
+// authentic by its seal.
+func TestANodeOfVaultThatLagsBehind(t *testing.T) {
+	s := newStage(t)
+	token := s.tokens().Refresh
+	for range 3 {
+		token = s.refresh(token).ok(t).Refresh
+	}
+	held := s.vault.tokens["hvs.person-2"].generations
+	require.Len(t, held, 4)
+	delete(held, 4)
+	token = s.refresh(token).ok(t).Refresh
+	require.Contains(t, held, uint64(5), "the next one is above the one that was shown, not above the stored one")
+	clear(held)
+	s.refresh(token).ok(t, "and so where it knows of none")
+}
+
+// TestAnAnswerThatIsLostWhileRefreshing hurts nobody who asks again within a minute.
+func TestAnAnswerThatIsLostWhileRefreshing(t *testing.T) {
+	for _, method := range []string{"Lookup", "Generation", "Credentials", "Renew", "SetGeneration"} {
+		t.Run(method, func(t *testing.T) {
+			s := newStage(t)
+			token := s.tokens().Refresh
+			link := &cutting{fakeVault: s.vault}
+			s.People = link
+			link.lose(method)
+			s.pass(10 * time.Minute)
+			s.refresh(token).is(t, 503, codeUnavailable)
+			s.pass(grace)
+			next := s.refresh(token).ok(t).Refresh
+			s.pass(10 * time.Minute)
+			s.refresh(next).ok(t)
+			require.Len(t, s.vault.alive(), 1)
+		})
+	}
+}
+
+// TestWhatCannotBeAskedEndsNothing: an application that was told invalid_grant throws its
+// tokens away.
+func TestWhatCannotBeAskedEndsNothing(t *testing.T) {
+	for _, method := range []string{"Lookup", "Generation", "Credentials", "Renew", "SetGeneration"} {
+		t.Run(method, func(t *testing.T) {
+			s := newStage(t)
+			token := s.tokens().Refresh
+			s.failing(method, errDown)
+			for range 3 * familyTokens {
+				s.pass(time.Second)
+				a := s.refresh(token)
+				require.Contains(t, []int{503, 429}, a.status)
+			}
+			require.Len(t, s.vault.alive(), 1)
+			s.failing(method, nil)
+			s.pass(familyTime)
+			s.refresh(token).ok(t)
+		})
+	}
+	t.Run("the audit log", func(t *testing.T) {
+		s := newStage(t)
+		token := s.tokens().Refresh
+		s.audit.fail = errDown
+		s.refresh(token).is(t, 503, codeUnavailable, "nothing is handed out")
+		s.audit.fail = nil
+		s.refresh(token).ok(t)
+	})
+	t.Run("the gateway's keys", func(t *testing.T) {
+		s := newStage(t)
+		token, keys := s.tokens().Refresh, s.keys
+		s.keys = nil
+		s.refresh(token).is(t, 503, codeUnavailable)
+		s.keys = keys
+		s.refresh(token).ok(t)
+	})
+}
+
+func TestTheNoOfVaultEndsTheSignIn(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*stage)
+		reason string
+	}{
+		"an administrator has revoked the person's token": {func(s *stage) {
+			for _, token := range s.vault.tokens {
+				token.revoked = true
+			}
+		}, reasonOver},
+		"Vault's ACL does not grant the client any more": {func(s *stage) { s.vault.tokens["hvs.person-2"].may = nil }, reasonAccess},
+		"nobody may sign in as the client any more":      {func(s *stage) { s.failing("Credentials", errRefused) }, reasonAccess},
+		"the person has joined a group of administrators": {func(s *stage) {
+			s.vault.tokens["hvs.person-2"].IdentityPolicies = []string{"mcp-person-engineering", "admins"}
+		}, reasonPolicies},
+		"the person has got a policy in another namespace": {func(s *stage) {
+			s.vault.tokens["hvs.person-2"].External = map[string][]string{"team/": {"admins"}}
+		}, reasonPolicies},
+		"the file lists fewer policies": {func(s *stage) { s.settings.PersonPolicies = []string{"default"} }, reasonPolicies},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			token := s.tokens().Refresh
+			c.change(s)
+			s.refresh(token).is(t, 400, codeInvalidGrant)
+			require.Equal(t, 1, s.counted[eventEnded])
+			line := s.audit.written[len(s.audit.written)-1]
+			require.Equal(t, []string{eventEnded, c.reason, "accessor-2"}, []string{line.Event, line.Reason, line.SignIn})
+			s.failing("Credentials", nil)
+			s.ended(token)
+		})
+	}
+}
+
+// TestASignInHasAnEnd: Vault's renewal asks nobody at the identity provider.
+func TestASignInHasAnEnd(t *testing.T) {
+	s := newStage(t, func(c *config.SignIn) { c.SessionMax = time.Hour })
+	token := s.tokens().Refresh
+	ends := s.vault.tokens["hvs.person-2"].Created.Add(time.Hour)
+	for range 3 {
+		s.pass(14 * time.Minute)
+		token = s.refresh(token).ok(t).Refresh
+		require.Equal(t, ends, s.vault.tokens["hvs.person-2"].ends, "it is never renewed past its end")
+	}
+	s.pass(13 * time.Minute)
+	a := s.refresh(token).ok(t)
+	require.EqualValues(t, 5*60, a.ExpiresIn, "an access token ends with the sign-in")
+	s.settings.SessionMax = 24 * time.Hour // for sign-ins that begin later
+	s.pass(5 * time.Minute)
+	s.vault.tokens["hvs.person-2"].ends = s.now().Add(time.Hour) // whatever Vault has granted
+	s.refresh(a.Refresh).is(t, 400, codeInvalidGrant)
+	s.ended(a.Refresh)
+}
+
+func TestAShorterEndCountsAtOnce(t *testing.T) {
+	s := newStage(t)
+	token := s.tokens().Refresh
+	s.pass(time.Hour)
+	s.settings.SessionMax = 30 * time.Minute
+	s.refresh(token).is(t, 400, codeInvalidGrant)
+	s.ended(token)
+}
+
+func TestARefreshNeverWidens(t *testing.T) {
+	const server = publicURL + "/sign-in/servers/github/mcp"
+	s := newStage(t)
+	a := send(t, s.Handler, tokenPath, exchangeForm(s.code("resource", server))).ok(t)
+	s.calls()
+	for _, resource := range []string{publicURL + "/sign-in/mcp", publicURL, "https://other.example.com/", publicURL + "/sign-in/servers/files/mcp", "x"} {
+		s.refresh(a.Refresh, "resource", resource).is(t, 400, codeInvalidTarget, resource)
+	}
+	require.Empty(t, s.calls(), "before anything else")
+	token := a.Refresh
+	for _, pairs := range [][]string{{}, {"resource", server}, {"resource", server + "/"}, {"scope", "mcp admin openid"}, {"scope", " claudeai"}} {
+		a := s.refresh(token, pairs...).ok(t, pairs)
+		require.Equal(t, "mcp", a.Scope, "what is granted")
+		token = a.Refresh
+	}
+	for _, lease := range s.vault.leases {
+		require.Equal(t, server, lease.request.Resource)
+		require.Equal(t, "engineering", lease.client)
+	}
+}
+
+func TestARefreshTokenIsGoodForItsApplicationAlone(t *testing.T) {
+	s := newStage(t)
+	token := s.tokens().Refresh
+	stranger := s.register("http://localhost/callback")
+	s.calls()
+	for _, client := range []string{"house", stranger} {
+		s.refresh(token, "client_id", client).is(t, 400, codeInvalidGrant)
+	}
+	s.refresh(token, "client_id", "unknown").is(t, 401, codeInvalidClient)
+	require.Empty(t, s.calls(), "and nothing ends")
+	s.refresh(token).ok(t)
+}
+
+func TestAnAlteredRefreshTokenIsNotValid(t *testing.T) {
+	s := newStage(t)
+	token := s.tokens().Refresh
+	s.calls()
+	for i := range len(token) {
+		other := "A"
+		if token[i] == 'A' {
+			other = "B"
+		}
+		send(t, s.gateway(), tokenPath, refreshForm(token[:i]+other+token[i+1:])).is(t, 400, codeInvalidGrant)
+	}
+	require.Empty(t, s.calls(), "Vault is not asked")
+	s.keys.Keys[1] = [32]byte{7} // gateway/keys/rotate drop_old=true
+	s.refresh(token).is(t, 400, codeInvalidGrant, "the step after a leak ends all of them")
+}
+
+func TestASignInGetsSoManyAccessTokensInATime(t *testing.T) {
+	s := newStage(t)
+	token := s.tokens().Refresh // the first one
+	for range familyTokens - 1 {
+		token = s.refresh(token).ok(t).Refresh
+	}
+	s.calls()
+	s.refresh(token).is(t, 429, codeUnavailable)
+	require.Empty(t, s.calls(), "Vault is not asked")
+	require.Equal(t, reasonRateLimited, s.audit.counted[len(s.audit.counted)-1].Reason, "counted, and not a line each")
+	other := s.tokens().Refresh
+	s.refresh(other).ok(t, "another sign-in has its own")
+	s.pass(familyTime / familyTokens)
+	s.refresh(token).ok(t)
+}
+
+// TestAnApplicationThatIsNotAllowedAnyMore is out at its next refresh, which ends nothing: it
+// may be allowed again.
+func TestAnApplicationThatIsNotAllowedAnyMore(t *testing.T) {
+	s := newStage(t)
+	id := s.register("http://localhost/callback")
+	code := s.code("client_id", id, "redirect_uri", "http://localhost:5555/callback")
+	a := send(t, s.Handler, tokenPath, exchangeForm(code, "client_id", id, "redirect_uri", "http://localhost:5555/callback")).ok(t)
+	settings := *s.settings
+	settings.DynamicRegistration = false
+	require.NoError(t, s.Applications.Configure(&settings))
+	s.refresh(a.Refresh, "client_id", id).is(t, 401, codeInvalidClient)
+	require.NoError(t, s.Applications.Configure(s.settings))
+	s.refresh(a.Refresh, "client_id", id).ok(t)
+}
+
+// TestWhatTheApplicationIsToldHasNoSecret, nor the audit lines, whatever it sends.
+func TestWhatIsSaidOfARefreshHasNoSecret(t *testing.T) {
+	s := newStage(t)
+	token := s.tokens().Refresh
+	second := s.refresh(token).ok(t)
+	s.pass(2 * grace)
+	for _, form := range []url.Values{refreshForm(token), refreshForm(token, "client_id", "house"), exchangeForm("mcpt_secret"), refreshForm("mcpt_secret")} {
+		a := send(t, s.Handler, tokenPath, form)
+		require.NotEqual(t, http.StatusOK, a.status)
+		for _, secret := range []string{token, second.Access, "hvs.", "mcpt_"} {
+			require.NotContains(t, a.Description, secret)
+		}
+	}
+	for _, e := range append(s.audit.written, s.audit.counted...) {
+		line := strings.Join([]string{e.Event, e.Reason, e.Detail, e.Client, e.Person, e.Application, e.SignIn, e.Login, e.Resource, e.Accessor}, " ")
+		for _, secret := range []string{token, second.Access, "hvs.", "mcpt_", "mcpr_"} {
+			require.NotContains(t, line, secret)
+		}
+	}
+}
+
+func FuzzARefreshTokenThatNobodyHasSealed(f *testing.F) {
+	for _, text := range []string{"", "mcpr_", "mcpr_AQ", "mcpr_AQAAAAE", "mcpt_x", "mcpr_\x00", refreshPrefix + strings.Repeat("A", 100)} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		s := newStage(t)
+		a := s.refresh(text)
+		require.Equal(t, http.StatusBadRequest, a.status)
+		require.Contains(t, []string{codeInvalidGrant, codeInvalidRequest}, a.Error)
+		send(t, s.Handler, tokenPath, exchangeForm(text)).is(t, 400, map[bool]string{true: codeInvalidRequest, false: codeInvalidGrant}[text == ""])
+		require.Empty(t, s.calls())
+	})
+}
