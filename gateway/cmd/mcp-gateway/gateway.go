@@ -59,6 +59,7 @@ type gateway struct {
 
 	credentials *credentials.Store
 	all         *aggregate.Handler
+	signIn      *signIn
 	tls         *certificates // nil: plain HTTP
 	settings    *config.Config
 
@@ -116,6 +117,10 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 	})
 	g.metrics.Aggregate(g.all.Sessions)
 	g.memory = access.NewMemory(settings.Limits)
+	g.signIn = g.newSignIn()
+	if err := g.configureSignIn(settings); err != nil {
+		return nil, err
+	}
 	g.gate.Store(g.newGate(settings))
 	if err := g.listen(); err != nil {
 		return nil, err
@@ -139,6 +144,7 @@ func (g *gateway) newGate(settings *config.Config) *access.Gate {
 	if tracer := g.export.Tracer(); tracer != nil {
 		options.Tracer = tracer
 	}
+	g.gateSignIn(&options, settings)
 	return access.New(options)
 }
 
@@ -301,6 +307,9 @@ func (g *gateway) close() {
 	}
 	if gate := g.gate.Load(); gate != nil {
 		gate.Close()
+	}
+	if g.signIn != nil {
+		g.signIn.audit.Close()
 	}
 	if g.audit != nil {
 		g.audit.Close()

@@ -106,7 +106,7 @@ func TestWellKnownPathsAreAbsentWithoutAToken(t *testing.T) {
 	s.start("")
 	s.ready()
 	base := strings.TrimSuffix(s.url("http"), "/servers/files/mcp")
-	for _, path := range []string{"/.well-known/oauth-protected-resource", "/.well-known/oauth-authorization-server/servers/files/mcp", "/register", "/", "/metrics", "/healthz"} {
+	for _, path := range []string{"/.well-known/oauth-protected-resource", "/.well-known/oauth-authorization-server/servers/files/mcp", "/register", "/metrics", "/healthz"} {
 		response, err := http.Get(base + path)
 		require.NoError(t, err)
 		body, err := io.ReadAll(response.Body)

@@ -144,6 +144,9 @@ func load(f *flags) (*config.Config, error) {
 	if _, err := telemetry.Environment(os.Getenv); err != nil {
 		return nil, err
 	}
+	if err := checkSignIn(settings); err != nil {
+		return nil, err
+	}
 	return settings, nil
 }
 

@@ -19,6 +19,11 @@ func (g *gateway) reload(load func() (*config.Config, error)) {
 		g.log.Error("the configuration has mistakes: the old one stays in effect", "error", err)
 		return
 	}
+	if err := g.configureSignIn(settings); err != nil {
+		g.metrics.Reloaded(false)
+		g.log.Error("sign-in cannot take the configuration: the old one stays in effect", "error", err)
+		return
+	}
 	for _, name := range fixed(g.settings, settings) {
 		g.log.Warn("this part of the configuration takes effect at the next start only", "block", name)
 	}
