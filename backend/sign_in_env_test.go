@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -90,6 +91,38 @@ func (e *env) signInRefused(who *signer, op logical.Operation, client string, d 
 	require.True(e.t, resp.IsError(), "the request was accepted: %+v", resp)
 	require.Equal(e.t, before, contentsOf(e.t, e.storage), "a refused request has written")
 	return resp.Error().Error()
+}
+
+// atOnce sends a second request for a token of c as soon as the first has read an entry with
+// that prefix, and lets it get as far as it can meanwhile. It returns what each was refused
+// with, "" for one that was accepted.
+func (e *env) atOnce(prefix string, who1 *signer, d1 data, who2 *signer, d2 data) []string {
+	e.t.Helper()
+	texts := make([]string, 2)
+	ask := func(e *env, i int, who *signer, d data) error {
+		resp, err := e.asks(context.Background(), who, logical.UpdateOperation, "c", signInData(d))
+		if err == nil && resp.IsError() {
+			texts[i] = resp.Error().Error()
+		}
+		return err
+	}
+	var second <-chan error
+	hooked := *e
+	hooked.storage = &hookedStorage{Storage: e.storage, after: func(what, key string) {
+		if second != nil || what != "get" || !strings.HasPrefix(key, prefix) {
+			return
+		}
+		second = inBackground(func() error { return ask(e, 1, who2, d2) })
+		select {
+		case err := <-second:
+			second = inBackground(func() error { return err })
+		case <-time.After(50 * time.Millisecond): // it waits for a lock, or the machine is slow
+		}
+	}}
+	require.NoError(e.t, ask(&hooked, 0, who1, d1))
+	require.NotNil(e.t, second, "the first request has read no such entry")
+	require.NoError(e.t, <-second)
+	return texts
 }
 
 // rows returns who is signed in, by accessor.

@@ -177,6 +177,7 @@ var volatile = []struct {
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "DIGEST"},
 	{regexp.MustCompile(`\b[0-9A-Za-z]{32}\b`), "ACCESSOR"},
 	{regexp.MustCompile(`(mcp/creds/[a-z-]+/)[0-9A-Za-z]{24}`), "${1}LEASE"},
+	{regexp.MustCompile(`\b[0-9A-Za-z]{24}\b`), "VAULT_ACCESSOR"},
 	{regexp.MustCompile(`\b[0-9A-Za-z]{16}(\.\d+)?\b`), "ID${1}"},
 	{regexp.MustCompile(`[A-Za-z0-9+/]{43}=`), "KEY"},
 	{regexp.MustCompile(`(?m)("?index"?:?\s*)\d+`), "${1}N"},
