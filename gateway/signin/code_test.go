@@ -1,6 +1,8 @@
 package signin
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"net/http"
 	"strings"
 	"sync"
@@ -235,4 +237,9 @@ func TestVerifiersOfPKCE(t *testing.T) {
 	require.False(t, verifies(verifier, ""))
 	require.False(t, verifies("", challenge))
 	require.False(t, verifies(strings.ToUpper(verifier), challenge))
+	for length, good := range map[int]bool{0: false, 1: false, 42: false, 43: true, 128: true, 129: false} {
+		text := strings.Repeat("a", length)
+		sum := sha256.Sum256([]byte(text))
+		require.Equal(t, good, verifies(text, base64.RawURLEncoding.EncodeToString(sum[:])), "RFC 7636, section 4.1: %d characters", length)
+	}
 }

@@ -174,16 +174,25 @@ func (h *Handler) lease(ctx context.Context, x *exchange, t *vaultclient.PersonT
 // renew has the person's token live to the end of the sign-in, and no longer. It returns how
 // long Vault lets it live.
 func (h *Handler) renew(ctx context.Context, t *vaultclient.PersonToken, until time.Time) (time.Duration, *denial) {
-	life, err := h.People.Renew(ctx, t, until.Sub(h.Now()))
-	if err != nil {
+	const slack = 10 * time.Second
+	wanted := until.Sub(h.Now())
+	life, err := h.People.Renew(ctx, t, wanted)
+	switch {
+	case errors.Is(err, vaultclient.ErrNoRole):
+		return 0, h.endAs(ctx, t, h.denialOfVault(err))
+	case err != nil:
 		return 0, h.denialOfVault(err)
+	case life > wanted+slack:
+		d := denied(codeInvalidGrant, reasonTokenKind, "the person's rights in Vault do not fit a sign-in any more")
+		d.event, d.detail = eventEnded, "Vault lets the person's token live longer than the sign-in: set token_period=0 at the role of the login"
+		return 0, h.endAs(ctx, t, d)
 	}
 	return life, nil
 }
 
 // denialOfVault is the denial for an error of Vault's about the person's token itself.
 func (h *Handler) denialOfVault(err error) *denial {
-	if !vaultclient.IsDenied(err) {
+	if !vaultclient.IsDenied(err) && !errors.Is(err, vaultclient.ErrNoRole) {
 		return notNow(reasonUnavailable, err)
 	}
 	d := denied(codeInvalidGrant, reasonOver, "the sign-in has ended")

@@ -1,6 +1,7 @@
 package signin
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 func TestARefreshTokenIsReplacedByEachUse(t *testing.T) {
@@ -81,6 +83,22 @@ func (s *stage) ended(tokens ...string) {
 	require.Empty(s.t, s.vault.alive())
 	for _, token := range tokens {
 		s.refresh(token).is(s.t, 400, codeInvalidGrant)
+	}
+}
+
+// TestTheClocksOfGatewaysMayDiffer by less than a minute: one that is ahead has noted when a
+// generation began.
+func TestTheClocksOfGatewaysMayDiffer(t *testing.T) {
+	for ahead, served := range map[time.Duration]bool{30 * time.Second: true, 59 * time.Second: true, 61 * time.Second: false, time.Hour: false} {
+		s := newStage(t)
+		first := s.tokens().Refresh
+		s.refresh(first).ok(t)
+		s.vault.tokens["hvs.person-2"].generations[2] = s.now().Add(ahead)
+		if served {
+			s.refresh(first).ok(t, ahead)
+		} else {
+			s.refresh(first).is(t, 400, codeInvalidGrant, ahead)
+		}
 	}
 }
 
@@ -239,7 +257,8 @@ func TestTheNoOfVaultEndsTheSignIn(t *testing.T) {
 		"the person has got a policy in another namespace": {func(s *stage) {
 			s.vault.tokens["hvs.person-2"].External = map[string][]string{"team/": {"admins"}}
 		}, reasonPolicies},
-		"the file lists fewer policies": {func(s *stage) { s.settings.PersonPolicies = []string{"default"} }, reasonPolicies},
+		"an administrator has deleted the role of the login": {func(s *stage) { s.failing("Renew", vaultclient.ErrNoRole) }, reasonOver},
+		"the file lists fewer policies":                      {func(s *stage) { s.settings.PersonPolicies = []string{"default"} }, reasonPolicies},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)
@@ -253,6 +272,21 @@ func TestTheNoOfVaultEndsTheSignIn(t *testing.T) {
 			s.ended(token)
 		})
 	}
+}
+
+// longer is a Vault that renews for longer than it is asked to.
+type longer struct{ *fakeVault }
+
+func (v longer) Renew(ctx context.Context, t *vaultclient.PersonToken, increment time.Duration) (time.Duration, error) {
+	return v.fakeVault.Renew(ctx, t, increment+time.Hour)
+}
+
+func TestATokenThatWouldOutliveItsSignInIsNotKept(t *testing.T) {
+	s := newStage(t)
+	token := s.tokens().Refresh
+	s.People = longer{s.vault}
+	s.refresh(token).is(t, 400, codeInvalidGrant)
+	s.ended(token)
 }
 
 // TestASignInHasAnEnd: Vault's renewal asks nobody at the identity provider.
@@ -271,7 +305,9 @@ func TestASignInHasAnEnd(t *testing.T) {
 	s.settings.SessionMax = 24 * time.Hour // for sign-ins that begin later
 	s.pass(5 * time.Minute)
 	s.vault.tokens["hvs.person-2"].ends = s.now().Add(time.Hour) // whatever Vault has granted
+	leases := len(s.vault.leases)
 	s.refresh(a.Refresh).is(t, 400, codeInvalidGrant)
+	require.Len(t, s.vault.leases, leases, "the engine is not asked")
 	s.ended(a.Refresh)
 }
 

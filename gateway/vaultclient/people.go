@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -31,6 +32,9 @@ var (
 	// it was finished before, or Vault has another active node since.
 	ErrStateLost = errors.New("Vault does not know this sign-in any more") //nolint:staticcheck // a name starts it
 )
+
+// ErrNoRole: the role at which the token was got is gone, so Vault does not renew the token.
+var ErrNoRole = errors.New("the role of the login does not exist any more")
 
 // People makes requests with tokens of people, and of machines that sign in: never with the
 // gateway's own. Its errors are of three kinds. The variables above, and those for which
@@ -183,6 +187,9 @@ func (p *People) Renew(ctx context.Context, t *PersonToken, increment time.Durat
 	answer, err := p.confirmed(ctx, t.secret, func(ctx context.Context, client *api.Client) (*api.Secret, error) {
 		return client.Auth().Token().RenewSelfWithContext(ctx, int(increment/time.Second))
 	}, http.StatusForbidden)
+	if saysRoleGone(err) {
+		return 0, fmt.Errorf("%w: %w", ErrNoRole, err)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -190,6 +197,21 @@ func (p *People) Renew(ctx context.Context, t *PersonToken, increment time.Durat
 		return 0, errNoData
 	}
 	return seconds(answer.Auth.LeaseDuration), nil
+}
+
+// saysRoleGone reports whether an auth method of Vault's does not renew for want of the role.
+// Vault answers that with 500, as it does where something fails.
+func saysRoleGone(err error) bool {
+	var refused *api.ResponseError
+	if !errors.As(err, &refused) || refused.StatusCode != http.StatusInternalServerError {
+		return false
+	}
+	for _, text := range refused.Errors {
+		if strings.Contains(text, "does not exist during renewal") {
+			return true
+		}
+	}
+	return false
 }
 
 // Revoke ends the token with all its leases. A token that has ended is not an error.

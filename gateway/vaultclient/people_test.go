@@ -235,6 +235,20 @@ func TestALoginThatVaultDoesNotFinish(t *testing.T) {
 	require.Equal(t, "https://idp.example/a?state=s", at)
 }
 
+func TestARenewalForWantOfTheRole(t *testing.T) {
+	gone := `{"errors":["1 error occurred:\n\t* failed to renew entry: role mcp does not exist during renewal\n\n"]}`
+	_, err := peopleAt(t, newPeopleNode(t, alone, 500, gone).URL).Renew(t.Context(), NewPersonToken("hvs.person"), time.Minute)
+	require.ErrorIs(t, err, ErrNoRole)
+	for status, text := range map[int]string{500: `{"errors":["1 error occurred:\n\t* failed to renew entry: context canceled\n\n"]}`, 503: gone} {
+		_, err := peopleAt(t, newPeopleNode(t, alone, status, text).URL).Renew(t.Context(), NewPersonToken("hvs.person"), time.Minute)
+		require.Error(t, err)
+		require.NotErrorIs(t, err, ErrNoRole)
+	}
+	life, err := peopleAt(t, newPeopleNode(t, alone, 200, `{"auth":{"client_token":"hvs.person","lease_duration":60}}`).URL).Renew(t.Context(), NewPersonToken("hvs.person"), time.Minute)
+	require.NoError(t, err)
+	require.Equal(t, time.Minute, life)
+}
+
 // TestATokenThatMayNotLookAtItselfIsRevoked: nobody could know whether to keep it.
 func TestATokenThatMayNotLookAtItselfIsRevoked(t *testing.T) {
 	var paths []string
