@@ -201,7 +201,7 @@ func TestATokenThatMayNotBeKeptIsRevoked(t *testing.T) {
 		"a token without an entity":             {func(v *fakeVault) { v.person.EntityID = "" }, reasonTokenKind, "entity"},
 		"token_no_default_policy: no wrapping":  {func(v *fakeVault) { v.lacks = []string{"sys/wrapping/wrap"} }, reasonTokenKind, "sys/wrapping/wrap"},
 		"token_no_default_policy: no cubbyhole": {func(v *fakeVault) { v.lacks = []string{"cubbyhole/mcp-sign-in/1"} }, reasonTokenKind, "cubbyhole/mcp-sign-in/1"},
-		"token_no_default_policy: no list":      {func(v *fakeVault) { v.lacks = []string{"cubbyhole/mcp-sign-in"} }, reasonTokenKind, "token_no_default_policy"},
+		"token_no_default_policy: no list":      {func(v *fakeVault) { v.lacks = []string{"cubbyhole/mcp-sign-in/"} }, reasonTokenKind, "token_no_default_policy"},
 		"token_no_default_policy: no renewal":   {func(v *fakeVault) { v.fail["Renew"] = errDenied }, reasonTokenKind, "renew-self"},
 		"token_no_default_policy: no question":  {func(v *fakeVault) { v.fail["Capabilities"] = errDenied }, reasonTokenKind, "sys/capabilities-self"},
 		"it may not look itself up":             {func(v *fakeVault) { v.fail["FinishOIDC"] = vaultclient.ErrNoLookup }, reasonTokenKind, "look itself up"},

@@ -63,7 +63,7 @@ var ownPaths = []struct {
 	{"auth/token/renew-self", []string{"update"}},
 	{"auth/token/revoke-self", []string{"update"}},
 	{"sys/wrapping/wrap", []string{"update"}},
-	{"cubbyhole/mcp-sign-in", []string{"list"}},
+	{"cubbyhole/mcp-sign-in/", []string{"list"}}, // with the slash: Vault judges a list by it
 	{"cubbyhole/mcp-sign-in/1", []string{"create", "read", "update"}},
 }
 

@@ -104,7 +104,11 @@ func (s *stage) RefreshSessionKeys(context.Context) error {
 }
 
 // SignInEvent makes the stage the handler's observer.
-func (s *stage) SignInEvent(event string) { s.counted[event]++ }
+func (s *stage) SignInEvent(event string) {
+	s.vault.mu.Lock()
+	defer s.vault.mu.Unlock()
+	s.counted[event]++
+}
 
 // ask makes a request as the gate would hand it on.
 func ask(h http.Handler, r *http.Request, source string) *httptest.ResponseRecorder {
