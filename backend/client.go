@@ -86,7 +86,8 @@ type clientEntry struct {
 	Version    uint64 `json:"version"` // rises with every write
 	RotationID string `json:"rotation_id,omitempty"`
 
-	// SignInGeneration rises when sign_in is taken from the client.
+	// SignInGeneration rises when sign_in is taken from the client, which ends the tokens of
+	// its sign-ins.
 	SignInGeneration uint64 `json:"sign_in_generation,omitempty"`
 
 	// Tokens holds the current token first, if there is one (see current), and
@@ -169,10 +170,8 @@ func (c *clientEntry) confirm(p *pointer, hash string, mountGeneration uint64, n
 // confirmsLeased reports whether the client's generation, and that of its sign-ins for a token
 // with a resource, are those with which the leased token was issued.
 func (c *clientEntry) confirmsLeased(p *pointer) bool {
-	if p.SignIn != nil && (!c.SignIn || p.SignIn.Generation != c.SignInGeneration) {
-		return false
-	}
-	return p.Generation == c.Generation
+	signIns := p.SignIn == nil || p.SignIn.Generation == c.SignInGeneration
+	return signIns && p.Generation == c.Generation
 }
 
 // confirmsOnceEnabled reports whether the token behind p is active now, or would be

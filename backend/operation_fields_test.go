@@ -82,6 +82,14 @@ func TestOpenAPIOffersNoFieldThatIsIgnored(t *testing.T) {
 	require.Contains(t, clients, "upstream_policies")
 	require.Contains(t, body(doc.Paths["/evaluate"].Post), "alias_prefix")
 	require.Equal(t, []string{"ttl"}, queries(doc.Paths["/creds/{name}"].Get))
+	for field := range signInRequestFields() {
+		require.Contains(t, body(doc.Paths["/creds/{name}"].Post), field)
+	}
+	require.Contains(t, clients, "sign_in")
+	require.Contains(t, body(doc.Paths["/config"].Post), "sign_in_logins")
+	require.NotNil(t, doc.Paths["/sign-ins/{accessor}"].Get)
+	require.Nil(t, doc.Paths["/sign-ins/{accessor}"].Post)
+	require.NotNil(t, doc.Paths["/gateway/sign-in"].Get)
 }
 
 func TestValuesAreStoredAsTheyWereWritten(t *testing.T) {

@@ -80,14 +80,17 @@ func TestATokenOfASignInLivesForAQuarterOfAnHourAtMost(t *testing.T) {
 			if tc.ttl != nil {
 				d["ttl"] = tc.ttl
 			}
-			l := e.signedIn(ann(), "c", d)
-			require.Equal(t, tc.want, l.secret.TTL)
-			require.LessOrEqual(t, l.secret.MaxTTL, 15*time.Minute)
-			require.False(t, l.secret.Renewable)
+			resp, err := e.asks(t.Context(), ann(), logical.UpdateOperation, "c", signInData(d))
+			require.NoError(t, err)
+			require.Equal(t, tc.want, resp.Secret.TTL)
+			require.LessOrEqual(t, resp.Secret.MaxTTL, 15*time.Minute)
+			require.False(t, resp.Secret.Renewable)
+			require.Equal(t, tc.warned, len(resp.Warnings) > 0, "%v", resp.Warnings)
+			token := resp.Data["token"].(string)
 			e.clock.Advance(tc.want - time.Nanosecond)
-			require.True(t, e.active(l.token))
+			require.True(t, e.active(token))
 			e.clock.Advance(time.Nanosecond)
-			require.False(t, e.active(l.token))
+			require.False(t, e.active(token))
 		})
 	}
 }
@@ -360,4 +363,16 @@ func TestTimesAreTakenInEveryFormOfVaults(t *testing.T) {
 		e.signedIn(ann(), "c", data{"sign_in_ends": value})
 		require.Equal(t, want, e.read("sign-ins/accessor-of-ann")["until"], "%T", value)
 	}
+}
+
+func TestATokenOfASignInIsSealedLikeEveryOther(t *testing.T) {
+	e := newKMSEnv(t)
+	e.write("config", data{"sign_in_logins": data{"employees": employees}})
+	e.client("c", data{"sign_in": true, "seal": "kms"})
+	sealed := e.signedIn(ann(), "c", nil).token
+	require.Equal(t, theResource, e.lookup(sealed)["resource"])
+	tok, dataKey := e.open(sealed)
+	found := e.write("lookup", data{"token": tok, "data_key": dataKey}).Data
+	require.Equal(t, "ann@example.com", found["person"])
+	require.False(t, e.active(tok))
 }

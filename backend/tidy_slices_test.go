@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -50,7 +51,12 @@ func (s *hookedStorage) List(ctx context.Context, prefix string) (keys []string,
 // expired, of one client, and predecessors of three others.
 func litter(t *testing.T) *env {
 	t.Helper()
-	e := newEnv(t)
+	e := newEnv(t).withSignIn()
+	for i := range 5 {
+		e.signedIn(job(i), "c", data{"assertion_id": fmt.Sprint(i), "assertion_expires": e.in(time.Minute)})
+	}
+	e.clock.Advance(2 * time.Hour)
+	e.delete("clients/c")
 	e.client("ci", data{})
 	for range 100 {
 		e.lease("ci", nil)
@@ -72,6 +78,8 @@ func (e *env) requireTidied() {
 	e.t.Helper()
 	require.Len(e.t, e.keys(tokenPrefix), 3)
 	require.Empty(e.t, e.keys(leasePrefix))
+	require.Empty(e.t, e.keys(signInPrefix))
+	require.Empty(e.t, e.keys(assertionPrefix))
 	for _, name := range []string{"a", "b", "c"} {
 		require.Len(e.t, e.list("clients/"+name+"/tokens/"), 1)
 	}
@@ -97,7 +105,7 @@ func TestTidyGetsOnHoweverLittleTimeItIsGiven(t *testing.T) {
 	}
 	require.Greater(t, slices, 20, "the slices were not short")
 	e.requireTidied()
-	require.EqualValues(t, 123, e.b.tidying.read().TokensRemoved, "the counts are those of the whole run")
+	require.EqualValues(t, 128, e.b.tidying.read().TokensRemoved, "the counts are those of the whole run")
 }
 
 func TestTidyDoesWhatIsLeftAfterAnyStorageCallWentWrong(t *testing.T) {
