@@ -22,7 +22,8 @@ func offered(t *testing.T) map[string]map[string]setting {
 	t.Helper()
 	all := map[string]map[string]setting{}
 	for _, method := range []string{AuthAppRole, AuthKubernetes, AuthJWT, AuthTokenFile} {
-		source := fmt.Sprintf("vault {\n auth %q {}\n}\nkms {}\nstdio {}\nupstream_credentials {}\nupstream \"x\" {}\n", method)
+		source := fmt.Sprintf("vault {\n auth %q {}\n}\nkms {}\nstdio {}\nupstream_credentials {}\nupstream \"x\" {}\n"+
+			"sign_in {\n login \"x\" {}\n machine \"y\" {}\n application \"z\" {}\n}\n", method)
 		file, diags := hclsyntax.ParseConfig([]byte(source), "all.hcl", hcl.InitialPos)
 		require.False(t, diags.HasErrors())
 		d := &decoder{} // it finds much wrong, which does not matter here

@@ -133,6 +133,42 @@ upstream_credentials {
   # mint_rate             = 50 # child tokens a second
 }
 
+# People and machines get tokens by OAuth 2.1, with logins of Vault. Without this block there
+# are no endpoints below /sign-in. Needs listener's public_url.
+sign_in {
+  # session_max          = "12h" # the longest life of a sign-in
+  # person_policies      = ["default", "mcp-person*"] # the Vault policies that people's tokens may have
+  # dynamic_registration = false # let applications register themselves
+  redirect_schemes   = ["cursor"]                               # private schemes to which applications may redirect
+  redirect_prefixes  = ["https://chatgpt.com/connector/oauth/"] # for hosts whose redirects differ
+  metadata_documents = ["https://claude.ai/oauth/"]             # by which applications are known
+  # redirect_hosts = [] # https hosts to which applications that have registered themselves may redirect
+
+  login "employees" { # at least one login or machine
+    mount = "oidc-mcp" # an oidc auth method of Vault
+    role  = "mcp"
+    title = "Example Inc." # default: the login's name
+  }
+
+  machine "ci" { # tokens for JWTs of somebody else
+    # method   = "jwt" # or kubernetes
+    mount      = "jwt-ci"
+    role       = "mcp"
+    issuer     = "https://token.example.com" # the iss of the JWTs
+    single_use = true # default: false
+    # profile  = "" # "id-jag" for an enterprise's IdP
+  }
+
+  application "intranet" { # the client_id
+    name          = "Intranet"
+    redirect_uris = ["https://intranet.example.com/oauth/callback"]
+    secret_file   = "/etc/mcp-gateway/intranet_secret" # or jwks_file or jwks_uri; default: the application is public
+    # jwks_file   = ""
+    # jwks_uri    = ""
+    # trusted     = false # people are not asked for their consent
+  }
+}
+
 limits {
   # max_body               = "4MiB"
   # max_header             = "32KiB"

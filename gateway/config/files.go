@@ -55,7 +55,7 @@ func (s *section) keyPair(certName, keyName string) (cert, key string) {
 }
 
 // clientSecretForm is what a client_secret may be made of (RFC 6749 appendix A.2).
-var clientSecretForm = regexp.MustCompile(`^[!-~]{22,512}$`)
+var clientSecretForm = regexp.MustCompile(`^[\x21-\x7e]{22,512}$`)
 
 // ReadClientSecret reads a file with the client_secret of an application.
 func ReadClientSecret(path string) ([]byte, error) {

@@ -24,6 +24,8 @@ func folder(t testing.TB) string {
 	for _, name := range []string{"role_id", "secret_id", "broken.pem"} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600))
 	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "intranet_secret"), []byte("correct-horse-battery-staple\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "private.jwks"), []byte(`{"keys":[{"kty":"oct","k":"AAAA"}]}`), 0o600))
 	certificate, key := selfSigned(t)
 	for name, content := range map[string][]byte{"tls.crt": certificate, "tls.key": key, "ca.pem": certificate} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))

@@ -85,7 +85,7 @@ func signInOrigin(public *url.URL) (string, error) {
 
 // checkPersonPolicies refuses lists that an administrator's token would pass.
 func (s *section) checkPersonPolicies(policies []string) {
-	const setting = "person_policies"
+	const setting, root = "person_policies", "root"
 	if len(policies) == 0 && s.has(setting) {
 		s.bad(setting, "nobody can sign in without a policy: every token of Vault has one: leave the setting out, or name those of people")
 	}
@@ -94,7 +94,7 @@ func (s *section) checkPersonPolicies(policies []string) {
 		switch {
 		case prefix == "":
 			s.bad(setting, "%q lets the tokens of administrators through: name the policies of people, such as \"mcp-person*\"", name)
-		case prefix == "root" || name != prefix && strings.HasPrefix("root", prefix):
+		case prefix == root || name != prefix && strings.HasPrefix(root, prefix):
 			s.bad(setting, "%q lets the policy root through: no application may have such a token", name)
 		case strings.Contains(prefix, "*"), prefix != strings.ToLower(prefix), strings.ContainsFunc(prefix, unicode.IsSpace):
 			s.bad(setting, "%q is not a valid name of a policy: Vault's names have no upper-case letters; one \"*\" at the end stands for any rest", name)
@@ -212,10 +212,15 @@ func (d *decoder) signInApplication(s *section, id string, prefixes []string) Si
 	}
 	if a.JWKSURI != "" {
 		if _, err := uri.ParseURL(a.JWKSURI); err != nil {
-			s.bad("jwks_uri", "%q: %v", a.JWKSURI, err)
+			s.bad("jwks_uri", "%s: %v", uri.Shown(a.JWKSURI), err)
 		}
 	}
-	given := slices.DeleteFunc([]string{"secret_file", "jwks_file", "jwks_uri"}, func(name string) bool { return !s.has(name) })
+	var given []string
+	for _, one := range []struct{ name, value string }{{"secret_file", a.SecretFile}, {"jwks_file", a.JWKSFile}, {"jwks_uri", a.JWKSURI}} {
+		if one.value != "" {
+			given = append(given, one.name)
+		}
+	}
 	if len(given) > 1 {
 		s.bad(given[1], "the application authenticates in one way: leave out %s or %s", given[0], given[1])
 	}
@@ -232,7 +237,7 @@ func (s *section) checkRedirectURIs(a SignInApplication, prefixes []string) {
 		u, err := uri.ParseRedirect(text)
 		switch {
 		case err != nil:
-			s.bad("redirect_uris", "%q: %v", text, err)
+			s.bad("redirect_uris", "%s: %v", uri.Shown(text), err)
 		case a.Trusted && u.Kind != uri.HTTPS:
 			s.bad("trusted", "%q is whatever program listens there, which would be signed in without asking anybody: leave trusted out, or give https redirects alone", text)
 		case a.Trusted && slices.Contains(prefixes, text):

@@ -85,7 +85,7 @@ type Prefix struct {
 func ParsePrefix(text string) (Prefix, error) {
 	u, err := ParseURL(text)
 	if err != nil {
-		return Prefix{}, fmt.Errorf("%q is not a valid prefix: %w", text, err)
+		return Prefix{}, fmt.Errorf("%s is not a valid prefix: %w", Shown(text), err)
 	}
 	if strings.Contains(u.path, "*") {
 		return Prefix{}, fmt.Errorf("%q is not a valid prefix: a \"*\" has no meaning here: a slash at the end stands for all that is below", text)

@@ -205,12 +205,24 @@ func CheckScheme(scheme string) error {
 	return nil
 }
 
+// Shown is a text as errors quote it: without what may be a user and a password, and not long.
+func Shown(text string) string {
+	const most = 200
+	if at := strings.LastIndexByte(text, '@'); at >= 0 {
+		text = "…" + text[at:]
+	}
+	if len(text) > most {
+		text = text[:most] + "…"
+	}
+	return strconv.Quote(text)
+}
+
 // CheckHost says what is wrong with a host of the gateway's file: a name in lower case, with
 // a port if it is not that of https.
 func CheckHost(host string) error {
 	u, err := Parse("https://" + host + "/")
 	if err != nil || u.Host != host || u.path != "/" || u.query != "" {
-		return fmt.Errorf("%q is not a valid host: write it in lower case, as \"app.example.com\", or \"app.example.com:8443\" where the port is not 443", host)
+		return fmt.Errorf("%s is not a valid host: write it in lower case, as \"app.example.com\", or \"app.example.com:8443\" where the port is not 443", Shown(host))
 	}
 	return nil
 }
