@@ -66,6 +66,7 @@ const (
 
 	keySize    = 4
 	saltSize   = 24
+	nonceSize  = 12 // of the salt's end
 	prefixSize = 1 + keySize
 	headerSize = prefixSize + saltSize
 	tagSize    = 16
@@ -124,7 +125,7 @@ func (s *Sealer) Open(purpose Purpose, bound []byte, text string) ([]byte, error
 	return opened(key[:], raw, purpose, keys.MountID, bound)
 }
 
-func isVersion(version int) bool { return version >= 0 && uint64(version) <= 1<<32-1 }
+func isVersion(version int) bool { return version >= 0 && uint64(version) < 1<<32 }
 
 // decode returns the bytes of a sealed text of that format.
 func decode(format byte, text string) ([]byte, error) {
@@ -148,7 +149,7 @@ func sealed(secret []byte, header [headerSize]byte, purpose Purpose, mount strin
 	}
 	raw := make([]byte, headerSize, overhead+len(plain))
 	copy(raw, header[:])
-	raw = aead.Seal(raw, zeroNonce[:], plain, associated(header[:], purpose, mount, bound))
+	raw = aead.Seal(raw, nonceOf(header[:]), plain, associated(header[:], purpose, mount, bound))
 	return encoding.EncodeToString(raw), nil
 }
 
@@ -157,15 +158,15 @@ func opened(secret, raw []byte, purpose Purpose, mount string, bound []byte) ([]
 	if err != nil {
 		return nil, err
 	}
-	plain, err := aead.Open(nil, zeroNonce[:], raw[headerSize:], associated(raw[:headerSize], purpose, mount, bound))
+	plain, err := aead.Open(nil, nonceOf(raw), raw[headerSize:], associated(raw[:headerSize], purpose, mount, bound))
 	if err != nil {
 		return nil, ErrNotValid
 	}
 	return plain, nil
 }
 
-// zeroNonce is the nonce of every text: no two have the same key.
-var zeroNonce [12]byte
+// nonceOf is the nonce of a text: a part of its salt, since no two texts have the same key.
+func nonceOf(header []byte) []byte { return header[headerSize-nonceSize : headerSize] }
 
 // cipherOf returns the cipher of one text. Session ids are sealed under the session keys
 // themselves, which the derivation keeps apart from every key of this package.

@@ -187,13 +187,13 @@ func TestAnotherRegistrationKeyIsToldAndOpensNothingOld(t *testing.T) {
 
 func TestTheSameTextIsSealedToTheSameOnlyWhereItLasts(t *testing.T) {
 	s := sealer(keysOf(1))
-	require.NotEqual(t, sealText(t, s, Code), sealText(t, s, Code))
+	one, other := sealText(t, s, Code), sealText(t, s, Code)
+	require.NotEqual(t, one, other)
 	require.Equal(t, sealLasting(t, s, Registration), sealLasting(t, sealer(keysOf(9)), Registration))
 	require.NotEqual(t, sealLasting(t, s, Registration), sealLasting(t, s, Secret))
-	other, err := s.SealLasting(Registration, append([]byte{' '}, plain...))
+	longer, err := s.SealLasting(Registration, append([]byte{' '}, plain...))
 	require.NoError(t, err)
-	a, b := sealLasting(t, s, Registration), other
-	require.NotEqual(t, a[:40], b[:40], "no two texts share a key")
+	require.NotEqual(t, sealLasting(t, s, Registration)[:40], longer[:40], "no two texts share a key")
 }
 
 func TestDerivedSecretsBelongToOneTextOnePurposeAndOneMount(t *testing.T) {

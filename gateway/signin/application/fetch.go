@@ -72,7 +72,7 @@ func (f *fetcher) get(ctx context.Context, u *uri.URI) ([]byte, time.Duration, e
 	case <-ctx.Done():
 		return nil, 0, &fetchError{words: "too many documents are being fetched", cause: ctx.Err()}
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.Text, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.Text, http.NoBody)
 	if err != nil {
 		return nil, 0, &fetchError{words: "its URL is not valid", cause: err}
 	}
@@ -141,7 +141,7 @@ func ageOf(header http.Header) time.Duration {
 			if err != nil {
 				return minAge
 			}
-			age = time.Duration(seconds) * time.Second //nolint:gosec // 31 bits
+			age = time.Duration(seconds) * time.Second
 		}
 	}
 	return min(max(age, minAge), maxAge)
