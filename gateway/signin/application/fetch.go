@@ -57,14 +57,15 @@ func wordsOf(err error) string {
 
 // fetcher gets documents over https.
 type fetcher struct {
-	dial  func(host string) dial.Func
-	roots *x509.CertPool
-	slots chan struct{}
+	dial    func(host string) dial.Func
+	roots   *x509.CertPool
+	timeout time.Duration // of one fetch, all of it
+	slots   chan struct{}
 }
 
 // get returns the body of a document, and how long it may be kept.
 func (f *fetcher) get(ctx context.Context, u *uri.URI) ([]byte, time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
 	select {
 	case f.slots <- struct{}{}:
@@ -100,7 +101,7 @@ func (f *fetcher) client(host string) *http.Client {
 		Transport: &http.Transport{
 			DialContext:            f.dial(host),
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: f.roots},
-			TLSHandshakeTimeout:    fetchTimeout,
+			TLSHandshakeTimeout:    f.timeout,
 			DisableKeepAlives:      true,
 			DisableCompression:     true,
 			MaxResponseHeaderBytes: maxHeader,

@@ -57,7 +57,7 @@ func New(options Options) (*Registry, error) {
 	if options.Dial == nil {
 		options.Dial = func(host string) dial.Func { return dial.To(&config.UpstreamAllow{}, host, fetchTimeout) }
 	}
-	f := &fetcher{dial: options.Dial, roots: options.Roots, slots: make(chan struct{}, maxFetches)}
+	f := &fetcher{dial: options.Dial, roots: options.Roots, timeout: fetchTimeout, slots: make(chan struct{}, maxFetches)}
 	r := &Registry{
 		sealer:      options.Sealer,
 		refreshKeys: options.RefreshKeys,
