@@ -39,7 +39,8 @@ func (h *Handler) exchangeAssertion(ctx context.Context, x *exchange, header htt
 	if d != nil {
 		return nil, d
 	}
-	if wait := h.Limits.families.take(machineKey(login, a), h.Now()); wait > 0 {
+	// Nobody has verified the subject yet, so nothing of its allowance is used here.
+	if wait := h.Limits.families.full(machineKey(login, a), h.Now()); wait > 0 {
 		return nil, tooMany(wait, "This subject has got too many access tokens.")
 	}
 	t, err := h.People.LoginJWT(ctx, login.Mount, login.Role, text)
@@ -163,6 +164,9 @@ func (h *Handler) beginMachine(ctx context.Context, x *exchange, t *vaultclient.
 	request := vaultclient.CredsRequest{
 		Resource: s.Resource, Application: s.Application, ApplicationName: x.app.Name, Login: s.Login,
 		SignInEnds: h.Now().Add(machineLife),
+	}
+	if wait := h.Limits.families.take(machineKey(login, a), h.Now()); wait > 0 {
+		return nil, tooMany(wait, "This subject has got too many access tokens.")
 	}
 	if login.SingleUse {
 		var err error

@@ -328,6 +328,18 @@ func TestASubjectGetsSoManyAccessTokensInATime(t *testing.T) {
 	for range familyTokens {
 		m.exchange(m.sign("JWT", m.claims())).ok(t)
 	}
+	logins := len(m.vault.logins)
 	m.exchange(m.sign("JWT", m.claims())).is(t, 429, codeUnavailable)
+	require.Len(t, m.vault.logins, logins, "Vault is not asked")
 	m.exchange(m.sign("JWT", m.claims("sub", "another"))).ok(t)
+}
+
+// TestNobodyUsesUpTheAllowanceOfAnother: a forged assertion names whom it likes.
+func TestNobodyUsesUpTheAllowanceOfAnother(t *testing.T) {
+	m := newMachines(t)
+	forger := newIssuer(t)
+	for range 2 * familyTokens {
+		m.exchange(forger.sign("JWT", m.claims())).is(t, 400, codeInvalidGrant)
+	}
+	m.exchange(m.sign("JWT", m.claims())).ok(t)
 }
