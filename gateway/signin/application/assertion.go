@@ -3,6 +3,7 @@ package application
 import (
 	"context"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -23,6 +24,9 @@ const (
 	skew    = 60 * time.Second
 )
 
+// compactForm is the compact serialization of a JWS (RFC 7515 §7.1).
+var compactForm = regexp.MustCompile(`^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$`)
+
 // assertionTypes are the typ of assertions of this use (RFC 7519 §5.1, rfc7523bis). An access
 // token or an ID-JAG is not one.
 var assertionTypes = []string{"", "jwt", "client-authentication+jwt"}
@@ -42,8 +46,8 @@ func subjectOf(assertion string) (string, error) {
 
 func parseAssertion(assertion string) (*jwt.JSONWebToken, *jwt.Claims, error) {
 	claims := &jwt.Claims{}
-	if len(assertion) > maxAssertion {
-		return nil, nil, notAuthentic("The client_assertion is too long.")
+	if len(assertion) > maxAssertion || !compactForm.MatchString(assertion) { // the library would drop white space
+		return nil, nil, notAuthentic("The client_assertion is not a JWT in its compact form, or too long.")
 	}
 	token, err := jwt.ParseSigned(assertion, keyset.Algorithms())
 	if err == nil {

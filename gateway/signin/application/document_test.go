@@ -390,7 +390,7 @@ func TestManyWhoAskAtOnceCauseOneFetch(t *testing.T) {
 func TestAFailureIsRememberedForAMoment(t *testing.T) {
 	b := withDocuments(t)
 	for range 5 {
-		b.refused(t, one)
+		require.Equal(t, Unavailable, b.refused(t, one).Kind)
 	}
 	require.EqualValues(t, 1, b.asked.Load())
 	b.JSON(one, document(one, nil))
@@ -406,7 +406,7 @@ func TestNobodyDrivesGoodCopiesOutWithURLsAtWhichThereIsNothing(t *testing.T) {
 	for i := range maxFailures + 10 {
 		b.documents.failures.Add(fmt.Sprintf("%s%d", prefix, i), failure{})
 	}
-	b.refused(t, prefix+"nothing")
+	require.Equal(t, Unavailable, b.refused(t, prefix+"nothing").Kind)
 	asked := b.asked.Load()
 	b.find(t, one)
 	require.Equal(t, asked, b.asked.Load())
