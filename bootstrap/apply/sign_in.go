@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+	ctyjson "github.com/zclconf/go-cty/cty/json"
 
 	"vault-plugin-secrets-mcp/backend/check"
 	"vault-plugin-secrets-mcp/bootstrap/provision"
@@ -38,7 +41,8 @@ type hclLogin struct {
 	DiscoveryCA    string              `hcl:"discovery_ca_pem,optional"`
 	ClientID       string              `hcl:"client_id"`
 	ClientSecret   string              `hcl:"client_secret"`
-	ProviderConfig map[string]string   `hcl:"provider_config,optional"`
+	ProviderConfig cty.Value           `hcl:"provider_config,optional"` // an object of texts, numbers and truths
+	BoundClaims    map[string]string   `hcl:"bound_claims,optional"`
 	Scopes         []string            `hcl:"scopes,optional"`
 	UserClaim      *string             `hcl:"user_claim"`
 	GroupsClaim    string              `hcl:"groups_claim,optional"`
@@ -136,7 +140,7 @@ func (d *desired) addLogin(at place, f hclLogin, publicURL string, life time.Dur
 		redirects = []string{strings.TrimSuffix(publicURL, "/") + provision.SignInCallback}
 	}
 	l.role = provision.PersonRole{
-		UserClaim: userClaim, GroupsClaim: f.GroupsClaim, Scopes: f.Scopes, RedirectURIs: redirects,
+		UserClaim: userClaim, GroupsClaim: f.GroupsClaim, BoundClaims: f.BoundClaims, Scopes: f.Scopes, RedirectURIs: redirects,
 		Clients: unique(f.Clients), Policies: unique(f.Policies), SessionMax: life,
 	}
 	l.config = map[string]any{
@@ -144,10 +148,35 @@ func (d *desired) addLogin(at place, f hclLogin, publicURL string, life time.Dur
 		"oidc_discovery_ca_pem": strings.TrimSpace(f.DiscoveryCA),
 		// Under form_post the answer comes from another site, without the browser's cookie.
 		"oidc_response_mode": "query",
-		"provider_config":    orNone(f.ProviderConfig),
 	}
+	provider, err := objectOf(f.ProviderConfig)
+	if err != nil {
+		d.mistake(at.of(fieldProvider), fmt.Errorf("login %q: field %s: %w", f.Name, fieldProvider, err))
+	}
+	l.config[fieldProvider] = provider
 	d.judgeLogin(&l)
 	d.signIn.logins = append(d.signIn.logins, l)
+}
+
+// fieldProvider has settings for one kind of identity provider. Some are keys of accounts there.
+const fieldProvider = "provider_config"
+
+var errNoObject = errors.New("it is not an object, such as { provider = \"azure\" }")
+
+// objectOf is an object of a file as Vault takes it.
+func objectOf(value cty.Value) (map[string]any, error) {
+	object := map[string]any{}
+	if value == cty.NilVal || value.IsNull() {
+		return object, nil
+	}
+	if !value.Type().IsObjectType() {
+		return object, errNoObject
+	}
+	text, err := ctyjson.Marshal(value, value.Type())
+	if err != nil {
+		return object, err
+	}
+	return object, json.Unmarshal(text, &object)
 }
 
 // judgeLogin notes the mistakes of a login.

@@ -135,7 +135,7 @@ func (s *session) planMethod(l *login, method *api.AuthMount, used map[string]bo
 }
 
 func (s *session) planLoginConfig(l *login, have map[string]any, used map[string]bool) {
-	p := &step{kind: kindLoginConfig, name: l.mount, is: verb(have), lines: differences(l.config, have)}
+	p := &step{kind: kindLoginConfig, name: l.mount, is: verb(have), lines: withoutValues(differences(l.config, have))}
 	used[p.key()] = true
 	held := s.record.held[p.key()]
 	p.fingerprint = held
@@ -159,6 +159,16 @@ func (s *session) planLoginConfig(l *login, have map[string]any, used map[string
 		return err
 	}
 	s.add(p)
+}
+
+// withoutValues hides those of provider_config.
+func withoutValues(lines []string) []string {
+	for i, line := range lines {
+		if mark, found := strings.CutSuffix(line[:min(len(line), len("~ ")+len(fieldProvider))], fieldProvider); found {
+			lines[i] = mark + fieldProvider + " (its values are not shown)"
+		}
+	}
+	return lines
 }
 
 // planGroup maps a group of the identity provider to clients, by an external group of Vault.

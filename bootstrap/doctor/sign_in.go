@@ -48,9 +48,8 @@ func (e *examination) checkSignIn(ctx context.Context) {
 	granted := map[string]bool{}
 	if block != nil {
 		e.checkLogins(ctx, block, logins, auths, granted)
-	} else {
-		e.grantsOfMounts(ctx, logins, auths, granted)
 	}
+	e.checkOtherLogins(ctx, logins, auths, granted)
 	e.grantsOfGroups(ctx, granted)
 	e.checkSignInClients(ctx, clients, granted)
 	if before == e.findings {
@@ -132,12 +131,12 @@ func (e *examination) checkMethod(name, mount string, logins map[string]any, aut
 	return true
 }
 
-// grantsOfMounts notes what the role that apply makes gives, where the gateway's file is not
-// here to name another.
-func (e *examination) grantsOfMounts(ctx context.Context, logins map[string]any, auths map[string]*api.AuthMount, granted map[string]bool) {
+// checkOtherLogins looks at the logins that no gateway's file here has: at those of their roles
+// that are for sign-in, as far as they may be read.
+func (e *examination) checkOtherLogins(ctx context.Context, logins map[string]any, auths map[string]*api.AuthMount, granted map[string]bool) {
 	for _, name := range slices.Sorted(maps.Keys(logins)) {
 		mount := mountOf(auths, logins[name])
-		if mount == "" {
+		if mount == "" || e.isInFile(name) {
 			continue
 		}
 		list, err := e.vault.Logical().ListWithContext(ctx, "auth/"+mount+"/role")
@@ -146,11 +145,25 @@ func (e *examination) grantsOfMounts(ctx context.Context, logins map[string]any,
 			continue
 		}
 		for _, role := range texts(list.Data["keys"]) {
-			if found := e.loginRole(ctx, name, mount, role, granted); found != nil {
-				e.checkTokenKind("auth/"+mount+"/role/"+role, found, auths[mount+"/"].Config.TokenType)
+			path := "auth/" + mount + "/role/" + role
+			found, err := e.ask(ctx, path)
+			if err != nil || !slices.ContainsFunc(texts(found["token_policies"]), isOfPeople) {
+				continue
 			}
+			noteGrants(texts(found["token_policies"]), granted)
+			e.checkPersonPolicies(path, found)
+			e.checkTokenKind(path, found, auths[mount+"/"].Config.TokenType)
 		}
 	}
+}
+
+func isOfPeople(policy string) bool { return strings.HasPrefix(policy, policies.PersonName) }
+
+// isInFile reports whether the gateway's file has a login.
+func (e *examination) isInFile(name string) bool {
+	block := e.signInBlock()
+	return block != nil && (slices.ContainsFunc(block.Logins, func(l config.SignInLogin) bool { return l.Name == name }) ||
+		slices.ContainsFunc(block.Machines, func(m config.SignInMachine) bool { return m.Name == name }))
 }
 
 // grantsOfGroups notes what groups give, of those that may be read.

@@ -91,8 +91,10 @@ func isLoopback(host string) bool {
 
 // PersonRole is how a role is to be under which people sign in.
 type PersonRole struct {
-	UserClaim    string
-	GroupsClaim  string
+	UserClaim   string
+	GroupsClaim string
+	// BoundClaims are claims that people must have, with these values.
+	BoundClaims  map[string]string
 	Scopes       []string
 	RedirectURIs []string
 	// Clients are those of the engine that everybody may act as who logs in.
@@ -116,6 +118,7 @@ func (r PersonRole) Settings() map[string]any {
 		"role_type":               "oidc",
 		"user_claim":              r.UserClaim,
 		"groups_claim":            r.GroupsClaim,
+		"bound_claims":            orNone(r.BoundClaims),
 		"oidc_scopes":             orEmpty(r.Scopes),
 		"allowed_redirect_uris":   orEmpty(r.RedirectURIs),
 		"token_policies":          slices.Compact(granted),
@@ -128,6 +131,13 @@ func (r PersonRole) Settings() map[string]any {
 		"token_explicit_max_ttl":  0,
 		"verbose_oidc_logging":    false,
 	}
+}
+
+func orNone(values map[string]string) map[string]string {
+	if values == nil {
+		return map[string]string{}
+	}
+	return values
 }
 
 func orEmpty(values []string) []string {
