@@ -1,6 +1,7 @@
 package signin
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -255,6 +256,29 @@ func TestASourceThatAsksTooOftenIsToldWhenToComeBack(t *testing.T) {
 	require.Equal(t, http.StatusFound, other.authorize().Code, "another source is not hurt")
 	s.pass(time.Second)
 	require.Equal(t, http.StatusFound, b.authorize().Code)
+}
+
+func TestAFloodAtOneEndpointDoesNotHoldUpAnother(t *testing.T) {
+	s := newStage(t)
+	b := s.browser()
+	form := b.toConsent()
+	for b.authorize("response_type", "token").Code != http.StatusTooManyRequests {
+	}
+	require.Equal(t, http.StatusSeeOther, b.decide(form, "allow", "engineering").Code)
+}
+
+func TestManySourcesTogetherDoNotFillVaultWithLogins(t *testing.T) {
+	s := newStage(t)
+	for i := range loginBurst {
+		b := s.browser()
+		b.source = fmt.Sprintf("198.51.%d.%d", i/250, i%250)
+		require.Equal(t, http.StatusFound, b.authorize().Code)
+	}
+	w := s.browser().authorize()
+	s.isPage(w, http.StatusTooManyRequests, reasonRateLimited)
+	require.Len(t, s.vault.states, loginBurst)
+	s.pass(time.Second)
+	require.Equal(t, http.StatusFound, s.browser().authorize().Code)
 }
 
 func TestSourcesOfOneSubscriberShareALimit(t *testing.T) {

@@ -97,15 +97,17 @@ func (h *Handler) missingCookie(r *http.Request) *refusal {
 	return f
 }
 
-// providerRefusal is the refusal of a login by the identity provider.
+// providerRefusal is the refusal of a login by the identity provider. The application hears of
+// one that the person has probably made. All others are for the person to read, and for those
+// who run the provider.
 func providerRefusal(values url.Values) *refusal {
 	code, description := values.Get("error"), values.Get("error_description")
 	f := &refusal{
 		status: http.StatusForbidden, page: page.ProviderRefused(code, description), reason: reasonLogin,
-		detail: "the identity provider: " + clip(describe(code)), code: "access_denied", description: "the identity provider refused the login",
+		detail: "the identity provider: " + clip(describe(code)),
 	}
-	if code == "temporarily_unavailable" || code == "server_error" {
-		f.code, f.description = code, "the identity provider could not finish the login"
+	if code == "access_denied" {
+		f.code, f.description = code, "the identity provider refused the login: "+description
 	}
 	return f
 }
@@ -122,10 +124,7 @@ func loginRefusal(login config.SignInLogin, err error, values url.Values) *refus
 		for _, secret := range []string{values.Get("code"), values.Get("state")} {
 			words = strings.ReplaceAll(words, secret, "...") // an identity provider may have quoted it
 		}
-		return &refusal{
-			status: http.StatusForbidden, page: page.LoginFailed(words), reason: reasonLogin, detail: clip(words),
-			code: "access_denied", description: "Vault did not accept the login",
-		}
+		return &refusal{status: http.StatusForbidden, page: page.LoginFailed(words), reason: reasonLogin, detail: clip(words)}
 	}
 	return unavailable(reasonUnavailable, err)
 }
@@ -189,7 +188,10 @@ func (h *Handler) loggedIn(ctx context.Context, w http.ResponseWriter, r *http.R
 		h.showNoIdentity(w, r, s)
 	case s.Trusted && len(found) == 1:
 		h.setCookie(w, s.key.name, "")
-		h.giveCode(ctx, w, r, s, found[0].name)
+		if f := h.giveCode(ctx, w, r, s, found[0].name); f != nil {
+			h.abandon(ctx, s.token) // there is no form to come back with
+			h.refuse(w, r, s.facts(), f)
+		}
 	default:
 		h.askConsent(ctx, w, r, s, found)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/config"
@@ -136,30 +137,44 @@ func TestAnErrorOfTheIdentityProviderReachesWhoCanDoSomethingAboutIt(t *testing.
 	s := newStage(t)
 	b := s.browser()
 	fail := func(state, code string) *httptest.ResponseRecorder {
-		return b.get(callbackPath + "?" + url.Values{"state": {state}, "error": {code}, "error_description": {"User \"ann\" is not assigned"}}.Encode())
+		return b.get(callbackPath + "?" + url.Values{"state": {state}, "error": {code}, "error_description": {"User \"ann\" said no"}}.Encode())
 	}
-	s.isError(fail(b.toProvider(), "access_denied"), "access_denied")
-	s.isError(fail(b.toProvider(), "temporarily_unavailable"), "temporarily_unavailable")
-	s.isError(fail(b.toProvider(), "<script>"), "access_denied")
+	w := fail(b.toProvider(), "access_denied")
+	s.isError(w, "access_denied")
+	require.Contains(t, location(t, w).Query().Get("error_description"), "User 'ann' said no")
+	w = fail(b.toProvider(), "AADSTS50105")
+	s.isPage(w, http.StatusForbidden, reasonLogin)
+	require.Contains(t, w.Body.String(), "AADSTS50105")
+	s.isPage(fail(b.toProvider(), "<script>"), http.StatusForbidden, reasonLogin)
 
 	stranger := s.register("http://localhost/callback")
-	w := fail(b.toProvider("client_id", stranger, "redirect_uri", "http://localhost:1/callback"), "access_denied")
+	w = fail(b.toProvider("client_id", stranger, "redirect_uri", "http://localhost:1/callback"), "access_denied")
 	s.isPage(w, http.StatusForbidden, reasonLogin)
-	require.Contains(t, w.Body.String(), "is not assigned")
+	require.Contains(t, w.Body.String(), "said no")
 	require.Empty(t, s.vault.alive())
 }
 
 func TestALoginThatVaultRefusesIsToldInVaultsWords(t *testing.T) {
 	s := newStage(t)
-	stranger := s.register("http://localhost/callback")
 	b := s.browser()
-	state := b.toProvider("client_id", stranger, "redirect_uri", "http://localhost:1/callback")
+	state := b.toProvider()
 	s.vault.fail["FinishOIDC"] = errRefused
 	w := b.comeBack(state)
 	s.isPage(w, http.StatusForbidden, reasonLogin)
 	require.Contains(t, w.Body.String(), "claim &#34;groups&#34; is missing")
 	require.Contains(t, w.Body.String(), "role mcp")
-	s.isError(b.comeBack(b.toProvider()), "access_denied")
+}
+
+func TestACodeInVaultsWordsIsNotShown(t *testing.T) {
+	s := newStage(t)
+	b := s.browser()
+	state := b.toProvider()
+	s.vault.fail["FinishOIDC"] = &api.ResponseError{StatusCode: http.StatusBadRequest, Errors: []string{"the provider does not know idp-code of " + state}}
+	w := b.comeBack(state)
+	s.isPage(w, http.StatusForbidden, reasonLogin)
+	require.NotContains(t, w.Body.String(), "idp-code")
+	require.NotContains(t, w.Body.String(), state)
+	require.Contains(t, w.Body.String(), "does not know ... of ...")
 }
 
 func TestACallbackByFormIsRefusedWithWords(t *testing.T) {
@@ -211,9 +226,8 @@ func TestATokenThatMayNotBeKeptIsRevoked(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)
-			stranger := s.register("http://localhost/callback")
 			b := s.browser()
-			state := b.toProvider("client_id", stranger, "redirect_uri", "http://localhost:1/callback")
+			state := b.toProvider()
 			c.change(s.vault)
 			w := b.comeBack(state)
 			status := http.StatusForbidden
@@ -271,6 +285,12 @@ func TestATrustedApplicationSkipsTheConsentPageOfAPersonWithOneIdentity(t *testi
 	require.NotEmpty(t, location(t, w).Query().Get("code"))
 	require.Equal(t, []string{"begun", "login", "code"}, s.audit.events())
 	require.Empty(t, b.cookies)
+
+	state := b.toProvider(house...)
+	s.vault.fail["Wrap"] = errDown
+	s.isPage(b.comeBack(state), http.StatusServiceUnavailable, reasonUnavailable)
+	require.Len(t, s.vault.alive(), 1, "only the token of the first one is left: there is no form to come back with")
+	delete(s.vault.fail, "Wrap")
 
 	s.vault.may = []string{"engineering", "oncall"}
 	require.Equal(t, http.StatusOK, b.comeBack(b.toProvider(house...)).Code, "there is something to choose")

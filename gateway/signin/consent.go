@@ -183,7 +183,9 @@ func (h *Handler) allow(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		h.refuse(w, r, known, f)
 		return
 	}
-	h.giveCode(ctx, w, r, s, name)
+	if f := h.giveCode(ctx, w, r, s, name); f != nil {
+		h.refuse(w, r, known, f)
+	}
 }
 
 // stillLives refuses a decision after the end of the person's token: its ten minutes are over,
@@ -209,26 +211,23 @@ func hasIdentity(found []identity, name string) bool {
 }
 
 // giveCode sends the browser back to the application with a code, and with the issuer (RFC
-// 9207, section 2). The audit log has it before.
-func (h *Handler) giveCode(ctx context.Context, w http.ResponseWriter, r *http.Request, s *signedIn, name string) {
+// 9207, section 2). The audit log has it before. After a refusal nothing has been answered.
+func (h *Handler) giveCode(ctx context.Context, w http.ResponseWriter, r *http.Request, s *signedIn, name string) *refusal {
 	known := s.facts()
 	known.client = name
 	code, err := h.issueCode(ctx, &s.transaction, s.token, name)
 	if err != nil {
-		f := unavailable(reasonUnavailable, err)
 		if vaultclient.IsDenied(err) {
-			f = beginAgain(reasonLost, "the person's token has ended")
+			return beginAgain(reasonLost, "the person's token has ended")
 		}
-		h.refuse(w, r, known, f)
-		return
+		return unavailable(reasonUnavailable, err)
 	}
 	status := http.StatusFound
 	if r.Method == http.MethodPost {
 		status = http.StatusSeeOther
 	}
 	if f := h.record(r, eventCode, known, status); f != nil {
-		h.refuse(w, r, known, f)
-		return
+		return f
 	}
 	answer := url.Values{"code": {code}, "iss": {h.issuer}}
 	if s.State != "" {
@@ -236,6 +235,7 @@ func (h *Handler) giveCode(ctx context.Context, w http.ResponseWriter, r *http.R
 	}
 	h.setCookie(w, s.key.name, "")
 	redirect(w, r, answerURL(s.Redirect, answer))
+	return nil
 }
 
 // isCookieID reports whether a text can end a cookie's name.

@@ -131,7 +131,6 @@ func TestOnlyTheGatewaysOwnPageDecides(t *testing.T) {
 		want         bool
 	}{
 		"our origin":                             {[]string{own}, nil, true},
-		"our origin with its port":               {[]string{own + ":443"}, nil, true},
 		"our origin, and the browser agrees":     {[]string{own}, []string{"same-origin"}, true},
 		"only the browser's word":                {nil, []string{"same-origin"}, true},
 		"a hidden origin, and the browser's":     {[]string{"null"}, []string{"same-origin"}, true},

@@ -1,9 +1,9 @@
 package signin
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/base32"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -79,7 +79,7 @@ func cookieOf(r *http.Request, name string) string {
 
 // makeRoom ends the oldest logins of this browser, so that with one more of that size the
 // browser's next request is not too large. It ends those that are over in any case.
-func (h *Handler) makeRoom(ctx context.Context, w http.ResponseWriter, r *http.Request, size int) {
+func (h *Handler) makeRoom(w http.ResponseWriter, r *http.Request, size int) {
 	type login struct {
 		name  string
 		size  int
@@ -91,15 +91,7 @@ func (h *Handler) makeRoom(ctx context.Context, w http.ResponseWriter, r *http.R
 		if !strings.HasPrefix(cookie.Name, h.cookieStem()) {
 			continue
 		}
-		l := login{name: cookie.Name, size: len(cookie.Name) + len(cookie.Value) + len("=; ")}
-		var t transaction
-		err := h.open(ctx, purposeTransaction, []byte(cookie.Name), cookie.Value, &t)
-		switch {
-		case err == nil:
-			l.began = t.Began
-		case errors.Is(err, seal.ErrNewerKey) || errors.Is(err, seal.ErrNoKeys):
-			l.began = h.Now().Unix()
-		}
+		l := login{name: cookie.Name, size: len(cookie.Name) + len(cookie.Value) + len("=; "), began: h.began(cookie)}
 		if h.over(l.began) {
 			h.setCookie(w, l.name, "")
 			continue
@@ -115,6 +107,20 @@ func (h *Handler) makeRoom(ctx context.Context, w http.ResponseWriter, r *http.R
 		h.setCookie(w, l.name, "")
 		total -= l.size
 	}
+}
+
+// began returns when the login of a cookie began; 0 if the cookie is not one of ours. It does
+// not ask for newer keys: what another gateway has sealed under one began now.
+func (h *Handler) began(cookie *http.Cookie) int64 {
+	plain, err := h.Sealer.Open(purposeTransaction, []byte(cookie.Name), cookie.Value)
+	if errors.Is(err, seal.ErrNewerKey) || errors.Is(err, seal.ErrNoKeys) {
+		return h.Now().Unix()
+	}
+	var t transaction
+	if err != nil || json.Unmarshal(plain, &t) != nil {
+		return 0
+	}
+	return t.Began
 }
 
 // over reports whether the time for something that began then is over. What began in the

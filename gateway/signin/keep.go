@@ -24,7 +24,6 @@ func (h *Handler) mayKeep(t *vaultclient.PersonToken) *refusal {
 	case reasonPolicies:
 		return &refusal{
 			status: http.StatusForbidden, page: page.Administrator(h.foreignPolicies(t)), reason: reason, detail: words,
-			code: "access_denied", description: "this account has rights in Vault that no application may hold",
 		}
 	}
 	return tokenKind(words)

@@ -15,10 +15,15 @@ const (
 	// are forgotten begin with a full allowance.
 	limitKept = 16384
 
-	// A person's browser makes four requests to sign in, and a company's people may share
+	// Of each endpoint of the browser's side, for each source. A company's people may share
 	// one address.
 	pageRate  = 1
 	pageBurst = 60
+
+	// Of logins that begin, for all sources together: Vault keeps each in memory for ten
+	// minutes. This is a company on a Monday morning.
+	loginRate  = 20
+	loginBurst = 500
 
 	// Hosted applications exchange the tokens of many people from few addresses.
 	tokenRate  = 100
@@ -32,15 +37,23 @@ const (
 
 // Limits remember who has asked how often. They outlive a reload of the settings.
 type Limits struct {
-	pages    *limiter[netip.Prefix]
+	pages    *limiter[pageKey]
+	logins   *limiter[struct{}]
 	tokens   *limiter[netip.Prefix]
 	families *limiter[string] // by accessor
+}
+
+// pageKey is a source at an endpoint, so that many who begin do not hold up those who decide.
+type pageKey struct {
+	path   string
+	source netip.Prefix
 }
 
 // NewLimits returns limits of which nothing is used.
 func NewLimits() *Limits {
 	return &Limits{
-		pages:    newLimiter[netip.Prefix](pageRate, pageBurst),
+		pages:    newLimiter[pageKey](pageRate, pageBurst),
+		logins:   newLimiter[struct{}](loginRate, loginBurst),
 		tokens:   newLimiter[netip.Prefix](tokenRate, tokenBurst),
 		families: newLimiter[string](familyTokens/familyTime.Seconds(), familyTokens),
 	}

@@ -72,6 +72,10 @@ func (h *Handler) loginNamed(name string) (config.SignInLogin, bool) {
 // back is the one who began.
 func (h *Handler) begin(w http.ResponseWriter, r *http.Request, asked *request, login config.SignInLogin) {
 	known := facts{request: asked, login: login.Name}
+	if wait := h.Limits.logins.take(struct{}{}, h.Now()); wait > 0 {
+		h.refuse(w, r, known, tooManyPages(wait))
+		return
+	}
 	nonce := rand.Text()
 	to, err := h.People.AuthURL(r.Context(), login.Mount, login.Role, h.PublicURL+callbackPath, nonce)
 	if err != nil {
@@ -100,7 +104,7 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, asked *request, 
 		h.refuse(w, r, known, f)
 		return
 	}
-	h.makeRoom(r.Context(), w, r, len(name)+len(value))
+	h.makeRoom(w, r, len(name)+len(value))
 	h.setCookie(w, name, value)
 	redirect(w, r, to)
 }

@@ -183,15 +183,19 @@ func (h *Handler) answerError(w http.ResponseWriter, r *http.Request, to *reques
 // admitPage bounds the requests of a source to the pages. Not ok: it has been answered.
 func (h *Handler) admitPage(w http.ResponseWriter, r *http.Request) bool {
 	_, source := visit(r)
-	wait := h.Limits.pages.take(sourceKey(source), h.Now())
+	wait := h.Limits.pages.take(pageKey{r.URL.Path, sourceKey(source)}, h.Now())
 	if wait == 0 {
 		return true
 	}
-	h.refuse(w, r, facts{}, &refusal{status: http.StatusTooManyRequests, page: page.TooMany(wait), reason: reasonRateLimited, wait: wait})
+	h.refuse(w, r, facts{}, tooManyPages(wait))
 	return false
 }
 
-// refusalOf is the refusal of something sealed that does not open.
+func tooManyPages(wait time.Duration) *refusal {
+	return &refusal{status: http.StatusTooManyRequests, page: page.TooMany(wait), reason: reasonRateLimited, wait: wait}
+}
+
+// sealedRefusal is the refusal of something sealed that does not open.
 func sealedRefusal(err error) *refusal {
 	if errors.Is(err, seal.ErrNoKeys) || !errors.Is(err, seal.ErrNotValid) {
 		return unavailable(reasonUnavailable, err)

@@ -13,7 +13,7 @@ import (
 // registration itself, sealed: nothing is stored, so nobody can fill anything.
 func (h *Handler) register(w http.ResponseWriter, r *http.Request) {
 	_, source := visit(r)
-	if wait := h.Limits.pages.take(sourceKey(source), h.Now()); wait > 0 {
+	if wait := h.Limits.pages.take(pageKey{registerPath, sourceKey(source)}, h.Now()); wait > 0 {
 		setRetryAfter(w.Header(), wait)
 		h.refuseRegistration(w, r, reasonRateLimited, &application.RegistrationError{
 			Status: http.StatusTooManyRequests, Code: "temporarily_unavailable", Description: "too many requests came from your address: wait, and try again",
