@@ -28,17 +28,6 @@ const (
 	VouchFile                  // the gateway's file
 )
 
-// String is the word for audit lines.
-func (v Vouch) String() string {
-	switch v {
-	case VouchDocument:
-		return "document"
-	case VouchFile:
-		return "file"
-	}
-	return "nobody"
-}
-
 // Methods by which an application authenticates at the token endpoint (RFC 7591 §2, OpenID
 // Connect Core §9).
 const (
@@ -95,28 +84,6 @@ func (a *Application) AllowsRedirect(text string) bool {
 		}
 	}
 	return false
-}
-
-// Redirects are the redirect URIs that it may use now, as they are registered.
-func (a *Application) Redirects() []string {
-	texts := make([]string, len(a.redirects))
-	for i, u := range a.redirects {
-		texts[i] = u.Text
-	}
-	return texts
-}
-
-// RedirectHost is what a person is told about a redirect URI: its host, or its private
-// scheme with a colon. It is empty where the URI is not valid.
-func RedirectHost(text string) string {
-	u, err := uri.ParseRedirect(text)
-	switch {
-	case err != nil:
-		return ""
-	case u.Kind == uri.Private:
-		return u.Scheme + ":"
-	}
-	return u.Host
 }
 
 // idOf is the application id of a dynamic registration.

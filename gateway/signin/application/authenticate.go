@@ -30,13 +30,6 @@ type credentials struct {
 	basic     bool // by the Authorization header
 }
 
-// Named reports whether a request to the token endpoint says which application sends it.
-// One for a machine's assertion need not (RFC 7523 §2.1).
-func Named(header http.Header, form url.Values) bool {
-	return len(header.Values("Authorization")) > 0 ||
-		form.Get(paramID) != "" || form.Get(paramSecret) != "" || form.Get(paramAssertion) != "" || form.Get(paramAssertionType) != ""
-}
-
 // Authenticate returns the application that sends a request to the token endpoint or the
 // revocation endpoint, once it has authenticated by its own method and no other (RFC 6749
 // §2.3, RFC 7523 §2.2). The form is the request's body. The error is an [*Error].

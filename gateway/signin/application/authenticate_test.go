@@ -199,14 +199,6 @@ func TestWhoDoesNotShowTheRightThingIsNotServed(t *testing.T) {
 	}
 }
 
-func TestWhoIsNamedIsSeenBeforeAnythingIsLookedUp(t *testing.T) {
-	require.False(t, Named(nil, nil))
-	require.False(t, Named(http.Header{"Accept": {"x"}}, form("grant_type", "x", "assertion", "a.b.c", "client_id", "")))
-	require.True(t, Named(basic("a", "b"), nil))
-	require.True(t, Named(nil, form("client_id", "a")))
-	require.True(t, Named(nil, form("client_assertion", "a")))
-}
-
 func TestASecretOfTheFileIsReadAgainWithIt(t *testing.T) {
 	b := withFile(t)
 	path := b.settings.Applications[1].SecretFile

@@ -36,7 +36,7 @@ func TestADocumentSaysWhoTheApplicationIs(t *testing.T) {
 	require.Equal(t, "vendor.example", a.Host)
 	require.Equal(t, VouchDocument, a.Vouch)
 	require.Equal(t, MethodNone, a.AuthMethod, "as one that says nothing")
-	require.Equal(t, []string{"https://vendor.example/cb"}, a.Redirects())
+	checkRedirects(t, a, []string{"https://vendor.example/cb"}, []string{"https://vendor.example/cb/"})
 	b.JSON(prefix+"two", document(prefix+"two", map[string]any{"client_name": "\u202e\u200b"}))
 	require.Equal(t, "vendor.example", b.find(t, prefix+"two").Name, "a name that cannot be seen is none")
 }
@@ -54,7 +54,7 @@ func TestOnlyDocumentsUnderAPrefixAreFetched(t *testing.T) {
 		"https://vendor.example/apps/one.json?x=y", "https://vendor.example/apps/one.json?", "http://vendor.example/apps/one.json",
 		"HTTPS://vendor.example/apps/one.json", " https://vendor.example/apps/one.json", "https://vendor.example/apps/one.json\n",
 		"https:/vendor.example/apps/one.json", "https://", "https://vendor.example", "//vendor.example/apps/one.json",
-		"https://vendor.example/apps/" + strings.Repeat("a", 5000), "https://[::1]/apps/one.json", "https://2130706433/apps/one.json",
+		"https://vendor.example/apps/" + strings.Repeat("a", 5000), "https://vendor.example/apps/" + strings.Repeat("a", 500), "https://[::1]/apps/one.json", "https://2130706433/apps/one.json",
 	} {
 		e := b.refused(t, id)
 		require.Contains(t, []Kind{Unknown, Refused}, e.Kind, id)

@@ -33,10 +33,16 @@ type Error struct {
 	cause error
 }
 
-// Error is the message.
-func (e *Error) Error() string { return e.Message }
+// Error is the message with what went wrong beneath, for the gateway's logs: that names
+// addresses, which are not for strangers.
+func (e *Error) Error() string {
+	if e.cause == nil {
+		return e.Message
+	}
+	return e.Message + " (" + e.cause.Error() + ")"
+}
 
-// Unwrap is what went wrong beneath, for the gateway's log.
+// Unwrap is what went wrong beneath.
 func (e *Error) Unwrap() error { return e.cause }
 
 // OAuth is the status and the error code of the answer at the token endpoint (RFC 6749 §5.2).

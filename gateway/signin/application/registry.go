@@ -87,6 +87,10 @@ func (r *Registry) Configure(settings *config.SignIn) error {
 // with everything else that stands there.
 const maxClientID = 3 << 10
 
+// maxDocumentURL is the length of the longest URL of a metadata document: the engine keeps it
+// with each sign-in.
+const maxDocumentURL = 512
+
 // Find returns the application with a client_id. The error is an [*Error].
 func (r *Registry) Find(ctx context.Context, clientID string) (*Application, error) {
 	rules := r.rules.Load()
@@ -97,7 +101,7 @@ func (r *Registry) Find(ctx context.Context, clientID string) (*Application, err
 	case len(clientID) > maxClientID:
 	case strings.HasPrefix(clientID, DynamicPrefix):
 		return r.findDynamic(ctx, rules, clientID)
-	case strings.HasPrefix(clientID, "https://"):
+	case strings.HasPrefix(clientID, "https://") && len(clientID) <= maxDocumentURL:
 		return r.findDocument(ctx, rules, clientID)
 	}
 	return nil, unknown()
@@ -115,7 +119,7 @@ func unknown() *Error {
 func (r *Registry) findDocument(ctx context.Context, rules *rules, clientID string) (*Application, error) {
 	u, err := uri.ParseURL(clientID)
 	if err != nil {
-		return nil, &Error{Kind: Unknown, Message: "The application names a metadata document by a URL that is not valid: " + err.Error() + ".", cause: err}
+		return nil, &Error{Kind: Unknown, Message: "The application names a metadata document by a URL that is not valid: " + err.Error() + "."}
 	}
 	if !rules.allowsDocument(u) {
 		return nil, &Error{
@@ -162,14 +166,14 @@ func (r *Registry) documentKeys(rules *rules, document *uri.URI, m *metadata, a 
 	if m.JWKSURI == "" {
 		set, err := keyset.Parse(m.JWKS)
 		if err != nil {
-			return &Error{Kind: Refused, Message: "The keys in the application's metadata document cannot be used: " + err.Error() + ".", cause: err}
+			return &Error{Kind: Refused, Message: "The keys in the application's metadata document cannot be used: " + err.Error() + "."}
 		}
 		a.keys = fixedKeys{set}
 		return nil
 	}
 	u, err := uri.ParseURL(m.JWKSURI)
 	if err != nil {
-		return &Error{Kind: Refused, Message: "The jwks_uri in the application's metadata document is not valid: " + err.Error() + ".", cause: err}
+		return &Error{Kind: Refused, Message: "The jwks_uri in the application's metadata document is not valid: " + err.Error() + "."}
 	}
 	if u.Host != document.Host && !slices.Contains(rules.hostsOf, u.Host) {
 		return &Error{
