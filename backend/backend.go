@@ -10,6 +10,7 @@
 // of one entry:
 //
 //	create, rotate   pointers, then the client entry, then clean-up
+//	lease            the row of its sign-in, if it has one, the lease entry, then the pointer
 //	revoke           the client entry (generation + 1)
 //	delete           the client entry, then clean-up
 //	revoke-all       the mount's entry (generation + 1)
@@ -266,7 +267,9 @@ A client ("clients/") is an identity with a list of the servers that it may
 reach. The write that creates it answers with its token, once. "rotate-client/"
 issues a new token while the old one lives on for a grace period,
 "revoke-client/" ends all of a client's tokens at once, and "creds/" leases
-short-lived tokens that are renewed and revoked like any other lease.
+short-lived tokens that are renewed and revoked like any other lease. For people who
+sign in through a gateway, "creds/" leases tokens for one resource, and "sign-ins/"
+lists who they are.
 
 "servers/" is the registry of MCP servers, and "policies/" holds allow-lists and
 deny-lists in the form of Claude Code's managed settings. A gateway validates tokens through

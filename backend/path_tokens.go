@@ -34,14 +34,15 @@ leased ones. Tokens that have expired are listed until tidy removes them.`,
 			ops: operations{
 				logical.ReadOperation: {
 					do: b.readClientToken, summary: "Read about a token, without the token itself.",
-					answers: tokenFields("issued_by", "issued_by_entity", "issued_by_alias", "issued_by_role", "data_key", "state"),
+					answers: merge(tokenFields("issued_by", "issued_by_entity", "issued_by_alias", "issued_by_role", "data_key", "state"), signInFields()),
 				},
 				logical.DeleteOperation: {do: b.deleteClientToken, summary: "End one token of a client at once.", verb: "revoke"},
 			},
 			synopsis: "Read or end one token of a client by its accessor.",
 			help: `
 Whoever may write clients/NAME/* can end the client's tokens here without knowing
-them. It is not an error if the token has ended already.`,
+them. It is not an error if the token has ended already. A read of a token that a sign-in
+has got also says for which resource, and who has signed in.`,
 		},
 	)
 }
@@ -92,10 +93,14 @@ func (b *mcpBackend) readClientToken(ctx context.Context, req *logical.Request, 
 	default:
 		return nil, nil
 	}
-	return &logical.Response{Data: nullUnset(with(with(tokenData(name, c.ID, info, b.now()), info.issuerData()), map[string]any{
+	data := with(with(tokenData(name, c.ID, info, b.now()), info.issuerData()), map[string]any{
 		"data_key": info.DataKey,
 		"state":    c.state(p, at.hash, info, m.Generation, b.now()),
-	}))}, nil
+	})
+	if info.SignIn != nil {
+		info.SignIn.addTo(data)
+	}
+	return &logical.Response{Data: nullUnset(data)}, nil
 }
 
 func (b *mcpBackend) deleteClientToken(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {

@@ -25,6 +25,10 @@ func TestATokenOfASignInIsForOneResourceAndSaysWhoSignedIn(t *testing.T) {
 		require.Equal(t, value, byAccessor[field], "%s of a lookup by accessor", field)
 	}
 	require.Equal(t, "c", found["client"])
+	listed := e.read("clients/c/tokens/" + found["accessor"].(string))
+	require.Equal(t, "ann@example.com", listed["person"])
+	require.Equal(t, theResource, listed["resource"])
+	require.Equal(t, "active", listed["state"])
 	_, raw := introspect(t, e, l.token)
 	require.Equal(t, theResource, raw["aud"])
 	require.Equal(t, "ann@example.com", raw["person"])
@@ -160,7 +164,7 @@ func TestNobodyCanNameAnotherPerson(t *testing.T) {
 			change: func(s *signer) { s.entity.Aliases[1].Name = "bob\nann" }, told: "characters that cannot be seen",
 		},
 		"by an alias that no log keeps whole": {
-			change: func(s *signer) { s.entity.Aliases[1].Name = strings.Repeat("b", 257) }, told: "at most 256",
+			change: func(s *signer) { s.entity.Aliases[1].Name = strings.Repeat("b", 513) }, told: "at most 512",
 		},
 		"by a batch token, whose end no accessor names": {
 			change: func(s *signer) { s.accessor = "" }, told: "a batch token asks",

@@ -26,7 +26,7 @@ const (
 	maxResource        = 512
 	maxApplication     = 512
 	maxApplicationName = 200 // in characters, as people count them
-	maxPersonName      = 256
+	maxPersonName      = 512
 	maxAssertionID     = 256
 )
 
