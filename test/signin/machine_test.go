@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -83,6 +85,12 @@ const (
 	enterprise = "enterprise"
 )
 
+// agent is an application that has a secret: an ID-JAG counts for nobody else.
+const (
+	agent       = "agent"
+	agentSecret = "the-secret-of-the-agent-in-the-file"
+)
+
 // machines is a bed with three issuers.
 type machines struct {
 	*bed.Bed
@@ -96,7 +104,13 @@ func newMachines(t *testing.T) *machines {
 		deployment: newIssuer(t, "https://deploy.example.com"),
 		enterprise: newIssuer(t, "https://idp.example.com"),
 	}
+	file := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, os.WriteFile(file, []byte(agentSecret+"\n"), 0o600))
 	m.Bed = bed.New(t, bed.Options{SignIn: fmt.Sprintf(`
+application %q {
+  name        = "Agent"
+  secret_file = %q
+}
 machine %q {
   mount  = "jwt-ci"
   role   = "mcp"
@@ -114,7 +128,8 @@ machine %q {
   issuer  = %q
   profile = "id-jag"
 }
-`, ci, m.ci.url, deployment, m.deployment.url, enterprise, m.enterprise.url)})
+`, agent, file, ci, m.ci.url, deployment, m.deployment.url, enterprise, m.enterprise.url)})
+	m.Secret(agentSecret)
 	logins := harness.Map{bed.LoginName: m.Company.Accessor}
 	for name, from := range map[string]*issuer{ci: m.ci, deployment: m.deployment, enterprise: m.enterprise} {
 		mount := "jwt-" + name
@@ -190,18 +205,19 @@ func TestMachines(t *testing.T) {
 		got = m.present(t, app, m.deployment.sign(t, m.Bed, "JWT", harness.Map{"sub": "x", "aud": m.audience(), "jti": nil}), nil)
 		require.Equal(t, "invalid_grant", got.Error, got.Body)
 	})
+	confidential := m.Application(agent, app.Resource)
+	confidential.Secret = agentSecret
 	jag := func(changes harness.Map) harness.Map {
-		claims := harness.Map{"sub": "alice", "aud": m.audience(), "client_id": app.ID, "resource": app.Resource, "scope": "mcp"}
+		claims := harness.Map{"sub": "alice", "aud": m.audience(), "client_id": agent, "resource": app.Resource, "scope": "mcp"}
 		for name, value := range changes {
 			claims[name] = value
 		}
 		return claims
 	}
 	t.Run("an ID-JAG of an enterprise", func(t *testing.T) {
-		wantAccess(t, app, m.present(t, app, m.enterprise.sign(t, m.Bed, idJAG, jag(nil)), nil))
-		wantAccess(t, app, m.present(t, app, m.enterprise.sign(t, m.Bed, idJAG, jag(nil)), url.Values{"resource": nil}))
+		wantAccess(t, app, m.present(t, confidential, m.enterprise.sign(t, m.Bed, idJAG, jag(nil)), nil))
+		wantAccess(t, app, m.present(t, confidential, m.enterprise.sign(t, m.Bed, idJAG, jag(nil)), url.Values{"resource": nil}))
 	})
-	assistant := m.Application(bed.Assistant, app.Resource)
 	for name, row := range map[string]struct {
 		kind   string
 		from   *issuer
@@ -210,12 +226,13 @@ func TestMachines(t *testing.T) {
 		app    *bed.Application
 		err    string
 	}{
-		"an ID token in place of an ID-JAG":               {"JWT", m.enterprise, jag(harness.Map{"aud": app.ID}), nil, app, "invalid_grant"},
-		"an ID-JAG of another type":                       {"JWT", m.enterprise, jag(nil), nil, app, "invalid_grant"},
-		"an ID-JAG of another application":                {idJAG, m.enterprise, jag(nil), nil, assistant, "invalid_grant"},
-		"an ID-JAG without an application":                {idJAG, m.enterprise, jag(harness.Map{"client_id": nil}), nil, app, "invalid_grant"},
-		"an ID-JAG for another resource":                  {idJAG, m.enterprise, jag(harness.Map{"resource": m.AllURL()}), nil, app, "invalid_target"},
-		"an ID-JAG for somebody else":                     {idJAG, m.enterprise, jag(harness.Map{"aud": "https://other.example.com"}), nil, app, "invalid_grant"},
+		"an ID token in place of an ID-JAG":               {"JWT", m.enterprise, jag(harness.Map{"aud": agent}), nil, confidential, "invalid_grant"},
+		"an ID-JAG of another type":                       {"JWT", m.enterprise, jag(nil), nil, confidential, "invalid_grant"},
+		"an ID-JAG of another application":                {idJAG, m.enterprise, jag(harness.Map{"client_id": bed.Assistant}), nil, confidential, "invalid_grant"},
+		"an ID-JAG of an application without a secret":    {idJAG, m.enterprise, jag(harness.Map{"client_id": app.ID}), nil, app, "unauthorized_client"},
+		"an ID-JAG without an application":                {idJAG, m.enterprise, jag(harness.Map{"client_id": nil}), nil, confidential, "invalid_grant"},
+		"an ID-JAG for another resource":                  {idJAG, m.enterprise, jag(harness.Map{"resource": m.AllURL()}), nil, confidential, "invalid_target"},
+		"an ID-JAG for somebody else":                     {idJAG, m.enterprise, jag(harness.Map{"aud": "https://other.example.com"}), nil, confidential, "invalid_grant"},
 		"a job's token for somebody else":                 {"JWT", m.ci, harness.Map{"sub": "x", "aud": "https://other.example.com"}, nil, app, "invalid_grant"},
 		"a job's token that has expired":                  {"JWT", m.ci, harness.Map{"sub": "x", "aud": m.audience(), "exp": time.Now().Add(-10 * time.Minute).Unix()}, nil, app, "invalid_grant"},
 		"a job's token without a subject":                 {"JWT", m.ci, harness.Map{"aud": m.audience()}, nil, app, "invalid_grant"},
@@ -274,12 +291,12 @@ func TestTheSDKsEnterpriseHandlerSignsIn(t *testing.T) {
 		}
 		writeJSON(w, harness.Map{
 			"access_token": m.enterprise.sign(t, m.Bed, idJAG, harness.Map{
-				"sub": "alice", "aud": r.PostFormValue("audience"), "resource": r.PostFormValue("resource"), "client_id": bed.Editor,
+				"sub": "alice", "aud": r.PostFormValue("audience"), "resource": r.PostFormValue("resource"), "client_id": agent,
 			}),
 			"issued_token_type": oauthex.TokenTypeIDJAG, "token_type": "N_A", "expires_in": 300,
 		})
 	})
-	credentials := &oauthex.ClientCredentials{ClientID: bed.Editor}
+	credentials := &oauthex.ClientCredentials{ClientID: agent, ClientSecretAuth: &oauthex.ClientSecretAuth{ClientSecret: agentSecret}}
 	handler, err := extauth.NewEnterpriseHandler(&extauth.EnterpriseHandlerConfig{
 		IdPIssuerURL: idp.URL, IdPCredentials: &oauthex.ClientCredentials{ClientID: "at-the-idp"},
 		MCPAuthServerURL: m.audience(), MCPResourceURI: resource, MCPCredentials: credentials, MCPScopes: []string{"mcp"},
