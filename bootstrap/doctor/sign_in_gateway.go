@@ -179,27 +179,30 @@ func (e *examination) readDocument(ctx context.Context, address string, into any
 	return true
 }
 
-// checkCookie begins a sign-in as an application of the gateway's file, and looks at the cookie
-// with which the browser would come back. Nobody finishes it.
+// checkCookie begins a sign-in as an application would, and looks at the cookie with which the
+// browser would come back. Nobody finishes it.
 func (e *examination) checkCookie(ctx context.Context, block *config.SignIn) {
-	i := slices.IndexFunc(block.Applications, func(a config.SignInApplication) bool { return len(a.RedirectURIs) > 0 })
-	if i < 0 || len(block.Logins) != 1 {
-		e.ok("the cookie of a sign-in was not looked at: that needs an application in the gateway's file, and one login")
+	id, redirect := e.anApplication(ctx, block)
+	if id == "" || len(block.Logins) != 1 {
+		e.ok("the cookie of a sign-in was not looked at: that needs one login, and an application in the gateway's file or dynamic_registration")
 		return
 	}
-	application := block.Applications[i]
 	sum := sha256.Sum256([]byte(rand.Text()))
 	got, err := e.fetch(ctx, block.Origin+"/sign-in/authorize?"+url.Values{
-		"response_type": {"code"}, "client_id": {application.ID}, "redirect_uri": {application.RedirectURIs[0]},
+		"response_type": {"code"}, "client_id": {id}, "redirect_uri": {redirect},
 		"code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}, "code_challenge_method": {"S256"},
 		"resource": {block.Origin + signInPath}, "state": {"doctor"},
 	}.Encode())
 	if err != nil || got.code != http.StatusFound && got.code != http.StatusSeeOther {
-		e.wrong("open the page in a browser: it says what is missing; the gateway's audit log has the reason", "no sign-in begins as the application %s: the gateway answers %d", application.ID, got.code)
+		e.wrong("open the page in a browser: it says what is missing; the gateway's audit log has the reason", "no sign-in begins as the application %s: the gateway answers %d", id, got.code)
+		return
+	}
+	if to, err := url.Parse(got.header.Get("Location")); err == nil && to.Query().Has("error") {
+		e.wrong("the gateway's audit log has the reason", "no sign-in begins as the application %s: the gateway answers the error %s", id, to.Query().Get("error"))
 		return
 	}
 	cookies := (&http.Response{Header: got.header}).Cookies()
-	i = slices.IndexFunc(cookies, func(c *http.Cookie) bool { return strings.Contains(c.Name, cookieName) })
+	i := slices.IndexFunc(cookies, func(c *http.Cookie) bool { return strings.Contains(c.Name, cookieName) })
 	if i < 0 {
 		e.wrong(proxyHint, "a sign-in begins without its cookie: nobody comes back from the login page")
 		return
@@ -207,6 +210,30 @@ func (e *examination) checkCookie(ctx context.Context, block *config.SignIn) {
 	if why := cookieFault(cookies[i], strings.HasPrefix(block.Origin, "https:")); why != "" {
 		e.wrong(proxyHint, "the cookie of a sign-in %s: browsers drop it, or send it where it does not belong", why)
 	}
+}
+
+// anApplication is one as which a sign-in can begin: of the file, or one that registers itself,
+// of which the gateway stores nothing.
+func (e *examination) anApplication(ctx context.Context, block *config.SignIn) (id, redirect string) {
+	for _, application := range block.Applications {
+		if len(application.RedirectURIs) > 0 {
+			return application.ID, application.RedirectURIs[0]
+		}
+	}
+	if !block.DynamicRegistration {
+		return "", ""
+	}
+	const own = "http://127.0.0.1/callback"
+	got, err := send(ctx, http.MethodPost, block.Origin+"/sign-in/register", http.Header{"Content-Type": {"application/json"}},
+		`{"client_name": "mcp-bootstrap doctor", "redirect_uris": ["`+own+`"], "token_endpoint_auth_method": "none"}`)
+	var registered struct {
+		ID string `json:"client_id"`
+	}
+	if err != nil || got.code != http.StatusCreated || json.Unmarshal([]byte(got.body), &registered) != nil || registered.ID == "" {
+		e.wrong(proxyHint, "no application can register itself: %s answers %d", block.Origin+"/sign-in/register", got.code)
+		return "", ""
+	}
+	return registered.ID, own
 }
 
 // cookieFault says what is wrong with the cookie of a sign-in; "" if nothing is.

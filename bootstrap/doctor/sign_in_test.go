@@ -137,6 +137,9 @@ func gatewayOf(t *testing.T, change func(base, path string, w http.ResponseWrite
 			fmt.Fprintf(w, `{"resource": "%s/sign-in/mcp", "authorization_servers": ["%s/sign-in"]}`, base, base)
 		case serverPath:
 			fmt.Fprintf(w, `{"issuer": "%[1]s", "authorization_endpoint": "%[1]s/authorize", "token_endpoint": "%[1]s/token", "code_challenge_methods_supported": ["S256"]}`, base+issuerPath)
+		case "/sign-in/register":
+			w.WriteHeader(http.StatusCreated)
+			fmt.Fprint(w, `{"client_id": "dynamic.1"}`)
 		case "/sign-in/authorize":
 			http.SetCookie(w, &http.Cookie{Name: "mcp-sign-in-abc", Value: "x", Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
 			http.Redirect(w, r, "https://idp.example.com/authorize", http.StatusFound)
@@ -214,6 +217,38 @@ func TestSignInIsLookedAtFromOutside(t *testing.T) {
 				return
 			}
 			require.Equal(t, 1, e.findings, out.String())
+			require.Contains(t, out.String(), test.want)
+		})
+	}
+}
+
+func TestASignInIsBegunAsAnApplicationThatRegistersItself(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(base, path string, w http.ResponseWriter) bool
+		want   string
+	}{
+		"that may": {nil, "ok    applications find sign-in"},
+		"that cannot": {func(_, path string, w http.ResponseWriter) bool {
+			if path != "/sign-in/register" {
+				return false
+			}
+			w.WriteHeader(http.StatusForbidden)
+			return true
+		}, "no application can register itself"},
+		"that is sent back": {func(_, path string, w http.ResponseWriter) bool {
+			if path != "/sign-in/authorize" {
+				return false
+			}
+			w.Header().Set("Location", "http://127.0.0.1/callback?error=server_error")
+			w.WriteHeader(http.StatusFound)
+			return true
+		}, "the gateway answers the error server_error"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := gatewayOf(t, test.change)
+			e, out := newExamination(Options{GatewayURL: server.URL})
+			e.gateway = &config.Config{SignIn: &config.SignIn{Origin: server.URL, DynamicRegistration: true, Logins: []config.SignInLogin{{Name: "employees"}}}}
+			e.checkSignInOutside(t.Context())
 			require.Contains(t, out.String(), test.want)
 		})
 	}

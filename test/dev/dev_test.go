@@ -84,7 +84,7 @@ func TestDevStopsEverythingOnCtrlCAndStartsAgain(t *testing.T) {
 }
 
 func TestDevCanBeStoppedWhileItStarts(t *testing.T) {
-	for _, step := range []string{"Starting Vault on", "Setting up the engine", "Starting the demo server", "Starting the gateway", "Starting 3 Vaults", "Starting Vault Agent", "Setting up the credentials"} {
+	for _, step := range []string{"Starting Vault on", "Setting up the engine", "Starting the demo server", "Starting the gateway", "Starting 3 Vaults", "Starting Vault Agent", "Setting up the credentials", "Setting up the sign-in"} {
 		t.Run(step, func(t *testing.T) {
 			var options []string
 			switch step {
@@ -94,6 +94,8 @@ func TestDevCanBeStoppedWhileItStarts(t *testing.T) {
 				options = []string{"-agent"}
 			case "Setting up the credentials":
 				options = []string{"-upstream"}
+			case "Setting up the sign-in":
+				options = []string{"-sign-in"}
 			}
 			d := startDev(t, filepath.Join(t.TempDir(), "dev"), freeAddresses(t), options...)
 			d.awaitOutput(t, step)

@@ -38,11 +38,14 @@ func TestReadme(t *testing.T) {
 // leasedSection is the section of docs/quickstart.md that begins with -upstream.
 const leasedSection = "Credentials that end with a client"
 
-// TestDocsQuickstart runs the commands of docs/quickstart.md as written, but for a section
-// that TestDevShowsCredentialsThatEndWithTheirClient runs.
+// signInSection is the section of docs/quickstart.md that begins with -sign-in.
+const signInSection = "Sign in with a browser"
+
+// TestDocsQuickstart runs the commands of docs/quickstart.md as written, but for sections that
+// the tests of -upstream and -sign-in run.
 func TestDocsQuickstart(t *testing.T) {
 	d := newDev(t)
-	_, commands := docrun.Read(t, "quickstart.md").Section(leasedSection)
+	_, commands := docrun.Read(t, "quickstart.md").Section(leasedSection, signInSection)
 	d.runCommands(t, commands)
 }
 

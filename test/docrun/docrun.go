@@ -68,9 +68,9 @@ func WantOutputs(t *testing.T, commands []Command, outputs []string) {
 // Commands are those of all blocks.
 func (p *Page) Commands() []Command { return slices.Concat(p.blocks...) }
 
-// Section returns the commands under a heading of the second level, and those of the rest of
+// Section returns the commands under headings of the second level, and those of the rest of
 // the page.
-func (p *Page) Section(heading string) (section, rest []Command) {
+func (p *Page) Section(headings ...string) (section, rest []Command) {
 	current := ""
 	for i, block := range p.blocks {
 		for line := range strings.Lines(p.parts[i]) {
@@ -78,7 +78,7 @@ func (p *Page) Section(heading string) (section, rest []Command) {
 				current = strings.TrimSpace(text)
 			}
 		}
-		if current == heading {
+		if slices.Contains(headings, current) {
 			section = append(section, block...)
 		} else {
 			rest = append(rest, block...)
