@@ -133,13 +133,13 @@ func bySignIn(url string) []program {
 	return []program{
 		{
 			Name:   "Claude (web and desktop)",
-			Before: "Add a custom connector in the settings, under Connectors, with this address, and connect it:",
+			Before: "Add a custom connector under Connectors, with this address, and connect it:",
 			Code:   url,
 			After:  "Claude connects from its maker’s network, so this gateway must be reachable from there.",
 		},
 		{
 			Name:   "ChatGPT",
-			Before: "Create a connector in the settings, with OAuth as authentication and this address:",
+			Before: "In developer mode, create an app in the settings, with OAuth as authentication and this address:",
 			Code:   url,
 			After:  "ChatGPT connects from its maker’s network, so this gateway must be reachable from there.",
 		},
