@@ -68,8 +68,6 @@ func here(t testing.TB) string {
 
 // Browser is a running browser.
 type Browser struct {
-	t testing.TB
-
 	mu      sync.Mutex
 	input   io.WriteCloser
 	answers *bufio.Reader
@@ -86,7 +84,7 @@ func Start(t testing.TB, hosts map[string]string) *Browser {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(modules.Node, filepath.Join(here(t), "driver.cjs"), modules.Dir, program, string(options))
-	b := &Browser{t: t, log: filepath.Join(t.TempDir(), "driver.log")}
+	b := &Browser{log: filepath.Join(t.TempDir(), "driver.log")}
 	log, err := os.Create(b.log)
 	if err != nil {
 		t.Fatal(err)
@@ -139,9 +137,6 @@ func (b *Browser) do(t testing.TB, command string, arguments object, result any)
 }
 
 func (b *Browser) try(command string, arguments object, result any) error {
-	if arguments == nil {
-		arguments = object{}
-	}
 	arguments["do"] = command
 	line, err := json.Marshal(arguments)
 	if err != nil {
@@ -178,11 +173,11 @@ type Window struct {
 	id int
 }
 
-// Window opens one.
-func (b *Browser) Window() *Window {
-	b.t.Helper()
+// Window opens one. The header, which may be nil, is added to its requests.
+func (b *Browser) Window(t testing.TB, header map[string]string) *Window {
+	t.Helper()
 	w := &Window{b: b}
-	b.do(b.t, "window", nil, &w.id)
+	b.do(t, "window", object{"header": header}, &w.id)
 	return w
 }
 

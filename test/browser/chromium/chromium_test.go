@@ -31,7 +31,7 @@ func form(more string) *httptest.Server {
 func TestALinkToAnotherProgramIsSeen(t *testing.T) {
 	server := form("")
 	defer server.Close()
-	tab := Start(t, map[string]string{"form.example": server.Listener.Addr().String()}).Window().Tab(t)
+	tab := Start(t, map[string]string{"form.example": server.Listener.Addr().String()}).Window(t, nil).Tab(t)
 	tab.Open("http://form.example/").Heading("Form")
 	tab.Fill("Name", "Ada").Choose("This").Press("Send")
 	require.Equal(t, "cursor://example/callback?code=Ada", tab.Visited("cursor://"))
@@ -42,7 +42,7 @@ func TestAPolicyThatBlocksTheFormIsSeen(t *testing.T) {
 	server := form("; form-action 'self'")
 	defer server.Close()
 	browser := Start(t, nil)
-	tab := browser.Window().Tab(t)
+	tab := browser.Window(t, nil).Tab(t)
 	tab.Open(server.URL).Heading("Form")
 	tab.Press("Send")
 	require.EventuallyWithT(t, func(c *assert.CollectT) {

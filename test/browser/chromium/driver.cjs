@@ -14,8 +14,8 @@ const tabs = [];
 
 const commands = {
   // A window has cookies of its own. No page in it runs a script.
-  async window(browser) {
-    const context = await browser.newContext({ ignoreHTTPSErrors: true, javaScriptEnabled: false });
+  async window(browser, { header }) {
+    const context = await browser.newContext({ javaScriptEnabled: false, extraHTTPHeaders: header ?? {} });
     context.setDefaultTimeout(patience);
     windows.push(context);
     return windows.length - 1;
@@ -35,9 +35,9 @@ const commands = {
   },
 
   async open(_, { tab, url }) { await tabs[tab].page.goto(url, { waitUntil: "commit" }).catch(only(/ERR_ABORTED/)); },
-  async fill(_, { tab, label, text }) { await tabs[tab].page.getByLabel(label).fill(text); },
-  async choose(_, { tab, label }) { await tabs[tab].page.getByLabel(label, { exact: true }).check(); },
-  async press(_, { tab, name }) { await tabs[tab].page.getByRole("button", { name, exact: true }).click(); },
+  async fill(_, { tab, label, text }) { await (await front(tab)).getByLabel(label).fill(text); },
+  async choose(_, { tab, label }) { await (await front(tab)).getByLabel(label, { exact: true }).check(); },
+  async press(_, { tab, name }) { await (await front(tab)).getByRole("button", { name, exact: true }).click(); },
 
   async see(_, { tab }) {
     const { page, visits, trouble } = tabs[tab];
@@ -55,6 +55,13 @@ const commands = {
   },
 };
 
+// front is a tab's page, with the tab before the others of its window, as a person has it.
+async function front(tab) {
+  const { page } = tabs[tab];
+  await page.bringToFront();
+  return page;
+}
+
 // only swallows the errors that match.
 function only(pattern) {
   return (e) => { if (!pattern.test(e.message)) throw e; };
@@ -62,7 +69,7 @@ function only(pattern) {
 
 async function main() {
   const rules = Object.entries(hosts ?? {}).map(([name, address]) => `MAP ${name} ${address}`).join(", ");
-  const args = ["--no-sandbox", "--disable-gpu"];
+  const args = ["--no-sandbox", "--disable-gpu", "--ignore-certificate-errors"];
   if (rules) args.push(`--host-resolver-rules=${rules}`);
   const browser = await chromium.launch({ executablePath: program, args });
   for await (const line of readline.createInterface({ input: process.stdin })) {
