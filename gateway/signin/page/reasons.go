@@ -174,7 +174,7 @@ func Request(code, description string) ErrorData {
 	}
 	switch code {
 	case "access_denied":
-		d.Title, d.Message, d.Advice = "Access was denied", "The application gets no access.", "You can close this page."
+		d.Title, d.Message, d.Advice = "Access was denied", "The application gets no access.", "Close this page, or go back to your application and connect again."
 	case "unauthorized_client":
 		d.Title, d.Message = "This application may not sign people in", "The application that sent you here is not allowed to use this way of signing in."
 	case "invalid_target":
