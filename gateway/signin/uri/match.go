@@ -33,10 +33,7 @@ func ParseRedirect(text string) (*URI, error) {
 // letter, or a loopback one that differs in its port alone, since an application listens
 // where it finds a free port (RFC 8252 §7.3).
 func (u *URI) Matches(registered *URI) bool {
-	if u.Text == registered.Text {
-		return true
-	}
-	return u.Kind == Loopback && registered.Kind == Loopback && u.WithoutPort() == registered.WithoutPort()
+	return u.WithoutPort() == registered.WithoutPort()
 }
 
 // WithoutPort is the URI as it is compared: a loopback one without its port, and with a slash
