@@ -234,7 +234,7 @@ func TestTheRootPageSaysWhatItsGatewayHas(t *testing.T) {
 	require.NotContains(t, without, "/sign-in", "where nobody signs in")
 	with := root(page.RootData{PublicURL: "https://mcp.example.com", SignIn: true})
 	require.Contains(t, with, "https://mcp.example.com/sign-in/mcp")
-	require.NotContains(t, with, "register themselves")
-	require.Contains(t, root(page.RootData{SignIn: true, DynamicRegistration: true}), "register themselves")
+	require.NotContains(t, with, "Applications may register themselves")
+	require.Contains(t, root(page.RootData{SignIn: true, DynamicRegistration: true}), "Applications may register themselves")
 	require.Contains(t, root(page.RootData{}), "https://GATEWAY/mcp", "where the file has no public_url")
 }

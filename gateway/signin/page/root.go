@@ -37,7 +37,7 @@ type rootView struct {
 func (v rootView) Admitted() string {
 	switch {
 	case v.DynamicRegistration:
-		return "Applications that register themselves are welcome, among them Claude Code, Cursor and VS Code. The page on which you decide marks them as unverified."
+		return "Applications may register themselves, within the rules of the people who run this gateway. The page on which you decide marks such an application as unverified."
 	case v.MetadataDocuments:
 		return "The people who run this gateway have listed the makers of applications that may connect. Another application is refused: ask them to add it."
 	default:
