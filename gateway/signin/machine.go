@@ -43,9 +43,9 @@ func (h *Handler) exchangeAssertion(ctx context.Context, x *exchange, header htt
 	if wait := h.Limits.families.full(machineKey(login, a), h.Now()); wait > 0 {
 		return nil, tooMany(wait, "This subject has got too many access tokens.")
 	}
-	t, err := h.People.LoginJWT(ctx, login.Mount, login.Role, text)
-	if err != nil {
-		return nil, denialOfLogin(err)
+	t, d := h.logInMachine(ctx, x, login, text)
+	if d != nil {
+		return nil, d
 	}
 	// From here on the assertion's claims are Vault's word, too.
 	x.event.Subject, x.event.Actor = a.Subject, a.Actor.compact()
@@ -56,6 +56,22 @@ func (h *Handler) exchangeAssertion(ctx context.Context, x *exchange, header htt
 		return nil, d
 	}
 	return answer, nil
+}
+
+// logInMachine has Vault judge an assertion. Whoever shows assertions that Vault does not
+// accept has to wait after some of them: each costs Vault, and a cluster's API server, a
+// request that anybody can cause.
+func (h *Handler) logInMachine(ctx context.Context, x *exchange, login config.SignInMachine, text string) (*vaultclient.PersonToken, *denial) {
+	failures := pageKey{tokenPath, sourceKey(x.event.Source)}
+	if wait := h.Limits.pages.full(failures, h.Now()); wait > 0 {
+		return nil, tooMany(wait, "This address has shown too many assertions that Vault does not accept.")
+	}
+	t, err := h.People.LoginJWT(ctx, login.Mount, login.Role, text)
+	if err != nil {
+		h.Limits.pages.take(failures, h.Now())
+		return nil, denialOfLogin(err)
+	}
+	return t, nil
 }
 
 func refusedAssertion(err error) *denial {

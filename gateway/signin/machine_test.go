@@ -343,3 +343,19 @@ func TestNobodyUsesUpTheAllowanceOfAnother(t *testing.T) {
 	}
 	m.exchange(m.sign("JWT", m.claims())).ok(t)
 }
+
+// TestWhoForgesAssertionsHasToWait, and nobody else does: each costs Vault a login.
+func TestWhoForgesAssertionsHasToWait(t *testing.T) {
+	m := newMachines(t)
+	forged := newIssuer(t).sign("JWT", m.claims())
+	for range pageBurst {
+		m.exchange(forged).is(t, 400, codeInvalidGrant)
+	}
+	m.vault.logins = nil
+	m.exchange(forged).is(t, 429, codeUnavailable)
+	require.Empty(t, m.vault.logins, "Vault is not asked")
+	r := formRequest(tokenPath, url.Values{"grant_type": {grantMachine}, "assertion": {m.sign("JWT", m.claims())}})
+	require.Equal(t, http.StatusOK, ask(m.Handler, r, "203.0.113.10").Code, "from another address")
+	m.pass(time.Second)
+	m.exchange(m.sign("JWT", m.claims())).ok(t)
+}
