@@ -103,13 +103,16 @@ func TestAnUnavailableVaultAtTheDecisionEndsNothing(t *testing.T) {
 }
 
 func TestThereIsNoCodeWithoutItsAuditLine(t *testing.T) {
-	s := newStage(t)
-	b := s.browser()
-	form := b.toConsent()
-	s.audit.fail = errDown
-	w := b.decide(form, "allow", "engineering")
-	require.Equal(t, http.StatusServiceUnavailable, w.Code)
-	require.Empty(t, w.Header().Get("Location"))
+	for _, event := range []string{"consent", "code"} {
+		s := newStage(t)
+		b := s.browser()
+		form := b.toConsent()
+		s.audit.fail, s.audit.failAt = errDown, event
+		s.isPage(b.decide(form, "allow", "engineering"), http.StatusServiceUnavailable, reasonAuditFailure)
+		require.NotContains(t, s.audit.events(), event)
+		s.audit.fail = nil
+		require.NotEmpty(t, location(t, b.decide(form, "allow", "engineering")).Query().Get("code"), "the same form works afterwards")
+	}
 }
 
 func TestADecisionThatIsNoDecisionIsRefused(t *testing.T) {

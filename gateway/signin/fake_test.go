@@ -329,6 +329,7 @@ func (v *fakeVault) SignIn(context.Context) (*vaultclient.SignInList, error) {
 type fakeAudit struct {
 	mu      sync.Mutex
 	fail    error
+	failAt  string // the event; "": every one
 	written []access.SignInEvent
 	counted []access.SignInEvent
 }
@@ -336,7 +337,7 @@ type fakeAudit struct {
 func (a *fakeAudit) Record(e access.SignInEvent) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.fail != nil {
+	if a.fail != nil && (a.failAt == "" || a.failAt == e.Event) {
 		return a.fail
 	}
 	a.written = append(a.written, e)
