@@ -18,7 +18,7 @@ import (
 func TestTheAuditLogHasThePerson(t *testing.T) {
 	t.Parallel()
 	b := bed.New(t, bed.Options{})
-	b.Write("mcp/clients/"+bed.Engineering, harness.Map{"denied_tools": bed.Calculator + ":multiply"})
+	b.Write("mcp/clients/"+bed.Engineering, harness.Map{"denied_tools": bed.Calculator + "/multiply"})
 	s := b.SignIn(t, bed.Alice, b.Application(bed.Editor, b.ServerURL(bed.Calculator)), bed.Engineering)
 	entity, id := b.Company.EntityOf(t, bed.Alice), signInOf(t, b, s)
 	wantPerson := func(t *testing.T, line harness.Map) {

@@ -62,7 +62,7 @@ func TestDiscovery(t *testing.T) {
 		require.Equal(t, []any{"code"}, first["response_types_supported"])
 		require.ElementsMatch(t, []any{"mcp", "offline_access"}, first["scopes_supported"])
 		require.Equal(t, true, first["authorization_response_iss_parameter_supported"])
-		require.Equal(t, true, first["client_id_metadata_document_supported"])
+		require.Equal(t, false, first["client_id_metadata_document_supported"], "the file allows none")
 		require.Subset(t, first["token_endpoint_auth_methods_supported"], []any{"none", "client_secret_post", "client_secret_basic", "private_key_jwt"})
 		require.Subset(t, first["grant_types_supported"], []any{"authorization_code", "refresh_token"})
 		for _, name := range []string{"authorization_endpoint", "token_endpoint", "registration_endpoint", "revocation_endpoint"} {

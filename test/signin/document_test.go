@@ -108,6 +108,7 @@ func TestApplicationsByTheirVendorsDocuments(t *testing.T) {
 	const claude, chatGPT = "https://claude.ai/api/mcp/auth_callback", "https://chatgpt.com/connector/oauth/abc"
 	t.Run("one that is public, as Claude", func(t *testing.T) {
 		app := application(t, "/oauth/claude.json", claude)
+		require.True(t, app.Server.Documents, "applications learn that they may use theirs")
 		try := app.Begin(nil)
 		consent := b.In(t).Browser(bed.Alice).Open(try.URL())
 		require.Contains(t, consent.Text(), "Claude of a vendor")
@@ -133,14 +134,15 @@ func TestApplicationsByTheirVendorsDocuments(t *testing.T) {
 			"without an assertion":     {},
 			"with somebody else's key": v.assertion(t, b, other, app.ID, app.Server.TokenEndpoint),
 			"for somebody else":        v.assertion(t, b, v.key, app.ID, "https://mcp.example.com/token"),
-			"as another application":   v.assertion(t, b, v.key, v.URL+"/oauth/claude.json", app.Server.TokenEndpoint),
 		} {
 			got := try.Redeem(code, more)
 			require.Equal(t, http.StatusUnauthorized, got.Status, "%s: %s", name, got.Body)
 			require.Equal(t, "invalid_client", got.Error, name)
 		}
+		got := try.Redeem(code, v.assertion(t, b, v.key, v.URL+"/oauth/claude.json", app.Server.TokenEndpoint))
+		require.Equal(t, "invalid_request", got.Error, "it signs as one application, and says that it is another: %s", got.Body)
 		signed := v.assertion(t, b, v.key, app.ID, app.Server.TokenEndpoint)
-		got := try.Redeem(code, signed)
+		got = try.Redeem(code, signed)
 		require.NoError(t, got.Tokens())
 		again, err := app.Refresh(got.RefreshToken, signed)
 		require.NoError(t, err)

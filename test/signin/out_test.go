@@ -68,7 +68,7 @@ func TestOutWithinASecond(t *testing.T) {
 		revokeLeaseOf(t, b, s.AccessToken)
 		s.cut(t)
 		s.Refresh(t)
-		s.Works(t)
+		s.Converse(t).Call(t, "list_notes", `{}`)
 	})
 	t.Run("the application says that it is done", func(t *testing.T) {
 		s := newBusy(t, b, bed.Alice, bed.Editor)
@@ -77,11 +77,14 @@ func TestOutWithinASecond(t *testing.T) {
 		require.Equal(t, http.StatusOK, got.Status, got.Body)
 		s.cut(t)
 		wantDead(t, s.Session)
-		for _, token := range []string{s.RefreshToken, s.AccessToken, "unknown", alter(bystander.RefreshToken, 9)} {
+		for _, token := range []string{s.RefreshToken, "unknown", alter(bystander.RefreshToken, 9)} {
 			got, err := s.Application.Post(s.Application.Server.RevocationEndpoint, map[string][]string{"token": {token}, "token_type_hint": {"access_token"}})
 			require.NoError(t, err)
 			require.Equal(t, http.StatusOK, got.Status, "what is not valid is as good as revoked: %s", got.Body)
 		}
+		got, err = s.Application.Post(s.Application.Server.RevocationEndpoint, map[string][]string{"token": {s.AccessToken}})
+		require.NoError(t, err)
+		require.Equal(t, "unsupported_token_type", got.Error, "it is told to send the other one: %s", got.Body)
 		// Another application's token is not this one's to end.
 		_, err = s.Application.Post(s.Application.Server.RevocationEndpoint, map[string][]string{"token": {bystander.RefreshToken}})
 		require.NoError(t, err)
@@ -100,7 +103,7 @@ func TestOutWithinASecond(t *testing.T) {
 		b.Write("mcp/clients/"+bed.Oncall, harness.Map{"sign_in": true})
 	})
 	bystander.stream.Open(t)
-	bystander.Works(t)
+	bystander.conversation.Call(t, "list_notes", `{}`)
 	t.Run("the client is revoked", func(t *testing.T) {
 		s := newBusy(t, b, bed.Alice, bed.Editor)
 		b.Write("mcp/revoke-client/"+bed.Engineering, nil)
@@ -155,7 +158,7 @@ func TestOutAtTheNextRefresh(t *testing.T) {
 	})
 	t.Run("the person is out of the group of the company: at the next login", func(t *testing.T) {
 		s := b.SignIn(t, bed.Bob, app, bed.Engineering)
-		require.NoError(t, b.Company.SetGroups(bed.Bob))
+		require.NoError(t, b.Company.SetGroups(bed.Bob, "others"))
 		s.Refresh(t) // Vault asks nobody
 		page := b.Browser(bed.Bob).Open(app.Begin(nil).URL())
 		require.Equal(t, http.StatusForbidden, page.Status, page.Text())

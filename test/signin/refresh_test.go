@@ -134,8 +134,14 @@ func TestARefreshWhoseAnswerIsLostCanBeRepeated(t *testing.T) {
 		vault = harness.NewFront(t, address)
 		return vault.URL
 	}})
-	s := b.SignIn(t, bed.Alice, b.Application(bed.Editor, b.ServerURL(bed.Calculator)), bed.Engineering)
+	app := b.Application(bed.Editor, b.ServerURL(bed.Calculator))
+	// Each sign-in is for a few access tokens only.
+	signIn := func(t *testing.T) *bed.Session {
+		t.Helper()
+		return b.SignIn(t, bed.Alice, app, bed.Engineering)
+	}
 	t.Run("the answer itself", func(t *testing.T) {
+		s := signIn(t)
 		b.Door.Set(func(w http.ResponseWriter, r *http.Request, behind http.Handler) {
 			if r.URL.Path != "/sign-in/token" {
 				behind.ServeHTTP(w, r)
@@ -168,6 +174,7 @@ func TestARefreshWhoseAnswerIsLostCanBeRepeated(t *testing.T) {
 			const most = 20
 			for step := 1; ; step++ {
 				require.Less(t, step, most, "a refresh takes too many steps")
+				s := signIn(t)
 				var mu sync.Mutex
 				seen := 0
 				vault.Set(func(w http.ResponseWriter, r *http.Request, behind http.Handler) {
@@ -209,6 +216,7 @@ func TestARefreshWhoseAnswerIsLostCanBeRepeated(t *testing.T) {
 		})
 	}
 	t.Run("and without Vault nobody is told that they are out", func(t *testing.T) {
+		s := signIn(t)
 		vault.Set(func(http.ResponseWriter, *http.Request, http.Handler) { panic(http.ErrAbortHandler) })
 		got, err := s.Application.Refresh(s.RefreshToken, nil)
 		vault.Set(nil)

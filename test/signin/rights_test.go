@@ -144,8 +144,8 @@ func TestLoginsOfOtherKinds(t *testing.T) {
 		page := b.Browser(bed.Carol).Open(app.Begin(nil).URL())
 		require.Equal(t, http.StatusForbidden, page.Status, page.Text())
 		require.Nil(t, page.Choices("identity"))
-		require.NotContains(t, page.Body, bed.Engineering)
-		require.NotContains(t, page.Body, bed.Hidden)
+		require.NotContains(t, page.Text(), bed.Engineering)
+		require.NotContains(t, page.Text(), bed.Hidden)
 		awaitNoTokens(t, b, bed.Carol)
 	})
 	t.Run("and the consent page offers what Vault's ACL grants and sign-in is for", func(t *testing.T) {

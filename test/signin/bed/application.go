@@ -46,6 +46,7 @@ type AuthorizationServer struct {
 	RegistrationEndpoint  string   `json:"registration_endpoint"`
 	Scopes                []string `json:"scopes_supported"`
 	Methods               []string `json:"code_challenge_methods_supported"`
+	Documents             bool     `json:"client_id_metadata_document_supported"`
 }
 
 // Application is a new one that has discovered the resource's authorization server.

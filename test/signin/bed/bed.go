@@ -165,8 +165,8 @@ func (b *Bed) OfClients(resource string) string {
 // wrapping token.
 var vaultToken = regexp.MustCompile(`hv[sbr]\.[A-Za-z0-9_-]{20,}`)
 
-// searchLogs fails the test where a log of a gateway has a token of Vault's: a person's
-// token is a secret that no test ever holds.
+// searchLogs fails the test where a log of a gateway has a token of Vault's, for a person's
+// token is a secret that no test ever holds, or a code of the company's.
 func (b *Bed) searchLogs(t *testing.T) {
 	t.Helper()
 	for _, path := range b.Logs() {
@@ -179,6 +179,9 @@ func (b *Bed) searchLogs(t *testing.T) {
 		}
 		if vaultToken.Match(content) {
 			t.Errorf("a token of Vault's is in %s", path)
+		}
+		if b.Company.gave(content) {
+			t.Errorf("a code of the identity provider is in %s", path)
 		}
 	}
 }

@@ -119,7 +119,7 @@ func (b *Browser) follow(method string, at *url.URL, form url.Values, header htt
 		page.Trail, page.Cookies = trail, cookies
 		next := page.Header.Get("Location")
 		if page.Status < 300 || page.Status > 399 || next == "" {
-			if b.Person != "" && b.bed.Company.asks(page) {
+			if b.Person != "" && method == http.MethodGet && b.bed.Company.asks(page) {
 				landed := page.Send(credentials(b.Person))
 				landed.Trail, landed.Cookies = append(trail, landed.Trail...), append(cookies, landed.Cookies...)
 				return landed
@@ -144,11 +144,15 @@ func (b *Browser) opens(at *url.URL) bool {
 	return origin == b.bed.Door.URL || origin == b.bed.Company.Issuer()
 }
 
-// noteSecrets notes the codes in an address.
+// noteSecrets notes the code in an address.
 func (b *Browser) noteSecrets(at *url.URL) {
-	for _, name := range []string{"code", "state"} {
-		b.bed.Secret(at.Query().Get(name))
+	code := at.Query().Get("code")
+	if strings.HasPrefix(at.String(), b.bed.Door.URL+callback) {
+		// Vault's audit log has it, and then it is spent: see https://developer.hashicorp.com/vault/api-docs/auth/jwt#oidc-callback.
+		b.bed.Company.given(code)
+		return
 	}
+	b.bed.Secret(code)
 }
 
 // send sends one request.

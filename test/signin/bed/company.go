@@ -1,7 +1,10 @@
 package bed
 
 import (
+	"bytes"
 	"net/url"
+	"slices"
+	"sync"
 	"testing"
 
 	"vault-plugin-secrets-mcp/bootstrap/demo/idp"
@@ -37,6 +40,25 @@ type Company struct {
 	Accessor string
 
 	h *harness.Harness
+
+	mu    sync.Mutex
+	codes []string // those that the provider has given
+}
+
+// given notes a code of the provider's.
+func (c *Company) given(code string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if code != "" {
+		c.codes = append(c.codes, code)
+	}
+}
+
+// gave reports whether a text has a code of the provider's.
+func (c *Company) gave(text []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.codes, func(code string) bool { return bytes.Contains(text, []byte(code)) })
 }
 
 func newCompany(t *testing.T, h *harness.Harness, public string, more harness.Map) *Company {

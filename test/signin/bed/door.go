@@ -2,6 +2,8 @@ package bed
 
 import (
 	"crypto/tls"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -62,6 +64,7 @@ func (d *Door) open(t *testing.T, gateways []*harness.Gateway) {
 		d.urls = append(d.urls, g.URL)
 		d.backends = append(d.backends, &httputil.ReverseProxy{
 			FlushInterval: -1, // streams
+			ErrorLog:      log.New(io.Discard, "", 0),
 			Rewrite: func(r *httputil.ProxyRequest) {
 				r.SetURL(target) // the gateway sees its own address as Host
 				if from := r.In.Header.Get(source); from != "" {
