@@ -21,7 +21,7 @@ func (h *Handler) issueCode(ctx context.Context, t *transaction, person *vaultcl
 	return h.seal(purposeCode, nil, &code{
 		session: session{
 			Accessor: person.Accessor, Client: t.Client, Application: t.Application,
-			Resource: t.Resource, Identity: identity, Login: t.Login,
+			Resource: t.Resource, Identity: identity, Login: t.Login, Entity: person.EntityID,
 		},
 		Wrapping: wrapping, Redirect: t.Redirect, Challenge: t.Challenge,
 		Expires: h.Now().Add(codeLife).Unix(),
@@ -133,6 +133,7 @@ func (h *Handler) beginSession(ctx context.Context, x *exchange, c *code, secret
 	if err := h.People.SetGeneration(ctx, t, first, h.Now()); err != nil {
 		return nil, h.denialOfVault(err)
 	}
+	c.Person, c.Entity = creds.Person, creds.EntityID
 	token, err := h.sealRefresh(&refresh{session: c.session, Token: secret, Generation: first, Ends: until.Unix()})
 	if err != nil {
 		return nil, notNow(reasonUnavailable, err)

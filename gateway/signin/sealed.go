@@ -61,6 +61,10 @@ type session struct {
 	Resource    string `json:"r"`
 	Identity    string `json:"d"`
 	Login       string `json:"l"`
+	// Who it is, for the audit log alone: the engine goes by the person's Vault token. A code
+	// has no name yet.
+	Entity string `json:"y,omitempty"`
+	Person string `json:"n,omitempty"`
 }
 
 // code is an authorization code (RFC 6749, section 1.3.1), sealed. The person's Vault token

@@ -90,6 +90,7 @@ type exchange struct {
 func (x *exchange) session(s *session) {
 	x.event.Application, x.event.Resource = s.Application, s.Resource
 	x.event.Client, x.event.Login, x.event.SignIn = s.Identity, s.Login, s.Accessor
+	x.event.Person, x.event.EntityID = s.Person, s.Entity
 }
 
 // issued notes in the event what the engine has said.
