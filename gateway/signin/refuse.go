@@ -40,7 +40,6 @@ const (
 	reasonPolicies     = "policies"     // the person's token can do more than person_policies allows
 	reasonNoIdentity   = "no-identity"
 	reasonIdentity     = "identity" // it is not one of the person's
-	reasonDenied       = "denied"   // by the person
 	reasonSetup        = "setup"    // Vault's role or the like does not fit the gateway
 	reasonUnavailable  = "vault-unavailable"
 	reasonAuditFailure = "audit-unavailable"
