@@ -21,6 +21,7 @@ import (
 	"vault-plugin-secrets-mcp/bootstrap/policies"
 	"vault-plugin-secrets-mcp/bootstrap/provision"
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/signin/page"
 	"vault-plugin-secrets-mcp/test/docrun"
 	"vault-plugin-secrets-mcp/test/harness"
 )
@@ -67,14 +68,14 @@ func tryLogIn(t *testing.T, h *harness.Harness) (*api.Client, error) {
 		}
 		return nil
 	}}
-	page, err := browser.Get(begun.Data["auth_url"].(string))
+	shown, err := browser.Get(begun.Data["auth_url"].(string))
 	require.NoError(t, err)
-	content, err := io.ReadAll(page.Body)
+	content, err := io.ReadAll(shown.Body)
 	require.NoError(t, err)
-	require.NoError(t, page.Body.Close())
+	require.NoError(t, shown.Body.Close())
 	id := regexp.MustCompile(`name="id" value="([^"]+)"`).FindStringSubmatch(string(content))
 	require.Len(t, id, 2, string(content))
-	answer, err := browser.PostForm(page.Request.URL.Scheme+"://"+page.Request.URL.Host+"/login", url.Values{"id": {id[1]}, "name": {"alice"}, "password": {"of-alice"}})
+	answer, err := browser.PostForm(shown.Request.URL.Scheme+"://"+shown.Request.URL.Host+"/login", url.Values{"id": {id[1]}, "name": {"alice"}, "password": {"of-alice"}})
 	require.NoError(t, err)
 	require.NoError(t, answer.Body.Close())
 	back, err := answer.Location()
@@ -303,4 +304,14 @@ func TestDocsSignInHasBlocksThatGatewaysTake(t *testing.T) {
 		require.True(t, found)
 		require.True(t, load(t, block).Machines[0].SingleUse)
 	})
+}
+
+// TestDocsSignInQuotesThePagesThatPeopleSee compares the titles in the table of causes.
+func TestDocsSignInQuotesThePagesThatPeopleSee(t *testing.T) {
+	text := pageText(t)
+	for _, seen := range []page.ErrorData{
+		page.BeginAgain(), page.MissingCookie(), page.LoginFailed(""), page.Administrator(nil), page.TokenKind(""), page.RedirectNotAllowed("", "", callback),
+	} {
+		require.Contains(t, text, `"`+strings.ReplaceAll(seen.Title, "’", "'")+`"`)
+	}
 }

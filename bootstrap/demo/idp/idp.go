@@ -140,7 +140,8 @@ func (i *IdP) Serve(listener net.Listener) error {
 }
 
 func onLoopback(listener net.Listener) error {
-	if tcp, ok := listener.Addr().(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
+	tcp, ok := listener.Addr().(*net.TCPAddr)
+	if !ok || !tcp.IP.IsLoopback() {
 		return fmt.Errorf("%s is not an address of the loopback: passwords would be sent over the network as they are", listener.Addr())
 	}
 	return nil

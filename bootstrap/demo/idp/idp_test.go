@@ -1,6 +1,7 @@
 package idp_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -189,8 +190,12 @@ func TestACodeIsGoodForItsClientAlone(t *testing.T) {
 		"with a wrong secret":       {"client_secret": {"guessed"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			status, answer := redeem(t, provider, login(t, provider, "alice", "of-alice").Get("code"), changes)
+			code := login(t, provider, "alice", "of-alice").Get("code")
+			status, answer := redeem(t, provider, code, changes)
 			assert.GreaterOrEqual(t, status, http.StatusBadRequest)
+			assert.NotContains(t, answer, "id_token")
+			status, answer = redeem(t, provider, code, nil)
+			assert.Equal(t, http.StatusBadRequest, status, "whoever guesses spends the code")
 			assert.NotContains(t, answer, "id_token")
 		})
 	}
@@ -343,4 +348,26 @@ func TestOptionsThatAreNotWholeAreRefused(t *testing.T) {
 			assert.ErrorContains(t, err, test.want)
 		})
 	}
+}
+
+func TestTheDemoPrintsWhatNobodyHasGivenIt(t *testing.T) {
+	t.Setenv(idp.PasswordVariable+"ALICE", "given-to-alice")
+	t.Setenv(idp.SecretVariable, "given-to-vault")
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	reader, writer := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- idp.RunDemo(ctx, "127.0.0.1:0", []string{redirect}, writer)
+		_ = writer.Close()
+	}()
+	printed, said := "", bufio.NewScanner(reader)
+	for said.Scan() {
+		printed += said.Text() + "\n"
+		if strings.HasPrefix(said.Text(), idp.Listening) {
+			stop()
+		}
+	}
+	require.NoError(t, <-ended)
+	assert.Regexp(t, `^password of bob: [a-z2-7]{12}\nlistening on http://127\.0\.0\.1:\d+\n$`, printed)
 }
