@@ -194,7 +194,7 @@ func (h *Handler) denialOfApplication(err error) *denial {
 	if refused.Advice != "" {
 		words += " " + refused.Advice
 	}
-	d := &denial{code: codeInvalidClient, reason: reasonApplication, words: words, basic: refused.Basic}
+	d := &denial{reason: reasonApplication, words: words, detail: refused.Error(), basic: refused.Basic}
 	d.status, d.code = refused.OAuth()
 	return d
 }

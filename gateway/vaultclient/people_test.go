@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -294,6 +295,14 @@ func TestAnAccessTokenIsBoundAsItWasAskedFor(t *testing.T) {
 		"sign_in_ends": "2026-11-30T12:40:34Z", "assertion_id": "j", "assertion_expires": "2026-11-30T12:40:34Z",
 	}, node.bodies[0])
 
+	for _, change := range []func(*CredsRequest){
+		func(r *CredsRequest) { r.Resource += "/x" }, func(r *CredsRequest) { r.Application += "x" }, func(r *CredsRequest) { r.Login += "x" },
+	} {
+		other := ask
+		change(&other)
+		_, err := peopleAt(t, newPeopleNode(t, alone, 200, answer).URL).Credentials(t.Context(), NewPersonToken("hvs.person"), "engineering", other)
+		require.ErrorIs(t, err, errUnbound)
+	}
 	old := newPeopleNode(t, alone, 200, `{"lease_duration":2764800,"data":{"token":"mcpt_secret"}}`)
 	_, err = peopleAt(t, old.URL).Credentials(t.Context(), NewPersonToken("hvs.person"), "engineering", ask)
 	require.ErrorIs(t, err, errUnbound)
@@ -332,6 +341,7 @@ func cubbyhole(t *testing.T) (*People, map[string]string, *[]string) {
 			for k := range held {
 				keys = append(keys, k)
 			}
+			slices.Sort(keys) // as Vault does
 			_ = json.NewEncoder(w).Encode(map[string]any{"data": map[string]any{"keys": keys}})
 		case key != "" && held[strings.TrimPrefix(key, "/")] != "":
 			_ = json.NewEncoder(w).Encode(map[string]any{"data": map[string]any{"rotated_at": held[strings.TrimPrefix(key, "/")]}})
@@ -354,11 +364,14 @@ func TestTheHighestGenerationIsThePresentOne(t *testing.T) {
 	began := time.Date(2026, 11, 30, 12, 0, 0, 123, time.UTC)
 	for n := range uint64(12) {
 		require.NoError(t, people.SetGeneration(t.Context(), token, n+1, began.Add(time.Duration(n)*time.Minute)))
+		present, _, err := people.Generation(t.Context(), token)
+		require.NoError(t, err)
+		require.Equal(t, n+1, present, "by number, and not by letters")
 	}
 	require.Len(t, held, 2, "what no generation needs is removed")
 	n, at, err = people.Generation(t.Context(), token)
 	require.NoError(t, err)
-	require.EqualValues(t, 12, n, "by number, and not by letters")
+	require.EqualValues(t, 12, n)
 	require.Equal(t, began.Add(11*time.Minute), at)
 
 	require.NoError(t, people.SetGeneration(t.Context(), token, 3, began), "a write that comes late")
