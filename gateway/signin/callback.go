@@ -158,8 +158,8 @@ type signedIn struct {
 // person is the name of the person for people: Vault puts the mount's name before it.
 func (s *signedIn) person() string {
 	name := s.token.DisplayName
-	if short, ok := strings.CutPrefix(name, strings.ReplaceAll(s.mount, "/", "-")+"-"); ok {
-		name = short
+	if s.mount != "" { // "": the form has the name as it was shown
+		name = strings.TrimPrefix(name, strings.ReplaceAll(s.mount, "/", "-")+"-")
 	}
 	if name == "" {
 		name = s.token.EntityID
