@@ -104,6 +104,7 @@ func TestDocumentsThatAreNotTheirOwnAreRefused(t *testing.T) {
 		"no code response":              {document(one, map[string]any{"response_types": []string{"token"}}), "does not have code"},
 		"signed without keys":           {signed(nil), "needs one of jwks and jwks_uri"},
 		"signed with two sets of keys":  {signed(map[string]any{"jwks": map[string]any{}, "jwks_uri": "https://vendor.example/k"}), "needs one of jwks and jwks_uri"},
+		"signed with private keys":      {signed(map[string]any{"jwks": map[string]any{"keys": []any{map[string]any{"kty": "oct", "k": "AAAA"}}}}), "its jwks cannot be used: key 1 is private"},
 		"a list":                        {[]string{"x"}, "it is not a JSON object"},
 		"a null":                        {nil, "it is not a JSON object"},
 	}

@@ -2,9 +2,11 @@ package application
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -25,6 +27,9 @@ type registration struct {
 	Name      string   `json:"n,omitempty"`
 	Redirects []string `json:"r"`
 	Method    string   `json:"m"`
+	// Unique tells registrations with a secret apart. Whoever registers the same metadata
+	// would otherwise get the same secret, and could authenticate as the first one.
+	Unique string `json:"u,omitempty"`
 }
 
 // registered is the answer to a registration (RFC 7591 §3.2.1). It holds what is registered,
@@ -42,8 +47,8 @@ type registered struct {
 
 // Register registers an application (RFC 7591 §3.1) and returns the body of the answer, whose
 // status is 201. Nothing is stored: the client_id in the answer is the registration, the same
-// for the same metadata. Redirect URIs that the file does not allow now are left out of the
-// answer; they count again when the file allows them. The error is a [*RegistrationError].
+// for the same metadata unless the application has a secret. The error is a
+// [*RegistrationError].
 func (r *Registry) Register(_ context.Context, body []byte) (response []byte, err error) {
 	rules := r.rules.Load()
 	if !rules.dynamic {
@@ -67,18 +72,29 @@ func (r *Registry) Register(_ context.Context, body []byte) (response []byte, er
 		return nil, badMetadata("token_endpoint_auth_method is not one of none, client_secret_basic and client_secret_post: " +
 			"private_key_jwt needs a metadata document, or a block application in the gateway's file")
 	}
-	allowed := rules.forStrangers(m.Redirects)
-	if len(allowed) == 0 {
-		return nil, &RegistrationError{http.StatusBadRequest, "invalid_redirect_uri", "this gateway allows none of the redirect_uris: " +
-			"http to localhost, 127.0.0.1 or [::1] is always allowed, others are if the gateway's file names their host, scheme or prefix " +
-			"(redirect_hosts, redirect_schemes, redirect_prefixes in the block sign_in)"}
+	for i, u := range m.Redirects {
+		if !rules.allowsStranger(u) {
+			return nil, &RegistrationError{http.StatusBadRequest, "invalid_redirect_uri", fmt.Sprintf("redirect_uris entry %d is not allowed here: %s", i+1, remedyFor(u))}
+		}
 	}
-	return r.answer(m, allowed)
+	return r.answer(m)
+}
+
+// remedyFor says what the gateway's file lacks for a redirect URI.
+func remedyFor(u *uri.URI) string {
+	if u.Kind == uri.Private {
+		return "the scheme " + u.Scheme + " is not in redirect_schemes of the block sign_in in the gateway's file"
+	}
+	return "the host " + u.Host + " is not in redirect_hosts of the block sign_in in the gateway's file, and the URI not below one of redirect_prefixes"
 }
 
 // answer seals the registration and writes the answer.
-func (r *Registry) answer(m *metadata, allowed []*uri.URI) ([]byte, error) {
-	text, err := json.Marshal(registrationOf(m))
+func (r *Registry) answer(m *metadata) ([]byte, error) {
+	one, err := registrationOf(m)
+	if err != nil {
+		return nil, cannotRegister(err)
+	}
+	text, err := json.Marshal(one)
 	if err != nil {
 		return nil, cannotRegister(err)
 	}
@@ -94,7 +110,7 @@ func (r *Registry) answer(m *metadata, allowed []*uri.URI) ([]byte, error) {
 	if len(a.ClientID) > maxClientID {
 		return nil, badMetadata("the metadata do not fit into a client_id: register fewer or shorter redirect_uris")
 	}
-	for _, u := range allowed {
+	for _, u := range m.Redirects {
 		a.Redirects = append(a.Redirects, u.Text)
 	}
 	if m.AuthMethod != MethodNone {
@@ -107,16 +123,24 @@ func (r *Registry) answer(m *metadata, allowed []*uri.URI) ([]byte, error) {
 	return json.Marshal(a) //nolint:gosec // the answer gives the application its secret
 }
 
-// registrationOf is the form of what is sealed: equal for all metadata that mean the same.
+// registrationOf is the form of what is sealed: equal for all metadata that mean the same,
+// where there is no secret.
 // Applications that listen on any free port register with another one each time.
-func registrationOf(m *metadata) *registration {
+func registrationOf(m *metadata) (*registration, error) {
 	one := &registration{Name: m.Name, Method: m.AuthMethod}
+	if m.AuthMethod != MethodNone {
+		unique := make([]byte, 16)
+		if _, err := rand.Read(unique); err != nil {
+			return nil, err
+		}
+		one.Unique = base64.RawURLEncoding.EncodeToString(unique)
+	}
 	for _, u := range m.Redirects {
 		one.Redirects = append(one.Redirects, u.WithoutPort())
 	}
 	slices.Sort(one.Redirects)
 	one.Redirects = slices.Compact(one.Redirects)
-	return one
+	return one, nil
 }
 
 // secretOf is the client_secret of a dynamic registration, which nothing stores either.
@@ -151,7 +175,7 @@ func (r *Registry) findDynamic(ctx context.Context, rules *rules, clientID strin
 			a.redirects = append(a.redirects, u)
 		}
 	}
-	if a.redirects = rules.forStrangers(a.redirects); len(a.redirects) == 0 {
+	if a.redirects = filter(a.redirects, rules.allowsStranger); len(a.redirects) == 0 {
 		return nil, &Error{
 			Kind:    Refused,
 			Message: "This gateway does not allow any of the redirect URIs of the application any more.",

@@ -97,7 +97,8 @@ func TestARegistrationIsGoodAtEveryGatewayAndAfterARestart(t *testing.T) {
 	answer := one.register(t, smallest)
 	a := other.find(t, answer["client_id"].(string))
 	require.True(t, a.hasSecret([]string{answer["client_secret"].(string)}))
-	require.Equal(t, answer, other.register(t, smallest))
+	public := `{"redirect_uris":["http://localhost/cb"],"token_endpoint_auth_method":"none"}`
+	require.Equal(t, one.register(t, public), other.register(t, public))
 }
 
 func TestRedirectsThatNobodyMayHaveRefuseTheRegistration(t *testing.T) {
@@ -116,22 +117,46 @@ func TestRedirectsThatNobodyMayHaveRefuseTheRegistration(t *testing.T) {
 	}
 }
 
-// TestASetOfRedirectsIsNotRefusedForOneThatTheFileDoesNotName: Cursor sends three.
-func TestASetOfRedirectsIsNotRefusedForOneThatTheFileDoesNotName(t *testing.T) {
+// TestEveryRedirectOfASetMustBeAllowed: the error names the setting that is missing. Cursor
+// sends three.
+func TestEveryRedirectOfASetMustBeAllowed(t *testing.T) {
 	b := withRegistration(t)
-	metadata := `{"redirect_uris":["https://www.cursor.com/agents/mcp/oauth/callback","cursor://a/b","http://localhost:8787/callback"],"token_endpoint_auth_method":"none"}`
-	answer := b.register(t, metadata)
-	require.Equal(t, []any{"cursor://a/b", "http://localhost:8787/callback"}, answer["redirect_uris"], "the answer says what counts")
-	id := answer["client_id"].(string)
-	require.False(t, b.find(t, id).AllowsRedirect("https://www.cursor.com/agents/mcp/oauth/callback"))
-
+	metadata := `{"redirect_uris":["cursor://a/b","https://www.cursor.com/agents/mcp/oauth/callback","http://localhost:8787/callback"],"token_endpoint_auth_method":"none"}`
+	e := b.notRegistered(t, metadata)
+	require.Equal(t, "invalid_redirect_uri", e.Code)
+	require.Contains(t, e.Description, "entry 2 is not allowed here: the host www.cursor.com is not in redirect_hosts")
 	b.settings.RedirectHosts = append(b.settings.RedirectHosts, "www.cursor.com")
 	require.NoError(t, b.Configure(b.settings))
-	require.True(t, b.find(t, id).AllowsRedirect("https://www.cursor.com/agents/mcp/oauth/callback"), "no one need register again")
+	id := b.register(t, metadata)["client_id"].(string)
+	require.True(t, b.find(t, id).AllowsRedirect("https://www.cursor.com/agents/mcp/oauth/callback"))
 
-	e := b.notRegistered(t, `{"redirect_uris":["https://elsewhere.example/cb","other://x/y","https://app.example.com/cb"]}`)
-	require.Equal(t, "invalid_redirect_uri", e.Code)
-	require.Contains(t, e.Description, "redirect_hosts, redirect_schemes, redirect_prefixes")
+	for redirect, want := range map[string]string{
+		"other://x/y":                              "the scheme other is not in redirect_schemes",
+		"https://app.example.com/cb":               "the host app.example.com is not in redirect_hosts",
+		"https://app.example.com:8444/cb":          "the host app.example.com:8444 is not in redirect_hosts",
+		"https://chatgpt.com/connector/oauth/abc":  "not below one of redirect_prefixes",
+		"https://vscode.dev.evil.example/redirect": "the host vscode.dev.evil.example is not",
+	} {
+		e := b.notRegistered(t, `{"redirect_uris":["`+redirect+`"]}`)
+		require.Equal(t, http.StatusBadRequest, e.Status)
+		require.Equal(t, "invalid_redirect_uri", e.Code)
+		require.Contains(t, e.Description, want)
+	}
+}
+
+// TestNobodyGetsAnothersSecretByRegisteringTheSame: metadata are known to everybody.
+func TestNobodyGetsAnothersSecretByRegisteringTheSame(t *testing.T) {
+	b := withRegistration(t)
+	for _, method := range []string{MethodBasic, MethodPost} {
+		metadata := `{"client_name":"A","redirect_uris":["http://localhost/cb"],"token_endpoint_auth_method":"` + method + `"}`
+		owner, stranger := b.register(t, metadata), b.register(t, metadata)
+		require.NotEqual(t, owner["client_secret"], stranger["client_secret"])
+		require.NotEqual(t, owner["client_id"], stranger["client_id"])
+		a := b.find(t, owner["client_id"].(string))
+		require.True(t, a.hasSecret([]string{owner["client_secret"].(string)}))
+		require.False(t, a.hasSecret([]string{stranger["client_secret"].(string)}))
+		require.NotEqual(t, a.ID, b.find(t, stranger["client_id"].(string)).ID)
+	}
 }
 
 // TestThePresentFileJudgesOldRegistrations: at every Find.

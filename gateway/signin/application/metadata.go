@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"vault-plugin-secrets-mcp/gateway/signin/keyset"
 	"vault-plugin-secrets-mcp/gateway/signin/uri"
 )
 
@@ -23,6 +24,7 @@ type metadata struct {
 	JWKSURI       string
 
 	hasSecret bool
+	keys      *keyset.Set // of JWKS, in a document
 }
 
 // maxRedirects bounds the redirect URIs of one application.

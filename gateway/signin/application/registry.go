@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -164,11 +165,7 @@ func (r *Registry) documentKeys(rules *rules, document *uri.URI, m *metadata, a 
 		return nil
 	}
 	if m.JWKSURI == "" {
-		set, err := keyset.Parse(m.JWKS)
-		if err != nil {
-			return &Error{Kind: Refused, Message: "The keys in the application's metadata document cannot be used: " + err.Error() + "."}
-		}
-		a.keys = fixedKeys{set}
+		a.keys = fixedKeys{m.keys}
 		return nil
 	}
 	u, err := uri.ParseURL(m.JWKSURI)
@@ -212,6 +209,11 @@ func parseDocument(url string, body []byte) (*metadata, error) {
 		return nil, errors.New("its token_endpoint_auth_method is not none or private_key_jwt")
 	case m.AuthMethod == MethodSigned && (m.JWKS == nil) == (m.JWKSURI == ""):
 		return nil, errors.New("private_key_jwt needs one of jwks and jwks_uri")
+	case m.AuthMethod == MethodSigned && m.JWKS != nil:
+		if m.keys, err = keyset.Parse(m.JWKS); err != nil {
+			return nil, fmt.Errorf("its jwks cannot be used: %w", err)
+		}
 	}
+	m.JWKS = nil
 	return m, nil
 }

@@ -118,23 +118,21 @@ func (r *rules) allowsDocument(u *uri.URI) bool {
 	return slices.ContainsFunc(r.documents, func(p uri.Prefix) bool { return p.Contains(u) })
 }
 
-// forStrangers are those redirects that an application which nobody vouches for may use: to
-// this machine, and where the file says.
-func (r *rules) forStrangers(redirects []*uri.URI) []*uri.URI {
-	return filter(redirects, func(u *uri.URI) bool {
-		switch u.Kind {
-		case uri.Loopback:
-			return true
-		case uri.Private:
-			return slices.Contains(r.schemes, u.Scheme)
-		case uri.HTTPS:
-		}
-		return slices.Contains(r.hosts, u.Host) ||
-			slices.ContainsFunc(r.prefixes, func(p uri.Prefix) bool { return p.Contains(u) })
-	})
+// allowsStranger reports whether an application which nobody vouches for may redirect there:
+// to the person's own machine, and where the file says.
+func (r *rules) allowsStranger(u *uri.URI) bool {
+	switch u.Kind {
+	case uri.Loopback:
+		return true
+	case uri.Private:
+		return slices.Contains(r.schemes, u.Scheme)
+	case uri.HTTPS:
+	}
+	return slices.Contains(r.hosts, u.Host) ||
+		slices.ContainsFunc(r.prefixes, func(p uri.Prefix) bool { return p.Contains(u) })
 }
 
-// forDocuments are those that an application with a metadata document may use. Its host
+// forDocuments are those redirects that an application with a metadata document may use. Its host
 // vouches for https ones; a private scheme belongs to whatever program of a machine has
 // taken it, so the file must name it here too.
 func (r *rules) forDocuments(redirects []*uri.URI) []*uri.URI {
