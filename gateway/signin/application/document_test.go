@@ -231,9 +231,13 @@ func TestAServerThatDoesNotEndIsNotWaitedFor(t *testing.T) {
 			b := withDocuments(t)
 			require.Equal(t, 3*time.Second, b.documents.fetcher.timeout)
 			b.documents.fetcher.timeout = 50 * time.Millisecond
-			b.put(one, func(w http.ResponseWriter, r *http.Request) {
+			// Not until the request ends: the server would then end the answer, and the
+			// connection may still carry that.
+			ended := make(chan struct{})
+			t.Cleanup(func() { close(ended) })
+			b.put(one, func(w http.ResponseWriter, _ *http.Request) {
 				begin(w)
-				<-r.Context().Done()
+				<-ended
 			})
 			e := b.refused(t, one)
 			require.Equal(t, Unavailable, e.Kind)
