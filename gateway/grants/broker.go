@@ -63,10 +63,15 @@ type Options struct {
 	Grants    config.Grants
 	KMS       *config.KMS // nil: sealed tokens are refused
 	PerClient int         // one client's requests in flight; 0: no bound
-	Cold      Limiter     // nil: no limit
-	Observer  Observer    // nil: none
-	Tracer    Tracer      // nil: no traces
-	Log       hclog.Logger
+
+	// CallTimeout bounds how long a call to the server of that name may outlive its leased
+	// token; "" stands for a call to several. Nil: five minutes.
+	CallTimeout func(server string) time.Duration
+
+	Cold     Limiter  // nil: no limit
+	Observer Observer // nil: none
+	Tracer   Tracer   // nil: no traces
+	Log      hclog.Logger
 }
 
 // engine has the requests to the secrets engine: [vaultclient.Engine], or a model of it
@@ -113,8 +118,9 @@ type Broker struct {
 	feedState atomic.Int32
 
 	// mu orders the publishing of lookups and the applying of changes.
-	mu     sync.Mutex
-	recent recentChanges
+	mu       sync.Mutex
+	recent   recentChanges
+	outlived map[*entry]struct{} // by calls in flight: see expiry.go
 
 	lookupsMu sync.Mutex
 	lookups   map[key]*sharedRequest
@@ -186,6 +192,7 @@ func newBroker(options Options, e engine) (*Broker, error) {
 		wakeKeys:      make(chan struct{}, 1),
 		ends:          newQueue[End](),
 		outage:        vaultclient.NewOutage(options.Log),
+		outlived:      make(map[*entry]struct{}),
 	}
 	b.position.Store(&feedPosition{maxAge: options.Grants.MaxStale})
 	b.recent.reset(0)

@@ -87,7 +87,10 @@ func (c *cache) stateOf(p Principal) *principalState {
 }
 
 // drop forgets a principal of whom no token is here any more.
-func (c *cache) drop(p Principal) {
+func (c *cache) drop(p Principal, state *principalState) {
+	if c.byPrincipal[p] != state {
+		return
+	}
 	delete(c.byPrincipal, p)
 	if people := c.people[p.client]; people != nil {
 		delete(people, p)
@@ -121,8 +124,8 @@ func (c *cache) remove(e *entry, g *Grant) (last bool) {
 	}
 	e.next, e.prev = nil, nil
 	last = e.principal.entries == nil
-	if last && c.byPrincipal[g.Principal()] == e.principal {
-		c.drop(g.Principal())
+	if e.principal.isUnused() {
+		c.drop(g.Principal(), e.principal)
 	}
 	shard := &c.shards[e.key[0]%shardCount]
 	shard.Lock()
@@ -189,6 +192,7 @@ type entry struct {
 	live             *Hold         // list of the requests in flight
 	unconfirmedSince time.Duration // uptime since which its live requests have waited for a confirmation; 0: they do not
 	inLiveSet        bool          // in the set of entries that have had live requests
+	expired          bool          // its token's lease has: see expiry.go
 	revalidating     *Grant        // the grant that waits for a revalidation; nil: none does
 
 	used atomic.Uint32 // unix seconds of the last use, for eviction
@@ -196,9 +200,13 @@ type entry struct {
 
 // principalState is the state that the tokens of one principal share.
 type principalState struct {
-	entries *entry       // list, guarded by Broker.mu
-	live    atomic.Int64 // requests in flight
+	entries  *entry       // list, guarded by Broker.mu
+	outlived int          // entries that are in the list no more, and have requests in flight; likewise
+	live     atomic.Int64 // requests in flight
 }
+
+// isUnused reports whether nothing is known of the principal any more.
+func (p *principalState) isUnused() bool { return p.entries == nil && p.outlived == 0 }
 
 // each calls f with each entry, which f may remove. p may be nil.
 func (p *principalState) each(f func(*entry)) {

@@ -183,12 +183,13 @@ func (b *Broker) applyOne(c *vaultclient.Change, v *feedPosition, todo *effects)
 	if admits(c) {
 		b.negatives.Purge()
 	}
+	b.applyToOutlived(c, v)
 	switch scopeOf(c) {
 	case scopeToken:
 		if e := b.cache.byAccessor[c.Accessor]; e != nil {
 			b.applyToEntry(e, c, v)
 		} else if ends(c) {
-			b.notify(End{Unheard: true, ClientID: c.ClientID})
+			b.notify(End{Unheard: true, ClientID: c.ClientID, SignIn: c.SignIn})
 		}
 	case scopeClient:
 		b.cache.ofClient(c.ClientID, func(e *entry) { b.applyToEntry(e, c, v) })

@@ -3,7 +3,6 @@ package grants
 import (
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -54,6 +53,16 @@ type Stay struct{ entry *entry }
 
 // Stay returns the grant's stay in the cache.
 func (g *Grant) Stay() Stay { return Stay{g.entry} }
+
+// Anchor names that on which what the gateway keeps for the token hangs, in Vault: the
+// person's token where it was leased in a sign-in, and so follows others and is followed by
+// others; else the token itself. It is an accessor.
+func (g *Grant) Anchor() string {
+	if g.SignIn != nil {
+		return g.SignIn.Accessor
+	}
+	return g.Accessor
+}
 
 // AllowsServer reports whether the client's allow-list admits a server of that
 // name. It says nothing about policies.
@@ -157,19 +166,6 @@ func newGrant(l *vaultclient.Lookup, sent time.Time, read func(*vaultclient.Look
 		return nil, err
 	}
 	return g, nil
-}
-
-// leaseSlack is how long before its expiry a leased token may end because of it: Vault's
-// clock and the way of the news are not exact.
-const leaseSlack = 2 * time.Second
-
-// isLostBy reports whether the end of the token for that cause takes access away. The expiry
-// of a lease does not: the holder has another token by then, or gets one.
-func (g *Grant) isLostBy(cause error, now time.Time) bool {
-	if !errors.Is(cause, ErrInactive) {
-		return false
-	}
-	return !g.Leased || g.ExpiresAt.IsZero() || !clock.Reached(now, g.ExpiresAt.Add(-leaseSlack))
 }
 
 func (g *Grant) setExpiry(l *vaultclient.Lookup, sent time.Time) error {

@@ -35,7 +35,8 @@ type Hold struct {
 	ctx    context.Context //nolint:containedctx // the request's own, which asks whether it may go on
 	cancel context.CancelCauseFunc
 
-	next, prev *Hold // guarded by entry.mu
+	next, prev *Hold  // guarded by entry.mu
+	expire     func() // called when the token's lease expires; nil: nobody asked. Likewise
 }
 
 // Hold registers a request that uses g, and returns its context: it is
@@ -72,7 +73,8 @@ func (b *Broker) HoldSubRequest(ctx context.Context, parent *Hold, server *Serve
 // its client goes on to have at the server: a session, or a child process. As a live
 // request does, it has the grant confirmed and keeps it from being evicted. ended is
 // called once, on a goroutine of its own, as soon as the client must not have that
-// any longer, with one of this package's errors. Release is called when there is
+// any longer, with one of this package's errors; or with [ErrExpired] when nothing more will be
+// heard of the token, and it may wait for the next one. Release is called when there is
 // nothing left to watch over; ended may be running by then, and is not called later.
 func (b *Broker) Keep(parent *Hold, server *Server, ended func(cause error)) (release func(), err error) {
 	ctx, h, err := b.HoldSubRequest(context.Background(), parent, server)
@@ -80,6 +82,11 @@ func (b *Broker) Keep(parent *Hold, server *Server, ended func(cause error)) (re
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { ended(context.Cause(ctx)) })
+	h.OnExpiry(func() {
+		if stop() {
+			go ended(ErrExpired)
+		}
+	})
 	return sync.OnceFunc(func() {
 		stop()
 		h.Release()
@@ -129,6 +136,9 @@ func (b *Broker) link(h *Hold, g *Grant) error {
 	}
 	if e.ended != nil {
 		return e.ended
+	}
+	if e.expired && !h.sub {
+		return ErrStale
 	}
 	if current := e.grant.Load(); current != g {
 		if err := h.admittedBy(current); err != nil {

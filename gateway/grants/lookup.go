@@ -252,7 +252,7 @@ func (b *Broker) publish(k key, l *vaultclient.Lookup, g *Grant, now time.Time) 
 	e := b.cache.get(k)
 	if g == nil || g.Expired(now) {
 		if e != nil {
-			b.end(e, ErrInactive)
+			b.conclude(e)
 		}
 		if g == nil {
 			b.negatives.Add(k, now)
@@ -278,12 +278,19 @@ func (b *Broker) publish(k key, l *vaultclient.Lookup, g *Grant, now time.Time) 
 
 // end kills an entry. Broker.mu is held.
 func (b *Broker) end(e *entry, cause error) {
+	if _, outlived := b.outlived[e]; outlived {
+		b.endOutlived(e, cause)
+		return
+	}
 	g := e.kill(cause)
 	if g == nil {
 		return
 	}
-	last := b.cache.remove(e, g)
-	b.notify(End{Grant: g, Lost: g.isLostBy(cause, time.Now()), Last: last})
+	last, lost := b.cache.remove(e, g), errors.Is(cause, ErrInactive)
+	if lost {
+		b.loseOutlived(g, last)
+	}
+	b.notify(End{Grant: g, Lost: lost, Last: last})
 }
 
 // makeRoom keeps the cache within its bound, as far as live requests allow.

@@ -33,6 +33,8 @@ type modelToken struct {
 	cidrs    []string
 	policy   []policy.Source
 	dataKey  string
+	leased   bool
+	signIn   *SignIn // nil: none
 }
 
 // model is an engine in memory. A mutation runs in the engine's own two steps,
@@ -100,7 +102,11 @@ func (m *model) mutate(c vaultclient.Change, f func()) {
 
 func (m *model) revoke(token string) {
 	t := m.tokens[token]
-	m.mutate(vaultclient.Change{Type: typeToken, Operation: operationRevoke, ClientID: "id-" + t.client, Accessor: t.accessor}, func() { t.active = false })
+	c := vaultclient.Change{Type: typeToken, Operation: operationRevoke, ClientID: "id-" + t.client, Accessor: t.accessor}
+	if t.signIn != nil {
+		c.SignIn = t.signIn.Accessor
+	}
+	m.mutate(c, func() { t.active = false })
 }
 
 func (m *model) step(name string) {
@@ -149,6 +155,13 @@ func (m *model) Lookup(ctx context.Context, p vaultclient.UnsealedToken) (*vault
 		answer.Client, answer.ClientID, answer.Accessor = t.client, "id-"+t.client, t.accessor
 		answer.PolicyDigest = policy.Compile(t.policy).Digest()
 		answer.AllowedServers, answer.TokenBoundCIDRs = slices.Clone(t.servers), slices.Clone(t.cidrs)
+		if t.leased {
+			answer.Kind = vaultclient.KindLeased
+		}
+		if s := t.signIn; s != nil {
+			answer.Resource, answer.Application, answer.Login = s.Resource, s.Application, s.Login
+			answer.Person, answer.EntityID, answer.SignIn = s.Person, s.EntityID, s.Accessor
+		}
 		if !t.expires.IsZero() {
 			answer.ExpiresAt = t.expires.UTC().Format(time.RFC3339Nano)
 		}
@@ -275,6 +288,25 @@ func (m *model) asked() int {
 func (m *model) addToken(token, client string) *modelToken {
 	t := &modelToken{active: true, client: client, accessor: "acc-" + token, servers: []string{"files", "github"}}
 	m.write(func() { m.tokens[token] = t })
+	return t
+}
+
+// lease puts a token into the model that has a lease for so long.
+func (m *model) lease(token, client string, ttl time.Duration) *modelToken {
+	t := m.addToken(token, client)
+	m.write(func() { t.leased, t.expires = true, time.Now().Add(ttl) })
+	return t
+}
+
+// signIn leases a token in the sign-in of that name, of the person with the application.
+func (m *model) signIn(token, client, name, person, application string, ttl time.Duration) *modelToken {
+	t := m.lease(token, client, ttl)
+	m.write(func() {
+		t.signIn = &SignIn{
+			Resource: "https://mcp.example.com/sign-in/mcp", Application: application, Login: "employees",
+			Person: person, EntityID: "entity-" + person, Accessor: name,
+		}
+	})
 	return t
 }
 

@@ -23,13 +23,19 @@ type End struct {
 	// where the token has only left the cache.
 	Lost bool
 
+	// Expired: the token's lease has come to its end, which takes no access away. What was
+	// kept for the principal waits for its next token.
+	Expired bool
+
 	// Last: no other token of the principal is in the cache.
 	Last bool
 
 	// Unheard: access may have been taken away from clients of whom no token is in the cache,
 	// so that no other End tells of it: from the client with this id, or from all if it is "".
+	// With a SignIn, the accessor that names one, it is what hangs on that alone.
 	Unheard  bool
 	ClientID string
+	SignIn   string
 
 	// Server is a registration that has ended. Nil in the end of a grant.
 	Server *Server

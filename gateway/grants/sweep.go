@@ -21,7 +21,7 @@ const (
 	idleLimit = 30 * time.Minute
 
 	// expiryGrace bounds the one lookup at a token's expiry: the lease may have been
-	// renewed. After it, the token's requests are cut without an answer.
+	// renewed. After it, the token has ended without an answer.
 	expiryGrace = 2 * time.Second
 
 	// revalidationPause keeps the confirming of live requests from running hot while
@@ -34,7 +34,7 @@ const (
 // another grant has taken the place of g: it is newer than the reason to ask.
 func (b *Broker) revalidate(e *entry, g *Grant) {
 	e.mu.Lock()
-	wanted := e.ended == nil && e.live != nil && e.grant.Load() == g
+	wanted := e.ended == nil && !e.expired && e.live != nil && e.grant.Load() == g
 	queue := wanted && e.revalidating == nil
 	if wanted {
 		e.revalidating = g
@@ -123,6 +123,7 @@ func (b *Broker) runSweep(ctx context.Context) {
 			return
 		case now := <-ticker.C:
 			b.live.each(func(e *entry) { b.inspect(e, now) })
+			b.forgetOutlived()
 			if now.Sub(cleaned) >= cleanInterval {
 				cleaned = now
 				b.clean(now)
@@ -142,11 +143,15 @@ func (b *Broker) inspect(e *entry, now time.Time) {
 		b.endIf(e, g, err)
 		return
 	}
+	if e.hasExpired() {
+		b.inspectOutlived(e, g, now)
+		return
+	}
 	v := b.position.Load()
 	confirmed, ok := v.lastConfirmed(g)
 	if g.Expired(now) {
 		if clock.Age(now, g.ExpiresAt) > expiryGrace {
-			b.endIf(e, g, ErrInactive)
+			b.concludeIf(e, g)
 			return
 		}
 	} else {
@@ -175,6 +180,15 @@ func (b *Broker) endIf(e *entry, g *Grant, cause error) {
 	}
 }
 
+// concludeIf ends e by its expiry unless it has got another grant by now.
+func (b *Broker) concludeIf(e *entry, g *Grant) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e.grant.Load() == g {
+		b.conclude(e)
+	}
+}
+
 // clean removes grants without live requests that have expired or were not used for
 // long. A grant that only has to be confirmed stays: sessions and child processes may
 // depend on its token, and must hear of later changes from the feed.
@@ -187,7 +201,11 @@ func (b *Broker) clean(now time.Time) {
 				continue
 			}
 			b.mu.Lock()
-			if e.grant.Load() == g {
+			switch {
+			case e.grant.Load() != g:
+			case g.Expired(now) && g.Leased:
+				b.conclude(e)
+			default:
 				b.evict(e)
 			}
 			b.mu.Unlock()

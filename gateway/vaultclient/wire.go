@@ -87,6 +87,7 @@ type Change struct {
 	Client    string `json:"client"`
 	ClientID  string `json:"client_id"`
 	Accessor  string `json:"accessor"`
+	SignIn    string `json:"sign_in"` // that the token was leased in; "": in none
 	Name      string `json:"name"`
 }
 
