@@ -207,6 +207,14 @@ func (r *Request) Keep(ended func(cause error)) (release func(), err error) {
 	return r.gate.options.Broker.Keep(r.hold, r.Server, ended)
 }
 
+// OnExpiry has f called when the lease of the request's token expires: for a stream, which
+// ends then. Calls go on. f must not block.
+func (r *Request) OnExpiry(f func()) {
+	if r.hold != nil {
+		r.hold.OnExpiry(f)
+	}
+}
+
 // SubRequest makes a request to one server on behalf of a request to the aggregate
 // endpoint. The server admits it like any other request. It has its own audit lines,
 // under the given id and HTTP method, and its context ends when it must not go on. The

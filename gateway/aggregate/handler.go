@@ -26,6 +26,8 @@ type Registry interface {
 	OnRegistry(f func())
 	// Servers returns all registered servers.
 	Servers() map[string]*grants.Server
+	// Live reports whether a token of the principal is known, and active.
+	Live(p grants.Principal) bool
 	// ServersOf returns the servers that the grant allows, by name.
 	ServersOf(g *grants.Grant) ([]*grants.Server, error)
 }
@@ -125,8 +127,14 @@ func (h *Handler) onEnd(end grants.End) {
 	switch {
 	case end.Server != nil:
 		// onRegistry is called too.
+	case end.Unheard && end.SignIn != "":
+		h.sessions.endSignIn(end.SignIn)
 	case end.Unheard:
-		// Nothing is kept for clients of whom no token is known.
+		h.sessions.endPrincipals(func(p grants.Principal) bool { return end.Concerns(p) && !h.options.Registry.Live(p) })
+	case end.Expired:
+		h.sessions.expireToken(end.Grant)
+	case end.Lost && !h.options.Registry.Live(end.Grant.Principal()):
+		h.sessions.endPrincipals(func(p grants.Principal) bool { return p == end.Grant.Principal() })
 	case end.Successor == nil:
 		h.sessions.endToken(end.Grant)
 	default:

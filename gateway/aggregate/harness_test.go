@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,6 +52,14 @@ type stage struct {
 	log     *gatewaytest.Log
 }
 
+// publicURL is how the gateway is reached by those who sign in.
+const publicURL = "https://mcp.example.com"
+
+// noPages stand for the handler of sign-in.
+type noPages struct{ http.Handler }
+
+func (noPages) Serves(string) bool { return false }
+
 // unlimited is more memory than any test takes.
 var unlimited = config.Limits{MaxBuffered: 1 << 40, MaxBufferedPerClient: 1 << 40}
 
@@ -59,8 +68,8 @@ func newStage(t testing.TB, servers map[string]string) *stage {
 	t.Helper()
 	s := &stage{t: t, vault: grantstest.New(t), audit: filepath.Join(t.TempDir(), "audit.log"), log: &gatewaytest.Log{}}
 	s.memory = access.NewMemory(unlimited)
-	for name, url := range servers {
-		s.vault.AddServer(name, url)
+	for name, at := range servers {
+		s.vault.AddServer(name, at)
 	}
 	s.vault.AddToken(alice, "alice", nil)
 	s.vault.AddToken(bob, "bob", grantstest.Data{"allowed_servers": []string{"calc"}})
@@ -81,9 +90,11 @@ func newStage(t testing.TB, servers map[string]string) *stage {
 	next := mcp.New(mcp.Options{Registry: b, Config: settings, Log: log})
 	s.handler = New(Options{Registry: b, Config: settings, Version: "test", Next: next, Log: log})
 	s.handler.listWait = 30 * time.Second // also on a busy machine; there is no longer wait for the first server
+	public, err := url.Parse(publicURL)
+	require.NoError(t, err)
 	gate := access.New(access.Options{
-		Broker: b, Audit: audit, Listener: config.Listener{Address: "127.0.0.1:0"}, Limits: settings.Limits,
-		Next: next, Aggregate: s.handler, Memory: s.memory,
+		Broker: b, Audit: audit, Listener: config.Listener{Address: "127.0.0.1:0", PublicURL: public}, Limits: settings.Limits,
+		Next: next, Aggregate: s.handler, Memory: s.memory, SignIn: noPages{},
 	})
 	listener := httptest.NewServer(gate)
 	s.url = listener.URL + "/mcp"

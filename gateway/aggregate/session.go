@@ -31,7 +31,7 @@ type session struct {
 	info       []byte // the clientInfo of initialize
 
 	// Guarded by table.mu.
-	tokens  map[string]grants.Stay // that have used the session, by accessor; the last stay of each
+	tokens  map[string]grants.Stay // that have used the session, by what they hang on; the last stay of each
 	uses    int
 	unused  time.Time     // when the last use ended
 	waiting *list.Element // among the unused sessions; nil: it is in use, or has ended
@@ -58,7 +58,7 @@ func (h *Handler) newSession(grant *grants.Grant, initialize, info []byte) *sess
 	reachable, _ := h.reachable(grant)
 	s := &session{
 		principal: grant.Principal(), initialize: initialize, info: info, watchers: &h.watchers,
-		tokens:    map[string]grants.Stay{grant.Accessor: grant.Stay()},
+		tokens:    map[string]grants.Stay{grant.Anchor(): grant.Stay()},
 		upstreams: make(map[string]*upstream), calls: make(map[string]*sessionCall), subscribed: make(map[string][]string),
 	}
 	s.life, s.endLife = context.WithCancel(h.closing)

@@ -157,7 +157,7 @@ func (t *sessions) find(ctx context.Context, id string, grant *grants.Grant) *se
 // session. t.mu is held.
 func (t *sessions) use(ctx context.Context, s *session, grant *grants.Grant) {
 	if ctx.Err() == nil {
-		s.tokens[grant.Accessor] = grant.Stay()
+		s.tokens[grant.Anchor()] = grant.Stay()
 	}
 	t.acquire(s)
 }
@@ -226,15 +226,67 @@ func (t *sessions) all() []*session {
 func (t *sessions) endToken(grant *grants.Grant) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, s := range t.all() {
-		if last, used := s.tokens[grant.Accessor]; s.principal != grant.Principal() || !used || last != grant.Stay() {
-			continue
-		}
-		delete(s.tokens, grant.Accessor)
+	for _, s := range t.usedBy(grant) {
+		delete(s.tokens, grant.Anchor())
 		if len(s.tokens) == 0 {
 			t.remove(s)
 		}
 	}
+}
+
+// expireToken notes that the lease of the grant's token has come to its end. The sessions wait
+// for the principal's next token, until their idle time is over. What hangs on a sign-in goes
+// on to hang on it.
+func (t *sessions) expireToken(grant *grants.Grant) {
+	if grant.SignIn != nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range t.usedBy(grant) {
+		delete(s.tokens, grant.Anchor())
+	}
+}
+
+// usedBy returns the sessions that the grant's token has used last. t.mu is held.
+func (t *sessions) usedBy(grant *grants.Grant) []*session {
+	var list []*session
+	for _, s := range t.all() {
+		if last, used := s.tokens[grant.Anchor()]; used && s.principal == grant.Principal() && last == grant.Stay() {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// endPrincipals ends the sessions of those who are concerned.
+func (t *sessions) endPrincipals(concerned func(grants.Principal) bool) {
+	for _, s := range t.snapshot() {
+		if concerned(s.principal) {
+			t.end(s)
+		}
+	}
+}
+
+// endSignIn ends the sessions that hang on the sign-in alone.
+func (t *sessions) endSignIn(signIn string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range t.all() {
+		if _, used := s.tokens[signIn]; !used {
+			continue
+		}
+		delete(s.tokens, signIn)
+		if len(s.tokens) == 0 {
+			t.remove(s)
+		}
+	}
+}
+
+func (t *sessions) snapshot() []*session {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.all()
 }
 
 func (t *sessions) close() {

@@ -118,6 +118,7 @@ func (c *clientStream) serve(first []byte) {
 	x, limits := c.x, c.x.handler.settings().Limits
 	defer c.end()
 	defer x.handler.streams.Add(c.cancel, limits.MaxStreamAge)()
+	x.request.OnExpiry(func() { c.cancel(sse.ErrExpired) })
 	header := x.w.Header()
 	header[protocol.HeaderContentType] = valueEvents
 	header["Cache-Control"] = []string{"no-cache, no-transform"}

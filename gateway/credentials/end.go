@@ -13,12 +13,12 @@ func (s *Store) OnEnd(end grants.End) {
 			s.drop(held, ErrLost)
 		}
 	case end.Unheard:
-		s.endUnheard(end.ClientID)
+		s.endUnheard(&end)
 	case end.Successor != nil:
 		s.admit(end.Successor)
 	case end.Lost && (end.Last || !s.live(end.Grant.Principal())):
 		s.endAll(end.Grant.Principal(), ErrLost)
-	case end.Last && end.Grant.Leased && end.Grant.Expired(s.now()):
+	case end.Expired:
 		// Its holder has another one by now, or gets one: see idle_timeout.
 	case end.Last && !s.live(end.Grant.Principal()):
 		// Nothing more will be heard of the token: whoever returns with it gets others.
@@ -39,15 +39,16 @@ func (s *Store) admit(grant *grants.Grant) {
 }
 
 // endUnheard ends the credentials of principals of whom no token is known any more, and who may
-// have lost their access: those of the client, or of all clients.
-func (s *Store) endUnheard(clientID string) {
-	concerned := []grants.Principal{grants.PrincipalOf(clientID)}
-	if clientID == "" {
-		concerned = s.principals()
-	}
-	for _, p := range concerned {
-		if !s.live(p) {
-			s.endAll(p, ErrLost)
+// have lost their access. With a sign-in, it ends what was leased in that one alone.
+func (s *Store) endUnheard(end *grants.End) {
+	for _, p := range s.concerned(end) {
+		if s.live(p) {
+			continue
+		}
+		for _, h := range s.of(p) {
+			if end.SignIn == "" || h.grant.Load().Anchor() == end.SignIn {
+				h.end(ErrLost)
+			}
 		}
 	}
 }

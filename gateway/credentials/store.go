@@ -170,6 +170,19 @@ func (s *Store) principals() []grants.Principal {
 	return slices.Collect(maps.Keys(s.holdings))
 }
 
+// concerned returns those who hold something and whom an unheard end may concern.
+func (s *Store) concerned(end *grants.End) []grants.Principal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []grants.Principal
+	for p := range s.holdings {
+		if end.Concerns(p) {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
 // second is a time in seconds since the start, for what need not be known exactly.
 func (s *Store) second(now time.Time) int64 { return int64(now.Sub(s.started) / time.Second) }
 

@@ -189,7 +189,8 @@ func (b *Broker) applyOne(c *vaultclient.Change, v *feedPosition, todo *effects)
 		if e := b.cache.byAccessor[c.Accessor]; e != nil {
 			b.applyToEntry(e, c, v)
 		} else if ends(c) {
-			b.notify(End{Unheard: true, ClientID: c.ClientID, SignIn: c.SignIn})
+			b.loseUnheard(c)
+			b.notify(End{Unheard: true, ClientID: c.ClientID, SignIn: c.SignIn, OwnTokens: c.SignIn == ""})
 		}
 	case scopeClient:
 		b.cache.ofClient(c.ClientID, func(e *entry) { b.applyToEntry(e, c, v) })

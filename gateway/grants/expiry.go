@@ -155,6 +155,14 @@ func (b *Broker) loseOutlived(lost *Grant, last bool) {
 	})
 }
 
+// loseUnheard ends the calls that outlive tokens of a client, one of whose own has been revoked
+// that this gateway does not know, if it knows no other one. Broker.mu is held.
+func (b *Broker) loseUnheard(c *vaultclient.Change) {
+	b.cutOutlived(ErrInactive, func(g *Grant) bool {
+		return g.SignIn == nil && c.SignIn == "" && g.ClientID == c.ClientID && g.entry.principal.entries == nil
+	})
+}
+
 // inspectOutlived ends calls that have outlived their token for too long, and those of whom
 // nobody can say that they may go on: only the feed can.
 func (b *Broker) inspectOutlived(e *entry, g *Grant, now time.Time) {

@@ -86,6 +86,10 @@ func TestACallThatOutlivesItsTokenIsCutWhenAccessIsTakenAway(t *testing.T) {
 			_, _ = b.Grant(context.Background(), "next", home)
 			m.revoke("next")
 		}, ErrInactive},
+		"the principal's next token is revoked, and was used at another gateway": {func(m *model, _ *Broker) {
+			m.lease("next", "c", time.Hour)
+			m.revoke("next")
+		}, ErrInactive},
 		"the feed has a gap": {func(m *model, _ *Broker) { m.write(func() { m.epoch = "e2" }); after(10 * time.Second) }, ErrUnavailable},
 		"the feed does not answer for max_stale": {func(m *model, _ *Broker) {
 			m.write(func() { m.feedDown = true })

@@ -33,12 +33,24 @@ type End struct {
 	// Unheard: access may have been taken away from clients of whom no token is in the cache,
 	// so that no other End tells of it: from the client with this id, or from all if it is "".
 	// With a SignIn, the accessor that names one, it is what hangs on that alone.
-	Unheard  bool
-	ClientID string
-	SignIn   string
+	Unheard   bool
+	ClientID  string
+	SignIn    string
+	OwnTokens bool // it is about tokens of the client's own, not about people who act as it
 
 	// Server is a registration that has ended. Nil in the end of a grant.
 	Server *Server
+}
+
+// Concerns reports whether an unheard end may be about the principal.
+func (e *End) Concerns(p Principal) bool {
+	switch {
+	case e.ClientID != "" && p.ClientID() != e.ClientID:
+		return false
+	case e.SignIn != "":
+		return p.IsPerson()
+	}
+	return !e.OwnTokens || !p.IsPerson()
 }
 
 // OnEnd has f called for every end from now on. Calls come one at a time, soon

@@ -39,10 +39,19 @@ func setOf(c bridge.Credentials) *credentials.Set {
 }
 
 // end takes from a client what it has through a token that has ended, or through
-// one that may not reach the server any more.
-func (b *bridged) end(end grants.End) {
-	owner := bridge.Owner{Principal: end.Grant.Principal(), Accessor: end.Grant.Accessor}
+// one that may not reach the server any more. Where the client has none left, nothing waits for
+// the next one.
+func (b *bridged) end(end grants.End, live func(grants.Principal) bool) {
+	if end.Unheard {
+		b.bridge.EndUnheard(&end, live)
+		return
+	}
+	owner := bridge.Owner{Principal: end.Grant.Principal(), Accessor: end.Grant.Anchor()}
 	switch {
+	case end.Expired:
+		b.bridge.ExpireToken(owner)
+	case end.Lost && !live(owner.Principal):
+		b.bridge.EndPrincipal(owner.Principal)
 	case end.Successor == nil:
 		b.bridge.EndToken(owner)
 	case grants.Allows(end.Successor, b.server) != nil:
@@ -95,7 +104,7 @@ func (b *bridged) converse(ctx context.Context, a *Answer, lease lessor) error {
 		bridged: b,
 		lease:   lease,
 		owner: bridge.Owner{
-			Principal: a.request.Grant.Principal(), Accessor: a.request.Grant.Accessor,
+			Principal: a.request.Grant.Principal(), Accessor: a.request.Grant.Anchor(),
 			Credentials: with, Keeper: a.request,
 		},
 		accepts: acceptsOf(a.header[protocol.HeaderAccept]),

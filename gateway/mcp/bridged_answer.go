@@ -101,6 +101,7 @@ func (c *conversation) stream(ctx context.Context) {
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
 	if c.idle() {
 		c.unlisted = c.handler.streams.Add(c.cancel, c.limits.MaxStreamAge)
+		c.request.OnExpiry(func() { c.cancel(sse.ErrExpired) })
 	}
 	c.rpcID = bytes.Clone(c.id())
 	c.release() // a stream may be open for hours

@@ -31,6 +31,8 @@ type Registry interface {
 	RefreshSessionKeys(ctx context.Context) error
 	// OnEnd has f called whenever access was taken away.
 	OnEnd(f func(grants.End))
+	// Live reports whether a token of the principal is known, and active.
+	Live(p grants.Principal) bool
 }
 
 // Credentials are those of servers that are leased from Vault: [credentials.Store].

@@ -22,8 +22,9 @@ type link interface {
 
 // ender is a link that holds more for a client than its requests.
 type ender interface {
-	// end is called when a token has ended, or lives on with other access.
-	end(end grants.End)
+	// end is called when a token has ended, or lives on with other access. live tells whether
+	// the principal has one that is good.
+	end(end grants.End, live func(grants.Principal) bool)
 }
 
 // linked is a registration with the link to it.
@@ -133,9 +134,6 @@ func (h *Handler) credentialsOf(server *grants.Server) (*credentials.Server, err
 // onEnd hears from the broker that access was taken away. Requests in flight
 // are cut by their contexts.
 func (h *Handler) onEnd(end grants.End) {
-	if end.Unheard {
-		return // nothing is kept for clients of whom no token is known
-	}
 	if end.Server != nil {
 		h.linkMu.Lock()
 		defer h.linkMu.Unlock()
@@ -146,7 +144,7 @@ func (h *Handler) onEnd(end grants.End) {
 	}
 	h.links.Range(func(_, found any) bool {
 		if e, ok := found.(*linked).link.(ender); ok {
-			e.end(end)
+			e.end(end, h.registry.Live)
 		}
 		return true
 	})

@@ -153,6 +153,7 @@ func (q *proxied) accept() error {
 		a.inEvents = q.set != nil // so that it can be gone on with between two of them
 		if a.idle() {
 			q.unlisted = q.handler.streams.Add(q.cancel, q.proxy.limits.MaxStreamAge)
+			q.request.OnExpiry(func() { q.cancel(sse.ErrExpired) })
 		}
 		a.rpcID = bytes.Clone(a.id())
 		if a.body == nil || q.isSent() {

@@ -78,6 +78,29 @@ func (v *Vault) AddToken(token, client string, more Data) {
 	v.announce(Data{"type": "token", "operation": "create", "client_id": answer["client_id"], "accessor": answer["accessor"]})
 }
 
+// Lease makes a token active that has a lease for so long, as the accessor of that name, with
+// more fields of the lookup's answer if given. As in the engine, no change tells of its
+// beginning, and none of its expiry.
+func (v *Vault) Lease(token, client, accessor string, ttl time.Duration, more Data) {
+	answer := Data{
+		"active": true, "client": client, "client_id": "id-" + client, "accessor": accessor, "allowed_servers": []string{"*"},
+		"kind": "leased", "expires_at": time.Now().Add(ttl).UTC().Format(time.RFC3339Nano),
+	}
+	for key, value := range more {
+		answer[key] = value
+	}
+	v.set(func() { v.tokens[token] = answer })
+}
+
+// OfSignIn has the fields of a lookup's answer that say that the token was leased in a sign-in:
+// of the person with the application, for the resource.
+func OfSignIn(signIn, person, application, resource string) Data {
+	return Data{
+		"sign_in": signIn, "person": person, "entity_id": "entity-" + person, "application": application,
+		"login": "employees", "resource": resource,
+	}
+}
+
 // Revoke ends a token.
 func (v *Vault) Revoke(token string) {
 	var ended Data
@@ -85,7 +108,21 @@ func (v *Vault) Revoke(token string) {
 		ended = v.tokens[token]
 		delete(v.tokens, token)
 	})
-	v.announce(Data{"type": "token", "operation": "revoke", "client_id": ended["client_id"], "accessor": ended["accessor"]})
+	v.announce(Data{
+		"type": "token", "operation": "revoke", "client_id": ended["client_id"], "accessor": ended["accessor"], "sign_in": ended["sign_in"],
+	})
+}
+
+// RevokeClient ends all tokens of a client.
+func (v *Vault) RevokeClient(client string) {
+	v.set(func() {
+		for token, answer := range v.tokens {
+			if answer["client"] == client {
+				delete(v.tokens, token)
+			}
+		}
+	})
+	v.announce(Data{"type": "client", "operation": "revoke", "client_id": "id-" + client})
 }
 
 // Fail has every request answered with the status; 0 ends it.
@@ -154,10 +191,18 @@ func (v *Vault) lookup(w http.ResponseWriter, r *http.Request) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.lookups++
+	now := time.Now()
 	answer := Data{"active": false}
-	for key, value := range v.tokens[question.Token] {
+	token := v.tokens[question.Token]
+	if text, ok := token["expires_at"].(string); ok {
+		if expires, err := time.Parse(time.RFC3339Nano, text); err != nil || !now.Before(expires) {
+			token = nil
+		}
+	}
+	for key, value := range token {
 		answer[key] = value
 	}
+	answer["answered_at"] = now.UTC().Format(time.RFC3339Nano)
 	v.answer(w, answer)
 }
 

@@ -56,7 +56,7 @@ type Options struct {
 // Owner is the sender of a request.
 type Owner struct {
 	Principal grants.Principal
-	Accessor  string // of the token
+	Accessor  string // of the token, or of the sign-in that it belongs to: [grants.Grant.Anchor]
 
 	// Credentials are those that the server is reached with on behalf of the principal.
 	// Nil: it has none that are leased.
@@ -68,7 +68,8 @@ type Owner struct {
 // Keeper watches a request's token beyond the end of the request.
 type Keeper interface {
 	// Keep begins to watch. The bridge calls it before it holds something for the
-	// token. The keeper calls ended if the token loses its access; the bridge calls
+	// token. The keeper calls ended if the token loses its access, or with
+	// [grants.ErrExpired] if nothing more will be heard of it; the bridge calls
 	// release once it holds nothing for the token.
 	Keep(ended func(cause error)) (release func(), err error)
 }

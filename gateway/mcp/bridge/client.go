@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"container/list"
+	"errors"
 	"fmt"
 	"time"
 
@@ -39,7 +40,13 @@ func (b *Bridge) watch(o Owner) (*client, error) {
 		return c, nil
 	}
 	whose := Owner{Principal: o.Principal, Accessor: o.Accessor} // without the request, which must not be retained
-	release, err := o.Keeper.Keep(func(error) { b.EndToken(whose) })
+	release, err := o.Keeper.Keep(func(cause error) {
+		if errors.Is(cause, grants.ErrExpired) {
+			b.ExpireToken(whose)
+		} else {
+			b.EndToken(whose)
+		}
+	})
 	if err != nil {
 		b.dropIfEmpty(o.Principal)
 		return nil, err
@@ -64,12 +71,53 @@ func (b *Bridge) dropIfEmpty(p grants.Principal) {
 // alone. The token has ended.
 func (b *Bridge) EndToken(o Owner) {
 	b.endMatching(o.Principal, func(_ *client, accessors set) bool { return accessors.remove(o.Accessor) },
-		func(c *client) {
-			if release := c.tokens[o.Accessor]; release != nil {
-				release()
-				delete(c.tokens, o.Accessor)
-			}
-		})
+		func(c *client) { c.unwatch(o.Accessor) })
+}
+
+// ExpireToken notes that the token's lease has come to its end. The sessions and channels wait
+// for the principal's next token, until their idle time is over. What hangs on a sign-in goes
+// on to hang on it.
+func (b *Bridge) ExpireToken(o Owner) {
+	b.endMatching(o.Principal, func(_ *client, accessors set) bool {
+		if !o.Principal.IsPerson() {
+			accessors.remove(o.Accessor)
+		}
+		return false
+	}, func(c *client) { c.unwatch(o.Accessor) })
+}
+
+// EndUnheard ends what waits for a token, since its principals may have lost their access: all
+// that they have if none of their tokens is good; with a sign-in, what hangs on that alone.
+func (b *Bridge) EndUnheard(end *grants.End, live func(grants.Principal) bool) {
+	for _, p := range b.concerned(end) {
+		switch {
+		case end.SignIn != "":
+			b.EndToken(Owner{Principal: p, Accessor: end.SignIn})
+		case !live(p):
+			b.EndPrincipal(p)
+		}
+	}
+}
+
+// concerned returns those who have something here and whom an unheard end may concern.
+func (b *Bridge) concerned(end *grants.End) []grants.Principal {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var list []grants.Principal
+	for p := range b.clients {
+		if end.Concerns(p) {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// unwatch ends the watch of a token. The bridge's lock is held.
+func (c *client) unwatch(accessor string) {
+	if release := c.tokens[accessor]; release != nil {
+		release()
+		delete(c.tokens, accessor)
+	}
 }
 
 // EndPrincipal ends all sessions and channels of the principal.

@@ -21,12 +21,15 @@ var longAgo = time.Unix(1, 0)
 var (
 	errAge      = errors.New("the stream has reached its maximal age")
 	errDraining = errors.New("the gateway is shutting down")
+
+	// ErrExpired: the client opens another one with its next token.
+	ErrExpired = errors.New("the token with which the stream was opened has expired")
 )
 
 // EndedByGateway reports whether the stream's end is an orderly one.
 func EndedByGateway(ctx context.Context) bool {
 	cause := context.Cause(ctx)
-	return errors.Is(cause, errAge) || errors.Is(cause, errDraining)
+	return errors.Is(cause, errAge) || errors.Is(cause, errDraining) || errors.Is(cause, ErrExpired)
 }
 
 // Writer writes events to a client. While there are none it sends comments, so that no
