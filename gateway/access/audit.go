@@ -147,6 +147,7 @@ func (a *auditor) Decision(r *Request, d Decision) error {
 	l.decision(d)
 	if r.Credentials != nil {
 		l.field("credential_accessor", r.Credentials.Accessor())
+		l.field("person_credential_accessor", r.Credentials.PersonAccessor())
 		l.list("lease_ids", r.Credentials.LeaseIDs())
 	}
 	l.end()

@@ -58,8 +58,10 @@ type Request struct {
 
 // Credentials are leased from Vault, and named in the audit log.
 type Credentials interface {
-	// Accessor is that of the Vault token that they hang on; "" if there is none.
+	// Accessor is that of the Vault token with the client's alias that they hang on, and
+	// PersonAccessor that of the one with the person's; "" if there is none.
 	Accessor() string
+	PersonAccessor() string
 	// LeaseIDs are those of their leases in Vault.
 	LeaseIDs() []string
 }

@@ -29,11 +29,12 @@ type lease struct {
 	// ends is a little before the first of all that ends; nil: nothing does.
 	ends atomic.Pointer[time.Time]
 
-	mu        sync.Mutex
-	reader    *vaultclient.Child // reads the credentials; nil if there are none
-	own       *vaultclient.Child // {{vault.token}}; nil if no value has it
-	sets      int
-	abandoned bool
+	mu           sync.Mutex
+	reader       *vaultclient.Child // reads the credentials, with the client's alias; nil if there are none
+	personReader *vaultclient.Child // reads those of the person, with the person's; nil if there are none
+	own          *vaultclient.Child // {{vault.token}}; nil if no value has it
+	sets         int
+	abandoned    bool
 }
 
 // values are the fields of each credential. They are secrets.
@@ -64,14 +65,25 @@ func (l *lease) abandon() {
 		return
 	}
 	l.abandoned = true
-	for _, c := range []*vaultclient.Child{l.own, l.reader} { // the server's own is outside: it comes first
+	for _, c := range []*vaultclient.Child{l.own, l.personReader, l.reader} { // the server's own is outside: it comes first
 		if c != nil {
 			l.store.revoker.add(c)
 		}
 	}
 }
 
-// accessor is that of the token that reads the credentials, or else of the server's own.
+// personAccessor is that of the token that reads the person's credentials; "" if there are none.
+func (l *lease) personAccessor() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.personReader == nil {
+		return ""
+	}
+	return l.personReader.Accessor
+}
+
+// accessor is that of the token that reads the client's credentials, or else of the server's
+// own; "" if there is neither.
 func (l *lease) accessor() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

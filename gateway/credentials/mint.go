@@ -37,18 +37,17 @@ func (h *holding) fill(ctx context.Context, l *lease) *Error {
 	if settings == nil {
 		return &Error{Failure: FailureOff, Err: errOff}
 	}
-	grant, plan := h.grant.Load(), h.server.plan
-	if len(plan.specs) > 0 {
-		policies, err := policiesOf(grant, settings)
-		if err != nil {
-			return err
-		}
-		if err := h.child(ctx, l, &l.reader, settings, policies); err != nil {
+	plan := h.server.plan
+	for _, name := range plan.names { // before there is a token for it
+		if _, _, err := h.resolve(settings, name); err != nil {
 			return err
 		}
 	}
+	if err := h.readers(ctx, l, settings); err != nil {
+		return err
+	}
 	if plan.token {
-		if err := h.child(ctx, l, &l.own, settings, plan.vaultPolicies); err != nil {
+		if err := h.child(ctx, l, &l.own, aliasOf(h.grant.Load(), settings), settings, plan.vaultPolicies); err != nil {
 			return err
 		}
 		l.values[credential.VaultName] = map[string]any{"token": l.own.Token()}
@@ -63,6 +62,33 @@ func (h *holding) fill(ctx context.Context, l *lease) *Error {
 		}
 	}
 	l.update()
+	return nil
+}
+
+// readers makes the tokens that read the credentials. What is at a path with the person's alias
+// is read with it, and everything else with that of the client: so Vault's ACL decides what the
+// one and the other may read.
+func (h *holding) readers(ctx context.Context, l *lease, settings *config.UpstreamCredentials) *Error {
+	grant, plan := h.grant.Load(), h.server.plan
+	if len(plan.specs) == 0 {
+		return nil
+	}
+	policies, err := policiesOf(grant, settings)
+	if err != nil {
+		return err
+	}
+	if len(plan.personal) < len(plan.specs) {
+		if err := h.child(ctx, l, &l.reader, aliasOf(grant, settings), settings, policies); err != nil {
+			return err
+		}
+	}
+	if len(plan.personal) > 0 {
+		alias, err := personAlias(grant, settings)
+		if err != nil {
+			return &Error{Failure: FailurePath, Err: err}
+		}
+		return h.child(ctx, l, &l.personReader, alias, settings, policies)
+	}
 	return nil
 }
 
@@ -91,13 +117,29 @@ func aliasOf(grant *grants.Grant, settings *config.UpstreamCredentials) string {
 	return settings.AliasPrefix + ":" + grant.Client
 }
 
+// personAlias is the alias of the Vault entity of the person who has signed in; "" if nobody
+// has. A colon stands between its parts, so no part may hold one.
+func personAlias(grant *grants.Grant, settings *config.UpstreamCredentials) (string, error) {
+	s := grant.SignIn
+	switch {
+	case s == nil:
+		return "", nil
+	case strings.Contains(s.Login, ":") || strings.Contains(s.Person, ":"):
+		return "", errColon
+	}
+	return settings.AliasPrefix + ":" + s.Login + ":" + s.Person, nil
+}
+
+var errColon = errors.New("the name of the person has a colon, which stands between the parts of an alias: " +
+	"use another claim as user_claim of the login's role")
+
 // errAccessEnded is the error of what was under way when access ended.
 func errAccessEnded() *Error {
 	return &Error{Failure: FailureEnded, Err: ErrLost, RetryAfter: retryMin}
 }
 
 // child makes one of the lease's tokens, and compares it with what was asked.
-func (h *holding) child(ctx context.Context, l *lease, place **vaultclient.Child, settings *config.UpstreamCredentials, policies []string) *Error {
+func (h *holding) child(ctx context.Context, l *lease, place **vaultclient.Child, alias string, settings *config.UpstreamCredentials, policies []string) *Error {
 	store, grant := h.server.store, h.grant.Load()
 	if err := store.awaitMint(ctx); err != nil {
 		return err
@@ -105,10 +147,12 @@ func (h *holding) child(ctx context.Context, l *lease, place **vaultclient.Child
 	if h.isEnded() {
 		return errAccessEnded()
 	}
-	alias := aliasOf(grant, settings)
 	request := vaultclient.ChildRequest{
 		Role: settings.TokenRole, Alias: alias, Policies: policies, TTL: settings.TokenTTL,
 		Metadata: map[string]string{"mcp_client": grant.Client, "mcp_server": h.server.of.Name},
+	}
+	if s := grant.SignIn; s != nil {
+		request.Metadata["mcp_login"], request.Metadata["mcp_person"] = s.Login, s.Person
 	}
 	if err := store.checkPolicies(ctx, request); err != nil {
 		return err
@@ -183,9 +227,26 @@ func awaitParent(ctx context.Context, refused vaultclient.Parent, changed <-chan
 	}
 }
 
+// resolve returns the path of one credential for the principal, and the data of a write.
+func (h *holding) resolve(settings *config.UpstreamCredentials, name string) (path string, data map[string]any, failure *Error) {
+	grant, spec := h.grant.Load(), h.server.plan.specs[name]
+	values := credential.Values{ClientAlias: aliasOf(grant, settings), Metadata: grant.Metadata()}
+	var err error
+	if h.server.plan.personal[name] {
+		values.PersonAlias, err = personAlias(grant, settings)
+	}
+	if err == nil {
+		path, data, err = spec.Resolve(values)
+	}
+	if err != nil {
+		return "", nil, &Error{Failure: FailurePath, Credential: name, Err: err}
+	}
+	return path, data, nil
+}
+
 // ask sends the request for one credential.
 func (h *holding) ask(ctx context.Context, l *lease, name string) (*vaultclient.Secret, *Error) {
-	store, grant, spec := h.server.store, h.grant.Load(), h.server.plan.specs[name]
+	store, spec := h.server.store, h.server.plan.specs[name]
 	settings := store.settings()
 	switch {
 	case h.isEnded():
@@ -193,19 +254,20 @@ func (h *holding) ask(ctx context.Context, l *lease, name string) (*vaultclient.
 	case settings == nil:
 		return nil, &Error{Failure: FailureOff, Err: errOff}
 	}
-	path, data, err := spec.Resolve(credential.Values{ClientAlias: aliasOf(grant, settings), Metadata: grant.Metadata()})
-	if err != nil {
-		return nil, &Error{Failure: FailurePath, Credential: name, Err: err}
+	path, data, failure := h.resolve(settings, name)
+	if failure != nil {
+		return nil, failure
 	}
 	if upstream := store.upstream(h.server.of.Name); !upstream.AllowsCredential(path) {
 		return nil, &Error{Failure: FailurePath, Credential: name, Path: path, Err: errors.New(
 			"credential_paths of the gateway's block upstream does not allow this path")}
 	}
 	var secret *vaultclient.Secret
-	if spec.Method == credential.MethodWrite {
-		secret, err = store.vault.Write(ctx, l.reader, path, data)
+	var err error
+	if reader := h.readerOf(l, name); spec.Method == credential.MethodWrite {
+		secret, err = store.vault.Write(ctx, reader, path, data)
 	} else {
-		secret, err = store.vault.Read(ctx, l.reader, path)
+		secret, err = store.vault.Read(ctx, reader, path)
 	}
 	if err != nil {
 		return nil, failed(name, path, err)
@@ -214,6 +276,14 @@ func (h *holding) ask(ctx context.Context, l *lease, name string) (*vaultclient.
 		return nil, failed(name, path, vaultclient.ErrNoSecret) // a deleted version of KV v2
 	}
 	return secret, nil
+}
+
+// readerOf is the token that reads the credential.
+func (h *holding) readerOf(l *lease, name string) *vaultclient.Child {
+	if h.server.plan.personal[name] {
+		return l.personReader
+	}
+	return l.reader
 }
 
 // note takes a credential into the lease, with its end.
@@ -239,7 +309,7 @@ func (h *holding) note(l *lease, name string, secret *vaultclient.Secret) *Error
 	if secret.Renewable {
 		t.asked = secret.Duration
 		t.renew = func(ctx context.Context, increment time.Duration) (time.Duration, error) {
-			return h.server.store.vault.RenewLease(ctx, l.reader, secret.LeaseID, increment)
+			return h.server.store.vault.RenewLease(ctx, h.readerOf(l, name), secret.LeaseID, increment)
 		}
 	}
 	t.begin(secret.Sent, life)

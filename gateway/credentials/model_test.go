@@ -28,6 +28,7 @@ type model struct {
 	calls  map[string]int
 	before func(call string) error // nil: nothing is in the way
 	alter  func(*vaultclient.Child)
+	asked  func(vaultclient.ChildRequest) // nil: nobody looks
 }
 
 type modelChild struct {
@@ -111,6 +112,9 @@ func (m *model) Create(_ context.Context, r vaultclient.ChildRequest) (*vaultcli
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.asked != nil {
+		m.asked(r)
+	}
 	m.last++
 	token := fmt.Sprintf("hvs.child-%d", m.last)
 	c := vaultclient.NewChild(token)

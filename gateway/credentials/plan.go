@@ -21,7 +21,8 @@ import (
 // plan is a registration, read: what is asked of Vault, and the texts that it is put into.
 type plan struct {
 	specs         map[string]credential.Spec
-	names         []string // of specs, sorted
+	names         []string        // of specs, sorted
+	personal      map[string]bool // those of specs that are read as the person
 	vaultPolicies []string
 	token         bool // {{vault.token}}
 
@@ -41,6 +42,12 @@ func newPlan(server *grants.Server) (*plan, error) {
 	p := &plan{
 		specs: server.Credentials, names: slices.Sorted(maps.Keys(server.Credentials)),
 		vaultPolicies: server.VaultPolicies, token: len(server.VaultPolicies) > 0,
+		personal: make(map[string]bool),
+	}
+	for name, spec := range p.specs {
+		if slices.Contains(spec.Placeholders(), credential.PersonAlias) {
+			p.personal[name] = true
+		}
 	}
 	var err error
 	if p.header, err = parseAll("headers", headersOf(server)); err != nil {

@@ -95,8 +95,12 @@ func (s *Set) Files() map[string]string { return s.files }
 // not be changed.
 func (s *Set) Secrets() []string { return s.secrets }
 
-// Accessor returns the accessor of the Vault token that the credentials hang on.
+// Accessor returns the accessor of the Vault token with the client's alias that the credentials
+// hang on; "" if none does.
 func (s *Set) Accessor() string { return s.lease.accessor() }
+
+// PersonAccessor returns that of the one with the person's alias; "" if none does.
+func (s *Set) PersonAccessor() string { return s.lease.personAccessor() }
 
 // LeaseIDs returns the ids of the credentials' leases in Vault. It must not be changed.
 func (s *Set) LeaseIDs() []string { return s.lease.ids }

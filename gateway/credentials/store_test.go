@@ -209,7 +209,7 @@ func TestTheEndOfAccessEndsEverything(t *testing.T) {
 	}{
 		"the last token was revoked":      {func(s *stage) grants.End { return grants.End{Grant: grant(s), Lost: true, Last: true} }, true, true},
 		"one of several was":              {func(s *stage) grants.End { return grants.End{Grant: grant(s), Lost: true} }, false, false},
-		"a leased token has expired":      {func(s *stage) grants.End { return grants.End{Grant: leased(true)(s), Last: true} }, true, false},
+		"a leased token has expired":      {func(s *stage) grants.End { return grants.End{Grant: leased(true)(s), Expired: true, Last: true} }, true, false},
 		"the last one has left the cache": {func(s *stage) grants.End { return grants.End{Grant: leased(false)(s), Last: true} }, true, true},
 		"the server is not allowed now": {func(s *stage) grants.End {
 			return grants.End{Grant: grant(s), Successor: grantOf(s.t, "alice", func(l *vaultclient.Lookup) { l.AllowedServers = []string{"other"} })}

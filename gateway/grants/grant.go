@@ -112,9 +112,10 @@ func (g *Grant) UpstreamPolicies() (policies []string, set bool) {
 // NewerThan reports whether Vault has given this grant after the other one.
 func (g *Grant) NewerThan(o *Grant) bool { return g.sent.After(o.sent) }
 
-// SameUpstreamRights reports whether both grants have the same rights to upstream credentials.
+// SameUpstreamRights reports whether both grants have the same rights to upstream credentials,
+// and the same person has signed in.
 func (g *Grant) SameUpstreamRights(o *Grant) bool {
-	return g.entitlements == o.entitlements ||
+	return g.entitlements == o.entitlements || g.SignIn.samePerson(o.SignIn) &&
 		slices.Equal(g.upstreamPolicies, o.upstreamPolicies) && (g.upstreamPolicies == nil) == (o.upstreamPolicies == nil) &&
 			maps.Equal(g.metadata, o.metadata)
 }

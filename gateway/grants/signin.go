@@ -28,6 +28,15 @@ func (s *SignIn) who() unique.Handle[person] {
 	return unique.Make(person{entity: s.EntityID, application: s.Application})
 }
 
+// samePerson reports whether both are of one person by the same name. A person may have another
+// name at another login.
+func (s *SignIn) samePerson(o *SignIn) bool {
+	if s == nil || o == nil {
+		return s == o
+	}
+	return s.EntityID == o.EntityID && s.Login == o.Login && s.Person == o.Person
+}
+
 // errSignIn: the gateway does not guess for whom a token is.
 var errSignIn = errors.New("lookup: an answer with a part of a sign-in only: it needs resource, application, login, person, entity_id and sign_in")
 

@@ -1,0 +1,210 @@
+package credentials
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/backend/credential"
+	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
+)
+
+// signedIn is the grant of a person with an application, who acts as the client "engineering".
+func signedIn(t testing.TB, signIn, login, person, application string) *grants.Grant {
+	t.Helper()
+	return grantOf(t, "engineering", func(l *vaultclient.Lookup) {
+		l.Kind, l.Resource, l.Application, l.Login = vaultclient.KindLeased, "https://mcp.example.com/sign-in/mcp", application, login
+		l.Person, l.EntityID, l.SignIn, l.Accessor = person, "entity-of-"+person, signIn, "accessor-in-"+signIn
+	})
+}
+
+// personalServer has a credential of the client's, and one of the person's.
+func personalServer() *grants.Server {
+	of := databaseServer("orders")
+	of.Credentials["mine"] = credential.Spec{Path: "kv/data/people/{{person.alias}}/github"}
+	of.Headers["X-Mine"] = "{{mine.token}}"
+	return of
+}
+
+func personalPath(person string) string { return "kv/data/people/mcp:employees:" + person + "/github" }
+
+// people gives each person a secret.
+func (s *stage) people(names ...string) {
+	s.vault.engines[dbPath] = database(time.Hour, 0)
+	for _, person := range names {
+		s.vault.engines[personalPath(person)] = engine{fields: func(_ int, alias string) map[string]any {
+			return map[string]any{"token": person + " read by " + alias}
+		}}
+	}
+}
+
+func (s *stage) getFor(server *Server, grant *grants.Grant) *Set {
+	s.t.Helper()
+	set, err := server.Get(context.Background(), grant)
+	require.NoError(s.t, err)
+	return set
+}
+
+func TestAPersonsCredentialIsReadAsThePersonAndOthersAsTheClient(t *testing.T) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
+		s.people("ann@example.com")
+		set := s.getFor(s.register(personalServer()), signedIn(t, "s1", "employees", "ann@example.com", "claude"))
+		require.Equal(t, []string{"ann@example.com read by mcp:employees:ann@example.com"}, set.Header()["X-Mine"])
+		require.Equal(t, []string{"mcp:engineering"}, set.Header()["X-User"])
+		require.NotEmpty(t, set.Accessor())
+		require.NotEmpty(t, set.PersonAccessor())
+		require.NotEqual(t, set.Accessor(), set.PersonAccessor(), "two tokens: Vault's ACL decides about each")
+		require.Equal(t, 2, s.vault.alive())
+		s.OnEnd(grants.End{Grant: signedIn(t, "s1", "employees", "ann@example.com", "claude"), Lost: true, Last: true})
+		synctest.Wait()
+		require.Zero(t, s.vault.alive(), "both end with the principal")
+	})
+}
+
+func TestAServerWithoutAPersonsCredentialTakesNoTokenOfThePerson(t *testing.T) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
+		s.people("ann")
+		set := s.getFor(s.server("orders"), signedIn(t, "s1", "employees", "ann", "claude"))
+		require.Empty(t, set.PersonAccessor())
+		require.Equal(t, 1, s.vault.alive())
+
+		of := personalServer()
+		delete(of.Credentials, "db")
+		of.Name, of.ID, of.Headers = "mine", "id-of-mine", map[string]string{"X-Mine": "{{mine.token}}"}
+		set = s.getFor(s.register(of), signedIn(t, "s1", "employees", "ann", "claude"))
+		require.Empty(t, set.Accessor())
+		require.NotEmpty(t, set.PersonAccessor())
+		require.Equal(t, 2, s.vault.alive())
+	})
+}
+
+// Two colleagues who act as one client, and two applications of one person, share no credential.
+func TestPeopleAndApplicationsShareNoCredential(t *testing.T) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
+		s.people("ann", "ben")
+		server := s.register(personalServer())
+		passwords := map[string]string{}
+		for name, grant := range map[string]*grants.Grant{
+			"ann with claude": signedIn(t, "s1", "employees", "ann", "claude"),
+			"ben with claude": signedIn(t, "s2", "employees", "ben", "claude"),
+			"ann with cursor": signedIn(t, "s3", "employees", "ann", "cursor"),
+		} {
+			password := s.getFor(server, grant).Header().Get("X-Password")
+			require.Empty(t, passwords[password], "%s has the credentials of %s", name, passwords[password])
+			passwords[password] = name
+		}
+		require.Equal(t, "ann with claude", passwords[s.getFor(server, signedIn(t, "s4", "employees", "ann", "claude")).Header().Get("X-Password")],
+			"a person's next sign-in with the application goes on with what was leased")
+		require.Equal(t, 6, s.vault.alive())
+	})
+}
+
+// What has no place in a path is refused before Vault is asked for anything.
+func TestAPersonsNameThatNoPathTakesIsRefusedWithWords(t *testing.T) {
+	tests := map[string]struct {
+		grant func(t testing.TB) *grants.Grant
+		words string
+	}{
+		"nobody is signed in":         {func(t testing.TB) *grants.Grant { return grantOf(t, "engineering", nil) }, "nobody is signed in"},
+		"a colon":                     {func(t testing.TB) *grants.Grant { return signedIn(t, "s", "employees", "x:ann", "a") }, "has a colon"},
+		"a slash":                     {func(t testing.TB) *grants.Grant { return signedIn(t, "s", "employees", "../ben", "a") }, "has a character that no path takes"},
+		"two dots":                    {func(t testing.TB) *grants.Grant { return signedIn(t, "s", "employees", "a..b", "a") }, "has a character that no path takes"},
+		"a space":                     {func(t testing.TB) *grants.Grant { return signedIn(t, "s", "employees", "Ann Smith", "a") }, "has a character that no path takes"},
+		"a letter that looks like it": {func(t testing.TB) *grants.Grant { return signedIn(t, "s", "employees", "\u0430nn", "a") }, "has a character that no path takes"},
+		"a placeholder":               {func(t testing.TB) *grants.Grant { return signedIn(t, "s", "employees", "{{client.alias}}", "a") }, "has a character that no path takes"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			onStage(t, nil, func(s *stage) {
+				s.people("ann", "ben")
+				_, err := s.register(personalServer()).Get(context.Background(), test.grant(s.t))
+				var refused *Error
+				require.ErrorAs(s.t, err, &refused)
+				require.Equal(s.t, FailurePath, refused.Failure)
+				require.Contains(s.t, refused.Error(), test.words)
+				require.Zero(s.t, s.vault.count("create"), "no token is made for it")
+			})
+		})
+	}
+}
+
+// Under another name, at another login, the same person has other secrets.
+func TestAPersonUnderAnotherNameGetsOtherCredentials(t *testing.T) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
+		s.people("ann")
+		s.vault.engines["kv/data/people/mcp:contractors:ann/github"] = engine{fields: func(_ int, alias string) map[string]any {
+			return map[string]any{"token": "read by " + alias}
+		}}
+		server := s.register(personalServer())
+		first := s.getFor(server, signedIn(t, "s1", "employees", "ann", "claude"))
+		after(time.Second)
+		second := s.getFor(server, signedIn(t, "s2", "contractors", "ann", "claude"))
+		require.Equal(t, []string{"read by mcp:contractors:ann"}, second.Header()["X-Mine"])
+		require.NotEqual(t, first.Header()["X-Mine"], second.Header()["X-Mine"])
+	})
+}
+
+func TestWhatWasLeasedInASignInWaitsOverExpiryAndEndsWithIt(t *testing.T) {
+	ann := func(t testing.TB) *grants.Grant { return signedIn(t, "s1", "employees", "ann", "claude") }
+	tests := map[string]struct {
+		end  func(t testing.TB) grants.End
+		ends bool
+	}{
+		"its token has expired": {func(t testing.TB) grants.End { return grants.End{Grant: ann(t), Expired: true, Last: true} }, false},
+		"it was revoked unheard": {func(testing.TB) grants.End {
+			return grants.End{Unheard: true, ClientID: "id-of-engineering", SignIn: "s1"}
+		}, true},
+		"another one was revoked unheard": {func(testing.TB) grants.End {
+			return grants.End{Unheard: true, ClientID: "id-of-engineering", SignIn: "s2"}
+		}, false},
+		"a token of the client's own was, unheard": {func(testing.TB) grants.End {
+			return grants.End{Unheard: true, ClientID: "id-of-engineering", OwnTokens: true}
+		}, false},
+		"the client was revoked unheard":          {func(testing.TB) grants.End { return grants.End{Unheard: true, ClientID: "id-of-engineering"} }, true},
+		"another client was revoked unheard":      {func(testing.TB) grants.End { return grants.End{Unheard: true, ClientID: "id-of-another"} }, false},
+		"its token was revoked, and none is left": {func(t testing.TB) grants.End { return grants.End{Grant: ann(t), Lost: true, Last: true} }, true},
+		"a colleague's token was, and none is left": {func(t testing.TB) grants.End {
+			return grants.End{Grant: signedIn(t, "s2", "employees", "ben", "claude"), Lost: true, Last: true}
+		}, false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			onStage(t, nil, func(s *stage) {
+				t := s.t
+				s.people("ann")
+				set := s.getFor(s.register(personalServer()), ann(t))
+				s.live.Store(false)
+				s.OnEnd(test.end(t))
+				synctest.Wait()
+				require.Equal(t, !test.ends, s.vault.works(set))
+				after(usual().IdleTimeout + time.Minute)
+				require.Zero(t, s.vault.alive(), "idle_timeout ends it in any case")
+			})
+		})
+	}
+}
+
+// Vault's audit log names whose token it was.
+func TestChildTokensOfPeopleSayWhose(t *testing.T) {
+	onStage(t, nil, func(s *stage) {
+		t := s.t
+		s.people("ann")
+		asked := []string{}
+		s.vault.asked = func(r vaultclient.ChildRequest) {
+			asked = append(asked, fmt.Sprint(r.Alias, " ", r.Metadata["mcp_client"], " ", r.Metadata["mcp_login"], " ", r.Metadata["mcp_person"]))
+		}
+		s.getFor(s.register(personalServer()), signedIn(t, "s1", "employees", "ann", "claude"))
+		slices.Sort(asked)
+		require.Equal(t, []string{"mcp:employees:ann engineering employees ann", "mcp:engineering engineering employees ann"}, asked)
+	})
+}
