@@ -69,7 +69,7 @@ func (b *mcpBackend) changes(ctx context.Context, req *logical.Request, d *frame
 	for _, e := range answer.Events {
 		changes = append(changes, map[string]any{
 			"index": e.Index, "type": string(e.Type), "operation": string(e.Operation),
-			"client": e.Client, "client_id": e.ClientID, "accessor": e.Accessor, "name": e.Name,
+			"client": e.Client, "client_id": e.ClientID, "accessor": e.Accessor, "sign_in": e.SignIn, "name": e.Name,
 		})
 	}
 	return &logical.Response{Data: map[string]any{

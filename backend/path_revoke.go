@@ -199,6 +199,9 @@ func (b *mcpBackend) endLeased(ctx context.Context, s logical.Storage, client, a
 		err = remove() // gateways know when it ended
 	} else {
 		event := feed.Event{Type: feed.Token, Operation: feed.Revoke, Client: client, ClientID: p.ClientID, Accessor: accessor}
+		if p.SignIn != nil {
+			event.SignIn = p.SignIn.Accessor // a gateway may know another token of it
+		}
 		err = b.feed.Around(ctx, s, []feed.Event{event}, remove)
 	}
 	if err != nil {

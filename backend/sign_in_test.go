@@ -289,6 +289,23 @@ func TestWhatEndsATokenOfASignIn(t *testing.T) {
 	}
 }
 
+// A gateway that does not know the token may know an earlier one of the same sign-in.
+func TestTheEndOfATokenNamesItsSignInUnlessItRanOut(t *testing.T) {
+	e := newEnv(t).withSignIn()
+	l, own := e.signedIn(ann(), "c", nil), e.lease("c", nil)
+	events := e.watch(func() {
+		require.NoError(t, e.revokeLease(l))
+		require.NoError(t, e.revokeLease(own))
+	})
+	require.Len(t, events, 2)
+	require.Equal(t, "accessor-of-ann", events[0]["sign_in"])
+	require.Empty(t, events[1]["sign_in"])
+
+	l = e.signedIn(ann(), "c", nil)
+	e.clock.Advance(15 * time.Minute)
+	require.Empty(t, e.watch(func() { require.NoError(t, e.revokeLease(l)) }), "its expiry is no revocation")
+}
+
 func TestASignInThatIsTakenFromAClientEndsTheTokensOfSignInsAlone(t *testing.T) {
 	e := newEnv(t).withSignIn()
 	own := e.rotate("c", nil)

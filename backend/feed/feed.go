@@ -97,6 +97,7 @@ type Event struct {
 	Client    string    `json:"client,omitempty"`
 	ClientID  string    `json:"client_id,omitempty"`
 	Accessor  string    `json:"accessor,omitempty"`
+	SignIn    string    `json:"sign_in,omitempty"` // that has leased the token
 	Name      string    `json:"name,omitempty"`
 	Time      time.Time `json:"time"`
 
