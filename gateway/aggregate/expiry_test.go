@@ -78,12 +78,14 @@ func (s *stage) start(body string, pairs ...string) chan result {
 // A call that is in flight when its token expires is answered; a revocation cuts it also then.
 func TestACallIsAnsweredOverTheExpiryOfItsToken(t *testing.T) {
 	ends := map[string]func(s *stage, at endpoint){
-		"and nothing happens": nil,
+		"and nothing happens":       nil,
 		"and the client is revoked": func(s *stage, _ endpoint) { s.vault.RevokeClient("engineering") },
 		"and the sign-in is revoked": func(s *stage, at endpoint) {
 			s.vault.Revoke(s.signIn("s1", "ann", "claude", at, time.Hour))
 		},
-		"and the server is taken away": func(s *stage, _ endpoint) { s.vault.Register("calc", map[string]any{"id": "another", "transport": "http", "url": "http://127.0.0.1:9/"}) },
+		"and the server is taken away": func(s *stage, _ endpoint) {
+			s.vault.Register("calc", map[string]any{"id": "another", "transport": "http", "url": "http://127.0.0.1:9/"})
+		},
 	}
 	for name, end := range ends {
 		for where, at := range endpoints {

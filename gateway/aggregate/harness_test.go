@@ -136,7 +136,7 @@ func (s *stage) do(body string, pairs ...string) (*http.Response, error) {
 
 // doWith is do for a client that may go.
 func (s *stage) doWith(ctx context.Context, body string, pairs ...string) (*http.Response, error) {
-	method, token, url := http.MethodPost, alice, s.url
+	method, token, target := http.MethodPost, alice, s.url
 	header := http.Header{"Accept": {"application/json, text/event-stream"}, "Content-Type": {"application/json"}}
 	for i := 0; i < len(pairs); i += 2 {
 		switch key, value := pairs[i], pairs[i+1]; key {
@@ -145,7 +145,7 @@ func (s *stage) doWith(ctx context.Context, body string, pairs ...string) (*http
 		case ":token":
 			token = value
 		case ":path":
-			url = strings.TrimSuffix(s.url, "/mcp") + value
+			target = strings.TrimSuffix(s.url, "/mcp") + value
 		default:
 			header.Set(key, value)
 		}
@@ -154,7 +154,7 @@ func (s *stage) doWith(ctx context.Context, body string, pairs ...string) (*http
 	if body != "" {
 		reader = strings.NewReader(body)
 	}
-	r, err := http.NewRequestWithContext(ctx, method, url, reader)
+	r, err := http.NewRequestWithContext(ctx, method, target, reader)
 	if err != nil {
 		return nil, err
 	}

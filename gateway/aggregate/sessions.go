@@ -250,13 +250,13 @@ func (t *sessions) expireToken(grant *grants.Grant) {
 
 // usedBy returns the sessions that the grant's token has used last. t.mu is held.
 func (t *sessions) usedBy(grant *grants.Grant) []*session {
-	var list []*session
+	var found []*session
 	for _, s := range t.all() {
 		if last, used := s.tokens[grant.Anchor()]; used && s.principal == grant.Principal() && last == grant.Stay() {
-			list = append(list, s)
+			found = append(found, s)
 		}
 	}
-	return list
+	return found
 }
 
 // endPrincipals ends the sessions of those who are concerned.

@@ -110,23 +110,24 @@ func TestPeopleAndApplicationsShareNoCredential(t *testing.T) {
 
 // What has no place in a path is refused before Vault is asked for anything.
 func TestAPersonsNameThatNoPathTakesIsRefusedWithWords(t *testing.T) {
-	tests := map[string]struct {
-		grant func(t testing.TB) *grants.Grant
-		words string
-	}{
-		"nobody is signed in":         {func(t testing.TB) *grants.Grant { return grantOf(t, "engineering", nil) }, "nobody is signed in"},
-		"a colon":                     {func(t testing.TB) *grants.Grant { return signedIn(t, "s", "employees", "x:ann", "a") }, "has a colon"},
-		"a slash":                     {func(t testing.TB) *grants.Grant { return signedIn(t, "s", "employees", "../ben", "a") }, "has a character that no path takes"},
-		"two dots":                    {func(t testing.TB) *grants.Grant { return signedIn(t, "s", "employees", "a..b", "a") }, "has a character that no path takes"},
-		"a space":                     {func(t testing.TB) *grants.Grant { return signedIn(t, "s", "employees", "Ann Smith", "a") }, "has a character that no path takes"},
-		"a letter that looks like it": {func(t testing.TB) *grants.Grant { return signedIn(t, "s", "employees", "\u0430nn", "a") }, "has a character that no path takes"},
-		"a placeholder":               {func(t testing.TB) *grants.Grant { return signedIn(t, "s", "employees", "{{client.alias}}", "a") }, "has a character that no path takes"},
+	tests := map[string]struct{ person, words string }{
+		"nobody is signed in":         {"", "nobody is signed in"},
+		"a colon":                     {"x:ann", "has a colon"},
+		"a slash":                     {"../ben", "has a character that no path takes"},
+		"two dots":                    {"a..b", "has a character that no path takes"},
+		"a space":                     {"Ann Smith", "has a character that no path takes"},
+		"a letter that looks like it": {"\u0430nn", "has a character that no path takes"},
+		"a placeholder":               {"{{client.alias}}", "has a character that no path takes"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			onStage(t, nil, func(s *stage) {
 				s.people("ann", "ben")
-				_, err := s.register(personalServer()).Get(context.Background(), test.grant(s.t))
+				grant := grantOf(s.t, "engineering", nil)
+				if test.person != "" {
+					grant = signedIn(s.t, "s", "employees", test.person, "a")
+				}
+				_, err := s.register(personalServer()).Get(context.Background(), grant)
 				var refused *Error
 				require.ErrorAs(s.t, err, &refused)
 				require.Equal(s.t, FailurePath, refused.Failure)
@@ -155,36 +156,29 @@ func TestAPersonUnderAnotherNameGetsOtherCredentials(t *testing.T) {
 }
 
 func TestWhatWasLeasedInASignInWaitsOverExpiryAndEndsWithIt(t *testing.T) {
-	ann := func(t testing.TB) *grants.Grant { return signedIn(t, "s1", "employees", "ann", "claude") }
+	const client = "id-of-engineering"
+	ann, ben := signedIn(t, "s1", "employees", "ann", "claude"), signedIn(t, "s2", "employees", "ben", "claude")
 	tests := map[string]struct {
-		end  func(t testing.TB) grants.End
+		end  grants.End
 		ends bool
 	}{
-		"its token has expired": {func(t testing.TB) grants.End { return grants.End{Grant: ann(t), Expired: true, Last: true} }, false},
-		"it was revoked unheard": {func(testing.TB) grants.End {
-			return grants.End{Unheard: true, ClientID: "id-of-engineering", SignIn: "s1"}
-		}, true},
-		"another one was revoked unheard": {func(testing.TB) grants.End {
-			return grants.End{Unheard: true, ClientID: "id-of-engineering", SignIn: "s2"}
-		}, false},
-		"a token of the client's own was, unheard": {func(testing.TB) grants.End {
-			return grants.End{Unheard: true, ClientID: "id-of-engineering", OwnTokens: true}
-		}, false},
-		"the client was revoked unheard":          {func(testing.TB) grants.End { return grants.End{Unheard: true, ClientID: "id-of-engineering"} }, true},
-		"another client was revoked unheard":      {func(testing.TB) grants.End { return grants.End{Unheard: true, ClientID: "id-of-another"} }, false},
-		"its token was revoked, and none is left": {func(t testing.TB) grants.End { return grants.End{Grant: ann(t), Lost: true, Last: true} }, true},
-		"a colleague's token was, and none is left": {func(t testing.TB) grants.End {
-			return grants.End{Grant: signedIn(t, "s2", "employees", "ben", "claude"), Lost: true, Last: true}
-		}, false},
+		"its token has expired":                     {grants.End{Grant: ann, Expired: true, Last: true}, false},
+		"it was revoked unheard":                    {grants.End{Unheard: true, ClientID: client, SignIn: "s1"}, true},
+		"another one was revoked unheard":           {grants.End{Unheard: true, ClientID: client, SignIn: "s2"}, false},
+		"a token of the client's own was, unheard":  {grants.End{Unheard: true, ClientID: client, OwnTokens: true}, false},
+		"the client was revoked unheard":            {grants.End{Unheard: true, ClientID: client}, true},
+		"another client was revoked unheard":        {grants.End{Unheard: true, ClientID: "id-of-another"}, false},
+		"its token was revoked, and none is left":   {grants.End{Grant: ann, Lost: true, Last: true}, true},
+		"a colleague's token was, and none is left": {grants.End{Grant: ben, Lost: true, Last: true}, false},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			onStage(t, nil, func(s *stage) {
 				t := s.t
 				s.people("ann")
-				set := s.getFor(s.register(personalServer()), ann(t))
+				set := s.getFor(s.register(personalServer()), ann)
 				s.live.Store(false)
-				s.OnEnd(test.end(t))
+				s.OnEnd(test.end)
 				synctest.Wait()
 				require.Equal(t, !test.ends, s.vault.works(set))
 				after(usual().IdleTimeout + time.Minute)

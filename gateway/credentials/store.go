@@ -174,13 +174,13 @@ func (s *Store) principals() []grants.Principal {
 func (s *Store) concerned(end *grants.End) []grants.Principal {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var list []grants.Principal
+	var found []grants.Principal
 	for p := range s.holdings {
 		if end.Concerns(p) {
-			list = append(list, p)
+			found = append(found, p)
 		}
 	}
-	return list
+	return found
 }
 
 // second is a time in seconds since the start, for what need not be known exactly.

@@ -2,6 +2,7 @@ package grants
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -220,6 +221,25 @@ func TestACallThatOutlivesItsTokenIsCutWithItsSignIn(t *testing.T) {
 	}
 }
 
+// A lease that was renewed is found out by a lookup, also where the cache is cleaned just then.
+func TestACallWhoseLeaseWasRenewedOutlivesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel()
+		b := settledBroker(t, m)
+		token := m.lease("t", "c", cleanInterval)
+		ctx, h := b.hold(t, "t", "files")
+		defer h.Release()
+		h.OnExpiry(func() { t.Error("its token goes on") })
+		after(cleanInterval / 2)
+		m.write(func() { token.expires = time.Now().Add(time.Hour) }) // and no event of it
+		after(3 * cleanInterval)
+		synctest.Wait()
+		require.NoError(t, ctx.Err())
+		require.NoError(t, grantErr(t, b, "t"))
+		require.Empty(t, b.outlived)
+	})
+}
+
 // A lease that is revoked before its end is no expiry, however near that is.
 func TestALeaseThatIsRevokedBeforeItsEndCutsItsCalls(t *testing.T) {
 	for _, before := range []time.Duration{tokenLife / 2, leaseSlack / 2, 100 * time.Millisecond} {
@@ -275,23 +295,24 @@ func TestThoseWhoAskedHearOfTheExpiry(t *testing.T) {
 		b := settledBroker(t, m)
 		m.lease("t", "c", tokenLife)
 		ctx, h := b.hold(t, "t", "files")
-		heard := 0
-		h.OnExpiry(func() { heard++ })
+		var heard atomic.Int32
+		h.OnExpiry(func() { heard.Add(1) })
 		k := b.keep(t, "t", "files")
 		var ends []End
 		b.OnEnd(func(e End) { ends = append(ends, e) })
 		after(tokenLife - time.Second)
-		require.Zero(t, heard)
+		require.Zero(t, heard.Load())
 		after(4 * time.Second)
-		require.Equal(t, 1, heard)
+		synctest.Wait()
+		require.EqualValues(t, 1, heard.Load())
 		require.NoError(t, ctx.Err(), "what becomes of the request is up to whoever asked")
 		require.Equal(t, []error{ErrExpired}, k.ended)
 		require.Len(t, ends, 1)
 		require.True(t, ends[0].Expired)
 		require.False(t, ends[0].Lost)
 		require.True(t, ends[0].Last)
-		h.OnExpiry(func() { heard++ })
-		require.Equal(t, 2, heard, "at once, after the expiry")
+		h.OnExpiry(func() { heard.Add(1) })
+		require.EqualValues(t, 2, heard.Load(), "at once, after the expiry")
 		late, err := b.Keep(h, b.Server("files"), func(cause error) { k.ended = append(k.ended, cause) })
 		require.NoError(t, err, "what a call begins then waits for the next token as well")
 		synctest.Wait()

@@ -117,7 +117,7 @@ func (g *Grant) NewerThan(o *Grant) bool { return g.sent.After(o.sent) }
 func (g *Grant) SameUpstreamRights(o *Grant) bool {
 	return g.entitlements == o.entitlements || g.SignIn.samePerson(o.SignIn) &&
 		slices.Equal(g.upstreamPolicies, o.upstreamPolicies) && (g.upstreamPolicies == nil) == (o.upstreamPolicies == nil) &&
-			maps.Equal(g.metadata, o.metadata)
+		maps.Equal(g.metadata, o.metadata)
 }
 
 // Metadata returns the client's metadata. It is nil for a client without upstream policies:

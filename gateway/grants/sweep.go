@@ -203,7 +203,7 @@ func (b *Broker) clean(now time.Time) {
 			b.mu.Lock()
 			switch {
 			case e.grant.Load() != g:
-			case g.Expired(now) && g.Leased:
+			case g.Expired(now) && g.Leased && !e.hasLive(): // else Vault is asked first
 				b.conclude(e)
 			default:
 				b.evict(e)

@@ -113,6 +113,19 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // their clients connect to another gateway. Requests in flight go on.
 func (h *Handler) Drain() { h.streams.Drain() }
 
+// CallTimeout is the timeout of the server of that name; "" stands for the longest of all.
+func (h *Handler) CallTimeout(server string) time.Duration {
+	c := h.settings()
+	if server != "" {
+		return c.Upstream(server).Timeout
+	}
+	longest := c.Upstream("").Timeout
+	for name := range c.Upstreams {
+		longest = max(longest, c.Upstream(name).Timeout)
+	}
+	return longest
+}
+
 // Configure takes another configuration. Requests in flight go on under the one
 // that they came under, and so do child processes that it does not concern.
 func (h *Handler) Configure(c *config.Config) {

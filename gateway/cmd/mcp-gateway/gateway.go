@@ -99,6 +99,8 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 		Cold:      access.NewColdLimiter(settings.Grants),
 		Observer:  g.metrics,
 		Log:       log.Named("grants"),
+
+		CallTimeout: func(server string) time.Duration { return g.handler.CallTimeout(server) },
 	}
 	if tracer := g.export.Tracer(); tracer != nil {
 		options.Tracer = tracer

@@ -103,13 +103,13 @@ func (b *Bridge) EndUnheard(end *grants.End, live func(grants.Principal) bool) {
 func (b *Bridge) concerned(end *grants.End) []grants.Principal {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var list []grants.Principal
+	var found []grants.Principal
 	for p := range b.clients {
 		if end.Concerns(p) {
-			list = append(list, p)
+			found = append(found, p)
 		}
 	}
-	return list
+	return found
 }
 
 // unwatch ends the watch of a token. The bridge's lock is held.
