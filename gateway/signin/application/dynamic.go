@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -47,8 +46,9 @@ type registered struct {
 
 // Register registers an application (RFC 7591 §3.1) and returns the body of the answer, whose
 // status is 201. Nothing is stored: the client_id in the answer is the registration, the same
-// for the same metadata unless the application has a secret. The error is a
-// [*RegistrationError].
+// for the same metadata unless the application has a secret. Redirect URIs that the file does
+// not allow now are left out of the answer; they count again when the file allows them. The
+// error is a [*RegistrationError].
 func (r *Registry) Register(_ context.Context, body []byte) (response []byte, err error) {
 	rules := r.rules.Load()
 	if !rules.dynamic {
@@ -72,12 +72,11 @@ func (r *Registry) Register(_ context.Context, body []byte) (response []byte, er
 		return nil, badMetadata("token_endpoint_auth_method is not one of none, client_secret_basic and client_secret_post: " +
 			"private_key_jwt needs a metadata document, or a block application in the gateway's file")
 	}
-	for i, u := range m.Redirects {
-		if !rules.allowsStranger(u) {
-			return nil, &RegistrationError{http.StatusBadRequest, "invalid_redirect_uri", fmt.Sprintf("redirect_uris entry %d is not allowed here: %s", i+1, remedyFor(u))}
-		}
+	allowed := filter(m.Redirects, rules.allowsStranger)
+	if len(allowed) == 0 {
+		return nil, &RegistrationError{http.StatusBadRequest, "invalid_redirect_uri", "none of the redirect_uris is allowed here: " + remedyFor(m.Redirects[0])}
 	}
-	return r.answer(m)
+	return r.answer(m, allowed)
 }
 
 // remedyFor says what the gateway's file lacks for a redirect URI.
@@ -89,7 +88,7 @@ func remedyFor(u *uri.URI) string {
 }
 
 // answer seals the registration and writes the answer.
-func (r *Registry) answer(m *metadata) ([]byte, error) {
+func (r *Registry) answer(m *metadata, allowed []*uri.URI) ([]byte, error) {
 	one, err := registrationOf(m)
 	if err != nil {
 		return nil, cannotRegister(err)
@@ -110,7 +109,7 @@ func (r *Registry) answer(m *metadata) ([]byte, error) {
 	if len(a.ClientID) > maxClientID {
 		return nil, badMetadata("the metadata do not fit into a client_id: register fewer or shorter redirect_uris")
 	}
-	for _, u := range m.Redirects {
+	for _, u := range allowed {
 		a.Redirects = append(a.Redirects, u.Text)
 	}
 	if m.AuthMethod != MethodNone {
