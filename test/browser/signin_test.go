@@ -338,6 +338,15 @@ func TestPeopleSignInWithABrowser(t *testing.T) {
 		}
 	})
 
+	t.Run("an account with an administrator's rights is told so", func(t *testing.T) {
+		s.Bed.In(t).Write("identity/entity/id/"+s.Company.EntityOf(t, bed.Carol), harness.Map{"policies": "mcp-admin"})
+		tab, try := s.window(t).Tab(t), s.editor.In(t).Begin(nil)
+		s.arrive(tab, try)
+		s.logIn(tab, bed.Carol)
+		require.Contains(t, tab.Heading("This account can do too much").Text, "mcp-admin")
+		require.Empty(t, s.arrivals.of(try))
+	})
+
 	t.Run("the root says what this is", func(t *testing.T) {
 		seen := s.window(t).Tab(t).Open(s.Door.URL).Heading("A gateway for MCP servers")
 		require.Contains(t, seen.Text, s.Door.URL+"/sign-in/mcp")

@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -51,4 +52,25 @@ func TestAPolicyThatBlocksTheFormIsSeen(t *testing.T) {
 		require.Contains(c, strings.Join(seen.Trouble, "\n"), "form-action")
 		require.NotContains(c, strings.Join(seen.Visits, "\n"), "cursor://")
 	}, patience, 20*time.Millisecond)
+}
+
+func TestAPageIsSeenOnceItHasComeWhole(t *testing.T) {
+	rest := make(chan struct{})
+	send := sync.OnceFunc(func() { close(rest) })
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = w.Write([]byte("<h1>Beginning</h1>" + strings.Repeat("<p>middle</p>", 1000)))
+		w.(http.Flusher).Flush()
+		<-rest
+		_, _ = w.Write([]byte("<p>end</p>"))
+	}))
+	defer server.Close()
+	defer send()
+	tab := Start(t, nil).Window(t, nil).Tab(t)
+	tab.Open(server.URL)
+	for range 20 {
+		require.Empty(t, tab.See().Heading)
+	}
+	send()
+	require.Contains(t, tab.Heading("Beginning").Text, "end")
 }

@@ -43,11 +43,12 @@ const commands = {
     const { page, visits, trouble } = tabs[tab];
     const seen = { url: page.url(), heading: "", text: "", visits, trouble };
     try {
-      Object.assign(seen, await page.evaluate(() => ({
+      // A page that has come in part would show a part of its text.
+      Object.assign(seen, await page.evaluate(() => document.readyState === "loading" ? {} : {
         url: location.href,
         heading: document.querySelector("h1")?.innerText ?? "",
         text: document.body?.innerText ?? "",
-      })));
+      }));
     } catch (e) {
       only(/Execution context was destroyed|navigat/)(e); // another page is on its way
     }
