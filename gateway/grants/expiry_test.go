@@ -158,6 +158,21 @@ func TestACallThatOutlivesItsTokenGoesOnWhileNothingConcernsIt(t *testing.T) {
 	}
 }
 
+// A gap of the feed may hide a revocation, however young the call's grant is.
+func TestACallThatOutlivesItsTokenIsCutByAGapOfTheFeed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel()
+		b := settledBroker(t, m)
+		m.lease("t", "c", 5*time.Second)
+		ctx := b.liveRequest(t, "t", "files")
+		after(8 * time.Second)
+		require.NoError(t, ctx.Err())
+		m.write(func() { m.epoch = "e2" })
+		after(8 * time.Second) // the long poll takes up to five
+		require.ErrorIs(t, context.Cause(ctx), ErrUnavailable)
+	})
+}
+
 // A sign-in is revoked as a whole: with the lease of its present token, wherever that is used.
 func TestACallThatOutlivesItsTokenIsCutWithItsSignIn(t *testing.T) {
 	tests := map[string]struct {
@@ -174,6 +189,17 @@ func TestACallThatOutlivesItsTokenIsCutWithItsSignIn(t *testing.T) {
 		"the sign-in's next token is revoked, and was used at another gateway": {func(m *model, _ *Broker) {
 			m.signIn("next", "c", "sign-in-1", "ann", "claude", time.Hour)
 			m.revoke("next")
+		}, true},
+		"a lookup finds the sign-in's next token revoked, while the feed is silent": {func(m *model, b *Broker) {
+			next := m.signIn("next", "c", "sign-in-1", "ann", "claude", time.Hour)
+			m.signIn("phone", "c", "sign-in-2", "ann", "claude", time.Hour)
+			_, _ = b.Grant(context.Background(), "next", home)
+			_, _ = b.Grant(context.Background(), "phone", home)
+			m.write(func() { m.feedDown, next.active = true, false })
+			k := keyOf("next")
+			_ = b.awaitLookup(context.Background(), lookupRequest{
+				key: k, token: vaultclient.UnsealedToken{Token: "next"}, revalidates: b.cache.get(k).grant.Load(),
+			})
 		}, true},
 		"another sign-in of the person is revoked": {func(m *model, b *Broker) {
 			m.signIn("next", "c", "sign-in-1", "ann", "claude", time.Hour)
