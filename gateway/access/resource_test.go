@@ -8,11 +8,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/backend/token"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 const (
@@ -95,6 +98,21 @@ func TestTokensAreGoodAtTheirOwnResourceAlone(t *testing.T) {
 					require.Contains(t, response.Header.Get("WWW-Authenticate"), `error="invalid_token"`)
 				}
 			}
+		}
+	}
+}
+
+// A seal changes nothing: the resource is part of Vault's answer about the token in it.
+func TestSealedTokensAreGoodAtTheirOwnResourceAlone(t *testing.T) {
+	const whole = publicURL + "/sign-in/mcp"
+	sealed := vaultclient.Lookup{Active: true, Client: "c", ClientID: "id-c", Accessor: "a", DataKey: "0000000000000001"}
+	signedIn := sealed
+	signedIn.Resource, signedIn.Application, signedIn.Login, signedIn.Person, signedIn.EntityID, signedIn.SignIn = whole, "claude", "employees", "ann", "e", "s"
+	for _, resource := range []string{"", whole, whole + "/", publicURL + "/sign-in/servers/files/mcp"} {
+		for of, l := range map[string]*vaultclient.Lookup{"": &sealed, whole: &signedIn} {
+			grant, err := grants.NewGrant(l, time.Now())
+			require.NoError(t, err)
+			require.Equal(t, resource == of, checkAudience(grant, resource) == nil, "one of %q at %q", of, resource)
 		}
 	}
 }

@@ -49,7 +49,7 @@ func (b *bridged) end(end grants.End, live func(grants.Principal) bool) {
 	owner := bridge.Owner{Principal: end.Grant.Principal(), Accessor: end.Grant.Anchor()}
 	switch {
 	case end.Expired:
-		b.bridge.ExpireToken(owner)
+		// The token's keeper tells, and by now another token may have one.
 	case end.Lost && !live(owner.Principal):
 		b.bridge.EndPrincipal(owner.Principal)
 	case end.Successor == nil:
