@@ -12,9 +12,9 @@ import (
 // header that they are configured with.
 const SignInPath = "/sign-in"
 
-// metadataPath is where a resource has its metadata, before its own path (RFC 9728, section
+// MetadataPath is where a resource has its metadata, before its own path (RFC 9728, section
 // 3.1).
-const metadataPath = "/.well-known/oauth-protected-resource"
+const MetadataPath = "/.well-known/oauth-protected-resource"
 
 // Base is the gateway's public URL as the URLs of its endpoints begin: without a slash at the
 // end. It is "" without a public URL.
@@ -55,5 +55,5 @@ func (r *Request) metadata() string {
 	if r.Resource == "" || r.gate == nil {
 		return ""
 	}
-	return r.gate.base + metadataPath + r.typed
+	return r.gate.base + MetadataPath + r.typed
 }

@@ -42,9 +42,9 @@ func TestACodeIsGoodForWhomItWasGivenAlone(t *testing.T) {
 			s := newStage(t)
 			code := s.code()
 			s.calls()
-			send(t, s.Handler, tokenPath, exchangeForm(code, c.pairs...)).is(t, 400, c.code)
+			send(t, s.Handler, TokenPath, exchangeForm(code, c.pairs...)).is(t, 400, c.code)
 			require.Empty(t, s.calls(), "Vault is not asked")
-			send(t, s.Handler, tokenPath, exchangeForm(code)).ok(t, "the code is not used up")
+			send(t, s.Handler, TokenPath, exchangeForm(code)).ok(t, "the code is not used up")
 		})
 	}
 }
@@ -52,7 +52,7 @@ func TestACodeIsGoodForWhomItWasGivenAlone(t *testing.T) {
 func TestTheResourceOfACodeMayBeLeftOutOrHaveASlash(t *testing.T) {
 	for _, resource := range []string{"", publicURL + "/sign-in/mcp", publicURL + "/sign-in/mcp/", publicURL, publicURL + "/"} {
 		s := newStage(t)
-		send(t, s.Handler, tokenPath, exchangeForm(s.code(), "resource", resource)).ok(t, resource)
+		send(t, s.Handler, TokenPath, exchangeForm(s.code(), "resource", resource)).ok(t, resource)
 		require.Equal(t, publicURL+"/sign-in/mcp", s.vault.leases[0].request.Resource)
 	}
 }
@@ -66,21 +66,21 @@ func TestAnAlteredCodeIsNotValid(t *testing.T) {
 		if code[i] == 'A' {
 			other = "B"
 		}
-		send(t, s.gateway(), tokenPath, exchangeForm(code[:i]+other+code[i+1:])).is(t, 400, codeInvalidGrant)
+		send(t, s.gateway(), TokenPath, exchangeForm(code[:i]+other+code[i+1:])).is(t, 400, codeInvalidGrant)
 	}
 	for _, text := range []string{code + "A", code[:len(code)-1], code + "\n", "=" + code} {
-		send(t, s.gateway(), tokenPath, exchangeForm(text)).is(t, 400, codeInvalidGrant)
+		send(t, s.gateway(), TokenPath, exchangeForm(text)).is(t, 400, codeInvalidGrant)
 	}
 	require.Empty(t, s.calls())
-	send(t, s.Handler, tokenPath, exchangeForm(code)).ok(t)
+	send(t, s.Handler, TokenPath, exchangeForm(code)).ok(t)
 }
 
 func TestACodeIsGoodOnce(t *testing.T) {
 	s := newStage(t)
 	code := s.code()
-	send(t, s.Handler, tokenPath, exchangeForm(code)).ok(t)
-	send(t, s.Handler, tokenPath, exchangeForm(code)).is(t, 400, codeInvalidGrant, "here")
-	send(t, s.gateway(), tokenPath, exchangeForm(code)).is(t, 400, codeInvalidGrant, "nor at another gateway")
+	send(t, s.Handler, TokenPath, exchangeForm(code)).ok(t)
+	send(t, s.Handler, TokenPath, exchangeForm(code)).is(t, 400, codeInvalidGrant, "here")
+	send(t, s.gateway(), TokenPath, exchangeForm(code)).is(t, 400, codeInvalidGrant, "nor at another gateway")
 	require.Equal(t, 2, s.counted[eventReplayed])
 	last := s.audit.written[len(s.audit.written)-1]
 	require.Equal(t, eventReplayed, last.Event)
@@ -94,7 +94,7 @@ func TestOfTwoWhoUseACodeAtOnceOneGetsTokens(t *testing.T) {
 	answers := make([]answered, len(gateways))
 	var done sync.WaitGroup
 	for i, h := range gateways {
-		done.Go(func() { answers[i] = send(t, h, tokenPath, exchangeForm(code)) })
+		done.Go(func() { answers[i] = send(t, h, TokenPath, exchangeForm(code)) })
 	}
 	done.Wait()
 	served := 0
@@ -112,7 +112,7 @@ func TestACodeIsGoodAtEveryGateway(t *testing.T) {
 	s := newStage(t)
 	code := s.code()
 	s.newer = &grants.SessionKeys{Current: 2, Keys: map[int][32]byte{1: {1}, 2: {2}}, MountID: "mount", Registration: s.keys.Registration}
-	a := send(t, s.gateway(), tokenPath, exchangeForm(code)).ok(t)
+	a := send(t, s.gateway(), TokenPath, exchangeForm(code)).ok(t)
 
 	old := s.keys
 	s.keys = s.newer
@@ -126,7 +126,7 @@ func TestACodeExpires(t *testing.T) {
 	code := s.code()
 	s.pass(codeLife + time.Second)
 	s.calls()
-	send(t, s.Handler, tokenPath, exchangeForm(code)).is(t, 400, codeInvalidGrant)
+	send(t, s.Handler, TokenPath, exchangeForm(code)).is(t, 400, codeInvalidGrant)
 	require.Empty(t, s.calls())
 }
 
@@ -135,13 +135,13 @@ func TestACodeOutlivesWhatDoesNotReachVault(t *testing.T) {
 	s := newStage(t)
 	code := s.code()
 	s.failing("Unwrap", errDown)
-	send(t, s.Handler, tokenPath, exchangeForm(code)).is(t, 503, codeUnavailable)
+	send(t, s.Handler, TokenPath, exchangeForm(code)).is(t, 503, codeUnavailable)
 	s.failing("Unwrap", nil)
 	keys := s.keys
 	s.keys = nil
-	send(t, s.Handler, tokenPath, exchangeForm(code)).is(t, 503, codeUnavailable, "the gateway has no keys yet")
+	send(t, s.Handler, TokenPath, exchangeForm(code)).is(t, 503, codeUnavailable, "the gateway has no keys yet")
 	s.keys = keys
-	send(t, s.Handler, tokenPath, exchangeForm(code)).ok(t)
+	send(t, s.Handler, TokenPath, exchangeForm(code)).ok(t)
 }
 
 // TestAnExchangeThatFailsLeavesNoTokenOfThePerson: the code is used up by then, so that nobody
@@ -176,7 +176,7 @@ func TestAnExchangeThatFailsLeavesNoTokenOfThePerson(t *testing.T) {
 			code := s.code()
 			require.Len(t, s.vault.alive(), 1)
 			c.change(s)
-			a := send(t, s.Handler, tokenPath, exchangeForm(code))
+			a := send(t, s.Handler, TokenPath, exchangeForm(code))
 			require.Equal(t, c.status, a.status, a.Description)
 			require.Empty(t, a.Access)
 			require.Empty(t, a.Refresh)
@@ -194,7 +194,7 @@ func TestASignInThatBegins(t *testing.T) {
 	s := newStage(t, func(c *config.SignIn) { c.SessionMax = time.Hour })
 	code := s.code()
 	s.pass(30 * time.Second)
-	send(t, s.Handler, tokenPath, exchangeForm(code)).ok(t)
+	send(t, s.Handler, TokenPath, exchangeForm(code)).ok(t)
 	token := s.vault.tokens["hvs.person-2"]
 	require.Equal(t, token.Created.Add(time.Hour), token.ends, "counted from the login")
 	lease := s.vault.leases[0]
@@ -222,8 +222,8 @@ func TestAnAnswerThatIsLostWhileACodeIsExchanged(t *testing.T) {
 			link := &cutting{fakeVault: s.vault}
 			s.People = link
 			link.lose(method)
-			send(t, s.Handler, tokenPath, exchangeForm(code)).is(t, 503, codeUnavailable)
-			send(t, s.Handler, tokenPath, exchangeForm(code)).is(t, 400, codeInvalidGrant)
+			send(t, s.Handler, TokenPath, exchangeForm(code)).is(t, 503, codeUnavailable)
+			send(t, s.Handler, TokenPath, exchangeForm(code)).is(t, 400, codeInvalidGrant)
 			if method == "Unwrap" { // nobody has the token: it has its ten minutes
 				s.pass(transactionLife)
 			}

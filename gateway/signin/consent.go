@@ -34,8 +34,8 @@ func (h *Handler) sealForm(s *signedIn, token string) (string, error) {
 	return strings.TrimPrefix(s.key.name, h.cookieStem()) + "." + sealed, nil
 }
 
-// askConsent shows the consent page. It is shown for every sign-in: whoever has signed in
-// before, with this application or another, has consented to nothing by that.
+// askConsent shows the consent page. An earlier sign-in of the person, with this application or
+// another, spares nobody the page: it was consent to that sign-in alone.
 func (h *Handler) askConsent(ctx context.Context, w http.ResponseWriter, r *http.Request, s *signedIn, found []identity) {
 	form, err := h.sealForm(s, s.token.Secret())
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"vault-plugin-secrets-mcp/gateway/access"
 )
 
 // FuzzNoResourceOfAnotherServiceIsTaken: whatever the spelling, a resource that is taken is
@@ -24,7 +26,7 @@ func FuzzNoResourceOfAnotherServiceIsTaken(f *testing.F) {
 			return
 		}
 		path, own := strings.CutPrefix(resource, publicURL)
-		if !own || !isResourcePath(path) {
+		if !own || !access.IsResource(path) {
 			t.Fatalf("%q is taken as %q", asked, resource)
 		}
 		if again, ok := h.canonicalResource(resource); !ok || again != resource {

@@ -19,29 +19,21 @@ import (
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
-// Paths of the endpoints, below the public URL.
+// Paths of the endpoints, below the public URL. IssuerPath ends the issuer's URL.
 const (
-	issuerPath    = "/sign-in"
-	authorizePath = issuerPath + "/authorize"
-	loginPath     = issuerPath + "/login"
-	callbackPath  = issuerPath + "/callback"
-	consentPath   = issuerPath + "/consent"
-	tokenPath     = issuerPath + "/token"
-	registerPath  = issuerPath + "/register"
-	revokePath    = issuerPath + "/revoke"
+	IssuerPath    = access.SignInPath
+	authorizePath = IssuerPath + "/authorize"
+	loginPath     = IssuerPath + "/login"
+	callbackPath  = IssuerPath + "/callback"
+	consentPath   = IssuerPath + "/consent"
+	TokenPath     = IssuerPath + "/token"
+	registerPath  = IssuerPath + "/register"
+	revokePath    = IssuerPath + "/revoke"
 
 	// Some applications take the endpoints to be at the root of the host, whatever the
 	// metadata says.
 	rootTokenPath     = "/token"
 	rootAuthorizePath = "/authorize"
-)
-
-// Paths that others need, below the public URL: IssuerPath ends the issuer, TokenPath is the
-// token endpoint, and Vault's oidc method sends browsers back to CallbackPath.
-const (
-	IssuerPath   = issuerPath
-	TokenPath    = tokenPath
-	CallbackPath = callbackPath
 )
 
 // Engine answers what the gateway's own login may ask.
@@ -113,7 +105,7 @@ func New(options Options) (*Handler, error) {
 	if options.Limits == nil {
 		options.Limits = NewLimits()
 	}
-	h := &Handler{Options: options, issuer: options.PublicURL + issuerPath}
+	h := &Handler{Options: options, issuer: options.PublicURL + IssuerPath}
 	h.documents = newDocuments(h)
 	page, form := []string{http.MethodGet, http.MethodPost}, []string{http.MethodPost}
 	h.routes = map[string]route{
@@ -121,7 +113,7 @@ func New(options Options) (*Handler, error) {
 		loginPath:         {methods: form, serve: h.login},
 		callbackPath:      {methods: []string{http.MethodGet}, serve: h.callback},
 		consentPath:       {methods: form, serve: h.consent},
-		tokenPath:         {methods: form, open: true, serve: h.token},
+		TokenPath:         {methods: form, open: true, serve: h.token},
 		registerPath:      {methods: form, open: true, serve: h.register},
 		revokePath:        {methods: form, open: true, serve: h.revoke},
 		rootTokenPath:     {methods: form, open: true, serve: h.token},

@@ -62,7 +62,7 @@ func (h *Handler) exchangeAssertion(ctx context.Context, x *exchange, header htt
 // accept has to wait after some of them: each costs Vault, and a cluster's API server, a
 // request that anybody can cause.
 func (h *Handler) logInMachine(ctx context.Context, x *exchange, login config.SignInMachine, text string) (*vaultclient.PersonToken, *denial) {
-	failures := pageKey{tokenPath, sourceKey(x.event.Source)}
+	failures := pageKey{TokenPath, sourceKey(x.event.Source)}
 	if wait := h.Limits.pages.full(failures, h.Now()); wait > 0 {
 		return nil, tooMany(wait, "This address has shown too many assertions that Vault does not accept.")
 	}

@@ -110,7 +110,7 @@ func (m *machines) changedClaims(claims map[string]any, pairs []any) string {
 
 func (m *machines) exchange(assertion string, pairs ...string) answered {
 	m.stage.t.Helper()
-	return send(m.stage.t, m.Handler, tokenPath, changed(url.Values{"grant_type": {grantMachine}, "assertion": {assertion}}, pairs))
+	return send(m.stage.t, m.Handler, TokenPath, changed(url.Values{"grant_type": {grantMachine}, "assertion": {assertion}}, pairs))
 }
 
 // asAssistant authenticates the client of the file.
@@ -354,7 +354,7 @@ func TestWhoForgesAssertionsHasToWait(t *testing.T) {
 	m.vault.logins = nil
 	m.exchange(forged).is(t, 429, codeUnavailable)
 	require.Empty(t, m.vault.logins, "Vault is not asked")
-	r := formRequest(tokenPath, url.Values{"grant_type": {grantMachine}, "assertion": {m.sign("JWT", m.claims())}})
+	r := formRequest(TokenPath, url.Values{"grant_type": {grantMachine}, "assertion": {m.sign("JWT", m.claims())}})
 	require.Equal(t, http.StatusOK, ask(m.Handler, r, "203.0.113.10").Code, "from another address")
 	m.pass(time.Second)
 	m.exchange(m.sign("JWT", m.claims())).ok(t)

@@ -7,18 +7,14 @@ import (
 	"strconv"
 	"strings"
 
+	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/signin/application"
 )
 
 const (
-	// prmPrefix is where the documents of resources are: the well-known prefix is put
-	// before the resource's path (RFC 9728, section 3.1).
-	prmPrefix = "/.well-known/oauth-protected-resource"
-
-	resourcePath  = issuerPath + "/mcp"
-	serversPrefix = issuerPath + "/servers/"
-	serversSuffix = "/mcp"
+	// resourcePath is the endpoint of all servers.
+	resourcePath = IssuerPath + "/mcp"
 
 	scope        = "mcp"
 	scopeOffline = "offline_access"
@@ -36,10 +32,10 @@ const (
 // 8414 section 3.1, its form for OpenID Connect, and OpenID Connect Discovery's own form, in
 // which the well-known part comes last.
 var issuerPaths = [...]string{
-	"/.well-known/oauth-authorization-server" + issuerPath,
-	"/.well-known/openid-configuration" + issuerPath,
-	issuerPath + "/.well-known/openid-configuration",
-	issuerPath + "/.well-known/oauth-authorization-server",
+	"/.well-known/oauth-authorization-server" + IssuerPath,
+	"/.well-known/openid-configuration" + IssuerPath,
+	IssuerPath + "/.well-known/openid-configuration",
+	IssuerPath + "/.well-known/oauth-authorization-server",
 }
 
 // resourceMetadata is the document of a protected resource (RFC 9728, section 2).
@@ -94,7 +90,7 @@ func (h *Handler) issuerMetadata() issuerMetadata {
 	m := issuerMetadata{
 		Issuer:                h.issuer,
 		AuthorizationEndpoint: h.PublicURL + authorizePath,
-		TokenEndpoint:         h.PublicURL + tokenPath,
+		TokenEndpoint:         h.PublicURL + TokenPath,
 		RevocationEndpoint:    h.PublicURL + revokePath,
 		Scopes:                []string{scope, scopeOffline},
 		ResponseTypes:         []string{"code"},
@@ -139,8 +135,8 @@ func (d *documents) at(path string) []byte {
 			return d.issued
 		}
 	}
-	typed, ok := strings.CutPrefix(path, prmPrefix)
-	if !ok || !isResourcePath(strings.TrimSuffix(typed, "/")) {
+	typed, ok := strings.CutPrefix(path, access.MetadataPath)
+	if !ok || !access.IsResource(strings.TrimSuffix(typed, "/")) {
 		return nil
 	}
 	return encode(resourceMetadata{
@@ -149,35 +145,6 @@ func (d *documents) at(path string) []byte {
 		Scopes:               []string{scope},
 		BearerMethods:        []string{"header"},
 	})
-}
-
-// isResourcePath reports whether a path, without a slash at its end, is that of an endpoint
-// of MCP under sign-in.
-func isResourcePath(path string) bool {
-	if path == resourcePath {
-		return true
-	}
-	name, ok := strings.CutPrefix(path, serversPrefix)
-	if !ok {
-		return false
-	}
-	name, ok = strings.CutSuffix(name, serversSuffix)
-	return ok && validServerName(name)
-}
-
-// validServerName bounds names as the gate does: see the package access.
-func validServerName(name string) bool {
-	const most = 128
-	if name == "" || len(name) > most {
-		return false
-	}
-	for i := range len(name) {
-		c := name[i]
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && c != '-' {
-			return false
-		}
-	}
-	return true
 }
 
 // canonicalResource returns the one spelling of a resource that an application asks for: the
@@ -200,7 +167,7 @@ func (h *Handler) canonicalResource(asked string) (resource string, ok bool) {
 	switch {
 	case path == "":
 		return h.PublicURL + resourcePath, true
-	case isResourcePath(path):
+	case access.IsResource(path):
 		return h.PublicURL + path, true
 	}
 	return "", false

@@ -146,7 +146,7 @@ func TestOneResourceHasOneSpelling(t *testing.T) {
 func TestPagesOfAnyOriginMayUseWhatReliesOnNoCookie(t *testing.T) {
 	s := newStage(t)
 	for path, open := range map[string]bool{
-		tokenPath: true, registerPath: true, revokePath: true, rootTokenPath: true,
+		TokenPath: true, registerPath: true, revokePath: true, rootTokenPath: true,
 		"/.well-known/oauth-authorization-server/sign-in":   true,
 		"/.well-known/oauth-protected-resource/sign-in/mcp": true,
 		authorizePath: false, loginPath: false, callbackPath: false, consentPath: false, rootAuthorizePath: false,
@@ -181,7 +181,7 @@ func TestWrongMethodsAreToldTheRightOnes(t *testing.T) {
 	for _, c := range []struct{ method, path, allow string }{
 		{http.MethodHead, authorizePath, "GET, POST"},
 		{http.MethodPut, authorizePath, "GET, POST"},
-		{http.MethodGet, tokenPath, "POST, OPTIONS"},
+		{http.MethodGet, TokenPath, "POST, OPTIONS"},
 		{http.MethodGet, consentPath, "POST"},
 		{http.MethodPost, callbackPath, "GET"},
 		{http.MethodPost, "/.well-known/oauth-authorization-server/sign-in", "GET, HEAD, OPTIONS"},

@@ -47,7 +47,7 @@ func TestFiveProcessesRefreshAtOnce(t *testing.T) {
 		answers := make([]answered, 5)
 		var done sync.WaitGroup
 		for i := range answers {
-			done.Go(func() { answers[i] = send(t, gateways[i%3], tokenPath, refreshForm(token)) })
+			done.Go(func() { answers[i] = send(t, gateways[i%3], TokenPath, refreshForm(token)) })
 		}
 		done.Wait()
 		for _, a := range answers {
@@ -56,9 +56,9 @@ func TestFiveProcessesRefreshAtOnce(t *testing.T) {
 		s.pass(grace / 2)
 		token = answers[0].Refresh
 		for i, a := range answers {
-			send(t, gateways[i%3], tokenPath, refreshForm(a.Refresh)).ok(t, "each may go on with its own")
+			send(t, gateways[i%3], TokenPath, refreshForm(a.Refresh)).ok(t, "each may go on with its own")
 		}
-		token = send(t, s.Handler, tokenPath, refreshForm(answers[4].Refresh)).ok(t).Refresh
+		token = send(t, s.Handler, TokenPath, refreshForm(answers[4].Refresh)).ok(t).Refresh
 	}
 	require.Len(t, s.vault.alive(), 1)
 }
@@ -323,7 +323,7 @@ func TestAShorterEndCountsAtOnce(t *testing.T) {
 func TestARefreshNeverWidens(t *testing.T) {
 	const server = publicURL + "/sign-in/servers/github/mcp"
 	s := newStage(t)
-	a := send(t, s.Handler, tokenPath, exchangeForm(s.code("resource", server))).ok(t)
+	a := send(t, s.Handler, TokenPath, exchangeForm(s.code("resource", server))).ok(t)
 	s.calls()
 	for _, resource := range []string{publicURL + "/sign-in/mcp", publicURL, "https://other.example.com/", publicURL + "/sign-in/servers/files/mcp", "x"} {
 		s.refresh(a.Refresh, "resource", resource).is(t, 400, codeInvalidTarget, resource)
@@ -363,7 +363,7 @@ func TestAnAlteredRefreshTokenIsNotValid(t *testing.T) {
 		if token[i] == 'A' {
 			other = "B"
 		}
-		send(t, s.gateway(), tokenPath, refreshForm(token[:i]+other+token[i+1:])).is(t, 400, codeInvalidGrant)
+		send(t, s.gateway(), TokenPath, refreshForm(token[:i]+other+token[i+1:])).is(t, 400, codeInvalidGrant)
 	}
 	require.Empty(t, s.calls(), "Vault is not asked")
 	s.keys.Keys[1] = [32]byte{7} // gateway/keys/rotate drop_old=true
@@ -392,7 +392,7 @@ func TestAnApplicationThatIsNotAllowedAnyMore(t *testing.T) {
 	s := newStage(t)
 	id := s.register("http://localhost/callback")
 	code := s.code("client_id", id, "redirect_uri", "http://localhost:5555/callback")
-	a := send(t, s.Handler, tokenPath, exchangeForm(code, "client_id", id, "redirect_uri", "http://localhost:5555/callback")).ok(t)
+	a := send(t, s.Handler, TokenPath, exchangeForm(code, "client_id", id, "redirect_uri", "http://localhost:5555/callback")).ok(t)
 	settings := *s.settings
 	settings.DynamicRegistration = false
 	require.NoError(t, s.Applications.Configure(&settings))
@@ -408,7 +408,7 @@ func TestWhatIsSaidOfARefreshHasNoSecret(t *testing.T) {
 	second := s.refresh(token).ok(t)
 	s.pass(2 * grace)
 	for _, form := range []url.Values{refreshForm(token), refreshForm(token, "client_id", "house"), exchangeForm("mcpt_secret"), refreshForm("mcpt_secret")} {
-		a := send(t, s.Handler, tokenPath, form)
+		a := send(t, s.Handler, TokenPath, form)
 		require.NotEqual(t, http.StatusOK, a.status)
 		for _, secret := range []string{token, second.Access, "hvs.", "mcpt_"} {
 			require.NotContains(t, a.Description, secret)
@@ -431,7 +431,7 @@ func FuzzARefreshTokenThatNobodyHasSealed(f *testing.F) {
 		a := s.refresh(text)
 		require.Equal(t, http.StatusBadRequest, a.status)
 		require.Contains(t, []string{codeInvalidGrant, codeInvalidRequest}, a.Error)
-		send(t, s.Handler, tokenPath, exchangeForm(text)).is(t, 400, map[bool]string{true: codeInvalidRequest, false: codeInvalidGrant}[text == ""])
+		send(t, s.Handler, TokenPath, exchangeForm(text)).is(t, 400, map[bool]string{true: codeInvalidRequest, false: codeInvalidGrant}[text == ""])
 		require.Empty(t, s.calls())
 	})
 }

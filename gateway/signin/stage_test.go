@@ -78,7 +78,7 @@ func (s *stage) gateway() *Handler {
 	s.t.Helper()
 	sealer := seal.New(func() *grants.SessionKeys { return s.keys })
 	applications, err := application.New(application.Options{
-		Settings: s.settings, Issuer: publicURL + issuerPath, TokenEndpoint: publicURL + tokenPath, Sealer: sealer,
+		Settings: s.settings, Issuer: publicURL + IssuerPath, TokenEndpoint: publicURL + TokenPath, Sealer: sealer,
 		RefreshKeys: s.RefreshSessionKeys, Now: s.now,
 	})
 	require.NoError(s.t, err)

@@ -86,14 +86,14 @@ func (s *stage) code(pairs ...string) string {
 // tokens signs in and exchanges the code.
 func (s *stage) tokens() answered {
 	s.t.Helper()
-	a := send(s.t, s.Handler, tokenPath, exchangeForm(s.code()))
+	a := send(s.t, s.Handler, TokenPath, exchangeForm(s.code()))
 	require.Equal(s.t, http.StatusOK, a.status, a.Description)
 	return a
 }
 
 func (s *stage) refresh(token string, pairs ...string) answered {
 	s.t.Helper()
-	return send(s.t, s.Handler, tokenPath, refreshForm(token, pairs...))
+	return send(s.t, s.Handler, TokenPath, refreshForm(token, pairs...))
 }
 
 // is requires an error.
@@ -190,7 +190,7 @@ func (c *cutting) Revoke(ctx context.Context, t *vaultclient.PersonToken) error 
 
 func TestAnAnswerHasAllThatApplicationsReadAndNothingElse(t *testing.T) {
 	s := newStage(t)
-	w := ask(s.Handler, formRequest(tokenPath, exchangeForm(s.code())), "203.0.113.9")
+	w := ask(s.Handler, formRequest(TokenPath, exchangeForm(s.code())), "203.0.113.9")
 	require.Equal(t, http.StatusOK, w.Code)
 	var members map[string]any
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &members))
@@ -232,7 +232,7 @@ func TestRequestsThatTheTokenEndpointDoesNotTake(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)
-			r := formRequest(tokenPath, c.form)
+			r := formRequest(TokenPath, c.form)
 			if c.change != nil {
 				c.change(r)
 			}
@@ -259,11 +259,11 @@ func TestAnAddressThatAsksWithoutEndHasToWait(t *testing.T) {
 	s := newStage(t)
 	var last answered
 	for range tokenBurst + 1 {
-		last = send(t, s.Handler, tokenPath, refreshForm("x"))
+		last = send(t, s.Handler, TokenPath, refreshForm("x"))
 	}
 	last.is(t, http.StatusTooManyRequests, codeUnavailable)
 	s.pass(time.Second)
-	send(t, s.Handler, tokenPath, refreshForm("x")).is(t, 400, codeInvalidGrant)
+	send(t, s.Handler, TokenPath, refreshForm("x")).is(t, 400, codeInvalidGrant)
 }
 
 // TestWhatIsSealedForOnePurposeIsGoodForNoOther: nothing that the gateway gives to a browser
@@ -285,7 +285,7 @@ func TestWhatIsSealedForOnePurposeIsGoodForNoOther(t *testing.T) {
 		s.refresh(refreshPrefix+text).is(t, 400, codeInvalidGrant, name)
 	}
 	for name, text := range map[string]string{"the cookie": cookie, "the form": form, "a registration": registration, "a refresh token": refresh} {
-		send(t, s.Handler, tokenPath, exchangeForm(text)).is(t, 400, codeInvalidGrant, name)
+		send(t, s.Handler, TokenPath, exchangeForm(text)).is(t, 400, codeInvalidGrant, name)
 	}
 	require.Empty(t, s.calls(), "Vault is not asked")
 }
