@@ -29,7 +29,9 @@
 //	administrators' tokens that are kept,         TestNoAdministratorIsKept, TestLoginsOfOtherKinds,
 //	or tokens that nobody uses                    TestWhatNobodyFinishesLeavesNoTokenAfterTenMinutes
 //	inner hosts and plain HTTP in URLs            TestNothingBehindTheProxyIsSeen
-//	floods, and limits that hit everybody         TestFloodsAreBounded
+//	floods, and limits that hit everybody;        TestFloodsAreBounded, TestHostileRequests
+//	requests that no application sends
+//	state of a gateway's own                      TestNothingIsWrittenToDisk
 //	assertions of others                          TestMachines, TestTheSDKsEnterpriseHandlerSignsIn
 //	a person whom a request names                 TestNoRequestCanNameAnotherPerson, TestTheAuditLogHasThePerson
 //
