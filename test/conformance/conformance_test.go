@@ -201,6 +201,16 @@ func checks(t *testing.T, x tools, args []string, target string) results {
 	if ctx.Err() != nil {
 		t.Fatalf("%s: %v\n%s", cmd, err, out)
 	}
+	all := read(t, dir)
+	if len(all) == 0 {
+		t.Fatalf("%s has left no results\n%s", cmd, out)
+	}
+	return all
+}
+
+// read reads what a runner has left in its folder.
+func read(t *testing.T, dir string) results {
+	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*", "checks.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -224,9 +234,6 @@ func checks(t *testing.T, x tools, args []string, target string) results {
 			}
 			all[scenario][c.ID][strings.TrimSpace(c.Status+" "+c.ErrorMessage)]++
 		}
-	}
-	if len(all) == 0 {
-		t.Fatalf("%s has left no results\n%s", cmd, out)
 	}
 	return all
 }

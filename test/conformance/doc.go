@@ -11,4 +11,7 @@
 //
 // The test lists each check that ends differently on stdio or at /mcp, with the reason. It
 // fails if one of them does not differ any more.
+//
+// The suite's scenarios for authorization servers run against sign-in, where each of them
+// succeeds. Its other scenarios about authorization are for clients.
 package conformance
