@@ -31,7 +31,7 @@ func (e *examination) checkClients(ctx context.Context) {
 		}
 	}
 	if before == e.findings {
-		e.ok("clients: %d; each that is not disabled reaches a server, and has a token that does not end within %s", len(names), e.Expiring)
+		e.ok("clients: %d; each that is not disabled reaches a server, and has a token that does not end within %s or gets its tokens by sign-in", len(names), e.Expiring)
 	}
 }
 

@@ -188,6 +188,11 @@ func noteGrants(names []string, granted map[string]bool) {
 	}
 }
 
+// personClient is the policy of those who may sign in as a client, on one line.
+func (e *examination) personClient(client string) string {
+	return strings.Join(strings.Fields(policies.At(e.Mount, policies.PersonClient(client))), " ")
+}
+
 // checkSignInClients looks for clients that people should act as, and nobody may.
 func (e *examination) checkSignInClients(ctx context.Context, clients []string, granted map[string]bool) {
 	for _, name := range clients {
@@ -197,8 +202,11 @@ func (e *examination) checkSignInClients(ctx context.Context, clients []string, 
 		case err == nil && rules != "" && !strings.Contains(rules, fmt.Sprintf("%q", e.Mount+"/creds/"+name)):
 			e.wrong("run `mcp-bootstrap apply`", "the ACL policy %s has no rule for %s/creds/%s: nobody can sign in as the client %s by it", policy, e.Mount, name, name)
 		case err == nil && rules == "":
-			e.wrong(fmt.Sprintf(`run `+"`mcp-bootstrap apply`"+`, or write it: path "%s/creds/%s" { capabilities = ["update"] }`, e.Mount, name),
+			e.wrong("run `mcp-bootstrap apply`, or write it: "+e.personClient(name),
 				"the client %s has sign_in=true, and the ACL policy %s, by which people may act as it, is missing", name, policy)
+		case err == nil && !strings.Contains(rules, "required_parameters"):
+			e.wrong("run `mcp-bootstrap apply`, or write it: "+e.personClient(name),
+				"the ACL policy %s lets people get tokens of the client %s that belong to no sign-in: it has no required_parameters", policy, name)
 		case !granted[name]:
 			e.wrong(fmt.Sprintf("name the client in clients or groups of a login, for `mcp-bootstrap apply`; or take sign_in from it: vault write %s/clients/%s sign_in=false", e.Mount, name),
 				"the client %s has sign_in=true, and no role of a login and no group that may be read gives the policy %s: nobody can sign in as it", name, policy)

@@ -8,9 +8,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -182,7 +184,7 @@ func (e *examination) readDocument(ctx context.Context, address string, into any
 // checkCookie begins a sign-in as an application would, and looks at the cookie with which the
 // browser would come back. Nobody finishes it.
 func (e *examination) checkCookie(ctx context.Context, block *config.SignIn) {
-	id, redirect := e.anApplication(ctx, block)
+	id, redirect, who := e.anApplication(ctx, block)
 	if id == "" || len(block.Logins) != 1 {
 		e.ok("the cookie of a sign-in was not looked at: that needs one login, and an application in the gateway's file or dynamic_registration")
 		return
@@ -193,12 +195,16 @@ func (e *examination) checkCookie(ctx context.Context, block *config.SignIn) {
 		"code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}, "code_challenge_method": {"S256"},
 		"resource": {block.Origin + signInPath}, "state": {"doctor"},
 	}.Encode())
-	if err != nil || got.code != http.StatusFound && got.code != http.StatusSeeOther {
-		e.wrong("open the page in a browser: it says what is missing; the gateway's audit log has the reason", "no sign-in begins as the application %s: the gateway answers %d", id, got.code)
+	if err != nil {
+		e.wrong(proxyHint, "no sign-in begins as %s: %s does not answer: %v", who, block.Origin+"/sign-in/authorize", err)
+		return
+	}
+	if got.code != http.StatusFound && got.code != http.StatusSeeOther {
+		e.wrong("the gateway's audit log has the reason, in a line with this status; a person who connects an application sees the same page", "no sign-in begins as %s: the gateway answers %d%s", who, got.code, headingOf(got.body))
 		return
 	}
 	if to, err := url.Parse(got.header.Get("Location")); err == nil && to.Query().Has("error") {
-		e.wrong("the gateway's audit log has the reason", "no sign-in begins as the application %s: the gateway answers the error %s", id, to.Query().Get("error"))
+		e.wrong("the gateway's audit log has the reason", "no sign-in begins as %s: the gateway answers the error %s", who, to.Query().Get("error"))
 		return
 	}
 	cookies := (&http.Response{Header: got.header}).Cookies()
@@ -213,15 +219,15 @@ func (e *examination) checkCookie(ctx context.Context, block *config.SignIn) {
 }
 
 // anApplication is one as which a sign-in can begin: of the file, or one that registers itself,
-// of which the gateway stores nothing.
-func (e *examination) anApplication(ctx context.Context, block *config.SignIn) (id, redirect string) {
+// of which the gateway stores nothing. Who names it in a finding.
+func (e *examination) anApplication(ctx context.Context, block *config.SignIn) (id, redirect, who string) {
 	for _, application := range block.Applications {
 		if len(application.RedirectURIs) > 0 {
-			return application.ID, application.RedirectURIs[0]
+			return application.ID, application.RedirectURIs[0], "the application " + application.ID
 		}
 	}
 	if !block.DynamicRegistration {
-		return "", ""
+		return "", "", ""
 	}
 	const own = "http://127.0.0.1/callback"
 	got, err := send(ctx, http.MethodPost, block.Origin+"/sign-in/register", http.Header{"Content-Type": {"application/json"}},
@@ -231,9 +237,20 @@ func (e *examination) anApplication(ctx context.Context, block *config.SignIn) (
 	}
 	if err != nil || got.code != http.StatusCreated || json.Unmarshal([]byte(got.body), &registered) != nil || registered.ID == "" {
 		e.wrong(proxyHint, "no application can register itself: %s answers %d", block.Origin+"/sign-in/register", got.code)
-		return "", ""
+		return "", "", ""
 	}
-	return registered.ID, own
+	return registered.ID, own, "an application that registers itself"
+}
+
+var heading = regexp.MustCompile(`<h1>([^<]*)</h1>`)
+
+// headingOf is the heading of a page of the gateway's, to follow its status; "" if it has none.
+func headingOf(page string) string {
+	found := heading.FindStringSubmatch(page)
+	if found == nil {
+		return ""
+	}
+	return fmt.Sprintf(", %q", html.UnescapeString(found[1]))
 }
 
 // cookieFault says what is wrong with the cookie of a sign-in; "" if nothing is.

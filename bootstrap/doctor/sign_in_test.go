@@ -21,7 +21,7 @@ func signInVault() map[string]object {
 		"clients/":    {"keys": []any{"ops", "closed"}},
 		"clients/ops": {"sign_in": true}, "clients/closed": {"sign_in": false},
 		"/v1/sys/auth":                              {"oidc-mcp/": method, "jwt-ci/": object{"type": "jwt", "accessor": "auth_jwt_1", "config": object{}}},
-		"/v1/sys/policies/acl/mcp-person-ops":       {"policy": `path "mcp/creds/ops" { capabilities = ["update"] }`},
+		"/v1/sys/policies/acl/mcp-person-ops":       {"policy": `path "mcp/creds/ops" { capabilities = ["update"] required_parameters = ["resource", "application", "login"] }`},
 		"/v1/auth/oidc-mcp/config":                  {"oidc_response_mode": "query"},
 		"/v1/auth/oidc-mcp/role/":                   {"keys": []any{"mcp"}},
 		"/v1/auth/oidc-mcp/oidc/auth_url":           {"auth_url": "https://idp.example.com/authorize"},
@@ -73,8 +73,12 @@ func TestWhatIsWrongWithSignInInVaultIsTold(t *testing.T) {
 		"a login that the engine misses": {of("config", "sign_in_logins", nil), []string{"the engine does not know the login employees"}},
 		"another accessor":               {of("config", "sign_in_logins", object{"employees": "auth_jwt_1"}), []string{"knows the login employees by another accessor"}},
 		"a client that nobody acts as":   {of("/v1/identity/group/name/mcp-employees-sre", "policies", []any{}), []string{"no role of a login and no group that may be read gives the policy mcp-person-ops"}},
-		"a client that has no policy":    {of("/v1/sys/policies/acl/mcp-person-ops", "policy", ""), []string{"the ACL policy mcp-person-ops, by which people may act as it, is missing"}},
-		"a policy for another path":      {of("/v1/sys/policies/acl/mcp-person-ops", "policy", `path "mcp/creds/other" {}`), []string{"has no rule for mcp/creds/ops"}},
+		"a client that has no policy": {of("/v1/sys/policies/acl/mcp-person-ops", "policy", ""), []string{
+			"the ACL policy mcp-person-ops, by which people may act as it, is missing",
+			`or write it: path "mcp/creds/ops" { capabilities = ["update"] required_parameters = ["resource", "application", "login"] }`,
+		}},
+		"a policy for all its tokens": {of("/v1/sys/policies/acl/mcp-person-ops", "policy", `path "mcp/creds/ops" { capabilities = ["update"] }`), []string{"tokens of the client ops that belong to no sign-in"}},
+		"a policy for another path":   {of("/v1/sys/policies/acl/mcp-person-ops", "policy", `path "mcp/creds/other" {}`), []string{"has no rule for mcp/creds/ops"}},
 		"a disabled client of nobody": {func(v map[string]object) {
 			v["clients/ops"]["disabled"] = true
 			v["/v1/identity/group/name/mcp-employees-sre"]["policies"] = []any{}
@@ -197,11 +201,15 @@ func TestSignInIsLookedAtFromOutside(t *testing.T) {
 		"a document without PKCE":       {says(serverPath, `{"issuer": "BASE/sign-in"}`), "does not name S256"},
 		"metadata on the header's path": {says(headerResource, `{}`), "drop it there and try to sign in"},
 		"a sign-in that does not begin": {at("/sign-in/authorize", func(_ string, w http.ResponseWriter) { w.WriteHeader(http.StatusServiceUnavailable) }), "no sign-in begins as the application tool: the gateway answers 503"},
-		"a cookie that is gone":         {at("/sign-in/authorize", func(_ string, w http.ResponseWriter) { w.WriteHeader(http.StatusFound) }), "begins without its cookie"},
-		"a cookie with a domain":        {cookie(http.Cookie{Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Domain: "example.com"}), "has a Domain"},
-		"a cookie of another path":      {cookie(http.Cookie{Path: "/x", HttpOnly: true, SameSite: http.SameSiteLaxMode}), "has another Path"},
-		"a cookie for scripts":          {cookie(http.Cookie{Path: "/", SameSite: http.SameSiteLaxMode}), "is not HttpOnly"},
-		"a cookie of no other site":     {cookie(http.Cookie{Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode}), "is not SameSite=Lax"},
+		"a page that says why": {at("/sign-in/authorize", func(_ string, w http.ResponseWriter) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprint(w, "<h1>Not set &amp; up</h1>")
+		}), `the gateway answers 503, "Not set & up"`},
+		"a cookie that is gone":     {at("/sign-in/authorize", func(_ string, w http.ResponseWriter) { w.WriteHeader(http.StatusFound) }), "begins without its cookie"},
+		"a cookie with a domain":    {cookie(http.Cookie{Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Domain: "example.com"}), "has a Domain"},
+		"a cookie of another path":  {cookie(http.Cookie{Path: "/x", HttpOnly: true, SameSite: http.SameSiteLaxMode}), "has another Path"},
+		"a cookie for scripts":      {cookie(http.Cookie{Path: "/", SameSite: http.SameSiteLaxMode}), "is not HttpOnly"},
+		"a cookie of no other site": {cookie(http.Cookie{Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode}), "is not SameSite=Lax"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := gatewayOf(t, test.change)

@@ -120,7 +120,7 @@ func (d *devSystem) isFoundWrong(t *testing.T, root string, vault *api.Client) {
 		"gives tokens that end after 1h0m0s, before session_max of the gateway (12h0m0s)",
 		"has verbose_oidc_logging",
 		"does not list the redirect " + d.gateway() + "/sign-in/callback: no login begins",
-		"no sign-in begins as the application dynamic.",
+		`no sign-in begins as an application that registers itself: the gateway answers 503, "This login is not set up yet"`,
 	} {
 		require.Contains(t, out, want)
 	}
