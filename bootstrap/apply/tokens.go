@@ -90,6 +90,9 @@ func (s *session) keepToken(ctx context.Context, c client, secret *api.Secret, p
 	switch {
 	case token == c.accessToken && c.brings(), token == "" && c.brings():
 		return nil
+	case s.TokenDir == "" && c.fields["sign_in"] == true:
+		fmt.Fprintf(s.Out, "    its own token was not kept: people who sign in as it need none\n")
+		return nil
 	case s.TokenDir == "":
 		fmt.Fprintf(s.Out, "    its token was not kept: get one with `vault write -f %s/rotate-client/%s`, or let Vault Agent read %s/creds/%s\n",
 			s.Mount, c.name, s.Mount, c.name)

@@ -77,7 +77,10 @@ func TestApplySetsUpSignIn(t *testing.T) {
 	require.NoError(t, err)
 	require.NotContains(t, auths, "oidc-mcp/", "the dry run enabled it")
 
-	require.NotContains(t, a.applied(t), signInSecret)
+	out = a.applied(t)
+	require.NotContains(t, out, signInSecret)
+	require.Contains(t, out, "its own token was not kept: people who sign in as it need none")
+	require.NotContains(t, out, "rotate-client")
 	require.Contains(t, a.applied(t), "Nothing to do")
 	require.Contains(t, a.applied(t, "-dry-run"), "Nothing to do")
 	auths, err = a.Vault.Client().Sys().ListAuthWithContext(t.Context())
