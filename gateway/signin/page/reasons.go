@@ -33,8 +33,8 @@ func OtherBrowser() ErrorData {
 func MissingCookie() ErrorData {
 	return ErrorData{
 		Title:   "The sign-in’s cookie is missing",
-		Message: "Your browser did not send the cookie that belongs to this sign-in. Either the browser refuses cookies of this site, the sign-in began in another browser, or it is older than ten minutes.",
-		Advice:  "Allow cookies for this site. Then go back to your application and connect again.",
+		Message: "Your browser did not send the cookie that belongs to this sign-in. Either the sign-in is finished already, the browser refuses cookies of this site, the sign-in began in another browser, or it is older than ten minutes.",
+		Advice:  "If your application is connected, close this page. Otherwise allow cookies for this site, go back to your application and connect again.",
 	}
 }
 
