@@ -184,7 +184,8 @@ func TestClientsSignIn(t *testing.T) {
 	c := newCompany(t)
 	for name, open := range map[string]func(*person) func() (string, error){
 		"go-sdk": (*person).goSDK, "typescript-sdk": (*person).typeScriptSDK, "mcp-remote": (*person).remote,
-		"inspector": (*person).inspector, "claude-code": (*person).claudeCode,
+		"inspector": (*person).inspector, "claude-code": (*person).claudeCode, "codex": (*person).codex,
+		"mcporter": (*person).mcporter,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -345,13 +346,7 @@ func (p *person) inspector() func() (string, error) {
 		cmd := p.Program(p.t, "mcp-inspector", "--cli", p.url, "--transport", "http", "--protocol-era", mcpclient.WithSessions,
 			"--callback-url", callback, "--method", "tools/call", "--tool-name", "echo", "--tool-arg", "message=hi")
 		cmd.Dir, cmd.Env = home, environment
-		says := p.screen()
-		var out bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, says
-		if err := cmd.Run(); err != nil {
-			return "", fmt.Errorf("%w\n%s", err, says)
-		}
-		return out.String(), nil
+		return p.printed(cmd)
 	}
 }
 
@@ -401,4 +396,58 @@ func (p *person) claudeLogin(login *exec.Cmd) error {
 		return fmt.Errorf("%w\n%s", err, says)
 	}
 	return nil
+}
+
+// codex is Codex, as editors drive it. It is started for each call, and signs in by a command
+// of its own.
+func (p *person) codex() func() (string, error) {
+	s := &stage{Harness: p.Harness, offline: p.offline, Kit: p.Kit}
+	home := s.codexHome(p.t, fmt.Sprintf("mcp_oauth_credentials_store = \"file\"\n[mcp_servers.it]\nurl = %q\n", p.url))
+	call := func() (string, error) {
+		c, err := s.startCodex(p.t, home, "", "it")
+		if err != nil {
+			return "", err
+		}
+		return c.callTool("echo", harness.Map{"message": "hi"})
+	}
+	return func() (string, error) {
+		answer, err := call()
+		if err == nil {
+			return answer, nil
+		}
+		login := s.codex(p.t, home, "", "mcp", "login", "it")
+		login.Env = append(login.Env, p.noBrowser(home)...)
+		says := p.screen()
+		login.Stdout, login.Stderr = says, says
+		if failed := login.Run(); failed != nil {
+			return "", fmt.Errorf("%w, and then %w\n%s", err, failed, says)
+		}
+		return call()
+	}
+}
+
+// mcporter is mcporter's CLI.
+func (p *person) mcporter() func() (string, error) {
+	home := p.t.TempDir()
+	environment := p.noBrowser(home)
+	config := filepath.Join(home, "mcporter.json")
+	content, err := json.Marshal(harness.Map{"mcpServers": harness.Map{"it": harness.Map{"url": p.url, "auth": "oauth"}}})
+	require.NoError(p.t, err)
+	require.NoError(p.t, os.WriteFile(config, content, 0o600))
+	return func() (string, error) {
+		cmd := p.Program(p.t, "mcporter", "--config", config, "call", "it.echo", "message=hi", "--output", "json")
+		cmd.Dir, cmd.Env = home, environment
+		return p.printed(cmd)
+	}
+}
+
+// printed runs a program that prints what it wants opened, and returns what it prints besides.
+func (p *person) printed(cmd *exec.Cmd) (string, error) {
+	says := p.screen()
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(&out, says), says
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, says)
+	}
+	return out.String(), nil
 }
