@@ -165,7 +165,7 @@ path "identity/entity/id/*" {
 }
 
 # Sign-in: the auth methods at which people log in and that are there for nothing else, and
-# the groups that let people act as clients.
+# the groups that let people act as clients. doctor looks which groups do.
 path "sys/auth/oidc-mcp*" {
   capabilities = ["update", "delete", "sudo"]
 }
@@ -180,11 +180,6 @@ path "identity/group/name" {
 
 path "identity/group/name/mcp-*" {
   capabilities = ["read", "update", "delete"]
-}
-
-# doctor looks which groups let people act as a client.
-path "identity/group/name" {
-  capabilities = ["list"]
 }
 
 path "identity/group-alias" {
