@@ -49,17 +49,17 @@ func (h *Handler) askConsent(ctx context.Context, w http.ResponseWriter, r *http
 	}
 	h.setCookie(w, s.key.name, s.key.value) // for another ten minutes
 	page.Consent(w, page.ConsentData{
-		Application:  s.Name,
-		RedirectHost: s.Redirect,
-		Vouch:        vouchSentence(&s.request),
-		Verified:     s.Vouch != application.VouchNone,
-		Person:       s.person(),
-		Login:        s.title,
-		Resource:     s.Resource,
-		Lasts:        h.Settings.SessionMax,
-		Identities:   offered,
-		Form:         form,
-		Action:       h.PublicURL + consentPath,
+		Application: s.Name,
+		Redirect:    s.Redirect,
+		Vouch:       vouchSentence(&s.request),
+		Verified:    s.Vouch != application.VouchNone,
+		Person:      s.person(),
+		Login:       s.title,
+		Resource:    s.Resource,
+		Lasts:       h.Settings.SessionMax,
+		Identities:  offered,
+		Form:        form,
+		Action:      h.PublicURL + consentPath,
 	})
 }
 

@@ -50,7 +50,7 @@ func identities(n, servers int) []page.Identity {
 
 func consent(change func(*page.ConsentData)) func(http.ResponseWriter) {
 	d := page.ConsentData{
-		Application: "Claude Code", RedirectHost: "localhost:51234",
+		Application: "Claude Code", Redirect: "http://localhost:51234/callback",
 		Person: "ada@example.com", Login: "Example Inc.", Resource: "https://mcp.example.com/sign-in/mcp", Lasts: 12 * time.Hour,
 		Identities: []page.Identity{
 			{Name: "engineering", Description: "Engineers", Servers: []string{"calculator", "github", "notes"}},
@@ -78,30 +78,30 @@ func pages() []shown {
 	root := func(d page.RootData) func(http.ResponseWriter) {
 		return func(w http.ResponseWriter) { page.Root(w, d) }
 	}
-	long := page.Request("invalid_request", "code_challenge_method is missing")
-	long.Retry = "/sign-in/authorize?client_id=x"
 	list := []shown{
 		{"choose", all, choose(page.ChooseData{Application: "Claude", Logins: []page.Login{{Name: "employees", Title: "Example Inc."}, {Name: "contractors", Title: "Contractors and partners of Example Inc."}, {Name: "lab"}}, Form: "sealed", Action: "/sign-in/login"})},
 		{"choose-hostile", all, choose(page.ChooseData{Application: hostile, Logins: []page.Login{{Name: "employees", Title: strings.Repeat("long", 40)}}, Form: "sealed", Action: "/sign-in/login"})},
 		{"consent-1", all, consent(func(d *page.ConsentData) {
-			d.Application, d.RedirectHost, d.Verified, d.Vouch = "Claude", "claude.ai", true, "claude.ai vouches for this application."
+			d.Application, d.Redirect, d.Verified, d.Vouch = "Claude", "https://claude.ai/api/callback", true, "claude.ai vouches for this application."
 			d.Identities = d.Identities[:1]
 		})},
 		{"consent-5", all, consent(func(*page.ConsentData) {})},
 		{"consent-500", two, consent(func(d *page.ConsentData) { d.Identities = identities(500, 12) })},
 		{"consent-hostile", all, consent(func(d *page.ConsentData) {
 			d.Application, d.Person, d.Login = hostile, hostile, strings.Repeat("long", 30)
-			d.RedirectHost = "https://" + strings.Repeat("a", 60) + "." + strings.Repeat("b", 60) + ".аpple.com/callback"
+			d.Redirect = "https://" + strings.Repeat("a", 60) + "." + strings.Repeat("b", 60) + ".аpple.com/callback"
 			d.Identities = []page.Identity{{Name: strings.Repeat("n", 120), Description: hostile, Servers: []string{strings.Repeat("s", 120), "b"}}, {Name: "b"}}
 		})},
-		{"consent-cursor", one, consent(func(d *page.ConsentData) { d.Application, d.RedirectHost = "Cursor", "cursor://anysphere.cursor-mcp" })},
+		{"consent-cursor", one, consent(func(d *page.ConsentData) {
+			d.Application, d.Redirect = "Cursor", "cursor://anysphere.cursor-mcp/oauth/callback"
+		})},
 		{"no-identity", all, func(w http.ResponseWriter) {
 			page.NoIdentity(w, page.NoIdentityData{Application: "Claude", Person: "ada@example.com", Login: "Example Inc.", RequestID: "01JDZK5W9QH7Y0T3N8R2M4V6XC", Form: "sealed", Action: "/sign-in/consent"})
 		}},
 		{"root", all, root(page.RootData{PublicURL: "https://mcp.example.com"})},
 		{"root-sign-in", all, root(page.RootData{PublicURL: "https://mcp.example.com", SignIn: true, DynamicRegistration: true})},
 		{"root-unnamed", one, root(page.RootData{})},
-		{"error-request", all, problem(long)},
+		{"error-request", all, problem(page.Request("invalid_request", "code_challenge_method is missing"))},
 		{"error-begin-again", one, problem(page.BeginAgain())},
 		{"error-other-browser", one, problem(page.OtherBrowser())},
 		{"error-cookie", one, problem(page.MissingCookie())},

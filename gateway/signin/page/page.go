@@ -57,18 +57,16 @@ type Identity struct {
 // ConsentData is the data of the consent page.
 type ConsentData struct {
 	Application string
-	// RedirectHost is where the browser goes after the decision: a host, a host with
-	// its port, a private scheme with its colon, or the redirect's whole URL.
-	RedirectHost string
-	Vouch        string        // a sentence: who vouches for the application; empty is a general one
-	Verified     bool          // somebody vouches for the application
-	Person       string        // as Vault names the person
-	Login        string        // the title of the login; may be empty
-	Resource     string        // the URL of the endpoint that the access is for; may be empty
-	Lasts        time.Duration // how long the sign-in lasts at most; 0 leaves it out
-	Identities   []Identity
-	Form         string // sealed
-	Action       string // where the form goes
+	Redirect    string        // the URL to which the browser goes after the decision
+	Vouch       string        // a sentence: who vouches for the application; empty is a general one
+	Verified    bool          // somebody vouches for the application
+	Person      string        // as Vault names the person
+	Login       string        // the title of the login; may be empty
+	Resource    string        // the URL of the endpoint that the access is for; may be empty
+	Lasts       time.Duration // how long the sign-in lasts at most; 0 leaves it out
+	Identities  []Identity
+	Form        string // sealed
+	Action      string // where the form goes
 }
 
 // Consent answers with the consent page. Without an identity there is nothing to
@@ -104,7 +102,6 @@ type ErrorData struct {
 	Code      string // OAuth's or the provider's word for it (RFC 6749, section 4.1.2.1); may be empty
 	Detail    string // more for who runs the gateway, such as a setting's name; may be empty
 	RequestID string
-	Retry     string // the URL at which the person begins again; may be empty
 }
 
 // Error answers with a page that says why there is no sign-in.

@@ -1,10 +1,8 @@
 package page
 
 import (
-	"net"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -55,29 +53,19 @@ type destination struct {
 	Name  string // the host, or the scheme of the program's links
 }
 
-var privateScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:$`)
-
-// destinationOf reads a host, a host with its port, a scheme with its colon, or a whole
-// URL.
+// destinationOf reads the URL of a redirect: https, http, or one with a private scheme.
 func destinationOf(redirect string) destination {
-	if privateScheme.MatchString(redirect) {
-		return destination{Local: true, Name: redirect + "//"}
+	u, err := url.Parse(redirect)
+	switch {
+	case err != nil:
+		return destination{Name: plain(redirect)}
+	case u.Scheme != "https" && u.Scheme != "http":
+		return destination{Local: true, Name: plain(u.Scheme + "://")}
 	}
-	host := redirect
-	if u, err := url.Parse(redirect); err == nil && u.Scheme != "" && strings.Contains(redirect, "://") {
-		if u.Scheme != "https" && u.Scheme != "http" {
-			return destination{Local: true, Name: plain(u.Scheme + "://")}
-		}
-		host = u.Host
-	}
-	return destination{Local: isLoopback(host), Name: plain(host)}
+	return destination{Local: isLoopback(u.Hostname()), Name: plain(u.Host)}
 }
 
 func isLoopback(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	host = strings.Trim(host, "[]")
 	if strings.EqualFold(host, "localhost") {
 		return true
 	}

@@ -41,17 +41,16 @@ func FuzzClean(f *testing.F) {
 
 func TestTheDestinationIsThePlaceThatGetsTheCode(t *testing.T) {
 	for redirect, want := range map[string]destination{
-		"claude.ai":                            {Name: "claude.ai"},
 		"https://claude.ai/api/callback":       {Name: "claude.ai"},
 		"https://localhost.attacker.example/":  {Name: "localhost.attacker.example"},
 		"https://user@claude.ai:pw@evil.test/": {Name: "evil.test"},
-		"example.com:8443":                     {Name: "example.com:8443"},
-		"localhost":                            {Local: true, Name: "localhost"},
-		"localhost:33418":                      {Local: true, Name: "localhost:33418"},
+		"https://example.com:8443/":            {Name: "example.com:8443"},
+		"http://localhost/callback":            {Local: true, Name: "localhost"},
+		"http://localhost:33418":               {Local: true, Name: "localhost:33418"},
 		"http://127.0.0.1:33418/":              {Local: true, Name: "127.0.0.1:33418"},
-		"[::1]:5":                              {Local: true, Name: "[::1]:5"},
-		"::1":                                  {Local: true, Name: "::1"},
-		"cursor:":                              {Local: true, Name: "cursor://"},
+		"http://[::1]:5/":                      {Local: true, Name: "[::1]:5"},
+		"http://[::1]/":                        {Local: true, Name: "[::1]"},
+		"com.example.app:/callback":            {Local: true, Name: "com.example.app://"},
 		"cursor://anysphere.cursor-mcp/oauth":  {Local: true, Name: "cursor://"},
 		"https://\u0430pple.com/":              {Name: `\u0430pple.com`}, // a Cyrillic letter
 	} {
