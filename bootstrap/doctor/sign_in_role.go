@@ -47,30 +47,20 @@ func (e *examination) checkPersonPolicies(path string, role map[string]any) {
 	if role["token_no_default_policy"] != true {
 		given = append(given, "default")
 	}
-	accepted := provision.PersonPolicies()
-	if block := e.signInBlock(); block != nil {
-		accepted = block.PersonPolicies
+	block := e.signInBlock()
+	if block == nil {
+		block = &config.SignIn{PersonPolicies: provision.PersonPolicies()}
 	}
 	for _, name := range given {
-		if !matches(accepted, name) {
+		if !block.AcceptsPolicy(name) {
 			e.wrong("take it out of token_policies of "+path+", or add it to person_policies of the gateway's file where it lets nobody administer anything",
-				"the role %s gives the policy %s, which is not in person_policies (%s): the gateway refuses everybody who signs in by it", path, name, strings.Join(accepted, ", "))
+				"the role %s gives the policy %s, which is not in person_policies (%s): the gateway refuses everybody who signs in by it", path, name, strings.Join(block.PersonPolicies, ", "))
 		}
 	}
 	if !slices.Contains(given, policies.PersonName) && !slices.Contains(given, "default") {
 		e.wrong("run `mcp-bootstrap apply`, or add it to token_policies of "+path,
 			"the role %s gives neither %s nor default: a token of it cannot even look itself up", path, policies.PersonName)
 	}
-}
-
-// matches reports whether a policy is among names, and beginnings of names with an asterisk.
-func matches(accepted []string, policy string) bool {
-	return slices.ContainsFunc(accepted, func(pattern string) bool {
-		if beginning, cut := strings.CutSuffix(pattern, "*"); cut {
-			return strings.HasPrefix(policy, beginning)
-		}
-		return pattern == policy
-	})
 }
 
 // fault is something that may be wrong with a role, and the settings that mend it.

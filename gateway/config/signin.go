@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"slices"
+	"strings"
+	"time"
+)
 
 // SignIn lets people and machines get tokens with OAuth 2.1, by logins of Vault.
 type SignIn struct {
@@ -39,6 +43,14 @@ type SignIn struct {
 	Applications []SignInApplication // application "id" { }
 }
 
+// AcceptsPolicy reports whether a person's token may have the Vault policy.
+func (s *SignIn) AcceptsPolicy(policy string) bool {
+	return slices.ContainsFunc(s.PersonPolicies, func(entry string) bool {
+		prefix, isPrefix := strings.CutSuffix(entry, "*")
+		return entry == policy || isPrefix && strings.HasPrefix(policy, prefix)
+	})
+}
+
 // SignInLogin is a way in which people log in.
 type SignInLogin struct {
 	Name string
@@ -72,6 +84,10 @@ type SignInMachine struct {
 	// Profile, profile: one of the Profile constants. Default: "".
 	Profile string
 }
+
+// DynamicPrefix begins the client_id of every dynamic registration, and of no application in
+// the file.
+const DynamicPrefix = "dynamic."
 
 // SignInApplication is an application that an administrator has registered.
 type SignInApplication struct {

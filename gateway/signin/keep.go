@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/signin/page"
@@ -27,25 +26,6 @@ func (h *Handler) mayKeep(t *vaultclient.PersonToken) *refusal {
 		}
 	}
 	return tokenKind(words)
-}
-
-// foreignPolicies returns the policies of a token that person_policies does not list, those of
-// other namespaces with the namespace.
-func (h *Handler) foreignPolicies(t *vaultclient.PersonToken) []string {
-	var foreign []string
-	add := func(prefix string, policies []string) {
-		for _, policy := range policies {
-			if !listed(h.Settings.PersonPolicies, policy) && !slices.Contains(foreign, prefix+policy) {
-				foreign = append(foreign, prefix+policy)
-			}
-		}
-	}
-	add("", t.Policies)
-	add("", t.IdentityPolicies)
-	for _, namespace := range slices.Sorted(maps.Keys(t.External)) {
-		add(strings.TrimSuffix(namespace, "/")+"/", t.External[namespace])
-	}
-	return foreign
 }
 
 // tokenKind is the refusal of a login whose tokens cannot carry a sign-in.

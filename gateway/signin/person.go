@@ -2,6 +2,8 @@ package signin
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,33 +45,30 @@ func (h *Handler) unfit(t *vaultclient.PersonToken) (reason, words string) {
 	case t.EntityID == "":
 		return reasonTokenKind, "the login gives a token without an entity, so that nobody knows who signs in: set user_claim at the role"
 	}
-	if policy := h.foreignPolicy(t); policy != "" {
-		return reasonPolicies, "the token has the policy " + policy + ", which person_policies does not list"
+	if foreign := h.foreignPolicies(t); len(foreign) > 0 {
+		return reasonPolicies, "the token has the policy " + foreign[0] + ", which person_policies does not list"
 	}
 	return "", ""
 }
 
-// foreignPolicy returns a policy of the token that person_policies does not list; "" if there
-// is none. The token's own policies count, those of its entity and groups, and those in other
-// namespaces: an application must not hold what an administrator can do.
-func (h *Handler) foreignPolicy(t *vaultclient.PersonToken) string {
-	for _, policy := range t.AllPolicies() {
-		if !listed(h.Settings.PersonPolicies, policy) {
-			return policy
+// foreignPolicies returns the policies of the token that person_policies does not list. The
+// token's own count, those of its entity and groups, and those in other namespaces, which have
+// the namespace before them: an application must not hold what an administrator can do.
+func (h *Handler) foreignPolicies(t *vaultclient.PersonToken) []string {
+	var foreign []string
+	add := func(namespace string, policies []string) {
+		for _, policy := range policies {
+			if name := namespace + policy; !h.Settings.AcceptsPolicy(policy) && !slices.Contains(foreign, name) {
+				foreign = append(foreign, name)
+			}
 		}
 	}
-	return ""
-}
-
-// listed reports whether a policy is in a list of names, and of prefixes that end with "*".
-func listed(list []string, policy string) bool {
-	for _, entry := range list {
-		prefix, isPrefix := strings.CutSuffix(entry, "*")
-		if entry == policy || isPrefix && strings.HasPrefix(policy, prefix) {
-			return true
-		}
+	add("", t.Policies)
+	add("", t.IdentityPolicies)
+	for _, namespace := range slices.Sorted(maps.Keys(t.External)) {
+		add(strings.TrimSuffix(namespace, "/")+"/", t.External[namespace])
 	}
-	return false
+	return foreign
 }
 
 // ends returns when a sign-in ends at the latest: session_max after its login. Vault does not

@@ -92,26 +92,6 @@ func (t *PersonToken) String() string { return "<Vault token " + t.Accessor + ">
 // GoString does the same for %#v.
 func (t *PersonToken) GoString() string { return t.String() }
 
-// AllPolicies returns the policies of all three kinds, each once.
-func (t *PersonToken) AllPolicies() []string {
-	var all []string
-	seen := make(map[string]bool)
-	add := func(policies []string) {
-		for _, policy := range policies {
-			if !seen[policy] {
-				seen[policy] = true
-				all = append(all, policy)
-			}
-		}
-	}
-	add(t.Policies)
-	add(t.IdentityPolicies)
-	for _, policies := range t.External {
-		add(policies)
-	}
-	return all
-}
-
 // Lookup asks Vault about a token. The error is [ErrDead] if the active node does not accept
 // it.
 func (p *People) Lookup(ctx context.Context, secret string) (*PersonToken, error) {

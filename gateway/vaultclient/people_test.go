@@ -88,7 +88,6 @@ func TestVaultsWordAboutAPersonsToken(t *testing.T) {
 		Policies: []string{"default", "mcp-person"}, IdentityPolicies: []string{"from-group"}, External: map[string][]string{"team/": {"admins"}},
 		Orphan: true, Renewable: true, TTL: 599 * time.Second, Created: time.Unix(1796042434, 0),
 	}, token)
-	require.ElementsMatch(t, []string{"default", "mcp-person", "from-group", "admins"}, token.AllPolicies())
 	require.NotContains(t, fmt.Sprintf("%v %+v %#v", token, token, token), "hvs.person")
 
 	for name, answer := range map[string]string{
