@@ -25,9 +25,6 @@ const (
 	maxApplicationLen = 128
 	maxTitleLen       = 100
 	maxNameLen        = 200
-
-	// dynamicPrefix begins the client_id of every dynamic registration.
-	dynamicPrefix = "dynamic."
 )
 
 func (d *decoder) signIn(s *section, public *url.URL) *SignIn {
@@ -189,7 +186,7 @@ func (d *decoder) applicationID(block *hclsyntax.Block, others []SignInApplicati
 	switch {
 	case !applicationForm.MatchString(id) || len(id) > maxApplicationLen:
 		d.problem(block.LabelRanges[0], "application: %q is not a valid client_id: use at most %d letters, digits, dots, _ and -, and begin with a letter or digit", id, maxApplicationLen)
-	case strings.HasPrefix(id, dynamicPrefix):
+	case strings.HasPrefix(id, DynamicPrefix):
 		d.problem(block.LabelRanges[0], "application: %q begins as the client_ids of dynamic registrations do: choose another one", id)
 	case slices.ContainsFunc(others, func(other SignInApplication) bool { return other.ID == id }):
 		d.problem(block.LabelRanges[0], "application %q has a second block: put both into one", id)

@@ -117,7 +117,7 @@ func TestEveryAnswerToAnApplicationNamesItsIssuer(t *testing.T) {
 // the one at which the login began and to no other, whatever the callback says.
 func TestACodeGoesOnlyToTheLoginThatBegan(t *testing.T) {
 	s := newStage(t, func(c *config.SignIn) {
-		c.Logins = append(c.Logins, config.SignInLogin{Name: "contractors", Mount: "oidc-contractors", Role: "guest"})
+		c.Logins = append(c.Logins, config.SignInLogin{Name: "contractors", Mount: "oidc-contractors", Role: "guest", Title: "contractors"})
 	})
 	b := s.browser()
 	w := b.post(loginPath, url.Values{"form": {formOf(t, b.authorize())}, "login": {"contractors"}})

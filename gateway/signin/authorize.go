@@ -2,6 +2,8 @@ package signin
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/url"
@@ -18,7 +20,7 @@ func (h *Handler) authorize(w http.ResponseWriter, r *http.Request) {
 	}
 	values, err := parameters(w, r)
 	if err != nil && !errors.Is(err, errDuplicate) {
-		h.refuse(w, r, facts{}, badRequest("invalid_request", err.Error()))
+		h.refuse(w, r, facts{}, badRequest(codeInvalidRequest, err.Error()))
 		return
 	}
 	asked, f := h.trustedRedirect(r.Context(), values)
@@ -32,10 +34,9 @@ func (h *Handler) authorize(w http.ResponseWriter, r *http.Request) {
 	}
 	switch logins := h.Settings.Logins; len(logins) {
 	case 0:
-		h.refuse(w, r, known, &refusal{
-			status: http.StatusBadRequest, page: page.Request("unauthorized_client", "this gateway has no login for people"),
-			reason: reasonNoLogin, code: "unauthorized_client", description: "this gateway has no login for people",
-		})
+		f := badRequest(codeUnauthorizedClient, "this gateway has no login for people")
+		f.reason = reasonNoLogin
+		h.refuse(w, r, known, f)
 	case 1:
 		h.begin(w, r, asked, logins[0])
 	default:
@@ -49,11 +50,11 @@ func (h *Handler) authorize(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) trustedRedirect(ctx context.Context, values url.Values) (*request, *refusal) {
 	clientID, ok := single(values, "client_id")
 	if !ok {
-		return nil, badRequest("invalid_request", "client_id is missing, or stands twice")
+		return nil, badRequest(codeInvalidRequest, "client_id is missing, or stands twice")
 	}
 	to, ok := single(values, "redirect_uri")
 	if !ok {
-		return nil, badRequest("invalid_request", "redirect_uri is missing, or stands twice")
+		return nil, badRequest(codeInvalidRequest, "redirect_uri is missing, or stands twice")
 	}
 	app, err := h.Applications.Find(ctx, clientID)
 	if err != nil {
@@ -82,29 +83,25 @@ func applicationRefusal(err error) *refusal {
 	if !errors.As(err, &why) {
 		return unavailable(reasonApplication, err)
 	}
-	words := why.Message
-	if why.Advice != "" {
-		words += " " + why.Advice
-	}
 	if why.Kind == application.Unavailable {
 		f := unavailable(reasonApplication, err)
-		f.page = page.ApplicationUnavailable(words)
+		f.page = page.ApplicationUnavailable(why.Words())
 		return f
 	}
-	return &refusal{status: http.StatusBadRequest, page: page.UnknownApplication(words), reason: reasonApplication, detail: why.Message}
+	return &refusal{status: http.StatusBadRequest, page: page.UnknownApplication(why.Words()), reason: reasonApplication, detail: why.Message}
 }
 
 // complete checks the rest of the request. err is that of [parameters].
 func (h *Handler) complete(asked *request, values url.Values, err error) *refusal {
 	if err != nil {
 		if len(values["resource"]) > 1 {
-			return badRequest("invalid_target", "sign-in gives tokens for one resource at a time")
+			return badRequest(codeInvalidTarget, "sign-in gives tokens for one resource at a time")
 		}
-		return badRequest("invalid_request", err.Error())
+		return badRequest(codeInvalidRequest, err.Error())
 	}
 	get := func(name string) string { return values.Get(name) }
 	if len(get("state")) > maxState {
-		return badRequest("invalid_request", "state is longer than 1024 characters")
+		return badRequest(codeInvalidRequest, "state is longer than 1024 characters")
 	}
 	for _, name := range []string{"request", "request_uri"} { // RFC 9101: what is in there would count
 		if get(name) != "" {
@@ -114,27 +111,27 @@ func (h *Handler) complete(asked *request, values url.Values, err error) *refusa
 	switch kind := get("response_type"); kind {
 	case "code":
 	case "":
-		return badRequest("invalid_request", "response_type is missing")
+		return badRequest(codeInvalidRequest, "response_type is missing")
 	default:
 		return badRequest("unsupported_response_type", "response_type must be code")
 	}
 	if mode := get("response_mode"); mode != "" && mode != "query" {
-		return badRequest("invalid_request", "response_mode must be query")
+		return badRequest(codeInvalidRequest, "response_mode must be query")
 	}
 	if get("prompt") == "none" {
 		return badRequest("interaction_required", "a person must sign in and allow it: prompt=none cannot be met")
 	}
 	switch {
 	case get("code_challenge") == "":
-		return badRequest("invalid_request", "code_challenge is missing: PKCE is required (RFC 7636)")
+		return badRequest(codeInvalidRequest, "code_challenge is missing: PKCE is required (RFC 7636)")
 	case get("code_challenge_method") != "S256":
-		return badRequest("invalid_request", "code_challenge_method must be S256")
+		return badRequest(codeInvalidRequest, "code_challenge_method must be S256")
 	case !isChallenge(get("code_challenge")):
-		return badRequest("invalid_request", "code_challenge is not 43 characters of base64url")
+		return badRequest(codeInvalidRequest, "code_challenge is not 43 characters of base64url")
 	}
 	resource, ok := h.canonicalResource(get("resource"))
 	if !ok {
-		f := badRequest("invalid_target", "resource is not one of this gateway's: it has "+h.PublicURL+resourcePath)
+		f := badRequest(codeInvalidTarget, "resource is not one of this gateway's: it has "+h.PublicURL+resourcePath)
 		f.reason = reasonResource
 		return f
 	}
@@ -144,17 +141,8 @@ func (h *Handler) complete(asked *request, values url.Values, err error) *refusa
 
 // isChallenge reports whether a text can be the SHA-256 of a verifier (RFC 7636, section 4.2).
 func isChallenge(text string) bool {
-	const length = 43
-	if len(text) != length {
-		return false
-	}
-	for i := range len(text) {
-		c := text[i]
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
-			return false
-		}
-	}
-	return true
+	sum, err := base64.RawURLEncoding.DecodeString(text)
+	return err == nil && len(sum) == sha256.Size && len(text) == base64.RawURLEncoding.EncodedLen(sha256.Size)
 }
 
 // single returns the one value of a parameter.

@@ -26,7 +26,7 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request) {
 	}
 	values, err := parameters(w, r)
 	if err != nil {
-		h.refuse(w, r, facts{}, badRequest("invalid_request", err.Error()))
+		h.refuse(w, r, facts{}, badRequest(codeInvalidRequest, err.Error()))
 		return
 	}
 	t, key, f := h.transactionOf(r, values.Get("state"))
@@ -44,7 +44,7 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request) {
 	case values.Get("error") != "":
 		f = providerRefusal(values)
 	case code == "":
-		f = badRequest("invalid_request", "the identity provider has sent neither a code nor an error")
+		f = badRequest(codeInvalidRequest, "the identity provider has sent neither a code nor an error")
 		f.code = ""
 	}
 	if f != nil {
@@ -60,7 +60,7 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, known, loginRefusal(login, err, values))
 		return
 	}
-	h.loggedIn(ctx, w, r, &signedIn{transaction: *t, key: key, title: title(login), mount: login.Mount, token: token})
+	h.loggedIn(ctx, w, r, &signedIn{transaction: *t, key: key, title: login.Title, mount: login.Mount, token: token})
 }
 
 // cookieKey is a transaction's cookie.
@@ -106,7 +106,7 @@ func providerRefusal(values url.Values) *refusal {
 		status: http.StatusForbidden, page: page.ProviderRefused(code, description), reason: reasonLogin,
 		detail: "the identity provider: " + clip(describe(code)),
 	}
-	if code == "access_denied" {
+	if code == codeAccessDenied {
 		f.code, f.description = code, "the identity provider refused the login: "+description
 	}
 	return f
@@ -136,14 +136,6 @@ func vaultWords(err error) string {
 		return "no reason was given"
 	}
 	return strings.Join(refused.Errors, "; ")
-}
-
-// title is a login's title for people.
-func title(login config.SignInLogin) string {
-	if login.Title != "" {
-		return login.Title
-	}
-	return login.Name
 }
 
 // signedIn is a person whom Vault has logged in, and who has not decided yet.

@@ -98,7 +98,7 @@ func (h *Handler) consent(w http.ResponseWriter, r *http.Request) {
 	}
 	values, err := parameters(w, r)
 	if err != nil {
-		h.refuse(w, r, facts{}, pageOnly(badRequest("invalid_request", err.Error())))
+		h.refuse(w, r, facts{}, pageOnly(badRequest(codeInvalidRequest, err.Error())))
 		return
 	}
 	p, key, f := h.pendingOf(r, values.Get(page.FieldForm))
@@ -116,7 +116,7 @@ func (h *Handler) consent(w http.ResponseWriter, r *http.Request) {
 	case page.DecisionDeny:
 		h.decline(ctx, w, r, s)
 	default:
-		h.refuse(w, r, s.facts(), pageOnly(badRequest("invalid_request", "the form has no decision")))
+		h.refuse(w, r, s.facts(), pageOnly(badRequest(codeInvalidRequest, "the form has no decision")))
 	}
 }
 
@@ -155,7 +155,7 @@ func (h *Handler) decline(ctx context.Context, w http.ResponseWriter, r *http.Re
 		h.Log.Error("a denial could not be written to the audit log", "detail", f.detail)
 	}
 	h.setCookie(w, s.key.name, "")
-	h.answerError(w, r, &s.request, "access_denied", "the person did not allow it")
+	h.answerError(w, r, &s.request, codeAccessDenied, "the person did not allow it")
 }
 
 // allow gives a code for an identity, if it is still one of the person's.
@@ -171,7 +171,7 @@ func (h *Handler) allow(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		found, f = h.identities(ctx, s.token)
 	}
 	if f == nil && !hasIdentity(found, name) {
-		f = pageOnly(badRequest("access_denied", "the identity is not one of yours, or none was chosen"))
+		f = pageOnly(badRequest(codeAccessDenied, "the identity is not one of yours, or none was chosen"))
 		f.reason = reasonIdentity
 	}
 	if f != nil {

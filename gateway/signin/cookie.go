@@ -126,7 +126,6 @@ func (h *Handler) began(cookie *http.Cookie) int64 {
 // over reports whether the time for something that began then is over. What began in the
 // future, beyond the difference of two gateways' clocks, is not of use either.
 func (h *Handler) over(began int64) bool {
-	const skew = time.Minute
 	age := h.Now().Sub(time.Unix(began, 0))
 	return age > transactionLife || age < -skew
 }

@@ -91,6 +91,20 @@ func (l *limiter[K]) take(key K, now time.Time) (wait time.Duration) {
 	return wait
 }
 
+// full returns the time until the key has something left of its allowance; 0 if it has now.
+// Nothing is used.
+func (l *limiter[K]) full(key K, now time.Time) (wait time.Duration) {
+	bucket, ok := l.keys.Get(key)
+	if !ok {
+		return 0
+	}
+	missing := 1 - bucket.TokensAt(now)
+	if missing <= 0 {
+		return 0
+	}
+	return time.Duration(missing / float64(l.rate) * float64(time.Second))
+}
+
 // sourceKey is the range of addresses that counts as one source: an IPv6 network of the size
 // that a single subscriber gets, or one IPv4 address.
 func sourceKey(source netip.Addr) netip.Prefix {

@@ -37,7 +37,7 @@ func (h *Handler) login(w http.ResponseWriter, r *http.Request) {
 	}
 	values, err := parameters(w, r)
 	if err != nil {
-		h.refuse(w, r, facts{}, badRequest("invalid_request", err.Error()))
+		h.refuse(w, r, facts{}, badRequest(codeInvalidRequest, err.Error()))
 		return
 	}
 	var asked request
@@ -97,7 +97,7 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, asked *request, 
 		h.refuse(w, r, known, unavailable(reasonUnavailable, err))
 		return
 	case len(name)+len(value) > maxCookie:
-		h.refuse(w, r, known, badRequest("invalid_request", "state, redirect_uri and the application's name are too long to keep in a cookie together"))
+		h.refuse(w, r, known, badRequest(codeInvalidRequest, "state, redirect_uri and the application's name are too long to keep in a cookie together"))
 		return
 	}
 	if f := h.record(r, eventBegun, known, http.StatusFound); f != nil {

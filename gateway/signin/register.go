@@ -16,7 +16,7 @@ func (h *Handler) register(w http.ResponseWriter, r *http.Request) {
 	if wait := h.Limits.pages.take(pageKey{registerPath, sourceKey(source)}, h.Now()); wait > 0 {
 		setRetryAfter(w.Header(), wait)
 		h.refuseRegistration(w, r, reasonRateLimited, &application.RegistrationError{
-			Status: http.StatusTooManyRequests, Code: "temporarily_unavailable", Description: "too many requests came from your address: wait, and try again",
+			Status: http.StatusTooManyRequests, Code: codeUnavailable, Description: "too many requests came from your address: wait, and try again",
 		})
 		return
 	}
@@ -27,11 +27,11 @@ func (h *Handler) register(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
-	answer, err := h.Applications.Register(r.Context(), body)
+	answer, err := h.Applications.Register(body)
 	if err != nil {
 		var why *application.RegistrationError
 		if !errors.As(err, &why) {
-			why = &application.RegistrationError{Status: http.StatusServiceUnavailable, Code: "temporarily_unavailable", Description: "applications cannot be registered at the moment"}
+			why = &application.RegistrationError{Status: http.StatusServiceUnavailable, Code: codeUnavailable, Description: "applications cannot be registered at the moment"}
 		}
 		h.refuseRegistration(w, r, reasonApplication, why)
 		return

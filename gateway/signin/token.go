@@ -47,6 +47,7 @@ const (
 	codeUnsupportedGrant   = "unsupported_grant_type"
 	codeUnsupportedToken   = "unsupported_token_type"
 	codeUnavailable        = "temporarily_unavailable"
+	codeAccessDenied       = "access_denied"
 )
 
 // denial is the answer of the token endpoint to a request that gets nothing. Only what Vault's
@@ -159,20 +160,6 @@ func tooManyTokens(wait time.Duration) *denial {
 	return tooMany(wait, "This sign-in has got too many access tokens.")
 }
 
-// full returns the time until the key has something left of its allowance; 0 if it has now.
-// Nothing is used.
-func (l *limiter[K]) full(key K, now time.Time) (wait time.Duration) {
-	bucket, ok := l.keys.Get(key)
-	if !ok {
-		return 0
-	}
-	missing := 1 - bucket.TokensAt(now)
-	if missing <= 0 {
-		return 0
-	}
-	return time.Duration(missing / float64(l.rate) * float64(time.Second))
-}
-
 // authenticate has the application authenticated. The "no" comes before anything is said of
 // the grant, and is one on which applications register again (RFC 6749, section 5.2).
 func (h *Handler) authenticate(ctx context.Context, x *exchange, header http.Header) *denial {
@@ -190,11 +177,7 @@ func (h *Handler) denialOfApplication(err error) *denial {
 	if !errors.As(err, &refused) || refused.Kind == application.Unavailable {
 		return notNow(reasonUnavailable, err)
 	}
-	words := refused.Message
-	if refused.Advice != "" {
-		words += " " + refused.Advice
-	}
-	d := &denial{reason: reasonApplication, words: words, detail: refused.Error(), basic: refused.Basic}
+	d := &denial{reason: reasonApplication, words: refused.Words(), detail: refused.Error(), basic: refused.Basic}
 	d.status, d.code = refused.OAuth()
 	return d
 }
@@ -215,7 +198,7 @@ func answerOf(c *vaultclient.Creds, life time.Duration, refreshToken string) *to
 	}
 }
 
-// record writes the audit line of what is about to be handed out. Nothing is, if it cannot be
+// recordExchange writes the audit line of what is about to be handed out. Nothing is, if it cannot be
 // written.
 func (h *Handler) recordExchange(x *exchange, event string) *denial {
 	e := x.event

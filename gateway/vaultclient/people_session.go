@@ -106,7 +106,7 @@ func (p *People) Credentials(ctx context.Context, t *PersonToken, client string,
 		}
 	}
 	answer, err := p.confirmed(ctx, t.secret, func(ctx context.Context, c *api.Client) (*api.Secret, error) {
-		return c.Logical().WriteWithContext(ctx, p.credsPath(client), body)
+		return c.Logical().WriteWithContext(ctx, p.CredsPath(client), body)
 	}, http.StatusForbidden)
 	if err != nil {
 		return nil, err
@@ -127,9 +127,7 @@ func (p *People) Credentials(ctx context.Context, t *PersonToken, client string,
 
 // CredsPath is where the engine leases tokens of a client: the path of which a person's
 // policies grant update.
-func (p *People) CredsPath(client string) string { return p.credsPath(client) }
-
-func (p *People) credsPath(client string) string { return p.mount + "/creds/" + client }
+func (p *People) CredsPath(client string) string { return p.mount + "/creds/" + client }
 
 func rfc3339(t time.Time) string {
 	if t.IsZero() {

@@ -10,13 +10,14 @@ import (
 	"slices"
 	"strings"
 
+	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/seal"
 	"vault-plugin-secrets-mcp/gateway/signin/uri"
 )
 
-// DynamicPrefix begins the client_id of every dynamic registration. The rest is the sealed
+// dynamicPrefix begins the client_id of every dynamic registration. The rest is the sealed
 // registration.
-const DynamicPrefix = "dynamic."
+const dynamicPrefix = config.DynamicPrefix
 
 // maxRegistration is the size of the largest request to register, in bytes.
 const maxRegistration = 32 << 10
@@ -49,7 +50,7 @@ type registered struct {
 // for the same metadata unless the application has a secret. Redirect URIs that the file does
 // not allow now are left out of the answer; they count again when the file allows them. The
 // error is a [*RegistrationError].
-func (r *Registry) Register(_ context.Context, body []byte) (response []byte, err error) {
+func (r *Registry) Register(body []byte) (response []byte, err error) {
 	rules := r.rules.Load()
 	if !rules.dynamic {
 		return nil, &RegistrationError{http.StatusForbidden, "access_denied", "applications cannot register themselves at this gateway: " +
@@ -91,18 +92,18 @@ func remedyFor(u *uri.URI) string {
 func (r *Registry) answer(m *metadata, allowed []*uri.URI) ([]byte, error) {
 	one, err := registrationOf(m)
 	if err != nil {
-		return nil, cannotRegister(err)
+		return nil, errCannotRegister
 	}
 	text, err := json.Marshal(one)
 	if err != nil {
-		return nil, cannotRegister(err)
+		return nil, errCannotRegister
 	}
 	sealed, err := r.sealer.SealLasting(seal.Registration, text)
 	if err != nil {
-		return nil, cannotRegister(err)
+		return nil, errCannotRegister
 	}
 	a := &registered{
-		ClientID: DynamicPrefix + sealed, Name: m.Name, Method: m.AuthMethod,
+		ClientID: dynamicPrefix + sealed, Name: m.Name, Method: m.AuthMethod,
 		// What the token endpoint does, whatever was asked for.
 		Grants: []string{"authorization_code", "refresh_token"}, Responses: []string{"code"},
 	}
@@ -115,16 +116,16 @@ func (r *Registry) answer(m *metadata, allowed []*uri.URI) ([]byte, error) {
 	if m.AuthMethod != MethodNone {
 		secret, err := r.secretOf(a.ClientID)
 		if err != nil {
-			return nil, cannotRegister(err)
+			return nil, errCannotRegister
 		}
 		a.Secret, a.SecretEnds = string(secret), new(int)
 	}
 	return json.Marshal(a) //nolint:gosec // the answer gives the application its secret
 }
 
-// registrationOf is the form of what is sealed: equal for all metadata that mean the same,
-// where there is no secret.
-// Applications that listen on any free port register with another one each time.
+// registrationOf is the registration as it is sealed. Without a secret it is equal for all
+// metadata that mean the same: applications that listen on any free port register with
+// another one each time.
 func registrationOf(m *metadata) (*registration, error) {
 	one := &registration{Name: m.Name, Method: m.AuthMethod}
 	if m.AuthMethod != MethodNone {
@@ -196,7 +197,7 @@ func (r *Registry) findDynamic(ctx context.Context, rules *rules, clientID strin
 
 // openRegistration opens a client_id. Another gateway may have heard of a new key first.
 func (r *Registry) openRegistration(ctx context.Context, clientID string) (*registration, error) {
-	sealed := strings.TrimPrefix(clientID, DynamicPrefix)
+	sealed := strings.TrimPrefix(clientID, dynamicPrefix)
 	text, err := r.sealer.OpenLasting(seal.Registration, sealed)
 	if errors.Is(err, seal.ErrNewerKey) && r.refreshKeys != nil {
 		if err := r.refreshKeys(ctx); err != nil {
@@ -224,6 +225,5 @@ func badMember(err error) error {
 	return badMetadata(err.Error())
 }
 
-func cannotRegister(error) error {
-	return &RegistrationError{http.StatusServiceUnavailable, "temporarily_unavailable", "the gateway cannot register applications now: try again in a minute"}
-}
+// errCannotRegister: the keys that seal registrations are not there yet.
+var errCannotRegister = &RegistrationError{http.StatusServiceUnavailable, "temporarily_unavailable", "the gateway cannot register applications now: try again in a minute"}

@@ -250,10 +250,10 @@ func TestClientIDsThatThisMountDidNotMakeAreUnknown(t *testing.T) {
 	expiring, err := seal.New(b.keys.Load).Seal(seal.Registration, nil, []byte(`{"r":["http://localhost/cb"],"m":"none"}`))
 	require.NoError(t, err)
 	for name, other := range map[string]string{
-		"nothing": "", "the prefix": DynamicPrefix, "no prefix": strings.TrimPrefix(id, DynamicPrefix), "twice the prefix": DynamicPrefix + id,
+		"nothing": "", "the prefix": dynamicPrefix, "no prefix": strings.TrimPrefix(id, dynamicPrefix), "twice the prefix": dynamicPrefix + id,
 		"a character more": id + "A", "a character less": id[:len(id)-1], "a space": id + " ", "upper case": strings.ToUpper(id),
-		"another mount": DynamicPrefix + foreign, "another purpose": DynamicPrefix + otherPurpose, "what expires": DynamicPrefix + expiring,
-		"an absurd length": DynamicPrefix + strings.Repeat("A", 1<<20), "a word": "cursor", "a path": "../../etc", "NUL": "\x00", "its own id": b.find(t, id).ID,
+		"another mount": dynamicPrefix + foreign, "another purpose": dynamicPrefix + otherPurpose, "what expires": dynamicPrefix + expiring,
+		"an absurd length": dynamicPrefix + strings.Repeat("A", 1<<20), "a word": "cursor", "a path": "../../etc", "NUL": "\x00", "its own id": b.find(t, id).ID,
 	} {
 		e := b.refused(t, other)
 		require.Equal(t, Unknown, e.Kind, name)
@@ -292,7 +292,7 @@ func TestAfterDropOldRegistrationsAreUnknown(t *testing.T) {
 func TestWhatIsNoRegistrationCostsVaultNothing(t *testing.T) {
 	b := withRegistration(t)
 	id := b.register(t, smallest)["client_id"].(string)
-	for _, other := range []string{"", "x", DynamicPrefix, DynamicPrefix + "AAAA", id + "A", id[:len(id)-2] + "AA", "https://evil.example/x"} {
+	for _, other := range []string{"", "x", dynamicPrefix, dynamicPrefix + "AAAA", id + "A", id[:len(id)-2] + "AA", "https://evil.example/x"} {
 		require.Contains(t, []Kind{Unknown, Refused}, b.refused(t, other).Kind)
 	}
 	require.Zero(t, b.refresh.Load())

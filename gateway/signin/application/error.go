@@ -42,6 +42,14 @@ func (e *Error) Error() string {
 	return e.Message + " (" + e.cause.Error() + ")"
 }
 
+// Words are the message and the advice, for whoever has to do something about it.
+func (e *Error) Words() string {
+	if e.Advice == "" {
+		return e.Message
+	}
+	return e.Message + " " + e.Advice
+}
+
 // Unwrap is what went wrong beneath.
 func (e *Error) Unwrap() error { return e.cause }
 

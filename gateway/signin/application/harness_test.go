@@ -197,7 +197,7 @@ func asError(t testing.TB, err error) *Error {
 // register registers metadata and returns the answer, which holds no null and no empty text.
 func (b *bed) register(t testing.TB, metadata string) map[string]any {
 	t.Helper()
-	body, err := b.Register(t.Context(), []byte(metadata))
+	body, err := b.Register([]byte(metadata))
 	require.NoError(t, err)
 	require.NotContains(t, string(body), "null")
 	require.NotContains(t, string(body), `""`)
@@ -209,7 +209,7 @@ func (b *bed) register(t testing.TB, metadata string) map[string]any {
 // notRegistered returns why metadata are not registered.
 func (b *bed) notRegistered(t testing.TB, metadata string) *RegistrationError {
 	t.Helper()
-	body, err := b.Register(t.Context(), []byte(metadata))
+	body, err := b.Register([]byte(metadata))
 	require.Nil(t, body)
 	var e *RegistrationError
 	require.ErrorAs(t, err, &e)

@@ -100,7 +100,7 @@ func (r *Registry) Find(ctx context.Context, clientID string) (*Application, err
 	}
 	switch {
 	case len(clientID) > maxClientID:
-	case strings.HasPrefix(clientID, DynamicPrefix):
+	case strings.HasPrefix(clientID, dynamicPrefix):
 		return r.findDynamic(ctx, rules, clientID)
 	case strings.HasPrefix(clientID, "https://") && len(clientID) <= maxDocumentURL:
 		return r.findDocument(ctx, rules, clientID)
