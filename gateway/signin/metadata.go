@@ -7,9 +7,12 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/signin/application"
+	"vault-plugin-secrets-mcp/gateway/signin/keyset"
 )
 
 const (
@@ -46,25 +49,28 @@ type resourceMetadata struct {
 	BearerMethods        []string `json:"bearer_methods_supported"`
 }
 
+// algorithms are those of signatures (RFC 7518, section 3.1).
+type algorithms = []jose.SignatureAlgorithm
+
 // issuerMetadata is the document of the authorization server (RFC 8414, section 2).
 type issuerMetadata struct {
-	Issuer                string   `json:"issuer"`
-	AuthorizationEndpoint string   `json:"authorization_endpoint"`
-	TokenEndpoint         string   `json:"token_endpoint"`
-	RegistrationEndpoint  string   `json:"registration_endpoint,omitempty"`
-	RevocationEndpoint    string   `json:"revocation_endpoint"`
-	Scopes                []string `json:"scopes_supported"`
-	ResponseTypes         []string `json:"response_types_supported"`
-	ResponseModes         []string `json:"response_modes_supported"`
-	GrantTypes            []string `json:"grant_types_supported"`
-	GrantProfiles         []string `json:"authorization_grant_profiles_supported,omitempty"`
-	ChallengeMethods      []string `json:"code_challenge_methods_supported"`
-	TokenAuth             []string `json:"token_endpoint_auth_methods_supported"`
-	TokenAuthAlgorithms   []string `json:"token_endpoint_auth_signing_alg_values_supported"`
-	RevocationAuth        []string `json:"revocation_endpoint_auth_methods_supported"`
-	RevocationAlgorithms  []string `json:"revocation_endpoint_auth_signing_alg_values_supported"`
-	IssParameter          bool     `json:"authorization_response_iss_parameter_supported"`
-	MetadataDocuments     bool     `json:"client_id_metadata_document_supported"`
+	Issuer                string     `json:"issuer"`
+	AuthorizationEndpoint string     `json:"authorization_endpoint"`
+	TokenEndpoint         string     `json:"token_endpoint"`
+	RegistrationEndpoint  string     `json:"registration_endpoint,omitempty"`
+	RevocationEndpoint    string     `json:"revocation_endpoint"`
+	Scopes                []string   `json:"scopes_supported"`
+	ResponseTypes         []string   `json:"response_types_supported"`
+	ResponseModes         []string   `json:"response_modes_supported"`
+	GrantTypes            []string   `json:"grant_types_supported"`
+	GrantProfiles         []string   `json:"authorization_grant_profiles_supported,omitempty"`
+	ChallengeMethods      []string   `json:"code_challenge_methods_supported"`
+	TokenAuth             []string   `json:"token_endpoint_auth_methods_supported"`
+	TokenAuthAlgorithms   algorithms `json:"token_endpoint_auth_signing_alg_values_supported"`
+	RevocationAuth        []string   `json:"revocation_endpoint_auth_methods_supported"`
+	RevocationAlgorithms  algorithms `json:"revocation_endpoint_auth_signing_alg_values_supported"`
+	IssParameter          bool       `json:"authorization_response_iss_parameter_supported"`
+	MetadataDocuments     bool       `json:"client_id_metadata_document_supported"`
 }
 
 // documents are the metadata documents.
@@ -119,10 +125,11 @@ func (h *Handler) issuerMetadata() issuerMetadata {
 }
 
 // authMethods are the ways in which an application authenticates at the token endpoint, and
-// authAlgorithms those of private_key_jwt: see the package application.
+// authAlgorithms those of private_key_jwt: see the packages application
+// and keyset.
 var (
 	authMethods    = application.Methods()
-	authAlgorithms = []string{"ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512", "EdDSA"}
+	authAlgorithms = keyset.Algorithms()
 )
 
 // at returns the document at a path; nil if there is none. A resource's document says the

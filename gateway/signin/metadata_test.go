@@ -50,6 +50,10 @@ func TestEveryFormOfDiscoveryFindsTheIssuersDocument(t *testing.T) {
 		require.Equal(t, []any{"code"}, document["response_types_supported"])
 		require.Equal(t, []any{"authorization_code", "refresh_token"}, document["grant_types_supported"])
 		require.Equal(t, []any{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"}, document["token_endpoint_auth_methods_supported"])
+		for _, endpoint := range []string{"token", "revocation"} {
+			require.Equal(t, []any{"ES256", "RS256", "PS256", "EdDSA"}, document[endpoint+"_endpoint_auth_signing_alg_values_supported"],
+				"an application that takes another one could not authenticate")
+		}
 		require.Equal(t, true, document["authorization_response_iss_parameter_supported"])
 		require.Equal(t, false, document["client_id_metadata_document_supported"])
 	}
