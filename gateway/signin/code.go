@@ -74,7 +74,8 @@ func (h *Handler) openCode(ctx context.Context, x *exchange) (*code, *denial) {
 	if d := checkApplication(x, &c.session, "the code"); d != nil {
 		return nil, d
 	}
-	if h.Now().After(time.Unix(c.Expires, 0)) {
+	// Vault judges the same by the end of the wrapping token, and by one clock.
+	if h.Now().After(time.Unix(c.Expires, 0).Add(skew)) {
 		return nil, denied(codeInvalidGrant, reasonGrant, "the code has expired")
 	}
 	if x.form.Get("redirect_uri") != c.Redirect {

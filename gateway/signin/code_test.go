@@ -108,6 +108,20 @@ func TestOfTwoWhoUseACodeAtOnceOneGetsTokens(t *testing.T) {
 	require.Equal(t, 1, served)
 }
 
+// TestACodeIsGoodAtAGatewayWhoseClockIsAhead: Vault's clock is the one that counts.
+func TestACodeIsGoodAtAGatewayWhoseClockIsAhead(t *testing.T) {
+	s := newStage(t)
+	ahead := s.gateway()
+	ahead.Now = func() time.Time { return s.now().Add(skew - time.Second) }
+	code := s.code()
+	s.pass(codeLife / 2)
+	send(t, ahead, TokenPath, exchangeForm(code)).ok(t)
+
+	code = s.code()
+	s.pass(codeLife)
+	send(t, s.Handler, TokenPath, exchangeForm(code)).is(t, 400, codeInvalidGrant, "its minute is over at Vault")
+}
+
 func TestACodeIsGoodAtEveryGateway(t *testing.T) {
 	s := newStage(t)
 	code := s.code()
