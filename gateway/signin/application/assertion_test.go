@@ -391,6 +391,26 @@ func TestANewKeyIsFetchedAndAStrangersIsNotAskedForEachTime(t *testing.T) {
 	require.Equal(t, asked+1, b.asked.Load())
 }
 
+// TestANewKeyWhileTheKeysCannotBeHad: the copy does not say that the application has no such key.
+func TestANewKeyWhileTheKeysCannotBeHad(t *testing.T) {
+	old, fresh := ecPair(t, "old"), ecPair(t, "fresh")
+	b := withAssertions(t, old)
+	_, err := b.show(t, signer{old, jose.ES256, "", false}.sign(t, b.claims(nil)))
+	require.NoError(t, err)
+	b.put(keysURL, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+	b.clock.Add(2 * time.Minute)
+	for range 2 { // the second one within the pause after a failure
+		_, err = b.show(t, signer{fresh, jose.ES256, "", false}.sign(t, b.claims(nil)))
+		require.Equal(t, Unavailable, asError(t, err).Kind)
+	}
+	_, err = b.show(t, signer{old, jose.ES256, "", false}.sign(t, b.claims(nil)))
+	require.NoError(t, err, "the last good copy")
+	b.JSON(keysURL, jwks(fresh))
+	b.clock.Add(failurePause)
+	_, err = b.show(t, signer{fresh, jose.ES256, "", false}.sign(t, b.claims(nil)))
+	require.NoError(t, err)
+}
+
 // TestKeysThatCannotBeHadAreNoWordAgainstTheApplication: 503, so that it does not drop what it has.
 func TestKeysThatCannotBeHadAreNoWordAgainstTheApplication(t *testing.T) {
 	ec := ecPair(t, "ec")

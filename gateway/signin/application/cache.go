@@ -60,34 +60,37 @@ func (c *cache[T]) get(ctx context.Context, u *uri.URI) (T, error) {
 	if one, ok := c.copies.Get(u.Text); ok && c.now().Before(one.until) {
 		return one.value, nil
 	}
-	return c.fetch(ctx, u)
+	return c.fallback(u, c.fetch(ctx, u))
 }
 
 // newer returns what is at the URL now, for who misses something in the copy; the copy again
-// where it was fetched a short while ago.
+// where it was fetched a short while ago. An older copy does not do: it does not say that
+// what is missed is not there.
 func (c *cache[T]) newer(ctx context.Context, u *uri.URI) (T, error) {
 	if one, ok := c.copies.Get(u.Text); ok && c.now().Before(one.fetched.Add(newerPause)) {
 		return one.value, nil
 	}
-	return c.fetch(ctx, u)
+	if err := c.fetch(ctx, u); err != nil {
+		var none T
+		return none, err
+	}
+	return c.fallback(u, nil)
 }
 
 // fetch makes one fetch for all who ask at the same time. It goes on when they hang up.
-func (c *cache[T]) fetch(ctx context.Context, u *uri.URI) (T, error) {
+func (c *cache[T]) fetch(ctx context.Context, u *uri.URI) error {
 	if f, ok := c.failures.Get(u.Text); ok && c.now().Before(f.when.Add(failurePause)) {
-		return c.fallback(u, f.err)
+		return f.err
 	}
 	flight := c.flights.DoChan(u.Text, func() (any, error) {
 		return nil, c.refresh(context.WithoutCancel(ctx), u)
 	})
-	var err error
 	select {
 	case result := <-flight:
-		err = result.Err
+		return result.Err
 	case <-ctx.Done():
-		err = &fetchError{words: "the request was given up", cause: context.Cause(ctx)}
+		return &fetchError{words: "the request was given up", cause: context.Cause(ctx)}
 	}
-	return c.fallback(u, err)
 }
 
 // refresh fetches once and keeps the result.
