@@ -48,7 +48,7 @@ func (g *gateway) configureSignIn(settings *config.Config) error {
 		return nil
 	}
 	if s.people == nil {
-		people, err := vaultclient.NewPeople(settings.Vault, g.log.Named("people"))
+		people, err := vaultclient.NewPeople(g.settings.Vault, g.log.Named("people"))
 		if err != nil {
 			return err
 		}

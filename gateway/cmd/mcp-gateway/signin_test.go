@@ -92,6 +92,19 @@ func TestAReloadBringsSignInAndTakesItAway(t *testing.T) {
 	require.Contains(t, body, "There is no sign-in at this gateway")
 }
 
+// TestSignInAfterAReloadAsksTheVaultOfTheStart: the block vault counts from the next start on, for
+// people as for the gateway itself.
+func TestSignInAfterAReloadAsksTheVaultOfTheStart(t *testing.T) {
+	s := newStage(t)
+	s.start("")
+	s.ready()
+	settings := s.settings(signInBlock)
+	settings.Vault.Mount = "elsewhere"
+	s.gateway.reload(func() (*config.Config, error) { return settings, nil })
+	require.NotNil(t, s.gateway.signIn.people)
+	require.Equal(t, s.gateway.settings.Vault.Mount+"/creds/cursor", s.gateway.signIn.people.CredsPath("cursor"))
+}
+
 func TestAReloadWithABrokenFileOfAnApplicationLeavesTheOldSettings(t *testing.T) {
 	s := newStage(t)
 	s.start(signInBlock)
