@@ -62,7 +62,7 @@ func (b *mcpBackend) creds(ctx context.Context, req *logical.Request, d *framewo
 	}
 	src := &tokenSource{}
 	if err := b.readySeal(ctx, req.Storage, src, &c.clientSettings); err != nil {
-		return nil, err
+		return nil, asked.later(err)
 	}
 	defer src.done()
 	terms, err := b.leaseTerms(ctx, req.Storage, c)
@@ -82,7 +82,7 @@ func (b *mcpBackend) creds(ctx context.Context, req *logical.Request, d *framewo
 	m.ExpiresAt, m.issuer = expiry(m.IssuedAt, ttl), b.issuerOf(req)
 	if src.key != nil {
 		if err := b.seal(m, name, src); err != nil {
-			return nil, err
+			return nil, asked.later(err)
 		}
 	}
 	if asked != nil {

@@ -2,7 +2,9 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -114,6 +116,16 @@ func (b *mcpBackend) signInRequest(ctx context.Context, req *logical.Request, d 
 	}
 	asked.info.Accessor, asked.info.Generation = req.ClientTokenAccessor, c.SignInGeneration
 	return asked, nil
+}
+
+// later makes an error of a seal one of the server. A gateway takes a 400 for the word that
+// the person may have no token as this client, and ends the sign-in; here nobody has said that.
+func (r *signInRequest) later(err error) error {
+	var mistake userError
+	if r == nil || !errors.As(err, &mistake) {
+		return err
+	}
+	return logical.CodedError(http.StatusServiceUnavailable, mistake.Error())
 }
 
 // checkSignIn refuses fields of a sign-in that are wrong in themselves.
