@@ -25,10 +25,10 @@ func TestHostileRequests(t *testing.T) {
 		r      bed.Request
 		status []int
 	}{
-		"a body that is too large": {bed.Request{Method: http.MethodPost, URL: token, Header: form, Body: "a=" + strings.Repeat("x", 5<<20)}, []int{413}},
+		"a body that is too large": {bed.Request{Method: http.MethodPost, URL: token, Header: form, Body: "a=" + strings.Repeat("x", 100<<10)}, []int{413}},
 		"a registration that is too large": {bed.Request{
 			Method: http.MethodPost, URL: b.Door.URL + "/sign-in/register",
-			Body: `{"redirect_uris":["http://127.0.0.1/` + strings.Repeat("x", 5<<20) + `"]}`,
+			Body: `{"redirect_uris":["http://127.0.0.1/` + strings.Repeat("x", 100<<10) + `"]}`,
 		}, []int{413, 400}},
 		"a parameter twice":              {bed.Request{Method: http.MethodPost, URL: token, Header: form, Body: "grant_type=refresh_token&grant_type=authorization_code&client_id=editor"}, []int{400}},
 		"parameters in the address":      {bed.Request{Method: http.MethodPost, URL: token + "?grant_type=refresh_token&refresh_token=x&client_id=editor", Header: form}, []int{400, 401}},
