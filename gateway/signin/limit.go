@@ -91,6 +91,13 @@ func (l *limiter[K]) take(key K, now time.Time) (wait time.Duration) {
 	return wait
 }
 
+// giveBack undoes a take.
+func (l *limiter[K]) giveBack(key K, now time.Time) {
+	if bucket, ok := l.keys.Get(key); ok {
+		bucket.AllowN(now, -1)
+	}
+}
+
 // full returns the time until the key has something left of its allowance; 0 if it has now.
 // Nothing is used.
 func (l *limiter[K]) full(key K, now time.Time) (wait time.Duration) {

@@ -195,6 +195,7 @@ func (h *Handler) beginMachine(ctx context.Context, x *exchange, t *vaultclient.
 	case vaultclient.IsDenied(err), vaultclient.IsRefused(err):
 		return nil, denialOfMachine(err)
 	case err != nil:
+		h.Limits.families.giveBack(machineKey(login, a), h.Now())
 		return nil, notNow(reasonUnavailable, err)
 	}
 	x.issued(creds)

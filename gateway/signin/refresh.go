@@ -147,7 +147,8 @@ func (h *Handler) checkSession(t *vaultclient.PersonToken, until time.Time) *den
 	return nil
 }
 
-// lease gets an access token from the engine, which counts towards the sign-in's limit.
+// lease gets an access token from the engine, which counts towards the sign-in's limit. An
+// outage of Vault does not: applications try again while it lasts.
 func (h *Handler) lease(ctx context.Context, x *exchange, t *vaultclient.PersonToken, s *session, until time.Time) (*vaultclient.Creds, *denial) {
 	if wait := h.Limits.families.take(s.Accessor, h.Now()); wait > 0 {
 		return nil, tooManyTokens(wait)
@@ -165,6 +166,7 @@ func (h *Handler) lease(ctx context.Context, x *exchange, t *vaultclient.PersonT
 		d.event, d.detail = eventEnded, err.Error()
 		return nil, h.endAs(ctx, t, d)
 	case err != nil:
+		h.Limits.families.giveBack(s.Accessor, h.Now())
 		return nil, notNow(reasonUnavailable, err)
 	}
 	x.issued(creds)
