@@ -2,7 +2,10 @@ package bed
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -95,6 +98,7 @@ func New(t *testing.T, opts Options) *Bed {
 		b.Gateways = append(b.Gateways, h.StartGateway(gateway))
 	}
 	b.Gateway = b.Gateways[0]
+	t.Cleanup(func() { b.keepMetrics(t) })
 	b.Door.open(t, b.Gateways)
 	return b
 }
@@ -182,6 +186,32 @@ func (b *Bed) searchLogs(t *testing.T) {
 		}
 		if b.Company.gave(content) {
 			t.Errorf("a code of the identity provider is in %s", path)
+		}
+	}
+}
+
+// keepMetrics puts the metrics of each gateway that runs beside the logs, which the harness
+// searches for secrets.
+func (b *Bed) keepMetrics(t *testing.T) {
+	t.Helper()
+	for i, g := range b.Gateways {
+		if !g.Process.Running() {
+			continue
+		}
+		// The test's own context has ended.
+		request, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodGet, g.Admin+"/metrics", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		content, err := io.ReadAll(answer.Body)
+		err = errors.Join(err, answer.Body.Close(), os.WriteFile(filepath.Join(b.Dir, fmt.Sprintf("gateway-%d-metrics.log", i+1)), content, 0o600))
+		if err != nil {
+			t.Error(err)
 		}
 	}
 }
