@@ -185,6 +185,24 @@ func TestAVerifiedApplicationIsNotCalledUnverified(t *testing.T) {
 	require.Contains(t, body, "<strong>claude.ai</strong>")
 }
 
+// TestAProgramOnTheComputerMayTakeAVerifiedName: the client_id of another program is no secret, and
+// whoever listens at the redirect gets the code (MCP authorization, "Localhost Redirect URI Risks").
+func TestAProgramOnTheComputerMayTakeAVerifiedName(t *testing.T) {
+	const warning = "any program on this computer can ask in its name. Allow it only if you began this yourself just now."
+	for redirect, warned := range map[string]bool{
+		"http://localhost:51234/callback": true, "http://[::1]:51234/callback": true, "cursor://anysphere.cursor-mcp/oauth/callback": true,
+		"https://claude.ai/api/callback": false, "https://localhost.example.com/callback": false,
+	} {
+		body := shown(consent(func(d *page.ConsentData) {
+			d.Verified, d.Vouch, d.Redirect = true, "claude.ai vouches for this application.", redirect
+		})).Body.String()
+		require.Contains(t, body, "claude.ai vouches for this application.", redirect)
+		require.Equal(t, warned, strings.Contains(body, warning), redirect)
+		require.Equal(t, warned, strings.Contains(body, `class="note warn"`), redirect)
+		require.NotContains(t, body, "Unverified", redirect)
+	}
+}
+
 func TestAnOnlyIdentityIsChosenBeforehand(t *testing.T) {
 	require.Contains(t, shown(pages["consent-verified"]).Body.String(), " required checked>")
 }
