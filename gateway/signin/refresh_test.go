@@ -102,6 +102,22 @@ func TestTheClocksOfGatewaysMayDiffer(t *testing.T) {
 	}
 }
 
+// TestARefreshGivesNoTokenThatIsGoodNowhere: public_url was changed, so the sign-in's resource is not
+// this gateway's any more. Applications sign in again for invalid_grant. Another gateway, which
+// has not got the new file yet, serves the sign-in as before.
+func TestARefreshGivesNoTokenThatIsGoodNowhere(t *testing.T) {
+	s := newStage(t)
+	refresh, code := s.tokens().Refresh, s.code()
+	moved := s.gateway()
+	moved.PublicURL = "https://mcp.new.example.com"
+	s.calls()
+	send(t, moved, TokenPath, refreshForm(refresh)).is(t, 400, codeInvalidGrant)
+	send(t, moved, TokenPath, exchangeForm(code, "resource", "")).is(t, 400, codeInvalidGrant)
+	require.Empty(t, s.calls())
+	s.refresh(refresh).ok(t)
+	send(t, s.Handler, TokenPath, exchangeForm(code)).ok(t)
+}
+
 func TestAReplayEndsTheSignIn(t *testing.T) {
 	for name, replay := range map[string]func(*stage, []string) string{
 		"the one before, a second after its minute": func(s *stage, used []string) string {

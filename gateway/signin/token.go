@@ -263,8 +263,12 @@ func denialOfSealed(err error, what string) *denial {
 }
 
 // checkTarget compares the resource of the request, if it names one, with the sign-in's (RFC
-// 8707, section 2.2). Nothing widens it.
+// 8707, section 2.2). Nothing widens it. After a change of public_url the sign-in's own is
+// none any more, and a token for it would be refused everywhere.
 func (h *Handler) checkTarget(x *exchange, s *session) *denial {
+	if own, ok := h.canonicalResource(s.Resource); !ok || own != s.Resource {
+		return denied(codeInvalidGrant, reasonResource, "the gateway has other URLs since the sign-in: sign in again")
+	}
 	asked := x.form.Get("resource")
 	if asked == "" {
 		return nil
