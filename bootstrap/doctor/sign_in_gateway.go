@@ -36,7 +36,7 @@ const (
 
 const proxyHint = "look at the proxy before the gateway: it must pass the path, the headers and the body on as they are"
 
-// outside is what a request from outside was answered.
+// outside is the answer to a request from outside.
 type outside struct {
 	code   int
 	header http.Header
@@ -253,7 +253,7 @@ func headingOf(page string) string {
 	return fmt.Sprintf(", %q", html.UnescapeString(found[1]))
 }
 
-// cookieFault says what is wrong with the cookie of a sign-in; "" if nothing is.
+// cookieFault names the mistake in the cookie of a sign-in; "" if there is none.
 func cookieFault(c *http.Cookie, secure bool) string {
 	switch {
 	case secure && (!strings.HasPrefix(c.Name, "__Host-") || !c.Secure):

@@ -54,7 +54,7 @@ func (s *section) keyPair(certName, keyName string) (cert, key string) {
 	return cert, key
 }
 
-// clientSecretForm is what a client_secret may be made of (RFC 6749 appendix A.2).
+// clientSecretForm is the form of a client_secret (RFC 6749 appendix A.2).
 var clientSecretForm = regexp.MustCompile(`^[\x21-\x7e]{22,512}$`)
 
 // ReadClientSecret reads a file with the client_secret of an application.

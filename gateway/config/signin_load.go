@@ -265,7 +265,7 @@ func (s *section) role(name string) string {
 	return text
 }
 
-// checkText refuses texts for people that hold what people do not see.
+// checkText refuses texts for people with characters that nobody sees.
 func (s *section) checkText(name, text string, most int) {
 	hidden := func(c rune) bool { return !unicode.IsGraphic(c) }
 	if utf8.RuneCountInString(text) > most || strings.TrimSpace(text) != text || strings.ContainsFunc(text, hidden) {

@@ -27,7 +27,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
-// Purpose says what a text is sealed for.
+// Purpose is the use for which a text is sealed.
 type Purpose string
 
 // The purposes. No two kinds of text share one.
@@ -186,7 +186,7 @@ func derive(secret, salt []byte, use string, purpose Purpose) ([]byte, error) {
 	return hkdf.Key(sha256.New, secret, salt, "mcp gateway seal 1\x00"+use+"\x00"+string(purpose), 32)
 }
 
-// associated is what a text is bound to. The length comes before each part, so that no two
+// associated is the data that a text is bound to. The length comes before each part, so that no two
 // sets of parts look alike.
 func associated(header []byte, purpose Purpose, mount string, bound []byte) []byte {
 	dst := make([]byte, 0, len(header)+len(purpose)+len(mount)+len(bound)+4*4)

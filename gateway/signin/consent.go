@@ -12,7 +12,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
-// pending is what a person is asked about. It is sealed in the form of the consent page, and
+// pending is the question to a person. It is sealed in the form of the consent page, and
 // bound to the cookie of the login: a form is good in the one browser in which the login was.
 type pending struct {
 	transaction
@@ -23,7 +23,7 @@ type pending struct {
 	Asked    int64  `json:"q"`
 }
 
-// sealForm seals what a person is asked about. The form names its cookie.
+// sealForm seals the question to a person. The form names its cookie.
 func (h *Handler) sealForm(s *signedIn, token string) (string, error) {
 	sealed, err := h.seal(purposeConsent, []byte(s.key.value), pending{
 		transaction: s.transaction, Token: token, Accessor: s.token.Accessor, Entity: s.token.EntityID, Person: s.person(), Asked: h.Now().Unix(),

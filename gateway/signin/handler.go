@@ -36,7 +36,7 @@ const (
 	rootAuthorizePath = "/authorize"
 )
 
-// Engine answers what the gateway's own login may ask.
+// Engine answers requests of the gateway's own login.
 type Engine interface {
 	// SignIn reads the identities and logins of sign-in.
 	SignIn(ctx context.Context) (*vaultclient.SignInList, error)

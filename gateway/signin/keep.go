@@ -33,7 +33,7 @@ func tokenKind(detail string) *refusal {
 	return &refusal{status: http.StatusForbidden, page: page.TokenKind(detail), reason: reasonTokenKind, detail: detail}
 }
 
-// ownPaths are what a person's token must be able to do with itself, until the end of the
+// ownPaths are the capabilities that a person's token needs for itself, until the end of the
 // sign-in. Vault's policy default grants all of it, and so does mcp-person.
 var ownPaths = []struct {
 	path         string
@@ -76,7 +76,7 @@ type identity struct {
 
 // identities returns those of the person's token, in the order of their names: the clients
 // that the engine has for sign-in, and for which Vault's ACL lets the token get credentials.
-// It refuses a token that cannot do what it must with itself.
+// It refuses a token that lacks some of ownPaths.
 func (h *Handler) identities(ctx context.Context, t *vaultclient.PersonToken) ([]identity, *refusal) {
 	list, err := h.Engine.SignIn(ctx)
 	if err != nil {

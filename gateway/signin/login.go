@@ -12,7 +12,7 @@ import (
 )
 
 // choose shows the page on which a person chooses a login. The request is sealed in its form,
-// since no login has begun yet: whoever has such a form has what a link to authorize is.
+// since no login has begun yet: such a form is worth as much as a link to authorize.
 func (h *Handler) choose(w http.ResponseWriter, r *http.Request, asked *request) {
 	form, err := h.seal(purposeChoice, nil, asked)
 	if err != nil {

@@ -220,7 +220,7 @@ func denialOfMachine(err error) *denial {
 	return d
 }
 
-// usedBefore is what the engine says of an assertion that comes again.
+// usedBefore is the engine's text about an assertion that comes again.
 const usedBefore = "the assertion was used before"
 
 // machineLife bounds the life of a machine's access token, and so of its sign-in.

@@ -86,7 +86,7 @@ func unavailable(reason string, err error) *refusal {
 	return f
 }
 
-// beginAgain is the refusal of what is over.
+// beginAgain is the refusal of a sign-in that is over.
 func beginAgain(reason, detail string) *refusal {
 	return &refusal{status: http.StatusBadRequest, page: page.BeginAgain(), reason: reason, detail: detail}
 }
@@ -101,7 +101,7 @@ type facts struct {
 	signIn   string // accessor of the person's token; "": nobody has logged in
 }
 
-// visit is what the gate knows of a request.
+// visit returns the id that the gate has given to a request, and its source.
 func visit(r *http.Request) (id string, source netip.Addr) { return access.Visit(r.Context()) }
 
 func event(r *http.Request, name string, known facts) access.SignInEvent {

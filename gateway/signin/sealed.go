@@ -52,8 +52,8 @@ const (
 	skew = 60 * time.Second
 )
 
-// session is what a code and a refresh token have in common: which application may do what as
-// whom.
+// session is the common part of a code and a refresh token: the application, and the identity
+// that it acts as.
 type session struct {
 	Accessor    string `json:"a"` // of the person's Vault token; names the sign-in
 	Client      string `json:"c"` // hash of the client_id

@@ -87,14 +87,14 @@ type exchange struct {
 	event access.SignInEvent
 }
 
-// session notes in the event what the sign-in is about.
+// session notes the facts of the sign-in in the event.
 func (x *exchange) session(s *session) {
 	x.event.Application, x.event.Resource = s.Application, s.Resource
 	x.event.Client, x.event.Login, x.event.SignIn = s.Identity, s.Login, s.Accessor
 	x.event.Person, x.event.EntityID = s.Person, s.Entity
 }
 
-// issued notes in the event what the engine has said.
+// issued notes the engine's answer in the event.
 func (x *exchange) issued(c *vaultclient.Creds) {
 	x.event.Client, x.event.ClientID, x.event.Accessor = c.Client, c.ClientID, c.Accessor
 	x.event.Person, x.event.EntityID = c.Person, c.EntityID
@@ -198,8 +198,8 @@ func answerOf(c *vaultclient.Creds, life time.Duration, refreshToken string) *to
 	}
 }
 
-// recordExchange writes the audit line of what is about to be handed out. Nothing is, if it cannot be
-// written.
+// recordExchange writes the audit line of an answer with tokens. There is no such answer if the
+// line cannot be written.
 func (h *Handler) recordExchange(x *exchange, event string) *denial {
 	e := x.event
 	e.Event, e.Status = event, http.StatusOK

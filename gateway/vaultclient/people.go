@@ -111,7 +111,7 @@ func (p *People) Lookup(ctx context.Context, secret string) (*PersonToken, error
 	return personToken(secret, answer.Data, sent)
 }
 
-// errNoData: Vault's answer lacks what was asked for.
+// errNoData: Vault's answer lacks the data.
 var errNoData = errors.New("Vault's answer has no data") //nolint:staticcheck // a name starts it
 
 // personToken reads the answer of lookup-self.
@@ -162,7 +162,7 @@ func decode(data map[string]any, answer any) error {
 }
 
 // Renew has the token live for increment from now on, be that longer or shorter than it would,
-// and returns what Vault has granted.
+// and returns the time that Vault has granted.
 func (p *People) Renew(ctx context.Context, t *PersonToken, increment time.Duration) (time.Duration, error) {
 	answer, err := p.confirmed(ctx, t.secret, func(ctx context.Context, client *api.Client) (*api.Secret, error) {
 		return client.Auth().Token().RenewSelfWithContext(ctx, int(increment/time.Second))
@@ -205,7 +205,7 @@ func (p *People) Revoke(ctx context.Context, t *PersonToken) error {
 	return err
 }
 
-// Capabilities returns what the token may do at each of the paths.
+// Capabilities returns the token's capabilities at each of the paths.
 func (p *People) Capabilities(ctx context.Context, t *PersonToken, paths []string) (map[string][]string, error) {
 	answer, err := p.confirmed(ctx, t.secret, func(ctx context.Context, client *api.Client) (*api.Secret, error) {
 		return client.Logical().WriteWithContext(ctx, "sys/capabilities-self", map[string]any{"paths": paths})

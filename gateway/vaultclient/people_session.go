@@ -11,7 +11,7 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// wrapped is the name of the token in what is wrapped.
+// wrapped is the token's name in the wrapped data.
 const wrapped = "token"
 
 // Wrap wraps the token, with itself, for ttl, and returns the wrapping token.
@@ -68,7 +68,7 @@ type CredsRequest struct {
 	AssertionExpires time.Time
 }
 
-// Creds is an access token, and what the engine says of it.
+// Creds is an access token with the engine's facts about it.
 type Creds struct {
 	Token       string        `json:"token"`
 	Accessor    string        `json:"accessor"`

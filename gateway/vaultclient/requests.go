@@ -68,7 +68,7 @@ func (r *requester) doAt(ctx context.Context, node *url.URL, token string, ask r
 	}
 }
 
-// maxSeconds bounds what Vault says of times: 100 years.
+// maxSeconds bounds the times in Vault's answers: 100 years.
 const maxSeconds = 100 * 365 * 24 * 60 * 60
 
 // seconds is a duration in Vault's answers.

@@ -441,7 +441,7 @@ func (p *person) mcporter() func() (string, error) {
 	}
 }
 
-// printed runs a program that prints what it wants opened, and returns what it prints besides.
+// printed runs a program that prints the URL to open, and returns the rest of its output.
 func (p *person) printed(cmd *exec.Cmd) (string, error) {
 	says := p.screen()
 	var out bytes.Buffer

@@ -75,7 +75,7 @@ func callback(t *testing.T, at *url.URL) {
 // asks is the line in which the runner prints what is to be opened.
 var asks = regexp.MustCompile(`(?m)^(http\S+/sign-in/authorize\?\S+)$`)
 
-// page is what the runner prints.
+// page is the runner's output.
 type page struct {
 	opened chan string
 

@@ -72,7 +72,7 @@ func (p *people) login(t *testing.T, name string, more harness.Map) *api.SecretA
 	return answer.Auth
 }
 
-// asked is what a gateway asks for, with changes.
+// asked is a gateway's request, with changes.
 func asked(changes harness.Map) harness.Map {
 	data := harness.Map{
 		"resource": signInResource, "application": "cursor", "login": "employees",

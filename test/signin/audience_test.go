@@ -135,7 +135,7 @@ func TestARefreshNeverWidens(t *testing.T) {
 	require.Equal(t, bed.Oncall, introspect(t, b, s.AccessToken)["client"])
 }
 
-// introspect is what the engine says about a token.
+// introspect returns the engine's answer about a token.
 func introspect(t *testing.T, b *bed.Bed, token string) harness.Map {
 	t.Helper()
 	got := b.In(t).Write("mcp/lookup", harness.Map{"token": token})

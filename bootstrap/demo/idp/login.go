@@ -44,7 +44,7 @@ func (i *IdP) routes() http.Handler {
 	return mux
 }
 
-// login is what the page shows.
+// login is the data of the login page.
 type login struct {
 	ID, Name, Refusal string
 	Style             template.CSS

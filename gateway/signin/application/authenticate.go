@@ -21,7 +21,7 @@ const (
 	paramAssertionType = "client_assertion_type"
 )
 
-// credentials are what a request shows.
+// credentials are those of one request.
 type credentials struct {
 	clientID  string
 	method    string
@@ -70,7 +70,7 @@ func (a *Application) hasSecret(shown []string) bool {
 	})
 }
 
-// readCredentials reads what a request shows: the client_id, and at most one method.
+// readCredentials reads those of a request: the client_id, and at most one method.
 func readCredentials(header http.Header, form url.Values) (*credentials, error) {
 	for _, name := range []string{paramID, paramSecret, paramAssertion, paramAssertionType} {
 		if len(form[name]) > 1 {

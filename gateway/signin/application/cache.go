@@ -25,7 +25,7 @@ const (
 	maxStale = 7 * 24 * time.Hour
 )
 
-// cache keeps what was read from documents. A good copy outlives errors, and failures have a
+// cache keeps the contents of documents. A good copy outlives errors, and failures have a
 // place of their own: nobody can drive good copies out with URLs at which there is nothing.
 type cache[T any] struct {
 	fetcher *fetcher
@@ -55,7 +55,7 @@ func newCache[T any](f *fetcher, now func() time.Time, parse func(string, []byte
 	return c
 }
 
-// get returns what is at the URL.
+// get returns the document at the URL.
 func (c *cache[T]) get(ctx context.Context, u *uri.URI) (T, error) {
 	if one, ok := c.copies.Get(u.Text); ok && c.now().Before(one.until) {
 		return one.value, nil
@@ -63,9 +63,9 @@ func (c *cache[T]) get(ctx context.Context, u *uri.URI) (T, error) {
 	return c.fallback(u, c.fetch(ctx, u))
 }
 
-// newer returns what is at the URL now, for who misses something in the copy; the copy again
-// where it was fetched a short while ago. An older copy does not do: it does not say that
-// what is missed is not there.
+// newer returns the present document, for who misses something in the copy; the copy again
+// where it was fetched a short while ago. An older copy does not do: the missing key may be
+// in a newer one.
 func (c *cache[T]) newer(ctx context.Context, u *uri.URI) (T, error) {
 	if one, ok := c.copies.Get(u.Text); ok && c.now().Before(one.fetched.Add(newerPause)) {
 		return one.value, nil

@@ -22,7 +22,7 @@ const dynamicPrefix = config.DynamicPrefix
 // maxRegistration is the size of the largest request to register, in bytes.
 const maxRegistration = 32 << 10
 
-// registration is what a client_id holds.
+// registration is the content of a client_id.
 type registration struct {
 	Name      string   `json:"n,omitempty"`
 	Redirects []string `json:"r"`
@@ -80,7 +80,7 @@ func (r *Registry) Register(body []byte) (response []byte, err error) {
 	return r.answer(m, allowed)
 }
 
-// remedyFor says what the gateway's file lacks for a redirect URI.
+// remedyFor names the setting of the gateway's file that would allow a redirect URI.
 func remedyFor(u *uri.URI) string {
 	if u.Kind == uri.Private {
 		return "the scheme " + u.Scheme + " is not in redirect_schemes of the block sign_in in the gateway's file"
@@ -216,7 +216,7 @@ func badMetadata(text string) error {
 	return &RegistrationError{http.StatusBadRequest, "invalid_client_metadata", text}
 }
 
-// badMember says what is wrong with a member. Redirect URIs have a code of their own.
+// badMember is the refusal for a mistake in a member. Redirect URIs have a code of their own.
 func badMember(err error) error {
 	var member *metadataError
 	if errors.As(err, &member) && member.member == "redirect_uris" {

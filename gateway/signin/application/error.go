@@ -22,9 +22,9 @@ const (
 // Error says why an application is not served. Its texts are for people and hold no secret.
 type Error struct {
 	Kind Kind
-	// Message is what is wrong, a sentence.
+	// Message names the mistake, in a sentence.
 	Message string
-	// Advice is what to do, a sentence; it may be empty.
+	// Advice is the remedy, a sentence; it may be empty.
 	Advice string
 	// Basic: the request authenticated by the Authorization header, so that a 401 needs a
 	// challenge of the same scheme (RFC 6749 §5.2).

@@ -30,7 +30,7 @@ const (
 	maxAge     = 24 * time.Hour
 )
 
-// fetchError says what was wrong with a fetch, in words for people; the cause is for the log,
+// fetchError is the failure of a fetch, in words for people; the cause is for the log,
 // since it names addresses.
 type fetchError struct {
 	words string

@@ -21,7 +21,7 @@ import (
 
 var update = flag.Bool("update", false, "write the files in testdata/ again")
 
-// shown returns what a page answers.
+// shown returns a page's answer.
 func shown(show func(http.ResponseWriter)) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	show(w)

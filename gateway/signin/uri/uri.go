@@ -194,7 +194,7 @@ var taken = []string{
 	"svn", "tel", "telnet", "tftp", "tn3270", "urn", "vbs", "vbscript", "view-source", "vnc", "wais", "webcal", "ws", "wss", "wyciwyg", "xmpp",
 }
 
-// CheckScheme says what is wrong with a private scheme, if anything is.
+// CheckScheme refuses a scheme that no application can have to itself.
 func CheckScheme(scheme string) error {
 	switch {
 	case !schemeForm.MatchString(scheme) || len(scheme) > 64:
@@ -217,8 +217,8 @@ func Shown(text string) string {
 	return strconv.Quote(text)
 }
 
-// CheckHost says what is wrong with a host of the gateway's file: a name in lower case, with
-// a port if it is not that of https.
+// CheckHost refuses a host of the gateway's file that is not a name in lower case, with a port
+// if it is not that of https.
 func CheckHost(host string) error {
 	u, err := Parse("https://" + host + "/")
 	if err != nil || u.Host != host || u.path != "/" || u.query != "" {

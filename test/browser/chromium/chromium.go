@@ -231,7 +231,7 @@ func (p *Tab) Press(button string) *Tab {
 	return p
 }
 
-// Seen is what a tab shows.
+// Seen is the content of a tab.
 type Seen struct {
 	URL     string `json:"url"`
 	Heading string `json:"heading"`
@@ -243,7 +243,7 @@ type Seen struct {
 	Trouble []string `json:"trouble"`
 }
 
-// See returns what the tab shows now. Trouble fails the test.
+// See returns the tab's present content. Trouble fails the test.
 func (p *Tab) See() Seen {
 	p.t.Helper()
 	var seen Seen

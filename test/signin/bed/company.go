@@ -128,7 +128,7 @@ func (c *Company) asks(page *Page) bool {
 	return page.URL.Scheme+"://"+page.URL.Host == c.Issuer() && page.Choices("password") != nil
 }
 
-// credentials are what a person types there.
+// credentials are those that a person types there.
 func credentials(person string) url.Values {
 	return url.Values{"name": {person}, "password": {Password}, "decision": {"login"}}
 }

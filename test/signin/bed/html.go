@@ -83,7 +83,7 @@ func attribute(n *html.Node, name string) string {
 	return ""
 }
 
-// Text is what people read on the page.
+// Text is the page's text, as people read it.
 func (p *Page) Text() string {
 	if p.document == nil {
 		return p.Body
