@@ -78,16 +78,5 @@ func (b *mcpBackend) use(ctx context.Context, s logical.Storage, a *assertion) e
 
 // tidyAssertion forgets an assertion that nobody takes any more.
 func (b *mcpBackend) tidyAssertion(ctx context.Context, s logical.Storage, key string) error {
-	used, err := b.assertions.read(ctx, s, key)
-	if err != nil || used == nil || b.now().Before(used.Until) {
-		return err
-	}
-	ctx, cancel := durable(ctx)
-	defer cancel()
-	defer b.assertions.lock(key)()
-	again, err := b.assertions.getLocked(ctx, s, key)
-	if err != nil || again == nil || b.now().Before(again.Until) {
-		return err
-	}
-	return b.assertions.delete(ctx, s, key)
+	return tidyEntry(ctx, s, b.assertions, key, func(used *usedAssertion) bool { return !b.now().Before(used.Until) })
 }

@@ -158,16 +158,5 @@ func (e *signInEntry) differs(next *signInEntry) error {
 
 // tidySignIn removes the row of a sign-in that has ended.
 func (b *mcpBackend) tidySignIn(ctx context.Context, s logical.Storage, accessor string) error {
-	held, err := b.signIns.read(ctx, s, accessor)
-	if err != nil || held == nil || b.now().Before(held.Until) {
-		return err
-	}
-	ctx, cancel := durable(ctx)
-	defer cancel()
-	defer b.signIns.lock(accessor)()
-	again, err := b.signIns.getLocked(ctx, s, accessor) // it may have got a token meanwhile
-	if err != nil || again == nil || b.now().Before(again.Until) {
-		return err
-	}
-	return b.signIns.delete(ctx, s, accessor)
+	return tidyEntry(ctx, s, b.signIns, accessor, func(e *signInEntry) bool { return !b.now().Before(e.Until) })
 }

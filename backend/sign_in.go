@@ -59,7 +59,7 @@ func (i *signInInfo) addTo(data map[string]any) {
 	data["sign_in"] = i.Accessor
 }
 
-// signInRequest is what a request for a token with a resource says.
+// signInRequest is the part of a request for a token that is about a sign-in.
 type signInRequest struct {
 	info            signInInfo
 	applicationName string

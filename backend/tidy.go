@@ -218,6 +218,23 @@ func (b *mcpBackend) tidyID(ctx context.Context, s logical.Storage, id string) e
 	return s.Delete(ctx, uidPrefix+id)
 }
 
+// tidyEntry removes what a collection has under the key, if its time is over. That is asked
+// again under the lock, since a request may have written it meanwhile.
+func tidyEntry[T any](ctx context.Context, s logical.Storage, c *collection[T], key string, over func(*T) bool) error {
+	held, err := c.read(ctx, s, key)
+	if err != nil || held == nil || !over(held) {
+		return err
+	}
+	ctx, cancel := durable(ctx)
+	defer cancel()
+	defer c.lock(key)()
+	held, err = c.getLocked(ctx, s, key)
+	if err != nil || held == nil || !over(held) {
+		return err
+	}
+	return c.delete(ctx, s, key)
+}
+
 // tidyDataKeys removes the data keys that have sealed nothing since the run started, if
 // the run has found no token under them: it has looked at every token that was sealed
 // before, unless that has ended.
