@@ -119,6 +119,8 @@ func loginRefusal(login config.SignInLogin, err error, values url.Values) *refus
 		return beginAgain(reasonLost, err.Error())
 	case errors.Is(err, vaultclient.ErrNoLookup):
 		return tokenKind(vaultclient.ErrNoLookup.Error())
+	case errors.Is(err, vaultclient.ErrMFA):
+		return tokenKind(err.Error())
 	case vaultclient.IsRefused(err), vaultclient.IsDenied(err):
 		words := "auth/" + login.Mount + ", role " + login.Role + ": " + vaultWords(err)
 		for _, secret := range []string{values.Get("code"), values.Get("state")} {

@@ -220,6 +220,7 @@ func TestATokenThatMayNotBeKeptIsRevoked(t *testing.T) {
 		"token_no_default_policy: no renewal":   {func(v *fakeVault) { v.fail["Renew"] = errDenied }, reasonTokenKind, "renew-self"},
 		"token_no_default_policy: no question":  {func(v *fakeVault) { v.fail["Capabilities"] = errDenied }, reasonTokenKind, "sys/capabilities-self"},
 		"it may not look itself up":             {func(v *fakeVault) { v.fail["FinishOIDC"] = vaultclient.ErrNoLookup }, reasonTokenKind, "look itself up"},
+		"Vault wants a second factor":           {func(v *fakeVault) { v.fail["FinishOIDC"] = vaultclient.ErrMFA }, reasonTokenKind, "second factor"},
 		"Vault is gone before the renewal":      {func(v *fakeVault) { v.fail["Renew"] = errDown }, reasonUnavailable, ""},
 		"Vault is gone before the question":     {func(v *fakeVault) { v.fail["Capabilities"] = errDown }, reasonUnavailable, ""},
 		"the engine does not answer":            {func(v *fakeVault) { v.fail["SignIn"] = errDown }, reasonUnavailable, ""},

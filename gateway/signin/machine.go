@@ -147,6 +147,9 @@ func (h *Handler) machineResource(asked string, a *assertion) (string, *denial) 
 // denialOfLogin is the denial of an assertion with which Vault lets nobody log in. While the
 // keys of the issuer cannot be had, Vault's jwt method answers 400 as well.
 func denialOfLogin(err error) *denial {
+	if errors.Is(err, vaultclient.ErrMFA) {
+		return denied(codeInvalidGrant, reasonTokenKind, err.Error())
+	}
 	if errors.Is(err, vaultclient.ErrNoLookup) {
 		return denied(codeInvalidGrant, reasonTokenKind, vaultclient.ErrNoLookup.Error())
 	}

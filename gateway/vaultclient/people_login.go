@@ -69,6 +69,11 @@ func (p *People) LoginJWT(ctx context.Context, mount, role, jwt string) (*Person
 // ErrNoLookup: a login has given a token that may not look itself up.
 var ErrNoLookup = errors.New("the token of this login may not look itself up: give the role Vault's policy default, or mcp-person, or leave token_no_default_policy false")
 
+// ErrMFA: Vault gives the token of a login only after a second factor.
+//
+// https://developer.hashicorp.com/vault/docs/auth/login-mfa
+var ErrMFA = errors.New("Vault's login MFA wants a second factor for this login, which sign-in cannot ask for: have the identity provider ask for it, and exempt the mount") //nolint:staticcheck // a name starts it
+
 // login makes a request that logs in, and asks Vault about the token. A token that is not
 // returned has been revoked, or ends by its TTL.
 func (p *People) login(ctx context.Context, ask request) (*PersonToken, error) {
@@ -76,7 +81,12 @@ func (p *People) login(ctx context.Context, ask request) (*PersonToken, error) {
 	if err != nil {
 		return nil, plain(err)
 	}
-	if answer == nil || answer.Auth == nil || answer.Auth.ClientToken == "" {
+	switch {
+	case answer == nil || answer.Auth == nil:
+		return nil, errNoData
+	case answer.Auth.ClientToken == "" && answer.Auth.MFARequirement != nil:
+		return nil, ErrMFA
+	case answer.Auth.ClientToken == "":
 		return nil, errNoData
 	}
 	t, err := p.Lookup(ctx, answer.Auth.ClientToken)

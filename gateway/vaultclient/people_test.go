@@ -249,6 +249,15 @@ func TestARenewalForWantOfTheRole(t *testing.T) {
 	require.Equal(t, time.Minute, life)
 }
 
+// TestALoginForWhichVaultWantsASecondFactor gives no token, and would not the next time either.
+func TestALoginForWhichVaultWantsASecondFactor(t *testing.T) {
+	answer := `{"auth":{"client_token":"","accessor":"","mfa_requirement":{"mfa_request_id":"r","mfa_constraints":{"totp":{"any":[{"type":"totp","id":"i","uses_passcode":true}]}}}}}`
+	_, err := peopleAt(t, newPeopleNode(t, alone, 200, answer).URL).FinishOIDC(t.Context(), "oidc-mcp", "s", "c", "n")
+	require.ErrorIs(t, err, ErrMFA)
+	_, err = peopleAt(t, newPeopleNode(t, alone, 200, answer).URL).LoginJWT(t.Context(), "jwt-ci", "mcp", "the-jwt")
+	require.ErrorIs(t, err, ErrMFA)
+}
+
 // TestATokenThatMayNotLookAtItselfIsRevoked: nobody could know whether to keep it.
 func TestATokenThatMayNotLookAtItselfIsRevoked(t *testing.T) {
 	var paths []string
