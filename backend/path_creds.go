@@ -85,19 +85,7 @@ func (b *mcpBackend) creds(ctx context.Context, req *logical.Request, d *framewo
 			return nil, asked.later(err)
 		}
 	}
-	if asked != nil {
-		m.SignIn = &asked.info
-		if err := b.use(ctx, req.Storage, asked.assertion); err != nil {
-			return nil, err
-		}
-		if err := b.noteSignIn(ctx, req.Storage, asked, name, c.ID, m.ExpiresAt); err != nil {
-			return nil, err
-		}
-	}
-	if err := putJSON(ctx, req.Storage, leaseKey(c.ID, m.Accessor[idLength:]), leaseEntry{Hash: m.Hash, IssuedAt: m.IssuedAt}); err != nil {
-		return nil, err
-	}
-	if err := b.putPointer(ctx, req.Storage, m, m.pointer(name, c)); err != nil {
+	if err := b.storeLeased(ctx, req.Storage, m, name, c, asked); err != nil {
 		return nil, err
 	}
 	answer := m.answer(name, c.ID, b.now())
@@ -111,6 +99,23 @@ func (b *mcpBackend) creds(ctx context.Context, req *logical.Request, d *framewo
 	resp.Secret.TTL, resp.Secret.MaxTTL, resp.Secret.Renewable = ttl, terms.longest(), asked == nil
 	resp.Warnings = warnings
 	return resp, nil
+}
+
+// storeLeased stores a leased token: first what its sign-in uses up and its row, if it has one.
+func (b *mcpBackend) storeLeased(ctx context.Context, s logical.Storage, m *minted, name string, c *clientEntry, asked *signInRequest) error {
+	if asked != nil {
+		m.SignIn = &asked.info
+		if err := b.use(ctx, s, asked.assertion); err != nil {
+			return err
+		}
+		if err := b.noteSignIn(ctx, s, asked, name, c.ID, m.ExpiresAt); err != nil {
+			return err
+		}
+	}
+	if err := putJSON(ctx, s, leaseKey(c.ID, m.Accessor[idLength:]), leaseEntry{Hash: m.Hash, IssuedAt: m.IssuedAt}); err != nil {
+		return err
+	}
+	return b.putPointer(ctx, s, m, m.pointer(name, c))
 }
 
 // ofBatchToken reports whether a batch token makes the request: the only kind of
