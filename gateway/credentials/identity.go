@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
@@ -79,3 +82,42 @@ func checkPolicies(granted, asked []string) error {
 	}
 	return nil
 }
+
+// policiesOf are the Vault policies of the client's credentials.
+func policiesOf(grant *grants.Grant, settings *config.UpstreamCredentials) ([]string, *Error) {
+	policies, set := grant.UpstreamPolicies()
+	if !set {
+		return settings.Policies, nil
+	}
+	for _, name := range policies {
+		if !slices.Contains(settings.Policies, name) {
+			return nil, &Error{Failure: FailurePath, Err: fmt.Errorf(
+				"the client's upstream_policies name %q, which policies of the gateway's block upstream_credentials does not", name)}
+		}
+	}
+	if len(policies) == 0 {
+		return nil, &Error{Failure: FailurePath, Err: errors.New("the client's upstream_policies is an empty list: it may have no credentials")}
+	}
+	return policies, nil
+}
+
+// aliasOf is the alias of the client's Vault entity.
+func aliasOf(grant *grants.Grant, settings *config.UpstreamCredentials) string {
+	return settings.AliasPrefix + ":" + grant.Client
+}
+
+// personAlias is the alias of the Vault entity of the person who has signed in; "" if nobody
+// has. A colon stands between its parts, so no part may hold one.
+func personAlias(grant *grants.Grant, settings *config.UpstreamCredentials) (string, error) {
+	s := grant.SignIn
+	switch {
+	case s == nil:
+		return "", nil
+	case strings.Contains(s.Login, ":") || strings.Contains(s.Person, ":"):
+		return "", errColon
+	}
+	return settings.AliasPrefix + ":" + s.Login + ":" + s.Person, nil
+}
+
+var errColon = errors.New("the name of the person has a colon, which stands between the parts of an alias: " +
+	"use another claim as user_claim of the login's role")
