@@ -193,7 +193,7 @@ func (d *desired) judgeLogin(l *login) {
 	}
 	wrong("", d.judgePlace(l.name, l.mount))
 	of("mount", provision.CheckAuthMount(l.mount))
-	of("role", provision.CheckLoginName(l.roleName))
+	of("role", provision.CheckRoleName(l.roleName))
 	for field, value := range map[string]any{"discovery_url": l.config["oidc_discovery_url"], "client_id": l.config["oidc_client_id"], "client_secret": l.secret, "user_claim": l.role.UserClaim} {
 		if value == "" {
 			of(field, errEmpty)
@@ -235,7 +235,7 @@ func (d *desired) addMachine(at place, f hclMachine) {
 // judgePlace refuses names that are not valid or were given before, and mounts of others: the
 // engine tells logins apart by their mounts.
 func (d *desired) judgePlace(name, mount string) error {
-	if err := provision.CheckLoginName(name); err != nil {
+	if err := check.LoginName(name); err != nil {
 		return err
 	}
 	for other, at := range d.signIn.mounts() {

@@ -75,7 +75,7 @@ func TestASignInThatCannotBeIsRefusedWithItsPlace(t *testing.T) {
 		"a life that is too short":        {"session_max = \"5m\"\n" + goodLogin, []string{"b.hcl:2: sign_in: field session_max: 5m0s is not between"}},
 		"a life that is too long":         {"session_max = \"721h\"\n" + goodLogin, []string{"field session_max"}},
 		"a life that is none":             {"session_max = \"long\"\n" + goodLogin, []string{"field session_max", "is not a valid duration"}},
-		"a name that is not valid":        {strings.Replace(goodLogin, `"employees"`, `"Em:ployees"`, 1), []string{`b.hcl:3: login "Em:ployees": "Em:ployees" is not a valid name`}},
+		"a name that is not valid":        {strings.Replace(goodLogin, `"employees"`, `"Em:ployees"`, 1), []string{`b.hcl:3: login "Em:ployees": "Em:ployees" is not a valid login name`}},
 		"two logins of a name":            {goodLogin + "\n" + strings.TrimPrefix(goodLogin, "public_url = \"https://mcp.example.com\"\n"), []string{`b.hcl:9: login "employees": the name "employees" stands before`}},
 		"two logins at a mount":           {goodLogin + "\n" + strings.Replace(strings.TrimPrefix(goodLogin, "public_url = \"https://mcp.example.com\"\n"), "employees", "partners", 1), []string{`login "partners": field mount: oidc-mcp is that of "employees", too`}},
 		"no way back":                     {strings.TrimPrefix(goodLogin, "public_url = \"https://mcp.example.com\"\n"), []string{`b.hcl:2: login "employees": field public_url of sign_in, or redirect_uris here, is needed`}},

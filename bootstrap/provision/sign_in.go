@@ -43,13 +43,13 @@ func CheckSessionMax(d time.Duration) error {
 	return nil
 }
 
-// loginName is the form of the name of a login, which stands in files, lists and audit lines.
-var loginName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
+// roleName is the form of the name of a login's role.
+var roleName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
 
-// CheckLoginName refuses the name of a login that the engine refuses.
-func CheckLoginName(name string) error {
-	if !loginName.MatchString(name) {
-		return fmt.Errorf("%q is not a valid name: take at most 32 small letters, digits and -, with a letter or a digit first", name)
+// CheckRoleName refuses the name of a role that apply does not make.
+func CheckRoleName(name string) error {
+	if !roleName.MatchString(name) {
+		return fmt.Errorf("%q is not a valid name of a role here: take at most 32 small letters, digits and -, with a letter or a digit first", name)
 	}
 	return nil
 }
