@@ -26,8 +26,8 @@ type Registry interface {
 	OnRegistry(f func())
 	// Servers returns all registered servers.
 	Servers() map[string]*grants.Server
-	// Live reports whether a token of the principal is known, and active.
-	Live(p grants.Principal) bool
+	// Heard reports whether a token of the principal is known, so that its end is told.
+	Heard(p grants.Principal) bool
 	// ServersOf returns the servers that the grant allows, by name.
 	ServersOf(g *grants.Grant) ([]*grants.Server, error)
 }
@@ -130,11 +130,13 @@ func (h *Handler) onEnd(end grants.End) {
 	case end.Unheard && end.SignIn != "":
 		h.sessions.endSignIn(end.SignIn)
 	case end.Unheard:
-		h.sessions.endPrincipals(func(p grants.Principal) bool { return end.Concerns(p) && !h.options.Registry.Live(p) })
+		h.sessions.endPrincipals(func(p grants.Principal) bool { return end.Concerns(p) && !h.options.Registry.Heard(p) })
 	case end.Expired:
 		h.sessions.expireToken(end.Grant)
-	case end.Lost && !h.options.Registry.Live(end.Grant.Principal()):
+	case end.Lost && !h.options.Registry.Heard(end.Grant.Principal()):
 		h.sessions.endPrincipals(func(p grants.Principal) bool { return p == end.Grant.Principal() })
+	case end.Lost && end.Grant.SignIn != nil:
+		h.sessions.endSignIn(end.Grant.SignIn.Accessor)
 	case end.Successor == nil:
 		h.sessions.endToken(end.Grant)
 	default:

@@ -257,9 +257,9 @@ func (b *Broker) Grant(ctx context.Context, token string, source netip.Addr) (*G
 // Live reports whether a token of the principal is in the cache, and as far as is known
 // active: Vault's answer about it is good, or is being confirmed for a request that lives on it.
 func (b *Broker) Live(p Principal) bool {
-	now, v := time.Now(), b.position.Load()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	now, v := time.Now(), b.position.Load()
 	principal := b.cache.byPrincipal[p]
 	if principal == nil {
 		return false
@@ -274,6 +274,20 @@ func (b *Broker) Live(p Principal) bool {
 		}
 	}
 	return false
+}
+
+// Heard reports whether a token of the principal is in the cache that has not expired. Where
+// Vault's answer about it does not count any more, its next use asks again, and an End tells of
+// a "no".
+func (b *Broker) Heard(p Principal) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now, heard := time.Now(), false
+	b.cache.byPrincipal[p].each(func(e *entry) {
+		g := e.grant.Load()
+		heard = heard || g != nil && !g.Expired(now)
+	})
+	return heard
 }
 
 // checkSeal says whether the data key that the grant's token is sealed under, if any,

@@ -125,6 +125,11 @@ func (v *Vault) RevokeClient(client string) {
 	v.announce(Data{"type": "client", "operation": "revoke", "client_id": "id-" + client})
 }
 
+// WriteClient announces that somebody has written the client, which ends nothing.
+func (v *Vault) WriteClient(client string) {
+	v.announce(Data{"type": "client", "operation": "update", "client_id": "id-" + client})
+}
+
 // Fail has every request answered with the status; 0 ends it.
 func (v *Vault) Fail(status int) { v.set(func() { v.failing = status }) }
 
