@@ -74,9 +74,14 @@ func newHolding(s *Server, principal grants.Principal, grant *grants.Grant) *hol
 
 // markUsed notes a request. It writes only what is not so already: a write that is not needed
 // would take the cache line away from the other cores. It reports false if Vault has given the
-// client other rights to credentials since these were taken.
+// client other rights to credentials since these were taken, or if they are those of another
+// name of the person.
 func (h *holding) markUsed(grant *grants.Grant, now time.Time) bool {
-	if held := h.grant.Load(); held != grant && grant.NewerThan(held) {
+	held := h.grant.Load()
+	if held != grant && !grant.SamePerson(held) {
+		return false // whichever is newer: at another login they may have other secrets
+	}
+	if held != grant && grant.NewerThan(held) {
 		if !grant.SameUpstreamRights(held) {
 			return false
 		}

@@ -147,11 +147,14 @@ func TestAPersonUnderAnotherNameGetsOtherCredentials(t *testing.T) {
 			return map[string]any{"token": "read by " + alias}
 		}}
 		server := s.register(personalServer())
-		first := s.getFor(server, signedIn(t, "s1", "employees", "ann", "claude"))
+		employee := signedIn(t, "s1", "employees", "ann", "claude")
+		first := s.getFor(server, employee)
 		after(time.Second)
 		second := s.getFor(server, signedIn(t, "s2", "contractors", "ann", "claude"))
 		require.Equal(t, []string{"read by mcp:contractors:ann"}, second.Header()["X-Mine"])
 		require.NotEqual(t, first.Header()["X-Mine"], second.Header()["X-Mine"])
+		again := s.getFor(server, employee)
+		require.Equal(t, first.Header()["X-Mine"], again.Header()["X-Mine"], "each token has those of its own login")
 	})
 }
 

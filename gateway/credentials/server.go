@@ -47,6 +47,9 @@ func (s *Server) obtain(ctx context.Context, grant *grants.Grant) (*Set, error) 
 		if err != nil {
 			return nil, err
 		}
+		if !grant.SamePerson(h.grant.Load()) {
+			continue // a request of theirs by another name was faster
+		}
 		set, err := h.await(ctx)
 		if err != nil || set != nil {
 			return set, err

@@ -120,6 +120,12 @@ func (g *Grant) SameUpstreamRights(o *Grant) bool {
 		maps.Equal(g.metadata, o.metadata)
 }
 
+// SamePerson reports whether the tokens of both are of one person by the same name, or of
+// nobody.
+func (g *Grant) SamePerson(o *Grant) bool {
+	return g.entitlements == o.entitlements || g.SignIn.samePerson(o.SignIn)
+}
+
 // Metadata returns the client's metadata. It is nil for a client without upstream policies:
 // teams may write metadata, so only there may it decide about credentials.
 func (g *Grant) Metadata() map[string]string { return g.metadata }
