@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
 
@@ -146,13 +147,17 @@ func plainConnection(value string) bool {
 var (
 	errBodyTooLarge = errors.New("the body is too large")
 	errTrailers     = errors.New("the body has trailers")
+	errExpired      = errors.New("the token expired before the body was complete")
 )
 
-// body bounds a request's body, and refuses trailers that no header announced.
+// body bounds a request's body, and refuses trailers that no header announced. A request
+// begins when its body is complete: one whose token has expired by then is refused, and can
+// be sent again with the next one.
 type body struct {
 	io.ReadCloser
 	request *http.Request
 	left    int64
+	hold    *grants.Hold // nil: the request needs no token
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -164,8 +169,12 @@ func (b *body) Read(p []byte) (int, error) {
 		return 0, errBodyTooLarge
 	}
 	b.left -= int64(n)
-	if errors.Is(err, io.EOF) && len(b.request.Trailer) > 0 {
+	switch {
+	case !errors.Is(err, io.EOF):
+	case len(b.request.Trailer) > 0:
 		return n, errTrailers
+	case b.hold != nil && b.hold.HasExpired():
+		return n, errExpired
 	}
 	return n, err
 }
@@ -187,6 +196,11 @@ func BodyRefusal(err error) *Refusal {
 	}
 	if errors.Is(err, errTrailers) {
 		return badRequest("trailers are not supported")
+	}
+	if errors.Is(err, errExpired) {
+		f := invalidToken(ReasonInactiveToken)
+		f.Detail = err.Error()
+		return f
 	}
 	return badRequest("the body could not be read")
 }

@@ -177,7 +177,7 @@ func (g *Gate) serve(w http.ResponseWriter, r *http.Request, req *Request) strin
 	conn.serve(req)
 	defer conn.serve(nil)
 	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = &body{ReadCloser: r.Body, request: r, left: g.options.Limits.MaxBody}
+		r.Body = &body{ReadCloser: r.Body, request: r, left: g.options.Limits.MaxBody, hold: hold}
 	}
 	next := r.WithContext(context.WithValue(ctx, requestKey{}, req))
 	defer finish(ctx, req)

@@ -136,6 +136,14 @@ func (s *stage) do(body string, pairs ...string) (*http.Response, error) {
 
 // doWith is do for a client that may go.
 func (s *stage) doWith(ctx context.Context, body string, pairs ...string) (*http.Response, error) {
+	if body == "" {
+		return s.doFrom(ctx, nil, pairs...)
+	}
+	return s.doFrom(ctx, strings.NewReader(body), pairs...)
+}
+
+// doFrom is doWith for a body that comes in its time; nil: there is none.
+func (s *stage) doFrom(ctx context.Context, reader io.Reader, pairs ...string) (*http.Response, error) {
 	method, token, target := http.MethodPost, alice, s.url
 	header := http.Header{"Accept": {"application/json, text/event-stream"}, "Content-Type": {"application/json"}}
 	for i := 0; i < len(pairs); i += 2 {
@@ -149,10 +157,6 @@ func (s *stage) doWith(ctx context.Context, body string, pairs ...string) (*http
 		default:
 			header.Set(key, value)
 		}
-	}
-	var reader io.Reader
-	if body != "" {
-		reader = strings.NewReader(body)
 	}
 	r, err := http.NewRequestWithContext(ctx, method, target, reader)
 	if err != nil {

@@ -101,6 +101,12 @@ func (h *Hold) OnExpiry(f func()) {
 	}
 }
 
+// HasExpired reports whether the lease of the request's token has expired, and was not renewed.
+func (h *Hold) HasExpired() bool {
+	g := h.Grant()
+	return g != nil && g.isOver(time.Now()) && h.entry.hasExpired()
+}
+
 // endOutlived ends the calls on an entry that has expired. Broker.mu is held.
 func (b *Broker) endOutlived(e *entry, cause error) {
 	delete(b.outlived, e)
