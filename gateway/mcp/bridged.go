@@ -52,6 +52,8 @@ func (b *bridged) end(end grants.End, live func(grants.Principal) bool) {
 		// The token's keeper tells, and by now another token may have one.
 	case end.Lost && !live(owner.Principal):
 		b.bridge.EndPrincipal(owner.Principal)
+	case end.Successor == nil && !end.Lost && !end.Last && owner.Principal.IsPerson():
+		// What hangs on a sign-in goes on to be heard of through its other tokens.
 	case end.Successor == nil:
 		b.bridge.EndToken(owner)
 	case grants.Allows(end.Successor, b.server) != nil:

@@ -11,6 +11,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
 func TestACutEndsWhatTheClientHasOnStdio(t *testing.T) {
@@ -117,4 +118,22 @@ func TestAHandshakeThatIsNeverAnsweredEnds(t *testing.T) {
 		}
 		require.Contains(t, got.Body, "The server did not answer in time.", shared)
 	}
+}
+
+// The cache may drop a token of a sign-in that the person does not use, while they use the next
+// one.
+func TestATokenOfASignInThatOnlyLeavesTheCacheEndsNothingWhileAnotherOneIsThere(t *testing.T) {
+	g := newGateway(t, stdioConfig(t), scriptedServer(t, ""))
+	person, err := grants.NewGrant(&vaultclient.Lookup{
+		Active: true, Client: "alice", ClientID: "id-of-alice", Accessor: "accessor", AllowedServers: []string{"*"},
+		Kind: vaultclient.KindLeased, Resource: "https://mcp.example.com/sign-in/mcp", Application: "claude",
+		Login: "employees", Person: "ann", EntityID: "entity-of-ann", SignIn: "sign-in",
+	}, time.Now())
+	require.NoError(t, err)
+	g.grants["ann"] = person
+	session := g.open(t, "ann")
+	g.registry.watch(grants.End{Grant: person})
+	require.Equal(t, http.StatusOK, g.Ask(t, ping, session...).Status)
+	g.registry.watch(grants.End{Grant: person, Last: true})
+	require.Equal(t, http.StatusNotFound, g.Ask(t, ping, session...).Status)
 }
