@@ -173,7 +173,7 @@ func (b *Broker) loseUnheard(c *vaultclient.Change) {
 // nobody can say that they may go on: only the feed can.
 func (b *Broker) inspectOutlived(e *entry, g *Grant, now time.Time) {
 	v := b.position.Load()
-	if confirmed, ok := v.lastConfirmed(g); !ok || clock.Age(now, confirmed) >= v.maxAge {
+	if confirmed, ok := v.lastConfirmed(g); !ok || clock.Age(now, confirmed) >= v.maxAge-sweepInterval { // by the next look
 		b.endIf(e, g, ErrUnavailable)
 		return
 	}

@@ -112,6 +112,23 @@ func TestACallThatOutlivesItsTokenIsCutWhenAccessIsTakenAway(t *testing.T) {
 	}
 }
 
+func TestACallThatOutlivesItsTokenIsCutBeforeMaxStaleIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel()
+		b := settledBroker(t, m)
+		ctx := outliving(t, m, b, "files")
+		after(110 * time.Millisecond) // so that the feed and the sweep are out of step
+		m.announce(vaultclient.Change{Type: typeClient, Operation: operationUpdate, ClientID: "id-other"})
+		after(time.Second)
+		m.write(func() { m.feedDown = true })
+		after(10 * time.Second) // the request that is held may be answered yet
+		confirmed := b.position.Load().sent
+		after(time.Until(confirmed.Add(b.options.Grants.MaxStale)))
+		require.Equal(t, confirmed, b.position.Load().sent)
+		require.ErrorIs(t, context.Cause(ctx), ErrUnavailable)
+	})
+}
+
 func TestACallThatOutlivesItsTokenGoesOnWhileNothingConcernsIt(t *testing.T) {
 	tests := map[string]func(m *model, b *Broker){
 		"another client is revoked": func(m *model, _ *Broker) {
