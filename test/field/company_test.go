@@ -2,6 +2,7 @@ package field
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"fmt"
 	"net"
 	"os"
@@ -37,6 +38,7 @@ type company struct {
 	*network
 	modules  npm.Modules
 	gateways []*harness.Gateway
+	jobKey   *ecdsa.PrivateKey // of the issuer of jobs that sign in
 	// everything is server-everything, and partner another one, which is reached by
 	// the forward proxy alone.
 	everything, partner *program
@@ -64,6 +66,7 @@ func newCompany(t *testing.T) *company {
 	c.everything, c.partner = c.startServer(t, "servers", 3001), c.startServer(t, "partner", 80)
 	c.startProxies(t)
 	bed.SetUp(t, c.Harness, "1h")
+	c.jobKey = c.signIn(t)
 	for _, name := range gateways {
 		c.gateways = append(c.gateways, c.startGateway(t, name))
 	}
@@ -93,7 +96,7 @@ func (c *company) startGateway(t *testing.T, name string) *harness.Gateway {
 		Place: &m.Place, Vault: "https://vault.corp.test:8200",
 		// It trusts the authority by its file, not by the test's environment.
 		Env: []string{"SSL_CERT_FILE="},
-		Top: bed.Block(""),
+		Top: bed.Block("") + signInBlock(),
 		Blocks: map[string]string{
 			"vault": fmt.Sprintf("ca_cert_file = %q\n", c.trusted()),
 			// What is tried here is the ways: a machine that is too busy to run Vault
