@@ -24,9 +24,9 @@ const (
 	SignInCallback = "/sign-in/callback"
 	// SessionMax is how long a sign-in lasts at most, unless a file says otherwise.
 	SessionMax = 12 * time.Hour
-	// PersonTTL is what a login gets at first. The gateway renews the token when the person
+	// personTTL is what a login gets at first. The gateway renews the token when the person
 	// has consented; what nobody finishes leaves no token after that time.
-	PersonTTL = 10 * time.Minute
+	personTTL = 10 * time.Minute
 )
 
 // Bounds of a sign-in's life.
@@ -126,7 +126,7 @@ func (r PersonRole) Settings() map[string]any {
 		"token_type":              "service",
 		"token_period":            0,
 		"token_num_uses":          0,
-		"token_ttl":               int64(PersonTTL / time.Second),
+		"token_ttl":               int64(personTTL / time.Second),
 		"token_max_ttl":           int64(r.SessionMax / time.Second),
 		"token_explicit_max_ttl":  0,
 		"verbose_oidc_logging":    false,

@@ -16,9 +16,9 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
-// ErrAddress means that the address for which a server's name stands is not one to which
+// errAddress means that the address for which a server's name stands is not one to which
 // the gateway may connect.
-var ErrAddress = errors.New("the upstream's address is not allowed")
+var errAddress = errors.New("the upstream's address is not allowed")
 
 // Addresses behind which clouds hand out credentials to whoever asks from the
 // machine. Those in the link-local ranges are refused with them.
@@ -67,8 +67,8 @@ func never(addr netip.Addr) bool {
 	return false
 }
 
-// AllowsHost reports whether the list admits a server by its URL's host name.
-func AllowsHost(allow *config.UpstreamAllow, host string) bool {
+// allowsHost reports whether the list admits a server by its URL's host name.
+func allowsHost(allow *config.UpstreamAllow, host string) bool {
 	if allow.Empty() {
 		return true
 	}
@@ -92,18 +92,18 @@ type Func func(ctx context.Context, network, address string) (net.Conn, error)
 // the host's name or by the address. An empty list allows all but those at which no server
 // may be.
 func To(allow *config.UpstreamAllow, host string, timeout time.Duration) Func {
-	byName := AllowsHost(allow, host)
+	byName := allowsHost(allow, host)
 	d := &net.Dialer{
 		Timeout:   timeout,
 		KeepAlive: 30 * time.Second,
 		Control: func(_, address string, _ syscall.RawConn) error {
 			target, err := netip.ParseAddrPort(address)
 			if err != nil {
-				return fmt.Errorf("%w: it does not parse", ErrAddress)
+				return fmt.Errorf("%w: it does not parse", errAddress)
 			}
 			addr := target.Addr().Unmap().WithZone("")
 			if never(addr) {
-				return fmt.Errorf("%w: %s is link-local, a cloud's metadata service, or no host's at all", ErrAddress, addr)
+				return fmt.Errorf("%w: %s is link-local, a cloud's metadata service, or no host's at all", errAddress, addr)
 			}
 			if byName {
 				return nil
@@ -113,7 +113,7 @@ func To(allow *config.UpstreamAllow, host string, timeout time.Duration) Func {
 					return nil
 				}
 			}
-			return fmt.Errorf("%w: %s is not in upstream_allow", ErrAddress, addr)
+			return fmt.Errorf("%w: %s is not in upstream_allow", errAddress, addr)
 		},
 	}
 	return d.DialContext

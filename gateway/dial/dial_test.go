@@ -28,6 +28,6 @@ func TestHostsOfTheListMayBePatterns(t *testing.T) {
 		"a.example.com": true, "a.b.example.com": true, "A.EXAMPLE.COM": true, "a.example.com.": true, "mcp.test": true,
 		"example.com": false, ".example.com": false, "aexample.com": false, "example.com.evil": false, "mcp.test.evil": false, "x.mcp.test": false, "": false,
 	} {
-		require.Equal(t, want, AllowsHost(allow, host), host)
+		require.Equal(t, want, allowsHost(allow, host), host)
 	}
 }

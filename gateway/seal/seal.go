@@ -55,8 +55,8 @@ var (
 	ErrNoKeys = errors.New("the gateway does not have the keys to seal with yet")
 )
 
-// MaxSealed is the length of the longest text that is opened.
-const MaxSealed = 64 << 10
+// maxSealed is the length of the longest text that is opened.
+const maxSealed = 64 << 10
 
 // Layout of a sealed text, before base64: format, key, salt, ciphertext, tag. The key is a
 // version of the session keys, or the fingerprint of a registration key.
@@ -129,7 +129,7 @@ func isVersion(version int) bool { return version >= 0 && uint64(version) < 1<<3
 
 // decode returns the bytes of a sealed text of that format.
 func decode(format byte, text string) ([]byte, error) {
-	if len(text) > MaxSealed {
+	if len(text) > maxSealed {
 		return nil, ErrNotValid
 	}
 	raw, err := encoding.DecodeString(text)
@@ -191,7 +191,7 @@ func derive(secret, salt []byte, use string, purpose Purpose) ([]byte, error) {
 func associated(header []byte, purpose Purpose, mount string, bound []byte) []byte {
 	dst := make([]byte, 0, len(header)+len(purpose)+len(mount)+len(bound)+4*4)
 	for _, part := range [][]byte{header, []byte(purpose), []byte(mount), bound} {
-		dst = binary.BigEndian.AppendUint32(dst, uint32(len(part))) //nolint:gosec // bounded by MaxSealed and by Vault's answer
+		dst = binary.BigEndian.AppendUint32(dst, uint32(len(part))) //nolint:gosec // bounded by maxSealed and by Vault's answer
 		dst = append(dst, part...)
 	}
 	return dst

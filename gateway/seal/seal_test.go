@@ -255,7 +255,7 @@ func TestASealedTextHasOneSpelling(t *testing.T) {
 		"a space behind":         text + " ",
 		"a line break inside":    text[:8] + "\n" + text[8:],
 		"a line break at an end": text + "\r\n",
-		"an absurd length":       strings.Repeat("A", MaxSealed+1),
+		"an absurd length":       strings.Repeat("A", maxSealed+1),
 		"zeros":                  strings.Repeat("A", 100),
 		"twice":                  text + text,
 	} {

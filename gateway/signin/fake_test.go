@@ -70,7 +70,7 @@ func newFakeVault(now func() time.Time) *fakeVault {
 		now: now, fail: map[string]error{}, states: map[string]fakeState{}, tokens: map[string]*fakeToken{}, wrapping: map[string]fakeWrap{},
 		person: vaultclient.PersonToken{
 			EntityID: "entity-ann", DisplayName: "oidc-mcp-ann@example.com", Policies: []string{"default", "mcp-person"},
-			IdentityPolicies: []string{"mcp-person-engineering"}, Orphan: true, Renewable: true, TTL: 8 * time.Hour,
+			IdentityPolicies: []string{"mcp-person-engineering"}, Renewable: true, TTL: 8 * time.Hour,
 		},
 		may: []string{"engineering", "oncall"},
 		clients: map[string]vaultclient.SignInClient{
@@ -141,11 +141,11 @@ func (v *fakeVault) issue() *vaultclient.PersonToken {
 	t := *vaultclient.NewPersonToken(secret)
 	p := v.person
 	t.EntityID, t.DisplayName, t.Policies, t.IdentityPolicies, t.External = p.EntityID, p.DisplayName, p.Policies, p.IdentityPolicies, p.External
-	t.Batch, t.Periodic, t.Orphan, t.Renewable, t.Uses, t.TTL = p.Batch, p.Periodic, p.Orphan, p.Renewable, p.Uses, p.TTL
+	t.Batch, t.Periodic, t.Renewable, t.Uses, t.TTL = p.Batch, p.Periodic, p.Renewable, p.Uses, p.TTL
 	if !p.Batch {
 		t.Accessor = fmt.Sprintf("accessor-%d", v.count)
 	}
-	t.Created, t.Sent = v.now(), v.now()
+	t.Created = v.now()
 	v.tokens[secret] = &fakeToken{PersonToken: t, ends: v.now().Add(t.TTL), may: v.may, generations: map[uint64]time.Time{}}
 	return &t
 }

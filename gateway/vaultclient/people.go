@@ -71,13 +71,11 @@ type PersonToken struct {
 
 	Batch     bool // it cannot be renewed or revoked
 	Periodic  bool
-	Orphan    bool
 	Renewable bool
 	Uses      int // how often it may be used; 0: without bound
 
-	TTL     time.Duration // at Sent
+	TTL     time.Duration // that was left when Vault answered
 	Created time.Time     // by Vault's clock
-	Sent    time.Time     // when Vault was asked about it
 }
 
 // NewPersonToken returns a token of which nothing else is known.
@@ -95,7 +93,6 @@ func (t *PersonToken) GoString() string { return t.String() }
 // Lookup asks Vault about a token. The error is [ErrDead] if the active node does not accept
 // it.
 func (p *People) Lookup(ctx context.Context, secret string) (*PersonToken, error) {
-	sent := time.Now()
 	answer, err := p.confirmed(ctx, secret, func(ctx context.Context, client *api.Client) (*api.Secret, error) {
 		return client.Auth().Token().LookupSelfWithContext(ctx)
 	}, http.StatusForbidden)
@@ -108,7 +105,7 @@ func (p *People) Lookup(ctx context.Context, secret string) (*PersonToken, error
 	if answer == nil || answer.Data == nil {
 		return nil, errNoData
 	}
-	return personToken(secret, answer.Data, sent)
+	return personToken(secret, answer.Data)
 }
 
 // errNoData: Vault's answer lacks the data.
@@ -117,7 +114,7 @@ var errNoData = errors.New("Vault's answer has no data") //nolint:staticcheck //
 // personToken reads the answer of lookup-self.
 //
 // https://developer.hashicorp.com/vault/api-docs/auth/token#lookup-a-token-self
-func personToken(secret string, data map[string]any, sent time.Time) (*PersonToken, error) {
+func personToken(secret string, data map[string]any) (*PersonToken, error) {
 	var answer struct {
 		Accessor    string              `json:"accessor"`
 		Created     int64               `json:"creation_time"`
@@ -126,7 +123,6 @@ func personToken(secret string, data map[string]any, sent time.Time) (*PersonTok
 		External    map[string][]string `json:"external_namespace_policies"`
 		Identity    []string            `json:"identity_policies"`
 		Uses        int                 `json:"num_uses"`
-		Orphan      bool                `json:"orphan"`
 		Period      int64               `json:"period"`
 		Policies    []string            `json:"policies"`
 		Renewable   bool                `json:"renewable"`
@@ -143,9 +139,9 @@ func personToken(secret string, data map[string]any, sent time.Time) (*PersonTok
 		secret:   secret,
 		Accessor: answer.Accessor, EntityID: answer.EntityID, DisplayName: answer.DisplayName,
 		Policies: answer.Policies, IdentityPolicies: answer.Identity, External: answer.External,
-		Batch: answer.Type == "batch", Periodic: answer.Period > 0, Orphan: answer.Orphan,
+		Batch: answer.Type == "batch", Periodic: answer.Period > 0,
 		Renewable: answer.Renewable, Uses: answer.Uses,
-		TTL: seconds(answer.TTL), Created: time.Unix(answer.Created, 0), Sent: sent,
+		TTL: seconds(answer.TTL), Created: time.Unix(answer.Created, 0),
 	}, nil
 }
 

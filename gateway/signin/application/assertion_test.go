@@ -122,7 +122,7 @@ func withAssertions(t *testing.T, pairs ...pair) *bed {
 // show authenticates by an assertion.
 func (b *bed) show(t testing.TB, assertion string, more ...string) (*Application, error) {
 	t.Helper()
-	return b.Authenticate(t.Context(), nil, form(append(more, "client_assertion", assertion, "client_assertion_type", AssertionType)...))
+	return b.Authenticate(t.Context(), nil, form(append(more, "client_assertion", assertion, "client_assertion_type", assertionType)...))
 }
 
 func TestChatGPTsAssertionIsTaken(t *testing.T) {
@@ -359,9 +359,9 @@ func TestAnApplicationThatSignsAuthenticatesInNoOtherWay(t *testing.T) {
 		"an empty password": {basic("https%3A%2F%2Fchatgpt.com%2Foauth%2Fclient.json", ""), nil},
 		"both": {
 			basic("https%3A%2F%2Fchatgpt.com%2Foauth%2Fclient.json", "x"),
-			form("client_assertion", signer{ec, jose.ES256, "", false}.sign(t, b.claims(nil)), "client_assertion_type", AssertionType),
+			form("client_assertion", signer{ec, jose.ES256, "", false}.sign(t, b.claims(nil)), "client_assertion_type", assertionType),
 		},
-		"another id": {nil, form("client_id", "https://chatgpt.com/oauth/other.json", "client_assertion", signer{ec, jose.ES256, "", false}.sign(t, b.claims(nil)), "client_assertion_type", AssertionType)},
+		"another id": {nil, form("client_id", "https://chatgpt.com/oauth/other.json", "client_assertion", signer{ec, jose.ES256, "", false}.sign(t, b.claims(nil)), "client_assertion_type", assertionType)},
 	} {
 		a, err := b.Authenticate(t.Context(), r.header, r.form)
 		require.Nil(t, a, name)

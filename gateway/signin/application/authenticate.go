@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// AssertionType is the client_assertion_type of private_key_jwt (RFC 7523 §2.2).
-const AssertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+// assertionType is the client_assertion_type of private_key_jwt (RFC 7523 §2.2).
+const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 // Parameters of the form that say who asks.
 const (
@@ -144,8 +144,8 @@ func readBasic(values []string) (id string, secrets []string, err error) {
 }
 
 func (c *credentials) readAssertion(form url.Values) error {
-	if form.Get(paramAssertionType) != AssertionType {
-		return c.mark(malformed("The client_assertion_type is not " + AssertionType + "."))
+	if form.Get(paramAssertionType) != assertionType {
+		return c.mark(malformed("The client_assertion_type is not " + assertionType + "."))
 	}
 	c.method, c.assertion = MethodSigned, form.Get(paramAssertion)
 	id, err := subjectOf(c.assertion)

@@ -149,7 +149,7 @@ func TestWhoDoesNotShowTheRightThingIsNotServed(t *testing.T) {
 		"two ids":                                {request{basic("secret", secret), form("client_id", "public")}, Malformed, true},
 		"two ways":                               {request{basic("secret", secret), form("client_secret", secret)}, Malformed, true},
 		"two ways, one of them wrong":            {request{basic("secret", "x"), form("client_id", "secret", "client_secret", secret)}, Malformed, true},
-		"a secret and an assertion":              {request{nil, form("client_id", "secret", "client_secret", secret, "client_assertion", "a.b.c", "client_assertion_type", AssertionType)}, NotAuthentic, false},
+		"a secret and an assertion":              {request{nil, form("client_id", "secret", "client_secret", secret, "client_assertion", "a.b.c", "client_assertion_type", assertionType)}, NotAuthentic, false},
 		"no secret":                              {request{nil, form("client_id", "secret")}, NotAuthentic, false},
 		"an empty password":                      {request{basic("secret", ""), nil}, NotAuthentic, true},
 		"a wrong secret":                         {request{nil, form("client_id", "secret", "client_secret", "wrong")}, NotAuthentic, false},
@@ -172,8 +172,8 @@ func TestWhoDoesNotShowTheRightThingIsNotServed(t *testing.T) {
 		"an empty header":                        {request{two(""), form("client_id", "public")}, NotAuthentic, true},
 		"an assertion of another type":           {request{nil, form("client_id", "public", "client_assertion", "a.b.c", "client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:saml2-bearer")}, Malformed, false},
 		"an assertion without its type":          {request{nil, form("client_id", "public", "client_assertion", "a.b.c")}, Malformed, false},
-		"a type without its assertion":           {request{nil, form("client_id", "public", "client_assertion_type", AssertionType)}, NotAuthentic, false},
-		"an assertion that is none":              {request{nil, form("client_id", "public", "client_assertion", "a.b.c", "client_assertion_type", AssertionType)}, NotAuthentic, false},
+		"a type without its assertion":           {request{nil, form("client_id", "public", "client_assertion_type", assertionType)}, NotAuthentic, false},
+		"an assertion that is none":              {request{nil, form("client_id", "public", "client_assertion", "a.b.c", "client_assertion_type", assertionType)}, NotAuthentic, false},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -220,7 +220,7 @@ func FuzzAuthenticate(f *testing.F) {
 	f.Add("Basic c2VjcmV0OnRoZS1zZWNyZXQtb2YtdGhlLWZpbGU=", "client_id=secret")
 	f.Add("", "client_id=public")
 	f.Add("Basic Og==", "client_id=secret&client_secret=")
-	f.Add("", "client_id=secret&client_assertion=a.b.c&client_assertion_type="+AssertionType)
+	f.Add("", "client_id=secret&client_assertion=a.b.c&client_assertion_type="+assertionType)
 	f.Fuzz(func(t *testing.T, authorization, body string) {
 		values, err := url.ParseQuery(body)
 		if err != nil {

@@ -169,7 +169,7 @@ func (r *Registry) findDynamic(ctx context.Context, rules *rules, clientID strin
 			Advice:  "An administrator can allow them: dynamic_registration in the block sign_in of the gateway's file.",
 		}
 	}
-	a := &Application{ClientID: clientID, ID: idOf(clientID), Name: CleanName(one.Name), Vouch: VouchNone, AuthMethod: one.Method}
+	a := &Application{ClientID: clientID, ID: idOf(clientID), Name: cleanName(one.Name), Vouch: VouchNone, AuthMethod: one.Method}
 	for _, text := range one.Redirects {
 		if u, err := uri.ParseRedirect(text); err == nil { // the rules may have become stricter
 			a.redirects = append(a.redirects, u)

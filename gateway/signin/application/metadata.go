@@ -72,7 +72,7 @@ func parseMetadata(body []byte, document bool) (*metadata, error) {
 		m.JWKS = raw
 	}
 	_, m.hasSecret = members["client_secret"]
-	m.Name = CleanName(m.Name)
+	m.Name = cleanName(m.Name)
 	return m, m.readRedirects(redirects, document)
 }
 

@@ -10,10 +10,10 @@ const (
 	maxMarks = 2   // of combination, one after the other
 )
 
-// CleanName makes a text of a stranger fit for a page, a log and a table: no characters that
+// cleanName makes a text of a stranger fit for a page, a log and a table: no characters that
 // cannot be seen, that turn the text around or break the line, no towers of combining marks,
 // single spaces, and at most 200 characters. It may be empty then.
-func CleanName(text string) string {
+func cleanName(text string) string {
 	var b strings.Builder
 	count, marks, space := 0, 0, false
 	for _, c := range text {

@@ -32,7 +32,7 @@ func TestNamesAreCleaned(t *testing.T) {
 		strings.Repeat("\u202e", 5000) + "a": "a",
 		strings.Repeat("字", 300):             strings.Repeat("字", 200),
 	} {
-		got := CleanName(text)
+		got := cleanName(text)
 		if len(want) > 150 {
 			require.LessOrEqual(t, utf8.RuneCountInString(got), maxName)
 			require.True(t, strings.HasPrefix(text, got))
@@ -47,8 +47,8 @@ func FuzzCleanName(f *testing.F) {
 	f.Add("Claude\u202e Code")
 	f.Add(strings.Repeat("e\u0301 ", 300))
 	f.Fuzz(func(t *testing.T, text string) {
-		got := CleanName(text)
-		if CleanName(got) != got || utf8.RuneCountInString(got) > maxName || !utf8.ValidString(got) || strings.TrimSpace(got) != got || strings.Contains(got, "  ") {
+		got := cleanName(text)
+		if cleanName(got) != got || utf8.RuneCountInString(got) > maxName || !utf8.ValidString(got) || strings.TrimSpace(got) != got || strings.Contains(got, "  ") {
 			t.Fatalf("%q is cleaned to %q", text, got)
 		}
 		if strings.ContainsAny(got, "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200b\x00\n") {

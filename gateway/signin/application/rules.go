@@ -64,7 +64,7 @@ func prefixesOf(texts []string) ([]uri.Prefix, error) {
 // fromFile makes the application of a block of the file.
 func (r *rules) fromFile(block *config.SignInApplication, prefixes []string, remote func(*uri.URI) keySource) (*Application, error) {
 	a := &Application{
-		ClientID: block.ID, ID: block.ID, Name: CleanName(block.Name), Vouch: VouchFile, Trusted: block.Trusted, AuthMethod: MethodNone,
+		ClientID: block.ID, ID: block.ID, Name: cleanName(block.Name), Vouch: VouchFile, Trusted: block.Trusted, AuthMethod: MethodNone,
 	}
 	for _, text := range block.RedirectURIs {
 		if slices.Contains(prefixes, text) {
