@@ -153,20 +153,6 @@ func (d *desired) loadHCL(path string, content []byte, named map[string]bool) {
 	}
 }
 
-// nth is a block of a type, by its place among them.
-func nth(body *hclsyntax.Body, kind string, n int) *hclsyntax.Block {
-	for _, block := range body.Blocks {
-		if block.Type != kind {
-			continue
-		}
-		if n == 0 {
-			return block
-		}
-		n--
-	}
-	return nil
-}
-
 func (d *desired) addServer(at place, s hclServer) {
 	credentials, err := hclCredentials(s.Credentials)
 	if err != nil {

@@ -115,6 +115,20 @@ func (d *desired) addSignIn(at place, block *hclsyntax.Block, f hclSignIn) {
 	}
 }
 
+// nth is a block of a type, by its place among them.
+func nth(body *hclsyntax.Body, kind string, n int) *hclsyntax.Block {
+	for _, block := range body.Blocks {
+		if block.Type != kind {
+			continue
+		}
+		if n == 0 {
+			return block
+		}
+		n--
+	}
+	return nil
+}
+
 var (
 	errNoLogin     = errors.New(`sign_in: a block login "NAME" or machine "NAME" is needed`)
 	errNoRedirect  = errors.New("field public_url of sign_in, or redirect_uris here, is needed: the identity provider sends people back to the gateway")
