@@ -131,7 +131,7 @@ func (h *Handler) beginSession(ctx context.Context, x *exchange, c *code, secret
 		return nil, d
 	}
 	const first = 1
-	if err := h.People.SetGeneration(ctx, t, first, h.Now()); err != nil {
+	if err := h.People.SetGeneration(ctx, t, first, h.vaultNow(t)); err != nil {
 		return nil, h.denialOfVault(err)
 	}
 	c.Person, c.Entity = creds.Person, creds.EntityID

@@ -170,7 +170,7 @@ func (v *fakeVault) Lookup(_ context.Context, secret string) (*vaultclient.Perso
 		return nil, fmt.Errorf("%w: %w", vaultclient.ErrDead, err)
 	}
 	found := t.PersonToken
-	found.TTL = t.ends.Sub(v.now())
+	found.TTL, found.Read = t.ends.Sub(v.now()), v.now()
 	return &found, nil
 }
 

@@ -79,7 +79,7 @@ func (h *Handler) rotate(ctx context.Context, x *exchange, t *vaultclient.Person
 	switch {
 	case f.Generation >= present:
 		// Above the stored one: it is authentic by its seal, so a node of Vault lags behind.
-	case f.Generation+1 == present && withinGrace(h.Now().Sub(began)):
+	case f.Generation+1 == present && withinGrace(h.vaultNow(t).Sub(began)):
 		event, next = eventRepeated, present
 	default:
 		d := denied(codeInvalidGrant, reasonReplay, "the refresh token was used before: the sign-in has been ended")
@@ -95,7 +95,7 @@ func (h *Handler) rotate(ctx context.Context, x *exchange, t *vaultclient.Person
 		return nil, d
 	}
 	if event == eventRefreshed {
-		if err := h.People.SetGeneration(ctx, t, next, h.Now()); err != nil {
+		if err := h.People.SetGeneration(ctx, t, next, h.vaultNow(t)); err != nil {
 			return nil, h.denialOfVault(err)
 		}
 	}
@@ -111,8 +111,17 @@ func (h *Handler) rotate(ctx context.Context, x *exchange, t *vaultclient.Person
 	return answerOf(creds, life, token), nil
 }
 
-// withinGrace reports whether a generation is that young. Another gateway, whose clock may be
-// ahead, has noted when it began.
+// vaultNow is the time by Vault's clock, which is the same for all gateways. It is that of the
+// lookup with which the request began.
+func (h *Handler) vaultNow(t *vaultclient.PersonToken) time.Time {
+	if t.Read.IsZero() {
+		return h.Now()
+	}
+	return t.Read
+}
+
+// withinGrace reports whether a generation is that young. Another node of Vault, whose clock
+// may be ahead, may have led when it began.
 func withinGrace(age time.Duration) bool { return age <= grace && age > -skew }
 
 // lookUp asks Vault about the person's token.

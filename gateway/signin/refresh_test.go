@@ -138,6 +138,26 @@ func TestAnAnswerThatIsLostWhileRefreshing(t *testing.T) {
 	}
 }
 
+// TestTheGraceIsByVaultsClock: gateways whose clocks are wrong by minutes neither end a sign-in
+// that is refreshed twice at once, nor serve a thief for longer.
+func TestTheGraceIsByVaultsClock(t *testing.T) {
+	for name, off := range map[string]time.Duration{"ahead": 5 * time.Minute, "behind": -5 * time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			wrong := s.gateway()
+			wrong.Now = func() time.Time { return s.now().Add(off) }
+			token := s.tokens().Refresh
+			s.refresh(token).ok(t)
+			send(t, wrong, TokenPath, refreshForm(token)).ok(t, "the same at once")
+			token = send(t, wrong, TokenPath, refreshForm(s.refresh(token).ok(t).Refresh)).ok(t).Refresh
+			next := s.refresh(token).ok(t).Refresh
+			s.pass(grace + time.Second)
+			send(t, wrong, TokenPath, refreshForm(token)).is(t, 400, codeInvalidGrant, "too late")
+			s.ended(next)
+		})
+	}
+}
+
 // TestWhatCannotBeAskedEndsNothing: an application that was told invalid_grant throws its
 // tokens away.
 func TestWhatCannotBeAskedEndsNothing(t *testing.T) {

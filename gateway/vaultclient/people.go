@@ -76,6 +76,7 @@ type PersonToken struct {
 
 	TTL     time.Duration // that was left when Vault answered
 	Created time.Time     // by Vault's clock
+	Read    time.Time     // by Vault's clock, when it answered, up to a second late; zero: it did not say
 }
 
 // NewPersonToken returns a token of which nothing else is known.
@@ -120,6 +121,7 @@ func personToken(secret string, data map[string]any) (*PersonToken, error) {
 		Created     int64               `json:"creation_time"`
 		DisplayName string              `json:"display_name"`
 		EntityID    string              `json:"entity_id"`
+		Expires     time.Time           `json:"expire_time"`
 		External    map[string][]string `json:"external_namespace_policies"`
 		Identity    []string            `json:"identity_policies"`
 		Uses        int                 `json:"num_uses"`
@@ -135,13 +137,17 @@ func personToken(secret string, data map[string]any) (*PersonToken, error) {
 	if answer.Created <= 0 || answer.Type == "" {
 		return nil, errors.New("Vault's answer about the token has no creation_time, or no type") //nolint:staticcheck // a name starts it
 	}
+	var read time.Time
+	if !answer.Expires.IsZero() {
+		read = answer.Expires.Add(-seconds(answer.TTL))
+	}
 	return &PersonToken{
 		secret:   secret,
 		Accessor: answer.Accessor, EntityID: answer.EntityID, DisplayName: answer.DisplayName,
 		Policies: answer.Policies, IdentityPolicies: answer.Identity, External: answer.External,
 		Batch: answer.Type == "batch", Periodic: answer.Period > 0,
 		Renewable: answer.Renewable, Uses: answer.Uses,
-		TTL: seconds(answer.TTL), Created: time.Unix(answer.Created, 0),
+		TTL: seconds(answer.TTL), Created: time.Unix(answer.Created, 0), Read: read,
 	}, nil
 }
 

@@ -74,7 +74,7 @@ func peopleAt(t *testing.T, address string) *People {
 	return people
 }
 
-const selfAnswer = `{"data":{"accessor":"acc","creation_time":1796042434,"creation_ttl":3600,"display_name":"oidc-ann","entity_id":"e1",
+const selfAnswer = `{"data":{"accessor":"acc","creation_time":1796042434,"creation_ttl":3600,"display_name":"oidc-ann","entity_id":"e1","expire_time":"2026-11-30T12:10:34.25Z",
 	"external_namespace_policies":{"team/":["admins"]},"identity_policies":["from-group"],"num_uses":0,"orphan":true,"policies":["default","mcp-person"],
 	"renewable":true,"ttl":599,"type":"service"}}`
 
@@ -86,6 +86,7 @@ func TestVaultsWordAboutAPersonsToken(t *testing.T) {
 		secret: "hvs.person", Accessor: "acc", EntityID: "e1", DisplayName: "oidc-ann",
 		Policies: []string{"default", "mcp-person"}, IdentityPolicies: []string{"from-group"}, External: map[string][]string{"team/": {"admins"}},
 		Renewable: true, TTL: 599 * time.Second, Created: time.Unix(1796042434, 0),
+		Read: time.Date(2026, 11, 30, 12, 0, 35, 250_000_000, time.UTC),
 	}, token)
 	require.NotContains(t, fmt.Sprintf("%v %+v %#v", token, token, token), "hvs.person")
 
