@@ -38,3 +38,18 @@ func TestASessionEndsWithItsSignInThoughAnotherOneGoesOn(t *testing.T) {
 	require.Equal(t, http.StatusOK, s.ask(pingOnce, theirs...).status)
 	require.Equal(t, http.StatusNotFound, s.ask(pingOnce, with(mine, phone)...).status)
 }
+
+// A child that the next token has used is watched over by that one, once the first has expired.
+func TestAnIdleChildOutlivesAChangeOfItsClientAndTheFirstToken(t *testing.T) {
+	s, at := newPeopleStage(t), endpoints["of one server"]
+	first := s.signIn("s1", "ann", "claude", at, 2*tokenLife)
+	mine := s.begin(at, first)
+	next := with(mine, s.signIn("s1", "ann", "claude", at, time.Hour))
+	pid := s.child(at, next...)
+	s.awaitExpiry(at, first)
+	s.open(bob)
+	s.vault.WriteClient("engineering")
+	s.vault.Revoke(bob) // changes, and what they end, come in their order
+	gatewaytest.Eventually(t, "the changes to be heard", func() bool { return s.handler.Sessions() == 0 })
+	require.Equal(t, pid, s.child(at, next...))
+}

@@ -46,7 +46,7 @@ func (b *bridged) end(end grants.End, live func(grants.Principal) bool) {
 		b.bridge.EndUnheard(&end, live)
 		return
 	}
-	owner := bridge.Owner{Principal: end.Grant.Principal(), Accessor: end.Grant.Anchor()}
+	owner := bridge.Owner{Principal: end.Grant.Principal(), Accessor: end.Grant.Anchor(), Token: end.Grant.Accessor}
 	switch {
 	case end.Expired:
 		// The token's keeper tells, and by now another token may have one.
@@ -106,7 +106,7 @@ func (b *bridged) converse(ctx context.Context, a *Answer, lease lessor) error {
 		bridged: b,
 		lease:   lease,
 		owner: bridge.Owner{
-			Principal: a.request.Grant.Principal(), Accessor: a.request.Grant.Anchor(),
+			Principal: a.request.Grant.Principal(), Accessor: a.request.Grant.Anchor(), Token: a.request.Grant.Accessor,
 			Credentials: with, Keeper: a.request,
 		},
 		accepts: acceptsOf(a.header[protocol.HeaderAccept]),

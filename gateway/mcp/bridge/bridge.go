@@ -57,12 +57,21 @@ type Options struct {
 type Owner struct {
 	Principal grants.Principal
 	Accessor  string // of the token, or of the sign-in that it belongs to: [grants.Grant.Anchor]
+	Token     string // the accessor of the token itself, which the Keeper watches; "": it is Accessor
 
 	// Credentials are those that the server is reached with on behalf of the principal.
 	// Nil: it has none that are leased.
 	Credentials Credentials
 
 	Keeper Keeper // nil: nothing watches the token
+}
+
+// token is the accessor of the token that the Keeper watches.
+func (o *Owner) token() string {
+	if o.Token != "" {
+		return o.Token
+	}
+	return o.Accessor
 }
 
 // Keeper watches a request's token beyond the end of the request.

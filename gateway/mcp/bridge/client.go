@@ -36,10 +36,10 @@ func (b *Bridge) watch(o Owner) (*client, error) {
 		}
 		b.clients[o.Principal] = c
 	}
-	if _, watched := c.tokens[o.Accessor]; watched || o.Keeper == nil {
+	if _, watched := c.tokens[o.token()]; watched || o.Keeper == nil {
 		return c, nil
 	}
-	whose := Owner{Principal: o.Principal, Accessor: o.Accessor} // without the request, which must not be retained
+	whose := Owner{Principal: o.Principal, Accessor: o.Accessor, Token: o.Token} // without the request, which must not be retained
 	release, err := o.Keeper.Keep(func(cause error) {
 		if errors.Is(cause, grants.ErrExpired) {
 			b.ExpireToken(whose)
@@ -51,7 +51,7 @@ func (b *Bridge) watch(o Owner) (*client, error) {
 		b.dropIfEmpty(o.Principal)
 		return nil, err
 	}
-	c.tokens[o.Accessor] = release
+	c.tokens[o.token()] = release
 	return c, nil
 }
 
@@ -71,7 +71,7 @@ func (b *Bridge) dropIfEmpty(p grants.Principal) {
 // alone. The token has ended.
 func (b *Bridge) EndToken(o Owner) {
 	b.endMatching(o.Principal, func(_ *client, accessors set) bool { return accessors.remove(o.Accessor) },
-		func(c *client) { c.unwatch(o.Accessor) })
+		func(c *client) { c.unwatch(o.token()) })
 }
 
 // ExpireToken notes that the token's lease has come to its end. The sessions and channels wait
@@ -83,7 +83,7 @@ func (b *Bridge) ExpireToken(o Owner) {
 			accessors.remove(o.Accessor)
 		}
 		return false
-	}, func(c *client) { c.unwatch(o.Accessor) })
+	}, func(c *client) { c.unwatch(o.token()) })
 }
 
 // EndUnheard ends what waits for a token, since its principals may have lost their access: all
