@@ -17,7 +17,7 @@ func TestARequestWhoseTokenExpiresBeforeItIsThereDoesNotBegin(t *testing.T) {
 			t.Parallel()
 			s := newPeopleStage(t)
 			mine := s.begin(at, s.signIn("s1", "ann", "claude", at, time.Hour))
-			token := s.signIn("s1", "ann", "claude", at, tokenLife)
+			token := s.signIn("s1", "ann", "claude", at, time.Hour)
 			body, rest := io.Pipe()
 			answers := make(chan *http.Response, 1)
 			go func() {
@@ -30,7 +30,7 @@ func TestARequestWhoseTokenExpiresBeforeItIsThereDoesNotBegin(t *testing.T) {
 			call := callOf(at, "pid")
 			_, err := io.WriteString(rest, call[:20])
 			require.NoError(t, err)
-			s.awaitExpiry(at, token)
+			s.expire(at, token)
 			_, err = io.WriteString(rest, call[20:])
 			require.NoError(t, err)
 			require.NoError(t, rest.Close())

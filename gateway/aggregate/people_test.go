@@ -157,15 +157,14 @@ func TestPeopleAndApplicationsShareNoCachedAnswer(t *testing.T) {
 	}
 }
 
-// awaitExpiry waits until the gateway refuses the token.
-func (s *stage) awaitExpiry(at endpoint, token string) {
+// expire ends the lease of a token soon, and waits until the gateway refuses it.
+func (s *stage) expire(at endpoint, token string) {
 	s.t.Helper()
+	s.vault.Shorten(token, time.Second)
 	gatewaytest.Eventually(s.t, "the token to have expired", func() bool {
 		return s.ask(pingOnce, ":token", token, ":path", at.path).status == http.StatusUnauthorized
 	})
 }
-
-const tokenLife = 5 * time.Second
 
 // Whoever is idle over the expiry of their token finds everything as it was with the next one:
 // the session, its child, and what the server has said meanwhile.
@@ -173,11 +172,11 @@ func TestSessionsAndChildrenWaitForTheNextToken(t *testing.T) {
 	for name, at := range endpoints {
 		t.Run(name, func(t *testing.T) {
 			s := newPeopleStage(t)
-			first := s.signIn("s1", "ann", "claude", at, tokenLife)
+			first := s.signIn("s1", "ann", "claude", at, time.Hour)
 			mine := s.begin(at, first)
 			pid := s.child(at, mine...)
 			require.Equal(t, http.StatusOK, s.ask(callOf(at, "log"), mine...).status)
-			s.awaitExpiry(at, first)
+			s.expire(at, first)
 			gatewaytest.Eventually(t, "the end to be heard of everywhere", func() bool {
 				return s.ask(callOf(at, "pid"), mine...).status == http.StatusUnauthorized
 			})
@@ -219,10 +218,10 @@ func TestWhatWaitsForATokenEndsWithItsAccess(t *testing.T) {
 			t.Run(name+", at the endpoint "+where, func(t *testing.T) {
 				t.Parallel()
 				s := newPeopleStage(t)
-				first := s.signIn("s1", "ann", "claude", at, tokenLife)
+				first := s.signIn("s1", "ann", "claude", at, time.Hour)
 				mine := s.begin(at, first)
 				pid := s.child(at, mine...)
-				s.awaitExpiry(at, first)
+				s.expire(at, first)
 				require.True(t, isRunning(pid))
 				test.happens(s, at)
 				if test.ends {

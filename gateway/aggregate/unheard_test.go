@@ -42,11 +42,11 @@ func TestASessionEndsWithItsSignInThoughAnotherOneGoesOn(t *testing.T) {
 // A child that the next token has used is watched over by that one, once the first has expired.
 func TestAnIdleChildOutlivesAChangeOfItsClientAndTheFirstToken(t *testing.T) {
 	s, at := newPeopleStage(t), endpoints["of one server"]
-	first := s.signIn("s1", "ann", "claude", at, 2*tokenLife)
+	first := s.signIn("s1", "ann", "claude", at, time.Hour)
 	mine := s.begin(at, first)
 	next := with(mine, s.signIn("s1", "ann", "claude", at, time.Hour))
 	pid := s.child(at, next...)
-	s.awaitExpiry(at, first)
+	s.expire(at, first)
 	s.open(bob)
 	s.vault.WriteClient("engineering")
 	s.vault.Revoke(bob) // changes, and what they end, come in their order
