@@ -180,6 +180,7 @@ func TestStreamsEndInOrderWithTheirToken(t *testing.T) {
 
 // What a server says while nobody listens waits for the principal's next token.
 func TestAStreamGoesOnWithTheNextTokenWhereItEnded(t *testing.T) {
+	t.Parallel()
 	at := endpoints["of one server"]
 	s := newPeopleStage(t)
 	token := s.signIn("s1", "ann", "claude", at, time.Hour)
@@ -202,6 +203,7 @@ func TestAStreamGoesOnWithTheNextTokenWhereItEnded(t *testing.T) {
 func TestStreamsAreCutWithARevocation(t *testing.T) {
 	for name, at := range endpoints {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newPeopleStage(t)
 			token := s.signIn("s1", "ann", "claude", at, time.Hour)
 			mine := s.begin(at, token)

@@ -171,6 +171,7 @@ func (s *stage) expire(at endpoint, token string) {
 func TestSessionsAndChildrenWaitForTheNextToken(t *testing.T) {
 	for name, at := range endpoints {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newPeopleStage(t)
 			first := s.signIn("s1", "ann", "claude", at, time.Hour)
 			mine := s.begin(at, first)

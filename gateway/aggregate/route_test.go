@@ -275,6 +275,7 @@ func TestASessionIsNotGivenUpForARequestOfItsClient(t *testing.T) {
 func TestAClientThatListensHearsOfAServerThatWasRestarted(t *testing.T) {
 	for _, status := range []int{400, 401, 404, 500} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			t.Parallel()
 			var mu sync.Mutex
 			run, begun, restarted := "a", 0, make(chan struct{})
 			up := newFake(t, func(w http.ResponseWriter, r *http.Request, method, body string) {

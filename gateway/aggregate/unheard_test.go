@@ -41,6 +41,7 @@ func TestASessionEndsWithItsSignInThoughAnotherOneGoesOn(t *testing.T) {
 
 // A child that the next token has used is watched over by that one, once the first has expired.
 func TestAnIdleChildOutlivesAChangeOfItsClientAndTheFirstToken(t *testing.T) {
+	t.Parallel()
 	s, at := newPeopleStage(t), endpoints["of one server"]
 	first := s.signIn("s1", "ann", "claude", at, time.Hour)
 	mine := s.begin(at, first)
