@@ -174,13 +174,7 @@ func (s *Store) principals() []grants.Principal {
 func (s *Store) concerned(end *grants.End) []grants.Principal {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var found []grants.Principal
-	for p := range s.holdings {
-		if end.Concerns(p) {
-			found = append(found, p)
-		}
-	}
-	return found
+	return end.Among(maps.Keys(s.holdings))
 }
 
 // second is a time in seconds since the start, for what need not be known exactly.

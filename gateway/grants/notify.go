@@ -2,6 +2,7 @@ package grants
 
 import (
 	"context"
+	"iter"
 	"sync"
 )
 
@@ -51,6 +52,17 @@ func (e *End) Concerns(p Principal) bool {
 		return p.IsPerson()
 	}
 	return !e.OwnTokens || !p.IsPerson()
+}
+
+// Among returns those of the principals whom an unheard end may be about.
+func (e *End) Among(principals iter.Seq[Principal]) []Principal {
+	var found []Principal
+	for p := range principals {
+		if e.Concerns(p) {
+			found = append(found, p)
+		}
+	}
+	return found
 }
 
 // OnEnd has f called for every end from now on. Calls come one at a time, soon

@@ -89,16 +89,8 @@ func (h *Handler) showNoIdentity(w http.ResponseWriter, r *http.Request, s *sign
 // consent takes the person's decision. Nobody else can make it: the form is sealed, bound to
 // a cookie that no other browser has, and must come from the gateway's own page.
 func (h *Handler) consent(w http.ResponseWriter, r *http.Request) {
-	if !h.admitPage(w, r) {
-		return
-	}
-	if !h.fromOwnPage(r) {
-		h.refuse(w, r, facts{}, foreignForm())
-		return
-	}
-	values, err := parameters(w, r)
-	if err != nil {
-		h.refuse(w, r, facts{}, pageOnly(badRequest(codeInvalidRequest, err.Error())))
+	values, ok := h.ownForm(w, r)
+	if !ok {
 		return
 	}
 	p, key, f := h.pendingOf(r, values.Get(page.FieldForm))

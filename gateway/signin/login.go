@@ -28,16 +28,8 @@ func (h *Handler) choose(w http.ResponseWriter, r *http.Request, asked *request)
 
 // login takes the choice of a login.
 func (h *Handler) login(w http.ResponseWriter, r *http.Request) {
-	if !h.admitPage(w, r) {
-		return
-	}
-	if !h.fromOwnPage(r) {
-		h.refuse(w, r, facts{}, foreignForm())
-		return
-	}
-	values, err := parameters(w, r)
-	if err != nil {
-		h.refuse(w, r, facts{}, badRequest(codeInvalidRequest, err.Error()))
+	values, ok := h.ownForm(w, r)
+	if !ok {
 		return
 	}
 	var asked request

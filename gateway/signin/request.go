@@ -81,6 +81,24 @@ func parameters(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	return values, nil
 }
 
+// ownForm returns the values of a form that a page of the gateway has sent. Not ok: the request
+// has been answered, on a page, since no application is known yet.
+func (h *Handler) ownForm(w http.ResponseWriter, r *http.Request) (values url.Values, ok bool) {
+	if !h.admitPage(w, r) {
+		return nil, false
+	}
+	if !h.fromOwnPage(r) {
+		h.refuse(w, r, facts{}, foreignForm())
+		return nil, false
+	}
+	values, err := parameters(w, r)
+	if err != nil {
+		h.refuse(w, r, facts{}, badRequest(codeInvalidRequest, err.Error()))
+		return nil, false
+	}
+	return values, true
+}
+
 // fromOwnPage reports whether a browser says that a form comes from a page of the gateway: by
 // Origin, or by Sec-Fetch-Site where Origin is missing or hidden. One that says otherwise in
 // either is not believed in the other.

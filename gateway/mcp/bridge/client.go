@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/grants"
@@ -103,13 +104,7 @@ func (b *Bridge) EndUnheard(end *grants.End, live func(grants.Principal) bool) {
 func (b *Bridge) concerned(end *grants.End) []grants.Principal {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var found []grants.Principal
-	for p := range b.clients {
-		if end.Concerns(p) {
-			found = append(found, p)
-		}
-	}
-	return found
+	return end.Among(maps.Keys(b.clients))
 }
 
 // unwatch ends the watch of a token. The bridge's lock is held.
