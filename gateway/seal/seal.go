@@ -14,6 +14,7 @@
 package seal
 
 import (
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
@@ -102,6 +103,20 @@ func (s *Sealer) Seal(purpose Purpose, bound, plain []byte) (string, error) {
 		return "", err
 	}
 	return sealed(key[:], header, purpose, keys.MountID, bound, plain)
+}
+
+// WithNewerKey opens a text, and once more after a refresh of the keys where the text names a
+// newer one than the gateway has: another gateway may have heard of a new key first. A nil
+// refresh is none.
+func WithNewerKey(ctx context.Context, refresh func(context.Context) error, open func() ([]byte, error)) ([]byte, error) {
+	plain, err := open()
+	if !errors.Is(err, ErrNewerKey) || refresh == nil {
+		return plain, err
+	}
+	if err := refresh(ctx); err != nil {
+		return nil, err
+	}
+	return open()
 }
 
 // Open returns the text, or [ErrNotValid], which may be [ErrNewerKey], or [ErrNoKeys].

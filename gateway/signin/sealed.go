@@ -3,7 +3,6 @@ package signin
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/seal"
@@ -31,13 +30,7 @@ func (h *Handler) seal(purpose seal.Purpose, bound []byte, value any) (string, e
 // fetches the keys and tries once more. The error is one of the package seal, or means that
 // the keys could not be had.
 func (h *Handler) open(ctx context.Context, purpose seal.Purpose, bound []byte, text string, value any) error {
-	plain, err := h.Sealer.Open(purpose, bound, text)
-	if errors.Is(err, seal.ErrNewerKey) {
-		if failed := h.Broker.RefreshSessionKeys(ctx); failed != nil {
-			return failed
-		}
-		plain, err = h.Sealer.Open(purpose, bound, text)
-	}
+	plain, err := seal.WithNewerKey(ctx, h.Broker.RefreshSessionKeys, func() ([]byte, error) { return h.Sealer.Open(purpose, bound, text) })
 	if err != nil {
 		return err
 	}

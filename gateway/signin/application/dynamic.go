@@ -195,16 +195,10 @@ func (r *Registry) findDynamic(ctx context.Context, rules *rules, clientID strin
 	return a, nil
 }
 
-// openRegistration opens a client_id. Another gateway may have heard of a new key first.
+// openRegistration opens a client_id.
 func (r *Registry) openRegistration(ctx context.Context, clientID string) (*registration, error) {
 	sealed := strings.TrimPrefix(clientID, dynamicPrefix)
-	text, err := r.sealer.OpenLasting(seal.Registration, sealed)
-	if errors.Is(err, seal.ErrNewerKey) && r.refreshKeys != nil {
-		if err := r.refreshKeys(ctx); err != nil {
-			return nil, err
-		}
-		text, err = r.sealer.OpenLasting(seal.Registration, sealed)
-	}
+	text, err := seal.WithNewerKey(ctx, r.refreshKeys, func() ([]byte, error) { return r.sealer.OpenLasting(seal.Registration, sealed) })
 	if err != nil {
 		return nil, err
 	}
