@@ -31,6 +31,12 @@ func faultedOperations(w *world) []faultedOperation {
 	gone := func(path string) func(*env, *logical.Response) {
 		return func(e *env, _ *logical.Response) { require.Nil(e.t, e.read(path)) }
 	}
+	disabled := func(server string) func(*env, *logical.Response) {
+		return func(e *env, _ *logical.Response) {
+			require.NotContains(e.t, e.read("gateway/servers")["servers"], server)
+			require.Equal(e.t, []string{server}, e.read("gateway/servers")["disabled"])
+		}
+	}
 	everyTokenOfC := []string{"c", "c before", "c leased", "c signed"}
 
 	operations := []faultedOperation{
@@ -79,6 +85,7 @@ func faultedOperations(w *world) []faultedOperation {
 			field("servers/new", "url", "https://mcp.example.com/new")),
 		write("pointing a server elsewhere", "servers/good", data{"url": "https://mcp.example.com/other"}, field("servers/good", "url", "https://mcp.example.com/other")),
 		write("changing a server's credentials", "servers/good", data{"headers": data{"X-Key": "v"}}, field("servers/good", "headers", []string{"X-Key"})),
+		write("disabling a server", "servers/good", data{"disabled": true}, disabled("good")),
 		remove("removing a server", "servers/good", gone("servers/good")),
 		write("creating a policy", "policies/new", data{"managed": true, "deniedMcpServers": []any{}}, field("policies/new", "managed", true)),
 		write("changing a policy", "policies/corp", data{"managed": true}, field("policies/corp", "managed", true)),

@@ -31,7 +31,7 @@ func (b *mcpBackend) pathEvaluate() []*framework.Path {
 				do: b.evaluate, verb: "evaluate", runs: onAny,
 				answers: fields{
 					"allowed":     {Type: framework.TypeBool, Description: "Whether the gateway would let the client through.", Required: true},
-					"decision":    {Type: framework.TypeString, Description: "allowed, blocked-deny, blocked-allow, not-in-allowed-servers, unknown-server or client-disabled.", Required: true},
+					"decision":    {Type: framework.TypeString, Description: "allowed, blocked-deny, blocked-allow, not-in-allowed-servers, unknown-server, server-disabled or client-disabled.", Required: true},
 					"reason":      {Type: framework.TypeString, Description: "Why, and what would change it.", Required: true},
 					"entry":       {Type: framework.TypeString, Description: "The entry of a policy that decided, if one did."},
 					"source":      {Type: framework.TypeString, Description: "The policy that has the entry."},
@@ -76,6 +76,8 @@ func (b *mcpBackend) evaluate(ctx context.Context, req *logical.Request, d *fram
 	switch {
 	case server == nil:
 		decision = policy.Unknown(d.Get("server").(string))
+	case registered != nil && registered.Disabled:
+		decision = policy.Stopped(server.Name)
 	case !forClient:
 		decision = all.effective(d.Get("policies").([]string)).Evaluate(server)
 	default:

@@ -3,6 +3,8 @@ package backend
 import (
 	"context"
 	"encoding/base64"
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -82,14 +84,16 @@ func (b *mcpBackend) pathGateway() []*framework.Path {
 				logical.ReadOperation: {
 					do: b.gatewayServers, runs: onActive,
 					answers: merge(feedFields(), fields{
-						"servers": {Type: framework.TypeMap, Description: "Every registered server by name, with url, headers, env, credentials and files in full.", Required: true},
+						"servers":  {Type: framework.TypeMap, Description: "Every registered server by name, with url, headers, env, credentials and files in full.", Required: true},
+						"disabled": {Type: framework.TypeStringSlice, Description: "The names of the servers that are disabled. They are not among the others.", Required: true},
 					}),
 				},
 			},
 			synopsis: "Read the registry with the upstreams' credentials.",
 			help: `
 For gateways alone: unlike servers/, this holds the values of headers, env, files and
-the URLs' queries, and the data of credentials.`,
+the URLs' queries, and the data of credentials. A server that is disabled is named, and
+nothing else is said of it: to a gateway that does not know the field it is not registered.`,
 		},
 		path{
 			pattern: "gateway/policies/(?P<digest>[0-9a-f]{64})",
@@ -169,7 +173,13 @@ func (b *mcpBackend) gatewayServers(ctx context.Context, req *logical.Request, _
 		return nil, err
 	}
 	servers := make(map[string]any, len(all))
-	for name, e := range all {
+	disabled := []string{}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		e := all[name]
+		if e.Disabled {
+			disabled = append(disabled, name)
+			continue
+		}
 		servers[name] = map[string]any{
 			"id":          e.ID,
 			"transport":   e.Transport,
@@ -186,7 +196,7 @@ func (b *mcpBackend) gatewayServers(ctx context.Context, req *logical.Request, _
 			"vault_policies": orEmpty(e.VaultPolicies),
 		}
 	}
-	return &logical.Response{Data: map[string]any{"servers": servers, "epoch": epoch, "index": index}}, nil
+	return &logical.Response{Data: map[string]any{"servers": servers, "disabled": disabled, "epoch": epoch, "index": index}}, nil
 }
 
 func (b *mcpBackend) gatewayKeys(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {

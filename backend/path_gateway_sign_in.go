@@ -41,6 +41,7 @@ func (b *mcpBackend) gatewaySignIn(ctx context.Context, req *logical.Request, _ 
 	if err != nil {
 		return nil, err
 	}
+	maps.DeleteFunc(servers, func(_ string, e *serverEntry) bool { return e.Disabled })
 	policies, err := b.policies(ctx, req.Storage)
 	if err != nil {
 		return nil, err

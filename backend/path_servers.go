@@ -62,6 +62,10 @@ func serverFields() fields {
 			Type:        framework.TypeString,
 			Description: "A description of the server, for people.",
 		},
+		"disabled": {
+			Type:        framework.TypeBool,
+			Description: "Whether the server is stopped: no client reaches it, and everything that is registered stays as it is.",
+		},
 		"force": {
 			Type:        framework.TypeBool,
 			Description: "Register the server even if another one of its name was deleted and clients still name it: they then reach this one.",
@@ -71,16 +75,16 @@ func serverFields() fields {
 
 // settableServerFields are those that an update takes.
 var settableServerFields = []string{
-	"name", "transport", "url", "command", "args", "env", "headers", "shared", "description", "credentials", "files", "vault_policies",
+	"name", "transport", "url", "command", "args", "env", "headers", "shared", "description", "credentials", "files", "vault_policies", "disabled",
 }
 
 // serverResponseFields are the fields of a read's answer. Of values that may be credentials it
 // has only the names.
 func serverResponseFields() fields {
 	return merge(
-		pick(serverFields(), "name", "transport", "command", "args", "shared", "description", "vault_policies"),
+		pick(serverFields(), "name", "transport", "command", "args", "shared", "description", "vault_policies", "disabled"),
 		fields{
-			"id":          {Type: framework.TypeString, Description: "The registration's id. It changes when the server is pointed elsewhere."},
+			"id":          {Type: framework.TypeString, Description: "The registration's id. It changes when the server is pointed elsewhere or disabled."},
 			"url":         {Type: framework.TypeString, Description: "The server's URL, without its query."},
 			"url_query":   {Type: framework.TypeStringSlice, Description: "The names of the query's parameters."},
 			"env":         {Type: framework.TypeStringSlice, Description: "The names of the environment variables."},
@@ -123,8 +127,7 @@ var serverWords = map[string]string{ //nolint:gosec // names of fields
 	"timeout":              "time limits stand in the gateway's file: leave it out",
 	"startup_timeout_sec":  "time limits stand in the gateway's file: leave it out",
 	"tool_timeout_sec":     "time limits stand in the gateway's file: leave it out",
-	"disabled":             "a policy that denies the server keeps clients away from it: leave it out",
-	"enabled":              "a policy that denies the server keeps clients away from it: leave it out",
+	"enabled":              "write disabled=true to stop the server, disabled=false to let clients reach it",
 	"mcpServers":           "write each server to a servers/NAME of its own",
 	"alwaysAllow":          "which tools a client may call is the client's allowed_tools: leave it out",
 	"autoApprove":          "which tools a client may call is the client's allowed_tools: leave it out",
@@ -172,6 +175,10 @@ stdio server credentials, files or vault_policies) gives the registration a new 
 every session and stream through the old one ends. Changing only headers or the
 description ends none.
 
+With disabled=true no client reaches the server: requests, sessions, streams and
+processes end as if it had been deleted, and the credentials that were leased for it are
+revoked. Everything that is registered stays, and disabled=false makes it count again.
+
 The values of headers, env, files and of the URL's query, and the data of credentials
 are write-only: a read shows their names. Gateways get them through gateway/servers.
 
@@ -208,6 +215,7 @@ func (b *mcpBackend) readServer(ctx context.Context, req *logical.Request, d *fr
 		"headers":     sortedKeys(e.Headers),
 		"shared":      e.Shared,
 		"description": e.Description,
+		"disabled":    e.Disabled,
 
 		"credentials":    e.credentialsShown(),
 		"files":          sortedKeys(e.Files),

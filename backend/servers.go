@@ -20,8 +20,8 @@ import (
 
 // serverEntry is one registered MCP server.
 type serverEntry struct {
-	// ID is the registration's: it changes when the server is pointed elsewhere,
-	// so that sessions and streams of the old one end.
+	// ID is the registration's: it changes when the server is pointed elsewhere or
+	// disabled, so that sessions and streams of the old one end.
 	ID string `json:"id"`
 
 	check.Server
@@ -124,9 +124,15 @@ func (b *mcpBackend) writeServer(ctx context.Context, req *logical.Request, d *f
 	return warned(append(inherited, warnings...)), nil
 }
 
+// continues reports whether what began at held may go on at next. After a server was
+// disabled it may not, even where it is enabled again before a gateway has heard of that.
+func (e *serverEntry) continues(held *serverEntry) bool {
+	return held != nil && held.samePlace(e) && (held.Disabled || !e.Disabled)
+}
+
 // putServer writes the server, and announces it. The caller holds its lock.
 func (b *mcpBackend) putServer(ctx context.Context, s logical.Storage, name string, held, next *serverEntry) (err error) {
-	if held == nil || !held.samePlace(next) {
+	if !next.continues(held) {
 		if next.ID, err = token.RandomID(b.opts.Random, idLength); err != nil {
 			return err
 		}
@@ -158,6 +164,7 @@ func serverFromFields(held *serverEntry, d *framework.FieldData) (*serverEntry, 
 	set(d, "headers", &next.Headers)
 	set(d, "shared", &next.Shared)
 	set(d, "description", &next.Description)
+	set(d, "disabled", &next.Disabled)
 	set(d, "files", &next.Files)
 	set(d, "vault_policies", &next.VaultPolicies)
 	if err := next.setCredentials(d); err != nil {

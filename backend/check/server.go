@@ -55,6 +55,9 @@ type Server struct {
 	Shared      bool              `json:"shared,omitempty"`
 	Description string            `json:"description,omitempty"`
 
+	// Disabled: no client reaches the server, and nothing of its registration is lost.
+	Disabled bool `json:"disabled,omitempty"`
+
 	// Values of Headers, Env and Files are templates (credential.Template), for the fields of
 	// Credentials, for a token with VaultPolicies and for the paths of Files.
 	Credentials   map[string]credential.Spec `json:"credentials,omitempty"`

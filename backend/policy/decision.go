@@ -13,6 +13,7 @@ const (
 	BlockedAllow        = "blocked-allow"          // no entry of the allow-lists matches
 	NotInAllowedServers = "not-in-allowed-servers" // the client's own list does not name the server
 	UnknownServer       = "unknown-server"         // no server is registered under the name
+	ServerDisabled      = "server-disabled"        // the server is registered, and stopped
 )
 
 // ClientDisabled is what evaluate says of a client of which no token is accepted. A
@@ -75,6 +76,15 @@ func Unknown(name string) Decision {
 	reason := fmt.Sprintf("no server is registered under the name %q: register it with a write to servers/%s, or correct the name", name, name)
 	return Decision{
 		Decision: UnknownServer, Reason: reason,
+		Checks: skipRest([]Check{{CheckServer, Blocked, reason}}, CheckAllowedServers, CheckPolicies, CheckDenied, CheckAllowed),
+	}
+}
+
+// Stopped is the decision about a server that is disabled, whoever asks.
+func Stopped(name string) Decision {
+	reason := fmt.Sprintf("server %q is disabled, so no client reaches it: write servers/%s with disabled=false to enable it", name, name)
+	return Decision{
+		Decision: ServerDisabled, Reason: reason,
 		Checks: skipRest([]Check{{CheckServer, Blocked, reason}}, CheckAllowedServers, CheckPolicies, CheckDenied, CheckAllowed),
 	}
 }

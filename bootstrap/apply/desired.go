@@ -47,6 +47,7 @@ type server struct {
 	headers     map[string]string
 	shared      bool
 	description string
+	disabled    *bool // nil: the file does not say, so what somebody has stopped stays so
 
 	credentials   map[string]credential.Spec
 	files         map[string]string
@@ -78,6 +79,7 @@ func (s *server) entry() check.Server {
 	return check.Server{
 		Transport: s.transport, URL: s.url, Command: s.command, Args: s.args,
 		Env: s.env, Headers: s.headers, Shared: s.shared, Description: s.description,
+		Disabled:    s.disabled != nil && *s.disabled,
 		Credentials: s.credentials, Files: s.files, VaultPolicies: s.vaultPolicies,
 	}
 }

@@ -59,6 +59,7 @@ type hclServer struct {
 	Headers     map[string]string `hcl:"headers,optional"`
 	Shared      bool              `hcl:"shared,optional"`
 	Description string            `hcl:"description,optional"`
+	Disabled    *bool             `hcl:"disabled"`
 
 	Credentials   cty.Value         `hcl:"credentials,optional"` // an object of paths and objects
 	Files         map[string]string `hcl:"files,optional"`
@@ -161,7 +162,7 @@ func (d *desired) addServer(at place, s hclServer) {
 	}
 	d.servers = append(d.servers, server{
 		at: at, name: s.Name, transport: s.Transport, url: s.URL, command: s.Command, args: s.Args,
-		env: s.Env, headers: s.Headers, shared: s.Shared, description: s.Description,
+		env: s.Env, headers: s.Headers, shared: s.Shared, description: s.Description, disabled: s.Disabled,
 		credentials: credentials, files: s.Files, vaultPolicies: s.VaultPolicies,
 	})
 }

@@ -118,6 +118,7 @@ type jsonServer struct {
 	Args        []string          `json:"args"`
 	Env         map[string]string `json:"env"`
 	SessionMode string            `json:"session_mode"`
+	Disabled    *bool             `json:"disabled"`
 
 	Credentials   json.RawMessage   `json:"credentials"`
 	Files         map[string]string `json:"files"`
@@ -167,7 +168,7 @@ func (d *desired) loadServer(at place, content []byte) error {
 	}
 	d.servers = append(d.servers, server{
 		at: at, name: s.Name, transport: s.Transport, url: s.URL, command: s.Command, args: s.Args,
-		env: s.Env, headers: s.Headers, description: s.Description,
+		env: s.Env, headers: s.Headers, description: s.Description, disabled: s.Disabled,
 		credentials: credentials, files: s.Files, vaultPolicies: s.VaultPolicies,
 	})
 	return nil

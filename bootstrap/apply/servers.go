@@ -53,11 +53,15 @@ func LoadServers(path string) (servers []Server, notes []string, err error) {
 
 // data returns the fields of the write to the registry.
 func (s *server) data() map[string]any {
-	return map[string]any{
+	data := map[string]any{
 		"transport": s.transport, "url": s.url, "command": s.command, "args": append([]string{}, s.args...),
 		"env": orNone(s.env), "headers": orNone(s.headers), "shared": s.shared, "description": s.description,
 		fieldCredentials: s.credentialData(), "files": orNone(s.files), "vault_policies": unique(s.vaultPolicies),
 	}
+	if s.disabled != nil {
+		data["disabled"] = *s.disabled
+	}
+	return data
 }
 
 // shown is data as it is read back: of secrets only the names.

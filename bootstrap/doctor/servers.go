@@ -37,6 +37,10 @@ func (e *examination) checkServers(ctx context.Context) []string {
 		if err != nil || server == nil {
 			continue // deleted meanwhile
 		}
+		if server["disabled"] == true {
+			e.ok("the server %s is disabled: no client reaches it until disabled=false is written", name)
+			continue
+		}
 		if server["credentials"] != nil || len(texts(server["vault_policies"])) > 0 {
 			e.leasing = append(e.leasing, name)
 			e.tokenPolicies[name] = texts(server["vault_policies"])

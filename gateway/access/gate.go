@@ -297,7 +297,7 @@ func refusalOf(err error) *Refusal {
 	case errors.Is(err, grants.ErrNotAllowed):
 		return notAllowed(err)
 	case errors.Is(err, grants.ErrServerGone):
-		return forbidden(ReasonServerGone)
+		return serverGone(err)
 	case errors.Is(err, grants.ErrRateLimited):
 		return tooMany("Too many unknown access tokens came from your address.", err)
 	case errors.Is(err, grants.ErrTooMany):

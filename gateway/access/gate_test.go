@@ -1,6 +1,7 @@
 package access
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -10,6 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/backend/policy"
+	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 )
 
 func TestGoodRequestReachesTheHandlerWithItsGrant(t *testing.T) {
@@ -164,15 +167,24 @@ func TestWrongURLIsToldTheRightOnes(t *testing.T) {
 
 func TestServerThatIsNotAllowedIsLikeOneThatDoesNotExist(t *testing.T) {
 	s := newStage(t, nil)
+	s.vault.Register("stopped", grantstest.Data{"disabled": true})
+	s.vault.Await("the registry", func() bool {
+		_, err := s.gate.options.Broker.FindServer("stopped")
+		return errors.Is(err, grants.ErrServerDisabled)
+	})
 	a, bodyA := s.raw(post("/servers/github/mcp", goodToken, "x"))
 	b, bodyB := s.raw(post("/servers/nowhere/mcp", goodToken, "x"))
 	require.Equal(t, 403, a.StatusCode)
 	require.Equal(t, 403, b.StatusCode)
 	cut := func(body string) string { before, _, _ := strings.Cut(body, "request_id"); return before }
 	require.Equal(t, cut(bodyA), cut(bodyB))
-	lines := s.lines(2)
+	c, bodyC := s.raw(post("/servers/stopped/mcp", goodToken, "x"))
+	require.Equal(t, 403, c.StatusCode)
+	require.Equal(t, cut(bodyA), cut(bodyC))
+	lines := s.lines(3)
 	require.Equal(t, policy.NotInAllowedServers, lines[0]["reason"])
 	require.Equal(t, policy.UnknownServer, lines[1]["reason"])
+	require.Equal(t, policy.ServerDisabled, lines[2]["reason"])
 }
 
 func TestLiveRequestEndsWhenItsTokenIsRevoked(t *testing.T) {

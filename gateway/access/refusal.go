@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
@@ -96,7 +97,7 @@ func CutCause(ctx context.Context) *Refusal {
 	case errors.Is(cause, grants.ErrNotAllowed):
 		return notAllowed(cause)
 	case errors.Is(cause, grants.ErrServerGone):
-		return forbidden(ReasonServerGone)
+		return serverGone(cause)
 	case errors.Is(cause, grants.ErrUnavailable):
 		return unavailable(cause)
 	}
@@ -159,6 +160,14 @@ func notAllowed(err error) *Refusal {
 	f := forbidden(decision.Decision.Decision)
 	f.Detail = decision.Reason
 	return f
+}
+
+// serverGone is forbidden for a server that is not registered any more, or disabled.
+func serverGone(err error) *Refusal {
+	if errors.Is(err, grants.ErrServerDisabled) {
+		return forbidden(policy.ServerDisabled)
+	}
+	return forbidden(ReasonServerGone)
 }
 
 func tooMany(message string, err error) *Refusal {

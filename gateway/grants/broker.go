@@ -3,6 +3,7 @@ package grants
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -55,6 +56,10 @@ var (
 	// ErrServerGone: the server was deleted from the registry, or re-pointed,
 	// while a request to it was in flight.
 	ErrServerGone = errors.New("the server's registration has ended")
+
+	// ErrServerDisabled: the server is registered, and no client may reach it. To a request
+	// in flight it is gone.
+	ErrServerDisabled = fmt.Errorf("%w: it is disabled", ErrServerGone)
 )
 
 // Options of a Broker.

@@ -291,12 +291,15 @@ func (e *entry) replace(g *Grant) (old *Grant) {
 
 // cutServers cancels the requests whose server is no longer registered as it
 // was.
-func (e *entry) cutServers(registered func(*Server) bool) {
+func (e *entry) cutServers(registered func(*Server) error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for h := e.live; h != nil; h = h.next {
-		if h.server != nil && !registered(h.server) {
-			h.cancel(ErrServerGone)
+		if h.server == nil {
+			continue
+		}
+		if err := registered(h.server); err != nil {
+			h.cancel(err)
 		}
 	}
 }

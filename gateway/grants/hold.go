@@ -107,9 +107,11 @@ func (b *Broker) register(ctx context.Context, g *Grant, h *Hold) (context.Conte
 	if current := h.entry.grant.Load(); current != nil && !b.position.Load().fresh(current, time.Now()) {
 		b.revalidate(h.entry, current)
 	}
-	if h.server != nil && !b.registered(h.server) {
-		h.Release()
-		return nil, nil, ErrServerGone
+	if h.server != nil {
+		if err := b.registered(h.server); err != nil {
+			h.Release()
+			return nil, nil, err
+		}
 	}
 	return ctx, h, nil
 }

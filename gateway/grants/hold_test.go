@@ -206,6 +206,45 @@ func TestLiveRequestIsCutWhenItsServerIsRePointed(t *testing.T) {
 	})
 }
 
+func TestADisabledServerIsCutAsIfItWereGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, b, _ := brokerWithToken(t)
+		var ended []End
+		b.OnEnd(func(e End) { ended = append(ended, e) })
+		files := b.liveRequest(t, "t", "files")
+		github := b.liveRequest(t, "t", "github")
+		registered := b.Server("files")
+		held := m.registry["files"]
+		m.mutate(vaultclient.Change{Type: typeServer, Operation: operationUpdate, Name: "files"}, func() {
+			delete(m.registry, "files")
+			m.disabled = []string{"files"}
+		})
+		synctest.Wait()
+		require.ErrorIs(t, context.Cause(files), ErrServerDisabled)
+		require.NoError(t, github.Err())
+		require.Len(t, ended, 1, "sessions, children and leases hear of it")
+		require.Same(t, registered, ended[0].Server)
+		require.Nil(t, b.Server("files"))
+		_, err := b.FindServer("files")
+		require.ErrorIs(t, err, ErrServerDisabled)
+		g, err := b.Grant(t.Context(), "t", home)
+		require.NoError(t, err)
+		servers, err := b.ServersOf(g)
+		require.NoError(t, err)
+		require.Len(t, servers, 1, "it is in no list")
+		_, _, err = b.Hold(t.Context(), g, Use{Token: "t", Source: home, Server: registered})
+		require.ErrorIs(t, err, ErrServerDisabled, "also for one who found it before")
+
+		m.mutate(vaultclient.Change{Type: typeServer, Operation: operationUpdate, Name: "files"}, func() {
+			m.registry["files"], m.disabled = held, nil
+		})
+		after(time.Second)
+		synctest.Wait()
+		_, err = b.FindServer("files")
+		require.NoError(t, err, "it works again at once")
+	})
+}
+
 func TestHoldIsRefusedForARegistrationThatHasEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, b, _ := brokerWithToken(t)

@@ -73,6 +73,12 @@ func TestWhatOutlivesItsRequestHearsOfTheEndOfAccess(t *testing.T) {
 				m.registry["files"] = vaultclient.ServerEntry{ID: "r9", Transport: TransportHTTP, URL: "http://127.0.0.1:9009/mcp"}
 			})
 		}, ErrServerGone},
+		"a server that is disabled": {func(m *model, _ *modelToken) {
+			m.mutate(vaultclient.Change{Type: typeServer, Operation: operationUpdate, Name: "files"}, func() {
+				delete(m.registry, "files")
+				m.disabled = []string{"files"}
+			})
+		}, ErrServerDisabled},
 		"a long time without a use": {func(*model, *modelToken) { after(idleLimit + 2*cleanInterval) }, nil},
 		"a cache that is full of others": {func(m *model, _ *modelToken) {
 			for i := range 20 {

@@ -47,6 +47,7 @@ type model struct {
 	events   []vaultclient.Change
 	tokens   map[string]*modelToken
 	registry map[string]vaultclient.ServerEntry
+	disabled []string // servers
 	wrapped  vaultclient.DataKeyList
 	wake     chan struct{}
 
@@ -241,7 +242,7 @@ func (m *model) Servers(ctx context.Context) (*vaultclient.ServerList, error) {
 	for name, entry := range m.registry {
 		servers[name] = entry
 	}
-	return &vaultclient.ServerList{Servers: servers, Epoch: m.epoch, Index: m.index}, nil
+	return &vaultclient.ServerList{Servers: servers, Disabled: slices.Clone(m.disabled), Epoch: m.epoch, Index: m.index}, nil
 }
 
 // wireKey is a session key that begins with a byte, in its wire form.

@@ -92,14 +92,16 @@ func (s *Server) GoString() string { return s.String() }
 
 // registry is one snapshot of the registered servers.
 type registry struct {
-	servers map[string]*Server
-	sorted  []*Server // by name
-	epoch   string
-	index   uint64
-	sent    time.Time
+	servers  map[string]*Server
+	sorted   []*Server       // by name
+	disabled map[string]bool // names of servers that are registered, and stopped
+	epoch    string
+	index    uint64
+	sent     time.Time
 }
 
-// Server returns the registered server of that name, or nil.
+// Server returns the registered server of that name, or nil. One that is disabled counts as
+// not registered.
 func (b *Broker) Server(name string) *Server {
 	r := b.registry.Load()
 	if r == nil {
@@ -109,12 +111,16 @@ func (b *Broker) Server(name string) *Server {
 }
 
 // FindServer is Server for those who must know why there is none: the error is
-// ErrUnavailable while the registry is not known, or not known to be true.
+// ErrUnavailable while the registry is not known, or not known to be true, and
+// ErrServerDisabled for a server that is stopped.
 func (b *Broker) FindServer(name string) (*Server, error) {
 	now := time.Now()
 	r, err := b.trueRegistry(now)
 	if err != nil {
 		return nil, err
+	}
+	if r.disabled[name] {
+		return nil, ErrServerDisabled
 	}
 	server := r.servers[name]
 	if server == nil && clock.Age(now, r.sent) >= missInterval {
@@ -168,10 +174,20 @@ func (b *Broker) Servers() map[string]*Server {
 	return r.servers
 }
 
-// registered reports whether the registration is still the present one.
-func (b *Broker) registered(s *Server) bool {
-	current := b.Server(s.Name)
-	return current != nil && current.ID == s.ID
+// registered says whether the registration is still the present one. The error is
+// ErrServerGone, or ErrServerDisabled.
+func (b *Broker) registered(s *Server) error {
+	r := b.registry.Load()
+	switch {
+	case r == nil:
+		return ErrServerGone
+	case r.disabled[s.Name]:
+		return ErrServerDisabled
+	}
+	if current := r.servers[s.Name]; current == nil || current.ID != s.ID {
+		return ErrServerGone
+	}
+	return nil
 }
 
 // runRegistry fetches the registry whenever it may have changed.
@@ -196,7 +212,10 @@ func (b *Broker) fetchRegistry(ctx context.Context) error {
 		return errOutdated
 	}
 	old := b.registry.Load()
-	next := &registry{servers: make(map[string]*Server, len(answer.Servers)), epoch: answer.Epoch, index: answer.Index, sent: sent}
+	next := &registry{
+		servers: make(map[string]*Server, len(answer.Servers)), disabled: make(map[string]bool, len(answer.Disabled)),
+		epoch: answer.Epoch, index: answer.Index, sent: sent,
+	}
 	for name, entry := range answer.Servers {
 		server := serverOf(name, entry)
 		if err := server.check(); err != nil {
@@ -207,6 +226,9 @@ func (b *Broker) fetchRegistry(ctx context.Context) error {
 			server = old.servers[name] // an unchanged server keeps its pointer
 		}
 		next.servers[name] = server
+	}
+	for _, name := range answer.Disabled {
+		next.disabled[name] = true
 	}
 	next.sort()
 	b.registry.Store(next)
@@ -223,11 +245,11 @@ func (r *registry) sort() {
 	r.sorted = slices.SortedFunc(maps.Values(r.servers), func(a, b *Server) int { return strings.Compare(a.Name, b.Name) })
 }
 
-// dropServers cuts requests and sessions of deleted registrations.
+// dropServers cuts requests and sessions of registrations that were deleted or disabled.
 func (b *Broker) dropServers(old *registry) {
 	dropped := false
 	for _, server := range old.servers {
-		if !b.registered(server) {
+		if b.registered(server) != nil {
 			dropped = true
 			b.notify(End{Server: server})
 		}

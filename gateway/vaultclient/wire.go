@@ -101,9 +101,10 @@ type Changes struct {
 
 // ServerList is the registry's wire form.
 type ServerList struct {
-	Servers map[string]ServerEntry `json:"servers"`
-	Epoch   string                 `json:"epoch"`
-	Index   uint64                 `json:"index"`
+	Servers  map[string]ServerEntry `json:"servers"`
+	Disabled []string               `json:"disabled"` // names of registered servers that are stopped
+	Epoch    string                 `json:"epoch"`
+	Index    uint64                 `json:"index"`
 }
 
 // ServerEntry is a server in the wire form of the registry.

@@ -64,13 +64,14 @@ func TestTakingAccessAwayCutsACallInFlight(t *testing.T) {
 			s.Write("mcp/policies/p", harness.Map{"deniedMcpServers": `[{"serverName":"waiter"}]`})
 		},
 		"by the server's end":    func(s *stage.Stage) { s.Delete("mcp/servers/waiter") },
+		"by the server's stop":   func(s *stage.Stage) { s.Write("mcp/servers/waiter", harness.Map{"disabled": true}) },
 		"by the client's own IP": func(s *stage.Stage) { s.Write("mcp/clients/cursor", harness.Map{"token_bound_cidrs": "192.0.2.0/24"}) },
 	} {
 		for _, path := range stage.Paths {
 			t.Run(name+", "+path.String(), func(t *testing.T) {
 				s := s.In(t)
 				s.At = path.At
-				s.Write("mcp/servers/waiter", harness.Map{"transport": "http", "url": url})
+				s.Write("mcp/servers/waiter", harness.Map{"transport": "http", "url": url, "disabled": false})
 				s.Write("mcp/policies/p", harness.Map{"deniedMcpServers": `[]`})
 				token := s.CreateClient("cursor", harness.Map{"allowed_servers": stage.Calculator + ",waiter", "policies": "p"})
 				defer s.Delete("mcp/clients/cursor")

@@ -105,6 +105,9 @@ func TestTakingAccessAwayCutsAnOpenStream(t *testing.T) {
 			h.Write("mcp/servers/calculator", harness.Map{"url": upstream.URL + "/x"})
 		}, true},
 		"removing it from the list": {func(h *harness.Harness, _ string) { h.Delete("mcp/servers/calculator") }, true},
+		"disabling the server": {func(h *harness.Harness, _ string) {
+			h.Write("mcp/servers/calculator", harness.Map{"disabled": true})
+		}, true},
 		"binding it to another net": {func(h *harness.Harness, _ string) {
 			h.Write("mcp/clients/c", harness.Map{"token_bound_cidrs": "192.0.2.0/24"})
 		}, false},
@@ -112,7 +115,7 @@ func TestTakingAccessAwayCutsAnOpenStream(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := h.In(t)
-			h.Write("mcp/servers/calculator", harness.Map{"transport": "http", "url": upstream.URL})
+			h.Write("mcp/servers/calculator", harness.Map{"transport": "http", "url": upstream.URL, "disabled": false})
 			h.Write("mcp/policies/p", harness.Map{"deniedMcpServers": `[]`})
 			token := h.CreateClient("c", harness.Map{"allowed_servers": "calculator", "policies": "p"})
 			defer h.Delete("mcp/clients/c")

@@ -54,7 +54,8 @@ func (v *Vault) AddServer(name, address string) {
 	v.Register(name, Data{"transport": "http", "url": address})
 }
 
-// Register registers a server of any kind, as the registry has it.
+// Register registers a server of any kind, as the registry has it. With disabled=true it is
+// stopped.
 func (v *Vault) Register(name string, entry Data) {
 	server := Data{"id": "registration-" + name}
 	for key, value := range entry {
@@ -188,7 +189,15 @@ func (v *Vault) serve(w http.ResponseWriter, r *http.Request) {
 	case "/v1/mcp/gateway/servers":
 		v.mu.Lock()
 		defer v.mu.Unlock()
-		v.answer(w, Data{"servers": v.servers})
+		servers, disabled := Data{}, []string{}
+		for name, entry := range v.servers {
+			if entry["disabled"] == true {
+				disabled = append(disabled, name)
+			} else {
+				servers[name] = entry
+			}
+		}
+		v.answer(w, Data{"servers": servers, "disabled": disabled})
 	case "/v1/mcp/gateway/keys":
 		v.mu.Lock()
 		defer v.mu.Unlock()
