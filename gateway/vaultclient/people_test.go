@@ -25,6 +25,7 @@ type peopleNode struct {
 
 	mu     sync.Mutex
 	status int
+	first  int // of the first answer, instead of status; 0: the same
 	body   string
 	leader string // the answer about it; "": Vault does not say
 	seen   []*http.Request
@@ -55,7 +56,11 @@ func newPeopleNode(t *testing.T, leader string, status int, body string) *people
 		var body map[string]any
 		_ = json.NewDecoder(r.Body).Decode(&body)
 		n.bodies = append(n.bodies, body)
-		w.WriteHeader(n.status)
+		status := n.status
+		if len(n.seen) == 1 && n.first != 0 {
+			status = n.first
+		}
+		w.WriteHeader(status)
 		fmt.Fprint(w, n.body)
 	}))
 	t.Cleanup(n.Close)
@@ -172,6 +177,18 @@ func TestAWrappingTokenIsUsedOnlyIfTheActiveNodeSaysSo(t *testing.T) {
 		require.Error(t, err)
 		require.NotErrorIs(t, err, ErrUsed)
 	}
+}
+
+// TestTheLoserOfTwoUnwrapsIsToldThatTheTokenWasUsed: Vault's first answer to it is a 500.
+func TestTheLoserOfTwoUnwrapsIsToldThatTheTokenWasUsed(t *testing.T) {
+	node := newPeopleNode(t, alone, 400, `{"errors":["wrapping token is not valid or does not exist"]}`)
+	node.first = http.StatusInternalServerError
+	_, err := peopleAt(t, node.URL).Unwrap(t.Context(), "hvs.wrap")
+	require.ErrorIs(t, err, ErrUsed)
+
+	_, err = peopleAt(t, newPeopleNode(t, alone, 500, `{"errors":["internal error"]}`).URL).Unwrap(t.Context(), "hvs.wrap")
+	require.Error(t, err)
+	require.NotErrorIs(t, err, ErrUsed, "one that Vault says nothing about")
 }
 
 func TestThePersonsTokenIsWrappedForTheTimeOfACode(t *testing.T) {
