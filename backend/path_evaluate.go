@@ -85,7 +85,7 @@ func (b *mcpBackend) evaluate(ctx context.Context, req *logical.Request, d *fram
 		if err != nil {
 			return nil, err
 		}
-		decision = policy.Decide(client.(string), c.AllowedServers, all.effective(c.Policies), server)
+		decision = policy.Decide(client.(string), c.rights(), all.effective(c.Policies), server)
 		if registered != nil {
 			uses = credentialUses(d.Get(fieldAliasPrefix).(string), client.(string), c, registered)
 		} else {
@@ -197,7 +197,7 @@ func (b *mcpBackend) dryRun(ctx context.Context, s logical.Storage, before, afte
 	compare := newComparison(servers, before, after)
 	err = b.clients.each(ctx, s, func(client string, c *clientEntry) {
 		for _, change := range compare.of(c.Policies) {
-			if !policy.AllowsServer(c.AllowedServers, change.server) {
+			if !policy.AllowsServer(c.rights(), change.server) {
 				continue
 			}
 			if changed++; changed <= maxDryRun {

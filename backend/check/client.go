@@ -5,12 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
-
-	"vault-plugin-secrets-mcp/backend/policy"
 )
-
-// AnyServer in allowed_servers stands for every server.
-const AnyServer = "*"
 
 // What may be set as seal: how tokens are handed out.
 const (
@@ -27,9 +22,8 @@ var (
 
 // Client is what a caller may set on a client.
 type Client struct {
-	AllowedServers  []string          `json:"allowed_servers,omitempty"`
-	AllowedTools    []string          `json:"allowed_tools"` // nil: every tool of the allowed servers
-	DeniedTools     []string          `json:"denied_tools,omitempty"`
+	Rights
+
 	Policies        []string          `json:"policies,omitempty"`
 	TokenTTL        time.Duration     `json:"token_ttl,omitempty"`
 	TokenMaxTTL     time.Duration     `json:"token_max_ttl,omitempty"`
@@ -51,22 +45,12 @@ type Client struct {
 func (c *Client) Check() Problems {
 	var p Problems
 	checkSeal(&p, c.Seal)
-	for _, name := range c.AllowedServers {
-		if name != AnyServer {
-			p.wrap("allowed_servers", ServerName(name))
-		}
-	}
+	c.Rights.check(&p)
 	for _, name := range c.Policies {
 		p.wrap("policies", PolicyName(name))
 	}
 	for _, name := range c.UpstreamPolicies {
 		p.wrap("upstream_policies", VaultPolicyName(name))
-	}
-	for _, rule := range c.AllowedTools {
-		p.wrap("allowed_tools", policy.ValidateToolRule(rule))
-	}
-	for _, rule := range c.DeniedTools {
-		p.wrap("denied_tools", policy.ValidateToolRule(rule))
 	}
 	for _, block := range c.TokenBoundCIDRs {
 		p.wrap("token_bound_cidrs", cidr(block))
@@ -97,12 +81,6 @@ func cidr(block string) error {
 		return fmt.Errorf("%q has bits set beyond its mask; did you mean %s?", block, prefix.Masked())
 	}
 	return nil
-}
-
-// NoSuchServer is the warning about a name in allowed_servers that nobody has
-// registered.
-func NoSuchServer(name string) string {
-	return fmt.Sprintf("no server %q is registered: the client reaches it once it is (servers/%s)", name, name)
 }
 
 // NoSuchPolicy is the warning about a name in policies that nobody has written.

@@ -3,7 +3,6 @@ package check
 // The bounds of a client's fields, in number or in bytes. Every lookup's answer has all of
 // them, and every gateway that knows one of the client's tokens keeps most of them.
 const (
-	maxNames        = 1024 // of allowed_servers, and rules of allowed_tools and denied_tools
 	maxPolicies     = 64
 	maxCIDRs        = 256
 	maxMetadata     = 64
@@ -11,24 +10,28 @@ const (
 	maxMetadataSize = 8 << 10 // names and values together
 )
 
+// bounded is a field's number of entries.
+type bounded struct {
+	field      string
+	have, most int
+}
+
+func (b bounded) check(p *Problems) {
+	if b.have > b.most {
+		p.bound(b.field, "it has %d entries: at most %d are allowed", b.have, b.most)
+	}
+}
+
 // checkSize refuses fields beyond these bounds.
 func (c *Client) checkSize(p *Problems) {
-	for _, list := range []struct {
-		field string
-		have  int
-		most  int
-	}{
-		{"allowed_servers", len(c.AllowedServers), maxNames},
-		{"allowed_tools", len(c.AllowedTools), maxNames},
-		{"denied_tools", len(c.DeniedTools), maxNames},
+	c.Rights.checkSize(p)
+	for _, list := range []bounded{
 		{"policies", len(c.Policies), maxPolicies},
 		{"upstream_policies", len(c.UpstreamPolicies), maxPolicies},
 		{"token_bound_cidrs", len(c.TokenBoundCIDRs), maxCIDRs},
 		{"metadata", len(c.Metadata), maxMetadata},
 	} {
-		if list.have > list.most {
-			p.bound(list.field, "it has %d entries: at most %d are allowed", list.have, list.most)
-		}
+		list.check(p)
 	}
 	size := 0
 	for name, value := range c.Metadata {

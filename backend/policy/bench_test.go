@@ -79,7 +79,9 @@ func BenchmarkEvaluate(b *testing.B) {
 
 // BenchmarkTools shows what a tool rule costs in each call.
 func BenchmarkTools(b *testing.B) {
-	tools := CompileTools("github", []string{"github/get_*", "github/create_issue"}, []string{"*/delete_*"})
+	tools := CompileRules("github", []Rights{{Lists: Lists{
+		AllowedServers: []string{"*"}, AllowedTools: []string{"github/get_*", "github/create_issue"}, DeniedTools: []string{"*/delete_*"},
+	}}}).Tools
 	b.ReportAllocs()
 	for b.Loop() {
 		if !tools.Allows("create_issue") {

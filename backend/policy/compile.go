@@ -11,8 +11,8 @@ type Policy struct {
 	digest  string
 	sources []Source
 	missing []string // policies that do not exist
-	denied  rules
-	allowed rules
+	denied  entryRules
+	allowed entryRules
 	// limited says that an allow-list is set, so that servers must match it.
 	limited bool
 	// lockedBy is the managed policy with allowManagedMcpServersOnly.
@@ -29,7 +29,7 @@ type Policy struct {
 // managed source locks with allowManagedMcpServersOnly: then those of managed
 // sources are. If none that counts is set, all servers are allowed.
 func Compile(sources []Source) *Policy {
-	p := &Policy{sources: canonical(sources), denied: newRules(), allowed: newRules()}
+	p := &Policy{sources: canonical(sources), denied: newEntryRules(), allowed: newEntryRules()}
 	p.digest = digest(p.sources)
 	for i := range p.sources {
 		if s := &p.sources[i]; s.Managed && s.Policy.ManagedOnly && p.lockedBy == "" {
@@ -85,9 +85,9 @@ type rule struct {
 	source string
 }
 
-// rules is a compiled list of entries. Of several entries that match, the
+// entryRules is a compiled list of entries. Of several entries that match, the
 // first in canonical order explains the decision.
-type rules struct {
+type entryRules struct {
 	urls     []urlRule
 	commands map[string]rule // by commandKey
 	names    map[string]rule
@@ -98,11 +98,11 @@ type urlRule struct {
 	pattern urlPattern
 }
 
-func newRules() rules {
-	return rules{commands: map[string]rule{}, names: map[string]rule{}}
+func newEntryRules() entryRules {
+	return entryRules{commands: map[string]rule{}, names: map[string]rule{}}
 }
 
-func (r *rules) add(source string, entries []Entry) {
+func (r *entryRules) add(source string, entries []Entry) {
 	for i := range entries {
 		e := &entries[i]
 		here := rule{entry: e.String(), source: source}
@@ -117,7 +117,7 @@ func (r *rules) add(source string, entries []Entry) {
 	}
 }
 
-func (r *rules) empty() bool {
+func (r *entryRules) empty() bool {
 	return len(r.urls) == 0 && len(r.commands) == 0 && len(r.names) == 0
 }
 
@@ -134,7 +134,7 @@ func commandKey(command []string) string {
 }
 
 // find returns the first URL rule for which match answers true.
-func (r *rules) find(match func(*urlPattern) bool) (rule, bool) {
+func (r *entryRules) find(match func(*urlPattern) bool) (rule, bool) {
 	i := slices.IndexFunc(r.urls, func(u urlRule) bool { return match(&u.pattern) })
 	if i < 0 {
 		return rule{}, false

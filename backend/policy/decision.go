@@ -16,6 +16,13 @@ const (
 	ServerDisabled      = "server-disabled"        // the server is registered, and stopped
 )
 
+// The decisions about an item that the rules do not let through.
+const (
+	ToolNotAllowed     = "tool-not-allowed"
+	PromptNotAllowed   = "prompt-not-allowed"
+	ResourceNotAllowed = "resource-not-allowed"
+)
+
 // ClientDisabled is what evaluate says of a client of which no token is accepted. A
 // gateway never comes to that decision: it refuses the token.
 const ClientDisabled = "client-disabled"
@@ -65,12 +72,6 @@ type Server struct {
 	Args    []string
 }
 
-// AllowsServer reports whether a client's allowed_servers admits a name: it is
-// in the list, or the list holds "*".
-func AllowsServer(allowed []string, name string) bool {
-	return slices.Contains(allowed, name) || slices.Contains(allowed, wildcard)
-}
-
 // Unknown is the decision about a name under which no server is registered.
 func Unknown(name string) Decision {
 	reason := fmt.Sprintf("no server is registered under the name %q: register it with a write to servers/%s, or correct the name", name, name)
@@ -89,25 +90,59 @@ func Stopped(name string) Decision {
 	}
 }
 
-// Decide makes the whole decision: the client's own list of servers must admit
+// Decide makes the whole decision about a server: a source of the client's rights must admit
 // the name, and the policy must admit the server behind it.
-func Decide(client string, allowed []string, p *Policy, server *Server) Decision {
+func Decide(client string, rights []Rights, p *Policy, server *Server) Decision {
 	checks := []Check{{CheckServer, Passed, fmt.Sprintf("server %q is registered", server.Name)}}
-	if !AllowsServer(allowed, server.Name) {
-		reason := fmt.Sprintf("client %q may not reach server %q: %s. Add %q to allowed_servers of the client",
-			client, server.Name, listServers(allowed), server.Name)
+	if !AllowsServer(rights, server.Name) {
+		reason := whyNotAdmitted(client, rights, server.Name)
 		return Decision{
 			Decision: NotInAllowedServers, Reason: reason,
 			Checks: skipRest(append(checks, Check{CheckAllowedServers, Blocked, reason}), CheckPolicies, CheckDenied, CheckAllowed),
 		}
 	}
-	detail := fmt.Sprintf("allowed_servers of client %q names %q", client, server.Name)
-	if !slices.Contains(allowed, server.Name) {
-		detail = fmt.Sprintf("allowed_servers of client %q holds %q", client, wildcard)
-	}
 	d := p.Evaluate(server)
-	d.Checks = slices.Concat(checks, []Check{{CheckAllowedServers, Passed, detail}}, d.Checks)
+	d.Checks = slices.Concat(checks, []Check{{CheckAllowedServers, Passed, whyAdmitted(client, rights, server.Name)}}, d.Checks)
 	return d
+}
+
+// whyAdmitted names the first source that admits the server.
+func whyAdmitted(client string, rights []Rights, server string) string {
+	i := slices.IndexFunc(rights, func(r Rights) bool { return r.admits(server) })
+	if slices.Contains(rights[i].AllowedServers, server) {
+		return fmt.Sprintf("allowed_servers of %s names %q", rights[i].source(client), server)
+	}
+	return fmt.Sprintf("allowed_servers of %s holds %q", rights[i].source(client), wildcard)
+}
+
+func whyNotAdmitted(client string, rights []Rights, server string) string {
+	if i := missing(rights); i >= 0 {
+		return whyMissing(client, rights[i].Role)
+	}
+	lists, places := []string{"its allowed_servers is empty"}, []string{"the client"}
+	for i := range rights {
+		if r := &rights[i]; r.Role == "" {
+			lists[0] = "its allowed_servers is " + listed(r.AllowedServers)
+		} else {
+			lists = append(lists, fmt.Sprintf("that of its role %q is %s", r.Role, listed(r.AllowedServers)))
+			places = append(places, "the role")
+		}
+	}
+	return fmt.Sprintf("client %q may not reach server %q: %s. Add %q to allowed_servers of %s",
+		client, server, strings.Join(lists, ", "), server, strings.Join(places, " or of "))
+}
+
+// whyMissing says why the client of a role that does not exist reaches nothing.
+func whyMissing(client, role string) string {
+	return fmt.Sprintf("client %q reaches nothing, since there is no role %q: create it (roles/%s), or take it from the client",
+		client, role, role)
+}
+
+func listed(names []string) string {
+	if len(names) == 0 {
+		return "empty"
+	}
+	return listNames(names)
 }
 
 // Disabled is the decision about a client that is disabled, of which d would be the
@@ -120,13 +155,6 @@ func Disabled(client string, d Decision) Decision {
 		rest[i] = d.Checks[i].Check
 	}
 	return Decision{Decision: ClientDisabled, Reason: reason, Checks: skipRest([]Check{{CheckClient, Blocked, reason}}, rest...)}
-}
-
-func listServers(allowed []string) string {
-	if len(allowed) == 0 {
-		return "its allowed_servers is empty"
-	}
-	return "its allowed_servers is " + listNames(allowed)
 }
 
 // maxListed bounds how many names an explanation lists.

@@ -8,6 +8,8 @@
 // read, and so fails open; [Parse] refuses the entry and names it.
 //
 // [Parse] reads one source. [Compile] merges the sources that apply to a client into an
-// immutable [Policy]. [Policy.Evaluate] returns a [Decision] that explains itself. Tool
-// rules, [Tools], are separate: they belong to a client, not to a policy.
+// immutable [Policy]. [Policy.Evaluate] returns a [Decision] that explains itself.
+//
+// Rules about tools, prompts and resources belong to a client or its role, not to a policy:
+// [Rights] and [Rules].
 package policy

@@ -89,7 +89,7 @@ func newSubject(server *Server) *subject {
 }
 
 // deny returns the rule that denies the server, and by what.
-func (r *rules) deny(s *subject) (rule, Kind) {
+func (r *entryRules) deny(s *subject) (rule, Kind) {
 	if s.server.Stdio {
 		if found, ok := r.commands[s.command]; ok {
 			return found, ServerCommand
@@ -106,7 +106,7 @@ func (r *rules) deny(s *subject) (rule, Kind) {
 // deciding returns the kind of entries that counts for the server: names do
 // only as long as there is no stricter entry for its transport, even one that
 // matches nothing.
-func (r *rules) deciding(s *subject) Kind {
+func (r *entryRules) deciding(s *subject) Kind {
 	switch {
 	case s.server.Stdio && len(r.commands) > 0:
 		return ServerCommand
@@ -117,7 +117,7 @@ func (r *rules) deciding(s *subject) Kind {
 }
 
 // allow returns the rule of the given kind that admits the server.
-func (r *rules) allow(s *subject, kind Kind) (found rule, ok bool) {
+func (r *entryRules) allow(s *subject, kind Kind) (found rule, ok bool) {
 	switch kind {
 	case ServerCommand:
 		found, ok = r.commands[s.command]

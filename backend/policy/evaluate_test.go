@@ -226,12 +226,12 @@ func TestDecideChecksInOrder(t *testing.T) {
 		results  string
 	}{
 		{"an unknown server", Unknown("x"), UnknownServer, "blocked skipped skipped skipped skipped"},
-		{"a client without servers", Decide("c", nil, deny, &github), NotInAllowedServers, "passed blocked skipped skipped skipped"},
-		{"a client with other servers", Decide("c", []string{"files", "GitHub"}, deny, &github), NotInAllowedServers, "passed blocked skipped skipped skipped"},
-		{"a policy that is not there", Decide("c", []string{"*"}, nil, &github), BlockedAllow, "passed passed blocked skipped skipped"},
-		{"a denied server", Decide("c", []string{"github"}, deny, &github), BlockedDeny, "passed passed passed blocked skipped"},
-		{"a server not allowed", Decide("c", []string{"*"}, Compile([]Source{managed(t, "corp", `{"allowedMcpServers":[]}`)}), &github), BlockedAllow, "passed passed passed passed blocked"},
-		{"an allowed server", Decide("c", []string{"*"}, deny, &files), Allowed, "passed passed passed passed passed"},
+		{"a client without servers", Decide("c", own(), deny, &github), NotInAllowedServers, "passed blocked skipped skipped skipped"},
+		{"a client with other servers", Decide("c", own("files", "GitHub"), deny, &github), NotInAllowedServers, "passed blocked skipped skipped skipped"},
+		{"a policy that is not there", Decide("c", own("*"), nil, &github), BlockedAllow, "passed passed blocked skipped skipped"},
+		{"a denied server", Decide("c", own("github"), deny, &github), BlockedDeny, "passed passed passed blocked skipped"},
+		{"a server not allowed", Decide("c", own("*"), Compile([]Source{managed(t, "corp", `{"allowedMcpServers":[]}`)}), &github), BlockedAllow, "passed passed passed passed blocked"},
+		{"an allowed server", Decide("c", own("*"), deny, &files), Allowed, "passed passed passed passed passed"},
 	}
 	order := []string{CheckServer, CheckAllowedServers, CheckPolicies, CheckDenied, CheckAllowed}
 	for _, test := range tests {
@@ -256,7 +256,7 @@ func TestDecideChecksInOrder(t *testing.T) {
 	for i := range names {
 		names[i] = fmt.Sprint("s", i)
 	}
-	if d := Decide("c", names, deny, &github); !strings.Contains(d.Reason, "s9 and 40 more. Add") {
+	if d := Decide("c", own(names...), deny, &github); !strings.Contains(d.Reason, "s9 and 40 more. Add") {
 		t.Errorf("a long list is told as %q", d.Reason)
 	}
 }
@@ -300,3 +300,6 @@ func TestWarnings(t *testing.T) {
 		})
 	}
 }
+
+// own are the rights of a client without a role.
+func own(servers ...string) []Rights { return []Rights{{Lists: Lists{AllowedServers: servers}}} }

@@ -17,6 +17,7 @@ import (
 
 	"vault-plugin-secrets-mcp/backend/check"
 	"vault-plugin-secrets-mcp/backend/credential"
+	"vault-plugin-secrets-mcp/backend/policy"
 )
 
 // desired is the state that the files describe.
@@ -97,7 +98,9 @@ func (c *client) settings() check.Client {
 	metadata, _ := c.fields["metadata"].(map[string]string)
 	seal, _ := c.fields["seal"].(string)
 	return check.Client{
-		AllowedServers: list("allowed_servers"), AllowedTools: list("allowed_tools"), DeniedTools: list("denied_tools"),
+		Rights: check.Rights{Lists: policy.Lists{
+			AllowedServers: list("allowed_servers"), AllowedTools: list("allowed_tools"), DeniedTools: list("denied_tools"),
+		}},
 		Policies: list("policies"), TokenBoundCIDRs: list("token_bound_cidrs"),
 		TokenTTL: duration("token_ttl"), TokenMaxTTL: duration("token_max_ttl"),
 		Metadata: metadata, Seal: seal, Disabled: c.fields["disabled"] == true,

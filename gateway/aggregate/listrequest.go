@@ -332,7 +332,7 @@ func (q *listRequest) result() (page *rewrite.Page, has bool) {
 // allows returns the client's present tool rules, which a cached page needs.
 func (q *listRequest) allows() func(string) bool {
 	if q.kind == rewrite.Tools {
-		if rules := q.x.request.Grant.Tools(q.server.Name); rules != nil {
+		if rules := q.x.request.Grant.Rules(q.server.Name).Tools; rules != nil {
 			return rules.Allows
 		}
 	}

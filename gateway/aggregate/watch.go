@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 
+	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
@@ -126,7 +127,7 @@ func (w *watcher) update(grant *grants.Grant, reachable func(*grants.Grant) ([]s
 		if w.onReach != nil {
 			w.onReach(now)
 		}
-	case !grant.SameTools(oldGrant):
+	case !grant.SameRules(policy.Tool, oldGrant):
 		w.notify(changedTools)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
@@ -92,8 +93,14 @@ func TestEveryFieldThatEntitlementsAreMadeOfIsInTheirKey(t *testing.T) {
 				*value = true
 			case *uint64:
 				*value = 1
+			case *int:
+				*value = 1
+			case *float64:
+				*value = 0.5
 			case *string:
 				*value = "a"
+			case *[]policy.Rights:
+				*value = []policy.Rights{{Role: "a"}}
 			case *[]string:
 				*value = []string{"10.0.0.0/8"}
 			case *time.Time:
@@ -118,5 +125,5 @@ func TestEveryFieldThatEntitlementsAreMadeOfIsInTheirKey(t *testing.T) {
 			require.NotEqual(t, oneKey, otherKey)
 		})
 	}
-	require.Equal(t, 15, different, "fields that entitlements are made of")
+	require.Equal(t, 18, different, "fields that entitlements are made of")
 }

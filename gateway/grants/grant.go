@@ -19,9 +19,6 @@ import (
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
-// allServers in a client's allowed_servers admits every registered server.
-const allServers = "*"
-
 // Grant is Vault's answer about one token: its client, and the servers and tools that it
 // may reach. It never has the token. A Grant is immutable once published; a change at
 // Vault makes another one.
@@ -64,16 +61,6 @@ func (g *Grant) Anchor() string {
 	return g.Accessor
 }
 
-// AllowsServer reports whether the client's allow-list admits a server of that
-// name. It says nothing about policies.
-func (g *Grant) AllowsServer(name string) bool {
-	if g.allServers {
-		return true
-	}
-	_, found := slices.BinarySearch(g.allowedServers, name)
-	return found
-}
-
 // AllowsSource reports whether the token may be used from addr. A client
 // without token_bound_cidrs may use it from anywhere. An address that is not
 // known is in no range.
@@ -88,19 +75,6 @@ func (g *Grant) AllowsSource(addr netip.Addr) bool {
 		}
 	}
 	return false
-}
-
-// Tools returns the tool rules that concern the server, compiled once. A nil
-// result means that there are none: everything passes.
-func (g *Grant) Tools(server string) *policy.Tools {
-	if g.tools == nil {
-		return nil
-	}
-	if tools, ok := g.tools.Load(server); ok {
-		return tools.(*policy.Tools)
-	}
-	tools, _ := g.tools.LoadOrStore(server, policy.CompileTools(server, g.allowedTools, g.deniedTools))
-	return tools.(*policy.Tools)
 }
 
 // UpstreamPolicies returns the Vault policies of the client's upstream credentials, and
@@ -129,12 +103,6 @@ func (g *Grant) SamePerson(o *Grant) bool {
 // Metadata returns the client's metadata. It is nil for a client without upstream policies:
 // teams may write metadata, so only there may it decide about credentials.
 func (g *Grant) Metadata() map[string]string { return g.metadata }
-
-// SameTools reports whether both grants have the same tool rules.
-func (g *Grant) SameTools(other *Grant) bool {
-	return slices.Equal(g.allowedTools, other.allowedTools) && slices.Equal(g.deniedTools, other.deniedTools) &&
-		(g.tools == nil) == (other.tools == nil)
-}
 
 // Expired reports whether the token's end has come, by either clock.
 func (g *Grant) Expired(now time.Time) bool {
@@ -204,13 +172,11 @@ type entitlements struct {
 	policyDigest string           // "": no policy applies
 	policy       *effectivePolicy // that of policyDigest; nil where there is none
 
-	allServers     bool
-	allowedServers []string // sorted
-	boundCIDRs     []netip.Prefix
+	boundCIDRs []netip.Prefix
 
-	allowedTools []string // nil: unset
-	deniedTools  []string
-	tools        *sync.Map // server name -> *policy.Tools; nil without rules
+	rights    []policy.Rights // with allowed servers sorted
+	rules     *sync.Map       // server name -> *policy.Rules; nil without rules
+	rateLimit policy.RateLimit
 
 	upstreamPolicies []string          // nil: unset
 	metadata         map[string]string // only with upstreamPolicies
@@ -225,9 +191,8 @@ func entitlementsOf(l *vaultclient.Lookup) (*entitlements, error) {
 		epoch:        intern(l.Epoch),
 		dataKey:      intern(l.DataKey),
 		policyDigest: intern(l.PolicyDigest),
-		allServers:   slices.Contains(l.AllowedServers, allServers),
-		allowedTools: internAll(l.AllowedTools),
-		deniedTools:  internAll(l.DeniedTools),
+		rights:       internRights(l.Sources()),
+		rateLimit:    policy.RateLimit{Rate: l.RateLimit, Burst: l.RateBurst},
 	}
 	if l.UpstreamPolicies != nil {
 		t.upstreamPolicies, t.metadata = internAll(l.UpstreamPolicies), l.Metadata
@@ -236,12 +201,8 @@ func entitlementsOf(l *vaultclient.Lookup) (*entitlements, error) {
 	if t.SignIn, err = signInOf(l); err != nil {
 		return nil, err
 	}
-	if l.AllowedTools != nil || len(l.DeniedTools) > 0 {
-		t.tools = new(sync.Map)
-	}
-	if !t.allServers {
-		t.allowedServers = internAll(l.AllowedServers)
-		slices.Sort(t.allowedServers)
+	if slices.ContainsFunc(t.rights, policy.Rights.HasRules) {
+		t.rules = new(sync.Map)
 	}
 	return t, t.setBoundCIDRs(l.TokenBoundCIDRs)
 }
@@ -304,7 +265,7 @@ type entitlementsKey [sha256.Size]byte
 
 func entitlementsKeyOf(l *vaultclient.Lookup) (entitlementsKey, error) {
 	parts := []any{
-		l.Epoch, l.DataKey, l.PolicyDigest, l.AllowedServers, l.AllowedTools, l.DeniedTools, l.TokenBoundCIDRs,
+		l.Epoch, l.DataKey, l.PolicyDigest, l.Sources(), l.RateLimit, l.RateBurst, l.TokenBoundCIDRs,
 	}
 	if l.UpstreamPolicies != nil {
 		parts = append(parts, l.UpstreamPolicies, l.Metadata)

@@ -114,18 +114,18 @@ func TestTokenIsBoundToItsSourceRanges(t *testing.T) {
 
 func TestToolRulesAreThoseOfTheServer(t *testing.T) {
 	unset := grantOf(t, `{"allowed_servers":["*"],"allowed_tools":null,"denied_tools":[]}`)
-	assert.Nil(t, unset.Tools("files"), "without rules nothing is looked at")
+	assert.Nil(t, unset.Rules("files").Tools, "without rules nothing is looked at")
 
 	none := grantOf(t, `{"allowed_servers":["*"],"allowed_tools":[]}`)
-	require.NotNil(t, none.Tools("files"))
-	assert.False(t, none.Tools("files").Allows("read"), "a list that is set and empty allows nothing")
+	require.NotNil(t, none.Rules("files").Tools)
+	assert.False(t, none.Rules("files").Tools.Allows("read"), "a list that is set and empty allows nothing")
 
 	g := grantOf(t, `{"allowed_servers":["*"],"denied_tools":["files/delete"]}`)
-	assert.False(t, g.Tools("files").Allows("delete"))
-	assert.True(t, g.Tools("files").Allows("read"))
-	assert.Nil(t, g.Tools("github"), "no rule concerns that server")
-	first := g.Tools("files")
-	assert.Same(t, first, g.Tools("files"), "rules are compiled once")
+	assert.False(t, g.Rules("files").Tools.Allows("delete"))
+	assert.True(t, g.Rules("files").Tools.Allows("read"))
+	assert.Nil(t, g.Rules("github").Tools, "no rule concerns that server")
+	first := g.Rules("files").Tools
+	assert.Same(t, first, g.Rules("files").Tools, "rules are compiled once")
 }
 
 func TestExpiryIsCountedFromTheSendingWhateverTheClocksSay(t *testing.T) {

@@ -37,7 +37,7 @@ func (n *NotAllowed) Is(target error) bool { return target == ErrNotAllowed }
 // one place where that is decided, for new requests and for live ones.
 func Allows(g *Grant, server *Server) error {
 	if !g.AllowsServer(server.Name) {
-		return &NotAllowed{policy.Decide(g.Client, g.allowedServers, nil, server.subject())}
+		return &NotAllowed{policy.Decide(g.Client, g.rights, nil, server.subject())}
 	}
 	if g.policyDigest == "" {
 		return nil

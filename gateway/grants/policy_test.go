@@ -126,7 +126,7 @@ func TestPolicyThatReadsDifferentlyHereIsNotUsed(t *testing.T) {
 }
 
 func BenchmarkAllowsByPolicy(b *testing.B) {
-	g := &Grant{entitlements: &entitlements{allServers: true, policyDigest: "x", policy: &effectivePolicy{policy: policy.Compile(denying("http://h/*"))}}}
+	g := &Grant{entitlements: &entitlements{rights: []policy.Rights{{Lists: policy.Lists{AllowedServers: []string{"*"}}}}, policyDigest: "x", policy: &effectivePolicy{policy: policy.Compile(denying("http://h/*"))}}}
 	s := &Server{Name: "s", ID: "1", Transport: TransportHTTP, URL: "http://elsewhere/mcp"}
 	b.ReportAllocs()
 	for b.Loop() {

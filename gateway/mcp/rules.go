@@ -11,11 +11,11 @@ import (
 )
 
 // toolRules are those of one client for one server; nil if there are none.
-type toolRules = *policy.Tools
+type toolRules = *policy.Filter
 
 // Reasons of the refusals below, for the audit log.
 const (
-	reasonTool   = "tool-not-allowed"
+	reasonTool   = policy.ToolNotAllowed
 	reasonMethod = "method-not-allowed"
 )
 

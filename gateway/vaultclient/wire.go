@@ -39,9 +39,17 @@ type Lookup struct {
 	Metadata         map[string]string `json:"metadata"`
 	UpstreamPolicies []string          `json:"upstream_policies"`
 
-	AllowedServers  []string `json:"allowed_servers"`
-	AllowedTools    []string `json:"allowed_tools"` // null: unset
-	DeniedTools     []string `json:"denied_tools"`
+	// Rights are those of the client itself and of its role. Null from an engine without them,
+	// and where the three fields below say all; see [Lookup.Sources].
+	Rights []policy.Rights `json:"rights"`
+
+	AllowedServers []string `json:"allowed_servers"`
+	AllowedTools   []string `json:"allowed_tools"` // null: unset
+	DeniedTools    []string `json:"denied_tools"`
+
+	RateLimit float64 `json:"rate_limit"` // requests a second; 0: no limit
+	RateBurst int     `json:"rate_burst"`
+
 	TokenBoundCIDRs []string `json:"token_bound_cidrs"`
 	PolicyDigest    string   `json:"policy_digest"`
 	DataKey         string   `json:"data_key"` // "": the token is not sealed
@@ -55,6 +63,16 @@ type Lookup struct {
 	Login       string `json:"login"`
 	EntityID    string `json:"entity_id"`
 	SignIn      string `json:"sign_in"`
+}
+
+// Sources are the sources of the client's rights.
+func (l *Lookup) Sources() []policy.Rights {
+	if l.Rights != nil {
+		return l.Rights
+	}
+	return []policy.Rights{{Lists: policy.Lists{
+		AllowedServers: l.AllowedServers, AllowedTools: l.AllowedTools, DeniedTools: l.DeniedTools,
+	}}}
 }
 
 // KindLeased is the kind of a token that has a lease in Vault.

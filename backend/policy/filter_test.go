@@ -2,7 +2,7 @@ package policy
 
 import "testing"
 
-func TestCompileTools(t *testing.T) {
+func TestRulesAboutTools(t *testing.T) {
 	tests := []struct {
 		name            string
 		allowed, denied []string
@@ -27,9 +27,9 @@ func TestCompileTools(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			tools := CompileTools("github", test.allowed, test.denied)
+			tools := CompileRules("github", []Rights{{Lists: Lists{AllowedServers: []string{"*"}, AllowedTools: test.allowed, DeniedTools: test.denied}}}).Tools
 			if (tools == nil) != test.none {
-				t.Fatalf("CompileTools = %v, want nil: %v", tools, test.none)
+				t.Fatalf("the filter is %v, want nil: %v", tools, test.none)
 			}
 			for _, tool := range test.pass {
 				if !tools.Allows(tool) {
@@ -45,9 +45,9 @@ func TestCompileTools(t *testing.T) {
 	}
 }
 
-func TestValidateToolRule(t *testing.T) {
+func TestValidateRuleOfTools(t *testing.T) {
 	for _, rule := range []string{"github/push", "*/*", "git*/get_*", "a/b/c", "a/b c", "a/outil-é", "A_-9/x"} {
-		if err := ValidateToolRule(rule); err != nil {
+		if err := ValidateRule(Tool, rule); err != nil {
 			t.Errorf("%q is refused: %v", rule, err)
 		}
 	}
@@ -62,9 +62,9 @@ func TestValidateToolRule(t *testing.T) {
 		{"a space after the tool", "github/x ", "space at its start or end"},
 		{"a control character", "github/x\n", "control characters"},
 		{"bytes that are not UTF-8", "github/\xff", "not UTF-8"},
-		{"a rule without end", "github/" + string(make([]byte, maxToolRule)), "bytes long"},
+		{"a rule without end", "github/" + string(make([]byte, maxRule)), "bytes long"},
 	}
 	for _, test := range tests {
-		t.Run(test.name+" is refused", func(t *testing.T) { wantError(t, ValidateToolRule(test.rule), test.want) })
+		t.Run(test.name+" is refused", func(t *testing.T) { wantError(t, ValidateRule(Tool, test.rule), test.want) })
 	}
 }
