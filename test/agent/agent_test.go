@@ -19,102 +19,10 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/bootstrap/process"
 	"vault-plugin-secrets-mcp/test/docrun"
 	"vault-plugin-secrets-mcp/test/harness"
 	"vault-plugin-secrets-mcp/test/stage"
 )
-
-// agentFiles is where the Agent's configurations lie.
-var agentFiles = filepath.Join("..", "..", "bootstrap", "agent")
-
-// agent is a Vault Agent with a login of its own.
-type agent struct {
-	dir     string // in place of /etc/mcp-client and /run/mcp-client
-	process *process.Process
-
-	group *process.Group
-	spec  process.Spec
-}
-
-// startAgent runs the Agent with one of the configurations as they are shipped, but
-// for the paths, the client's name and the program that exec.hcl runs.
-func startAgent(t *testing.T, h *harness.Harness, config, client, job string) *agent {
-	t.Helper()
-	a := &agent{dir: t.TempDir()}
-	login := stage.ClientLogin(t, h, client, harness.Map{"token_period": "1h"})
-	a.write(t, "role_id", login.RoleID)
-	secretID := login.SecretID
-	if config == "exec.hcl" {
-		secretID = wrappedSecretID(t, h, client)
-	}
-	a.write(t, "secret_id", secretID)
-	for _, name := range []string{"token.ctmpl", "mcp.json.ctmpl"} {
-		content, err := os.ReadFile(filepath.Join(agentFiles, name))
-		require.NoError(t, err)
-		a.write(t, name, string(content))
-	}
-	content, err := os.ReadFile(filepath.Join(agentFiles, config))
-	require.NoError(t, err)
-	a.write(t, config, strings.NewReplacer(
-		"/etc/mcp-client", a.dir, "/run/mcp-client", a.dir, "/usr/local/bin/the-job", job,
-		"role/agent-ci/", "role/"+client+"/",
-	).Replace(string(content)))
-
-	a.group = &process.Group{}
-	a.spec = process.Spec{
-		Name: "Vault Agent",
-		Path: h.Programs.Vault,
-		Args: []string{"agent", "-config=" + filepath.Join(a.dir, config)},
-		Env: []string{
-			"VAULT_ADDR=" + h.Vault.Address(), "MCP_CLIENT=" + client,
-			"MCP_URL=http://127.0.0.1:1/mcp", "JOB_OUT=" + a.path("job"),
-		},
-		Log: filepath.Join(h.Dir, "agent-"+client+".log"),
-	}
-	a.run(t)
-	t.Cleanup(func() { a.group.Stop(5*time.Second, nil) })
-	return a
-}
-
-func (a *agent) run(t *testing.T) {
-	t.Helper()
-	var err error
-	a.process, err = a.group.Start(a.spec)
-	require.NoError(t, err)
-}
-
-func (a *agent) path(name string) string { return filepath.Join(a.dir, name) }
-
-func (a *agent) write(t *testing.T, name, content string) {
-	t.Helper()
-	require.NoError(t, os.WriteFile(a.path(name), []byte(content), 0o600))
-}
-
-// await waits until the Agent, or what it runs, has written a file.
-func (a *agent) await(t *testing.T, h *harness.Harness, name string) string {
-	t.Helper()
-	var content []byte
-	h.Eventually("the Agent has written "+name, func() (err error) {
-		content, err = os.ReadFile(a.path(name))
-		if err == nil && len(content) == 0 {
-			err = fmt.Errorf("%s is empty", name)
-		}
-		return err
-	})
-	return string(content)
-}
-
-// wrappedSecretID is a token that unwraps to a secret id, once.
-func wrappedSecretID(t *testing.T, h *harness.Harness, role string) string {
-	t.Helper()
-	vault := h.Vault.Client()
-	vault.SetWrappingLookupFunc(func(string, string) string { return "1m" })
-	secret, err := vault.Logical().WriteWithContext(t.Context(), "auth/approle/role/"+role+"/secret-id", nil)
-	require.NoError(t, err)
-	require.Nil(t, secret.Data, "the secret id was not wrapped")
-	return secret.WrapInfo.Token
-}
 
 // helped sends the headers that mcp-headers.sh prints for a token's file, asked
 // again for each request, and remembers what became of it.
@@ -128,7 +36,7 @@ type helped struct {
 }
 
 func (c *helped) RoundTrip(r *http.Request) (*http.Response, error) {
-	out, err := exec.CommandContext(r.Context(), filepath.Join(agentFiles, "mcp-headers.sh"), c.file).Output()
+	out, err := exec.CommandContext(r.Context(), filepath.Join(stage.AgentFiles, "mcp-headers.sh"), c.file).Output()
 	if err != nil {
 		return nil, err
 	}
@@ -182,10 +90,10 @@ func renewals(t *testing.T, h *harness.Harness) int {
 func TestAClientBesideVaultAgentOutlivesItsTokensWithoutAFailedRequest(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
 	s.Client("cursor", harness.Map{"token_ttl": "5s", "token_max_ttl": "9s"})
-	agent := startAgent(t, s.Harness, "token-file.hcl", "cursor", "")
-	agent.await(t, s.Harness, "token")
+	agent := stage.StartAgent(t, s.Harness, "token-file.hcl", "cursor", "")
+	agent.Await(t, s.Harness, "token")
 
-	transport := &helped{h: s.Harness, file: agent.path("token"), tokens: map[string]bool{}}
+	transport := &helped{h: s.Harness, file: agent.Path("token"), tokens: map[string]bool{}}
 	session, err := mcp.NewClient(&mcp.Implementation{Name: "editor", Version: "1"}, nil).Connect(t.Context(), &mcp.StreamableClientTransport{
 		Endpoint: s.Gateway.ServerURL(stage.Calculator), HTTPClient: &http.Client{Transport: transport}, MaxRetries: -1,
 	}, nil)
@@ -204,9 +112,9 @@ func TestAClientBesideVaultAgentOutlivesItsTokensWithoutAFailedRequest(t *testin
 	t.Logf("%d calls under %d tokens, %d renewals", calls, transport.seen(), renewals(t, s.Harness))
 
 	// The lease is revoked: what the client holds opens nothing any more.
-	held, err := os.ReadFile(agent.path("token"))
+	held, err := os.ReadFile(agent.Path("token"))
 	require.NoError(t, err)
-	agent.process.Stop(5 * time.Second)
+	agent.Process.Stop(5 * time.Second)
 	s.Write("sys/leases/revoke-prefix/mcp/creds/cursor", nil)
 	s.RefusedSoon(t, string(held))
 }
@@ -216,11 +124,11 @@ func TestVaultAgentRunsAProgramWithTheTokenInItsEnvironment(t *testing.T) {
 	s.Client("job", harness.Map{"token_ttl": "10m"})
 	job := filepath.Join(t.TempDir(), "job.sh")
 	require.NoError(t, os.WriteFile(job, []byte("#!/bin/sh\nprintf %s \"$MCP_TOKEN\" >\"$JOB_OUT.part\" && mv \"$JOB_OUT.part\" \"$JOB_OUT\"\nexec tail -f /dev/null\n"), 0o700))
-	agent := startAgent(t, s.Harness, "exec.hcl", "job", job)
-	token := agent.await(t, s.Harness, "job")
+	agent := stage.StartAgent(t, s.Harness, "exec.hcl", "job", job)
+	token := agent.Await(t, s.Harness, "job")
 	s.Secret(token)
 	s.Works(t, token)
-	require.NoFileExists(t, agent.path("secret_id"), "the Agent left the wrapped secret id behind")
+	require.NoFileExists(t, agent.Path("secret_id"), "the Agent left the wrapped secret id behind")
 }
 
 // TestVaultAgentIsRestarted: the shipped configuration logs in again, and so gets a
@@ -229,19 +137,19 @@ func TestVaultAgentRunsAProgramWithTheTokenInItsEnvironment(t *testing.T) {
 func TestVaultAgentIsRestarted(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
 	s.Client("cursor", harness.Map{"token_ttl": "1h"})
-	agent := startAgent(t, s.Harness, "token-file.hcl", "cursor", "")
-	first := agent.await(t, s.Harness, "token")
+	agent := stage.StartAgent(t, s.Harness, "token-file.hcl", "cursor", "")
+	first := agent.Await(t, s.Harness, "token")
 	s.Secret(first)
 	s.Works(t, first)
 	s.Write("sys/leases/revoke-prefix/mcp/creds/cursor", nil)
 	s.RefusedSoon(t, first)
 
-	agent.process.Stop(5 * time.Second)
-	agent.write(t, "token.ctmpl", `{{ with secret (printf "mcp/creds/%s" (env "MCP_CLIENT")) "ttl=5m" }}{{ .Data.token }}{{ end }}`)
-	agent.run(t)
+	agent.Process.Stop(5 * time.Second)
+	agent.Write(t, "token.ctmpl", `{{ with secret (printf "mcp/creds/%s" (env "MCP_CLIENT")) "ttl=5m" }}{{ .Data.token }}{{ end }}`)
+	agent.Run(t)
 	var second string
 	s.Eventually("the Agent to get another token", func() error {
-		if second = agent.await(t, s.Harness, "token"); second == first {
+		if second = agent.Await(t, s.Harness, "token"); second == first {
 			return errors.New("it is the first one")
 		}
 		return nil
@@ -256,20 +164,20 @@ func TestVaultAgentIsRestarted(t *testing.T) {
 func TestVaultAgentRendersAClientsConfiguration(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
 	s.Client("desktop", harness.Map{"token_ttl": "10m"})
-	agent := startAgent(t, s.Harness, "client-config.hcl", "desktop", "")
+	agent := stage.StartAgent(t, s.Harness, "client-config.hcl", "desktop", "")
 	var config struct {
 		Servers map[string]struct {
 			Type, URL string
 			Headers   map[string]string
 		} `json:"mcpServers"`
 	}
-	require.NoError(t, json.Unmarshal([]byte(agent.await(t, s.Harness, "mcp.json")), &config))
+	require.NoError(t, json.Unmarshal([]byte(agent.Await(t, s.Harness, "mcp.json")), &config))
 	require.Equal(t, "http", config.Servers["mcp"].Type)
 	require.Equal(t, "http://127.0.0.1:1/mcp", config.Servers["mcp"].URL)
 	token := strings.TrimPrefix(config.Servers["mcp"].Headers["Authorization"], "Bearer ")
 	s.Secret(token)
 	s.Works(t, token)
-	info, err := os.Stat(agent.path("mcp.json"))
+	info, err := os.Stat(agent.Path("mcp.json"))
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 }
@@ -299,7 +207,7 @@ func TestTheHeadersHelperSaysWhatIsMissing(t *testing.T) {
 	empty := filepath.Join(dir, "empty")
 	require.NoError(t, os.WriteFile(empty, nil, 0o600))
 	for path, want := range map[string]string{filepath.Join(dir, "gone"): "does Vault Agent run", empty: "holds no token"} {
-		out, err := exec.CommandContext(t.Context(), filepath.Join(agentFiles, "mcp-headers.sh"), path).CombinedOutput()
+		out, err := exec.CommandContext(t.Context(), filepath.Join(stage.AgentFiles, "mcp-headers.sh"), path).CombinedOutput()
 		require.Error(t, err)
 		require.Contains(t, string(out), want)
 	}
@@ -317,8 +225,8 @@ func TestDocsAgent(t *testing.T) {
 		docrun.WantOutputs(t, commands, docrun.RunShell(t, s.Harness, commands, nil))
 	}
 	run(commands[:back])
-	agent := startAgent(t, s.Harness, "token-file.hcl", "cursor-local", "")
-	token := agent.await(t, s.Harness, "token")
+	agent := stage.StartAgent(t, s.Harness, "token-file.hcl", "cursor-local", "")
+	token := agent.Await(t, s.Harness, "token")
 	s.Secret(token)
 	s.Works(t, token)
 	require.NotEmpty(t, loginsOf(t, s.Harness, "cursor-local"))
@@ -326,17 +234,10 @@ func TestDocsAgent(t *testing.T) {
 	run(commands[back:])
 	s.RefusedSoon(t, token)
 	require.Empty(t, loginsOf(t, s.Harness, "cursor-local"), "the Agent's own token is still good")
-	_, err := s.TryWrite("auth/approle/login", harness.Map{"role_id": agent.read(t, "role_id"), "secret_id": agent.read(t, "secret_id")})
+	_, err := s.TryWrite("auth/approle/login", harness.Map{"role_id": agent.Read(t, "role_id"), "secret_id": agent.Read(t, "secret_id")})
 	require.Error(t, err, "the Agent may log in again")
 	_, err = s.Vault.Client().Logical().ReadWithContext(t.Context(), "mcp/creds/cursor-local")
 	require.Error(t, err, "the client gets tokens, whoever asks")
-}
-
-func (a *agent) read(t *testing.T, name string) string {
-	t.Helper()
-	content, err := os.ReadFile(a.path(name))
-	require.NoError(t, err)
-	return string(content)
 }
 
 // loginsOf are the accessors of the Vault tokens that a role has.
