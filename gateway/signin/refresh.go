@@ -141,8 +141,9 @@ func (h *Handler) lookUp(ctx context.Context, x *exchange, secret string) (*vaul
 
 // checkSession makes sure that the person's token still carries a sign-in.
 func (h *Handler) checkSession(t *vaultclient.PersonToken, until time.Time) *denial {
-	// A token with less than a second is as good as none: Vault counts in whole seconds.
-	if until.Sub(h.Now()) < time.Second {
+	// Vault rounds to whole seconds, and cannot renew a token in the last of them.
+	const least = 2 * time.Second
+	if until.Sub(h.Now()) < least {
 		d := denied(codeInvalidGrant, reasonOver, "the sign-in has reached its end")
 		d.event = eventEnded
 		return d
