@@ -114,7 +114,7 @@ func (x *exchange) serveStateless() *access.Refusal {
 		return x.badVersion(x.message.Version)
 	}
 	method := x.message.Method
-	if _, lists := rewrite.KindOf(method); lists || method == protocol.MethodDiscover || method == protocol.MethodListen {
+	if kind, lists := rewrite.KindOf(method); lists && kind != rewrite.Tasks || method == protocol.MethodDiscover || method == protocol.MethodListen {
 		// The gateway answers these itself, so no server checks them.
 		if f := x.checkCapabilities(); f != nil {
 			return f
@@ -144,7 +144,7 @@ func (x *exchange) checkCapabilities() *access.Refusal {
 
 // serveRequest serves requests that are the same with sessions and without.
 func (x *exchange) serveRequest() *access.Refusal {
-	if kind, ok := rewrite.KindOf(x.message.Method); ok {
+	if kind, ok := rewrite.KindOf(x.message.Method); ok && kind != rewrite.Tasks {
 		return x.list(kind)
 	}
 	switch x.message.Method {

@@ -175,6 +175,8 @@ func (x *exchange) describe(server *grants.Server) {
 // capabilities are those of a server that /mcp passes on.
 type capabilities struct {
 	tools, prompts, resources, subscribe, completions, logging bool
+
+	apps bool // the extension MCP Apps
 }
 
 // or returns the capabilities that at least one of both has.
@@ -183,6 +185,7 @@ func (c capabilities) or(d capabilities) capabilities {
 		tools: c.tools || d.tools, prompts: c.prompts || d.prompts,
 		resources: c.resources || d.resources, subscribe: c.subscribe || d.subscribe,
 		completions: c.completions || d.completions, logging: c.logging || d.logging,
+		apps: c.apps || d.apps,
 	}
 }
 
@@ -221,6 +224,7 @@ func readDescription(message []byte) (description, error) {
 			Capabilities    struct {
 				Tools, Prompts, Completions, Logging *struct{}
 				Resources                            *struct{ Subscribe bool }
+				Extensions                           map[string]json.RawMessage
 			} `json:"capabilities"`
 		} `json:"result"`
 	}
@@ -239,6 +243,7 @@ func readDescription(message []byte) (description, error) {
 			tools: c.Tools != nil, prompts: c.Prompts != nil,
 			resources: c.Resources != nil, subscribe: c.Resources != nil && c.Resources.Subscribe,
 			completions: c.Completions != nil, logging: c.Logging != nil,
+			apps: c.Extensions[protocol.ExtensionApps] != nil,
 		},
 		version:      m.Result.ProtocolVersion,
 		instructions: unique.Make(m.Result.Instructions),
@@ -308,6 +313,9 @@ func (d *descriptions) result(stateless bool, first ...[]byte) []byte {
 	}
 	if d.has.logging && !stateless {
 		has = append(has, protocol.Member("logging", protocol.Object()))
+	}
+	if d.has.apps {
+		has = append(has, protocol.Member("extensions", protocol.Object(protocol.Member(protocol.ExtensionApps, []byte("{}")))))
 	}
 	members := append(slices.Clone(first), protocol.Member("capabilities", protocol.Object(has...)))
 	if d.instructions.Len() > 0 {

@@ -21,6 +21,23 @@ const (
 	MethodUnsubscribe   = "resources/unsubscribe"
 	MethodComplete      = "completion/complete"
 	MethodSetLevel      = "logging/setLevel"
+
+	// Those of tasks. 2025-11-25 has get, result, list and cancel. The extension
+	// io.modelcontextprotocol/tasks of 2026-07-28 has get, update and cancel.
+	MethodTasksGet    = PrefixTasks + "get"
+	MethodTasksResult = PrefixTasks + "result"
+	MethodTasksUpdate = PrefixTasks + "update"
+	MethodTasksCancel = PrefixTasks + "cancel"
+	MethodTasksList   = PrefixTasks + "list"
+
+	// PrefixTasks begins all methods of tasks, also of those to come.
+	PrefixTasks = "tasks/"
+)
+
+// Extensions of the protocol.
+const (
+	ExtensionApps  = "io.modelcontextprotocol/ui"
+	ExtensionTasks = "io.modelcontextprotocol/tasks"
 )
 
 // Methods of notifications.
@@ -34,6 +51,9 @@ const (
 	MethodPromptsChanged   = "notifications/prompts" + SuffixListChanged
 	MethodResourcesChanged = "notifications/resources" + SuffixListChanged
 	MethodRootsChanged     = "notifications/roots" + SuffixListChanged
+
+	MethodTaskStatus  = "notifications/tasks/status" // of 2025-11-25
+	MethodTaskChanged = "notifications/tasks"        // of the extension
 
 	// MethodAcknowledged is the first message on a stream of [MethodListen].
 	MethodAcknowledged = "notifications/subscriptions/acknowledged"
@@ -51,6 +71,7 @@ const (
 	MetaLogLevel           = "io.modelcontextprotocol/logLevel"
 	MetaServerInfo         = "io.modelcontextprotocol/serverInfo"
 	MetaProgressToken      = "progressToken"
+	MetaRelatedTask        = "io.modelcontextprotocol/related-task"
 )
 
 // clientMethods are the methods that a client may send in the versions of this package.

@@ -2,9 +2,10 @@
 // and takes such names apart again.
 //
 // A tool or a prompt of a server is server__name, as in MCPJungle. A resource is
-// mcp://server/ followed by its URI on the server, and so is a URI template. Both are
-// reversible without a table: a server's name starts and ends with a letter or digit and
-// has no "__". So the first "__" ends it, and names of two servers cannot collide.
+// mcp://server/ followed by its URI on the server, and so is a URI template. A page of an
+// app, ui://page, is ui://server/page. All of them are reversible without a table: a
+// server's name starts and ends with a letter or digit and has no "__" and no "/". So the
+// first "__" or "/" ends it, and names of two servers cannot collide.
 //
 // This package does not know which servers exist, nor who may reach them.
 package names
@@ -58,6 +59,16 @@ func Split(joined string) (server, name string, ok bool) {
 		return "", "", false
 	}
 	return server, name, true
+}
+
+// SplitTask takes apart a [Prefix] and the id of a task after it. ok is false for other
+// texts.
+func SplitTask(joined string) (server, id string, ok bool) {
+	server, id, ok = strings.Cut(joined, separator)
+	if !ok || id == "" || !isServer(server) {
+		return "", "", false
+	}
+	return server, id, true
 }
 
 // isServer reports whether a server can have the name. It does not look at the length.

@@ -21,15 +21,34 @@ func TestSplitURIReadsWhatJoinURIMade(t *testing.T) {
 		"a/../b//c",
 		"with spaces and ümlauts",
 		"/",
+		"ui://page",
+		"ui://weather/board.html?a=b#c",
+		"ui:///page",
+		"ui://",
+		"UI://page",
+		"ui:page",
+		"mcp://other/ui://page",
+		"ui://other/page",
 	} {
 		t.Run(uri, func(t *testing.T) {
 			joined := JoinURI("files-1", uri)
-			require.Equal(t, URIPrefix("files-1")+uri, joined)
 			server, got, ok := SplitURI(joined)
 			require.True(t, ok)
 			require.Equal(t, []string{"files-1", uri}, []string{server, got})
 		})
 	}
+}
+
+func TestAPageThatATemplateNamesIsFound(t *testing.T) {
+	server, uri, ok := SplitURI(URIPrefix("clock") + "ui://page")
+	require.True(t, ok)
+	require.Equal(t, []string{"clock", "ui://page"}, []string{server, uri})
+}
+
+func TestPagesOfAppsKeepTheirScheme(t *testing.T) {
+	require.Equal(t, "ui://clock/get-time/app.html", JoinURI("clock", "ui://get-time/app.html"))
+	require.Equal(t, "ui://clock/bank/page", JoinURI("clock", "ui://bank/page"), "a page that names another server is still its own")
+	require.Equal(t, "mcp://clock/test://a", JoinURI("clock", "test://a"))
 }
 
 func TestJoinedURIsAreURIsThatParsersLeaveAlone(t *testing.T) {
@@ -70,6 +89,10 @@ func TestSplitURIRefusesWhatNeitherMade(t *testing.T) {
 		"a server in two parts":         "mcp://fi__les/file:///a",
 		"a server with a dot":           "mcp://../file:///a",
 		"an escaped server":             "mcp://fil%65s/file:///a",
+		"a page without a server":       "ui:///page",
+		"a page of a server alone":      "ui://files",
+		"a server without a page":       "ui://files/",
+		"a page of a server with a dot": "ui://a.b/page",
 		"MCPJungle's, without a server": "mcpj://res//ZmlsZTovLy9h",
 		"MCPJungle's, without a URI":    "mcpj://res/files/",
 		"MCPJungle's, with padding":     "mcpj://res/files/ZmlsZTovLy9hYg==",
@@ -96,7 +119,7 @@ func TestTemplatesSurviveThePrefix(t *testing.T) {
 	values.Set("empty", uritemplate.String(""))
 	for _, template := range []string{
 		"file:///{var}", "{var}", "{+var}", "{#var}", "x{.list*}", "{/var,empty}", "{;keys*}",
-		"test://{var:3}/{?keys*}", "{?var,undefined}", "a{&list*}", "{scheme}://x", "ü{var}%20",
+		"test://{var:3}/{?keys*}", "{?var,undefined}", "a{&list*}", "{scheme}://x", "ü{var}%20", "ui://{var}", "ui://x{/list*}",
 	} {
 		t.Run(template, func(t *testing.T) {
 			expand := func(template string) string {
@@ -118,6 +141,8 @@ func FuzzURIs(f *testing.F) {
 	f.Add("a", "mcp://b/c", "/")
 	f.Add("x", "{+var}{?var}", "ü")
 	f.Add("x", "mcpj://res/a/ZmlsZTovLy9h", "")
+	f.Add("x", "ui://a/b", "c")
+	f.Add("x", "ui://{x}", "")
 	f.Fuzz(func(t *testing.T, server, uri, value string) {
 		if isServer(server) && uri != "" {
 			gotServer, gotURI, ok := SplitURI(JoinURI(server, uri))
@@ -126,8 +151,12 @@ func FuzzURIs(f *testing.F) {
 			}
 			templates(t, server, uri, value)
 		}
-		if gotServer, gotURI, ok := SplitURI(uri); ok && strings.HasPrefix(uri, "mcp:") {
-			if again := JoinURI(gotServer, gotURI); again != uri {
+		if gotServer, gotURI, ok := SplitURI(uri); ok && !strings.HasPrefix(uri, "mcpj:") {
+			again := JoinURI(gotServer, gotURI)
+			if strings.HasPrefix(uri, "mcp:") {
+				again = URIPrefix(gotServer) + gotURI // a page that a template has named
+			}
+			if again != uri {
 				t.Fatalf("%q was split, and became %q", uri, again)
 			}
 		}
@@ -152,8 +181,16 @@ func templates(t *testing.T, server, template, value string) {
 	if err != nil {
 		return
 	}
+	if want == "" || want == UIScheme {
+		return // no resource has such a name
+	}
 	got, err := prefixed.Expand(values)
-	if err != nil || got != JoinURI(server, want) && want != "" {
+	if err == nil && got != JoinURI(server, want) { // see SplitURI
+		var gotServer, gotURI string
+		gotServer, gotURI, _ = SplitURI(got)
+		got = JoinURI(gotServer, gotURI)
+	}
+	if err != nil || got != JoinURI(server, want) {
 		t.Fatalf("%q expands to %q, prefixed to %q: %v", template, want, got, err)
 	}
 }

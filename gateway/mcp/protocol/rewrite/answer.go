@@ -1,18 +1,18 @@
 package rewrite
 
 import (
+	"bytes"
 	"slices"
 	"strconv"
 
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
 )
 
-// Keys of members that may have the URI of a resource, in the order of the cases below.
+// Keys of members that may name a resource or a task, in the order of the cases below.
 var (
 	messageKeys  = []string{"result", "error", "method", "params"}
-	resultKeys   = []string{"content", "contents", "messages"}
+	resultKeys   = []string{"content", "contents", "messages", "_meta", "taskId", "task", "result"}
 	promptKeys   = []string{"content"}
 	blockKeys    = []string{"type", "uri", "resource"}
 	resourceKeys = []string{"uri"}
@@ -23,19 +23,21 @@ var (
 type answer struct {
 	jsonscan.Scanner
 	message []byte
-	marks   []int // offsets of the URIs' starts
+	marks   []mark
 }
 
 // Answer returns a server's message, a JSON-RPC message of any kind, in the client's
-// form: with prefixes before the URIs of the server's resources, and all other bytes
-// kept. It returns a message without such URIs as it is. An error means that the caller
-// must not forward the message.
+// form: with prefixes in the URIs of the server's resources and before the ids of its
+// tasks, and all other bytes kept. It returns a message without such names as it is. An
+// error means that the caller must not forward the message.
 //
 // It looks at the message's shape, and not at the request that it answers. So it works
 // on any of the protocol's streams, and after any number of reconnections. The results
 // of tools/call, prompts/get and resources/read may name resources, and so may errors
-// about a missing resource and notifications about resources. Answer does not change a
-// server's requests to the client.
+// about a missing resource and notifications about resources. Those of tools/call and
+// tasks/… may name tasks and have another result within, and so may notifications about
+// tasks. Of a server's requests to the client, Answer changes only the task that they
+// belong to.
 func Answer(message []byte, server string) ([]byte, error) {
 	scanner, err := jsonscan.New(message)
 	if err != nil {
@@ -48,15 +50,15 @@ func Answer(message []byte, server string) ([]byte, error) {
 	if len(a.marks) == 0 {
 		return message, nil
 	}
-	return a.apply(names.URIPrefix(server)), nil
+	return apply(make([]byte, 0, len(message)+len(a.marks)*len(resourcePrefix.of(server))), message, server, a.marks), nil
 }
 
-// apply inserts the prefix at each mark.
-func (a *answer) apply(prefix string) []byte {
-	slices.Sort(a.marks)
-	out := jsonscan.Splice(make([]byte, 0, len(a.message)+len(a.marks)*len(prefix)), a.message)
-	for _, mark := range a.marks {
-		out.Put(jsonscan.Span{Start: mark, End: mark}, []byte(prefix))
+// apply appends the message to dst, with the server's prefix at each mark.
+func apply(dst, message []byte, server string, marks []mark) []byte {
+	slices.SortFunc(marks, func(a, b mark) int { return a.at - b.at })
+	out := jsonscan.Splice(dst, message)
+	for _, m := range marks {
+		out.Put(jsonscan.Span{Start: m.at, End: m.at}, []byte(m.kind.of(server)))
 	}
 	return out.End()
 }
@@ -85,7 +87,7 @@ func (a *answer) read() error {
 	return a.notification(method, params)
 }
 
-// result reads a result, and marks its resources.
+// result reads a result, and marks its resources and its task.
 func (a *answer) result() error {
 	return a.MembersIfAny(resultKeys, func(key int) error {
 		switch key {
@@ -93,11 +95,22 @@ func (a *answer) result() error {
 			return a.Each(a.block)
 		case 1:
 			return a.Each(a.resource)
-		default:
+		case 2:
 			return a.Each(a.prompt)
+		case 3:
+			return a.meta().read()
+		case 4:
+			return a.meta().task()
+		case 5: // a new task of 2025-11-25
+			return a.meta().members(taskKeys, func(int) error { return a.meta().task() })
+		default: // of a task of 2026-07-28 that is complete
+			return a.result()
 		}
 	})
 }
+
+// meta reads with the same scanner, and marks among the same marks.
+func (a *answer) meta() metaReader { return metaReader{&a.Scanner, a.message, &a.marks} }
 
 // prompt reads a message of a prompt.
 func (a *answer) prompt() error {
@@ -108,7 +121,7 @@ func (a *answer) prompt() error {
 func (a *answer) block() error {
 	before := len(a.marks)
 	var isLink, isResource, hasURI bool
-	var uri int
+	var uri mark
 	err := a.MembersIfAny(blockKeys, func(key int) (err error) {
 		switch key {
 		case 0:
@@ -144,9 +157,9 @@ func (a *answer) resource() error {
 
 // mark marks the next value if it is a string, and skips it otherwise.
 func (a *answer) mark() error {
-	start, ok, err := a.stringAt()
+	uri, ok, err := a.stringAt()
 	if ok && err == nil {
-		a.marks = append(a.marks, start)
+		a.marks = append(a.marks, uri)
 	}
 	return err
 }
@@ -177,11 +190,14 @@ func (a *answer) failure() error {
 var (
 	updatedKeys      = []string{"uri"}
 	acknowledgedKeys = []string{"notifications"}
-	subscribedKeys   = []string{"resourceSubscriptions"}
+	subscribedKeys   = []string{"resourceSubscriptions", "taskIds"}
+	statusKeys       = []string{"taskId", "result"}
+	paramsKeys       = []string{"_meta"}
 )
 
-// notification marks the resources of a notification. The method may come after the
-// params, so the first pass skipped these.
+// notification marks the names in a notification, and the task that a notification or a
+// request belongs to. The method may come after the params, so the first pass skipped
+// these.
 func (a *answer) notification(method, params jsonscan.Span) error {
 	if method.None() || params.None() {
 		return nil
@@ -194,8 +210,22 @@ func (a *answer) notification(method, params jsonscan.Span) error {
 		err = part.MembersIfAny(updatedKeys, func(int) error { return part.mark() })
 	case is(method.Of(a.message), protocol.MethodAcknowledged):
 		err = part.MembersIfAny(acknowledgedKeys, func(int) error {
-			return part.MembersIfAny(subscribedKeys, func(int) error { return part.Each(part.mark) })
+			return part.MembersIfAny(subscribedKeys, func(key int) error {
+				if key == 0 {
+					return part.Each(part.mark)
+				}
+				return part.Each(part.meta().task)
+			})
 		})
+	case is(method.Of(a.message), protocol.MethodTaskStatus), is(method.Of(a.message), protocol.MethodTaskChanged):
+		err = part.MembersIfAny(statusKeys, func(key int) error {
+			if key == 0 {
+				return part.meta().task()
+			}
+			return part.result()
+		})
+	case bytes.Contains(params.Of(a.message), []byte(protocol.MetaRelatedTask)):
+		err = part.MembersIfAny(paramsKeys, func(int) error { return part.meta().read() })
 	}
 	a.marks = append(a.marks, part.marks...)
 	return err
@@ -211,12 +241,13 @@ func is(text []byte, want string) bool {
 	return err == nil && value.Is(want)
 }
 
-// stringAt steps over the next value. If it is a string, ok is true and start is the
-// offset of the first byte after the quote.
-func (a *answer) stringAt() (start int, ok bool, err error) {
+// stringAt steps over the next value. If it is a string, ok is true and uri is its mark as
+// a URI.
+func (a *answer) stringAt() (uri mark, ok bool, err error) {
 	if a.Peek() != '"' {
-		return 0, false, a.Skip()
+		return mark{}, false, a.Skip()
 	}
-	start = a.Pos() + len(`"`)
-	return start, true, a.Skip()
+	start := a.Pos() + len(`"`)
+	err = a.Skip()
+	return markOfURI(a.message, start), true, err
 }

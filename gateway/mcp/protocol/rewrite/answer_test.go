@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
 )
 
 // prefixS is the prefix of the tests' server.
@@ -114,7 +116,14 @@ func FuzzAnswer(f *testing.F) {
 	f.Add([]byte(`{"method":"notifications/subscriptions/acknowledged","params":{"notifications":{"resourceSubscriptions":["a",1]}}}`))
 	f.Add([]byte(`{"error":{"code":-32002,"data":{"uri":"a"}}}`))
 	f.Add([]byte(`{"result":{"Content":[]},"x":1e5}`))
+	f.Add([]byte(`{"result":{"contents":[{"uri":"ui://a"}],"_meta":{"ui":{"resourceUri":"ui:\/\/a"},"ui/resourceUri":"ui://b"}}}`))
+	f.Add([]byte(`{"result":{"taskId":"a","task":{"taskId":"b"},"result":{"content":[{"type":"resource_link","uri":"c"}]}}}`))
+	f.Add([]byte(`{"method":"notifications/tasks","params":{"taskId":"a","result":{"contents":[{"uri":"c"}]}}}`))
+	f.Add([]byte(`{"id":1,"method":"elicitation/create","params":{"_meta":{"io.modelcontextprotocol/related-task":{"taskId":"a"}}}}`))
 	f.Fuzz(func(t *testing.T, message []byte) {
+		if bytes.Contains(message, []byte(`\u`)) {
+			return // the tests have examples: see uiScheme
+		}
 		got, err := Answer(message, "s")
 		if err != nil {
 			return
@@ -137,7 +146,34 @@ func decode(text []byte, into any) error {
 }
 
 func prefixAll(message map[string]any) {
-	result := member(message, "result")
+	prefixResult(member(message, "result"))
+	failure := member(message, "error")
+	if code, _ := failure["code"].(json.Number); code == "-32602" || code == "-32002" {
+		prefixURI(failure["data"])
+	}
+	params := member(message, "params")
+	switch message["method"] {
+	case "notifications/resources/updated":
+		prefixURI(params)
+	case "notifications/subscriptions/acknowledged":
+		n := member(params, "notifications")
+		prefixStrings(n, "resourceSubscriptions", joined)
+		prefixStrings(n, "taskIds", task)
+	case "notifications/tasks", "notifications/tasks/status":
+		prefixTask(params)
+		prefixResult(member(params, "result"))
+	default:
+		prefixMeta(params) // if the message has the key without escapes
+	}
+}
+
+func joined(uri string) string { return names.JoinURI("s", uri) }
+func task(id string) string    { return "s__" + id }
+
+func prefixResult(result map[string]any) {
+	if result == nil {
+		return
+	}
 	for _, block := range list(result, "content") {
 		prefixBlock(block)
 	}
@@ -149,24 +185,40 @@ func prefixAll(message map[string]any) {
 			prefixBlock(block)
 		}
 	}
-	failure := member(message, "error")
-	if code, _ := failure["code"].(json.Number); code == "-32602" || code == "-32002" {
-		prefixURI(failure["data"])
+	prefixMeta(result)
+	prefixTask(result)
+	prefixTask(member(result, "task"))
+	prefixResult(member(result, "result"))
+}
+
+func prefixMeta(of map[string]any) {
+	meta := member(of, "_meta")
+	prefixTask(member(meta, "io.modelcontextprotocol/related-task"))
+	prefixPage(member(meta, "ui"), "resourceUri")
+	prefixPage(meta, "ui/resourceUri")
+	prefixPage(meta, "openai/outputTemplate")
+}
+
+func prefixTask(of map[string]any) {
+	if id, ok := of["taskId"].(string); ok {
+		of["taskId"] = task(id)
 	}
-	params := member(message, "params")
-	switch message["method"] {
-	case "notifications/resources/updated":
-		prefixURI(params)
-	case "notifications/subscriptions/acknowledged":
-		n := member(params, "notifications")
-		switch uris := n["resourceSubscriptions"].(type) {
-		case string:
-			n["resourceSubscriptions"] = prefixS + uris
-		case []any:
-			for i := range uris {
-				if uri, ok := uris[i].(string); ok {
-					uris[i] = prefixS + uri
-				}
+}
+
+func prefixPage(of map[string]any, key string) {
+	if uri, ok := of[key].(string); ok && names.IsUI(uri) {
+		of[key] = joined(uri)
+	}
+}
+
+func prefixStrings(of map[string]any, key string, prefixed func(string) string) {
+	switch texts := of[key].(type) {
+	case string:
+		of[key] = prefixed(texts)
+	case []any:
+		for i := range texts {
+			if text, ok := texts[i].(string); ok {
+				texts[i] = prefixed(text)
 			}
 		}
 	}
@@ -185,7 +237,7 @@ func prefixBlock(block any) {
 func prefixURI(in any) {
 	if o, ok := in.(map[string]any); ok {
 		if uri, ok := o["uri"].(string); ok {
-			o["uri"] = prefixS + uri
+			o["uri"] = joined(uri)
 		}
 	}
 }

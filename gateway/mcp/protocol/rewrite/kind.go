@@ -14,20 +14,25 @@ const (
 	Prompts
 	Resources
 	Templates
+	Tasks // of 2025-11-25
 )
 
 // kinds has, for each kind, the method that requests the list, the member of the result
-// that has it, and the member of an entry that names the entry.
-var kinds = [...]struct{ method, member, name string }{
-	Tools:     {protocol.MethodToolsList, "tools", "name"},
-	Prompts:   {protocol.MethodPromptsList, "prompts", "name"},
-	Resources: {protocol.MethodResourcesList, "resources", "uri"},
-	Templates: {protocol.MethodTemplatesList, "resourceTemplates", "uriTemplate"},
+// that has it, and the members of an entry with names: the first names the entry.
+var kinds = [...]struct {
+	method, member string
+	keys           []string
+}{
+	Tools:     {protocol.MethodToolsList, "tools", []string{"name", "_meta"}},
+	Prompts:   {protocol.MethodPromptsList, "prompts", []string{"name"}},
+	Resources: {protocol.MethodResourcesList, "resources", []string{"uri"}},
+	Templates: {protocol.MethodTemplatesList, "resourceTemplates", []string{"uriTemplate"}},
+	Tasks:     {protocol.MethodTasksList, "tasks", []string{"taskId"}},
 }
 
 // KindOf returns the kind of list that the method requests.
 func KindOf(method string) (kind Kind, ok bool) {
-	for k := Tools; k <= Templates; k++ {
+	for k := Tools; k <= Tasks; k++ {
 		if kinds[k].method == method {
 			return k, true
 		}
@@ -41,22 +46,23 @@ func (k Kind) Method() string { return kinds[k].method }
 // Member is the member of the result that has the list.
 func (k Kind) Member() string { return kinds[k].member }
 
-// prefix is the prefix of the names of the server's entries.
-func (k Kind) prefix(server string) string {
+// mark returns where the prefix goes into the name of an entry that begins at the offset,
+// behind the quote.
+func (k Kind) mark(message []byte, start int) mark {
 	if k == Resources || k == Templates {
-		return names.URIPrefix(server)
+		return markOfURI(message, start)
 	}
-	return names.Prefix(server)
+	return mark{start, namePrefix}
 }
 
 // check returns an error if the server's entry of that name cannot have a name among the
 // entries of all servers.
 func (k Kind) check(server string, name []byte) error {
-	if k == Resources || k == Templates {
-		if len(name) == 0 {
-			return names.ErrEmpty
-		}
-		return nil
+	if k == Tools || k == Prompts {
+		return names.Check(server, name)
 	}
-	return names.Check(server, name)
+	if len(name) == 0 {
+		return names.ErrEmpty
+	}
+	return nil
 }

@@ -10,9 +10,10 @@ import (
 type Listen struct {
 	ToolsListChanged, PromptsListChanged, ResourcesListChanged bool
 
-	// Resources are those whose changes it wants, without those that no server can
-	// have.
+	// Resources and Tasks are those whose changes it wants, without those that no
+	// server can have.
 	Resources []Resource
+	Tasks     []Task
 }
 
 // Resource is a resource of one server.
@@ -21,9 +22,15 @@ type Resource struct {
 	URI    string // on that server
 }
 
+// Task is a task of one server.
+type Task struct {
+	Server string
+	ID     string // on that server
+}
+
 var (
 	listenKeys       = []string{"notifications"}
-	notificationKeys = []string{"toolsListChanged", "promptsListChanged", "resourcesListChanged", "resourceSubscriptions"}
+	notificationKeys = []string{"toolsListChanged", "promptsListChanged", "resourcesListChanged", "resourceSubscriptions", "taskIds"}
 )
 
 // ReadListen reads the params of a subscriptions/listen. An error means that they are
@@ -56,8 +63,18 @@ func (r *listenReader) notifications(listen *Listen) error {
 			listen.PromptsListChanged, err = r.flag()
 		case 2:
 			listen.ResourcesListChanged, err = r.flag()
+		case 3:
+			err = r.strings(func(text string) {
+				if server, uri, ok := names.SplitURI(text); ok {
+					listen.Resources = append(listen.Resources, Resource{Server: server, URI: uri})
+				}
+			})
 		default:
-			err = r.subscriptions(listen)
+			err = r.strings(func(text string) {
+				if server, id, ok := names.SplitTask(text); ok {
+					listen.Tasks = append(listen.Tasks, Task{Server: server, ID: id})
+				}
+			})
 		}
 		return err
 	})
@@ -69,7 +86,8 @@ func (r *listenReader) flag() (bool, error) {
 	return set, r.Skip()
 }
 
-func (r *listenReader) subscriptions(listen *Listen) error {
+// strings reads an array, and calls take with each string in it.
+func (r *listenReader) strings(take func(string)) error {
 	if r.Peek() != '[' {
 		return r.Skip()
 	}
@@ -83,11 +101,9 @@ func (r *listenReader) subscriptions(listen *Listen) error {
 		}
 		value, err := text.Bytes()
 		if err != nil {
-			return nil //nolint:nilerr // no server has such a resource
+			return nil //nolint:nilerr // no server has such a name
 		}
-		if server, uri, ok := names.SplitURI(string(value)); ok {
-			listen.Resources = append(listen.Resources, Resource{Server: server, URI: uri})
-		}
+		take(string(value))
 		return nil
 	})
 }

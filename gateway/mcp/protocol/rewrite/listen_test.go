@@ -33,6 +33,11 @@ func TestReadListenTellsWhatIsAskedOfWhichServer(t *testing.T) {
 			`{"notifications":{"x":{},"resourceSubscriptions":["mcp://a/b:c", "mcpj://res/files/ZmlsZTovLy9h" ,"mcp:\/\/a\/d"]}}`,
 			Listen{Resources: []Resource{{"a", "b:c"}, {"files", "file:///a"}, {"a", "d"}}},
 		},
+		"tasks of two servers, and of none": {
+			`{"notifications":{"taskIds":["a__x__y","files___z","x",5,"__x","a__"]}}`,
+			Listen{Tasks: []Task{{"a", "x__y"}, {"files", "_z"}}},
+		},
+		"a page of an app":                  {`{"notifications":{"resourceSubscriptions":["ui://a/b/c"]}}`, Listen{Resources: []Resource{{"a", "ui://b/c"}}}},
 		"resources of no server":            {`{"notifications":{"resourceSubscriptions":["file:///a",5,null,"mcp://a/\ud800"]}}`, Listen{}},
 		"subscriptions that are not a list": {`{"notifications":{"resourceSubscriptions":"mcp://a/b"}}`, Listen{}},
 		"notifications that are a list":     {`{"notifications":["toolsListChanged"]}`, Listen{}},

@@ -172,9 +172,12 @@ func FuzzReadPage(f *testing.F) {
 	f.Add(uint8(Resources), []byte(`{"result":{"resources":[{"uri":"file:\/\/\/a"}],"_meta":{}}}`))
 	f.Add(uint8(Templates), []byte(`{"result":{"resourceTemplates":[{"uriTemplate":"{+a}"}]}}`))
 	f.Add(uint8(Tools), []byte(`{"error":{"code":-32601}}`))
+	f.Add(uint8(Tools), tools(`{"_meta":{"ui":{"resourceUri":"ui://a"},"ui/resourceUri":"ui:\/\/b","UI":5},"name":"a"}`))
+	f.Add(uint8(Resources), []byte(`{"result":{"resources":[{"uri":"ui:\/\/a"}]}}`))
+	f.Add(uint8(Tasks), []byte(`{"result":{"tasks":[{"taskId":"a"}]}}`))
 	f.Fuzz(func(t *testing.T, k uint8, message []byte) {
 		kind := Kind(k)
-		if kind < Tools || kind > Templates {
+		if kind < Tools || kind > Tasks {
 			return
 		}
 		page, err := ReadPage(kind, "calc", message)
@@ -193,18 +196,29 @@ func FuzzReadPage(f *testing.F) {
 		}
 		seen := map[string]bool{}
 		for _, e := range page.Entries {
-			var byCase struct{ Name, URI, URITemplate json.RawMessage }
+			var byCase struct{ Name, URI, URITemplate, TaskID json.RawMessage }
 			if err := json.Unmarshal([]byte(e.JSON), &byCase); err != nil {
 				t.Fatalf("%q became %q: %v", message, e.JSON, err)
 			}
-			got := map[Kind]json.RawMessage{Tools: byCase.Name, Prompts: byCase.Name, Resources: byCase.URI, Templates: byCase.URITemplate}[kind]
+			got := map[Kind]json.RawMessage{
+				Tools: byCase.Name, Prompts: byCase.Name, Resources: byCase.URI, Templates: byCase.URITemplate, Tasks: byCase.TaskID,
+			}[kind]
 			var name string
-			if json.Unmarshal(got, &name) != nil || name != kind.prefix("calc")+e.Name || seen[e.Name] {
+			if json.Unmarshal(got, &name) != nil || !isJoined(kind, name, e.Name) || seen[e.Name] {
 				t.Fatalf("%q became %q under the name %q", message, e.JSON, e.Name)
 			}
 			seen[e.Name] = true
 		}
 	})
+}
+
+// isJoined reports whether the name is that of the server's entry among those of all servers.
+func isJoined(kind Kind, name, own string) bool {
+	if kind != Resources && kind != Templates {
+		return name == "calc__"+own
+	}
+	server, uri, ok := names.SplitURI(name)
+	return ok && server == "calc" && uri == own
 }
 
 // fixture is a server's list of that many tools of about a kilobyte each.

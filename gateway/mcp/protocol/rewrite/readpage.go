@@ -3,6 +3,7 @@ package rewrite
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -51,7 +52,9 @@ type pageReader struct {
 // found is the place of an entry in the message.
 type found struct {
 	start, end int
-	name       int // offset of the name, after the quote
+	name       mark   // of the name; its offset is 0 without one
+	text       int    // offset of the name, after the quote
+	others     []mark // within the entry
 	value      jsonscan.String
 }
 
@@ -158,20 +161,23 @@ func (p *pageReader) entry() error {
 		return p.Skip()
 	}
 	e := found{start: p.Pos()}
-	keys := [...]string{kinds[p.kind].name}
-	certain, err := p.MembersAnyway(keys[:], func(int) (err error) {
+	certain, err := p.MembersAnyway(kinds[p.kind].keys, func(key int) (err error) {
+		if key > 0 {
+			return metaReader{&p.Scanner, p.message, &e.others}.read()
+		}
 		if p.Peek() != '"' {
 			return p.Skip()
 		}
-		e.name = p.Pos() + len(`"`)
+		e.text = p.Pos() + len(`"`)
 		e.value, err = p.String()
+		e.name = p.kind.mark(p.message, e.text)
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	e.end = p.Pos()
-	if !certain || e.name == 0 {
+	if !certain || e.text == 0 {
 		p.leaveOut("", ErrNoName)
 		return nil
 	}
@@ -179,15 +185,32 @@ func (p *pageReader) entry() error {
 	return nil
 }
 
+// write appends the entry with its prefixes.
+func (p *pageReader) write(text *strings.Builder, e *found) {
+	marks := [...]mark{e.name}
+	all := marks[:]
+	if len(e.others) > 0 {
+		all = append(e.others, e.name)
+		slices.SortFunc(all, func(a, b mark) int { return a.at - b.at })
+	}
+	at := e.start
+	for _, m := range all {
+		text.Write(p.message[at:m.at])
+		text.WriteString(m.kind.of(p.page.Server))
+		at = m.at
+	}
+	text.Write(p.message[at:e.end])
+}
+
 func (p *pageReader) leaveOut(name string, err error) { p.page.leaveOut(name, err) }
 
 // rename makes the page's entries. All of them are in one string, so that a page is two
 // allocations and not thousands.
 func (p *pageReader) rename() {
-	prefix := p.kind.prefix(p.page.Server)
-	size := 0
+	size, longest := 0, len(resourcePrefix.of(p.page.Server))
 	for i := range p.entries {
-		size += p.entries[i].end - p.entries[i].start + len(prefix)
+		e := &p.entries[i]
+		size += e.end - e.start + (1+len(e.others))*longest
 	}
 	var text strings.Builder
 	text.Grow(size)
@@ -209,13 +232,13 @@ func (p *pageReader) rename() {
 			continue
 		}
 		start := text.Len()
-		text.Write(p.message[e.start:e.name])
-		text.WriteString(prefix)
-		text.Write(p.message[e.name:e.end])
+		p.write(&text, e)
 		whole := text.String()[start:]
-		name := whole[e.name-e.start+len(prefix):][:len(value)]
-		if name != string(value) { // it has escapes
-			name = string(value)
+		name := string(value)
+		if len(e.others) == 0 && e.name.at == e.text { // it may stand there as it is
+			if at := e.text - e.start + len(e.name.kind.of(p.page.Server)); whole[at:at+len(value)] == name {
+				name = whole[at : at+len(value)]
+			}
 		}
 		seen[name] = struct{}{}
 		p.page.Entries = append(p.page.Entries, Entry{Name: name, JSON: whole})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"strings"
 
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
@@ -15,10 +16,10 @@ import (
 // for a missing target.
 var ErrNoTarget = errors.New("the request does not name a target of any server")
 
-// Target is the tool, prompt or resource that a request names.
+// Target is the tool, prompt, resource or task that a request names.
 type Target struct {
 	Server string
-	Name   string // of the tool or prompt, or the resource's URI, on that server
+	Name   string // of the tool or prompt, the resource's URI, or the task's id, on that server
 
 	at   envelope.Span // the part of the message to replace
 	text []byte        // its replacement
@@ -32,6 +33,8 @@ func Find(e *envelope.Envelope, message []byte) (Target, error) {
 		return findName(e.NameAt, message)
 	case protocol.MethodResourcesRead, protocol.MethodSubscribe, protocol.MethodUnsubscribe:
 		return findURI(e.URI, message)
+	case protocol.MethodTasksGet, protocol.MethodTasksResult, protocol.MethodTasksUpdate, protocol.MethodTasksCancel:
+		return findTask(e.Params, message)
 	case protocol.MethodComplete:
 		switch {
 		case e.RefName.None():
@@ -62,7 +65,7 @@ func (t *Target) Edited(e *envelope.Envelope) envelope.Envelope {
 func findName(at envelope.Span, message []byte) (Target, error) {
 	if joined, ok := stringOf(at, message); ok {
 		if server, name, ok := names.Split(joined); ok {
-			return target(at, message, names.Prefix(server), server, name)
+			return target(at, message, names.Prefix(server), "", Target{Server: server, Name: name})
 		}
 	}
 	return Target{}, ErrNoTarget
@@ -71,22 +74,56 @@ func findName(at envelope.Span, message []byte) (Target, error) {
 func findURI(at envelope.Span, message []byte) (Target, error) {
 	if joined, ok := stringOf(at, message); ok {
 		if server, uri, ok := names.SplitURI(joined); ok {
-			return target(at, message, names.URIPrefix(server), server, uri)
+			prefix, left := names.URIPrefix(server), ""
+			if strings.HasPrefix(joined, names.UIScheme) {
+				prefix, left = names.UIScheme+names.UIPrefix(server), names.UIScheme
+			}
+			return target(at, message, prefix, left, Target{Server: server, Name: uri})
 		}
 	}
 	return Target{}, ErrNoTarget
 }
 
-// target removes the prefix from the string at that place. If the string has escapes, or
-// MCPJungle's form, it replaces the whole string.
-func target(at envelope.Span, message []byte, prefix, server, name string) (Target, error) {
-	t := Target{Server: server, Name: name}
+var taskIDKeys = []string{"taskId"}
+
+// findTask finds the server of the task that the params name.
+func findTask(params envelope.Span, message []byte) (Target, error) {
+	if params.None() {
+		return Target{}, ErrNoTarget
+	}
+	scanner, err := jsonscan.New(params.Of(message))
+	if err != nil {
+		return Target{}, ErrNoTarget
+	}
+	var at envelope.Span
+	err = scanner.Members(taskIDKeys, func(int) (err error) {
+		at, err = scanner.Value()
+		return err
+	})
+	if err != nil || at.None() {
+		return Target{}, ErrNoTarget
+	}
+	at.Start, at.End = params.Start+at.Start, params.Start+at.End
+	joined, ok := stringOf(at, message)
+	if !ok {
+		return Target{}, ErrNoTarget
+	}
+	server, id, ok := names.SplitTask(joined)
+	if !ok {
+		return Target{}, ErrNoTarget
+	}
+	return target(at, message, names.Prefix(server), "", Target{Server: server, Name: id})
+}
+
+// target leaves only so much of the prefix of the string at that place. If the string has
+// escapes, or MCPJungle's form, it replaces the whole string.
+func target(at envelope.Span, message []byte, prefix, left string, t Target) (Target, error) {
 	start := at.Start + len(`"`)
 	if bytes.HasPrefix(message[start:at.End], []byte(prefix)) {
-		t.at = envelope.Span{Start: start, End: start + len(prefix)}
+		t.at, t.text = envelope.Span{Start: start, End: start + len(prefix)}, []byte(left)
 		return t, nil
 	}
-	text, err := json.Marshal(name)
+	text, err := json.Marshal(t.Name)
 	t.at, t.text = at, text
 	return t, err
 }

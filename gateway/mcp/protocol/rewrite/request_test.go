@@ -36,6 +36,13 @@ func TestRequestsReachTheServerWithItsOwnNamesAndEveryOtherByte(t *testing.T) {
 		"a completion of a prompt's argument":      {"completion/complete", `{"ref":{"type":"ref/prompt","name":"calc__p"},"argument":{"name":"x__y"}}`, `{"ref":{"type":"ref/prompt","name":"p"},"argument":{"name":"x__y"}}`, "calc", "p"},
 		"a completion of a resource template":      {"completion/complete", `{"ref":{"uri":"mcp://files/file:///{path}","type":"ref/resource"}}`, `{"ref":{"uri":"file:///{path}","type":"ref/resource"}}`, "files", "file:///{path}"},
 		"a call with a URI beside its name":        {"tools/call", `{"uri":"mcp://files/file:///a","name":"calc__add"}`, `{"uri":"mcp://files/file:///a","name":"add"}`, "calc", "add"},
+		"a page of an app":                         {"resources/read", `{"uri":"ui://clock/get-time/app.html"}`, `{"uri":"ui://get-time/app.html"}`, "clock", "ui://get-time/app.html"},
+		"a page of an app with slashes in escapes": {"resources/read", `{"uri":"ui:\/\/clock\/app"}`, `{"uri":"ui://app"}`, "clock", "ui://app"},
+		"a page that a template has named":         {"resources/read", `{"uri":"mcp://clock/ui://app"}`, `{"uri":"ui://app"}`, "clock", "ui://app"},
+		"the status of a task":                     {"tasks/get", `{"taskId":"jobs__x_y-z"}`, `{"taskId":"x_y-z"}`, "jobs", "x_y-z"},
+		"the result of a task":                     {"tasks/result", `{"x":1,"taskId" : "jobs__x__y"}`, `{"x":1,"taskId" : "x__y"}`, "jobs", "x__y"},
+		"the input for a task":                     {"tasks/update", `{"taskId":"jobs__x","inputResponses":{"taskId":{"a":1}}}`, `{"taskId":"x","inputResponses":{"taskId":{"a":1}}}`, "jobs", "x"},
+		"the end of a task":                        {"tasks/cancel", `{"taskId":"j\u006fbs__x"}`, `{"taskId":"x"}`, "jobs", "x"},
 		"a resource with quotes in MCPJungle form": {"resources/read", `{"uri":"mcpj://res/files/YToiYg"}`, `{"uri":"a:\"b"}`, "files", `a:"b`},
 	}
 	for name, test := range tests {
@@ -70,6 +77,12 @@ func TestRequestsForNothingOfAnyServer(t *testing.T) {
 		"a completion with a name for a URI":  {"completion/complete", `{"ref":{"type":"ref/resource","uri":"a__b"}}`},
 		"a method that names nothing":         {"logging/setLevel", `{"name":"calc__add","uri":"mcp://files/a"}`},
 		"a method that nobody knows":          {"vendor/x", `{"name":"calc__add"}`},
+		"a task without a server":             {"tasks/get", `{"taskId":"x"}`},
+		"a task without an id":                {"tasks/get", `{}`},
+		"a task whose id is a number":         {"tasks/get", `{"taskId":5}`},
+		"a task with two ids":                 {"tasks/get", `{"taskId":"jobs__x","taskID":"jobs__y"}`},
+		"a list of tasks":                     {"tasks/list", `{"taskId":"jobs__x"}`},
+		"a method of tasks that nobody knows": {"tasks/x", `{"taskId":"jobs__x"}`},
 		"a list":                              {"tools/list", `{"name":"calc__add"}`},
 		"a notification of a server's method": {"notifications/resources/updated", `{"uri":"mcp://files/a"}`},
 	}
