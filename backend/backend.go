@@ -83,6 +83,11 @@ type mcpBackend struct {
 	signIns    *collection[signInEntry]
 	assertions *collection[usedAssertion]
 
+	usage     *collection[clientUsage]
+	usageRows *collection[serverUsage]
+	usageDays *collection[usageDay]
+	presence  presence
+
 	kmsEntries *collection[kmsEntry]
 	kmsClients kmsClients
 	keyring    *kms.Keyring
@@ -147,6 +152,10 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 		signIns:    newCollection[signInEntry](signInPrefix, 4096, cachePresent),
 		assertions: newCollection[usedAssertion](assertionPrefix, 1, cachePresent),
 
+		usage:     newCollection[clientUsage](usagePrefix, 16384, cacheAbsent),
+		usageRows: newCollection[serverUsage](usageRowsPrefix, 4096, cachePresent),
+		usageDays: newCollection[usageDay](usageDayPrefix, 4, cachePresent),
+
 		kmsEntries: newCollection[kmsEntry](kmsPrefix, 1, cacheAbsent),
 		keyring:    kms.NewKeyring(kms.Options{Now: opts.Now}),
 	}
@@ -181,6 +190,8 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 			b.pathRenew(),
 			b.pathGateway(),
 			b.pathGatewaySignIn(),
+			b.pathGatewayUsage(),
+			b.pathUsage(),
 			b.pathDataKeys(),
 			b.pathTidy(),
 		),
@@ -232,7 +243,8 @@ func (b *mcpBackend) invalidate(_ context.Context, key string) {
 		b.saltHeld = nil
 	case b.configs.invalidate(key), b.mounts.invalidate(key), b.keys.invalidate(key),
 		b.clients.invalidate(key), b.pointers.invalidate(key), b.servers.invalidate(key),
-		b.kmsEntries.invalidate(key), b.signIns.invalidate(key), b.assertions.invalidate(key):
+		b.kmsEntries.invalidate(key), b.signIns.invalidate(key), b.assertions.invalidate(key),
+		b.usage.invalidate(key), b.usageRows.invalidate(key), b.usageDays.invalidate(key):
 	}
 }
 
@@ -244,7 +256,7 @@ func (b *mcpBackend) periodic(ctx context.Context, req *logical.Request) error {
 	ctx, cancel := durable(ctx)
 	defer cancel()
 	b.tidyWhenDue(req.Storage)
-	return errors.Join(b.feed.Prune(ctx, req.Storage), b.rotateSessionKeysWhenDue(ctx, req.Storage))
+	return errors.Join(b.beginDay(ctx, req.Storage), b.feed.Prune(ctx, req.Storage), b.rotateSessionKeysWhenDue(ctx, req.Storage))
 }
 
 // now is the engine's clock.

@@ -159,6 +159,7 @@ func (b *mcpBackend) deleteClient(ctx context.Context, req *logical.Request, d *
 	if err != nil || deleted == nil {
 		return nil, err
 	}
+	b.forgetUsage(ctx, req.Storage, deleted.ID)
 	return warned(b.nameWarnings(ctx, req.Storage, name, deleted)), nil
 }
 

@@ -14,7 +14,7 @@ import (
 func TestAMountThatWasNeverConfiguredReadsAsItsDefaults(t *testing.T) {
 	require.Equal(t, data{
 		"default_ttl": int64(0), "max_ttl": int64(0), "grace_period": int64(3600),
-		"min_custom_token_length": 12, "max_wait": int64(10), "max_watchers": 256, "seal": "none", "sign_in_logins": nil,
+		"min_custom_token_length": 12, "max_wait": int64(10), "max_watchers": 256, "seal": "none", "sign_in_logins": nil, "usage_days": 90,
 	}, newEnv(t).read("config"))
 }
 

@@ -84,6 +84,7 @@ func clientResponseFields() fields {
 			"version":    {Type: framework.TypeInt64, Description: "Rises with every write."},
 			"created_at": {Type: framework.TypeString, Description: "When the client was created (RFC 3339)."},
 			"updated_at": {Type: framework.TypeString, Description: "When the client was last written (RFC 3339)."},
+			"last_used":  lastUsedField,
 		})
 }
 
@@ -98,7 +99,19 @@ func (b *mcpBackend) pathClients() []*framework.Path {
 		http.StatusNoContent: {{Description: "A client that existed was changed."}},
 	}
 	return build(
-		listPath("clients", "List the clients.", b.clients.list),
+		path{
+			pattern: "clients/?$",
+			about:   "clients",
+			ops: operations{logical.ListOperation: {
+				do: b.listClients,
+				answers: fields{
+					"keys":     {Type: framework.TypeStringSlice, Description: "The names, in order."},
+					"key_info": {Type: framework.TypeMap, Description: "By name, last_used: the day of the client's last use. It is left out of a list of more than 10,000 clients."},
+				},
+			}},
+			synopsis: "List the clients.",
+			help:     "The names come in alphabetical order. vault list -detailed shows when each client was last used, as far as gateways have reported it.",
+		},
 		path{
 			pattern: "clients/" + segment("name"),
 			fields:  clientFields(),
@@ -149,6 +162,10 @@ func (b *mcpBackend) readClient(ctx context.Context, req *logical.Request, d *fr
 	if held := c.current(); held != nil {
 		current = held.tokenInfo
 	}
+	used, err := b.usageOf(ctx, req.Storage, c.ID)
+	if err != nil {
+		return nil, err
+	}
 	return &logical.Response{Data: nullUnset(with(c.clientSettings.data(), map[string]any{
 		"name":       name,
 		"client_id":  c.ID,
@@ -158,6 +175,7 @@ func (b *mcpBackend) readClient(ctx context.Context, req *logical.Request, d *fr
 		"accessor":   current.Accessor,
 		"issued_at":  formatTime(current.IssuedAt),
 		"expires_at": formatTime(current.ExpiresAt),
+		"last_used":  used.lastUsed(),
 	}))}, nil
 }
 

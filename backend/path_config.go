@@ -55,6 +55,10 @@ func configFields() fields {
 			Type:        framework.TypeKVPairs,
 			Description: "The logins of sign-ins: NAME=ACCESSOR, the accessor being that of an auth mount (vault auth list). The alias of an entity at that mount says who signs in. A write gives all of them.",
 		},
+		"usage_days": {
+			Type:        framework.TypeInt,
+			Description: "For how many days the engine keeps when clients, tokens and tools were last used, as gateways report it. Default 90, at most 400; 0 keeps nothing.",
+		},
 	}
 }
 
@@ -91,6 +95,7 @@ func (b *mcpBackend) readConfig(ctx context.Context, req *logical.Request, _ *fr
 		"max_watchers":            c.MaxWatchers,
 		"seal":                    cmp.Or(c.Seal, check.SealNone),
 		"sign_in_logins":          pairsOrNull(c.SignInLogins),
+		"usage_days":              c.KeptDays(),
 	}}, nil
 }
 
@@ -114,6 +119,9 @@ func (b *mcpBackend) writeConfig(ctx context.Context, req *logical.Request, d *f
 	set(d, "max_watchers", &next.MaxWatchers)
 	set(d, "seal", &next.Seal)
 	set(d, "sign_in_logins", &next.SignInLogins)
+	if days, given := d.GetOk("usage_days"); given {
+		next.UsageDays = new(days.(int))
+	}
 	if len(next.SignInLogins) == 0 {
 		next.SignInLogins = nil // the same as unset
 	}

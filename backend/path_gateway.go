@@ -23,6 +23,7 @@ func (b *mcpBackend) pathChanges() []*framework.Path {
 			"epoch":   {Type: framework.TypeString, Description: "The epoch of the last answer. Without it the answer is a reset, at once.", Query: true},
 			"index":   {Type: framework.TypeInt64, Description: "The index of the last answer.", Query: true},
 			fieldWait: {Type: framework.TypeDurationSecond, Description: "How long the request is held if there is no change yet; at most max_wait of config. Default: it is not held.", Query: true},
+			"gateway": {Type: framework.TypeString, Description: "The id under which the gateway reports what was used (gateway/usage): so the engine knows who was there.", Query: true},
 		},
 		about: "changes",
 		ops: operations{
@@ -58,6 +59,15 @@ func (b *mcpBackend) changes(ctx context.Context, req *logical.Request, d *frame
 	wait, err := check.FineDuration(d.Raw[fieldWait])
 	if err != nil {
 		return nil, userErrorf("field %s: %s", fieldWait, err)
+	}
+	gateway := d.Get("gateway").(string)
+	if gateway != "" {
+		if err := check.GatewayID(gateway); err != nil {
+			return nil, userErrorf("field gateway: %s", err)
+		}
+	}
+	if gateway != "" || wait > 0 {
+		b.noteGateway(ctx, req.Storage, gateway)
 	}
 	answer, err := b.feed.Watch(ctx, req.Storage, d.Get("epoch").(string), uint64(index), min(wait, conf.MaxWait), conf.MaxWatchers)
 	if err != nil {

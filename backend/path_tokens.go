@@ -20,7 +20,13 @@ func (b *mcpBackend) pathClientTokens() []*framework.Path {
 			fields:  fields{"name": nameField},
 			about:   "client-tokens",
 			ops: operations{
-				logical.ListOperation: {do: b.listClientTokens},
+				logical.ListOperation: {
+					do: b.listClientTokens,
+					answers: fields{
+						"keys":     {Type: framework.TypeStringSlice, Description: "The accessors."},
+						"key_info": {Type: framework.TypeMap, Description: "By accessor, last_used: the day of the token's last use."},
+					},
+				},
 			},
 			synopsis: "List the accessors of a client's tokens.",
 			help: `
@@ -34,7 +40,7 @@ leased ones. Tokens that have expired are listed until tidy removes them.`,
 			ops: operations{
 				logical.ReadOperation: {
 					do: b.readClientToken, summary: "Read about a token, without the token itself.",
-					answers: merge(tokenFields("issued_by", "issued_by_entity", "issued_by_alias", "issued_by_role", "data_key", "state"), signInFields()),
+					answers: merge(tokenFields("issued_by", "issued_by_entity", "issued_by_alias", "issued_by_role", "data_key", "state"), signInFields(), fields{"last_used": lastUsedField}),
 				},
 				logical.DeleteOperation: {do: b.deleteClientToken, summary: "End one token of a client at once.", verb: "revoke"},
 			},
@@ -63,7 +69,15 @@ func (b *mcpBackend) listClientTokens(ctx context.Context, req *logical.Request,
 	for _, suffix := range leased {
 		accessors = append(accessors, c.ID+suffix)
 	}
-	return logical.ListResponse(accessors), nil
+	used, err := b.usageOf(ctx, req.Storage, c.ID)
+	if err != nil {
+		return nil, err
+	}
+	info := make(map[string]any, len(accessors))
+	for _, accessor := range accessors {
+		info[accessor] = map[string]any{"last_used": used.tokenLastUsed(accessor)}
+	}
+	return logical.ListResponseWithInfo(accessors, info), nil
 }
 
 func (b *mcpBackend) readClientToken(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -93,9 +107,14 @@ func (b *mcpBackend) readClientToken(ctx context.Context, req *logical.Request, 
 	default:
 		return nil, nil
 	}
+	used, err := b.usageOf(ctx, req.Storage, c.ID)
+	if err != nil {
+		return nil, err
+	}
 	data := with(with(tokenData(name, c.ID, info, b.now()), info.issuerData()), map[string]any{
-		"data_key": info.DataKey,
-		"state":    c.state(p, at.hash, info, m.Generation, b.now()),
+		"data_key":  info.DataKey,
+		"state":     c.state(p, at.hash, info, m.Generation, b.now()),
+		"last_used": used.tokenLastUsed(accessor),
 	})
 	if info.SignIn != nil {
 		info.SignIn.addTo(data)

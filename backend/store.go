@@ -27,6 +27,10 @@ const (
 
 	signInPrefix    = "sign-in/"   // sign-in/<accessor of the person's Vault token>
 	assertionPrefix = "assertion/" // assertion/<2 hex>/<62 hex>: an assertion that was used
+
+	usagePrefix     = "usage/client/" // usage/client/<client id>: when it was last used
+	usageRowsPrefix = "usage/rows/"   // usage/rows/<client id>/<server>: likewise, by tool
+	usageDayPrefix  = "usage/day/"    // usage/day/<day>: which gateways there were
 )
 
 // What a collection keeps in its cache.

@@ -28,6 +28,18 @@ type Config struct {
 	// SignInLogins are the logins at which people and machines sign in: names to accessors of
 	// auth mounts.
 	SignInLogins map[string]string `json:"sign_in_logins,omitempty"`
+
+	// UsageDays is for how many days it is kept what was used; 0: it is not kept. Nil, as an
+	// earlier version has stored it: the default.
+	UsageDays *int `json:"usage_days,omitempty"`
+}
+
+// KeptDays returns usage_days, the default where it is not set.
+func (c *Config) KeptDays() int {
+	if c.UsageDays == nil {
+		return defaultUsageDays
+	}
+	return *c.UsageDays
 }
 
 // DefaultConfig is what holds until somebody writes config.
@@ -57,6 +69,7 @@ func (c *Config) Check() Problems {
 	}
 	checkSeal(&p, c.Seal)
 	checkLogins(&p, c.SignInLogins)
+	checkUsageDays(&p, c.UsageDays)
 	return p
 }
 
