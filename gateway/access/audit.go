@@ -18,7 +18,8 @@ import (
 // each. docs/gateway.md describes them field by field.
 type auditor struct {
 	log        *AuditLog
-	refusals   *refusalCounts
+	refusals   *refusalCounts // of requests without a known token
+	limited    *limitedCounts // of clients that exceed their rates
 	lineBuffer sync.Pool
 }
 
@@ -26,6 +27,7 @@ func newAuditor(log *AuditLog) *auditor {
 	a := &auditor{log: log}
 	a.lineBuffer.New = func() any { return new(line) }
 	a.refusals = newRefusalCounts(func(l *line) { log.Append(l.b) })
+	a.limited = newLimitedCounts(func(l *line) { log.Append(l.b) })
 	return a
 }
 
@@ -72,11 +74,11 @@ func (l *line) list(key string, values []string) {
 	l.b = append(l.b, ']')
 }
 
-func (l *line) addr(key string, value netip.Addr) {
+func (l *line) source(value netip.Addr) {
 	if !value.IsValid() {
 		return
 	}
-	l.key(key)
+	l.key("source")
 	l.b = append(l.b, '"')
 	l.b = value.WithZone("").AppendTo(l.b)
 	l.b = append(l.b, '"')
@@ -87,7 +89,7 @@ func (l *line) end() { l.b = append(l.b, "}\n"...) }
 // request appends the fields that identify the request. Every line about it has them.
 func (l *line) request(r *Request) {
 	l.field("request_id", r.ID)
-	l.addr("source", r.Source)
+	l.source(r.Source)
 	if r.Grant != nil {
 		l.field("client", r.Grant.Client)
 		l.field("client_id", r.Grant.ClientID)
@@ -157,6 +159,9 @@ func (a *auditor) Decision(r *Request, d Decision) error {
 func (a *auditor) Refused(r *Request, f *Refusal) {
 	if r.Grant == nil {
 		a.refusals.add(refusalKey{reason: f.Reason}, refusalCount{status: f.Status, addr: r.Source, detail: f.Detail}, r.ID)
+		return
+	}
+	if f.Reason == ReasonRateLimited && a.limited.add(r, f) {
 		return
 	}
 	l := a.lineBuffer.Get().(*line)
@@ -283,21 +288,21 @@ func (a *refusalCounts) flush() {
 	for key, c := range counts {
 		l.start(now, "refusals")
 		if key.source.IsValid() {
-			l.addr("source", c.addr)
+			l.source(c.addr)
 		}
 		l.field("event", key.event)
-		l.decision(Decision{Reason: key.reason, Detail: c.detail})
-		l.number("status", int64(c.status))
-		l.number("count", c.count)
-		l.key("request_ids")
-		for i, id := range c.ids {
-			l.b = append(l.b, "[,"[min(i, 1)])
-			l.b = protocol.AppendString(l.b, id)
-		}
-		l.b = append(l.b, ']')
-		l.end()
+		l.counted(key.reason, c.detail, c.status, c.count, c.ids)
 		a.write(l)
 	}
+}
+
+// counted appends what a line says of many refusals, and ends it.
+func (l *line) counted(reason, detail string, status int, count int64, ids []string) {
+	l.decision(Decision{Reason: reason, Detail: detail})
+	l.number("status", int64(status))
+	l.number("count", count)
+	l.list("request_ids", ids)
+	l.end()
 }
 
 // appendTime appends a time as RFC 3339 in UTC, to the microsecond. It is

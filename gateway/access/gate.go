@@ -28,9 +28,10 @@ type Options struct {
 	Audit    *AuditLog
 	Listener config.Listener
 	Limits   config.Limits
-	Memory   *Memory  // nil: no bound
-	Observer Observer // nil: none
-	Tracer   Tracer   // nil: no traces
+	Memory   *Memory      // nil: no bound
+	Rates    *ClientRates // nil: of this gate alone
+	Observer Observer     // nil: none
+	Tracer   Tracer       // nil: no traces
 
 	// Next serves requests that have passed, to /servers/{name}/mcp. Its
 	// context carries the Request, and ends when access is taken away.
@@ -72,6 +73,9 @@ func New(options Options) *Gate {
 		proxies: options.Listener.TrustedProxies,
 		origins: newOrigins(options.Listener.AllowedOrigins),
 	}
+	if options.Rates == nil {
+		g.options.Rates = new(ClientRates)
+	}
 	if options.SignIn != nil {
 		g.base = Base(options.Listener.PublicURL)
 	}
@@ -83,7 +87,10 @@ func New(options Options) *Gate {
 func (g *Gate) Drain() { g.draining.Store(true) }
 
 // Close writes the counted refusals to the audit log.
-func (g *Gate) Close() { g.auditor.refusals.flush() }
+func (g *Gate) Close() {
+	g.auditor.refusals.flush()
+	g.auditor.limited.flush()
+}
 
 // ServeHTTP checks the request, and hands it on or refuses it.
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -242,6 +249,9 @@ func (g *Gate) tryAdmit(ctx context.Context, req *Request, token string) (contex
 		return nil, nil, invalidToken(ReasonSource)
 	}
 	if f := checkAudience(grant, req.Resource); f != nil {
+		return nil, nil, f
+	}
+	if f := g.checkRate(req); f != nil {
 		return nil, nil, f
 	}
 	use := grants.Use{Token: token, Source: req.Source}

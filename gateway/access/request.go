@@ -50,6 +50,7 @@ type Request struct {
 	next       http.Handler
 	hold       *grants.Hold // on its grant, once it is admitted
 	kept       atomic.Int64 // bytes that are counted in the gateway's memory
+	rated      bool         // it counts in its client's rate
 	decided    bool
 	refusal    string // the reason, once it is refused
 	preflight  bool   // it is a page's preflight

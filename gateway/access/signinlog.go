@@ -60,7 +60,7 @@ func (s *SignInLog) Record(e SignInEvent) error {
 	l := new(line)
 	l.start(time.Now(), "sign-in")
 	l.field("request_id", e.RequestID)
-	l.addr("source", e.Source)
+	l.source(e.Source)
 	l.field("event", e.Event)
 	l.field("client", e.Client)
 	l.field("client_id", e.ClientID)

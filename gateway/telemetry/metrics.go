@@ -95,6 +95,14 @@ func (m *Metrics) Audit(stats func() access.AuditStats) {
 	}, func() float64 { return float64(stats().Lost) }))
 }
 
+// RateLimited adds the requests that were refused for the rate limits of their clients.
+func (m *Metrics) RateLimited(refused func() int64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Namespace: namespace, Name: "client_rate_limited_total",
+		Help: "Requests that were refused because their clients had sent more than their rate limits allow.",
+	}, func() float64 { return float64(refused()) }))
+}
+
 // Certificate adds the end of the listener's certificate.
 func (m *Metrics) Certificate(expires func() time.Time) {
 	m.gauge("tls_certificate_expiry_timestamp_seconds", "When the listener's certificate ends, in seconds since 1970.", func() float64 {

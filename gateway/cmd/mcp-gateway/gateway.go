@@ -53,6 +53,7 @@ type gateway struct {
 	broker  *grants.Broker
 	audit   *access.AuditLog
 	memory  *access.Memory
+	rates   access.ClientRates
 	metrics *telemetry.Metrics
 	export  *telemetry.Export
 	handler *mcp.Handler
@@ -118,6 +119,7 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 		Registry: g.broker, Config: settings, Version: version, Observer: g.metrics, Next: g.handler, Log: log.Named("mcp.all"),
 	})
 	g.metrics.Aggregate(g.all.Sessions)
+	g.metrics.RateLimited(g.rates.Refused)
 	g.memory = access.NewMemory(settings.Limits)
 	g.signIn = g.newSignIn()
 	if err := g.configureSignIn(settings); err != nil {
@@ -139,6 +141,7 @@ func (g *gateway) newGate(settings *config.Config) *access.Gate {
 		Listener:  settings.Listener,
 		Limits:    settings.Limits,
 		Memory:    g.memory,
+		Rates:     &g.rates,
 		Observer:  g.metrics,
 		Next:      g.handler,
 		Aggregate: g.all,
