@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/backend/check"
-	"vault-plugin-secrets-mcp/backend/policy"
 )
 
 // maxClientTokens is how many tokens of its own a client has at most: the
@@ -106,9 +105,6 @@ type clientEntry struct {
 type clientSettings struct {
 	check.Client
 }
-
-// rights returns the sources of the client's rights.
-func (c *clientEntry) rights() []policy.Rights { return []policy.Rights{{Lists: c.Lists}} }
 
 // clone returns a copy whose token list may be changed. Settings are replaced
 // whole, never changed inside, and so are shared.

@@ -15,19 +15,7 @@ import (
 
 // settingFields are the fields that a caller may set on a client and read back.
 func settingFields() fields {
-	return fields{
-		"allowed_servers": {
-			Type:        framework.TypeCommaStringSlice,
-			Description: "Names of the servers that the client may reach, or * for all. Without it the client reaches no server.",
-		},
-		"allowed_tools": {
-			Type:        framework.TypeCommaStringSlice,
-			Description: "Tools that the client may call, as server/tool with * as a wildcard. Unset: every tool of the allowed servers. Set but empty: none.",
-		},
-		"denied_tools": {
-			Type:        framework.TypeCommaStringSlice,
-			Description: "Tools that the client may not call, as server/tool with * as a wildcard. A denial wins over allowed_tools.",
-		},
+	return merge(rightsFields("the client"), fields{
 		"policies": {
 			Type:        framework.TypeCommaStringSlice,
 			Description: "Names of the policies that apply to the client, besides the managed ones, which apply to every client.",
@@ -64,7 +52,7 @@ func settingFields() fields {
 			Type:        framework.TypeBool,
 			Description: "While true, none of the client's tokens is accepted. They work again once it is false.",
 		},
-	}
+	})
 }
 
 func clientFields() fields {
@@ -190,10 +178,7 @@ func (b *mcpBackend) requireClient(ctx context.Context, s logical.Storage, name 
 
 // data returns the settings in the form of a read's answer.
 func (s *clientSettings) data() map[string]any {
-	return map[string]any{
-		"allowed_servers":   orEmpty(s.AllowedServers),
-		"allowed_tools":     listOrNull(s.AllowedTools),
-		"denied_tools":      orEmpty(s.DeniedTools),
+	return with(rightsData(&s.Rights), map[string]any{
 		"policies":          orEmpty(s.Policies),
 		"token_ttl":         seconds(s.TokenTTL),
 		"token_max_ttl":     seconds(s.TokenMaxTTL),
@@ -203,7 +188,7 @@ func (s *clientSettings) data() map[string]any {
 		"disabled":          s.Disabled,
 		"upstream_policies": listOrNull(s.UpstreamPolicies),
 		"sign_in":           s.SignIn,
-	}
+	})
 }
 
 // apply sets the fields that the request names. A null, which only a PATCH can
@@ -221,9 +206,7 @@ func (s *clientSettings) apply(op logical.Operation, d *framework.FieldData) err
 		return next
 	}
 	for _, err := range []error{
-		apply(d, "allowed_servers", &s.AllowedServers, listOrNil),
-		apply(d, "allowed_tools", &s.AllowedTools, dedupe), // null allows every tool, an empty list none
-		apply(d, "denied_tools", &s.DeniedTools, listOrNil),
+		applyRights(d, &s.Rights),
 		apply(d, "policies", &s.Policies, listOrNil),
 		apply(d, "token_bound_cidrs", &s.TokenBoundCIDRs, listOrNil),
 		apply(d, "token_ttl", &s.TokenTTL, duration),
@@ -238,10 +221,7 @@ func (s *clientSettings) apply(op logical.Operation, d *framework.FieldData) err
 			return err
 		}
 	}
-	return refusedAll(slices.DeleteFunc(s.Check(), func(p *check.Problem) bool {
-		_, given := d.Raw[p.Field]
-		return p.Size && !given // an earlier version took it
-	}))
+	return refusedBy(d, s.Check())
 }
 
 // apply sets target from a field, if the request has it; null resets it.
@@ -307,19 +287,11 @@ func (b *mcpBackend) settingWarnings(ctx context.Context, s logical.Storage, c *
 	if len(c.AllowedServers) == 0 {
 		warnings = append(warnings, "the client reaches no server: set allowed_servers to the names of those that it may reach")
 	}
-	for _, name := range c.AllowedServers {
-		if name == check.AnyServer {
-			warnings = append(warnings, "allowed_servers=* admits the client to every server, also to those registered later: prefer the names of those that it needs")
-			continue
-		}
-		e, err := b.servers.get(ctx, s, name)
-		if err != nil {
-			return nil, err
-		}
-		if e == nil {
-			warnings = append(warnings, check.NoSuchServer(name))
-		}
+	more, err := b.rightsWarnings(ctx, s, &c.Rights, "the client")
+	if err != nil {
+		return nil, err
 	}
+	warnings = append(warnings, more...)
 	all, err := b.policies(ctx, s)
 	if err != nil {
 		return nil, err
@@ -329,14 +301,10 @@ func (b *mcpBackend) settingWarnings(ctx context.Context, s logical.Storage, c *
 			warnings = append(warnings, check.NoSuchPolicy(name))
 		}
 	}
-	more, err := b.sealWarnings(ctx, s, c)
-	if err != nil {
+	if more, err = b.sealWarnings(ctx, s, c); err != nil {
 		return nil, err
 	}
 	warnings = append(warnings, more...)
-	if c.AllowedTools != nil && len(c.AllowedTools) == 0 {
-		warnings = append(warnings, "allowed_tools is set and empty, so the client may call no tool at all: write allowed_tools='*/*' to allow every tool of its servers")
-	}
 	if c.UpstreamPolicies != nil && len(c.UpstreamPolicies) == 0 {
 		warnings = append(warnings, `upstream_policies is set and empty, so the client reaches no server with credentials: a patch with {"upstream_policies": null} gives it the policies of the gateway's file`)
 	}

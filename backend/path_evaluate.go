@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -85,7 +86,11 @@ func (b *mcpBackend) evaluate(ctx context.Context, req *logical.Request, d *fram
 		if err != nil {
 			return nil, err
 		}
-		decision = policy.Decide(client.(string), c.rights(), all.effective(c.Policies), server)
+		rights, err := b.rights(ctx, req.Storage, c)
+		if err != nil {
+			return nil, err
+		}
+		decision = policy.Decide(client.(string), rights.sources, all.effective(c.Policies), server)
 		if registered != nil {
 			uses = credentialUses(d.Get(fieldAliasPrefix).(string), client.(string), c, registered)
 		} else {
@@ -195,9 +200,15 @@ func (b *mcpBackend) dryRun(ctx context.Context, s logical.Storage, before, afte
 	}
 	changed, listed := 0, []pairChange{}
 	compare := newComparison(servers, before, after)
+	var failed error
 	err = b.clients.each(ctx, s, func(client string, c *clientEntry) {
+		rights, err := b.rights(ctx, s, c)
+		if err != nil {
+			failed = err
+			return
+		}
 		for _, change := range compare.of(c.Policies) {
-			if !policy.AllowsServer(c.rights(), change.server) {
+			if !policy.AllowsServer(rights.sources, change.server) {
 				continue
 			}
 			if changed++; changed <= maxDryRun {
@@ -206,7 +217,7 @@ func (b *mcpBackend) dryRun(ctx context.Context, s logical.Storage, before, afte
 			}
 		}
 	})
-	if err != nil {
+	if err := errors.Join(err, failed); err != nil {
 		return nil, err
 	}
 	changes := make([]map[string]any, 0, len(listed))

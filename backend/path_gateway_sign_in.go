@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 
@@ -48,34 +49,35 @@ func (b *mcpBackend) gatewaySignIn(ctx context.Context, req *logical.Request, _ 
 	}
 	names := slices.Sorted(maps.Keys(servers))
 	clients := map[string]any{}
+	var failed error
 	err = b.clients.each(ctx, req.Storage, func(name string, c *clientEntry) {
 		if !c.SignIn || c.Disabled {
 			return
 		}
+		rights, err := b.rights(ctx, req.Storage, c)
+		if err != nil {
+			failed = err
+			return
+		}
 		applied := policies.effective(c.Policies)
 		reached := slices.DeleteFunc(slices.Clone(names), func(server string) bool {
-			return !c.names(server) || !applied.Evaluate(servers[server].subject(server)).Allowed
+			return !policy.AllowsServer(rights.sources, server) || !applied.Evaluate(servers[server].subject(server)).Allowed
 		})
 		clients[name] = map[string]any{
 			"id":          c.ID,
 			"description": c.Metadata["description"],
 			"servers":     orEmpty(reached),
-			"all_servers": c.reachesAll(applied),
+			"all_servers": rights.reachAll(applied),
 		}
 	})
-	if err != nil {
+	if err := errors.Join(err, failed); err != nil {
 		return nil, err
 	}
 	return &logical.Response{Data: map[string]any{"clients": clients, "logins": sortedKeys(conf.SignInLogins)}}, nil
 }
 
-// names reports whether allowed_servers has the server.
-func (c *clientEntry) names(server string) bool {
-	return slices.Contains(c.AllowedServers, server) || slices.Contains(c.AllowedServers, check.AnyServer)
-}
-
-// reachesAll reports whether the client reaches every server, also those that are registered
+// reachAll reports whether the client reaches every server, also those that are registered
 // later.
-func (c *clientEntry) reachesAll(applied *policy.Policy) bool {
-	return slices.Contains(c.AllowedServers, check.AnyServer) && applied.Digest() == ""
+func (r *clientRights) reachAll(applied *policy.Policy) bool {
+	return slices.Contains(r.servers(), check.AnyServer) && applied.Digest() == ""
 }

@@ -35,8 +35,9 @@ func (b *mcpBackend) pathIntrospect() []*framework.Path {
 For gateways other than the project's own: POST token=… as a form or as JSON, with
 a Vault token as the bearer, and read the plain JSON that RFC 7662 describes.
 sub is the client's name, client_id its unchanging id, jti the token's accessor,
-scope the servers that it may reach by allowed_servers and the policies; exp is
-missing if the token does not expire. aud is the resource of a token that a sign-in has
+scope the servers that it may reach by allowed_servers and the policies. Where the client
+has a role, a rate limit, or rules about prompts or resources, rights has all its rules, and
+allowed_servers is missing: who reads that alone admits to nothing. exp is missing if the token does not expire. aud is the resource of a token that a sign-in has
 got: such a token is good there alone. For a token that is not valid the answer is
 active=false and nothing else.`,
 	})
@@ -57,8 +58,11 @@ type introspection struct {
 
 	// Beyond the RFC, which allows more members.
 	AllowedServers  []string          `json:"allowed_servers,omitempty"`
-	AllowedTools    *[]string         `json:"allowed_tools,omitempty"`
+	AllowedTools    []string          `json:"allowed_tools,omitzero"`
 	DeniedTools     []string          `json:"denied_tools,omitempty"`
+	Rights          []policy.Rights   `json:"rights,omitempty"`
+	RateLimit       float64           `json:"rate_limit,omitempty"`
+	RateBurst       int               `json:"rate_burst,omitempty"`
 	TokenBoundCIDRs []string          `json:"token_bound_cidrs,omitempty"`
 	Metadata        map[string]string `json:"metadata,omitempty"`
 	Person          string            `json:"person,omitempty"`
@@ -96,7 +100,7 @@ func (b *mcpBackend) introspect(ctx context.Context, req *logical.Request, d *fr
 // client's policy allows. If a policy applies, * stands for the registered servers, since
 // the policy does not allow every server.
 func (b *mcpBackend) reachable(ctx context.Context, s logical.Storage, f *activeToken) ([]string, error) {
-	allowed := f.client.AllowedServers
+	allowed := f.rights.servers()
 	if f.policy.Digest() == "" || len(allowed) == 0 {
 		return allowed, nil
 	}
@@ -134,13 +138,15 @@ func introspectionOf(f *activeToken, servers []string) *introspection {
 		Issued:          f.info.IssuedAt.Unix(),
 		Subject:         f.name,
 		ID:              f.info.Accessor,
-		AllowedServers:  servers,
-		DeniedTools:     c.DeniedTools,
+		RateLimit:       f.rights.limit.Rate,
+		RateBurst:       f.rights.limit.Burst,
 		TokenBoundCIDRs: c.TokenBoundCIDRs,
 		Metadata:        c.Metadata,
 	}
-	if c.AllowedTools != nil {
-		in.AllowedTools = &c.AllowedTools
+	if f.rights.plain() {
+		in.AllowedServers, in.AllowedTools, in.DeniedTools = servers, c.AllowedTools, c.DeniedTools
+	} else {
+		in.AllowedTools, in.Rights = []string{}, f.rights.sources
 	}
 	if !f.info.ExpiresAt.IsZero() {
 		in.Expires = f.info.ExpiresAt.Unix()

@@ -15,7 +15,8 @@ func lookupResponseFields() fields {
 	return merge(
 		tokenFields("data_key"),
 		signInFields(),
-		pick(settingFields(), "allowed_servers", "allowed_tools", "denied_tools", "token_bound_cidrs", "metadata", "upstream_policies"),
+		pick(settingFields(), "token_bound_cidrs", "metadata", "upstream_policies"),
+		lookupRightsFields(),
 		feedFields(),
 		fields{
 			"active":         {Type: framework.TypeBool, Description: "Whether the token is valid now. If it is not, the answer says nothing else about it.", Required: true},
@@ -23,6 +24,14 @@ func lookupResponseFields() fields {
 			"policy_digest":  {Type: framework.TypeString, Description: "Names the effective policy (gateway/policies); empty if no policy applies."},
 			"answered_at":    {Type: framework.TypeString, Description: "The engine's clock (RFC 3339), to compare expires_at with."},
 		})
+}
+
+func lookupRightsFields() fields {
+	return merge(pick(settingFields(), "allowed_servers", "allowed_tools", "denied_tools"), fields{
+		"rights":     {Type: framework.TypeSlice, Description: "The client's rights where the fields allowed_servers, allowed_tools and denied_tools do not say all: these admit nothing then. One object a source: role, empty for the client's own fields; missing, if there is no such role; and the lists of a client."},
+		"rate_limit": {Type: framework.TypeFloat, Description: "Requests a second that the client may send to each gateway. 0: no limit."},
+		"rate_burst": {Type: framework.TypeInt, Description: "Requests that may come at once under rate_limit."},
+	})
 }
 
 func (b *mcpBackend) pathLookup() []*framework.Path {
@@ -134,9 +143,7 @@ func (b *mcpBackend) lookupData(f *activeToken) map[string]any {
 	data := tokenData(f.name, c.ID, f.info, b.now())
 	data["active"] = true
 	data["client_version"] = c.versionString()
-	data["allowed_servers"] = orEmpty(c.AllowedServers)
-	data["allowed_tools"] = listOrNull(c.AllowedTools)
-	data["denied_tools"] = orEmpty(c.DeniedTools)
+	f.rights.addTo(data)
 	data["token_bound_cidrs"] = orEmpty(c.TokenBoundCIDRs)
 	data["policy_digest"] = f.policy.Digest()
 	data["data_key"] = f.info.DataKey
@@ -151,6 +158,7 @@ type activeToken struct {
 	name   string
 	client *clientEntry
 	info   *tokenInfo
+	rights *clientRights
 	policy *policy.Policy
 }
 
@@ -213,7 +221,11 @@ func (b *mcpBackend) findHash(ctx context.Context, s logical.Storage, hash strin
 	if err != nil {
 		return nil, err
 	}
-	return &activeToken{name: p.Client, client: c, info: info, policy: all.effective(c.Policies)}, nil
+	rights, err := b.rights(ctx, s, c)
+	if err != nil {
+		return nil, err
+	}
+	return &activeToken{name: p.Client, client: c, info: info, rights: rights, policy: all.effective(c.Policies)}, nil
 }
 
 // findAccessor is find for the token of an accessor.
