@@ -41,6 +41,7 @@ server "github" {
   transport = "http"
   url       = "https://example.com/mcp?tenant=a"
   headers   = { X-Team = "search" }
+  disabled  = true
 }
 server "orders" {
   transport = "stdio"
