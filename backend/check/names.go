@@ -24,6 +24,9 @@ func ClientName(name string) error { return lowerName("client", name) }
 // PolicyName refuses what cannot name a policy.
 func PolicyName(name string) error { return lowerName("policy", name) }
 
+// RoleName refuses what cannot name a role.
+func RoleName(name string) error { return lowerName("role", name) }
+
 func lowerName(what, name string) error {
 	switch {
 	case len(name) > maxNameLength:

@@ -71,6 +71,7 @@ type Type string
 const (
 	Token  Type = "token"
 	Client Type = "client"
+	Role   Type = "role" // every client that has it
 	Policy Type = "policy"
 	Server Type = "server"
 	Config Type = "config"

@@ -22,6 +22,19 @@ func CompileRules(server string, rights []Rights) *Rules {
 	}
 }
 
+// Of returns the rules about one kind of item.
+func (r *Rules) Of(item Item) *Filter {
+	switch item {
+	case Tool:
+		return r.Tools
+	case Prompt:
+		return r.Prompts
+	case Resource:
+		return r.Resources
+	}
+	return &Filter{}
+}
+
 // Empty reports whether no rule concerns the server.
 func (r *Rules) Empty() bool { return *r == Rules{} }
 

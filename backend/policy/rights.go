@@ -28,6 +28,16 @@ type Rights struct {
 	Lists
 }
 
+// RoleOf returns the name of the role among the sources; "" if there is none.
+func RoleOf(rights []Rights) string {
+	for i := range rights {
+		if rights[i].Role != "" {
+			return rights[i].Role
+		}
+	}
+	return ""
+}
+
 // AllowsServer reports whether a source admits the server of that name. Nothing admits it
 // where one source is missing.
 func AllowsServer(rights []Rights, name string) bool {

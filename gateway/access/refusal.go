@@ -152,6 +152,12 @@ func forbidden(reason string) *Refusal {
 // for that client and server.
 func notAllowed(err error) *Refusal {
 	var decision *grants.NotAllowed
+	var item *grants.ItemNotAllowed
+	if errors.As(err, &item) {
+		f := forbidden(string(item.Item) + "-not-allowed")
+		f.Detail = err.Error()
+		return f
+	}
 	if !errors.As(err, &decision) {
 		f := forbidden(ReasonServerNotAllowed)
 		f.Detail = err.Error()

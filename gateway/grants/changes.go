@@ -1,9 +1,11 @@
 package grants
 
 import (
+	"maps"
 	"time"
 
 	"vault-plugin-secrets-mcp/backend/clock"
+	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
@@ -11,6 +13,7 @@ import (
 const (
 	typeToken  = "token"
 	typeClient = "client"
+	typeRole   = "role"
 	typePolicy = "policy"
 	typeServer = "server"
 	typeConfig = "config"
@@ -31,6 +34,7 @@ const (
 	scopeEverything scope = iota
 	scopeToken
 	scopeClient
+	scopeRole
 	scopeServers
 	scopeKeys
 )
@@ -43,6 +47,8 @@ func scopeOf(c *vaultclient.Change) scope {
 		return scopeToken
 	case c.Type == typeClient && c.ClientID != "":
 		return scopeClient
+	case c.Type == typeRole && c.Name != "":
+		return scopeRole
 	case c.Type == typeServer:
 		return scopeServers
 	case c.Type == typeConfig && c.Name == nameKeys:
@@ -54,7 +60,7 @@ func scopeOf(c *vaultclient.Change) scope {
 // ends reports whether the change ends the grants in its scope, rather than altering
 // them.
 func ends(c *vaultclient.Change) bool {
-	if c.Type == typePolicy || c.Type == typeConfig {
+	if c.Type == typeRole || c.Type == typePolicy || c.Type == typeConfig {
 		return false
 	}
 	return c.Operation == operationRevoke || c.Operation == operationDelete
@@ -67,7 +73,7 @@ func admits(c *vaultclient.Change) bool {
 	switch c.Type {
 	case typeToken, typeClient:
 		return !ends(c)
-	case typeServer, typePolicy:
+	case typeRole, typeServer, typePolicy:
 		return false
 	}
 	return true
@@ -84,6 +90,10 @@ type feedPosition struct {
 	// floor is the least index that a grant of this epoch must have: changes
 	// that touch every grant, and those that the feed could not tell, raise it.
 	floor uint64
+
+	// roles are the least indexes that grants with these roles must have. It is never
+	// changed inside.
+	roles map[string]uint64
 
 	// servers is the least index that a registry of this epoch must have.
 	servers uint64
@@ -102,7 +112,24 @@ type feedPosition struct {
 // tracks reports whether every change up to now that concerns g would have
 // been noticed.
 func (v *feedPosition) tracks(g *Grant) bool {
-	return g.epoch == v.epoch && g.index >= v.floor
+	return g.epoch == v.epoch && g.index >= v.floor && (g.role == "" || g.index >= v.roles[g.role])
+}
+
+// rolesKept is how many changed roles are told apart. Beyond it, a change of one more
+// concerns every grant.
+const rolesKept = 1024
+
+// changeRole raises the least index of grants with a role.
+func (v *feedPosition) changeRole(name string, index uint64) {
+	roles := maps.Clone(v.roles)
+	if roles == nil || len(roles) >= rolesKept {
+		roles = make(map[string]uint64, 1)
+	}
+	if len(v.roles) >= rolesKept {
+		v.floor = index
+	}
+	roles[name] = index
+	v.roles = roles
 }
 
 // lastConfirmed returns the sending of the request that last confirmed g, and
@@ -145,7 +172,7 @@ func (b *Broker) apply(answer *vaultclient.Changes, sent time.Time) {
 		}
 		b.recent.reset(answer.Index)
 		b.negatives.Purge()
-		v.epoch, v.floor, v.servers = answer.Epoch, answer.Index, answer.Index
+		v.epoch, v.floor, v.roles, v.servers = answer.Epoch, answer.Index, nil, answer.Index
 		todo = effects{servers: true, keys: true, sweep: true}
 		b.notify(End{Unheard: true})
 	} else {
@@ -195,6 +222,8 @@ func (b *Broker) applyOne(c *vaultclient.Change, v *feedPosition, todo *effects)
 	case scopeClient:
 		b.cache.ofClient(c.ClientID, func(e *entry) { b.applyToEntry(e, c, v) })
 		b.notify(End{Unheard: true, ClientID: c.ClientID})
+	case scopeRole:
+		b.applyToRole(c, v)
 	case scopeServers:
 		v.servers = c.Index
 		todo.servers = true
@@ -210,6 +239,19 @@ func (b *Broker) applyOne(c *vaultclient.Change, v *feedPosition, todo *effects)
 		todo.servers = todo.servers || c.Type == typeMount
 		todo.keys = todo.keys || c.Type == typeMount || c.Type == typeConfig
 	}
+}
+
+// applyToRole applies a change of a role to the grants of all clients that have it. Those
+// that nobody uses are asked for again when they are used. Which principals have the role,
+// of whom no token is in the cache, is not known.
+func (b *Broker) applyToRole(c *vaultclient.Change, v *feedPosition) {
+	v.changeRole(c.Name, c.Index)
+	b.live.each(func(e *entry) {
+		if g := e.grant.Load(); g != nil && !v.tracks(g) {
+			b.applyToEntry(e, c, v)
+		}
+	})
+	b.notify(End{Unheard: true})
 }
 
 // applyToEntry applies a change to one entry.
@@ -258,6 +300,7 @@ type recentChanges struct {
 	negatives  uint64 // last change after which an unknown token may be a known one
 	accessors  map[string]uint64
 	clients    map[string]uint64
+	roles      map[string]uint64
 
 	ring []recentChange // oldest first, from next on, once it is full
 	next int
@@ -267,6 +310,7 @@ type recentChange struct {
 	index    uint64
 	accessor string
 	client   string
+	role     string
 }
 
 // reset forgets everything. The changes up to index are unknown from then on.
@@ -275,6 +319,7 @@ func (h *recentChanges) reset(index uint64) {
 		floor:     index,
 		accessors: make(map[string]uint64),
 		clients:   make(map[string]uint64),
+		roles:     make(map[string]uint64),
 	}
 }
 
@@ -288,6 +333,9 @@ func (h *recentChanges) remember(c *vaultclient.Change) {
 	case scopeClient:
 		entry.client = c.ClientID
 		h.clients[c.ClientID] = c.Index
+	case scopeRole:
+		entry.role = c.Name
+		h.roles[c.Name] = c.Index
 	case scopeEverything:
 		h.everything = c.Index
 	case scopeServers, scopeKeys:
@@ -313,6 +361,9 @@ func (h *recentChanges) forget(r recentChange) {
 	if h.clients[r.client] == r.index {
 		delete(h.clients, r.client)
 	}
+	if h.roles[r.role] == r.index {
+		delete(h.roles, r.role)
+	}
 }
 
 // overtake reports whether a change that was applied since the answer's index
@@ -324,5 +375,5 @@ func (h *recentChanges) overtake(l *vaultclient.Lookup) bool {
 	if !l.Active {
 		return l.Index < h.negatives
 	}
-	return l.Index < h.accessors[l.Accessor] || l.Index < h.clients[l.ClientID]
+	return l.Index < h.accessors[l.Accessor] || l.Index < h.clients[l.ClientID] || l.Index < h.roles[policy.RoleOf(l.Rights)]
 }

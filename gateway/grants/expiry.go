@@ -145,6 +145,8 @@ func (b *Broker) applyToOutlived(c *vaultclient.Change, v *feedPosition) {
 			return ends(c) && (g.Accessor == c.Accessor || g.SignIn != nil && g.SignIn.Accessor == c.SignIn)
 		case scopeClient:
 			return g.ClientID == c.ClientID
+		case scopeRole:
+			return g.role == c.Name
 		case scopeEverything:
 			return true
 		case scopeServers, scopeKeys:

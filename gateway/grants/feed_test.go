@@ -123,3 +123,22 @@ func TestTheFeedIsDownAsSoonAsAnAnswerIsOverdue(t *testing.T) {
 		require.Equal(t, FeedDown, b.Stats().Feed)
 	})
 }
+
+func TestMoreRolesThanAreToldApartConcernEveryGrant(t *testing.T) {
+	v := feedPosition{epoch: "e"}
+	of := func(role string, index uint64) *Grant {
+		return &Grant{index: index, entitlements: &entitlements{epoch: "e", role: role}}
+	}
+	for i := range uint64(rolesKept) {
+		v.changeRole(fmt.Sprint("role-", i), i+1)
+	}
+	require.True(t, v.tracks(of("", 0)), "clients without a role are not concerned")
+	require.True(t, v.tracks(of("other", 0)))
+	require.False(t, v.tracks(of("role-7", 7)))
+	require.True(t, v.tracks(of("role-7", 8)))
+	v.changeRole("one more", rolesKept+1)
+	require.False(t, v.tracks(of("", rolesKept)), "what is forgotten concerns everybody")
+	require.False(t, v.tracks(of("role-7", rolesKept)))
+	require.True(t, v.tracks(of("role-7", rolesKept+1)))
+	require.Len(t, v.roles, 1)
+}

@@ -175,6 +175,7 @@ type entitlements struct {
 	boundCIDRs []netip.Prefix
 
 	rights    []policy.Rights // with allowed servers sorted
+	role      string          // of the client; "": it has none
 	rules     *sync.Map       // server name -> *policy.Rules; nil without rules
 	rateLimit policy.RateLimit
 
@@ -201,6 +202,7 @@ func entitlementsOf(l *vaultclient.Lookup) (*entitlements, error) {
 	if t.SignIn, err = signInOf(l); err != nil {
 		return nil, err
 	}
+	t.role = policy.RoleOf(t.rights)
 	if slices.ContainsFunc(t.rights, policy.Rights.HasRules) {
 		t.rules = new(sync.Map)
 	}

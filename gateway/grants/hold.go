@@ -5,7 +5,10 @@ import (
 	"errors"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"vault-plugin-secrets-mcp/backend/policy"
 )
 
 // Why Hold refuses, where the grant is not the reason.
@@ -34,6 +37,11 @@ type Hold struct {
 	sub    bool            // of another request, which is counted
 	ctx    context.Context //nolint:containedctx // the request's own, which asks whether it may go on
 	cancel context.CancelCauseFunc
+
+	// What the request uses of its server. Others read it once ruled is set.
+	item  policy.Item
+	name  string
+	ruled atomic.Bool
 
 	next, prev *Hold  // guarded by entry.mu
 	expire     func() // called when the token's lease expires; nil: nobody asked. Likewise
@@ -119,6 +127,24 @@ func (b *Broker) register(ctx context.Context, g *Grant, h *Hold) (context.Conte
 // Grant returns the current grant of the token; nil if it has ended.
 func (h *Hold) Grant() *Grant { return h.entry.grant.Load() }
 
+// Uses says which item of its server the request uses, which the rules of the grant admit. The
+// request ends as soon as the rules of a newer grant do not: then, or at once if there is such
+// a grant already, the error is an [ItemNotAllowed]. It is called once.
+func (h *Hold) Uses(admittedBy *Grant, item policy.Item, name string) error {
+	h.item, h.name = item, name
+	h.ruled.Store(true)
+	// From here on every newer grant is compared with it. Check for one between the making of
+	// the decision and now.
+	g := h.Grant()
+	switch {
+	case g == nil:
+		return h.entry.endCause()
+	case g == admittedBy:
+		return nil
+	}
+	return h.itemAdmittedBy(g)
+}
+
 // Err says why the request must not go on; nil while it may.
 func (h *Hold) Err() error { return context.Cause(h.ctx) }
 
@@ -185,5 +211,16 @@ func (h *Hold) admittedBy(g *Grant) error {
 	if h.server == nil {
 		return nil
 	}
-	return Allows(g, h.server)
+	if err := Allows(g, h.server); err != nil {
+		return err
+	}
+	return h.itemAdmittedBy(g)
+}
+
+// itemAdmittedBy says whether the request may go on with what it uses under g.
+func (h *Hold) itemAdmittedBy(g *Grant) error {
+	if !h.ruled.Load() || g.Rules(h.server.Name).Of(h.item).Allows(h.name) {
+		return nil
+	}
+	return &ItemNotAllowed{Item: h.item}
 }

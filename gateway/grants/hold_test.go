@@ -2,6 +2,7 @@ package grants
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
@@ -56,6 +58,72 @@ func TestLiveRequestIsCutAtOnceWhenAccessIsTakenAway(t *testing.T) {
 }
 
 func revoked(t *modelToken) { t.active = false }
+
+// A role is changed, and the live requests of its clients are compared with what it is now.
+func TestAChangeOfARoleCutsWhatItsClientsMayNotDoAnyMore(t *testing.T) {
+	changed := vaultclient.Change{Type: typeRole, Operation: operationUpdate, Name: "r"}
+	with := func(change func(*modelRole)) func(*modelToken) {
+		return func(t *modelToken) {
+			next := *t.role
+			change(&next)
+			t.role = &next
+		}
+	}
+	tests := map[string]struct {
+		write       func(*modelToken)
+		cut, byRule bool
+	}{
+		"a server less":        {with(func(r *modelRole) { r.AllowedServers = []string{"github"} }), true, false},
+		"no role any more":     {with(func(r *modelRole) { r.missing = true }), true, false},
+		"the tool is denied":   {with(func(r *modelRole) { r.DeniedTools = []string{"*/rea*"} }), true, true},
+		"other tools allowed":  {with(func(r *modelRole) { r.AllowedTools = []string{"files/write"} }), true, true},
+		"another tool denied":  {with(func(r *modelRole) { r.DeniedTools = []string{"files/write"} }), false, false},
+		"the prompt is denied": {with(func(r *modelRole) { r.DeniedPrompts = []string{"files/read"} }), false, false},
+		"one server more":      {with(func(r *modelRole) { r.AllowedServers = []string{"files", "github"} }), false, false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newModel()
+				token := m.addToken("t", "c")
+				inRole("files")(token)
+				m.addToken("o", "other")
+				b := settledBroker(t, m)
+				ctx, h := b.hold(t, "t", "files")
+				defer h.Release()
+				require.NoError(t, h.Uses(h.Grant(), policy.Tool, "read"))
+				otherCtx, o := b.hold(t, "o", "files")
+				defer o.Release()
+				other := o.Grant()
+				m.mutate(changed, func() { test.write(token) })
+				synctest.Wait()
+				var item *ItemNotAllowed
+				require.Equal(t, test.cut, errors.Is(context.Cause(ctx), ErrNotAllowed))
+				require.Equal(t, test.byRule, errors.As(context.Cause(ctx), &item))
+				require.NoError(t, otherCtx.Err(), "clients without the role go on")
+				require.Same(t, other, o.Grant(), "and nobody asks about them")
+			})
+		})
+	}
+}
+
+func TestARuleThatCameWhileTheRequestWasReadCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel()
+		token := m.addToken("t", "c")
+		inRole("files")(token)
+		b := settledBroker(t, m)
+		_, h := b.hold(t, "t", "files")
+		defer h.Release()
+		judged := h.Grant()
+		m.mutate(vaultclient.Change{Type: typeRole, Operation: operationUpdate, Name: "r"}, func() {
+			token.role = &modelRole{name: "r", Lists: policy.Lists{AllowedServers: []string{"files"}, DeniedTools: []string{"*/read"}}}
+		})
+		synctest.Wait()
+		require.ErrorIs(t, h.Uses(judged, policy.Tool, "read"), ErrNotAllowed)
+		require.NoError(t, h.Uses(h.Grant(), policy.Tool, "write"))
+	})
+}
 
 func TestLiveRequestOfAnotherServerGoesOnWhenTheAllowListIsNarrowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
@@ -39,6 +40,7 @@ func merges(a, b []string) [][]string {
 
 // mutation is something that takes access away from the token "t".
 type mutation struct {
+	before func(*modelToken) // nil: the token is as the model makes it
 	change vaultclient.Change
 	write  func(*modelToken)
 	keeps  bool // the token stays active, without the server "files"
@@ -70,6 +72,18 @@ var mutations = map[string]mutation{
 		write:  func(t *modelToken) { t.servers = []string{"github"} },
 		keeps:  true,
 	},
+	"the client's role loses the server": {
+		before: inRole("files"),
+		change: vaultclient.Change{Type: typeRole, Operation: operationUpdate, Name: "r"},
+		write:  inRole("github"),
+		keeps:  true,
+	},
+	"the client's role is deleted": {
+		before: inRole("files"),
+		change: vaultclient.Change{Type: typeRole, Operation: operationUpdate, Name: "r"},
+		write:  func(t *modelToken) { t.role = &modelRole{name: "r", missing: true} },
+		keeps:  true,
+	},
 	"every token of the mount is revoked": {
 		change: vaultclient.Change{Type: typeMount, Operation: operationRevoke},
 		write:  func(t *modelToken) { t.active = false },
@@ -82,6 +96,13 @@ var mutations = map[string]mutation{
 		change: vaultclient.Change{Type: "weather", Operation: "storm"},
 		write:  func(t *modelToken) { t.active = false },
 	},
+}
+
+// inRole lets the token's client reach the servers by its role, and by nothing else.
+func inRole(servers ...string) func(*modelToken) {
+	return func(t *modelToken) {
+		t.servers, t.role = nil, &modelRole{name: "r", Lists: policy.Lists{AllowedServers: servers}}
+	}
 }
 
 // TestNoOrderOfALookupAndAChangeLeavesStaleAccess steps a lookup and a mutation
@@ -121,6 +142,9 @@ func interleave(t *testing.T, m mutation, order []string, warm bool) {
 	t.Helper()
 	e := newModel()
 	token := e.addToken("t", "c")
+	if m.before != nil {
+		m.before(token)
+	}
 	b := brokerFor(t, e)
 	require.NoError(t, b.fetchRegistry(t.Context()))
 	b.sync(e)

@@ -30,11 +30,19 @@ type modelToken struct {
 	accessor string
 	expires  time.Time
 	servers  []string
+	role     *modelRole // that its client has; nil: none
 	cidrs    []string
 	policy   []policy.Source
 	dataKey  string
 	leased   bool
 	signIn   *SignIn // nil: none
+}
+
+// modelRole is a role of the model.
+type modelRole struct {
+	name    string
+	missing bool
+	policy.Lists
 }
 
 // model is an engine in memory. A mutation runs in the engine's own two steps,
@@ -156,6 +164,10 @@ func (m *model) Lookup(ctx context.Context, p vaultclient.UnsealedToken) (*vault
 		answer.Client, answer.ClientID, answer.Accessor = t.client, "id-"+t.client, t.accessor
 		answer.PolicyDigest = policy.Compile(t.policy).Digest()
 		answer.AllowedServers, answer.TokenBoundCIDRs = slices.Clone(t.servers), slices.Clone(t.cidrs)
+		if r := t.role; r != nil {
+			answer.AllowedServers = []string{}
+			answer.Rights = []policy.Rights{{Lists: policy.Lists{AllowedServers: slices.Clone(t.servers)}}, {Role: r.name, Missing: r.missing, Lists: r.Lists}}
+		}
 		if t.leased {
 			answer.Kind = vaultclient.KindLeased
 		}

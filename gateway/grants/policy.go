@@ -32,6 +32,18 @@ func (n *NotAllowed) Error() string { return n.Decision.Decision + ": " + n.Reas
 // Is makes it an ErrNotAllowed.
 func (n *NotAllowed) Is(target error) bool { return target == ErrNotAllowed }
 
+// ItemNotAllowed is why a request must not go on that uses an item of its server: the client's
+// rules do not admit it any more. It is an ErrNotAllowed.
+type ItemNotAllowed struct{ Item policy.Item }
+
+// Error says why, for the audit log.
+func (n *ItemNotAllowed) Error() string {
+	return fmt.Sprintf("the client's rules do not admit the %s any more", n.Item)
+}
+
+// Is makes it an ErrNotAllowed.
+func (n *ItemNotAllowed) Is(target error) bool { return target == ErrNotAllowed }
+
 // Allows says whether the grant admits the server: by its allow-list, and by
 // the policy that applies to the client. The error is a [NotAllowed]. It is the
 // one place where that is decided, for new requests and for live ones.
