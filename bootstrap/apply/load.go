@@ -10,22 +10,26 @@ import (
 	"strings"
 )
 
-var errNoFiles = errors.New("there is no file that ends in .hcl or .json")
+var errNoFiles = errors.New("there is no file that ends in .hcl, .json or .toml")
 
-// load reads every .hcl and .json file of a folder, in alphabetical order, and of
-// the folders in it, except those that begin with a dot. Mistakes in the files are in the
+// load reads every .hcl, .json and .toml file of a folder, in alphabetical order, and of
+// the folders in it, except those that begin with a dot and are not [clientFiles]. Mistakes in the files are in the
 // result; the error is about the folder.
 func load(dir string) (*desired, error) {
 	var paths []string
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		within, err := filepath.Rel(dir, path)
 		switch {
 		case err != nil:
 			return err
-		case path != dir && strings.HasPrefix(entry.Name(), "."):
+		case path != dir && hidden(within, entry.IsDir()):
 			if entry.IsDir() {
 				return fs.SkipDir
 			}
-		case !entry.IsDir() && (filepath.Ext(path) == ".hcl" || filepath.Ext(path) == ".json"):
+		case !entry.IsDir() && slices.Contains([]string{".hcl", ".json", ".toml"}, filepath.Ext(path)):
 			paths = append(paths, path)
 		}
 		return nil
@@ -48,6 +52,8 @@ func load(dir string) (*desired, error) {
 		switch {
 		case filepath.Ext(path) == ".hcl":
 			d.loadHCL(path, content, named)
+		case filepath.Ext(path) == ".toml":
+			d.loadTOML(path, content)
 		case !named[filepath.Clean(path)]:
 			d.loadJSON(path, content)
 		}

@@ -13,21 +13,22 @@ import (
 	"strings"
 
 	"vault-plugin-secrets-mcp/backend/policy"
+	"vault-plugin-secrets-mcp/bootstrap/clientfile"
 )
 
 // policyKeys are the keys of managed settings that make up a policy.
 var policyKeys = []string{"allowedMcpServers", "deniedMcpServers", "allowManagedMcpServersOnly"}
 
-var errUnknownJSON = errors.New(`it is not one of: a client ("allowed_servers"), a server ("transport"), managed settings ("allowedMcpServers", "deniedMcpServers")`)
+var errUnknownJSON = errors.New(`it is not one of: a client ("allowed_servers"), a server ("transport"), managed settings ("allowedMcpServers", "deniedMcpServers"), an MCP client's file ("mcpServers", "servers")`)
 
 var errGroup = errors.New(`it is a tool group of MCPJungle, which has no counterpart here: take it out, and give clients "allowed_tools" in HCL`)
 
 var errUser = errors.New(`it is a user of MCPJungle, which has no counterpart here: take it out. People log in to Vault, and what they may do there is a matter of Vault's policies`)
 
-// loadJSON reads a file of MCPJungle, one client or server or a list of them, or
-// one of managed settings.
+// loadJSON reads a file of MCPJungle, one client or server or a list of them, one of managed
+// settings, or one of an MCP client.
 func (d *desired) loadJSON(path string, content []byte) {
-	f, err := openJSON(path, content)
+	f, err := openLenient(path, content)
 	if err != nil {
 		d.mistakes = append(d.mistakes, err)
 		return
@@ -57,6 +58,9 @@ func (d *desired) loadObject(at place, content []byte) error {
 		return slices.ContainsFunc(keys, func(key string) bool { _, ok := object[key]; return ok })
 	}
 	switch {
+	case clientfile.Holds(object):
+		d.loadClientFile(at, object)
+		return nil
 	case has(policyKeys...):
 		name := strings.TrimSuffix(filepath.Base(at.file), ".json")
 		return d.addPolicy(policySource{

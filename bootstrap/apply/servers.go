@@ -17,6 +17,8 @@ type Server struct {
 	Data map[string]any
 }
 
+var errNoServers = errors.New("there is no server in it")
+
 var errServersAlone = errors.New("it holds more than servers: this takes servers alone, and `mcp-bootstrap apply -f DIR` the rest")
 
 // LoadServers reads servers from one file, in any form that a folder's files may
@@ -32,14 +34,18 @@ func LoadServers(path string) (servers []Server, notes []string, err error) {
 		d.loadHCL(path, content, map[string]bool{})
 	case ".json":
 		d.loadJSON(path, content)
+	case ".toml":
+		d.loadTOML(path, content)
 	default:
 		return nil, nil, fmt.Errorf("%s: %w", path, errNoFiles)
 	}
 	switch {
 	case len(d.mistakes) > 0:
 		return nil, nil, errors.Join(d.mistakes...)
-	case len(d.clients) > 0 || len(d.policies) > 0 || len(d.config) > 0 || d.kms != nil || len(d.servers) == 0:
+	case len(d.clients) > 0 || len(d.policies) > 0 || len(d.config) > 0 || d.kms != nil:
 		return nil, nil, fmt.Errorf("%s: %w", path, errServersAlone)
+	case len(d.servers) == 0:
+		return nil, nil, fmt.Errorf("%s: %w", path, errNoServers)
 	}
 	if d.check(); len(d.mistakes) > 0 {
 		return nil, nil, errors.Join(d.mistakes...)

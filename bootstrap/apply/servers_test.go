@@ -40,9 +40,9 @@ func TestWhatIsNoServerIsRefused(t *testing.T) {
 	for name, test := range map[string]struct{ file, content, want string }{
 		"a configuration beside it": {"a.hcl", "config {\n  max_ttl = \"1h\"\n}\nserver \"x\" {\n  transport = \"http\"\n}\n", "servers alone"},
 		"a policy":                  {"a.json", `{"deniedMcpServers": []}`, "servers alone"},
-		"nothing":                   {"a.json", `[]`, "servers alone"},
+		"nothing":                   {"a.json", `[]`, "no server"},
 		"one name twice":            {"a.json", `[{"name": "a", "transport": "http"}, {"name": "a", "transport": "sse"}]`, "already"},
-		"another ending":            {"a.txt", ``, ".hcl or .json"},
+		"another ending":            {"a.txt", ``, ".hcl, .json or .toml"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), test.file)

@@ -71,3 +71,53 @@ func TestClientsOfMCPJungleKeepTheirTokens(t *testing.T) {
 	r := a.Call(gateway.ServerURL("filesystem"), claudeToken, "read_file", `{}`)
 	require.Equal(t, http.StatusForbidden, r.Status, "the allow-list was not carried over")
 }
+
+// TestServersOfMCPClientsAreRegistered applies the files that Claude Code, VS Code and Codex
+// have in a project, and calls what was taken.
+func TestServersOfMCPClientsAreRegistered(t *testing.T) {
+	t.Parallel()
+	const header, typed = "header-of-a-server-in-mcp-json", "answer-to-an-input-of-vs-code"
+	a := newApplying(t)
+	a.Secret(typed)
+	upstream := a.StartUpstream(nil)
+	a.env = append(a.env, "CALCULATOR_KEY="+header, "INPUT_THE_KEY="+typed)
+	for name, content := range map[string]string{
+		".mcp.json": `{"mcpServers": {"The calculator": {"type": "http", "url": "` + upstream.URL + `", "headers": {"X-Key": "${CALCULATOR_KEY}"}}}}`,
+		".vscode/mcp.json": `{
+  // what the project needs
+  "servers": {"files": {"command": "npx", "args": ["-y", "files-mcp"], "env": {"KEY": "${input:the-key}"}, "gallery": "x"}},
+  "inputs": [{"id": "the-key", "type": "promptString", "password": true}],
+}`,
+		".vscode/launch.json": `{"this": "is not read"}`,
+		".codex/config.toml":  "[mcp_servers.docs]\nurl = \"https://docs.example.com/mcp\"\nenabled = false\n",
+		"clients.hcl":         `client "editor" { allowed_servers = ["The-calculator"] }`,
+	} {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(a.dir, name)), 0o700))
+		a.file(t, name, content)
+	}
+	tokens := filepath.Join(a.Dir, "tokens")
+	out := a.applied(t, "-token-dir", tokens)
+	require.Contains(t, out, `server "The calculator": it becomes "The-calculator"`)
+	require.Contains(t, out, filepath.Join(".vscode", "mcp.json")+`:3,`)
+	require.NotContains(t, out, header)
+	require.NotContains(t, out, typed)
+	require.Contains(t, a.applied(t, "-token-dir", tokens), "Nothing to do")
+	require.Equal(t, true, a.Read("mcp/servers/docs")["disabled"])
+	require.Equal(t, []any{"-y", "files-mcp"}, a.Read("mcp/servers/files")["args"])
+
+	token, err := os.ReadFile(filepath.Join(tokens, "editor"))
+	require.NoError(t, err)
+	a.Secret(string(token))
+	gateway := a.StartGateway(harness.GatewayOptions{})
+	session := a.Connect(gateway.ServerURL("The-calculator"), string(token))
+	result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "add", Arguments: map[string]any{"a": 40, "b": 2}})
+	require.NoError(t, err)
+	require.False(t, result.IsError)
+	last := upstream.Requests()[upstream.Count()-1]
+	require.Equal(t, header, last.Header.Get("X-Key"))
+
+	// A mistake in one file changes nothing.
+	a.file(t, ".mcp.json", `{"mcpServers": {"socket": {"type": "ws", "url": "wss://example.com"}, "fine": {"url": "https://example.com/mcp"}}}`)
+	a.refused(t, []string{"nothing was changed", ".mcp.json:1,17", `there is no transport "ws" here`})
+	require.NotContains(t, a.List("mcp/servers"), "fine")
+}

@@ -32,18 +32,18 @@ func sseCalculator(t *testing.T) string {
 }
 
 // TestDevRunsServersOfOnesOwnAndAVaultAgent starts dev with servers of all three
-// transports in MCPJungle's form, and runs what it prints.
+// transports in the file of an MCP client, and runs what it prints.
 func TestDevRunsServersOfOnesOwnAndAVaultAgent(t *testing.T) {
 	programs := harness.FindPrograms(t)
 	upstream := httptest.NewServer(demo.Handler(demo.Calculator()))
 	t.Cleanup(upstream.Close)
-	servers, err := json.Marshal([]harness.Map{
-		{"name": "own-http", "transport": "streamable_http", "url": upstream.URL + demo.Path, "bearer_token": "${OWN_CREDENTIAL}", "session_mode": "stateless"},
-		{"name": "own-sse", "transport": "sse", "url": sseCalculator(t)},
-		{"name": "own-stdio", "transport": "stdio", "command": programs.Bootstrap, "args": []string{"demo", "notes"}, "env": harness.Map{"A": "b"}},
-	})
+	servers, err := json.Marshal(harness.Map{"mcpServers": harness.Map{
+		"own http":  harness.Map{"type": "http", "url": upstream.URL + demo.Path, "headers": harness.Map{"Authorization": "Bearer ${OWN_CREDENTIAL}"}, "alwaysAllow": []string{"add"}},
+		"own-sse":   harness.Map{"type": "sse", "url": sseCalculator(t)},
+		"own-stdio": harness.Map{"command": programs.Bootstrap, "args": []string{"demo", "notes"}, "env": harness.Map{"A": "b"}},
+	}})
 	require.NoError(t, err)
-	file := filepath.Join(t.TempDir(), "servers.json")
+	file := filepath.Join(t.TempDir(), ".mcp.json")
 	require.NoError(t, os.WriteFile(file, servers, 0o600))
 	const credential = "credential-of-a-server-of-ones-own"
 	t.Setenv("OWN_CREDENTIAL", credential)
@@ -52,7 +52,8 @@ func TestDevRunsServersOfOnesOwnAndAVaultAgent(t *testing.T) {
 	d.awaitReady(t)
 	output := d.output(t)
 	require.NotContains(t, output, credential)
-	require.Contains(t, output, `"session_mode" has no meaning here`)
+	require.Contains(t, output, `server "own http": it becomes "own-http"`)
+	require.Contains(t, output, `"alwaysAllow" is not taken`)
 	_, config, _ := strings.Cut(output, "shown this once:\n")
 	config, _, _ = strings.Cut(config, "\n\nNote:")
 	var client struct {

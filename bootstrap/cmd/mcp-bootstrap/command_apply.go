@@ -18,7 +18,7 @@ func runApply(ctx context.Context, args []string, out streams) error {
 	}
 	opts := apply.Options{Out: out.stdout}
 	flags := newFlags("apply", "-f DIR [flags]", out)
-	flags.StringVar(&opts.Dir, "f", "", "the `dir`ectory with the files: .hcl, and .json of MCPJungle or of managed settings")
+	flags.StringVar(&opts.Dir, "f", "", "the `dir`ectory with the files: .hcl, managed settings, and files of MCPJungle or of MCP clients, such as .mcp.json")
 	flags.BoolVar(&opts.DryRun, "dry-run", false, "print the difference, and change nothing")
 	flags.BoolVar(&opts.Adopt, "adopt", false, "take over things that exist, differ from the files, and were not created by this command")
 	flags.BoolVar(&opts.Prune, "prune", false, "delete servers, policies and clients that this command created and the files no longer name")
