@@ -17,7 +17,7 @@ RACE := .cache/race
 # What benchmarks run: the programs as they are shipped.
 BENCH = TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin"
 
-.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-conformance test-clients test-field test-clients-latest test-crash test-load test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine bench-credentials soak test-programs test-modules test-upstream vault vault-full lint fmt outdated clean
+.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-conformance test-clients test-field test-clients-latest test-crash test-load test-roles test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine bench-credentials soak test-programs test-modules test-upstream vault vault-full lint fmt outdated clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
@@ -97,6 +97,10 @@ test-clients-latest: vault test-programs ## the same with the newest that npm ha
 test-crash: vault test-programs ## kills Vault and the engine a hundred times; CRASH_KILLS=1000, CRASH_SEED=1 to repeat
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" CRASH_KILLS="$${CRASH_KILLS:-100}" \
 		go test -race -count=1 -v -timeout 120m $(TESTFLAGS) ./test/crash
+
+test-roles: build vault ## one role of ROLE_CLIENTS=500 clients, changed while all of them are at two gateways: 2 minutes
+	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin" ROLE_CLIENTS="$${ROLE_CLIENTS:-500}" \
+		go test -count=1 -v -p 1 -timeout 30m -run 'ARole' ./test/policy ./test/revocation
 
 test-load: build vault ## thirty thousand sessions through a gateway, and clients that are slow or greedy: 4 minutes
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin" LOAD_SESSIONS="$${LOAD_SESSIONS:-30000}" \

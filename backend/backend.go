@@ -78,6 +78,7 @@ type mcpBackend struct {
 	clients  *collection[clientEntry]
 	pointers *collection[pointer]
 	servers  *collection[serverEntry]
+	roles    *collection[roleEntry]
 	keys     *collection[sessionKeys]
 
 	signIns    *collection[signInEntry]
@@ -148,6 +149,7 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 		clients:  newCollection[clientEntry](clientPrefix, 16384, cachePresent),
 		pointers: newCollection[pointer](tokenPrefix, 65536, cachePresent),
 		servers:  newCollection[serverEntry](serverPrefix, 4096, cachePresent),
+		roles:    newCollection[roleEntry](rolePrefix, 4096, cacheAbsent),
 
 		signIns:    newCollection[signInEntry](signInPrefix, 4096, cachePresent),
 		assertions: newCollection[usedAssertion](assertionPrefix, 1, cachePresent),
@@ -167,7 +169,7 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 		PathsSpecial: &logical.Paths{
 			SealWrapStorage: []string{
 				configKey, mountKey, sessionKeysKey, salt.DefaultLocation,
-				clientPrefix, tokenPrefix, leasePrefix, spentPrefix, serverPrefix, policyPrefix,
+				clientPrefix, tokenPrefix, leasePrefix, spentPrefix, serverPrefix, rolePrefix, policyPrefix,
 				kmsPrefix, gonePrefix, signInPrefix, assertionPrefix,
 			},
 		},
@@ -180,6 +182,7 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 			b.pathServers(),
 			b.pathClientTokens(), // before pathClients, whose pattern is wider
 			b.pathClients(),
+			b.pathRoles(),
 			b.pathPolicies(),
 			b.pathEvaluate(),
 			b.pathRotateClient(),
@@ -242,7 +245,7 @@ func (b *mcpBackend) invalidate(_ context.Context, key string) {
 		defer b.saltLock.Unlock()
 		b.saltHeld = nil
 	case b.configs.invalidate(key), b.mounts.invalidate(key), b.keys.invalidate(key),
-		b.clients.invalidate(key), b.pointers.invalidate(key), b.servers.invalidate(key),
+		b.clients.invalidate(key), b.pointers.invalidate(key), b.servers.invalidate(key), b.roles.invalidate(key),
 		b.kmsEntries.invalidate(key), b.signIns.invalidate(key), b.assertions.invalidate(key),
 		b.usage.invalidate(key), b.usageRows.invalidate(key), b.usageDays.invalidate(key):
 	}
@@ -282,6 +285,9 @@ issues a new token while the old one lives on for a grace period,
 short-lived tokens that are renewed and revoked like any other lease. For people who
 sign in through a gateway, "creds/" leases tokens for one resource, and "sign-ins/"
 lists who they are.
+
+A role ("roles/") is the same for many clients: servers, and rules about what of them may
+be used.
 
 "servers/" is the registry of MCP servers, and "policies/" holds allow-lists and
 deny-lists in the form of Claude Code's managed settings. A gateway validates tokens through

@@ -6,6 +6,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/backend/policy"
 )
 
 // faultedOperations are all operations of the engine, upon a world.
@@ -35,6 +37,11 @@ func faultedOperations(w *world) []faultedOperation {
 		return func(e *env, _ *logical.Response) {
 			require.NotContains(e.t, e.read("gateway/servers")["servers"], server)
 			require.Equal(e.t, []string{server}, e.read("gateway/servers")["disabled"])
+		}
+	}
+	grants := func(token, server string) func(*env, *logical.Response) {
+		return func(e *env, _ *logical.Response) {
+			require.True(e.t, policy.AllowsServer(e.lookup(w.tokens[token])["rights"].([]policy.Rights), server))
 		}
 	}
 	everyTokenOfC := []string{"c", "c before", "c leased", "c signed"}
@@ -87,6 +94,20 @@ func faultedOperations(w *world) []faultedOperation {
 		write("changing a server's credentials", "servers/good", data{"headers": data{"X-Key": "v"}}, field("servers/good", "headers", []string{"X-Key"})),
 		write("disabling a server", "servers/good", data{"disabled": true}, disabled("good")),
 		remove("removing a server", "servers/good", gone("servers/good")),
+		write("creating a role", "roles/new", data{"allowed_servers": "good"}, field("roles/new", "allowed_servers", []string{"good"})),
+		write("changing a role", "roles/engineer", data{"allowed_servers": "local"}, grants("e", "local")),
+		write("changing nothing of a role", "roles/engineer", data{"allowed_servers": "good"}, grants("e", "good")),
+		patch("patching a role", "roles/engineer", data{"denied_tools": nil, "allowed_tools": ""}, field("roles/engineer", "allowed_tools", []string{})),
+		remove("deleting a role", "roles/unused", gone("roles/unused")),
+		{
+			name: "deleting a role that clients have", op: logical.DeleteOperation, path: "roles/engineer", data: data{"force": true},
+			done: func(e *env, _ *logical.Response) {
+				require.Nil(e.t, e.read("roles/engineer"))
+				require.Equal(e.t, policy.Rights{Role: "engineer", Missing: true}, e.lookup(w.tokens["e"])["rights"].([]policy.Rights)[1])
+			},
+		},
+		write("giving a client a role", "clients/z", data{"role": "engineer"}, field("clients/z", "role", "engineer")),
+		write("taking a client's role", "clients/e", data{"role": ""}, field("clients/e", "role", nil)),
 		write("creating a policy", "policies/new", data{"managed": true, "deniedMcpServers": []any{}}, field("policies/new", "managed", true)),
 		write("changing a policy", "policies/corp", data{"managed": true}, field("policies/corp", "managed", true)),
 		write("trying a policy", "policies/corp", data{"managed": true, "dry_run": true}, field("policies/corp", "managed", false)),
@@ -143,7 +164,7 @@ func (w *world) readOperations() []faultedOperation {
 	var operations []faultedOperation
 	answered := func(*env, *logical.Response) {}
 	for _, path := range []string{
-		"config", "clients/c", "servers/good", "policies/corp", "gateway/servers", "gateway/keys", "gateway/sign-in", "tidy/status",
+		"config", "clients/c", "servers/good", "roles/engineer", "policies/corp", "gateway/servers", "gateway/keys", "gateway/sign-in", "tidy/status",
 		"sign-ins/accessor-of-ann",
 		"clients/c/tokens/" + w.accessor["c"], "clients/c/tokens/" + w.accessor["c leased"],
 	} {

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/backend/feed"
+	"vault-plugin-secrets-mcp/backend/policy"
 )
 
 // Custom tokens of the world.
@@ -46,6 +47,7 @@ type world struct {
 //	r  revoked
 //	x  disabled
 //	z  a bystander
+//	e  has a role and nothing of its own
 //
 // and d, deleted, of which a leased token's entries are left.
 func newWorld(t testing.TB) *world {
@@ -70,6 +72,9 @@ func newWorld(t testing.TB) *world {
 	w.tokens["x"] = e.client("x", data{})
 	e.write("clients/x", data{"disabled": true})
 	w.tokens["z"] = e.client("z", data{"allowed_servers": "*"})
+	e.write("roles/engineer", data{"allowed_servers": "good", "denied_tools": "*/delete_*"})
+	e.write("roles/unused", data{"allowed_servers": "local"})
+	w.tokens["e"] = e.client("e", data{"role": "engineer"})
 	w.tokens["d"] = e.client("d", data{})
 	for name, of := range map[string]string{"c leased": "c", "d leased": "d"} {
 		w.leases[name] = *e.lease(of, data{"ttl": "1h"})
@@ -183,6 +188,9 @@ func (w *world) look(e *env, more ...string) view {
 	}
 	for _, name := range e.list("policies/") {
 		v["policy "+name] = e.read("policies/" + name)
+	}
+	for _, name := range e.list("roles/") {
+		v["role "+name] = e.read("roles/" + name)
 	}
 	for name, server := range e.read("gateway/servers")["servers"].(map[string]any) {
 		v["server "+name] = server
@@ -305,6 +313,9 @@ func coversToken(ev feed.Event, before, now any) bool {
 		return ev.ClientID == held["client_id"]
 	case feed.Token:
 		return ev.Accessor == held["accessor"]
+	case feed.Role:
+		rights, _ := held["rights"].([]policy.Rights)
+		return ev.Name == policy.RoleOf(rights)
 	default:
 		return false
 	}

@@ -16,6 +16,10 @@ import (
 // settingFields are the fields that a caller may set on a client and read back.
 func settingFields() fields {
 	return merge(rightsFields("the client"), fields{
+		"role": {
+			Type:        framework.TypeString,
+			Description: "Name of a role: the client may also use what the role allows, and nothing that the role denies. A client whose role does not exist reaches nothing.",
+		},
 		"policies": {
 			Type:        framework.TypeCommaStringSlice,
 			Description: "Names of the policies that apply to the client, besides the managed ones, which apply to every client.",
@@ -179,6 +183,7 @@ func (b *mcpBackend) requireClient(ctx context.Context, s logical.Storage, name 
 // data returns the settings in the form of a read's answer.
 func (s *clientSettings) data() map[string]any {
 	return with(rightsData(&s.Rights), map[string]any{
+		"role":              s.Role,
 		"policies":          orEmpty(s.Policies),
 		"token_ttl":         seconds(s.TokenTTL),
 		"token_max_ttl":     seconds(s.TokenMaxTTL),
@@ -207,6 +212,7 @@ func (s *clientSettings) apply(op logical.Operation, d *framework.FieldData) err
 	}
 	for _, err := range []error{
 		applyRights(d, &s.Rights),
+		apply(d, "role", &s.Role, same[string]),
 		apply(d, "policies", &s.Policies, listOrNil),
 		apply(d, "token_bound_cidrs", &s.TokenBoundCIDRs, listOrNil),
 		apply(d, "token_ttl", &s.TokenTTL, duration),
@@ -284,8 +290,15 @@ func mergePairs(held, given map[string]string, raw any) map[string]string {
 // settingWarnings warns of settings that an administrator may not have meant.
 func (b *mcpBackend) settingWarnings(ctx context.Context, s logical.Storage, c *clientEntry) ([]string, error) {
 	var warnings []string
-	if len(c.AllowedServers) == 0 {
-		warnings = append(warnings, "the client reaches no server: set allowed_servers to the names of those that it may reach")
+	rights, err := b.rights(ctx, s, c)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case rights.missing():
+		warnings = append(warnings, check.NoSuchRole(c.Role))
+	case len(rights.servers()) == 0:
+		warnings = append(warnings, "the client reaches no server: set allowed_servers to the names of those that it may reach, or role to a role that has some")
 	}
 	more, err := b.rightsWarnings(ctx, s, &c.Rights, "the client")
 	if err != nil {

@@ -98,11 +98,11 @@ func (b *mcpBackend) introspect(ctx context.Context, req *logical.Request, d *fr
 
 // reachable returns the servers that the token reaches: those of allowed_servers that the
 // client's policy allows. If a policy applies, * stands for the registered servers, since
-// the policy does not allow every server.
+// the policy does not allow every server. A server that is disabled is not among them.
 func (b *mcpBackend) reachable(ctx context.Context, s logical.Storage, f *activeToken) ([]string, error) {
 	allowed := f.rights.servers()
 	if f.policy.Digest() == "" || len(allowed) == 0 {
-		return allowed, nil
+		return b.withoutDisabled(ctx, s, allowed)
 	}
 	all, err := b.allServers(ctx, s)
 	if err != nil {
@@ -115,6 +115,9 @@ func (b *mcpBackend) reachable(ctx context.Context, s logical.Storage, f *active
 	for _, name := range allowed {
 		subject := &policy.Server{Name: name} // not registered: a gateway of another kind may know it
 		if e := all[name]; e != nil {
+			if e.Disabled {
+				continue
+			}
 			subject = e.subject(name)
 		}
 		if f.policy.Evaluate(subject).Allowed {

@@ -136,9 +136,24 @@ type clientRights struct {
 	limit   policy.RateLimit
 }
 
-// rights returns the sources of a client's rights.
-func (b *mcpBackend) rights(_ context.Context, _ logical.Storage, c *clientEntry) (*clientRights, error) {
-	return &clientRights{sources: []policy.Rights{{Lists: c.Lists}}, limit: c.Limit()}, nil
+// rights returns the sources of a client's rights: its own fields and, if it has a role,
+// those of the role.
+func (b *mcpBackend) rights(ctx context.Context, s logical.Storage, c *clientEntry) (*clientRights, error) {
+	own := policy.Rights{Lists: c.Lists}
+	if c.Role == "" {
+		return &clientRights{sources: []policy.Rights{own}, limit: c.Limit()}, nil
+	}
+	role, err := b.roles.get(ctx, s, c.Role)
+	switch {
+	case err != nil:
+		return nil, err
+	case role == nil:
+		return &clientRights{sources: []policy.Rights{own, {Role: c.Role, Missing: true}}, limit: c.Limit()}, nil
+	}
+	return &clientRights{
+		sources: []policy.Rights{own, {Role: c.Role, Lists: role.Lists}},
+		limit:   c.Limit().Lower(role.Limit()),
+	}, nil
 }
 
 // addTo adds the rights to the answer of a lookup. A gateway of an earlier version reads
@@ -166,14 +181,19 @@ func (r *clientRights) plain() bool {
 		own.AllowedResources == nil && len(own.DeniedResources) == 0
 }
 
+// missing reports whether a source does not exist, so that nothing is granted at all.
+func (r *clientRights) missing() bool {
+	return slices.ContainsFunc(r.sources, func(source policy.Rights) bool { return source.Missing })
+}
+
 // servers returns the names in allowed_servers of all sources, each once; none where a source
 // is missing.
 func (r *clientRights) servers() []string {
+	if r.missing() {
+		return nil
+	}
 	var names []string
 	for i := range r.sources {
-		if r.sources[i].Missing {
-			return nil
-		}
 		names = append(names, r.sources[i].AllowedServers...)
 	}
 	return listOrNil(names)

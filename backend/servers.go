@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -79,6 +80,22 @@ func (b *mcpBackend) allServers(ctx context.Context, s logical.Storage) (map[str
 		}
 	}
 	return all, nil
+}
+
+// withoutDisabled returns the names of those servers that are not disabled. They need not be
+// registered.
+func (b *mcpBackend) withoutDisabled(ctx context.Context, s logical.Storage, names []string) ([]string, error) {
+	var left []string
+	for _, name := range names {
+		e, err := b.servers.get(ctx, s, name)
+		if err != nil {
+			return nil, err
+		}
+		if e == nil || !e.Disabled {
+			left = append(left, name)
+		}
+	}
+	return left, nil
 }
 
 func (b *mcpBackend) writeServer(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -249,13 +266,13 @@ func (b *mcpBackend) deleteServer(ctx context.Context, req *logical.Request, d *
 	if err != nil || !deleted {
 		return nil, err
 	}
-	users, complete := b.clientsOfServer(ctx, req.Storage, name)
+	users, complete := b.usersOfServer(ctx, req.Storage, name)
 	switch {
-	case len(users) > 0:
-		return warned([]string{fmt.Sprintf("%s %s this server in allowed_servers, and will reach whatever is registered as %q next: take it out there",
-			someOf("client", users), plural(users, "names", "name"), name)}), nil
+	case !users.none():
+		return warned([]string{fmt.Sprintf("%s %s this server in allowed_servers, which admits to whatever is registered as %q next: take it out there",
+			users, plural(slices.Concat(users.clients, users.roles), "names", "name"), name)}), nil
 	case !complete:
-		return warned([]string{fmt.Sprintf("not every client was looked at: those that name this server in allowed_servers will reach whatever is registered as %q next", name)}), nil
+		return warned([]string{fmt.Sprintf("not every client and role was looked at: those that name this server in allowed_servers will reach whatever is registered as %q next", name)}), nil
 	}
 	return nil, b.forgetGone(ctx, req.Storage, name)
 }
@@ -293,12 +310,12 @@ func (b *mcpBackend) inherited(ctx context.Context, s logical.Storage, name stri
 	if err != nil {
 		return nil, err
 	}
-	users, complete := b.clientsOfServer(ctx, s, name)
-	who := someOf("client", users)
+	users, complete := b.usersOfServer(ctx, s, name)
+	who := users.String()
 	switch {
-	case len(users) == 0 && complete:
+	case users.none() && complete:
 		return nil, nil
-	case len(users) == 0:
+	case users.none():
 		who = "clients that have not been looked at"
 	}
 	if place != gone.Place && !forced {
@@ -324,15 +341,39 @@ func (b *mcpBackend) placeOf(ctx context.Context, s logical.Storage, e *serverEn
 	return salt.GetHMAC(fmt.Sprintf("%q", append([]string{e.Transport, e.URL, e.Command}, e.Args...))), nil
 }
 
-// clientsOfServer returns the names of the clients whose allowed_servers names the
-// server, and whether all were looked at. It takes no lock.
-func (b *mcpBackend) clientsOfServer(ctx context.Context, s logical.Storage, name string) (users []string, complete bool) {
+// serverUsers are the names of those whose allowed_servers names a server.
+type serverUsers struct{ clients, roles []string }
+
+func (u *serverUsers) none() bool { return len(u.clients)+len(u.roles) == 0 }
+
+// String lists them.
+func (u *serverUsers) String() string {
+	var parts []string
+	if len(u.clients) > 0 {
+		parts = append(parts, someOf("client", u.clients))
+	}
+	if len(u.roles) > 0 {
+		parts = append(parts, someOf("role", u.roles))
+	}
+	return strings.Join(parts, " and ")
+}
+
+// usersOfServer returns the clients and roles whose allowed_servers names the server, and
+// whether all were looked at. It takes no lock.
+func (b *mcpBackend) usersOfServer(ctx context.Context, s logical.Storage, name string) (*serverUsers, bool) {
 	ctx, cancel := context.WithTimeout(ctx, nameScan)
 	defer cancel()
-	err := b.clients.each(ctx, s, func(client string, c *clientEntry) {
-		if slices.Contains(c.AllowedServers, name) {
-			users = append(users, client)
-		}
-	})
+	users := &serverUsers{}
+	err := errors.Join(
+		b.clients.each(ctx, s, func(client string, c *clientEntry) {
+			if slices.Contains(c.AllowedServers, name) {
+				users.clients = append(users.clients, client)
+			}
+		}),
+		b.roles.each(ctx, s, func(role string, r *roleEntry) {
+			if slices.Contains(r.AllowedServers, name) {
+				users.roles = append(users.roles, role)
+			}
+		}))
 	return users, err == nil
 }

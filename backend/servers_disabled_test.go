@@ -60,6 +60,22 @@ func TestDisablingAServerIsAnnouncedAndEndsItsRegistration(t *testing.T) {
 	require.NotContains(t, e.refusedWrite("servers/s", data{"enabled": true}), "leave it out")
 }
 
+func TestADisabledServerIsNoneThatATokenReaches(t *testing.T) {
+	e := newEnv(t)
+	token := e.client("c", data{"allowed_servers": "s,other", "sign_in": true})
+	for _, policies := range []string{"", "p"} {
+		e.write("policies/p", data{"deniedMcpServers": []any{data{"serverName": "x"}}})
+		e.write("clients/c", data{"policies": policies})
+		for disabled, reached := range map[bool]string{true: "other", false: "s other"} {
+			e.write("servers/s", data{"transport": "http", "url": "https://h.example/mcp", "disabled": disabled})
+			in, _ := introspect(t, e, token)
+			require.Equal(t, reached, in.Scope)
+			shown := e.read("gateway/sign-in")["clients"].(map[string]any)["c"].(map[string]any)["servers"]
+			require.Equal(t, disabled, len(shown.([]string)) == 0)
+		}
+	}
+}
+
 func TestEvaluateSaysThatTheServerIsDisabled(t *testing.T) {
 	e := newEnv(t)
 	e.write("servers/s", data{"transport": "http", "url": "https://h.example/mcp", "disabled": true})

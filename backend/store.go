@@ -23,6 +23,7 @@ const (
 	leasePrefix  = "lease/"  // lease/<client id>/<rest of the accessor>: HMAC of a leased token
 	spentPrefix  = "spent/"  // spent/<2 hex>/<62 hex>: a custom token that has ended
 	serverPrefix = "server/" // server/<name>: the registry
+	rolePrefix   = "role/"   // role/<name>: rights that many clients have
 	gonePrefix   = "gone/"   // gone/<name>: a server that was deleted while clients may name it
 
 	signInPrefix    = "sign-in/"   // sign-in/<accessor of the person's Vault token>

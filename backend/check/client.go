@@ -24,6 +24,9 @@ var (
 type Client struct {
 	Rights
 
+	// Role names a role whose rights the client has, too. "": it has none.
+	Role string `json:"role,omitempty"`
+
 	Policies        []string          `json:"policies,omitempty"`
 	TokenTTL        time.Duration     `json:"token_ttl,omitempty"`
 	TokenMaxTTL     time.Duration     `json:"token_max_ttl,omitempty"`
@@ -46,6 +49,9 @@ func (c *Client) Check() Problems {
 	var p Problems
 	checkSeal(&p, c.Seal)
 	c.Rights.check(&p)
+	if c.Role != "" {
+		p.wrap("role", RoleName(c.Role))
+	}
 	for _, name := range c.Policies {
 		p.wrap("policies", PolicyName(name))
 	}

@@ -31,6 +31,10 @@ path "mcp/clients/*" {
   capabilities = ["create", "read", "update", "patch", "delete", "list"]
 }
 
+path "mcp/roles/*" {
+  capabilities = ["create", "read", "update", "patch", "delete", "list"]
+}
+
 path "mcp/rotate-client/*" {
   capabilities = ["update"]
 }

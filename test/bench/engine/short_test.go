@@ -9,7 +9,7 @@ import (
 // come is not looked at.
 func TestEveryPathOfTheBenchmarkAnswers(t *testing.T) {
 	cells := run(t, 1, 20*time.Millisecond)
-	if want := (4 + 4 + 2) * len(connections); len(cells) != want {
+	if want := (5 + 5 + 2) * len(connections); len(cells) != want {
 		t.Errorf("%d cells were measured, not %d", len(cells), want)
 	}
 	for _, c := range cells {

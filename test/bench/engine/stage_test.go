@@ -29,7 +29,7 @@ type stage struct {
 	address       string
 	vault, plugin int // process ids
 
-	builtIn, own []string // tokens
+	builtIn, own, inRole []string // tokens
 }
 
 func newStage(t testing.TB, h *harness.Harness) *stage {
@@ -43,9 +43,12 @@ func newStage(t testing.TB, h *harness.Harness) *stage {
 	}
 	s := &stage{h: h, address: address.Host}
 	s.findProcesses(t)
+	servers := harness.Map{"allowed_servers": "github,calculator"}
+	h.Write("mcp/roles/bench", servers)
 	for i := range tokens {
 		s.builtIn = append(s.builtIn, s.issue(t, false))
-		s.own = append(s.own, h.CreateClient(fmt.Sprintf("bench-%d", i), harness.Map{"allowed_servers": "github,calculator", "token_ttl": "24h"}))
+		s.own = append(s.own, h.CreateClient(fmt.Sprintf("bench-%d", i), harness.Map{"allowed_servers": servers["allowed_servers"], "token_ttl": "24h"}))
+		s.inRole = append(s.inRole, h.CreateClient(fmt.Sprintf("bench-role-%d", i), harness.Map{"role": "bench", "token_ttl": "24h"}))
 	}
 	return s
 }
@@ -94,14 +97,16 @@ func (s *stage) groups(t testing.TB) [][]target {
 	for _, caller := range []string{without, with} {
 		token := s.issue(t, caller == with)
 		request := func(method, path, body string) []byte { return s.request(method, token, path, body) }
-		builtIn, own := make([][]byte, tokens), make([][]byte, tokens)
+		builtIn, own, inRole := make([][]byte, tokens), make([][]byte, tokens), make([][]byte, tokens)
 		for i := range tokens {
 			builtIn[i] = request("POST", "auth/token/lookup", fmt.Sprintf(`{"token":%q}`, s.builtIn[i]))
 			own[i] = request("POST", "mcp/lookup", fmt.Sprintf(`{"token":%q}`, s.own[i]))
+			inRole[i] = request("POST", "mcp/lookup", fmt.Sprintf(`{"token":%q}`, s.inRole[i]))
 		}
 		all = append(all, []target{
 			{caller: caller, name: lookup, requests: builtIn},
 			{caller: caller, name: "`mcp/lookup`", beside: lookup, requests: own},
+			{caller: caller, name: "`mcp/lookup` of a client with a role", beside: lookup, requests: inRole},
 			// The way to the plugin and back, with nothing to do there: once as a write,
 			// for which Vault calls the plugin twice, and once as a read.
 			{caller: caller, name: "`mcp/lookup` of a malformed token", beside: lookup, requests: [][]byte{request("POST", "mcp/lookup", `{"token":"malformed"}`)}},
