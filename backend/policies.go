@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"iter"
 	"maps"
 	"strings"
 	"sync"
@@ -98,7 +99,7 @@ func (p *policySnapshot) effective(names []string) *policy.Policy {
 	if held, ok := p.compiled.Get(key); ok {
 		return held
 	}
-	made := policy.Compile(p.sources(names))
+	made := policy.Compile(policy.Applying(p.sources(), names))
 	p.compiled.Add(key, made)
 	return made
 }
@@ -114,26 +115,14 @@ func (p *policySnapshot) byDigest(digest string) *policy.Policy {
 	return nil
 }
 
-func (p *policySnapshot) sources(names []string) []policy.Source {
-	var sources []policy.Source
-	for name, e := range p.all {
-		if e.Managed {
-			sources = append(sources, e.source(name))
+func (p *policySnapshot) sources() iter.Seq[policy.Source] {
+	return func(yield func(policy.Source) bool) {
+		for name, e := range p.all {
+			if !yield(policy.Source{Name: name, Managed: e.Managed, Policy: e.Document}) {
+				return
+			}
 		}
 	}
-	for _, name := range names {
-		switch e := p.all[name]; {
-		case e == nil:
-			sources = append(sources, policy.Source{Name: name, Missing: true})
-		case !e.Managed:
-			sources = append(sources, e.source(name))
-		}
-	}
-	return sources
-}
-
-func (e *policyEntry) source(name string) policy.Source {
-	return policy.Source{Name: name, Managed: e.Managed, Policy: e.Document}
 }
 
 // with returns the policies as they would be with that one written, or removed if e is

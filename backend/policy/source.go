@@ -3,6 +3,7 @@ package policy
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"iter"
 	"slices"
 	"strings"
 )
@@ -18,6 +19,26 @@ type Source struct {
 	Missing bool `json:"missing,omitempty"`
 	// Policy is what was written.
 	Policy Document `json:"policy"`
+}
+
+// Applying picks, out of all policies, those that apply to a client that names some: these and
+// every managed one. A named policy that does not exist is Missing.
+func Applying(all iter.Seq[Source], names []string) []Source {
+	var sources []Source
+	found := map[string]bool{}
+	for source := range all {
+		named := slices.Contains(names, source.Name)
+		if source.Managed || named {
+			sources = append(sources, source)
+		}
+		found[source.Name] = found[source.Name] || named
+	}
+	for _, name := range names {
+		if !found[name] {
+			sources = append(sources, Source{Name: name, Missing: true})
+		}
+	}
+	return sources
 }
 
 // canonical returns the sources in the one order that all orders of sources

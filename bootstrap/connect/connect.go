@@ -103,6 +103,7 @@ func Check(ctx context.Context, client *api.Client) error {
 type State struct {
 	Initialized, Sealed bool
 	Version             string
+	Cluster             string // its name
 	// Time is Vault's, in whole seconds.
 	Time time.Time
 	// Namespaces reports whether this edition of Vault has them.
@@ -136,13 +137,14 @@ func Health(ctx context.Context, client *api.Client) (State, error) {
 		Sealed      bool   `json:"sealed"`
 		Enterprise  *bool  `json:"enterprise"`
 		Version     string `json:"version"`
+		Cluster     string `json:"cluster_name"`
 		Time        int64  `json:"server_time_utc"`
 	}
 	if err := answer.DecodeJSON(&body); err != nil || body.Initialized == nil {
 		return State{}, noVault
 	}
 	return State{
-		Initialized: *body.Initialized, Sealed: body.Sealed, Version: body.Version, Time: time.Unix(body.Time, 0),
+		Initialized: *body.Initialized, Sealed: body.Sealed, Version: body.Version, Cluster: body.Cluster, Time: time.Unix(body.Time, 0),
 		// OpenBao has namespaces, and does not report an edition.
 		Namespaces: body.Enterprise == nil || *body.Enterprise,
 	}, nil

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"vault-plugin-secrets-mcp/bootstrap/console"
 )
 
 // bearer is the Authorization header with a client's own form of a variable.
@@ -22,7 +24,7 @@ func claudeCode(in Input) (File, error) {
 func (in *Input) claudeEntry(url string) object {
 	entry := object{"type": "http", "url": url}
 	if in.TokenFile != "" {
-		entry["headersHelper"] = in.Helper + " " + shellQuoted(in.TokenFile)
+		entry["headersHelper"] = in.Helper + " " + console.ShellQuoted(in.TokenFile)
 	} else {
 		entry["headers"] = bearer("${" + in.TokenEnv + "}")
 	}
@@ -90,12 +92,4 @@ func gemini(in Input) (File, error) {
 	return jsonFile("~/.gemini/settings.json", object{"mcpServers": in.servers(func(url string) object {
 		return object{"type": "http", "url": url, "headers": bearer("${" + in.TokenEnv + "}")}
 	})}, in.setVariable("gemini"), "in a folder that is not trusted, the Gemini CLI starts no server at all")
-}
-
-// shellQuoted is a path as one word of a shell, quoted only where it must be.
-func shellQuoted(path string) string {
-	if strings.ContainsAny(path, " '\"$\\&;()<>|*?[]#~`!{}") {
-		return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
-	}
-	return path
 }

@@ -12,6 +12,7 @@ const (
 	GatewayName   = "mcp-gateway"
 	AdminName     = "mcp-admin"
 	TeamAdminName = "mcp-team-admin"
+	AuditorName   = "mcp-auditor"
 	ClientName    = "mcp-client"
 	UpstreamName  = "mcp-upstream"
 	PersonName    = "mcp-person"
@@ -31,6 +32,11 @@ var Admin string
 //
 //go:embed mcp-team-admin.hcl
 var TeamAdmin string
+
+// Auditor is the policy of somebody who reviews who reaches what.
+//
+//go:embed mcp-auditor.hcl
+var Auditor string
 
 //go:embed mcp-client.hcl
 var client string

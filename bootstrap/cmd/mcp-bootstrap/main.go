@@ -39,6 +39,7 @@ func commands() []command {
 		{"dev", "run Vault, the plugin, the gateway and two demo servers on this machine", runDev},
 		{"demo", "serve a demo MCP server: calculator or notes", runDemo},
 		{"doctor", "examine a running broker, and print problems with their remedies", runDoctor},
+		{"review", "show who reaches what, what was not used, and the commands that narrow it", runReview},
 		{"export", "print a client's configuration for Cursor, Claude Code and others", runExport},
 	}
 }

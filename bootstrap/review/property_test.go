@@ -1,0 +1,240 @@
+package review
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/backend/policy"
+)
+
+// world makes a mount of random clients, servers and policies.
+type world struct {
+	*engine
+	*rand.Rand
+	servers, clients []string
+}
+
+// What the names of tools, prompts and resources of each server are.
+var (
+	someTools     = []string{"get_issue", "get_user", "list_all", "delete_issue", "*"}
+	someServers   = []string{"github", "git-hub2", "jira", "db", "files", "query", "off"}
+	patternsBySum = []string{"get_*", "*", "list_all", "*_issue", "get_user"}
+)
+
+func newWorld(t *testing.T, seed uint64) *world {
+	t.Helper()
+	w := &world{engine: newEngine(t), Rand: rand.New(rand.NewPCG(seed, 1)), servers: someServers}
+	for _, name := range someServers {
+		switch d := (data{"transport": "http", "url": "https://" + name + ".example.com/mcp"}); name {
+		case "db":
+			w.write("servers/"+name, data{"transport": "stdio", "command": "/bin/db", "args": []string{"--x", "{" + name + "}"}})
+		case "query":
+			d["url"] = "https://query.example.com/mcp?team=a"
+			w.write("servers/"+name, d)
+		case "off":
+			d["disabled"] = w.IntN(2) == 0
+			w.write("servers/"+name, d)
+		default:
+			w.write("servers/"+name, d)
+		}
+	}
+	for n := range 3 {
+		entries := func() []data {
+			return w.some([]data{
+				{"serverName": "github"},
+				{"serverName": "jira"},
+				{"serverUrl": "https://git*.example.com/*"},
+				{"serverUrl": "https://query.example.com/mcp?team=a"},
+				{"serverUrl": "*://query.example.com/*"},
+				{"serverCommand": []string{"/bin/db", "--x", "{db}"}},
+				{"serverUrl": "https://query.example.com/mcp?team=b"},
+			})
+		}
+		p := data{"managed": w.IntN(3) == 0, "deniedMcpServers": entries()}
+		if w.IntN(2) == 0 {
+			p["allowedMcpServers"] = entries()
+		}
+		if w.IntN(4) == 0 {
+			p["allowManagedMcpServersOnly"] = true
+		}
+		if len(p["deniedMcpServers"].([]data)) > 0 || p["allowedMcpServers"] != nil {
+			w.write(fmt.Sprintf("policies/p%d", n), p)
+		}
+	}
+	for n := range 8 {
+		name := fmt.Sprintf("client-%d", n)
+		w.clients = append(w.clients, name)
+		w.write("clients/"+name, w.settings())
+	}
+	return w
+}
+
+func (w *world) settings() data {
+	d := data{
+		"allowed_servers": pick(w.Rand, append(slices.Clone(w.servers), "retired")), "denied_tools": w.rules(),
+		"policies": pick(w.Rand, []string{"p0", "p1", "p2", "gone"}), "disabled": w.IntN(9) == 0,
+	}
+	switch w.IntN(5) {
+	case 0:
+		d["allowed_servers"] = []string{"*"}
+	case 1, 2:
+		d["allowed_tools"] = w.rules()
+	}
+	return d
+}
+
+func (w *world) rules() []string {
+	var rules []string
+	for range w.IntN(4) {
+		server := append([]string{"*", "git*"}, w.servers...)[w.IntN(2+len(w.servers))]
+		rules = append(rules, server+"/"+patternsBySum[w.IntN(len(patternsBySum))])
+	}
+	return rules
+}
+
+func (w *world) some(all []data) []data { return pick(w.Rand, all) }
+
+func pick[T any](r *rand.Rand, all []T) []T {
+	some := []T{}
+	for _, one := range all {
+		if r.IntN(3) == 0 {
+			some = append(some, one)
+		}
+	}
+	return some
+}
+
+// use has gateways report something of what clients may do, by the engine's own decisions.
+func (w *world) use() map[string]bool {
+	used := map[string]bool{}
+	reported := data{}
+	for _, client := range w.clients {
+		servers := data{}
+		for _, server := range w.servers {
+			if allowed, _ := w.evaluate(data{"client": client, "server": server}); !allowed || w.IntN(2) == 0 {
+				continue
+			}
+			var tools []string
+			for _, tool := range append(someTools, "") {
+				if w.IntN(4) == 0 {
+					tools = append(tools, tool)
+					used[client+" "+server] = true
+				}
+			}
+			if len(tools) > 0 {
+				servers[server] = tools
+			}
+		}
+		if len(servers) > 0 {
+			reported[w.read("clients/" + client)["client_id"].(string)] = data{"servers": servers}
+		}
+	}
+	w.report(reported)
+	return used
+}
+
+const rounds = 12
+
+func TestTheMatrixIsWhatTheEngineDecides(t *testing.T) {
+	for seed := range uint64(rounds) {
+		w := newWorld(t, seed)
+		r := w.review(30)
+		require.Len(t, r.Pairs, len(w.clients)*len(w.servers))
+		for i := range r.Pairs {
+			p := &r.Pairs[i]
+			allowed, decision := w.evaluate(data{"client": p.Client, "server": p.Server})
+			require.Equal(t, allowed, p.Allowed, "seed %d: %s → %s", seed, p.Client, p.Server)
+			require.Equal(t, decision, p.Decision, "seed %d: %s → %s", seed, p.Client, p.Server)
+		}
+	}
+}
+
+// reach is all that a review's snapshot lets clients do, tool by tool.
+func reach(t *testing.T, w *world) (map[string]bool, *Review) {
+	t.Helper()
+	s, err := Read(t.Context(), w.vault, "mcp")
+	require.NoError(t, err)
+	r := New(s, 3)
+	all := map[string]bool{}
+	for i := range r.Pairs {
+		p := &r.Pairs[i]
+		if !p.Allowed {
+			continue
+		}
+		all[p.Client+" "+p.Server] = true
+		for _, tool := range append(someTools, "another") {
+			if itemAllowed(r, p, tool) {
+				all[p.Client+" "+p.Server+" "+tool] = true
+			}
+		}
+	}
+	return all, r
+}
+
+func TestACommandNeverWidensAndKeepsWhatWasUsed(t *testing.T) {
+	applied := 0
+	for seed := range uint64(rounds) {
+		w := newWorld(t, seed)
+		w.nextDay()
+		w.report(nil) // a day that is complete has one before it
+		for range 4 {
+			w.nextDay()
+			w.use()
+		}
+		w.nextDay()
+		before, r := reach(t, w)
+		require.Empty(t, r.Coverage.Gaps)
+		for _, c := range r.Commands {
+			w.run(c.Shell)
+			applied++
+		}
+		after, narrowed := reach(t, w)
+		for what := range after {
+			require.Contains(t, before, what, "seed %d: a command widens", seed)
+		}
+		for i := range r.Pairs {
+			p := &r.Pairs[i]
+			require.Equal(t, p.Usage == Used, narrowed.Pairs[i].Allowed && narrowed.Pairs[i].Usage == Used, "seed %d: %s → %s", seed, p.Client, p.Server)
+			for _, tool := range p.Tools {
+				what := p.Client + " " + p.Server + " " + tool
+				require.Equal(t, before[what], after[what], "seed %d: %s", seed, what)
+			}
+		}
+		require.Zero(t, narrowed.Counts.Unused, "seed %d: something unused is left", seed)
+		require.Empty(t, narrowed.Commands, "seed %d: the commands are not the last", seed)
+	}
+	require.Greater(t, applied, rounds)
+}
+
+// run has a shell carry out a command, with a `vault` that writes to the engine.
+func (w *world) run(command string) {
+	w.t.Helper()
+	script := `vault() { shift; printf '%s\0' "$@"; if [ "$2" = - ]; then cat; fi; }; ` + command
+	out, err := exec.CommandContext(w.t.Context(), "sh", "-c", script).Output()
+	require.NoError(w.t, err, command)
+	words := strings.Split(string(out), "\x00")
+	path := strings.TrimPrefix(words[0], "mcp/")
+	d := data{}
+	if words[1] == "-" {
+		require.NoError(w.t, json.Unmarshal([]byte(words[2]), &d))
+	} else {
+		for _, word := range words[1 : len(words)-1] {
+			name, value, _ := strings.Cut(word, "=")
+			d[name] = value
+		}
+	}
+	w.write(path, d)
+}
+
+// itemAllowed asks the rules that a gateway compiles.
+func itemAllowed(r *Review, p *Pair, tool string) bool {
+	i := slices.IndexFunc(r.Clients, func(c Client) bool { return c.Name == p.Client })
+	return policy.CompileRules(p.Server, r.Clients[i].rights).Tools.Allows(tool)
+}
