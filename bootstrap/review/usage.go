@@ -24,6 +24,14 @@ type Reported struct {
 	Why      []string
 }
 
+// causes are those that the engine has named.
+func (r *Reported) causes() []string {
+	if len(r.Why) == 0 {
+		return []string{"it is not complete"}
+	}
+	return r.Why
+}
+
 // Use is the last use of a tool of a server by a client. Tool is "" for everything that is no
 // tool that the server lists.
 type Use struct {
@@ -63,7 +71,7 @@ func (u *Usage) coverageOf(at time.Time, days int) Coverage {
 		case !known:
 			c.Gaps = append(c.Gaps, Gap{d, []string{unkept}})
 		case !reported.Complete:
-			c.Gaps = append(c.Gaps, Gap{d, reported.Why})
+			c.Gaps = append(c.Gaps, Gap{d, reported.causes()})
 		}
 	}
 	return c

@@ -20,16 +20,17 @@ func (r *Review) sums() []string {
 	}
 }
 
-// gaps says which days are missing.
+// gaps says whether days are missing; the causes follow it.
 func (c *Coverage) gaps() string {
 	switch len(c.Gaps) {
 	case 0:
-		return "Every gateway has reported all of each day."
+		return "Each of these days is complete: every gateway has reported all of it."
+	case 1:
+		return "One of these days is not complete, so nothing is called unused:"
 	case c.Days:
-		return "No day is complete: not every gateway has reported. So nothing is said to be unused."
+		return "None of these days is complete, so nothing is called unused:"
 	}
-	return fmt.Sprintf("Not every gateway has reported all of %s: %s. So nothing is said to be unused.",
-		count(len(c.Gaps), "day"), strings.Join(spans(c.Gaps), ", "))
+	return fmt.Sprintf("%d of these days are not complete, so nothing is called unused:", len(c.Gaps))
 }
 
 // spans joins days that follow one another.

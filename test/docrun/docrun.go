@@ -44,10 +44,16 @@ var consoleBlock = regexp.MustCompile("(?s)```console\n(.*?)```")
 // the page. A line "…" in the page stands for any lines.
 func RunPage(t *testing.T, h *harness.Harness, name string, env []string) {
 	t.Helper()
+	RunPageIn(t, h, t.TempDir(), name, env)
+}
+
+// RunPageIn is RunPage in a folder that has what the page needs.
+func RunPageIn(t *testing.T, h *harness.Harness, dir, name string, env []string) {
+	t.Helper()
 	p := Read(t, name)
 	commands := p.Commands()
 	require.NotEmpty(t, commands, "the page has no command")
-	outputs := RunShell(t, h, commands, env)
+	outputs := runShell(t, h, dir, commands, env)
 	if *updateDocs {
 		p.update(t, h, outputs)
 		return
@@ -124,7 +130,11 @@ func commandsOf(block string) []Command {
 // RunShell runs the commands with the harness's Vault on the PATH.
 func RunShell(t *testing.T, h *harness.Harness, commands []Command, env []string) []string {
 	t.Helper()
-	dir := t.TempDir()
+	return runShell(t, h, t.TempDir(), commands, env)
+}
+
+func runShell(t *testing.T, h *harness.Harness, dir string, commands []Command, env []string) []string {
+	t.Helper()
 	return Run(t, dir, commands, append([]string{
 		"PATH=" + filepath.Dir(VaultBinary(t, dir)) + ":" + os.Getenv("PATH"),
 		"VAULT_ADDR=" + h.Vault.Address(), "VAULT_TOKEN=" + h.Vault.RootToken,
@@ -182,6 +192,8 @@ var volatile = []struct {
 	{regexp.MustCompile(`[A-Za-z0-9+/]{43}=`), "KEY"},
 	{regexp.MustCompile(`(?m)("?index"?:?\s*)\d+`), "${1}N"},
 	{regexp.MustCompile(`("(exp|iat)":)\d+`), "${1}N"},
+	{regexp.MustCompile(`\b\d{4}-\d\d-\d\d\b`), "DAY"},
+	{regexp.MustCompile(`\bvault-cluster-[0-9a-f]{8}\b`), "vault-cluster-ID"},
 	{regexp.MustCompile(`http://127\.0\.0\.1:\d+`), "http://127.0.0.1:PORT"},
 	{regexp.MustCompile(`(?m)[ \t]+$`), ""},
 }

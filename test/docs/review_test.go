@@ -19,7 +19,7 @@ func TestDocsReview(t *testing.T) {
 	folder := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(folder, "bootstrap"), 0o700))
 	require.NoError(t, os.Symlink(policies, filepath.Join(folder, "bootstrap", "policies")))
-	docrun.RunPage(t, h, "review.md", []string{
-		"PATH=" + filepath.Dir(h.Programs.Bootstrap) + ":" + filepath.Dir(docrun.VaultBinary(t, folder)) + ":" + os.Getenv("PATH"),
+	docrun.RunPageIn(t, h, folder, "review.md", []string{
+		"PATH=" + filepath.Dir(h.Programs.Bootstrap) + ":" + filepath.Join(folder, "bin") + ":" + os.Getenv("PATH"),
 	})
 }
