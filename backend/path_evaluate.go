@@ -25,6 +25,9 @@ func (b *mcpBackend) pathEvaluate() []*framework.Path {
 			"url":            {Type: framework.TypeString, Description: "The URL that the server would have."},
 			"command":        {Type: framework.TypeString, Description: "The command that the server would have."},
 			"args":           {Type: framework.TypeStringSlice, Description: "The command's arguments, one each."},
+			"tool":           {Type: framework.TypeString, Description: "With client: a tool that the client would call on the server."},
+			"prompt":         {Type: framework.TypeString, Description: "With client: a prompt that it would get."},
+			"resource":       {Type: framework.TypeString, Description: "With client: the URI of a resource that it would read."},
 			fieldAliasPrefix: {Type: framework.TypeString, Default: defaultAliasPrefix, Description: "The alias_prefix in the gateway's file, for the paths of the server's credentials."},
 		},
 		ops: operations{
@@ -32,17 +35,17 @@ func (b *mcpBackend) pathEvaluate() []*framework.Path {
 				do: b.evaluate, verb: "evaluate", runs: onAny,
 				answers: fields{
 					"allowed":     {Type: framework.TypeBool, Description: "Whether the gateway would let the client through.", Required: true},
-					"decision":    {Type: framework.TypeString, Description: "allowed, blocked-deny, blocked-allow, not-in-allowed-servers, unknown-server, server-disabled or client-disabled.", Required: true},
+					"decision":    {Type: framework.TypeString, Description: "allowed, blocked-deny, blocked-allow, not-in-allowed-servers, unknown-server, server-disabled, client-disabled, tool-not-allowed, prompt-not-allowed or resource-not-allowed.", Required: true},
 					"reason":      {Type: framework.TypeString, Description: "Why, and what would change it.", Required: true},
-					"entry":       {Type: framework.TypeString, Description: "The entry of a policy that decided, if one did."},
-					"source":      {Type: framework.TypeString, Description: "The policy that has the entry."},
+					"entry":       {Type: framework.TypeString, Description: "The entry of a policy, or the rule, that decided, if one did."},
+					"source":      {Type: framework.TypeString, Description: "The policy that has the entry; of a rule its list, as in: denied_tools of role engineer."},
 					"checks":      {Type: framework.TypeSlice, Description: "Each check in order: check, result (passed, blocked or skipped) and detail.", Required: true},
 					"credentials": {Type: framework.TypeSlice, Description: "The credentials of a registered server that the gateway would read for the client: name, method, path, or the problem for which there is no path.", Required: true},
 					"summary":     {Type: framework.TypeString, Description: "All of it as one text, for people.", Required: true},
 				},
 			},
 		},
-		synopsis: "Explain whether a client may reach a server.",
+		synopsis: "Explain whether a client may reach a server, or use a tool, a prompt or a resource of it.",
 		help: `
 "Why can't cursor-local reach github?"
 
@@ -52,6 +55,11 @@ The answer is the decision that the gateway makes and writes to its audit log, w
 the entry that decided and each check in order; with -field=summary it is a text. Give
 policies instead of a client to try a policy, and server_name with url (or command and
 args) for a server that is not registered yet.
+
+With tool, prompt or resource, the answer also says whether the client's rules let it use
+that, and which rule decides:
+
+    vault write mcp/evaluate client=cursor-local server=github tool=create_issue
 
 For a server with credentials, the answer also has the paths in Vault that the gateway
 would read for the client. Whether Vault's policies let it is not asked.`,
@@ -73,6 +81,8 @@ func (b *mcpBackend) evaluate(ctx context.Context, req *logical.Request, d *fram
 	var warnings []string
 	var decision policy.Decision
 	var uses []credentialUse
+	var sources []policy.Rights
+	disabled := false
 	client, forClient := d.GetOk("client")
 	switch {
 	case server == nil:
@@ -90,16 +100,22 @@ func (b *mcpBackend) evaluate(ctx context.Context, req *logical.Request, d *fram
 		if err != nil {
 			return nil, err
 		}
-		decision = policy.Decide(client.(string), rights.sources, all.effective(c.Policies), server)
+		sources, disabled = rights.sources, c.Disabled
+		decision = policy.Decide(client.(string), sources, all.effective(c.Policies), server)
 		if registered != nil {
 			uses = credentialUses(d.Get(fieldAliasPrefix).(string), client.(string), c, registered)
 		} else {
 			decision.Checks[0].Detail = fmt.Sprintf("server %q is taken as if it were registered", server.Name)
 		}
-		if c.Disabled {
-			decision = policy.Disabled(client.(string), decision)
-			warnings = append(warnings, "the client is disabled: until it is enabled, none of its tokens is accepted")
-		}
+	}
+	if item, name := evaluatedItem(d); item != "" {
+		decision = decision.Then(item, func() policy.Decision {
+			return policy.DecideItem(client.(string), sources, server.Name, item, name)
+		})
+	}
+	if disabled {
+		decision = policy.Disabled(client.(string), decision)
+		warnings = append(warnings, "the client is disabled: until it is enabled, none of its tokens is accepted")
 	}
 	answer := decisionData(&decision)
 	answer["credentials"] = usesData(uses)
@@ -109,6 +125,7 @@ func (b *mcpBackend) evaluate(ctx context.Context, req *logical.Request, d *fram
 
 func checkEvaluateFields(d *framework.FieldData) error {
 	given := func(field string) bool { _, ok := d.GetOk(field); return ok }
+	item, name := evaluatedItem(d)
 	switch {
 	case given("client") == given("policies"):
 		return userErrorf("fields client and policies: give one of them")
@@ -120,10 +137,26 @@ func checkEvaluateFields(d *framework.FieldData) error {
 		return userErrorf("field server_name: give url, or command and args, along with it")
 	case given("args") && !given("command"):
 		return userErrorf("field args: give command along with it")
+	case given("tool") && given("prompt"), given("tool") && given("resource"), given("prompt") && given("resource"):
+		return userErrorf("fields tool, prompt and resource: give one of them")
+	case item != "" && !given("client"):
+		return userErrorf("field %s: rules about it belong to a client: give client along with it", item)
+	case item != "" && name == "":
+		return userErrorf("field %s: it is empty: give the %s that the client would use, or leave it out", item, item)
 	case !aliasPrefixForm.MatchString(d.Get(fieldAliasPrefix).(string)):
 		return userErrorf("field alias_prefix: use lower-case letters, digits and -, as in the gateway's file")
 	}
 	return nil
+}
+
+// evaluatedItem returns the item of the request and its name or URI; "" if there is none.
+func evaluatedItem(d *framework.FieldData) (policy.Item, string) {
+	for _, item := range []policy.Item{policy.Tool, policy.Prompt, policy.Resource} {
+		if name, ok := d.GetOk(string(item)); ok {
+			return item, name.(string)
+		}
+	}
+	return "", ""
 }
 
 // evaluatedServer returns the server of the request, nil if it names one that is not

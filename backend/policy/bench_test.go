@@ -77,15 +77,60 @@ func BenchmarkEvaluate(b *testing.B) {
 	}
 }
 
-// BenchmarkTools shows what a tool rule costs in each call.
-func BenchmarkTools(b *testing.B) {
-	tools := CompileRules("github", []Rights{{Lists: Lists{
-		AllowedServers: []string{"*"}, AllowedTools: []string{"github/get_*", "github/create_issue"}, DeniedTools: []string{"*/delete_*"},
-	}}}).Tools
-	b.ReportAllocs()
-	for b.Loop() {
-		if !tools.Allows("create_issue") {
-			b.Fatal("refused")
+// BenchmarkFilter shows what rules about items cost in each request.
+func BenchmarkFilter(b *testing.B) {
+	rules := CompileRules("github", []Rights{
+		{Lists: Lists{
+			AllowedServers: []string{"*"}, AllowedTools: []string{"github/get_*", "github/create_issue"}, DeniedTools: []string{"*/delete_*"},
+			AllowedResources: []string{"github/file:///srv/docs/*", "github/https://h.com/*"}, DeniedResources: []string{"*/*secret*"},
+		}},
+	})
+	for _, use := range []struct {
+		name   string
+		filter *Filter
+		item   string
+	}{
+		{"tool", rules.Tools, "create_issue"},
+		{"file", rules.Resources, "file:///srv/docs/guide/start.md"},
+		{"web page", rules.Resources, "https://h.com/docs/start.html"},
+		{"file with escapes", rules.Resources, "file:///srv/docs/caf%C3%A9.md"},
+		{"file in another spelling", rules.Resources, "file:///srv/docs/Start here.md"},
+	} {
+		b.Run(use.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if !use.filter.Allows(use.item) {
+					b.Fatal("refused")
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkHostileURI shows the cost of the longest URIs.
+func BenchmarkHostileURI(b *testing.B) {
+	f := CompileRules("s", []Rights{{Lists: Lists{AllowedServers: []string{"*"}, DeniedResources: []string{"*/*a*b*c*"}}}}).Resources
+	for _, part := range []string{"/", "a", "%41", "é", "%20", "..", ";"} {
+		for _, start := range []string{"note://h/", "https://"} {
+			uri := start + strings.Repeat(part, (maxURL-len(start))/len(part))
+			b.Run(start+part, func(b *testing.B) {
+				for b.Loop() {
+					f.Allows(uri)
+				}
+			})
 		}
+	}
+}
+
+// BenchmarkCompileRules shows what the first request to a server costs under the most rules.
+func BenchmarkCompileRules(b *testing.B) {
+	var l Lists
+	for i := range 1024 {
+		l.AllowedServers = append(l.AllowedServers, fmt.Sprintf("s%d", i))
+		l.AllowedTools = append(l.AllowedTools, fmt.Sprintf("s%d/get_*", i))
+		l.AllowedResources = append(l.AllowedResources, fmt.Sprintf("s%d/https://h%d.com/*", i, i))
+	}
+	for b.Loop() {
+		CompileRules("s7", []Rights{{Lists: l}})
 	}
 }

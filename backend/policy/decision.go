@@ -35,6 +35,9 @@ const (
 	CheckPolicies       = "policies"
 	CheckDenied         = DeniedSetting
 	CheckAllowed        = AllowedSetting
+	CheckToolRules      = "tool-rules" // of these three at most one is made, about an item
+	CheckPromptRules    = "prompt-rules"
+	CheckResourceRules  = "resource-rules"
 )
 
 // The results of a check.
@@ -44,14 +47,14 @@ const (
 	Skipped = "skipped" // decided by an earlier check
 )
 
-// Decision is the answer to "may this client reach this server?", with its
-// explanation. It never holds the query of a server's URL.
+// Decision is the answer to "may this client reach this server?" or "may it use this tool?",
+// with its explanation. It never holds the query of a server's URL.
 type Decision struct {
 	Allowed  bool    `json:"allowed"`
 	Decision string  `json:"decision"`
 	Reason   string  `json:"reason"`           // for an administrator: why, and what would change it
-	Entry    string  `json:"entry,omitempty"`  // the policy's entry that decided, as JSON
-	Source   string  `json:"source,omitempty"` // the policy that the entry stands in
+	Entry    string  `json:"entry,omitempty"`  // the policy's entry that decided, as JSON, or the rule
+	Source   string  `json:"source,omitempty"` // the policy, or the list of rules, that the entry stands in
 	Checks   []Check `json:"checks"`           // each check, in order
 }
 

@@ -110,8 +110,9 @@ func (f *Filter) allowsURI(uri string) bool {
 		return false
 	}
 	if !f.denied.empty() {
-		for reading := range readings(canonical) {
-			if f.denied.has(reading) {
+		all := readings(canonical)
+		for i := range all {
+			if (i == 0 || all[i] != all[0]) && f.denied.has(all[i]) {
 				return false
 			}
 		}

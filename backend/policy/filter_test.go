@@ -68,3 +68,8 @@ func TestValidateRuleOfTools(t *testing.T) {
 		t.Run(test.name+" is refused", func(t *testing.T) { wantError(t, ValidateRule(Tool, test.rule), test.want) })
 	}
 }
+
+// of returns the filter of one kind of item.
+func (r *Rules) of(item Item) *Filter {
+	return map[Item]*Filter{Tool: r.Tools, Prompt: r.Prompts, Resource: r.Resources}[item]
+}

@@ -3,7 +3,6 @@ package policy
 import (
 	"errors"
 	"fmt"
-	"iter"
 	neturl "net/url"
 	"strings"
 	"unicode"
@@ -107,7 +106,7 @@ func spellURI(text string) (string, error) {
 		if isUnreserved(c) {
 			b.WriteByte(c)
 		} else {
-			fmt.Fprintf(&b, "%%%02X", c)
+			b.WriteString("%" + hexDigits[c>>4:c>>4+1] + hexDigits[c&15:c&15+1])
 		}
 		done = i + 1
 	}
@@ -124,23 +123,32 @@ func spellURI(text string) (string, error) {
 // unescapeByte returns the byte that the escape at the start of the text stands for. It
 // refuses escapes that servers read differently.
 func unescapeByte(text string) (byte, error) {
-	escape := text[:min(len(text), len("%XX"))]
-	decoded, err := neturl.PathUnescape(escape)
-	if err != nil {
+	if !beginsWithHex(text[1:]) {
 		return 0, errors.New(`the URI holds a "%" that encodes nothing: write it as %25`)
 	}
-	if c := decoded[0]; c != '/' && c != '\\' && (c != '%' || !isHex(text[len(escape):])) {
-		return c, nil
+	c := unhex(text[1])<<4 | unhex(text[2])
+	if c == '/' || c == '\\' || c == '%' && beginsWithHex(text[3:]) {
+		return 0, fmt.Errorf("the URI holds %q, which servers read differently: use a URI without it", text[:3])
 	}
-	return 0, fmt.Errorf("the URI holds %q, which servers read differently: use a URI without it", escape)
+	return c, nil
 }
 
-// isHex reports whether the text begins with two hexadecimal digits, so that a "%" before it
-// would make another escape.
-func isHex(text string) bool {
-	_, err := neturl.PathUnescape("%" + text[:min(len(text), 2)])
-	return err == nil
+// beginsWithHex reports whether the text begins with two hexadecimal digits, so that a "%"
+// before it makes an escape.
+func beginsWithHex(text string) bool { return len(text) >= 2 && isHex(text[0]) && isHex(text[1]) }
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
 }
+
+func unhex(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return c&^0x20 - 'A' + 10
+}
+
+const hexDigits = "0123456789ABCDEF"
 
 func isUpperHex(digits string) bool { return digits == strings.ToUpper(digits) }
 
@@ -173,17 +181,36 @@ func canonicalAuthority(scheme, rest string) (string, error) {
 		return "", errors.New(`the URI holds a drive with "|", which servers read differently: write it with ":"`)
 	}
 	if !strings.HasPrefix(path, "/") {
-		path = "/" + path
+		path, rest = "/"+path, "//"+authority+"/"+path
 	}
-	if scheme == "file" && authority == "" {
-		return "//" + path, nil
+	if scheme == "file" && authority == "" || isPlainHost(authority) {
+		return rest, nil
 	}
 	l, ok := parseLocation(scheme + "://" + authority + "/")
-	if !ok || l.path != "/" || l.query != "" || scheme != "file" && checkHost(l.host) != nil {
+	if !ok || l.path != "/" || l.query != "" || (scheme != "file" || l.host != "") && checkHost(l.host) != nil {
 		return "", fmt.Errorf("the URI's host is not valid: write it as %s://host/path", scheme)
 	}
 	return strings.TrimPrefix(l.authority(), scheme+":") + path, nil
 }
+
+// isPlainHost reports whether the text is a host's name in canonical form, without a port, that
+// needs no parser: no address, and no name that stands for one with letters beyond ASCII.
+func isPlainHost(text string) bool {
+	last := strings.LastIndexByte(text, '.') + 1
+	if len(text) > maxPlainHost || last == len(text) || text[last] < 'a' || text[last] > 'z' ||
+		text[0] == '.' || strings.Contains(text, "..") || strings.Contains(text, "xn--") || text == "localhost" {
+		return false
+	}
+	for i := range len(text) {
+		if c := text[i]; c != '-' && c != '.' && (c < '0' || c > '9') && (c < 'a' || c > 'z') {
+			return false
+		}
+	}
+	return true
+}
+
+// maxPlainHost is the length of the longest name in DNS.
+const maxPlainHost = 253
 
 // cutAuthority cuts what follows "//" before the path, the query or the fragment.
 func cutAuthority(after string) (authority, rest string) {
@@ -237,23 +264,22 @@ func segmentOfDots(text string) int {
 
 // readings are the texts that denials are compared with: what a canonical URI is to servers
 // that decode escapes, that know no upper case, that leave out query and fragment, or that
-// leave out a slash at the end. So a denial is not evaded by another spelling.
-func readings(canonical string) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		if !yield(loosen(canonical)) {
-			return
-		}
-		path := canonical
-		if end := strings.IndexAny(canonical, "?#"); end >= 0 {
-			path = canonical[:end]
-			if !yield(loosen(path)) {
-				return
-			}
-		}
-		if trimmed := strings.TrimRight(path, "/"); trimmed != path {
-			yield(loosen(trimmed))
-		}
+// leave out a slash at the end. So a denial is not evaded by another spelling. The same text
+// may come twice.
+func readings(canonical string) [3]string {
+	path := canonical
+	if end := strings.IndexAny(canonical, "?#"); end >= 0 {
+		path = canonical[:end]
 	}
+	all := [3]string{loosen(canonical)}
+	all[1], all[2] = all[0], all[0]
+	if path != canonical {
+		all[1] = loosen(path)
+	}
+	if trimmed := strings.TrimRight(path, "/"); trimmed != path {
+		all[2] = loosen(trimmed)
+	}
+	return all
 }
 
 // loosen takes case and escapes out of a URI, or of a part of one.

@@ -52,6 +52,12 @@ func canonicalStart(start string) (string, error) {
 		return strings.ToLower(start), nil
 	}
 	rest, err := canonicalRest(strings.ToLower(scheme), rest)
+	if err != nil {
+		return "", err
+	}
+	if end := strings.LastIndexAny(rest, "/?#;"); end >= 0 { // the last part may go on
+		err = checkURIPath(rest[:end])
+	}
 	return strings.ToLower(scheme) + ":" + rest, err
 }
 
