@@ -10,6 +10,7 @@ import (
 	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/usage"
 )
 
 // Observer counts requests, for metrics.
@@ -28,10 +29,11 @@ type Options struct {
 	Audit    *AuditLog
 	Listener config.Listener
 	Limits   config.Limits
-	Memory   *Memory      // nil: no bound
-	Rates    *ClientRates // nil: of this gate alone
-	Observer Observer     // nil: none
-	Tracer   Tracer       // nil: no traces
+	Memory   *Memory         // nil: no bound
+	Rates    *ClientRates    // nil: of this gate alone
+	Observer Observer        // nil: none
+	Tracer   Tracer          // nil: no traces
+	Usage    *usage.Recorder // nil: what is used is not noted
 
 	// Next serves requests that have passed, to /servers/{name}/mcp. Its
 	// context carries the Request, and ends when access is taken away.

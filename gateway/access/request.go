@@ -119,6 +119,9 @@ func (r *Request) Decide(d Decision) error {
 	err := r.sink.Decision(r, d)
 	if err == nil {
 		r.decided = true
+		if d.Allow {
+			r.noteUse()
+		}
 	}
 	return err
 }

@@ -68,6 +68,7 @@ type Options struct {
 	Grants    config.Grants
 	KMS       *config.KMS // nil: sealed tokens are refused
 	PerClient int         // one client's requests in flight; 0: no bound
+	Gateway   string      // its id, for the engine; "": none
 
 	// CallTimeout bounds how long a call to the server of that name may outlive its leased
 	// token; "" stands for a call to several. Nil: five minutes.
@@ -156,7 +157,7 @@ func New(options Options) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := newBroker(options, vaultclient.NewEngine(login, options.Vault))
+	b, err := newBroker(options, vaultclient.NewEngine(login, options.Vault).For(options.Gateway))
 	if err != nil {
 		return nil, err
 	}

@@ -36,6 +36,7 @@ func (c *conversation) answer(ctx context.Context, starts *bridge.Session) error
 	switch {
 	case err == nil && item.Final && (c.accepts.json || !c.accepts.stream):
 		c.done = true
+		c.copyList(&item)
 		return c.answerJSON(item, starts)
 	case err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) && c.accepts.stream:
 		// Nothing yet: keep the connection alive while the server works.
@@ -155,7 +156,9 @@ func (c *conversation) take() (item bridge.Item, err error) {
 	default:
 		item, err = c.inFlight.Next(c.ctx)
 	}
-	c.done = err == nil && item.Final
+	if c.done = err == nil && item.Final; c.done {
+		c.copyList(&item)
+	}
 	return item, err
 }
 

@@ -46,6 +46,7 @@ type Options struct {
 	Registry    Registry
 	Credentials Credentials // nil: servers that have some are refused
 	Config      *config.Config
+	ToolLists   ToolLists // nil: nobody wants them
 	Log         hclog.Logger
 }
 
@@ -54,6 +55,7 @@ type Options struct {
 type Handler struct {
 	registry    Registry
 	credentials Credentials
+	toolLists   ToolLists
 	log         hclog.Logger
 	sealer      *session.Sealer
 	streams     sse.Streams
@@ -75,6 +77,7 @@ func New(options Options) *Handler {
 	h := &Handler{
 		registry:    options.Registry,
 		credentials: options.Credentials,
+		toolLists:   options.ToolLists,
 		log:         options.Log,
 		childPool:   bridge.NewPool(0, 0),
 		sealer:      session.NewSealer(options.Registry.SessionKeys),

@@ -148,21 +148,28 @@ func (q *proxied) accept() error {
 	}
 	a.Status, a.Header, a.raw = response.StatusCode, response.Header, response
 	a.Stream = mediaType(protocol.First(a.Header, protocol.HeaderContentType)) == protocol.MediaEventStream
-	switch {
-	case a.Stream:
-		a.inEvents = q.set != nil // so that it can be gone on with between two of them
-		if a.idle() {
-			q.unlisted = q.handler.streams.Add(q.cancel, q.proxy.limits.MaxStreamAge)
-			q.request.OnExpiry(func() { q.cancel(sse.ErrExpired) })
-		}
-		a.rpcID = bytes.Clone(a.id())
-		if a.body == nil || q.isSent() {
-			a.release() // a stream may be open for hours
-		}
-	case a.tools != nil:
+	if a.Stream {
+		q.beginStream()
+	}
+	a.copyList(response)
+	if !a.Stream && a.tools != nil {
 		return a.gatherFiltered()
 	}
 	return nil
+}
+
+// beginStream prepares to pass on a stream.
+func (q *proxied) beginStream() {
+	a := q.Answer
+	a.inEvents = q.set != nil // so that it can be gone on with between two of them
+	if a.idle() {
+		q.unlisted = q.handler.streams.Add(q.cancel, q.proxy.limits.MaxStreamAge)
+		q.request.OnExpiry(func() { q.cancel(sse.ErrExpired) })
+	}
+	a.rpcID = bytes.Clone(a.id())
+	if a.body == nil || q.isSent() {
+		a.release() // a stream may be open for hours
+	}
 }
 
 // isSent reports whether nobody reads the message any more, in order to send it. While

@@ -40,6 +40,8 @@ type Engine struct {
 	// that waits for changes has none. Nil and 0: unbounded.
 	limit   *rate.Limiter
 	timeout time.Duration
+
+	sender sender
 }
 
 // NewEngine returns the engine at the mount of the settings.
@@ -89,8 +91,16 @@ func (e *Engine) Changes(ctx context.Context, epoch string, index uint64, wait t
 		query.Set("epoch", epoch)
 		query.Set("index", strconv.FormatUint(index, 10))
 	}
+	now := time.Now()
+	if id := e.sender.name(now); id != "" {
+		query.Set("gateway", id)
+	}
 	var answer Changes
 	err := e.ask(ctx, "/changes", query, &answer)
+	if e.sender.refused(err, now) {
+		query.Del("gateway")
+		err = e.ask(ctx, "/changes", query, &answer)
+	}
 	var refused *api.ResponseError
 	if errors.As(err, &refused) && !IsInvalidToken(err) {
 		switch refused.StatusCode {

@@ -24,6 +24,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/telemetry"
+	"vault-plugin-secrets-mcp/gateway/usage"
 )
 
 const (
@@ -56,6 +57,7 @@ type gateway struct {
 	rates   access.ClientRates
 	metrics *telemetry.Metrics
 	export  *telemetry.Export
+	usage   *usage.Recorder
 	handler *mcp.Handler
 
 	credentials *credentials.Store
@@ -92,8 +94,13 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 	if g.audit, err = access.OpenAuditLog(settings.Audit, log.Named("audit")); err != nil {
 		return nil, err
 	}
+	id, err := usage.NewID()
+	if err != nil {
+		return nil, err
+	}
 	options := grants.Options{
 		Vault:     settings.Vault,
+		Gateway:   id,
 		Grants:    settings.Grants,
 		KMS:       settings.KMS,
 		PerClient: settings.Limits.PerClientConcurrency,
@@ -114,7 +121,10 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 	if err := g.makeCredentials(settings); err != nil {
 		return nil, err
 	}
-	g.handler = mcp.New(mcp.Options{Registry: g.broker, Credentials: g.credentials, Config: settings, Log: log.Named("mcp")})
+	g.usage = g.newUsage(id)
+	g.handler = mcp.New(mcp.Options{
+		Registry: g.broker, Credentials: g.credentials, Config: settings, ToolLists: g.usage, Log: log.Named("mcp"),
+	})
 	g.all = aggregate.New(aggregate.Options{
 		Registry: g.broker, Config: settings, Version: version, Observer: g.metrics, Next: g.handler, Log: log.Named("mcp.all"),
 	})
@@ -143,6 +153,7 @@ func (g *gateway) newGate(settings *config.Config) *access.Gate {
 		Memory:    g.memory,
 		Rates:     &g.rates,
 		Observer:  g.metrics,
+		Usage:     g.usage,
 		Next:      g.handler,
 		Aggregate: g.all,
 	}
@@ -259,6 +270,7 @@ func (g *gateway) run(ctx context.Context) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	running.Go(func() { g.broker.Run(background) })
 	running.Go(func() { g.credentials.Run(background) })
+	stopUsage := g.runUsage(background)
 	failed := make(chan error, 2)
 	running.Go(func() { failed <- g.main.Serve(g.mainListener) })
 	running.Go(func() { failed <- g.admin.Serve(g.adminListener) })
@@ -271,6 +283,7 @@ func (g *gateway) run(ctx context.Context) error {
 	g.all.Close()
 	g.handler.Close()
 	g.credentials.Close() // while Vault can still be told
+	stopUsage()           // likewise
 	stop()
 	running.Wait()
 	g.close()

@@ -46,7 +46,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	f, err := parseFlags(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		usage(stdout)
+		printUsage(stdout)
 		return exitOK
 	case err != nil:
 		fmt.Fprintf(stderr, "%v\nSee `mcp-gateway -help`.\n", err)
@@ -87,7 +87,7 @@ func flagSet(f *flags) *flag.FlagSet {
 	return set
 }
 
-func usage(to io.Writer) {
+func printUsage(to io.Writer) {
 	fmt.Fprint(to, "Usage: mcp-gateway -config FILE [-check-config] [-log-level LEVEL]\n"+
 		"       mcp-gateway help | version\n\n"+
 		"MCP_GATEWAY_LISTEN and the variables of Vault's own tools (VAULT_ADDR, VAULT_CACERT\n"+
