@@ -32,7 +32,7 @@ const (
 
 // stage is a gate behind a real socket, before a handler that records its requests.
 type stage struct {
-	t       *testing.T
+	t       testing.TB
 	vault   *grantstest.Vault
 	gate    *Gate
 	server  *httptest.Server
@@ -43,13 +43,13 @@ type stage struct {
 	handle  http.HandlerFunc
 }
 
-func newStage(t *testing.T, change func(*Options)) *stage {
+func newStage(t testing.TB, change func(*Options)) *stage {
 	t.Helper()
 	return newStageOn(t, nil, change)
 }
 
 // newStageOn is newStage with connections that are bounded.
-func newStageOn(t *testing.T, connections *Connections, change func(*Options)) *stage {
+func newStageOn(t testing.TB, connections *Connections, change func(*Options)) *stage {
 	t.Helper()
 	s := &stage{t: t, vault: grantstest.New(t), audit: filepath.Join(t.TempDir(), "audit.log")}
 	s.vault.AddServer("files", "http://127.0.0.1:9/mcp")
