@@ -84,7 +84,7 @@ func (s *session) changeClient(ctx context.Context, c client) error {
 
 // unsetOrEmpty are the lists of a client that say something else if they are unset than if
 // they are empty.
-var unsetOrEmpty = []string{"allowed_tools", "upstream_policies"}
+var unsetOrEmpty = []string{"allowed_tools", "allowed_prompts", "allowed_resources", "upstream_policies"}
 
 // merged makes a PATCH replace the present values: null resets a field, while an empty map
 // would change nothing.

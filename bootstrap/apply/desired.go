@@ -97,10 +97,14 @@ func (c *client) settings() check.Client {
 	}
 	metadata, _ := c.fields["metadata"].(map[string]string)
 	seal, _ := c.fields["seal"].(string)
+	rate, _ := c.fields["rate_limit"].(float64)
+	burst, _ := c.fields["rate_burst"].(int64)
 	return check.Client{
 		Rights: check.Rights{Lists: policy.Lists{
 			AllowedServers: list("allowed_servers"), AllowedTools: list("allowed_tools"), DeniedTools: list("denied_tools"),
-		}},
+			AllowedPrompts: list("allowed_prompts"), DeniedPrompts: list("denied_prompts"),
+			AllowedResources: list("allowed_resources"), DeniedResources: list("denied_resources"),
+		}, RateLimit: rate, RateBurst: int(burst)},
 		Policies: list("policies"), TokenBoundCIDRs: list("token_bound_cidrs"),
 		TokenTTL: duration("token_ttl"), TokenMaxTTL: duration("token_max_ttl"),
 		Metadata: metadata, Seal: seal, Disabled: c.fields["disabled"] == true,
@@ -115,6 +119,12 @@ func clientFields() map[string]any {
 		"allowed_servers":   []string{},
 		"allowed_tools":     nil,
 		"denied_tools":      []string{},
+		"allowed_prompts":   nil,
+		"denied_prompts":    []string{},
+		"allowed_resources": nil,
+		"denied_resources":  []string{},
+		"rate_limit":        float64(0),
+		"rate_burst":        int64(0),
 		"policies":          []string{},
 		"token_bound_cidrs": []string{},
 		"token_ttl":         int64(0),

@@ -77,6 +77,12 @@ type hclClient struct {
 	AllowedServers  []string          `hcl:"allowed_servers,optional"`
 	AllowedTools    *[]string         `hcl:"allowed_tools"`
 	DeniedTools     []string          `hcl:"denied_tools,optional"`
+	AllowedPrompts  *[]string         `hcl:"allowed_prompts"`
+	DeniedPrompts   []string          `hcl:"denied_prompts,optional"`
+	AllowedRes      *[]string         `hcl:"allowed_resources"`
+	DeniedRes       []string          `hcl:"denied_resources,optional"`
+	RateLimit       float64           `hcl:"rate_limit,optional"`
+	RateBurst       int64             `hcl:"rate_burst,optional"`
 	Policies        []string          `hcl:"policies,optional"`
 	TokenBoundCIDRs []string          `hcl:"token_bound_cidrs,optional"`
 	TokenTTL        string            `hcl:"token_ttl,optional"`
@@ -269,16 +275,20 @@ func (d *desired) addClient(at place, c hclClient) {
 	fields := clientFields()
 	for name, value := range map[string][]string{
 		"allowed_servers": c.AllowedServers, "denied_tools": c.DeniedTools,
+		"denied_prompts": c.DeniedPrompts, "denied_resources": c.DeniedRes,
 		"policies": c.Policies, "token_bound_cidrs": c.TokenBoundCIDRs,
 	} {
 		fields[name] = unique(value)
 	}
-	if c.AllowedTools != nil {
-		fields["allowed_tools"] = unique(*c.AllowedTools)
+	for name, value := range map[string]*[]string{
+		"allowed_tools": c.AllowedTools, "allowed_prompts": c.AllowedPrompts, "allowed_resources": c.AllowedRes,
+		"upstream_policies": c.Upstream,
+	} {
+		if value != nil {
+			fields[name] = unique(*value)
+		}
 	}
-	if c.Upstream != nil {
-		fields["upstream_policies"] = unique(*c.Upstream)
-	}
+	fields["rate_limit"], fields["rate_burst"] = c.RateLimit, c.RateBurst
 	what := fmt.Sprintf("client %q", c.Name)
 	fields["token_ttl"] = d.seconds(at, what, "token_ttl", c.TokenTTL)
 	fields["token_max_ttl"] = d.seconds(at, what, "token_max_ttl", c.TokenMaxTTL)

@@ -61,6 +61,12 @@ client "all" {
   allowed_servers   = ["files", "github"]
   allowed_tools     = ["files/*"]
   denied_tools      = ["files/delete_*"]
+  allowed_prompts   = []
+  denied_prompts    = ["files/deploy"]
+  allowed_resources = ["files/file:///srv/*"]
+  denied_resources  = ["*/*secret*"]
+  rate_limit        = 0.5
+  rate_burst        = 3
   policies          = ["corp"]
   token_ttl         = "1h"
   token_max_ttl     = "2h"
@@ -107,6 +113,9 @@ client "all" {
 		},
 		"mcp/clients/all": {
 			"allowed_servers": []any{"files", "github"}, "allowed_tools": []any{"files/*"}, "denied_tools": []any{"files/delete_*"},
+			"allowed_prompts": []any{}, "denied_prompts": []any{"files/deploy"},
+			"allowed_resources": []any{"files/file:///srv/*"}, "denied_resources": []any{"*/*secret*"},
+			"rate_limit": json.Number("0.5"), "rate_burst": json.Number("3"),
 			"policies": []any{"corp"}, "token_ttl": "3600", "token_max_ttl": "7200", "token_bound_cidrs": []any{"10.0.0.0/8"},
 			"metadata": harness.Map{"team": "search"}, "seal": "none", "disabled": true,
 			"upstream_policies": []any{"mcp-search"}, "sign_in": true,
