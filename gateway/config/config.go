@@ -49,6 +49,10 @@ type Config struct {
 	// always refused.
 	UpstreamAllow UpstreamAllow
 
+	// UpstreamProxy, upstream_proxy { }, is the proxy to servers whose upstream block has
+	// none. Nil: they are reached directly.
+	UpstreamProxy *Proxy
+
 	// Upstreams holds the blocks upstream "name" { }. Use Upstream to read it.
 	Upstreams map[string]Upstream
 
@@ -176,16 +180,6 @@ type KMS struct {
 	MaxStale time.Duration
 }
 
-// AuditStdout as an audit file's name writes to standard output.
-const AuditStdout = "stdout"
-
-// Audit says where the audit log goes.
-type Audit struct {
-	// File, file: SIGHUP makes the gateway open it again, so that it can be
-	// rotated. Default: "stdout".
-	File string
-}
-
 // Stdio allows servers that are child processes of the gateway.
 type Stdio struct {
 	// AllowedCommands, allowed_commands, required: absolute paths. The gateway
@@ -262,6 +256,8 @@ type Upstream struct {
 	// name in its credentials; one that ends with * stands for all that begin so. Nil: all
 	// that Vault's policies allow.
 	CredentialPaths []string
+	// Proxy, proxy { }, is the way to the server. Default: upstream_proxy.
+	Proxy *Proxy
 }
 
 // Limits bounds what one request, or one client, may use.
@@ -317,10 +313,14 @@ var defaultUpstream = Upstream{Timeout: 5 * time.Minute, ConnectTimeout: 5 * tim
 
 // Upstream returns the settings for the server of that name.
 func (c *Config) Upstream(name string) Upstream {
-	if u, ok := c.Upstreams[name]; ok {
-		return u
+	u, ok := c.Upstreams[name]
+	if !ok {
+		u = defaultUpstream
 	}
-	return defaultUpstream
+	if u.Proxy == nil {
+		u.Proxy = c.UpstreamProxy
+	}
+	return u
 }
 
 var (

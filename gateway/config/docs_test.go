@@ -22,15 +22,18 @@ func offered(t *testing.T) map[string]map[string]setting {
 	t.Helper()
 	all := map[string]map[string]setting{}
 	for _, method := range []string{AuthAppRole, AuthKubernetes, AuthJWT, AuthTokenFile} {
-		source := fmt.Sprintf("vault {\n auth %q {}\n}\nkms {}\nstdio {}\nupstream_credentials {}\nupstream \"x\" {}\n"+
+		source := fmt.Sprintf("vault {\n auth %q {}\n}\nkms {}\nstdio {}\nupstream_credentials {}\nupstream \"x\" {\n proxy {}\n}\naudit {\n syslog {}\n}\n"+
 			"sign_in {\n login \"x\" {}\n machine \"y\" {}\n application \"z\" {}\n}\n", method)
 		file, diags := hclsyntax.ParseConfig([]byte(source), "all.hcl", hcl.InitialPos)
 		require.False(t, diags.HasErrors())
 		d := &decoder{} // it finds much wrong, which does not matter here
 		d.config(file.Body.(*hclsyntax.Body))
 		for _, s := range d.offered {
-			if s.block == "auth" {
+			switch s.block {
+			case "auth":
 				s.block = fmt.Sprintf("auth %q", method)
+			case "proxy":
+				s.block = "upstream_proxy" // has the same settings
 			}
 			if all[s.block] == nil {
 				all[s.block] = map[string]setting{}

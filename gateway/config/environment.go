@@ -46,6 +46,12 @@ func (c *Config) warn(getenv func(string) string) {
 		warn("listener: %s takes plain HTTP from other machines: whoever is on the way reads clients' tokens: give tls_cert_file "+
 			"and tls_key_file, or listen on the loopback behind a proxy on this machine that has TLS", c.Listener.Address)
 	}
+	if c.Audit.Syslog != nil && c.Audit.Syslog.inClear() {
+		warn("syslog: audit lines go to %s without TLS: whoever is on the way reads and changes them: use socket_type = %q", c.Audit.Syslog.Address, SocketTLS)
+	}
+	for _, setting := range c.proxiesInClear() {
+		warn("%s: the password goes to the proxy without TLS: whoever is on the way reads it: use a proxy of https", setting)
+	}
 	if getenv(EnvVaultToken) != "" {
 		warn("%s has no effect: the gateway logs in by the block auth alone", EnvVaultToken)
 	}
@@ -71,6 +77,15 @@ func (c *Config) exposed() []string {
 	}
 	for name, upstream := range c.Upstreams {
 		files = append(files, struct{ setting, path string }{fmt.Sprintf("upstream %q: client_key_file", name), upstream.ClientKeyFile})
+		if upstream.Proxy != nil {
+			files = append(files, struct{ setting, path string }{fmt.Sprintf("upstream %q: proxy: password_file", name), upstream.Proxy.PasswordFile})
+		}
+	}
+	if c.UpstreamProxy != nil {
+		files = append(files, struct{ setting, path string }{"upstream_proxy: password_file", c.UpstreamProxy.PasswordFile})
+	}
+	if c.Audit.Syslog != nil {
+		files = append(files, struct{ setting, path string }{"syslog: client_key_file", c.Audit.Syslog.ClientKeyFile})
 	}
 	if c.SignIn != nil {
 		for _, application := range c.SignIn.Applications {

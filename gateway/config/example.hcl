@@ -90,6 +90,20 @@ kms {
 # One JSON object a line. SIGHUP reopens the file.
 audit {
   file = "/var/log/mcp-gateway/audit.log" # default: "stdout"
+
+  # A second place for each line: RFC 5424 to a syslog server. Without the block, none.
+  syslog {
+    address     = "syslog.example.com:6514" # or "/dev/log"
+    socket_type = "tls" # tcp, tls, unix, or unixgram, as /dev/log mostly is; default: tcp
+    # facility         = "AUTH"
+    # tag              = "mcp-gateway" # APP-NAME
+    # required         = true # false: requests pass while the server does not take lines
+    # max_queue        = "8MiB" # lines that wait for the server
+    # ca_cert_file     = ""
+    # client_cert_file = ""
+    # client_key_file  = ""
+    # tls_server_name  = "" # default: that of the address
+  }
 }
 
 # Servers that are programs on the gateway's machine. Without this block none starts,
@@ -109,6 +123,15 @@ stdio {
 # metadata addresses, which are always refused.
 upstream_allow = ["*.example.com", "10.20.0.0/16"]
 
+# The HTTP proxy to registered servers. Default: none; HTTPS_PROXY has no effect on them.
+upstream_proxy {
+  url           = "http://proxy.example.com:3128" # or https
+  username      = "mcp-gateway"                   # default: none
+  password_file = "/etc/mcp-gateway/proxy_password"
+  no_proxy      = [".example.com", "10.0.0.0/8"]  # reached directly
+  # ca_cert_file = "" # of a proxy of https; default: the system's authorities
+}
+
 # Settings of one registered server.
 upstream "github" {
   timeout = "60s" # the longest wait for the answer's headers, which a slow tool sends with its result; default: 5m
@@ -118,6 +141,7 @@ upstream "github" {
   # client_key_file  = ""
   # max_concurrent   = 0 # no bound
   # credential_paths = ["database/creds/github-*"] # default: all that Vault's policies allow
+  # proxy { url = "http://other.example.com:3128" } # instead of upstream_proxy
 }
 
 # Credentials of servers, leased from Vault for each client. Without this block, servers

@@ -109,6 +109,7 @@ func (d *decoder) config(body *hclsyntax.Body) *Config {
 	if block := s.block("sign_in"); block != nil {
 		c.SignIn = d.signIn(block, c.Listener.PublicURL)
 	}
+	c.UpstreamProxy = upstreamProxy(s.block("upstream_proxy"))
 	for _, block := range s.labelled("upstream") {
 		name := block.Labels[0]
 		if _, ok := c.Upstreams[name]; ok {
@@ -242,19 +243,6 @@ func (*decoder) grants(s *section) Grants {
 	return g
 }
 
-func (d *decoder) audit(s *section) Audit {
-	a := Audit{File: s.str("file", AuditStdout)}
-	if a.File != AuditStdout {
-		if !filepath.IsAbs(a.File) {
-			s.bad("file", "%q is not an absolute path: the audit log must not depend on where the gateway was started; or write %q", a.File, AuditStdout)
-		} else if info, err := os.Stat(filepath.Dir(a.File)); err != nil || !info.IsDir() {
-			s.bad("file", "the folder %s is not there: create it, writable for the gateway", filepath.Dir(a.File))
-		}
-	}
-	s.end()
-	return a
-}
-
 func (*decoder) kms(s *section) *KMS {
 	k := &KMS{
 		Audience: s.str("audience", ""),
@@ -320,6 +308,7 @@ func (*decoder) upstream(s *section) Upstream {
 	}
 	u.CredentialPaths = s.list("credential_paths")
 	s.checkCredentialPaths(u.CredentialPaths)
+	u.Proxy = upstreamProxy(s.block("proxy"))
 	u.ClientCertFile, u.ClientKeyFile = s.keyPair("client_cert_file", "client_key_file")
 	s.end()
 	return u

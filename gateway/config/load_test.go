@@ -21,7 +21,7 @@ import (
 func folder(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"role_id", "secret_id", "broken.pem"} {
+	for _, name := range []string{"role_id", "secret_id", "proxy_password", "broken.pem"} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600))
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "intranet_secret"), []byte("correct-horse-battery-staple\n"), 0o600))

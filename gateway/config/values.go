@@ -42,10 +42,12 @@ func (s *section) str(name, fallback string) string {
 	return value.AsString()
 }
 
-func (s *section) boolean(name string) bool {
-	value, ok := s.value(name, cty.Bool, "true or false", false)
+func (s *section) boolean(name string) bool { return s.booleanOr(name, false) }
+
+func (s *section) booleanOr(name string, fallback bool) bool {
+	value, ok := s.value(name, cty.Bool, "true or false", fallback)
 	if !ok {
-		return false
+		return fallback
 	}
 	return value.True()
 }

@@ -1,6 +1,8 @@
 // Package dial connects to the addresses at which the gateway may look for other machines'
 // servers: never a cloud's metadata service, and only what the file allows. The address is
-// checked as it is dialled, so no name can be made to point elsewhere in between.
+// checked as it is dialled, so no name can be made to point elsewhere in between. Through an
+// HTTP proxy, which sees the address in the gateway's place, the URL is checked as far as it
+// goes.
 package dial
 
 import (
@@ -85,6 +87,9 @@ func allowsHost(allow *config.UpstreamAllow, host string) bool {
 	return false
 }
 
+// keepAlive is the time between probes of a connection that is silent.
+const keepAlive = 30 * time.Second
+
 // Func is the form of [net.Dialer.DialContext].
 type Func func(ctx context.Context, network, address string) (net.Conn, error)
 
@@ -95,26 +100,32 @@ func To(allow *config.UpstreamAllow, host string, timeout time.Duration) Func {
 	byName := allowsHost(allow, host)
 	d := &net.Dialer{
 		Timeout:   timeout,
-		KeepAlive: 30 * time.Second,
+		KeepAlive: keepAlive,
 		Control: func(_, address string, _ syscall.RawConn) error {
 			target, err := netip.ParseAddrPort(address)
 			if err != nil {
 				return fmt.Errorf("%w: it does not parse", errAddress)
 			}
-			addr := target.Addr().Unmap().WithZone("")
-			if never(addr) {
-				return fmt.Errorf("%w: %s is link-local, a cloud's metadata service, or no host's at all", errAddress, addr)
-			}
-			if byName {
-				return nil
-			}
-			for _, prefix := range allow.Prefixes {
-				if prefix.Contains(addr) {
-					return nil
-				}
-			}
-			return fmt.Errorf("%w: %s is not in upstream_allow", errAddress, addr)
+			return checkAddress(allow, byName, target.Addr())
 		},
 	}
 	return d.DialContext
+}
+
+// checkAddress returns an error unless the gateway may look for a server at the address.
+// byName tells whether the list admits the server's name.
+func checkAddress(allow *config.UpstreamAllow, byName bool, addr netip.Addr) error {
+	addr = addr.Unmap().WithZone("")
+	if never(addr) {
+		return fmt.Errorf("%w: %s is link-local, a cloud's metadata service, or no host's at all", errAddress, addr)
+	}
+	if byName {
+		return nil
+	}
+	for _, prefix := range allow.Prefixes {
+		if prefix.Contains(addr) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %s is not in upstream_allow", errAddress, addr)
 }

@@ -20,7 +20,7 @@ const maxResponseHeader = 64 << 10
 //
 // Everything over TLS goes through http.Transport: the server may speak HTTP/2.
 func (u *upstream) send(r *http.Request) (*http.Response, error) {
-	if r.URL.Scheme != "http" || !canTellIdle {
+	if !u.direct {
 		return u.roundTrip(r)
 	}
 	for {

@@ -1,15 +1,13 @@
 package mcp
 
 import (
-	"crypto/tls"
-	"crypto/x509"
+	"context"
 	"encoding/base64"
 	"errors"
-	"fmt"
+	"net"
 	"net/http"
 	"net/textproto"
 	"net/url"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +32,7 @@ type upstream struct {
 	template  *http.Request // URL and Host
 	header    http.Header   // the registry's: the server's credentials
 	transport *http.Transport
+	direct    bool // without TLS on the way, so that a connection can be seen to be idle
 	idle      idleConns
 	misfits   rate.Sometimes // lines of the log about its answers
 
@@ -76,14 +75,18 @@ func newUpstream(server *grants.Server, settings config.Upstream, allow *config.
 		ProtoMajor: 1,
 		ProtoMinor: 1,
 	}
-	tlsConfig, err := upstreamTLS(settings)
+	tlsConfig, err := dial.TLS(dial.Certificates{Authorities: settings.CACertFile, Cert: settings.ClientCertFile, Key: settings.ClientKeyFile})
 	if err != nil {
 		return nil, err
 	}
+	connect, err := dial.By(settings.Proxy, allow, target, settings.ConnectTimeout)
+	if err != nil {
+		return nil, err
+	}
+	u.direct = target.Scheme == "http" && canTellIdle && (settings.Proxy == nil || settings.Proxy.URL.Scheme == "http")
 	u.transport = &http.Transport{
-		// No proxy from the environment: the address that is dialled would be
-		// the proxy's, and could not be checked.
-		DialContext:           dial.To(allow, target.Hostname(), settings.ConnectTimeout),
+		// No Proxy of its own: the way by one is a matter of dialling.
+		DialContext:           u.warnOfProxy(connect, log),
 		TLSClientConfig:       tlsConfig,
 		TLSHandshakeTimeout:   settings.ConnectTimeout,
 		ResponseHeaderTimeout: settings.Timeout,
@@ -108,31 +111,17 @@ func headersOf(server *grants.Server) map[string]string {
 	return server.Headers
 }
 
-func upstreamTLS(settings config.Upstream) (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if settings.CACertFile != "" {
-		pem, err := os.ReadFile(settings.CACertFile)
-		if err != nil {
-			return nil, fmt.Errorf("ca_cert_file: %w", err)
+// warnOfProxy has the gateway's log name what a proxy on the way does not do: only whoever
+// wrote the gateway's file can change it.
+func (u *upstream) warnOfProxy(connect dial.Func, log hclog.Logger) dial.Func {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := connect(ctx, network, address)
+		var fault *dial.ProxyError
+		if errors.As(err, &fault) && ctx.Err() == nil {
+			u.misfits.Do(func() { log.Warn("a server cannot be reached by its proxy", "server", u.server.Name, "error", err) })
 		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca_cert_file: %s holds no certificate", settings.CACertFile)
-		}
+		return conn, err
 	}
-	if settings.ClientCertFile == "" {
-		return c, nil
-	}
-	// Read at each handshake, so that a renewed certificate is used at once.
-	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(settings.ClientCertFile, settings.ClientKeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("client_cert_file: %w", err)
-		}
-		return &pair, nil
-	}
-	_, err := c.GetClientCertificate(nil)
-	return c, err
 }
 
 // acquire takes one of the server's slots. The caller must release it.
