@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -68,6 +69,11 @@ func (s *sluice) text() string {
 	return s.written.String()
 }
 
+// newAuditLog is an audit log with this output alone.
+func newAuditLog(out io.WriteCloser, log hclog.Logger) *AuditLog {
+	return &AuditLog{file: newFileWriter(&auditFile{log: log, file: out}, log)}
+}
+
 // bothWays runs a test with an output that may hang, and with one that passes
 // for a plain file. No time passes except in waits.
 func bothWays(t *testing.T, test func(t *testing.T, out *sluice, log *AuditLog)) {
@@ -77,9 +83,9 @@ func bothWays(t *testing.T, test func(t *testing.T, out *sluice, log *AuditLog))
 			synctest.Test(t, func(t *testing.T) {
 				out := newSluice()
 				log := newAuditLog(out, hclog.NewNullLogger())
-				log.mu.Lock()
-				log.plain = plain
-				log.mu.Unlock()
+				log.file.mu.Lock()
+				log.file.direct = plain
+				log.file.mu.Unlock()
 				test(t, out, log)
 			})
 		})
@@ -145,9 +151,9 @@ func manyShareAWrite(t *testing.T, out *sluice, log *AuditLog) {
 		})
 	}
 	require.Eventually(t, func() bool {
-		log.mu.Lock()
-		defer log.mu.Unlock()
-		return log.writing != nil && bytes.Count(log.batch.lines, []byte("\n"))+bytes.Count(log.writing.lines, []byte("\n")) == 200
+		log.file.mu.Lock()
+		defer log.file.mu.Unlock()
+		return log.file.writing != nil && bytes.Count(log.file.batch.lines, []byte("\n"))+bytes.Count(log.file.writing.lines, []byte("\n")) == 200
 	}, 10*time.Second, time.Millisecond)
 	out.set(func() { out.hangs = false })
 	group.Wait()
@@ -201,9 +207,9 @@ func TestOthersAreReleasedWhileOneWriteToAPlainFileHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := newSluice()
 		log := newAuditLog(out, hclog.NewNullLogger())
-		log.mu.Lock()
-		log.plain = true
-		log.mu.Unlock()
+		log.file.mu.Lock()
+		log.file.direct = true
+		log.file.mu.Unlock()
 		out.set(func() { out.hangs = true })
 		results := make(chan error, 10)
 		for range 10 {
@@ -229,9 +235,9 @@ func TestLinesKeptWhileAWriteHangsAreBounded(t *testing.T) {
 	for range 30 {
 		log.Append(line)
 	}
-	log.mu.Lock()
-	require.LessOrEqual(t, len(log.batch.lines), auditBacklog+len(line))
-	log.mu.Unlock()
+	log.file.mu.Lock()
+	require.LessOrEqual(t, len(log.file.batch.lines), auditBacklog+len(line))
+	log.file.mu.Unlock()
 	require.Positive(t, log.Stats().Lost)
 	out.set(func() { out.hangs = false })
 	log.Close()
@@ -366,6 +372,11 @@ func BenchmarkDecisionAndOutcome(b *testing.B) {
 	log, err := OpenAuditLog(config.Audit{File: filepath.Join(b.TempDir(), "audit.log")}, hclog.NewNullLogger())
 	require.NoError(b, err)
 	defer log.Close()
+	benchmarkDecisionAndOutcome(b, log)
+}
+
+func benchmarkDecisionAndOutcome(b *testing.B, log *AuditLog) {
+	b.Helper()
 	a := newAuditor(log)
 	lookup := vaultclient.Lookup{Active: true, Client: "cursor-local", ClientID: "abcdefghijklmnop", Accessor: "abcdefghijklmnopqrstuvwx"}
 	grant, err := grants.NewGrant(&lookup, time.Now())

@@ -103,6 +103,15 @@ func (m *Metrics) RateLimited(refused func() int64) {
 	}, func() float64 { return float64(refused()) }))
 }
 
+// Syslog adds the state of the syslog server that gets audit lines.
+func (m *Metrics) Syslog(stats func() access.AuditStats) {
+	m.gauge("audit_syslog_up", "1 while the syslog server takes audit lines.", func() float64 { return boolean(stats().Up) })
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Namespace: namespace, Name: "audit_syslog_lines_lost_total",
+		Help: "Audit lines that did not go to the syslog server, because too many waited for it.",
+	}, func() float64 { return float64(stats().Lost) }))
+}
+
 // Certificate adds the end of the listener's certificate.
 func (m *Metrics) Certificate(expires func() time.Time) {
 	m.gauge("tls_certificate_expiry_timestamp_seconds", "When the listener's certificate ends, in seconds since 1970.", func() float64 {

@@ -117,6 +117,9 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 		return nil, err
 	}
 	g.metrics.Audit(g.audit.Stats)
+	if stats := g.audit.SyslogStats(); stats != nil {
+		g.metrics.Syslog(stats)
+	}
 	g.metrics.Broker(g.broker.Stats, g.broker.LoggedIn)
 	if err := g.makeCredentials(settings); err != nil {
 		return nil, err
