@@ -38,6 +38,8 @@ func (s *session) judgeConfig(have map[string]any, kms bool) {
 				c.MinCustomTokenLength = int(n)
 			case "max_watchers":
 				c.MaxWatchers = int(n)
+			case "usage_days":
+				c.UsageDays = new(int(n))
 			case "seal":
 				c.Seal, _ = value.(string)
 			}

@@ -37,6 +37,7 @@ type hclConfig struct {
 	MaxWait              *string `hcl:"max_wait"`
 	MaxWatchers          *int64  `hcl:"max_watchers"`
 	Seal                 *string `hcl:"seal"`
+	UsageDays            *int64  `hcl:"usage_days"`
 }
 
 type hclKMS struct {
@@ -231,7 +232,9 @@ func (d *desired) addConfig(at place, c hclConfig) {
 			d.config[f.field] = d.seconds(at, "config", f.field, *f.value)
 		}
 	}
-	for field, value := range map[string]*int64{"min_custom_token_length": c.MinCustomTokenLength, "max_watchers": c.MaxWatchers} {
+	for field, value := range map[string]*int64{
+		"min_custom_token_length": c.MinCustomTokenLength, "max_watchers": c.MaxWatchers, "usage_days": c.UsageDays,
+	} {
 		if value != nil {
 			d.config[field] = *value
 		}

@@ -81,6 +81,15 @@ path "auth/token/revoke-accessor" {
   capabilities = ["update"]
 }
 
+# What was used, and of which days that is known.
+path "mcp/usage" {
+  capabilities = ["read"]
+}
+
+path "mcp/usage/*" {
+  capabilities = ["read"]
+}
+
 path "mcp/evaluate" {
   capabilities = ["update"]
 }

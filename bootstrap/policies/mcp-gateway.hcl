@@ -1,6 +1,6 @@
 # What a gateway may do in Vault, and nothing else: ask about tokens, follow the
-# change feed, read what only gateways may read, keep its own login alive, and mint child
-# tokens for the upstream credentials of clients.
+# change feed, read what only gateways may read, report what was used, keep its own login
+# alive, and mint child tokens for the upstream credentials of clients.
 #
 # The role that carries this policy sets token_no_default_policy: Vault's default
 # policy is templated, and so parsed anew on each request.
@@ -15,6 +15,10 @@ path "mcp/changes" {
 
 path "mcp/gateway/*" {
   capabilities = ["read"]
+}
+
+path "mcp/gateway/usage" {
+  capabilities = ["update"]
 }
 
 path "auth/token/lookup-self" {
