@@ -50,6 +50,7 @@ func TestAGatewayMayDoItsWorkInVaultAndNothingElse(t *testing.T) {
 			{get, "mcp/changes", nil},
 			{get, "mcp/gateway/servers", nil},
 			{get, "mcp/gateway/keys", nil},
+			{put, "mcp/gateway/usage", harness.Map{"gateway": "gateway000000001", "day": "2026-01-01"}},
 			{get, "auth/token/lookup-self", nil},
 			{put, "auth/token/renew-self", nil},
 			{put, mintPath, harness.Map{"entity_alias": "mcp:cursor-local", "ttl": "10m"}},
