@@ -167,7 +167,7 @@ func (g *gatewayDay) why(id string, isToday bool) string {
 	case id == "":
 		return "a gateway sent no id with its requests for changes: its version is an earlier one, which does not report"
 	case g.Lost > 0:
-		return fmt.Sprintf("the gateway could not keep %d rows of what was used", g.Lost)
+		return fmt.Sprintf("the gateway could not keep %d uses of the day", g.Lost)
 	case g.Closed || isToday:
 		return ""
 	case g.Reported.IsZero():
