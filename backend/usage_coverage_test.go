@@ -86,8 +86,7 @@ func TestWhatLeavesAGapInADay(t *testing.T) {
 		"one that closed it leaves none":  {func(e *env) { e.polls(gatewayOne); e.report(gatewayOne, data{"closed": true}) }, "2026-11-23 complete"},
 		"one that reports without a poll": {func(e *env) { e.report(gatewayOne, nil) }, "2026-11-23; gateway000000001: the gateway has not reported the rest of the day: it has ended without a report, or Vault could not be reached"},
 		"one that sends no id":            {func(e *env) { e.polls("") }, "2026-11-23; <nil>: a gateway sent no id with its requests for changes: its version is an earlier one, which does not report"},
-		"one that lost some": {func(e *env) { e.report(gatewayOne, data{"closed": true, "lost": 7}) },
-			"2026-11-23; gateway000000001: the gateway could not keep 7 uses of the day"},
+		"one that lost some":              {func(e *env) { e.report(gatewayOne, data{"closed": true, "lost": 7}) }, "2026-11-23; gateway000000001: the gateway could not keep 7 uses of the day"},
 		"one that lost some, and starts again": {func(e *env) {
 			e.report(gatewayOne, data{"closed": true, "lost": 7})
 			e.report(gatewayTwo, data{"closed": true})

@@ -92,6 +92,7 @@ type stage struct {
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 func newStage(t *testing.T) *stage {
+	t.Helper()
 	s := &stage{t: t, now: noon, vault: &vault{kept: map[string]bool{}, lost: map[string]int{}}, counts: &counts{}}
 	s.Recorder = New(Options{
 		Gateway: "gateway000000001", Engine: s.vault, Observer: s.counts, Log: hclog.NewNullLogger(),
