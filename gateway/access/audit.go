@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/backend/token"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
@@ -100,6 +101,8 @@ func (l *line) request(r *Request) {
 	l.field("http_method", r.httpMethod)
 	l.field("method", clip(r.Method))
 	l.field("tool", clip(r.Tool))
+	l.field("prompt", clip(r.Prompt))
+	l.field("resource", clip(r.ResourceURI))
 	l.field("session", r.Session)
 	l.field("trace_id", r.traceID())
 }
@@ -139,6 +142,34 @@ func clip(text string) string {
 		text = issued.ReplaceAllString(text, "${1}…")
 	}
 	return text
+}
+
+// maxName bounds what of a client's own text is repeated in the audit log, in bytes.
+const maxName = 128
+
+// Bounded cuts a client's text for the audit log.
+func Bounded(text string) string {
+	if len(text) <= maxName {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxName], "") + "…"
+}
+
+// userInfo is a user, and perhaps a password, in a URI.
+var userInfo = regexp.MustCompile(`://[^/?#]*@`)
+
+// AuditedName is the name of an item as the audit log has it: bounded, and of a URI without
+// the parts that may hold credentials, or what somebody searches for.
+func AuditedName(kind policy.Item, name string) string {
+	if kind == policy.Resource {
+		if at := strings.IndexAny(name, "?#"); at >= 0 {
+			name = name[:at+1] + "…"
+		}
+		if strings.Contains(name, "@") {
+			name = userInfo.ReplaceAllLiteralString(name, "://…@")
+		}
+	}
+	return Bounded(name)
 }
 
 func (a *auditor) Decision(r *Request, d Decision) error {

@@ -33,9 +33,11 @@ type Request struct {
 	Resource string
 
 	// Parts of the body for the audit log, set by the MCP side.
-	Method  string // JSON-RPC method; "" for a response, GET or DELETE
-	Tool    string // the tool that tools/call names
-	Session string // a hash of the session id, never the id
+	Method      string // JSON-RPC method; "" for a response, GET or DELETE
+	Tool        string // the tool that the message names, or the prompt, or the URI of the resource
+	Prompt      string
+	ResourceURI string
+	Session     string // a hash of the session id, never the id
 
 	// Credentials are those that the server gets with the request; nil if none were leased.
 	Credentials Credentials
@@ -79,6 +81,44 @@ func NewContext(ctx context.Context, r *Request, sink Sink) context.Context {
 func FromContext(ctx context.Context) *Request {
 	r, _ := ctx.Value(requestKey{}).(*Request)
 	return r
+}
+
+// NameItem notes what the message names, for the audit log.
+func (r *Request) NameItem(kind policy.Item, name string) {
+	name = AuditedName(kind, name)
+	switch kind {
+	case policy.Tool:
+		r.Tool = name
+	case policy.Prompt:
+		r.Prompt = name
+	case policy.Resource:
+		r.ResourceURI = name
+	}
+}
+
+// Present returns the present grant of the request's token, or the last one.
+func (r *Request) Present() *grants.Grant {
+	if r.hold != nil {
+		if present := r.hold.Grant(); present != nil {
+			return present
+		}
+	}
+	return r.Grant
+}
+
+// Rules returns the client's present rules about the items of a server.
+func (r *Request) Rules(server string) *policy.Rules { return r.Present().Rules(server) }
+
+// Uses notes which item of its server the request uses, which the rules of the grant admit:
+// see [grants.Hold.Uses].
+func (r *Request) Uses(admittedBy *grants.Grant, item policy.Item, name string) *Refusal {
+	if r.hold == nil {
+		return nil // in tests of the MCP side
+	}
+	if err := r.hold.Uses(admittedBy, item, name); err != nil {
+		return refusalOf(err)
+	}
+	return nil
 }
 
 // Decision is the gateway's answer to "may this request reach the upstream".
@@ -218,6 +258,14 @@ func (r *Request) Keep(ended func(cause error)) (release func(), err error) {
 func (r *Request) OnExpiry(f func()) {
 	if r.hold != nil {
 		r.hold.OnExpiry(f)
+	}
+}
+
+// OnRules has f called when the client gets other rules about items than those of the grant:
+// for a stream, which ends then. f must not block.
+func (r *Request) OnRules(grant *grants.Grant, f func()) {
+	if r.hold != nil {
+		r.hold.OnRules(grant, f)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
@@ -58,9 +59,7 @@ func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message 
 		if f.Status == http.StatusForbidden {
 			f = x.unknownName(f.Reason, f.Detail)
 		}
-		if x.message.Method == protocol.MethodToolsCall {
-			s.request.Tool = target.Name
-		}
+		s.request.NameItem(x.named(), target.Name)
 		s.answerRefusal(f)
 		return nil
 	}
@@ -97,6 +96,24 @@ func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message 
 	}
 	out.finish()
 	return nil
+}
+
+// named is the kind of item that the request names; "" if it names none.
+func (x *exchange) named() policy.Item {
+	switch x.message.Method {
+	case protocol.MethodToolsCall:
+		return policy.Tool
+	case protocol.MethodPromptsGet:
+		return policy.Prompt
+	case protocol.MethodResourcesRead, protocol.MethodSubscribe, protocol.MethodUnsubscribe:
+		return policy.Resource
+	case protocol.MethodComplete:
+		if x.message.RefName.None() {
+			return policy.Resource
+		}
+		return policy.Prompt
+	}
+	return ""
 }
 
 // isRepeatable reports whether the request only reads, so that it may be sent twice.

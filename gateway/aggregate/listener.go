@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/backoff"
@@ -38,10 +39,20 @@ func (c *clientStream) listenToAll() {
 		return // the stream ends
 	}
 	for _, server := range servers {
-		if !c.wants(server.Name).empty() {
+		if !c.wanted(server.Name).empty() {
 			c.listenTo(server.Name)
 		}
 	}
+}
+
+// wanted is what the client wants of a server, without the resources that its present rules
+// do not allow.
+func (c *clientStream) wanted(server string) notificationSet {
+	n := c.wants(server)
+	if rules := c.x.request.Rules(server); rules.Resources != nil {
+		n.resources = slices.DeleteFunc(slices.Clone(n.resources), func(uri string) bool { return !rules.Resources.Allows(uri) })
+	}
+	return n
 }
 
 func (c *clientStream) listenTo(server string) {
@@ -128,7 +139,7 @@ func (l *streamListener) once(ctx context.Context, again bool) (lasted time.Dura
 	if r == nil {
 		return 0, over
 	}
-	wanted := c.wants(l.server)
+	wanted := c.wanted(l.server)
 	announce := func() { c.watcher.notify(r.has.changes() & wanted.lists) }
 	var opened time.Time // zero: never
 	onOpen := func() {

@@ -13,6 +13,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/itemlist"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
@@ -329,12 +330,8 @@ func (q *listRequest) result() (page *rewrite.Page, has bool) {
 	return page, true
 }
 
-// allows returns the client's present tool rules, which a cached page needs.
+// allows returns what judges the entries by the client's present rules, which a cached page
+// needs; nil if all of them pass.
 func (q *listRequest) allows() func(string) bool {
-	if q.kind == rewrite.Tools {
-		if rules := q.x.request.Grant.Rules(q.server.Name).Tools; rules != nil {
-			return rules.Allows
-		}
-	}
-	return nil
+	return itemlist.Judge(q.kind, q.x.request.Rules(q.server.Name))
 }

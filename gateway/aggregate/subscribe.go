@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp"
@@ -164,7 +165,7 @@ func (s *subscription) acknowledgement(x *exchange, servers []*grants.Server) []
 	wanted := notificationSet{lists: s.lists}
 	for _, r := range s.resources {
 		i := slices.IndexFunc(servers, func(server *grants.Server) bool { return server.Name == r.Server })
-		if i < 0 {
+		if i < 0 || !x.request.Rules(r.Server).Resources.Allows(r.URI) {
 			continue
 		}
 		if d, described := x.stateOf(servers[i]).description(gatewayItself); !described || d.has.subscribe {
@@ -246,6 +247,10 @@ func (x *exchange) subscribeStateless(sub *subRequest, r *route, target rewrite.
 		return x.tooLong()
 	}
 	sub.request.Method = x.message.Method
+	sub.request.NameItem(policy.Resource, target.Name)
+	if !sub.request.Rules(target.Server).Resources.Allows(target.Name) {
+		return x.unknownName(policy.ResourceNotAllowed, "resource "+strconv.Quote(access.AuditedName(policy.Resource, target.Name)))
+	}
 	if f := sub.request.Allow(); f != nil {
 		return f
 	}

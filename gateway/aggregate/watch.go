@@ -84,6 +84,9 @@ func newWatcher(grant *grants.Grant, reachable []string, onReach func([]string))
 
 // notify notes that lists have changed.
 func (w *watcher) notify(c changes) {
+	if c == 0 {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.pending |= c
@@ -127,8 +130,8 @@ func (w *watcher) update(grant *grants.Grant, reachable func(*grants.Grant) ([]s
 		if w.onReach != nil {
 			w.onReach(now)
 		}
-	case !grant.SameRules(policy.Tool, oldGrant):
-		w.notify(changedTools)
+	default:
+		w.notify(choose(!grant.SameRules(policy.Tool, oldGrant), !grant.SameRules(policy.Prompt, oldGrant), !grant.SameRules(policy.Resource, oldGrant)))
 	}
 }
 

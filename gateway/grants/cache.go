@@ -281,9 +281,13 @@ func (e *entry) replace(g *Grant) (old *Grant) {
 	g.entry = e
 	old = e.grant.Swap(g)
 	e.unconfirmedSince = 0
+	reruled := old != nil && !g.sameRules(old)
 	for h := e.live; h != nil; h = h.next {
 		if err := h.admittedBy(g); err != nil {
 			h.cancel(err)
+		} else if reruled && h.reruled != nil {
+			h.reruled()
+			h.reruled = nil
 		}
 	}
 	return old

@@ -45,6 +45,7 @@ type Hold struct {
 
 	next, prev *Hold  // guarded by entry.mu
 	expire     func() // called when the token's lease expires; nil: nobody asked. Likewise
+	reruled    func() // called when the client's rules change; nil: nobody asked. Likewise
 }
 
 // Hold registers a request that uses g, and returns its context: it is
@@ -143,6 +144,26 @@ func (h *Hold) Uses(admittedBy *Grant, item policy.Item, name string) error {
 		return nil
 	}
 	return h.itemAdmittedBy(g)
+}
+
+// OnRules has f called when the client gets other rules about items than g has; at once if it
+// has them. The request itself goes on. f must not block.
+func (h *Hold) OnRules(g *Grant, f func()) {
+	h.entry.mu.Lock()
+	present := h.entry.grant.Load()
+	changed := present != nil && !present.sameRules(g)
+	if !changed {
+		h.reruled = f
+	}
+	h.entry.mu.Unlock()
+	if changed {
+		f()
+	}
+}
+
+// sameRules reports whether both grants have the same rules about all items.
+func (g *Grant) sameRules(other *Grant) bool {
+	return g.SameRules(policy.Tool, other) && g.SameRules(policy.Prompt, other) && g.SameRules(policy.Resource, other)
 }
 
 // Err says why the request must not go on; nil while it may.

@@ -13,8 +13,8 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/itemlist"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol/toollist"
 	"vault-plugin-secrets-mcp/gateway/mcp/serverside"
 	"vault-plugin-secrets-mcp/gateway/mcp/stdio"
 )
@@ -89,11 +89,12 @@ func statusOf(item bridge.Item) int {
 	return http.StatusOK
 }
 
+// filtered returns the message as the client gets it; nil if it does not get it.
 func (c *conversation) filtered(message []byte) ([]byte, error) {
-	if c.tools == nil {
+	if c.rules == nil {
 		return message, nil
 	}
-	return toollist.Filter(message, c.tools.Allows)
+	return itemlist.Filter(message, c.rules)
 }
 
 // stream makes the answer a stream: of the messages that are there, and of those that
@@ -103,6 +104,7 @@ func (c *conversation) stream(ctx context.Context) {
 	if c.idle() {
 		c.unlisted = c.handler.streams.Add(c.cancel, c.limits.MaxStreamAge)
 		c.request.OnExpiry(func() { c.cancel(sse.ErrExpired) })
+		c.request.OnRules(c.grant, func() { c.cancel(sse.ErrRules) })
 	}
 	c.rpcID = bytes.Clone(c.id())
 	c.release() // a stream may be open for hours
@@ -116,15 +118,9 @@ func (c *conversation) stream(ctx context.Context) {
 
 // next returns the next message as an event.
 func (c *conversation) next() (*sse.Event, error) {
-	item, err := c.take()
+	message, err := c.nextMessage()
 	if errors.Is(err, bridge.ErrClosed) && c.ctx.Err() == nil || errors.Is(err, io.EOF) {
 		return nil, io.EOF // the session has ended, or another stream has taken its place
-	}
-	var message []byte
-	if err == nil {
-		if message, err = c.filtered(item.Message); err != nil {
-			err = &filterError{err}
-		}
 	}
 	switch {
 	case err == nil:
@@ -142,6 +138,23 @@ func (c *conversation) next() (*sse.Event, error) {
 		return nil, &AnswerError{Message: messageLate, Err: err}
 	}
 	return nil, &AnswerError{Message: messageUnfit, Err: err}
+}
+
+// nextMessage returns the next message that the client gets.
+func (c *conversation) nextMessage() ([]byte, error) {
+	for {
+		item, err := c.take()
+		if err != nil {
+			return nil, err
+		}
+		message, err := c.filtered(item.Message)
+		if err != nil {
+			return nil, &filterError{err}
+		}
+		if message != nil {
+			return message, nil
+		}
+	}
 }
 
 // take returns the next message: io.EOF behind the final one.

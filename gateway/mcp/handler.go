@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/credentials"
@@ -167,7 +168,8 @@ type exchange struct {
 	method  string      // of HTTP
 	header  http.Header // the client's
 	server  *grants.Server
-	tools   toolRules
+	grant   *grants.Grant // that the request is judged by
+	rules   *policy.Rules // of the grant; nil: everything passes
 
 	message   envelope.Envelope
 	body      *buffer // the message's bytes; nil without a message: GET and DELETE
@@ -225,9 +227,9 @@ func (x *exchange) read(r *http.Request, limit int64) *access.Refusal {
 // describe tells the audit log what the message is, and makes sure that the header
 // says what it says.
 func (x *exchange) describe() *access.Refusal {
-	x.request.Method = bounded(x.message.Method)
-	if x.message.Method == protocol.MethodToolsCall {
-		x.request.Tool = bounded(x.message.Name)
+	x.request.Method = access.Bounded(x.message.Method)
+	if i, names := itemOf(&x.message, x.body.data); names {
+		x.request.NameItem(i.kind, i.name)
 	}
 	if err := x.message.CheckHeader(x.header); err != nil {
 		return x.malformed(err)

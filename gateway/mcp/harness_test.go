@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/gatewaytest"
@@ -71,6 +72,7 @@ type sink struct {
 	outcomes []access.Outcome
 	refusals []access.Refusal
 	tools    []string
+	items    []string
 	broken   error
 }
 
@@ -82,6 +84,7 @@ func (s *sink) Decision(r *access.Request, d access.Decision) error {
 	}
 	s.lines = append(s.lines, "decision "+d.Reason)
 	s.tools = append(s.tools, r.Tool)
+	s.items = append(s.items, "tool="+r.Tool, "prompt="+r.Prompt, "resource="+r.ResourceURI)
 	return nil
 }
 
@@ -97,6 +100,13 @@ func (s *sink) Outcome(_ *access.Request, o access.Outcome) {
 	defer s.mu.Unlock()
 	s.lines = append(s.lines, "outcome")
 	s.outcomes = append(s.outcomes, o)
+}
+
+// named is what the allowed requests have named.
+func (s *sink) named() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string(nil), s.items...)
 }
 
 func (s *sink) all() []string {
@@ -136,9 +146,16 @@ func testConfig() *config.Config {
 // grant makes a grant as the engine's answer would.
 func grant(t testing.TB, client string, allowedTools, deniedTools []string) *grants.Grant {
 	t.Helper()
+	return grantWith(t, client, policy.Lists{AllowedTools: allowedTools, DeniedTools: deniedTools})
+}
+
+// grantWith is a grant for all servers, with rules about items.
+func grantWith(t testing.TB, client string, lists policy.Lists) *grants.Grant {
+	t.Helper()
+	lists.AllowedServers = []string{"*"}
 	g, err := grants.NewGrant(&vaultclient.Lookup{
 		Active: true, Client: client, ClientID: "id-of-" + client, Accessor: "accessor-of-" + client,
-		AllowedServers: []string{"*"}, AllowedTools: allowedTools, DeniedTools: deniedTools,
+		Rights: []policy.Rights{{Lists: lists}},
 	}, time.Now())
 	require.NoError(t, err)
 	return g

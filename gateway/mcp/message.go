@@ -113,7 +113,10 @@ func (h *Handler) Call(ctx context.Context, c Call) (*Answer, error) {
 func (h *Handler) call(ctx context.Context, a *Answer) error {
 	a.handler, a.client = h, ctx
 	a.server = a.request.Server
-	a.tools = a.request.Grant.Rules(a.server.Name).Tools
+	a.grant = a.request.Present()
+	if rules := a.grant.Rules(a.server.Name); !rules.Empty() {
+		a.rules = rules
+	}
 	if f := a.rule(); f != nil {
 		return f
 	}

@@ -152,7 +152,7 @@ func (q *proxied) accept() error {
 		q.beginStream()
 	}
 	a.copyList(response)
-	if !a.Stream && a.tools != nil {
+	if !a.Stream && a.rules != nil {
 		return a.gatherFiltered()
 	}
 	return nil
@@ -165,6 +165,7 @@ func (q *proxied) beginStream() {
 	if a.idle() {
 		q.unlisted = q.handler.streams.Add(q.cancel, q.proxy.limits.MaxStreamAge)
 		q.request.OnExpiry(func() { q.cancel(sse.ErrExpired) })
+		q.request.OnRules(q.grant, func() { q.cancel(sse.ErrRules) })
 	}
 	a.rpcID = bytes.Clone(a.id())
 	if a.body == nil || q.isSent() {
@@ -181,22 +182,35 @@ func (q *proxied) isSent() bool {
 	return !q.body.pooled || q.body.uses.Load() == 1
 }
 
+// nextEvent returns the next event that the client gets, with its list filtered.
+func (q *proxied) nextEvent() (*sse.Event, error) {
+	for {
+		event, err := q.decoder.Next()
+		for err != nil && q.reopen() {
+			event, err = q.decoder.Next()
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(event.ID()) > 0 {
+			q.lastEventID = string(event.ID())
+		}
+		if q.rules == nil {
+			return event, nil
+		}
+		if pass, err := filterEvent(event, q.rules); pass || err != nil {
+			return event, err
+		}
+	}
+}
+
 // next returns the next event, with its list filtered. One that cannot be read ends the
 // stream.
 func (q *proxied) next() (*sse.Event, error) {
 	if q.decoder == nil {
 		q.decoder = q.newDecoder()
 	}
-	event, err := q.decoder.Next()
-	for err != nil && q.reopen() {
-		event, err = q.decoder.Next()
-	}
-	if err == nil && len(event.ID()) > 0 {
-		q.lastEventID = string(event.ID())
-	}
-	if err == nil && q.tools != nil {
-		err = filterEvent(event, q.tools)
-	}
+	event, err := q.nextEvent()
 	switch {
 	case err == nil || errors.Is(err, io.EOF):
 		return event, err

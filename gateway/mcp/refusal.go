@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -30,18 +29,6 @@ const (
 	reasonTimeout        = "upstream-timeout"
 	reasonUpstreamAnswer = "upstream-answer"
 )
-
-// maxDetail bounds what of a client's own text is repeated in the audit log, in
-// bytes.
-const maxDetail = 128
-
-// bounded cuts a client's text for the audit log.
-func bounded(s string) string {
-	if len(s) <= maxDetail {
-		return s
-	}
-	return strings.ToValidUTF8(s[:maxDetail], "") + "…"
-}
 
 // rpc makes the refusal's body an answer to the message, if that is a request.
 func (x *exchange) rpc(f *access.Refusal) *access.Refusal {

@@ -6,11 +6,12 @@ import (
 	"net/http"
 	"sync"
 
+	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/itemlist"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol/toollist"
 )
 
 // streamBuffer is the size of a stream's buffer. Streams are mostly silent, and
@@ -42,7 +43,7 @@ func (x *exchange) judge(response *http.Response) *access.Refusal {
 			return x.badStatus(response)
 		}
 	}
-	if x.tools == nil {
+	if x.rules == nil {
 		return nil
 	}
 	for _, coding := range response.Header[protocol.HeaderContentEncoding] {
@@ -127,7 +128,7 @@ func (a *Answer) Relay(w http.ResponseWriter, id func() []byte, edit func(*sse.E
 	s := sse.NewWriter(a.client, w, a.handler.settings().Limits.KeepAlive)
 	s.Flush()
 	var err error
-	if a.raw != nil && a.tools == nil && edit == nil && !a.inEvents {
+	if a.raw != nil && a.rules == nil && edit == nil && !a.inEvents {
 		buffer := streamBuffers.Get().(*[streamBuffer]byte)
 		err = relay(s, a.raw.Body, buffer[:])
 		streamBuffers.Put(buffer)
@@ -176,20 +177,23 @@ type filterError struct{ err error }
 func (e *filterError) Error() string { return "filtering the server's answer: " + e.err.Error() }
 func (e *filterError) Unwrap() error { return e.err }
 
-// filterEvent has the event's list filtered.
-func filterEvent(event *sse.Event, tools toolRules) error {
+// filterEvent has the event's list filtered, and reports whether the client gets the event.
+func filterEvent(event *sse.Event, rules *policy.Rules) (pass bool, err error) {
 	if !event.HasData || len(event.Data) == 0 || !event.IsMessage() && !looksLikeJSON(event.Data) {
-		return nil // without a message, or of another kind, which clients do not read as one
+		return true, nil // without a message, or of another kind, which clients do not read as one
 	}
-	filtered, err := toollist.Filter(event.Data, tools.Allows)
+	filtered, err := itemlist.Filter(event.Data, rules)
 	if err != nil {
-		return &filterError{err}
+		return false, &filterError{err}
+	}
+	if filtered == nil {
+		return false, nil
 	}
 	if len(filtered) == len(event.Data) && (len(filtered) == 0 || &filtered[0] == &event.Data[0]) {
-		return nil
+		return true, nil
 	}
 	event.Raw, event.Data = event.WithData(nil, filtered), filtered
-	return nil
+	return true, nil
 }
 
 func looksLikeJSON(data []byte) bool {
@@ -236,8 +240,11 @@ func (a *Answer) gatherFiltered() error {
 	switch media := mediaType(protocol.First(a.Header, protocol.HeaderContentType)); {
 	case len(a.whole) == 0:
 	case media == protocol.MediaJSON:
-		if a.whole, err = toollist.Filter(jsonscan.WithoutMark(a.whole), a.tools.Allows); err != nil {
+		if a.whole, err = itemlist.Filter(jsonscan.WithoutMark(a.whole), a.rules); err != nil {
 			return a.badAnswer("it cannot be filtered: " + err.Error())
+		}
+		if a.whole == nil {
+			return a.badAnswer("it is a notification, about a resource that the client may not have")
 		}
 	case a.Status < 400:
 		return a.badAnswer("it is neither JSON nor a stream of events, and cannot be filtered")

@@ -8,26 +8,29 @@ import (
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
-// toolRules are those of one client for one server; nil if there are none.
-type toolRules = *policy.Filter
+// reasonMethod is a reason of a refusal, for the audit log: see methodNotAllowed.
+const reasonMethod = "method-not-allowed"
 
-// Reasons of the refusals below, for the audit log.
-const (
-	reasonTool   = policy.ToolNotAllowed
-	reasonMethod = "method-not-allowed"
-)
+// IsItemReason reports whether a request was refused for a tool, a prompt or a resource that
+// the client may not have.
+func IsItemReason(reason string) bool {
+	return reason == policy.ToolNotAllowed || reason == policy.PromptNotAllowed || reason == policy.ResourceNotAllowed
+}
 
-// ruled holds the methods that a client with tool rules may use. What they do
-// is known: of all of them, only tools/call calls a tool. Anything else might be
-// another way to one, as tasks/… of an extension is.
+// ruled holds the methods that a client with rules may use. What they do is known: of all of
+// them, those that itemOf knows, and subscriptions/listen, reach an item. Anything else might
+// be another way to one.
 var ruled = map[string]bool{
 	protocol.MethodInitialize:    true,
 	protocol.MethodPing:          true,
 	protocol.MethodDiscover:      true,
 	protocol.MethodListen:        true,
 	protocol.MethodToolsList:     true,
+	protocol.MethodToolsCall:     true,
 	protocol.MethodPromptsList:   true,
 	protocol.MethodPromptsGet:    true,
 	protocol.MethodResourcesList: true,
@@ -41,32 +44,147 @@ var ruled = map[string]bool{
 	protocol.MethodCancelled:     true,
 	protocol.MethodProgress:      true,
 	protocol.MethodRootsChanged:  true,
+
+	// Methods of extensions, once it is known which items they reach, and itemOf or rule
+	// judges those.
 }
 
-// rule refuses what the client's tool rules do not let pass. The client gets
-// the same answer from every server, and cannot tell a tool that it may not
-// call from one that is not there.
+// item is a tool, a prompt or a resource that a message names.
+type item struct {
+	kind    policy.Item // "": it is not clear what the message names
+	name    string      // of a resource: its URI
+	clear   bool        // the name can be read, and in one way only
+	pattern bool        // the name may be a URI template, of which any expansion is meant
+}
+
+// itemOf returns what the message names; false if its method names nothing. A completion is
+// about the prompt or the template whose arguments it completes.
+func itemOf(e *envelope.Envelope, message []byte) (item, bool) {
+	switch e.Method {
+	case protocol.MethodToolsCall:
+		return item{kind: policy.Tool, name: e.Name, clear: true}, true
+	case protocol.MethodPromptsGet:
+		return item{kind: policy.Prompt, name: e.Name, clear: true}, true
+	case protocol.MethodResourcesRead:
+		return item{kind: policy.Resource, name: e.Name, clear: true}, true
+	case protocol.MethodSubscribe, protocol.MethodUnsubscribe:
+		return itemAt(policy.Resource, e.URI, message), true
+	case protocol.MethodComplete:
+		switch {
+		case e.RefName.None() == e.RefURI.None():
+			return item{}, true
+		case e.RefURI.None():
+			return itemAt(policy.Prompt, e.RefName, message), true
+		}
+		i := itemAt(policy.Resource, e.RefURI, message)
+		i.pattern = true
+		return i, true
+	}
+	return item{}, false
+}
+
+// itemAt returns the item whose name is the string at that place.
+func itemAt(kind policy.Item, at envelope.Span, message []byte) item {
+	i := item{kind: kind}
+	if !at.None() {
+		i.name, i.clear = jsonscan.Text(at.Of(message))
+	}
+	return i
+}
+
+// allowedBy reports whether the rules let the client have the item. Where there are rules
+// about its kind, they do not without a clear name.
+func (i *item) allowedBy(rules *policy.Rules) bool {
+	switch {
+	case i.kind == policy.Tool:
+		return rules.Tools == nil || i.clear && rules.Tools.Allows(i.name)
+	case i.kind == policy.Prompt:
+		return rules.Prompts == nil || i.clear && rules.Prompts.Allows(i.name)
+	case i.kind == "":
+		return rules.Prompts == nil && rules.Resources == nil
+	case i.pattern:
+		return rules.Resources == nil || i.clear && rules.Resources.AllowsTemplate(i.name)
+	}
+	return rules.Resources == nil || i.clear && rules.Resources.Allows(i.name)
+}
+
+// rule refuses what the client's rules do not let pass. The client gets the same answer
+// from every server, and cannot tell an item that it may not have from one that is not there.
+// What passes is cut if the client's next rules do not admit it.
 func (x *exchange) rule() *access.Refusal {
-	if x.tools == nil || x.body == nil || x.message.Kind == envelope.Response {
+	if x.body == nil || x.message.Kind == envelope.Response {
 		return nil
 	}
-	f := &access.Refusal{Status: http.StatusOK, RPCID: x.id()}
-	switch method := x.message.Method; {
-	case method == protocol.MethodToolsCall:
-		if x.tools.Allows(x.message.Name) {
-			return nil
-		}
-		f.Reason, f.Detail = reasonTool, "tool "+strconv.Quote(bounded(x.message.Name))
-		f.Code, f.Message = protocol.CodeInvalidParams, "This tool is not available to this client."
-	case ruled[method]:
+	i, names := itemOf(&x.message, x.body.data)
+	switch {
+	case x.rules == nil:
+	case !ruled[x.message.Method]:
+		return x.ruledOut(x.methodNotAllowed())
+	case x.message.Method == protocol.MethodListen:
+		return x.ruleListen()
+	case names && !i.allowedBy(x.rules):
+		return x.ruledOut(i.notAllowed())
+	}
+	if names && i.clear && !i.pattern {
+		return x.request.Uses(x.grant, i.kind, i.name)
+	}
+	return nil
+}
+
+// ruleListen refuses a subscriptions/listen that asks for changes of a resource that the
+// client may not have.
+func (x *exchange) ruleListen() *access.Refusal {
+	if x.rules.Resources == nil {
 		return nil
+	}
+	uris, err := rewrite.Subscriptions(&x.message, x.body.data)
+	if err != nil {
+		return x.ruledOut((&item{}).notAllowed())
+	}
+	for _, uri := range uris {
+		if !x.rules.Resources.Allows(uri) {
+			return x.ruledOut((&item{kind: policy.Resource, name: uri}).notAllowed())
+		}
+	}
+	return nil
+}
+
+// notAllowed is the refusal of a message for what it names.
+func (i *item) notAllowed() *access.Refusal {
+	f := &access.Refusal{Status: http.StatusOK, Code: protocol.CodeInvalidParams}
+	switch i.kind {
+	case policy.Tool:
+		f.Reason, f.Message = policy.ToolNotAllowed, "This tool is not available to this client."
+	case policy.Prompt:
+		f.Reason, f.Message = policy.PromptNotAllowed, "This prompt is not available to this client."
+	case policy.Resource:
+		f.Reason, f.Message = policy.ResourceNotAllowed, "This resource is not available to this client."
 	default:
-		f.Reason, f.Detail = reasonMethod, "method "+strconv.Quote(bounded(method))
-		f.Code, f.Message = protocol.CodeMethodNotFound, "This method is not available to this client."
-		if x.stateless {
-			f.Status = http.StatusNotFound
-		}
+		f.Reason, f.Message = reasonMessage, "The params do not name one prompt or resource."
+		return f
 	}
+	f.Detail = string(i.kind) + " " + strconv.Quote(access.AuditedName(i.kind, i.name))
+	return f
+}
+
+// methodNotAllowed is the refusal of a method of which it is not known what it reaches.
+func (x *exchange) methodNotAllowed() *access.Refusal {
+	f := &access.Refusal{
+		Status:  http.StatusOK,
+		Reason:  reasonMethod,
+		Detail:  "method " + strconv.Quote(access.Bounded(x.message.Method)),
+		Code:    protocol.CodeMethodNotFound,
+		Message: "This method is not available to this client.",
+	}
+	if x.stateless {
+		f.Status = http.StatusNotFound
+	}
+	return f
+}
+
+// ruledOut makes f the answer to the exchange's message.
+func (x *exchange) ruledOut(f *access.Refusal) *access.Refusal {
+	f.RPCID = x.id()
 	if x.message.Kind == envelope.Notification {
 		f.Status = http.StatusAccepted // nobody waits for an answer
 	}

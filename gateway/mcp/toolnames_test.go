@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/gatewaytest"
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol/toollist"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/itemlist"
 	"vault-plugin-secrets-mcp/gateway/usage"
 )
 
@@ -136,6 +136,6 @@ func TestListsOfToolsOnStdioAreHeard(t *testing.T) {
 	registration, message, _ := strings.Cut(answer, " ")
 	require.Equal(t, g.registry.Server("up").ID, registration)
 	var names []string
-	require.NoError(t, toollist.Names([]byte(message), func(tool string) { names = append(names, tool) }))
+	require.NoError(t, itemlist.Names([]byte(message), func(tool string) { names = append(names, tool) }))
 	require.NotEmpty(t, names)
 }

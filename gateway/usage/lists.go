@@ -9,9 +9,9 @@ import (
 	"golang.org/x/time/rate"
 
 	"vault-plugin-secrets-mcp/backend/check"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/itemlist"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol/toollist"
 )
 
 const (
@@ -109,14 +109,14 @@ func (l *lists) read(a answer) {
 		}
 	}
 	if !a.events {
-		_ = toollist.Names(jsonscan.WithoutMark(a.data), each)
+		_ = itemlist.Names(jsonscan.WithoutMark(a.data), each)
 		l.add(a.registration, names, a.day)
 		return
 	}
 	decoder := sse.NewDecoder(bytes.NewReader(a.data), MaxList)
 	for event, err := decoder.Next(); err == nil; event, err = decoder.Next() {
 		if event.IsMessage() {
-			_ = toollist.Names(event.Data, each)
+			_ = itemlist.Names(event.Data, each)
 		}
 	}
 	l.add(a.registration, names, a.day)

@@ -10,7 +10,7 @@
 //     also has the reader of objects that guards keys, and the splicer.
 //   - names joins the names of many servers, and takes them apart again.
 //   - rewrite changes names in messages, and merges lists.
-//   - toollist cuts tools out of lists.
+//   - itemlist cuts denied items out of lists.
 //   - sse reads and writes streams of server-sent events.
 //
 // None of them knows clients, servers or grants.

@@ -5,13 +5,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/itemlist"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol/toollist"
 )
 
 // Whoever decides on an object's members goes by the one rule of jsonscan.Object.
 func TestEveryReaderKeepsTheRuleAboutKeys(t *testing.T) {
+	rules := policy.CompileRules("s", []policy.Rights{{Lists: policy.Lists{AllowedServers: []string{"s"}, DeniedTools: []string{"s/denied"}}}})
 	// Members that stand beside a key K, which is guarded.
 	for name, beside := range map[string]func(key string) string{
 		"twice":                 func(key string) string { return `"` + key + `":0` },
@@ -27,13 +29,13 @@ func TestEveryReaderKeepsTheRuleAboutKeys(t *testing.T) {
 			require.Error(t, err, "envelope.Parse")
 			_, err = rewrite.Answer([]byte(`{"result":{"contents":[{"uri":"a",`+beside("uri")+`}]}}`), "s")
 			require.Error(t, err, "rewrite.Answer")
-			_, err = toollist.Filter([]byte(`{"result":{"tools":[],`+beside("tools")+`}}`), func(string) bool { return true })
-			require.Error(t, err, "toollist.Filter")
+			_, err = itemlist.Filter([]byte(`{"result":{"tools":[],`+beside("tools")+`}}`), rules)
+			require.Error(t, err, "itemlist.Filter")
 
 			tool := `{"name":"a",` + beside("name") + `}`
-			filtered, err := toollist.Filter([]byte(`{"result":{"tools":[`+tool+`]}}`), func(string) bool { return true })
+			filtered, err := itemlist.Filter([]byte(`{"result":{"tools":[`+tool+`]}}`), rules)
 			require.NoError(t, err)
-			require.Equal(t, `{"result":{"tools":[]}}`, string(filtered), "a tool of toollist.Filter")
+			require.Equal(t, `{"result":{"tools":[]}}`, string(filtered), "a tool of itemlist.Filter")
 			page, err := rewrite.ReadPage(rewrite.Tools, "s", []byte(`{"result":{"tools":[`+tool+`]}}`))
 			require.NoError(t, err)
 			require.Empty(t, page.Entries, "an entry of rewrite.ReadPage")

@@ -34,6 +34,21 @@ func (v String) Bytes() ([]byte, error) {
 	return v.Append(make([]byte, 0, len(v.raw)))
 }
 
+// Text returns the value of a JSON text that is a string; false if it is none, or could be
+// read in two ways.
+func Text(raw []byte) (text string, ok bool) {
+	s, err := New(raw)
+	if err != nil || s.Peek() != '"' {
+		return "", false
+	}
+	value, err := s.String()
+	if err != nil {
+		return "", false
+	}
+	bytes, err := value.Bytes()
+	return string(bytes), err == nil
+}
+
 // Append appends the string's value to dst.
 func (v String) Append(dst []byte) ([]byte, error) {
 	if !v.escaped {

@@ -46,6 +46,9 @@ func (k Kind) Method() string { return kinds[k].method }
 // Member is the member of the result that has the list.
 func (k Kind) Member() string { return kinds[k].member }
 
+// NameMember is the member of an entry that names the entry.
+func (k Kind) NameMember() string { return kinds[k].keys[0] }
+
 // mark returns where the prefix goes into the name of an entry that begins at the offset,
 // behind the quote.
 func (k Kind) mark(message []byte, start int) mark {

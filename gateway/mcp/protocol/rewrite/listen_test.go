@@ -65,3 +65,40 @@ func TestReadListenRefusesWhatCouldBeReadInTwoWays(t *testing.T) {
 		})
 	}
 }
+
+func TestSubscriptionsTellsEveryResourceOrNone(t *testing.T) {
+	tests := map[string]struct {
+		params string
+		want   []string // nil: an error
+	}{
+		"none":                           {`{}`, []string{}},
+		"no params":                      {`null`, []string{}},
+		"lists alone":                    {`{"notifications":{"toolsListChanged":true}}`, []string{}},
+		"null":                           {`{"notifications":{"resourceSubscriptions":null}}`, []string{}},
+		"two":                            {`{"notifications":{"taskIds":["x"],"resourceSubscriptions":["file:///a","s3:\/\/b"]}}`, []string{"file:///a", "s3://b"}},
+		"something else than a string":   {`{"notifications":{"resourceSubscriptions":["file:///a",{"uri":"s3://b"}]}}`, nil},
+		"null among them":                {`{"notifications":{"resourceSubscriptions":["file:///a",null]}}`, nil},
+		"half a surrogate pair":          {`{"notifications":{"resourceSubscriptions":["s3://\ud800"]}}`, nil},
+		"a string that is not a list":    {`{"notifications":{"resourceSubscriptions":"s3://b"}}`, nil},
+		"an object that is not a list":   {`{"notifications":{"resourceSubscriptions":{"0":"s3://b"}}}`, nil},
+		"a second list":                  {`{"notifications":{"resourceSubscriptions":[],"resourceSubscriptions":["s3://b"]}}`, nil},
+		"a second list in capitals":      {`{"notifications":{"resourceSubscriptions":[],"ResourceSubscriptions":["s3://b"]}}`, nil},
+		"a second object in capitals":    {`{"notifications":{},"Notifications":{"resourceSubscriptions":["s3://b"]}}`, nil},
+		"a list behind a space":          {`{"notifications":{"resourceSubscriptions ":["s3://b"]}}`, nil},
+		"a key with a control character": {`{"notifications":{"x\u0000":["s3://b"]}}`, nil},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			message := []byte(request("subscriptions/listen", test.params))
+			e, err := envelope.Parse(message)
+			require.NoError(t, err)
+			got, err := Subscriptions(&e, message)
+			if test.want == nil {
+				require.Error(t, err)
+				return
+			}
+			require.NoError(t, err)
+			require.ElementsMatch(t, test.want, got)
+		})
+	}
+}

@@ -133,14 +133,5 @@ func stringOf(at envelope.Span, message []byte) (value string, ok bool) {
 	if at.None() {
 		return "", false
 	}
-	scanner, err := jsonscan.New(at.Of(message))
-	if err != nil {
-		return "", false
-	}
-	text, err := scanner.String()
-	if err != nil {
-		return "", false
-	}
-	raw, err := text.Bytes()
-	return string(raw), err == nil
+	return jsonscan.Text(at.Of(message))
 }

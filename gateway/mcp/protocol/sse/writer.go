@@ -24,12 +24,15 @@ var (
 
 	// ErrExpired: the client opens another one with its next token.
 	ErrExpired = errors.New("the token with which the stream was opened has expired")
+
+	// ErrRules: the client opens another one, with what its present rules allow.
+	ErrRules = errors.New("the client's rules have changed since the stream was opened")
 )
 
 // EndedByGateway reports whether the stream's end is an orderly one.
 func EndedByGateway(ctx context.Context) bool {
 	cause := context.Cause(ctx)
-	return errors.Is(cause, errAge) || errors.Is(cause, errDraining) || errors.Is(cause, ErrExpired)
+	return errors.Is(cause, errAge) || errors.Is(cause, errDraining) || errors.Is(cause, ErrExpired) || errors.Is(cause, ErrRules)
 }
 
 // Writer writes events to a client. While there are none it sends comments, so that no

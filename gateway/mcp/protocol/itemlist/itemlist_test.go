@@ -1,4 +1,4 @@
-package toollist
+package itemlist
 
 import (
 	"bytes"
@@ -9,10 +9,19 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 )
 
-// notDenied lets every tool pass but those whose names start with "deny".
+// rulesOf are those of a client about the server "s".
+func rulesOf(lists policy.Lists) *policy.Rules {
+	lists.AllowedServers = []string{"s"}
+	return policy.CompileRules("s", []policy.Rights{{Lists: lists}})
+}
+
+// denying lets every tool pass but those whose names start with "deny".
+var denying = rulesOf(policy.Lists{DeniedTools: []string{"s/deny*"}})
+
 func notDenied(tool string) bool { return !strings.HasPrefix(tool, "deny") }
 
 func list(tools string) string {
@@ -66,10 +75,116 @@ func TestFilterCutsToolsAndKeepsEveryOtherByte(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := Filter([]byte(test.in), notDenied)
+			got, err := Filter([]byte(test.in), denying)
 			require.NoError(t, err)
 			require.Equal(t, test.want, string(got))
 		})
+	}
+}
+
+// all has rules about every kind of item.
+var all = rulesOf(policy.Lists{
+	DeniedTools: []string{"s/deny*"}, DeniedPrompts: []string{"s/deny*"},
+	AllowedResources: []string{"s/file:///srv/*", "s/db://rows/7"}, DeniedResources: []string{"s/file:///srv/secret/*"},
+})
+
+func TestEachListIsFilteredByItsOwnRules(t *testing.T) {
+	result := func(member, entries string) string {
+		return `{"jsonrpc":"2.0","id":1,"result":{"` + member + `":[` + entries + `]}}`
+	}
+	tests := map[string]struct {
+		rules    *policy.Rules
+		in, want string
+	}{
+		"prompts": {all, result("prompts", `{"name":"a"},{"name":"deny"}`), result("prompts", `{"name":"a"}`)},
+		"prompts, with rules about tools": {
+			denying, result("prompts", `{"name":"a"},{"name":"deny"}`), result("prompts", `{"name":"a"},{"name":"deny"}`),
+		},
+		"resources": {
+			all,
+			result("resources", `{"uri":"file:///srv/a","name":"deny"},{"uri":"file:///srv/secret/a"},{"uri":"file:///etc/passwd"},{"uri":"db://rows/7"}`),
+			result("resources", `{"uri":"file:///srv/a","name":"deny"},{"uri":"db://rows/7"}`),
+		},
+		"resources in other spellings": {
+			all,
+			result("resources", `{"uri":"FILE:///srv/%61"},{"uri":"file:///srv/%73ecret/a"},{"uri":"file:///srv/SECRET/a"},{"uri":"file:\/\/\/srv\/b"}`),
+			result("resources", `{"uri":"FILE:///srv/%61"},{"uri":"file:\/\/\/srv\/b"}`),
+		},
+		"resources that can be read in two ways": {
+			all,
+			result("resources", `{"uri":"file:///srv/../srv/a"},{"uri":"file:///srv//a"},{"uri":"file:///srv/a%2fb"},{"uri":"file:///srv/%zz"},{"uri":"file:///srv\\a"},{"uri":"file:///srv/a","URI":"file:///srv/b"},{"uri":7},{}`),
+			result("resources", ``),
+		},
+		"templates": {
+			all,
+			result("resourceTemplates", `{"uriTemplate":"file:///srv/{name}"},{"uriTemplate":"file:///{+path}"},{"uriTemplate":"file:///srv/secret/{name}"},{"uriTemplate":"db://{table}"},{"uriTemplate":"s3://{bucket}"}`),
+			result("resourceTemplates", `{"uriTemplate":"file:///srv/{name}"},{"uriTemplate":"file:///{+path}"},{"uriTemplate":"db://{table}"}`),
+		},
+		"a public list of resources becomes private": {
+			all,
+			`{"result":{"cacheScope":"public","resources":[{"uri":"db://rows/7"}],"ttlMs":99999999}}`,
+			`{"result":{"cacheScope":"private","resources":[{"uri":"db://rows/7"}],"ttlMs":30000}}`,
+		},
+		"two lists": {
+			all,
+			`{"result":{"resources":[{"uri":"s3://a"}],"tools":[{"name":"deny"},{"name":"a"}]}}`,
+			`{"result":{"resources":[],"tools":[{"name":"a"}]}}`,
+		},
+		"contents of a resource": {all, `{"result":{"contents":[{"uri":"s3://a","text":"x"}]}}`, `{"result":{"contents":[{"uri":"s3://a","text":"x"}]}}`},
+		"links in a result":      {all, `{"result":{"content":[{"type":"resource_link","uri":"s3://a"}]}}`, `{"result":{"content":[{"type":"resource_link","uri":"s3://a"}]}}`},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := Filter([]byte(test.in), test.rules)
+			require.NoError(t, err)
+			require.Equal(t, test.want, string(got))
+		})
+	}
+}
+
+func TestNotificationsAboutDeniedResourcesAreDropped(t *testing.T) {
+	updated := func(params string) string {
+		return `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":` + params + `}`
+	}
+	tests := map[string]struct {
+		message string
+		rules   *policy.Rules
+		passes  bool
+	}{
+		"of an allowed one":                     {updated(`{"uri":"file:///srv/a"}`), all, true},
+		"of a denied one":                       {updated(`{"uri":"file:///srv/secret/a"}`), all, false},
+		"of one that is not allowed":            {updated(`{"uri":"s3://a"}`), all, false},
+		"of one with two readings":              {updated(`{"uri":"file:///srv/b/../a"}`), all, false},
+		"of none":                               {updated(`{}`), all, false},
+		"without params":                        {`{"jsonrpc":"2.0","method":"notifications/resources/updated"}`, all, false},
+		"with params that are a list":           {updated(`["s3://a"]`), all, false},
+		"of a list of them":                     {updated(`{"uri":["file:///srv/a"]}`), all, false},
+		"with its method in escapes":            {`{"method":"notifications\/resources\/upd\u0061ted","params":{"uri":"s3://a"}}`, all, false},
+		"with its params first":                 {`{"params":{"uri":"s3://a"},"method":"notifications/resources/updated"}`, all, false},
+		"where no rule is about resources":      {updated(`{"uri":"s3://a"}`), denying, true},
+		"of another kind":                       {`{"method":"notifications/message","params":{"uri":"s3://a"}}`, all, true},
+		"of a change of the list":               {`{"method":"notifications/resources/list_changed"}`, all, true},
+		"with a method that cannot be read":     {`{"method":"notifications/resources/updated\ud800","params":{"uri":"s3://a"}}`, all, false},
+		"a server's request with a denied name": {`{"id":1,"method":"elicitation/create","params":{"name":"deny","uri":"s3://a"}}`, all, true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := Filter([]byte(test.message), test.rules)
+			require.NoError(t, err)
+			if test.passes {
+				require.Equal(t, test.message, string(got))
+			} else {
+				require.Nil(t, got)
+			}
+		})
+	}
+	for _, message := range []string{
+		updated(`{"uri":"file:///srv/a","uri":"s3://a"}`),
+		updated(`{"uri":"file:///srv/a","URI":"s3://a"}`),
+		`{"method":"notifications/message","method":"notifications/resources/updated","params":{"uri":"s3://a"}}`,
+	} {
+		_, err := Filter([]byte(message), all)
+		require.ErrorIs(t, err, jsonscan.ErrAmbiguous, message)
 	}
 }
 
@@ -100,7 +215,7 @@ func TestFilterRefusesWhatItCannotBeSureOf(t *testing.T) {
 	}
 	for name, message := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := Filter([]byte(message), notDenied)
+			_, err := Filter([]byte(message), denying)
 			require.Error(t, err)
 		})
 	}
@@ -114,7 +229,7 @@ func FuzzFilter(f *testing.F) {
 	f.Add([]byte(`{"result":{"cacheScope":"public","tools":[{"name":"deny"}],"ttlMs":1e9,"nextCursor":"x"}}`))
 	f.Add([]byte(`{"result":{"tools":[{"name":"a","NAME":"deny"}],"ttlMs":1}}`))
 	f.Fuzz(func(t *testing.T, message []byte) {
-		got, err := Filter(message, notDenied)
+		got, err := Filter(message, denying)
 		if err != nil {
 			return
 		}
@@ -170,11 +285,11 @@ func toolName(tool []byte) (name string, ok bool) {
 	if err != nil {
 		return "", false
 	}
-	f := filter{Scanner: scanner, allows: func(tool string) bool {
+	f := filter{Scanner: scanner, message: tool}
+	ok, err = f.entry(&judged{key: "name", allows: func(tool string) bool {
 		name = tool
 		return true
-	}}
-	ok, err = f.tool()
+	}})
 	return name, ok && err == nil
 }
 
@@ -192,7 +307,7 @@ func BenchmarkFilter(b *testing.B) {
 	b.SetBytes(int64(len(message)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Filter(message, notDenied); err != nil {
+		if _, err := Filter(message, denying); err != nil {
 			b.Fatal(err)
 		}
 	}
