@@ -125,6 +125,47 @@ func TestARuleThatCameWhileTheRequestWasReadCounts(t *testing.T) {
 	})
 }
 
+func TestAStreamHearsOfOtherRulesAboutItems(t *testing.T) {
+	tests := map[string]struct {
+		write func(*modelRole)
+		heard bool
+	}{
+		"a tool is denied":       {func(r *modelRole) { r.DeniedTools = []string{"*/x"} }, true},
+		"a prompt is denied":     {func(r *modelRole) { r.DeniedPrompts = []string{"*/x"} }, true},
+		"resources are allowed":  {func(r *modelRole) { r.AllowedResources = []string{"*/a:*"} }, true},
+		"the same rules, anyway": {func(*modelRole) {}, false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newModel()
+				token := m.addToken("t", "c")
+				inRole("files")(token)
+				b := settledBroker(t, m)
+				ctx, h := b.hold(t, "t", "files")
+				defer h.Release()
+				before, heard := h.Grant(), 0
+				h.OnRules(before, func() { heard++ })
+				change := vaultclient.Change{Type: typeRole, Operation: operationUpdate, Name: "r"}
+				rights := modelRole{name: "r", Lists: policy.Lists{AllowedServers: []string{"files"}}}
+				test.write(&rights)
+				for range 2 {
+					m.mutate(change, func() { token.role = &rights })
+					synctest.Wait()
+				}
+				require.NoError(t, ctx.Err(), "the request goes on")
+				late := 0
+				h.OnRules(before, func() { late++ })
+				want := 0
+				if test.heard {
+					want = 1
+				}
+				require.Equal(t, []int{want, want}, []int{heard, late}, "once, and at once where it was late")
+			})
+		})
+	}
+}
+
 func TestLiveRequestOfAnotherServerGoesOnWhenTheAllowListIsNarrowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, b, token := brokerWithToken(t)
