@@ -69,7 +69,10 @@ func compileFilter(item Item, server string, rights []Rights) *Filter {
 		}
 		f.all = f.all || allowed == nil
 		for _, rule := range allowed {
-			if pattern, concerns, err := concerning(item, rule, server); err == nil && concerns {
+			if !names(rule, server) {
+				continue
+			}
+			if pattern, _, err := concerning(item, rule, server); err == nil {
 				f.allowed.add(compileGlob(pattern))
 			}
 		}

@@ -73,7 +73,13 @@ func concerning(item Item, rule, server string) (pattern string, concerns bool, 
 	if err := ValidateRule(item, rule); err != nil {
 		return "", false, err
 	}
-	name, pattern, _ := strings.Cut(rule, "/")
+	_, pattern, _ = strings.Cut(rule, "/")
+	return pattern, names(rule, server), nil
+}
+
+// names reports whether a rule's first half matches the server.
+func names(rule, server string) bool {
+	name, _, _ := strings.Cut(rule, "/")
 	g := compileGlob(name)
-	return pattern, g.match(server), nil
+	return g.match(server)
 }

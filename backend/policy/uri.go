@@ -174,6 +174,9 @@ func canonicalAuthority(scheme, rest string) (string, error) {
 		return "", fmt.Errorf("the URI's scheme has no \"//\" after it: write it as %s://…", scheme)
 	}
 	authority, path := cutAuthority(after)
+	if len(authority) > maxAuthority {
+		return "", fmt.Errorf("the URI's host is %d bytes long: at most %d are allowed", len(authority), maxAuthority)
+	}
 	if strings.Contains(authority, "@") {
 		return "", errors.New("the URI holds a user or a password: remove them")
 	}
@@ -208,6 +211,9 @@ func isPlainHost(text string) bool {
 	}
 	return true
 }
+
+// maxAuthority bounds a host with its port: the parser's cost is not linear.
+const maxAuthority = 512
 
 // maxPlainHost is the length of the longest name in DNS.
 const maxPlainHost = 253

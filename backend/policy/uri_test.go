@@ -206,7 +206,7 @@ func checkCanonicalURI(t *testing.T, uri string) {
 	}
 	u, err := neturl.Parse(canonical)
 	if err != nil {
-		if strings.Contains(canonical, "://") && browserSchemes[canonical[:strings.Index(canonical, ":")]] {
+		if scheme, _, _ := strings.Cut(canonical, ":"); browserSchemes[scheme] {
 			t.Fatalf("%q is accepted, and not by the standard library: %v", canonical, err)
 		}
 		return // hosts of other schemes may have any form
