@@ -25,10 +25,14 @@ path "mcp/clients/team-a-*" {
       "", "calculator", "time", "calculator,time", "time,calculator",
       [], ["calculator"], ["time"], ["calculator", "time"], ["time", "calculator"],
     ]
-    "allowed_tools" = []
-    "denied_tools"  = []
-    "token_ttl"     = []
-    "metadata"      = []
+    "allowed_tools"     = []
+    "denied_tools"      = []
+    "allowed_prompts"   = []
+    "denied_prompts"    = []
+    "allowed_resources" = []
+    "denied_resources"  = []
+    "token_ttl"         = []
+    "metadata"          = []
   }
 }
 
