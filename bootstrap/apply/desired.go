@@ -17,11 +17,11 @@ import (
 
 	"vault-plugin-secrets-mcp/backend/check"
 	"vault-plugin-secrets-mcp/backend/credential"
-	"vault-plugin-secrets-mcp/backend/policy"
 )
 
 // desired is the state that the files describe.
 type desired struct {
+	root     string         // the folder
 	config   map[string]any // the fields of config that a file names
 	configAt place          // where the last of its blocks stands
 	kms      *kmsSettings   // nil: no file says anything of it
@@ -29,6 +29,7 @@ type desired struct {
 	signIn   *signIn        // nil: no file says how people sign in
 	servers  []server
 	policies []policySource
+	roles    []role
 	clients  []client
 	misnamed []client // clients whose name is refused or taken: nobody can be asked about them
 	notes    []string // about parts of the files without a meaning here
@@ -97,14 +98,9 @@ func (c *client) settings() check.Client {
 	}
 	metadata, _ := c.fields["metadata"].(map[string]string)
 	seal, _ := c.fields["seal"].(string)
-	rate, _ := c.fields["rate_limit"].(float64)
-	burst, _ := c.fields["rate_burst"].(int64)
+	role, _ := c.fields["role"].(string)
 	return check.Client{
-		Rights: check.Rights{Lists: policy.Lists{
-			AllowedServers: list("allowed_servers"), AllowedTools: list("allowed_tools"), DeniedTools: list("denied_tools"),
-			AllowedPrompts: list("allowed_prompts"), DeniedPrompts: list("denied_prompts"),
-			AllowedResources: list("allowed_resources"), DeniedResources: list("denied_resources"),
-		}, RateLimit: rate, RateBurst: int(burst)},
+		Rights: rightsOf(c.fields), Role: role,
 		Policies: list("policies"), TokenBoundCIDRs: list("token_bound_cidrs"),
 		TokenTTL: duration("token_ttl"), TokenMaxTTL: duration("token_max_ttl"),
 		Metadata: metadata, Seal: seal, Disabled: c.fields["disabled"] == true,
@@ -125,6 +121,7 @@ func clientFields() map[string]any {
 		"denied_resources":  []string{},
 		"rate_limit":        float64(0),
 		"rate_burst":        int64(0),
+		"role":              "",
 		"policies":          []string{},
 		"token_bound_cidrs": []string{},
 		"token_ttl":         int64(0),

@@ -14,7 +14,9 @@ func loaded(t *testing.T, files map[string]string) (mistakes string, d *desired)
 	t.Helper()
 	dir := t.TempDir()
 	for name, content := range files {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
 	}
 	d, err := load(dir)
 	require.NoError(t, err)

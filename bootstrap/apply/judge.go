@@ -140,25 +140,28 @@ func (s *session) lookup(ctx context.Context, c client) (map[string]any, error) 
 // The engine accepts them; in a real run its own answer has the warning.
 func (s *session) warnOfNames(ctx context.Context, c client, p *step) error {
 	settings := c.settings()
-	for _, n := range []struct {
-		kind, folder string
-		names        []string
-		warning      func(string) string
-	}{
-		{kindServer, "servers/", settings.AllowedServers, check.NoSuchServer},
-		{kindPolicy, "policies/", settings.Policies, check.NoSuchPolicy},
-	} {
-		for _, name := range n.names {
-			if name == check.AnyServer || s.desired.names(n.kind, name) {
-				continue
-			}
-			have, err := s.read(ctx, n.folder+name)
-			if err != nil {
-				return err
-			}
-			if have == nil {
-				p.warnings = append(p.warnings, n.warning(name))
-			}
+	var roles []string
+	if settings.Role != "" {
+		roles = []string{settings.Role}
+	}
+	return errors.Join(
+		s.warnOfMissing(ctx, p, kindServer, settings.AllowedServers, check.NoSuchServer),
+		s.warnOfMissing(ctx, p, kindClientRole, roles, check.NoSuchRole),
+		s.warnOfMissing(ctx, p, kindPolicy, settings.Policies, check.NoSuchPolicy))
+}
+
+// warnOfMissing warns of those of the names that stand for nothing, here or in a file.
+func (s *session) warnOfMissing(ctx context.Context, p *step, kind string, names []string, warning func(string) string) error {
+	for _, name := range names {
+		if name == check.AnyServer || s.desired.names(kind, name) {
+			continue
+		}
+		have, err := s.read(ctx, folders[kind]+name)
+		if err != nil {
+			return err
+		}
+		if have == nil {
+			p.warnings = append(p.warnings, warning(name))
 		}
 	}
 	return nil
@@ -177,6 +180,9 @@ func (d *desired) wanted() map[string]bool {
 	}
 	for _, x := range d.policies {
 		wanted[kindPolicy+" "+x.name] = true
+	}
+	for _, x := range d.roles {
+		wanted[kindClientRole+" "+x.name] = true
 	}
 	for _, x := range d.clients {
 		wanted[kindClient+" "+x.name] = true

@@ -42,7 +42,7 @@ func load(dir string) (*desired, error) {
 	}
 	// HCL first: it may name JSON files, which are then not read on their own.
 	slices.SortStableFunc(paths, func(a, b string) int { return strings.Compare(filepath.Ext(a), filepath.Ext(b)) })
-	d := &desired{config: map[string]any{}}
+	d := &desired{root: dir, config: map[string]any{}}
 	named := map[string]bool{}
 	for _, path := range paths {
 		content, err := readFile(path)

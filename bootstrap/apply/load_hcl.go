@@ -26,6 +26,7 @@ type hclFile struct {
 	SignIn   []hclSignIn   `hcl:"sign_in,block"`
 	Servers  []hclServer   `hcl:"server,block"`
 	Policies []hclPolicy   `hcl:"policy,block"`
+	Roles    []hclRole     `hcl:"role,block"`
 	Clients  []hclClient   `hcl:"client,block"`
 }
 
@@ -75,15 +76,7 @@ type hclPolicy struct {
 
 type hclClient struct {
 	Name            string            `hcl:"name,label"`
-	AllowedServers  []string          `hcl:"allowed_servers,optional"`
-	AllowedTools    *[]string         `hcl:"allowed_tools"`
-	DeniedTools     []string          `hcl:"denied_tools,optional"`
-	AllowedPrompts  *[]string         `hcl:"allowed_prompts"`
-	DeniedPrompts   []string          `hcl:"denied_prompts,optional"`
-	AllowedRes      *[]string         `hcl:"allowed_resources"`
-	DeniedRes       []string          `hcl:"denied_resources,optional"`
-	RateLimit       float64           `hcl:"rate_limit,optional"`
-	RateBurst       int64             `hcl:"rate_burst,optional"`
+	Role            string            `hcl:"role,optional"`
 	Policies        []string          `hcl:"policies,optional"`
 	TokenBoundCIDRs []string          `hcl:"token_bound_cidrs,optional"`
 	TokenTTL        string            `hcl:"token_ttl,optional"`
@@ -96,6 +89,7 @@ type hclClient struct {
 	AccessToken     string            `hcl:"access_token,optional"`
 	Ciphertext      string            `hcl:"access_token_ciphertext,optional"`
 	Ref             []hclRef          `hcl:"access_token_ref,block"`
+	Rights          hcl.Body          `hcl:",remain"` // of hclRights
 }
 
 type hclRef struct {
@@ -155,6 +149,9 @@ func (d *desired) loadHCL(path string, content []byte, named map[string]bool) {
 	}
 	for i, at := range at(kindPolicy) {
 		d.addPolicyFile(at, f.Policies[i], named)
+	}
+	for i, at := range at("role") {
+		d.addRole(at, f.Roles[i])
 	}
 	for i, at := range at(kindClient) {
 		d.addClient(at, f.Clients[i])
@@ -275,30 +272,23 @@ func (d *desired) addKMS(at place, k hclKMS) {
 }
 
 func (d *desired) addClient(at place, c hclClient) {
+	rights, ok := d.rights(at, c.Rights)
+	if !ok {
+		return
+	}
 	fields := clientFields()
-	for name, value := range map[string][]string{
-		"allowed_servers": c.AllowedServers, "denied_tools": c.DeniedTools,
-		"denied_prompts": c.DeniedPrompts, "denied_resources": c.DeniedRes,
-		"policies": c.Policies, "token_bound_cidrs": c.TokenBoundCIDRs,
-	} {
-		fields[name] = unique(value)
+	rights.addTo(fields)
+	fields["policies"], fields["token_bound_cidrs"] = unique(c.Policies), unique(c.TokenBoundCIDRs)
+	if c.Upstream != nil {
+		fields["upstream_policies"] = unique(*c.Upstream)
 	}
-	for name, value := range map[string]*[]string{
-		"allowed_tools": c.AllowedTools, "allowed_prompts": c.AllowedPrompts, "allowed_resources": c.AllowedRes,
-		"upstream_policies": c.Upstream,
-	} {
-		if value != nil {
-			fields[name] = unique(*value)
-		}
-	}
-	fields["rate_limit"], fields["rate_burst"] = c.RateLimit, c.RateBurst
 	what := fmt.Sprintf("client %q", c.Name)
 	fields["token_ttl"] = d.seconds(at, what, "token_ttl", c.TokenTTL)
 	fields["token_max_ttl"] = d.seconds(at, what, "token_max_ttl", c.TokenMaxTTL)
 	if c.Metadata != nil {
 		fields["metadata"] = c.Metadata
 	}
-	fields["sign_in"] = c.SignIn
+	fields["sign_in"], fields["role"] = c.SignIn, c.Role
 	if c.Seal != nil {
 		fields["seal"] = *c.Seal
 	}

@@ -58,6 +58,8 @@ func (d *desired) loadObject(at place, content []byte) error {
 		return slices.ContainsFunc(keys, func(key string) bool { _, ok := object[key]; return ok })
 	}
 	switch {
+	case d.holdsRole(at.file):
+		return d.loadRole(at, content, object)
 	case clientfile.Holds(object):
 		d.loadClientFile(at, object)
 		return nil
@@ -66,11 +68,11 @@ func (d *desired) loadObject(at place, content []byte) error {
 		return d.addPolicy(policySource{
 			at: at, name: name, managed: strings.HasPrefix(name, "managed-settings"), settings: d.policyOf(at.file, object),
 		})
-	case has("username", "role") && !has("transport"):
+	case has("username") && !has("transport"):
 		return errUser
 	case has("transport"):
 		return d.loadServer(at, content)
-	case has("allowed_servers", "allow_list", "access_token", "access_token_ref", "access_token_ciphertext"):
+	case has("allowed_servers", "allow_list", "role", "access_token", "access_token_ref", "access_token_ciphertext"):
 		return d.loadClient(at, content)
 	case has("included_tools", "included_servers", "excluded_tools"):
 		return errGroup
@@ -205,6 +207,7 @@ type jsonClient struct {
 	AccessToken    string          `json:"access_token"`
 	AccessTokenRef tokenRef        `json:"access_token_ref"`
 	Ciphertext     string          `json:"access_token_ciphertext"` // ours: MCPJungle has none
+	Role           string          `json:"role"`                    // likewise
 	Upstream       *[]string       `json:"upstream_policies"`       // likewise
 	SignIn         bool            `json:"sign_in"`                 // likewise
 	ID             json.RawMessage `json:"ID"`
@@ -229,7 +232,7 @@ func (d *desired) loadClient(at place, content []byte) error {
 	if err := x.failure(); err != nil {
 		return err
 	}
-	if c.AllowedServers == nil && c.AllowList == nil {
+	if c.AllowedServers == nil && c.AllowList == nil && c.Role == "" {
 		d.notes = append(d.notes, fmt.Sprintf("%s: it names no servers, as MCPJungle's files of users do: here it becomes the MCP client %q, which may reach none. "+
 			"Give it \"allowed_servers\", or take the file out where it is a person's", at.of(""), c.Name))
 	}
@@ -238,7 +241,7 @@ func (d *desired) loadClient(at place, content []byte) error {
 	if c.Upstream != nil {
 		fields["upstream_policies"] = unique(*c.Upstream)
 	}
-	fields["sign_in"] = c.SignIn
+	fields["sign_in"], fields["role"] = c.SignIn, c.Role
 	if c.Description != "" {
 		fields["metadata"] = map[string]string{"description": c.Description}
 	}

@@ -92,6 +92,11 @@ func (d *desired) check() {
 	d.policies = keep(d.policies, func(p *policySource) bool {
 		return named(p.at, kindPolicy, p.name, check.PolicyName(p.name))
 	})
+	d.roles = keep(d.roles, func(r *role) bool {
+		settings := r.settings()
+		d.refuse(r.at, fmt.Sprintf("role %q", r.name), settings.Check())
+		return named(r.at, "role", r.name, check.RoleName(r.name))
+	})
 	d.clients = keep(d.clients, func(c *client) bool {
 		settings := c.settings()
 		d.refuse(c.at, fmt.Sprintf("client %q", c.name), settings.Check())

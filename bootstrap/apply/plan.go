@@ -28,7 +28,7 @@ func (s *session) plan(ctx context.Context) error {
 		return err
 	}
 	for _, part := range []func(context.Context) error{
-		s.planPlugin, s.planACL, s.planGateway, s.planUpstream, s.planKMS, s.planConfig, s.planSignIn, s.planServers, s.planPolicies, s.planClients, s.planPrune,
+		s.planPlugin, s.planACL, s.planGateway, s.planUpstream, s.planKMS, s.planConfig, s.planSignIn, s.planServers, s.planPolicies, s.planRoles, s.planClients, s.planPrune,
 	} {
 		if err := part(ctx); err != nil {
 			return err
@@ -268,7 +268,7 @@ func (s *session) planPolicies(ctx context.Context) error {
 }
 
 // folders are the paths of things that can be pruned, by kind.
-var folders = map[string]string{kindClient: "clients/", kindPolicy: "policies/", kindServer: "servers/"}
+var folders = map[string]string{kindClient: "clients/", kindPolicy: "policies/", kindClientRole: "roles/", kindServer: "servers/"}
 
 // planPrune finds things that apply created and no file names any more.
 func (s *session) planPrune(ctx context.Context) error {

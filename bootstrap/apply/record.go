@@ -18,10 +18,12 @@ const (
 	kindServer = "server"
 	kindPolicy = "policy"
 	kindClient = "client"
-	kindACL    = "acl-policy"
-	kindRole   = "role"
-	kindMount  = "mount"
-	kindKMS    = "kms"
+	// A role of clients. The kind "role" is Vault's own.
+	kindClientRole = "client-role"
+	kindACL        = "acl-policy"
+	kindRole       = "role"
+	kindMount      = "mount"
+	kindKMS        = "kms"
 )
 
 // record is an ACL policy that grants nothing and lists the things that apply created.

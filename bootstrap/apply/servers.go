@@ -42,7 +42,7 @@ func LoadServers(path string) (servers []Server, notes []string, err error) {
 	switch {
 	case len(d.mistakes) > 0:
 		return nil, nil, errors.Join(d.mistakes...)
-	case len(d.clients) > 0 || len(d.policies) > 0 || len(d.config) > 0 || d.kms != nil:
+	case len(d.clients) > 0 || len(d.policies) > 0 || len(d.roles) > 0 || len(d.config) > 0 || d.kms != nil:
 		return nil, nil, fmt.Errorf("%s: %w", path, errServersAlone)
 	case len(d.servers) == 0:
 		return nil, nil, fmt.Errorf("%s: %w", path, errNoServers)

@@ -57,7 +57,19 @@ server "orders" {
 policy "corp" {
   file = "corp.json"
 }
+role "engineer" {
+  allowed_servers   = ["github"]
+  allowed_tools     = ["github/get_*"]
+  denied_tools      = ["github/get_secret"]
+  allowed_prompts   = []
+  denied_prompts    = ["github/x"]
+  allowed_resources = ["github/repo://*"]
+  denied_resources  = ["github/repo://secret/*"]
+  rate_limit        = 2.5
+  rate_burst        = 7
+}
 client "all" {
+  role              = "engineer"
   allowed_servers   = ["files", "github"]
   allowed_tools     = ["files/*"]
   denied_tools      = ["files/delete_*"]
@@ -84,7 +96,7 @@ client "all" {
 	// What else there is: tested elsewhere, or nothing that a file should say.
 	elsewhere := []string{"name", "access_token", "access_token_ciphertext", "allow_reuse", "dry_run", "expand_env", "force", "sign_in_logins"}
 	schemas := map[string]string{
-		"mcp/config": "McpConfigureRequest", "mcp/clients/all": "McpWriteClientRequest",
+		"mcp/config": "McpConfigureRequest", "mcp/clients/all": "McpWriteClientRequest", "mcp/roles/engineer": "McpWriteRoleRequest",
 		"mcp/servers/files": "McpWriteServerRequest", "mcp/servers/github": "McpWriteServerRequest", "mcp/servers/orders": "McpWriteServerRequest",
 	}
 	for at, want := range map[string]harness.Map{
@@ -94,24 +106,31 @@ client "all" {
 		},
 		"mcp/servers/files": {
 			"transport": "stdio", "command": "/usr/local/bin/files-server", "args": []any{"--root", "/srv"}, "env": []any{"LEVEL"},
-			"shared": true, "description": "Files", "url": "", "headers": []any{},
+			"shared": true, "description": "Files", "url": "", "headers": []any{}, "disabled": false,
 			"credentials": "", "files": []any{}, "vault_policies": []any{},
 		},
 		"mcp/servers/github": {
 			"transport": "http", "url": "https://example.com/mcp", "headers": []any{"X-Team"}, "url_query": []any{"tenant"},
-			"command": "", "args": []any{}, "env": []any{}, "shared": false, "description": "",
+			"command": "", "args": []any{}, "env": []any{}, "shared": false, "description": "", "disabled": true,
 			"credentials": "", "files": []any{}, "vault_policies": []any{},
 		},
 		"mcp/servers/orders": {
 			"transport": "stdio", "command": "/usr/local/bin/pg-mcp", "env": []any{"KEY", "PGPASSWORD", "VAULT_TOKEN"},
-			"url": "", "args": []any{}, "headers": []any{}, "shared": false, "description": "",
+			"url": "", "args": []any{}, "headers": []any{}, "shared": false, "description": "", "disabled": false,
 			"credentials": harness.Map{
 				"db":  harness.Map{"path": "database/creds/orders-ro", "method": "read", "refresh": nil, "data": []any{}},
 				"otp": harness.Map{"path": "ssh/creds/otp", "method": "write", "refresh": json.Number("60"), "data": []any{"ip"}},
 			},
 			"files": []any{"key"}, "vault_policies": []any{"mcp-orders"},
 		},
+		"mcp/roles/engineer": {
+			"allowed_servers": []any{"github"}, "allowed_tools": []any{"github/get_*"}, "denied_tools": []any{"github/get_secret"},
+			"allowed_prompts": []any{}, "denied_prompts": []any{"github/x"},
+			"allowed_resources": []any{"github/repo://*"}, "denied_resources": []any{"github/repo://secret/*"},
+			"rate_limit": "2.5", "rate_burst": "7",
+		},
 		"mcp/clients/all": {
+			"role":            "engineer",
 			"allowed_servers": []any{"files", "github"}, "allowed_tools": []any{"files/*"}, "denied_tools": []any{"files/delete_*"},
 			"allowed_prompts": []any{}, "denied_prompts": []any{"files/deploy"},
 			"allowed_resources": []any{"files/file:///srv/*"}, "denied_resources": []any{"*/*secret*"},

@@ -36,9 +36,7 @@ func newCrew(t *testing.T) *crew {
 	for i := range size {
 		c.tokens = append(c.tokens, c.CreateClient(fmt.Sprintf("engineer-%d", i), harness.Map{"role": "engineer"}))
 	}
-	for range 2 {
-		c.gateways = append(c.gateways, c.StartGateway(harness.GatewayOptions{}))
-	}
+	c.gateways = stage.CrowdGateways(c.Harness, size)
 	return c
 }
 

@@ -19,8 +19,7 @@ func TestNarrowingARoleCutsTheStreamsOfAllItsClients(t *testing.T) {
 	h := harness.New(t)
 	h.Write("mcp/servers/calculator", harness.Map{"transport": "http", "url": h.StartUpstream(nil).URL})
 	h.Write("mcp/roles/engineer", harness.Map{"allowed_servers": "calculator"})
-	limits := harness.GatewayOptions{Blocks: map[string]string{"limits": fmt.Sprintf("max_connections_per_source = %d\n", 2*size+100)}}
-	gateways := []*harness.Gateway{h.StartGateway(limits), h.StartGateway(limits)}
+	gateways := stage.CrowdGateways(h, size)
 	bystander := openStream(t, h, gateways[0].ServerURL("calculator"), h.CreateClient("bystander", harness.Map{"allowed_servers": "calculator"}))
 	var streams []*stream
 	for i := range size {
