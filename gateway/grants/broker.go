@@ -128,6 +128,10 @@ type Broker struct {
 	recent   recentChanges
 	outlived map[*entry]struct{} // by calls in flight: see expiry.go
 
+	// changedRoles are the indexes of the last changes of roles with live requests that have
+	// not been compared with them yet.
+	changedRoles map[string]uint64
+
 	lookupsMu sync.Mutex
 	lookups   map[key]*sharedRequest
 	slots     chan struct{} // one for each lookup in flight
@@ -199,6 +203,7 @@ func newBroker(options Options, e engine) (*Broker, error) {
 		ends:          newQueue[End](),
 		outage:        vaultclient.NewOutage(options.Log),
 		outlived:      make(map[*entry]struct{}),
+		changedRoles:  make(map[string]uint64),
 	}
 	b.position.Store(&feedPosition{maxAge: options.Grants.MaxStale})
 	b.recent.reset(0)

@@ -293,6 +293,17 @@ func (e *entry) replace(g *Grant) (old *Grant) {
 	return old
 }
 
+// cut cuts the requests that g does not admit, without putting it in place.
+func (e *entry) cut(g *Grant) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for h := e.live; h != nil; h = h.next {
+		if err := h.admittedBy(g); err != nil {
+			h.cancel(err)
+		}
+	}
+}
+
 // cutServers cancels the requests whose server is no longer registered as it
 // was.
 func (e *entry) cutServers(registered func(*Server) error) {

@@ -1,7 +1,6 @@
 package grants
 
 import (
-	"maps"
 	"time"
 
 	"vault-plugin-secrets-mcp/backend/clock"
@@ -115,23 +114,6 @@ func (v *feedPosition) tracks(g *Grant) bool {
 	return g.epoch == v.epoch && g.index >= v.floor && (g.role == "" || g.index >= v.roles[g.role])
 }
 
-// rolesKept is how many changed roles are told apart. Beyond it, a change of one more
-// concerns every grant.
-const rolesKept = 1024
-
-// changeRole raises the least index of grants with a role.
-func (v *feedPosition) changeRole(name string, index uint64) {
-	roles := maps.Clone(v.roles)
-	if roles == nil || len(roles) >= rolesKept {
-		roles = make(map[string]uint64, 1)
-	}
-	if len(v.roles) >= rolesKept {
-		v.floor = index
-	}
-	roles[name] = index
-	v.roles = roles
-}
-
 // lastConfirmed returns the sending of the request that last confirmed g, and
 // whether g may be used at all.
 func (v *feedPosition) lastConfirmed(g *Grant) (time.Time, bool) {
@@ -173,6 +155,7 @@ func (b *Broker) apply(answer *vaultclient.Changes, sent time.Time) {
 		b.recent.reset(answer.Index)
 		b.negatives.Purge()
 		v.epoch, v.floor, v.roles, v.servers = answer.Epoch, answer.Index, nil, answer.Index
+		clear(b.changedRoles)
 		todo = effects{servers: true, keys: true, sweep: true}
 		b.notify(End{Unheard: true})
 	} else {
@@ -239,19 +222,6 @@ func (b *Broker) applyOne(c *vaultclient.Change, v *feedPosition, todo *effects)
 		todo.servers = todo.servers || c.Type == typeMount
 		todo.keys = todo.keys || c.Type == typeMount || c.Type == typeConfig
 	}
-}
-
-// applyToRole applies a change of a role to the grants of all clients that have it. Those
-// that nobody uses are asked for again when they are used. Which principals have the role,
-// of whom no token is in the cache, is not known.
-func (b *Broker) applyToRole(c *vaultclient.Change, v *feedPosition) {
-	v.changeRole(c.Name, c.Index)
-	b.live.each(func(e *entry) {
-		if g := e.grant.Load(); g != nil && !v.tracks(g) {
-			b.applyToEntry(e, c, v)
-		}
-	})
-	b.notify(End{Unheard: true})
 }
 
 // applyToEntry applies a change to one entry.

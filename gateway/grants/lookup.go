@@ -260,6 +260,7 @@ func (b *Broker) publish(k key, l *vaultclient.Lookup, g *Grant, now time.Time) 
 		return ErrInactive
 	}
 	b.negatives.Remove(k)
+	defer b.cutByRole(g)
 	if e != nil {
 		old := e.grant.Load()
 		if old.Accessor == g.Accessor && old.ClientID == g.ClientID {
