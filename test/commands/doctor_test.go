@@ -121,6 +121,11 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 			cure:   write(policy, harness.Map{"policy": policies.Gateway}),
 		},
 		{
+			name: "a gateway's policy from before usage was reported", want: []string{"without mcp/gateway/usage", "gateways cannot report it", "mcp-bootstrap apply"},
+			infect: write(policy, harness.Map{"policy": strings.Replace(policies.Gateway, "mcp/gateway/usage", "mcp/gateway/other", 1)}),
+			cure:   write(policy, harness.Map{"policy": policies.Gateway}),
+		},
+		{
 			name: "a gateway's role without its policy", want: []string{"does not carry the policy mcp-gateway"},
 			infect: write(role, harness.Map{"token_policies": "other"}), cure: write(role, harness.Map{"token_policies": policies.GatewayName}),
 		},
