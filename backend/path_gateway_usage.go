@@ -14,13 +14,8 @@ import (
 	"vault-plugin-secrets-mcp/backend/check"
 )
 
-const (
-	// maxReportRows bounds a report: its clients, tokens and tools together.
-	maxReportRows = 4096
-
-	// reportWrites is how many clients of a report are written at once.
-	reportWrites = 16
-)
+// reportWrites is how many clients of a report are written at once.
+const reportWrites = 16
 
 func (b *mcpBackend) pathGatewayUsage() []*framework.Path {
 	return build(path{
@@ -65,6 +60,15 @@ type usageReport struct {
 type reportedClient struct {
 	Tokens  []string            `json:"tokens"`
 	Servers map[string][]string `json:"servers"`
+}
+
+// rows counts what is reported of the client, and the client itself if that is nothing.
+func (c *reportedClient) rows() int {
+	rows := len(c.Tokens)
+	for _, tools := range c.Servers {
+		rows += max(1, len(tools))
+	}
+	return max(1, rows)
 }
 
 func (b *mcpBackend) reportUsage(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -135,13 +139,10 @@ func readReported(raw map[string]any) (map[string]*reportedClient, error) {
 		if len(id) != idLength {
 			return nil, userErrorf("field clients: the id of a client has %d characters", idLength)
 		}
-		rows += 1 + len(c.Tokens)
-		for _, tools := range c.Servers {
-			rows += 1 + len(tools)
-		}
+		rows += c.rows()
 	}
-	if rows > maxReportRows {
-		return nil, userErrorf("field clients: it has %d rows, and a report has at most %d: send the others with the next one", rows, maxReportRows)
+	if rows > check.MaxReportRows {
+		return nil, userErrorf("field clients: it has %d rows, and a report has at most %d: send the others with the next one", rows, check.MaxReportRows)
 	}
 	return clients, nil
 }
@@ -176,11 +177,7 @@ func (b *mcpBackend) keepClient(ctx context.Context, s logical.Storage, id strin
 		return 0, err
 	}
 	if c == nil {
-		refused = 1 + int64(len(reported.Tokens))
-		for _, tools := range reported.Servers {
-			refused += int64(len(tools))
-		}
-		return refused, nil
+		return int64(reported.rows()), nil
 	}
 	var tokens []string
 	for _, accessor := range reported.Tokens {

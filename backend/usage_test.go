@@ -98,7 +98,7 @@ func TestAReportOfWhatDoesNotExistIsRefusedRowByRow(t *testing.T) {
 		clients data
 		refused int
 	}{
-		"no client of the id":                 {data{stranger: data{"tokens": []any{stranger + stranger}, "servers": data{"jira": []any{"search"}}}}, 3},
+		"no client of the id":                 {data{stranger: data{"tokens": []any{stranger + stranger}, "servers": data{"jira": []any{"search"}}}}, 2},
 		"no token of the accessor":            {data{id: data{"tokens": []any{id + stranger}}}, 1},
 		"another client's accessor":           {data{id: data{"tokens": []any{e.read("clients/b")["accessor"]}}}, 1},
 		"no server of the name":               {data{id: data{"servers": data{"slack": []any{"post", "read"}}}}, 2},
@@ -119,7 +119,7 @@ func TestAReportOfWhatDoesNotExistIsRefusedRowByRow(t *testing.T) {
 
 func TestAReportThatNoGatewaySendsIsRefused(t *testing.T) {
 	e := usageEnv(t)
-	many := make([]any, maxReportRows)
+	many := make([]any, check.MaxReportRows+1)
 	for i := range many {
 		many[i] = fmt.Sprint(i)
 	}
@@ -147,4 +147,23 @@ func TestAReportThatNoGatewaySendsIsRefused(t *testing.T) {
 		require.Contains(t, e.refusedWrite("gateway/usage", d), c.say, field)
 	}
 	require.Empty(t, e.keys("usage/"))
+}
+
+// TestTheLargestReportOfAGatewayIsTaken: a gateway counts rows of clients, tokens and tools, as
+// the engine does.
+func TestTheLargestReportOfAGatewayIsTaken(t *testing.T) {
+	e := usageEnv(t)
+	clients := data{}
+	for i := range check.MaxReportRows { // all of clients that are gone, and so refused row by row
+		id := fmt.Sprintf("%016d", i)
+		switch i % 3 {
+		case 0:
+			clients[id] = data{}
+		case 1:
+			clients[id] = data{"tokens": []any{id + id}}
+		default:
+			clients[id] = data{"servers": data{"jira": []any{"search"}}}
+		}
+	}
+	require.EqualValues(t, check.MaxReportRows, e.report(gatewayOne, data{"clients": clients})["refused"])
 }

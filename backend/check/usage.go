@@ -21,6 +21,10 @@ const (
 	// wants names of at most 128 characters of ASCII (SEP-986).
 	MaxToolName = 128
 
+	// MaxReportRows bounds a report of what was used: its tokens and tools, and the clients
+	// without any.
+	MaxReportRows = 4000
+
 	// GatewayIDLength is the length of the id under which a gateway reports.
 	GatewayIDLength = 16
 )

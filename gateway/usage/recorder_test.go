@@ -241,14 +241,14 @@ func TestADayOfWhichVaultTakesNoReportsAnyMoreIsTold(t *testing.T) {
 
 func TestAReportHasABoundAndTheRestGoesWithTheNext(t *testing.T) {
 	s := newStage(t)
-	for i := range MaxReport + 10 {
+	for i := range check.MaxReportRows + 10 {
 		s.Used(Use{Client: fmt.Sprintf("c%d", i)}, s.now)
 	}
 	s.after(time.Minute)
-	require.Len(t, s.vault.rows(), MaxReport)
+	require.Len(t, s.vault.rows(), check.MaxReportRows)
 	require.Equal(t, 10, s.Stats().Waiting)
 	s.after(12 * time.Hour)
-	require.Len(t, s.vault.rows(), MaxReport+10)
+	require.Len(t, s.vault.rows(), check.MaxReportRows+10)
 	require.Equal(t, []string{"2026-11-22"}, s.vault.closed)
 }
 
@@ -284,7 +284,7 @@ func TestAGatewayWithoutTheRightGoesOnAndAsksSeldom(t *testing.T) {
 func TestAnEndReportsTheRest(t *testing.T) {
 	s := newStage(t)
 	s.lists("jira", "search")
-	for i := range MaxReport {
+	for i := range check.MaxReportRows {
 		s.Used(Use{Client: fmt.Sprintf("c%d", i)}, s.now)
 	}
 	s.now = s.now.Add(24 * time.Hour)

@@ -17,10 +17,6 @@ const (
 	// unsupportedEvery is the time between two where Vault takes none.
 	unsupportedEvery = time.Hour
 
-	// MaxReport bounds the rows of a report. The engine takes more than this, whatever they
-	// are: a tool may come with its client and its server.
-	MaxReport = 4000
-
 	// lateNotes is how long after its end a day is not closed: by then a request that began
 	// in it has been noted.
 	lateNotes = 30 * time.Second
@@ -125,7 +121,7 @@ func (r *Recorder) next(now time.Time, last bool) (*vaultclient.UsageReport, int
 		return nil, 0
 	}
 	d := r.days[0]
-	rows := min(len(d.waiting), MaxReport)
+	rows := min(len(d.waiting), check.MaxReportRows)
 	over := now.Sub((d.Day + 1).Start()) >= lateNotes
 	report := &vaultclient.UsageReport{
 		Gateway: r.options.Gateway, Day: d.String(), Lost: d.lost,
