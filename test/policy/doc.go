@@ -1,2 +1,3 @@
-// Package policy tests that gateways enforce policies and tool rules.
+// Package policy tests that gateways enforce policies, rules about tools, prompts and resources,
+// and rate limits.
 package policy
