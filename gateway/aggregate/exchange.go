@@ -144,10 +144,16 @@ func (x *exchange) checkCapabilities() *access.Refusal {
 
 // serveRequest serves requests that are the same with sessions and without.
 func (x *exchange) serveRequest() *access.Refusal {
-	if kind, ok := rewrite.KindOf(x.message.Method); ok && kind != rewrite.Tasks {
+	if kind, ok := rewrite.KindOf(x.message.Method); ok && (kind != rewrite.Tasks || x.session != nil) {
 		return x.list(kind)
 	}
 	switch x.message.Method {
+	case protocol.MethodTasksGet, protocol.MethodTasksUpdate, protocol.MethodTasksCancel:
+		return x.call()
+	case protocol.MethodTasksResult:
+		if x.session != nil {
+			return x.call()
+		}
 	case protocol.MethodToolsCall, protocol.MethodPromptsGet, protocol.MethodResourcesRead, protocol.MethodComplete:
 		return x.call()
 	case protocol.MethodSubscribe, protocol.MethodUnsubscribe:

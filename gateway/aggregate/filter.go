@@ -61,7 +61,7 @@ func (f *streamFilter) toClient(m *mcp.Message) ([]byte, error) {
 	case e.Kind == envelope.Response:
 		message = f.response(m)
 	case e.Kind == envelope.Request:
-		if f.route.mode != modeSession {
+		if f.route.mode != modeSession || isOfClientsTasks(e) {
 			return nil, nil // the client's response could not be forwarded
 		}
 		message = envelope.Replace(nil, message, f.route.qualify(e.ID, message), f.route.qualify(e.MetaProgressToken, message))

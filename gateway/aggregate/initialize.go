@@ -47,7 +47,11 @@ func (x *exchange) initialize() *access.Refusal {
 	if f != nil {
 		return f
 	}
-	s := x.handler.newSession(x.request.Grant, bytes.Clone(x.message.Data), params.ClientInfo)
+	message, err := withoutTasks(x.message.Data, x.message.Params)
+	if err != nil {
+		return x.invalidParams(access.ReasonBadRequest, "params of initialize", "params cannot be read.")
+	}
+	s := x.handler.newSession(x.request.Grant, bytes.Clone(message), params.ClientInfo)
 	if err := x.handler.sessions.add(s); err != nil {
 		s.end()
 		return x.tooManySessions(err)
@@ -176,7 +180,8 @@ func (x *exchange) describe(server *grants.Server) {
 type capabilities struct {
 	tools, prompts, resources, subscribe, completions, logging bool
 
-	apps bool // the extension MCP Apps
+	apps, tasksExtension             bool // extensions
+	tasks, tasksList, tasksCancelled bool // those of 2025-11-25: of tools, and what can be done with them
 }
 
 // or returns the capabilities that at least one of both has.
@@ -185,7 +190,8 @@ func (c capabilities) or(d capabilities) capabilities {
 		tools: c.tools || d.tools, prompts: c.prompts || d.prompts,
 		resources: c.resources || d.resources, subscribe: c.subscribe || d.subscribe,
 		completions: c.completions || d.completions, logging: c.logging || d.logging,
-		apps: c.apps || d.apps,
+		apps: c.apps || d.apps, tasksExtension: c.tasksExtension || d.tasksExtension,
+		tasks: c.tasks || d.tasks, tasksList: c.tasksList || d.tasksList, tasksCancelled: c.tasksCancelled || d.tasksCancelled,
 	}
 }
 
@@ -197,6 +203,8 @@ func (c capabilities) list(kind rewrite.Kind) bool {
 		return true
 	case rewrite.Prompts:
 		return c.prompts
+	case rewrite.Tasks:
+		return c.tasksList
 	default:
 		return c.resources
 	}
@@ -225,6 +233,10 @@ func readDescription(message []byte) (description, error) {
 				Tools, Prompts, Completions, Logging *struct{}
 				Resources                            *struct{ Subscribe bool }
 				Extensions                           map[string]json.RawMessage
+				Tasks                                struct {
+					List, Cancel *struct{}
+					Requests     struct{ Tools struct{ Call *struct{} } }
+				}
 			} `json:"capabilities"`
 		} `json:"result"`
 	}
@@ -243,7 +255,8 @@ func readDescription(message []byte) (description, error) {
 			tools: c.Tools != nil, prompts: c.Prompts != nil,
 			resources: c.Resources != nil, subscribe: c.Resources != nil && c.Resources.Subscribe,
 			completions: c.Completions != nil, logging: c.Logging != nil,
-			apps: c.Extensions[protocol.ExtensionApps] != nil,
+			apps: c.Extensions[protocol.ExtensionApps] != nil, tasksExtension: c.Extensions[protocol.ExtensionTasks] != nil,
+			tasks: c.Tasks.Requests.Tools.Call != nil, tasksList: c.Tasks.List != nil, tasksCancelled: c.Tasks.Cancel != nil,
 		},
 		version:      m.Result.ProtocolVersion,
 		instructions: unique.Make(m.Result.Instructions),
@@ -314,8 +327,14 @@ func (d *descriptions) result(stateless bool, first ...[]byte) []byte {
 	if d.has.logging && !stateless {
 		has = append(has, protocol.Member("logging", protocol.Object()))
 	}
-	if d.has.apps {
-		has = append(has, protocol.Member("extensions", protocol.Object(protocol.Member(protocol.ExtensionApps, []byte("{}")))))
+	if d.has.tasks && !stateless {
+		has = append(has, protocol.Member("tasks", protocol.Object(
+			empty("list", d.has.tasksList), empty("cancel", d.has.tasksCancelled),
+			protocol.Member("requests", protocol.Object(protocol.Member("tools", protocol.Object(empty("call", true))))))))
+	}
+	if d.has.apps || d.has.tasksExtension {
+		has = append(has, protocol.Member("extensions", protocol.Object(
+			empty(protocol.ExtensionApps, d.has.apps), empty(protocol.ExtensionTasks, d.has.tasksExtension))))
 	}
 	members := append(slices.Clone(first), protocol.Member("capabilities", protocol.Object(has...)))
 	if d.instructions.Len() > 0 {

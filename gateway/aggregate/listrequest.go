@@ -27,7 +27,7 @@ var (
 func (x *exchange) listAll(kind rewrite.Kind, cursor *rewrite.Cursor, servers []*grants.Server) []*listRequest {
 	x.shared = true
 	l := listRequests{x: x, kind: kind, arrivals: make(chan bool, len(servers))}
-	l.patient = cursor == nil && x.hasNoPages(kind, servers)
+	l.patient = cursor == nil && kind != rewrite.Tasks && x.hasNoPages(kind, servers)
 	l.startAll(cursor, servers)
 	w := x.handler.waits()
 	if !l.patient {
@@ -151,7 +151,7 @@ func (q *listRequest) run() {
 			page, err = q.ask(ctx)
 		}
 	}
-	if err == nil && q.position.First() {
+	if err == nil && q.position.First() && q.kind != rewrite.Tasks {
 		q.x.handler.pages.put(q.key(), page)
 	}
 	q.finish(page, err)

@@ -69,6 +69,11 @@ func (x *exchange) unknownMethod() *access.Refusal {
 func (x *exchange) unknownName(reason, detail string) *access.Refusal {
 	f := x.invalidParams(reason, detail, "This prompt or resource is not available to this client.")
 	switch x.message.Method {
+	case protocol.MethodTasksGet, protocol.MethodTasksResult, protocol.MethodTasksUpdate, protocol.MethodTasksCancel:
+		if f := x.needsTasks(); f != nil {
+			return f
+		}
+		f.Message = serverside.MessageNoTask
 	case protocol.MethodToolsCall:
 		f.Message = "This tool is not available to this client."
 	case protocol.MethodResourcesRead, protocol.MethodSubscribe, protocol.MethodUnsubscribe:

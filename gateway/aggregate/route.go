@@ -73,7 +73,8 @@ func (r *route) header(x *exchange, method, name string) http.Header {
 		}
 	}
 	switch method {
-	case protocol.MethodToolsCall, protocol.MethodPromptsGet, protocol.MethodResourcesRead:
+	case protocol.MethodToolsCall, protocol.MethodPromptsGet, protocol.MethodResourcesRead,
+		protocol.MethodTasksGet, protocol.MethodTasksUpdate, protocol.MethodTasksCancel:
 		if header[protocol.HeaderName] != nil || r.mode == modeStatelessServer {
 			header[protocol.HeaderName] = []string{envelope.EncodeName(name)}
 		}

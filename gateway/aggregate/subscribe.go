@@ -26,9 +26,12 @@ const maxSubscriptions = 1024
 type notificationSet struct {
 	lists     changes
 	resources []string // URIs of updated resources
+	tasks     []string // ids of tasks whose status changes
 }
 
-func (n notificationSet) empty() bool { return n.lists == 0 && len(n.resources) == 0 }
+func (n notificationSet) empty() bool {
+	return n.lists == 0 && len(n.resources) == 0 && len(n.tasks) == 0
+}
 
 // includes reports whether the notification is in the set.
 func (n notificationSet) includes(m *mcp.Message) bool {
@@ -53,6 +56,9 @@ func (n notificationSet) member() []byte {
 	if len(n.resources) > 0 {
 		set = append(set, protocol.Member("resourceSubscriptions", protocol.Strings(n.resources)))
 	}
+	if len(n.tasks) > 0 {
+		set = append(set, protocol.Member("taskIds", protocol.Strings(n.tasks)))
+	}
 	return protocol.Member("notifications", protocol.Object(set...))
 }
 
@@ -64,6 +70,14 @@ func flag(key string, set bool) []byte {
 	return protocol.Member(key, []byte("true"))
 }
 
+// empty is a member that is an empty object; nothing unless it is set.
+func empty(key string, set bool) []byte {
+	if !set {
+		return nil
+	}
+	return protocol.Member(key, []byte("{}"))
+}
+
 // listen serves a subscriptions/listen of a client without sessions.
 func (x *exchange) listen() *access.Refusal {
 	if !x.stream {
@@ -73,8 +87,13 @@ func (x *exchange) listen() *access.Refusal {
 	if err != nil {
 		return x.invalidParams(access.ReasonBadRequest, err.Error(), "params.notifications cannot be read.")
 	}
-	if len(wanted.Resources) > maxSubscriptions {
+	if len(wanted.Resources)+len(wanted.Tasks) > maxSubscriptions {
 		return x.tooLong()
+	}
+	if len(wanted.Tasks) > 0 {
+		if f := x.needsTasks(); f != nil {
+			return f
+		}
 	}
 	servers, refusal := x.request.Servers()
 	if refusal != nil {
@@ -92,6 +111,7 @@ func (x *exchange) listen() *access.Refusal {
 		id:        x.id(),
 		lists:     choose(wanted.ToolsListChanged, wanted.PromptsListChanged, wanted.ResourcesListChanged),
 		resources: wanted.Resources,
+		tasks:     wanted.Tasks,
 	}
 	c.announces, c.announce, c.wants = s.lists, s.notification, s.notificationsOf
 	c.filter = func(r *route) toClient { return s.filter(x, r) }
@@ -136,6 +156,7 @@ type subscription struct {
 	id        []byte // of the request
 	lists     changes
 	resources []rewrite.Resource
+	tasks     []rewrite.Task
 }
 
 // notificationsOf returns the notifications of one server that the client wants.
@@ -144,6 +165,11 @@ func (s *subscription) notificationsOf(server string) notificationSet {
 	for _, r := range s.resources {
 		if r.Server == server {
 			n.resources = append(n.resources, r.URI)
+		}
+	}
+	for _, t := range s.tasks {
+		if t.Server == server {
+			n.tasks = append(n.tasks, t.ID)
 		}
 	}
 	return n
@@ -163,13 +189,22 @@ func (s *subscription) notification(method string) []byte {
 // it may reach.
 func (s *subscription) acknowledgement(x *exchange, servers []*grants.Server) []byte {
 	wanted := notificationSet{lists: s.lists}
-	for _, r := range s.resources {
-		i := slices.IndexFunc(servers, func(server *grants.Server) bool { return server.Name == r.Server })
-		if i < 0 || !x.request.Rules(r.Server).Resources.Allows(r.URI) {
-			continue
+	sends := func(server string, has func(capabilities) bool) bool {
+		i := slices.IndexFunc(servers, func(s *grants.Server) bool { return s.Name == server })
+		if i < 0 {
+			return false
 		}
-		if d, described := x.stateOf(servers[i]).description(gatewayItself); !described || d.has.subscribe {
+		d, described := x.stateOf(servers[i]).description(gatewayItself)
+		return !described || has(d.has)
+	}
+	for _, r := range s.resources {
+		if x.request.Rules(r.Server).Resources.Allows(r.URI) && sends(r.Server, func(has capabilities) bool { return has.subscribe }) {
 			wanted.resources = append(wanted.resources, names.JoinURI(r.Server, r.URI))
+		}
+	}
+	for _, t := range s.tasks {
+		if sends(t.Server, func(has capabilities) bool { return has.tasksExtension }) {
+			wanted.tasks = append(wanted.tasks, names.Prefix(t.Server)+t.ID)
 		}
 	}
 	return protocol.Notification(protocol.MethodAcknowledged, protocol.Object(

@@ -28,6 +28,8 @@ func changeOf(kind rewrite.Kind) changes {
 		return changedTools
 	case rewrite.Prompts:
 		return changedPrompts
+	case rewrite.Tasks:
+		return 0 // servers announce each task by itself
 	default:
 		return changedResources
 	}

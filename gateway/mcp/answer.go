@@ -162,6 +162,7 @@ func (a *Answer) Close(written int64, err error) {
 		a.buffer.giveBack(a.request)
 		a.buffer, a.whole = nil, nil
 	}
+	a.release() // a message that took the place of a caller's
 }
 
 // serve passes the answer on to the client.

@@ -13,7 +13,6 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/mcp/bridge"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol/itemlist"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 	"vault-plugin-secrets-mcp/gateway/mcp/serverside"
 	"vault-plugin-secrets-mcp/gateway/mcp/stdio"
@@ -87,14 +86,6 @@ func statusOf(item bridge.Item) int {
 		}
 	}
 	return http.StatusOK
-}
-
-// filtered returns the message as the client gets it; nil if it does not get it.
-func (c *conversation) filtered(message []byte) ([]byte, error) {
-	if c.rules == nil {
-		return message, nil
-	}
-	return itemlist.Filter(message, c.rules)
 }
 
 // stream makes the answer a stream: of the messages that are there, and of those that

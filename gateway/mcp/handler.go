@@ -59,6 +59,7 @@ type Handler struct {
 	toolLists   ToolLists
 	log         hclog.Logger
 	sealer      *session.Sealer
+	tasks       *taskIDs
 	streams     sse.Streams
 
 	config atomic.Pointer[config.Config]
@@ -82,6 +83,7 @@ func New(options Options) *Handler {
 		log:         options.Log,
 		childPool:   bridge.NewPool(0, 0),
 		sealer:      session.NewSealer(options.Registry.SessionKeys),
+		tasks:       newTaskIDs(options.Registry),
 	}
 	h.config.Store(options.Config)
 	options.Registry.OnEnd(h.onEnd)
@@ -176,6 +178,7 @@ type exchange struct {
 	borrowed  bool    // the caller releases the body
 	rpcID     []byte  // the message's id, once the body is released
 	stateless bool    // of the era without sessions
+	tasks     bool    // the answer may name tasks
 }
 
 // release gives the message's bytes back.

@@ -106,6 +106,7 @@ func (h *Handler) Call(ctx context.Context, c Call) (*Answer, error) {
 	if errors.As(err, &f) {
 		c.Request.Record(f)
 	}
+	a.release() // a message that took the place of the caller's
 	return nil, err
 }
 
@@ -118,6 +119,10 @@ func (h *Handler) call(ctx context.Context, a *Answer) error {
 		a.rules = rules
 	}
 	if f := a.rule(); f != nil {
+		return f
+	}
+	a.tasks = a.mayNameTasks()
+	if f := a.openTasks(ctx, h.tasks); f != nil {
 		return f
 	}
 	link, err := h.link(a.server)

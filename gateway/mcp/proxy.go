@@ -152,7 +152,7 @@ func (q *proxied) accept() error {
 		q.beginStream()
 	}
 	a.copyList(response)
-	if !a.Stream && a.rules != nil {
+	if !a.Stream && a.isFiltered() {
 		return a.gatherFiltered()
 	}
 	return nil
@@ -161,7 +161,7 @@ func (q *proxied) accept() error {
 // beginStream prepares to pass on a stream.
 func (q *proxied) beginStream() {
 	a := q.Answer
-	a.inEvents = q.set != nil // so that it can be gone on with between two of them
+	a.inEvents = q.set != nil || a.tasks // so that it can be gone on with between two of them, or changed
 	if a.idle() {
 		q.unlisted = q.handler.streams.Add(q.cancel, q.proxy.limits.MaxStreamAge)
 		q.request.OnExpiry(func() { q.cancel(sse.ErrExpired) })
@@ -182,7 +182,7 @@ func (q *proxied) isSent() bool {
 	return !q.body.pooled || q.body.uses.Load() == 1
 }
 
-// nextEvent returns the next event that the client gets, with its list filtered.
+// nextEvent returns the next event that the client gets, filtered.
 func (q *proxied) nextEvent() (*sse.Event, error) {
 	for {
 		event, err := q.decoder.Next()
@@ -195,16 +195,16 @@ func (q *proxied) nextEvent() (*sse.Event, error) {
 		if len(event.ID()) > 0 {
 			q.lastEventID = string(event.ID())
 		}
-		if q.rules == nil {
+		if !q.isFiltered() {
 			return event, nil
 		}
-		if pass, err := filterEvent(event, q.rules); pass || err != nil {
+		if pass, err := q.filterEvent(event); pass || err != nil {
 			return event, err
 		}
 	}
 }
 
-// next returns the next event, with its list filtered. One that cannot be read ends the
+// next returns the next event, filtered. One that cannot be read ends the
 // stream.
 func (q *proxied) next() (*sse.Event, error) {
 	if q.decoder == nil {

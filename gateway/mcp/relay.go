@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"sync"
 
-	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/itemlist"
@@ -43,7 +42,7 @@ func (x *exchange) judge(response *http.Response) *access.Refusal {
 			return x.badStatus(response)
 		}
 	}
-	if x.rules == nil {
+	if !x.isFiltered() {
 		return nil
 	}
 	for _, coding := range response.Header[protocol.HeaderContentEncoding] {
@@ -177,12 +176,24 @@ type filterError struct{ err error }
 func (e *filterError) Error() string { return "filtering the server's answer: " + e.err.Error() }
 func (e *filterError) Unwrap() error { return e.err }
 
-// filterEvent has the event's list filtered, and reports whether the client gets the event.
-func filterEvent(event *sse.Event, rules *policy.Rules) (pass bool, err error) {
+// isFiltered reports whether the answer is read, and not passed on as it comes.
+func (x *exchange) isFiltered() bool { return x.rules != nil || x.tasks }
+
+// filtered returns a server's message as the client gets it; nil if it does not get it.
+func (a *Answer) filtered(message []byte) ([]byte, error) {
+	message, err := a.sealTasks(message)
+	if err != nil || message == nil || a.rules == nil {
+		return message, err
+	}
+	return itemlist.Filter(message, a.rules)
+}
+
+// filterEvent has the event filtered, and reports whether the client gets it.
+func (a *Answer) filterEvent(event *sse.Event) (pass bool, err error) {
 	if !event.HasData || len(event.Data) == 0 || !event.IsMessage() && !looksLikeJSON(event.Data) {
 		return true, nil // without a message, or of another kind, which clients do not read as one
 	}
-	filtered, err := itemlist.Filter(event.Data, rules)
+	filtered, err := a.filtered(event.Data)
 	if err != nil {
 		return false, &filterError{err}
 	}
@@ -240,11 +251,11 @@ func (a *Answer) gatherFiltered() error {
 	switch media := mediaType(protocol.First(a.Header, protocol.HeaderContentType)); {
 	case len(a.whole) == 0:
 	case media == protocol.MediaJSON:
-		if a.whole, err = itemlist.Filter(jsonscan.WithoutMark(a.whole), a.rules); err != nil {
+		if a.whole, err = a.filtered(jsonscan.WithoutMark(a.whole)); err != nil {
 			return a.badAnswer("it cannot be filtered: " + err.Error())
 		}
 		if a.whole == nil {
-			return a.badAnswer("it is a notification, about a resource that the client may not have")
+			return a.badAnswer("it is a notification that the client may not have")
 		}
 	case a.Status < 400:
 		return a.badAnswer("it is neither JSON nor a stream of events, and cannot be filtered")

@@ -60,7 +60,7 @@ func TestTheServerGetsNothingElseOfTheClients(t *testing.T) {
 	}, r.Header)
 	require.Equal(t, "/mcp?key=secret", r.RequestURI)
 
-	got = g.Ask(t, "", ":method", "GET", "Mcp-Session-Id", seal(t, g, "alice", "s"), "Last-Event-ID", "7")
+	got = g.Ask(t, "", ":method", "GET", "Mcp-Session-Id", sealID(t, g, "alice", "s"), "Last-Event-ID", "7")
 	require.Equal(t, http.StatusOK, got.Status, got.Body)
 	r, _ = up.Last()
 	require.Equal(t, "7", r.Header.Get("Last-Event-Id"), "it means something in a session alone")

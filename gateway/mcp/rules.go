@@ -22,8 +22,9 @@ func IsItemReason(reason string) bool {
 }
 
 // ruled holds the methods that a client with rules may use. What they do is known: of all of
-// them, those that itemOf knows, and subscriptions/listen, reach an item. Anything else might
-// be another way to one.
+// them, those that itemOf knows, and subscriptions/listen, reach an item. Those about tasks
+// reach what a call has begun, and openTasks judges the call's tool. Anything else might be
+// another way to an item.
 var ruled = map[string]bool{
 	protocol.MethodInitialize:    true,
 	protocol.MethodPing:          true,
@@ -40,13 +41,15 @@ var ruled = map[string]bool{
 	protocol.MethodUnsubscribe:   true,
 	protocol.MethodComplete:      true,
 	protocol.MethodSetLevel:      true,
+	protocol.MethodTasksGet:      true,
+	protocol.MethodTasksResult:   true,
+	protocol.MethodTasksUpdate:   true,
+	protocol.MethodTasksCancel:   true,
+	protocol.MethodTasksList:     true,
 	protocol.MethodInitialized:   true,
 	protocol.MethodCancelled:     true,
 	protocol.MethodProgress:      true,
 	protocol.MethodRootsChanged:  true,
-
-	// Methods of extensions, once it is known which items they reach, and itemOf or rule
-	// judges those.
 }
 
 // item is a tool, a prompt or a resource that a message names.

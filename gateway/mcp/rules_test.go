@@ -39,7 +39,7 @@ func TestToolRulesDecideOnCalls(t *testing.T) {
 		"a tool with a space":             {`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo "}}`, nil, 200, "-32602"},
 		"a method in other case":          {`{"jsonrpc":"2.0","id":1,"method":"Tools/Call","params":{"name":"get-env"}}`, nil, 200, "-32601"},
 		"a method that nobody knows":      {`{"jsonrpc":"2.0","id":1,"method":"vendor/x"}`, nil, 200, "-32601"},
-		"another way to a tool's result":  {`{"jsonrpc":"2.0","id":1,"method":"tasks/result","params":{"taskId":"x"}}`, nil, 200, "-32601"},
+		"another way to a tool's result":  {`{"jsonrpc":"2.0","id":1,"method":"tasks/result","params":{"taskId":"x"}}`, nil, 200, "-32602"},
 		"such in the era without session": {`{"jsonrpc":"2.0","id":1,"method":"vendor/x","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`, []string{"MCP-Protocol-Version", "2026-07-28", "Mcp-Method", "vendor/x"}, 404, "-32601"},
 		"a call that wants no answer":     {`{"jsonrpc":"2.0","method":"tools/call","params":{"name":"get-env"}}`, nil, 202, "nothing"},
 		"an unknown notification":         {`{"jsonrpc":"2.0","method":"notifications/vendor"}`, nil, 202, "nothing"},

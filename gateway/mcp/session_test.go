@@ -16,7 +16,7 @@ import (
 )
 
 // seal makes a session id as the gateway would.
-func seal(t *testing.T, g *gateway, client, id string) string {
+func sealID(t *testing.T, g *gateway, client, id string) string {
 	t.Helper()
 	sealed, err := g.sealer.Seal(session.Owner{Principal: grants.PrincipalOf("id-of-" + client), ServerID: "registration-1"}, id)
 	require.NoError(t, err)
@@ -126,7 +126,7 @@ func TestASessionUnderANewerKeyHasTheKeysFetchedBeforeItIsUnknown(t *testing.T) 
 		return newer, nil
 	}
 	g.registry.keys = newer
-	sealed := seal(t, g, "alice", "s")
+	sealed := sealID(t, g, "alice", "s")
 	g.registry.keys = older
 	require.Equal(t, http.StatusOK, g.Ask(t, ping, "Mcp-Session-Id", sealed).Status)
 	require.Equal(t, 1, fetched)

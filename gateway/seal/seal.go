@@ -40,6 +40,7 @@ const (
 	Refresh      Purpose = "refresh"      // a refresh token
 	Registration Purpose = "registration" // the client_id of a dynamic registration
 	Secret       Purpose = "secret"       // the client_secret of a dynamic registration
+	Task         Purpose = "task"         // the id of a server's task
 )
 
 // Why a text does not open.

@@ -44,7 +44,7 @@ func sealLasting(t testing.TB, s *Sealer, purpose Purpose) string {
 	return text
 }
 
-var purposes = []Purpose{Transaction, Consent, Choice, Code, Refresh, Registration, Secret}
+var purposes = []Purpose{Transaction, Consent, Choice, Code, Refresh, Registration, Secret, Task}
 
 func TestASealedTextOpensAtAnyGatewayOfTheMount(t *testing.T) {
 	for _, content := range [][]byte{nil, {0}, plain, bytes.Repeat([]byte("x"), 4000)} {

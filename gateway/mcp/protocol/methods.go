@@ -80,11 +80,12 @@ var clientMethods = []string{
 	MethodToolsList, MethodToolsCall, MethodPromptsList, MethodPromptsGet,
 	MethodResourcesList, MethodResourcesRead, MethodTemplatesList, MethodSubscribe, MethodUnsubscribe,
 	MethodComplete, MethodSetLevel,
+	MethodTasksGet, MethodTasksResult, MethodTasksUpdate, MethodTasksCancel, MethodTasksList,
 	MethodInitialized, MethodCancelled, MethodProgress, MethodRootsChanged,
 }
 
 // IsClientMethod reports whether the protocol lets a client send the method. It is
-// false for methods of extensions, such as tasks/….
+// false for methods of extensions, but those of tasks.
 func IsClientMethod(method string) bool { return slices.Contains(clientMethods, method) }
 
 // Intern returns the bytes as a string, without a copy for the methods and versions of

@@ -11,6 +11,7 @@ package envelope
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
@@ -44,8 +45,8 @@ type Envelope struct {
 	Method string // "" for a response
 	ID     Span   // as in the message, with quotes; none in a notification
 
-	// Name is params.name of tools/call and prompts/get, and params.uri of
-	// resources/read. Other methods do not have it.
+	// Name is params.name of tools/call and prompts/get, params.uri of resources/read,
+	// and params.taskId of tasks/…, which may lack it. Other methods do not have it.
 	Name string
 
 	// Version is the protocol version that params._meta declares, if it does.
@@ -57,9 +58,11 @@ type Envelope struct {
 	RequestID         Span // params.requestId, of notifications/cancelled
 	NameAt            Span // params.name, if it is a string
 	URI               Span // params.uri, if it is a string
+	TaskID            Span // params.taskId, if it is a string
 	RefName, RefURI   Span // params.ref.name and params.ref.uri, if they are strings
 	Params            Span // params, if they are an object
 	SubscriptionID    Span // subscriptionId in params._meta, or in result._meta
+	RelatedTask       Span // the task that the message belongs to, in params._meta or in result._meta
 
 	// Failed: the response has an error. ErrorCode is its error.code; 0 if that is
 	// not an integer.
@@ -171,7 +174,16 @@ func (p *parser) pickName() error {
 	case protocol.MethodResourcesRead:
 		key, value, found = "uri", p.uri, p.hasURI
 	default:
-		return nil
+		if !strings.HasPrefix(p.out.Method, protocol.PrefixTasks) {
+			return nil
+		}
+		if p.oddTask {
+			return invalid(`params has a key that resembles "taskId"`)
+		}
+		if p.out.TaskID.None() {
+			return nil
+		}
+		key, value, found = "taskId", p.task, true
 	}
 	if !found {
 		return invalid(`%s must have a string "params.%s"`, p.out.Method, key)
@@ -189,8 +201,8 @@ func (p *parser) pickName() error {
 // all of them.
 func (e Envelope) Edited(p Part) Envelope {
 	for _, at := range [...]*Span{
-		&e.ID, &e.MetaProgressToken, &e.ProgressToken, &e.RequestID, &e.NameAt, &e.URI,
-		&e.RefName, &e.RefURI, &e.Params, &e.SubscriptionID,
+		&e.ID, &e.MetaProgressToken, &e.ProgressToken, &e.RequestID, &e.NameAt, &e.URI, &e.TaskID,
+		&e.RefName, &e.RefURI, &e.Params, &e.SubscriptionID, &e.RelatedTask,
 	} {
 		if at.None() {
 			continue

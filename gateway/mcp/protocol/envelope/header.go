@@ -49,7 +49,9 @@ func (e *Envelope) checkName(header []string, required bool) error {
 	switch e.Method {
 	case protocol.MethodToolsCall, protocol.MethodPromptsGet, protocol.MethodResourcesRead:
 	default:
-		return nil // in extensions the header may repeat something else
+		if e.Name == "" {
+			return nil // in extensions the header may repeat something else
+		}
 	}
 	if len(header) == 0 {
 		if required {

@@ -17,6 +17,9 @@ type parser struct {
 
 	name, uri       jsonscan.String // params' members of these names,
 	hasName, hasURI bool            // if they are strings
+
+	task    jsonscan.String // params.taskId, if it is a string
+	oddTask bool            // params has a key that some parsers take for taskId
 }
 
 // scope is an object in which keys are guarded.
@@ -73,7 +76,7 @@ func (sc scope) guarded() []string {
 var (
 	messageKeys = []string{"jsonrpc", "id", "method", "params", "result", "error"}
 	paramsKeys  = []string{"name", "uri", "ref", "_meta"}
-	metaKeys    = []string{protocol.MetaProtocolVersion, protocol.MetaSubscriptionID, protocol.MetaProgressToken}
+	metaKeys    = []string{protocol.MetaProtocolVersion, protocol.MetaSubscriptionID, protocol.MetaProgressToken, protocol.MetaRelatedTask}
 	refKeys     = []string{"type", "name", "uri"}
 	errorKeys   = []string{"code"}
 )
@@ -126,8 +129,11 @@ func (p *parser) member(sc scope, key []byte) error {
 			return p.object(inResultMeta)
 		}
 	case inResultMeta:
-		if string(key) == protocol.MetaSubscriptionID {
+		switch string(key) {
+		case protocol.MetaSubscriptionID:
 			return p.span(&p.out.SubscriptionID)
+		case protocol.MetaRelatedTask:
+			return p.span(&p.out.RelatedTask)
 		}
 	}
 	return p.Skip()
@@ -217,10 +223,16 @@ func (p *parser) paramsMember(key []byte) error {
 		if p.Peek() == '{' {
 			return p.object(inRef)
 		}
+	case "taskId":
+		if p.Peek() == '"' {
+			return p.text(&p.task, &p.out.TaskID)
+		}
 	case "requestId":
 		return p.span(&p.out.RequestID)
 	case "progressToken":
 		return p.span(&p.out.ProgressToken)
+	default: // no guarded key, since methods that are nobody's may have one like it
+		p.oddTask = p.oddTask || jsonscan.Resembles(key, "taskId")
 	}
 	return p.Skip()
 }
@@ -245,6 +257,8 @@ func (p *parser) metaMember(key []byte) error {
 		return p.span(&p.out.MetaProgressToken)
 	case protocol.MetaSubscriptionID:
 		return p.span(&p.out.SubscriptionID)
+	case protocol.MetaRelatedTask:
+		return p.span(&p.out.RelatedTask)
 	}
 	return p.Skip()
 }

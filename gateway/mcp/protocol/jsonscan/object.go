@@ -127,6 +127,11 @@ func resembles(key []byte, guarded []string) *AmbiguousError {
 	return nil
 }
 
+// Resembles reports whether a parser could take a key for the guarded one, which it is not.
+func Resembles(key []byte, guarded string) bool {
+	return len(key) >= len(guarded) && string(key) != guarded && resembles(key, []string{guarded}) != nil
+}
+
 // Members reads the next object, and calls member to read the value of each member whose
 // key is guarded; key is its index among keys. It skips the others. The error is an
 // [*AmbiguousError] if the object could be read in two ways.

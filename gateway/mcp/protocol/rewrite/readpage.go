@@ -190,7 +190,7 @@ func (p *pageReader) write(text *strings.Builder, e *found) {
 	marks := [...]mark{e.name}
 	all := marks[:]
 	if len(e.others) > 0 {
-		all = append(e.others, e.name)
+		all = slices.Concat(e.others, all)
 		slices.SortFunc(all, func(a, b mark) int { return a.at - b.at })
 	}
 	at := e.start

@@ -34,7 +34,7 @@ func Find(e *envelope.Envelope, message []byte) (Target, error) {
 	case protocol.MethodResourcesRead, protocol.MethodSubscribe, protocol.MethodUnsubscribe:
 		return findURI(e.URI, message)
 	case protocol.MethodTasksGet, protocol.MethodTasksResult, protocol.MethodTasksUpdate, protocol.MethodTasksCancel:
-		return findTask(e.Params, message)
+		return findTask(e.TaskID, message)
 	case protocol.MethodComplete:
 		switch {
 		case e.RefName.None():
@@ -84,35 +84,13 @@ func findURI(at envelope.Span, message []byte) (Target, error) {
 	return Target{}, ErrNoTarget
 }
 
-var taskIDKeys = []string{"taskId"}
-
-// findTask finds the server of the task that the params name.
-func findTask(params envelope.Span, message []byte) (Target, error) {
-	if params.None() {
-		return Target{}, ErrNoTarget
+func findTask(at envelope.Span, message []byte) (Target, error) {
+	if joined, ok := stringOf(at, message); ok {
+		if server, id, ok := names.SplitTask(joined); ok {
+			return target(at, message, names.Prefix(server), "", Target{Server: server, Name: id})
+		}
 	}
-	scanner, err := jsonscan.New(params.Of(message))
-	if err != nil {
-		return Target{}, ErrNoTarget
-	}
-	var at envelope.Span
-	err = scanner.Members(taskIDKeys, func(int) (err error) {
-		at, err = scanner.Value()
-		return err
-	})
-	if err != nil || at.None() {
-		return Target{}, ErrNoTarget
-	}
-	at.Start, at.End = params.Start+at.Start, params.Start+at.End
-	joined, ok := stringOf(at, message)
-	if !ok {
-		return Target{}, ErrNoTarget
-	}
-	server, id, ok := names.SplitTask(joined)
-	if !ok {
-		return Target{}, ErrNoTarget
-	}
-	return target(at, message, names.Prefix(server), "", Target{Server: server, Name: id})
+	return Target{}, ErrNoTarget
 }
 
 // target leaves only so much of the prefix of the string at that place. If the string has

@@ -80,7 +80,6 @@ func TestRequestsForNothingOfAnyServer(t *testing.T) {
 		"a task without a server":             {"tasks/get", `{"taskId":"x"}`},
 		"a task without an id":                {"tasks/get", `{}`},
 		"a task whose id is a number":         {"tasks/get", `{"taskId":5}`},
-		"a task with two ids":                 {"tasks/get", `{"taskId":"jobs__x","taskID":"jobs__y"}`},
 		"a list of tasks":                     {"tasks/list", `{"taskId":"jobs__x"}`},
 		"a method of tasks that nobody knows": {"tasks/x", `{"taskId":"jobs__x"}`},
 		"a list":                              {"tools/list", `{"name":"calc__add"}`},

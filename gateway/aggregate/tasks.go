@@ -1,0 +1,51 @@
+package aggregate
+
+import (
+	"strings"
+
+	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/serverside"
+)
+
+// The id of a task is server__id, where id is what the server's own endpoint of the gateway
+// has sealed: see the package mcp. So the id names its server as all names do, and opens for
+// its client alone.
+
+// needsTasks refuses a request about tasks whose client does not declare that it knows them.
+// Clients with sessions need not.
+func (x *exchange) needsTasks() *access.Refusal {
+	if x.session != nil || serverside.DeclaresTasks(x.message.Data, x.message.Params) {
+		return nil
+	}
+	return serverside.NeedsTasks(x.id())
+}
+
+// isOfClientsTasks reports whether a server asks for a task of its client. A server knows
+// none: see withoutTasks. It could only know one that the client has given another server.
+func isOfClientsTasks(e *envelope.Envelope) bool {
+	return e.Kind == envelope.Request && strings.HasPrefix(e.Method, protocol.PrefixTasks)
+}
+
+// withoutTasks returns the client's initialize without the capability to serve requests as
+// tasks. A client has one table of tasks for all servers, so each could ask for those of the
+// others.
+func withoutTasks(message []byte, params envelope.Span) ([]byte, error) {
+	if params.None() {
+		return message, nil
+	}
+	of, err := readObject(message, params, "capabilities")
+	if err != nil {
+		return nil, err
+	}
+	at := of.values[0]
+	if !isObject(at.Of(message)) {
+		return message, nil
+	}
+	capabilities, err := readObject(message, at, "tasks")
+	if err != nil || capabilities.values[0].None() {
+		return message, err
+	}
+	return envelope.Replace(nil, message, envelope.Part{Span: at, Text: protocol.Object(capabilities.others...)}), nil
+}
