@@ -25,7 +25,7 @@ func TestRightsCountInsteadOfTheListsThatAnOldGatewayReads(t *testing.T) {
 	assert.True(t, github.Tools.Allows("pull"))
 	assert.False(t, github.Tools.Allows("push"))
 	assert.False(t, github.Prompts.Allows("any"))
-	assert.True(t, g.Rules("files").Resources == files.Resources, "rules are compiled once")
+	assert.Same(t, files.Resources, g.Rules("files").Resources, "rules are compiled once")
 }
 
 func TestGrantWithoutASourceOrWithAMissingOneAdmitsNothing(t *testing.T) {
