@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"strconv"
 
@@ -33,6 +34,7 @@ type answer struct {
 	message   *mcp.Message // the body; nil if that is not a message, or is encoded
 	event     []byte       // the buffer for events of a stream
 	started   bool         // the client has the beginning
+	required  []byte       // the result, if it asks a client with a session for something
 	noSession bool         // it has an error that says that the session is unknown
 }
 
@@ -94,6 +96,9 @@ func (a *answer) translate(e *sse.Event) ([]byte, error) {
 		m, err := mcp.ParseMessage(data)
 		if err != nil {
 			return nil, err
+		}
+		if a.required = a.askedIn(m); a.required != nil {
+			return nil, io.EOF // the client gets the questions
 		}
 		if data, err = a.toClient(m); err != nil || data == nil {
 			return nil, err

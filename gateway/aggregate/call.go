@@ -31,6 +31,14 @@ func (x *exchange) call() *access.Refusal {
 		return x.unreachable("", err)
 	}
 	defer message.Release()
+	if answers, f := x.readAnswers(target.Server); f != nil {
+		return f
+	} else if answers != nil {
+		return x.callOn(target, message, answers)
+	}
+	if x.isAskable(target.Server) {
+		return x.callAskable(target)
+	}
 	ctx := x.r.Context()
 	if x.session != nil {
 		call, f := x.beginCall(target.Server)
@@ -40,9 +48,26 @@ func (x *exchange) call() *access.Refusal {
 		defer call.end()
 		ctx = call.context
 	}
-	err = x.callOnce(ctx, target, message, false)
+	return x.callUntilAnswered(ctx, target, message)
+}
+
+// callUntilAnswered sends the request, and once more if the session with the server is gone. The
+// message is in the server's form.
+func (x *exchange) callUntilAnswered(ctx context.Context, target rewrite.Target, message *mcp.Message) *access.Refusal {
+	err := x.callOnce(ctx, target, message, false)
 	if errors.Is(err, errSessionGone) {
 		err = x.callOnce(ctx, target, message, true)
+	}
+	for round := 1; ; round++ {
+		var required *inputRequired
+		if !errors.As(err, &required) {
+			break
+		}
+		again, err2 := x.answerQuestions(ctx, target.Server, message, required, round)
+		if err2 != nil {
+			return x.refuseQuestions(ctx, target.Server, err2)
+		}
+		err = x.callOnce(ctx, target, again, true)
 	}
 	if err != nil {
 		return x.unreachable(target.Server, err)
@@ -55,17 +80,22 @@ func (x *exchange) call() *access.Refusal {
 func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message *mcp.Message, last bool) error {
 	s := x.subRequest(ctx, x.request.ID, http.MethodPost, target.Server)
 	defer s.end()
-	if f := s.refusal; f != nil {
-		if f.Status == http.StatusForbidden {
-			f = x.unknownName(f.Reason, f.Detail)
-		}
-		s.request.NameItem(x.named(), target.Name)
-		s.answerRefusal(f)
+	if s.refusal != nil {
+		x.answerUnreachable(s, target)
 		return nil
 	}
 	r, err := x.route(s)
 	if err != nil {
 		return err
+	}
+	if r.notifications != nil && mayBeAsked(x.message.Method) && x.questions() != 0 {
+		r = r.notifications // without a session, the server could not ask
+	}
+	if x.askable != nil && r.mode == modeImplicitSession {
+		if err := x.askable.use(s, r); err != nil {
+			return err
+		}
+		defer x.askable.endUse()
 	}
 	subscribes := x.message.Method == protocol.MethodSubscribe || x.message.Method == protocol.MethodUnsubscribe
 	if subscribes && r.forNotifications().mode == modeStatelessServer {
@@ -86,9 +116,12 @@ func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message 
 	if t.id != nil && x.r.Context().Err() != nil {
 		x.cancelAtServer(r, t.id)
 	}
+	if required := out.inputRequired(); required != nil {
+		return required
+	}
 	state := out.sessionState()
 	r.endIfLost(x, state, out.status, s.request.Refused())
-	if !last && !out.started && (state == sessionGone || state == sessionDoubtful && isRepeatable(x.message.Method)) {
+	if !last && !out.started && !x.wasAsked() && (state == sessionGone || state == sessionDoubtful && isRepeatable(x.message.Method)) {
 		return errSessionGone
 	}
 	if r.session == "" && out.isVersionUnknown() {
@@ -114,6 +147,16 @@ func (x *exchange) named() policy.Item {
 		return policy.Prompt
 	}
 	return ""
+}
+
+// answerUnreachable answers a request whose server the client may not reach.
+func (x *exchange) answerUnreachable(s *subRequest, target rewrite.Target) {
+	f := s.refusal
+	if f.Status == http.StatusForbidden {
+		f = x.unknownName(f.Reason, f.Detail)
+	}
+	s.request.NameItem(x.named(), target.Name)
+	s.answerRefusal(f)
 }
 
 // isRepeatable reports whether the request only reads, so that it may be sent twice.

@@ -101,12 +101,11 @@ func (edit *metaEdit) apply(message []byte, params envelope.Span) ([]byte, error
 }
 
 // addClientMeta adds to a session's request the _meta that servers without sessions need:
-// the version, and who the client is. It declares no capabilities: what such a server asks
-// in an answer, a client with a session could not give.
-func addClientMeta(message []byte, params envelope.Span, info []byte) ([]byte, error) {
+// the version, who the client is, and what it can be asked.
+func addClientMeta(message []byte, params envelope.Span, info []byte, q questions) ([]byte, error) {
 	edit := metaEdit{
 		drop:   []string{protocol.MetaProtocolVersion, protocol.MetaClientInfo, protocol.MetaClientCapabilities},
-		before: protocol.ClientMeta(info),
+		before: protocol.ClientMeta(info, q.capabilities()),
 	}
 	return edit.apply(message, params)
 }
@@ -126,7 +125,7 @@ func completeResult(message []byte, method string) ([]byte, error) {
 		key    string
 		member []byte
 	}{
-		{"resultType", protocol.StringMember("resultType", "complete")},
+		{"resultType", protocol.StringMember("resultType", protocol.ResultComplete)},
 		{"ttlMs", protocol.Member("ttlMs", []byte("0"))},
 		{"cacheScope", protocol.StringMember("cacheScope", "private")},
 	}

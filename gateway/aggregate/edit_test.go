@@ -45,7 +45,7 @@ func TestARequestOfASessionIsRaisedToTheNewerEra(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := addClientMeta([]byte(test.message), parsed(t, test.message).Params, []byte(`{"name":"t"}`))
+			got, err := addClientMeta([]byte(test.message), parsed(t, test.message).Params, []byte(`{"name":"t"}`), 0)
 			require.NoError(t, err)
 			require.Equal(t, test.want, string(got))
 			e := parsed(t, string(got))

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/grants"
@@ -34,6 +35,12 @@ type exchange struct {
 	inFlight     *sessionCall // nil unless the request is a call of a session in flight
 	shared       bool         // goroutines that outlive the request read its message
 	ownSession   *session     // the implicit session of this request alone; nil: of the client
+	askable      *askableCall // the call that the exchange is of; nil: the client's own request
+
+	declared struct { // what the client of a request without a session can be asked
+		once sync.Once
+		questions
+	}
 }
 
 // release frees the message, unless a goroutine may still read it.
@@ -170,6 +177,9 @@ func (x *exchange) principal() grants.Principal { return x.request.Grant.Princip
 // id returns the id of the request as it stands in the message; nil if the message is not
 // a request.
 func (x *exchange) id() []byte {
+	if x.askable != nil {
+		return x.askable.id()
+	}
 	if x.message == nil || x.message.Kind != envelope.Request {
 		return nil
 	}

@@ -29,12 +29,14 @@ type streamFilter struct {
 	route     *route
 	session   *session // nil without sessions
 	id, token []byte   // of the request that the stream answers; nil if it answers none
+	sent      []byte   // its id as the server knows it; nil: the same
 	resumed   bool     // the stream has the rest of answers whose streams broke off
 }
 
-// answerFilter filters the answer to the exchange's request.
-func (r *route) answerFilter(x *exchange) toClient {
-	f := streamFilter{route: r, session: x.session, id: x.id()}
+// answerFilter filters the answer to the exchange's request. sent is the id that it has at the
+// server; nil if it is the client's.
+func (r *route) answerFilter(x *exchange, sent []byte) toClient {
+	f := streamFilter{route: r, session: x.session, id: x.id(), sent: sent}
 	if at := x.message.MetaProgressToken; !at.None() {
 		f.token = at.Of(x.message.Data)
 	}
@@ -89,7 +91,7 @@ func (f *streamFilter) response(m *mcp.Message) []byte {
 			return nil
 		}
 		return m.Data
-	case f.id == nil, !sameID(id, f.id) && string(id) != "null":
+	case f.id == nil, !sameID(id, f.sentID()) && string(id) != "null":
 		return nil
 	case f.session != nil:
 		f.session.answered(f.id, "")
@@ -98,6 +100,13 @@ func (f *streamFilter) response(m *mcp.Message) []byte {
 		return m.Data
 	}
 	return envelope.Replace(nil, m.Data, envelope.Part{Span: m.ID, Text: f.id})
+}
+
+func (f *streamFilter) sentID() []byte {
+	if f.sent != nil {
+		return f.sent
+	}
+	return f.id
 }
 
 // isProgress reports whether the notification is about a request to this server.

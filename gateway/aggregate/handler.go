@@ -16,6 +16,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
+	"vault-plugin-secrets-mcp/gateway/seal"
 )
 
 // Registry is the part of [grants.Broker] that the handler needs.
@@ -46,6 +47,7 @@ type Options struct {
 	Version  string // of the gateway
 	Observer Observer
 	Log      hclog.Logger
+	Sealer   *seal.Sealer // of what clients keep for calls that wait for them
 
 	// Next serves sub-requests: requests to one server.
 	Next *mcp.Handler
@@ -60,6 +62,7 @@ type Handler struct {
 	servers     *serverStates
 	pages       *pageCache
 	sessions    *sessions
+	waiting     *waitingCalls
 	watchers    watchers
 	closing     context.Context // ends when the handler is closed
 	stop        context.CancelFunc
@@ -76,6 +79,7 @@ func New(options Options) *Handler {
 		pages:    newPageCache(maxPageBytes),
 		servers:  newServerStates(),
 		sessions: newSessions(),
+		waiting:  newWaitingCalls(options.Sealer),
 		endedLog: rate.NewLimiter(1, 10),
 	}
 	h.closing, h.stop = context.WithCancel(context.Background())
@@ -96,7 +100,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{handler: h, w: w, r: r, request: request}
 	defer x.release()
 	if f := x.serve(); f != nil {
-		access.Refuse(w, r, f)
+		access.Refuse(x.w, r, f)
 	}
 }
 
@@ -109,6 +113,7 @@ func (h *Handler) Configure(c *config.Config) { h.config.Store(c) }
 // Close ends all sessions and all work in the background.
 func (h *Handler) Close() {
 	h.stop()
+	h.waiting.close()
 	h.sessions.close()
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -60,10 +61,18 @@ func (c *implicitCall) toServer(m *mcp.Message) (*mcp.Message, error) {
 // toClient translates a message of the session's stream for the client.
 func (c *implicitCall) toClient(m *mcp.Message) ([]byte, error) {
 	message := m.Data
-	switch {
-	case m.Kind == envelope.Request:
+	if m.Kind == envelope.Request {
 		c.x.answerServer(c.route, m)
 		return nil, nil
+	}
+	if c.x.askable != nil {
+		a, there := c.x.askable.addressee(m)
+		if !there {
+			return nil, nil // nobody is there who could be told of progress
+		}
+		c.id, c.token, c.logs = a.id, a.token, a.logs
+	}
+	switch {
 	case m.Kind == envelope.Response:
 		if id := m.IDOf(message); string(id) != "null" && !sameID(id, c.own) {
 			return nil, nil
@@ -92,15 +101,24 @@ const (
 	serverRequestsSecond = 1
 )
 
-// answerServer answers a server's request in an implicit session. The gateway has declared
-// no capabilities, so the server may only ping.
+// answerServer answers a server's request in an implicit session. Where the client has declared
+// that it can be asked something, the server may ask it while one of its calls is in flight.
+// Otherwise the server may only ping.
 func (x *exchange) answerServer(r *route, m *mcp.Message) {
+	answer := protocol.EmptyResult(m.IDOf(m.Data))
+	switch {
+	case m.Method == protocol.MethodPing:
+	case r.upstream.session.questions == 0:
+		answer = protocol.Error(m.IDOf(m.Data), protocol.CodeMethodNotFound, protocol.MessageNoClient)
+	default:
+		err := x.askClientOf(r, m)
+		if err == nil {
+			return // the client answers
+		}
+		answer = asQuestionError(err).response(m.IDOf(m.Data))
+	}
 	if !r.upstream.serverRequests.Allow() {
 		return // otherwise a server could ask as fast as it is answered
-	}
-	answer := protocol.EmptyResult(m.IDOf(m.Data))
-	if m.Method != protocol.MethodPing {
-		answer = protocol.Error(m.IDOf(m.Data), protocol.CodeMethodNotFound, protocol.MessageNoClient)
 	}
 	// The server's stream must not wait for the server.
 	go func() {
@@ -120,6 +138,9 @@ func (x *exchange) answerServer(r *route, m *mcp.Message) {
 const (
 	// listenAfter is how old an implicit session is when the gateway begins to listen.
 	listenAfter = time.Second
+	// listenerWait is how long the first call in which the client can be asked something waits for
+	// the gateway to listen. Some servers ask on their own stream, and only if it is open.
+	listenerWait = time.Second
 	// idleListen is how long the gateway goes on listening in a session that is not used,
 	// unless the server needs it.
 	idleListen = 3 * time.Second
@@ -131,13 +152,45 @@ type listenState = int32
 const (
 	listenerOff listenState = iota
 	listenerOn
-	listenerUseless // the server has no such stream, or does not need a listener
+	listenerUseless // the server has no such stream, or does not need a listener, and may ask nothing
 )
 
 // implicitListener is the gateway as the listener in an implicit session.
 type implicitListener struct {
 	state  atomic.Int32 // a listenState
 	needed atomic.Bool  // the server needs it
+
+	ready    atomic.Pointer[readiness] // of the present listener; nil: nobody waits for it
+	notReady atomic.Bool               // a call has waited for it in vain
+}
+
+// readiness tells when the stream was opened, or cannot be.
+type readiness struct {
+	done chan struct{}
+	once sync.Once
+}
+
+// markReady lets calls go on that wait for the listener.
+func (l *implicitListener) markReady() {
+	if ready := l.ready.Load(); ready != nil {
+		ready.once.Do(func() { close(ready.done) })
+	}
+}
+
+// await waits until the gateway listens, if that takes no longer than usual.
+func (l *implicitListener) await(ctx context.Context) {
+	ready := l.ready.Load()
+	if ready == nil || l.state.Load() != listenerOn || l.notReady.Load() {
+		return
+	}
+	timer := time.NewTimer(listenerWait)
+	defer timer.Stop()
+	select {
+	case <-ready.done:
+	case <-timer.C:
+		l.notReady.Store(true)
+	case <-ctx.Done():
+	}
 }
 
 // startListening starts to listen in an implicit session, unless the gateway does already.
@@ -154,6 +207,9 @@ func (x *exchange) startListening(r *route) {
 		state.Store(listenerOff)
 		return
 	}
+	if r.upstream.session.questions != 0 {
+		r.listener.ready.Store(&readiness{done: make(chan struct{})})
+	}
 	// A copy without the request's body and headers, which would be kept as long.
 	own := &exchange{handler: x.handler, request: x.request, r: x.r.WithContext(x.r.Context())}
 	own.r.Body, own.r.Header = http.NoBody, nil
@@ -169,7 +225,13 @@ func (x *exchange) keepListening(r *route) listenState {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(x.r.Context()))
 	defer cancel()
 	defer context.AfterFunc(r.upstream.session.life, cancel)()
-	for wait := listenAfter; ; wait = min(2*wait, reopenMax) {
+	defer r.listener.markReady()
+	wait := listenAfter
+	asks := r.upstream.session.questions != 0
+	if asks {
+		wait = 0 // the server may ask at any time
+	}
+	for ; ; wait = min(max(2*wait, listenAfter), reopenMax) {
 		if backoff.Sleep(ctx, wait) != nil || r.upstream.route() != r {
 			return listenerOff
 		}
@@ -178,6 +240,8 @@ func (x *exchange) keepListening(r *route) listenState {
 		switch {
 		case ctx.Err() != nil, refused:
 			return listenerOff
+		case streamed && !r.listener.needed.Load() && asks:
+			return listenerOff // until the next call
 		case streamed && !r.listener.needed.Load():
 			return listenerUseless
 		case !streamed && mayBeNoSession(status) && !x.isSessionAlive(ctx, r):
@@ -203,7 +267,7 @@ func (x *exchange) listenOnce(ctx context.Context, r *route) (status int, stream
 		r.listener.needed.Store(true)
 	}
 	go r.stopIdleListening(listening, stop)
-	status, streamed = s.stream(streamHeader(r.gatewayHeader(x)), nil, func() {}, func(data []byte) error {
+	status, streamed = s.stream(streamHeader(r.gatewayHeader(x)), nil, r.listener.markReady, func(data []byte) error {
 		if m, err := mcp.ParseMessage(data); err == nil && m.Kind == envelope.Request {
 			r.listener.needed.Store(true)
 			x.answerServer(r, m)

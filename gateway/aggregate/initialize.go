@@ -30,6 +30,7 @@ func (x *exchange) initialize() *access.Refusal {
 	var params struct {
 		ProtocolVersion string          `json:"protocolVersion"`
 		ClientInfo      json.RawMessage `json:"clientInfo"`
+		Capabilities    json.RawMessage `json:"capabilities"`
 	}
 	if !x.message.Params.None() {
 		if err := json.Unmarshal(x.message.Params.Of(x.message.Data), &params); err != nil {
@@ -52,6 +53,7 @@ func (x *exchange) initialize() *access.Refusal {
 		return x.invalidParams(access.ReasonBadRequest, "params of initialize", "params cannot be read.")
 	}
 	s := x.handler.newSession(x.request.Grant, bytes.Clone(message), params.ClientInfo)
+	s.version, s.questions = version, questionsIn(params.Capabilities)
 	if err := x.handler.sessions.add(s); err != nil {
 		s.end()
 		return x.tooManySessions(err)
@@ -100,7 +102,7 @@ func (x *exchange) discover() *access.Refusal {
 	}
 	d := x.describeAll(servers)
 	x.answerResult(d.result(true,
-		protocol.StringMember("resultType", "complete"),
+		protocol.StringMember("resultType", protocol.ResultComplete),
 		protocol.Member("supportedVersions", protocol.Strings([]string{protocol.VersionStateless})),
 		protocol.Member("ttlMs", []byte("0")),
 		protocol.StringMember("cacheScope", "private"),

@@ -40,8 +40,8 @@ type route struct {
 	uses     int  // requests in the session
 	replaced bool // another session takes its place
 
-	// notifications is another route for notifications, to a server that has sessions but
-	// names none; nil if there is none.
+	// notifications is another route for notifications and for calls in which the server may ask
+	// the client, to a server that has sessions but names none; nil if there is none.
 	notifications *route
 }
 
@@ -126,7 +126,7 @@ type translated struct {
 func (r *route) translate(s *subRequest, m *mcp.Message) (translated, error) {
 	x := s.x
 	if r.mode != modeImplicitSession && r.mode != modeStatelessServer {
-		return translated{message: m, toClient: r.answerFilter(x)}, nil
+		return translated{message: m, toClient: r.answerFilter(x, nil)}, nil
 	}
 	size, err := s.reserveCopies(2, m.Data) // of the edited part, and of the whole
 	if err != nil {
@@ -138,12 +138,14 @@ func (r *route) translate(s *subRequest, m *mcp.Message) (translated, error) {
 		message, err := c.toServer(m)
 		return translated{message: message, toClient: c.toClient, id: c.own}, err
 	}
-	message, err := addClientMeta(m.Data, m.Params, x.session.info)
+	message, err := addClientMeta(m.Data, m.Params, x.session.info, x.questions())
 	if err != nil {
 		return translated{}, err
 	}
-	m, err = mcp.ParseMessage(message)
-	return translated{message: m, toClient: r.answerFilter(x)}, err
+	if m, err = mcp.ParseMessage(message); err != nil {
+		return translated{}, err
+	}
+	return translated{message: m, toClient: r.answerFilter(x, m.IDOf(m.Data))}, nil
 }
 
 // rename gives the names in a server's message the form that clients know.

@@ -27,8 +27,10 @@ type session struct {
 	life    context.Context // until the session ends
 	endLife context.CancelFunc
 
-	initialize []byte // the message that opens a session with a server
-	info       []byte // the clientInfo of initialize
+	initialize []byte    // the message that opens a session with a server
+	info       []byte    // the clientInfo of initialize
+	version    string    // of the client's session
+	questions  questions // what the client can be asked
 
 	// Guarded by table.mu.
 	tokens  map[string]grants.Stay // that have used the session, by what they hang on; the last stay of each
@@ -45,6 +47,8 @@ type session struct {
 	disconnected []*sessionCall // those whose client has closed the connection, oldest first
 	pending      pendingRequests
 	stream       *clientStream
+	expected     map[string]expected // questions of servers without sessions, by the ids of the requests to the client
+	lastAsked    int64               // of these ids
 	over         bool
 }
 
@@ -68,14 +72,16 @@ func (h *Handler) newSession(grant *grants.Grant, initialize, info []byte) *sess
 }
 
 // newImplicitSession makes a session for a client without sessions. The gateway declares
-// no capabilities in it.
-func (h *Handler) newImplicitSession(grant *grants.Grant) *session {
+// in it what the client can be asked.
+func (h *Handler) newImplicitSession(grant *grants.Grant, q questions) *session {
 	initialize := protocol.Request([]byte(`"initialize"`), protocol.MethodInitialize,
-		protocol.InitializeParams(protocol.LatestSessionVersion, h.info()))
+		protocol.InitializeParams(protocol.LatestSessionVersion, h.info(), q.capabilities()))
 	s := h.newSession(grant, initialize, h.info())
-	s.implicit = true
+	s.implicit, s.version, s.questions = true, protocol.LatestSessionVersion, q
 	return s
 }
+
+func (s *session) implicitKey() implicitKey { return implicitKey{s.principal, s.questions} }
 
 // asker is who asks the servers to open sessions for this one: the client in its own words,
 // or the gateway.
@@ -159,6 +165,13 @@ func (x *exchange) forwardResponse() *access.Refusal {
 	server, id, ok := splitID(x.message.ID.Of(x.message.Data))
 	if !ok {
 		return x.answerAccepted() // no server waits for it
+	}
+	if x.session.isExpected(x.message) {
+		f := x.answerAccepted()
+		if f == nil {
+			x.session.takeResponse(x.message)
+		}
+		return f
 	}
 	return x.forward(server, x.message.ID, id)
 }

@@ -34,7 +34,7 @@ type sessions struct {
 
 	mu          sync.Mutex
 	byID        map[string]*session
-	implicitOf  map[grants.Principal]*session              // implicit sessions
+	implicitOf  map[implicitKey]*session                   // implicit sessions
 	byPrincipal map[grants.Principal]map[*session]struct{} // those of byID
 
 	// Unused sessions, the one unused for the longest time first: of byID, and of
@@ -43,10 +43,17 @@ type sessions struct {
 	closed             bool
 }
 
+// implicitKey says whose implicit session it is. A session tells servers once what its client can
+// be asked, so programs of one principal that differ in it have one each.
+type implicitKey struct {
+	principal grants.Principal
+	questions questions
+}
+
 func newSessions() *sessions {
 	return &sessions{
 		most: maxSessions, mostPerClient: maxSessionsPerClient,
-		byID: make(map[string]*session), implicitOf: make(map[grants.Principal]*session), byPrincipal: make(map[grants.Principal]map[*session]struct{}),
+		byID: make(map[string]*session), implicitOf: make(map[implicitKey]*session), byPrincipal: make(map[grants.Principal]map[*session]struct{}),
 		idle: list.New(), idleImplicit: list.New(),
 	}
 }
@@ -127,7 +134,7 @@ func (t *sessions) release(s *session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.uses--
-	if s.uses > 0 || t.byID[s.id] != s && t.implicitOf[s.principal] != s {
+	if s.uses > 0 || t.byID[s.id] != s && t.implicitOf[s.implicitKey()] != s {
 		return
 	}
 	s.unused = time.Now()
@@ -164,19 +171,20 @@ func (t *sessions) use(ctx context.Context, s *session, grant *grants.Grant) {
 
 // implicit returns the client's implicit session, in use: it must be released. ctx ends with
 // the client's access.
-func (t *sessions) implicit(ctx context.Context, grant *grants.Grant, open func(*grants.Grant) *session) (*session, error) {
+func (t *sessions) implicit(ctx context.Context, grant *grants.Grant, q questions, open func(*grants.Grant, questions) *session) (*session, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := t.implicitOf[grant.Principal()]
+	key := implicitKey{grant.Principal(), q}
+	s := t.implicitOf[key]
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case t.closed, s == nil && len(t.implicitOf) >= t.most && !t.evict(t.idleImplicit):
 		return nil, errTooMany
 	case s == nil:
-		s = open(grant)
+		s = open(grant, q)
 		s.table = t
-		t.implicitOf[grant.Principal()] = s
+		t.implicitOf[key] = s
 	}
 	t.use(ctx, s, grant)
 	return s, nil
@@ -194,8 +202,8 @@ func (t *sessions) remove(s *session) {
 			delete(t.byPrincipal, s.principal)
 		}
 	}
-	if t.implicitOf[s.principal] == s {
-		delete(t.implicitOf, s.principal)
+	if t.implicitOf[s.implicitKey()] == s {
+		delete(t.implicitOf, s.implicitKey())
 	}
 	s.end()
 }

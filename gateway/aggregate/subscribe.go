@@ -103,7 +103,7 @@ func (x *exchange) listen() *access.Refusal {
 		return f
 	}
 	// Servers with sessions send the notifications in a session that only this stream has.
-	x.ownSession = x.handler.newImplicitSession(x.request.Grant)
+	x.ownSession = x.handler.newImplicitSession(x.request.Grant, 0) // nobody calls there, so nothing can be asked
 	defer x.endOwnSession()
 
 	c := x.newClientStream(x.ownSession.watcher)
@@ -243,7 +243,7 @@ func (s *subscription) mark(message []byte, params envelope.Span) ([]byte, error
 // message if it has sent one.
 func (x *exchange) listenMessage(wanted notificationSet) ([]byte, error) {
 	if x.session != nil {
-		meta := protocol.Member("_meta", protocol.Object(protocol.ClientMeta(x.session.info)...))
+		meta := protocol.Member("_meta", protocol.Object(protocol.ClientMeta(x.session.info, nil)...))
 		return protocol.Request([]byte(`"listen"`), protocol.MethodListen, protocol.Object(wanted.member(), meta)), nil
 	}
 	params, err := readObject(x.message.Data, x.message.Params, "notifications")

@@ -37,7 +37,7 @@ func (x *exchange) route(s *subRequest) (*route, error) {
 	if x.ownSession != nil {
 		return x.ownSession.route(s)
 	}
-	if s.implicit, err = x.handler.sessions.implicit(s.context, x.request.Grant, x.handler.newImplicitSession); err != nil {
+	if s.implicit, err = x.handler.sessions.implicit(s.context, x.request.Grant, x.questions(), x.handler.newImplicitSession); err != nil {
 		return nil, err
 	}
 	return s.implicit.route(s)
@@ -54,7 +54,8 @@ type upstream struct {
 	serverRequests *rate.Limiter // that the gateway answers
 
 	mu      sync.Mutex
-	current *route // nil until it is ready
+	current *route                    // nil until it is ready
+	askable map[*askableCall]struct{} // in flight in the session
 }
 
 // upstream returns the session's upstream for the server.

@@ -85,18 +85,9 @@ type Call struct {
 func (h *Handler) Call(ctx context.Context, c Call) (*Answer, error) {
 	a := &Answer{exchange: exchange{request: c.Request, method: c.Method, header: c.Header}}
 	var err error
-	if m := c.Message; m != nil {
-		a.message, a.body, a.borrowed = m.Envelope, m.buffer, true
-		if a.body == nil {
-			a.body = &buffer{data: m.Data}
-		}
-		if limit := h.settings().Limits.MaxBody; limit > 0 && int64(len(m.Data)) > limit {
-			err = bodyTooLarge()
-		} else if f := a.describe(); f != nil {
-			err = f
-		}
-	}
-	if err == nil {
+	if f := h.take(a, c.Message); f != nil {
+		err = f
+	} else {
 		err = h.call(ctx, a)
 	}
 	if err == nil {
@@ -110,15 +101,53 @@ func (h *Handler) Call(ctx context.Context, c Call) (*Answer, error) {
 	return nil, err
 }
 
-// call decides about the request, and has its server answer.
-func (h *Handler) call(ctx context.Context, a *Answer) error {
-	a.handler, a.client = h, ctx
+// Admit decides about a request as Call does, and records the decision, but does not send the
+// request: it goes on with one that was sent before. A refusal is recorded, and is the caller's to
+// answer.
+func (h *Handler) Admit(c Call) *access.Refusal {
+	a := &Answer{exchange: exchange{request: c.Request, method: c.Method, header: c.Header}}
+	f := h.take(a, c.Message)
+	if f == nil {
+		f = h.rule(a)
+	}
+	if f == nil {
+		f = a.decide()
+	}
+	if f != nil {
+		c.Request.Record(f)
+	}
+	return f
+}
+
+// take takes the message of a Call.
+func (h *Handler) take(a *Answer, m *Message) *access.Refusal {
+	if m == nil {
+		return nil
+	}
+	a.message, a.body, a.borrowed = m.Envelope, m.buffer, true
+	if a.body == nil {
+		a.body = &buffer{data: m.Data}
+	}
+	if limit := h.settings().Limits.MaxBody; limit > 0 && int64(len(m.Data)) > limit {
+		return bodyTooLarge()
+	}
+	return a.describe()
+}
+
+// rule refuses what the client's rules for the server do not let pass.
+func (h *Handler) rule(a *Answer) *access.Refusal {
 	a.server = a.request.Server
 	a.grant = a.request.Present()
 	if rules := a.grant.Rules(a.server.Name); !rules.Empty() {
 		a.rules = rules
 	}
-	if f := a.rule(); f != nil {
+	return a.exchange.rule()
+}
+
+// call decides about the request, and has its server answer.
+func (h *Handler) call(ctx context.Context, a *Answer) error {
+	a.handler, a.client = h, ctx
+	if f := h.rule(a); f != nil {
 		return f
 	}
 	a.tasks = a.mayNameTasks()

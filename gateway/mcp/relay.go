@@ -118,7 +118,7 @@ func relayPart(s *sse.Writer, from io.Reader, buffer []byte, more bool) (int, er
 }
 
 // Relay passes a stream on to a client, whose header is set by then: each event as
-// edit returns it, or as it came without edit. A client that waits for the answer to
+// edit returns it, or as it came without edit; io.EOF of edit is the end of the stream. A client that waits for the answer to
 // a request is told in the stream why there is none; id is asked then which request
 // that is, and may return nil. Relay returns how many bytes the client has got, and why
 // the stream has ended early, for Close.
@@ -156,7 +156,9 @@ func (a *Answer) relayEvents(s *sse.Writer, edit func(*sse.Event) ([]byte, error
 		case err != nil:
 			return err
 		case edit != nil:
-			if event, err = edit(e); err != nil {
+			if event, err = edit(e); errors.Is(err, io.EOF) {
+				return nil
+			} else if err != nil {
 				return &AnswerError{Message: messageUnfit, Err: err}
 			}
 		case e.Raw != nil:

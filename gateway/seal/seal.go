@@ -41,6 +41,7 @@ const (
 	Registration Purpose = "registration" // the client_id of a dynamic registration
 	Secret       Purpose = "secret"       // the client_secret of a dynamic registration
 	Task         Purpose = "task"         // the id of a server's task
+	Call         Purpose = "call"         // the requestState of a call that waits for its client's answer
 )
 
 // Why a text does not open.

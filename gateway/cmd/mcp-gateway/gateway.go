@@ -23,6 +23,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/credentials"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp"
+	"vault-plugin-secrets-mcp/gateway/seal"
 	"vault-plugin-secrets-mcp/gateway/telemetry"
 	"vault-plugin-secrets-mcp/gateway/usage"
 )
@@ -130,6 +131,7 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 	})
 	g.all = aggregate.New(aggregate.Options{
 		Registry: g.broker, Config: settings, Version: version, Observer: g.metrics, Next: g.handler, Log: log.Named("mcp.all"),
+		Sealer: seal.New(g.broker.SessionKeys),
 	})
 	g.metrics.Aggregate(g.all.Sessions)
 	g.metrics.RateLimited(g.rates.Refused)

@@ -205,7 +205,7 @@ func (ch *channel) offer(version string) ([]byte, *envelope.Envelope, error) {
 	if err := ch.register(c, nil); err != nil {
 		return nil, nil, err
 	}
-	message := protocol.Request(idText(c.id), protocol.MethodInitialize, protocol.InitializeParams(version, clientInfo))
+	message := protocol.Request(idText(c.id), protocol.MethodInitialize, protocol.InitializeParams(version, clientInfo, nil))
 	if err := c.connection.send(message); err != nil {
 		return nil, nil, err
 	}

@@ -37,7 +37,7 @@ func TestMessagesAreBuiltAsTheyAreWritten(t *testing.T) {
 		`{"jsonrpc":"2.0","id":"a\"1","result":["x","\"\n"]}`:                                                                                                        Result(id, Strings([]string{"x", "\"\n"})),
 		`{"jsonrpc":"2.0","id":null,"error":{"code":-32603,"message":"a \"b\""}}`:                                                                                    Error(nil, CodeInternalError, `a "b"`),
 		`{"jsonrpc":"2.0","id":7,"error":{"code":1,"message":"m","data":{"request_id":"r"}}}`:                                                                        Error([]byte("7"), 1, "m", RequestID("r"), nil),
-		`{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"n","version":"v"}}`:                                                                 InitializeParams(LatestSessionVersion, Implementation("n", "v")),
+		`{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"n","version":"v"}}`:                                                                 InitializeParams(LatestSessionVersion, Implementation("n", "v"), nil),
 		`{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{},"io.modelcontextprotocol/clientCapabilities":{}}}`: DiscoverParams([]byte("{}")),
 	} {
 		require.Equal(t, want, string(got))

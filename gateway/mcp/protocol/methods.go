@@ -40,6 +40,25 @@ const (
 	ExtensionTasks = "io.modelcontextprotocol/tasks"
 )
 
+// Methods of a server's requests to its client. Since 2026-07-28 they stand in results: see
+// [ResultInputRequired].
+const (
+	MethodElicit    = "elicitation/create"
+	MethodSample    = "sampling/createMessage"
+	MethodRootsList = "roots/list"
+)
+
+// Values of resultType, of results since 2026-07-28.
+const (
+	ResultComplete = "complete"
+
+	// ResultInputRequired: the server asks for something before it can complete the request.
+	// The client sends the request again, with its answers.
+	//
+	// https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/mrtr
+	ResultInputRequired = "input_required"
+)
+
 // Methods of notifications.
 const (
 	MethodInitialized      = "notifications/initialized"
