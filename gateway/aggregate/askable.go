@@ -40,6 +40,7 @@ type askableCall struct {
 	context   context.Context
 	cancel    context.CancelCauseFunc
 
+	start    sync.Once       // with the first client
 	done     chan struct{}   // closed at the call's end; the next two are set by then
 	refusal  *access.Refusal // of the call, to be answered by whoever is there
 	panicked any
@@ -107,7 +108,6 @@ func (x *exchange) callAskable(target rewrite.Target) *access.Refusal {
 	}
 	c.x.w = (*callWriter)(c)
 	c.x.declared.once.Do(func() { c.x.declared.questions = c.questions })
-	go c.run()
 	_, f := c.attend(x)
 	return f
 }
@@ -129,6 +129,7 @@ func (c *askableCall) attend(x *exchange) (int64, *access.Refusal) {
 	gone := context.AfterFunc(x.r.Context(), func() { c.leave(a, context.Cause(x.r.Context())) })
 	defer gone()
 	c.attach(a)
+	c.start.Do(func() { go c.run() })
 	select {
 	case <-a.released:
 		return a.written, nil
@@ -330,9 +331,6 @@ func (c *askableCall) await() *attachment {
 func (c *askableCall) id() []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.last == nil {
-		return nil
-	}
 	return c.last.id
 }
 
