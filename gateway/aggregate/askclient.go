@@ -295,10 +295,7 @@ func (x *exchange) beginEvents(begun bool) {
 // refuseQuestions answers a call whose server asks for something that the client cannot be asked.
 func (x *exchange) refuseQuestions(ctx context.Context, server string, err error) *access.Refusal {
 	if ctx.Err() != nil {
-		if f := access.CutCause(ctx); f != nil {
-			return f
-		}
-		return nil // the client has cancelled the call, or is gone
+		return access.CutCause(ctx) // nil: the client has cancelled the call, or is gone
 	}
 	var q questionError
 	if !errors.As(err, &q) {

@@ -146,7 +146,8 @@ const (
 // translate checks that a client which can be asked q may be asked this, and returns the
 // question as both eras have it.
 func (q questions) translate(method string, params []byte) (question, error) {
-	needs, keys := questions(0), []string{"_meta", "task"}
+	var needs questions
+	keys := []string{"_meta", "task"}
 	switch method {
 	case protocol.MethodElicit:
 		needs, keys = asksForm, append(keys, "mode")

@@ -1,3 +1,4 @@
+//nolint:staticcheck // sampling and roots are deprecated, and carried as long as they are in the protocol
 package aggregate
 
 import (
@@ -50,6 +51,7 @@ func asker(server *sdk.Server) {
 
 // askers starts a server of each era that asks.
 func askers(t testing.TB) map[string]string {
+	t.Helper()
 	stateless := sdk.NewServer(&sdk.Implementation{Name: "new", Version: "1"}, nil)
 	asker(stateless)
 	return map[string]string{
@@ -168,9 +170,11 @@ func TestQuestionsAreTranslatedAsBothErasHaveThem(t *testing.T) {
 
 func TestOlderClientsGetWhatTheirVersionKnows(t *testing.T) {
 	for _, c := range []struct{ name, method, params, want string }{
-		{"one block in a list", "sampling/createMessage",
+		{
+			"one block in a list", "sampling/createMessage",
 			`{"messages":[{"role":"user","content":[{"type":"text","text":"a"}]},{"role":"user","content":{"type":"text"}}]}`,
-			`{"messages":[{"role":"user","content":{"type":"text","text":"a"}},{"role":"user","content":{"type":"text"}}]}`},
+			`{"messages":[{"role":"user","content":{"type":"text","text":"a"}},{"role":"user","content":{"type":"text"}}]}`,
+		},
 		{"two equal messages", "sampling/createMessage", `{"messages":[{"content":[{"a":1}]}, {"content":[{"a":1}]}]}`, `{"messages":[{"content":{"a":1}}, {"content":{"a":1}}]}`},
 		{"two blocks", "sampling/createMessage", `{"messages":[{"content":[{},{}]}]}`, string(errOldContent)},
 		{"no block", "sampling/createMessage", `{"messages":[{"content":[]}]}`, string(errOldContent)},

@@ -33,6 +33,7 @@ type askingServer struct {
 }
 
 func newAskingServer(t testing.TB) *askingServer {
+	t.Helper()
 	a := &askingServer{own: make(chan string), ended: make(chan struct{}, 16)}
 	a.fake = withLongCalls(t, func(w http.ResponseWriter, r *http.Request, body string) {
 		a.stream(w, r, body, a.own)
@@ -251,8 +252,8 @@ func TestWaitingCallsEnd(t *testing.T) {
 			s.vault.WriteClient("alice")
 		},
 		"with the gateway":            func(s *stage) { s.handler.Close() },
-		"when they waited for long":   func(s *stage) {},
-		"when others of it wait, too": func(s *stage) {},
+		"when they waited for long":   func(*stage) {},
+		"when others of it wait, too": func(*stage) {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			up := newAskingServer(t)
@@ -340,10 +341,12 @@ func TestWhileACallWaits(t *testing.T) {
 	next := s.readAsked(more)
 	require.True(t, up.hasGot(answeredForm), "the first answer")
 
+	var call *waitingCall
+	for _, call = range s.handler.waiting.byRound {
+	}
 	last := s.later(next.accept(`{"a":1}`) + `|,"progressToken":"last"`)
 	gatewaytest.Eventually(t, "the server to have the answer", func() bool { return up.hasGot(strings.ReplaceAll(answeredForm, "its-1", "its-2")) })
-	gatewaytest.Eventually(t, "the client to be there", func() bool { return s.handler.waiting.size() == 0 })
-	time.Sleep(20 * time.Millisecond)
+	gatewaytest.Eventually(t, "the client to be there", call.isAttached)
 	up.says(t, 1, fmt.Sprintf(progress, 3), calledResult)
 	end := await(t, last)
 	require.Contains(t, end.body, `"progressToken":"last","progress":3`)
