@@ -206,7 +206,7 @@ func repeated(m *mcp.Message, answers [][]byte, state []byte, round int) (*mcp.M
 	if answers != nil {
 		list = append(list, protocol.Member("inputResponses", protocol.Object(answers...)))
 	}
-	if state != nil {
+	if len(state) > 0 {
 		list = append(list, protocol.Member("requestState", state))
 	}
 	return mcp.ParseMessage(envelope.Replace(nil, m.Data,

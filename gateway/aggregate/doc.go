@@ -15,7 +15,9 @@
 // A [route] is how messages get from a client to one server and back. If both have
 // sessions, or neither, messages pass. Otherwise the gateway translates: for a client
 // without sessions it keeps an implicit session with the server, and for a server without
-// sessions it adds to each request the _meta that such servers need.
+// sessions it adds to each request the _meta that such servers need. What a server asks its client
+// in the middle of a call is translated, too: a call of a client without sessions waits for the
+// answer, and a client with a session gets requests (questions.go).
 //
 // Where to read first: exchange.go dispatches a request, call.go sends one to one server,
 // list.go asks all servers, stream.go sends notifications of all servers to one client.
