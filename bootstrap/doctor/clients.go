@@ -36,9 +36,13 @@ func (e *examination) checkClients(ctx context.Context) {
 }
 
 func (e *examination) checkReach(ctx context.Context, name string, client map[string]any) {
-	allowed := texts(client["allowed_servers"])
-	if len(allowed) == 0 {
-		e.wrong(fmt.Sprintf("vault write %s/clients/%s allowed_servers=…, or delete the client", e.Mount, name), "the client %s may reach no server", name)
+	allowed, missing := e.allowedServers(ctx, client)
+	switch {
+	case missing != "":
+		e.missingRole(name, missing)
+		return
+	case len(allowed) == 0:
+		e.wrong(fmt.Sprintf("vault write %s/clients/%s allowed_servers=… or role=…, or delete the client", e.Mount, name), "the client %s may reach no server", name)
 		return
 	}
 	if slices.Contains(allowed, "*") {

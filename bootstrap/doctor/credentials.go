@@ -141,7 +141,7 @@ func (t *trial) takePolicies(client map[string]any) bool {
 
 // servers are those that the client may reach and that have upstream credentials.
 func (t *trial) servers(ctx context.Context, client map[string]any) map[string]map[string]any {
-	names := texts(client["allowed_servers"])
+	names, _ := t.allowedServers(ctx, client)
 	if slices.Contains(names, "*") {
 		names, _ = t.names(ctx, "servers") // reported by checkServers
 	}

@@ -98,7 +98,7 @@ func (in *Input) check() error {
 	}
 	in.GatewayURL = base
 	if len(in.Servers) == 0 {
-		return fmt.Errorf("the client %q may reach no server that is registered: set its allowed_servers, or ask mcp/evaluate which policy blocks them", in.Client)
+		return fmt.Errorf("the client %q may reach no server that is registered: set its allowed_servers or its role, or ask mcp/evaluate which policy blocks them", in.Client)
 	}
 	if !variableName.MatchString(in.TokenEnv) {
 		return fmt.Errorf("-token-env %q is not the name of a variable", in.TokenEnv)

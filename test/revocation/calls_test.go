@@ -63,6 +63,7 @@ func TestTakingAccessAwayCutsACallInFlight(t *testing.T) {
 		"by a policy": func(s *stage.Stage) {
 			s.Write("mcp/policies/p", harness.Map{"deniedMcpServers": `[{"serverName":"waiter"}]`})
 		},
+		"by a rule of the role":  func(s *stage.Stage) { s.Write("mcp/roles/waiting", harness.Map{"denied_tools": "waiter/wait"}) },
 		"by the server's end":    func(s *stage.Stage) { s.Delete("mcp/servers/waiter") },
 		"by the server's stop":   func(s *stage.Stage) { s.Write("mcp/servers/waiter", harness.Map{"disabled": true}) },
 		"by the client's own IP": func(s *stage.Stage) { s.Write("mcp/clients/cursor", harness.Map{"token_bound_cidrs": "192.0.2.0/24"}) },
@@ -73,7 +74,8 @@ func TestTakingAccessAwayCutsACallInFlight(t *testing.T) {
 				s.At = path.At
 				s.Write("mcp/servers/waiter", harness.Map{"transport": "http", "url": url, "disabled": false})
 				s.Write("mcp/policies/p", harness.Map{"deniedMcpServers": `[]`})
-				token := s.CreateClient("cursor", harness.Map{"allowed_servers": stage.Calculator + ",waiter", "policies": "p"})
+				s.Write("mcp/roles/waiting", harness.Map{"denied_tools": ""})
+				token := s.CreateClient("cursor", harness.Map{"allowed_servers": stage.Calculator + ",waiter", "policies": "p", "role": "waiting"})
 				defer s.Delete("mcp/clients/cursor")
 				s.Eventually("the server to be there", func() error { return hasTool(t, s, path, token) })
 

@@ -57,7 +57,7 @@ func runExport(ctx context.Context, args []string, out streams) error {
 }
 
 // reachable lists the registered servers that a client may reach, by its
-// allowed_servers and by policy.
+// allowed_servers, by its role and by policy.
 func reachable(ctx context.Context, vault *api.Client, mount, client string) ([]string, error) {
 	found, err := vault.Logical().ReadWithContext(ctx, mount+"/clients/"+client)
 	if err != nil {
