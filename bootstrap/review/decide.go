@@ -36,13 +36,10 @@ func New(s *Snapshot, days int) *Review {
 			}
 			r.Pairs = append(r.Pairs, pair)
 		}
-		for _, use := range uses {
-			client.LastUsed = max(client.LastUsed, use.last)
-		}
 		r.Clients = append(r.Clients, client)
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Roles)) {
-		r.Roles = append(r.Roles, Role{Name: name, Clients: members[name]})
+		r.Roles = append(r.Roles, Role{Name: name, Clients: members[name], AllowedServers: orEmpty(s.Roles[name].AllowedServers)})
 	}
 	r.count(s)
 	r.Commands = r.narrow(s, e)
@@ -95,7 +92,8 @@ func newEvaluation(s *Snapshot) *evaluation {
 func (e *evaluation) client(name string) Client {
 	settings := e.Clients[name]
 	c := Client{
-		Name: name, Role: settings.Role, Disabled: settings.Disabled, Policies: orEmpty(settings.Policies), Unregistered: []string{},
+		Name: name, Role: settings.Role, Disabled: settings.Disabled, Policies: orEmpty(settings.Policies), LastUsed: settings.LastUsed,
+		Missing: []string{}, Unregistered: []string{},
 		rights: []policy.Rights{{Lists: settings.Lists}},
 	}
 	if c.Role != "" {
@@ -104,6 +102,14 @@ func (e *evaluation) client(name string) Client {
 			of = policy.Rights{Role: c.Role, Lists: role.Lists}
 		}
 		c.rights = append(c.rights, of)
+		if of.Missing {
+			c.Missing = append(c.Missing, "role "+c.Role)
+		}
+	}
+	for _, name := range c.Policies {
+		if _, found := e.Snapshot.Policies[name]; !found {
+			c.Missing = append(c.Missing, "policy "+name)
+		}
 	}
 	for i := range c.rights {
 		for _, server := range c.rights[i].AllowedServers {

@@ -86,7 +86,10 @@ func (n *narrowing) client(c *Client) (Command, bool) {
 	command := Command{For: "client " + c.Name}
 	kept := n.kept(c.rights, n.uses[c.Name])
 	if !kept.used {
-		command.Why = fmt.Sprintf("it used nothing in %d days", n.review.Coverage.Days)
+		command.Why = fmt.Sprintf("it used no server in %d days", n.review.Coverage.Days)
+		if c.LastUsed >= n.review.Coverage.From {
+			command.Why += ", though it connected on " + c.LastUsed
+		}
 		command.Shell = writeCommand(path, []field{{"disabled", []string{"true"}}})
 		return command, true
 	}

@@ -10,8 +10,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"vault-plugin-secrets-mcp/backend/policy"
 )
 
 // world makes a mount of random clients, servers and policies.
@@ -21,12 +19,21 @@ type world struct {
 	servers, clients []string
 }
 
-// What the names of tools, prompts and resources of each server are.
-var (
-	someTools     = []string{"get_issue", "get_user", "list_all", "delete_issue", "*"}
-	someServers   = []string{"github", "git-hub2", "jira", "db", "files", "query", "off"}
-	patternsBySum = []string{"get_*", "*", "list_all", "*_issue", "get_user"}
-)
+var someServers = []string{"github", "git-hub2", "jira", "db", "files", "query", "off"}
+
+// items are the kinds of items, with some that there could be and patterns of rules.
+var items = []struct {
+	kind            string
+	names, patterns []string
+}{
+	{"tool", []string{"get_issue", "get_user", "list_all", "delete_issue", "another"}, []string{"get_*", "*", "list_all", "*_issue", "get_user"}},
+	{"prompt", []string{"review", "review_code", "plan"}, []string{"review*", "*", "plan"}},
+	{"resource", []string{"file:///srv/a", "file:///srv/docs/b", "https://example.com/x"}, []string{"file:///srv/*", "*", "https://example.com/x"}},
+}
+
+// usable are the tools that gateways report, one of which a rule would read as a pattern, and
+// everything else.
+var usable = []string{"get_issue", "get_user", "list_all", "delete_issue", "*", ""}
 
 func newWorld(t *testing.T, seed uint64) *world {
 	t.Helper()
@@ -77,26 +84,39 @@ func newWorld(t *testing.T, seed uint64) *world {
 }
 
 func (w *world) settings() data {
-	d := data{
-		"allowed_servers": pick(w.Rand, append(slices.Clone(w.servers), "retired")), "denied_tools": w.rules(),
-		"policies": pick(w.Rand, []string{"p0", "p1", "p2", "gone"}), "disabled": w.IntN(9) == 0,
-	}
-	switch w.IntN(5) {
-	case 0:
-		d["allowed_servers"] = []string{"*"}
-	case 1, 2:
-		d["allowed_tools"] = w.rules()
-	}
+	d := w.lists()
+	d["policies"], d["disabled"] = pick(w.Rand, []string{"p0", "p1", "p2", "gone"}), w.IntN(9) == 0
 	return d
 }
 
-func (w *world) rules() []string {
-	var rules []string
+// rules are random ones about one kind of item.
+func (w *world) rules(patterns []string) []string {
+	rules := []string{}
 	for range w.IntN(4) {
 		server := append([]string{"*", "git*"}, w.servers...)[w.IntN(2+len(w.servers))]
-		rules = append(rules, server+"/"+patternsBySum[w.IntN(len(patternsBySum))])
+		rules = append(rules, server+"/"+patterns[w.IntN(len(patterns))])
 	}
 	return rules
+}
+
+// lists are random allow-lists and denials.
+func (w *world) lists() data {
+	d := data{"allowed_servers": pick(w.Rand, append(slices.Clone(w.servers), "retired"))}
+	if w.IntN(5) == 0 {
+		d["allowed_servers"] = []string{"*"}
+	}
+	for _, i := range items {
+		if w.IntN(3) == 0 {
+			d["allowed_"+i.kind+"s"] = w.rules(i.patterns)
+		}
+		if w.IntN(2) == 0 {
+			d["denied_"+i.kind+"s"] = w.rules(i.patterns)
+		}
+	}
+	if w.IntN(4) == 0 {
+		d["rate_limit"], d["rate_burst"] = 0.5+float64(w.IntN(4)), 1+w.IntN(9)
+	}
+	return d
 }
 
 func (w *world) some(all []data) []data { return pick(w.Rand, all) }
@@ -122,7 +142,7 @@ func (w *world) use() map[string]bool {
 				continue
 			}
 			var tools []string
-			for _, tool := range append(someTools, "") {
+			for _, tool := range usable {
 				if w.IntN(4) == 0 {
 					tools = append(tools, tool)
 					used[client+" "+server] = true
@@ -152,30 +172,47 @@ func TestTheMatrixIsWhatTheEngineDecides(t *testing.T) {
 			allowed, decision := w.evaluate(data{"client": p.Client, "server": p.Server})
 			require.Equal(t, allowed, p.Allowed, "seed %d: %s → %s", seed, p.Client, p.Server)
 			require.Equal(t, decision, p.Decision, "seed %d: %s → %s", seed, p.Client, p.Server)
+			if allowed {
+				w.compareRules(p)
+			}
 		}
 	}
 }
 
-// reach is all that a review's snapshot lets clients do, tool by tool.
-func reach(t *testing.T, w *world) (map[string]bool, *Review) {
-	t.Helper()
-	s, err := Read(t.Context(), w.vault, "mcp")
-	require.NoError(t, err)
-	r := New(s, 3)
-	all := map[string]bool{}
-	for i := range r.Pairs {
-		p := &r.Pairs[i]
-		if !p.Allowed {
-			continue
-		}
-		all[p.Client+" "+p.Server] = true
-		for _, tool := range append(someTools, "another") {
-			if itemAllowed(r, p, tool) {
-				all[p.Client+" "+p.Server+" "+tool] = true
+// compareRules holds what a review says of items against the engine's decisions.
+func (w *world) compareRules(p *Pair) {
+	w.t.Helper()
+	for k, i := range items {
+		says := rulesText(p.Limits, &kinds[k])
+		for _, name := range i.names {
+			allowed, _ := w.evaluate(data{"client": p.Client, "server": p.Server, i.kind: name})
+			if says == "all" || strings.HasPrefix(says, "none") {
+				require.Equal(w.t, says == "all", allowed, "%s → %s: %ss are said to be %s, and %s is not", p.Client, p.Server, i.kind, says, name)
 			}
 		}
 	}
-	return all, r
+}
+
+// reach is all that the engine lets clients do, item by item.
+func (w *world) reach() map[string]bool {
+	w.t.Helper()
+	all := map[string]bool{}
+	for _, client := range w.clients {
+		for _, server := range w.servers {
+			if allowed, _ := w.evaluate(data{"client": client, "server": server}); !allowed {
+				continue
+			}
+			all[client+" "+server] = true
+			for _, i := range items {
+				for _, name := range i.names {
+					if allowed, _ := w.evaluate(data{"client": client, "server": server, i.kind: name}); allowed {
+						all[strings.Join([]string{client, server, i.kind, name}, " ")] = true
+					}
+				}
+			}
+		}
+	}
+	return all
 }
 
 func TestACommandNeverWidensAndKeepsWhatWasUsed(t *testing.T) {
@@ -189,13 +226,13 @@ func TestACommandNeverWidensAndKeepsWhatWasUsed(t *testing.T) {
 			w.use()
 		}
 		w.nextDay()
-		before, r := reach(t, w)
+		before, r := w.reach(), w.review(3)
 		require.Empty(t, r.Coverage.Gaps)
 		for _, c := range r.Commands {
 			w.run(c.Shell)
 			applied++
 		}
-		after, narrowed := reach(t, w)
+		after, narrowed := w.reach(), w.review(3)
 		for what := range after {
 			require.Contains(t, before, what, "seed %d: a command widens", seed)
 		}
@@ -203,7 +240,7 @@ func TestACommandNeverWidensAndKeepsWhatWasUsed(t *testing.T) {
 			p := &r.Pairs[i]
 			require.Equal(t, p.Usage == Used, narrowed.Pairs[i].Allowed && narrowed.Pairs[i].Usage == Used, "seed %d: %s → %s", seed, p.Client, p.Server)
 			for _, tool := range p.Tools {
-				what := p.Client + " " + p.Server + " " + tool
+				what := p.Client + " " + p.Server + " tool " + tool
 				require.Equal(t, before[what], after[what], "seed %d: %s", seed, what)
 			}
 		}
@@ -231,10 +268,4 @@ func (w *world) run(command string) {
 		}
 	}
 	w.write(path, d)
-}
-
-// itemAllowed asks the rules that a gateway compiles.
-func itemAllowed(r *Review, p *Pair, tool string) bool {
-	i := slices.IndexFunc(r.Clients, func(c Client) bool { return c.Name == p.Client })
-	return policy.CompileRules(p.Server, r.Clients[i].rights).Tools.Allows(tool)
 }

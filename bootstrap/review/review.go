@@ -56,6 +56,9 @@ type Client struct {
 	AnyServer bool     `json:"any_server"`
 	Policies  []string `json:"policies"`
 	Reaches   int      `json:"reaches"`
+	// Missing are its role and policies that do not exist, each as "role NAME" or "policy
+	// NAME". With one of them it reaches nothing.
+	Missing []string `json:"missing"`
 	// Unregistered are the names in its allow-lists under which no server is registered.
 	Unregistered []string `json:"unregistered"`
 	LastUsed     string   `json:"last_used,omitempty"` // a day
@@ -66,8 +69,9 @@ type Client struct {
 
 // Role is a role with the clients that have it.
 type Role struct {
-	Name    string `json:"name"`
-	Clients int    `json:"clients"`
+	Name           string   `json:"name"`
+	Clients        int      `json:"clients"`
+	AllowedServers []string `json:"allowed_servers"`
 }
 
 // Server is a server of the review. Clients is the number of clients that may reach it.

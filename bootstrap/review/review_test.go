@@ -284,7 +284,7 @@ func TestRolesAreSourcesOfRights(t *testing.T) {
 	require.Equal(t, []Limit{{"denied_tools", "github/delete_*", "engineer"}}, r.Pairs[0].Limits)
 	require.True(t, r.Pairs[1].Allowed)
 	require.Equal(t, []Limit{{"allowed_tools", "jira/get_*", "engineer"}}, r.Pairs[1].Limits)
-	require.Equal(t, []Role{{"engineer", 1}}, r.Roles)
+	require.Equal(t, []Role{{"engineer", 1, []string{"jira"}}}, r.Roles)
 
 	s.Clients["editor"].Role = "gone"
 	for _, p := range New(s, 30).Pairs {

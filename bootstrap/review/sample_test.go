@@ -67,6 +67,7 @@ func sample(clients, servers int) *Snapshot {
 		for k, server := range c.AllowedServers {
 			if k%3 != n%3 && s.Servers[server] != nil {
 				last := at.AddDate(0, 0, -(n+k*5)%70).Format(day)
+				c.LastUsed = max(c.LastUsed, last)
 				s.Usage.Rows[name] = append(s.Usage.Rows[name],
 					Use{Server: server, Tool: "get_issue", LastUsed: last}, Use{Server: server, Tool: "list_things", LastUsed: last})
 			}

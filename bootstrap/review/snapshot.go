@@ -33,6 +33,7 @@ type ClientSettings struct {
 	Policies  []string  `json:"policies"`
 	Disabled  bool      `json:"disabled"`
 	CreatedAt time.Time `json:"created_at"`
+	LastUsed  string    `json:"last_used"` // a day; "": not known
 }
 
 // RoleSettings are a role's.

@@ -58,9 +58,12 @@ func (r *Review) textNothing(b *strings.Builder) {
 		if c.Reaches > 0 {
 			continue
 		}
-		why := "none of its servers is left to it"
-		if c.Disabled {
+		why := "no allow-list names a server that policies admit"
+		switch {
+		case c.Disabled:
 			why = "it is disabled"
+		case len(c.Missing) > 0:
+			why = "there is no " + strings.Join(c.Missing, ", no ")
 		}
 		fmt.Fprintf(b, "%s reaches nothing: %s\n", c.Name, why)
 	}
