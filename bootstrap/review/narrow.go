@@ -62,7 +62,7 @@ func (n *narrowing) role(name string) (Command, bool) {
 	}
 	rights := []policy.Rights{{Role: name, Lists: n.evaluation.Roles[name].Lists}}
 	kept := n.kept(rights, together)
-	if len(kept.servers) == 0 { // of that, those who use it as clients tell better
+	if !kept.used { // what to do with its clients is said of each of them
 		return Command{}, false
 	}
 	fields, dropped := n.lists(rights, kept)
@@ -238,7 +238,8 @@ func (n *narrowing) rules(k *kind, rights []policy.Rights, keep keeping) (rules 
 	if own, _ := k.lists(&rights[0].Lists); *own == nil && !limited {
 		return nil, false
 	}
-	return slices.Compact(slices.Sorted(slices.Values(rules))), narrower
+	slices.Sort(rules)
+	return slices.Compact(rules), narrower // empty, and not nil, where none is allowed
 }
 
 func texts(limits []Limit) []string {

@@ -75,6 +75,9 @@ func newWorld(t *testing.T, seed uint64) *world {
 			w.write(fmt.Sprintf("policies/p%d", n), p)
 		}
 	}
+	for n := range 2 {
+		w.write(fmt.Sprintf("roles/r%d", n), w.lists())
+	}
 	for n := range 8 {
 		name := fmt.Sprintf("client-%d", n)
 		w.clients = append(w.clients, name)
@@ -86,6 +89,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 func (w *world) settings() data {
 	d := w.lists()
 	d["policies"], d["disabled"] = pick(w.Rand, []string{"p0", "p1", "p2", "gone"}), w.IntN(9) == 0
+	d["role"] = []string{"", "", "", "r0", "r1", "gone"}[w.IntN(6)]
 	return d
 }
 
@@ -132,8 +136,7 @@ func pick[T any](r *rand.Rand, all []T) []T {
 }
 
 // use has gateways report something of what clients may do, by the engine's own decisions.
-func (w *world) use() map[string]bool {
-	used := map[string]bool{}
+func (w *world) use() {
 	reported := data{}
 	for _, client := range w.clients {
 		servers := data{}
@@ -145,7 +148,6 @@ func (w *world) use() map[string]bool {
 			for _, tool := range usable {
 				if w.IntN(4) == 0 {
 					tools = append(tools, tool)
-					used[client+" "+server] = true
 				}
 			}
 			if len(tools) > 0 {
@@ -157,13 +159,13 @@ func (w *world) use() map[string]bool {
 		}
 	}
 	w.report(reported)
-	return used
 }
 
-const rounds = 12
+// seeds of the worlds. Mistakes were found with 9 and 17.
+var seeds = []uint64{1, 2, 5, 9, 17}
 
 func TestTheMatrixIsWhatTheEngineDecides(t *testing.T) {
-	for seed := range uint64(rounds) {
+	for _, seed := range seeds {
 		w := newWorld(t, seed)
 		r := w.review(30)
 		require.Len(t, r.Pairs, len(w.clients)*len(w.servers))
@@ -217,7 +219,7 @@ func (w *world) reach() map[string]bool {
 
 func TestACommandNeverWidensAndKeepsWhatWasUsed(t *testing.T) {
 	applied := 0
-	for seed := range uint64(rounds) {
+	for _, seed := range seeds {
 		w := newWorld(t, seed)
 		w.nextDay()
 		w.report(nil) // a day that is complete has one before it
@@ -245,9 +247,11 @@ func TestACommandNeverWidensAndKeepsWhatWasUsed(t *testing.T) {
 			}
 		}
 		require.Zero(t, narrowed.Counts.Unused, "seed %d: something unused is left", seed)
-		require.Empty(t, narrowed.Commands, "seed %d: the commands are not the last", seed)
+		for _, c := range narrowed.Commands { // a role that clients have left can be narrower
+			require.Contains(t, c.For, "role", "seed %d: the commands are not the last", seed)
+		}
 	}
-	require.Greater(t, applied, rounds)
+	require.Greater(t, applied, 2*len(seeds))
 }
 
 // run has a shell carry out a command, with a `vault` that writes to the engine.

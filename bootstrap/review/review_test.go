@@ -125,6 +125,11 @@ func TestCommandsLeaveWhatWasUsed(t *testing.T) {
 			[]Use{{"github", "it's $(x),y", "2026-11-29"}},
 			`printf %s '{"allowed_tools":["github/it'\''s $(x),y"]}' | vault write mcp/clients/editor -`,
 		},
+		"a server of a role that allows none of its prompts": {
+			ClientSettings{Role: "engineer"},
+			[]Use{{"jira", "", "2026-11-29"}},
+			"vault write mcp/clients/editor role='' allowed_servers=jira denied_tools='*/delete_*' allowed_prompts='' rate_limit=0.5 rate_burst=2",
+		},
 		"a part of what a role grants": {
 			ClientSettings{Role: "engineer", Lists: policy.Lists{AllowedServers: []string{"jira"}}, limit: limit{Rate: 9, Burst: 9}},
 			[]Use{{"github", "get_issue", "2026-11-29"}},
