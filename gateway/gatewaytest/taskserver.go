@@ -146,7 +146,11 @@ func (s *TaskServer) answer(q *taskRequest, r *http.Request) (any, error) {
 	if r.Header.Get("Mcp-Protocol-Version") != "2026-07-28" {
 		return nil, &failure{400, -32022, "Unsupported protocol version", object{"supported": []string{"2026-07-28"}, "requested": ""}}
 	}
-	name := q.Params.Name + q.Params.TaskID
+	name := q.Params.Name
+	switch q.Method {
+	case "tasks/get", "tasks/update", "tasks/cancel":
+		name = q.Params.TaskID
+	}
 	if r.Header.Get("Mcp-Method") != q.Method || name != "" && r.Header.Get("Mcp-Name") != name {
 		return nil, &failure{400, -32020, "Header mismatch", nil}
 	}

@@ -47,6 +47,9 @@ func (n *names) request(r *http.Request) error {
 		case "tools/call", "prompts/get":
 			n.put(params, "name", n.name)
 			n.header(r.Header, n.name)
+		case "tasks/get", "tasks/update", "tasks/cancel":
+			n.put(params, "taskId", n.name)
+			n.header(r.Header, n.name)
 		case "resources/read", "resources/subscribe", "resources/unsubscribe":
 			n.put(params, "uri", n.uri)
 			n.header(r.Header, n.uri)

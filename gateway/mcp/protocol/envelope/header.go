@@ -48,10 +48,10 @@ func (e *Envelope) CheckHeader(h http.Header) error {
 func (e *Envelope) checkName(header []string, required bool) error {
 	switch e.Method {
 	case protocol.MethodToolsCall, protocol.MethodPromptsGet, protocol.MethodResourcesRead:
+	case protocol.MethodTasksGet, protocol.MethodTasksUpdate, protocol.MethodTasksCancel:
+		required = required && e.Name != "" // the server says what is missing
 	default:
-		if e.Name == "" {
-			return nil // in extensions the header may repeat something else
-		}
+		return nil // in extensions the header may repeat something else
 	}
 	if len(header) == 0 {
 		if required {
