@@ -84,7 +84,7 @@ type attachment struct {
 // isAskable reports whether the server may ask something in the middle of the call that only the
 // gateway can translate.
 func (x *exchange) isAskable(server string) bool {
-	return x.session == nil && x.questions() != 0 && mayBeAsked(x.message.Method) && !x.isStatelessServer(server)
+	return x.session == nil && x.questions().any() && mayBeAsked(x.message.Method) && !x.isStatelessServer(server)
 }
 
 // isStatelessServer reports whether the server is known to serve clients without sessions.

@@ -88,7 +88,7 @@ func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message 
 	if err != nil {
 		return err
 	}
-	if r.notifications != nil && mayBeAsked(x.message.Method) && x.questions() != 0 {
+	if r.notifications != nil && mayBeAsked(x.message.Method) && x.questions().any() {
 		r = r.notifications // without a session, the server could not ask
 	}
 	if x.askable != nil && r.mode == modeImplicitSession {

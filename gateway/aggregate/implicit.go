@@ -108,7 +108,7 @@ func (x *exchange) answerServer(r *route, m *mcp.Message) {
 	answer := protocol.EmptyResult(m.IDOf(m.Data))
 	switch {
 	case m.Method == protocol.MethodPing:
-	case r.upstream.session.questions == 0:
+	case !r.upstream.session.questions.any():
 		answer = protocol.Error(m.IDOf(m.Data), protocol.CodeMethodNotFound, protocol.MessageNoClient)
 	default:
 		err := x.askClientOf(r, m)
@@ -207,7 +207,7 @@ func (x *exchange) startListening(r *route) {
 		state.Store(listenerOff)
 		return
 	}
-	if r.upstream.session.questions != 0 {
+	if r.upstream.session.questions.any() {
 		r.listener.ready.Store(&readiness{done: make(chan struct{})})
 	}
 	// A copy without the request's body and headers, which would be kept as long.
@@ -227,7 +227,7 @@ func (x *exchange) keepListening(r *route) listenState {
 	defer context.AfterFunc(r.upstream.session.life, cancel)()
 	defer r.listener.markReady()
 	wait := listenAfter
-	asks := r.upstream.session.questions != 0
+	asks := r.upstream.session.questions.any()
 	if asks {
 		wait = 0 // the server may ask at any time
 	}

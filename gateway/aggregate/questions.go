@@ -26,7 +26,16 @@ const (
 	asksModel                       // sampling
 	asksTools                       // sampling with tools
 	asksRoots
+
+	showsApps // no question: the client shows the pages of MCP Apps, and servers tell it of them
 )
+
+// any reports whether the client can be asked anything.
+func (q questions) any() bool { return q&^showsApps != 0 }
+
+// showing are the settings of a client that shows pages of MCP Apps. Hosts have no other kind
+// of page so far.
+var showing = protocol.Object(protocol.Member("mimeTypes", protocol.Strings([]string{"text/html;profile=mcp-app"})))
 
 // questionsIn returns what a client with these capabilities can be asked. Capabilities that
 // could be read in two ways are none.
@@ -34,7 +43,7 @@ func questionsIn(capabilities []byte) (q questions) {
 	if !isObject(capabilities) {
 		return 0
 	}
-	top, err := readObject(capabilities, whole(capabilities), "elicitation", "sampling", "roots")
+	top, err := readObject(capabilities, whole(capabilities), "elicitation", "sampling", "roots", "extensions")
 	if err != nil {
 		return 0
 	}
@@ -57,6 +66,9 @@ func questionsIn(capabilities []byte) (q questions) {
 	if _, ok := member(top.values[2]); ok {
 		q |= asksRoots
 	}
+	if extensions, ok := member(top.values[3], protocol.ExtensionApps); ok && isObject(extensions.values[0].Of(capabilities)) {
+		q |= showsApps
+	}
 	return q
 }
 
@@ -76,6 +88,9 @@ func (q questions) capabilities() []byte {
 	if q&asksRoots != 0 {
 		list = append(list, protocol.Member("roots", none))
 	}
+	if q&showsApps != 0 {
+		list = append(list, protocol.Member("extensions", protocol.Object(protocol.Member(protocol.ExtensionApps, showing))))
+	}
 	return protocol.Object(list...)
 }
 
@@ -83,7 +98,7 @@ func (q questions) capabilities() []byte {
 func (x *exchange) questions() questions {
 	if x.session != nil {
 		if !x.stream {
-			return 0 // there is no stream for a question
+			return x.session.questions & showsApps // there is no stream for a question
 		}
 		return x.session.questions
 	}

@@ -67,13 +67,19 @@ func TestTasksOfSessionsAreSealed(t *testing.T) {
 	}
 	before := up.Count()
 	for name, ask := range map[string]func() gatewaytest.Answer{
-		"the server's own id":          func() gatewaytest.Answer { return g.Ask(t, about("tasks/result", "own-1")) },
-		"another client's":             func() gatewaytest.Answer { return g.Ask(t, about("tasks/result", id), ":token", "bob") },
-		"a method to come":             func() gatewaytest.Answer { return g.Ask(t, about("tasks/to-come", "own-1")) },
-		"a notification":               func() gatewaytest.Answer { return g.Ask(t, strings.Replace(about("tasks/cancel", "own-1"), `"id":1,`, "", 1)) },
-		"a number":                     func() gatewaytest.Answer { return g.Ask(t, `{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{"taskId":5}}`) },
-		"no id":                        func() gatewaytest.Answer { return g.Ask(t, `{"jsonrpc":"2.0","id":1,"method":"tasks/get"}`) },
-		"a key in capitals beside it":  func() gatewaytest.Answer { return g.Ask(t, strings.Replace(about("tasks/get", id), "{\"taskId", "{\"TASKID\":\"own-1\",\"taskId", 1)) },
+		"the server's own id": func() gatewaytest.Answer { return g.Ask(t, about("tasks/result", "own-1")) },
+		"another client's":    func() gatewaytest.Answer { return g.Ask(t, about("tasks/result", id), ":token", "bob") },
+		"a method to come":    func() gatewaytest.Answer { return g.Ask(t, about("tasks/to-come", "own-1")) },
+		"a notification": func() gatewaytest.Answer {
+			return g.Ask(t, strings.Replace(about("tasks/cancel", "own-1"), `"id":1,`, "", 1))
+		},
+		"a number": func() gatewaytest.Answer {
+			return g.Ask(t, `{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{"taskId":5}}`)
+		},
+		"no id": func() gatewaytest.Answer { return g.Ask(t, `{"jsonrpc":"2.0","id":1,"method":"tasks/get"}`) },
+		"a key in capitals beside it": func() gatewaytest.Answer {
+			return g.Ask(t, strings.Replace(about("tasks/get", id), "{\"taskId", "{\"TASKID\":\"own-1\",\"taskId", 1))
+		},
 		"a request that belongs to it": func() gatewaytest.Answer { return g.Ask(t, related("own-1")) },
 	} {
 		t.Run(name, func(t *testing.T) {
