@@ -28,6 +28,7 @@ config {
   max_wait                = "5s"
   max_watchers            = 100
   seal                    = "none"
+  usage_days              = 30
 }
 server "files" {
   transport   = "stdio"
@@ -102,7 +103,7 @@ client "all" {
 	for at, want := range map[string]harness.Map{
 		"mcp/config": {
 			"default_ttl": "864000", "max_ttl": "8640000", "grace_period": "600", "min_custom_token_length": "16",
-			"max_wait": "5", "max_watchers": "100", "seal": "none",
+			"max_wait": "5", "max_watchers": "100", "seal": "none", "usage_days": "30",
 		},
 		"mcp/servers/files": {
 			"transport": "stdio", "command": "/usr/local/bin/files-server", "args": []any{"--root", "/srv"}, "env": []any{"LEVEL"},
