@@ -29,7 +29,8 @@ func TestAnAdminMayRunTheBrokerAndNotTheRestOfVault(t *testing.T) {
 	h.Write("mcp/servers/calculator", harness.Map{"transport": "http", "url": "http://127.0.0.1:1/mcp"})
 	h.CreateClient("cursor", harness.Map{"allowed_servers": "calculator"})
 	h.Write("mcp/policies/corp", harness.Map{"deniedMcpServers": `[{"serverName":"x"}]`})
-	server := harness.Map{"transport": "http", "url": "http://127.0.0.1:1/mcp"}
+	server, role := harness.Map{"transport": "http", "url": "http://127.0.0.1:1/mcp"}, harness.Map{"allowed_servers": "calculator"}
+	h.Write("mcp/roles/engineer", role)
 	policy := harness.Map{"deniedMcpServers": `[{"serverName":"x"}]`}
 	acl{
 		h: h, name: policies.AdminName, rules: policies.Admin, holder: stage.Holder(t, h, policies.AdminName, policies.Admin),
@@ -51,6 +52,12 @@ func TestAnAdminMayRunTheBrokerAndNotTheRestOfVault(t *testing.T) {
 			{get, "mcp/policies/corp", nil},
 			{list, "mcp/policies/", nil},
 			{del, "mcp/policies/{fresh}", nil},
+			{put, "mcp/roles/engineer", role},
+			{put, "mcp/roles/{fresh}", role},
+			{get, "mcp/roles/engineer", nil},
+			{http.MethodPatch, "mcp/roles/engineer", harness.Map{"allowed_tools": nil}},
+			{list, "mcp/roles/", nil},
+			{del, "mcp/roles/{fresh}", nil},
 			{put, "mcp/clients/cursor", harness.Map{"allowed_servers": "calculator"}},
 			{put, "mcp/clients/{fresh}", harness.Map{"allowed_servers": "calculator"}},
 			{get, "mcp/clients/cursor", nil},
@@ -181,6 +188,8 @@ func TestATeamsAdminHandsOutTheTeamsServersAndNoOther(t *testing.T) {
 		{http.MethodPut, client, harness.Map{"disabled": false}},
 		{http.MethodPut, client, harness.Map{"upstream_policies": "mcp-upstream"}},
 		{http.MethodPut, client, harness.Map{"sign_in": true}},
+		{http.MethodPut, client, harness.Map{"role": "engineer"}},
+		{http.MethodPut, "mcp/roles/team-a-role", harness.Map{"allowed_servers": "github"}},
 		{http.MethodDelete, client, nil},
 		{http.MethodPut, "mcp/clients/other", harness.Map{"allowed_servers": "calculator"}},
 		{http.MethodGet, "mcp/clients/other", nil},
