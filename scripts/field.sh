@@ -16,18 +16,21 @@ set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 for folder in /usr/lib/postgresql/*/bin; do PATH=$PATH:$folder; done
 
-# A program, and Debian's package with it.
+# A program, or a pattern of files, and Debian's package with it.
 case ${2:-field} in
-field) parts="nginx:nginx haproxy:haproxy nft:nftables ip:iproute2 npm:npm" ;;
+field) parts="nginx:nginx haproxy:haproxy nft:nftables ip:iproute2 npm:npm tinyproxy:tinyproxy rsyslogd:rsyslog /usr/lib/*/rsyslog/lmnsd_ossl.so:rsyslog-openssl" ;;
 browser) parts="chromium:chromium npm:npm" ;;
 upstream) parts="postgres:postgresql initdb:postgresql psql:postgresql-client slapd:slapd slapadd:slapd ldapwhoami:ldap-utils setpriv:util-linux" ;;
 *) parts="" ;;
 esac
 
+# has tells whether there is such a program, or such a file.
+has() { command -v "$1" >/dev/null || compgen -G "$1" >/dev/null; }
+
 missing() {
 	local part
 	for part in $parts; do
-		command -v "${part%:*}" >/dev/null || echo "${part%:*} (Debian: apt-get install ${part#*:})"
+		has "${part%:*}" || echo "${part%:*} (Debian: apt-get install ${part#*:})"
 	done
 	# With a loopback that is up, and an nftables that takes a table, the rest works.
 	if [[ $parts == *nft* ]] && ! namespaces nft add table inet probe >/dev/null 2>&1 && command -v nft >/dev/null; then
@@ -43,7 +46,7 @@ namespaces() {
 install() {
 	local part wanted=() policy=/usr/sbin/policy-rc.d
 	for part in $parts; do
-		command -v "${part%:*}" >/dev/null || [[ " ${wanted[*]} " == *" ${part#*:} "* ]] || wanted+=("${part#*:}")
+		has "${part%:*}" || [[ " ${wanted[*]} " == *" ${part#*:} "* ]] || wanted+=("${part#*:}")
 	done
 	if ((${#wanted[@]} == 0)); then return; fi
 	if ((EUID != 0)) || ! command -v apt-get >/dev/null; then

@@ -1,6 +1,8 @@
 package access
 
 import (
+	"sync"
+
 	"github.com/hashicorp/go-hclog"
 
 	"vault-plugin-secrets-mcp/gateway/config"
@@ -13,6 +15,7 @@ type AuditLog struct {
 	file     *lineWriter
 	syslog   *lineWriter // nil: there is none
 	required bool        // of syslog
+	order    sync.Mutex  // keeps the order of lines the same in both
 }
 
 // OpenAuditLog opens the log. Close it to have everything written.
@@ -63,26 +66,34 @@ func (a *AuditLog) Write(line []byte) error {
 	if a.syslog == nil {
 		return a.file.write(line)
 	}
-	if !a.required {
+	a.order.Lock()
+	var sent waiting
+	if a.required {
+		if sent = a.syslog.enqueue(line); sent.batch == nil {
+			a.order.Unlock()
+			return ErrAudit
+		}
+	} else {
 		a.syslog.append(line)
-		return a.file.write(line)
 	}
-	wait, err := a.syslog.begin(line)
-	if err != nil {
+	written := a.file.enqueue(line)
+	a.order.Unlock()
+	if err := a.file.finish(&written); err != nil || !a.required {
 		return err
 	}
-	if err := a.file.write(line); err != nil {
-		return err
-	}
-	return wait()
+	return a.syslog.finish(&sent)
 }
 
 // Append has the line written soon.
 func (a *AuditLog) Append(line []byte) {
-	a.file.append(line)
-	if a.syslog != nil {
-		a.syslog.append(line)
+	if a.syslog == nil {
+		a.file.append(line)
+		return
 	}
+	a.order.Lock()
+	defer a.order.Unlock()
+	a.file.append(line)
+	a.syslog.append(line)
 }
 
 // AuditStats is a look at the log's state, for metrics.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -259,4 +260,34 @@ func newDrain(b *testing.B) (address string) {
 		}
 	}()
 	return listener.Addr().String()
+}
+
+func TestBothHaveTheLinesInOneOrder(t *testing.T) {
+	for name, required := range map[string]bool{"required": true, "not required": false} {
+		t.Run(name, func(t *testing.T) {
+			s := openTwo(t, required, false)
+			s.writes(t)
+			var group sync.WaitGroup
+			for w := range 8 {
+				group.Go(func() {
+					for i := range 50 {
+						if err := s.Write(fmt.Appendf(nil, "{\"decision\":\"%d %d\"}\n", w, i)); err != nil {
+							t.Error(err)
+						}
+						s.Append(fmt.Appendf(nil, "{\"outcome\":\"%d %d\"}\n", w, i))
+					}
+				})
+			}
+			group.Wait()
+			s.Close()
+			content, err := os.ReadFile(s.path)
+			require.NoError(t, err)
+			gatewaytest.Eventually(t, "all come", func() bool { return len(s.server.Messages()) == strings.Count(string(content), "\n") })
+			var sent strings.Builder
+			for _, m := range s.server.Messages() {
+				sent.WriteString(m.Text + "\n")
+			}
+			require.Equal(t, string(content), sent.String())
+		})
+	}
 }

@@ -131,49 +131,55 @@ func (a *lineWriter) close() {
 // write returns once the line is written. The error is ErrAudit, and means that
 // it may not have been.
 func (a *lineWriter) write(line []byte) error {
-	a.mu.Lock()
-	if a.stalled || a.closed || !a.add(line) {
-		a.mu.Unlock()
-		return ErrAudit
-	}
-	b := a.batch
-	lead := a.direct && !b.led
-	b.led = b.led || lead
-	if lead && a.tryTurn() {
-		a.mu.Unlock()
-		a.commit(b)
-		return b.err
-	}
-	finished := b.wait()
-	a.mu.Unlock()
-	if lead {
-		select {
-		case a.turn <- struct{}{}:
-			a.commit(b)
-		case <-finished: // given up
-		}
-		return b.err
-	}
-	a.wake()
-	<-finished
-	return b.err
+	w := a.enqueue(line)
+	return a.finish(&w)
 }
 
-// begin is write for an output that may hang, in two halves: the line is on its way, and the
-// returned function waits.
-func (a *lineWriter) begin(line []byte) (wait func() error, err error) {
+// waiting is a line that is to be written, for the request that waits for it.
+type waiting struct {
+	batch    *batch // nil: the line was not taken
+	lead     bool   // the request has undertaken to write it
+	turn     bool   // and has the turn
+	finished <-chan struct{}
+}
+
+// enqueue takes a line. finish must be called with what it returns, soon.
+func (a *lineWriter) enqueue(line []byte) (w waiting) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.stalled || a.closed || !a.add(line) {
-		return nil, ErrAudit
+		return w
 	}
 	b := a.batch
-	finished := b.wait()
-	a.wake()
-	return func() error {
-		<-finished
-		return b.err
-	}, nil
+	w = waiting{batch: b, lead: a.direct && !b.led}
+	b.led = b.led || w.lead
+	if w.turn = w.lead && a.tryTurn(); w.turn {
+		return w
+	}
+	w.finished = b.wait()
+	if !a.direct {
+		a.wake()
+	}
+	return w
+}
+
+// finish is the second half of write.
+func (a *lineWriter) finish(w *waiting) error {
+	switch {
+	case w.batch == nil:
+		return ErrAudit
+	case w.turn:
+		a.commit(w.batch)
+	case w.lead:
+		select {
+		case a.turn <- struct{}{}:
+			a.commit(w.batch)
+		case <-w.finished: // given up
+		}
+	default:
+		<-w.finished
+	}
+	return w.batch.err
 }
 
 // append has the line written soon.
