@@ -197,8 +197,8 @@ func (t *tunnel) ask(conn net.Conn, target, password string) error {
 // refusal says why there is no way, as far as the status tells.
 func (t *tunnel) refusal(answer *http.Response, target string) string {
 	switch answer.StatusCode {
-	case http.StatusProxyAuthRequired:
-		return t.unauthorized(answer.Header)
+	case http.StatusProxyAuthRequired, http.StatusUnauthorized: // the second is tinyproxy's
+		return t.unauthorized(answer)
 	case http.StatusForbidden, http.StatusMethodNotAllowed:
 		return fmt.Sprintf("does not allow a way to %s (status %d): its rules must allow CONNECT to that host and port", target, answer.StatusCode)
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
@@ -210,18 +210,20 @@ func (t *tunnel) refusal(answer *http.Response, target string) string {
 // schemeForm is the name of a way to authenticate (RFC 9110 section 11.1).
 var schemeForm = regexp.MustCompile(`^[A-Za-z0-9-]{1,20}`)
 
-func (t *tunnel) unauthorized(header http.Header) string {
-	const status = " (status 407)"
+func (t *tunnel) unauthorized(answer *http.Response) string {
+	status := fmt.Sprintf(" (status %d)", answer.StatusCode)
 	if t.proxy.Username == "" {
 		return "asks for authentication" + status + ": give its block a username and a password_file"
 	}
+	basic := answer.StatusCode == http.StatusUnauthorized
 	var offered []string
-	for _, challenge := range header.Values("Proxy-Authenticate") {
+	for _, challenge := range answer.Header.Values("Proxy-Authenticate") {
 		scheme := schemeForm.FindString(challenge)
-		if strings.EqualFold(scheme, "Basic") {
-			return "refuses the username and the password" + status + ": correct username, or the content of password_file"
-		}
+		basic = basic || strings.EqualFold(scheme, "Basic")
 		offered = append(offered, scheme)
+	}
+	if basic {
+		return "refuses the username and the password" + status + ": correct username, or the content of password_file"
 	}
 	return "takes no Basic authentication" + status + ", which is all that the gateway has. It offers: " + strings.Join(offered[:min(len(offered), 5)], ", ")
 }

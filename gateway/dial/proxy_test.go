@@ -244,6 +244,7 @@ func TestAProxysRefusalIsToldClearly(t *testing.T) {
 	}{
 		"no credentials":      {"HTTP/1.1 407 x\r\nProxy-Authenticate: Basic realm=\"" + secret + "\"\r\n\r\n", "", "asks for authentication (status 407): give its block a username and a password_file"},
 		"wrong credentials":   {"HTTP/1.1 407 x\r\nProxy-Authenticate: basic\r\n\r\n", "u", "refuses the username and the password (status 407)"},
+		"as tinyproxy has it": {"HTTP/1.1 401 x\r\nProxy-Authenticate: Basic realm=\"" + secret + "\"\r\n\r\n", "u", "refuses the username and the password (status 401)"},
 		"another scheme":      {"HTTP/1.1 407 x\r\nProxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM " + secret + "\r\n\r\n", "u", "It offers: Negotiate, NTLM"},
 		"a rule":              {"HTTP/1.1 403 x\r\n\r\n" + secret, "", "does not allow a way to up.test:80 (status 403)"},
 		"no such server":      {"HTTP/1.1 502 " + secret + "\r\n\r\n", "", "cannot reach up.test:80 (status 502)"},

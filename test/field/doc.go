@@ -25,6 +25,9 @@
 // one direction or in both. The test itself runs in a namespace without a route to the
 // outside: no program can reach the Internet, and none can be reached from there.
 //
+// outbound_test.go has a smaller network for the ways out of a gateway: an HTTP proxy before a
+// vendor's server, and rsyslog for audit lines.
+//
 // scripts/field.sh lists the programs that the machine lacks for this, and installs them.
 // Without them these tests are skipped, and `make test` names the missing programs at its
 // end. If TEST_FIELD is "required", they fail.
