@@ -37,7 +37,9 @@ func TestVaultThatTakesNoReportsIsToldFromOneThatFails(t *testing.T) {
 		http.StatusBadRequest: false, http.StatusTeapot: false,
 	} {
 		v := newFakeVault(t)
-		v.handler = func(w http.ResponseWriter, _ *http.Request) { vaultError(w, status, "1 error occurred:\n\t* permission denied\n\n") }
+		v.handler = func(w http.ResponseWriter, _ *http.Request) {
+			vaultError(w, status, "1 error occurred:\n\t* permission denied\n\n")
+		}
 		_, err := loggedIn(t, v, appRole(t)).ReportUsage(t.Context(), &UsageReport{})
 		require.Error(t, err)
 		if unsupported {
