@@ -100,25 +100,26 @@ func TestATaskBelongsToItsClientAndItsServer(t *testing.T) {
 	sealed := strings.TrimPrefix(id, "jobs__")
 	own := jobs.IDs()[0]
 	const refusal = `"error":{"code":-32602,"message":"This task is not available to this client."`
+	at := func(server string) []string { return []string{":path", "/servers/" + server + "/mcp"} }
 	tests := map[string]struct {
 		id   string
 		more []string
 	}{
-		"another client's id":                           {id, []string{":token", carol}},
-		"another client's id at the server itself":      {sealed, []string{":token", carol, ":path", "/servers/jobs/mcp"}},
-		"the id of another server":                      {"other__" + sealed, nil},
-		"the id of another server at the server itself": {sealed, []string{":path", "/servers/other/mcp"}},
-		"the server's own id":                           {"jobs__" + own, nil},
-		"the server's own id at the server itself":      {own, []string{":path", "/servers/jobs/mcp"}},
-		"an id of all servers at the server itself":     {id, []string{":path", "/servers/jobs/mcp"}},
+		"no id":                                           {"", nil},
 		"a forged id":                                     {"jobs__" + flipped(sealed), nil},
-		"a forged id at the server itself":                {flipped(sealed), []string{":path", "/servers/jobs/mcp"}},
-		"an id of a server that is not there":             {"nowhere__" + sealed, nil},
-		"an id of a server that the client may not reach": {id, []string{":token", bob}},
+		"an id with padding":                              {"jobs__" + sealed + "=", nil},
+		"another client's id":                             {id, []string{":token", carol}},
+		"the server's own id":                             {"jobs__" + own, nil},
 		"an id without a server":                          {sealed, nil},
 		"an id that is too long":                          {"jobs__" + strings.Repeat("A", 10_000), nil},
-		"no id":                                           {"", nil},
-		"an id with padding":                              {"jobs__" + sealed + "=", nil},
+		"the id of another server":                        {"other__" + sealed, nil},
+		"a forged id at the server itself":                {flipped(sealed), at("jobs")},
+		"an id of a server that is not there":             {"nowhere__" + sealed, nil},
+		"another client's id at the server itself":        {sealed, append(at("jobs"), ":token", carol)},
+		"the server's own id at the server itself":        {own, at("jobs")},
+		"an id of all servers at the server itself":       {id, at("jobs")},
+		"the id of another server at the server itself":   {sealed, at("other")},
+		"an id of a server that the client may not reach": {id, []string{":token", bob}},
 	}
 	for name, test := range tests {
 		for _, method := range []string{"tasks/get", "tasks/update", "tasks/cancel"} {
