@@ -206,12 +206,13 @@ func (x *exchange) mayNameTasks() bool {
 	case method != protocol.MethodToolsCall:
 		return false
 	}
-	for _, key := range [...]string{`"task"`, protocol.ExtensionTasks, strings.ReplaceAll(protocol.ExtensionTasks, "/", `\/`)} {
-		if bytes.Contains(x.body.data, []byte(key)) {
+	data := x.body.data
+	if bytes.Contains(data, []byte(`"task"`)) {
+		if at, err := memberOf(data, x.message.Params, "task"); err == nil && !at.None() {
 			return true
 		}
 	}
-	return false
+	return bytes.Contains(data, []byte(protocol.ExtensionTasks)) && serverside.DeclaresTasks(data, x.message.Params)
 }
 
 // sealTasks puts the client's ids of tasks into a server's message. Nil means that the

@@ -218,3 +218,20 @@ func TestTheTableOfTasksIsBounded(t *testing.T) {
 	found, _ := table.find(owner("c99"), "x")
 	require.Equal(t, "other", found.text)
 }
+
+func TestOtherCallsAreNotReadForTasks(t *testing.T) {
+	large := `{"jsonrpc":"2.0","id":1,"result":{"task":{"taskId":"own-1"},"content":[{"type":"text","text":"` + strings.Repeat("x", 2<<20) + `"}]}}`
+	up := newTaskUpstream(t)
+	g := newGateway(t, testConfig(), registration(up.Upstream))
+	up.answer = large
+	for name, params := range map[string]string{
+		"an argument of that name":      `{"name":"slow","arguments":{"task":{"ttl":1}}}`,
+		"the extension in an argument":  `{"name":"slow","arguments":{"x":"io.modelcontextprotocol/tasks"}}`,
+		"a call that does not name any": `{"name":"slow"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := g.Ask(t, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":`+params+`}`)
+			require.Equal(t, large, got.Body, "an answer beyond max_list passes as it comes")
+		})
+	}
+}
