@@ -93,7 +93,7 @@ func TestWhatWouldGoWrongIsSaidBeforeAnythingIsStarted(t *testing.T) {
 		{"what is kept, of three Vaults", func(o *Options) { o.Keep, o.HA = true, true }, []string{"-keep", "-ha"}},
 		{"an address without a port", func(o *Options) { o.VaultAddress = "127.0.0.1" }, []string{"127.0.0.1", "-vault-address"}},
 		{"a file of servers that is not there", func(o *Options) { o.Servers = "/no/servers.json" }, []string{"-servers", "/no/servers.json"}},
-		{"a file of servers in no known form", func(o *Options) { o.Servers = text }, []string{text, ".hcl or .json"}},
+		{"a file of servers in no known form", func(o *Options) { o.Servers = text }, []string{text, ".hcl, .json or .toml"}},
 		{"a file with a client in it", func(o *Options) { o.Servers = clients }, []string{clients, "servers alone", "mcp-bootstrap apply"}},
 		{"a server with the name of a demo", func(o *Options) { o.Servers = demos }, []string{demos, "calculator", "another name"}},
 		{"a server with the name of a demo of -upstream", func(o *Options) { o.Servers, o.Upstream = leased, true }, []string{leased, "whoami-http, whoami-stdio", "another name"}},
