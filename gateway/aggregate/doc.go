@@ -2,8 +2,9 @@
 //
 // It is a client of the proxy. A request to /mcp becomes one sub-request to the server
 // that it names, or one to each server. Each sub-request goes to the server's own
-// endpoint, in process: the allow-list, the policy and the tool rules admit it, the audit
-// log records it, and a revocation cancels it. This package decides nothing itself.
+// endpoint, in process: the allow-list, the policy and the rules admit it, the audit
+// log records it, and a revocation cancels it. This package decides nothing itself,
+// but leaves resources that the rules deny out of what it subscribes to for the client.
 //
 // On the way only names change: of a tool or a prompt (server__name), of a resource
 // (mcp://server/…), and the ids under which servers ask the client something. All other
