@@ -279,6 +279,45 @@ func FuzzFilter(f *testing.F) {
 	})
 }
 
+// FuzzFilterOfResources holds that no list and no notification has a resource that the rules do
+// not allow, as encoding/json reads it, whatever its keys look like.
+func FuzzFilterOfResources(f *testing.F) {
+	f.Add([]byte(`{"result":{"resources":[{"uri":"file:///srv/a"},{"uri":"file:///srv/secret/a"},{"URI":"s3://a"}],"ttlMs":1}}`))
+	f.Add([]byte(`{"method":"notifications/resources/updated","params":{"uri":"s3://a"}}`))
+	f.Add([]byte(`{"result":{"resourceTemplates":[{"uriTemplate":"file:///{+x}"},{"uriTemplate":"s3://{b}"}],"prompts":[{"name":"deny"}]}}`))
+	f.Fuzz(func(t *testing.T, message []byte) {
+		got, err := Filter(message, all)
+		if err != nil || got == nil {
+			return
+		}
+		var out struct {
+			Method string
+			Params struct{ URI *string }
+			Result struct {
+				Resources         []struct{ URI string }
+				ResourceTemplates []struct{ URITemplate string }
+				Prompts           []struct{ Name string }
+			}
+		}
+		if json.Unmarshal(got, &out) != nil {
+			return // of other types than these
+		}
+		for _, r := range out.Result.Resources {
+			require.True(t, all.Resources.Allows(r.URI), "%q became %q", message, got)
+		}
+		for _, r := range out.Result.ResourceTemplates {
+			require.True(t, all.Resources.AllowsTemplate(r.URITemplate), "%q became %q", message, got)
+		}
+		for _, p := range out.Result.Prompts {
+			require.True(t, all.Prompts.Allows(p.Name), "%q became %q", message, got)
+		}
+		if out.Method == "notifications/resources/updated" {
+			require.NotNil(t, out.Params.URI, "%q became %q", message, got)
+			require.True(t, all.Resources.Allows(*out.Params.URI), "%q became %q", message, got)
+		}
+	})
+}
+
 // toolName returns the name of a tool, if it is certain.
 func toolName(tool []byte) (name string, ok bool) {
 	scanner, err := jsonscan.New(tool)
