@@ -47,7 +47,15 @@ func itemServer(t testing.TB) *fake {
 }
 
 func TestListsOfPromptsAndResourcesAreFiltered(t *testing.T) {
-	s := newStage(t, map[string]string{"up": itemServer(t).URL})
+	for name, down := range map[string]bool{"of a server": false, "the last good ones of a server that is down": true} {
+		t.Run(name, func(t *testing.T) { listsAreFiltered(t, down) })
+	}
+}
+
+func listsAreFiltered(t *testing.T, down bool) {
+	t.Helper()
+	up := itemServer(t)
+	s := newStage(t, map[string]string{"up": up.URL})
 	lists := map[string]struct {
 		denied  string
 		allowed []string
@@ -59,6 +67,10 @@ func TestListsOfPromptsAndResourcesAreFiltered(t *testing.T) {
 	for method, list := range lists {
 		require.Contains(t, s.asks("1", method, "").body, list.denied, "without rules, and kept for later")
 	}
+	if down {
+		up.CloseClientConnections()
+		up.Close()
+	}
 	s.vault.AddToken(alice, "alice", itemRules())
 	for method, list := range lists {
 		gatewaytest.Eventually(t, "the rules to be known", func() bool { return !strings.Contains(s.asks("1", method, "").body, list.denied) })
@@ -67,10 +79,6 @@ func TestListsOfPromptsAndResourcesAreFiltered(t *testing.T) {
 			require.Contains(t, body, allowed)
 		}
 		require.NotContains(t, body, "admin")
-	}
-	s.vault.Register("up", grantstest.Data{"transport": "http", "url": "http://127.0.0.1:9/mcp"})
-	for method, list := range lists {
-		require.NotContains(t, s.asks("1", method, "").body, list.denied, "the last good list too")
 	}
 }
 
