@@ -337,3 +337,14 @@ func TestUsesOfManyRequestsAtOnceAreAllReported(t *testing.T) {
 	s.Tick(t.Context())
 	require.Len(t, s.vault.rows(), 20+20+20*8)
 }
+
+func TestADayIsNotClosedWhileSomeOfItWaits(t *testing.T) {
+	s := newStage(t)
+	for i := range check.MaxReportRows + 1 {
+		s.Used(Use{Client: fmt.Sprintf("c%d", i)}, s.now)
+	}
+	s.after(24 * time.Hour)
+	require.Empty(t, s.vault.closed)
+	s.after(time.Minute)
+	require.Equal(t, []string{"2026-11-22"}, s.vault.closed)
+}
