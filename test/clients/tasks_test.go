@@ -18,12 +18,17 @@ import (
 func TestTasksOfTheSDKAreCarried(t *testing.T) {
 	s := newStage(t)
 	s.Write("mcp/servers/everything", harness.Map{"transport": "http", "url": s.startEverything(t, "streamableHttp") + "/mcp"})
-	token, other := s.CreateClient("owner", harness.Map{"allowed_servers": "everything"}), s.CreateClient("other", harness.Map{"allowed_servers": "everything"})
-	s.introduce(t, token, "everything")
-	s.introduce(t, other, "everything")
+	s.Write("mcp/servers/child", s.onStdio(t, server{name: "everything"}, nil, "stdio").registration)
+	both := harness.Map{"allowed_servers": "everything,child"}
+	token, other := s.CreateClient("owner", both), s.CreateClient("other", both)
+	s.introduce(t, token, "everything", "child")
+	s.introduce(t, other, "everything", "child")
+	const tool = "simulate-research-query"
 	for name, way := range map[string]struct{ url, tool, id string }{
-		"at the server's own endpoint": {s.gateway.ServerURL("everything"), "simulate-research-query", `[A-Za-z0-9_-]{80,}`},
-		"as one of many servers":       {s.gateway.URL + "/mcp", "everything__simulate-research-query", `everything__[A-Za-z0-9_-]{80,}`},
+		"at the server's own endpoint":    {s.gateway.ServerURL("everything"), tool, `[A-Za-z0-9_-]{80,}`},
+		"on stdio":                        {s.gateway.ServerURL("child"), tool, `[A-Za-z0-9_-]{80,}`},
+		"as one of many servers":          {s.gateway.URL + "/mcp", "everything__" + tool, `everything__[A-Za-z0-9_-]{80,}`},
+		"on stdio as one of many servers": {s.gateway.URL + "/mcp", "child__" + tool, `child__[A-Za-z0-9_-]{80,}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := s.in(t)
