@@ -112,6 +112,8 @@ type ConnectOptions struct {
 	Version string
 	// Client has the client's callbacks.
 	Client *mcp.ClientOptions
+	// Roots are the client's.
+	Roots []*mcp.Root
 	// Header is sent with each request.
 	Header http.Header
 }
@@ -129,6 +131,7 @@ func (h *Harness) TryConnect(url, token string, opts ConnectOptions) (*mcp.Clien
 	transport := &http.Transport{}
 	h.t.Cleanup(transport.CloseIdleConnections)
 	client := mcp.NewClient(&mcp.Implementation{Name: "harness", Version: "1"}, opts.Client)
+	client.AddRoots(opts.Roots...) //nolint:staticcheck // deprecated, and carried as long as they are in the protocol
 	session, err := client.Connect(h.t.Context(), &mcp.StreamableClientTransport{
 		Endpoint:   url,
 		HTTPClient: &http.Client{Transport: &withHeader{header, &Patient{transport}}},
