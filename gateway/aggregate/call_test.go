@@ -115,7 +115,7 @@ func TestRequestsAreRefusedForTheirForm(t *testing.T) {
 		"a batch":                       {"[" + pingOnce + "]", mine, 400, "batches"},
 		"two names":                     {`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"calc__add","NAME":"x"}}`, mine, 400, "resembles"},
 		"an unknown version of old":     {pingOnce, append(append([]string{}, mine...), "Mcp-Protocol-Version", "2020-01-01"), 400, "not supported"},
-		"an unknown method":             {`{"jsonrpc":"2.0","id":1,"method":"tasks/get"}`, mine, 200, `"code":-32601`},
+		"an unknown method":             {`{"jsonrpc":"2.0","id":1,"method":"vendor/x"}`, mine, 200, `"code":-32601`},
 		"an answer that nobody awaits":  {`{"jsonrpc":"2.0","id":1,"result":{}}`, mine, 202, ""},
 		"an answer to another's server": {`{"jsonrpc":"2.0","id":"notes__1","result":{}}`, mine, 202, ""},
 	} {
@@ -125,7 +125,7 @@ func TestRequestsAreRefusedForTheirForm(t *testing.T) {
 			require.Contains(t, g.body, test.want)
 		})
 	}
-	g := s.asks("1", "tasks/get", "")
+	g := s.asks("1", "vendor/x", "")
 	require.Equal(t, http.StatusNotFound, g.status)
 	require.Contains(t, g.body, `"code":-32601`)
 }

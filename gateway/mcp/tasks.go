@@ -201,7 +201,9 @@ func (x *exchange) replace(part envelope.Part) error {
 // name.
 func (x *exchange) mayNameTasks() bool {
 	switch method := x.message.Method; {
-	case x.idle(), strings.HasPrefix(method, protocol.PrefixTasks):
+	case x.method == http.MethodGet:
+		return protocol.First(x.header, protocol.HeaderSession) != "" // without a session, a server knows no tasks of the client's
+	case method == protocol.MethodListen, strings.HasPrefix(method, protocol.PrefixTasks):
 		return true
 	case method != protocol.MethodToolsCall:
 		return false
