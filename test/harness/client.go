@@ -113,7 +113,7 @@ type ConnectOptions struct {
 	// Client has the client's callbacks.
 	Client *mcp.ClientOptions
 	// Roots are the client's.
-	Roots []*mcp.Root
+	Roots []*mcp.Root //nolint:staticcheck // deprecated, and carried as long as they are in the protocol
 	// Header is sent with each request.
 	Header http.Header
 }

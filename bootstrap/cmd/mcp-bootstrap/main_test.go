@@ -21,9 +21,13 @@ func TestArguments(t *testing.T) {
 		{"an argument too many", []string{"dev", "x"}, 2, `it takes no argument "x"`},
 		{"an unknown demo", []string{"demo", "x"}, 2, "Usage: mcp-bootstrap demo"},
 		{"an address in use or wrong", []string{"demo", "calculator", "-address", "nowhere"}, 1, "cannot listen"},
-		{"a form and a time that no review has", []string{"review", "-format", "xml", "-days", "0"}, 2,
+		{
+			"a form and a time that no review has",
+			[]string{"review", "-format", "xml", "-days", "0"},
+			2,
 			"mcp-bootstrap review: there is no -format xml: take one of text, csv, json, html\n" +
-				"mcp-bootstrap review: -days 0 is not between 1 and 366"},
+				"mcp-bootstrap review: -days 0 is not between 1 and 366",
+		},
 		{"an earlier review that is missing", []string{"review", "-against", "/no/review"}, 1, "cannot read the earlier review: open /no/review"},
 		{"a folder that is missing", []string{"apply"}, 2, "mcp-bootstrap apply: -f DIR is missing"},
 		{"all flags that are missing", []string{"export"}, 2, "-client NAME is missing: the client's name\n" +
