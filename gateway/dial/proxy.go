@@ -116,7 +116,11 @@ func (t *tunnel) target(address string) (string, error) {
 		return "", fmt.Errorf("%w: it does not parse", errAddress)
 	}
 	if addr, err := netip.ParseAddr(host); err == nil {
-		return address, checkAddress(t.allow, allowsHost(t.allow, host), addr)
+		err = checkAddress(t.allow, allowsHost(t.allow, host), addr)
+		if err == nil && addr.Zone() != "" { // almost any text, which would be in the request
+			err = fmt.Errorf("%w: %s has a zone, which means nothing to a proxy", errAddress, addr.WithZone(""))
+		}
+		return address, err
 	}
 	if strings.ContainsFunc(host, func(c rune) bool { return c > 127 }) {
 		if host, err = idna.Lookup.ToASCII(host); err != nil {

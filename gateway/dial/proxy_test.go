@@ -156,7 +156,7 @@ func TestAddressesInURLsAreCheckedThoughAProxyDials(t *testing.T) {
 func TestATargetCannotBreakOutOfTheRequestToAProxy(t *testing.T) {
 	proxy := gatewaytest.NewProxy(t, nil)
 	tunnel := &tunnel{proxy: &config.Proxy{URL: parsed(t, proxy.URL)}, allow: &config.UpstreamAllow{}, timeout: time.Second}
-	for _, host := range []string{"a\r\nX: y", "a b", "a/b", "a?b", "a#b", "user@a", "", "a\x00b"} {
+	for _, host := range []string{"a\r\nX: y", "a b", "a/b", "a?b", "a#b", "user@a", "", "a\x00b", "2001:db8::1%a b", "2001:db8::1%eth0"} {
 		_, err := tunnel.dial(t.Context(), "tcp", net.JoinHostPort(host, "80"))
 		require.ErrorIs(t, err, errAddress, "%q", host)
 	}
