@@ -2,6 +2,7 @@ package usage
 
 import (
 	"crypto/rand"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,7 +56,7 @@ type Recorder struct {
 	rows sync.Map // key -> *row
 	size atomic.Int64
 
-	unlisted      sync.Map // key -> unlisted
+	unlisted      sync.Map // unlisted -> the registration of its server
 	unlistedCount atomic.Int64
 
 	mu     sync.Mutex
@@ -79,8 +80,8 @@ const maxUnlisted = 1000
 // unlisted is a call by a name that no list of the server has had yet. A list may be on its
 // way, so the name counts if there is one before the next report.
 type unlisted struct {
-	registration string
-	day          check.Day
+	key
+	day check.Day
 }
 
 // NewID returns an id for a gateway, which each start makes.
@@ -106,7 +107,7 @@ func (r *Recorder) Used(u Use, at time.Time) {
 	}
 	k := key{client: u.Client, server: u.Server, name: u.Tool}
 	if u.Tool != "" && !r.isKnown(k) && !r.lists.has(u.Registration, u.Tool) {
-		r.noteUnlisted(k, unlisted{registration: u.Registration, day: today})
+		r.noteUnlisted(unlisted{key: k, day: today}, u.Registration)
 		return
 	}
 	r.note(k, today)
@@ -118,15 +119,15 @@ func (r *Recorder) isKnown(k key) bool {
 }
 
 // noteUnlisted has the call wait for a list that has its tool.
-func (r *Recorder) noteUnlisted(k key, u unlisted) {
-	if _, waits := r.unlisted.Load(k); waits {
+func (r *Recorder) noteUnlisted(u unlisted, registration string) {
+	if _, waits := r.unlisted.Load(u); waits {
 		return
 	}
 	if r.unlistedCount.Load() >= maxUnlisted {
-		r.note(key{client: k.client, server: k.server}, u.day)
+		r.note(key{client: u.client, server: u.server}, u.day)
 		return
 	}
-	if _, waits := r.unlisted.LoadOrStore(k, u); !waits {
+	if _, waits := r.unlisted.LoadOrStore(u, registration); !waits {
 		r.unlistedCount.Add(1)
 	}
 }
@@ -135,14 +136,14 @@ func (r *Recorder) noteUnlisted(k key, u unlisted) {
 // else as something else of the server.
 func (r *Recorder) settle() {
 	r.lists.readAll()
-	r.unlisted.Range(func(found, value any) bool {
-		k, u := found.(key), value.(unlisted)
-		r.unlisted.Delete(k)
+	r.unlisted.Range(func(found, registration any) bool {
+		u := found.(unlisted)
+		r.unlisted.Delete(u)
 		r.unlistedCount.Add(-1)
-		if !r.lists.has(u.registration, k.name) {
-			k.name = ""
+		if !r.lists.has(registration.(string), u.name) {
+			u.name = ""
 		}
-		r.note(k, u.day)
+		r.note(u.key, u.day)
 		return true
 	})
 }
@@ -206,6 +207,28 @@ func (r *Recorder) dayOf(at check.Day) *day {
 	}
 	r.days = append([]*day{{Day: at}}, r.days...)
 	return r.days[0]
+}
+
+// returnTo has what was noted for days that are still to come count as today's: the clock was
+// ahead, and a row is not noted again before its day. How much of today was noted for another
+// day nobody knows, so something of it counts as lost. It reports whether the clock was ahead.
+// r.mu is held.
+func (r *Recorder) returnTo(today check.Day) bool {
+	at := slices.IndexFunc(r.days, func(d *day) bool { return d.Day > today })
+	if at < 0 {
+		return false
+	}
+	r.days = r.days[:at]
+	d := r.dayOf(today)
+	d.lost++
+	r.rows.Range(func(_, found any) bool {
+		if held := found.(*row); held.day.Load() > int32(today) {
+			held.day.Store(int32(today))
+			d.waiting = append(d.waiting, held)
+		}
+		return true
+	})
+	return true
 }
 
 // prune forgets the rows that were not used since yesterday.

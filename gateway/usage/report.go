@@ -3,6 +3,7 @@ package usage
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"vault-plugin-secrets-mcp/backend/check"
@@ -94,6 +95,7 @@ func (r *Recorder) Close(ctx context.Context) {
 func (r *Recorder) begin(now time.Time) {
 	today := check.DayOf(now)
 	r.mu.Lock()
+	wasAhead := r.returnTo(check.DayOf(r.options.Now())) // which is after all that was noted
 	lost := 0
 	for len(r.days) > 0 && r.days[0].Day < today-keptDays {
 		lost += len(r.days[0].waiting)
@@ -103,6 +105,9 @@ func (r *Recorder) begin(now time.Time) {
 	again := r.pruned != today
 	r.pruned = today
 	r.mu.Unlock()
+	if wasAhead {
+		r.log.Warn("the clock was ahead: it will not be known of today what was not used")
+	}
 	if lost > 0 {
 		r.log.Warn("Vault was not told in time of what was used: it takes today's and yesterday's only", "rows", lost)
 		r.observe(func(o Observer) { o.UsageLost(lost) })
@@ -154,7 +159,7 @@ func addTo(clients map[string]*vaultclient.ClientUsage, k key) {
 	}
 }
 
-// send sends the report of the oldest day, and forgets its rows when Vault has them.
+// send sends the report, and forgets its rows when Vault has them.
 func (r *Recorder) send(ctx context.Context, report *vaultclient.UsageReport, rows int, now time.Time) bool {
 	refused, err := r.options.Engine.ReportUsage(ctx, report)
 	if err != nil && ctx.Err() != nil {
@@ -179,16 +184,18 @@ func (r *Recorder) send(ctx context.Context, report *vaultclient.UsageReport, ro
 	return true
 }
 
-// sent forgets what the report had, which is of the oldest day. It returns how many rows still
-// wait, and how many uses were lost since the last report.
+// sent forgets what the report had. It returns how many rows of its day still wait, and how many
+// uses of it were lost since its last report.
 func (r *Recorder) sent(report *vaultclient.UsageReport, rows int) (left, lost int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	d := r.days[0]
+	// It need not be the oldest any more: a use of an older day may have been noted meanwhile.
+	at := slices.IndexFunc(r.days, func(d *day) bool { return d.String() == report.Day })
+	d := r.days[at]
 	d.waiting = d.waiting[rows:]
 	lost, d.told = report.Lost-d.told, report.Lost
 	if report.Closed && len(d.waiting) == 0 {
-		r.days = r.days[1:]
+		r.days = slices.Delete(r.days, at, at+1)
 	}
 	return len(d.waiting), lost
 }
