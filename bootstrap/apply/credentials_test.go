@@ -73,7 +73,7 @@ func TestAMistakeInCredentialsIsToldWithItsPlaceAndWithoutValues(t *testing.T) {
 		"a bad path in HCL":      {hcl(`{ db = "/s3cret/a" }`), `a.hcl:5: server "a": field credentials: "db": its path begins with /`},
 		"a text in JSON":         {json(`"s3cret/a"`), "a.json:3,2: field credentials: it is not a JSON object"},
 		"a list in JSON":         {json(`{"db": ["s3cret"]}`), "a.json:3,2: field credentials: it has a value of \"db\""},
-		"a key twice in JSON":    {json(`{"db": "a/s3cret", "db": "b/s3cret"}`), `a.json:3,2: field credentials: it has the key "db" twice`},
+		"a key twice in JSON":    {json(`{"db": "a/s3cret", "db": "b/s3cret"}`), `a.json:3,36: the key "db" is in line 3 already: keep one of them`},
 		"an unset variable":      {json(`{"db": "a/${NOT_SET_A}"}`), "a.json:3,18: field credentials.db: the environment variable NOT_SET_A is not set"},
 		"a bad path in JSON":     {json(`{"db": "sys/s3cret"}`), `a.json:3,2: server "a": field credentials: "db": its path is below sys/`},
 		"a policy in capitals":   {map[string]string{"a.hcl": "client \"c\" {\n  upstream_policies = [\"A\"]\n}\n"}, `a.hcl:2: client "c": field upstream_policies: `},

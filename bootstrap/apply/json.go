@@ -25,12 +25,19 @@ type jsonFile struct {
 	path      string
 	content   []byte
 	positions map[string]position
+
+	passed int      // the offset of the last position that was noted
+	last   position // and that position
+	twice  error    // the first key that an object has twice
 }
 
 // openJSON checks and indexes a file. Its errors have the position, and never a value, which
 // may be a token.
 func openJSON(path string, content []byte) (*jsonFile, error) {
-	f := &jsonFile{path: path, content: bytes.TrimPrefix(content, []byte("\xef\xbb\xbf")), positions: map[string]position{}}
+	if bytes.HasPrefix(content, []byte("\xff\xfe")) || bytes.HasPrefix(content, []byte("\xfe\xff")) {
+		return nil, fmt.Errorf("%s: it is in UTF-16: save it in UTF-8", path)
+	}
+	f := &jsonFile{path: path, content: withoutMark(content), positions: map[string]position{}, last: position{1, 1}}
 	var value json.RawMessage
 	var wrong *json.SyntaxError
 	switch err := json.Unmarshal(f.content, &value); {
@@ -46,7 +53,23 @@ func openJSON(path string, content []byte) (*jsonFile, error) {
 	decoder := json.NewDecoder(bytes.NewReader(f.content))
 	decoder.UseNumber()
 	f.index(decoder, "")
-	return f, nil
+	return f, f.twice
+}
+
+// withoutMark is a file's content without the byte order mark that Windows puts in front.
+func withoutMark(content []byte) []byte { return bytes.TrimPrefix(content, []byte("\xef\xbb\xbf")) }
+
+// advance is positionAt for offsets that rise from call to call, as those of the index do: it
+// counts each byte of a large file once.
+func (f *jsonFile) advance(offset int) position {
+	passed := f.content[f.passed:offset]
+	if start := bytes.LastIndexByte(passed, '\n') + 1; start > 0 {
+		f.last = position{f.last.line + bytes.Count(passed, []byte("\n")), 1}
+		passed = passed[start:]
+	}
+	f.last.column += utf8.RuneCount(passed)
+	f.passed = offset
+	return f.last
 }
 
 // explain describes the mistake for people who seldom write JSON.
@@ -80,10 +103,11 @@ func (f *jsonFile) index(decoder *json.Decoder, path string) {
 		for offset < len(f.content) && strings.IndexByte(" \t\r\n,:", f.content[offset]) >= 0 {
 			offset++
 		}
-		return positionAt(f.content, offset)
+		return f.advance(offset)
 	}
 	switch token {
 	case json.Delim('{'):
+		own := map[json.Token]position{}
 		for decoder.More() {
 			at := next()
 			key, err := decoder.Token()
@@ -92,6 +116,10 @@ func (f *jsonFile) index(decoder *json.Decoder, path string) {
 			}
 			inner := strings.TrimPrefix(fmt.Sprintf("%s.%v", path, key), ".")
 			f.positions[inner] = at
+			if first, twice := own[key]; twice && f.twice == nil {
+				f.twice = fmt.Errorf("%s:%d,%d: the key %q is in line %d already: keep one of them", f.path, at.line, at.column, key, first.line)
+			}
+			own[key] = at
 			f.index(decoder, inner)
 		}
 	case json.Delim('['):
@@ -166,6 +194,7 @@ func split(err error) []error {
 // decode reads one valid JSON value. Its errors never have the value, which may be a token.
 func decode(content []byte, into any, strict bool) error {
 	decoder := json.NewDecoder(bytes.NewReader(content))
+	decoder.UseNumber()
 	if strict {
 		decoder.DisallowUnknownFields()
 	}
