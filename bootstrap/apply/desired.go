@@ -49,7 +49,8 @@ type server struct {
 	headers     map[string]string
 	shared      bool
 	description string
-	disabled    *bool // nil: the file does not say, so what somebody has stopped stays so
+	disabled    *bool             // nil: the file does not say, so what somebody has stopped stays so
+	concealed   map[string]string // what to show of a url, a command and args that hold a secret
 
 	credentials   map[string]credential.Spec
 	files         map[string]string

@@ -33,23 +33,17 @@ func hidden(path string, folder bool) bool {
 // openLenient is openJSON for a file in which the program allows comments and commas at the
 // end, as VS Code does. Only MCP clients' files may have them: in all others they are mistakes.
 func openLenient(path string, content []byte) (*jsonFile, error) {
+	content = withoutMark(content)
 	f, err := openJSON(path, content)
 	if err == nil {
 		return f, nil
 	}
 	plain, lenient := hujson.Standardize(content) // of the same length, so the places stay
-	if lenient != nil {
-		return nil, err
-	}
-	f, again := openJSON(path, plain)
-	if again != nil {
-		return nil, err
-	}
 	var document map[string]any
-	if json.Unmarshal(plain, &document) != nil || !clientfile.Holds(document) {
+	if lenient != nil || json.Unmarshal(plain, &document) != nil || !clientfile.Holds(document) {
 		return nil, err
 	}
-	return f, nil
+	return openJSON(path, plain)
 }
 
 var errNotCodex = errors.New("it has no table mcp_servers, so it is not a file of Codex: take it out of the folder")
@@ -85,7 +79,7 @@ func (d *desired) loadClientFile(at place, document map[string]any) {
 		s := &read.Servers[i]
 		added := server{
 			at: at.within(s.Path), name: s.Name, transport: s.Transport, url: s.URL, command: s.Command, args: s.Args,
-			env: s.Env, headers: s.Headers, description: s.Description,
+			env: s.Env, headers: s.Headers, description: s.Description, concealed: s.Shown,
 		}
 		if s.Disabled {
 			added.disabled = &s.Disabled

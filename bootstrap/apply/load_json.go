@@ -25,6 +25,11 @@ var errGroup = errors.New(`it is a tool group of MCPJungle, which has no counter
 
 var errUser = errors.New(`it is a user of MCPJungle, which has no counterpart here: take it out. People log in to Vault, and what they may do there is a matter of Vault's policies`)
 
+var (
+	errServersAndPolicy = errors.New("it has servers and managed settings: put them into two files")
+	errServersShape     = errors.New("its servers are not an object: write each of them under its name, as in {\"mcpServers\": {\"NAME\": {\"command\": …}}}")
+)
+
 // loadJSON reads a file of MCPJungle, one client or server or a list of them, one of managed
 // settings, or one of an MCP client.
 func (d *desired) loadJSON(path string, content []byte) {
@@ -61,6 +66,9 @@ func (d *desired) loadObject(at place, content []byte) error {
 	case d.holdsRole(at.file):
 		return d.loadRole(at, content, object)
 	case clientfile.Holds(object):
+		if has(policyKeys...) {
+			return errServersAndPolicy
+		}
 		d.loadClientFile(at, object)
 		return nil
 	case has(policyKeys...):
@@ -76,6 +84,8 @@ func (d *desired) loadObject(at place, content []byte) error {
 		return d.loadClient(at, content)
 	case has("included_tools", "included_servers", "excluded_tools"):
 		return errGroup
+	case has("mcpServers", "mcp_servers", "servers"):
+		return errServersShape
 	default:
 		return fmt.Errorf("it has %s, and %w", strings.Join(slices.Sorted(maps.Keys(object)), ", "), errUnknownJSON)
 	}

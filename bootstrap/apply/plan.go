@@ -183,7 +183,7 @@ func (s *session) planServers(ctx context.Context) error {
 			return err
 		}
 		p := &step{kind: kindServer, name: server.name, is: verb(have)}
-		p.lines = differences(server.shown(), have)
+		p.lines = server.differences(have)
 		held := s.record.held[p.key()]
 		p.fingerprint = held
 		same := !server.hasSecrets() || sameSecrets(held, server.secrets())

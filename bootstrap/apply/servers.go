@@ -70,6 +70,40 @@ func (s *server) data() map[string]any {
 	return data
 }
 
+// differences are the lines of a plan. Secrets that stand in a url, a command or in args are not
+// in them: the registry shows them to those who may read it, and a log of a run to others.
+func (s *server) differences(have map[string]any) []string {
+	shown := s.shown()
+	lines := differences(shown, have)
+	for field, value := range map[string]any{"url": s.conceal(shown["url"].(string)), "command": s.conceal(s.command), "args": s.concealAll()} { //nolint:forcetypeassert // see shown
+		if canonical(value) == canonical(shown[field]) {
+			continue
+		}
+		for i, line := range lines {
+			if strings.HasPrefix(line[2:], field+" = ") {
+				lines[i] = line[:2] + field + " = " + canonical(value)
+			}
+		}
+	}
+	return lines
+}
+
+// conceal is what to show of a text.
+func (s *server) conceal(text string) string {
+	if shown, found := s.concealed[text]; found {
+		return shown
+	}
+	return text
+}
+
+func (s *server) concealAll() []string {
+	shown := make([]string, 0, len(s.args))
+	for _, arg := range s.args {
+		shown = append(shown, s.conceal(arg))
+	}
+	return shown
+}
+
 // shown is data as it is read back: of secrets only the names.
 func (s *server) shown() map[string]any {
 	data := maps.Clone(s.data())

@@ -32,6 +32,10 @@ type Server struct {
 
 	Description string
 	Disabled    bool
+
+	// Shown has what to show in the place of a URL, a command or an argument that holds a
+	// secret, or the value of a variable. All others of them are no secrets.
+	Shown map[string]string
 }
 
 // Finding is something to be told about one place in the file. The path is that of a key or of
@@ -57,51 +61,48 @@ const (
 
 // Holds reports whether a document, as encoding/json reads it, has MCP servers in one of the
 // forms that this package reads.
-func Holds(document map[string]any) bool {
-	_, servers := find(document)
-	return servers != nil
-}
+func Holds(document map[string]any) bool { return len(find(document)) > 0 }
 
-// find returns the document's servers by name, and their path: "" where the whole document is
+// find returns the document's servers by name, by their path: "" where the whole document is
 // such a map, as in the plugins of Claude Code.
-func find(document map[string]any) (path string, servers map[string]any) {
-	for _, key := range []string{keyServers, keyCodex} {
-		if servers, ok := document[key].(map[string]any); ok {
-			return key, servers
+func find(document map[string]any) map[string]map[string]any {
+	found := map[string]map[string]any{}
+	for _, key := range []string{keyServers, keyCodex, keyVSCode} {
+		if servers, ok := document[key].(map[string]any); ok && (key != keyVSCode || document["transport"] == nil) {
+			found[key] = servers
 		}
-	}
-	if servers, ok := document[keyVSCode].(map[string]any); ok && document["transport"] == nil {
-		return keyVSCode, servers
 	}
 	if settings, ok := document[keyInSettings].(map[string]any); ok {
 		if servers, ok := settings[keyVSCode].(map[string]any); ok {
-			return keyInSettings + "." + keyVSCode, servers
+			found[join(keyInSettings, keyVSCode)] = servers
 		}
 	}
-	if len(document) == 0 {
-		return "", nil
+	if len(found) > 0 || len(document) == 0 {
+		return found
 	}
 	for _, value := range document {
 		entry, ok := value.(map[string]any)
 		if !ok || entry["command"] == nil && entry["url"] == nil {
-			return "", nil
+			return nil
 		}
 	}
-	return "", document
+	return map[string]map[string]any{"": document}
 }
 
 // Read reads the servers of a document. lookup is the environment, from which the values of
 // variables and of inputs come.
 func Read(document map[string]any, lookup func(name string) (string, bool)) *File {
-	r := &reader{lookup: lookup}
-	path, servers := find(document)
-	r.settings(document, path)
-	r.inputs = inputsOf(document)
-	for _, name := range slices.Sorted(maps.Keys(servers)) {
-		r.server(join(path, name), name, servers[name])
-	}
-	if len(servers) == 0 {
-		r.note(path, "there is no server in it")
+	r := &reader{lookup: lookup, inputs: inputsOf(document)}
+	found := find(document)
+	r.settings(document, found)
+	for _, path := range slices.Sorted(maps.Keys(found)) {
+		servers := found[path]
+		for _, name := range slices.Sorted(maps.Keys(servers)) {
+			r.server(join(path, name), name, servers[name])
+		}
+		if len(servers) == 0 {
+			r.note(path, "there is no server in it")
+		}
 	}
 	return &r.file
 }
@@ -121,16 +122,20 @@ func (r *reader) problem(path, format string, args ...any) {
 }
 
 // settings notes the parts of the document that are no servers.
-func (r *reader) settings(document map[string]any, servers string) {
-	if servers == "" {
+func (r *reader) settings(document map[string]any, servers map[string]map[string]any) {
+	roots := []string{keyInputs, "$schema"}
+	for path := range servers {
+		root, _, _ := strings.Cut(path, ".")
+		roots = append(roots, root)
+	}
+	if slices.Contains(roots, "") { // nothing but servers
 		return
 	}
-	root, _, _ := strings.Cut(servers, ".")
 	var others []string
 	for _, key := range slices.Sorted(maps.Keys(document)) {
-		switch key {
-		case root, keyInputs, "$schema":
-		case keyProjects:
+		switch {
+		case slices.Contains(roots, key):
+		case key == keyProjects:
 			r.note(key, `"projects" has the servers of single folders, which are not taken: give those in a file of their own`)
 		default:
 			others = append(others, key)

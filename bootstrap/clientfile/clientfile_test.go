@@ -65,7 +65,7 @@ func TestVariablesAreExpanded(t *testing.T) {
 		"an input that nobody has answered":   {"${input:other}", "", "INPUT_OTHER"},
 		"the program's own":                   {"${workspaceFolder}/x", "/x", "only the program"},
 		"a command of the program":            {"${command:pick}", "", "only the program"},
-		"Gemini's form":                       {"Bearer $SET", "Bearer $SET", "write ${SET}"},
+		"Gemini's form":                       {"Bearer $SET", "Bearer $SET", "write ${NAME}"},
 		"a dollar that is none":               {"pa$$word $1", "pa$$word $1", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

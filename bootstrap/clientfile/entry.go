@@ -1,11 +1,13 @@
 package clientfile
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"vault-plugin-secrets-mcp/backend/check"
@@ -28,7 +30,7 @@ func (r *reader) server(path, name string, value any) {
 	}
 	before := len(r.file.Problems)
 	e := &entry{reader: r, path: path, object: object, server: Server{
-		Path: path, Name: validName(name), Env: map[string]string{}, Headers: map[string]string{},
+		Path: path, Name: validName(name), Env: map[string]string{}, Headers: map[string]string{}, Shown: map[string]string{},
 	}}
 	switch e.server.Name {
 	case "":
@@ -46,6 +48,8 @@ func (r *reader) server(path, name string, value any) {
 	}
 	e.transport()
 	e.unwrapShell()
+	e.oneProgram()
+	e.noteSecrets()
 	e.noteBridge()
 	e.notePaths()
 	if len(r.file.Problems) == before {
@@ -53,19 +57,19 @@ func (r *reader) server(path, name string, value any) {
 	}
 }
 
-// flatten brings what some files have in an object "transport" to where all others have it.
+// flatten brings what some files have in an object "transport" to where all others have it, and
+// leaves out what is null, which programs write for what is not there.
 func (e *entry) flatten() {
-	inner, ok := e.object["transport"].(map[string]any)
-	if !ok {
-		return
-	}
 	flat := maps.Clone(e.object)
-	delete(flat, "transport")
-	for key, value := range inner {
-		if _, twice := flat[key]; !twice {
-			flat[key] = value
+	if inner, ok := flat["transport"].(map[string]any); ok {
+		delete(flat, "transport")
+		for key, value := range inner {
+			if flat[key] == nil {
+				flat[key] = value
+			}
 		}
 	}
+	maps.DeleteFunc(flat, func(_ string, value any) bool { return value == nil })
 	e.object = flat
 }
 
@@ -98,7 +102,10 @@ func (e *entry) field(key string) {
 	s := &e.server
 	switch {
 	case slices.Contains(urlKeys, key):
-		s.URL = e.text(key)
+		if s.URL != "" {
+			e.problem(join(e.path, key), "server %q: it has two URLs: take one of them out", s.Name)
+		}
+		s.URL = e.shown(key)
 	case key == "command":
 		e.command()
 	case key == "args":
@@ -160,7 +167,7 @@ func (e *entry) switched(key string) {
 // command takes a program, alone or as a list with its arguments.
 func (e *entry) command() {
 	if _, ok := e.object["command"].([]any); !ok {
-		e.server.Command = e.text("command")
+		e.server.Command = e.shown("command")
 		return
 	}
 	if words := e.texts("command"); len(words) > 0 {
@@ -203,7 +210,18 @@ func (e *entry) text(key string) string {
 	return e.expand(path, text)
 }
 
-// texts is a field with a list of texts.
+// shown is a text that the registry shows to those who read it, a URL without its query.
+func (e *entry) shown(key string) string {
+	text := e.text(key)
+	if written, ok := e.object[key].(string); ok && text != written {
+		expanded, _, _ := strings.Cut(text, "?")
+		written, _, _ = strings.Cut(unexpanded(written), "?")
+		e.server.Shown[expanded] = written
+	}
+	return text
+}
+
+// texts is a field with a list of texts, which the registry shows.
 func (e *entry) texts(key string) []string {
 	path := join(e.path, key)
 	list, ok := e.object[key].([]any)
@@ -219,7 +237,11 @@ func (e *entry) texts(key string) []string {
 			e.mistyped(at, "a text")
 			continue
 		}
-		all = append(all, e.expand(at, text))
+		value := e.expand(at, text)
+		if value != text {
+			e.server.Shown[value] = unexpanded(text)
+		}
+		all = append(all, value)
 	}
 	return all
 }
@@ -235,6 +257,9 @@ func (e *entry) pairs(key string, value func(path, text string) string) map[stri
 	all := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(object)) {
 		at := join(path, name)
+		if object[name] == nil { // VS Code: the program does not get the variable
+			continue
+		}
 		text, ok := scalar(object[name])
 		if !ok {
 			e.mistyped(at, "a text")
@@ -253,8 +278,10 @@ func scalar(value any) (text string, ok bool) {
 	switch v := value.(type) {
 	case string:
 		return v, true
-	case bool, fmt.Stringer, int64, float64: // encoding/json's numbers are Stringers
+	case bool, json.Number, int64: // of JSON, and of TOML
 		return fmt.Sprint(v), true
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64), true
 	}
 	return "", false
 }
@@ -265,7 +292,7 @@ func (e *entry) transport() {
 	said := ""
 	for _, key := range typed {
 		if text, ok := e.object[key].(string); ok {
-			said = check.Transport(text)
+			said = strings.ToLower(check.Transport(text))
 		} else if e.object[key] != nil {
 			e.mistyped(join(e.path, key), "a text")
 			return
@@ -307,7 +334,17 @@ func (e *entry) unwrapShell() {
 		return
 	}
 	s.Command, s.Args = s.Args[1], s.Args[2:]
-	e.note(join(e.path, "command"), `server %q: "cmd /c" is for Windows, so the command is %q`, s.Name, s.Command)
+	e.note(join(e.path, "command"), `server %q: "cmd /c" is for Windows, so the command is the argument after it`, s.Name)
+}
+
+// absolute is a path, which may have spaces.
+var absolute = regexp.MustCompile(`^(/|~|[A-Za-z]:)`)
+
+// oneProgram refuses a whole line as the command: no shell would take it apart.
+func (e *entry) oneProgram() {
+	if strings.ContainsAny(e.server.Command, " \t\n") && !absolute.MatchString(e.server.Command) {
+		e.problem(join(e.path, "command"), "server %q: the command has a space: write the program alone, and its arguments into args", e.server.Name)
+	}
 }
 
 // relative is an argument that is a file beside the project.

@@ -1,6 +1,7 @@
 package clientfile
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -43,14 +44,16 @@ var (
 	variable = regexp.MustCompile(`\$\{([^}]*)\}`)
 	// named is the content of a variable of the environment.
 	named = regexp.MustCompile(`^(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?$`)
-	// bare is $NAME, which Gemini CLI expands and no other program does.
-	bare = regexp.MustCompile(`(?:^|\s)\$([A-Z_][A-Z0-9_]+)\b`)
+	// bare is $NAME at the end of a text, which Gemini CLI expands and no other program does.
+	bare = regexp.MustCompile(`(?:^|[ =])\$[A-Z_][A-Z0-9_]+$`)
+	// telling is a text between braces that is a variable's name, and so no part of a secret.
+	telling = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.:-]{0,63}$`)
 )
 
 // expand replaces the variables of a text. It does not expand variables in their values.
 func (r *reader) expand(path, text string) string {
-	if match := bare.FindStringSubmatch(text); match != nil {
-		r.problem(path, "only Gemini CLI knows $%s: write ${%[1]s}", match[1])
+	if bare.MatchString(text) {
+		r.problem(path, "only Gemini CLI knows variables without braces: write ${NAME}. If the text is meant as it is, give it as the value of a variable")
 	}
 	return variable.ReplaceAllStringFunc(text, func(match string) string {
 		value, err := r.value(strings.TrimSuffix(strings.TrimPrefix(match, "${"), "}"))
@@ -59,6 +62,22 @@ func (r *reader) expand(path, text string) string {
 		}
 		return value
 	})
+}
+
+// unexpanded is a text as it stands in the file, without the variables' other values.
+func unexpanded(text string) string {
+	return variable.ReplaceAllStringFunc(text, func(match string) string {
+		return "${" + shownName(strings.Trim(match, "${}")) + "}"
+	})
+}
+
+// shownName is the name of a variable, which may be told.
+func shownName(content string) string {
+	name, _, _ := strings.Cut(content, ":-")
+	if !telling.MatchString(name) {
+		return "…"
+	}
+	return name
 }
 
 // ofPrograms are variables that programs set themselves: the folder of a project or of a plugin,
@@ -73,9 +92,12 @@ func (r *reader) value(content string) (string, error) {
 	if id, ok := strings.CutPrefix(content, "input:"); ok {
 		return r.inputValue(id)
 	}
+	if strings.Contains(content, "${") {
+		return "", errors.New("a variable stands within another one: write one of them")
+	}
 	parts := named.FindStringSubmatch(content)
 	if len(parts) == 0 || slices.Contains(ofPrograms, parts[1]) {
-		return "", fmt.Errorf("only the program that the file is for knows ${%s}: write the value that it has on the gateway's machine", content)
+		return "", fmt.Errorf("only the program that the file is for knows ${%s}: write the value that it has on the gateway's machine", shownName(content))
 	}
 	if value, set := r.lookup(parts[1]); set {
 		return value, nil
@@ -94,7 +116,7 @@ func (r *reader) inputValue(id string) (string, error) {
 	if in := r.inputs[id]; in.known {
 		return in.fallback, nil
 	}
-	return "", fmt.Errorf("the program asks a person for ${input:%s}: set the environment variable %s to its value where mcp-bootstrap runs", id, name)
+	return "", fmt.Errorf("the program asks a person for ${input:%s}: set the environment variable %s to its value where mcp-bootstrap runs", shownName(id), name)
 }
 
 // placeholder is a text that documentation has in the place of a secret.

@@ -1,8 +1,10 @@
 package clientfile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
@@ -11,11 +13,16 @@ import (
 // ParseTOML reads a file of Codex. lines are those of its keys, by their paths. The error has
 // the line, and no value.
 func ParseTOML(content []byte) (document map[string]any, lines map[string]int, err error) {
+	content = bytes.TrimPrefix(content, []byte("\xef\xbb\xbf"))
 	if err := toml.Unmarshal(content, &document); err != nil {
 		var wrong *toml.DecodeError
 		if errors.As(err, &wrong) {
 			line, _ := wrong.Position()
-			return nil, nil, fmt.Errorf("line %d: it is not valid TOML: %w", line, wrong)
+			text := strings.TrimPrefix(wrong.Error(), "toml: ")
+			if strings.Contains(text, "parsing") { // strconv quotes the value
+				text = "a number is not valid"
+			}
+			return nil, nil, fmt.Errorf("line %d: it is not valid TOML: %s", line, text)
 		}
 		return nil, nil, fmt.Errorf("it is not valid TOML: %w", err)
 	}

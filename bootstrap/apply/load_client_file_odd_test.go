@@ -1,0 +1,102 @@
+package apply
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// read is what is taken of a client's file, and what is told of it.
+func read(t *testing.T, name, content string) (servers, told string) {
+	t.Helper()
+	t.Setenv("SET", "hunter2-set")
+	d := &desired{config: map[string]any{}}
+	if strings.HasSuffix(name, ".toml") {
+		d.loadTOML(name, []byte(content))
+	} else {
+		d.loadJSON(name, []byte(content))
+	}
+	d.check()
+	var all []string
+	for i := range d.servers {
+		all = append(all, described(&d.servers[i]))
+		d.notes = append(d.notes, d.servers[i].differences(nil)...)
+	}
+	return strings.Join(all, "\n"), strings.Join(append(d.notes, fmt.Sprint(d.failure(nil))), "\n")
+}
+
+// The golden files are what people have. These are what may go wrong in one.
+func TestFilesOfMCPClientsWithOddContent(t *testing.T) {
+	one := func(entry string) string { return `{"mcpServers": {"a": ` + entry + `}}` }
+	for name, test := range map[string]struct{ file, text, server, told string }{
+		"null is nothing": {
+			"a.json", one(`{"command": "x", "args": null, "env": null, "headers": null, "url": null, "type": null, "disabled": null, "cwd": null}`),
+			"server a stdio x", "",
+		},
+		"a variable that is null is not passed": {"a.json", one(`{"command": "x", "env": {"A": null, "B": "b"}}`), "server a stdio x B=b", ""},
+		"large numbers stay as they are": {
+			"a.json", one(`{"command": "x", "args": [3000000], "env": {"A": 123456789012345678, "B": 0.5}}`),
+			"server a stdio x 3000000 A=123456789012345678 B=0.5", "",
+		},
+		"large numbers of Codex, too": {"a.toml", "[mcp_servers.a]\ncommand = \"x\"\nargs = [3000000, 25000000.0]\n", "server a stdio x 3000000 25000000", ""},
+		"a server twice":              {"a.json", "{\"mcpServers\": {\"a\": {\"command\": \"x\"},\n\"a\": {\"command\": \"y\"}}}", "", `a.json:2,1: the key "a" is in line 1 already`},
+		"a variable twice, in a file with comments": {
+			"a.json", "{ // c\n\"servers\": {\"a\": {\"command\": \"x\", \"env\": {\n\"A\": \"1\",\n\"A\": \"2\"}}}}", "",
+			`a.json:4,1: the key "A" is in line 3 already`,
+		},
+		"two names that become one": {
+			"a.json", "{\"mcpServers\": {\"a b\": {\"command\": \"x\"},\n\"a-b\": {\"command\": \"y\"}}}", "server a-b stdio x",
+			`a.json:2,1: the server "a-b" is in a.json:1,17 already`,
+		},
+		"servers under two keys":           {"a.json", `{"mcpServers": {"a": {"command": "x"}}, "servers": {"b": {"command": "y"}}}`, "server a stdio x\nserver b stdio y", ""},
+		"servers and a policy":             {"a.json", `{"mcpServers": {"a": {"command": "x"}}, "deniedMcpServers": []}`, "", "put them into two files"},
+		"a list of servers":                {"a.json", `{"mcpServers": [{"name": "a", "command": "x"}]}`, "", "its servers are not an object"},
+		"two URLs":                         {"a.json", one(`{"url": "https://a.example.com/", "httpUrl": "https://b.example.com/"}`), "", "it has two URLs"},
+		"a transport in capitals":          {"a.json", one(`{"type": "SSE", "url": "https://a.example.com/"}`), "server a sse https://a.example.com/", ""},
+		"a mark of Windows and comments":   {"a.json", "\xef\xbb\xbf{ // c\r\n\"servers\": {\"a\": {\"command\": \"x\",},}}", "server a stdio x", ""},
+		"a mark of Windows, of Codex":      {"a.toml", "\xef\xbb\xbf[mcp_servers.a]\r\ncommand = \"x\"\r\n", "server a stdio x", ""},
+		"UTF-16":                           {"a.json", "\xff\xfe{\x00", "", "a.json: it is in UTF-16: save it in UTF-8"},
+		"a variable within another one":    {"a.json", one(`{"command": "x", "env": {"A": "${SET:-${B}}"}}`), "", "a variable stands within another one"},
+		"a line as the command of Windows": {"a.json", one(`{"command": "cmd", "args": ["/c", "npx x --key=hunter2"]}`), "", "the command has a space"},
+		"a line as the command":            {"a.json", one(`{"command": "npx @x/y --key=hunter2"}`), "", "the command has a space"},
+		"a path with a space":              {"a.json", one(`{"command": "/opt/a b/c"}`), "server a stdio /opt/a b/c", ""},
+		"a default of a name that is none": {"a.json", one(`{"command": "x", "env": {"A": "${API-KEY:-hunter2}"}}`), "", "knows ${API-KEY}"},
+		"a password with braces":           {"a.json", one(`{"command": "x", "env": {"A": "x${hunter2!}"}}`), "", "knows ${…}"},
+		"a password with a dollar":         {"a.json", one(`{"command": "x", "env": {"A": "$HUNTER2"}}`), "", "only Gemini CLI knows variables without braces"},
+		"a dollar for a shell":             {"a.json", one(`{"command": "sh", "args": ["-c", "cd $HOME && x"]}`), "server a stdio sh -c cd $HOME && x", ""},
+		"a number that is not valid":       {"a.toml", "[mcp_servers.a]\nx = 1e999999\n", "", "a.toml: line 2: it is not valid TOML: a number is not valid"},
+		"a variable in an argument":        {"a.json", one(`{"command": "x", "args": ["--token=${SET}"]}`), "server a stdio x --token=hunter2-set", `+ args = ["--token=${SET}"]`},
+		"a variable in a URL":              {"a.json", one(`{"url": "https://a.example.com/${SET}/mcp?k=${SET}"}`), "server a http https://a.example.com/hunter2-set/mcp?k=hunter2-set", `+ url = "https://a.example.com/${SET}/mcp"`},
+		"a header in an argument":          {"a.json", one(`{"command": "x", "args": ["--header", "Authorization: Bearer hunter2"]}`), "server a stdio x --header Authorization: Bearer hunter2", "argument 2 looks like a secret"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			servers, told := read(t, test.file, test.text)
+			if test.server != "" {
+				require.Equal(t, test.server, servers, told)
+			}
+			require.Contains(t, told, test.told)
+			if test.told == "" {
+				require.NotContains(t, told, "mistake")
+			}
+			require.NotContains(t, strings.ToLower(told), "hunter2")
+		})
+	}
+}
+
+// A file of a client with its history can be large: its places are counted once.
+func TestPlacesInLargeFilesAreFoundInTime(t *testing.T) {
+	var text strings.Builder
+	text.WriteString(`{"mcpServers": {"a": {"command": "x"}}, "projects": {`)
+	for i := range 100_000 {
+		fmt.Fprintf(&text, `"/home/dev/projects/%d": {"history": ["ä"]},`, i)
+	}
+	text.WriteString("\n\"last\": 1}}")
+	start := time.Now()
+	f, err := openJSON("a.json", []byte(text.String()))
+	require.NoError(t, err)
+	require.Less(t, time.Since(start), 20*time.Second) // it was minutes
+	require.Equal(t, position{2, 1}, f.positions["projects.last"])
+}
