@@ -13,8 +13,8 @@ import (
 
 // ToolLists takes servers' lists of tools: [usage.Recorder].
 type ToolLists interface {
-	// WantsList reports whether to give it the answer to a request for a list of tools.
-	WantsList() bool
+	// WantsList reports whether to give it the answer to a request for the server's tools.
+	WantsList(registration string) bool
 	// Listed takes such an answer, or a stream of events with it, and keeps the bytes.
 	Listed(registration string, data []byte, events bool)
 }
@@ -22,7 +22,7 @@ type ToolLists interface {
 // wantsList reports whether the answer to the request is a list whose names become known.
 func (x *exchange) wantsList(h *Handler) bool {
 	return x.message.Method == protocol.MethodToolsList && x.message.Kind == envelope.Request &&
-		h.toolLists != nil && h.toolLists.WantsList()
+		h.toolLists != nil && h.toolLists.WantsList(x.server.ID)
 }
 
 // listBody is the body of an answer with a list of tools, which it copies as it passes.

@@ -22,7 +22,7 @@ type heard struct {
 	events []bool
 }
 
-func (h *heard) WantsList() bool { return !h.deaf }
+func (h *heard) WantsList(string) bool { return !h.deaf }
 
 func (h *heard) Listed(registration string, data []byte, events bool) {
 	h.mu.Lock()

@@ -27,7 +27,8 @@ const (
 	// listQueue is how many answers may wait to be read. Those beyond are not.
 	listQueue = 16
 
-	// listRate is how many answers are read a second, since a client may ask without end.
+	// listRate is how many answers are read a second of servers that have listed their tools
+	// today, since a client may ask without end.
 	listRate, listBurst = 20, 100
 )
 
@@ -89,8 +90,18 @@ func (l *lists) has(registration, tool string) bool {
 	return has
 }
 
-// WantsList reports whether to give Listed the answer to a request for a list of tools.
-func (r *Recorder) WantsList() bool { return r.lists.limit.Allow() }
+// WantsList reports whether to give Listed the answer to a request for the server's tools. The
+// first of a day is always wanted: a client that lists the tools of one server without end
+// must not keep those of another from becoming known.
+func (r *Recorder) WantsList(registration string) bool {
+	return !r.lists.isRead(registration, check.DayOf(r.options.Now())) || r.lists.limit.Allow()
+}
+
+// isRead reports whether an answer of the server was read on the day, with tools or without.
+func (l *lists) isRead(registration string, today check.Day) bool {
+	found, known := l.known.Load(registration)
+	return known && found.(*listed).day.Load() == int32(today) || !known && l.size.Load() >= maxServers
+}
 
 // Listed takes the answer to a request for the tools of the server, and keeps its bytes. It
 // does not wait: the answer is read later. One that cannot be read names no tool.
@@ -124,9 +135,6 @@ func (l *lists) read(a answer) {
 
 // add adds tools of a server.
 func (l *lists) add(registration string, names []string, day check.Day) {
-	if len(names) == 0 {
-		return
-	}
 	l.adding.Lock()
 	defer l.adding.Unlock()
 	found, known := l.known.Load(registration)

@@ -71,12 +71,21 @@ func TestAServerThatListsWithoutEndIsBounded(t *testing.T) {
 }
 
 func TestAClientThatListsWithoutEndIsNotAlwaysHeard(t *testing.T) {
-	r := newStage(t).Recorder
-	heard := 0
-	for range 10 * listBurst {
-		if r.WantsList() {
-			heard++
-		}
+	for name, tools := range map[string]string{"tools": `{"name":"t"}`, "nothing": ""} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			heard := 0
+			for range 10 * listBurst {
+				if s.WantsList("busy") {
+					heard++
+					s.Listed("busy", []byte(`{"result":{"tools":[`+tools+`]}}`), false)
+					s.Recorder.lists.readAll()
+				}
+			}
+			require.InDelta(t, listBurst, heard, 20)
+			require.True(t, s.WantsList("another"), "it takes nothing from the other servers")
+			s.now = s.now.Add(24 * time.Hour)
+			require.True(t, s.WantsList("busy"), "nor from itself on the next day")
+		})
 	}
-	require.InDelta(t, listBurst, heard, 20)
 }
