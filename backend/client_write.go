@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -13,8 +14,8 @@ import (
 	"vault-plugin-secrets-mcp/backend/token"
 )
 
-// createClient makes a client and its first token. Storage is written in the
-// order: index of the id, pointer of the token, client entry.
+// createClient makes a client and, unless people sign in as it, its first token. Storage is
+// written in the order: index of the id, pointer of the token, client entry.
 func (b *mcpBackend) createClient(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
 	if err := refused(check.ClientName(name)); err != nil {
@@ -24,7 +25,7 @@ func (b *mcpBackend) createClient(ctx context.Context, req *logical.Request, d *
 	if err := c.apply(req.Operation, d); err != nil {
 		return nil, err
 	}
-	src, err := b.tokenSource(ctx, req, d, name, &c.clientSettings)
+	src, err := b.tokenSource(ctx, req, d, name, &c.clientSettings, !c.SignIn)
 	if err != nil {
 		return nil, err
 	}
@@ -48,30 +49,54 @@ func (b *mcpBackend) createClient(ctx context.Context, req *logical.Request, d *
 	if err != nil {
 		return nil, err
 	}
-	m, more, err := b.newClientToken(ctx, req, name, c, src)
-	if err != nil {
+	made := &clientCreation{name: name, client: c}
+	if !c.SignIn || src.given() {
+		var more []string
+		if made.minted, more, err = b.newClientToken(ctx, req, name, c, src); err != nil {
+			return nil, err
+		}
+		defer made.minted.release()
+		c.Tokens = []clientToken{made.minted.clientToken}
+		warnings = append(warnings, more...)
+	} else {
+		warnings = append(warnings, "the client has no token of its own, since people sign in as it: rotate-client issues one")
+	}
+	if err := b.putCreated(ctx, req.Storage, made); err != nil {
 		return nil, err
 	}
-	defer m.release()
-	c.Tokens = []clientToken{m.clientToken}
+	return &logical.Response{Data: made.answer(b.now()), Warnings: warnings}, nil
+}
 
-	if err := putJSON(ctx, req.Storage, uidPrefix+c.ID, uidEntry{Client: name}); err != nil {
-		return nil, err
+// clientCreation is a client about to be created.
+type clientCreation struct {
+	name   string
+	client *clientEntry
+	minted *minted // nil: it has no token of its own
+}
+
+// putCreated writes the client, and the pointer of its token before it.
+func (b *mcpBackend) putCreated(ctx context.Context, s logical.Storage, made *clientCreation) error {
+	if err := putJSON(ctx, s, uidPrefix+made.client.ID, uidEntry{Client: made.name}); err != nil {
+		return err
 	}
-	if err := b.putPointer(ctx, req.Storage, m, m.pointer(name, c)); err != nil {
-		return nil, err
+	var events []feed.Event
+	if m := made.minted; m != nil {
+		if err := b.putPointer(ctx, s, m, m.pointer(made.name, made.client)); err != nil {
+			return err
+		}
+		events = announceCustom(made.name, made.client.ID, m)
 	}
-	commit := func() error { return b.clients.put(ctx, req.Storage, name, c) }
-	if err := b.feed.Around(ctx, req.Storage, announceCustom(name, c.ID, m), commit); err != nil {
-		return nil, err
+	return b.feed.Around(ctx, s, events, func() error { return b.clients.put(ctx, s, made.name, made.client) })
+}
+
+// answer is the answer to the write: without a token, that to whom it belongs.
+func (made *clientCreation) answer(now time.Time) map[string]any {
+	data := map[string]any{"client": made.name, "client_id": made.client.ID}
+	if made.minted != nil {
+		data = with(made.minted.answer(made.name, made.client.ID, now), map[string]any{"send_as": sendAs})
 	}
-	return &logical.Response{
-		Data: with(m.answer(name, c.ID, b.now()), map[string]any{
-			"allowed_servers": orEmpty(c.AllowedServers),
-			"send_as":         sendAs,
-		}),
-		Warnings: append(warnings, more...),
-	}, nil
+	data["allowed_servers"] = orEmpty(made.client.AllowedServers)
+	return data
 }
 
 // uidEntry leads from a client's id to its name.

@@ -85,7 +85,7 @@ func (b *mcpBackend) pathClients() []*framework.Path {
 	// OpenAPI has one operation for both writes: the one that creates and the one that changes.
 	written := map[int][]framework.Response{
 		http.StatusOK: {{
-			Description: "A client was created: this is its token, which is shown once. Without data: a client was changed, with warnings.",
+			Description: "A client was created: this is its token, which is shown once; one with sign_in gets none. Without data: a client was changed, with warnings.",
 			Fields:      created,
 		}},
 		http.StatusNoContent: {{Description: "A client that existed was changed."}},
@@ -120,6 +120,7 @@ func (b *mcpBackend) pathClients() []*framework.Path {
 			help: `
 The write that creates a client answers with its token, once. The token is stored
 only as an HMAC, so it cannot be shown again: if it is lost, rotate-client replaces it.
+A client with sign_in gets none of its own, unless rotate-client issues one.
 
 A client reaches the servers in allowed_servers and no other; without that field
 it reaches none. A server need not be registered yet.

@@ -122,7 +122,7 @@ func (b *mcpBackend) rotationSource(ctx context.Context, req *logical.Request, d
 	if err != nil {
 		return nil, err
 	}
-	return b.tokenSource(ctx, req, d, name, &c.clientSettings)
+	return b.tokenSource(ctx, req, d, name, &c.clientSettings, true)
 }
 
 // rotatedTo is the answer of a rotation, without the token.

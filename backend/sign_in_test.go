@@ -2,6 +2,7 @@ package backend
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -329,6 +330,22 @@ func TestAnOtherChangeOfAClientLeavesTheTokensOfItsSignIns(t *testing.T) {
 	e.write("clients/c", data{"sign_in": true})
 	e.rotate("c", data{"grace_period": 0})
 	require.True(t, e.active(l.token))
+}
+
+// TestAClientForPeopleHasNoTokenOfItsOwn unless its administrator brings one, or asks for one.
+func TestAClientForPeopleHasNoTokenOfItsOwn(t *testing.T) {
+	e := newEnv(t)
+	created := e.write("clients/people", data{"sign_in": true, "allowed_servers": "a"})
+	require.Equal(t, data{"client": "people", "client_id": created.Data["client_id"], "allowed_servers": []string{"a"}}, data(created.Data))
+	require.Contains(t, fmt.Sprint(created.Warnings), "rotate-client")
+	require.Empty(t, e.read("clients/people")["accessor"])
+	token := e.rotate("people", nil)
+	require.True(t, e.active(token))
+
+	const custom = "a-token-that-somebody-else-has-made-0123456789"
+	e.write("clients/both", data{"sign_in": true, "access_token": custom})
+	require.True(t, e.active(custom))
+	require.NotEmpty(t, e.write("clients/machine", data{}).Data["token"])
 }
 
 func TestTheAdministratorReadsAndChangesSignIn(t *testing.T) {

@@ -110,13 +110,14 @@ func (t *tokenSource) done() {
 
 // tokenSource prepares a token for the named client, whose settings are next, in a request
 // that answers it. It must be called before any lock is taken. If the token will be sealed,
-// the source keeps the data keys from being removed until done.
-func (b *mcpBackend) tokenSource(ctx context.Context, req *logical.Request, d *framework.FieldData, name string, next *clientSettings) (*tokenSource, error) {
+// the source keeps the data keys from being removed until done. issue says that the engine
+// issues a token where the request brings none.
+func (b *mcpBackend) tokenSource(ctx context.Context, req *logical.Request, d *framework.FieldData, name string, next *clientSettings, issue bool) (*tokenSource, error) {
 	ctx, cancel := askingKMS(ctx)
 	defer cancel()
 	src, err := b.customSource(ctx, req, d, name)
-	if err != nil {
-		return nil, err
+	if err != nil || !issue && !src.given() {
+		return src, err
 	}
 	return src, b.readySeal(ctx, req.Storage, src, next)
 }

@@ -28,7 +28,7 @@ func (s *session) planClients(ctx context.Context) error {
 		held := s.record.held[p.key()]
 		p.fingerprint = held
 		if have == nil {
-			if s.TokenDir != "" && !c.brings() {
+			if s.TokenDir != "" && !c.brings() && !c.signedInto() {
 				p.during = notKept
 			}
 			p.do = func(ctx context.Context) error { return s.createClient(ctx, c, p) }

@@ -22,6 +22,10 @@ const notKept = "not-kept"
 // brings reports whether the file brings the client's token.
 func (c *client) brings() bool { return c.accessToken != "" || c.ciphertext != "" }
 
+// signedInto reports whether the client gets no token of its own: people sign in as it, and
+// the file brings none.
+func (c *client) signedInto() bool { return c.fields["sign_in"] == true && !c.brings() }
+
 // tokenFields are the fields of a write of the token.
 func (c *client) tokenFields() map[string]any {
 	switch {
@@ -53,7 +57,7 @@ func (s *session) tokenLine(c client, have map[string]any, held string, current 
 			return ""
 		}
 		return "~ access_token (it is never shown)"
-	case !c.brings() && held == notKept && s.TokenDir != "":
+	case !c.brings() && !c.signedInto() && held == notKept && s.TokenDir != "":
 		return "~ token (the one that was issued never arrived: another is issued)"
 	}
 	return ""
@@ -88,10 +92,7 @@ func (s *session) keepToken(ctx context.Context, c client, secret *api.Secret, p
 		p.fingerprint = sealed
 	}
 	switch {
-	case token == c.accessToken && c.brings(), token == "" && c.brings():
-		return nil
-	case s.TokenDir == "" && c.fields["sign_in"] == true:
-		fmt.Fprintf(s.Out, "    its own token was not kept: people who sign in as it need none\n")
+	case token == c.accessToken && c.brings(), token == "" && (c.brings() || c.signedInto()):
 		return nil
 	case s.TokenDir == "":
 		fmt.Fprintf(s.Out, "    its token was not kept: get one with `vault write -f %s/rotate-client/%s`, or let Vault Agent read %s/creds/%s\n",

@@ -79,8 +79,8 @@ func TestApplySetsUpSignIn(t *testing.T) {
 
 	out = a.applied(t)
 	require.NotContains(t, out, signInSecret)
-	require.Contains(t, out, "its own token was not kept: people who sign in as it need none")
-	require.NotContains(t, out, "rotate-client")
+	require.Contains(t, out, "the client has no token of its own, since people sign in as it")
+	require.NotContains(t, out, "was not kept")
 	require.Contains(t, a.applied(t), "Nothing to do")
 	require.Contains(t, a.applied(t, "-dry-run"), "Nothing to do")
 	auths, err = a.Vault.Client().Sys().ListAuthWithContext(t.Context())
