@@ -73,6 +73,11 @@ func (b *mcpBackend) changes(ctx context.Context, req *logical.Request, d *frame
 	if err != nil {
 		return nil, err
 	}
+	if gateway != "" && len(answer.Events) == 0 { // it was there all the time, and may never ask again
+		ctx, cancel := durable(ctx)
+		defer cancel()
+		b.noteGateway(ctx, req.Storage, gateway)
+	}
 	changes := make([]map[string]any, 0, len(answer.Events))
 	for _, e := range answer.Events {
 		changes = append(changes, map[string]any{

@@ -117,6 +117,32 @@ func TestADayOnWhichTheEngineWasNotThereIsNotComplete(t *testing.T) {
 	}, e.coverage())
 }
 
+// A gateway that is killed after midnight never asks again, and may have been used until then.
+func TestAGatewayIsThereAsLongAsItsRequestWaits(t *testing.T) {
+	for name, wait := range map[string]string{"its connection ends": "60s", "its request is answered": "300ms"} {
+		t.Run(name, func(t *testing.T) {
+			e := begun(t)
+			at := e.must(logical.ReadOperation, "changes", data{"gateway": gatewayOne}).Data
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			ended := make(chan error, 1)
+			go func() {
+				_, err := e.request(ctx, logical.ReadOperation, "changes", data{"gateway": gatewayOne, "epoch": at["epoch"], "index": at["index"], "wait": wait})
+				ended <- err
+			}()
+			require.Eventually(t, func() bool { return e.b.feed.Watchers() == 1 }, 10*time.Second, time.Millisecond)
+			e.nextDay()
+			if wait == "60s" {
+				cancel()
+			}
+			require.NoError(t, <-ended)
+			e.closes(gatewayOne, "2026-11-23")
+			e.nextDay()
+			require.Equal(t, "2026-11-24; gateway000000001: the gateway has not reported", e.coverage()[2])
+		})
+	}
+}
+
 func TestSomebodyWhoReadsTheChangesByHandIsNoGateway(t *testing.T) {
 	e := begun(t)
 	e.read("changes")
