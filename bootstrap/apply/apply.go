@@ -86,14 +86,15 @@ func Run(ctx context.Context, vault *api.Client, opts Options) error {
 	if s.desired, err = load(s.Dir); err != nil {
 		return err
 	}
-	if err := connect.Check(ctx, vault); err != nil {
-		return s.desired.failure(err)
+	err = connect.Check(ctx, vault)
+	if err == nil {
+		err = s.plan(ctx)
 	}
-	if err := s.desired.failure(s.plan(ctx)); err != nil {
-		return err
-	}
-	for _, note := range s.desired.notes {
+	for _, note := range s.desired.notes { // some explain a mistake, such as a name that was changed
 		fmt.Fprintln(s.Out, "note: "+note)
+	}
+	if err := s.desired.failure(err); err != nil {
+		return err
 	}
 	if len(s.foreign) > 0 && !s.Adopt {
 		return fmt.Errorf("nothing was changed: mcp-bootstrap did not create\n  %s\n"+

@@ -2,10 +2,13 @@ package apply
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/require"
 )
 
@@ -99,4 +102,17 @@ func TestPlacesInLargeFilesAreFoundInTime(t *testing.T) {
 	require.NoError(t, err)
 	require.Less(t, time.Since(start), 20*time.Second) // it was minutes
 	require.Equal(t, position{2, 1}, f.positions["projects.last"])
+}
+
+// Without the note, nobody would find the second name in the file.
+func TestNamesThatBecomeOneAreToldWithWhatTheyWere(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, ".mcp.json"), []byte("{\"mcpServers\": {\"@x/y\": {\"command\": \"x\"},\n\"x.y\": {\"command\": \"y\"}}}"), 0o600))
+	vault, err := api.NewClient(&api.Config{Address: "http://127.0.0.1:1", MaxRetries: 0})
+	require.NoError(t, err)
+	var out strings.Builder
+	err = Run(t.Context(), vault, Options{Dir: dir, Mount: "mcp", Out: &out})
+	require.ErrorContains(t, err, `.mcp.json:2,1: the server "x-y" is in `+dir+`/.mcp.json:1,17 already`)
+	require.Contains(t, out.String(), `.mcp.json:1,17: server "@x/y": it becomes "x-y"`)
+	require.Contains(t, out.String(), `.mcp.json:2,1: server "x.y": it becomes "x-y"`)
 }

@@ -23,6 +23,13 @@ func (s *system) loadServers() error {
 	if err != nil {
 		return fmt.Errorf("cannot use -servers: %w", err)
 	}
+	servers = slices.DeleteFunc(servers, func(server apply.Server) bool {
+		off := server.Data["disabled"] == true
+		if off {
+			notes = append(notes, fmt.Sprintf("the server %s is disabled in %s, so it is left out here", server.Name, s.Servers))
+		}
+		return off
+	})
 	demos := append([]string{calculator, notesServer}, s.upstreamNames()...)
 	for _, server := range servers {
 		if slices.Contains(demos, server.Name) {

@@ -19,7 +19,7 @@ type Difference struct {
 	Gained []Change `json:"gained"`
 	Lost   []Change `json:"lost"`
 	// Changed are pairs that are allowed in both, with other rules for their tools, prompts
-	// and resources.
+	// and resources: what these leave is in the place of the decisions.
 	Changed []Change `json:"changed"`
 
 	NewClients  []string `json:"new_clients"`
@@ -79,6 +79,7 @@ func (r *Review) Compare(earlier *Review) error {
 		case wasAllowed && !p.Allowed:
 			d.Lost = append(d.Lost, change)
 		case wasAllowed && !slices.Equal(sortedLimits(was.Limits), sortedLimits(p.Limits)):
+			change.Before, change.After = was.rules(), p.rules()
 			d.Changed = append(d.Changed, change)
 		}
 	}

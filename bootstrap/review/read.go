@@ -165,7 +165,7 @@ func (r *reader) ask(ctx context.Context, s *Snapshot) error {
 		}
 		var d policy.Decision
 		if found, err := decode(secret, &d); err != nil || !found {
-			return fmt.Errorf("cannot ask about the server %q, whose URL has a query: Vault's answer is not a decision (%w)", q.Server, err)
+			return fmt.Errorf("cannot ask about the server %q, whose URL has a query: Vault's answer is not a decision", q.Server)
 		}
 		lock.Lock()
 		defer lock.Unlock()

@@ -239,7 +239,7 @@ func TestADifferenceHasWhatIsGainedAndLost(t *testing.T) {
 		Since:      at,
 		Gained:     []Change{{"agent", "db", "", "allowed"}, {"editor", "db", "", "allowed"}},
 		Lost:       []Change{{"editor", "jira", "allowed", ""}},
-		Changed:    []Change{{"editor", "github", "allowed", "allowed"}},
+		Changed:    []Change{{"editor", "github", "everything", "tools: all but not github/delete_*"}},
 		NewClients: []string{"agent"}, GoneClients: []string{},
 		NewServers: []string{"db"}, GoneServers: []string{"jira"},
 	}, r.Difference)

@@ -58,7 +58,7 @@ func (r *Review) textNothing(b *strings.Builder) {
 		if c.Reaches > 0 {
 			continue
 		}
-		why := "no allow-list names a server that policies admit"
+		why := "its allow-lists name no server that is registered, enabled and admitted by its policies"
 		switch {
 		case c.Disabled:
 			why = "it is disabled"
