@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	whatwg "github.com/nlnwa/whatwg-url/url"
 )
 
 // CanonicalURI returns the one spelling in which a resource's URI is compared (RFC 3986,
@@ -117,7 +119,18 @@ func spellURI(text string) (string, error) {
 	if decoded, err := unescape(text); err != nil || !utf8.ValidString(decoded) || strings.ContainsFunc(decoded, unicode.IsControl) {
 		return "", errors.New("the URI's escapes hold control characters or are not UTF-8")
 	}
-	return text, nil
+	return text, checkNoEscapedEscape(text)
+}
+
+// checkNoEscapedEscape refuses an escape that stands for the start of another one, as in
+// "%252F". It looks at the text as it is spelled: "%25%32%46" is no other one.
+func checkNoEscapedEscape(text string) error {
+	for rest, found := text, true; found; {
+		if _, rest, found = strings.Cut(rest, "%25"); beginsWithHex(rest) {
+			return errors.New(`the URI holds "%25" before two digits, which servers read differently: use a URI without it`)
+		}
+	}
+	return nil
 }
 
 // unescapeByte returns the byte that the escape at the start of the text stands for. It
@@ -127,7 +140,7 @@ func unescapeByte(text string) (byte, error) {
 		return 0, errors.New(`the URI holds a "%" that encodes nothing: write it as %25`)
 	}
 	c := unhex(text[1])<<4 | unhex(text[2])
-	if c == '/' || c == '\\' || c == '%' && beginsWithHex(text[3:]) {
+	if c == '/' || c == '\\' {
 		return 0, fmt.Errorf("the URI holds %q, which servers read differently: use a URI without it", text[:3])
 	}
 	return c, nil
@@ -166,11 +179,13 @@ var browserSchemes = map[string]bool{"http": true, "https": true, "ws": true, "w
 // canonicalAuthority brings the host of such a URI into its one form. rest is the URI after
 // its scheme's colon.
 func canonicalAuthority(scheme, rest string) (string, error) {
-	if !browserSchemes[scheme] {
-		return rest, nil
-	}
 	after, ok := strings.CutPrefix(rest, "//")
-	if !ok {
+	switch {
+	case !browserSchemes[scheme] && ok:
+		return rest, checkOwnAuthority(scheme, after)
+	case !browserSchemes[scheme]:
+		return rest, nil
+	case !ok:
 		return "", fmt.Errorf("the URI's scheme has no \"//\" after it: write it as %s://…", scheme)
 	}
 	authority, path := cutAuthority(after)
@@ -190,10 +205,29 @@ func canonicalAuthority(scheme, rest string) (string, error) {
 		return rest, nil
 	}
 	l, ok := parseLocation(scheme + "://" + authority + "/")
-	if !ok || l.path != "/" || l.query != "" || (scheme != "file" || l.host != "") && checkHost(l.host) != nil {
+	local := scheme == "file" && l.host == ""
+	if !ok || l.path != "/" || l.query != "" || !local && checkHost(l.host) != nil || scheme == "file" && l.host == "localhost" {
 		return "", fmt.Errorf("the URI's host is not valid: write it as %s://host/path", scheme)
 	}
 	return strings.TrimPrefix(l.authority(), scheme+":") + path, nil
+}
+
+// checkOwnAuthority refuses the host of a server's own scheme if a URL parser as browsers have
+// it writes it in another way: "h:/a", "@h/a" and "h:080/a" are "h/a" and "h:80/a" to it. after
+// is the URI after "//".
+func checkOwnAuthority(scheme, after string) error {
+	authority, _ := cutAuthority(after)
+	if !strings.ContainsAny(authority, ":@[]") {
+		return nil
+	}
+	if len(authority) > maxAuthority {
+		return fmt.Errorf("the URI's host is %d bytes long: at most %d are allowed", len(authority), maxAuthority)
+	}
+	uri := scheme + "://" + authority
+	if u, err := whatwg.Parse(uri); err != nil || u.Href(false) != uri {
+		return fmt.Errorf("the URI's host is not valid, or servers read it differently: write it as %s://host:port/path, without what is empty", scheme)
+	}
+	return nil
 }
 
 // isPlainHost reports whether the text is a host's name in canonical form, without a port, that
@@ -226,10 +260,10 @@ func cutAuthority(after string) (authority, rest string) {
 	return after, ""
 }
 
-// checkURIPath refuses segments that some servers skip: "." and "..", wherever they stand, and
+// checkURIPath refuses parts that some servers skip: "." and "..", wherever they stand, and
 // empty ones in the path.
 func checkURIPath(rest string) error {
-	if i := segmentOfDots(rest); i >= 0 {
+	if hasDots(rest) {
 		return errors.New(`the URI has a part "." or "..": write the path that it leads to`)
 	}
 	path := rest
@@ -245,28 +279,23 @@ func checkURIPath(rest string) error {
 	return nil
 }
 
-// segmentOfDots returns where a segment "." or ".." begins, spaces around it not counted; -1
-// if there is none.
-func segmentOfDots(text string) int {
-	for start := 0; ; {
-		end := start + max(0, len(text)-start)
-		if i := strings.IndexAny(text[start:], "/?#;"); i >= 0 {
-			end = start + i
-		}
-		segment := text[start:end]
-		for trimmed := ""; trimmed != segment; {
-			trimmed = segment
-			segment = strings.TrimSuffix(strings.TrimPrefix(segment, "%20"), "%20")
-		}
-		if segment == "." || segment == ".." {
-			return start
-		}
-		if end == len(text) {
-			return -1
-		}
-		start = end + 1
+// hasDots reports whether a part of the text is "." or "..", spaces around it not counted.
+// Escapes that are not valid are for others to refuse.
+func hasDots(text string) bool {
+	decoded, err := unescape(text)
+	if err != nil {
+		return false
 	}
+	for part := range strings.FieldsFuncSeq(decoded, endsPart) {
+		if part = strings.TrimSpace(part); part == "." || part == ".." {
+			return true
+		}
+	}
+	return false
 }
+
+// endsPart reports whether servers cut paths, or what stands in a query, at r.
+func endsPart(r rune) bool { return strings.ContainsRune("/?#;&=:", r) }
 
 // readings are the texts that denials are compared with: what a canonical URI is to servers
 // that decode escapes, that know no upper case, that leave out query and fragment, or that

@@ -35,6 +35,9 @@ func TestCanonicalURI(t *testing.T) {
 		{"an escaped percent sign", "file:///100%25", "file:///100%25"},
 		{"dots in a name", "file:///a/..b/c../.d/...", "file:///a/..b/c../.d/..."},
 		{"a drive", "file:///C:/a", "file:///C:/a"},
+		{"a port and an address of a scheme of the server's own", "mcp://[::1]:80/a", "mcp://[::1]:80/a"},
+		{"an empty query and fragment", "ui://app/page?#", "ui://app/page?#"},
+		{"letters in another form of Unicode", "file:///cafe\u0301", "file:///cafe%CC%81"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -61,12 +64,19 @@ func TestURIWithTwoReadingsIsRefused(t *testing.T) {
 		{"a dot segment without a slash", "note:..", `"."`},
 		{"a dot segment in the query", "file:///a?x/../../b", `"."`},
 		{"a dot segment in the fragment", "file:///a#/../b", `"."`},
+		{"a dot segment with another space", "file:///a/..%E3%80%80/b", `"."`},
+		{"a dot segment with an encoded parameter", "file:///a/..%3Bx/b", `"."`},
+		{"a dot segment as a value", "mcp://h?path=./a", `"."`},
+		{"a dot segment as a second value", "mcp://h?x&../a", `"."`},
+		{"a dot segment after a colon", "git:repo:../a", `"."`},
 		{"an empty part", "file:///a//b", "empty part"},
 		{"an empty part at the start", "file:////a", "empty part"},
 		{"an encoded slash", "file:///a%2Fb", "read differently"},
 		{"an encoded backslash", "file:///a%5cb", "read differently"},
 		{"a backslash", `file:///a\b`, "backslash"},
 		{"a twice encoded slash", "file:///a%252Fb", "read differently"},
+		{"a twice encoded slash whose digits are encoded", "file:///a%25%32%46b", "read differently"},
+		{"a twice encoded letter with one digit encoded", "file:///a%254%31", "read differently"},
 		{"an encoded NUL", "file:///a%00", "control characters"},
 		{"an encoded line end", "file:///a%0Ab", "control characters"},
 		{"a tab", "file:///a\tb", "control characters"},
@@ -82,6 +92,15 @@ func TestURIWithTwoReadingsIsRefused(t *testing.T) {
 		{"a host with an escape", "https://%68.com/..", `"."`},
 		{"a host that is none", "https://a b.com/", "host is not valid"},
 		{"no host", "https:///a", "host is not valid"},
+		{"this machine with a dot", "file://localhost./a", "host is not valid"},
+		{"an empty port", "mcp://h:/a", "host is not valid"},
+		{"a port with a zero before it", "mcp://h:080/a", "host is not valid"},
+		{"a port that is none", "mcp://h:x/a", "host is not valid"},
+		{"an empty user", "mcp://@h/a", "host is not valid"},
+		{"an empty password", "mcp://u:@h/a", "host is not valid"},
+		{"two users", "mcp://u@v@h/a", "host is not valid"},
+		{"an address in a long form", "mcp://[0:0::1]/a", "host is not valid"},
+		{"a host without end", "mcp://h:" + strings.Repeat("0", maxAuthority), "bytes long"},
 		{"a drive for a host", "file://C:/a", "host is not valid"},
 		{"a drive in the old form", "file:///C|/a", "drive"},
 		{"a URI without end", "file:///" + strings.Repeat("a", maxURL), "bytes long"},
@@ -185,10 +204,10 @@ func TestValidateRuleOfResources(t *testing.T) {
 func randomURI(r *rand.Rand) string {
 	uri := from(r, "file:", "FILE:", "http:", "https:", "note:", "x+y.z-1:", "", "1:", "é:") +
 		from(r, "//", "//", "/", "", "///", `\\`) +
-		from(r, "", "h.com", "H.com", "h.com.", "u@h.com", "[::1]", "127.1", "localhost", "..", "C:", "h:443", "%68", "é.com")
+		from(r, "", "h.com", "H.com", "h.com.", "u@h.com", "@h", "u:@h", "h:", "h:01", "[0::1]", "[::1]", "127.1", "localhost", "..", "C:", "h:443", "%68", "é.com")
 	for range r.IntN(5) {
 		uri += from(r, "/", "/", "/", "//", `\`, "%2f", "?", "#", ";", "") +
-			from(r, "", "a", "A", "b c", "..", ".", "%2e", "%2E.", "..%20", "%61", "%C3%A9", "é", "%ff", "%00", "%", "%zz", "%25", "%252e", "C|", "*", "{x}", "\t", " ")
+			from(r, "", "a", "A", "b c", "..", ".", "%2e", "%2E.", "..%20", "%61", "%C3%A9", "é", "%ff", "%00", "%", "%zz", "%25", "%252e", "%25%32%46", "%254%31", "x=..", "C|", "*", "{x}", "\t", " ")
 	}
 	return uri
 }
@@ -213,6 +232,11 @@ func checkCanonicalURI(t *testing.T, uri string) {
 	}
 	if clean := path.Clean(u.Path); u.Path != "" && clean != strings.TrimRight(u.Path, "/") && u.Path != "/" {
 		t.Fatalf("%q is accepted, and its path %q leads to %q", uri, u.Path, clean)
+	}
+	if read, err := whatwg.Parse(uri); err == nil {
+		if same, err := CanonicalURI(read.Href(false)); err != nil || same != canonical {
+			t.Fatalf("%q is to be written %q, and a browser writes %q, which is %q (%v)", uri, canonical, read.Href(false), same, err)
+		}
 	}
 	if !browserSchemes[u.Scheme] {
 		return

@@ -27,7 +27,7 @@ func canonicalPattern(pattern string) (string, error) {
 	if err := checkURIText(pattern); err != nil {
 		return "", err
 	}
-	if i := segmentOfDots(pattern); i >= 0 {
+	if hasDots(pattern) {
 		return "", errors.New(`the URI has a part "." or "..", which matches nothing: write the path that it leads to`)
 	}
 	scheme, rest, whole := strings.Cut(pattern, ":")
