@@ -80,7 +80,7 @@ func TestClientWrites(t *testing.T) {
 		{name: "an unregistered server: created, with a warning", path: "clients/c", data: data{"token_ttl": "1h", "allowed_servers": "later"}, warnings: []string{`no server "later" is registered`}},
 		{name: "a token that does not expire: created, with a warning", path: "clients/c", data: data{"allowed_servers": "known"}, warnings: []string{"does not expire"}},
 		{name: "a weak custom token: created, with a warning", path: "clients/c", data: data{"allowed_servers": "known", "token_ttl": "1h", "access_token": "my_secret_token_123"}, warnings: []string{"fewer than 32"}},
-		{name: "an empty list of tools: created, with a warning", path: "clients/c", data: data{"allowed_servers": "known", "token_ttl": "1h", "allowed_tools": ""}, warnings: []string{"no tool at all"}},
+		{name: "an empty list of tools: created, with a warning", path: "clients/c", data: data{"allowed_servers": "known", "token_ttl": "1h", "allowed_tools": ""}, warnings: []string{"so it allows no tool of allowed_servers"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			e := newEnv(t)

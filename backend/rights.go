@@ -94,17 +94,17 @@ func (b *mcpBackend) rightsWarnings(ctx context.Context, s logical.Storage, r *c
 		}
 	}
 	for _, list := range []struct {
-		field, verb string
-		item        policy.Item
-		rules       []string
+		field string
+		item  policy.Item
+		rules []string
 	}{
-		{"allowed_tools", "call", policy.Tool, r.AllowedTools},
-		{"allowed_prompts", "get", policy.Prompt, r.AllowedPrompts},
-		{"allowed_resources", "read", policy.Resource, r.AllowedResources},
+		{"allowed_tools", policy.Tool, r.AllowedTools},
+		{"allowed_prompts", policy.Prompt, r.AllowedPrompts},
+		{"allowed_resources", policy.Resource, r.AllowedResources},
 	} {
-		if list.rules != nil && len(list.rules) == 0 {
-			warnings = append(warnings, fmt.Sprintf("%s is set and empty, so %s may %s no %s at all: write %s='*/*' to allow every %s of its servers",
-				list.field, whom, list.verb, list.item, list.field, list.item))
+		if list.rules != nil && len(list.rules) == 0 && len(r.AllowedServers) > 0 {
+			warnings = append(warnings, fmt.Sprintf("%s is set and empty, so it allows no %s of allowed_servers: write %s='*/*' to allow all of them",
+				list.field, list.item, list.field))
 		}
 		if servers := notAllowed(r.AllowedServers, list.rules); len(servers) > 0 {
 			warnings = append(warnings, fmt.Sprintf("%s has rules about %s, which allowed_servers does not name: they have no effect until it does",

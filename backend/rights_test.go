@@ -1,7 +1,9 @@
 package backend
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -51,6 +53,7 @@ func TestRightsThatNoClientCanHaveAreRefused(t *testing.T) {
 		"a burst without a rate":       {data{"rate_burst": 2}, "field rate_burst: it means nothing without a rate_limit"},
 		"a burst below zero":           {data{"rate_limit": 1, "rate_burst": -2}, "field rate_burst: -2 is not a valid number"},
 		"more rules than are answered": {data{"denied_prompts": make([]string, 1025)}, ""},
+		"rules that no entry holds":    {data{"denied_resources": longRules()}, "field denied_resources: its rules are 133770 bytes long: at most 131072 are allowed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if list, ok := test.fields["denied_prompts"].([]string); ok {
@@ -64,14 +67,40 @@ func TestRightsThatNoClientCanHaveAreRefused(t *testing.T) {
 	}
 }
 
+// longRules returns rules that are too long together, and not each by itself.
+func longRules() []string {
+	rules := make([]string, 0, 70)
+	for i := range cap(rules) {
+		rules = append(rules, fmt.Sprintf("s/note://%02d%s", i, strings.Repeat("a", 1900)))
+	}
+	return rules
+}
+
+func TestRulesThatAnEarlierVersionTookStay(t *testing.T) {
+	e := newEnv(t)
+	e.client("c", data{"allowed_servers": "s"})
+	stored, err := e.storage.Get(context.Background(), clientPrefix+"c")
+	require.NoError(t, err)
+	var c clientEntry
+	require.NoError(t, stored.DecodeJSON(&c))
+	c.DeniedTools = make([]string, 0, 300)
+	for i := range cap(c.DeniedTools) {
+		c.DeniedTools = append(c.DeniedTools, fmt.Sprintf("s/%03d%s", i, strings.Repeat("a", 490)))
+	}
+	require.NoError(t, putJSON(context.Background(), e.storage, clientPrefix+"c", &c))
+	e.b.invalidate(context.Background(), clientPrefix+"c")
+	e.write("clients/c", data{"disabled": true})
+	require.Contains(t, e.refusedWrite("clients/c", data{"denied_tools": c.DeniedTools}), "field denied_tools: its rules are 148500 bytes long")
+}
+
 func TestRulesWithoutEffectAreWarnedOf(t *testing.T) {
 	e := newEnv(t)
 	for name, test := range map[string]struct {
 		fields data
 		want   string
 	}{
-		"prompts":                         {data{"allowed_prompts": ""}, "allowed_prompts is set and empty, so the client may get no prompt at all: write allowed_prompts='*/*' to allow every prompt of its servers"},
-		"resources":                       {data{"allowed_resources": ""}, "allowed_resources is set and empty, so the client may read no resource at all"},
+		"prompts":                         {data{"allowed_prompts": ""}, "allowed_prompts is set and empty, so it allows no prompt of allowed_servers: write allowed_prompts='*/*' to allow all of them"},
+		"resources":                       {data{"allowed_resources": ""}, "allowed_resources is set and empty, so it allows no resource of allowed_servers"},
 		"rules about a server beside it":  {data{"allowed_tools": "files/x,github/y,gitlab/*,github/z"}, "allowed_tools has rules about github, gitlab, which allowed_servers does not name: they have no effect until it does"},
 		"resources of a server beside it": {data{"allowed_resources": "github/*"}, "allowed_resources has rules about github"},
 	} {
@@ -82,6 +111,15 @@ func TestRulesWithoutEffectAreWarnedOf(t *testing.T) {
 	}
 	warnings := e.write("clients/d", data{"allowed_servers": "*", "allowed_tools": "github/y", "denied_tools": "gitlab/x"}).Warnings
 	require.NotContains(t, strings.Join(warnings, "\n"), "rules about", "a denial is no mistake, and * admits github")
+}
+
+func TestWarningsOfRightsAreTrueOfRolesToo(t *testing.T) {
+	e := newEnv(t)
+	warnings := strings.Join(e.write("roles/r", data{"allowed_servers": "later", "allowed_tools": ""}).Warnings, "\n")
+	require.Contains(t, warnings, `no server "later" is registered: allowed_servers admits it once it is (servers/later)`)
+	require.Contains(t, warnings, "allowed_tools is set and empty, so it allows no tool of allowed_servers: write allowed_tools='*/*' to allow all of them")
+	warnings = strings.Join(e.write("clients/c", data{"role": "r", "allowed_tools": ""}).Warnings, "\n")
+	require.NotContains(t, warnings, "set and empty", "the client has no servers of its own, and its role decides about the others")
 }
 
 // oldLookup is what a gateway of version 0.1 reads of a lookup's answer.

@@ -12,7 +12,8 @@ const AnyServer = "*"
 
 // The bounds of rights.
 const (
-	maxNames = 1024 // of allowed_servers, and rules of each list
+	maxNames = 1024      // of allowed_servers, and rules of each list
+	maxRules = 128 << 10 // bytes of the rules of each list: all of a client fit into an entry of Vault's storage
 	maxRate  = 1e6
 	maxBurst = 1e6
 )
@@ -79,11 +80,18 @@ func (r *Rights) checkSize(p *Problems) {
 	bounded{"allowed_servers", len(r.AllowedServers), maxNames}.check(p)
 	for _, list := range r.ruleLists() {
 		bounded{list.field, len(list.rules), maxNames}.check(p)
+		size := 0
+		for _, rule := range list.rules {
+			size += len(rule)
+		}
+		if size > maxRules {
+			p.bound(list.field, "its rules are %d bytes long: at most %d are allowed, since every lookup answers all of them: use wildcards", size, maxRules)
+		}
 	}
 }
 
-// NoSuchServer is the warning about a name in allowed_servers that nobody has
-// registered.
+// NoSuchServer is the warning about a name in allowed_servers, of a client or of a role, that
+// nobody has registered.
 func NoSuchServer(name string) string {
-	return fmt.Sprintf("no server %q is registered: the client reaches it once it is (servers/%s)", name, name)
+	return fmt.Sprintf("no server %q is registered: allowed_servers admits it once it is (servers/%s)", name, name)
 }
