@@ -17,9 +17,6 @@ var (
 // [CompileRules] decide, with the reason.
 func DecideItem(client string, rights []Rights, server string, item Item, name string) Decision {
 	q := itemQuestion{client: client, server: server, item: item, name: name, compared: name}
-	if i := missing(rights); i >= 0 {
-		return q.block(whyMissing(client, rights[i].Role))
-	}
 	if !AllowsServer(rights, server) {
 		return q.block(whyNotAdmitted(client, rights, server))
 	}

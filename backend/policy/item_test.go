@@ -87,6 +87,24 @@ func TestRulesOfSourcesAddUp(t *testing.T) {
 	}
 }
 
+func TestASourceThatIsMissingTakesEveryServerAway(t *testing.T) {
+	own := Rights{Lists: Lists{AllowedServers: []string{"*", "github"}}}
+	for name, rights := range map[string][]Rights{
+		"after the client's own fields":  {own, {Role: "r", Missing: true}},
+		"before them":                    {{Role: "r", Missing: true}, own},
+		"and holds servers all the same": {own, {Role: "r", Missing: true, Lists: own.Lists}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if AllowsServer(rights, "github") || Decide("c", rights, Compile(nil), &github).Allowed {
+				t.Error("the server is allowed")
+			}
+			if !rights[0].HasRules() && !rights[1].HasRules() {
+				t.Error("a filter counts as one without rules")
+			}
+		})
+	}
+}
+
 func TestRulesAboutOneKindOfItemSayNothingAboutAnother(t *testing.T) {
 	for _, item := range items {
 		var l Lists

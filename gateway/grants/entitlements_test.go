@@ -3,6 +3,7 @@ package grants
 import (
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -126,4 +127,44 @@ func TestEveryFieldThatEntitlementsAreMadeOfIsInTheirKey(t *testing.T) {
 		})
 	}
 	require.Equal(t, 18, different, "fields that entitlements are made of")
+}
+
+// TestEveryPartOfASourceIsKeptAndInTheKey: a list that is forgotten would give a client the
+// rules of another one, or none.
+func TestEveryPartOfASourceIsKeptAndInTheKey(t *testing.T) {
+	unset := entitlementsKeyOfSource(t, policy.Rights{})
+	var source policy.Rights
+	for _, part := range []reflect.Value{reflect.ValueOf(&source).Elem(), reflect.ValueOf(&source.Lists).Elem()} {
+		for i := range part.NumField() {
+			name, field := part.Type().Field(i).Name, part.Field(i)
+			var values []any
+			switch field.Interface().(type) {
+			case string:
+				values = []any{"a"}
+			case bool:
+				values = []any{true}
+			case []string:
+				values = []any{[]string{"a"}}
+				if strings.HasPrefix(name, "Allowed") && name != "AllowedServers" {
+					values = append(values, []string{}) // allows none, while unset allows all
+				}
+			case policy.Lists:
+			default:
+				t.Fatalf("this test knows no other value for a %s", field.Type())
+			}
+			for _, value := range values {
+				source = policy.Rights{}
+				field.Set(reflect.ValueOf(value))
+				require.NotEqual(t, unset, entitlementsKeyOfSource(t, source), "%s %q", name, value)
+				require.Equal(t, []policy.Rights{source}, internRights([]policy.Rights{source}), "%s %q", name, value)
+			}
+		}
+	}
+}
+
+func entitlementsKeyOfSource(t *testing.T, source policy.Rights) entitlementsKey {
+	t.Helper()
+	key, err := entitlementsKeyOf(&vaultclient.Lookup{Rights: []policy.Rights{source}})
+	require.NoError(t, err)
+	return key
 }
