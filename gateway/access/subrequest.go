@@ -1,0 +1,82 @@
+package access
+
+import (
+	"context"
+	"time"
+
+	"vault-plugin-secrets-mcp/backend/policy"
+	"vault-plugin-secrets-mcp/gateway/grants"
+)
+
+// SubRequest makes a request to one server on behalf of a request to the aggregate
+// endpoint. The server admits it like any other request. It has its own audit lines,
+// under the given id and HTTP method, and its context ends when it must not go on. The
+// context carries it in any case: the caller answers a refusal. done must be called at
+// its end.
+func (r *Request) SubRequest(ctx context.Context, id, method, server string) (sub context.Context, done func(), f *Refusal) {
+	p := &Request{
+		ID:         id,
+		Start:      time.Now(),
+		Source:     r.Source,
+		Grant:      r.Grant,
+		Resource:   r.Resource,
+		httpMethod: method,
+		serverName: server,
+		typed:      r.typed,
+		sink:       r.sink,
+		gate:       r.gate,
+	}
+	if r.hold == nil {
+		return context.WithValue(ctx, requestKey{}, p), func() {}, unavailable(errNoGate)
+	}
+	if r.span != nil {
+		p.span = subSpan{r.span}
+	}
+	if observer := r.gate.options.Observer; observer != nil {
+		observer.RequestStarted()
+	}
+	held, err := r.gate.admitSubRequest(ctx, r.hold, p)
+	if err != nil {
+		f = refusalOf(err)
+		p.refusal = f.Reason
+	} else {
+		ctx = held
+	}
+	return context.WithValue(ctx, requestKey{}, p), func() { p.endSubRequest(ctx) }, f
+}
+
+// admitSubRequest gives p its server and its hold.
+func (g *Gate) admitSubRequest(ctx context.Context, parent *grants.Hold, p *Request) (context.Context, error) {
+	if !validName(p.serverName) {
+		return nil, forbidden(policy.UnknownServer)
+	}
+	server, err := g.server(p.serverName)
+	if err != nil {
+		return nil, err
+	}
+	held, hold, err := g.options.Broker.HoldSubRequest(ctx, parent, server)
+	if err != nil {
+		return nil, err
+	}
+	p.Server, p.hold = server, hold
+	if grant := hold.Grant(); grant != nil {
+		p.Grant = grant // with its current rules
+	}
+	return held, nil
+}
+
+// endSubRequest ends a sub-request.
+func (r *Request) endSubRequest(ctx context.Context) {
+	finish(ctx, r)
+	r.releaseMemory()
+	if r.hold != nil {
+		r.hold.Release()
+	}
+	r.gate.observe(r, r.outcome())
+}
+
+// subSpan is the span of the request to the aggregate endpoint, which outlives its
+// sub-requests.
+type subSpan struct{ Span }
+
+func (subSpan) End(*Request, string) {}
