@@ -36,10 +36,11 @@ For gateways other than the project's own: POST token=… as a form or as JSON, 
 a Vault token as the bearer, and read the plain JSON that RFC 7662 describes.
 sub is the client's name, client_id its unchanging id, jti the token's accessor,
 scope the servers that it may reach by allowed_servers and the policies. Where the client
-has a role, a rate limit, or rules about prompts or resources, rights has all its rules, and
-allowed_servers is missing: who reads that alone admits to nothing. exp is missing if the token does not expire. aud is the resource of a token that a sign-in has
-got: such a token is good there alone. For a token that is not valid the answer is
-active=false and nothing else.`,
+has a role, a rate limit, or rules about prompts or resources, rights has all its rules and
+servers has those servers, while scope and allowed_servers are missing: a gateway that does
+not read rights admits it to nothing. exp is missing if the token does not expire. aud is
+the resource of a token that a sign-in has got: such a token is good there alone. For a
+token that is not valid the answer is active=false and nothing else.`,
 	})
 }
 
@@ -56,11 +57,13 @@ type introspection struct {
 	ID        string `json:"jti,omitempty"`
 	Audience  string `json:"aud,omitempty"`
 
-	// Beyond the RFC, which allows more members.
+	// Beyond the RFC, which allows more members. Either Rights and Servers are there, or Scope
+	// and the lists that gateways of others have always read.
+	Rights          []policy.Rights   `json:"rights,omitempty"`
+	Servers         []string          `json:"servers,omitempty"`
 	AllowedServers  []string          `json:"allowed_servers,omitempty"`
 	AllowedTools    []string          `json:"allowed_tools,omitzero"`
 	DeniedTools     []string          `json:"denied_tools,omitempty"`
-	Rights          []policy.Rights   `json:"rights,omitempty"`
 	RateLimit       float64           `json:"rate_limit,omitempty"`
 	RateBurst       int               `json:"rate_burst,omitempty"`
 	TokenBoundCIDRs []string          `json:"token_bound_cidrs,omitempty"`
@@ -134,7 +137,6 @@ func introspectionOf(f *activeToken, servers []string) *introspection {
 	c := f.client
 	in := &introspection{
 		Active:          true,
-		Scope:           strings.Join(servers, " "),
 		ClientID:        c.ID,
 		Username:        f.name,
 		TokenType:       "Bearer",
@@ -147,9 +149,10 @@ func introspectionOf(f *activeToken, servers []string) *introspection {
 		Metadata:        c.Metadata,
 	}
 	if f.rights.plain() {
+		in.Scope = strings.Join(servers, " ")
 		in.AllowedServers, in.AllowedTools, in.DeniedTools = servers, c.AllowedTools, c.DeniedTools
 	} else {
-		in.AllowedTools, in.Rights = []string{}, f.rights.sources
+		in.AllowedTools, in.Rights, in.Servers = []string{}, f.rights.sources, servers
 	}
 	if !f.info.ExpiresAt.IsZero() {
 		in.Expires = f.info.ExpiresAt.Unix()

@@ -169,8 +169,9 @@ func TestOldGatewayAdmitsNothingUnderRulesThatItDoesNotKnow(t *testing.T) {
 			require.Equal(t, http.StatusOK, resp.Data[logical.HTTPStatusCode])
 			var in map[string]any
 			require.NoError(t, json.Unmarshal(resp.Data[logical.HTTPRawBody].([]byte), &in))
-			require.Equal(t, "files", in["scope"])
+			require.NotContains(t, in, "scope", "who reads that and allowed_tools lets pass what denied_prompts denies")
 			require.NotContains(t, in, "allowed_servers")
+			require.Equal(t, []any{"files"}, in["servers"])
 			require.Equal(t, []any{}, in["allowed_tools"])
 			require.Len(t, in["rights"], 1)
 
