@@ -336,7 +336,7 @@ func TestAnOtherChangeOfAClientLeavesTheTokensOfItsSignIns(t *testing.T) {
 func TestAClientForPeopleHasNoTokenOfItsOwn(t *testing.T) {
 	e := newEnv(t)
 	created := e.write("clients/people", data{"sign_in": true, "allowed_servers": "a"})
-	require.Equal(t, data{"client": "people", "client_id": created.Data["client_id"], "allowed_servers": []string{"a"}}, data(created.Data))
+	require.Equal(t, data{"client": "people", "client_id": created.Data["client_id"], "allowed_servers": []string{"a"}}, created.Data)
 	require.Contains(t, fmt.Sprint(created.Warnings), "rotate-client")
 	require.Empty(t, e.read("clients/people")["accessor"])
 	token := e.rotate("people", nil)
