@@ -46,7 +46,7 @@ func (x *exchange) openTasks(ctx context.Context, tasks *taskIDs) *access.Refusa
 		return nil
 	}
 	if err == nil {
-		_, err = x.openAt(ctx, tasks, at)
+		_, _, err = x.openAt(ctx, tasks, at)
 	}
 	if errors.Is(err, errTask) && x.message.Kind != envelope.Request {
 		return nil
@@ -70,9 +70,14 @@ func (x *exchange) openTask(ctx context.Context, tasks *taskIDs) *access.Refusal
 	if x.message.TaskID.None() {
 		return x.taskRefusal(errTask)
 	}
-	id, err := x.openAt(ctx, tasks, x.message.TaskID)
+	id, tool, err := x.openAt(ctx, tasks, x.message.TaskID)
 	if err != nil {
 		return x.taskRefusal(err)
+	}
+	if tool != "" { // the request, which may wait for the result, ends if the tool is denied
+		if f := x.request.Uses(x.grant, policy.Tool, tool); f != nil {
+			return x.unknownTask()
+		}
 	}
 	x.message.Name = id
 	if x.header[protocol.HeaderName] != nil {
@@ -83,31 +88,34 @@ func (x *exchange) openTask(ctx context.Context, tasks *taskIDs) *access.Refusal
 }
 
 // openAt opens the id at that place of the message.
-func (x *exchange) openAt(ctx context.Context, tasks *taskIDs, at envelope.Span) (id string, err error) {
+func (x *exchange) openAt(ctx context.Context, tasks *taskIDs, at envelope.Span) (id, tool string, err error) {
 	text, ok := textAt(x.body.data, at)
 	if !ok {
-		return "", errTask
+		return "", "", errTask
 	}
-	if id, err = x.openID(ctx, tasks, text); err != nil {
-		return "", err
+	if id, tool, err = x.openID(ctx, tasks, text); err != nil {
+		return "", "", err
 	}
-	return id, x.replace(envelope.Part{Span: at, Text: protocol.AppendString(nil, id)})
+	return id, tool, x.replace(envelope.Part{Span: at, Text: protocol.AppendString(nil, id)})
 }
 
 // openID opens an id. A task is gone with the right to call the tool that has created it.
-func (x *exchange) openID(ctx context.Context, tasks *taskIDs, text string) (string, error) {
-	id, tool, err := tasks.open(ctx, x.ownerOf(), text)
+func (x *exchange) openID(ctx context.Context, tasks *taskIDs, text string) (id, tool string, err error) {
+	id, tool, err = tasks.open(ctx, x.ownerOf(), text)
 	if err == nil && !x.mayCall(tool) {
-		return "", errTask
+		return "", "", errTask
 	}
 	if err == nil && tool != "" {
 		x.request.NameItem(policy.Tool, access.AuditedName(policy.Tool, tool))
 	}
-	return id, err
+	return id, tool, err
 }
 
-// mayCall reports whether the client's rules let it call the tool.
-func (x *exchange) mayCall(tool string) bool { return x.rules == nil || x.rules.Tools.Allows(tool) }
+// mayCall reports whether the client's rules let it call the tool. A tool that is not known, "", may
+// be a denied one.
+func (x *exchange) mayCall(tool string) bool {
+	return x.rules == nil || x.rules.Tools == nil || tool != "" && x.rules.Tools.Allows(tool)
+}
 
 // openListened opens the ids of those tasks of which the client wants to hear, and leaves
 // out those that are not its own.
@@ -130,7 +138,7 @@ func (x *exchange) openListened(ctx context.Context, tasks *taskIDs) *access.Ref
 		if !ok {
 			continue
 		}
-		id, err := x.openID(ctx, tasks, text)
+		id, _, err := x.openID(ctx, tasks, text)
 		if errors.Is(err, errTask) {
 			continue
 		}

@@ -235,3 +235,20 @@ func TestOtherCallsAreNotReadForTasks(t *testing.T) {
 		})
 	}
 }
+
+// TestATaskOfAToolThatIsNotKnownIsDenied: a response that comes late, on another stream, does not say
+// which tool was called.
+func TestATaskOfAToolThatIsNotKnownIsDenied(t *testing.T) {
+	up := newTaskUpstream(t)
+	g := newGateway(t, testConfig(), registration(up.Upstream))
+	up.answer = "data: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"task\":{\"taskId\":\"own-1\"}}}\n\n"
+	got := g.Ask(t, "", ":method", "GET", "Mcp-Session-Id", sealID(t, g, "alice", "s"), "Last-Event-ID", "1")
+	_, id, _ := strings.Cut(got.Body, `"taskId":"`)
+	id, _, _ = strings.Cut(id, `"`)
+	up.answer = `{"jsonrpc":"2.0","id":1,"result":{"taskId":"own-1","status":"working"}}`
+	require.Contains(t, g.Ask(t, about("tasks/get", id)).Body, `"status":"working"`, "without rules")
+	g.grants["alice"] = grant(t, "alice", nil, []string{"up/slow"})
+	require.Contains(t, g.Ask(t, about("tasks/get", id)).Body, `"code":-32602,"message":"This task is not available`)
+	g.grants["alice"] = grantWith(t, "alice", docs)
+	require.Contains(t, g.Ask(t, about("tasks/get", id)).Body, `"status":"working"`, "rules about other things")
+}
