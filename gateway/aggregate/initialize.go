@@ -252,13 +252,14 @@ func readDescription(message []byte) (description, error) {
 		m.Result.Instructions = "" // they would be left out anyway
 	}
 	c := m.Result.Capabilities
+	session := m.Result.ProtocolVersion != "" // which has the tasks of 2025-11-25, and not the extension's
 	return description{
 		has: capabilities{
 			tools: c.Tools != nil, prompts: c.Prompts != nil,
 			resources: c.Resources != nil, subscribe: c.Resources != nil && c.Resources.Subscribe,
 			completions: c.Completions != nil, logging: c.Logging != nil,
-			apps: c.Extensions[protocol.ExtensionApps] != nil, tasksExtension: c.Extensions[protocol.ExtensionTasks] != nil,
-			tasks: c.Tasks.Requests.Tools.Call != nil, tasksList: c.Tasks.List != nil, tasksCancelled: c.Tasks.Cancel != nil,
+			apps: c.Extensions[protocol.ExtensionApps] != nil, tasksExtension: !session && c.Extensions[protocol.ExtensionTasks] != nil,
+			tasks: session && c.Tasks.Requests.Tools.Call != nil, tasksList: c.Tasks.List != nil, tasksCancelled: c.Tasks.Cancel != nil,
 		},
 		version:      m.Result.ProtocolVersion,
 		instructions: unique.Make(m.Result.Instructions),
@@ -334,9 +335,9 @@ func (d *descriptions) result(stateless bool, first ...[]byte) []byte {
 			empty("list", d.has.tasksList), empty("cancel", d.has.tasksCancelled),
 			protocol.Member("requests", protocol.Object(protocol.Member("tools", protocol.Object(empty("call", true))))))))
 	}
-	if d.has.apps || d.has.tasksExtension {
+	if tasks := d.has.tasksExtension && stateless; d.has.apps || tasks {
 		has = append(has, protocol.Member("extensions", protocol.Object(
-			empty(protocol.ExtensionApps, d.has.apps), empty(protocol.ExtensionTasks, d.has.tasksExtension))))
+			empty(protocol.ExtensionApps, d.has.apps), empty(protocol.ExtensionTasks, tasks))))
 	}
 	members := append(slices.Clone(first), protocol.Member("capabilities", protocol.Object(has...)))
 	if d.instructions.Len() > 0 {
