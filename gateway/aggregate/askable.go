@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
@@ -15,7 +14,6 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 )
 
 // maxQuestions bounds the questions of one call that have no answer yet.
@@ -51,6 +49,7 @@ type askableCall struct {
 	serverID string // of the registration; set with the next two before the server gets the call
 	route    *route
 	request  *access.Request // in whose memory the questions count
+	access   context.Context // ends when the client's access does, too
 	client   *attachment     // nil while the call waits
 	arrived  chan struct{}
 	last     *attachment    // the present client's, or else the last one's
@@ -69,22 +68,10 @@ type openQuestion struct {
 	id  []byte // of the server's request
 }
 
-// attachment is a request of the client that is there for a call: the first one, or one with
-// answers.
-type attachment struct {
-	x        *exchange
-	id       []byte
-	token    []byte // for progress; nil without one
-	logs     bool   // log messages are wanted
-	written  int64
-	asked    atomic.Bool   // the request is being answered with questions
-	released chan struct{} // closed when it was
-}
-
 // isAskable reports whether the server may ask something in the middle of the call that only the
 // gateway can translate.
 func (x *exchange) isAskable(server string) bool {
-	return x.session == nil && x.questions().any() && mayBeAsked(x.message.Method) && !x.isStatelessServer(server)
+	return x.session == nil && x.message.Kind == envelope.Request && x.questions().any() && mayBeAsked(x.message.Method) && !x.isStatelessServer(server)
 }
 
 // isStatelessServer reports whether the server is known to serve clients without sessions.
@@ -100,6 +87,7 @@ func (x *exchange) callAskable(target rewrite.Target) *access.Refusal {
 		Envelope: target.Edited(&x.message.Envelope), Data: target.Append(nil, x.message.Data), Stateless: x.message.Stateless,
 	}
 	c.context, c.cancel = context.WithCancelCause(context.WithoutCancel(x.r.Context()))
+	c.access = c.context
 	r := x.r.WithContext(c.context)
 	r.Body = http.NoBody
 	c.x = &exchange{
@@ -119,85 +107,6 @@ func (c *askableCall) run() {
 	defer c.cancel(nil)
 	defer func() { c.panicked = recover() }()
 	c.refusal = c.x.callUntilAnswered(c.context, c.target, c.message)
-}
-
-// attend makes the request the one that the call answers, until it has its answer. It returns how
-// many bytes of it were written. A refusal is the caller's to answer.
-func (c *askableCall) attend(x *exchange) (int64, *access.Refusal) {
-	a := &attachment{x: x, id: bytes.Clone(x.id()), released: make(chan struct{})}
-	a.token, a.logs = x.wantedNotifications()
-	gone := context.AfterFunc(x.r.Context(), func() { c.leave(a, context.Cause(x.r.Context())) })
-	defer gone()
-	c.attach(a)
-	c.start.Do(func() { go c.run() })
-	select {
-	case <-a.released:
-		return a.written, nil
-	case <-c.done:
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.client != a { // the call has ended after its questions were given to the client
-		return a.written, nil
-	}
-	c.client = nil
-	if c.panicked != nil {
-		panic(c.panicked)
-	}
-	return a.written, c.refusal
-}
-
-// leave cancels the call if its client has closed the connection instead of waiting for the answer.
-func (c *askableCall) leave(a *attachment, cause error) {
-	if !a.asked.Load() {
-		c.cancel(cause)
-	}
-}
-
-// wantedNotifications returns what the _meta of a stateless request says about notifications: its
-// progress token, and whether it wants log messages.
-func (x *exchange) wantedNotifications() (token []byte, logs bool) {
-	m := x.message
-	if !m.MetaProgressToken.None() {
-		token = bytes.Clone(m.MetaProgressToken.Of(m.Data))
-	}
-	if m.Params.None() {
-		return token, false
-	}
-	params, err := readObject(m.Data, m.Params, "_meta")
-	if err != nil || !isObject(params.values[0].Of(m.Data)) {
-		return token, false
-	}
-	meta, err := readObject(m.Data, params.values[0], protocol.MetaLogLevel)
-	return token, err == nil && !meta.values[0].None()
-}
-
-// attach makes a the client of the call.
-func (c *askableCall) attach(a *attachment) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.client, c.last = a, a
-	close(c.arrived)
-	if c.stream != nil {
-		c.begin(http.StatusOK, c.stream)
-		_ = http.NewResponseController(a.x.w).Flush() // the next write finds the error
-	}
-	if len(c.asked) > 0 && !c.answered && c.request != nil {
-		for len(c.asked) > 0 && c.client != nil { // those that have come while the client was away
-			if last := c.asked[len(c.asked)-1]; c.giveQuestions() != nil {
-				go c.x.sendOrLog(c.context, c.route, errWaiting.response(last.id))
-			}
-		}
-	}
-}
-
-// begin begins the answer to the present client. c.mu is held.
-func (c *askableCall) begin(status int, header http.Header) {
-	out := c.client.x.w.Header()
-	for key, values := range header {
-		out[key] = values
-	}
-	c.client.x.w.WriteHeader(status)
 }
 
 // ask asks the client, and is called with the server's request. The error says why it is not asked.
@@ -278,23 +187,6 @@ func (c *askableCall) inputRequired(state string) []byte {
 		protocol.StringMember("requestState", state))
 }
 
-// answer writes a message as the end of the answer to the client: in its stream if that has begun.
-func (a *attachment) answer(message []byte, begun bool) (int64, error) {
-	x := a.x
-	if !begun {
-		header := x.w.Header()
-		if x.json {
-			header[protocol.HeaderContentType] = valueJSON
-			return x.writeBody(http.StatusOK, message)
-		}
-		header[protocol.HeaderContentType] = valueEvents
-		x.w.WriteHeader(http.StatusOK)
-	}
-	s := sse.NewWriter(x.r.Context(), x.w, 0)
-	_, err := s.Write(sse.AppendMessage([]byte("event: message\n"), message))
-	return s.Close(), err
-}
-
 // addressee prepares a message of the server for the present client. It reports false if nobody is
 // there to get it. The answer to the call waits for the client.
 func (c *askableCall) addressee(m *mcp.Message) (a *attachment, there bool) {
@@ -302,27 +194,28 @@ func (c *askableCall) addressee(m *mcp.Message) (a *attachment, there bool) {
 		c.mu.Lock()
 		c.answered = true // from now on, nothing is asked
 		c.mu.Unlock()
-		a = c.await()
-		return a, a != nil
+		a, err := c.await()
+		return a, err == nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.client, c.client != nil
 }
 
-// await waits until a client is there; nil: the call has ended.
-func (c *askableCall) await() *attachment {
+// await waits until a client is there. The error is the cause of the call's end, or of the end of its
+// client's access: none will come.
+func (c *askableCall) await() (*attachment, error) {
 	for {
 		c.mu.Lock()
-		client, arrived := c.client, c.arrived
+		client, arrived, life := c.client, c.arrived, c.access
 		c.mu.Unlock()
 		if client != nil {
-			return client
+			return client, nil
 		}
 		select {
 		case <-arrived:
-		case <-c.context.Done():
-			return nil
+		case <-life.Done():
+			return nil, context.Cause(life)
 		}
 	}
 }
@@ -341,7 +234,7 @@ func (c *askableCall) use(s *subRequest, r *route) error {
 		return err
 	}
 	c.mu.Lock()
-	c.serverID, c.route, c.request = s.server().ID, r, s.request
+	c.serverID, c.route, c.request, c.access = s.server().ID, r, s.request, s.context
 	c.mu.Unlock()
 	u := r.upstream
 	u.mu.Lock()
@@ -355,7 +248,7 @@ func (c *askableCall) use(s *subRequest, r *route) error {
 func (c *askableCall) endUse() {
 	c.mu.Lock()
 	u := c.route.upstream
-	c.request = nil // nothing counts any more
+	c.request, c.access = nil, c.context // nothing counts any more
 	c.mu.Unlock()
 	u.mu.Lock()
 	defer u.mu.Unlock()

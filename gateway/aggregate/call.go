@@ -31,12 +31,11 @@ func (x *exchange) call() *access.Refusal {
 		return x.unreachable("", err)
 	}
 	defer message.Release()
-	if answers, f := x.readAnswers(target.Server); f != nil {
+	var f *access.Refusal
+	if x.given, f = x.readAnswers(); f != nil {
 		return f
-	} else if answers != nil {
-		return x.callOn(target, message, answers)
 	}
-	if x.isAskable(target.Server) {
+	if x.given == nil && x.isAskable(target.Server) {
 		return x.callAskable(target)
 	}
 	ctx := x.r.Context()
@@ -87,6 +86,10 @@ func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message 
 	r, err := x.route(s)
 	if err != nil {
 		return err
+	}
+	if x.given != nil && r.mode == modeImplicitSession {
+		x.callOn(s, target, message)
+		return nil
 	}
 	if r.notifications != nil && mayBeAsked(x.message.Method) && x.questions().any() {
 		r = r.notifications // without a session, the server could not ask

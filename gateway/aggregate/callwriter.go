@@ -1,7 +1,6 @@
 package aggregate
 
 import (
-	"context"
 	"maps"
 	"net/http"
 	"strings"
@@ -29,7 +28,7 @@ func (w *callWriter) Header() http.Header {
 // WriteHeader begins the answer. A stream is begun once for each client that comes.
 func (w *callWriter) WriteHeader(status int) {
 	c := (*askableCall)(w)
-	if !c.lockAttached() {
+	if c.lockAttached() != nil {
 		return // the next write tells why
 	}
 	defer c.mu.Unlock()
@@ -48,8 +47,8 @@ func (w *callWriter) Write(p []byte) (int, error) {
 	if len(p) > 0 && p[0] == ':' && !c.isAttached() {
 		return len(p), nil
 	}
-	if !c.lockAttached() {
-		return 0, context.Cause(c.context)
+	if err := c.lockAttached(); err != nil {
+		return 0, err
 	}
 	defer c.mu.Unlock()
 	control := http.NewResponseController(c.client.x.w)
@@ -86,16 +85,18 @@ func (c *askableCall) isAttached() bool {
 	return c.client != nil
 }
 
-// lockAttached waits for a client, and locks c.mu. It reports false if the call has ended.
-func (c *askableCall) lockAttached() bool {
-	for c.await() != nil {
+// lockAttached waits for a client, and locks c.mu. The error is that of await.
+func (c *askableCall) lockAttached() error {
+	for {
+		if _, err := c.await(); err != nil {
+			return err
+		}
 		c.mu.Lock()
 		if c.client != nil {
-			return true
+			return nil
 		}
 		c.mu.Unlock()
 	}
-	return false
 }
 
 // aborter has the deadline of the writes of a call. It is not that of a connection: this may serve

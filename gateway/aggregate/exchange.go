@@ -36,6 +36,7 @@ type exchange struct {
 	shared       bool         // goroutines that outlive the request read its message
 	ownSession   *session     // the implicit session of this request alone; nil: of the client
 	askable      *askableCall // the call that the exchange is of; nil: the client's own request
+	given        *answers     // that come with the call; nil without any
 
 	declared struct { // what the client of a request without a session can be asked
 		once sync.Once

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -201,6 +202,26 @@ func TestTheExtensionsOfAllServersAreDeclared(t *testing.T) {
 	require.Contains(t, s.asks("1", "server/discover", "").body, `"extensions":{"io.modelcontextprotocol/tasks":{}}`)
 }
 
+// TestNoTasksAreDeclaredAcrossTheEras: a client is promised only tasks that are carried.
+func TestNoTasksAreDeclaredAcrossTheEras(t *testing.T) {
+	s, _, _ := withTasks(t)
+	require.Contains(t, s.asks("1", "server/discover", "").body, "tasks")
+	require.NotContains(t, s.ask(initOnce).body, "tasks", "a client with a session, servers without")
+
+	up := newFake(t, func(w http.ResponseWriter, _ *http.Request, method, body string) {
+		if method != "initialize" {
+			w.WriteHeader(http.StatusAccepted)
+			return
+		}
+		reply(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{},"tasks":{"requests":{"tools":{"call":{}}}},"extensions":{"io.modelcontextprotocol/tasks":{}}},"serverInfo":{"name":"up","version":"1"}}`)
+	})
+	old := newStage(t, map[string]string{"old": up.URL})
+	require.NotContains(t, old.asks("1", "server/discover", "").body, "tasks", "a client without a session, a server with")
+	g := old.ask(initOnce)
+	require.Contains(t, g.body, `"tasks":{"requests":{"tools":{"call":{}}}}`)
+	require.NotContains(t, g.body, "io.modelcontextprotocol/tasks")
+}
+
 // nextEvent returns the next event with the text, which must be one of the next few.
 func nextEvent(t *testing.T, events *bufio.Scanner, text string) string {
 	t.Helper()
@@ -230,4 +251,47 @@ func TestAClientHearsOfItsOwnTasksAlone(t *testing.T) {
 
 	body, pairs = stateless("1", "subscriptions/listen", fmt.Sprintf(`"notifications":{"taskIds":[%q]}`, mine))
 	require.Contains(t, s.ask(body, pairs...).body, `"code":-32021`)
+}
+
+// TestWaitingForATaskEndsWithTheRightToItsTool: the result is not handed out to a request that was there
+// before the tool was denied.
+func TestWaitingForATaskEndsWithTheRightToItsTool(t *testing.T) {
+	ended := make(chan struct{}, 1)
+	up := newFake(t, func(w http.ResponseWriter, r *http.Request, method, body string) {
+		switch method {
+		case "initialize":
+			w.Header().Set("Mcp-Session-Id", "s")
+			reply(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{},"tasks":{"requests":{"tools":{"call":{}}}}},"serverInfo":{"name":"up","version":"1"}}`)
+		case "tools/call":
+			reply(w, body, `{"task":{"taskId":"own-1","status":"working"}}`)
+		case "tasks/result":
+			<-r.Context().Done()
+			ended <- struct{}{}
+		default:
+			w.WriteHeader(http.StatusAccepted)
+		}
+	})
+	s := newStage(t, map[string]string{"jobs": up.URL})
+	rules := func(tool string) {
+		s.vault.AddToken(dave, "dave", grantstest.Data{"allowed_tools": []string{"jobs/" + tool}})
+		s.vault.WriteClient("dave")
+	}
+	rules("slow")
+	session := s.open(dave)
+	g := s.ask(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"jobs__slow","arguments":{},"task":{}}}`, session...)
+	_, id, _ := strings.Cut(g.message(), `"taskId":"`)
+	id, _, _ = strings.Cut(id, `"`)
+	require.Contains(t, id, "jobs__", g.body)
+	answer := make(chan got, 1)
+	go func() {
+		answer <- s.ask(fmt.Sprintf(`{"jsonrpc":"2.0","id":2,"method":"tasks/result","params":{"taskId":%q}}`, id), session...)
+	}()
+	gatewaytest.Eventually(t, "the client to wait", func() bool { return len(up.sent("tasks/result")) == 1 })
+	rules("other")
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the client still waits for the result")
+	}
+	require.Contains(t, await(t, answer).message(), `"error"`)
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -215,10 +216,10 @@ type answers struct {
 }
 
 // readAnswers returns the answers that come with a call of a client without sessions; nil if it is a
-// new call, or one of which a server without sessions knows itself.
-func (x *exchange) readAnswers(server string) (*answers, *access.Refusal) {
+// new call. If the server has no sessions either, it knows what they are for.
+func (x *exchange) readAnswers() (*answers, *access.Refusal) {
 	m := x.message
-	if x.session != nil || m.Params.None() || !mayBeAsked(m.Method) || x.isStatelessServer(server) {
+	if x.session != nil || m.Kind != envelope.Request || m.Params.None() || !mayBeAsked(m.Method) {
 		return nil, nil //nolint:nilnil // a new call
 	}
 	params, err := readObject(m.Data, m.Params, "requestState", "inputResponses")
@@ -233,43 +234,41 @@ func (x *exchange) readAnswers(server string) (*answers, *access.Refusal) {
 	return a, nil
 }
 
-// callOn goes on with a call that waits for the answers. The message is in the server's form.
-func (x *exchange) callOn(target rewrite.Target, message *mcp.Message, given *answers) *access.Refusal {
-	s := x.subRequest(x.r.Context(), x.request.ID, http.MethodPost, target.Server)
-	defer s.end()
-	if s.refusal != nil {
-		x.answerUnreachable(s, target)
-		return nil
-	}
+// callOn goes on with a call to a server with sessions that waits for the answers. The message is in the
+// server's form.
+func (x *exchange) callOn(s *subRequest, target rewrite.Target, message *mcp.Message) {
 	header := (&route{mode: modeStateless, server: target.Server}).header(x, x.message.Method, target.Name)
 	if f := x.handler.options.Next.Admit(mcp.Call{Request: s.request, Method: http.MethodPost, Header: header, Message: message}); f != nil {
 		answered := *f
 		answered.RPCID = x.id()
 		answered.Write(x.w, x.request.ID)
-		return nil
+		return
 	}
-	call := x.handler.waiting.find(x.principal(), s.server().ID, message, given.state)
+	call := x.handler.waiting.find(x.principal(), s.server().ID, message, x.given.state)
 	if call == nil {
 		x.waitsNoLonger(s)
-		return nil
+		return
 	}
-	results, err := call.results(x.message.Data, given.responses)
+	results, err := call.results(x.message.Data, x.given.responses)
 	if err != nil {
 		s.answerRefusal(x.invalidParams(access.ReasonBadRequest, "inputResponses", err.Error()))
-		return nil
+		return
 	}
 	if !x.handler.waiting.take(call) {
 		x.waitsNoLonger(s)
-		return nil
+		return
 	}
-	call.deliver(x, results)
+	if err := call.deliver(x, results); err != nil {
+		call.cancel(err)
+		s.answerRefusal(x.unreachable(target.Server, err))
+		return
+	}
 	written, f := call.attend(x)
 	if f != nil {
 		s.answerRefusal(f)
-		return nil
+		return
 	}
 	s.request.Outcome(http.StatusOK, written, nil)
-	return nil
 }
 
 // waitsNoLonger refuses answers for which no call waits. Whatever the reason is, the client is told
@@ -305,14 +304,14 @@ func (c *askableCall) results(message []byte, responses envelope.Span) ([][]byte
 }
 
 // deliver gives the client's results to the server.
-func (c *askableCall) deliver(x *exchange, results [][]byte) {
+func (c *askableCall) deliver(x *exchange, results [][]byte) error {
 	c.mu.Lock()
 	asked, r := c.asked[:len(results)], c.route
 	c.asked, c.given = slices.Clone(c.asked[len(results):]), 0
 	over := c.answered
 	c.mu.Unlock()
 	if over {
-		return // the server has not waited
+		return nil // the server has not waited
 	}
 	for i := range asked {
 		message := protocol.Result(asked[i].id, results[i])
@@ -323,9 +322,8 @@ func (c *askableCall) deliver(x *exchange, results [][]byte) {
 			}
 		}
 		if err := x.send(x.r.Context(), r, message); err != nil {
-			x.handler.log.Debug("a client's answer was not delivered to its server", "server", r.server, "error", err)
-			c.cancel(err)
-			return
+			return fmt.Errorf("the client's answer was not delivered: %w", err)
 		}
 	}
+	return nil
 }
