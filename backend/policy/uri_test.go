@@ -166,6 +166,7 @@ func TestValidateRuleOfResources(t *testing.T) {
 	for _, rule := range []string{
 		"files/file:///srv/docs/*", "*/*", "*/*.md", "files/*secret*", "db/postgres://*/salaries/*", "git*/note:*", "s/f*", "s/https://*.h.com/*",
 		"s/https://h.com*", "s/memo:insights", "s/file:///a%20b*", "s/http*://h.com/a", "s/file:///.*",
+		"s/mcp://h:80/*", "s/mcp://h:*", "s/mcp://u@*/a",
 	} {
 		if err := ValidateRule(Resource, rule); err != nil {
 			t.Errorf("%q is refused: %v", rule, err)
@@ -178,6 +179,7 @@ func TestValidateRuleOfResources(t *testing.T) {
 		{"no URI after the slash", "files/", `write "files/*"`},
 		{"a path", "files//srv/docs", "no scheme"},
 		{"a path with a wildcard", "files//srv/*", `begins with "/srv/", which is not a scheme`},
+		{"a host that matches nothing", "s/mcp://h:/*", "host is not valid"},
 		{"a space", "files/file:///a b*", `write it as "files/file:///a%20b*"`},
 		{"an upper-case scheme", "files/FILE:///a*", `write it as "files/file:///a*"`},
 		{"an upper-case host", "s/https://H.com/*", `write it as "s/https://h.com/*"`},

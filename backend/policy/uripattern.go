@@ -72,10 +72,11 @@ func canonicalRest(scheme, rest string) (string, error) {
 		return rest, nil
 	}
 	authority, path := cutAuthority(after)
+	open := strings.Contains(authority, wildcard)
 	switch {
-	case path == "" || !browserSchemes[scheme]:
+	case path == "", open && !browserSchemes[scheme]:
 		return rest, nil // the host may go on
-	case strings.Contains(authority, wildcard):
+	case open:
 		return "//" + strings.ToLower(authority) + path, nil
 	}
 	return canonicalAuthority(scheme, rest)
