@@ -133,14 +133,24 @@ func (e *entry) field(key string) {
 	}
 }
 
+// Reasons that several keys share.
+const (
+	noSignIn   = "the gateway does not sign in at servers: give the server headers, or credentials that are leased from Vault"
+	credential = "write it into headers, as the server wants it"
+)
+
 // reasons say why a key has no counterpart, for those whose absence the server may notice.
 var reasons = map[string]string{
 	"cwd":           "the gateway starts each server in a folder of its own: write absolute paths into args",
 	"envFile":       "the registry has no files of the program's machine: write its variables into env",
 	"headersHelper": "a program of the user's machine, which no gateway runs: give the server headers, or credentials that are leased from Vault",
-	"oauth":         "the gateway does not sign in at servers: give the server headers, or credentials that are leased from Vault",
-	"auth":          "the gateway does not sign in at servers: give the server headers, or credentials that are leased from Vault",
-	"authorization": "the gateway does not sign in at servers: give the server headers, or credentials that are leased from Vault",
+	"oauth":         noSignIn,
+	"auth":          noSignIn,
+	"authorization": noSignIn,
+	"bearer_token":  credential,
+	"bearerToken":   credential,
+	"apiKey":        credential,
+	"token":         credential,
 }
 
 func (e *entry) untaken(key string) {
@@ -177,7 +187,10 @@ func (e *entry) command() {
 
 // passed takes Codex's list of variables that the server gets from the environment.
 func (e *entry) passed(key string) {
-	list, _ := e.object[key].([]any)
+	list, ok := e.object[key].([]any)
+	if !ok {
+		e.mistyped(join(e.path, key), "a list of names of variables")
+	}
 	for i, element := range list {
 		if object, ok := element.(map[string]any); ok {
 			element = object["name"]

@@ -83,7 +83,7 @@ func shownName(content string) string {
 // ofPrograms are variables that programs set themselves: the folder of a project or of a plugin,
 // and the like. No environment has them.
 var ofPrograms = []string{
-	"workspaceFolder", "workspaceFolderBasename", "userHome", "pathSeparator", "cwd",
+	"workspaceFolder", "workspaceFolderBasename", "userHome", "pathSeparator", "cwd", "execPath", "file", "fileDirname", "extensionPath",
 	"CLAUDE_PLUGIN_ROOT", "CLAUDE_PLUGIN_DATA", "CLAUDE_PROJECT_DIR",
 }
 

@@ -271,6 +271,6 @@ func TestApplySaysWhichFileIsWrongAndWhatToDo(t *testing.T) {
 		})
 	}
 	t.Run("no file at all", func(t *testing.T) {
-		a.refused(t, []string{"no file that ends in .hcl or .json"})
+		a.refused(t, []string{"no file that ends in .hcl, .json or .toml"})
 	})
 }

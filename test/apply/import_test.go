@@ -85,7 +85,7 @@ func TestServersOfMCPClientsAreRegistered(t *testing.T) {
 		".mcp.json": `{"mcpServers": {"The calculator": {"type": "http", "url": "` + upstream.URL + `", "headers": {"X-Key": "${CALCULATOR_KEY}"}}}}`,
 		".vscode/mcp.json": `{
   // what the project needs
-  "servers": {"files": {"command": "npx", "args": ["-y", "files-mcp"], "env": {"KEY": "${input:the-key}"}, "gallery": "x"}},
+  "servers": {"files": {"command": "npx", "args": ["-y", "files-mcp", "--key=${env:CALCULATOR_KEY}"], "env": {"KEY": "${input:the-key}"}, "gallery": "x"}},
   "inputs": [{"id": "the-key", "type": "promptString", "password": true}],
 }`,
 		".vscode/launch.json": `{"this": "is not read"}`,
@@ -99,11 +99,13 @@ func TestServersOfMCPClientsAreRegistered(t *testing.T) {
 	out := a.applied(t, "-token-dir", tokens)
 	require.Contains(t, out, `server "The calculator": it becomes "The-calculator"`)
 	require.Contains(t, out, filepath.Join(".vscode", "mcp.json")+`:3,`)
+	require.Contains(t, out, `"--key=${env:CALCULATOR_KEY}"`)
+	require.Contains(t, out, "argument 3 looks like a secret")
 	require.NotContains(t, out, header)
 	require.NotContains(t, out, typed)
 	require.Contains(t, a.applied(t, "-token-dir", tokens), "Nothing to do")
 	require.Equal(t, true, a.Read("mcp/servers/docs")["disabled"])
-	require.Equal(t, []any{"-y", "files-mcp"}, a.Read("mcp/servers/files")["args"])
+	require.Equal(t, []any{"-y", "files-mcp", "--key=" + header}, a.Read("mcp/servers/files")["args"])
 
 	token, err := os.ReadFile(filepath.Join(tokens, "editor"))
 	require.NoError(t, err)
