@@ -29,7 +29,7 @@ func runDev(ctx context.Context, args []string, out streams) error {
 	flags.StringVar(&opts.Gateway, "gateway", beside("mcp-gateway"), "the gateway's program")
 	flags.BoolVar(&opts.KMS, "kms", false, "hand out sealed tokens, under a key of a double of AWS KMS (see docs/kms.md)")
 	flags.StringVar(&opts.KMSDouble, "kms-double", beside("kms-double"), "the double's program, with -kms")
-	flags.StringVar(&opts.Servers, "servers", "", "a file with MCP servers of yours, to be reached through the gateway: .hcl, or the file of an MCP client, such as .mcp.json")
+	flags.StringVar(&opts.Servers, "servers", "", "a file with MCP servers of yours, to be reached through the gateway: .hcl, the JSON of MCPJungle, or the file of an MCP client, such as .mcp.json")
 	flags.BoolVar(&opts.Keep, "keep", false, "keep Vault's storage, and continue with it at the next start; the keys to it are in -dir, for you alone")
 	flags.BoolVar(&opts.HA, "ha", false, "run three Vaults instead of one, which may be killed")
 	flags.BoolVar(&opts.Agent, "agent", false, "run a Vault Agent, which keeps a token in a file and renews it")
