@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/require"
@@ -92,19 +91,36 @@ func TestFilesOfMCPClientsWithOddContent(t *testing.T) {
 	}
 }
 
-// A file of a client with its history can be large: its places are counted once.
-func TestPlacesInLargeFilesAreFoundInTime(t *testing.T) {
+func TestPlacesInALargeFileAreThoseOfItsKeys(t *testing.T) {
+	f, err := openJSON("a.json", largeFile(1000))
+	require.NoError(t, err)
+	require.Equal(t, position{2, 1}, f.positions["projects.last"])
+}
+
+// BenchmarkPlaces shows that a file of a client with its history, which can be large, takes a
+// time that grows as its size.
+func BenchmarkPlaces(b *testing.B) {
+	for _, entries := range []int{1000, 10_000, 100_000} {
+		b.Run(fmt.Sprint(entries), func(b *testing.B) {
+			content := largeFile(entries)
+			b.SetBytes(int64(len(content)))
+			for b.Loop() {
+				_, err := openJSON("a.json", content)
+				require.NoError(b, err)
+			}
+		})
+	}
+}
+
+// largeFile is a file of Claude Code with that many projects, all in its first line.
+func largeFile(projects int) []byte {
 	var text strings.Builder
 	text.WriteString(`{"mcpServers": {"a": {"command": "x"}}, "projects": {`)
-	for i := range 100_000 {
+	for i := range projects {
 		fmt.Fprintf(&text, `"/home/dev/projects/%d": {"history": ["ä"]},`, i)
 	}
 	text.WriteString("\n\"last\": 1}}")
-	start := time.Now()
-	f, err := openJSON("a.json", []byte(text.String()))
-	require.NoError(t, err)
-	require.Less(t, time.Since(start), 20*time.Second) // it was minutes
-	require.Equal(t, position{2, 1}, f.positions["projects.last"])
+	return []byte(text.String())
 }
 
 // Without the note, nobody would find the second name in the file.
