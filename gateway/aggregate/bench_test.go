@@ -86,3 +86,26 @@ func BenchmarkList(b *testing.B) {
 	}
 	b.ReportMetric(float64(size), "bytes/list")
 }
+
+// BenchmarkCallInASession calls a tool of a server with sessions as a client without: one that declares
+// nothing, and one that can be asked something, whose call has a goroutine of its own.
+func BenchmarkCallInASession(b *testing.B) {
+	up := withLongCalls(b, func(w http.ResponseWriter, _ *http.Request, _ string) {
+		w.WriteHeader(http.StatusMethodNotAllowed)
+	}, func(w http.ResponseWriter, _ *http.Request, body string) {
+		reply(w, body, `{"content":[{"type":"text","text":"hi"}]}`)
+	})
+	s := newStage(b, map[string]string{"calc": up.URL})
+	plain, pairs := stateless("1", "tools/call", `"name":"calc__tool","arguments":{"path":"x"}`)
+	asked := strings.Replace(plain, `clientCapabilities":{}`, `clientCapabilities":{"elicitation":{}}`, 1)
+	for _, test := range []struct{ name, body string }{{"plain", plain}, {"askable", asked}} {
+		b.Run(test.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if g := s.ask(test.body, pairs...); g.status != http.StatusOK || !strings.Contains(g.body, "hi") {
+					b.Fatal(g.body)
+				}
+			}
+		})
+	}
+}

@@ -57,7 +57,7 @@ func (x *exchange) callUntilAnswered(ctx context.Context, target rewrite.Target,
 	if errors.Is(err, errSessionGone) {
 		err = x.callOnce(ctx, target, message, true)
 	}
-	for round := 1; ; round++ {
+	for round := 1; err != nil; round++ {
 		var required *inputRequired
 		if !errors.As(err, &required) {
 			break

@@ -222,6 +222,9 @@ func (x *exchange) readAnswers() (*answers, *access.Refusal) {
 	if x.session != nil || m.Kind != envelope.Request || m.Params.None() || !mayBeAsked(m.Method) {
 		return nil, nil //nolint:nilnil // a new call
 	}
+	if !hasAny(m.Data, "requestState", "inputResponses", `\u`) { // in escapes, too
+		return nil, nil //nolint:nilnil // a new call
+	}
 	params, err := readObject(m.Data, m.Params, "requestState", "inputResponses")
 	if err != nil {
 		return nil, serverside.InvalidParams(x.id(), "params cannot be read.")
