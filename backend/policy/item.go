@@ -21,11 +21,11 @@ func DecideItem(client string, rights []Rights, server string, item Item, name s
 		return q.block(whyNotAdmitted(client, rights, server))
 	}
 	denied, free := q.denials(rights), unset(rights, server, item)
-	if free >= 0 && len(denied) == 0 {
+	if free >= 0 && len(denied) == 0 && !anyList(rights, item) {
 		return q.pass(itemRule{}, fmt.Sprintf("%s is allowed: no rule is about %ss of the server", q.subject(), item))
 	}
 	texts := []string{name}
-	if item == Resource {
+	if item == Resource && (free < 0 || len(denied) > 0) {
 		canonical, err := CanonicalURI(name)
 		if err != nil {
 			return q.block(fmt.Sprintf("%s is refused, since rules are about the server's resources: %s", q.subject(), err))
@@ -51,6 +51,14 @@ func unset(rights []Rights, server string, item Item) int {
 	return slices.IndexFunc(rights, func(r Rights) bool {
 		allowed, _ := r.of(item)
 		return allowed == nil && r.admits(server)
+	})
+}
+
+// anyList reports whether a source has a list about that kind of item.
+func anyList(rights []Rights, item Item) bool {
+	return slices.ContainsFunc(rights, func(r Rights) bool {
+		allowed, denied := r.of(item)
+		return allowed != nil || len(denied) > 0
 	})
 }
 
