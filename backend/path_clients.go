@@ -301,6 +301,7 @@ func (b *mcpBackend) settingWarnings(ctx context.Context, s logical.Storage, c *
 	case len(rights.servers()) == 0:
 		warnings = append(warnings, "the client reaches no server: set allowed_servers to the names of those that it may reach, or role to a role that has some")
 	}
+	warnings = append(warnings, overruledWarnings(rights.sources)...)
 	more, err := b.rightsWarnings(ctx, s, &c.Rights, "the client")
 	if err != nil {
 		return nil, err

@@ -22,6 +22,7 @@ func (b *mcpBackend) writeRole(ctx context.Context, req *logical.Request, d *fra
 	if err := refused(check.RoleName(name)); err != nil {
 		return nil, err
 	}
+	own := ctx
 	ctx, cancel := durable(ctx)
 	defer cancel()
 	defer b.roles.lock(name)()
@@ -59,7 +60,7 @@ func (b *mcpBackend) writeRole(ctx context.Context, req *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
-	return warned(warnings), nil
+	return warned(append(warnings, b.roleWarnings(own, req.Storage, name, next)...)), nil
 }
 
 // apply sets the fields that the request names.
