@@ -172,7 +172,7 @@ func (b *mcpBackend) keepReport(ctx context.Context, s logical.Storage, report *
 // lock is not held: what a client that is deleted meanwhile has used is nobody's, and tidy
 // removes it.
 func (b *mcpBackend) keepClient(ctx context.Context, s logical.Storage, id string, reported *reportedClient, day check.Day, w usageWindow) (refused int64, err error) {
-	c, err := b.clientOfID(ctx, s, id)
+	_, c, err := b.clientOfID(ctx, s, id)
 	if err != nil {
 		return 0, err
 	}

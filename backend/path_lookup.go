@@ -251,20 +251,16 @@ func (b *mcpBackend) locate(ctx context.Context, s logical.Storage, accessor str
 		return nil, nil
 	}
 	id, suffix := accessor[:idLength], accessor[idLength:]
-	var uid uidEntry
-	if ok, err := getJSON(ctx, s, uidPrefix+id, &uid); err != nil || !ok {
-		return nil, err
-	}
-	c, err := b.clients.get(ctx, s, uid.Client)
-	if err != nil || c == nil || c.ID != id {
+	name, c, err := b.clientOfID(ctx, s, id)
+	if err != nil || c == nil {
 		return nil, err
 	}
 	if t := c.byAccessor(accessor); t != nil {
-		return &tokenLocation{client: uid.Client, hash: t.Hash}, nil
+		return &tokenLocation{client: name, hash: t.Hash}, nil
 	}
 	var lease leaseEntry
 	if ok, err := getJSON(ctx, s, leaseKey(id, suffix), &lease); err != nil || !ok {
 		return nil, err
 	}
-	return &tokenLocation{client: uid.Client, hash: lease.Hash, leased: true}, nil
+	return &tokenLocation{client: name, hash: lease.Hash, leased: true}, nil
 }

@@ -223,27 +223,32 @@ func deleteEntry[T any](ctx context.Context, s logical.Storage, c *collection[T]
 	return c.delete(ctx, s, key)
 }
 
-// clientOfID returns the client with the id, nil if it is gone.
-func (b *mcpBackend) clientOfID(ctx context.Context, s logical.Storage, id string) (*clientEntry, error) {
+// clientOfID returns the client with the id, and its name; nil if it is gone.
+func (b *mcpBackend) clientOfID(ctx context.Context, s logical.Storage, id string) (name string, c *clientEntry, err error) {
 	var uid uidEntry
 	if ok, err := getJSON(ctx, s, uidPrefix+id, &uid); err != nil || !ok {
-		return nil, err
+		return "", nil, err
 	}
-	c, err := b.clients.get(ctx, s, uid.Client)
+	c, err = b.clients.get(ctx, s, uid.Client)
 	if err != nil || c == nil || c.ID != id {
-		return nil, err
+		return "", nil, err
 	}
-	return c, nil
+	return uid.Client, c, nil
+}
+
+// usageOwner returns the client of the id, nil if it is gone, and the window of now: tidy
+// removes what neither has any more.
+func (b *mcpBackend) usageOwner(ctx context.Context, s logical.Storage, id string) (c *clientEntry, w usageWindow, err error) {
+	if _, c, err = b.clientOfID(ctx, s, id); err == nil {
+		w, err = b.usageWindow(ctx, s)
+	}
+	return c, w, err
 }
 
 // tidyUsage removes what was used by a client that is gone, or before the window, and the days
 // of tokens that are gone.
 func (b *mcpBackend) tidyUsage(ctx context.Context, s logical.Storage, clientID string) error {
-	c, err := b.clientOfID(ctx, s, clientID)
-	if err != nil {
-		return err
-	}
-	w, err := b.usageWindow(ctx, s)
+	c, w, err := b.usageOwner(ctx, s, clientID)
 	if err != nil {
 		return err
 	}
@@ -289,11 +294,7 @@ func (b *mcpBackend) hasToken(ctx context.Context, s logical.Storage, c *clientE
 // window. What a server that is gone was used for stays: it may be registered again.
 func (b *mcpBackend) tidyUsageRows(ctx context.Context, s logical.Storage, key string) error {
 	clientID, _, _ := strings.Cut(key, "/")
-	c, err := b.clientOfID(ctx, s, clientID)
-	if err != nil {
-		return err
-	}
-	w, err := b.usageWindow(ctx, s)
+	c, w, err := b.usageOwner(ctx, s, clientID)
 	if err != nil {
 		return err
 	}
