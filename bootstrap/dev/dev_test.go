@@ -193,6 +193,18 @@ func TestFilesAreTheirOwnersAloneEvenWhereOlderOnesWereNot(t *testing.T) {
 	}
 }
 
+func TestTheFileOfVariablesPutsTheProgramsOnThePATHWhateverThePATHIs(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", filepath.Join(dir, ".cache")+":"+os.Getenv("PATH"))
+	opts := valid(t)
+	opts.Vault, opts.Self = filepath.Join(dir, ".cache", "vault"), filepath.Join(dir, "bin", "mcp-bootstrap")
+	s := &system{Options: opts}
+	want := "export PATH=\"$PATH\":'" + filepath.Join(dir, ".cache") + "':'" + filepath.Join(dir, "bin") + "'\n"
+	if got := s.onPath(); got != want || s.shownVault() != "vault" {
+		t.Errorf("the line is %q, not %q; vault is called %q", got, want, s.shownVault())
+	}
+}
+
 func TestANameOfTheLoopbackIsAnAddressOfIt(t *testing.T) {
 	for address, want := range map[string]string{
 		"localhost:8080": "127.0.0.1:8080", "127.0.0.2:1": "127.0.0.2:1", "[::1]:8080": "[::1]:8080",

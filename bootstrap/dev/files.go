@@ -59,7 +59,7 @@ func (s *system) writeClientFiles() error {
 			"export MCP_GATEWAY_URL='" + s.gatewayURL() + "'\n" +
 			"export MCP_GATEWAY_ADMIN_URL='http://" + s.AdminAddress + "'\n" +
 			"export MCP_TOKEN='" + s.clientToken + "'\n" +
-			s.vaultOnPath(),
+			s.onPath(),
 		headersFile:     authorization + mediaTypes + callHeaders(addTool),
 		callHeadersFile: mediaTypes + callHeaders(addTool),
 		connectOnlyFile: authorization + mediaTypes,
@@ -101,12 +101,16 @@ func callBody(tool, arguments string) string {
 `
 }
 
-// vaultOnPath makes "vault" the Vault that runs here, for a shell that has none.
-func (s *system) vaultOnPath() string {
-	if s.vaultCommand() == vaultName || filepath.Base(s.Vault) != vaultName {
-		return ""
+// onPath puts the programs that run here on the PATH of a shell, behind its own: vault and
+// mcp-bootstrap. It looks at no PATH: that of the terminal of "make dev" is not that of others.
+func (s *system) onPath() string {
+	line := "export PATH=\"$PATH\""
+	for _, program := range []struct{ name, path string }{{vaultName, s.Vault}, {"mcp-bootstrap", s.Self}} {
+		if filepath.Base(program.path) == program.name {
+			line += ":" + quoted(filepath.Dir(program.path))
+		}
 	}
-	return "export PATH=\"$PATH\":" + quoted(filepath.Dir(s.Vault)) + "\n"
+	return line + "\n"
 }
 
 func (s *system) gatewayURL() string { return "http://" + s.GatewayAddress }

@@ -2,7 +2,6 @@ package dev
 
 import (
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"text/template"
 
@@ -210,15 +209,7 @@ const vaultName = "vault"
 // shownVault is how a user calls the Vault that runs here, once the file of
 // variables was sourced.
 func (s *system) shownVault() string {
-	if s.vaultOnPath() != "" {
-		return vaultName
-	}
-	return s.vaultCommand()
-}
-
-// vaultCommand is how a user calls the Vault that runs here.
-func (s *system) vaultCommand() string {
-	if found, err := exec.LookPath(vaultName); err == nil && found == s.Vault {
+	if filepath.Base(s.Vault) == vaultName {
 		return vaultName
 	}
 	return shown(s.Vault)
