@@ -56,13 +56,19 @@ func (d *desired) failure(err error) error {
 	if len(d.mistakes) == 0 {
 		return err
 	}
+	listed := d.listed("nothing was changed, since the files have")
+	if err != nil {
+		return fmt.Errorf("%w\nThere may be more, which Vault could not be asked for: %w", listed, err)
+	}
+	return listed
+}
+
+// listed is all mistakes as one error, with their number behind a text.
+func (d *desired) listed(head string) error {
 	var text strings.Builder
-	fmt.Fprintf(&text, "nothing was changed, since the files have %s:", count(len(d.mistakes), "mistake"))
+	fmt.Fprintf(&text, "%s %s:", head, count(len(d.mistakes), "mistake"))
 	for _, mistake := range d.mistakes {
 		text.WriteString("\n  " + strings.ReplaceAll(mistake.Error(), "\n", "\n  "))
-	}
-	if err != nil {
-		return fmt.Errorf("%s\nThere may be more, which Vault could not be asked for: %w", text.String(), err)
 	}
 	return errors.New(text.String())
 }

@@ -41,14 +41,14 @@ func LoadServers(path string) (servers []Server, notes []string, err error) {
 	}
 	switch {
 	case len(d.mistakes) > 0:
-		return nil, nil, errors.Join(d.mistakes...)
+		return nil, nil, d.listed("the file has")
 	case len(d.clients) > 0 || len(d.policies) > 0 || len(d.roles) > 0 || len(d.config) > 0 || d.kms != nil:
 		return nil, nil, fmt.Errorf("%s: %w", path, errServersAlone)
 	case len(d.servers) == 0:
 		return nil, nil, fmt.Errorf("%s: %w", path, errNoServers)
 	}
 	if d.check(); len(d.mistakes) > 0 {
-		return nil, nil, errors.Join(d.mistakes...)
+		return nil, nil, d.listed("the file has")
 	}
 	for i := range d.servers {
 		s := &d.servers[i]

@@ -36,6 +36,17 @@ func TestServersAreReadInEveryFormOfAFile(t *testing.T) {
 	}
 }
 
+func TestAllMistakesOfAFileOfServersAreListed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.json")
+	if err := os.WriteFile(path, []byte(`[{"name": "a", "transport": "http"}, {"name": "b", "transport": "stdio"}]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := LoadServers(path)
+	if err == nil || !strings.HasPrefix(err.Error(), "the file has 2 mistakes:\n  "+path) || strings.Count(err.Error(), "\n  "+path) != 2 {
+		t.Errorf("err = %v", err)
+	}
+}
+
 func TestWhatIsNoServerIsRefused(t *testing.T) {
 	for name, test := range map[string]struct{ file, content, want string }{
 		"a configuration beside it": {"a.hcl", "config {\n  max_ttl = \"1h\"\n}\nserver \"x\" {\n  transport = \"http\"\n}\n", "servers alone"},
