@@ -116,7 +116,7 @@ const (
 func viewOf(r *Review) *view {
 	v := &view{
 		Review: r, When: r.At.Format("2 January 2006, 15:04 MST"), Wide: len(r.Servers) > fullSheet,
-		Cards: r.cards(), Gaps: r.Coverage.gaps(), Causes: r.Coverage.causes(), Rules: r.ruleViews(),
+		Cards: r.cards(), Gaps: r.Coverage.today() + " " + r.Coverage.gaps(), Causes: r.Coverage.causes(), Rules: r.ruleViews(),
 		Script: template.JS(script), //nolint:gosec // a file of this package
 	}
 	room := cellRoom
@@ -162,8 +162,8 @@ func (r *Review) cards() []card {
 		{grouped(c.Servers), nounOf(c.Servers, "server"), note(c.DisabledServers, "disabled")},
 		{grouped(c.Allowed), "allowed", "of " + grouped(c.Pairs) + " pairs of client and server"},
 		{grouped(c.Limited), "of these limited", "by rules for tools, prompts or resources"},
-		{grouped(c.Used), "used", fmt.Sprintf("in the last %s", count(r.Coverage.Days, "day"))},
-		{grouped(c.Unused), "unused", "on none of these days"},
+		{grouped(c.Used), "used", fmt.Sprintf("in the last %s, or today", count(r.Coverage.Days, "day"))},
+		{grouped(c.Unused), "unused", "on none of these days, nor today"},
 	}
 	if c.NotKnown > 0 {
 		cards = append(cards, card{grouped(c.NotKnown), "use not known", "for want of reports, or since the client is new"})

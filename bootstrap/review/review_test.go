@@ -33,6 +33,27 @@ func written(t *testing.T, format string, r *Review) string {
 	return b.String()
 }
 
+func TestTodayCountsAsUsedAndNotAsCompleteInEachForm(t *testing.T) {
+	s := small()
+	s.Usage.Rows["editor"][0].LastUsed = "2026-11-30"
+	r := New(s, 7)
+	text := written(t, "text", r)
+	const sentence = "Today, 2026-11-30, counts as used but never as complete, since it is not over."
+	require.Contains(t, text, "Use in the 7 days from 2026-11-23 to 2026-11-29, or today: 1 used, 1 unused, 0 not known.\n"+sentence)
+	page := written(t, "html", r)
+	for _, want := range []string{sentence, "in the last 7 days, or today", "or its role does not exist"} {
+		require.Contains(t, page, want)
+	}
+	require.Contains(t, written(t, "json", r), `"today": "2026-11-30"`)
+}
+
+func TestWhereNothingIsAllowedNoDenialIsNamed(t *testing.T) {
+	k := &kinds[2]
+	require.Equal(t, "none", rulesText([]Limit{{List: k.allowed}, {List: k.denied, Rule: "*/*welcome*"}}, k))
+	require.Equal(t, "only a/b but not a/c", rulesText([]Limit{{List: k.allowed, Rule: "a/b"}, {List: k.denied, Rule: "a/c"}}, k))
+	require.Equal(t, "all but not a/c", rulesText([]Limit{{List: k.denied, Rule: "a/c"}}, k))
+}
+
 func usage(r *Review) map[string]string {
 	all := map[string]string{}
 	for i := range r.Pairs {

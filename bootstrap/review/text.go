@@ -16,6 +16,7 @@ func writeText(to io.Writer, r *Review) error {
 	for _, line := range r.sums() {
 		fmt.Fprintln(&b, line)
 	}
+	fmt.Fprintln(&b, r.Coverage.today())
 	fmt.Fprintln(&b, r.Coverage.gaps())
 	for _, cause := range r.Coverage.causes() {
 		fmt.Fprintln(&b, "  "+cause)

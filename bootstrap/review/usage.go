@@ -45,6 +45,8 @@ type Coverage struct {
 	From string `json:"from"` // the first day
 	To   string `json:"to"`   // the last: the one before the review
 	Days int    `json:"days"`
+	// Today is the day of the review. A use on it counts, but it is never complete, and no gap.
+	Today string `json:"today"`
 	// Gaps are the days of which not every gateway has reported the whole.
 	Gaps []Gap `json:"gaps"`
 }
@@ -60,7 +62,7 @@ const unkept = "the engine has nothing of this day: usage_days is too low, or it
 
 // coverageOf looks at the whole days before the review.
 func (u *Usage) coverageOf(at time.Time, days int) Coverage {
-	c := Coverage{Days: days, Gaps: []Gap{}}
+	c := Coverage{Days: days, Today: at.UTC().Format(day), Gaps: []Gap{}}
 	for n := days; n > 0; n-- {
 		d := at.UTC().AddDate(0, 0, -n).Format(day)
 		if n == days {

@@ -15,22 +15,27 @@ func (r *Review) sums() []string {
 		fmt.Sprintf("%s%s, %s%s, %s, %s.", count(c.Clients, "client"), ofThem(c.DisabledClients, "disabled"),
 			count(c.Servers, "server"), ofThem(c.DisabledServers, "disabled"), count(c.Roles, "role"), counted(c.Policies, "policy", "policies")),
 		fmt.Sprintf("%s of client and server; %d allowed, of which %d limited by rules.", count(c.Pairs, "pair"), c.Allowed, c.Limited),
-		fmt.Sprintf("Use in the %d days from %s to %s: %d used, %d unused, %d not known.",
-			r.Coverage.Days, r.Coverage.From, r.Coverage.To, c.Used, c.Unused, c.NotKnown),
+		fmt.Sprintf("Use in the %s from %s to %s, or today: %d used, %d unused, %d not known.",
+			count(r.Coverage.Days, "day"), r.Coverage.From, r.Coverage.To, c.Used, c.Unused, c.NotKnown),
 	}
 }
 
-// gaps says whether days are missing; the causes follow it.
+// today says what the day of the review counts for.
+func (c *Coverage) today() string {
+	return fmt.Sprintf("Today, %s, counts as used but never as complete, since it is not over.", c.Today)
+}
+
+// gaps says whether days before today are missing; the causes follow it.
 func (c *Coverage) gaps() string {
 	switch len(c.Gaps) {
 	case 0:
-		return "Each of these days is complete: every gateway has reported all of it."
+		return "Each of the days before it is complete: every gateway has reported all of it."
 	case 1:
-		return "One of these days is not complete, so nothing is called unused:"
+		return "One of the days before it is not complete, so nothing is called unused:"
 	case c.Days:
-		return "None of these days is complete, so nothing is called unused:"
+		return "None of the days before it is complete, so nothing is called unused:"
 	}
-	return fmt.Sprintf("%d of these days are not complete, so nothing is called unused:", len(c.Gaps))
+	return fmt.Sprintf("%d of the days before it are not complete, so nothing is called unused:", len(c.Gaps))
 }
 
 // spans joins days that follow one another.

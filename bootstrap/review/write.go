@@ -76,7 +76,7 @@ func rulesText(limits []Limit, k *kind) string {
 	if limited {
 		text = "only " + strings.Join(allowed, ", ")
 		if len(allowed) == 0 {
-			text = "none"
+			return "none"
 		}
 	}
 	if len(denied) > 0 {
