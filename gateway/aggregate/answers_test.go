@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -125,4 +126,58 @@ func TestANotificationAnswersNothing(t *testing.T) {
 	require.Equal(t, http.StatusAccepted, r.StatusCode)
 	require.False(t, up.hasGot(answeredForm))
 	require.Equal(t, 1, s.handler.waiting.size())
+}
+
+// TestOneAnswerIsTaken: of two that come at the same time, one goes on with the call.
+func TestOneAnswerIsTaken(t *testing.T) {
+	up := newAskingServer(t)
+	s := newStage(t, map[string]string{"calc": up.URL})
+	s.callAsked(up, 1)
+	var call *waitingCall
+	for _, call = range s.handler.waiting.byRound {
+	}
+	require.True(t, s.handler.waiting.take(call))
+	require.False(t, s.handler.waiting.take(call))
+	call.cancel(nil)
+}
+
+// TestAClientMayCloseItsConnectionWhenItIsAsked: it has the questions, and the call waits.
+func TestAClientMayCloseItsConnectionWhenItIsAsked(t *testing.T) {
+	var cause error
+	c, a := &askableCall{cancel: func(err error) { cause = err }}, &attachment{}
+	a.asked.Store(true)
+	c.leave(a, context.Canceled)
+	require.NoError(t, cause)
+	a.asked.Store(false)
+	c.leave(a, context.Canceled)
+	require.ErrorIs(t, cause, context.Canceled)
+}
+
+// deadlines is a connection that notes the deadlines of its writes.
+type deadlines struct {
+	http.ResponseWriter
+	last time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error {
+	d.last = t
+	return nil
+}
+
+// TestADeadlineOfACallIsNotThatOfItsConnection: the connection may serve another request when the client
+// of the call is asked something.
+func TestADeadlineOfACallIsNotThatOfItsConnection(t *testing.T) {
+	d, at := &deadlines{}, time.Now()
+	control := http.NewResponseController(d)
+	var a aborter
+	a.set(at)
+	require.Zero(t, d.last, "nothing is being written")
+	a.begin(control)
+	require.Equal(t, at, d.last)
+	a.set(at.Add(time.Second))
+	require.Equal(t, at.Add(time.Second), d.last)
+	a.end(control)
+	require.Zero(t, d.last)
+	a.set(at)
+	require.Zero(t, d.last)
 }

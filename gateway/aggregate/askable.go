@@ -71,8 +71,7 @@ type openQuestion struct {
 // isAskable reports whether the server may ask something in the middle of the call that only the
 // gateway can translate.
 func (x *exchange) isAskable(server string) bool {
-	return x.session == nil && x.message.Kind == envelope.Request && mayBeAsked(x.message.Method) &&
-		!x.isStatelessServer(server) && x.questions().any()
+	return x.session == nil && mayBeAsked(x.message.Method) && !x.isStatelessServer(server) && x.questions().any()
 }
 
 // isStatelessServer reports whether the server is known to serve clients without sessions.

@@ -219,7 +219,7 @@ type answers struct {
 // new call. If the server has no sessions either, it knows what they are for.
 func (x *exchange) readAnswers() (*answers, *access.Refusal) {
 	m := x.message
-	if x.session != nil || m.Kind != envelope.Request || m.Params.None() || !mayBeAsked(m.Method) {
+	if x.session != nil || m.Params.None() || !mayBeAsked(m.Method) {
 		return nil, nil //nolint:nilnil // a new call
 	}
 	if !hasAny(m.Data, "requestState", "inputResponses", `\u`) { // in escapes, too
