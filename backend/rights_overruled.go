@@ -3,8 +3,10 @@ package backend
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"strings"
 
+	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-mcp/backend/check"
@@ -46,16 +48,29 @@ func serversShown(names []string) string {
 	return list
 }
 
-// roleWarnings warns of what a role that was changed does to the lists of its clients. It reads
-// every client, in the request's own time, only if the role leaves a list unset.
-func (b *mcpBackend) roleWarnings(ctx context.Context, s logical.Storage, name string, role *roleEntry) []string {
-	if len(role.AllowedServers) == 0 || role.AllowedTools != nil && role.AllowedPrompts != nil && role.AllowedResources != nil {
-		return nil
+// roleWarnings warns of what a change of a role does to the lists of its clients. It reads every
+// client, in the request's own time and before any lock is taken, and only if the changed role
+// leaves a list unset.
+func (b *mcpBackend) roleWarnings(ctx context.Context, s logical.Storage, name string, d *framework.FieldData) ([]string, error) {
+	held, err := b.roles.get(ctx, s, name)
+	if err != nil {
+		return nil, err
+	}
+	role := &roleEntry{}
+	if held != nil {
+		*role = *held
+	}
+	switch err := role.apply(d); {
+	case err != nil: // the write itself refuses it
+		return nil, nil
+	case reflect.DeepEqual(held, role), len(role.AllowedServers) == 0,
+		role.AllowedTools != nil && role.AllowedPrompts != nil && role.AllowedResources != nil:
+		return nil, nil
 	}
 	source := policy.Rights{Role: name, Lists: role.Lists}
 	var clients []string
 	first := ""
-	err := b.clients.each(ctx, s, func(client string, c *clientEntry) {
+	err = b.clients.each(ctx, s, func(client string, c *clientEntry) {
 		if c.Role != name {
 			return
 		}
@@ -69,11 +84,8 @@ func (b *mcpBackend) roleWarnings(ctx context.Context, s logical.Storage, name s
 			return
 		}
 	})
-	switch {
-	case err != nil:
-		return []string{fmt.Sprintf("the role was written, but whether it allows more than its clients' own lists is not known: %s", err)}
-	case len(clients) == 0:
-		return nil
+	if err != nil || len(clients) == 0 {
+		return nil, err
 	}
-	return []string{fmt.Sprintf("role %q allows %s of %s has no effect there", name, first, someOf("client", clients))}
+	return []string{fmt.Sprintf("role %q allows %s of %s has no effect there", name, first, someOf("client", clients))}, nil
 }

@@ -22,7 +22,10 @@ func (b *mcpBackend) writeRole(ctx context.Context, req *logical.Request, d *fra
 	if err := refused(check.RoleName(name)); err != nil {
 		return nil, err
 	}
-	own := ctx
+	overruled, err := b.roleWarnings(ctx, req.Storage, name, d)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := durable(ctx)
 	defer cancel()
 	defer b.roles.lock(name)()
@@ -60,7 +63,7 @@ func (b *mcpBackend) writeRole(ctx context.Context, req *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
-	return warned(append(warnings, b.roleWarnings(own, req.Storage, name, next)...)), nil
+	return warned(append(warnings, overruled...)), nil
 }
 
 // apply sets the fields that the request names.
