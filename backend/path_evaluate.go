@@ -110,7 +110,7 @@ func (b *mcpBackend) evaluate(ctx context.Context, req *logical.Request, d *fram
 	}
 	if item, name := evaluatedItem(d); item != "" {
 		decision = decision.Then(item, func() policy.Decision {
-			return policy.DecideItem(client.(string), sources, server.Name, item, name)
+			return withHint(policy.DecideItem(client.(string), sources, server.Name, item, name), server.Name, item, name)
 		})
 	}
 	if disabled {

@@ -148,7 +148,19 @@ func hint(name string, schema fields) string {
 
 func (b *mcpBackend) pathServers() []*framework.Path {
 	return build(
-		listPath("servers", "List the registered MCP servers.", b.servers.list),
+		path{
+			pattern: "servers/?$",
+			about:   "servers",
+			ops: operations{logical.ListOperation: {
+				do: b.listServers,
+				answers: fields{
+					"keys":     {Type: framework.TypeStringSlice, Description: "The names, in order."},
+					"key_info": {Type: framework.TypeMap, Description: "By name: transport, and disabled."},
+				},
+			}},
+			synopsis: "List the registered MCP servers.",
+			help:     "The names come in alphabetical order. vault list -detailed shows their transports, and which of them are disabled.",
+		},
 		path{
 			pattern: "servers/" + segment("name"),
 			fields:  serverFields(),
@@ -194,6 +206,18 @@ deleted server, a new one of its name is refused, unless it leads to the same pl
 or force=true is given.`,
 		},
 	)
+}
+
+func (b *mcpBackend) listServers(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	all, err := b.allServers(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	info := make(map[string]any, len(all))
+	for name, e := range all {
+		info[name] = map[string]any{"transport": e.Transport, "disabled": e.Disabled}
+	}
+	return logical.ListResponseWithInfo(sortedKeys(all), info), nil
 }
 
 func (b *mcpBackend) readServer(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {

@@ -98,6 +98,11 @@ func (b *mcpBackend) withoutDisabled(ctx context.Context, s logical.Storage, nam
 	return left, nil
 }
 
+// noServerToChange refuses a write that would change a server, but registers none.
+func noServerToChange(name string) error {
+	return userErrorf("there is no server %q: correct the name, or register it with transport=http url=…, transport=sse url=… or transport=stdio command=…", name)
+}
+
 func (b *mcpBackend) writeServer(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
 	if err := refused(check.ServerName(name)); err != nil {
@@ -127,6 +132,9 @@ func (b *mcpBackend) writeServer(ctx context.Context, req *logical.Request, d *f
 	next, warnings, err := serverFromFields(held, d)
 	if err != nil {
 		return nil, err
+	}
+	if held == nil && next.Transport == "" && next.URL == "" && next.Command == "" {
+		return nil, noServerToChange(name)
 	}
 	if err := refusedAfter(next.Check(), warnings); err != nil {
 		return nil, err
