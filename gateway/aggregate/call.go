@@ -31,11 +31,7 @@ func (x *exchange) call() *access.Refusal {
 		return x.unreachable("", err)
 	}
 	defer message.Release()
-	var f *access.Refusal
-	if x.given, f = x.readAnswers(); f != nil {
-		return f
-	}
-	if x.given == nil && x.isAskable(target.Server) {
+	if x.given = x.readAnswers(); x.given == nil && x.isAskable(target.Server) {
 		return x.callAskable(target)
 	}
 	ctx := x.r.Context()

@@ -140,12 +140,8 @@ func (x *exchange) serveStateless() *access.Refusal {
 // checkCapabilities refuses a stateless request that does not declare the client's
 // capabilities.
 func (x *exchange) checkCapabilities() *access.Refusal {
-	message := x.message.Data
-	if params, err := readObject(message, x.message.Params, "_meta"); err == nil {
-		meta, err := readObject(message, params.values[0], protocol.MetaClientCapabilities)
-		if err == nil && isObject(meta.values[0].Of(message)) {
-			return nil
-		}
+	if isObject(x.message.Capabilities.Of(x.message.Data)) {
+		return nil
 	}
 	return serverside.InvalidParams(x.id(), "params._meta must declare the client's capabilities.")
 }

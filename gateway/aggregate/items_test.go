@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -133,9 +134,10 @@ func TestRulesDecideOnTheServersOwnNames(t *testing.T) {
 			require.Equal(t, withoutTarget(t, missing.body), withoutTarget(t, got.body), "as if there were none")
 		})
 	}
-	lines := strings.Join(s.auditLines(), "\n")
-	require.Contains(t, lines, "refusal up prompts/get prompt-not-allowed")
-	require.Contains(t, lines, "refusal up resources/read resource-not-allowed")
+	gatewaytest.Eventually(t, "the audit log to have both reasons", func() bool {
+		lines := s.auditLines()
+		return slices.Contains(lines, "refusal up prompts/get prompt-not-allowed") && slices.Contains(lines, "refusal up resources/read resource-not-allowed")
+	})
 }
 
 // withoutTarget is an error without what the client itself has named.

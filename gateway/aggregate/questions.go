@@ -108,24 +108,7 @@ func (x *exchange) questions() questions {
 
 // declaredQuestions returns what the client of the stateless request declares.
 func (x *exchange) declaredQuestions() questions {
-	message := x.message.Data
-	if x.message.Params.None() || !hasAny(message, "elicitation", "sampling", "roots", protocol.ExtensionApps) {
-		return 0 // also if they are spelled with escapes, which no program does
-	}
-	params, err := readObject(message, x.message.Params, "_meta")
-	if err != nil || !isObject(params.values[0].Of(message)) {
-		return 0
-	}
-	meta, err := readObject(message, params.values[0], protocol.MetaClientCapabilities)
-	if err != nil {
-		return 0
-	}
-	return questionsIn(meta.values[0].Of(message))
-}
-
-// hasAny reports whether the message has any of the words, anywhere. It spares most messages a closer look.
-func hasAny(message []byte, words ...string) bool {
-	return slices.ContainsFunc(words, func(word string) bool { return bytes.Contains(message, []byte(word)) })
+	return questionsIn(x.message.Capabilities.Of(x.message.Data))
 }
 
 // mayBeAsked reports whether the protocol lets a server ask in the middle of such a request.

@@ -19,7 +19,6 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
-	"vault-plugin-secrets-mcp/gateway/mcp/serverside"
 	"vault-plugin-secrets-mcp/gateway/seal"
 )
 
@@ -217,24 +216,14 @@ type answers struct {
 
 // readAnswers returns the answers that come with a call of a client without sessions; nil if it is a
 // new call. If the server has no sessions either, it knows what they are for.
-func (x *exchange) readAnswers() (*answers, *access.Refusal) {
+func (x *exchange) readAnswers() *answers {
 	m := x.message
-	if x.session != nil || m.Params.None() || !mayBeAsked(m.Method) {
-		return nil, nil //nolint:nilnil // a new call
+	if x.session != nil || !mayBeAsked(m.Method) || m.RequestState.None() && m.InputResponses.None() {
+		return nil
 	}
-	if !hasAny(m.Data, "requestState", "inputResponses", `\u`) { // in escapes, too
-		return nil, nil //nolint:nilnil // a new call
-	}
-	params, err := readObject(m.Data, m.Params, "requestState", "inputResponses")
-	if err != nil {
-		return nil, serverside.InvalidParams(x.id(), "params cannot be read.")
-	}
-	if params.values[0].None() && params.values[1].None() {
-		return nil, nil //nolint:nilnil // a new call
-	}
-	a := &answers{responses: params.values[1]}
-	a.state, _ = stringOf(params.values[0].Of(m.Data)) // the empty text opens nothing
-	return a, nil
+	a := &answers{responses: m.InputResponses}
+	a.state, _ = stringOf(m.RequestState.Of(m.Data)) // the empty text opens nothing
+	return a
 }
 
 // callOn goes on with a call to a server with sessions that waits for the answers. The message is in the

@@ -61,6 +61,9 @@ type Envelope struct {
 	TaskID            Span // params.taskId, if it is a string
 	RefName, RefURI   Span // params.ref.name and params.ref.uri, if they are strings
 	Params            Span // params, if they are an object
+	RequestState      Span // params.requestState, of a call that goes on after questions
+	InputResponses    Span // params.inputResponses, likewise
+	Capabilities      Span // the client's, in params._meta
 	SubscriptionID    Span // subscriptionId in params._meta, or in result._meta
 	RelatedTask       Span // the task that the message belongs to, in params._meta or in result._meta
 
@@ -202,7 +205,7 @@ func (p *parser) pickName() error {
 func (e Envelope) Edited(p Part) Envelope {
 	for _, at := range [...]*Span{
 		&e.ID, &e.MetaProgressToken, &e.ProgressToken, &e.RequestID, &e.NameAt, &e.URI, &e.TaskID,
-		&e.RefName, &e.RefURI, &e.Params, &e.SubscriptionID, &e.RelatedTask,
+		&e.RefName, &e.RefURI, &e.Params, &e.RequestState, &e.InputResponses, &e.Capabilities, &e.SubscriptionID, &e.RelatedTask,
 	} {
 		if at.None() {
 			continue

@@ -76,7 +76,10 @@ func (sc scope) guarded() []string {
 var (
 	messageKeys = []string{"jsonrpc", "id", "method", "params", "result", "error"}
 	paramsKeys  = []string{"name", "uri", "ref", "_meta"}
-	metaKeys    = []string{protocol.MetaProtocolVersion, protocol.MetaSubscriptionID, protocol.MetaProgressToken, protocol.MetaRelatedTask}
+	metaKeys    = []string{
+		protocol.MetaProtocolVersion, protocol.MetaSubscriptionID, protocol.MetaProgressToken, protocol.MetaRelatedTask,
+		protocol.MetaClientCapabilities,
+	}
 	refKeys     = []string{"type", "name", "uri"}
 	errorKeys   = []string{"code"}
 )
@@ -231,6 +234,10 @@ func (p *parser) paramsMember(key []byte) error {
 		return p.span(&p.out.RequestID)
 	case "progressToken":
 		return p.span(&p.out.ProgressToken)
+	case "requestState":
+		return p.span(&p.out.RequestState)
+	case "inputResponses":
+		return p.span(&p.out.InputResponses)
 	default: // no guarded key, since methods that are nobody's may have one like it
 		p.oddTask = p.oddTask || jsonscan.Resembles(key, "taskId")
 	}
@@ -253,6 +260,8 @@ func (p *parser) metaMember(key []byte) error {
 		}
 		p.out.Version = protocol.Intern(version)
 		return nil
+	case protocol.MetaClientCapabilities:
+		return p.span(&p.out.Capabilities)
 	case protocol.MetaProgressToken:
 		return p.span(&p.out.MetaProgressToken)
 	case protocol.MetaSubscriptionID:
