@@ -60,11 +60,11 @@ func (b *mcpBackend) roleWarnings(ctx context.Context, s logical.Storage, name s
 	if held != nil {
 		*role = *held
 	}
-	switch err := role.apply(d); {
-	case err != nil: // the write itself refuses it
-		return nil, nil
-	case reflect.DeepEqual(held, role), len(role.AllowedServers) == 0,
-		role.AllowedTools != nil && role.AllowedPrompts != nil && role.AllowedResources != nil:
+	if err := role.apply(d); err != nil {
+		return nil, err
+	}
+	if reflect.DeepEqual(held, role) || len(role.AllowedServers) == 0 ||
+		role.AllowedTools != nil && role.AllowedPrompts != nil && role.AllowedResources != nil {
 		return nil, nil
 	}
 	source := policy.Rights{Role: name, Lists: role.Lists}
