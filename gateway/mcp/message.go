@@ -25,7 +25,11 @@ type Message struct {
 // pass, and refuses what ServeHTTP would refuse. It should be released.
 func ReadMessage(r *http.Request, limit int64) (*Message, *access.Refusal) {
 	x := exchange{request: access.FromContext(r.Context()), header: r.Header}
-	if f := x.read(r, limit); f != nil {
+	f := x.read(r, limit)
+	// A URI begins with what should be a server's name. Whatever it is, it belongs into the
+	// audit log only where there is such a server: the sub-request names the resource.
+	x.request.ResourceURI = ""
+	if f != nil {
 		x.release()
 		return nil, f
 	}

@@ -80,8 +80,8 @@ var (
 		protocol.MetaProtocolVersion, protocol.MetaSubscriptionID, protocol.MetaProgressToken, protocol.MetaRelatedTask,
 		protocol.MetaClientCapabilities,
 	}
-	refKeys     = []string{"type", "name", "uri"}
-	errorKeys   = []string{"code"}
+	refKeys   = []string{"type", "name", "uri"}
+	errorKeys = []string{"code"}
 )
 
 // object reads the next object, refuses keys that could be read in two ways, and calls
