@@ -50,7 +50,7 @@ type alias struct {
 // newNetwork makes machines with these names, beside the office.
 func newNetwork(t *testing.T, names []string, aliases ...alias) *network {
 	t.Helper()
-	n := &network{authority: harness.NewAuthority(t), dir: t.TempDir(), machines: map[string]*machine{}}
+	n := &network{authority: companyAuthority(t), dir: t.TempDir(), machines: map[string]*machine{}}
 	write(t, string(n.authority.PEM), n.trusted())
 	hosts := "127.0.0.1 localhost\n"
 	setup := "link add lan type bridge\naddr add 10.77.0.1/24 dev lan\nlink set lan up\n"
@@ -107,6 +107,19 @@ func (n *network) end(t *testing.T) {
 	ip(t, setup)
 	require.NoError(t, run("nft", "flush", "ruleset"))
 	require.NoError(t, run("umount", "/etc/hosts"))
+}
+
+var authority struct {
+	sync.Once
+	*harness.Authority
+}
+
+// companyAuthority is the same one in all tests: a program reads once whom it trusts, and the
+// tests are one program.
+func companyAuthority(t *testing.T) *harness.Authority {
+	t.Helper()
+	authority.Do(func() { authority.Authority = harness.NewAuthority(t) })
+	return authority.Authority
 }
 
 // trusted is the authority's certificate, in PEM.
