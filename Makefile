@@ -61,8 +61,8 @@ test-unit: ## the tests inside the packages
 # something else.
 test-blackbox: vault test-programs test-modules ## the tests of the system as a whole, against a real Vault
 	@export TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)"; \
-		scripts/test.sh -race -p 2 -timeout 30m $(TESTFLAGS) $$(go list ./test/... | grep -Ev '/(reliability|soak)$$') && \
-		scripts/test.sh -race -p 1 -timeout 20m $(TESTFLAGS) ./test/reliability ./test/bench/soak
+		scripts/test.sh -race -p 2 -timeout 30m $(TESTFLAGS) $$(go list ./test/... | grep -Ev '/(reliability|soak|upstream)$$') && \
+		scripts/test.sh -race -p 1 -timeout 20m $(TESTFLAGS) ./test/reliability ./test/upstream ./test/bench/soak
 
 # A module of its own: see test/manifests/doc.go.
 test-manifests: ## Kubernetes manifests, the Dockerfile and systemd's units
