@@ -34,9 +34,9 @@ type Request struct {
 
 	// Parts of the body for the audit log, set by the MCP side.
 	Method      string // JSON-RPC method; "" for a response, GET or DELETE
-	Tool        string // the tool that the message names, or the prompt, or the URI of the resource
-	Prompt      string
-	ResourceURI string
+	Tool        string // the tool that the message names
+	Prompt      string // likewise
+	ResourceURI string // of the resource, or the template
 	Session     string // a hash of the session id, never the id
 
 	// Credentials are those that the server gets with the request; nil if none were leased.
