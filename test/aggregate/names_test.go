@@ -109,23 +109,12 @@ func TestServersOfBothErasAreOneToClientsOfBothEras(t *testing.T) {
 
 func wantLists(t *testing.T, session *mcp.ClientSession) {
 	t.Helper()
-	var tools, prompts, resources, templates []string
+	var tools []string
 	for tool, err := range session.Tools(t.Context(), nil) {
 		require.NoError(t, err)
 		tools = append(tools, tool.Name)
 	}
-	for prompt, err := range session.Prompts(t.Context(), nil) {
-		require.NoError(t, err)
-		prompts = append(prompts, prompt.Name)
-	}
-	for resource, err := range session.Resources(t.Context(), nil) {
-		require.NoError(t, err)
-		resources = append(resources, resource.URI)
-	}
-	for template, err := range session.ResourceTemplates(t.Context(), nil) {
-		require.NoError(t, err)
-		templates = append(templates, template.URITemplate)
-	}
+	prompts, resources, templates := stage.NamesOn(t, session)
 	slices.Sort(tools)
 	require.Equal(t, []string{
 		"new__Find.v2-beta", "new__find", "new__find__all", "old__Find.v2-beta", "old__find", "old__find__all",

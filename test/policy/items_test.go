@@ -79,7 +79,7 @@ func (s *shelf) uri(uri string) string { return s.at.Resource(s.server, uri) }
 
 func (s *shelf) wantLists() {
 	s.t.Helper()
-	prompts, resources, templates := namesOn(s.t, s.session)
+	prompts, resources, templates := stage.NamesOn(s.t, s.session)
 	require.Equal(s.t, []string{s.at.Tool(s.server, "review")}, prompts)
 	require.Equal(s.t, []string{s.uri(openBook)}, resources)
 	require.Equal(s.t, []string{s.uri(anyBook)}, templates)

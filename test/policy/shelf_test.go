@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"slices"
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -74,25 +73,4 @@ func shelves(t *testing.T, h *harness.Harness) *harness.Gateway {
 	return h.StartGateway(harness.GatewayOptions{Blocks: map[string]string{
 		"stdio": fmt.Sprintf("allowed_commands = [%q]\nisolation = \"off\"\nstop_timeout = \"1s\"\n", program),
 	}})
-}
-
-// namesOn are the names in one of the lists of a session, sorted; of every server.
-func namesOn(t *testing.T, session *mcp.ClientSession) (prompts, resources, templates []string) {
-	t.Helper()
-	for prompt, err := range session.Prompts(t.Context(), nil) {
-		require.NoError(t, err)
-		prompts = append(prompts, prompt.Name)
-	}
-	for resource, err := range session.Resources(t.Context(), nil) {
-		require.NoError(t, err)
-		resources = append(resources, resource.URI)
-	}
-	for template, err := range session.ResourceTemplates(t.Context(), nil) {
-		require.NoError(t, err)
-		templates = append(templates, template.URITemplate)
-	}
-	slices.Sort(prompts)
-	slices.Sort(resources)
-	slices.Sort(templates)
-	return prompts, resources, templates
 }
