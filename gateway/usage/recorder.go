@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"cmp"
 	"crypto/rand"
 	"slices"
 	"sync"
@@ -133,9 +134,11 @@ func (r *Recorder) noteUnlisted(u unlisted, registration string) {
 }
 
 // settle notes the calls that wait for a list: as calls of the tool if a list has had it since,
-// else as something else of the server.
+// else as something else of the server. The older days go first, since a row is noted for no day
+// before its last.
 func (r *Recorder) settle() {
 	r.lists.readAll()
+	var waiting []unlisted
 	r.unlisted.Range(func(found, registration any) bool {
 		u := found.(unlisted)
 		r.unlisted.Delete(u)
@@ -143,9 +146,13 @@ func (r *Recorder) settle() {
 		if !r.lists.has(registration.(string), u.name) {
 			u.name = ""
 		}
-		r.note(u.key, u.day)
+		waiting = append(waiting, u)
 		return true
 	})
+	slices.SortFunc(waiting, func(a, b unlisted) int { return cmp.Compare(a.day, b.day) })
+	for _, u := range waiting {
+		r.note(u.key, u.day)
+	}
 }
 
 // note notes the row on the day.
