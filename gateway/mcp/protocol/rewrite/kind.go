@@ -1,6 +1,7 @@
 package rewrite
 
 import (
+	"vault-plugin-secrets-mcp/backend/pin"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
 )
@@ -18,16 +19,18 @@ const (
 )
 
 // kinds has, for each kind, the method that requests the list, the member of the result
-// that has it, and the members of an entry with names: the first names the entry.
+// that has it, the kind of its entries as definitions, and the members of an entry with names:
+// the first names the entry.
 var kinds = [...]struct {
 	method, member string
+	definition     pin.Kind
 	keys           []string
 }{
-	Tools:     {protocol.MethodToolsList, "tools", []string{"name", "_meta"}},
-	Prompts:   {protocol.MethodPromptsList, "prompts", []string{"name"}},
-	Resources: {protocol.MethodResourcesList, "resources", []string{"uri"}},
-	Templates: {protocol.MethodTemplatesList, "resourceTemplates", []string{"uriTemplate"}},
-	Tasks:     {protocol.MethodTasksList, "tasks", []string{"taskId"}},
+	Tools:     {protocol.MethodToolsList, "tools", pin.Tool, []string{"name", "_meta"}},
+	Prompts:   {protocol.MethodPromptsList, "prompts", pin.Prompt, []string{"name"}},
+	Resources: {protocol.MethodResourcesList, "resources", pin.Resource, []string{"uri"}},
+	Templates: {protocol.MethodTemplatesList, "resourceTemplates", pin.Template, []string{"uriTemplate"}},
+	Tasks:     {protocol.MethodTasksList, "tasks", "", []string{"taskId"}},
 }
 
 // KindOf returns the kind of list that the method requests.
@@ -48,6 +51,10 @@ func (k Kind) Member() string { return kinds[k].member }
 
 // NameMember is the member of an entry that names the entry.
 func (k Kind) NameMember() string { return kinds[k].keys[0] }
+
+// Definition is the kind of definition that the list's entries are; "" for tasks, which nobody
+// defines.
+func (k Kind) Definition() pin.Kind { return kinds[k].definition }
 
 // mark returns where the prefix goes into the name of an entry that begins at the offset,
 // behind the quote.

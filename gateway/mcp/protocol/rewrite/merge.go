@@ -3,6 +3,8 @@ package rewrite
 import (
 	"strconv"
 	"time"
+
+	"vault-plugin-secrets-mcp/backend/pin"
 )
 
 // Limits of a merged list.
@@ -26,6 +28,23 @@ type Part struct {
 
 	// Allows reports whether the client may see the entry of that name. Nil: all.
 	Allows func(name string) bool
+
+	// Approves reports whether the definition of that name and digest is approved. Nil: none
+	// need be. Otherwise entries without a digest are left out.
+	Approves func(name string, digest pin.Digest) bool
+}
+
+// shows reports whether the client may see an entry of the page.
+func (p *Part) shows(entry int) bool {
+	name := p.Page.Entries[entry].Name
+	if p.Allows != nil && !p.Allows(name) {
+		return false
+	}
+	if p.Approves == nil {
+		return true
+	}
+	digest, ok := p.Page.digest(entry)
+	return ok && p.Approves(name, digest)
 }
 
 // Merged is a page of a merged list.
@@ -89,10 +108,10 @@ func (m *merger) part(p *Part) {
 		m.ttl = min(m.ttl, p.Page.TTL)
 	}
 	for n := p.Skip; n < len(p.Page.Entries); n++ {
-		entry := &p.Page.Entries[n]
-		if p.Allows != nil && !p.Allows(entry.Name) {
+		if !p.shows(n) {
 			continue
 		}
+		entry := &p.Page.Entries[n]
 		if !m.fits(entry) {
 			m.full = true
 			m.leave(Position{Server: p.Server, Cursor: p.Cursor, Empty: p.Empty, Skip: n})

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"vault-plugin-secrets-mcp/backend/pin"
 )
 
 // Reasons to leave an entry out of its list, beside those of
@@ -33,6 +35,10 @@ type Page struct {
 	LeftOut []LeftOut // the first of the entries that clients do not get
 	Missing int       // the number of all of them
 
+	// Digests are those of the entries as their server has written them, one for each entry.
+	// The zero one stands for an entry that can have none. Nil: the page has none.
+	Digests []pin.Digest
+
 	Cursor string        // of the next page, for the server; "" on the last one
 	Empty  bool          // it is not the last one: the cursor of the next page is the empty string
 	TTL    time.Duration // for which the page may be cached
@@ -60,6 +66,14 @@ const (
 
 // ErrTooMany: the list is too long for any client.
 var ErrTooMany = fmt.Errorf("the list has more than %d entries", maxEntries)
+
+// digest returns the digest of an entry; false if there is none.
+func (p *Page) digest(entry int) (pin.Digest, bool) {
+	if p.Digests == nil || p.Digests[entry] == (pin.Digest{}) {
+		return pin.Digest{}, false
+	}
+	return p.Digests[entry], true
+}
 
 // leaveOut notes that clients do not get an entry.
 func (p *Page) leaveOut(name string, err error) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"vault-plugin-secrets-mcp/backend/pin"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 )
 
@@ -16,11 +17,18 @@ import (
 // same name. The error is an [*RPCError] if the server answered with an error; any other
 // error means that the answer is not valid.
 func ReadPage(kind Kind, server string, message []byte) (*Page, error) {
+	return ReadPinnedPage(kind, server, message, nil)
+}
+
+// ReadPinnedPage is ReadPage for a server whose definitions of the kind are pinned: the page
+// keeps their digests. digest returns that of an entry as the server has written it; false if
+// the entry can have none. Nil: the page keeps none.
+func ReadPinnedPage(kind Kind, server string, message []byte, digest func(entry []byte) (pin.Digest, bool)) (*Page, error) {
 	scanner, err := jsonscan.New(message)
 	if err != nil {
 		return nil, err
 	}
-	p := pageReader{Scanner: scanner, kind: kind, message: message, page: &Page{Server: server}}
+	p := pageReader{Scanner: scanner, kind: kind, message: message, page: &Page{Server: server}, digest: digest}
 	if err := p.response(); err != nil {
 		return nil, err
 	}
@@ -43,6 +51,7 @@ type pageReader struct {
 	kind    Kind
 	message []byte
 	page    *Page
+	digest  func(entry []byte) (pin.Digest, bool) // nil: the page keeps none
 
 	listed, failed bool
 	code           int
@@ -242,5 +251,19 @@ func (p *pageReader) rename() {
 		}
 		seen[name] = struct{}{}
 		p.page.Entries = append(p.page.Entries, Entry{Name: name, JSON: whole})
+		p.keepDigest(e)
 	}
+}
+
+// keepDigest keeps the digest of the page's last entry, which is that of what its server wrote:
+// in the clients' form the names are others.
+func (p *pageReader) keepDigest(e *found) {
+	if p.digest == nil {
+		return
+	}
+	digest, ok := p.digest(p.message[e.start:e.end])
+	if !ok {
+		digest = pin.Digest{}
+	}
+	p.page.Digests = append(p.page.Digests, digest)
 }
