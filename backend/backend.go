@@ -25,7 +25,8 @@
 //
 //  1. a writer of a sealed token takes the lock that keeps its data key;
 //  2. a writer of a client takes the client's stripe of the client locks;
-//  3. a writer of a custom token takes the stripe of the token's HMAC.
+//  3. a writer of a custom token takes the stripe of the token's HMAC;
+//  4. a writer of pins takes the stripe of the server's name, and reads the server under it.
 //
 // Caches of entries are filled under the same stripes. AWS KMS is asked before any lock is
 // taken.
@@ -80,6 +81,7 @@ type mcpBackend struct {
 	servers  *collection[serverEntry]
 	roles    *collection[roleEntry]
 	keys     *collection[sessionKeys]
+	pins     *collection[pinEntry]
 
 	signIns    *collection[signInEntry]
 	assertions *collection[usedAssertion]
@@ -88,6 +90,8 @@ type mcpBackend struct {
 	usageRows *collection[serverUsage]
 	usageDays *collection[usageDay]
 	presence  presence
+
+	pinLosses pinLosses
 
 	kmsEntries *collection[kmsEntry]
 	kmsClients kmsClients
@@ -150,6 +154,7 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 		pointers: newCollection[pointer](tokenPrefix, 65536, cachePresent),
 		servers:  newCollection[serverEntry](serverPrefix, 4096, cachePresent),
 		roles:    newCollection[roleEntry](rolePrefix, 4096, cacheAbsent),
+		pins:     newCollection[pinEntry](pinPrefix, 512, cacheAbsent),
 
 		signIns:    newCollection[signInEntry](signInPrefix, 4096, cachePresent),
 		assertions: newCollection[usedAssertion](assertionPrefix, 1, cachePresent),
@@ -170,7 +175,7 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 			SealWrapStorage: []string{
 				configKey, mountKey, sessionKeysKey, salt.DefaultLocation,
 				clientPrefix, tokenPrefix, leasePrefix, spentPrefix, serverPrefix, rolePrefix, policyPrefix,
-				kmsPrefix, gonePrefix, signInPrefix, assertionPrefix,
+				kmsPrefix, gonePrefix, signInPrefix, assertionPrefix, pinPrefix, pinTextPrefix,
 			},
 		},
 		// The framework tries one pattern after the other, so the paths of gateways come first.
@@ -180,6 +185,7 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 			b.pathConfig(),
 			b.pathConfigKMS(),
 			b.pathServers(),
+			b.pathPins(),
 			b.pathClientTokens(), // before pathClients, whose pattern is wider
 			b.pathClients(),
 			b.pathRoles(),
@@ -194,6 +200,7 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 			b.pathGateway(),
 			b.pathGatewaySignIn(),
 			b.pathGatewayUsage(),
+			b.pathGatewayPins(),
 			b.pathUsage(),
 			b.pathDataKeys(),
 			b.pathTidy(),
@@ -247,7 +254,7 @@ func (b *mcpBackend) invalidate(_ context.Context, key string) {
 	case b.configs.invalidate(key), b.mounts.invalidate(key), b.keys.invalidate(key),
 		b.clients.invalidate(key), b.pointers.invalidate(key), b.servers.invalidate(key), b.roles.invalidate(key),
 		b.kmsEntries.invalidate(key), b.signIns.invalidate(key), b.assertions.invalidate(key),
-		b.usage.invalidate(key), b.usageRows.invalidate(key), b.usageDays.invalidate(key):
+		b.pins.invalidate(key), b.usage.invalidate(key), b.usageRows.invalidate(key), b.usageDays.invalidate(key):
 	}
 }
 
@@ -289,7 +296,8 @@ lists who they are.
 A role ("roles/") is the same for many clients: servers, and rules about what of them may
 be used.
 
-"servers/" is the registry of MCP servers, and "policies/" holds allow-lists and
+"servers/" is the registry of MCP servers, "pins/" holds what is approved of what they say
+of themselves, and "policies/" holds allow-lists and
 deny-lists in the form of Claude Code's managed settings. A gateway validates tokens through
 "lookup", follows "changes" to learn of revocations within milliseconds, and
 enforces each client's list.

@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/backend/pin"
 	"vault-plugin-secrets-mcp/backend/policy"
 )
 
@@ -124,6 +125,7 @@ func faultedOperations(w *world) []faultedOperation {
 		{name: "the work of every minute", do: periodic, done: active("c", "k", "t", "z")},
 	}
 	operations = append(operations, w.signInOperations(active, ended)...)
+	operations = append(operations, w.pinOperations()...)
 	return append(operations, w.readOperations()...)
 }
 
@@ -159,18 +161,57 @@ func (w *world) signInOperations(active, ended func(names ...string) func(*env, 
 	}
 }
 
+// pinOperations are those about pins, of the server pinned.
+func (w *world) pinOperations() []faultedOperation {
+	digest := func(e *env, text string) string { return digestOf(e.t, pin.Tool, text) }
+	approved := func(names ...string) func(*env, *logical.Response) {
+		return func(e *env, _ *logical.Response) {
+			tools := e.read("gateway/pins/pinned")["approved"].(map[string]map[string][]string)["tool"]
+			require.Equal(e.t, orEmpty(names), sortedKeys(tools))
+		}
+	}
+	operation := func(name string, op logical.Operation, path string, d func(e *env) data, done func(*env, *logical.Response)) faultedOperation {
+		return faultedOperation{name: name, done: done, do: func(ctx context.Context, e *env) (*logical.Response, error) {
+			return e.request(ctx, op, path, d(e))
+		}}
+	}
+	write := func(name string, d func(e *env) data, done func(*env, *logical.Response)) faultedOperation {
+		return operation(name, logical.UpdateOperation, "pins/pinned", d, done)
+	}
+	report := func(name string, done func(*env, *logical.Response), texts ...string) faultedOperation {
+		place := w.place
+		return operation(name, logical.UpdateOperation, "gateway/pins/pinned", func(*env) data { return reportOf(place, texts...) }, done)
+	}
+	return []faultedOperation{
+		write("approving a definition", func(e *env) data {
+			return data{"approve": "new", "digest": digest(e, toolText("new", "again"))}
+		}, approved("first", "new", "old")),
+		write("withdrawing an approval", func(*env) data { return data{"withdraw": "old"} }, approved("first")),
+		write("trusting the first", func(*env) data { return data{"trust_first": true} }, approved("first", "old")),
+		write("forgetting what was reported", func(*env) data { return data{"forget_reported": true} }, func(e *env, _ *logical.Response) {
+			require.Empty(e.t, e.read("pins/pinned")["reported"])
+		}),
+		operation("deleting pins", logical.DeleteOperation, "pins/pinned", func(*env) data { return nil }, approved()),
+		report("reporting what is new", approved("first", "more", "old"), toolText("more", ""), toolText("old", "other")),
+		report("reporting what is known", approved("first", "old"), toolText("new", "again")),
+		report("reporting another than the first", approved("old"), toolText("first", "changed")),
+		operation("pointing a server with pins elsewhere", logical.UpdateOperation, "servers/pinned",
+			func(*env) data { return data{"url": "https://mcp.example.com/other"} }, approved()),
+	}
+}
+
 // readOperations are those that change nothing, and so are done when answered.
 func (w *world) readOperations() []faultedOperation {
 	var operations []faultedOperation
 	answered := func(*env, *logical.Response) {}
 	for _, path := range []string{
 		"config", "clients/c", "servers/good", "roles/engineer", "policies/corp", "gateway/servers", "gateway/keys", "gateway/sign-in", "tidy/status",
-		"sign-ins/accessor-of-ann",
+		"sign-ins/accessor-of-ann", "gateway/pins/pinned", "pins/pinned",
 		"clients/c/tokens/" + w.accessor["c"], "clients/c/tokens/" + w.accessor["c leased"],
 	} {
 		operations = append(operations, faultedOperation{name: "reading " + path, op: logical.ReadOperation, path: path, done: answered})
 	}
-	for _, path := range []string{"clients/", "servers/", "policies/", "clients/c/tokens/", "sign-ins/"} {
+	for _, path := range []string{"clients/", "servers/", "policies/", "clients/c/tokens/", "sign-ins/", "pins/"} {
 		operations = append(operations, faultedOperation{name: "listing " + path, op: logical.ListOperation, path: path, done: answered})
 	}
 	for name, token := range w.tokens {
@@ -186,6 +227,8 @@ func (w *world) readOperations() []faultedOperation {
 		})
 	}
 	operations = append(operations,
+		faultedOperation{name: "asking about a tool", op: logical.UpdateOperation, path: "evaluate", data: data{"client": "z", "server": "pinned", "tool": "old"}, done: answered},
+		faultedOperation{name: "reading texts", op: logical.ReadOperation, path: "pins/pinned", data: data{"texts": true}, done: answered},
 		faultedOperation{name: "asking why", op: logical.UpdateOperation, path: "evaluate", data: data{"client": "c", "server": "good"}, done: answered},
 		faultedOperation{
 			name: "reading the changes", op: logical.ReadOperation, path: "changes", data: data{"epoch": w.epoch, "index": w.index}, done: answered,

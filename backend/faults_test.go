@@ -231,7 +231,7 @@ func (b *mcpBackend) heldLocks() []string {
 		"config": b.configs.locks, "mount": b.mounts.locks, "client": b.clients.locks,
 		"token": b.pointers.locks, "server": b.servers.locks, "session key": b.keys.locks,
 		"KMS": b.kmsEntries.locks, "sign-in": b.signIns.locks, "assertion": b.assertions.locks,
-		"usage": b.usage.locks, "usage row": b.usageRows.locks, "usage day": b.usageDays.locks,
+		"pins": b.pins.locks, "usage": b.usage.locks, "usage row": b.usageRows.locks, "usage day": b.usageDays.locks,
 	} {
 		for i, stripe := range stripes {
 			if !stripe.TryLock() {

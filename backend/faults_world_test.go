@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/backend/feed"
+	"vault-plugin-secrets-mcp/backend/pin"
 	"vault-plugin-secrets-mcp/backend/policy"
 )
 
@@ -36,6 +37,7 @@ type world struct {
 	tokens   map[string]string // by a name that says what the token is
 	accessor map[string]string // of the tokens that are active
 	leases   map[string]lease
+	place    any // of the server pinned
 }
 
 // newWorld makes the mount. Its clients:
@@ -49,7 +51,8 @@ type world struct {
 //	z  a bystander
 //	e  has a role and nothing of its own
 //
-// and d, deleted, of which a leased token's entries are left.
+// and d, deleted, of which a leased token's entries are left. Its server pinned has an approval,
+// one that was first seen not long ago, and reported definitions.
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	e := newEnv(t)
@@ -75,6 +78,13 @@ func newWorld(t testing.TB) *world {
 	e.write("roles/engineer", data{"allowed_servers": "good", "denied_tools": "*/delete_*"})
 	e.write("roles/unused", data{"allowed_servers": "local"})
 	w.tokens["e"] = e.client("e", data{"role": "engineer"})
+	e.write("servers/pinned", data{"transport": "http", "url": "https://mcp.example.com/pinned", "pin": "enforce"})
+	w.place = e.read("pins/pinned")["place"]
+	w.reports(e, toolText("old", "approved"))
+	e.write("pins/pinned", data{"approve": "old", "digest": digestOf(t, pin.Tool, toolText("old", "approved"))})
+	w.reports(e, toolText("old", "reported"), toolText("new", "reported"), toolText("new", "again"))
+	e.write("pins/pinned", data{"trust_first": true})
+	w.reports(e, toolText("first", "seen"))
 	w.tokens["d"] = e.client("d", data{})
 	for name, of := range map[string]string{"c leased": "c", "d leased": "d"} {
 		w.leases[name] = *e.lease(of, data{"ttl": "1h"})
@@ -89,6 +99,20 @@ func newWorld(t testing.TB) *world {
 	w.rotatesJustNow(e, "t")
 	w.take(e)
 	return w
+}
+
+// reports reports tools of the server pinned, as a gateway does.
+func (w *world) reports(e *env, texts ...string) {
+	e.t.Helper()
+	e.write("gateway/pins/pinned", reportOf(w.place, texts...))
+}
+
+func reportOf(place any, texts ...string) data {
+	var definitions []any
+	for _, text := range texts {
+		definitions = append(definitions, data{"kind": "tool", "text": text})
+	}
+	return data{"place": place, "definitions": definitions}
 }
 
 // rotatesJustNow has the client's last rotation be one of when the world is taken, so
@@ -192,8 +216,14 @@ func (w *world) look(e *env, more ...string) view {
 	for _, name := range e.list("roles/") {
 		v["role "+name] = e.read("roles/" + name)
 	}
-	for name, server := range e.read("gateway/servers")["servers"].(map[string]any) {
+	registry := e.read("gateway/servers")
+	for name, server := range registry["servers"].(map[string]any) {
 		v["server "+name] = server
+	}
+	for name, server := range registry["pinned_servers"].(map[string]any) {
+		v["server "+name] = server
+		v["pins "+name] = withoutFeed(e.read("gateway/pins/" + name))
+		v["pinned "+name] = e.must(logical.ReadOperation, "pins/"+name, data{"texts": true}).Data
 	}
 	return v
 }
@@ -263,7 +293,7 @@ func told(events []feed.Event, key string, before, now any) bool {
 			return true
 		}
 		return slices.ContainsFunc(events, func(ev feed.Event) bool { return coversToken(ev, before, now) })
-	case "server":
+	case "server", "pins":
 		return slices.ContainsFunc(events, func(ev feed.Event) bool { return ev.Type == feed.Server && ev.Name == name })
 	case "config", "keys", "kms":
 		return slices.ContainsFunc(events, func(ev feed.Event) bool { return ev.Type == feed.Config })

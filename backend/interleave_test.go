@@ -50,7 +50,7 @@ func (s *scenario) changed() []string {
 			if !sameGrant(s.before[key], s.after[key]) {
 				keys = append(keys, key)
 			}
-		case "server":
+		case "server", "pins":
 			keys = append(keys, key)
 		}
 	}
@@ -67,8 +67,11 @@ type reading struct {
 func (w *world) readAs(e *env, key string) (reading, error) {
 	kind, name, _ := strings.Cut(key, " ")
 	op, path, d := logical.Operation(logical.UpdateOperation), "lookup", data{"token": w.tokens[name]}
-	if kind == "server" {
+	switch kind {
+	case "server":
 		op, path, d = logical.ReadOperation, "gateway/servers", nil
+	case "pins":
+		op, path, d = logical.ReadOperation, "gateway/pins/"+name, nil
 	}
 	resp, err := e.request(context.Background(), op, path, d)
 	if err != nil {
@@ -77,6 +80,9 @@ func (w *world) readAs(e *env, key string) (reading, error) {
 	r := reading{value: withoutFeed(resp.Data), index: resp.Data["index"].(uint64)}
 	if kind == "server" {
 		r.value = resp.Data["servers"].(map[string]any)[name]
+		if pinned, ok := resp.Data["pinned_servers"].(map[string]any)[name]; ok {
+			r.value = pinned
+		}
 	}
 	return r, resp.Error()
 }

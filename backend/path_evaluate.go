@@ -35,7 +35,7 @@ func (b *mcpBackend) pathEvaluate() []*framework.Path {
 				do: b.evaluate, verb: "evaluate", runs: onAny,
 				answers: fields{
 					"allowed":     {Type: framework.TypeBool, Description: "Whether the gateway would let the client through.", Required: true},
-					"decision":    {Type: framework.TypeString, Description: "allowed, blocked-deny, blocked-allow, not-in-allowed-servers, unknown-server, server-disabled, client-disabled, tool-not-allowed, prompt-not-allowed or resource-not-allowed.", Required: true},
+					"decision":    {Type: framework.TypeString, Description: "allowed, blocked-deny, blocked-allow, not-in-allowed-servers, unknown-server, server-disabled, client-disabled, tool-not-allowed, prompt-not-allowed, resource-not-allowed, tool-not-approved, prompt-not-approved or resource-not-approved.", Required: true},
 					"reason":      {Type: framework.TypeString, Description: "Why, and what would change it.", Required: true},
 					"entry":       {Type: framework.TypeString, Description: "The entry of a policy, or the rule, that decided, if one did."},
 					"source":      {Type: framework.TypeString, Description: "The policy that has the entry; of a rule its list, as in: denied_tools of role engineer."},
@@ -60,6 +60,9 @@ With tool, prompt or resource, the answer also says whether the client's rules l
 that, and which rule decides:
 
     vault write mcp/evaluate client=cursor-local server=github tool=create_issue
+
+At a server with pins it also says whether a definition of that is approved. Whether the one
+that the server has now is, only a gateway sees: read pins/NAME.
 
 For a server with credentials, the answer also has the paths in Vault that the gateway
 would read for the client. Whether Vault's policies let it is not asked.`,
@@ -112,6 +115,9 @@ func (b *mcpBackend) evaluate(ctx context.Context, req *logical.Request, d *fram
 		decision = decision.Then(item, func() policy.Decision {
 			return withHint(policy.DecideItem(client.(string), sources, server.Name, item, name), server.Name, item, name)
 		})
+		if decision, err = b.withPins(ctx, req.Storage, decision, registered, server, item, name); err != nil {
+			return nil, err
+		}
 	}
 	if disabled {
 		decision = policy.Disabled(client.(string), decision)

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-mcp/backend/check"
+	"vault-plugin-secrets-mcp/backend/pin"
 )
 
 // fieldWait is the one duration that is not stored: gateways send milliseconds.
@@ -99,8 +100,9 @@ func (b *mcpBackend) pathGateway() []*framework.Path {
 				logical.ReadOperation: {
 					do: b.gatewayServers, runs: onActive,
 					answers: merge(feedFields(), fields{
-						"servers":  {Type: framework.TypeMap, Description: "Every registered server by name, with url, headers, env, credentials and files in full.", Required: true},
-						"disabled": {Type: framework.TypeStringSlice, Description: "The names of the servers that are disabled. They are not among the others.", Required: true},
+						"servers":        {Type: framework.TypeMap, Description: "Every registered server by name, with url, headers, env, credentials and files in full. One with pins also has pin, pin_kinds, place, and pins: the id of the set in gateway/pins.", Required: true},
+						"pinned_servers": {Type: framework.TypeMap, Description: "Those with pin=enforce, which are not among the others.", Required: true},
+						"disabled":       {Type: framework.TypeStringSlice, Description: "The names of the servers that are disabled. They are not among the others.", Required: true},
 					}),
 				},
 			},
@@ -108,7 +110,8 @@ func (b *mcpBackend) pathGateway() []*framework.Path {
 			help: `
 For gateways alone: unlike servers/, this holds the values of headers, env, files and
 the URLs' queries, and the data of credentials. A server that is disabled is named, and
-nothing else is said of it: to a gateway that does not know the field it is not registered.`,
+nothing else is said of it: to a gateway that does not know the field it is not registered.
+So is a server with pin=enforce to a gateway that does not know pinned_servers.`,
 		},
 		path{
 			pattern: "gateway/policies/(?P<digest>[0-9a-f]{64})",
@@ -187,7 +190,7 @@ func (b *mcpBackend) gatewayServers(ctx context.Context, req *logical.Request, _
 	if err != nil {
 		return nil, err
 	}
-	servers := make(map[string]any, len(all))
+	servers, pinned := make(map[string]any, len(all)), map[string]any{}
 	disabled := []string{}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		e := all[name]
@@ -195,7 +198,7 @@ func (b *mcpBackend) gatewayServers(ctx context.Context, req *logical.Request, _
 			disabled = append(disabled, name)
 			continue
 		}
-		servers[name] = map[string]any{
+		server := map[string]any{
 			"id":          e.ID,
 			"transport":   e.Transport,
 			"url":         e.URL,
@@ -210,8 +213,18 @@ func (b *mcpBackend) gatewayServers(ctx context.Context, req *logical.Request, _
 			"files":          e.Files,
 			"vault_policies": orEmpty(e.VaultPolicies),
 		}
+		if err := b.addPins(ctx, req.Storage, name, e, server); err != nil {
+			return nil, err
+		}
+		if e.Pin == pin.Enforce {
+			pinned[name] = server
+		} else {
+			servers[name] = server
+		}
 	}
-	return &logical.Response{Data: map[string]any{"servers": servers, "disabled": disabled, "epoch": epoch, "index": index}}, nil
+	return &logical.Response{Data: map[string]any{
+		"servers": servers, "pinned_servers": pinned, "disabled": disabled, "epoch": epoch, "index": index,
+	}}, nil
 }
 
 func (b *mcpBackend) gatewayKeys(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {

@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-mcp/backend/check"
+	"vault-plugin-secrets-mcp/backend/pin"
 )
 
 func serverFields() fields {
@@ -66,6 +67,16 @@ func serverFields() fields {
 			Type:        framework.TypeBool,
 			Description: "Whether the server is stopped: no client reaches it, and everything that is registered stays as it is.",
 		},
+		"pin": {
+			Type:          framework.TypeString,
+			Default:       string(pin.Off),
+			Description:   "What the approvals of pins/NAME do to the server's definitions: off (nothing), observe (what nobody has approved is told, and passes) or enforce (it is cut out).",
+			AllowedValues: []any{string(pin.Off), string(pin.Observe), string(pin.Enforce)},
+		},
+		"pin_kinds": {
+			Type:        framework.TypeCommaStringSlice,
+			Description: "The kinds of definitions that pin is about: tool, prompt, resource, template, instructions, server, page. Empty: all.",
+		},
 		"force": {
 			Type:        framework.TypeBool,
 			Description: "Register the server even if another one of its name was deleted and clients still name it: they then reach this one.",
@@ -76,13 +87,14 @@ func serverFields() fields {
 // settableServerFields are those that an update takes.
 var settableServerFields = []string{
 	"name", "transport", "url", "command", "args", "env", "headers", "shared", "description", "credentials", "files", "vault_policies", "disabled",
+	"pin", "pin_kinds",
 }
 
 // serverResponseFields are the fields of a read's answer. Of values that may be credentials it
 // has only the names.
 func serverResponseFields() fields {
 	return merge(
-		pick(serverFields(), "name", "transport", "command", "args", "shared", "description", "vault_policies", "disabled"),
+		pick(serverFields(), "name", "transport", "command", "args", "shared", "description", "vault_policies", "disabled", "pin", "pin_kinds"),
 		fields{
 			"id":          {Type: framework.TypeString, Description: "The registration's id. It changes when the server is pointed elsewhere or disabled."},
 			"url":         {Type: framework.TypeString, Description: "The server's URL, without its query."},
@@ -155,11 +167,11 @@ func (b *mcpBackend) pathServers() []*framework.Path {
 				do: b.listServers,
 				answers: fields{
 					"keys":     {Type: framework.TypeStringSlice, Description: "The names, in order."},
-					"key_info": {Type: framework.TypeMap, Description: "By name: transport, and disabled."},
+					"key_info": {Type: framework.TypeMap, Description: "By name: transport, disabled, and pin."},
 				},
 			}},
 			synopsis: "List the registered MCP servers.",
-			help:     "The names come in alphabetical order. vault list -detailed shows their transports, and which of them are disabled.",
+			help:     "The names come in alphabetical order. vault list -detailed shows their transports, which of them are disabled, and what pins do at each.",
 		},
 		path{
 			pattern: "servers/" + segment("name"),
@@ -201,6 +213,10 @@ fields into headers, env and files:
         credentials=db=database/creds/orders-ro \
         env=PGUSER='{{db.username}}' env=PGPASSWORD='{{db.password}}'
 
+With pin=enforce clients see only what somebody has approved of the server, in the very
+words: pins/NAME says what, and how to approve. It needs a right of its own, so that who
+registers servers need not be who approves what they say.
+
 Clients name servers, whatever is behind the name. So while clients still name a
 deleted server, a new one of its name is refused, unless it leads to the same place
 or force=true is given.`,
@@ -215,7 +231,7 @@ func (b *mcpBackend) listServers(ctx context.Context, req *logical.Request, _ *f
 	}
 	info := make(map[string]any, len(all))
 	for name, e := range all {
-		info[name] = map[string]any{"transport": e.Transport, "disabled": e.Disabled}
+		info[name] = map[string]any{"transport": e.Transport, "disabled": e.Disabled, "pin": e.pinMode()}
 	}
 	return logical.ListResponseWithInfo(sortedKeys(all), info), nil
 }
@@ -244,6 +260,9 @@ func (b *mcpBackend) readServer(ctx context.Context, req *logical.Request, d *fr
 		"credentials":    e.credentialsShown(),
 		"files":          sortedKeys(e.Files),
 		"vault_policies": orEmpty(e.VaultPolicies),
+
+		"pin":       e.pinMode(),
+		"pin_kinds": kindNames(e.PinKinds),
 	})}, nil
 }
 

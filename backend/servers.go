@@ -25,7 +25,20 @@ type serverEntry struct {
 	// disabled, so that sessions and streams of the old one end.
 	ID string `json:"id"`
 
+	// Place is the id of where the registration leads. It changes when that does, and with
+	// nothing else: what is approved of a server belongs to its place. "", as an earlier version
+	// has stored it: the ID of then.
+	Place string `json:"place,omitempty"`
+
 	check.Server
+}
+
+// place returns the id of the place to which the server leads.
+func (e *serverEntry) place() string {
+	if e.Place == "" {
+		return e.ID
+	}
+	return e.Place
 }
 
 // samePlace reports whether e and o lead to the same server. Credentials in
@@ -143,6 +156,11 @@ func (b *mcpBackend) writeServer(ctx context.Context, req *logical.Request, d *f
 	if held != nil && reflect.DeepEqual(held, next) {
 		return warned(warnings), nil
 	}
+	pins, err := b.pinWarnings(ctx, req.Storage, name, held, next)
+	if err != nil {
+		return nil, err
+	}
+	warnings = append(warnings, pins...)
 	if err := b.putServer(ctx, req.Storage, name, held, next); err != nil {
 		return nil, err
 	}
@@ -157,6 +175,9 @@ func (e *serverEntry) continues(held *serverEntry) bool {
 
 // putServer writes the server, and announces it. The caller holds its lock.
 func (b *mcpBackend) putServer(ctx context.Context, s logical.Storage, name string, held, next *serverEntry) (err error) {
+	if next.Place, err = b.placeAfter(held, next); err != nil {
+		return err
+	}
 	if !next.continues(held) {
 		if next.ID, err = token.RandomID(b.opts.Random, idLength); err != nil {
 			return err
@@ -173,6 +194,14 @@ func (b *mcpBackend) putServer(ctx context.Context, s logical.Storage, name stri
 		return err
 	}
 	return s.Delete(ctx, gonePrefix+name)
+}
+
+// placeAfter returns the id of the place to which next leads, which takes the place of held.
+func (b *mcpBackend) placeAfter(held, next *serverEntry) (string, error) {
+	if held == nil || len(next.movedFrom(held)) > 0 {
+		return token.RandomID(b.opts.Random, idLength)
+	}
+	return held.place(), nil
 }
 
 // serverFromFields returns held with the changes of the request, and warnings for the writer.
@@ -195,6 +224,7 @@ func serverFromFields(held *serverEntry, d *framework.FieldData) (*serverEntry, 
 	if err := next.setCredentials(d); err != nil {
 		return nil, nil, err
 	}
+	next.setPins(d)
 	next.Transport = check.Transport(next.Transport)
 	warnings := next.dropSecretsOf(held, d)
 	next.dropEmpty()

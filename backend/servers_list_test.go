@@ -7,15 +7,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestTheListOfServersSaysWhichAreDisabled(t *testing.T) {
+func TestTheListOfServersSaysWhichAreDisabledAndWhatPinsDo(t *testing.T) {
 	e := newEnv(t)
 	e.write("servers/a", data{"transport": "http", "url": "https://h.example/mcp"})
-	e.write("servers/b", data{"transport": "stdio", "command": "/bin/b", "disabled": true})
+	e.write("servers/b", data{"transport": "stdio", "command": "/bin/b", "disabled": true, "pin": "observe"})
 	answer := e.must(logical.ListOperation, "servers/", nil).Data
 	require.Equal(t, []string{"a", "b"}, answer["keys"])
 	require.Equal(t, map[string]any{
-		"a": map[string]any{"transport": "http", "disabled": false},
-		"b": map[string]any{"transport": "stdio", "disabled": true},
+		"a": map[string]any{"transport": "http", "disabled": false, "pin": "off"},
+		"b": map[string]any{"transport": "stdio", "disabled": true, "pin": "observe"},
 	}, answer["key_info"])
 }
 

@@ -9,6 +9,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/backend/pin"
 )
 
 // TestAnUpgradeKeepsWhatV010Stored reads the storage that v0.1.0 left behind. What it
@@ -127,6 +129,24 @@ func TestAnUpgradeKeepsWhatV010Stored(t *testing.T) {
 		e.write("config", data{"sign_in_logins": data{"employees": employees}})
 		require.True(t, e.active(e.signedIn(ann(), "plain", nil).token))
 		require.True(t, e.active(d.Tokens["plain"]))
+	})
+
+	t.Run("pins are off, and belong to where servers lead", func(t *testing.T) {
+		e := d.start(t)
+		digest := digestOf(t, pin.Tool, toolText("a", ""))
+		for name, was := range d.Servers {
+			require.Equal(t, "off", e.read("servers/" + name)["pin"])
+			require.Equal(t, was["id"], e.read("pins/" + name)["place"])
+			e.write("pins/"+name, data{"approve": "a", "digest": digest})
+		}
+		e.write("servers/notes", data{"env": data{"NOTES_KEY": "other"}, "pin": "enforce"})
+		e.write("servers/notes", data{"disabled": true})
+		require.NotEqual(t, d.Servers["notes"]["id"], e.read("servers/notes")["id"])
+		require.Len(t, e.read("pins/notes")["approved"], 1)
+		e.write("servers/calculator", data{"url": "https://elsewhere.example.com/mcp"})
+		require.Empty(t, e.read("pins/calculator")["approved"])
+		e.tidyToEnd()
+		require.Len(t, e.read("pins/notes")["approved"], 1)
 	})
 
 	t.Run("tidy takes nothing that lives", func(t *testing.T) {

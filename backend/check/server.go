@@ -10,6 +10,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"vault-plugin-secrets-mcp/backend/credential"
+	"vault-plugin-secrets-mcp/backend/pin"
 	"vault-plugin-secrets-mcp/backend/policy"
 )
 
@@ -63,6 +64,19 @@ type Server struct {
 	Credentials   map[string]credential.Spec `json:"credentials,omitempty"`
 	Files         map[string]string          `json:"files,omitempty"` // by name, in the home of a child
 	VaultPolicies []string                   `json:"vault_policies,omitempty"`
+
+	// Pin is what the approvals of the server's definitions do, "" for off; PinKinds are the
+	// kinds that it is about, none for all.
+	Pin      pin.Mode   `json:"pin,omitempty"`
+	PinKinds []pin.Kind `json:"pin_kinds,omitempty"`
+}
+
+// PinnedKinds returns the kinds of definitions that Pin is about.
+func (s *Server) PinnedKinds() []pin.Kind {
+	if len(s.PinKinds) == 0 {
+		return pin.Kinds()
+	}
+	return s.PinKinds
 }
 
 // Check refuses a server that no gateway could reach, or should.
@@ -82,7 +96,17 @@ func (s *Server) Check() Problems {
 		p.add("description", "field description: it is %d bytes long: at most %d are allowed", len(s.Description), maxDescription)
 	}
 	s.checkCredentials(&p)
+	s.checkPins(&p)
 	return p
+}
+
+func (s *Server) checkPins(p *Problems) {
+	_, err := pin.ParseMode(string(s.Pin))
+	p.wrap("pin", err)
+	for _, kind := range s.PinKinds {
+		_, err := pin.ParseKind(string(kind))
+		p.wrap("pin_kinds", err)
+	}
 }
 
 func (s *Server) checkRemote(p *Problems) {

@@ -23,6 +23,14 @@ const (
 	ResourceNotAllowed = "resource-not-allowed"
 )
 
+// The decisions about an item of which nobody has approved a definition, at a server with
+// pin=enforce.
+const (
+	ToolNotApproved     = "tool-not-approved"
+	PromptNotApproved   = "prompt-not-approved"
+	ResourceNotApproved = "resource-not-approved"
+)
+
 // ClientDisabled is what evaluate says of a client of which no token is accepted. A
 // gateway never comes to that decision: it refuses the token.
 const ClientDisabled = "client-disabled"
@@ -38,6 +46,7 @@ const (
 	CheckToolRules      = "tool-rules" // of these three at most one is made, about an item
 	CheckPromptRules    = "prompt-rules"
 	CheckResourceRules  = "resource-rules"
+	CheckPins           = "pins" // of an item, too, at a server with pins
 )
 
 // The results of a check.

@@ -8,8 +8,9 @@ import (
 
 // decisions and checks about items.
 var (
-	notAllowedDecisions = map[Item]string{Tool: ToolNotAllowed, Prompt: PromptNotAllowed, Resource: ResourceNotAllowed}
-	itemChecks          = map[Item]string{Tool: CheckToolRules, Prompt: CheckPromptRules, Resource: CheckResourceRules}
+	notAllowedDecisions  = map[Item]string{Tool: ToolNotAllowed, Prompt: PromptNotAllowed, Resource: ResourceNotAllowed}
+	notApprovedDecisions = map[Item]string{Tool: ToolNotApproved, Prompt: PromptNotApproved, Resource: ResourceNotApproved}
+	itemChecks           = map[Item]string{Tool: CheckToolRules, Prompt: CheckPromptRules, Resource: CheckResourceRules}
 )
 
 // DecideItem decides whether the rules of a client let it use an item of a server that it
@@ -177,4 +178,22 @@ func (d Decision) Then(item Item, decide func() Decision) Decision {
 	next := decide()
 	next.Checks = slices.Concat(d.Checks, next.Checks)
 	return next
+}
+
+// WithPins is the decision about an item, d, followed by that of the server's pins: whether they
+// block it, and why. It is made only if d allows the item.
+func (d Decision) WithPins(item Item, blocks bool, detail string) Decision {
+	d.Checks = slices.Clone(d.Checks)
+	switch {
+	case !d.Allowed:
+		d.Checks = skipRest(d.Checks, CheckPins)
+	case blocks:
+		return Decision{
+			Decision: notApprovedDecisions[item], Reason: detail,
+			Checks: append(d.Checks, Check{CheckPins, Blocked, detail}),
+		}
+	default:
+		d.Checks = append(d.Checks, Check{CheckPins, Passed, detail})
+	}
+	return d
 }

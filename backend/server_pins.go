@@ -1,0 +1,75 @@
+package backend
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-mcp/backend/pin"
+)
+
+// setPins sets pin and pin_kinds, if the request has them. They are checked later.
+func (e *serverEntry) setPins(d *framework.FieldData) {
+	if mode, ok := d.GetOk("pin"); ok {
+		if e.Pin = pin.Mode(mode.(string)); e.Pin == pin.Off {
+			e.Pin = ""
+		}
+	}
+	if names, ok := d.GetOk("pin_kinds"); ok {
+		e.PinKinds = nil
+		for _, name := range listOrNil(names) {
+			e.PinKinds = append(e.PinKinds, pin.Kind(name))
+		}
+	}
+}
+
+// pinMode is the server's mode as a read shows it.
+func (e *serverEntry) pinMode() string { return string(cmp.Or(e.Pin, pin.Off)) }
+
+func kindNames(kinds []pin.Kind) []string {
+	names := make([]string, 0, len(kinds))
+	for _, kind := range kinds {
+		names = append(names, string(kind))
+	}
+	return names
+}
+
+// addPins adds to a server's fields in gateway/servers what gateways need to know of its pins.
+func (b *mcpBackend) addPins(ctx context.Context, s logical.Storage, name string, e *serverEntry, server map[string]any) error {
+	if !e.Pin.Active() {
+		return nil
+	}
+	pins, err := b.pinsOf(ctx, s, name, e)
+	if err != nil {
+		return err
+	}
+	server["pin"], server["pin_kinds"], server["place"] = e.pinMode(), kindNames(e.PinnedKinds()), e.place()
+	server["pins"] = pins.approved().ID()
+	return nil
+}
+
+// pinWarnings warns of a write after which less is approved of the server than its writer may
+// think.
+func (b *mcpBackend) pinWarnings(ctx context.Context, s logical.Storage, name string, held, next *serverEntry) ([]string, error) {
+	approved := 0
+	var moved []string
+	if held != nil {
+		pins, err := b.pinsOf(ctx, s, name, held)
+		if err != nil {
+			return nil, err
+		}
+		approved, moved = len(pins.Approved), next.movedFrom(held)
+	}
+	switch {
+	case len(moved) > 0 && approved > 0:
+		return []string{fmt.Sprintf("%s changed, so nothing is approved of the server any more: %d approvals of before were for another place. Approve what it says there (pins/%s)",
+			strings.Join(moved, ", "), approved, name)}, nil
+	case next.Pin == pin.Enforce && approved == 0 && (held == nil || held.Pin != pin.Enforce):
+		return []string{fmt.Sprintf("nothing is approved of the server, so with pin=enforce clients see nothing of it: approve its definitions (pins/%s), or write pin=observe first", name)}, nil
+	}
+	return nil, nil
+}
