@@ -215,6 +215,9 @@ func (a *auditor) Outcome(r *Request, o Outcome) {
 	l.number("bytes", o.Bytes)
 	l.key("duration_ms")
 	l.b = appendMilliseconds(l.b, now.Sub(r.Start))
+	if n := r.unapproved.Load(); n > 0 {
+		l.number("unapproved", n)
+	}
 	l.outcomeError(o.Err)
 	l.end()
 	a.log.Append(l.b)

@@ -315,5 +315,9 @@ func refusalOf(err error) *Refusal {
 	case errors.Is(err, grants.ErrTooMany):
 		return tooMany("This client has too many requests open.", err)
 	}
-	return unavailable(err)
+	f = unavailable(err)
+	if errors.Is(err, grants.ErrPinsUnknown) {
+		f.Message = "The gateway cannot check this server at the moment."
+	}
+	return f
 }

@@ -34,6 +34,11 @@ const (
 	ReasonServerGone       = "server-gone"
 	ReasonTooManyRequests  = "too-many-requests" // of one client at once
 
+	// Pins of the server: nobody has approved a definition of that name.
+	ReasonToolNotApproved     = "tool-not-approved"
+	ReasonPromptNotApproved   = "prompt-not-approved"
+	ReasonResourceNotApproved = "resource-not-approved"
+
 	ReasonTooManyConnections = "too-many-connections" // of one source at once
 	ReasonMemory             = "buffers-full"         // of all clients together
 	ReasonClientMemory       = "client-buffers-full"  // of one client

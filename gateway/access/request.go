@@ -52,7 +52,8 @@ type Request struct {
 	next       http.Handler
 	hold       *grants.Hold // on its grant, once it is admitted
 	kept       atomic.Int64 // bytes that are counted in the gateway's memory
-	rated      bool         // it counts in its client's rate
+	unapproved atomic.Int64
+	rated      bool // it counts in its client's rate
 	decided    bool
 	refusal    string // the reason, once it is refused
 	preflight  bool   // it is a page's preflight
@@ -108,6 +109,11 @@ func (r *Request) Present() *grants.Grant {
 
 // Rules returns the client's present rules about the items of a server.
 func (r *Request) Rules(server string) *policy.Rules { return r.Present().Rules(server) }
+
+// Unapproved notes, for the audit log, that the client would get so many definitions, or asks for
+// so many things, that nobody has approved: see [vault-plugin-secrets-mcp/gateway/pins]. Any
+// goroutine may call it.
+func (r *Request) Unapproved(n int) { r.unapproved.Add(int64(n)) }
 
 // Uses notes which item of its server the request uses, which the rules of the grant admit:
 // see [grants.Hold.Uses].

@@ -89,6 +89,7 @@ type engine interface {
 	SessionKeys(ctx context.Context) (*vaultclient.SessionKeyList, error)
 	DataKeys(ctx context.Context) (*vaultclient.DataKeyList, error)
 	Policy(ctx context.Context, digest string) (*vaultclient.Policy, error)
+	Pins(ctx context.Context, server string) (*vaultclient.PinSet, error)
 }
 
 // opener opens the tokens that clients send. Where the gateway's file has a block
@@ -141,6 +142,8 @@ type Broker struct {
 
 	registry     atomic.Pointer[registry]
 	wakeRegistry chan struct{}
+	pinsMu       sync.Mutex // of those who change the registry or the pins of its servers
+	wakePins     chan struct{}
 	keys         atomic.Pointer[SessionKeys]
 	keysMu       sync.Mutex // of those who fetch keys
 	newer        newerKeys
@@ -150,7 +153,8 @@ type Broker struct {
 	watchersMu sync.Mutex
 	watchers   []func(End)
 
-	registryWatchers []func() // guarded by watchersMu, too
+	registryWatchers []func()        // guarded by watchersMu, too
+	pinsWatchers     []func(*Server) // likewise
 
 	outage *vaultclient.Outage
 }
@@ -199,6 +203,7 @@ func newBroker(options Options, e engine) (*Broker, error) {
 		coldSlots:     make(chan struct{}, coldInFlight),
 		revalidations: newQueue[*entry](),
 		wakeRegistry:  make(chan struct{}, 1),
+		wakePins:      make(chan struct{}, 1),
 		wakeKeys:      make(chan struct{}, 1),
 		ends:          newQueue[End](),
 		outage:        vaultclient.NewOutage(options.Log),
@@ -218,6 +223,7 @@ func (b *Broker) Run(ctx context.Context) {
 	}
 	running.Go(func() { b.runFeed(ctx) })
 	running.Go(func() { b.runRegistry(ctx) })
+	running.Go(func() { b.runPins(ctx) })
 	running.Go(func() { b.runKeys(ctx) })
 	running.Go(func() { b.opener.run(ctx, b) })
 	running.Go(func() { b.runSweep(ctx) })
@@ -317,6 +323,7 @@ type Stats struct {
 	Feed      FeedState
 	FeedSent  time.Time // sending of the request for changes that was answered last
 	Servers   int       // registered
+	Unpinned  int       // of these, the ones whose pins are not known
 	Seals     SealStats
 }
 
@@ -330,7 +337,7 @@ func (b *Broker) Stats() Stats {
 		Seals:     b.opener.stats(),
 	}
 	if r := b.registry.Load(); r != nil {
-		s.Servers = len(r.servers)
+		s.Servers, s.Unpinned = len(r.servers), len(r.unpinned())
 	}
 	return s
 }
@@ -347,7 +354,7 @@ func (b *Broker) awaitLogin(ctx context.Context) error {
 // Failures are repeated with back-off.
 func (b *Broker) refetch(ctx context.Context, what string, woken <-chan struct{}, fetch func(context.Context) error, interval func() time.Duration) {
 	failures := 0
-	for b.awaitLogin(ctx) == nil {
+	for b.awaitLogin(ctx) == nil && ctx.Err() == nil {
 		fetchCtx, cancel := context.WithTimeout(ctx, fetchTimeout)
 		err := fetch(fetchCtx)
 		cancel()

@@ -117,7 +117,11 @@ func (b *Broker) register(ctx context.Context, g *Grant, h *Hold) (context.Conte
 		b.revalidate(h.entry, current)
 	}
 	if h.server != nil {
-		if err := b.registered(h.server); err != nil {
+		err := b.registered(h.server)
+		if err == nil {
+			err = h.server.pinsKnown()
+		}
+		if err != nil {
 			h.Release()
 			return nil, nil, err
 		}

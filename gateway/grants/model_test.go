@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/backend/pin"
 	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/backoff"
 	"vault-plugin-secrets-mcp/gateway/config"
@@ -57,6 +58,7 @@ type model struct {
 	registry map[string]vaultclient.ServerEntry
 	disabled []string // servers
 	wrapped  vaultclient.DataKeyList
+	pins     modelPins
 	wake     chan struct{}
 
 	ignoreSeals bool // lookups are answered for the token alone
@@ -250,11 +252,21 @@ func (m *model) Servers(ctx context.Context) (*vaultclient.ServerList, error) {
 	if m.down {
 		return nil, errDown
 	}
-	servers := make(map[string]vaultclient.ServerEntry, len(m.registry))
-	for name, entry := range m.registry {
-		servers[name] = entry
+	list := &vaultclient.ServerList{
+		Servers: map[string]vaultclient.ServerEntry{}, Pinned: map[string]vaultclient.ServerEntry{},
+		Disabled: slices.Clone(m.disabled), Epoch: m.epoch, Index: m.index,
 	}
-	return &vaultclient.ServerList{Servers: servers, Disabled: slices.Clone(m.disabled), Epoch: m.epoch, Index: m.index}, nil
+	for name, entry := range m.registry {
+		if entry.Pin != "" {
+			entry.Pins = m.pins.set(name).ID()
+		}
+		if entry.Pin == string(pin.Enforce) {
+			list.Pinned[name] = entry
+		} else {
+			list.Servers[name] = entry
+		}
+	}
+	return list, nil
 }
 
 // wireKey is a session key that begins with a byte, in its wire form.

@@ -90,6 +90,24 @@ func (b *Broker) notifyRegistry() {
 	}
 }
 
+// OnPins has f called for every server whose pins have changed, from now on. f must not block.
+func (b *Broker) OnPins(f func(*Server)) {
+	b.watchersMu.Lock()
+	defer b.watchersMu.Unlock()
+	b.pinsWatchers = append(b.pinsWatchers, f)
+}
+
+func (b *Broker) notifyPins(changed []*Server) {
+	b.watchersMu.Lock()
+	watchers := b.pinsWatchers
+	b.watchersMu.Unlock()
+	for _, server := range changed {
+		for _, f := range watchers {
+			f(server)
+		}
+	}
+}
+
 func (b *Broker) notify(end End) { b.ends.push(end) }
 
 func (b *Broker) runNotify(ctx context.Context) {

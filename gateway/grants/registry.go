@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"vault-plugin-secrets-mcp/backend/clock"
@@ -42,8 +43,8 @@ const (
 	TransportStdio = "stdio" // a child process of the gateway
 )
 
-// Server is one entry of the registry. It is immutable: a changed registration
-// is another Server, so a pointer taken at a request's start stays valid, and
+// Server is one entry of the registry. It is immutable, but for its [Server.Pins]: a changed
+// registration is another Server, so a pointer taken at a request's start stays valid, and
 // tells the truth about that request, to its end.
 //
 // Env, Headers, Files and the query of URL hold the upstream's own credentials. They
@@ -73,6 +74,8 @@ type Server struct {
 	Files       map[string]string // transport stdio: files in the child's home
 	// VaultPolicies are those of the Vault token for this server, {{vault.token}}.
 	VaultPolicies []string
+
+	pins *atomic.Pointer[Pins] // see [Server.Pins]; nil outside of a registry
 }
 
 // Leases reports whether the server has credentials that are leased from Vault for each
@@ -95,6 +98,7 @@ type registry struct {
 	servers  map[string]*Server
 	sorted   []*Server       // by name
 	disabled map[string]bool // names of servers that are registered, and stopped
+	pinned   map[string]*pinned
 	epoch    string
 	index    uint64
 	sent     time.Time
@@ -103,11 +107,7 @@ type registry struct {
 // Server returns the registered server of that name, or nil. One that is disabled counts as
 // not registered.
 func (b *Broker) Server(name string) *Server {
-	r := b.registry.Load()
-	if r == nil {
-		return nil
-	}
-	return r.servers[name]
+	return b.registry.Load().server(name)
 }
 
 // FindServer is Server for those who must know why there is none: the error is
@@ -214,31 +214,61 @@ func (b *Broker) fetchRegistry(ctx context.Context) error {
 	old := b.registry.Load()
 	next := &registry{
 		servers: make(map[string]*Server, len(answer.Servers)), disabled: make(map[string]bool, len(answer.Disabled)),
-		epoch: answer.Epoch, index: answer.Index, sent: sent,
+		pinned: make(map[string]*pinned),
+		epoch:  answer.Epoch, index: answer.Index, sent: sent,
 	}
 	for name, entry := range answer.Servers {
-		server := serverOf(name, entry)
-		if err := server.check(); err != nil {
-			b.log.Error("a registered server cannot be used, and is treated as if it were not registered", "server", name, "error", err)
-			continue
-		}
-		if old != nil && reflect.DeepEqual(old.servers[name], server) {
-			server = old.servers[name] // an unchanged server keeps its pointer
-		}
-		next.servers[name] = server
+		b.take(old, next, name, entry, false)
+	}
+	for name, entry := range answer.Pinned {
+		b.take(old, next, name, entry, true)
 	}
 	for _, name := range answer.Disabled {
 		next.disabled[name] = true
 	}
 	next.sort()
-	b.registry.Store(next)
+	changed := b.install(next, b.pinServers(ctx, old, next))
 	if old == nil || !slices.Equal(old.sorted, next.sorted) {
 		defer b.notifyRegistry()
 	}
+	defer b.notifyPins(changed)
 	if old != nil {
 		b.dropServers(old)
 	}
 	return nil
+}
+
+// take adds a server to next, which takes the place of old. enforced tells that the entry
+// stands among those whose pins are enforced.
+func (b *Broker) take(old, next *registry, name string, entry vaultclient.ServerEntry, enforced bool) {
+	server := serverOf(name, entry)
+	pins, err := pinnedBy(entry, enforced)
+	if err == nil {
+		err = server.check()
+	}
+	if err != nil {
+		b.log.Error("a registered server cannot be used, and is treated as if it were not registered", "server", name, "error", err)
+		return
+	}
+	server.pins = new(atomic.Pointer[Pins])
+	if held := old.server(name); held != nil && held.ID == server.ID {
+		server.pins = held.pins
+		if reflect.DeepEqual(held, server) {
+			server = held // an unchanged server keeps its pointer
+		}
+	}
+	next.servers[name] = server
+	if pins != nil {
+		next.pinned[name] = pins
+	}
+}
+
+// server returns the server of that name, or nil.
+func (r *registry) server(name string) *Server {
+	if r == nil {
+		return nil
+	}
+	return r.servers[name]
 }
 
 func (r *registry) sort() {

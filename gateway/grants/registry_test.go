@@ -32,7 +32,10 @@ func TestRegistryHoldsTheServersThatCanBeUsed(t *testing.T) {
 	_, err = b.FindServer("files")
 	require.ErrorIs(t, err, ErrUnavailable, "nothing is known yet")
 	require.NoError(t, b.fetchRegistry(t.Context()))
-	require.Equal(t, &Server{Name: "files", ID: "r1", Transport: "stdio", Command: "/bin/files", Args: []string{"-v"}, Env: map[string]string{"K": "V"}, Shared: true}, b.Server("files"))
+	files := *b.Server("files")
+	require.Nil(t, files.Pins())
+	files.pins = nil
+	require.Equal(t, Server{Name: "files", ID: "r1", Transport: "stdio", Command: "/bin/files", Args: []string{"-v"}, Env: map[string]string{"K": "V"}, Shared: true}, files)
 	require.Len(t, b.Servers(), 1, "what cannot be used is not there")
 	require.NoError(t, b.fetchKeys(t.Context()))
 	require.Equal(t, "mount", b.SessionKeys().MountID)

@@ -20,6 +20,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 	"vault-plugin-secrets-mcp/gateway/mcp/session"
+	"vault-plugin-secrets-mcp/gateway/pins"
 )
 
 // Registry is what the handler needs of [grants.Broker].
@@ -45,7 +46,8 @@ type Credentials interface {
 // Options of a Handler.
 type Options struct {
 	Registry    Registry
-	Credentials Credentials // nil: servers that have some are refused
+	Credentials Credentials  // nil: servers that have some are refused
+	Pins        *pins.Keeper // nil: what nobody has approved is not reported
 	Config      *config.Config
 	ToolLists   ToolLists // nil: nobody wants them
 	Log         hclog.Logger
@@ -56,6 +58,7 @@ type Options struct {
 type Handler struct {
 	registry    Registry
 	credentials Credentials
+	pins        *pins.Keeper
 	toolLists   ToolLists
 	log         hclog.Logger
 	sealer      *session.Sealer
@@ -79,6 +82,7 @@ func New(options Options) *Handler {
 	h := &Handler{
 		registry:    options.Registry,
 		credentials: options.Credentials,
+		pins:        options.Pins,
 		toolLists:   options.ToolLists,
 		log:         options.Log,
 		childPool:   bridge.NewPool(0, 0),
@@ -118,6 +122,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Drain ends the streams on which servers speak of their own accord, so that
 // their clients connect to another gateway. Requests in flight go on.
 func (h *Handler) Drain() { h.streams.Drain() }
+
+// Judge returns the judge of what the server says of itself, by its pins as they are now; nil if
+// it has none. Ask for it whenever a message comes: see [pins.Keeper.Of].
+func (h *Handler) Judge(server *grants.Server) *pins.Judge { return h.pins.Of(server) }
 
 // CallTimeout is the timeout of the server of that name; "" stands for the longest of all.
 func (h *Handler) CallTimeout(server string) time.Duration {

@@ -120,7 +120,8 @@ type Changes struct {
 // ServerList is the registry's wire form.
 type ServerList struct {
 	Servers  map[string]ServerEntry `json:"servers"`
-	Disabled []string               `json:"disabled"` // names of registered servers that are stopped
+	Pinned   map[string]ServerEntry `json:"pinned_servers"` // those whose pins are enforced, which are not among the others
+	Disabled []string               `json:"disabled"`       // names of registered servers that are stopped
 	Epoch    string                 `json:"epoch"`
 	Index    uint64                 `json:"index"`
 }
@@ -139,6 +140,11 @@ type ServerEntry struct {
 	Credentials   map[string]credential.Spec `json:"credentials"`
 	Files         map[string]string          `json:"files"`
 	VaultPolicies []string                   `json:"vault_policies"`
+
+	Pin      string   `json:"pin"`       // "": off
+	PinKinds []string `json:"pin_kinds"` // null: all
+	Place    string   `json:"place"`     // an id of where the server leads
+	Pins     string   `json:"pins"`      // the ID of what is approved: see [Engine.Pins]
 }
 
 // SessionKeyList is the session keys' wire form.

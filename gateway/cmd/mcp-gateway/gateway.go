@@ -23,6 +23,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/credentials"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp"
+	"vault-plugin-secrets-mcp/gateway/pins"
 	"vault-plugin-secrets-mcp/gateway/seal"
 	"vault-plugin-secrets-mcp/gateway/telemetry"
 	"vault-plugin-secrets-mcp/gateway/usage"
@@ -59,6 +60,7 @@ type gateway struct {
 	metrics *telemetry.Metrics
 	export  *telemetry.Export
 	usage   *usage.Recorder
+	pins    *pins.Keeper
 	handler *mcp.Handler
 
 	credentials *credentials.Store
@@ -126,8 +128,9 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 		return nil, err
 	}
 	g.usage = g.newUsage(id)
+	g.pins = g.newPins()
 	g.handler = mcp.New(mcp.Options{
-		Registry: g.broker, Credentials: g.credentials, Config: settings, ToolLists: g.usage, Log: log.Named("mcp"),
+		Registry: g.broker, Credentials: g.credentials, Pins: g.pins, Config: settings, ToolLists: g.usage, Log: log.Named("mcp"),
 	})
 	g.all = aggregate.New(aggregate.Options{
 		Registry: g.broker, Config: settings, Version: version, Observer: g.metrics, Next: g.handler, Log: log.Named("mcp.all"),
@@ -275,7 +278,7 @@ func (g *gateway) run(ctx context.Context) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	running.Go(func() { g.broker.Run(background) })
 	running.Go(func() { g.credentials.Run(background) })
-	stopUsage := g.runUsage(background)
+	stopUsage, stopPins := report(background, g.usage), report(background, g.pins)
 	failed := make(chan error, 2)
 	running.Go(func() { failed <- g.main.Serve(g.mainListener) })
 	running.Go(func() { failed <- g.admin.Serve(g.adminListener) })
@@ -289,6 +292,7 @@ func (g *gateway) run(ctx context.Context) error {
 	g.handler.Close()
 	g.credentials.Close() // while Vault can still be told
 	stopUsage()           // likewise
+	stopPins()            // likewise
 	stop()
 	running.Wait()
 	g.close()

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -33,6 +34,7 @@ type Vault struct {
 	mu      sync.Mutex
 	tokens  map[string]Data
 	servers map[string]Data
+	pins    map[string]*pins // by name of the server
 	changes []Data
 	wake    chan struct{}
 	failing int // status of every answer, if not 0
@@ -42,7 +44,7 @@ type Vault struct {
 // New starts a Vault that ends with the test.
 func New(t testing.TB) *Vault {
 	t.Helper()
-	v := &Vault{t: t, tokens: map[string]Data{}, servers: map[string]Data{}, wake: make(chan struct{})}
+	v := &Vault{t: t, tokens: map[string]Data{}, servers: map[string]Data{}, pins: map[string]*pins{}, wake: make(chan struct{})}
 	v.Server = httptest.NewServer(http.HandlerFunc(v.serve))
 	t.Cleanup(v.CloseClientConnections) // requests for changes are held
 	t.Cleanup(v.Close)
@@ -189,20 +191,28 @@ func (v *Vault) serve(w http.ResponseWriter, r *http.Request) {
 	case "/v1/mcp/gateway/servers":
 		v.mu.Lock()
 		defer v.mu.Unlock()
-		servers, disabled := Data{}, []string{}
+		servers, pinned, disabled := Data{}, Data{}, []string{}
 		for name, entry := range v.servers {
-			if entry["disabled"] == true {
+			entry, enforced := v.pins[name].of(entry)
+			switch {
+			case entry["disabled"] == true:
 				disabled = append(disabled, name)
-			} else {
+			case enforced:
+				pinned[name] = entry
+			default:
 				servers[name] = entry
 			}
 		}
-		v.answer(w, Data{"servers": servers, "disabled": disabled})
+		v.answer(w, Data{"servers": servers, "pinned_servers": pinned, "disabled": disabled})
 	case "/v1/mcp/gateway/keys":
 		v.mu.Lock()
 		defer v.mu.Unlock()
 		v.answer(w, Data{"current_version": 1, "mount_id": "mount", "keys": Data{"1": Data{"key": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}}})
 	default:
+		if name, ok := strings.CutPrefix(r.URL.Path, "/v1/mcp/gateway/pins/"); ok {
+			v.servePins(w, r, name)
+			return
+		}
 		w.WriteHeader(http.StatusNotFound)
 	}
 }

@@ -1,0 +1,105 @@
+package vaultclient
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/hashicorp/vault/api"
+
+	"vault-plugin-secrets-mcp/backend/pin"
+)
+
+var (
+	// ErrNoPinReports: Vault answers, but takes no reports of what servers say of themselves.
+	ErrNoPinReports = errors.New("the engine, or the policy of the gateway's login, takes no reports of what servers say of themselves")
+
+	// ErrPinReport: Vault takes reports, and not this one.
+	ErrPinReport = errors.New("vault does not take the report")
+)
+
+// PinSet is what is approved of one server, in the wire form.
+type PinSet struct {
+	Set      string   `json:"set"` // the ID of Approved
+	Approved *pin.Set `json:"approved"`
+	Epoch    string   `json:"epoch"`
+	Index    uint64   `json:"index"`
+}
+
+// PinReport is what a server says of itself and nobody has approved.
+type PinReport struct {
+	Place       string          `json:"place"` // of the registration
+	Definitions []PinDefinition `json:"definitions"`
+}
+
+// PinDefinition is one definition, of which the engine computes the digest itself.
+type PinDefinition struct {
+	Kind pin.Kind `json:"kind"`
+	Text string   `json:"text"` // JSON
+}
+
+// PinsReported says what the engine has made of the definitions of a report, in numbers.
+type PinsReported struct {
+	Kept    int `json:"kept"`
+	Known   int `json:"known"`   // they were there already
+	Refused int `json:"refused"` // there is no room for them, or nobody could approve them
+}
+
+// Pins reads what is approved of a server.
+func (e *Engine) Pins(ctx context.Context, server string) (*PinSet, error) {
+	var answer PinSet
+	if err := e.read(ctx, "/gateway/pins/"+server, &answer); err != nil {
+		return nil, fmt.Errorf("pins: %w", err)
+	}
+	return &answer, nil
+}
+
+// ReportPins reports what a server says of itself. The error is ErrNoPinReports if Vault takes
+// no reports about it from this gateway, and ErrPinReport if it will never take this one.
+func (e *Engine) ReportPins(ctx context.Context, server string, report *PinReport) (*PinsReported, error) {
+	if e.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, e.timeout)
+		defer cancel()
+	}
+	if err := e.await(ctx); err != nil {
+		return nil, err
+	}
+	var answer PinsReported
+	err := e.login.do(ctx, func(client *api.Client) error {
+		secret, err := client.Logical().WriteWithContext(ctx, e.mount+"/gateway/pins/"+server, map[string]any{
+			"place": report.Place, "definitions": report.Definitions,
+		})
+		if err != nil {
+			return err
+		}
+		if secret == nil {
+			return errors.New("pins: an answer without data")
+		}
+		data, err := json.Marshal(secret.Data)
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal(data, &answer)
+	})
+	switch {
+	case err == nil:
+		return &answer, nil
+	case isRefusedPath(err):
+		return nil, fmt.Errorf("%w: %w", ErrNoPinReports, err)
+	case isRefusedRequest(err):
+		return nil, fmt.Errorf("%w: %w", ErrPinReport, err)
+	}
+	return nil, err
+}
+
+// isRefusedRequest reports whether Vault refuses what the request says, or its size.
+func isRefusedRequest(err error) bool {
+	var refused *api.ResponseError
+	if !errors.As(err, &refused) {
+		return false
+	}
+	return refused.StatusCode == http.StatusBadRequest || refused.StatusCode == http.StatusRequestEntityTooLarge
+}
