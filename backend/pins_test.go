@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -365,7 +366,14 @@ func TestOldGatewaysDoNotSeeServersThatEnforcePins(t *testing.T) {
 	require.Equal(t, []string{"tool", "page"}, e.read("servers/off")["pin_kinds"])
 	e.write("servers/off", data{"pin_kinds": ""})
 	require.Empty(t, e.read("servers/off")["pin_kinds"])
-	require.Contains(t, e.refusedWrite("servers/off", data{"pin": "on"}), "off, observe or enforce")
+	for _, odd := range []any{"", nil, "on", "enforce,off"} {
+		require.Contains(t, e.refusedWrite("servers/enforce", data{"pin": odd}), "off, observe or enforce")
+	}
+	for _, odd := range []any{[]any{}, []any{"off"}, data{"off": true}, false, 0} {
+		resp, err := e.request(context.Background(), logical.UpdateOperation, "servers/enforce", data{"pin": odd})
+		require.True(t, err != nil || resp.IsError(), odd)
+	}
+	require.Equal(t, "enforce", e.read("servers/enforce")["pin"])
 	require.Contains(t, e.refusedWrite("servers/off", data{"pin_kinds": "tools"}), "is not a valid kind")
 }
 

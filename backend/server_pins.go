@@ -12,10 +12,15 @@ import (
 	"vault-plugin-secrets-mcp/backend/pin"
 )
 
-// setPins sets pin and pin_kinds, if the request has them. They are checked later.
-func (e *serverEntry) setPins(d *framework.FieldData) {
-	if mode, ok := d.GetOk("pin"); ok {
-		if e.Pin = pin.Mode(mode.(string)); e.Pin == pin.Off {
+// setPins sets pin and pin_kinds, if the request has them. They are checked later. An empty pin
+// is refused: it says off in no word, and Vault's ACL takes it for any value that a policy
+// requires.
+func (e *serverEntry) setPins(d *framework.FieldData) error {
+	if mode, given := d.Raw["pin"]; given {
+		if mode == nil || mode == "" {
+			return userErrorf("field pin: it is empty: write off, observe or enforce")
+		}
+		if e.Pin = pin.Mode(d.Get("pin").(string)); e.Pin == pin.Off {
 			e.Pin = ""
 		}
 	}
@@ -25,6 +30,7 @@ func (e *serverEntry) setPins(d *framework.FieldData) {
 			e.PinKinds = append(e.PinKinds, pin.Kind(name))
 		}
 	}
+	return nil
 }
 
 // pinMode is the server's mode as a read shows it.

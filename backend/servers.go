@@ -224,7 +224,9 @@ func serverFromFields(held *serverEntry, d *framework.FieldData) (*serverEntry, 
 	if err := next.setCredentials(d); err != nil {
 		return nil, nil, err
 	}
-	next.setPins(d)
+	if err := next.setPins(d); err != nil {
+		return nil, nil, err
+	}
 	next.Transport = check.Transport(next.Transport)
 	warnings := next.dropSecretsOf(held, d)
 	next.dropEmpty()
