@@ -22,6 +22,12 @@ path "mcp/servers/*" {
   capabilities = ["create", "read", "update", "delete", "list"]
 }
 
+# What servers say of themselves. Where two people are to agree on that, give neither of them
+# this policy: see mcp-registrar and mcp-approver.
+path "mcp/pins/*" {
+  capabilities = ["read", "update", "delete", "list"]
+}
+
 path "mcp/policies/*" {
   capabilities = ["create", "read", "update", "delete", "list"]
 }

@@ -26,6 +26,15 @@ path "mcp/servers/+" {
   capabilities = ["read"]
 }
 
+# What is approved of servers, and by whom.
+path "mcp/pins" {
+  capabilities = ["list"]
+}
+
+path "mcp/pins/+" {
+  capabilities = ["read"]
+}
+
 path "mcp/policies" {
   capabilities = ["list"]
 }

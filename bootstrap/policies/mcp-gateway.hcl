@@ -1,6 +1,7 @@
 # What a gateway may do in Vault, and nothing else: ask about tokens, follow the
-# change feed, read what only gateways may read, report what was used, keep its own login
-# alive, and mint child tokens for the upstream credentials of clients.
+# change feed, read what only gateways may read, report what was used and what servers say
+# that nobody has approved, keep its own login alive, and mint child tokens for the upstream
+# credentials of clients.
 #
 # The role that carries this policy sets token_no_default_policy: Vault's default
 # policy is templated, and so parsed anew on each request.
@@ -19,6 +20,11 @@ path "mcp/gateway/*" {
 
 path "mcp/gateway/usage" {
   capabilities = ["update"]
+}
+
+# Of the paths that match, Vault takes this one, so it has "read" as well.
+path "mcp/gateway/pins/+" {
+  capabilities = ["read", "update"]
 }
 
 path "auth/token/lookup-self" {

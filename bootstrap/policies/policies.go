@@ -13,6 +13,8 @@ const (
 	AdminName     = "mcp-admin"
 	TeamAdminName = "mcp-team-admin"
 	AuditorName   = "mcp-auditor"
+	ApproverName  = "mcp-approver"
+	RegistrarName = "mcp-registrar"
 	ClientName    = "mcp-client"
 	UpstreamName  = "mcp-upstream"
 	PersonName    = "mcp-person"
@@ -37,6 +39,17 @@ var TeamAdmin string
 //
 //go:embed mcp-auditor.hcl
 var Auditor string
+
+// Approver is the policy of somebody who approves what servers say of themselves.
+//
+//go:embed mcp-approver.hcl
+var Approver string
+
+// Registrar is the policy of somebody who registers servers of which others approve what they
+// say.
+//
+//go:embed mcp-registrar.hcl
+var Registrar string
 
 //go:embed mcp-client.hcl
 var client string

@@ -9,7 +9,7 @@ import (
 func TestRulesForAnotherMountNameItEverywhere(t *testing.T) {
 	paths := regexp.MustCompile(`(?m)^path "([^"]+)"`)
 	for name, rules := range map[string]string{
-		GatewayName: Gateway, AdminName: Admin, TeamAdminName: TeamAdmin, AuditorName: Auditor, ClientName: Client("auth_approle_1"),
+		GatewayName: Gateway, AdminName: Admin, TeamAdminName: TeamAdmin, AuditorName: Auditor, ApproverName: Approver, RegistrarName: Registrar, ClientName: Client("auth_approle_1"),
 		PersonName: Person, PersonClientName("cursor"): PersonClient("cursor"),
 	} {
 		if At("/mcp/", rules) != rules {

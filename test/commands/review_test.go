@@ -80,7 +80,7 @@ func TestAnAuditorMayReviewAndNothingElse(t *testing.T) {
 	accessor := h.Read("mcp/clients/editor")["accessor"]
 	for _, path := range []string{
 		"mcp/clients/editor", "mcp/clients/new", "mcp/servers/calculator", "mcp/policies/p", "mcp/roles/r", "mcp/rotate-client/editor", "mcp/revoke-client/editor",
-		"mcp/revoke-all", "mcp/lookup", "mcp/lookup-accessor", "mcp/gateway/usage", "mcp/config", "mcp/creds/editor",
+		"mcp/revoke-all", "mcp/lookup", "mcp/lookup-accessor", "mcp/gateway/usage", "mcp/gateway/pins/calculator", "mcp/pins/calculator", "mcp/config", "mcp/creds/editor",
 	} {
 		_, err := auditor.Logical().WriteWithContext(t.Context(), path, harness.Map{"disabled": false})
 		requireDenied(t, path, err)
@@ -89,8 +89,12 @@ func TestAnAuditorMayReviewAndNothingElse(t *testing.T) {
 		_, err := auditor.Logical().ReadWithContext(t.Context(), path)
 		requireDenied(t, path, err)
 	}
-	_, err := auditor.Logical().DeleteWithContext(t.Context(), "mcp/clients/editor")
-	requireDenied(t, "mcp/clients/editor", err)
+	for _, path := range []string{"mcp/clients/editor", "mcp/pins/calculator"} {
+		_, err := auditor.Logical().DeleteWithContext(t.Context(), path)
+		requireDenied(t, path, err)
+	}
+	_, err := auditor.Logical().ReadWithContext(t.Context(), "mcp/pins/calculator")
+	require.NoError(t, err)
 	require.Contains(t, reviewed(t, h, auditor), "editor")
 }
 

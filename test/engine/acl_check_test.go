@@ -93,9 +93,14 @@ func grantsOf(t *testing.T, rules string) []grant {
 
 var template = regexp.MustCompile(`\{\{[^}]*\}\}`)
 
-// covers tells whether the grant is for the path. A templated name is the client's.
+// covers tells whether the grant is for the path. A templated name is the client's, and +
+// stands for one segment.
 func (g grant) covers(path string) bool {
 	own := template.ReplaceAllString(g.path, "cursor")
+	if rest, ok := strings.CutSuffix(own, "+"); ok {
+		name, below := strings.CutPrefix(path, rest)
+		return below && name != "" && !strings.Contains(name, "/")
+	}
 	prefix, isPrefix := strings.CutSuffix(own, "*")
 	return path == own || isPrefix && strings.HasPrefix(path, prefix)
 }

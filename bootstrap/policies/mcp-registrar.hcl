@@ -1,0 +1,20 @@
+# What somebody may do who registers MCP servers and may not approve what they say: each write
+# of a server says pin=enforce, so clients see of it only what the holder of mcp-approver has
+# approved. A server that leads elsewhere, or is deleted and registered again, has nothing
+# approved.
+#
+# pin_kinds is denied, since it could leave out the tools. There is no "read": Vault wants the
+# required parameter of a read, too. `vault list -detailed` shows what there is. What the right
+# to write servers is worth besides stands in docs/threat-model.md.
+
+path "mcp/servers/*" {
+  capabilities = ["create", "update", "delete", "list"]
+  required_parameters = ["pin"]
+  allowed_parameters = {
+    "pin" = ["enforce"]
+    "*"   = []
+  }
+  denied_parameters = {
+    "pin_kinds" = []
+  }
+}
