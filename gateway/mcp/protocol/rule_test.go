@@ -14,6 +14,7 @@ import (
 // Whoever decides on an object's members goes by the one rule of jsonscan.Object.
 func TestEveryReaderKeepsTheRuleAboutKeys(t *testing.T) {
 	rules := policy.CompileRules("s", []policy.Rights{{Lists: policy.Lists{AllowedServers: []string{"s"}, DeniedTools: []string{"s/denied"}}}})
+	filter := itemlist.Filter{Rules: rules}
 	// Members that stand beside a key K, which is guarded.
 	for name, beside := range map[string]func(key string) string{
 		"twice":                 func(key string) string { return `"` + key + `":0` },
@@ -29,11 +30,11 @@ func TestEveryReaderKeepsTheRuleAboutKeys(t *testing.T) {
 			require.Error(t, err, "envelope.Parse")
 			_, err = rewrite.Answer([]byte(`{"result":{"contents":[{"uri":"a",`+beside("uri")+`}]}}`), "s")
 			require.Error(t, err, "rewrite.Answer")
-			_, err = itemlist.Filter([]byte(`{"result":{"tools":[],`+beside("tools")+`}}`), rules)
+			_, _, err = filter.Apply([]byte(`{"result":{"tools":[],` + beside("tools") + `}}`))
 			require.Error(t, err, "itemlist.Filter")
 
 			tool := `{"name":"a",` + beside("name") + `}`
-			filtered, err := itemlist.Filter([]byte(`{"result":{"tools":[`+tool+`]}}`), rules)
+			filtered, _, err := filter.Apply([]byte(`{"result":{"tools":[` + tool + `]}}`))
 			require.NoError(t, err)
 			require.Equal(t, `{"result":{"tools":[]}}`, string(filtered), "a tool of itemlist.Filter")
 			page, err := rewrite.ReadPage(rewrite.Tools, "s", []byte(`{"result":{"tools":[`+tool+`]}}`))

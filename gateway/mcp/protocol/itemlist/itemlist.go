@@ -1,10 +1,11 @@
-// Package itemlist removes tools, prompts, resources and resource templates that a client may
-// not have from the lists of servers, and drops notifications about such resources. The check
-// of the request protects an item; a filtered list keeps the client from trying.
+// Package itemlist removes from a server's messages what a client may not have: tools, prompts,
+// resources and resource templates in lists, by the client's rules; these and other definitions
+// of the server, by its pins; and notifications about resources. The check of the request
+// protects an item; a filtered list keeps the client from trying, and its model from reading.
 //
-// It recognises a list by its shape, a result with tools, prompts and so on, and not by the
-// request that it answers. So it works on any of the protocol's streams, and after any number
-// of reconnections. It keeps all bytes but those of removed entries and of caching hints.
+// It recognises what it judges by its shape, a result with tools, prompts and so on, and not by
+// the request that it answers. So it works on any of the protocol's streams, and after any
+// number of reconnections. It keeps all bytes but those of what it removes and of caching hints.
 package itemlist
 
 import (
@@ -12,91 +13,90 @@ import (
 	"strconv"
 	"time"
 
+	"vault-plugin-secrets-mcp/backend/pin"
 	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
-// MaxTTL is the time for which a client may cache a filtered list. So a client lists an
-// item that it has lost for this long at most.
+// MaxTTL is the time for which a client may cache a filtered result. So a client has
+// what it has lost for this long at most.
 const MaxTTL = 30 * time.Second
 
 // errNoList: the result's list is not an array, so the gateway cannot check it.
 var errNoList = errors.New("the list is not an array")
 
-// filter is one run over one message.
-type filter struct {
+// Filter says what of a server's messages a client may have.
+type Filter struct {
+	Rules       *policy.Rules // the client's; nil: they let it have everything
+	Definitions Definitions   // nil: everything that the server says passes
+
+	Server string // its registered name
+	Page   bool   // the message answers a request for a page of an app
+}
+
+// Apply returns the server's message as the client may have it: without the entries of its
+// lists that the rules do not allow, and without definitions that nobody has approved, of which
+// it returns the number. It returns a message without any of these as it is, and nil for a
+// notification about a resource that the client may not have. An error means that the caller
+// must not forward the message.
+func (f *Filter) Apply(message []byte) (filtered []byte, unapproved int, err error) {
+	r, err := newRun(message)
+	if err != nil {
+		return nil, 0, err
+	}
+	r.filter = f
+	r.guardLists()
+	r.guardDefinitions()
+	r.guard("cacheScope", func() (err error) {
+		r.scope, err = r.Value()
+		return err
+	})
+	r.guard("ttlMs", func() (err error) {
+		r.ttl, err = r.Value()
+		return err
+	})
+	if pass, err := r.read(); err != nil || !pass {
+		return nil, r.unapproved, err
+	}
+	if r.judged {
+		r.limitCaching()
+	}
+	if len(r.edits) == 0 {
+		return message, r.unapproved, nil
+	}
+	out := make([]byte, 0, len(message)+len(addedScope)+len(privateScope))
+	return jsonscan.Replace(out, message, r.edits...), r.unapproved, nil
+}
+
+// run is one run over one message.
+type run struct {
 	jsonscan.Scanner
-	message   []byte
-	resources *policy.Filter // judges notifications; nil: all of them pass
+	message []byte
+	filter  *Filter
 
-	keys   []string // of the result: those of judged lists, and two more
-	judged []judged // in the order of their keys
+	keys    []string       // of the result's members that matter
+	members []func() error // that read their values, in the order of the keys
 
-	lists bool            // the result has a judged list
-	cuts  []jsonscan.Part // the content of arrays, and its filtered form
+	judged     bool // the result has something that is cut if the client may not have it
+	unapproved int  // definitions that nobody has approved
+	edits      []jsonscan.Part
 
 	scope, ttl jsonscan.Span
 	resultEnd  int // offset of the result's closing brace
 }
 
-// judged is a kind of list whose entries are judged.
-type judged struct {
-	key    string // of the member that names an entry
-	allows func(name string) bool
-}
-
-// Filter returns the server's message as the rules let the client have it: without the
-// entries of its lists that they do not allow. It returns a message without a list as it is,
-// and nil for a notification about a resource that they do not allow. An error means that the
-// caller must not forward the message.
-func Filter(message []byte, rules *policy.Rules) ([]byte, error) {
-	return filtered(message, rules.Resources, func(kind rewrite.Kind) func(string) bool { return Judge(kind, rules) })
-}
-
-// filtered is Filter with the rules about resources, and what judges the entries of a list;
-// nil if all of them pass.
-func filtered(message []byte, resources *policy.Filter, judge func(rewrite.Kind) func(string) bool) ([]byte, error) {
+func newRun(message []byte) (*run, error) {
 	scanner, err := jsonscan.New(message)
 	if err != nil {
 		return nil, err
 	}
-	f := &filter{Scanner: scanner, message: message, resources: resources}
-	for kind := rewrite.Tools; kind <= rewrite.Templates; kind++ {
-		if allows := judge(kind); allows != nil {
-			f.keys, f.judged = append(f.keys, kind.Member()), append(f.judged, judged{kind.NameMember(), allows})
-		}
-	}
-	f.keys = append(f.keys, "cacheScope", "ttlMs")
-	if pass, err := f.read(); err != nil || !pass {
-		return nil, err
-	}
-	if !f.lists {
-		return message, nil
-	}
-	edits := f.edits()
-	if len(edits) == 0 {
-		return message, nil
-	}
-	out := make([]byte, 0, len(message)+len(addedScope)+len(privateScope))
-	return jsonscan.Replace(out, message, edits...), nil
+	return &run{Scanner: scanner, message: message, filter: &Filter{}}, nil
 }
 
-// Judge returns what judges the entries of a list, by the names that they have on their
-// server; nil if all of them pass.
-func Judge(kind rewrite.Kind, rules *policy.Rules) func(name string) bool {
-	switch {
-	case kind == rewrite.Tools && rules.Tools != nil:
-		return rules.Tools.Allows
-	case kind == rewrite.Prompts && rules.Prompts != nil:
-		return rules.Prompts.Allows
-	case kind == rewrite.Resources && rules.Resources != nil:
-		return rules.Resources.Allows
-	case kind == rewrite.Templates && rules.Resources != nil:
-		return rules.Resources.AllowsTemplate
-	}
-	return nil
+// guard has member called to read the value of the result's member with the key.
+func (r *run) guard(key string, member func() error) {
+	r.keys, r.members = append(r.keys, key), append(r.members, member)
 }
 
 // Keys of the members that matter, in the order of the cases below.
@@ -106,122 +106,65 @@ var (
 )
 
 // read reads the message, and reports whether the client gets any of it.
-func (f *filter) read() (pass bool, err error) {
+func (r *run) read() (pass bool, err error) {
 	var method, params jsonscan.Span
-	err = f.Members(messageKeys, func(key int) (err error) {
+	err = r.Members(messageKeys, func(key int) (err error) {
 		switch key {
 		case 0:
-			err = f.result()
+			err = r.result()
 		case 1:
-			method, err = f.Value()
+			method, err = r.Value()
 		default:
-			params, err = f.Value()
+			params, err = r.Value()
 		}
 		return err
 	})
 	if err == nil {
-		err = f.End()
+		err = r.End()
 	}
-	if err != nil || f.resources == nil || method.None() {
+	if err != nil || method.None() || !r.filter.judgesUpdates() {
 		return true, err
 	}
-	return f.notification(method, params)
+	return r.notification(method, params)
+}
+
+// result reads the result of a response.
+func (r *run) result() error {
+	if r.Peek() != '{' {
+		return r.Skip()
+	}
+	err := r.Members(r.keys, func(key int) error { return r.members[key]() })
+	r.resultEnd = r.Pos() - 1
+	return err
+}
+
+// judgesUpdates reports whether notifications about some resources do not pass.
+func (f *Filter) judgesUpdates() bool {
+	return f.Rules != nil && f.Rules.Resources != nil || f.Definitions != nil
+}
+
+// admits reports whether the client may hear of a resource.
+func (f *Filter) admits(uri string) bool {
+	return (f.Rules == nil || f.Rules.Resources == nil || f.Rules.Resources.Allows(uri)) &&
+		(f.Definitions == nil || f.Definitions.Admits(pin.Resource, uri))
 }
 
 // notification reports whether the client gets a notification.
-func (f *filter) notification(method, params jsonscan.Span) (pass bool, err error) {
-	if name, ok := jsonscan.Text(method.Of(f.message)); ok && name != protocol.MethodUpdated {
+func (r *run) notification(method, params jsonscan.Span) (pass bool, err error) {
+	if name, ok := jsonscan.Text(method.Of(r.message)); ok && name != protocol.MethodUpdated {
 		return true, nil
 	}
 	if params.None() {
 		return false, nil
 	}
-	of := filter{Scanner: f.At(params), message: f.message}
+	of := r.At(params)
 	err = of.MembersIfAny(updatedKeys, func(int) error {
 		at, err := of.Value()
-		uri, ok := jsonscan.Text(at.Of(f.message))
-		pass = ok && f.resources.Allows(uri)
+		uri, ok := jsonscan.Text(at.Of(r.message))
+		pass = ok && r.filter.admits(uri)
 		return err
 	})
 	return pass, err
-}
-
-// result reads the result of a response.
-func (f *filter) result() error {
-	if f.Peek() != '{' {
-		return f.Skip()
-	}
-	err := f.Members(f.keys, f.resultMember)
-	f.resultEnd = f.Pos() - 1
-	return err
-}
-
-func (f *filter) resultMember(key int) (err error) {
-	switch key - len(f.judged) {
-	case 0:
-		f.scope, err = f.Value()
-	case 1:
-		f.ttl, err = f.Value()
-	default:
-		f.lists = true
-		return f.list(&f.judged[key])
-	}
-	return err
-}
-
-// list reads an array of entries.
-func (f *filter) list(of *judged) error {
-	if f.Peek() != '[' {
-		return errNoList
-	}
-	if err := f.Enter('['); err != nil {
-		return err
-	}
-	content, kept, cut := jsonscan.Span{Start: f.Pos()}, []byte{}, false
-	for first := true; ; first = false {
-		more, err := f.Element(first)
-		if err != nil {
-			return err
-		}
-		if !more {
-			break
-		}
-		start := f.Pos()
-		keep, err := f.entry(of)
-		if err != nil {
-			return err
-		}
-		if !keep {
-			cut = true
-			continue
-		}
-		if len(kept) > 0 {
-			kept = append(kept, ',')
-		}
-		kept = append(kept, f.message[start:f.Pos()]...)
-	}
-	if cut {
-		content.End = f.Pos() - 1
-		f.cuts = append(f.cuts, jsonscan.Part{Span: content, Text: kept})
-	}
-	return nil
-}
-
-// entry reads one entry and reports whether the client may see it. It hides an entry whose
-// name is ambiguous.
-func (f *filter) entry(of *judged) (keep bool, err error) {
-	if f.Peek() != '{' {
-		return false, f.Skip()
-	}
-	var name string
-	named := false
-	keys := [...]string{of.key}
-	certain, err := f.MembersAnyway(keys[:], func(int) error {
-		at, err := f.Value()
-		name, named = jsonscan.Text(at.Of(f.message))
-		return err
-	})
-	return certain && named && of.allows(name), err
 }
 
 // Texts of a cache scope for this client only.
@@ -230,22 +173,21 @@ const (
 	addedScope   = `,"cacheScope":` + privateScope
 )
 
-// edits returns the changes to a message with a judged list.
-func (f *filter) edits() []jsonscan.Part {
-	edits := f.cuts
-	// A filtered list is for this client only. A cacheable result without a scope
-	// is public.
-	if !f.scope.None() {
-		edits = append(edits, jsonscan.Part{Span: f.scope, Text: []byte(privateScope)})
-	} else if !f.ttl.None() {
-		at := jsonscan.Span{Start: f.resultEnd, End: f.resultEnd}
-		edits = append(edits, jsonscan.Part{Span: at, Text: []byte(addedScope)})
+func (r *run) replace(at jsonscan.Span, text string) {
+	r.edits = append(r.edits, jsonscan.Part{Span: at, Text: []byte(text)})
+}
+
+// limitCaching has a filtered result cached by this client only, and not for long. A cacheable
+// result without a scope is public.
+func (r *run) limitCaching() {
+	if !r.scope.None() {
+		r.replace(r.scope, privateScope)
+	} else if !r.ttl.None() {
+		r.replace(jsonscan.Span{Start: r.resultEnd, End: r.resultEnd}, addedScope)
 	}
-	if !f.ttl.None() && !shortTTL(f.ttl.Of(f.message)) {
-		limit := strconv.FormatInt(MaxTTL.Milliseconds(), 10)
-		edits = append(edits, jsonscan.Part{Span: f.ttl, Text: []byte(limit)})
+	if !r.ttl.None() && !shortTTL(r.ttl.Of(r.message)) {
+		r.replace(r.ttl, strconv.FormatInt(MaxTTL.Milliseconds(), 10))
 	}
-	return edits
 }
 
 // shortTTL reports whether a ttlMs is a number of at most MaxTTL.

@@ -22,6 +22,15 @@ func rulesOf(lists policy.Lists) *policy.Rules {
 // denying lets every tool pass but those whose names start with "deny".
 var denying = rulesOf(policy.Lists{DeniedTools: []string{"s/deny*"}})
 
+// apply filters by rules alone.
+func apply(message []byte, rules *policy.Rules) ([]byte, error) {
+	filtered, unapproved, err := (&Filter{Rules: rules}).Apply(message)
+	if unapproved > 0 {
+		panic("definitions were judged without pins")
+	}
+	return filtered, err
+}
+
 func notDenied(tool string) bool { return !strings.HasPrefix(tool, "deny") }
 
 func list(tools string) string {
@@ -75,7 +84,7 @@ func TestFilterCutsToolsAndKeepsEveryOtherByte(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := Filter([]byte(test.in), denying)
+			got, err := apply([]byte(test.in), denying)
 			require.NoError(t, err)
 			require.Equal(t, test.want, string(got))
 		})
@@ -135,7 +144,7 @@ func TestEachListIsFilteredByItsOwnRules(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := Filter([]byte(test.in), test.rules)
+			got, err := apply([]byte(test.in), test.rules)
 			require.NoError(t, err)
 			require.Equal(t, test.want, string(got))
 		})
@@ -169,7 +178,7 @@ func TestNotificationsAboutDeniedResourcesAreDropped(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := Filter([]byte(test.message), test.rules)
+			got, err := apply([]byte(test.message), test.rules)
 			require.NoError(t, err)
 			if test.passes {
 				require.Equal(t, test.message, string(got))
@@ -183,7 +192,7 @@ func TestNotificationsAboutDeniedResourcesAreDropped(t *testing.T) {
 		updated(`{"uri":"file:///srv/a","URI":"s3://a"}`),
 		`{"method":"notifications/message","method":"notifications/resources/updated","params":{"uri":"s3://a"}}`,
 	} {
-		_, err := Filter([]byte(message), all)
+		_, err := apply([]byte(message), all)
 		require.ErrorIs(t, err, jsonscan.ErrAmbiguous, message)
 	}
 }
@@ -215,7 +224,7 @@ func TestFilterRefusesWhatItCannotBeSureOf(t *testing.T) {
 	}
 	for name, message := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := Filter([]byte(message), denying)
+			_, err := apply([]byte(message), denying)
 			require.Error(t, err)
 		})
 	}
@@ -229,7 +238,7 @@ func FuzzFilter(f *testing.F) {
 	f.Add([]byte(`{"result":{"cacheScope":"public","tools":[{"name":"deny"}],"ttlMs":1e9,"nextCursor":"x"}}`))
 	f.Add([]byte(`{"result":{"tools":[{"name":"a","NAME":"deny"}],"ttlMs":1}}`))
 	f.Fuzz(func(t *testing.T, message []byte) {
-		got, err := Filter(message, denying)
+		got, err := apply(message, denying)
 		if err != nil {
 			return
 		}
@@ -286,7 +295,7 @@ func FuzzFilterOfResources(f *testing.F) {
 	f.Add([]byte(`{"method":"notifications/resources/updated","params":{"uri":"s3://a"}}`))
 	f.Add([]byte(`{"result":{"resourceTemplates":[{"uriTemplate":"file:///{+x}"},{"uriTemplate":"s3://{b}"}],"prompts":[{"name":"deny"}]}}`))
 	f.Fuzz(func(t *testing.T, message []byte) {
-		got, err := Filter(message, all)
+		got, err := apply(message, all)
 		if err != nil || got == nil {
 			return
 		}
@@ -320,12 +329,11 @@ func FuzzFilterOfResources(f *testing.F) {
 
 // toolName returns the name of a tool, if it is certain.
 func toolName(tool []byte) (name string, ok bool) {
-	scanner, err := jsonscan.New(tool)
+	r, err := newRun(tool)
 	if err != nil {
 		return "", false
 	}
-	f := filter{Scanner: scanner, message: tool}
-	ok, err = f.entry(&judged{key: "name", allows: func(tool string) bool {
+	ok, err = r.entry(&entries{names: []string{"name"}, allows: func(tool string) bool {
 		name = tool
 		return true
 	}})
@@ -346,7 +354,7 @@ func BenchmarkFilter(b *testing.B) {
 	b.SetBytes(int64(len(message)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Filter(message, denying); err != nil {
+		if _, err := apply(message, denying); err != nil {
 			b.Fatal(err)
 		}
 	}

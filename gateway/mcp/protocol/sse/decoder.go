@@ -143,6 +143,31 @@ func (s *splitter) resize(capacity int) error {
 	return nil
 }
 
+// Splitter splits a stream into events as somebody else reads it.
+type Splitter struct{ splitter }
+
+// NewSplitter takes events of at most limit bytes.
+func NewSplitter(limit int) *Splitter { return &Splitter{splitter{limit: limit}} }
+
+// Split hands the events that p completes to take. They are valid until take returns. The error
+// is [ErrTooLarge], or that of Reserve: the Splitter must not be used any more then.
+func (s *Splitter) Split(p []byte, take func(*Event)) error {
+	if err := s.room(len(p)); err != nil {
+		return err
+	}
+	s.buffer = append(s.buffer, p...)
+	for e := s.next(); e != nil; e = s.next() {
+		take(e)
+	}
+	if s.tooLarge() {
+		return ErrTooLarge
+	}
+	return nil
+}
+
+// Rest returns the incomplete event at the stream's end; nil if there is none.
+func (s *Splitter) Rest() *Event { return s.rest() }
+
 // Decoder splits a stream that it reads into events.
 type Decoder struct {
 	splitter

@@ -1,0 +1,133 @@
+package itemlist
+
+import (
+	"vault-plugin-secrets-mcp/backend/pin"
+	"vault-plugin-secrets-mcp/backend/policy"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
+)
+
+// Judge returns what judges the entries of a list, by the names that they have on their
+// server; nil if all of them pass.
+func Judge(kind rewrite.Kind, rules *policy.Rules) func(name string) bool {
+	switch {
+	case rules == nil:
+	case kind == rewrite.Tools && rules.Tools != nil:
+		return rules.Tools.Allows
+	case kind == rewrite.Prompts && rules.Prompts != nil:
+		return rules.Prompts.Allows
+	case kind == rewrite.Resources && rules.Resources != nil:
+		return rules.Resources.Allows
+	case kind == rewrite.Templates && rules.Resources != nil:
+		return rules.Resources.AllowsTemplate
+	}
+	return nil
+}
+
+// definitionKinds are the kinds of definitions in lists.
+var definitionKinds = map[rewrite.Kind]pin.Kind{
+	rewrite.Tools: pin.Tool, rewrite.Prompts: pin.Prompt, rewrite.Resources: pin.Resource, rewrite.Templates: pin.Template,
+}
+
+// entries are those of one kind of list.
+type entries struct {
+	names  []string               // the key of the member that names an entry
+	allows func(name string) bool // nil: every name
+	kind   pin.Kind               // of the definitions; "": none of them are judged
+}
+
+// guardLists has the lists judged about which there are rules or pins.
+func (r *run) guardLists() {
+	for kind := rewrite.Tools; kind <= rewrite.Templates; kind++ {
+		r.guardList(kind, Judge(kind, r.filter.Rules))
+	}
+}
+
+func (r *run) guardList(list rewrite.Kind, allows func(name string) bool) {
+	of := entries{names: []string{list.NameMember()}, allows: allows}
+	if r.pins(definitionKinds[list]) {
+		of.kind = definitionKinds[list]
+	}
+	if of.allows != nil || of.kind != "" {
+		r.guard(list.Member(), func() error {
+			r.judged = true
+			return r.list(func() (bool, error) { return r.entry(&of) })
+		})
+	}
+}
+
+// list reads an array, and cuts the entries that entry does not keep.
+func (r *run) list(entry func() (keep bool, err error)) error {
+	if r.Peek() != '[' {
+		return errNoList
+	}
+	if err := r.Enter('['); err != nil {
+		return err
+	}
+	content, kept, cut := jsonscan.Span{Start: r.Pos()}, []jsonscan.Span{}, false
+	for first := true; ; first = false {
+		more, err := r.Element(first)
+		if err != nil {
+			return err
+		}
+		if !more {
+			break
+		}
+		start := r.Pos()
+		keep, err := entry()
+		if err != nil {
+			return err
+		}
+		if keep {
+			kept = append(kept, jsonscan.Span{Start: start, End: r.Pos()})
+		} else {
+			cut = true
+		}
+	}
+	if cut {
+		content.End = r.Pos() - 1
+		r.edits = append(r.edits, jsonscan.Part{Span: content, Text: join(r.message, kept)})
+	}
+	return nil
+}
+
+// join is the content of an array with the entries.
+func join(message []byte, kept []jsonscan.Span) []byte {
+	size := len(kept)
+	for _, at := range kept {
+		size += at.End - at.Start
+	}
+	text := make([]byte, 0, size)
+	for i, at := range kept {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = append(text, at.Of(message)...)
+	}
+	return text
+}
+
+// entry reads one entry and reports whether the client may see it. It hides an entry whose
+// name is ambiguous.
+func (r *run) entry(of *entries) (keep bool, err error) {
+	if r.Peek() != '{' {
+		return false, r.Skip()
+	}
+	start := r.Pos()
+	keep = of.allows == nil
+	certain, err := r.MembersAnyway(of.names, func(int) error {
+		at, err := r.Value()
+		if of.allows != nil && err == nil {
+			name, named := jsonscan.Text(at.Of(r.message))
+			keep = named && of.allows(name)
+		}
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	if of.kind != "" && !r.approved(of.kind, r.message[start:r.Pos()]) {
+		return false, nil
+	}
+	return certain && keep, nil
+}
