@@ -27,8 +27,9 @@ type Answer struct {
 	source   source          // nil: there is nothing to close
 	raw      *http.Response  // the body as it comes; nil: it is in whole
 	whole    []byte
-	inEvents bool    // the stream is passed on event by event
-	buffer   *buffer // that holds whole; nil: nobody shares it
+	inEvents bool         // the stream is passed on event by event
+	watched  *watchedBody // that raw has; nil: what it has is judged message by message, or not at all
+	buffer   *buffer      // that holds whole; nil: nobody shares it
 }
 
 // source is where an answer comes from.
@@ -154,6 +155,9 @@ func (a *Answer) setSession(out http.Header) {
 // Close ends the answer, and records its outcome: how many bytes of it the client has
 // got, and why no more.
 func (a *Answer) Close(written int64, err error) {
+	if a.watched != nil {
+		a.watched.finish()
+	}
 	a.request.Outcome(a.Status, written, err)
 	if a.source != nil {
 		a.source.close()

@@ -181,6 +181,9 @@ type exchange struct {
 	grant   *grants.Grant // that the request is judged by
 	rules   *policy.Rules // of the grant; nil: everything passes
 
+	pins     *pins.Judge // judges by the server's pins when the request came; nil if it has none
+	enforced bool        // what is not approved does not pass
+
 	message   envelope.Envelope
 	body      *buffer // the message's bytes; nil without a message: GET and DELETE
 	borrowed  bool    // the caller releases the body

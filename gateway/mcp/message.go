@@ -138,19 +138,21 @@ func (h *Handler) take(a *Answer, m *Message) *access.Refusal {
 	return a.describe()
 }
 
-// rule refuses what the client's rules for the server do not let pass.
+// rule refuses what the client's rules for the server, or its pins, do not let pass.
 func (h *Handler) rule(a *Answer) *access.Refusal {
-	a.server = a.request.Server
+	a.handler, a.server = h, a.request.Server
 	a.grant = a.request.Present()
 	if rules := a.grant.Rules(a.server.Name); !rules.Empty() {
 		a.rules = rules
 	}
+	a.pins = a.judgeNow()
+	a.enforced = enforces(a.pins)
 	return a.exchange.rule()
 }
 
 // call decides about the request, and has its server answer.
 func (h *Handler) call(ctx context.Context, a *Answer) error {
-	a.handler, a.client = h, ctx
+	a.client = ctx
 	if f := h.rule(a); f != nil {
 		return f
 	}

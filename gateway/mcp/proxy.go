@@ -152,6 +152,7 @@ func (q *proxied) accept() error {
 		q.beginStream()
 	}
 	a.copyList(response)
+	a.watch(response, q.cancel)
 	if !a.Stream && a.isFiltered() {
 		return a.gatherFiltered()
 	}
@@ -161,7 +162,7 @@ func (q *proxied) accept() error {
 // beginStream prepares to pass on a stream.
 func (q *proxied) beginStream() {
 	a := q.Answer
-	a.inEvents = q.set != nil || a.tasks // so that it can be gone on with between two of them, or changed
+	a.inEvents = q.set != nil || a.isFiltered() // so that it can be gone on with between two of them, or changed
 	if a.idle() {
 		q.unlisted = q.handler.streams.Add(q.cancel, q.proxy.limits.MaxStreamAge)
 		q.request.OnExpiry(func() { q.cancel(sse.ErrExpired) })
@@ -194,9 +195,6 @@ func (q *proxied) nextEvent() (*sse.Event, error) {
 		}
 		if len(event.ID()) > 0 {
 			q.lastEventID = string(event.ID())
-		}
-		if !q.isFiltered() {
-			return event, nil
 		}
 		if pass, err := q.filterEvent(event); pass || err != nil {
 			return event, err

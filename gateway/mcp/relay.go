@@ -127,7 +127,7 @@ func (a *Answer) Relay(w http.ResponseWriter, id func() []byte, edit func(*sse.E
 	s := sse.NewWriter(a.client, w, a.handler.settings().Limits.KeepAlive)
 	s.Flush()
 	var err error
-	if a.raw != nil && a.rules == nil && edit == nil && !a.inEvents {
+	if a.raw != nil && edit == nil && !a.inEvents {
 		buffer := streamBuffers.Get().(*[streamBuffer]byte)
 		err = relay(s, a.raw.Body, buffer[:])
 		streamBuffers.Put(buffer)
@@ -179,15 +179,27 @@ func (e *filterError) Error() string { return "filtering the server's answer: " 
 func (e *filterError) Unwrap() error { return e.err }
 
 // isFiltered reports whether the answer is read, and not passed on as it comes.
-func (x *exchange) isFiltered() bool { return x.rules != nil || x.tasks }
+func (x *exchange) isFiltered() bool { return x.rules != nil || x.tasks || x.enforced }
 
 // filtered returns a server's message as the client gets it; nil if it does not get it.
 func (a *Answer) filtered(message []byte) ([]byte, error) {
 	message, err := a.sealTasks(message)
-	if err != nil || message == nil || a.rules == nil {
+	if err != nil || message == nil {
 		return message, err
 	}
-	return itemlist.Filter(message, a.rules)
+	filter := itemlist.Filter{Rules: a.rules, Server: a.server.Name, Page: a.asksForPage()}
+	unapproved := 0
+	switch judge := a.judgeNow(); {
+	case enforces(judge):
+		filter.Definitions = judge
+	case judge != nil && a.watched == nil:
+		unapproved = itemlist.Observe(message, judge, filter.Page)
+	}
+	if filter.Rules != nil || filter.Definitions != nil {
+		message, unapproved, err = filter.Apply(message)
+	}
+	a.request.Unapproved(unapproved)
+	return message, err
 }
 
 // filterEvent has the event filtered, and reports whether the client gets it.

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"vault-plugin-secrets-mcp/backend/pin"
 	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
@@ -18,13 +19,18 @@ const reasonMethod = "method-not-allowed"
 // IsItemReason reports whether a request was refused for a tool, a prompt or a resource that
 // the client may not have.
 func IsItemReason(reason string) bool {
-	return reason == policy.ToolNotAllowed || reason == policy.PromptNotAllowed || reason == policy.ResourceNotAllowed
+	switch reason {
+	case policy.ToolNotAllowed, policy.PromptNotAllowed, policy.ResourceNotAllowed,
+		access.ReasonToolNotApproved, access.ReasonPromptNotApproved, access.ReasonResourceNotApproved:
+		return true
+	}
+	return false
 }
 
-// ruled holds the methods that a client with rules may use. What they do is known: of all of
-// them, those that itemOf knows, and subscriptions/listen, reach an item. Those about tasks
-// reach what a call has begun, and openTasks judges the call's tool. Anything else might be
-// another way to an item.
+// ruled holds the methods that a client with rules may use, and every client of a server whose
+// pins are enforced. What they do is known: of all of them, those that itemOf knows, and
+// subscriptions/listen, reach an item. Those about tasks reach what a call has begun, and
+// openTasks judges the call's tool. Anything else might be another way to an item.
 var ruled = map[string]bool{
 	protocol.MethodInitialize:    true,
 	protocol.MethodPing:          true,
@@ -99,6 +105,8 @@ func itemAt(kind policy.Item, at envelope.Span, message []byte) item {
 // about its kind, they do not without a clear name.
 func (i *item) allowedBy(rules *policy.Rules) bool {
 	switch {
+	case rules == nil:
+		return true
 	case i.kind == policy.Tool:
 		return rules.Tools == nil || i.clear && rules.Tools.Allows(i.name)
 	case i.kind == policy.Prompt:
@@ -111,22 +119,25 @@ func (i *item) allowedBy(rules *policy.Rules) bool {
 	return rules.Resources == nil || i.clear && rules.Resources.Allows(i.name)
 }
 
-// rule refuses what the client's rules do not let pass. The client gets the same answer
-// from every server, and cannot tell an item that it may not have from one that is not there.
-// What passes is cut if the client's next rules do not admit it.
+// rule refuses what the client's rules or the server's pins do not let pass. The client gets the
+// same answer from every server, and cannot tell an item that it may not have from one that is
+// not there. What passes is cut if the client's next rules do not admit it. Other pins cut
+// nothing: what was called was approved when it was.
 func (x *exchange) rule() *access.Refusal {
 	if x.body == nil || x.message.Kind == envelope.Response {
 		return nil
 	}
 	i, names := itemOf(&x.message, x.body.data)
 	switch {
-	case x.rules == nil:
-	case !ruled[x.message.Method]:
+	case x.rules == nil && x.pins == nil:
+	case (x.rules != nil || x.enforced) && !ruled[x.message.Method]:
 		return x.ruledOut(x.methodNotAllowed())
 	case x.message.Method == protocol.MethodListen:
 		return x.ruleListen()
-	case names && !i.allowedBy(x.rules):
-		return x.ruledOut(i.notAllowed())
+	case names:
+		if f := x.ruleItem(&i); f != nil {
+			return f
+		}
 	}
 	if names && i.clear && !i.pattern {
 		return x.request.Uses(x.grant, i.kind, i.name)
@@ -134,19 +145,37 @@ func (x *exchange) rule() *access.Refusal {
 	return nil
 }
 
+// ruleItem refuses an item that the client may not have.
+func (x *exchange) ruleItem(i *item) *access.Refusal {
+	switch {
+	case !i.allowedBy(x.rules):
+		return x.ruledOut(i.notAllowed())
+	case x.pins == nil || i.approvedBy(x.pins):
+	case x.enforced:
+		return x.ruledOut(i.notApproved())
+	default:
+		x.request.Unapproved(1)
+	}
+	return nil
+}
+
 // ruleListen refuses a subscriptions/listen that asks for changes of a resource that the
 // client may not have.
 func (x *exchange) ruleListen() *access.Refusal {
-	if x.rules.Resources == nil {
+	byRules, pinned := x.rules != nil && x.rules.Resources != nil, x.pins.Pins(pin.Resource)
+	if !byRules && !pinned {
 		return nil
 	}
 	uris, err := rewrite.Subscriptions(&x.message, x.body.data)
+	if err != nil && !byRules && !x.enforced {
+		return nil
+	}
 	if err != nil {
 		return x.ruledOut((&item{}).notAllowed())
 	}
 	for _, uri := range uris {
-		if !x.rules.Resources.Allows(uri) {
-			return x.ruledOut((&item{kind: policy.Resource, name: uri}).notAllowed())
+		if f := x.ruleItem(&item{kind: policy.Resource, name: uri, clear: true}); f != nil {
+			return f
 		}
 	}
 	return nil

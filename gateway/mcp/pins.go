@@ -1,0 +1,62 @@
+package mcp
+
+import (
+	"slices"
+	"strings"
+
+	"vault-plugin-secrets-mcp/backend/pin"
+	"vault-plugin-secrets-mcp/backend/policy"
+	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
+	"vault-plugin-secrets-mcp/gateway/pins"
+)
+
+// judgeNow returns what judges by the pins that the server has now: a stream may be older than
+// they are. It is nil if there are none.
+func (a *Answer) judgeNow() *pins.Judge { return a.handler.Judge(a.server) }
+
+var notApprovedReasons = map[policy.Item]string{
+	policy.Tool: access.ReasonToolNotApproved, policy.Prompt: access.ReasonPromptNotApproved, policy.Resource: access.ReasonResourceNotApproved,
+}
+
+var kinds = pin.Kinds()
+
+// enforces reports whether some definitions must not pass without approval.
+func enforces(judge *pins.Judge) bool {
+	return judge != nil && slices.ContainsFunc(kinds, judge.Enforces)
+}
+
+// approvedBy reports whether somebody has approved a definition of what the item names, or none
+// of its kind need be approved. A completion names a template, or a resource in its place.
+func (i *item) approvedBy(judge *pins.Judge) bool {
+	switch {
+	case i.kind == policy.Tool:
+		return judge.Names(pin.Tool, i.name)
+	case i.kind == policy.Prompt:
+		return !judge.Pins(pin.Prompt) || i.clear && judge.Names(pin.Prompt, i.name)
+	case i.kind == "":
+		return !judge.Pins(pin.Prompt) && !judge.Pins(pin.Template)
+	case i.pattern:
+		return !judge.Pins(pin.Template) || i.clear && (judge.Names(pin.Template, i.name) || judge.Pins(pin.Resource) && judge.Names(pin.Resource, i.name))
+	}
+	return !judge.Pins(pin.Resource) || i.clear && judge.Names(pin.Resource, i.name)
+}
+
+// notApproved is the refusal of a message for what it names. A client gets it for a name that
+// the server does not have, too.
+func (i *item) notApproved() *access.Refusal {
+	f := i.notAllowed()
+	if reason := notApprovedReasons[i.kind]; reason != "" {
+		f.Reason, f.Message = reason, "This "+string(i.kind)+" is not available here: nobody has approved its definition."
+	}
+	return f
+}
+
+// asksForPage reports whether the message asks for a page of an app.
+func (x *exchange) asksForPage() bool {
+	if x.message.Method != protocol.MethodResourcesRead || len(x.message.Name) < len(names.UIScheme) {
+		return false
+	}
+	return strings.EqualFold(x.message.Name[:len(names.UIScheme)], names.UIScheme)
+}
