@@ -35,9 +35,9 @@ const (
 	ReasonTooManyRequests  = "too-many-requests" // of one client at once
 
 	// Pins of the server: nobody has approved a definition of that name.
-	ReasonToolNotApproved     = "tool-not-approved"
-	ReasonPromptNotApproved   = "prompt-not-approved"
-	ReasonResourceNotApproved = "resource-not-approved"
+	ReasonToolNotApproved     = policy.ToolNotApproved
+	ReasonPromptNotApproved   = policy.PromptNotApproved
+	ReasonResourceNotApproved = policy.ResourceNotApproved
 
 	ReasonTooManyConnections = "too-many-connections" // of one source at once
 	ReasonMemory             = "buffers-full"         // of all clients together

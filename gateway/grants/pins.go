@@ -225,7 +225,7 @@ func (b *Broker) readPinsOf(ctx context.Context, name string, w *pinned, r *regi
 	switch {
 	case answer.Approved == nil || id != answer.Set:
 		return nil, errors.New("its pins read differently here than in the engine: the gateway and the engine are not of the same version")
-	case id != w.set && (answer.Epoch != r.epoch || answer.Index < r.index):
+	case answer.Place != w.Place, id != w.set && (answer.Epoch != r.epoch || answer.Index < r.index):
 		return nil, errOutdated
 	}
 	return answer.Approved, nil

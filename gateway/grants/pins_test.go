@@ -38,7 +38,7 @@ func (m *model) Pins(ctx context.Context, server string) (*vaultclient.PinSet, e
 		return nil, errDown
 	}
 	set := m.pins.set(server)
-	answer := &vaultclient.PinSet{Set: set.ID(), Approved: set, Epoch: m.epoch, Index: m.index}
+	answer := &vaultclient.PinSet{Set: set.ID(), Place: m.registry[server].Place, Approved: set, Epoch: m.epoch, Index: m.index}
 	if m.pins.answer != nil {
 		m.pins.answer(answer)
 	}
@@ -199,6 +199,9 @@ func TestAServerIsUnavailableWhileItsPinsAreNotKnown(t *testing.T) {
 		"the answer has no pins":          func(p *modelPins) { p.answer = func(s *vaultclient.PinSet) { s.Approved = nil } },
 		"the answer is an older one": func(p *modelPins) {
 			p.answer = func(s *vaultclient.PinSet) { s.Approved, s.Set, s.Index = nil, "", 0; set(s, digestB) }
+		},
+		"the answer is about another place": func(p *modelPins) {
+			p.answer = func(s *vaultclient.PinSet) { s.Place = "place-0" }
 		},
 		"the answer is of another Vault": func(p *modelPins) {
 			p.answer = func(s *vaultclient.PinSet) { s.Epoch = "e9"; set(s, digestB) }

@@ -18,7 +18,7 @@ type Observer interface {
 	// PinsReported is called after each report: result is "ok", "failed", "refused" or
 	// "unsupported".
 	PinsReported(result string)
-	// PinsRefused counts definitions in reports that the engine does not keep, and PinsLost
+	// PinsRefused counts definitions in reports that Vault does not keep, and PinsLost
 	// those for which the gateway had no room.
 	PinsRefused(definitions int)
 	PinsLost(definitions int)

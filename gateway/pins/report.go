@@ -91,7 +91,7 @@ func (k *Keeper) send(ctx context.Context, report *batch, now time.Time) (done b
 	after := func(failures int) time.Time { return now.Add(failedEvery.After(failures)) }
 	switch {
 	case err == nil:
-		result, refused, done, after = "ok", answer.Refused, true, atOnce
+		result, refused, done, after = "ok", answer.Refused+answer.Lost, true, atOnce
 	case errors.Is(err, vaultclient.ErrPinReport): // nor would it take the report the next time
 		result, refused, done, after = "refused", len(report.Definitions), true, atOnce
 	case errors.Is(err, vaultclient.ErrNoPinReports):

@@ -173,6 +173,18 @@ func TestAReportThatVaultWillNeverTakeIsDropped(t *testing.T) {
 	require.Equal(t, []string{"refused"}, s.counts.results)
 }
 
+func TestWhatVaultDoesNotKeepIsCounted(t *testing.T) {
+	s := newStage(t)
+	s.vault.refuses, s.vault.loses = 1, 2
+	j := s.enforced("a", nil)
+	for i := range 4 {
+		j.Keeps(pin.Tool, []byte(tool(fmt.Sprint(i), "new")))
+	}
+	s.after(time.Second)
+	require.Equal(t, 3, s.counts.refused)
+	require.Zero(t, s.Waiting(), "it is not sent again at once")
+}
+
 func TestAVaultThatTakesNoReportsIsAskedSeldom(t *testing.T) {
 	s := newStage(t)
 	j := s.enforced("a", nil)

@@ -20,6 +20,7 @@ type vault struct {
 	mu      sync.Mutex
 	fails   map[string]error // by server
 	refuses int
+	loses   int
 	reports []reported // that were taken
 	asked   int
 	during  func()
@@ -41,7 +42,7 @@ func (v *vault) ReportPins(_ context.Context, server string, report *vaultclient
 		return nil, err
 	}
 	v.reports = append(v.reports, reported{server, *report})
-	return &vaultclient.PinsReported{Kept: len(report.Definitions) - v.refuses, Refused: v.refuses}, nil
+	return &vaultclient.PinsReported{Kept: len(report.Definitions) - v.refuses, Refused: v.refuses, Lost: v.loses}, nil
 }
 
 // texts are those that were reported of a server.

@@ -26,11 +26,11 @@ func (m *Metrics) Pins(waiting func() int) *Pins {
 		}, []string{"result"}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "pins_refused_total",
-			Help: "Definitions in reports that Vault does not keep, since the server has too many.",
+			Help: "Definitions in reports that Vault does not keep: it has too many of the server, or nobody could approve them.",
 		}),
 		lost: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "pins_lost_total",
-			Help: "Definitions that nobody has approved and Vault is not told of for now, since the server has too many.",
+			Help: "Times that a definition was not noted for a report, since the server has too many.",
 		}),
 	}
 	for _, result := range [...]string{"ok", "failed", "refused", "unsupported"} {

@@ -22,7 +22,8 @@ var (
 
 // PinSet is what is approved of one server, in the wire form.
 type PinSet struct {
-	Set      string   `json:"set"` // the ID of Approved
+	Set      string   `json:"set"`   // the ID of Approved
+	Place    string   `json:"place"` // of the registration that they are for
 	Approved *pin.Set `json:"approved"`
 	Epoch    string   `json:"epoch"`
 	Index    uint64   `json:"index"`
@@ -44,7 +45,8 @@ type PinDefinition struct {
 type PinsReported struct {
 	Kept    int `json:"kept"`
 	Known   int `json:"known"`   // they were there already
-	Refused int `json:"refused"` // there is no room for them, or nobody could approve them
+	Refused int `json:"refused"` // nobody could approve them, or their place or kind is not pinned any more
+	Lost    int `json:"lost"`    // there is no room for them
 }
 
 // Pins reads what is approved of a server.

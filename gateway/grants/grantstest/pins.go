@@ -103,7 +103,7 @@ func (v *Vault) servePins(w http.ResponseWriter, r *http.Request, server string)
 	case r.Method == http.MethodGet:
 		p.reads++
 		set := pin.NewSet(p.approved)
-		v.answer(w, Data{"set": set.ID(), "approved": set})
+		v.answer(w, Data{"set": set.ID(), "place": p.place, "approved": set})
 	default:
 		var report vaultclient.PinReport
 		if err := json.NewDecoder(r.Body).Decode(&report); err != nil {
@@ -111,6 +111,6 @@ func (v *Vault) servePins(w http.ResponseWriter, r *http.Request, server string)
 			return
 		}
 		p.reports = append(p.reports, report)
-		v.answer(w, Data{"kept": len(report.Definitions), "known": 0, "refused": 0})
+		v.answer(w, Data{"kept": len(report.Definitions), "known": 0, "refused": 0, "lost": 0})
 	}
 }
