@@ -49,7 +49,10 @@ func TestTheOutcomeSaysHowMuchWasNotApproved(t *testing.T) {
 	s := newStage(t, nil)
 	s.handle = func(w http.ResponseWriter, r *http.Request) {
 		req := FromContext(r.Context())
-		require.NoError(t, req.Decide(Decision{Allow: true, Reason: ReasonAllowed}))
+		if f := req.Allow(); f != nil {
+			Refuse(w, r, f)
+			return
+		}
 		req.Unapproved(2)
 		req.Unapproved(1)
 		w.WriteHeader(http.StatusOK)

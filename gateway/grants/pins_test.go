@@ -33,7 +33,7 @@ func (m *model) Pins(ctx context.Context, server string) (*vaultclient.PinSet, e
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	put(&m.pins.reads, server, m.pins.reads[server]+1)
+	m.pins.reads = put(m.pins.reads, server, m.pins.reads[server]+1)
 	if m.down || m.pins.down[server] {
 		return nil, errDown
 	}
@@ -45,11 +45,13 @@ func (m *model) Pins(ctx context.Context, server string) (*vaultclient.PinSet, e
 	return answer, nil
 }
 
-func put[K comparable, V any](m *map[K]V, key K, value V) {
-	if *m == nil {
-		*m = map[K]V{}
+// put returns m, or a new map, with the value.
+func put[K comparable, V any](m map[K]V, key K, value V) map[K]V {
+	if m == nil {
+		m = map[K]V{}
 	}
-	(*m)[key] = value
+	m[key] = value
+	return m
 }
 
 func (m *model) pinsRead(server string) int {
@@ -80,7 +82,7 @@ var digestA, digestB = pin.Digest{1}, pin.Digest{2}
 // approve has a digest of the tool "search" approved, and no other.
 func (m *model) approve(d pin.Digest) {
 	m.mutate(serverChanged("files"), func() {
-		put(&m.pins.approved, "files", map[pin.Kind]map[string][]pin.Digest{pin.Tool: {"search": {d}}})
+		m.pins.approved = put(m.pins.approved, "files", map[pin.Kind]map[string][]pin.Digest{pin.Tool: {"search": {d}}})
 	})
 }
 
@@ -156,7 +158,7 @@ func TestAChangeOfPinsEndsNothing(t *testing.T) {
 			func() { m.pin(pin.Off) },
 			func() { m.pin(pin.Enforce) },
 			func() {
-				m.write(func() { put(&m.pins.down, "files", true) })
+				m.write(func() { m.pins.down = put(m.pins.down, "files", true) })
 				m.approve(digestA)
 			},
 			func() { m.write(func() { m.pins.down = nil }) },
@@ -193,7 +195,7 @@ func TestAnApprovalTakesEffectWithinASecond(t *testing.T) {
 
 func TestAServerIsUnavailableWhileItsPinsAreNotKnown(t *testing.T) {
 	for name, fails := range map[string]func(*modelPins){
-		"Vault does not answer":           func(p *modelPins) { put(&p.down, "files", true) },
+		"Vault does not answer":           func(p *modelPins) { p.down = put(p.down, "files", true) },
 		"Vault hangs":                     func(p *modelPins) { p.hanging = true },
 		"the answer is of another engine": func(p *modelPins) { p.answer = func(s *vaultclient.PinSet) { s.Set = pin.NewSet(nil).ID() } },
 		"the answer has no pins":          func(p *modelPins) { p.answer = func(s *vaultclient.PinSet) { s.Approved = nil } },
@@ -251,7 +253,7 @@ func TestAnApprovalThatWasWithdrawnIsNotUsedUnread(t *testing.T) {
 				m, b := pinnedStage(t, pin.Enforce)
 				m.write(func() {
 					m.pins.hanging = hanging
-					put(&m.pins.down, "files", true)
+					m.pins.down = put(m.pins.down, "files", true)
 				})
 				m.approve(digestB)
 				after(1500 * time.Millisecond)
@@ -296,7 +298,7 @@ func TestAnAnswerThatIsNewerThanTheRegistryIsUsed(t *testing.T) {
 // replaced meanwhile counts only if that says the same.
 func TestPinsOfOneRegistryAreNotThoseOfAnother(t *testing.T) {
 	m := newModel()
-	put(&m.pins.down, "files", true)
+	m.pins.down = put(m.pins.down, "files", true)
 	m.approve(digestA)
 	m.pin(pin.Enforce)
 	b := brokerFor(t, m)

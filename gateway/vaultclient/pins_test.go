@@ -79,7 +79,7 @@ func TestAReportOfPinsThatIsRefusedIsToldFromOneThatFails(t *testing.T) {
 		_, err := loggedIn(t, v, appRole(t)).ReportPins(t.Context(), "files", &PinReport{})
 		require.Error(t, err)
 		for _, known := range []error{ErrNoPinReports, ErrPinReport} {
-			require.Equal(t, known == want, errors.Is(err, known), "%d: %v", status, err)
+			require.Equal(t, errors.Is(want, known), errors.Is(err, known), "%d: %v", status, err)
 		}
 	}
 }
