@@ -45,6 +45,7 @@ func FuzzRead(f *testing.F) {
 
 // decode reads a text as encoding/json does, with exact numbers.
 func decode(t *testing.T, text []byte) any {
+	t.Helper()
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
 	var value any

@@ -44,6 +44,7 @@ func TestEveryMemberCounts(t *testing.T) {
 
 // changes has an object without each of its members, and with each of them changed.
 func changes(t *testing.T, raw string) map[string][]byte {
+	t.Helper()
 	changed := map[string][]byte{}
 	members := map[string]json.RawMessage{}
 	require.NoError(t, json.Unmarshal([]byte(raw), &members))

@@ -83,3 +83,18 @@ func (t Terminal) Wrap(indent, text string) string {
 	}
 	return out.String()
 }
+
+// Fixed is a terminal of so many columns, for output that is not measured.
+func Fixed(width int, color bool) Terminal { return Terminal{width: width, color: color} }
+
+// Width is the number of columns; 0 where lines have no end.
+func (t Terminal) Width() int { return t.width }
+
+// Colored reports whether the output shows colours.
+func (t Terminal) Colored() bool { return t.color }
+
+// IsTerminal reports whether somebody can be asked at a file.
+func IsTerminal(file *os.File) bool {
+	_, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
+	return err == nil
+}

@@ -1,0 +1,286 @@
+package pins
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"vault-plugin-secrets-mcp/backend/pin"
+	"vault-plugin-secrets-mcp/bootstrap/console"
+)
+
+// Formats are the forms of an answer.
+func Formats() []string { return []string{"text", "json"} }
+
+// Output is where an answer goes, and in which form.
+type Output struct {
+	Out    io.Writer
+	Term   console.Terminal
+	Format string
+}
+
+func (o *Output) json() bool { return o.Format == "json" }
+
+func (o *Output) shower() *shower { return &shower{out: o.Out, term: o.Term} }
+
+// ListServers tells how many definitions of which servers are approved and reported.
+func ListServers(ctx context.Context, b *Broker, o *Output) error {
+	all, err := b.List(ctx)
+	switch {
+	case err != nil:
+		return err
+	case o.json():
+		return writeJSON(o.Out, all)
+	case len(all) == 0:
+		_, err := fmt.Fprintln(o.Out, "No server has pins.")
+		return err
+	}
+	fmt.Fprintf(o.Out, "%-8s %9s %9s  %s\n", "pin", "approved", "reported", "server")
+	for _, s := range all {
+		fmt.Fprintf(o.Out, "%-8s %9d %9d  %s\n", s.Pin, s.Approved, s.Reported, s.Server)
+	}
+	return nil
+}
+
+// List tells which definitions of a server are approved and reported, and has the whole text
+// of those whose names are given.
+func List(ctx context.Context, b *Broker, server string, wanted *Wanted, o *Output) error {
+	texts := len(wanted.Names) > 0 || wanted.Digest != nil
+	s, err := b.Read(ctx, server, texts)
+	if err != nil {
+		return err
+	}
+	if texts {
+		items := s.Definitions(wanted)
+		if len(items) == 0 {
+			return fmt.Errorf("no such definition of %s is approved or reported: `mcp-bootstrap pins list %[1]s` has what is", server)
+		}
+		if o.json() {
+			return writeJSON(o.Out, items)
+		}
+		w := o.shower()
+		for i := range items {
+			w.item(server, &items[i])
+		}
+		return nil
+	}
+	if o.json() {
+		return writeJSON(o.Out, s)
+	}
+	return s.write(o.Out, wanted)
+}
+
+// write lists the definitions without their texts.
+func (s *State) write(out io.Writer, wanted *Wanted) error {
+	fmt.Fprintf(out, "%s: %s\n", s.Server, s.mode())
+	for _, line := range s.warnings() {
+		fmt.Fprintln(out, line)
+	}
+	list := func(head string, entries []Entry, about func(*Entry) string) {
+		first := true
+		for i := range entries {
+			e := &entries[i]
+			if !wanted.takes(e) {
+				continue
+			}
+			if first {
+				fmt.Fprintf(out, "\n%s:\n", head)
+			}
+			first = false
+			fmt.Fprintf(out, "  %s\n    %s, %s\n", title(e.Name), e.Digest, about(e))
+		}
+	}
+	list("approved", s.Approved, approvedBy)
+	list("reported, and not approved", s.Reported, func(e *Entry) string { return fmt.Sprintf("%s, %s, %d bytes", day(e.At), e.Change, e.Size) })
+	return nil
+}
+
+// mode says in words what the pins of the server do.
+func (s *State) mode() string {
+	kinds := ""
+	if len(s.PinKinds) > 0 && len(s.PinKinds) < len(pin.Kinds()) {
+		texts := make([]string, 0, len(s.PinKinds))
+		for _, kind := range s.PinKinds {
+			texts = append(texts, string(kind))
+		}
+		kinds = " for " + strings.Join(texts, ", ")
+	}
+	mode := s.Pin
+	if mode == "" {
+		mode = pin.Off
+	}
+	return fmt.Sprintf("pin=%s%s, %d approved, %d reported", mode, kinds, len(s.Approved), len(s.Reported))
+}
+
+func count(n int) string {
+	if n == 1 {
+		return "1 definition"
+	}
+	return strconv.Itoa(n) + " definitions"
+}
+
+// warnings are what is unusual about the pins.
+func (s *State) warnings() []string {
+	var lines []string
+	if s.TrustFirstUntil != nil && !s.TrustFirstUntil.IsZero() {
+		lines = append(lines, fmt.Sprintf("Until %s, whatever is reported under a new name is approved: trust_first is on.", day(*s.TrustFirstUntil)))
+	}
+	if len(s.Frozen) > 0 {
+		names := make([]string, 0, len(s.Frozen))
+		for _, name := range s.Frozen {
+			names = append(names, title(name))
+		}
+		lines = append(lines, "Frozen, since the server showed different definitions within the hour of trust_first: "+strings.Join(names, ", ")+".")
+	}
+	if s.Lost > 0 {
+		lines = append(lines, fmt.Sprintf("More was reported than is kept: %d reports are lost. forget_reported=true makes room.", s.Lost))
+	}
+	return lines
+}
+
+// Diff shows what is reported beside what is approved, and the command that approves it.
+func Diff(ctx context.Context, b *Broker, server string, wanted *Wanted, o *Output) error {
+	s, err := b.Read(ctx, server, true)
+	if err != nil {
+		return err
+	}
+	return o.diff(b, s, wanted)
+}
+
+func (o *Output) diff(b *Broker, s *State, wanted *Wanted) error {
+	c, err := s.Choose(wanted)
+	switch {
+	case err != nil:
+		return err
+	case o.json():
+		return writeJSON(o.Out, c)
+	}
+	o.show(s, c)
+	if len(c.Items) > 0 && !c.blocked(wanted) {
+		fmt.Fprintf(o.Out, "To approve what is shown here, and nothing else:\n  %s\n", c.command(b, wanted))
+	}
+	return nil
+}
+
+func (o *Output) show(s *State, c *Choice) {
+	w := o.shower()
+	for _, line := range s.warnings() {
+		w.print("%s\n", w.term.Paint(warning, w.term.Wrap("", line)))
+	}
+	if len(c.Items) == 0 {
+		w.print("%s: nothing is reported that is not approved.\n", s.Server)
+		return
+	}
+	for i := range c.Items {
+		w.item(s.Server, &c.Items[i])
+	}
+}
+
+// blocked reports whether something of the choice cannot be approved.
+func (c *Choice) blocked(wanted *Wanted) bool {
+	for i := range c.Items {
+		if c.Items[i].wrong || c.Items[i].unseen && wanted.Digest == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// command approves a choice.
+func (c *Choice) command(b *Broker, wanted *Wanted) string {
+	words := []string{"mcp-bootstrap pins approve", console.ShellQuoted(c.Server)}
+	for _, name := range wanted.Names {
+		words = append(words, console.ShellQuoted(name))
+	}
+	if wanted.Kind != "" {
+		words = append(words, "-kind "+string(wanted.Kind))
+	}
+	if wanted.Digest != nil {
+		words = append(words, "-digest "+wanted.Digest.String())
+	}
+	if mount := strings.Trim(b.Mount, "/"); mount != defaultMount {
+		words = append(words, "-mount "+console.ShellQuoted(mount))
+	}
+	text := strings.Join(append(words, "-shown "+c.Shown, "-yes"), " ")
+	return newSpeller(text, true, map[rune]int{}).inLine(text)
+}
+
+// defaultMount is where the engine is, unless -mount says.
+const defaultMount = "mcp"
+
+// Consent is how somebody agrees to an approval.
+type Consent struct {
+	Shown string    // the digest that a diff ended with; "": none
+	Yes   bool      // agreed already, with Shown or with a digest
+	In    io.Reader // a terminal to ask at; nil: there is none
+}
+
+// Errors of Approve.
+var (
+	errNoTerminal = errors.New("there is no terminal to ask at: look at `mcp-bootstrap pins diff`, and give the -shown that it ends with, and -yes")
+	errNotAgreed  = errors.New("nothing was approved")
+)
+
+// Approve shows definitions as Diff does, and approves them if somebody agrees.
+func Approve(ctx context.Context, b *Broker, server string, wanted *Wanted, consent *Consent, o *Output) error {
+	s, err := b.Read(ctx, server, true)
+	if err != nil {
+		return err
+	}
+	c, err := s.Choose(wanted)
+	if err != nil {
+		return err
+	}
+	o.show(s, c)
+	switch {
+	case consent.Shown != "" && consent.Shown != c.Shown:
+		return fmt.Errorf("what was shown is not what is reported of %s now, which is shown above: look at it, and take -shown %s", s.Server, c.Shown)
+	case len(c.Items) == 0:
+		return nil
+	case c.blocked(wanted):
+		return errors.New("not all of this can be approved, see above: name the definitions that can")
+	}
+	if err := consent.ask(o.Out, fmt.Sprintf("Approve %s of %s?", count(len(c.Items)), s.Server)); err != nil {
+		return err
+	}
+	entries := make([]Entry, 0, len(c.Items))
+	for i := range c.Items {
+		entries = append(entries, *c.Items[i].Reported)
+	}
+	warnings, err := b.Approve(ctx, s, entries)
+	for _, warning := range warnings {
+		fmt.Fprintln(o.Out, "warning: "+newSpeller(warning, false, map[rune]int{}).inLine(warning))
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(o.Out, "Approved %s of %s.\n", count(len(entries)), s.Server)
+	return err
+}
+
+// ask is nil if somebody agrees.
+func (c *Consent) ask(out io.Writer, question string) error {
+	switch {
+	case c.Yes:
+		return nil
+	case c.In == nil:
+		return errNoTerminal
+	}
+	fmt.Fprintf(out, "%s Only yes approves: ", question)
+	answer, err := bufio.NewReader(c.In).ReadString('\n')
+	if strings.TrimSpace(answer) != "yes" {
+		return errors.Join(errNotAgreed, ignoreEnd(err))
+	}
+	return nil
+}
+
+func ignoreEnd(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
