@@ -17,6 +17,7 @@ import (
 
 	"vault-plugin-secrets-mcp/backend/check"
 	"vault-plugin-secrets-mcp/backend/credential"
+	"vault-plugin-secrets-mcp/backend/pin"
 )
 
 // desired is the state that the files describe.
@@ -55,6 +56,10 @@ type server struct {
 	credentials   map[string]credential.Spec
 	files         map[string]string
 	vaultPolicies []string
+
+	// As with disabled: what the file does not say stays, so no file takes pins off by the way.
+	pin      *string
+	pinKinds *[]string
 }
 
 // policySource is a policy in the form of Claude Code's managed settings.
@@ -79,12 +84,21 @@ type client struct {
 
 // entry is the server as the engine would hold it.
 func (s *server) entry() check.Server {
-	return check.Server{
+	e := check.Server{
 		Transport: s.transport, URL: s.url, Command: s.command, Args: s.args,
 		Env: s.env, Headers: s.headers, Shared: s.shared, Description: s.description,
 		Disabled:    s.disabled != nil && *s.disabled,
 		Credentials: s.credentials, Files: s.files, VaultPolicies: s.vaultPolicies,
 	}
+	if s.pin != nil {
+		e.Pin = pin.Mode(*s.pin)
+	}
+	if s.pinKinds != nil {
+		for _, kind := range *s.pinKinds {
+			e.PinKinds = append(e.PinKinds, pin.Kind(kind))
+		}
+	}
+	return e
 }
 
 // settings are the client's as the engine would hold them.

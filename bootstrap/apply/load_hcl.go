@@ -62,6 +62,8 @@ type hclServer struct {
 	Shared      bool              `hcl:"shared,optional"`
 	Description string            `hcl:"description,optional"`
 	Disabled    *bool             `hcl:"disabled"`
+	Pin         *string           `hcl:"pin"`
+	PinKinds    *[]string         `hcl:"pin_kinds"`
 
 	Credentials   cty.Value         `hcl:"credentials,optional"` // an object of paths and objects
 	Files         map[string]string `hcl:"files,optional"`
@@ -167,7 +169,7 @@ func (d *desired) addServer(at place, s hclServer) {
 	d.servers = append(d.servers, server{
 		at: at, name: s.Name, transport: s.Transport, url: s.URL, command: s.Command, args: s.Args,
 		env: s.Env, headers: s.Headers, shared: s.Shared, description: s.Description, disabled: s.Disabled,
-		credentials: credentials, files: s.Files, vaultPolicies: s.VaultPolicies,
+		credentials: credentials, files: s.Files, vaultPolicies: s.VaultPolicies, pin: s.Pin, pinKinds: s.PinKinds,
 	})
 }
 

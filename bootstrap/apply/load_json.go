@@ -135,6 +135,8 @@ type jsonServer struct {
 	Env         map[string]string `json:"env"`
 	SessionMode string            `json:"session_mode"`
 	Disabled    *bool             `json:"disabled"`
+	Pin         *string           `json:"pin"`
+	PinKinds    *[]string         `json:"pin_kinds"`
 
 	Credentials   json.RawMessage   `json:"credentials"`
 	Files         map[string]string `json:"files"`
@@ -185,7 +187,7 @@ func (d *desired) loadServer(at place, content []byte) error {
 	d.servers = append(d.servers, server{
 		at: at, name: s.Name, transport: s.Transport, url: s.URL, command: s.Command, args: s.Args,
 		env: s.Env, headers: s.Headers, description: s.Description, disabled: s.Disabled,
-		credentials: credentials, files: s.Files, vaultPolicies: s.VaultPolicies,
+		credentials: credentials, files: s.Files, vaultPolicies: s.VaultPolicies, pin: s.Pin, pinKinds: s.PinKinds,
 	})
 	return nil
 }

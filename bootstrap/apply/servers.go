@@ -1,11 +1,14 @@
 package apply
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"strings"
+
+	"vault-plugin-secrets-mcp/backend/pin"
 )
 
 // Server is one entry of the registry, as a file describes it.
@@ -66,6 +69,12 @@ func (s *server) data() map[string]any {
 	}
 	if s.disabled != nil {
 		data["disabled"] = *s.disabled
+	}
+	if s.pin != nil {
+		data["pin"] = cmp.Or(*s.pin, string(pin.Off)) // as it is read back
+	}
+	if s.pinKinds != nil {
+		data["pin_kinds"] = unique(*s.pinKinds)
 	}
 	return data
 }

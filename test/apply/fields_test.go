@@ -43,6 +43,8 @@ server "github" {
   url       = "https://example.com/mcp?tenant=a"
   headers   = { X-Team = "search" }
   disabled  = true
+  pin       = "enforce"
+  pin_kinds = ["tool", "instructions"]
 }
 server "orders" {
   transport = "stdio"
@@ -108,11 +110,13 @@ client "all" {
 		"mcp/servers/files": {
 			"transport": "stdio", "command": "/usr/local/bin/files-server", "args": []any{"--root", "/srv"}, "env": []any{"LEVEL"},
 			"shared": true, "description": "Files", "url": "", "headers": []any{}, "disabled": false,
+			"pin": "off", "pin_kinds": []any{},
 			"credentials": "", "files": []any{}, "vault_policies": []any{},
 		},
 		"mcp/servers/github": {
 			"transport": "http", "url": "https://example.com/mcp", "headers": []any{"X-Team"}, "url_query": []any{"tenant"},
 			"command": "", "args": []any{}, "env": []any{}, "shared": false, "description": "", "disabled": true,
+			"pin": "enforce", "pin_kinds": []any{"tool", "instructions"},
 			"credentials": "", "files": []any{}, "vault_policies": []any{},
 		},
 		"mcp/servers/orders": {
@@ -122,7 +126,7 @@ client "all" {
 				"db":  harness.Map{"path": "database/creds/orders-ro", "method": "read", "refresh": nil, "data": []any{}},
 				"otp": harness.Map{"path": "ssh/creds/otp", "method": "write", "refresh": json.Number("60"), "data": []any{"ip"}},
 			},
-			"files": []any{"key"}, "vault_policies": []any{"mcp-orders"},
+			"files": []any{"key"}, "vault_policies": []any{"mcp-orders"}, "pin": "off", "pin_kinds": []any{},
 		},
 		"mcp/roles/engineer": {
 			"allowed_servers": []any{"github"}, "allowed_tools": []any{"github/get_*"}, "denied_tools": []any{"github/get_secret"},
