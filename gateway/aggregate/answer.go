@@ -185,7 +185,7 @@ func (a *answer) finish() {
 	case a.brokeOff():
 		a.answerError(messageAborted)
 	case a.refusal != nil && mcp.IsItemReason(a.refusal.Reason):
-		a.refuse(x.unknownName(a.refusal.Reason, a.refusal.Detail))
+		a.refuse(x.refusedItem(a.refusal))
 	case a.refusal != nil && a.refusal.Code != 0:
 		a.refuse(a.refusal)
 	case a.message == nil || a.message.Kind != envelope.Response:

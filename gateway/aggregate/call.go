@@ -98,7 +98,7 @@ func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message 
 	}
 	subscribes := x.message.Method == protocol.MethodSubscribe || x.message.Method == protocol.MethodUnsubscribe
 	if subscribes && r.forNotifications().mode == modeStatelessServer {
-		if f := x.subscribeStateless(s, r, target); f != nil {
+		if f := x.subscribeStateless(s, r, target, message); f != nil {
 			s.answerRefusal(f)
 		}
 		return nil

@@ -16,6 +16,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
+	"vault-plugin-secrets-mcp/gateway/pins"
 	"vault-plugin-secrets-mcp/gateway/seal"
 )
 
@@ -25,6 +26,8 @@ type Registry interface {
 	OnEnd(f func(grants.End))
 	// OnRegistry registers f, which is called after every change of the registry.
 	OnRegistry(f func())
+	// OnPins registers f, which is called for every server whose pins have changed.
+	OnPins(f func(*grants.Server))
 	// Servers returns all registered servers.
 	Servers() map[string]*grants.Server
 	// Heard reports whether a token of the principal is known, so that its end is told.
@@ -48,6 +51,7 @@ type Options struct {
 	Observer Observer
 	Log      hclog.Logger
 	Sealer   *seal.Sealer // of what clients keep for calls that wait for them
+	Pins     *pins.Keeper // nil: what is not approved is not reported
 
 	// Next serves sub-requests: requests to one server.
 	Next *mcp.Handler
@@ -86,6 +90,7 @@ func New(options Options) *Handler {
 	h.config.Store(options.Config)
 	options.Registry.OnEnd(h.onEnd)
 	options.Registry.OnRegistry(h.onRegistry)
+	options.Registry.OnPins(h.onPins)
 	return h
 }
 
@@ -159,6 +164,16 @@ func (h *Handler) onRegistry() {
 	h.servers.retain(registered)
 	h.pages.retain(registered)
 	h.watchers.update(nil, h.reachable)
+}
+
+// onPins is called when the pins of a server have changed: its lists may be others for all clients
+// that reach it.
+func (h *Handler) onPins(server *grants.Server) {
+	for _, w := range h.watchers.of(grants.Principal{}) {
+		if w.reaches(server.ID) {
+			w.notify(changedAll)
+		}
+	}
 }
 
 // reachable returns the ids of the registrations that the grant allows. ok is false while

@@ -27,6 +27,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 	"vault-plugin-secrets-mcp/gateway/internal/scripted"
 	"vault-plugin-secrets-mcp/gateway/mcp"
+	"vault-plugin-secrets-mcp/gateway/pins"
 	"vault-plugin-secrets-mcp/gateway/seal"
 )
 
@@ -88,8 +89,9 @@ func newStage(t testing.TB, servers map[string]string) *stage {
 	b := s.vault.Broker(grants.Options{Cold: access.NewColdLimiter(grantstest.Unlimited)})
 	s.vault.Await("the session keys", func() bool { return b.SessionKeys() != nil })
 	log := hclog.New(&hclog.LoggerOptions{Output: s.log, Level: hclog.Debug})
-	next := mcp.New(mcp.Options{Registry: b, Config: settings, Log: log})
-	s.handler = New(Options{Registry: b, Config: settings, Version: "test", Next: next, Log: log, Sealer: seal.New(b.SessionKeys)})
+	keeper := pins.New(pins.Options{Registry: b.Server, Log: log}) // it does not run, so nothing is reported
+	next := mcp.New(mcp.Options{Registry: b, Config: settings, Pins: keeper, Log: log})
+	s.handler = New(Options{Registry: b, Config: settings, Version: "test", Next: next, Log: log, Sealer: seal.New(b.SessionKeys), Pins: keeper})
 	s.handler.listWait = 30 * time.Second // also on a busy machine; there is no longer wait for the first server
 	public, err := url.Parse(publicURL)
 	require.NoError(t, err)

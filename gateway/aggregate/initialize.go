@@ -158,7 +158,7 @@ func (x *exchange) describeAll(servers []*grants.Server) *descriptions {
 	all := &descriptions{}
 	for _, server := range servers {
 		if d, described := x.description(server); described {
-			all.add(server.Name, d)
+			all.add(server.Name, d.has, x.handler.instructions(server, d))
 		}
 	}
 	return all
@@ -301,9 +301,8 @@ type descriptions struct {
 	instructions strings.Builder
 }
 
-func (d *descriptions) add(server string, one description) {
-	d.has = d.has.or(one.has)
-	text := one.instructions.Value()
+func (d *descriptions) add(server string, has capabilities, text string) {
+	d.has = d.has.or(has)
 	if text == "" || d.instructions.Len()+len(text) > maxInstructions {
 		return
 	}

@@ -3,6 +3,7 @@ package aggregate
 import (
 	"container/list"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"net/http"
 	"sync"
@@ -51,7 +52,7 @@ func (x *exchange) list(kind rewrite.Kind) *access.Refusal {
 		if !has {
 			continue
 		}
-		parts = append(parts, rewrite.Part{Position: q.position, Page: page, Allows: q.allows()})
+		parts = append(parts, rewrite.Part{Position: q.position, Page: page, Allows: q.allows(), Approves: x.handler.approves(q.server, q.kind)})
 		if page != nil {
 			size += sizeOf(page)
 		}
@@ -177,7 +178,7 @@ func (p *pageCache) retain(registered func(id string) bool) {
 // sizeOf is about how much memory the page takes, in bytes.
 func sizeOf(page *rewrite.Page) int {
 	const entry = 64
-	size := 256
+	size := 256 + len(page.Digests)*sha256.Size
 	for i := range page.Entries {
 		size += entry + len(page.Entries[i].JSON)
 	}

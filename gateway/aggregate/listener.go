@@ -45,13 +45,10 @@ func (c *clientStream) listenToAll() {
 	}
 }
 
-// wanted is what the client wants of a server, without the resources that its present rules
-// do not allow.
+// wanted is what the client wants of a server, without the resources that it may not have now.
 func (c *clientStream) wanted(server string) notificationSet {
 	n := c.wants(server)
-	if rules := c.x.request.Rules(server); rules.Resources != nil {
-		n.resources = slices.DeleteFunc(slices.Clone(n.resources), func(uri string) bool { return !rules.Resources.Allows(uri) })
-	}
+	n.resources = slices.DeleteFunc(slices.Clone(n.resources), func(uri string) bool { return !c.x.mayHave(server, uri) })
 	return n
 }
 

@@ -252,7 +252,7 @@ func (q *listRequest) ask(ctx context.Context) (*rewrite.Page, error) {
 
 // read reads the server's page.
 func (q *listRequest) read(r *route, answer *fetched) (*rewrite.Page, error) {
-	page, err := rewrite.ReadPage(q.kind, q.server.Name, answer.body)
+	page, err := rewrite.ReadPinnedPage(q.kind, q.server.Name, answer.body, q.x.handler.digests(q.server, q.kind))
 	if err != nil {
 		var refused *rewrite.RPCError
 		if errors.As(err, &refused) && refused.Code == protocol.CodeMethodNotFound {

@@ -88,6 +88,18 @@ func (x *exchange) unknownName(reason, detail string) *access.Refusal {
 	return f
 }
 
+// refusedItem is the answer to a request that was refused for what it names. The client is told
+// where nobody has approved that: it may reach the server, and a name that the server does not have
+// gets the same answer.
+func (x *exchange) refusedItem(f *access.Refusal) *access.Refusal {
+	answer := x.unknownName(f.Reason, f.Detail)
+	switch f.Reason {
+	case access.ReasonToolNotApproved, access.ReasonPromptNotApproved, access.ReasonResourceNotApproved:
+		answer.Message = f.Message
+	}
+	return answer
+}
+
 // tooManySessions refuses a session that cannot be opened.
 func (x *exchange) tooManySessions(err error) *access.Refusal {
 	message := "This gateway has too many sessions in use."

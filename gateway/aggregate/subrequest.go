@@ -15,6 +15,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 	"vault-plugin-secrets-mcp/gateway/mcp/serverside"
 )
@@ -27,6 +28,9 @@ type subRequest struct {
 	request *access.Request
 	method  string // of HTTP
 	cancel  func()
+
+	// own: the answer is for the gateway alone, which judges what it shows of it.
+	own bool
 
 	// implicit is the client's implicit session, if the sub-request is in it.
 	implicit *session
@@ -64,7 +68,26 @@ func (s *subRequest) state() *serverState { return s.x.stateOf(s.server()) }
 
 // call sends the sub-request. See [mcp.Handler.Call].
 func (s *subRequest) call(header http.Header, m *mcp.Message) (*mcp.Answer, error) {
-	return s.x.handler.options.Next.Call(s.context, mcp.Call{Request: s.request, Method: s.method, Header: header, Message: m})
+	return s.x.handler.options.Next.Call(s.context, mcp.Call{Request: s.request, Method: s.method, Header: header, Message: m, Instructions: s.own})
+}
+
+// admit decides about a request that is not sent, as if it were sent on the route, and answers it if
+// it is refused. The message is in the server's form.
+func (s *subRequest) admit(r *route, target rewrite.Target, message *mcp.Message) bool {
+	x := s.x
+	header := r.header(x, x.message.Method, target.Name)
+	f := x.handler.options.Next.Admit(mcp.Call{Request: s.request, Method: http.MethodPost, Header: header, Message: message})
+	if f == nil {
+		return true
+	}
+	if mcp.IsItemReason(f.Reason) {
+		f = x.refusedItem(f)
+	}
+	answered := *f
+	answered.RPCID = x.id()
+	x.freeID()
+	answered.Write(x.w, x.request.ID)
+	return false
 }
 
 // guard turns a panic into an error of this sub-request alone, since it may be on a
@@ -150,6 +173,7 @@ var (
 // ask sends a message in the gateway's own name, and waits for the answer. The error is a
 // [serverError] if the server refuses, a refusal if the gateway does, or one of the above.
 func (s *subRequest) ask(header http.Header, message []byte) (*fetched, error) {
+	s.own = true
 	var m *mcp.Message
 	if message != nil {
 		var err error

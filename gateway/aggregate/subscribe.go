@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp"
@@ -198,7 +197,7 @@ func (s *subscription) acknowledgement(x *exchange, servers []*grants.Server) []
 		return !described || has(d.has)
 	}
 	for _, r := range s.resources {
-		if x.request.Rules(r.Server).Resources.Allows(r.URI) && sends(r.Server, func(has capabilities) bool { return has.subscribe }) {
+		if x.mayHave(r.Server, r.URI) && sends(r.Server, func(has capabilities) bool { return has.subscribe }) {
 			wanted.resources = append(wanted.resources, names.JoinURI(r.Server, r.URI))
 		}
 	}
@@ -272,7 +271,7 @@ func (s *session) notificationsOf(server string) notificationSet {
 
 // subscribeStateless notes that a client with a session subscribes to a resource of a
 // server without sessions, or does so no longer. The server learns it with its next stream.
-func (x *exchange) subscribeStateless(sub *subRequest, r *route, target rewrite.Target) *access.Refusal {
+func (x *exchange) subscribeStateless(sub *subRequest, r *route, target rewrite.Target, message *mcp.Message) *access.Refusal {
 	if !r.has.subscribe {
 		return x.refuse(&access.Refusal{
 			Status: http.StatusOK, Reason: reasonMethod, Message: "The server has no subscriptions.",
@@ -281,13 +280,8 @@ func (x *exchange) subscribeStateless(sub *subRequest, r *route, target rewrite.
 	if len(target.Name) > maxURI {
 		return x.tooLong()
 	}
-	sub.request.Method = x.message.Method
-	sub.request.NameItem(policy.Resource, target.Name)
-	if !sub.request.Rules(target.Server).Resources.Allows(target.Name) {
-		return x.unknownName(policy.ResourceNotAllowed, "resource "+strconv.Quote(access.AuditedName(policy.Resource, target.Name)))
-	}
-	if f := sub.request.Allow(); f != nil {
-		return f
+	if !sub.admit(r, target, message) {
+		return nil
 	}
 	s := x.session
 	s.mu.Lock()

@@ -229,11 +229,7 @@ func (x *exchange) readAnswers() *answers {
 // callOn goes on with a call to a server with sessions that waits for the answers. The message is in the
 // server's form.
 func (x *exchange) callOn(s *subRequest, target rewrite.Target, message *mcp.Message) {
-	header := (&route{mode: modeStateless, server: target.Server}).header(x, x.message.Method, target.Name)
-	if f := x.handler.options.Next.Admit(mcp.Call{Request: s.request, Method: http.MethodPost, Header: header, Message: message}); f != nil {
-		answered := *f
-		answered.RPCID = x.id()
-		answered.Write(x.w, x.request.ID)
+	if !s.admit(&route{mode: modeStateless, server: target.Server}, target, message) {
 		return
 	}
 	call := x.handler.waiting.find(x.principal(), s.server().ID, message, x.given.state)

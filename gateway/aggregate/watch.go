@@ -98,6 +98,13 @@ func (w *watcher) notify(c changes) {
 	}
 }
 
+// reaches reports whether the client may reach the registration.
+func (w *watcher) reaches(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Contains(w.reachable, id)
+}
+
 // take returns the changes since the last call.
 func (w *watcher) take() changes {
 	w.mu.Lock()

@@ -184,6 +184,8 @@ type exchange struct {
 	pins     *pins.Judge // judges by the server's pins when the request came; nil if it has none
 	enforced bool        // what is not approved does not pass
 
+	keepsInstructions bool // see Call
+
 	message   envelope.Envelope
 	body      *buffer // the message's bytes; nil without a message: GET and DELETE
 	borrowed  bool    // the caller releases the body

@@ -80,6 +80,10 @@ type Call struct {
 	Method  string          // of HTTP
 	Header  http.Header     // the client's: the server gets only those of the protocol
 	Message *Message        // nil with GET and DELETE; it must not be released before the Answer is closed
+
+	// Instructions of the server stay in the answer whether they are approved or not: the caller
+	// keeps them, and judges them whenever it shows them.
+	Instructions bool
 }
 
 // Call does what ServeHTTP does with a request to the server's own endpoint, and
@@ -87,7 +91,7 @@ type Call struct {
 // which is recorded, and is the caller's to answer; or it tells that the client is
 // gone.
 func (h *Handler) Call(ctx context.Context, c Call) (*Answer, error) {
-	a := &Answer{exchange: exchange{request: c.Request, method: c.Method, header: c.Header}}
+	a := &Answer{exchange: exchange{request: c.Request, method: c.Method, header: c.Header, keepsInstructions: c.Instructions}}
 	var err error
 	if f := h.take(a, c.Message); f != nil {
 		err = f

@@ -8,6 +8,7 @@ import (
 	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/itemlist"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
 	"vault-plugin-secrets-mcp/gateway/pins"
 )
@@ -18,6 +19,22 @@ func (a *Answer) judgeNow() *pins.Judge { return a.handler.Judge(a.server) }
 
 var notApprovedReasons = map[policy.Item]string{
 	policy.Tool: access.ReasonToolNotApproved, policy.Prompt: access.ReasonPromptNotApproved, policy.Resource: access.ReasonResourceNotApproved,
+}
+
+// definitionsBy returns what judges the definitions in the answer by the server's pins.
+func (a *Answer) definitionsBy(judge *pins.Judge) itemlist.Definitions {
+	if a.keepsInstructions {
+		return butInstructions{judge}
+	}
+	return judge
+}
+
+// butInstructions leaves instructions to the caller of [Handler.Call].
+type butInstructions struct{ *pins.Judge }
+
+// Pins is false for instructions.
+func (b butInstructions) Pins(kind pin.Kind) bool {
+	return kind != pin.Instructions && b.Judge.Pins(kind)
 }
 
 var kinds = pin.Kinds()

@@ -191,12 +191,14 @@ func (a *Answer) filtered(message []byte) ([]byte, error) {
 	unapproved := 0
 	switch judge := a.judgeNow(); {
 	case enforces(judge):
-		filter.Definitions = judge
+		filter.Definitions = a.definitionsBy(judge)
 	case judge != nil && a.watched == nil:
-		unapproved = itemlist.Observe(message, judge, filter.Page)
+		unapproved = itemlist.Observe(message, a.definitionsBy(judge), filter.Page)
 	}
 	if filter.Rules != nil || filter.Definitions != nil {
-		message, unapproved, err = filter.Apply(message)
+		var cut int
+		message, cut, err = filter.Apply(message)
+		unapproved += cut
 	}
 	a.request.Unapproved(unapproved)
 	return message, err

@@ -134,6 +134,7 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 	})
 	g.all = aggregate.New(aggregate.Options{
 		Registry: g.broker, Config: settings, Version: version, Observer: g.metrics, Next: g.handler, Log: log.Named("mcp.all"),
+		Pins:   g.pins,
 		Sealer: seal.New(g.broker.SessionKeys),
 	})
 	g.metrics.Aggregate(g.all.Sessions)

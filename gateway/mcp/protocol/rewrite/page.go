@@ -69,7 +69,7 @@ var ErrTooMany = fmt.Errorf("the list has more than %d entries", maxEntries)
 
 // digest returns the digest of an entry; false if there is none.
 func (p *Page) digest(entry int) (pin.Digest, bool) {
-	if p.Digests == nil || p.Digests[entry] == (pin.Digest{}) {
+	if len(p.Digests) == 0 || p.Digests[entry] == (pin.Digest{}) {
 		return pin.Digest{}, false
 	}
 	return p.Digests[entry], true

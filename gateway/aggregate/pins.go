@@ -1,0 +1,69 @@
+package aggregate
+
+import (
+	"vault-plugin-secrets-mcp/backend/pin"
+	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
+	"vault-plugin-secrets-mcp/gateway/pins"
+)
+
+// Whatever a server answers has come through its own endpoint, where its pins cut what is not
+// approved. But this package keeps some of it and shows it later, when less may be approved, or
+// more. So what is kept is judged again whenever it is shown, by the pins of then: entries of
+// lists by the digests of what the server wrote, and instructions by their text.
+
+// judge is what judges by the present pins of the server; nil, where everything passes, if it has
+// none.
+func (h *Handler) judge(server *grants.Server) *pins.Judge {
+	if server == nil {
+		return nil // the sub-request to it is refused
+	}
+	return h.options.Pins.Of(server)
+}
+
+// listJudge is what judges a server's list, and the kind of definition that its entries are. ok is
+// false if the list is shown without: in observe mode, too, since what is not approved was told when
+// the list came.
+func (h *Handler) listJudge(server *grants.Server, list rewrite.Kind) (judge *pins.Judge, kind pin.Kind, ok bool) {
+	judge, kind = h.judge(server), list.Definition()
+	return judge, kind, kind != "" && judge.Enforces(kind)
+}
+
+// digests returns what computes the digests of the entries of a server's list; nil if the list is
+// shown without.
+func (h *Handler) digests(server *grants.Server, list rewrite.Kind) func(entry []byte) (pin.Digest, bool) {
+	judge, kind, ok := h.listJudge(server, list)
+	if !ok {
+		return nil
+	}
+	return func(entry []byte) (pin.Digest, bool) { return judge.Digest(kind, entry) }
+}
+
+// approves returns what judges the entries of a server's list by their digests; nil if the list is
+// shown without. A list that has come before it was pinned has none, and shows nothing until the
+// server has answered again.
+func (h *Handler) approves(server *grants.Server, list rewrite.Kind) func(name string, digest pin.Digest) bool {
+	judge, kind, ok := h.listJudge(server, list)
+	if !ok {
+		return nil
+	}
+	return func(name string, digest pin.Digest) bool { return judge.Approves(kind, name, digest) }
+}
+
+// instructions returns those of a server that clients may have now. They are judged as clients get
+// them, however the server has spelled them.
+func (h *Handler) instructions(server *grants.Server, d description) string {
+	text := d.instructions.Value()
+	if text != "" && !h.judge(server).Keeps(pin.Instructions, protocol.AppendString(nil, text)) {
+		return ""
+	}
+	return text
+}
+
+// mayHave reports whether the client's present rules and the server's present pins let the client
+// have the resource.
+func (x *exchange) mayHave(server, uri string) bool {
+	return x.request.Rules(server).Resources.Allows(uri) &&
+		x.handler.judge(x.handler.options.Registry.Servers()[server]).Admits(pin.Resource, uri)
+}
