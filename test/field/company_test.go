@@ -42,6 +42,7 @@ type company struct {
 	// everything is server-everything, and partner another one, which is reached by
 	// the forward proxy alone.
 	everything, partner *program
+	known               map[string]*acquaintance // of the rows that begin late
 }
 
 func newCompany(t *testing.T) *company {

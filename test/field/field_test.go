@@ -20,6 +20,7 @@ func TestCompany(t *testing.T) {
 	} {
 		silent = append(silent, c.listens(t, name, url))
 	}
+	c.meet(t, "leader", "deaf", "unreached", "unheard", "login")
 	t.Run("undisturbed", func(t *testing.T) { c.in(t).undisturbed(t) })
 	t.Run("vault", func(t *testing.T) {
 		t.Run("the leader and the followers hear nothing of each other", func(t *testing.T) {
@@ -70,10 +71,23 @@ func (c *company) register(t *testing.T) {
 	c.introduce(t, c.CreateClient("first", harness.Map{"allowed_servers": "*"}), "everything", "partner", "fast", calculator)
 }
 
-// undisturbed is what needs everybody well, at one time.
+// undisturbed is what needs everybody well, at one time. What takes longest begins first.
 func (c *company) undisturbed(t *testing.T) {
 	t.Helper()
-	for name, test := range map[string]func(*testing.T, *company){
+	c.atOnce(t, map[string]func(*testing.T, *company){
+		"a server that is slow":         of((*company).slowStarter),
+		"a server that is slow at /mcp": of((*company).slowAmong),
+	})
+	t.Run("meanwhile", func(t *testing.T) {
+		t.Parallel()
+		c.in(t).meanwhile(t)
+	})
+}
+
+// meanwhile is what happens while slow servers start.
+func (c *company) meanwhile(t *testing.T) {
+	t.Helper()
+	c.atOnce(t, map[string]func(*testing.T, *company){
 		"everything behind nginx":       works("everything-nginx", atNginx, one("everything")),
 		"everything behind HAProxy":     works("everything-haproxy", atHAProxy, one("everything")),
 		"FastMCP behind nginx":          works("fast-nginx", atNginx, one("fast")),
@@ -93,8 +107,6 @@ func (c *company) undisturbed(t *testing.T) {
 		"a path of nginx":               works("slash-path", atSlash+"/tools", one("everything")),
 		"a slash that is missing":       of((*company).wrongSlash),
 		"a server that ends":            of((*company).serverEnds),
-		"a server that is slow":         of((*company).slowStarter),
-		"a server that is slow at /mcp": of((*company).slowAmong),
 		"Claude Code": func(t *testing.T, c *company) {
 			t.Helper()
 			c.claudeWorks(t, "claude", mcpclient.Claude, atNginx+"/mcp", among("everything"))
@@ -121,7 +133,13 @@ func (c *company) undisturbed(t *testing.T) {
 				return c.kit().Mcporter(t, at)
 			})
 		},
-	} {
+	})
+}
+
+// atOnce runs tests at the same time.
+func (c *company) atOnce(t *testing.T, tests map[string]func(*testing.T, *company)) {
+	t.Helper()
+	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t, c.in(t))

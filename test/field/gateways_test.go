@@ -68,6 +68,7 @@ func (c *company) gatewaysRestart(t *testing.T) {
 		goesOn()
 	}
 	c.awaitBalancer(t)
+	another := c.opens(t, url, token)
 	close(restarted)
 	done.Wait()
 	for name, m := range models {
@@ -80,7 +81,7 @@ func (c *company) gatewaysRestart(t *testing.T) {
 	for _, p := range probes {
 		p.neverFailed(t)
 	}
-	s := c.open(t, url, token)
+	s := another.opened(t)
 	s.lists(t, echo)
 	stream := s.streams(t, long)
 	c.Write("mcp/revoke-client/restart", nil)

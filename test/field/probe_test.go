@@ -130,7 +130,7 @@ func (p *probe) neverFailed(t *testing.T) {
 // silence is a stream of a session on which nothing is said.
 type silence struct {
 	name   string
-	opened time.Time
+	opened chan time.Time
 	ended  chan error // how it ended, when it has
 }
 
@@ -159,12 +159,19 @@ func (c *company) listens(t *testing.T, client, url string) *silence {
 	request.Header.Set("Authorization", "Bearer "+token)
 	transport := &http.Transport{ForceAttemptHTTP2: true}
 	t.Cleanup(transport.CloseIdleConnections)
-	response, err := transport.RoundTrip(request)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, response.StatusCode)
-	s := &silence{name: client, opened: time.Now(), ended: make(chan error, 1)}
+	s := &silence{name: client, opened: make(chan time.Time, 1), ended: make(chan error, 1)}
 	go func() {
+		response, err := transport.RoundTrip(request)
+		if err != nil {
+			s.ended <- err
+			return
+		}
 		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			s.ended <- fmt.Errorf("it is answered %s", response.Status)
+			return
+		}
+		s.opened <- time.Now()
 		lines := bufio.NewScanner(response.Body)
 		for lines.Scan() {
 		}
@@ -177,12 +184,20 @@ func (c *company) listens(t *testing.T, client, url string) *silence {
 // the proxies on the way bear silence; and where it does not end with its token.
 func (s *silence) lasted(t *testing.T, c *company) {
 	t.Helper()
+	var opened time.Time
+	select {
+	case opened = <-s.opened:
+	case err := <-s.ended:
+		t.Fatalf("the stream %s did not open: %v", s.name, err)
+	case <-time.After(patience):
+		t.Fatalf("the stream %s is not open", s.name)
+	}
 	select {
 	case err := <-s.ended:
-		t.Fatalf("the stream %s ended after %s: %v", s.name, time.Since(s.opened).Round(time.Second), err)
-	case <-time.After(time.Until(s.opened.Add(65 * time.Second))):
+		t.Fatalf("the stream %s ended after less than %s: %v", s.name, time.Since(opened).Round(time.Second), err)
+	case <-time.After(time.Until(opened.Add(65 * time.Second))):
 	}
-	t.Logf("the stream %s is open after %s", s.name, time.Since(s.opened).Round(time.Second))
+	t.Logf("the stream %s is open after %s", s.name, time.Since(opened).Round(time.Second))
 	c.Write("mcp/revoke-client/"+s.name, nil)
 	select {
 	case err := <-s.ended:

@@ -40,22 +40,35 @@ func (c *company) leads(t *testing.T) (leader string, followers []string, anothe
 	return leader, followers, another
 }
 
+// acquaintance is a client that the gateways know, with a session at nginx. It is met while
+// the rest goes on, since opening the session takes a while.
+type acquaintance struct {
+	token   string
+	opening *opening
+}
+
+// meet creates clients of these names, each with "-known" after it.
+func (c *company) meet(t *testing.T, names ...string) {
+	t.Helper()
+	c.known = map[string]*acquaintance{}
+	for _, name := range names {
+		token := c.CreateClient(name+"-known", harness.Map{"allowed_servers": []string{calculator, "everything"}})
+		c.known[name] = &acquaintance{token, c.opens(t, atNginx+one("everything").path, token)}
+	}
+}
+
 // vaultIsCut is a row of the table "Vault": links between its nodes, or to the leader,
 // are cut, while clients call, hold a stream open, and are revoked.
 func (c *company) vaultIsCut(t *testing.T, name string, links func(leader string, followers []string) []link) {
 	t.Helper()
-	known, doomed := name+"-known", name+"-doomed"
-	tokens := map[string]string{}
-	for _, client := range []string{known, doomed} {
-		tokens[client] = c.CreateClient(client, harness.Map{"allowed_servers": []string{calculator, "everything"}})
-	}
+	known, doomed := c.known[name], c.CreateClient(name+"-doomed", harness.Map{"allowed_servers": []string{calculator, "everything"}})
 	var probes, dooms []*probe
 	for _, edge := range []string{atNginx, atHAProxy} {
-		p := c.probe(t, edge, tokens[doomed])
+		p := c.probe(t, edge, doomed)
 		p.stop() // it calls when it is told to
 		p.becomes(t, http.StatusOK, patience)
 		dooms = append(dooms, p)
-		p = c.probe(t, edge, tokens[known])
+		p = c.probe(t, edge, known.token)
 		p.becomes(t, http.StatusOK, patience)
 		probes = append(probes, p)
 	}
@@ -63,7 +76,7 @@ func (c *company) vaultIsCut(t *testing.T, name string, links func(leader string
 	for _, p := range probes {
 		p.forget()
 	}
-	s := c.open(t, atNginx+one("everything").path, tokens[known])
+	s := known.opening.opened(t)
 	stream := s.streams(t, long)
 
 	leader, followers, another := c.leads(t)
@@ -76,7 +89,7 @@ func (c *company) vaultIsCut(t *testing.T, name string, links func(leader string
 	vault.SetClientTimeout(2 * time.Second)
 	asked := time.Now()
 	c.Within(elected, "a revocation is answered", func() error {
-		_, err := vault.Logical().WriteWithContext(t.Context(), "mcp/revoke-client/"+doomed, nil)
+		_, err := vault.Logical().WriteWithContext(t.Context(), "mcp/revoke-client/"+name+"-doomed", nil)
 		return err
 	})
 	answered := time.Now()
@@ -91,7 +104,7 @@ func (c *company) vaultIsCut(t *testing.T, name string, links func(leader string
 	for _, p := range probes {
 		p.neverFailed(t)
 	}
-	c.Write("mcp/revoke-client/"+known, nil)
+	c.Write("mcp/revoke-client/"+name+"-known", nil)
 	stream.ends(t)
 }
 
@@ -118,11 +131,11 @@ func (p *probe) forget() {
 // it logs in again, through what lies between it and Vault.
 func (c *company) loginEnds(t *testing.T) {
 	t.Helper()
-	known := c.CreateClient("login-known", harness.Map{"allowed_servers": []string{calculator, "everything"}})
-	p := c.probe(t, atHAProxy, known)
+	known := c.known["login"]
+	p := c.probe(t, atHAProxy, known.token)
 	p.becomes(t, http.StatusOK, patience)
 	p.forget()
-	s := c.open(t, atNginx+one("everything").path, known)
+	s := known.opening.opened(t)
 	stream := s.streams(t, long)
 	revoked := 0
 	for _, accessor := range c.List("auth/token/accessors") {

@@ -65,16 +65,44 @@ type session struct {
 // open opens a session of the era with sessions, whose calls are streams.
 func (c *company) open(t *testing.T, url, token string) *session {
 	t.Helper()
-	s := &session{progress: make(chan struct{}, 1000)}
-	opened, err := c.In(t).TryConnect(url, token, harness.ConnectOptions{
-		Version: harness.SessionEra,
-		Client: &mcp.ClientOptions{ProgressNotificationHandler: func(context.Context, *mcp.ProgressNotificationClientRequest) {
-			s.progress <- struct{}{}
-		}},
-	})
-	require.NoError(t, err)
-	s.ClientSession = opened
-	return s
+	return c.opens(t, url, token).opened(t)
+}
+
+// opening is a session that is being opened, which can take a while: a server may be slow
+// to start. nginx, which speaks HTTP/2, keeps the header of a stream to itself until
+// something follows, and that is the gateway's first comment after a quarter of a minute.
+type opening struct {
+	done    chan struct{}
+	session *session
+	err     error
+}
+
+// opens begins to open a session, which lasts until the test ends.
+func (c *company) opens(t *testing.T, url, token string) *opening {
+	t.Helper()
+	o := &opening{done: make(chan struct{}), session: &session{progress: make(chan struct{}, 1000)}}
+	go func() {
+		defer close(o.done)
+		o.session.ClientSession, o.err = c.In(t).TryConnect(url, token, harness.ConnectOptions{
+			Version: harness.SessionEra,
+			Client: &mcp.ClientOptions{ProgressNotificationHandler: func(context.Context, *mcp.ProgressNotificationClientRequest) {
+				o.session.progress <- struct{}{}
+			}},
+		})
+	}()
+	return o
+}
+
+// opened waits until it is open.
+func (o *opening) opened(t *testing.T) *session {
+	t.Helper()
+	select {
+	case <-o.done:
+	case <-t.Context().Done():
+		t.Fatal("the session is not open")
+	}
+	require.NoError(t, o.err)
+	return o.session
 }
 
 // lists fails the test unless a tool is listed.
