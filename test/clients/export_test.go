@@ -49,7 +49,7 @@ func (x exports) export(t *testing.T, format string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), x.Programs.Bootstrap,
 		append([]string{"export", "-client=" + x.client, "-gateway-url=" + x.gateway.URL, "-format=" + format}, args...)...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "VAULT_ADDR=" + x.Vault.Address(), "VAULT_TOKEN=" + x.Vault.RootToken}
+	cmd.Env = append(harness.RaceEnv(), "PATH="+os.Getenv("PATH"), "VAULT_ADDR="+x.Vault.Address(), "VAULT_TOKEN="+x.Vault.RootToken)
 	text, err := mcpclient.Output(cmd)
 	require.NoError(t, err)
 	return text
