@@ -56,13 +56,23 @@ test: test-unit test-blackbox test-manifests ## every test, with the race detect
 test-unit: ## the tests inside the packages
 	@scripts/test.sh -race $(TESTFLAGS) ./plugin/... ./backend/... ./gateway/... ./bootstrap/...
 
-# Most of these tests wait for processes most of the time, so two packages run at
-# once; but what is promised in time needs a machine that is not busy with
-# something else.
+# Most of the black-box tests wait for processes most of the time, so several packages run at
+# once; but what is promised in time needs a machine that is not busy with something else.
+# So first come the packages that promise nothing in time, four at once; then all others, two
+# at once, the longest first; and at last those whose times are the shortest, one by one.
+PATIENT := apply audit bench/(engine|growth|measure|proxy|revocation|rig) browser clients commands conformance docs gateway harness
+FIRST := field
+ALONE := reliability upstream bench/soak
+space := $(subst ,, )
+# among NAMES is a pattern for the packages of these names in test/.
+among = '/test/($(subst $(space),|,$(1)))$$'
+
 test-blackbox: vault test-programs test-modules ## the tests of the system as a whole, against a real Vault
 	@export TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)"; \
-		scripts/test.sh -race -p 2 -timeout 30m $(TESTFLAGS) $$(go list ./test/... | grep -Ev '/(reliability|soak|upstream)$$') && \
-		scripts/test.sh -race -p 1 -timeout 20m $(TESTFLAGS) ./test/reliability ./test/upstream ./test/bench/soak
+		all=$$(go list ./test/...) && \
+		scripts/test.sh -race -p 4 -timeout 30m $(TESTFLAGS) $$(grep -E $(call among,$(PATIENT)) <<<"$$all") && \
+		scripts/test.sh -race -p 2 -timeout 30m $(TESTFLAGS) $(FIRST:%=./test/%) $$(grep -Ev $(call among,$(PATIENT) $(ALONE) $(FIRST)) <<<"$$all") && \
+		scripts/test.sh -race -p 1 -timeout 20m $(TESTFLAGS) $(ALONE:%=./test/%)
 
 # A module of its own: see test/manifests/doc.go.
 test-manifests: ## Kubernetes manifests, the Dockerfile and systemd's units
@@ -76,7 +86,7 @@ test-clients: vault test-programs test-modules ## MCP clients and servers from n
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \
 		go test -race -count=1 -v $(TESTFLAGS) ./test/clients
 
-test-field: vault test-programs test-modules ## the system among what companies have alone, as root or where user namespaces are allowed: 5 minutes; part of test-blackbox
+test-field: vault test-programs test-modules ## the system among what companies have alone, as root or where user namespaces are allowed: 3 minutes; part of test-blackbox
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \
 		go test -race -count=1 -v $(TESTFLAGS) ./test/field
 
