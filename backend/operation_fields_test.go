@@ -90,6 +90,19 @@ func TestOpenAPIOffersNoFieldThatIsIgnored(t *testing.T) {
 	require.NotNil(t, doc.Paths["/sign-ins/{accessor}"].Get)
 	require.Nil(t, doc.Paths["/sign-ins/{accessor}"].Post)
 	require.NotNil(t, doc.Paths["/gateway/sign-in"].Get)
+
+	pins, reports := doc.Paths["/pins/{server}"], doc.Paths["/gateway/pins/{server}"]
+	require.Equal(t, []string{"texts"}, queries(pins.Get))
+	require.Empty(t, queries(pins.Delete))
+	for _, field := range append([]string{"kind", "digest", "place", "dry_run"}, pinActs...) {
+		require.Contains(t, body(pins.Post), field)
+	}
+	require.NotContains(t, body(pins.Post), "texts")
+	require.Empty(t, queries(reports.Get))
+	require.Equal(t, []string{"definitions", "place"}, sortedKeys(body(reports.Post)))
+	for _, field := range []string{"pin", "pin_kinds"} {
+		require.Contains(t, servers, field)
+	}
 }
 
 func TestValuesAreStoredAsTheyWereWritten(t *testing.T) {

@@ -406,6 +406,8 @@ func TestEvaluateSaysWhatPinsDo(t *testing.T) {
 			require.Equal(t, want, decide(tc.item, tc.name), "%s %v", tc.name, other)
 		}
 	}
+	e.write("servers/s", data{"pin": "enforce", "pin_kinds": "resource"})
+	require.Equal(t, "resource-not-approved", decide("resource", "ui://a"), "nobody judges the page")
 	e.write("servers/s", data{"pin": "enforce", "pin_kinds": ""})
 	denied := e.decision(data{"client": "c", "server": "s", "tool": "other"})
 	require.Equal(t, false, denied["allowed"])

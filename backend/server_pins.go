@@ -59,16 +59,16 @@ func (b *mcpBackend) addPins(ctx context.Context, s logical.Storage, name string
 }
 
 // pinWarnings warns of a write after which less is approved of the server than its writer may
-// think.
+// think. It takes no lock: a writer of pins takes that of the server under its own.
 func (b *mcpBackend) pinWarnings(ctx context.Context, s logical.Storage, name string, held, next *serverEntry) ([]string, error) {
 	approved := 0
 	var moved []string
 	if held != nil {
-		pins, err := b.pinsOf(ctx, s, name, held)
+		stored, err := b.pins.read(ctx, s, name)
 		if err != nil {
 			return nil, err
 		}
-		approved, moved = len(pins.Approved), next.movedFrom(held)
+		approved, moved = len(stored.of(held.place()).Approved), next.movedFrom(held)
 	}
 	switch {
 	case len(moved) > 0 && approved > 0:
