@@ -166,7 +166,7 @@ func (b *Broker) install(next *registry, pins map[string]*Pins) (changed []*Serv
 // setPins sets the pins of the registration, and reports whether they are others than before.
 func (s *Server) setPins(p *Pins) bool {
 	if s.pins.Load().equal(p) {
-		return false // whoever has the ones of before need not look at them anew
+		return false // whoever has the ones of before need not look at them again
 	}
 	s.pins.Store(p)
 	return true
