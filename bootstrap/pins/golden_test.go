@@ -31,12 +31,14 @@ func entry(t testing.TB, kind pin.Kind, raw string, at time.Time) Entry {
 }
 
 func approved(t testing.TB, kind pin.Kind, raw string) Entry {
+	t.Helper()
 	e := entry(t, kind, raw, may)
 	e.By = "alice"
 	return e
 }
 
 func reported(t testing.TB, kind pin.Kind, raw string) Entry {
+	t.Helper()
 	e := entry(t, kind, raw, june)
 	e.Change = "new"
 	return e
@@ -51,6 +53,7 @@ const searchTool = `{"name":"search","title":"Search","description":"Searches th
 
 // changed is the tool of searchTool with other words.
 func changed(t testing.TB, pairs ...string) []Entry {
+	t.Helper()
 	text := strings.NewReplacer(pairs...).Replace(searchTool)
 	require.NotEqual(t, searchTool, text)
 	return []Entry{reported(t, pin.Tool, text)}
@@ -164,7 +167,7 @@ func golden(t *testing.T, name, got string) {
 	file := filepath.Join("testdata", name+".txt")
 	if *update {
 		require.NoError(t, os.MkdirAll("testdata", 0o755))
-		require.NoError(t, os.WriteFile(file, []byte(got), 0o644)) //nolint:gosec // a golden file
+		require.NoError(t, os.WriteFile(file, []byte(got), 0o644))
 		return
 	}
 	want, err := os.ReadFile(file)

@@ -154,7 +154,7 @@ func decode(secret *api.Secret, into any) error {
 		return err
 	}
 	if err := json.Unmarshal(data, into); err != nil {
-		return fmt.Errorf("Vault's answer is not that of this version of the engine: %w", err)
+		return fmt.Errorf("the answer is not one of this version of the engine: %w", err)
 	}
 	return nil
 }

@@ -153,7 +153,7 @@ func sorted(flags *flag.FlagSet, args []string) (flagged, names []string) {
 func takesNext(flags *flag.FlagSet, arg string) bool {
 	f := flags.Lookup(strings.TrimLeft(arg, "-"))
 	if f == nil {
-		return false // unknown, or -flag=value
+		return false // it is not known, or has its value behind a sign of equality
 	}
 	isBool, ok := f.Value.(interface{ IsBoolFlag() bool })
 	return !ok || !isBool.IsBoolFlag()
