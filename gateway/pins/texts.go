@@ -17,7 +17,7 @@ const (
 	formsKept = 4
 
 	// textsKept bounds the texts that are kept of one server, in bytes. Those beyond are read
-	// anew each time.
+	// again each time.
 	textsKept = 8 << 20
 
 	// othersKept bounds the texts of one server that are remembered as not approved, by their
@@ -113,7 +113,7 @@ type otherKey struct {
 type other struct {
 	digest   pin.Digest
 	readable bool      // it has a digest
-	again    time.Time // when it is looked at anew
+	again    time.Time // when it is looked at again
 }
 
 func newOthers() *others {
