@@ -90,7 +90,11 @@ func TestDifferencesAreShown(t *testing.T) {
 		"schema-order":                {approved: search, reported: changed(t, `["asc","desc"]`, `["desc","asc"]`)},
 		"schema-description":          {approved: search, reported: changed(t, "The text to look for", "The text to look for, and the last message of the user")},
 		"schema-definitions":          {approved: search, reported: changed(t, `"path":{"type":"string"}`, `"path":{"$ref":"#/$defs/path"}`, `"required":["query"]`, `"required":["query"],"$defs":{"path":{"type":"string"}}`)},
-		"a-new-definition":            {reported: changed(t, "ten", "five")},
+		"members-and-definitions-removed": {
+			approved: []Entry{approved(t, pin.Tool, `{"name":"search","title":"Search","annotations":{"readOnlyHint":true},"inputSchema":{"$defs":{"path":{"type":"string"},"id":{"type":"integer"}}}}`)},
+			reported: []Entry{reported(t, pin.Tool, `{"name":"search","inputSchema":{"$defs":{"path":{"type":"string"},"day":{"type":"string"}}}}`)},
+		},
+		"a-new-definition": {reported: changed(t, "ten", "five")},
 		"new-definitions-of-each-kind": {reported: []Entry{
 			reported(t, pin.Tool, `{"name":"now","annotations":{"readOnlyHint":true},"inputSchema":{"type":"object"},"_meta":{"io.example/x":[1,null]}}`),
 			reported(t, pin.Prompt, `{"name":"greet","arguments":[{"name":"who","required":true}]}`),

@@ -29,6 +29,24 @@ func TestArguments(t *testing.T) {
 				"mcp-bootstrap review: -days 0 is not between 1 and 366",
 		},
 		{"an earlier review that is missing", []string{"review", "-against", "/no/review"}, 1, "cannot read the earlier review: open /no/review"},
+		{"no command about pins", []string{"pins", "x"}, 2, "Usage: mcp-bootstrap pins list"},
+		{"pins of no server", []string{"pins", "diff"}, 2, "mcp-bootstrap pins diff: SERVER is missing"},
+		{"a name of no server", []string{"pins", "diff", "a/b"}, 2, `"a/b" is not a valid server name`},
+		{"an approval of what nobody has seen", []string{"pins", "approve", "github", "search", "-yes"}, 2, "-yes approves what nobody has looked at"},
+		{
+			"flags about pins, behind the names",
+			[]string{"pins", "approve", "github", "-kind", "tools", "search", "-digest=sha256:00", "-format", "json"},
+			2,
+			"flag provided but not defined: -format; there are -digest, -kind, -mount, -shown, -yes",
+		},
+		{
+			"all mistakes about pins",
+			[]string{"pins", "list", "github", "-kind", "tools", "search", "-digest=sha256:00", "-format", "xml"},
+			2,
+			"mcp-bootstrap pins list: there is no -format xml: take one of text, json\n" +
+				`mcp-bootstrap pins list: "tools" is not a valid kind: it is tool, prompt, resource, template, instructions, server or page` + "\n" +
+				`mcp-bootstrap pins list: "sha256:00" is not a valid digest`,
+		},
 		{"a folder that is missing", []string{"apply"}, 2, "mcp-bootstrap apply: -f DIR is missing"},
 		{"all flags that are missing", []string{"export"}, 2, "-client NAME is missing: the client's name\n" +
 			"mcp-bootstrap export: -format FORMAT is missing: the format, one of: claude-code, cursor, vscode, claude-desktop, codex, gemini, managed-mcp, managed-settings\n" +
@@ -66,6 +84,7 @@ func TestEachCommandHasHelpInEverySpelling(t *testing.T) {
 		}
 	}
 	checkRun(t, []string{"help", "demo", "calculator"}, 0, "-address")
+	checkRun(t, []string{"help", "pins", "approve"}, 0, "-shown")
 	checkRun(t, []string{"help", "apply"}, 0, "-dry-run")
 }
 
