@@ -158,7 +158,7 @@ func (x *exchange) describeAll(servers []*grants.Server) *descriptions {
 	all := &descriptions{}
 	for _, server := range servers {
 		if d, described := x.description(server); described {
-			all.add(server.Name, d.has, x.handler.instructions(server, d))
+			all.add(server.Name, d.has, x.instructions(server, d))
 		}
 	}
 	return all

@@ -51,11 +51,15 @@ func (h *Handler) approves(server *grants.Server, list rewrite.Kind) func(name s
 	return func(name string, digest pin.Digest) bool { return judge.Approves(kind, name, digest) }
 }
 
-// instructions returns those of a server that clients may have now. They are judged as clients get
-// them, however the server has spelled them.
-func (h *Handler) instructions(server *grants.Server, d description) string {
-	text := d.instructions.Value()
-	if text != "" && !h.judge(server).Keeps(pin.Instructions, protocol.AppendString(nil, text)) {
+// instructions returns those of a server that the client may have now. They are judged as the client
+// gets them, however the server has spelled them.
+func (x *exchange) instructions(server *grants.Server, d description) string {
+	text, judge := d.instructions.Value(), x.handler.judge(server)
+	if text == "" || judge.Approved(pin.Instructions, protocol.AppendString(nil, text)) {
+		return text
+	}
+	x.request.Unapproved(1)
+	if judge.Enforces(pin.Instructions) {
 		return ""
 	}
 	return text

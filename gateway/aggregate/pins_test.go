@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -238,9 +239,16 @@ func TestInstructionsAreJudgedWheneverTheyAreShown(t *testing.T) {
 				}
 			}
 			shows(true)
+			unapproved := func() bool {
+				text, err := os.ReadFile(s.audit)
+				require.NoError(t, err)
+				return strings.Contains(string(text), `"unapproved":1`)
+			}
+			require.False(t, unapproved())
 			s.vault.Pin("up", pin.Observe)
 			s.awaitMode(pin.Observe)
 			shows(true)
+			gatewaytest.Eventually(t, "the audit log to tell of them", unapproved)
 			s.vault.Pin("up", pin.Enforce)
 			shows(false)
 			asked := len(up.sent("server/discover"))
