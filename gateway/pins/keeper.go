@@ -84,11 +84,8 @@ func (k *Keeper) judge(server string, p *grants.Pins) *Judge {
 		if before.pins == p {
 			return before
 		}
-		if before.pins.Place == p.Place {
-			j.texts = before.texts
-		}
-	}
-	if j.texts == nil {
+		j.texts = before.texts
+	} else {
 		j.texts = newTexts()
 	}
 	if p.Known {

@@ -110,6 +110,18 @@ func TestAServerThatInventsDefinitionsKeepsItsBounds(t *testing.T) {
 
 func (o *outbox) left() int { return len(o.waiting) }
 
+func TestAServerThatInventsDefinitionsDuringAnOutageKeepsItsBounds(t *testing.T) {
+	s := newStage(t)
+	s.vault.fails["a"] = errAway
+	j := s.enforced("a", nil)
+	for i := range 20 * 100 {
+		j.Keeps(pin.Tool, []byte(tool(fmt.Sprint(i), "new")))
+		s.after(600 * time.Millisecond)
+		require.LessOrEqual(t, s.Waiting(), maxWaiting)
+	}
+	require.Equal(t, maxWaiting, s.Waiting())
+}
+
 func TestLongTextsKeepTheirBounds(t *testing.T) {
 	s := newStage(t)
 	for server := range 50 {
@@ -195,6 +207,7 @@ func TestAVaultThatTakesNoReportsIsAskedSeldom(t *testing.T) {
 	}
 	require.LessOrEqual(t, s.vault.asked, 3)
 	require.Len(t, s.log.all, 2)
+	require.Equal(t, 1, s.Waiting(), "once, however long it waits")
 }
 
 func TestARegistrationThatLeadsElsewhereIsReportedAnew(t *testing.T) {
@@ -225,6 +238,7 @@ func TestARegistrationThatLeadsElsewhereIsReportedAnew(t *testing.T) {
 
 func TestWhatIsNotPinnedAnyMoreIsForgotten(t *testing.T) {
 	s := newStage(t)
+	s.after(time.Second) // the next look for what is not needed is in a minute
 	for _, name := range []string{"gone", "off", "stays"} {
 		s.enforced(name, nil).Keeps(pin.Tool, []byte(tool("search", "Searches.")))
 	}
