@@ -17,7 +17,7 @@ RACE := .cache/race
 # What benchmarks run: the programs as they are shipped.
 BENCH = TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin"
 
-.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-conformance test-clients test-field test-clients-latest test-crash test-load test-roles test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine bench-credentials bench-usage soak test-programs test-modules test-upstream vault vault-full lint fmt outdated clean
+.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-conformance test-clients test-field test-clients-latest test-crash test-load test-pins test-roles test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine bench-credentials bench-usage soak test-programs test-modules test-upstream vault vault-full lint fmt outdated clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
@@ -111,6 +111,10 @@ test-crash: vault test-programs ## kills Vault and the engine a hundred times; C
 test-roles: build vault ## one role of ROLE_CLIENTS=500 clients, changed while all of them are at two gateways: 2 minutes
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin" ROLE_CLIENTS="$${ROLE_CLIENTS:-500}" \
 		go test -count=1 -v -p 1 -timeout 30m -run 'ARole' ./test/policy ./test/revocation
+
+test-pins: build vault ## a server that shows ten thousand other definitions a minute, for PINS_FLOOD=1m: 2 minutes
+	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin" PINS_FLOOD="$${PINS_FLOOD:-1m}" \
+		go test -count=1 -v -timeout 30m -run '^TestPins$$/^a_server_that_changes_all_the_time' ./test/pins
 
 test-load: build vault ## thirty thousand sessions through a gateway, and clients that are slow or greedy: 4 minutes
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin" LOAD_SESSIONS="$${LOAD_SESSIONS:-30000}" \
