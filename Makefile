@@ -17,7 +17,7 @@ RACE := .cache/race
 # What benchmarks run: the programs as they are shipped.
 BENCH = TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin"
 
-.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-conformance test-clients test-field test-clients-latest test-crash test-load test-pins test-roles test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine bench-credentials bench-usage soak test-programs test-modules test-upstream vault vault-full lint fmt outdated clean
+.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-conformance test-clients test-field test-clients-latest test-crash test-load test-pins test-roles test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine bench-credentials bench-usage bench-lists soak test-programs test-modules test-upstream vault vault-full lint fmt outdated clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
@@ -149,6 +149,9 @@ bench-engine: build vault ## lookups and leases beside Vault's own: 6 minutes; B
 
 bench-usage: build vault ## how long reports of what was used take, and reads of it: 1 minute; BENCH_CLIENTS=1000
 	@$(BENCH) go test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkUsage$$' -benchtime 1x ./test/bench/engine
+
+bench-lists: build vault ## lists of 100 servers with 50 tools, judged by rules and by pins: 3 minutes; BENCH_SERVERS=100, BENCH_ROUNDS=9, BENCH_DURATION=1s
+	@$(BENCH) go test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkLists$$' -benchtime 1x ./test/bench/lists
 
 bench-credentials: build vault ## what leased credentials cost, and how fast they end: 6 minutes; BENCH_ROUNDS=9, BENCH_DURATION=300ms, BENCH_NODES=1
 	@$(BENCH) go test -count=1 -p 1 -timeout 60m -run '^$$' -bench '^Benchmark(Leased|Credentials|RevokeAll)$$' -benchtime 1x \

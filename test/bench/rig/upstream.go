@@ -18,6 +18,7 @@ const upstreamSession = "bench-session"
 //
 //	/json    each message with one of the same size, as JSON
 //	/list    the same, but its list of tools is long
+//	/fifty   the same with fifty tools, as a large server has
 //	/sse     the same as a stream with one event
 //	GET      a stream on which nothing ever happens
 func serveUpstream(address string, files ...string) error {
@@ -130,20 +131,23 @@ func isMethod(body []byte, method string) bool {
 // fillings has the bytes that fill results.
 var fillings = bytes.Repeat([]byte("x"), 2<<20)
 
-// longList is a result with a hundred tools of about 1 KB.
-var longList = func() []byte {
+// Results with long lists: a hundred tools of about 1 KB, and fifty of about 450 bytes.
+var longList, fifty = listOf(100, 900), listOf(50, 350)
+
+// listOf is a result with so many tools, whose descriptions have that length.
+func listOf(tools, description int) []byte {
 	var b bytes.Buffer
 	b.WriteString(`,"result":{"tools":[`)
-	for i := range 100 {
+	for i := range tools {
 		if i > 0 {
 			b.WriteByte(',')
 		}
 		fmt.Fprintf(&b, `{"name":"tool_%d","description":"%s","inputSchema":{"type":"object","properties":{"text":{"type":"string"}}}}`,
-			i, fillings[:900])
+			i, fillings[:description])
 	}
 	b.WriteString(`],"ttlMs":60000,"cacheScope":"public","resultType":"complete"}}`)
 	return b.Bytes()
-}()
+}
 
 const (
 	resultBefore = `,"result":{"content":[{"type":"text","text":"`
@@ -164,6 +168,8 @@ func result(path string, body, id []byte) []byte {
 		return append(answer, discovered...)
 	case isMethod(body, "tools/list") && strings.HasPrefix(path, "/list"):
 		return append(answer, longList...)
+	case isMethod(body, "tools/list") && strings.HasPrefix(path, "/fifty"):
+		return append(answer, fifty...)
 	case isMethod(body, "tools/list"):
 		return append(answer, listed...)
 	}
