@@ -71,6 +71,8 @@ func newCompany(t *testing.T) *company {
 	for _, name := range gateways {
 		c.gateways = append(c.gateways, c.startGateway(t, name))
 	}
+	c.startOurProxies(t)
+	c.awaitBalancer(t)
 	t.Logf("the company works after %s", time.Since(started).Round(time.Second))
 	return c
 }

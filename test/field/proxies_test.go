@@ -18,8 +18,8 @@ func (c *company) at(machine, port string) string {
 	return net.JoinHostPort(c.machines[machine].Address, port)
 }
 
-// startProxies starts what lies between the others: with configurations that users
-// pass around, and with those that the project has.
+// startProxies starts what lies between the others, with configurations that users pass
+// around.
 func (c *company) startProxies(t *testing.T) {
 	t.Helper()
 	for _, p := range []struct{ machine, file, port string }{
@@ -37,7 +37,13 @@ func (c *company) startProxies(t *testing.T) {
 		}))
 		c.startProxy(t, m, text.String(), p.port)
 	}
+}
 
+// startOurProxies starts those before the gateways, with the configurations that the project
+// has. The gateways run: HAProxy would take seconds to find one again that it has missed, and
+// send what belongs there elsewhere.
+func (c *company) startOurProxies(t *testing.T) {
+	t.Helper()
 	m := c.machines["our-nginx"]
 	c.startProxy(t, m, replaced(t, read(t, "testdata", "conf.d.conf"),
 		"DIR", c.Dir,
