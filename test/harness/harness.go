@@ -117,7 +117,9 @@ func New(t testing.TB, opts ...Option) *Harness {
 	if o.empty {
 		return h
 	}
-	if err := h.prepare(t.Context()); err != nil {
+	if o.nodes > 1 { // on a busy machine, another one may come to lead meanwhile
+		h.Eventually("the engine is mounted", func() error { return h.prepare(t.Context()) })
+	} else if err := h.prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return h
