@@ -67,8 +67,9 @@ func (s *Server) WithPins(p *Pins) *Server {
 }
 
 // pinsKnown is ErrPinsUnknown for a server that no request may reach until its pins are known.
+// In observe mode requests reach it: nobody was promised that anything is kept from them.
 func (s *Server) pinsKnown() error {
-	if p := s.Pins(); p != nil && !p.Known {
+	if p := s.Pins(); p != nil && !p.Known && p.Mode != pin.Observe {
 		return ErrPinsUnknown
 	}
 	return nil
@@ -183,7 +184,7 @@ func (p *Pins) equal(o *Pins) bool {
 func (r *registry) unpinned() map[string]*pinned {
 	unknown := map[string]*pinned{}
 	for name, w := range r.pinned {
-		if r.servers[name].pinsKnown() != nil {
+		if p := r.servers[name].Pins(); p != nil && !p.Known {
 			unknown[name] = w
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/backend/policy"
+	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 )
 
@@ -279,7 +280,7 @@ func BenchmarkRulesOfAMessage(b *testing.B) {
 	body := []byte(ask("resources/read", `{"uri":"file:///srv/docs/handbook/onboarding.md"}`))
 	m, err := ParseMessage(body)
 	require.NoError(b, err)
-	x := &exchange{rules: rules, message: m.Envelope, body: &buffer{data: bytes.Clone(body)}}
+	x := &exchange{rules: rules, message: m.Envelope, body: &buffer{data: bytes.Clone(body)}, request: &access.Request{}, grant: g}
 	b.ReportAllocs()
 	for b.Loop() {
 		if x.rule() != nil {

@@ -19,12 +19,16 @@ type Judge struct {
 	others *others
 }
 
-// Known reports whether Vault has said what is approved. Until then nothing is, and requests to
-// the server are refused before they come here.
+// Known reports whether Vault has said what is approved. Until then nothing is. Where pins are
+// enforced, requests to the server are refused before they come here; in observe mode nothing
+// can be told of its definitions.
 func (j *Judge) Known() bool { return j == nil || j.pins.Known }
 
-// Pins reports whether definitions of the kind are pinned: in observe mode, too.
-func (j *Judge) Pins(kind pin.Kind) bool { return j != nil && j.pins.Covers(kind) }
+// Pins reports whether definitions of the kind are pinned: in observe mode, too, as soon as the
+// pins are known.
+func (j *Judge) Pins(kind pin.Kind) bool {
+	return j != nil && j.pins.Covers(kind) && (j.pins.Known || j.pins.Mode != pin.Observe)
+}
 
 // Enforces reports whether a definition of the kind that is not approved must not pass.
 func (j *Judge) Enforces(kind pin.Kind) bool { return j.Pins(kind) && j.pins.Mode != pin.Observe }

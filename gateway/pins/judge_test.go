@@ -109,6 +109,22 @@ func TestNothingPassesWhileThePinsAreNotKnown(t *testing.T) {
 	require.False(t, j.Keeps(pin.Tool, raw), "a judge is of its time")
 }
 
+// TestObservingTellsNothingWhileThePinsAreNotKnown: everything would count as not approved.
+func TestObservingTellsNothingWhileThePinsAreNotKnown(t *testing.T) {
+	raw := []byte(tool("search", "Searches."))
+	s := newStage(t)
+	j := s.server("files", grants.Pins{Mode: pin.Observe})
+	require.True(t, j.Keeps(pin.Tool, raw))
+	require.True(t, j.Approved(pin.Tool, raw))
+	require.True(t, j.Names(pin.Tool, "search"))
+	s.after(time.Second)
+	require.Empty(t, s.vault.texts("files"))
+	require.Empty(t, s.log.all)
+
+	*s.servers["files"] = *s.servers["files"].WithPins(&grants.Pins{Mode: pin.Observe, Known: true})
+	require.False(t, s.Of(s.servers["files"]).Approved(pin.Tool, raw))
+}
+
 // TestAGatewayWithoutAKeeperJudges, and reports nothing.
 func TestAGatewayWithoutAKeeperJudges(t *testing.T) {
 	raw := tool("search", "Searches.")
