@@ -192,7 +192,7 @@ var volatile = []struct {
 	{regexp.MustCompile(`[A-Za-z0-9+/]{43}=`), "KEY"},
 	{regexp.MustCompile(`(?m)("?index"?:?\s*)\d+`), "${1}N"},
 	{regexp.MustCompile(`("(exp|iat)":)\d+`), "${1}N"},
-	{regexp.MustCompile(`\b\d{4}-\d\d-\d\d\b`), "DAY"},
+	{regexp.MustCompile(`\b\d{4}-\d\d-\d\d( \d\d:\d\d)?\b`), "DAY"},
 	{regexp.MustCompile(`\bvault-cluster-[0-9a-f]{8}\b`), "vault-cluster-ID"},
 	{regexp.MustCompile(`http://127\.0\.0\.1:\d+`), "http://127.0.0.1:PORT"},
 	{regexp.MustCompile(`(?m)[ \t]+$`), ""},
