@@ -148,6 +148,9 @@ func (q *proxied) accept() error {
 	}
 	a.Status, a.Header, a.raw = response.StatusCode, response.Header, response
 	a.Stream = mediaType(protocol.First(a.Header, protocol.HeaderContentType)) == protocol.MediaEventStream
+	if a.enforced {
+		q.declare()
+	}
 	if a.Stream {
 		q.beginStream()
 	}
@@ -157,6 +160,15 @@ func (q *proxied) accept() error {
 		return a.gatherFiltered()
 	}
 	return nil
+}
+
+// declare has the answer declare what the gateway reads in it. A client that decodes it by another
+// charset, such as UTF-7, would read what nobody has judged.
+func (q *proxied) declare() {
+	media := mediaType(protocol.First(q.Header, protocol.HeaderContentType))
+	if media == protocol.MediaJSON || media == protocol.MediaEventStream {
+		q.Header[protocol.HeaderContentType] = []string{media}
+	}
 }
 
 // beginStream prepares to pass on a stream.

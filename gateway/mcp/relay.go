@@ -1,6 +1,7 @@
 package mcp
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/itemlist"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
+	"vault-plugin-secrets-mcp/gateway/pins"
 )
 
 // streamBuffer is the size of a stream's buffer. Streams are mostly silent, and
@@ -182,14 +184,16 @@ func (e *filterError) Unwrap() error { return e.err }
 func (x *exchange) isFiltered() bool { return x.rules != nil || x.tasks || x.enforced }
 
 // filtered returns a server's message as the client gets it; nil if it does not get it.
-func (a *Answer) filtered(message []byte) ([]byte, error) {
+func (a *Answer) filtered(message []byte) ([]byte, error) { return a.filteredBy(a.judgeNow(), message) }
+
+func (a *Answer) filteredBy(judge *pins.Judge, message []byte) ([]byte, error) {
 	message, err := a.sealTasks(message)
 	if err != nil || message == nil {
 		return message, err
 	}
 	filter := itemlist.Filter{Rules: a.rules, Server: a.server.Name, Page: a.asksForPage()}
 	unapproved := 0
-	switch judge := a.judgeNow(); {
+	switch {
 	case enforces(judge):
 		filter.Definitions = a.definitionsBy(judge)
 	case judge != nil && a.watched == nil:
@@ -200,16 +204,23 @@ func (a *Answer) filtered(message []byte) ([]byte, error) {
 		message, cut, err = filter.Apply(message)
 		unapproved += cut
 	}
+	if enforces(judge) {
+		message = sse.OneLine(message) // /mcp may make an event of any message
+	}
 	a.request.Unapproved(unapproved)
 	return message, err
 }
 
 // filterEvent has the event filtered, and reports whether the client gets it.
 func (a *Answer) filterEvent(event *sse.Event) (pass bool, err error) {
+	judge := a.judgeNow()
+	if enforces(judge) {
+		return a.plainEvent(event, judge)
+	}
 	if !event.HasData || len(event.Data) == 0 || !event.IsMessage() && !looksLikeJSON(event.Data) {
 		return true, nil // without a message, or of another kind, which clients do not read as one
 	}
-	filtered, err := a.filtered(event.Data)
+	filtered, err := a.filteredBy(judge, event.Data)
 	if err != nil {
 		return false, &filterError{err}
 	}
@@ -221,6 +232,26 @@ func (a *Answer) filterEvent(event *sse.Event) (pass bool, err error) {
 	}
 	event.Raw, event.Data = event.WithData(nil, filtered), filtered
 	return true, nil
+}
+
+// plainEvent is filterEvent where the server's pins are enforced. Clients differ in where they end
+// a line, and in the events in which they look for messages: what is a comment here may be a
+// message there. So they get those fields that the gateway has read, of messages alone.
+func (a *Answer) plainEvent(event *sse.Event, judge *pins.Judge) (pass bool, err error) {
+	data := event.Data
+	if event.HasData && !event.IsMessage() {
+		return false, nil
+	}
+	if len(data) > 0 {
+		if data, err = a.filteredBy(judge, data); err != nil {
+			return false, &filterError{err}
+		}
+		if data == nil {
+			return false, nil
+		}
+	}
+	event.Raw, event.Data = event.Plain(nil, data), data
+	return len(event.Raw) > 0, nil
 }
 
 func looksLikeJSON(data []byte) bool {
@@ -264,10 +295,11 @@ func (a *Answer) gatherFiltered() error {
 		return err
 	}
 	var err error
+	whole := jsonscan.WithoutMark(a.whole)
 	switch media := mediaType(protocol.First(a.Header, protocol.HeaderContentType)); {
 	case len(a.whole) == 0:
-	case media == protocol.MediaJSON:
-		if a.whole, err = a.filtered(jsonscan.WithoutMark(a.whole)); err != nil {
+	case media == protocol.MediaJSON, a.Status >= 400 && json.Valid(whole): // some clients look for a message in any error
+		if a.whole, err = a.filtered(whole); err != nil {
 			return a.badAnswer("it cannot be filtered: " + err.Error())
 		}
 		if a.whole == nil {

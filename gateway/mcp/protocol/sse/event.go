@@ -5,7 +5,10 @@
 // https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 package sse
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // Event is one event, or a separate comment. It is valid until the decoder's next call.
 type Event struct {
@@ -55,11 +58,35 @@ func (e *Event) WithData(dst, data []byte) []byte {
 // several streams, prefix goes before the event's id and names the stream; "" drops the
 // id.
 func (e *Event) Rewrite(dst, data []byte, prefix string) []byte {
+	return e.rewrite(dst, data, prefix, prefix != "")
+}
+
+// Plain is Rewrite for the event's own stream: the id stays as it is.
+func (e *Event) Plain(dst, data []byte) []byte { return e.rewrite(dst, data, "", true) }
+
+// notInID are characters that an id cannot have, or at which some parsers end a line though the
+// standard does not: whoever reads lines by Python's splitlines, for one.
+const notInID = "\x00\v\f\x1c\x1d\x1e" + otherLineEnds
+
+const otherLineEnds = "\u0085\u2028\u2029"
+
+var escapedLineEnds = strings.NewReplacer("\u0085", `\u0085`, "\u2028", `\u2028`, "\u2029", `\u2029`)
+
+// OneLine returns the JSON text without characters at which some parsers end a line though the
+// standard does not. They are in strings only, and get escapes there.
+func OneLine(message []byte) []byte {
+	if !bytes.ContainsAny(message, otherLineEnds) {
+		return message
+	}
+	return []byte(escapedLineEnds.Replace(string(message)))
+}
+
+func (e *Event) rewrite(dst, data []byte, prefix string, named bool) []byte {
 	if e.late {
 		return dst // its event was written whole
 	}
 	begin := len(dst)
-	if prefix != "" && len(e.id) > 0 && bytes.IndexByte(e.id, 0) < 0 {
+	if named && len(e.id) > 0 && !bytes.ContainsAny(e.id, notInID) {
 		dst = append(append(append(append(dst, "id: "...), prefix...), e.id...), '\n')
 	}
 	if isNumber(e.retry) {
