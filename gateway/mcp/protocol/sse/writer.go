@@ -14,6 +14,10 @@ import (
 // writeTimeout bounds one write to a client that does not read.
 const writeTimeout = 30 * time.Second
 
+// firstComment is the longest time until the first byte of a stream. Some proxies hold back its
+// header until then, as nginx does towards HTTP/2, and clients wait for the header.
+const firstComment = 200 * time.Millisecond
+
 // longAgo is a deadline that ends all writes.
 var longAgo = time.Unix(1, 0)
 
@@ -72,7 +76,7 @@ func NewWriter(ctx context.Context, w http.ResponseWriter, keepAlive time.Durati
 		_ = s.control.SetWriteDeadline(longAgo)
 	})
 	if keepAlive > 0 {
-		s.timer = time.AfterFunc(keepAlive, s.tick)
+		s.timer = time.AfterFunc(min(keepAlive, firstComment), s.tick)
 	}
 	return s
 }
@@ -122,7 +126,7 @@ func (s *Writer) tick() {
 		return
 	}
 	wait := s.keepAlive - time.Since(s.last)
-	if wait <= 0 {
+	if wait <= 0 || s.written == 0 {
 		// Within an event, a comment would become part of it.
 		if betweenEvents(s.tail) {
 			_ = s.write(comment) // the error is in s.err

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -46,4 +47,49 @@ func TestNoWriteIsWaitedForBeyondTheContext(t *testing.T) {
 	_, _ = s.Write([]byte("b"))
 	require.True(t, d.isOver(), "the second write gives the client no more time")
 	s.Close()
+}
+
+// wire keeps what is written to a client's connection, and when.
+type wire struct {
+	deadlines
+	began time.Time
+	sent  []string
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	w.sent = append(w.sent, time.Since(w.began).String()+" "+string(p))
+	return len(p), nil
+}
+
+// A proxy may hold back the header of a stream until the stream's first byte.
+func TestASilentStreamBeginsWithACommentSoon(t *testing.T) {
+	for name, tc := range map[string]struct {
+		keepAlive time.Duration
+		event     time.Duration // when the first one comes; 0: none does
+		want      []string
+	}{
+		"a silent stream":                     {15 * time.Second, 0, []string{"200ms :\n\n", "15.2s :\n\n", "30.2s :\n\n"}},
+		"one whose first event comes at once": {15 * time.Second, 100 * time.Millisecond, []string{"100ms data: 1\n\n", "15.1s :\n\n", "30.1s :\n\n"}},
+		"one that is kept alive more often":   {10 * time.Second / 100, 0, nil},
+		"one without comments":                {0, 0, []string{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &wire{began: time.Now()}
+				s := NewWriter(t.Context(), w, tc.keepAlive)
+				if tc.event > 0 {
+					time.Sleep(tc.event)
+					_, err := s.Write([]byte("data: 1\n\n"))
+					require.NoError(t, err)
+				}
+				time.Sleep(40*time.Second - time.Since(w.began))
+				s.Close()
+				if tc.want == nil {
+					require.Equal(t, "100ms :\n\n", w.sent[0])
+					return
+				}
+				require.Equal(t, tc.want, append([]string{}, w.sent...))
+			})
+		})
+	}
 }
