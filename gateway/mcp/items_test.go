@@ -264,7 +264,13 @@ func TestRulesCountForServersOnStdio(t *testing.T) {
 	require.Contains(t, g.Ask(t, ask("resources/read", `{"uri":"file:///srv/docs/secret"}`), session...).Body, noResource)
 	require.Contains(t, g.Ask(t, ask("prompts/get", `{"name":"secret"}`), session...).Body, noPrompt)
 	require.NotContains(t, g.Ask(t, ask("resources/read", `{"uri":"file:///srv/docs/a"}`), session...).Body, "not available")
+	requireUpdatesOfAllowed(t, g, session)
+}
 
+// requireUpdatesOfAllowed has the server on stdio tell of a resource that the client may not have,
+// and of one that it may.
+func requireUpdatesOfAllowed(t *testing.T, g *gateway, session []string) {
+	t.Helper()
 	r, err := g.Do(t.Context(), "", append(session, ":method", "GET")...)
 	require.NoError(t, err)
 	defer r.Body.Close()

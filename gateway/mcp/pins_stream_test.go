@@ -27,8 +27,8 @@ type pinning struct {
 
 func newPinning(t *testing.T) *pinning {
 	t.Helper()
-	p := &pinning{vault: grantstest.New(t), says: make(chan string)}
-	up := gatewaytest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+	p := &pinning{says: make(chan string)}
+	p.begin(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		_ = http.NewResponseController(w).Flush()
 		p.open.Add(1)
@@ -43,12 +43,18 @@ func newPinning(t *testing.T) *pinning {
 			}
 		}
 	})
-	p.vault.Register("up", grantstest.Data{"transport": "http", "url": up.URL})
+	return p
+}
+
+// begin registers a server, and begins the gateway.
+func (p *pinning) begin(t *testing.T, server http.HandlerFunc) {
+	t.Helper()
+	p.vault = grantstest.New(t)
+	p.vault.Register("up", grantstest.Data{"transport": "http", "url": gatewaytest.NewUpstream(t, server).URL})
 	broker := p.vault.Broker(grants.Options{})
 	gatewaytest.Eventually(t, "the registration", func() bool { p.server = broker.Server("up"); return p.server != nil })
 	p.gateway = newGateway(t, testConfig(), p.server)
 	p.pins = pins.New(pins.Options{Registry: broker.Server, Log: p.log})
-	return p
 }
 
 // pin sets what pins do, and waits until the gateway has heard.
@@ -110,6 +116,22 @@ func TestAnOpenStreamIsFilteredByThePinsOfNow(t *testing.T) {
 	hear(`{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get-env"}]}}`)
 	p.pin(t, pin.Off)
 	hear(twoTools)
+}
+
+func TestAnAnswerThatCameAfterPinsWereEnforcedIsFiltered(t *testing.T) {
+	for encoding, write := range encodings {
+		for _, before := range []pin.Mode{pin.Off, pin.Observe} {
+			t.Run(encoding+", before: "+string(before), func(t *testing.T) {
+				p := &pinning{}
+				p.begin(t, func(w http.ResponseWriter, _ *http.Request) {
+					p.pin(t, pin.Enforce)
+					write(w, twoTools)
+				})
+				p.pin(t, before)
+				require.Contains(t, p.Ask(t, listTools).Body, noTools)
+			})
+		}
+	}
 }
 
 // oneByOne reads single bytes, so that whoever buffers takes no more than a line.
@@ -200,11 +222,5 @@ func TestUpdatesOfResourcesThatNobodyHasApprovedAreDroppedFromStreams(t *testing
 	definitions := approved{pin.Template: {`{"uriTemplate":"file:///srv/docs/a.{type}"}`}}
 	g := newGateway(t, stdioConfig(t), scriptedServer(t, "").WithPins(pinsOf(t, pin.Enforce, definitions, pin.Resource, pin.Template)))
 	session := g.open(t, "alice")
-	r, err := g.Do(t.Context(), "", append(session, ":method", "GET")...)
-	require.NoError(t, err)
-	defer r.Body.Close()
-	for _, update := range []string{"file:///srv/docs/secret.md", "file:///srv/docs/a.md"} {
-		require.Contains(t, g.Ask(t, ask("tools/call", `{"name":"update","arguments":"`+update+`"}`), session...).Body, "done")
-	}
-	require.Equal(t, updateOfAllowed, events(t, r.Body, 1)[0])
+	requireUpdatesOfAllowed(t, g, session)
 }

@@ -139,6 +139,7 @@ func (q *proxied) sendOnce(ctx context.Context) error {
 func (q *proxied) accept() error {
 	a, response := q.Answer, q.response
 	q.proxy.upstream.tellMisfit(q.handler.log, response)
+	a.enforced = a.enforced || enforces(a.judgeNow()) // the server may have waited for that
 	f := q.judge(response)
 	if f == nil {
 		f = q.answerSession()

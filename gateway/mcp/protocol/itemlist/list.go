@@ -61,34 +61,21 @@ func (r *run) list(entry func() (keep bool, err error)) error {
 	if r.Peek() != '[' {
 		return errNoList
 	}
-	if err := r.Enter('['); err != nil {
-		return err
-	}
-	content, kept, cut := jsonscan.Span{Start: r.Pos()}, []jsonscan.Span{}, false
-	for first := true; ; first = false {
-		more, err := r.Element(first)
-		if err != nil {
-			return err
-		}
-		if !more {
-			break
-		}
+	content, kept, cut := jsonscan.Span{Start: r.Pos() + len(`[`)}, []jsonscan.Span{}, false
+	err := r.Each(func() error {
 		start := r.Pos()
 		keep, err := entry()
-		if err != nil {
-			return err
-		}
 		if keep {
 			kept = append(kept, jsonscan.Span{Start: start, End: r.Pos()})
-		} else {
-			cut = true
 		}
-	}
-	if cut {
-		content.End = r.Pos() - 1
+		cut = cut || !keep
+		return err
+	})
+	if err == nil && cut {
+		content.End = r.Pos() - len(`]`)
 		r.edits = append(r.edits, jsonscan.Part{Span: content, Text: join(r.message, kept)})
 	}
-	return nil
+	return err
 }
 
 // join is the content of an array with the entries.
