@@ -134,10 +134,11 @@ func isNumber(value json.RawMessage) bool {
 	return len(value) > 0 && (value[0] == '-' || '0' <= value[0] && value[0] <= '9')
 }
 
-// isTime reports whether a value is a time of ISO 8601, as MCP wants it for lastModified.
+// isTime reports whether a value is a time of ISO 8601, as MCP wants it for lastModified. One with
+// more digits than those of a nanosecond could tell a model anything in them.
 func isTime(value json.RawMessage) bool {
 	var text string
-	if json.Unmarshal(value, &text) != nil {
+	if json.Unmarshal(value, &text) != nil || len(text) > len(time.RFC3339Nano) {
 		return false
 	}
 	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", time.DateOnly} {

@@ -46,7 +46,8 @@ func NewSet(digests map[Kind]map[string][]Digest) *Set {
 	}
 	hash := sha256.New()
 	for a := range s.All() {
-		fmt.Fprintf(hash, "%s %q %s\n", a.Kind, a.Name, a.Digest)
+		// In ASCII, since the engine and a gateway may have been built with other versions of Unicode.
+		fmt.Fprintf(hash, "%s %+q %s\n", a.Kind, a.Name, a.Digest)
 	}
 	hash.Sum(s.id[:0])
 	return s

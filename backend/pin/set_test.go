@@ -57,6 +57,8 @@ func TestTheIDIsThatOfWhatASetApproves(t *testing.T) {
 	require.Equal(t, sets[3].ID(), NewSet(map[Kind]map[string][]Digest{Tool: {"x": {b, a, a}}, Prompt: {"z": {}}}).ID())
 	_, err := ParseDigest(sets[1].ID())
 	require.NoError(t, err)
+	emoji := NewSet(map[Kind]map[string][]Digest{Tool: {"\U0001FAE9": {a}}})
+	require.Equal(t, digestOf(`tool "\U0001fae9" `+a.String()+"\n").String(), emoji.ID(), "of whichever Unicode the reader knows")
 }
 
 func TestASetIsReadAsItIsWritten(t *testing.T) {
@@ -79,7 +81,7 @@ func TestURIsOfApprovedResourcesAndTemplatesAreAdmitted(t *testing.T) {
 		Resource: {"file:///readme": d},
 		Template: {
 			"file:///logs/{day}": d, "repo://{owner}/{+path}": d, "find:x{?q}": d, "a:{b": d, "literal:template": d,
-			"many:{" + strings.Repeat("v,", 1000) + "v}": d, "list:{a,b}": d, "dot:a.b{.c}": d,
+			"many:{" + strings.Repeat("v,", 1000) + "v}": d, "each:" + strings.Repeat("{+v}", 500): d, "list:{a,b}": d, "dot:a.b{.c}": d,
 		},
 		Tool: {"tool:uri": d},
 	})
@@ -107,6 +109,7 @@ func TestURIsOfApprovedResourcesAndTemplatesAreAdmitted(t *testing.T) {
 		"dot:aXb.txt":             false,
 		"a:{b":                    false,
 		"many:v":                  false,
+		"each:v":                  false,
 		"tool:uri":                false,
 		"literal:template2":       false,
 		"":                        false,

@@ -10,7 +10,7 @@ import (
 // Bounds of URIs and templates that are compared. What is beyond admits nothing.
 const (
 	maxURI       = 8 << 10 // bytes of an expansion
-	maxVariables = 64      // about so many variables of a template
+	maxVariables = 64      // of a template, about: each is tried at each byte of a URI
 )
 
 // template is a resource template that is approved.
@@ -21,7 +21,7 @@ type template struct {
 
 // compileTemplate reads a template of RFC 6570; false if it is none, or has too many variables.
 func compileTemplate(text string) (template, bool) {
-	if len(text) > MaxName || strings.Count(text, ",") > maxVariables {
+	if len(text) > MaxName || strings.Count(text, "{")+strings.Count(text, ",") > maxVariables {
 		return template{}, false
 	}
 	parsed, err := uritemplate.New(text)
