@@ -1,6 +1,7 @@
 package pins
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -43,7 +44,7 @@ type Item struct {
 }
 
 // Choice are the reported definitions that somebody asks about. Shown is a digest of their
-// digests: who approves it approves these and no others.
+// digests and of the server's place: who approves it approves these and no others.
 type Choice struct {
 	Server string `json:"server"`
 	Items  []Item `json:"items"`
@@ -66,7 +67,7 @@ func (s *State) Choose(wanted *Wanted) (*Choice, error) {
 		}
 		digests[e.Kind][e.Name.Name] = append(digests[e.Kind][e.Name.Name], e.Digest)
 	}
-	c.Shown = pin.NewSet(digests).ID()
+	c.Shown = s.shown(pin.NewSet(digests))
 	for _, name := range wanted.Names {
 		if !slices.ContainsFunc(c.Items, func(it Item) bool { return it.Name.Name == name }) {
 			return nil, fmt.Errorf("nothing that is called %s is reported of %s and not approved: `mcp-bootstrap pins list %[2]s` has what is", quoted(name), s.Server)
@@ -77,6 +78,12 @@ func (s *State) Choose(wanted *Wanted) (*Choice, error) {
 			"`vault write` of pins/%[1]s with approve=NAME, kind= and digest= approves one that nobody has seen", s.Server)
 	}
 	return c, nil
+}
+
+// shown is a digest of definitions, and of where the server leads that says them: what somebody
+// has looked at is not approved of another one.
+func (s *State) shown(set *pin.Set) string {
+	return pin.Digest(sha256.Sum256([]byte(compact([]string{s.Server, s.Place, set.ID()})))).String()
 }
 
 // item compares a reported definition with the one that was approved last.

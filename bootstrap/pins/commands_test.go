@@ -143,6 +143,25 @@ func TestWhatWasReportedAfterADiffIsNotApproved(t *testing.T) {
 	require.Empty(t, e.wrote)
 }
 
+func TestWhatOneServerHasSaidIsNotApprovedOfAnother(t *testing.T) {
+	e := newEngine(t, newState(t))
+	c, err := e.state.Choose(&Wanted{})
+	require.NoError(t, err)
+	for name, other := range map[string]func(*State){
+		"that took its name": func(s *State) { s.Place = "elsewhere" },
+		"of another name":    func(s *State) { s.Server = "gitlab" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEngine(t, newState(t))
+			other(&e.state)
+			var out strings.Builder
+			err := Approve(t.Context(), e.Broker, e.state.Server, &Wanted{}, &Consent{Shown: c.Shown, Yes: true}, &Output{Out: &out})
+			require.ErrorContains(t, err, "what was shown is not what is reported")
+			require.Empty(t, e.wrote)
+		})
+	}
+}
+
 func TestATextThatIsNotThatOfItsDigestIsNotShownAndNotApproved(t *testing.T) {
 	for name, spoil := range map[string]func(*State){
 		"a reported one":               func(s *State) { s.Reported[0].Text = s.Approved[0].Text },

@@ -124,7 +124,7 @@ func (c *comparison) lists(path string, was, is []any) {
 		c.plainLists(path, was, is)
 	case named && alsoNamed:
 		c.objects(path, before, after)
-		if len(before) == len(after) && !slices.Equal(namesOf(was), namesOf(is)) && slices.Equal(sortedNames(was), sortedNames(is)) {
+		if !inOrder(namesOf(was), namesOf(is)) {
 			c.add(path, Reordered, was, is)
 		}
 	default:
@@ -144,12 +144,34 @@ func (c *comparison) lists(path string, was, is []any) {
 // plainLists compares enum, required and their like.
 func (c *comparison) plainLists(path string, was, is []any) {
 	gone, came := without(was, is), without(is, was)
-	switch {
-	case len(gone) > 0 || len(came) > 0:
+	if len(gone) > 0 || len(came) > 0 {
 		c.add(path, Members, gone, came)
-	case compact(was) != compact(is):
+	}
+	if !inOrder(compactAll(was), compactAll(is)) {
 		c.add(path, Reordered, was, is)
 	}
+}
+
+// inOrder reports whether what two lists have in common is in one order, and what came stands
+// behind it. Elsewhere a list says something else than its new members alone.
+func inOrder(was, is []string) bool {
+	var common []string
+	left := slices.Clone(is)
+	for _, value := range was {
+		if i := slices.Index(left, value); i >= 0 {
+			left = slices.Delete(left, i, i+1)
+			common = append(common, value)
+		}
+	}
+	return slices.Equal(common, is[:len(common)])
+}
+
+func compactAll(list []any) []string {
+	all := make([]string, 0, len(list))
+	for _, value := range list {
+		all = append(all, compact(value))
+	}
+	return all
 }
 
 // without is what a list has, and the other has not.
@@ -201,8 +223,6 @@ func namesOf(list []any) []string {
 	}
 	return names
 }
-
-func sortedNames(list []any) []string { return slices.Sorted(slices.Values(namesOf(list))) }
 
 // sortedKeys are the keys of one or two objects: what a model reads first, then the others.
 func sortedKeys(a, b map[string]any) []string {

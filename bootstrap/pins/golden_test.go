@@ -108,6 +108,14 @@ func TestDifferencesAreShown(t *testing.T) {
 			approved: []Entry{approved(t, pin.Prompt, `{"name":"p","arguments":[{"name":"a","description":"The first one"},{"name":"b"},{"name":"c"}]}`)},
 			reported: []Entry{reported(t, pin.Prompt, `{"name":"p","arguments":[{"name":"new"},{"name":"a","description":"The last one"},{"name":"c","required":true}]}`)},
 		},
+		"lists-in-another-order": {
+			approved: []Entry{approved(t, pin.Prompt, `{"name":"p","arguments":[{"name":"a"},{"name":"b"}],"steps":["never","delete","keep"],"more":["do","delete"],"rest":["a","b"]}`)},
+			reported: []Entry{reported(t, pin.Prompt, `{"name":"p","arguments":[{"name":"b"},{"name":"a"},{"name":"c"}],"steps":["delete","never","keep","all"],"more":["do","not","delete"],"rest":["b","c"]}`)},
+		},
+		"spaces-in-a-list": {
+			reported: []Entry{reported(t, pin.Tool, `{"name":"a","examples":["harmless`+strings.Repeat(" ", 5000)+`not harmless"]}`)},
+			width:    80,
+		},
 		"lists-of-objects": {
 			approved: []Entry{approved(t, pin.Server, `{"name":"s","icons":[{"src":"https://a.example/i.png"}]}`)},
 			reported: []Entry{reported(t, pin.Server, `{"name":"s","icons":[{"src":"https://b.example/i.png"},{"src":"data:,x"}],"title":null}`)},

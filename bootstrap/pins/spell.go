@@ -64,10 +64,14 @@ func (s *speller) word(token string) string {
 	return out.String()
 }
 
-// inLine spells out a text that stands in one line.
+// inLine spells out a text that stands in one line. Long runs of spaces are told by their number:
+// they push what follows out of sight.
 func (s *speller) inLine(text string) string {
 	var out strings.Builder
 	for _, token := range tokens(text) {
+		if len(token) > maxSpaces && token[0] == ' ' {
+			token = manySpaces(token)
+		}
 		out.WriteString(s.word(token))
 	}
 	return out.String()

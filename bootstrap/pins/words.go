@@ -143,7 +143,7 @@ func (l line) width() int {
 	return n
 }
 
-// Longer runs are told by their number: they push what follows out of sight.
+// Longer runs are told by their number.
 const (
 	maxSpaces     = 8
 	maxEmptyLines = 2
@@ -207,7 +207,7 @@ func (t *setter) spaces(token token, alone bool) {
 	n := len(token.text)
 	switch {
 	case n > maxSpaces || token.marked && alone && n > 1:
-		t.hold(run{fmt.Sprintf("<%d SPACES>", n), token.marked})
+		t.hold(run{manySpaces(token.text), token.marked})
 		t.flush()
 	case token.marked && alone:
 		t.hold(run{"<" + charName(' ') + ">", true})
@@ -218,6 +218,8 @@ func (t *setter) spaces(token token, alone bool) {
 		t.put(run{token.text, token.marked})
 	}
 }
+
+func manySpaces(spaces string) string { return fmt.Sprintf("<%d SPACES>", len(spaces)) }
 
 func (t *setter) hold(r run) { t.chunk = append(t.chunk, r) }
 

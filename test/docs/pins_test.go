@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -22,6 +23,11 @@ const (
 	mayVersion  = "Finds the notes that have a word."
 	juneVersion = "Finds the notes that have a word, the newest first."
 )
+
+// The digest that the page approves is of the server's place, too, which is another one each time.
+var shownDigest = regexp.MustCompile(`-shown sha256:[0-9a-f]{64}`)
+
+const shownNow = `$$(mcp-bootstrap pins diff notes | sed -n 's/.*-shown \(sha256:[0-9a-f]*\) -yes$$/\1/p')`
 
 // TestDocsPins runs the commands of docs/pins.md. Between the page's parts a client lists the
 // server's tools, as the page says, and the server's owner changes one.
@@ -76,7 +82,8 @@ func TestDocsPins(t *testing.T) {
 		before()
 		run := make([]docrun.Command, len(commands))
 		for i, c := range commands {
-			run[i] = docrun.Command{Text: strings.ReplaceAll(c.Text, pinnedURL, url)}
+			text := strings.ReplaceAll(c.Text, pinnedURL, url)
+			run[i] = docrun.Command{Text: shownDigest.ReplaceAllString(text, "-shown "+shownNow)}
 		}
 		docrun.WantOutputs(t, commands, docrun.Run(t, folder, run, environment))
 	}
