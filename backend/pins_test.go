@@ -324,6 +324,22 @@ func TestAServerThatIsRegisteredAgainHasNothingApproved(t *testing.T) {
 	require.Empty(t, e.keys("pin"))
 }
 
+func TestKindsThatAreLeftOutAreSoOfOnePlace(t *testing.T) {
+	t.Parallel()
+	e := pinnedEnv(t, "enforce")
+	e.write("servers/s", data{"pin_kinds": "page"})
+	e.write("servers/s", data{"pin": "enforce", "headers": data{"A": "b"}})
+	require.Equal(t, []string{"page"}, e.read("servers/s")["pin_kinds"])
+
+	resp := e.write("servers/s", data{"pin": "enforce", "url": "https://other.example.com/mcp"})
+	require.Contains(t, strings.Join(resp.Warnings, "\n"), "url changed, so the pin_kinds of before were dropped")
+	require.Equal(t, []string{}, e.read("servers/s")["pin_kinds"])
+	require.Contains(t, e.read("pins/s")["pin_kinds"], "tool", "who may not write pin_kinds brings no tools past them")
+
+	e.write("servers/s", data{"url": "https://s.example.com/mcp", "pin_kinds": "tool"})
+	require.Equal(t, []string{"tool"}, e.read("servers/s")["pin_kinds"])
+}
+
 func TestTheListOfPinsHasTheServersWithPins(t *testing.T) {
 	t.Parallel()
 	e := pinnedEnv(t, "observe")

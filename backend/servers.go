@@ -228,7 +228,7 @@ func serverFromFields(held *serverEntry, d *framework.FieldData) (*serverEntry, 
 		return nil, nil, err
 	}
 	next.Transport = check.Transport(next.Transport)
-	warnings := next.dropSecretsOf(held, d)
+	warnings := next.dropOf(held, d)
 	next.dropEmpty()
 	return next, warnings, nil
 }
@@ -254,11 +254,12 @@ func (e *serverEntry) dropEmpty() {
 	e.VaultPolicies = listOrNil(e.VaultPolicies)
 }
 
-// dropSecretsOf removes held's secrets from e, unless e still leads to the same program at
-// the same place. The values are write-only, and whoever may write registrations could
-// otherwise read them at a place of their own. What the request gives again stays. It
-// returns warnings that name the dropped ones.
-func (e *serverEntry) dropSecretsOf(held *serverEntry, d *framework.FieldData) []string {
+// dropOf removes from e what held has for its place alone, unless e still leads to the same
+// program at the same place. Values of secrets are write-only, and whoever may write
+// registrations could otherwise read them at a place of their own. Likewise pin_kinds leave out
+// what somebody trusts one server with. What the request gives again stays. It returns
+// warnings that name what was dropped.
+func (e *serverEntry) dropOf(held *serverEntry, d *framework.FieldData) []string {
 	if held == nil {
 		return nil
 	}
@@ -267,7 +268,7 @@ func (e *serverEntry) dropSecretsOf(held *serverEntry, d *framework.FieldData) [
 		return nil
 	}
 	var warnings []string
-	for _, secret := range []struct {
+	for _, held := range []struct {
 		field string
 		names []string
 		drop  func()
@@ -277,14 +278,15 @@ func (e *serverEntry) dropSecretsOf(held *serverEntry, d *framework.FieldData) [
 		{"credentials", sortedKeys(e.Credentials), func() { e.Credentials = nil }},
 		{"files", sortedKeys(e.Files), func() { e.Files = nil }},
 		{"vault_policies", e.VaultPolicies, func() { e.VaultPolicies = nil }},
+		{"pin_kinds", kindNames(e.PinKinds), func() { e.PinKinds = nil }},
 	} {
-		if _, given := d.Raw[secret.field]; given || len(secret.names) == 0 {
+		if _, given := d.Raw[held.field]; given || len(held.names) == 0 {
 			continue
 		}
 		warnings = append(warnings, fmt.Sprintf(
 			"%s changed, so the %s of before were dropped, which are not for another place: %s. Write %s to give the server some there",
-			strings.Join(moved, ", "), secret.field, strings.Join(secret.names, ", "), secret.field))
-		secret.drop()
+			strings.Join(moved, ", "), held.field, strings.Join(held.names, ", "), held.field))
+		held.drop()
 	}
 	return warnings
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"vault-plugin-secrets-mcp/backend/pin"
@@ -94,7 +95,26 @@ func (s *server) differences(have map[string]any) []string {
 			}
 		}
 	}
-	return lines
+	return append(lines, s.left(have, lines)...)
+}
+
+// left are the lines about what a server that is to lead elsewhere leaves behind.
+func (s *server) left(have map[string]any, lines []string) []string {
+	moves := slices.ContainsFunc(lines, func(line string) bool {
+		field, _, _ := strings.Cut(strings.TrimPrefix(line, "~ "), " = ")
+		return slices.Contains([]string{"transport", "url", "command", "args"}, field)
+	})
+	if have == nil || !moves {
+		return nil
+	}
+	var left []string
+	if kinds := canonical(have["pin_kinds"]); s.pinKinds == nil && !empty(kinds) {
+		left = append(left, fmt.Sprintf("~ pin_kinds = [] (was %s)", kinds))
+	}
+	if mode := have["pin"]; mode == string(pin.Observe) || mode == string(pin.Enforce) {
+		left = append(left, "- what is approved of it (pins/"+s.name+"), which is for where it led before")
+	}
+	return left
 }
 
 // conceal is what to show of a text.

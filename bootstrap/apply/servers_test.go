@@ -1,9 +1,11 @@
 package apply
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -63,6 +65,40 @@ func TestWhatIsNoServerIsRefused(t *testing.T) {
 			}
 			if _, _, err := LoadServers(path); err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), path) {
 				t.Errorf("err = %v", err)
+			}
+		})
+	}
+}
+
+func TestAPlanSaysWhatAServerThatIsMovedLeavesBehind(t *testing.T) {
+	have := func(fields map[string]any) map[string]any {
+		all := (&server{name: "a", transport: "http", url: "https://example.com/mcp"}).shown()
+		maps.Copy(all, fields)
+		return all
+	}
+	const (
+		url      = `~ url = "https://example.org/mcp" (was "https://example.com/mcp")`
+		kinds    = `~ pin_kinds = [] (was ["page"])`
+		approved = "- what is approved of it (pins/a), which is for where it led before"
+	)
+	pinned := map[string]any{"pin": "enforce", "pin_kinds": []any{"page"}}
+	for name, test := range map[string]struct {
+		have map[string]any
+		url  string
+		set  *[]string
+		want []string
+	}{
+		"its pins":                                 {have(pinned), "https://example.org/mcp", nil, []string{url, kinds, approved}},
+		"not the kinds that it repeats":            {have(pinned), "https://example.org/mcp", &[]string{"page"}, []string{url, approved}},
+		"nothing where pins are off":               {have(map[string]any{"pin": "off", "pin_kinds": []any{}}), "https://example.org/mcp", nil, []string{url}},
+		"nothing of an engine that knows no pins":  {have(nil), "https://example.org/mcp", nil, []string{url}},
+		"nothing where it leads to the same place": {have(pinned), "https://example.com/mcp", nil, nil},
+		"nothing where it is new":                  {nil, "https://example.org/mcp", nil, []string{`+ transport = "http"`, `+ url = "https://example.org/mcp"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &server{name: "a", transport: "http", url: test.url, pinKinds: test.set}
+			if lines := s.differences(test.have); !slices.Equal(lines, test.want) {
+				t.Errorf("%q, not %q", lines, test.want)
 			}
 		})
 	}

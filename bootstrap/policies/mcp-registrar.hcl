@@ -1,7 +1,7 @@
 # What somebody may do who registers MCP servers and may not approve what they say: each write
 # of a server says pin=enforce, so clients see of it only what the holder of mcp-approver has
 # approved. A server that leads elsewhere, or is deleted and registered again, has nothing
-# approved.
+# approved, and no kinds left out.
 #
 # pin_kinds is denied, since it could leave out the tools. There is no "read": Vault wants the
 # required parameter of a read, too. `vault list -detailed` shows what there is. What the right

@@ -97,7 +97,9 @@ func TestWhoRegistersServersDoesNotApproveThem(t *testing.T) {
 		require.Equal(t, "enforce", h.Read(server)["pin"])
 	}
 
-	// What is approved goes with the place: who registers cannot lead it elsewhere.
+	// What is approved goes with the place: who registers cannot lead it elsewhere. So do the kinds
+	// that somebody has left out there.
+	h.Write(server, harness.Map{"pin_kinds": "page"})
 	require.Len(t, h.Read(pins)["approved"], 1)
 	for _, elsewhere := range []harness.Map{
 		{"url": "http://127.0.0.1:2/mcp", "pin": "enforce"},
@@ -106,6 +108,7 @@ func TestWhoRegistersServersDoesNotApproveThem(t *testing.T) {
 		_, err := registrar.Logical().WriteWithContext(t.Context(), server, elsewhere)
 		require.NoError(t, err)
 		require.Empty(t, h.Read(pins)["approved"])
+		require.Empty(t, h.Read(server)["pin_kinds"])
 	}
 }
 
