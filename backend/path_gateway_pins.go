@@ -59,13 +59,8 @@ func (b *mcpBackend) gatewayPins(ctx context.Context, req *logical.Request, d *f
 	if err != nil {
 		return nil, err
 	}
-	name := d.Get("server").(string)
-	e, err := b.servers.get(ctx, req.Storage, name)
+	e, pins, err := b.serverPins(ctx, req.Storage, d.Get("server").(string))
 	if err != nil || e == nil {
-		return nil, err
-	}
-	pins, err := b.pinsOf(ctx, req.Storage, name, e)
-	if err != nil {
 		return nil, err
 	}
 	set := pins.approved()

@@ -106,8 +106,10 @@ server that changes a word of it needs a new approval.
     vault write mcp/pins/github approve=create_issue digest=sha256:…
     vault write mcp/pins/github approve= kind=instructions digest=sha256:…
 
-mcp-bootstrap pins shows what has changed, and approves what it has shown. What approvals do
-is the field pin of servers/NAME. A definition may be approved before a gateway has seen it.
+mcp-bootstrap pins shows what has changed, and approves what it has shown. It spells out the
+characters that a terminal hides or acts on, which vault read prints as they are. What
+approvals do is the field pin of servers/NAME. A definition may be approved before a gateway
+has seen it.
 
     vault write mcp/pins/github withdraw=create_issue
     vault write mcp/pins/github trust_first=true
@@ -147,12 +149,8 @@ func (b *mcpBackend) listPins(ctx context.Context, req *logical.Request, _ *fram
 
 func (b *mcpBackend) readPins(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("server").(string)
-	e, err := b.servers.get(ctx, req.Storage, name)
+	e, pins, err := b.serverPins(ctx, req.Storage, name)
 	if err != nil || e == nil {
-		return nil, err
-	}
-	pins, err := b.pinsOf(ctx, req.Storage, name, e)
-	if err != nil {
 		return nil, err
 	}
 	texts := map[pin.Digest]string{}

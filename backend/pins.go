@@ -131,6 +131,16 @@ func (b *mcpBackend) pinsOf(ctx context.Context, s logical.Storage, name string,
 	return stored.of(e.place()), nil
 }
 
+// serverPins returns the server of the name, nil if there is none, and its index.
+func (b *mcpBackend) serverPins(ctx context.Context, s logical.Storage, name string) (*serverEntry, *pinEntry, error) {
+	e, err := b.servers.get(ctx, s, name)
+	if err != nil || e == nil {
+		return nil, nil, err
+	}
+	pins, err := b.pinsOf(ctx, s, name, e)
+	return e, pins, err
+}
+
 // pinWrite is one change of a server's pins, under the lock of its index.
 type pinWrite struct {
 	name   string

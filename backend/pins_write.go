@@ -254,7 +254,7 @@ func refuseWithoutDigest(server string, n pinName) pinAct {
 			slices.Sort(digests)
 			known = "gateways have reported " + strings.Join(digests, ", ")
 		}
-		return nil, userErrorf("field digest is missing: an approval is of one definition of %s, and %s. Read what it says (vault read mcp/pins/%s texts=true, or mcp-bootstrap pins diff %s), and give its digest",
+		return nil, userErrorf("field digest is missing: an approval is of one definition of %s, and %s. Look at it (mcp-bootstrap pins diff %s, or vault read mcp/pins/%s texts=true), and give its digest",
 			n, known, server, server)
 	}
 }
@@ -286,8 +286,13 @@ func readTrustFirst(d *framework.FieldData) pinAct {
 			p.endTrustFirst()
 			return nil, nil
 		}
+		held := len(p.Approved)
 		p.beginTrustFirst(by, now)
 		warnings := []string{fmt.Sprintf("until %s the first definition of each name is approved that a gateway reports: whoever has a gateway's login chooses it", formatTime(p.TrustFirstUntil))}
+		if at := len(p.Approved) - held; at > 0 {
+			// Among them may be what somebody has withdrawn.
+			warnings = append(warnings, fmt.Sprintf("%d of what was reported before, withdrawn definitions too, are approved at once: look at what is marked first_seen", at))
+		}
 		if len(p.Frozen) > 0 {
 			warnings = append(warnings, fmt.Sprintf("not of %d names that are frozen, since there were two definitions of them: approve one by its digest", len(p.Frozen)))
 		}
