@@ -93,6 +93,9 @@ func (d *desired) check() {
 	d.servers = keep(d.servers, func(s *server) bool {
 		entry := s.entry()
 		d.refuse(s.at, fmt.Sprintf("server %q", s.name), entry.Check())
+		if s.pin != nil && *s.pin == "" { // of env("NAME"), perhaps: it switches nothing off
+			d.mistake(s.at.of("pin"), fmt.Errorf("server %q: field pin: it is empty: write off, observe or enforce, or leave it out", s.name))
+		}
 		return named(s.at, kindServer, s.name, check.ServerName(s.name))
 	})
 	d.policies = keep(d.policies, func(p *policySource) bool {

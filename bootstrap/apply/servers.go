@@ -1,7 +1,6 @@
 package apply
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -72,7 +71,7 @@ func (s *server) data() map[string]any {
 		data["disabled"] = *s.disabled
 	}
 	if s.pin != nil {
-		data["pin"] = cmp.Or(*s.pin, string(pin.Off)) // as it is read back
+		data["pin"] = *s.pin
 	}
 	if s.pinKinds != nil {
 		data["pin_kinds"] = unique(*s.pinKinds)

@@ -117,7 +117,7 @@ func TestPinsAreSetWhereAFileSaysSo(t *testing.T) {
   pin_kinds = ["tool", "tool", "page"]
 }`, "enforce", []string{"tool", "page"}, nil},
 		"JSON":          {"a.json", `{"name": "a", "transport": "http", "url": "https://example.com/mcp", "pin": "observe", "pin_kinds": []}`, "observe", []string{}, nil},
-		"an empty mode": {"a.json", `{"name": "a", "transport": "http", "url": "https://example.com/mcp", "pin": ""}`, "off", nil, nil},
+		"an empty mode": {"a.json", `{"name": "a", "transport": "http", "url": "https://example.com/mcp", "pin": ""}`, nil, nil, []string{`server "a": field pin: it is empty`}},
 		"neither":       {"a.json", `{"name": "a", "transport": "http", "url": "https://example.com/mcp"}`, nil, nil, nil},
 		"mistakes": {"a.hcl", `server "a" {
   transport = "http"

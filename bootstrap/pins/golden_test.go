@@ -2,6 +2,7 @@ package pins
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -199,5 +200,15 @@ func harmless(t testing.TB, text string, color bool) {
 		if r != '\n' && (hidden(r) || moves(r)) {
 			t.Fatalf("%q is not spelled out in %q", r, text)
 		}
+	}
+}
+
+func TestCharactersWithoutInkAreSpelledOut(t *testing.T) {
+	for _, r := range []rune{
+		'\u00a0', '\u00ad', '\u034f', '\u115f', '\u1160', '\u17b4', '\u180e', '\u2003', '\u200b', '\u2028', '\u2062', '\u2800', '\u3000', '\u3164',
+		'\ufe0f', '\ufeff', '\uffa0', '\ufff9', '\ufffc', '\ufffd', '\ue000', '\U00013441', '\U00013442', '\U0001d159', '\U0001d173', '\U000e0041', '\U000e0100', '\U0010fffd',
+	} {
+		text := "a" + string(r) + "b"
+		require.Contains(t, newSpeller(text, false, map[rune]int{}).inLine(text), fmt.Sprintf("<U+%04X ", r), "%U", r)
 	}
 }

@@ -96,10 +96,13 @@ func compact(value any) string {
 
 func isASCIILetter(r rune) bool { return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' }
 
+// blanks are letters and symbols without ink: of braille, of hieroglyphs and of notes, and what
+// stands for an object or for what could not be read.
+const blanks = "\u2800\U00013441\U00013442\U0001d159\ufffc\ufffd"
+
 // hidden reports whether a character leaves no ink of its own.
 func hidden(r rune) bool {
-	const brailleBlank = '\u2800'
-	return !unicode.IsPrint(r) || r == brailleBlank || r == unicode.ReplacementChar ||
+	return !unicode.IsPrint(r) || strings.ContainsRune(blanks, r) ||
 		unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
