@@ -88,7 +88,10 @@ func (t *trial) spec(ctx context.Context, server, name string, shown map[string]
 	if t.full == nil {
 		t.full = map[string]any{}
 		if answer, err := t.ask(ctx, t.Mount+"/gateway/servers"); err == nil && answer != nil {
-			t.full, _ = answer["servers"].(map[string]any)
+			for _, field := range []string{"servers", "pinned_servers"} {
+				servers, _ := answer[field].(map[string]any)
+				maps.Copy(t.full, servers)
+			}
 		}
 	}
 	data := t.full

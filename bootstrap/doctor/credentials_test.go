@@ -20,6 +20,24 @@ func TestALeaseThatVaultDoesNotRevokeIsTold(t *testing.T) {
 	require.Equal(t, "database/creds/orders/1", left)
 }
 
+func TestTheDataOfACredentialIsFoundAtAServerWithPins(t *testing.T) {
+	data := object{"common_name": "c"}
+	entry := func(name string) object {
+		return object{name: object{"credentials": object{"cert": object{"path": "pki/issue/c", "data": data}}}}
+	}
+	tried := &trial{examination: &examination{Options: Options{Mount: "mcp"}, vault: vaultOf(t, map[string]object{
+		"gateway/servers": {"servers": entry("plain"), "pinned_servers": entry("pinned")},
+	})}}
+	shown := object{"path": "pki/issue/c", "method": "write", "data": []any{"common_name"}}
+	for _, server := range []string{"plain", "pinned"} {
+		spec, why := tried.spec(t.Context(), server, "cert", shown)
+		require.Empty(t, why, server)
+		require.Equal(t, map[string]string{"common_name": "c"}, spec.Data, server)
+	}
+	_, why := tried.spec(t.Context(), "other", "cert", shown)
+	require.Contains(t, why, "only a token with read on mcp/gateway/servers")
+}
+
 func TestAGrantedSecretIsDescribedWithoutItsValues(t *testing.T) {
 	for name, test := range map[string]struct {
 		secret api.Secret
