@@ -57,7 +57,7 @@ test-unit: ## the tests inside the packages
 	@scripts/test.sh -race $(TESTFLAGS) ./plugin/... ./backend/... ./gateway/... ./bootstrap/...
 
 # Most of the black-box tests wait for processes most of the time, so several packages run at
-# once; but what is promised in time needs a machine that is not busy with something else.
+# once; but a test that promises times needs a machine that is not busy with something else.
 # So first come the packages that promise nothing in time, four at once; then all others, two
 # at once, the longest first; and at last those whose times are the shortest, one by one.
 PATIENT := apply audit bench/(engine|growth|measure|proxy|revocation|rig) browser clients commands conformance docs gateway harness

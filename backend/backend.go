@@ -296,9 +296,8 @@ lists who they are.
 A role ("roles/") is the same for many clients: servers, and rules about what of them may
 be used.
 
-"servers/" is the registry of MCP servers, "pins/" holds what is approved of what they say
-of themselves, and "policies/" holds allow-lists and
-deny-lists in the form of Claude Code's managed settings. A gateway validates tokens through
+"servers/" is the registry of MCP servers, "pins/" holds the approvals of their definitions,
+and "policies/" holds allow-lists and deny-lists in the form of Claude Code's managed settings. A gateway validates tokens through
 "lookup", follows "changes" to learn of revocations within milliseconds, and
 enforces each client's list.
 

@@ -15,8 +15,8 @@ import (
 // pinnedItems are the kinds of definitions by which the pins decide on calls.
 var pinnedItems = map[policy.Item]pin.Kind{policy.Tool: pin.Tool, policy.Prompt: pin.Prompt, policy.Resource: pin.Resource}
 
-// withPins adds to the decision about an item what the server's pins say of it: whether any
-// definition of the name is approved. e is nil for a server that is not registered.
+// withPins adds to the decision about an item that of the server's pins: whether any definition
+// of the name is approved. e is nil for a server that is not registered.
 func (b *mcpBackend) withPins(ctx context.Context, s logical.Storage, d policy.Decision, e *serverEntry, server *policy.Server, item policy.Item, name string) (policy.Decision, error) {
 	if e == nil || !e.Pin.Active() || !slices.Contains(e.PinnedKinds(), pinnedItems[item]) {
 		return d, nil

@@ -23,7 +23,7 @@ func (b *mcpBackend) pathGatewayPins() []*framework.Path {
 		pattern: "gateway/pins/" + segment("server"),
 		fields: merge(pick(pinFields(), "server"), fields{
 			"place":       {Type: framework.TypeString, Description: "The id of the server's place, as gateway/servers has it. A report about another place counts for nothing."},
-			"definitions": {Type: framework.TypeSlice, Description: "What the server says that is not approved: kind and text of each, the text being JSON as the server wrote it. At most 64, of 2 MiB together."},
+			"definitions": {Type: framework.TypeSlice, Description: "Definitions of the server that are not approved: kind and text of each, the text being JSON as the server wrote it. At most 64, of 2 MiB together."},
 		}),
 		about: "gateway-pins",
 		ops: operations{
@@ -45,7 +45,7 @@ func (b *mcpBackend) pathGatewayPins() []*framework.Path {
 				},
 			},
 		},
-		synopsis: "Read what is approved of a server, and report what is not.",
+		synopsis: "Read the approvals of a server, and report definitions without one.",
 		help: `
 For gateways alone. They read the approvals of a server once for each set of it, and report
 definitions that are not approved, so that somebody can look at them. The engine computes the
@@ -77,7 +77,7 @@ func (b *mcpBackend) gatewayPins(ctx context.Context, req *logical.Request, d *f
 	}}, nil
 }
 
-// pinReport is a report of a gateway, with what is in it that somebody could approve.
+// pinReport is a report of a gateway, with the definitions in it that somebody could approve.
 type pinReport struct {
 	place       string
 	definitions []*pin.Definition
@@ -86,8 +86,8 @@ type pinReport struct {
 
 func (r *pinReport) size() int { return len(r.definitions) + r.refused }
 
-// readPinReport reads the request. It refuses what no gateway sends; what a server says, and
-// nobody can approve, it counts.
+// readPinReport reads the request. It refuses a form that no gateway sends, and counts the
+// definitions that nobody can approve.
 func readPinReport(d *framework.FieldData) (*pinReport, error) {
 	place, err := required(d, "place", "send the id of the server's place")
 	if err != nil {
@@ -166,7 +166,7 @@ func (w *pinWrite) note(definition *pin.Definition, now time.Time) noted {
 	return outcome
 }
 
-// commitReport stores what a report changes. That there was no room is stored once: a server
+// commitReport stores the changes of a report. That there was no room is stored once: a server
 // that says something else each time must not have the engine write each time.
 func (b *mcpBackend) commitReport(ctx context.Context, s logical.Storage, w *pinWrite) error {
 	lost := w.next.Lost - w.held.Lost

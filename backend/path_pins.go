@@ -30,10 +30,10 @@ func pinFields() fields {
 		},
 		"digest":          {Type: framework.TypeString, Description: "With approve or withdraw: the digest of the definition, like sha256: and 64 hexadecimal digits."},
 		"definitions":     {Type: framework.TypeSlice, Description: "Approve many definitions at once: kind, name and digest of each."},
-		"trust_first":     {Type: framework.TypeBool, Description: "true: approve for an hour what gateways report first of each name that has no approval, and what they have reported already of names of which they know one definition. false: stop that."},
-		"forget_reported": {Type: framework.TypeBool, Description: "Forget what gateways have reported and nobody has approved."},
+		"trust_first":     {Type: framework.TypeBool, Description: "true: approve for an hour the first definition that gateways report of each name without approval, and the reported definitions that are the only ones of their names. false: stop that."},
+		"forget_reported": {Type: framework.TypeBool, Description: "Forget the reported definitions, which nobody has approved."},
 		"place":           {Type: framework.TypeString, Description: "Do nothing unless this is the id of the server's place, as a read has shown it."},
-		"dry_run":         {Type: framework.TypeBool, Description: "Write nothing, and answer what would change."},
+		"dry_run":         {Type: framework.TypeBool, Description: "Write nothing, and answer the changes."},
 	}
 }
 
@@ -45,14 +45,14 @@ func allowedKinds() []any {
 	return kinds
 }
 
-// pinActs are the fields of a write of which one says what to do.
+// pinActs are the acts of a write: the fields of which it has one.
 var pinActs = []string{"approve", "definitions", "withdraw", "trust_first", "forget_reported"}
 
 func (b *mcpBackend) pathPins() []*framework.Path {
 	written := noContent()
 	written[http.StatusOK] = []framework.Response{{Description: "OK: a dry run", Fields: fields{
-		"approved":          {Type: framework.TypeSlice, Description: "What would be approved: kind, name and digest of each."},
-		"withdrawn":         {Type: framework.TypeSlice, Description: "What would not be approved any more."},
+		"approved":          {Type: framework.TypeSlice, Description: "The definitions that would be approved: kind, name and digest of each."},
+		"withdrawn":         {Type: framework.TypeSlice, Description: "The approvals that would be withdrawn: kind, name and digest of each."},
 		"forgotten":         {Type: framework.TypeInt, Description: "How many reported definitions would be forgotten."},
 		"trust_first_until": {Type: framework.TypeString, Description: "Until when the first of each name would be approved."},
 	}}}
@@ -78,14 +78,14 @@ Those of which pin is not off, or of which something is approved or reported. va
 			about:   "server-pins",
 			ops: operations{
 				logical.ReadOperation: {
-					do: b.readPins, summary: "Read what is approved of a server, and what gateways have reported.", runs: onActive,
+					do: b.readPins, summary: "Read the approvals of a server, and the definitions that gateways have reported.", runs: onActive,
 					answers: merge(pick(serverFields(), "pin"), pick(pinFields(), "server"), fields{
 						"pin_kinds":         {Type: framework.TypeStringSlice, Description: "The kinds of definitions that pin is about."},
 						"place":             {Type: framework.TypeString, Description: "The id of where the server leads. Approvals belong to it."},
-						"approved":          {Type: framework.TypeSlice, Description: "The approvals: kind, name, digest, at (RFC 3339), by, and first_seen; size, and with texts=true text, of what a gateway has reported."},
-						"reported":          {Type: framework.TypeSlice, Description: "What gateways have reported and nobody has approved: kind, name, digest, at, size, and change, which is new or, where something else of the name is approved, changed. With texts=true text, unless it is too long to be kept."},
-						"trust_first_until": {Type: framework.TypeString, Description: "Until when what is reported first of a name is approved (RFC 3339)."},
-						"frozen":            {Type: framework.TypeSlice, Description: "Kind and name of what trust_first does not approve: there were two definitions of it."},
+						"approved":          {Type: framework.TypeSlice, Description: "The approvals: kind, name, digest, at (RFC 3339), by, and first_seen; of a definition that a gateway has reported also size, and with texts=true text."},
+						"reported":          {Type: framework.TypeSlice, Description: "The definitions that gateways have reported and nobody has approved: kind, name, digest, at, size, and change, which is new or, where something else of the name is approved, changed. With texts=true text, unless it is too long to be kept."},
+						"trust_first_until": {Type: framework.TypeString, Description: "Until when the first reported definition of a name is approved (RFC 3339)."},
+						"frozen":            {Type: framework.TypeSlice, Description: "Kinds and names that trust_first does not approve: each had two definitions."},
 						"lost":              {Type: framework.TypeInt, Description: "How many reports were not kept, since there was no room."},
 					}),
 				},
@@ -96,26 +96,26 @@ Those of which pin is not off, or of which something is approved or reported. va
 				},
 				logical.DeleteOperation: {do: b.deletePins, summary: "Remove all that is approved and reported of a server.", takes: noFields},
 			},
-			synopsis: "Approve what a server says of itself, in its very words.",
+			synopsis: "Approve the definitions of a server, word by word.",
 			help: `
-A definition is what a server says of a tool, a prompt, a resource, a template, an app's
-page, or of itself: whatever a model or a person reads. It is approved by its digest, so a
+A definition is a server's description of a tool, a prompt, a resource, a template, an app's
+page, or of itself, for a model or a person to read. It is approved by its digest, so a
 server that changes a word of it needs a new approval.
 
     vault read mcp/pins/github texts=true
     vault write mcp/pins/github approve=create_issue digest=sha256:…
     vault write mcp/pins/github approve= kind=instructions digest=sha256:…
 
-mcp-bootstrap pins shows what has changed, and approves what it has shown. It spells out the
-characters that a terminal hides or acts on, which vault read prints as they are. What
-approvals do is the field pin of servers/NAME. A definition may be approved before a gateway
-has seen it.
+mcp-bootstrap pins shows the changes, and approves the definitions that it has shown. It spells
+out the characters that a terminal hides or acts on, which vault read prints as they are. The
+field pin of servers/NAME gives approvals their effect. A definition may be approved before a
+gateway has seen it.
 
     vault write mcp/pins/github withdraw=create_issue
     vault write mcp/pins/github trust_first=true
     vault write mcp/pins/github forget_reported=true
 
-A write is one kind of act. dry_run=true answers what it would change.
+A write is one kind of act. dry_run=true answers the changes that it would make.
 
 With trust_first=true the first definition of each name counts for an hour, marked
 first_seen. If gateways report another one of the same name within an hour, none is approved
@@ -123,7 +123,7 @@ any more, the name is frozen, and trust_first ends. So it does with a withdrawal
 
 Approvals belong to where the server leads. If its transport, url, command or args change,
 nothing is approved, even if they change back. A server has at most 1,024 approvals, 8 of a
-name; of what is reported 256 are kept, 4 of a name, with 2 MiB of texts. lost counts the
+name; of reported definitions 256 are kept, 4 of a name, with 2 MiB of texts. lost counts the
 rest. A delete removes everything, so nothing is approved any more.`,
 		},
 	)

@@ -70,7 +70,7 @@ func serverFields() fields {
 		"pin": {
 			Type:          framework.TypeString,
 			Default:       string(pin.Off),
-			Description:   "What the approvals of pins/NAME do to the server's definitions: off (nothing), observe (what nobody has approved is told, and passes) or enforce (it is cut out).",
+			Description:   "The effect of the approvals in pins/NAME on the server's definitions: off (none), observe (a definition without approval is told, and passes) or enforce (it is cut out).",
 			AllowedValues: []any{string(pin.Off), string(pin.Observe), string(pin.Enforce)},
 		},
 		"pin_kinds": {
@@ -171,7 +171,7 @@ func (b *mcpBackend) pathServers() []*framework.Path {
 				},
 			}},
 			synopsis: "List the registered MCP servers.",
-			help:     "The names come in alphabetical order. vault list -detailed shows their transports, which of them are disabled, and what pins do at each.",
+			help:     "The names come in alphabetical order. vault list -detailed shows their transports, which of them are disabled, and pin of each.",
 		},
 		path{
 			pattern: "servers/" + segment("name"),
@@ -213,9 +213,9 @@ fields into headers, env and files:
         credentials=db=database/creds/orders-ro \
         env=PGUSER='{{db.username}}' env=PGPASSWORD='{{db.password}}'
 
-With pin=enforce clients see only what somebody has approved of the server, in the very
-words: pins/NAME says what, and how to approve. It needs a right of its own, so that who
-registers servers need not be who approves what they say.
+With pin=enforce clients see only those definitions of the server that somebody has approved,
+word by word: see pins/NAME. An approval needs a right of its own, so one person can register
+servers, and another one approve their definitions.
 
 Clients name servers, whatever is behind the name. So while clients still name a
 deleted server, a new one of its name is refused, unless it leads to the same place

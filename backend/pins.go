@@ -14,15 +14,15 @@ import (
 	"vault-plugin-secrets-mcp/backend/pin"
 )
 
-// What is approved of a server, and what gateways have reported of it, is one entry, the
-// server's index: one Put of it is one change of pins, however many definitions it is about.
+// The approvals of a server and the reported definitions are one entry, the server's index: one
+// Put of it is one change of pins, however many definitions it is about.
 // The texts are beside it, one entry each, under their digests. They are written before the
 // index that names them, and a text that no index names is nobody's.
 //
 // An index belongs to a place: where the server's registration leads. If it leads elsewhere,
-// what was approved before counts for nothing.
+// earlier approvals count for nothing.
 
-// pinName is what an approval is for. A server's instructions and its serverInfo have no name.
+// pinName is the kind and the name of a definition. A server's instructions and its serverInfo have no name.
 type pinName struct {
 	Kind pin.Kind `json:"kind"`
 	Name string   `json:"name,omitempty"`
@@ -55,7 +55,7 @@ type pinState struct {
 	Approved []pinApproval   `json:"approved,omitempty"`
 	Reported []pinDefinition `json:"reported,omitempty"`
 
-	// What a gateway reports first of a name is approved until then, in the name of who wrote
+	// The first definition that is reported of a name is approved until then, in the name of who wrote
 	// trust_first. Not of Frozen names, which had two definitions while the first one was new.
 	TrustFirstUntil time.Time `json:"trust_first_until,omitzero"`
 	TrustFirstBy    string    `json:"trust_first_by,omitempty"`
@@ -151,7 +151,7 @@ type pinWrite struct {
 	texts  map[pin.Digest][]byte // of definitions that are new
 }
 
-// beginPins reads what a change of pins begins with, nil if there is no server of the name. The
+// beginPins reads the state before a change of pins, nil if there is no server of the name. The
 // caller holds the lock of the index. Only under it the server's place is sure to be that of the
 // index: a writer who has read it before could replace the index of a newer place.
 func (b *mcpBackend) beginPins(ctx context.Context, s logical.Storage, name string) (*pinWrite, error) {

@@ -10,7 +10,7 @@ import (
 )
 
 // The bounds of a server's pins. An index fits into an entry of Vault's storage, which takes
-// 512 KiB at least. What gateways report is bounded more tightly, since servers choose it.
+// 512 KiB at least. Reported definitions are bounded more tightly, since servers choose them.
 const (
 	maxApproved      = 1024      // approvals, and as many frozen names
 	maxApprovedAlike = 8         // of one name
@@ -26,8 +26,8 @@ const (
 	maxPinText = 128 << 10
 )
 
-// trustFirstFor is how long trust_first lasts, and for how long what it has approved is
-// withdrawn again if a gateway reports something else of the name.
+// trustFirstFor is how long trust_first lasts. For as long an approval of it is withdrawn again if
+// a gateway reports another definition of the name.
 const trustFirstFor = time.Hour
 
 // ofName reports whether the definition is of the name, for slices.
@@ -35,7 +35,7 @@ func ofName(n pinName) func(pinDefinition) bool {
 	return func(d pinDefinition) bool { return d.pinName == n }
 }
 
-// sizeInIndex is about what an entry of that name takes in the index, never less.
+// sizeInIndex estimates the bytes of an entry of that name in the index, never too low.
 func sizeInIndex(texts ...string) int {
 	const fixed = 320 // everything but names that somebody chooses
 	size := fixed
@@ -131,7 +131,7 @@ func (p *pinState) addApproval(a pinApproval) {
 
 // checkApproved refuses approvals beyond the bounds, for whoever has asked for them.
 func (p *pinState) checkApproved() error {
-	const room = "withdraw what the server does not need any more"
+	const room = "withdraw approvals that the server does not need any more"
 	if len(p.Approved) > maxApproved {
 		return userErrorf("these would be %d approvals, and a server has %d at most: %s", len(p.Approved), maxApproved, room)
 	}
@@ -188,7 +188,7 @@ func (p *pinState) addReported(d pinDefinition) bool {
 	return true
 }
 
-// noted is what has become of a reported definition.
+// noted is the outcome of a report of a definition.
 type noted int
 
 const (
@@ -242,8 +242,8 @@ func (p *pinState) trustFirst(d pinDefinition, now time.Time) bool {
 	return true
 }
 
-// beginTrustFirst approves what is reported within an hour. What was reported before counts,
-// too, where it is the only definition of its name: gateways report nothing twice.
+// beginTrustFirst approves the definitions that are reported within an hour. One that was
+// reported before counts, too, if it is the only one of its name: gateways report nothing twice.
 func (p *pinState) beginTrustFirst(by string, now time.Time) {
 	p.TrustFirstUntil, p.TrustFirstBy = now.Add(trustFirstFor), by
 	reported := p.Reported

@@ -16,7 +16,7 @@ import (
 	"vault-plugin-secrets-mcp/backend/pin"
 )
 
-// pinAct is what a write of pins asks for. It changes the state, and returns warnings.
+// pinAct is the act of a write of pins. It changes the state, and returns warnings.
 type pinAct func(p *pinState, by string, now time.Time) (warnings []string, err error)
 
 func (b *mcpBackend) writePins(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -37,7 +37,7 @@ func (b *mcpBackend) writePins(ctx context.Context, req *logical.Request, d *fra
 		return nil, userErrorf("no server %q is registered: correct the name, or register it (servers/%s)", name, name)
 	}
 	if place, given := d.GetOk("place"); given && place != w.held.Place {
-		return nil, userErrorf("field place: the server leads elsewhere by now, so this is not what was meant: read pins/%s again", name)
+		return nil, userErrorf("field place: the server leads elsewhere by now, so this was meant for another place: read pins/%s again", name)
 	}
 	warnings, err := act(w.next, bounded(by.text()), now)
 	if err != nil {
@@ -61,7 +61,7 @@ func (b *mcpBackend) writePins(ctx context.Context, req *logical.Request, d *fra
 	return warned(warnings), nil
 }
 
-// dryRun says what the change would do.
+// dryRun describes the change.
 func (w *pinWrite) dryRun() map[string]any {
 	missing := func(from, in *pinState) []map[string]any {
 		found := []map[string]any{}
@@ -85,7 +85,7 @@ func (w *pinWrite) dryRun() map[string]any {
 	}
 }
 
-// readPinAct reads what a write asks for, which is one thing.
+// readPinAct reads the one act of a write.
 func readPinAct(server string, d *framework.FieldData) (pinAct, error) {
 	var acts []string
 	for _, field := range pinActs {
@@ -148,8 +148,7 @@ func readApproval(server, act string, d *framework.FieldData) (pinAct, error) {
 	return withdrawWhere(n, func(a *pinApproval) bool { return a.pinName == n && a.Digest == digest }), nil
 }
 
-// readPinName refuses what cannot name a definition of the kind. The field is where the name
-// stands.
+// readPinName reads the name of a definition. The field is where the name stands.
 func readPinName(field, kind, name string) (pinName, error) {
 	k, err := pin.ParseKind(kind)
 	switch {
@@ -202,7 +201,7 @@ func readDefinitions(d *framework.FieldData) (pinAct, error) {
 }
 
 // readRows reads a list of objects strictly. A command line gives it as one text of JSON.
-// Errors repeat what was sent, so callers leave them out.
+// Its errors quote the request, so callers leave them out.
 func readRows(list []any, into any) error {
 	text, err := json.Marshal(list)
 	if err != nil {
@@ -240,7 +239,7 @@ func approveAll(all []approvedDigest) pinAct {
 	}
 }
 
-// refuseWithoutDigest names what could be approved under the name.
+// refuseWithoutDigest lists the digests that could be approved under the name.
 func refuseWithoutDigest(server string, n pinName) pinAct {
 	return func(p *pinState, _ string, _ time.Time) ([]string, error) {
 		var digests []string
@@ -249,7 +248,7 @@ func refuseWithoutDigest(server string, n pinName) pinAct {
 				digests = append(digests, d.Digest.String())
 			}
 		}
-		known := "no gateway has reported another definition of it than those that are approved"
+		known := "no gateway has reported a definition of it that is not approved"
 		if len(digests) > 0 {
 			slices.Sort(digests)
 			known = "gateways have reported " + strings.Join(digests, ", ")

@@ -44,7 +44,7 @@ func kindNames(kinds []pin.Kind) []string {
 	return names
 }
 
-// addPins adds to a server's fields in gateway/servers what gateways need to know of its pins.
+// addPins adds the pins to a server's fields in gateway/servers.
 func (b *mcpBackend) addPins(ctx context.Context, s logical.Storage, name string, e *serverEntry, server map[string]any) error {
 	if !e.Pin.Active() {
 		return nil
@@ -72,7 +72,7 @@ func (b *mcpBackend) pinWarnings(ctx context.Context, s logical.Storage, name st
 	}
 	switch {
 	case len(moved) > 0 && approved > 0:
-		return []string{fmt.Sprintf("%s changed, so nothing is approved of the server any more: %d approvals of before were for another place. Approve what it says there (pins/%s)",
+		return []string{fmt.Sprintf("%s changed, so nothing is approved of the server any more: its %d approvals were for another place. Approve the definitions of this one (pins/%s)",
 			strings.Join(moved, ", "), approved, name)}, nil
 	case next.Pin == pin.Enforce && approved == 0 && (held == nil || held.Pin != pin.Enforce):
 		return []string{fmt.Sprintf("nothing is approved of the server, so with pin=enforce clients see nothing of it: approve its definitions (pins/%s), or write pin=observe first", name)}, nil

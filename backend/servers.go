@@ -26,8 +26,8 @@ type serverEntry struct {
 	ID string `json:"id"`
 
 	// Place is the id of where the registration leads. It changes when that does, and with
-	// nothing else: what is approved of a server belongs to its place. "", as an earlier version
-	// has stored it: the ID of then.
+	// nothing else: the approvals of a server belong to its place. "", as an earlier version has
+	// stored it: the ID of then.
 	Place string `json:"place,omitempty"`
 
 	check.Server

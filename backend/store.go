@@ -26,7 +26,7 @@ const (
 	rolePrefix   = "role/"   // role/<name>: rights that many clients have
 	gonePrefix   = "gone/"   // gone/<name>: a server that was deleted while clients may name it
 
-	pinPrefix     = "pins/"      // pins/<server>: what is approved of it, and what was reported
+	pinPrefix     = "pins/"      // pins/<server>: its approved and its reported definitions
 	pinTextPrefix = "pin-texts/" // pin-texts/<server>/<digest>: a definition's text
 
 	signInPrefix    = "sign-in/"   // sign-in/<accessor of the person's Vault token>

@@ -22,7 +22,7 @@ type tidyStage struct {
 // tidyStages returns what a run removes, in order: expired tokens of the clients' lists,
 // lease entries without a token, ids of clients that are gone, the pointers that no client
 // confirms, custom tokens that ended long ago, sign-ins and used assertions whose time is over,
-// what was used longer ago than usage_days says or by clients that are gone, pins of servers that
+// uses longer ago than usage_days says or by clients that are gone, pins of servers that
 // are gone or lead elsewhere, texts of definitions that no server's pins name, and the data keys
 // under which no token is sealed. A step holds the locks of one entry at most.
 func (b *mcpBackend) tidyStages() []tidyStage {

@@ -65,7 +65,7 @@ type Server struct {
 	Files         map[string]string          `json:"files,omitempty"` // by name, in the home of a child
 	VaultPolicies []string                   `json:"vault_policies,omitempty"`
 
-	// Pin is what the approvals of the server's definitions do, "" for off; PinKinds are the
+	// Pin is the effect of the approvals of the server's definitions, "" for off; PinKinds are the
 	// kinds that it is about, none for all.
 	Pin      pin.Mode   `json:"pin,omitempty"`
 	PinKinds []pin.Kind `json:"pin_kinds,omitempty"`

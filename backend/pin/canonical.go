@@ -25,7 +25,7 @@ func canonical(raw []byte) ([]byte, error) {
 	return value, nil
 }
 
-// inspect looks for what the canonical form hides or is not bounded in.
+// inspect refuses numbers that the canonical form would change, and depths without a bound.
 func inspect(raw []byte) error {
 	d := jsontext.NewDecoder(bytes.NewBuffer(raw))
 	for {
@@ -43,7 +43,7 @@ func inspect(raw []byte) error {
 	}
 }
 
-// invalid says what is wrong with a text, without its words: they are the server's.
+// invalid describes the mistake in a text without quoting it: its words are the server's.
 func invalid(err error) error {
 	var syntax *jsontext.SyntacticError
 	switch {
@@ -60,7 +60,7 @@ func invalid(err error) error {
 func keeps(number string) bool {
 	value, err := strconv.ParseFloat(number, 64)
 	if err != nil {
-		return false // beyond what a float64 holds
+		return false // beyond the range of a float64
 	}
 	given, ok := decimalOf(number)
 	kept, _ := decimalOf(string(jsontext.AppendFloat(nil, value, 64)))

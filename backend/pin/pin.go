@@ -1,11 +1,11 @@
-// Package pin has the digests of what MCP servers say of themselves, and the sets of those
-// that somebody approved. It is pure: no I/O, no clock. The engine, the gateway and
+// Package pin has the digests of MCP servers' definitions, and the sets of those that somebody
+// approved. It is pure: no I/O, no clock. The engine, the gateway and
 // mcp-bootstrap import the same code, so all of them have the same digest for the same text.
 //
-// A definition is what a server says of one thing that a model or a person reads. [Read] reads
+// A definition is a server's description of one thing, for a model or a person to read. [Read] reads
 // one as the server wrote it, and computes the digest of its canonical JSON (RFC 8785). The
 // whole definition counts, members that nobody knows included: whoever reads a definition may
-// read all of it. What does not count is listed at [Read].
+// read all of it. [Read] lists the exceptions.
 //
 // A text that two parsers could read in two ways is refused. Otherwise a server could have one
 // text approved, and show its reader another with the same digest.
@@ -48,14 +48,14 @@ func ParseKind(text string) (Kind, error) {
 	return "", fmt.Errorf("%q is not a valid kind: it is %s", text, oneOf(Kinds()))
 }
 
-// Mode says what pins do at a server.
+// Mode is the effect of a server's pins.
 type Mode string
 
 // The modes. An empty mode is Off.
 const (
 	Off     Mode = "off"     // nothing
-	Observe Mode = "observe" // what is not approved is told, and passes
-	Enforce Mode = "enforce" // what is not approved is cut out
+	Observe Mode = "observe" // a definition without approval is told, and passes
+	Enforce Mode = "enforce" // it is cut out
 )
 
 // Modes returns all modes.

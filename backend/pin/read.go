@@ -20,7 +20,7 @@ const (
 // uiScheme begins the URIs of apps' pages.
 const uiScheme = "ui://"
 
-// Definition is what a server says of one thing.
+// Definition is a server's description of one thing.
 type Definition struct {
 	Kind   Kind
 	Name   string
@@ -60,7 +60,7 @@ func Read(kind Kind, raw []byte) (*Definition, error) {
 	return d, nil
 }
 
-// readMembers reads the name of a definition that is an object, and returns what is in its
+// readMembers reads the name of a definition that is an object, and returns the text of its
 // digest.
 func (d *Definition) readMembers(text []byte) ([]byte, error) {
 	members := map[string]json.RawMessage{}
@@ -104,8 +104,8 @@ func unambiguous(members map[string]json.RawMessage) error {
 	return nil
 }
 
-// leaveOut removes what is not in the digest, and reports whether that was anything. A value
-// that is not what such a member should be stays: a model might read it.
+// leaveOut removes the members that are not in the digest, and reports whether there were any. A
+// member with a value of another kind stays: a model might read it.
 func leaveOut(kind Kind, members map[string]json.RawMessage) (changed bool) {
 	remove := func(from map[string]json.RawMessage, key string, is bool) {
 		if _, has := from[key]; has && is {

@@ -106,7 +106,7 @@ func (s *Set) MarshalJSON() ([]byte, error) {
 	return json.Marshal(s.digests)
 }
 
-// UnmarshalJSON reads what MarshalJSON writes. It is for the decoder alone, before anybody
+// UnmarshalJSON is the inverse of MarshalJSON. It is for the decoder alone, before anybody
 // else has the set.
 func (s *Set) UnmarshalJSON(data []byte) error {
 	digests := map[Kind]map[string][]Digest{}

@@ -7,7 +7,7 @@ import (
 	"github.com/yosida95/uritemplate/v3"
 )
 
-// Bounds of URIs and templates that are compared. What is beyond admits nothing.
+// Bounds of URIs and templates that are compared. A longer one admits nothing.
 const (
 	maxURI       = 8 << 10 // bytes of an expansion
 	maxVariables = 64      // of a template, about: each is tried at each byte of a URI

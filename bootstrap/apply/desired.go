@@ -57,7 +57,7 @@ type server struct {
 	files         map[string]string
 	vaultPolicies []string
 
-	// As with disabled: what the file does not say stays, so no file takes pins off by the way.
+	// As with disabled: a field that the file leaves out stays, so no file takes pins off by the way.
 	pin      *string
 	pinKinds *[]string
 }

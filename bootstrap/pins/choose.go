@@ -29,7 +29,7 @@ const (
 	isChanged = "changed"
 )
 
-// Item is a definition with what is different from the approved one, if there is one.
+// Item is a definition with its differences from the approved one, if there is one.
 type Item struct {
 	Name
 
@@ -70,7 +70,7 @@ func (s *State) Choose(wanted *Wanted) (*Choice, error) {
 	c.Shown = s.shown(pin.NewSet(digests))
 	for _, name := range wanted.Names {
 		if !slices.ContainsFunc(c.Items, func(it Item) bool { return it.Name.Name == name }) {
-			return nil, fmt.Errorf("nothing that is called %s is reported of %s and not approved: `mcp-bootstrap pins list %[2]s` has what is", quoted(name), s.Server)
+			return nil, fmt.Errorf("no definition that is called %s is reported of %s and not approved: `mcp-bootstrap pins list %[2]s` lists those that are", quoted(name), s.Server)
 		}
 	}
 	if wanted.Digest != nil && len(c.Items) == 0 {
@@ -125,7 +125,7 @@ func (e *Entry) genuine() bool {
 	return err == nil && d.Digest == e.Digest && d.Name == e.Name.Name
 }
 
-// alike has all names by what they look like.
+// alike has all names by their looks.
 func (s *State) alike() map[Name][]Name {
 	all := map[Name][]Name{}
 	for _, list := range [][]Entry{s.Approved, s.Reported} {
@@ -142,7 +142,7 @@ func (s *State) alike() map[Name][]Name {
 // looks is one name for all that look like this one (UTS 39, section 4).
 func (n Name) looks() Name { return Name{n.Kind, confusable.Skeleton(n.Name)} }
 
-// note tells what a reader should know of a name.
+// note adds the notes about a name.
 func (s *State) note(it *Item, alike map[Name][]Name) {
 	if slices.Contains(s.Frozen, it.Name) {
 		it.Notes = append(it.Notes, "It is frozen: the server showed different definitions of it within the hour of trust_first.")

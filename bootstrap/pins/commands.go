@@ -57,7 +57,7 @@ func List(ctx context.Context, b *Broker, server string, wanted *Wanted, o *Outp
 	if texts {
 		items := s.Definitions(wanted)
 		if len(items) == 0 {
-			return fmt.Errorf("no such definition of %s is approved or reported: `mcp-bootstrap pins list %[1]s` has what is", server)
+			return fmt.Errorf("no such definition of %s is approved or reported: `mcp-bootstrap pins list %[1]s` lists those that are", server)
 		}
 		if o.json() {
 			return writeJSON(o.Out, items)
@@ -99,7 +99,7 @@ func (s *State) write(out io.Writer, wanted *Wanted) error {
 	return nil
 }
 
-// mode says in words what the pins of the server do.
+// mode is the first line about a server: its fields, and the numbers of its definitions.
 func (s *State) mode() string {
 	kinds := ""
 	if len(s.PinKinds) > 0 && len(s.PinKinds) < len(pin.Kinds()) {
@@ -123,7 +123,7 @@ func count(n int) string {
 	return strconv.Itoa(n) + " definitions"
 }
 
-// warnings are what is unusual about the pins.
+// warnings are about pins in an unusual state.
 func (s *State) warnings() []string {
 	var lines []string
 	if s.TrustFirstUntil != nil && !s.TrustFirstUntil.IsZero() {
@@ -142,7 +142,7 @@ func (s *State) warnings() []string {
 	return lines
 }
 
-// Diff shows what is reported beside what is approved, and the command that approves it.
+// Diff shows the reported definitions beside the approved ones, and the command that approves them.
 func Diff(ctx context.Context, b *Broker, server string, wanted *Wanted, o *Output) error {
 	s, err := b.Read(ctx, server, true)
 	if err != nil {
@@ -238,7 +238,7 @@ func Approve(ctx context.Context, b *Broker, server string, wanted *Wanted, cons
 	o.show(s, c)
 	switch {
 	case consent.Shown != "" && consent.Shown != c.Shown:
-		return fmt.Errorf("what was shown is not what is reported of %s now, which is shown above: look at it, and take -shown %s", s.Server, c.Shown)
+		return fmt.Errorf("the reported definitions of %s are not those of -shown any more: look at them above, and give -shown %s", s.Server, c.Shown)
 	case len(c.Items) == 0:
 		return nil
 	case c.blocked(wanted):

@@ -139,7 +139,7 @@ func TestWhatWasReportedAfterADiffIsNotApproved(t *testing.T) {
 	require.NoError(t, err)
 	e.state.Reported = append(e.state.Reported, reported(t, pin.Tool, `{"name":"late"}`))
 	_, err = e.approve(t, Wanted{}, Consent{Shown: c.Shown, Yes: true})
-	require.ErrorContains(t, err, "what was shown is not what is reported of github now")
+	require.ErrorContains(t, err, "the reported definitions of github are not those of -shown")
 	require.Empty(t, e.wrote)
 }
 

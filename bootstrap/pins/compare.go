@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// What of a change.
+// What happened, in a [Change].
 const (
 	Added     = "added"
 	Removed   = "removed"
@@ -152,8 +152,8 @@ func (c *comparison) plainLists(path string, was, is []any) {
 	}
 }
 
-// inOrder reports whether what two lists have in common is in one order, and what came stands
-// behind it. Elsewhere a list says something else than its new members alone.
+// inOrder reports whether the common members of two lists are in one order, and the new ones behind
+// them. In any other list the order says something, too.
 func inOrder(was, is []string) bool {
 	var common []string
 	left := slices.Clone(is)
@@ -174,7 +174,7 @@ func compactAll(list []any) []string {
 	return all
 }
 
-// without is what a list has, and the other has not.
+// without has the values of a list that the other has not.
 func without(list, other []any) []any {
 	left := map[string]int{}
 	for _, value := range other {
@@ -224,7 +224,7 @@ func namesOf(list []any) []string {
 	return names
 }
 
-// sortedKeys are the keys of one or two objects: what a model reads first, then the others.
+// sortedKeys are the keys of one or two objects: those for a model to read first, then the others.
 func sortedKeys(a, b map[string]any) []string {
 	keys := slices.AppendSeq(slices.Collect(maps.Keys(a)), maps.Keys(b))
 	first := []string{"description", "title", "name"}

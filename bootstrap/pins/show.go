@@ -33,7 +33,7 @@ type shower struct {
 
 func (w *shower) print(format string, values ...any) { fmt.Fprintf(w.out, format, values...) }
 
-// item is a definition of a choice: its head, and what is not as approved.
+// item shows a definition: its head, and its changes.
 func (w *shower) item(server string, it *Item) {
 	w.found = map[rune]int{}
 	w.print("%s\n", w.term.Paint(bold, fmt.Sprintf("%s: %s, %s", server, title(it.Name), it.Change)))
@@ -55,7 +55,7 @@ func (w *shower) item(server string, it *Item) {
 	w.print("\n")
 }
 
-// title is what people call a definition: tool "search".
+// title names a definition: tool "search".
 func title(n Name) string {
 	if !n.Kind.Named() {
 		return string(n.Kind)

@@ -17,7 +17,7 @@ import (
 // speller spells out characters of one text: <U+200B ZERO WIDTH SPACE>. These are
 //
 //   - those that are not seen: control characters, formats, spaces but the ordinary one,
-//     fillers, selectors of variants, what Unicode has not assigned,
+//     fillers, selectors of variants, code points that Unicode has not assigned,
 //   - those that move others: letters that are written from right to left, marks that are put
 //     on any letter, and marks beyond the second on one letter,
 //   - those that look like characters of ASCII by Unicode's data (UTS 39), in a word that also
@@ -89,7 +89,7 @@ func compact(value any) string {
 	e := json.NewEncoder(&out)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(value); err != nil {
-		panic(err) // what was read as JSON, and strings, always have this form
+		panic(err) // values of JSON, and strings, always have this form
 	}
 	return strings.TrimSuffix(out.String(), "\n")
 }
@@ -119,7 +119,7 @@ func moves(r rune) bool {
 	return unicode.Is(unicode.Inherited, r)
 }
 
-// likeASCII is what a character beyond ASCII looks like, where that is ASCII; "" elsewhere.
+// likeASCII returns the ASCII that a character beyond ASCII looks like; "" if it looks like none.
 func likeASCII(r rune) string {
 	if r <= unicode.MaxASCII {
 		return ""

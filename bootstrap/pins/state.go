@@ -20,7 +20,7 @@ type Broker struct {
 	Mount string
 }
 
-// State is what the engine has of the pins of one server.
+// State is that of the pins of one server, as the engine answers it.
 type State struct {
 	Server          string     `json:"server"`
 	Pin             pin.Mode   `json:"pin"`
@@ -33,7 +33,7 @@ type State struct {
 	Lost            int        `json:"lost"`
 }
 
-// Name is what a definition is called.
+// Name is the kind and the name of a definition.
 type Name struct {
 	Kind pin.Kind `json:"kind"`
 	Name string   `json:"name"`

@@ -46,7 +46,7 @@ func tokens(text string) []string {
 	return all
 }
 
-// token is a token with what is to be said of it.
+// token is a token with its place in the comparison.
 type token struct {
 	text   string
 	marked bool // it is not in the other text
@@ -62,8 +62,8 @@ func plainTokens(text string) []token {
 	return all
 }
 
-// compareWords marks what two texts do not have in common, and leaves out long parts that
-// they have.
+// compareWords marks the differences of two texts, and shortens the long parts that they have in
+// common.
 func compareWords(was, is string) (before, after []token) {
 	a, b := tokens(was), tokens(is)
 	i := 0
@@ -90,7 +90,7 @@ func mark(to []token, texts []string) []token {
 // Parts that two texts have in common are shown for so many tokens before and behind a change.
 const (
 	around     = 40
-	leastShort = 3 * around // what is shorter is shown whole
+	leastShort = 3 * around // shorter parts are shown whole
 )
 
 func shorten(texts []string) []token {
@@ -120,7 +120,7 @@ type run struct {
 // line is a line of a text, as it is shown.
 type line []run
 
-// width is the number of columns that a text takes.
+// columns is the number of columns that a text takes.
 func columns(text string) int {
 	n := 0
 	for _, r := range text {
@@ -157,7 +157,7 @@ type setter struct {
 	lines []line
 	line  line
 	used  int
-	chunk line // what no line may part, unless it is longer than one
+	chunk line // a word, which no line may part unless it is longer than one
 	empty int  // lines before that have nothing in them
 }
 

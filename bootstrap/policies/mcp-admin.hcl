@@ -22,7 +22,7 @@ path "mcp/servers/*" {
   capabilities = ["create", "read", "update", "delete", "list"]
 }
 
-# What servers say of themselves. Where two people are to agree on that, give neither of them
+# Approvals of servers' definitions. Where two people are to agree on these, give neither of them
 # this policy: see mcp-registrar and mcp-approver.
 path "mcp/pins/*" {
   capabilities = ["read", "update", "delete", "list"]

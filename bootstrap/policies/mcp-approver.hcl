@@ -1,9 +1,9 @@
-# What somebody may do who approves what MCP servers say of themselves: read what gateways
-# have reported, approve it, withdraw approvals. They see which servers there are, without
-# the values of headers and variables, and can register none and change none.
+# For whoever approves definitions of MCP servers: reads the definitions that gateways have
+# reported, approves them, withdraws approvals. They see the servers, without the values of
+# headers and variables, and can neither register nor change any.
 #
-# Who registers servers gets mcp-registrar: so nobody alone brings a text before the models of
-# others.
+# Whoever registers servers gets mcp-registrar, so nobody alone brings a text before the models
+# of others.
 
 path "mcp/pins/*" {
   capabilities = ["list", "read", "update", "delete"]

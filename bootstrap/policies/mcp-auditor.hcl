@@ -26,7 +26,7 @@ path "mcp/servers/+" {
   capabilities = ["read"]
 }
 
-# What is approved of servers, and by whom.
+# Approvals of servers' definitions, with their approvers.
 path "mcp/pins" {
   capabilities = ["list"]
 }

@@ -1,6 +1,6 @@
 # What a gateway may do in Vault, and nothing else: ask about tokens, follow the
-# change feed, read what only gateways may read, report what was used and what servers say
-# that nobody has approved, keep its own login alive, and mint child tokens for the upstream
+# change feed, read what only gateways may read, report use and the
+# definitions that nobody has approved, keep its own login alive, and mint child tokens for the upstream
 # credentials of clients.
 #
 # The role that carries this policy sets token_no_default_policy: Vault's default

@@ -40,7 +40,7 @@ var TeamAdmin string
 //go:embed mcp-auditor.hcl
 var Auditor string
 
-// Approver is the policy of somebody who approves what servers say of themselves.
+// Approver is the policy of somebody who approves definitions of servers.
 //
 //go:embed mcp-approver.hcl
 var Approver string

@@ -51,7 +51,7 @@ type Options struct {
 	Observer Observer
 	Log      hclog.Logger
 	Sealer   *seal.Sealer // of what clients keep for calls that wait for them
-	Pins     *pins.Keeper // nil: what is not approved is not reported
+	Pins     *pins.Keeper // nil: pins hold, and nothing is reported
 
 	// Next serves sub-requests: requests to one server.
 	Next *mcp.Handler

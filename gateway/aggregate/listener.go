@@ -45,7 +45,7 @@ func (c *clientStream) listenToAll() {
 	}
 }
 
-// wanted is what the client wants of a server, without the resources that it may not have now.
+// wanted is the client's request to a server, without the resources that it may not have now.
 func (c *clientStream) wanted(server string) notificationSet {
 	n := c.wants(server)
 	n.resources = slices.DeleteFunc(slices.Clone(n.resources), func(uri string) bool { return !c.x.mayHave(server, uri) })

@@ -8,13 +8,13 @@ import (
 	"vault-plugin-secrets-mcp/gateway/pins"
 )
 
-// Whatever a server answers has come through its own endpoint, where its pins cut what is not
-// approved. But this package keeps some of it and shows it later, when less may be approved, or
-// more. So what is kept is judged again whenever it is shown, by the pins of then: entries of
-// lists by the digests of what the server wrote, and instructions by their text.
+// A server's answer has come through its own endpoint, where its pins cut definitions without
+// approval. But this package keeps lists and instructions, and shows them later, when less may be
+// approved, or more. So it judges them again whenever it shows them, by the pins of then: entries
+// of lists by the digests of the server's own texts, and instructions by their text.
 
-// judge is what judges by the present pins of the server; nil, where everything passes, if it has
-// none.
+// judge returns the judge by the present pins of the server; nil, with which everything passes, if
+// it has none.
 func (h *Handler) judge(server *grants.Server) *pins.Judge {
 	if server == nil {
 		return nil // the sub-request to it is refused
@@ -22,16 +22,16 @@ func (h *Handler) judge(server *grants.Server) *pins.Judge {
 	return h.options.Pins.Of(server)
 }
 
-// listJudge is what judges a server's list, and the kind of definition that its entries are. ok is
-// false if the list is shown without: in observe mode, too, since what is not approved was told when
-// the list came.
+// listJudge returns the judge of a server's list, and the kind of definition of its entries. ok is
+// false if the list needs no judge: in observe mode, too, since definitions without approval were
+// told when the list came.
 func (h *Handler) listJudge(server *grants.Server, list rewrite.Kind) (judge *pins.Judge, kind pin.Kind, ok bool) {
 	judge, kind = h.judge(server), list.Definition()
 	return judge, kind, kind != "" && judge.Enforces(kind)
 }
 
-// digests returns what computes the digests of the entries of a server's list; nil if the list is
-// shown without.
+// digests returns the function for the digests of the entries of a server's list; nil if the list
+// needs no judge.
 func (h *Handler) digests(server *grants.Server, list rewrite.Kind) func(entry []byte) (pin.Digest, bool) {
 	judge, kind, ok := h.listJudge(server, list)
 	if !ok {
@@ -40,8 +40,8 @@ func (h *Handler) digests(server *grants.Server, list rewrite.Kind) func(entry [
 	return func(entry []byte) (pin.Digest, bool) { return judge.Digest(kind, entry) }
 }
 
-// approves returns what judges the entries of a server's list by their digests; nil if the list is
-// shown without. A list that has come before it was pinned has none, and shows nothing until the
+// approves returns the function that judges the entries of a server's list by their digests; nil if
+// the list needs no judge. A list that has come before it was pinned has none, and shows nothing until the
 // server has answered again.
 func (h *Handler) approves(server *grants.Server, list rewrite.Kind) func(name string, digest pin.Digest) bool {
 	judge, kind, ok := h.listJudge(server, list)

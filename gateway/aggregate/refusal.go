@@ -88,7 +88,7 @@ func (x *exchange) unknownName(reason, detail string) *access.Refusal {
 	return f
 }
 
-// refusedItem is the answer to a request that was refused for what it names. The client is told
+// refusedItem is the answer to a request that was refused for the item that it names. The client is told
 // where nobody has approved that: it may reach the server, and a name that the server does not have
 // gets the same answer.
 func (x *exchange) refusedItem(f *access.Refusal) *access.Refusal {

@@ -24,12 +24,12 @@ const (
 	pinsInFlight = 8
 )
 
-// ErrPinsUnknown: the server is pinned, and Vault has not said what is approved. It is an
+// ErrPinsUnknown: the server is pinned, and Vault has not answered its approvals. It is an
 // ErrUnavailable.
 var ErrPinsUnknown = fmt.Errorf("%w: the pins of the server are not known", ErrUnavailable)
 
-// Pins are those of a registration at one time: what somebody approved of what its server
-// says. They are immutable.
+// Pins are those of a registration at one time: the approved definitions of its server. They are
+// immutable.
 type Pins struct {
 	Mode  pin.Mode   // never [pin.Off]
 	Kinds []pin.Kind // that are pinned; empty: all
@@ -38,7 +38,7 @@ type Pins struct {
 	// and leads to the same place.
 	Place string
 
-	// Set has what is approved. Known is false where Vault has not said it: then nothing is.
+	// Set has the approvals. Known is false if Vault has not answered them: then nothing is approved.
 	Set   *pin.Set
 	Known bool
 }
@@ -75,8 +75,7 @@ func (s *Server) pinsKnown() error {
 	return nil
 }
 
-// pinned is what the registry says of the pins of a server: all but the approvals, of which
-// it has the ID.
+// pinned are the pins of a server in the registry: without the approvals, of which it has the ID.
 type pinned struct {
 	Pins
 	set string
@@ -94,7 +93,7 @@ func pinnedBy(e vaultclient.ServerEntry, enforced bool) (*pinned, error) {
 	case !mode.Active():
 		return nil, nil //nolint:nilnil // it has none, and nothing is wrong
 	case e.Place == "" || e.Pins == "":
-		return nil, errors.New("it is pinned, and the registry does not say to what")
+		return nil, errors.New("it is pinned, and the registry has no place or no ID of its approvals")
 	}
 	p := &pinned{Pins: Pins{Mode: mode, Place: e.Place}, set: e.Pins}
 	for _, text := range e.PinKinds {
@@ -114,8 +113,8 @@ func (w *pinned) with(set *pin.Set) *Pins {
 	return &p
 }
 
-// pinServers returns the pins of the servers of next, which nobody has yet. What is approved is
-// read from Vault where it is not what old has. What cannot be read is not known, and is left to
+// pinServers returns the pins of the servers of next, which nobody has yet. It reads from Vault the
+// approvals that old does not have. Those that it cannot read are not known, and left to
 // [Broker.runPins].
 func (b *Broker) pinServers(ctx context.Context, old, next *registry) map[string]*Pins {
 	given := make(map[string]*Pins, len(next.pinned))
@@ -131,7 +130,7 @@ func (b *Broker) pinServers(ctx context.Context, old, next *registry) map[string
 			missing[name] = w
 		}
 	}
-	sets, _ := b.readPins(ctx, missing, next) // runPins tells of what fails again
+	sets, _ := b.readPins(ctx, missing, next) // runPins tries again, and tells of errors
 	for name, w := range missing {
 		given[name] = w.with(sets[name])
 	}
@@ -139,7 +138,7 @@ func (b *Broker) pinServers(ctx context.Context, old, next *registry) map[string
 }
 
 // pinsOf returns the pins of the server of that name if it leads to that place, and the ID of
-// what the registry says is approved.
+// its approvals in the registry.
 func (r *registry) pinsOf(name, place string) (held *Pins, set string) {
 	if r == nil || r.pinned[name] == nil || r.pinned[name].Place != place {
 		return nil, ""
@@ -191,7 +190,7 @@ func (r *registry) unpinned() map[string]*pinned {
 	return unknown
 }
 
-// readPins reads what is approved of the servers, for the registry r. It returns what it could
+// readPins reads the approvals of the servers, for the registry r. It returns those that it could
 // read, and the error of one of the others.
 func (b *Broker) readPins(ctx context.Context, wanted map[string]*pinned, r *registry) (map[string]*pin.Set, error) {
 	ctx, cancel := context.WithTimeout(ctx, pinsTimeout)
@@ -216,7 +215,7 @@ func (b *Broker) readPins(ctx context.Context, wanted map[string]*pinned, r *reg
 	return sets, err
 }
 
-// readPinsOf reads what is approved of one server: what r says, or what is newer.
+// readPinsOf reads the approvals of one server: those of r, or newer ones.
 func (b *Broker) readPinsOf(ctx context.Context, name string, w *pinned, r *registry) (*pin.Set, error) {
 	answer, err := b.engine.Pins(ctx, name)
 	if err != nil {

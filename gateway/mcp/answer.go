@@ -28,7 +28,7 @@ type Answer struct {
 	raw      *http.Response  // the body as it comes; nil: it is in whole
 	whole    []byte
 	inEvents bool         // the stream is passed on event by event
-	watched  *watchedBody // that raw has; nil: what it has is judged message by message, or not at all
+	watched  *watchedBody // that raw has; nil: its body is judged message by message, or not at all
 	buffer   *buffer      // that holds whole; nil: nobody shares it
 }
 

@@ -47,7 +47,7 @@ type Credentials interface {
 type Options struct {
 	Registry    Registry
 	Credentials Credentials  // nil: servers that have some are refused
-	Pins        *pins.Keeper // nil: what nobody has approved is not reported
+	Pins        *pins.Keeper // nil: pins hold, and nothing is reported
 	Config      *config.Config
 	ToolLists   ToolLists // nil: nobody wants them
 	Log         hclog.Logger
@@ -123,7 +123,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // their clients connect to another gateway. Requests in flight go on.
 func (h *Handler) Drain() { h.streams.Drain() }
 
-// Judge returns the judge of what the server says of itself, by its pins as they are now; nil if
+// Judge returns the judge of the server's definitions, by its pins as they are now; nil if
 // it has none. Ask for it whenever a message comes: see [pins.Keeper.Of].
 func (h *Handler) Judge(server *grants.Server) *pins.Judge { return h.pins.Of(server) }
 
@@ -182,7 +182,7 @@ type exchange struct {
 	rules   *policy.Rules // of the grant; nil: everything passes
 
 	pins     *pins.Judge // judges by the server's pins when the request came; nil if it has none
-	enforced bool        // what is not approved does not pass
+	enforced bool        // definitions without approval do not pass
 
 	keepsInstructions bool // see Call
 

@@ -142,7 +142,7 @@ func (h *Handler) take(a *Answer, m *Message) *access.Refusal {
 	return a.describe()
 }
 
-// rule refuses what the client's rules for the server, or its pins, do not let pass.
+// rule refuses a message that the client's rules for the server, or its pins, do not let pass.
 func (h *Handler) rule(a *Answer) *access.Refusal {
 	a.handler, a.server = h, a.request.Server
 	a.grant = a.request.Present()

@@ -13,15 +13,15 @@ import (
 	"vault-plugin-secrets-mcp/gateway/pins"
 )
 
-// judgeNow returns what judges by the pins that the server has now: a stream may be older than
-// they are. It is nil if there are none.
+// judgeNow returns the judge by the pins that the server has now: a stream may be older than they
+// are. It is nil if there are none.
 func (a *Answer) judgeNow() *pins.Judge { return a.handler.Judge(a.server) }
 
 var notApprovedReasons = map[policy.Item]string{
 	policy.Tool: access.ReasonToolNotApproved, policy.Prompt: access.ReasonPromptNotApproved, policy.Resource: access.ReasonResourceNotApproved,
 }
 
-// definitionsBy returns what judges the definitions in the answer by the server's pins.
+// definitionsBy returns the judge of the definitions in the answer.
 func (a *Answer) definitionsBy(judge *pins.Judge) itemlist.Definitions {
 	if a.keepsInstructions {
 		return butInstructions{judge}
@@ -44,8 +44,8 @@ func enforces(judge *pins.Judge) bool {
 	return judge != nil && slices.ContainsFunc(kinds, judge.Enforces)
 }
 
-// approvedBy reports whether somebody has approved a definition of what the item names, or none
-// of its kind need be approved. A completion names a template, or a resource in its place.
+// approvedBy reports whether somebody has approved a definition that the item names, or no
+// definition of its kind needs an approval. A completion names a template, or a resource in its place.
 func (i *item) approvedBy(judge *pins.Judge) bool {
 	switch {
 	case i.kind == policy.Tool:
@@ -60,7 +60,7 @@ func (i *item) approvedBy(judge *pins.Judge) bool {
 	return !judge.Pins(pin.Resource) || i.clear && judge.Names(pin.Resource, i.name)
 }
 
-// notApproved is the refusal of a message for what it names. A client gets it for a name that
+// notApproved is the refusal of a message for the item that it names. A client gets it for a name that
 // the server does not have, too.
 func (i *item) notApproved() *access.Refusal {
 	f := i.notAllowed()

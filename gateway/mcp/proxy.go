@@ -163,8 +163,8 @@ func (q *proxied) accept() error {
 	return nil
 }
 
-// declare has the answer declare what the gateway reads in it. A client that decodes it by another
-// charset, such as UTF-7, would read what nobody has judged.
+// declare has the answer declare the charset in which the gateway reads it. A client that decodes it
+// by another one, such as UTF-7, would read a text that nobody has judged.
 func (q *proxied) declare() {
 	media := mediaType(protocol.First(q.Header, protocol.HeaderContentType))
 	if media == protocol.MediaJSON || media == protocol.MediaEventStream {

@@ -119,10 +119,10 @@ func (i *item) allowedBy(rules *policy.Rules) bool {
 	return rules.Resources == nil || i.clear && rules.Resources.Allows(i.name)
 }
 
-// rule refuses what the client's rules or the server's pins do not let pass. The client gets the
+// rule refuses a message that the client's rules or the server's pins do not let pass. The client gets the
 // same answer from every server, and cannot tell an item that it may not have from one that is
 // not there. What passes is cut if the client's next rules do not admit it. Other pins cut
-// nothing: what was called was approved when it was.
+// nothing: the tool was approved when it was called.
 func (x *exchange) rule() *access.Refusal {
 	if x.body == nil || x.message.Kind == envelope.Response {
 		return nil

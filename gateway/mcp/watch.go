@@ -11,8 +11,9 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 )
 
-// watchedBody is the body of an answer that passes as it comes. Where pins are observed, what has
-// passed is judged, and changes nothing: not even the time at which the client has it. A stream
+// watchedBody is the body of an answer that passes as it comes. Where pins are observed, it is
+// judged after it has passed: neither its bytes change nor the time at which the client has them. A
+// stream
 // that the server may fill for hours ends when its pins are enforced. The client opens another
 // one then, which is filtered.
 type watchedBody struct {
@@ -56,7 +57,7 @@ func isReadable(response *http.Response) bool {
 
 func (b *watchedBody) Read(p []byte) (int, error) {
 	if b.events != nil {
-		b.split() // what was read before has passed by now
+		b.split() // the earlier bytes have passed by now
 	}
 	n, err := b.ReadCloser.Read(p)
 	judge := b.answer.judgeNow()
@@ -70,7 +71,7 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// copy keeps what passes. A body that is too large for that is not judged.
+// copy keeps the bytes that pass. A body that is too large for that is not judged.
 func (b *watchedBody) copy(p []byte) {
 	size := int64(len(b.copied) + len(p))
 	if size > int64(b.limit) {
@@ -104,7 +105,7 @@ func (b *watchedBody) split() {
 	}
 }
 
-// finish judges what is left, once.
+// finish judges the rest, once.
 func (b *watchedBody) finish() {
 	switch {
 	case b.blind:

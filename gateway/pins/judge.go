@@ -8,7 +8,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
-// Judge judges what one server says of itself by its pins of one time. Ask for it when a
+// Judge judges the definitions of one server by its pins of one time. Ask for it when a
 // message comes: see [Keeper.Of]. A nil Judge is that of a server without pins, where everything
 // passes. Any goroutine may call its methods.
 type Judge struct {
@@ -19,7 +19,7 @@ type Judge struct {
 	others *others
 }
 
-// Known reports whether Vault has said what is approved. Until then nothing is. Where pins are
+// Known reports whether Vault has answered the approvals. Until then nothing is approved. Where pins are
 // enforced, requests to the server are refused before they come here; in observe mode nothing
 // can be told of its definitions.
 func (j *Judge) Known() bool { return j == nil || j.pins.Known }
@@ -40,8 +40,8 @@ func (j *Judge) Keeps(kind pin.Kind, raw []byte) bool {
 	return j.Approved(kind, raw) || !j.Enforces(kind)
 }
 
-// Approved is [Judge.Keeps] for those who count what is not approved: in observe mode it is
-// false, too. Definitions that are not pinned count as approved.
+// Approved is [Judge.Keeps] for those who count definitions without approval: in observe mode it
+// is false for them, too. Definitions that are not pinned count as approved.
 func (j *Judge) Approved(kind pin.Kind, raw []byte) bool {
 	if !j.Pins(kind) {
 		return true

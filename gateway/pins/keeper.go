@@ -34,7 +34,7 @@ type Options struct {
 	Now func() time.Time // nil: time.Now
 }
 
-// Keeper has the judges of all servers, and reports what they have not found approved. Any
+// Keeper has the judges of all servers, and reports the definitions without approval. Any
 // goroutine may call its methods. Run reports.
 type Keeper struct {
 	options Options
@@ -95,7 +95,7 @@ func (k *Keeper) judge(server string, p *grants.Pins) *Judge {
 	return j
 }
 
-// prune drops what there is of servers that have no pins any more.
+// prune drops the judges and the outboxes of servers that have no pins any more.
 func (k *Keeper) prune() {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -43,7 +43,7 @@ const (
 	toldPerMinute = 5
 )
 
-// outbox has what waits to be reported of one server.
+// outbox has the definitions of one server that wait for a report.
 type outbox struct {
 	server string
 
@@ -139,8 +139,8 @@ func (t *telling) allows(now time.Time) bool {
 	return false
 }
 
-// at returns the outbox of the server. What is there of another place is dropped: nobody wants
-// to hear of it any more. mu is held.
+// at returns the outbox of the server. It drops definitions of another place: nobody wants to hear
+// of them any more. mu is held.
 func (b *outboxes) at(server, place string) *outbox {
 	o := b.of[server]
 	if o != nil && o.place == place {
@@ -207,7 +207,7 @@ func (b *outboxes) next(now time.Time, last bool) *batch {
 	return nil
 }
 
-// batch is what the next report of the server has. mu is held.
+// batch is the next report of the server. mu is held.
 func (o *outbox) batch() *batch {
 	made := &batch{outbox: o, noted: o.noted}
 	made.Place = o.place
@@ -221,8 +221,8 @@ func (o *outbox) batch() *batch {
 	return made
 }
 
-// settle forgets what the report had if it is done, and has the server wait for its next turn
-// until the time after.
+// settle forgets the definitions of the report if it is done, and has the server wait for its next
+// turn until the time after.
 func (b *outboxes) settle(r *batch, done bool, after func(failures int) time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -266,7 +266,7 @@ func (b *outboxes) waiting() int {
 	return n
 }
 
-// tell tells the log what had no line of its own.
+// tell tells the log how many definitions had no line of their own.
 func (b *outboxes) tell(log hclog.Logger, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

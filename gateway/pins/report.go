@@ -19,8 +19,8 @@ const (
 	// unsupportedEvery is the time between two reports about a server of which Vault takes none.
 	unsupportedEvery = 10 * time.Minute
 
-	// tidyEvery is the time between two looks for what is not needed any more, and between two
-	// lines of the log about what had none of its own.
+	// tidyEvery is the time between two looks for servers that are not pinned any more, and between
+	// two lines of the log about definitions that had none of their own.
 	tidyEvery = time.Minute
 )
 
@@ -64,7 +64,7 @@ func (k *Keeper) next(now time.Time, last bool) *batch {
 	}
 }
 
-// Close reports what waits, as far as the time of ctx goes. Nothing is judged any more by then.
+// Close sends the reports that wait, as far as the time of ctx goes. Nothing is judged any more by then.
 func (k *Keeper) Close(ctx context.Context) {
 	for ctx.Err() == nil {
 		now := k.options.Now()
@@ -81,8 +81,8 @@ func (k *Keeper) Close(ctx context.Context) {
 	}
 }
 
-// send sends a report, and forgets what it has when Vault does not want it any more. It returns
-// false if that is not so.
+// send sends a report. It forgets the definitions of one that Vault has taken or will never take;
+// of any other it returns false, and keeps them.
 func (k *Keeper) send(ctx context.Context, report *batch, now time.Time) (done bool) {
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
@@ -117,18 +117,18 @@ func (k *Keeper) told(result, server string, err error) {
 	delete(k.failing, server)
 	switch result {
 	case "refused":
-		k.log.Warn("Vault does not take a report of what a server says of itself", "server", server, "error", err)
+		k.log.Warn("Vault does not take a report of definitions of a server", "server", server, "error", err)
 	case "failed", "unsupported":
 		k.failing[server] = true
 	}
 	switch {
 	case failing > 0 && len(k.failing) == 0:
-		k.log.Info("Vault is told again what servers say of themselves")
+		k.log.Info("Vault takes reports of definitions of servers again")
 	case failing > 0 || len(k.failing) == 0:
 	case result == "unsupported":
-		k.log.Warn("nobody can see in Vault what a server says of itself here: grant the gateway's policy update on gateway/pins/+ of the mount, or upgrade the engine",
+		k.log.Warn("Vault takes no reports of definitions of a server from this gateway: grant the gateway's policy update on gateway/pins/+ of the mount, or upgrade the engine",
 			"server", server, "error", err)
 	default:
-		k.log.Warn("Vault was not told what a server says of itself: trying again", "server", server, "error", err)
+		k.log.Warn("a report of definitions of a server did not reach Vault: trying again", "server", server, "error", err)
 	}
 }

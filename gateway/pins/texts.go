@@ -25,8 +25,8 @@ const (
 	othersKept = 8192
 )
 
-// texts are definitions of a server, as it has written them, whose digests are known. What is
-// approved among them changes; a text's digest does not.
+// texts are definitions of a server, as it has written them, whose digests are known. The
+// approvals among them change; a text's digest does not.
 type texts struct {
 	seeds [2]maphash.Seed
 	known sync.Map // knownKey -> *text

@@ -128,7 +128,7 @@ func (m *Metrics) Broker(stats func() grants.Stats, loggedIn func() bool) {
 	gauge("grants", "Tokens whose grants are in the cache.", func() float64 { return float64(stats().Grants) })
 	gauge("negative_answers", "Tokens that Vault said no to, and that are remembered.", func() float64 { return float64(stats().Negatives) })
 	gauge("servers", "Registered servers.", func() float64 { return float64(stats().Servers) })
-	gauge("pins_unknown", "Pinned servers of which Vault has not said what is approved. Those whose pins are enforced are not available.", func() float64 { return float64(stats().Unpinned) })
+	gauge("pins_unknown", "Pinned servers whose approvals Vault has not answered. Those whose pins are enforced are not available.", func() float64 { return float64(stats().Unpinned) })
 	gauge("feed_up", "1 while the change feed answers: a revocation then takes effect within a second.", func() float64 {
 		return boolean(stats().Feed == grants.FeedUp)
 	})

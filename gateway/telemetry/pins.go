@@ -6,14 +6,14 @@ import (
 	"vault-plugin-secrets-mcp/backend/pin"
 )
 
-// Pins counts what nobody has approved, and the reports of it. It is a
+// Pins counts definitions without approval, and the reports of them. It is a
 // [vault-plugin-secrets-mcp/gateway/pins.Observer].
 type Pins struct {
 	unapproved, reports *prometheus.CounterVec
 	refused, lost       prometheus.Counter
 }
 
-// Pins adds what waits to be reported.
+// Pins adds the metrics of pins. waiting is the number of definitions that wait for a report.
 func (m *Metrics) Pins(waiting func() int) *Pins {
 	p := &Pins{
 		unapproved: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -13,14 +13,14 @@ import (
 )
 
 var (
-	// ErrNoPinReports: Vault answers, but takes no reports of what servers say of themselves.
-	ErrNoPinReports = errors.New("the engine, or the policy of the gateway's login, takes no reports of what servers say of themselves")
+	// ErrNoPinReports: Vault answers, but takes no reports of definitions.
+	ErrNoPinReports = errors.New("the engine, or the policy of the gateway's login, takes no reports of definitions of servers")
 
 	// ErrPinReport: Vault takes reports, and not this one.
 	ErrPinReport = errors.New("vault does not take the report")
 )
 
-// PinSet is what is approved of one server, in the wire form.
+// PinSet is the approvals of one server, in the wire form.
 type PinSet struct {
 	Set      string   `json:"set"`   // the ID of Approved
 	Place    string   `json:"place"` // of the registration that they are for
@@ -29,7 +29,7 @@ type PinSet struct {
 	Index    uint64   `json:"index"`
 }
 
-// PinReport is what a server says of itself and nobody has approved.
+// PinReport has definitions of a server that nobody has approved.
 type PinReport struct {
 	Place       string          `json:"place"` // of the registration
 	Definitions []PinDefinition `json:"definitions"`
@@ -41,7 +41,7 @@ type PinDefinition struct {
 	Text string   `json:"text"` // JSON
 }
 
-// PinsReported says what the engine has made of the definitions of a report, in numbers.
+// PinsReported counts the outcomes of the definitions of a report.
 type PinsReported struct {
 	Kept    int `json:"kept"`
 	Known   int `json:"known"`   // they were there already
@@ -49,7 +49,7 @@ type PinsReported struct {
 	Lost    int `json:"lost"`    // there is no room for them
 }
 
-// Pins reads what is approved of a server.
+// Pins reads the approvals of a server.
 func (e *Engine) Pins(ctx context.Context, server string) (*PinSet, error) {
 	var answer PinSet
 	if err := e.read(ctx, "/gateway/pins/"+server, &answer); err != nil {
@@ -58,7 +58,7 @@ func (e *Engine) Pins(ctx context.Context, server string) (*PinSet, error) {
 	return &answer, nil
 }
 
-// ReportPins reports what a server says of itself. The error is ErrNoPinReports if Vault takes
+// ReportPins reports definitions of a server. The error is ErrNoPinReports if Vault takes
 // no reports about it from this gateway, and ErrPinReport if it will never take this one.
 func (e *Engine) ReportPins(ctx context.Context, server string, report *PinReport) (*PinsReported, error) {
 	if e.timeout > 0 {
@@ -97,7 +97,7 @@ func (e *Engine) ReportPins(ctx context.Context, server string, report *PinRepor
 	return nil, err
 }
 
-// isRefusedRequest reports whether Vault refuses what the request says, or its size.
+// isRefusedRequest reports whether Vault refuses the content of the request, or its size.
 func isRefusedRequest(err error) bool {
 	var refused *api.ResponseError
 	if !errors.As(err, &refused) {

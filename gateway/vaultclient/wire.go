@@ -144,7 +144,7 @@ type ServerEntry struct {
 	Pin      string   `json:"pin"`       // "": off
 	PinKinds []string `json:"pin_kinds"` // null: all
 	Place    string   `json:"place"`     // an id of where the server leads
-	Pins     string   `json:"pins"`      // the ID of what is approved: see [Engine.Pins]
+	Pins     string   `json:"pins"`      // the ID of the approvals: see [Engine.Pins]
 }
 
 // SessionKeyList is the session keys' wire form.

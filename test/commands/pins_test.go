@@ -111,11 +111,11 @@ func TestAnApproverSeesWhatAServerSaysAndApprovesIt(t *testing.T) {
 	require.Contains(t, stderr, "there is no terminal to ask at")
 	_, stderr, err = p.run(t, "approve", "github", "-yes")
 	require.Error(t, err)
-	require.Contains(t, stderr, "-yes approves what nobody has looked at")
+	require.Contains(t, stderr, "-yes alone approves definitions that nobody has looked at")
 	p.report(t, "tool", `{"name":"late"}`)
 	_, stderr, err = p.run(t, "approve", "github", "-shown", shown(t, diff), "-yes")
 	require.Error(t, err)
-	require.Contains(t, stderr, "what was shown is not what is reported of github now")
+	require.Contains(t, stderr, "the reported definitions of github are not those of -shown")
 	require.Empty(t, p.digests(t, "approved"))
 
 	out := p.prints(t, "approve", "github", "search", "-digest="+digestOf(t, pin.Tool, mayTool), "-yes")

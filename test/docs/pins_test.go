@@ -93,6 +93,6 @@ func TestDocsPins(t *testing.T) {
 		version.Store(juneVersion)
 		use(1)
 	})
-	part("Who may do what", func() {})
+	part("Rights", func() {})
 	require.Len(t, page.Commands(), all, "a part of the page is not run")
 }

@@ -19,7 +19,7 @@ const pinsUsage = "Usage: mcp-bootstrap pins list [SERVER [NAME…]] [flags]\n" 
 	"       mcp-bootstrap pins diff SERVER [NAME…] [flags]\n" +
 	"       mcp-bootstrap pins approve SERVER [NAME…] [flags]\n"
 
-// pinsFlags are what a command about pins is asked for.
+// pinsFlags are the flags and arguments of a command about pins.
 type pinsFlags struct {
 	mount, format, kind, digest string
 	server                      string
@@ -80,7 +80,7 @@ func (in *pinsFlags) parse(name string, args []string, out streams) error {
 	flags.StringVar(&in.kind, "kind", "", "definitions of this `kind` alone: "+words(pin.Kinds()))
 	flags.StringVar(&in.digest, "digest", "", "the definition with this `digest` alone")
 	if name == "approve" {
-		flags.StringVar(&in.consent.Shown, "shown", "", "approve only what a diff has shown: the `digest` that it ended with")
+		flags.StringVar(&in.consent.Shown, "shown", "", "approve only the definitions that a diff has shown: the `digest` at its end")
 		flags.BoolVar(&in.consent.Yes, "yes", false, "do not ask; with -shown or -digest")
 	} else {
 		flags.StringVar(&in.format, "format", in.format, "the `format`, one of: "+strings.Join(pins.Formats(), ", "))
@@ -116,7 +116,7 @@ func (in *pinsFlags) check(command string, names []string) []string {
 		note(err)
 	}
 	if in.consent.Yes && in.consent.Shown == "" && in.digest == "" {
-		wrong = append(wrong, "-yes approves what nobody has looked at: give the -shown that `mcp-bootstrap pins diff` ends with, or a -digest")
+		wrong = append(wrong, "-yes alone approves definitions that nobody has looked at: give the -shown at the end of `mcp-bootstrap pins diff`, or a -digest")
 	}
 	return wrong
 }

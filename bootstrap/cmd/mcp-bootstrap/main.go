@@ -40,7 +40,7 @@ func commands() []command {
 		{"demo", "serve a demo MCP server: calculator or notes", runDemo},
 		{"doctor", "examine a running broker, and print problems with their remedies", runDoctor},
 		{"review", "show who reaches what, what was not used, and the commands that narrow it", runReview},
-		{"pins", "show what servers say of their tools and nobody has approved, and approve it", runPins},
+		{"pins", "show the definitions of servers that nobody has approved, and approve them", runPins},
 		{"export", "print a client's configuration for Cursor, Claude Code and others", runExport},
 	}
 }

@@ -9,11 +9,10 @@ import (
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
-// lastReport bounds the time in which the gateway tells Vault, at its end, what waits to be
-// reported.
+// lastReport bounds the time in which the gateway, at its end, sends the reports that wait.
 const lastReport = 5 * time.Second
 
-// newUsage makes what notes and reports what is used, under the gateway's id.
+// newUsage makes the recorder of uses, which reports them under the gateway's id.
 func (g *gateway) newUsage(id string) *usage.Recorder {
 	var recorder *usage.Recorder
 	observer := g.metrics.Usage(func() usage.Stats { return recorder.Stats() })
@@ -26,7 +25,7 @@ func (g *gateway) newUsage(id string) *usage.Recorder {
 	return recorder
 }
 
-// newPins makes what judges definitions of servers by what is approved, and reports the rest.
+// newPins makes the keeper that judges servers' definitions, and reports those without approval.
 func (g *gateway) newPins() *pins.Keeper {
 	var keeper *pins.Keeper
 	observer := g.metrics.Pins(func() int { return keeper.Waiting() })
@@ -39,7 +38,7 @@ func (g *gateway) newPins() *pins.Keeper {
 	return keeper
 }
 
-// reporter reports to Vault in the background, and at the gateway's end what is left.
+// reporter reports to Vault in the background, and at the gateway's end the rest.
 type reporter interface {
 	Run(ctx context.Context)
 	Close(ctx context.Context)

@@ -34,7 +34,7 @@ func (p *pins) of(entry Data) (Data, bool) {
 	return entry, p.mode == pin.Enforce
 }
 
-// Pin sets what pins do at a server, for these kinds of definitions; for all without any.
+// Pin sets the mode of a server's pins, for these kinds of definitions; for all without any.
 func (v *Vault) Pin(server string, mode pin.Mode, kinds ...pin.Kind) {
 	v.changePins(server, func(p *pins) { p.mode, p.kinds = mode, kinds })
 }
@@ -91,7 +91,7 @@ func (v *Vault) pinsOf(server string) *pins {
 	return v.pins[server]
 }
 
-// servePins answers what is approved of a server, and takes reports of the rest.
+// servePins answers the approvals of a server, and takes reports.
 func (v *Vault) servePins(w http.ResponseWriter, r *http.Request, server string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

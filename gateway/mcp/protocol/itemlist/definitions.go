@@ -10,14 +10,14 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
 )
 
-// Definitions judges what a server says of its things.
+// Definitions judges the definitions of a server.
 type Definitions interface {
 	// Pins reports whether definitions of the kind are judged.
 	Pins(kind pin.Kind) bool
 	// Approved reports whether somebody has approved a definition: a text as the server wrote
 	// it, valid until Approved returns.
 	Approved(kind pin.Kind, text []byte) bool
-	// Admits reports whether clients may use what has that name: of a resource, its URI.
+	// Admits reports whether clients may use the item of that name: of a resource, its URI.
 	Admits(kind pin.Kind, name string) bool
 }
 

@@ -1,11 +1,11 @@
-// Package itemlist removes from a server's messages what a client may not have: tools, prompts,
-// resources and resource templates in lists, by the client's rules; these and other definitions
-// of the server, by its pins; and notifications about resources. The check of the request
+// Package itemlist removes from a server's messages tools, prompts, resources and resource
+// templates in lists, by the client's rules; these and other definitions of the server, by its
+// pins; and notifications about resources. The check of the request
 // protects an item; a filtered list keeps the client from trying, and its model from reading.
 //
-// It recognises what it judges by its shape, a result with tools, prompts and so on, and not by
-// the request that it answers. So it works on any of the protocol's streams, and after any
-// number of reconnections. It keeps all bytes but those of what it removes and of caching hints.
+// It recognises a message by its shape, a result with tools, prompts and so on, and not by the
+// request that it answers. So it works on any of the protocol's streams, and after any
+// number of reconnections. It keeps all bytes but those of removed parts and of caching hints.
 package itemlist
 
 import (
@@ -26,7 +26,7 @@ const MaxTTL = 30 * time.Second
 // errNoList: the result's list is not an array, so the gateway cannot check it.
 var errNoList = errors.New("the list is not an array")
 
-// Filter says what of a server's messages a client may have.
+// Filter decides which parts of a server's messages a client may have.
 type Filter struct {
 	Rules       *policy.Rules // the client's; nil: they let it have everything
 	Definitions Definitions   // nil: everything that the server says passes

@@ -7,7 +7,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
-// Judge returns what judges the entries of a list, by the names that they have on their
+// Judge returns the function that judges the entries of a list, by the names that they have on their
 // server; nil if all of them pass.
 func Judge(kind rewrite.Kind, rules *policy.Rules) func(name string) bool {
 	switch {

@@ -255,7 +255,7 @@ func (p *pageReader) rename() {
 	}
 }
 
-// keepDigest keeps the digest of the page's last entry, which is that of what its server wrote:
+// keepDigest keeps the digest of the page's last entry, which is that of its server's own text:
 // in the clients' form the names are others.
 func (p *pageReader) keepDigest(e *found) {
 	if p.digest == nil {
