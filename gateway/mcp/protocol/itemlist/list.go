@@ -24,11 +24,6 @@ func Judge(kind rewrite.Kind, rules *policy.Rules) func(name string) bool {
 	return nil
 }
 
-// definitionKinds are the kinds of definitions in lists.
-var definitionKinds = map[rewrite.Kind]pin.Kind{
-	rewrite.Tools: pin.Tool, rewrite.Prompts: pin.Prompt, rewrite.Resources: pin.Resource, rewrite.Templates: pin.Template,
-}
-
 // entries are those of one kind of list.
 type entries struct {
 	names  []string               // the key of the member that names an entry
@@ -45,8 +40,8 @@ func (r *run) guardLists() {
 
 func (r *run) guardList(list rewrite.Kind, allows func(name string) bool) {
 	of := entries{names: []string{list.NameMember()}, allows: allows}
-	if r.pins(definitionKinds[list]) {
-		of.kind = definitionKinds[list]
+	if r.pins(list.Definition()) {
+		of.kind = list.Definition()
 	}
 	if of.allows != nil || of.kind != "" {
 		r.guard(list.Member(), func() error {
@@ -100,21 +95,23 @@ func (r *run) entry(of *entries) (keep bool, err error) {
 	if r.Peek() != '{' {
 		return false, r.Skip()
 	}
+	var name jsonscan.Span
 	start := r.Pos()
-	keep = of.allows == nil
-	certain, err := r.MembersAnyway(of.names, func(int) error {
-		at, err := r.Value()
-		if of.allows != nil && err == nil {
-			name, named := jsonscan.Text(at.Of(r.message))
-			keep = named && of.allows(name)
-		}
+	certain, err := r.MembersAnyway(of.names, func(int) (err error) {
+		name, err = r.Value()
 		return err
 	})
-	if err != nil {
+	if err != nil || of.kind != "" && !r.approved(of.kind, r.message[start:r.Pos()]) {
 		return false, err
 	}
-	if of.kind != "" && !r.approved(of.kind, r.message[start:r.Pos()]) {
-		return false, nil
+	return certain && of.allowed(name.Of(r.message)), nil
+}
+
+// allowed reports whether the client may see the entry of that name, in JSON.
+func (of *entries) allowed(raw []byte) bool {
+	if of.allows == nil {
+		return true
 	}
-	return certain && keep, nil
+	name, named := jsonscan.Text(raw)
+	return named && of.allows(name)
 }
