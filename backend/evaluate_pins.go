@@ -27,7 +27,7 @@ func (b *mcpBackend) withPins(ctx context.Context, s logical.Storage, d policy.D
 	}
 	subject := fmt.Sprintf("%s %q of server %q", item, name, server.Name)
 	switch {
-	case item == policy.Resource && strings.HasPrefix(name, "ui://") && slices.Contains(e.PinnedKinds(), pin.Page):
+	case item == policy.Resource && strings.HasPrefix(name, pin.UIScheme) && slices.Contains(e.PinnedKinds(), pin.Page):
 		return d.WithPins(item, false, subject+" is a page of an app: its contents are judged when it is read"), nil
 	case admits(pins.approved(), item, name):
 		return d.WithPins(item, false, fmt.Sprintf("a definition of %s is approved (pins/%s)", subject, server.Name)), nil

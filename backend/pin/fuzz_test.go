@@ -72,7 +72,7 @@ func exactly(value any) any {
 	return value
 }
 
-// FuzzAdmitsURI: a template of a server never does harm, and admits only what begins as it does.
+// FuzzAdmitsURI: a template of a server never does harm, and admits only URIs that begin as it does.
 func FuzzAdmitsURI(f *testing.F) {
 	f.Add("file:///{a}", "file:///b")
 	f.Add("a:{b,c*}{?d:9999}", "a:x?d=1")

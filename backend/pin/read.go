@@ -17,8 +17,8 @@ const (
 	maxDeep = 128     // objects and arrays within each other
 )
 
-// uiScheme begins the URIs of apps' pages.
-const uiScheme = "ui://"
+// UIScheme begins the URIs of apps' pages.
+const UIScheme = "ui://"
 
 // Definition is a server's description of one thing.
 type Definition struct {
@@ -79,8 +79,8 @@ func (d *Definition) readMembers(text []byte) ([]byte, error) {
 		return nil, fmt.Errorf("its member %q is not a text", key)
 	case len(d.Name) > MaxName:
 		return nil, fmt.Errorf("its member %q is longer than %d bytes", key, MaxName)
-	case d.Kind == Page && !strings.HasPrefix(d.Name, uiScheme):
-		return nil, fmt.Errorf("its uri does not begin with %s", uiScheme)
+	case d.Kind == Page && !strings.HasPrefix(d.Name, UIScheme):
+		return nil, fmt.Errorf("its uri does not begin with %s", UIScheme)
 	}
 	if !leaveOut(d.Kind, members) {
 		return text, nil

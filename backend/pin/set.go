@@ -63,15 +63,6 @@ func (s *Set) Has(kind Kind, name string) bool {
 	return s != nil && len(s.digests[kind][name]) > 0
 }
 
-// Len is the number of approvals.
-func (s *Set) Len() int {
-	n := 0
-	for range s.All() {
-		n++
-	}
-	return n
-}
-
 // All has the approvals in one order: by kind as [Kinds] has them, by name, by digest.
 func (s *Set) All() iter.Seq[Approval] {
 	return func(yield func(Approval) bool) {

@@ -77,9 +77,6 @@ func (j *Judge) Approves(kind pin.Kind, name string, digest pin.Digest) bool {
 	return false
 }
 
-// uiScheme begins the URIs of apps' pages.
-const uiScheme = "ui://"
-
 // Admits reports whether a client may use something of the server by its name, as a call does:
 // a tool, a prompt, a resource by its URI, a resource template. Some definition of that name, or
 // of a template for that URI, is approved. In observe mode all names pass. Of an app's page the
@@ -94,7 +91,7 @@ func (j *Judge) Names(kind pin.Kind, name string) bool {
 	switch {
 	case !j.Pins(kind):
 		return true
-	case kind == pin.Resource && j.Pins(pin.Page) && strings.HasPrefix(name, uiScheme):
+	case kind == pin.Resource && j.Pins(pin.Page) && strings.HasPrefix(name, pin.UIScheme):
 		return true
 	case kind == pin.Resource && j.pins.Set.AdmitsURI(name):
 		return true

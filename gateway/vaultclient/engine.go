@@ -193,6 +193,32 @@ func (e *Engine) read(ctx context.Context, path string, answer any) error {
 	return e.ask(ctx, path, nil, answer)
 }
 
+// report writes a report of the gateway's, and reads the answer.
+func (e *Engine) report(ctx context.Context, path string, fields map[string]any, answer any) error {
+	if e.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, e.timeout)
+		defer cancel()
+	}
+	if err := e.await(ctx); err != nil {
+		return err
+	}
+	return e.login.do(ctx, func(client *api.Client) error {
+		secret, err := client.Logical().WriteWithContext(ctx, e.mount+path, fields)
+		if err != nil {
+			return err
+		}
+		if secret == nil {
+			return fmt.Errorf("%s: an answer without data", path)
+		}
+		data, err := json.Marshal(secret.Data)
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal(data, answer)
+	})
+}
+
 // ask is read, bounded by the context only.
 func (e *Engine) ask(ctx context.Context, path string, query url.Values, answer any) error {
 	return e.login.do(ctx, func(client *api.Client) error {

@@ -2,7 +2,6 @@ package vaultclient
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -61,31 +60,8 @@ func (e *Engine) Pins(ctx context.Context, server string) (*PinSet, error) {
 // ReportPins reports definitions of a server. The error is ErrNoPinReports if Vault takes
 // no reports about it from this gateway, and ErrPinReport if it will never take this one.
 func (e *Engine) ReportPins(ctx context.Context, server string, report *PinReport) (*PinsReported, error) {
-	if e.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, e.timeout)
-		defer cancel()
-	}
-	if err := e.await(ctx); err != nil {
-		return nil, err
-	}
 	var answer PinsReported
-	err := e.login.do(ctx, func(client *api.Client) error {
-		secret, err := client.Logical().WriteWithContext(ctx, e.mount+"/gateway/pins/"+server, map[string]any{
-			"place": report.Place, "definitions": report.Definitions,
-		})
-		if err != nil {
-			return err
-		}
-		if secret == nil {
-			return errors.New("pins: an answer without data")
-		}
-		data, err := json.Marshal(secret.Data)
-		if err != nil {
-			return err
-		}
-		return json.Unmarshal(data, &answer)
-	})
+	err := e.report(ctx, "/gateway/pins/"+server, map[string]any{"place": report.Place, "definitions": report.Definitions}, &answer)
 	switch {
 	case err == nil:
 		return &answer, nil

@@ -20,8 +20,8 @@ func TestWhatIsApprovedOfAServerIsRead(t *testing.T) {
 	}{
 		"an answer":           {`{"set":"` + set.ID() + `","place":"p","approved":{"tool":{"search":["` + digest.String() + `"]}},"epoch":"e","index":7}`, false},
 		"an unknown kind":     {`{"set":"s","approved":{"skill":{"search":["` + digest.String() + `"]}}}`, true},
-		"what is no digest":   {`{"set":"s","approved":{"tool":{"search":["sha256:00"]}}}`, true},
-		"what is not a set":   {`{"set":"s","approved":["search"]}`, true},
+		"no valid digest":     {`{"set":"s","approved":{"tool":{"search":["sha256:00"]}}}`, true},
+		"not a set":           {`{"set":"s","approved":["search"]}`, true},
 		"an answer with null": {`null`, true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -34,34 +34,16 @@ type ClientUsage struct {
 // refused is how much of it Vault does not keep. The error is ErrNoUsage if Vault takes no
 // reports from this gateway.
 func (e *Engine) ReportUsage(ctx context.Context, report *UsageReport) (refused int, err error) {
-	if e.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, e.timeout)
-		defer cancel()
+	var answer struct {
+		Refused int `json:"refused"`
 	}
-	if err := e.await(ctx); err != nil {
-		return 0, err
-	}
-	err = e.login.do(ctx, func(client *api.Client) error {
-		secret, err := client.Logical().WriteWithContext(ctx, e.mount+"/gateway/usage", map[string]any{
-			"gateway": report.Gateway, "day": report.Day, "closed": report.Closed, "lost": report.Lost, "clients": report.Clients,
-		})
-		if err != nil {
-			return err
-		}
-		if secret == nil {
-			return errors.New("usage: an answer without data")
-		}
-		if number, ok := secret.Data["refused"].(interface{ Int64() (int64, error) }); ok {
-			n, _ := number.Int64()
-			refused = int(n)
-		}
-		return nil
-	})
+	err = e.report(ctx, "/gateway/usage", map[string]any{
+		"gateway": report.Gateway, "day": report.Day, "closed": report.Closed, "lost": report.Lost, "clients": report.Clients,
+	}, &answer)
 	if isRefusedPath(err) {
 		return 0, fmt.Errorf("%w: %w", ErrNoUsage, err)
 	}
-	return refused, err
+	return answer.Refused, err
 }
 
 // isRefusedPath reports whether Vault has no such path, or denies it.
