@@ -188,12 +188,12 @@ func (w *world) pinOperations() []faultedOperation {
 		}, approved("first", "new", "old")),
 		write("withdrawing an approval", func(*env) data { return data{"withdraw": "old"} }, approved("first")),
 		write("trusting the first", func(*env) data { return data{"trust_first": true} }, approved("first", "old")),
-		write("forgetting what was reported", func(*env) data { return data{"forget_reported": true} }, func(e *env, _ *logical.Response) {
+		write("forgetting reported definitions", func(*env) data { return data{"forget_reported": true} }, func(e *env, _ *logical.Response) {
 			require.Empty(e.t, e.read("pins/pinned")["reported"])
 		}),
 		operation("deleting pins", logical.DeleteOperation, "pins/pinned", func(*env) data { return nil }, approved()),
-		report("reporting what is new", approved("first", "more", "old"), toolText("more", ""), toolText("old", "other")),
-		report("reporting what is known", approved("first", "old"), toolText("new", "again")),
+		report("reporting new definitions", approved("first", "more", "old"), toolText("more", ""), toolText("old", "other")),
+		report("reporting known definitions", approved("first", "old"), toolText("new", "again")),
 		report("reporting another than the first", approved("old"), toolText("first", "changed")),
 		operation("pointing a server with pins elsewhere", logical.UpdateOperation, "servers/pinned",
 			func(*env) data { return data{"url": "https://mcp.example.com/other"} }, approved()),

@@ -20,7 +20,7 @@ func TestTrustFirstApprovesTheFirstOfEachNameForAnHour(t *testing.T) {
 	e.reportTools(before, toolText("twice", "one"), toolText("twice", "two"))
 	require.Contains(t, strings.Join(e.write("pins/s", data{"trust_first": true}).Warnings, ""), "whoever has a gateway's login chooses it")
 	require.Equal(t, "2026-11-22T10:00:00Z", e.read("pins/s")["trust_first_until"])
-	require.Equal(t, []string{"tool before " + digestOf(t, pin.Tool, before) + " first seen"}, e.pinRows("approved"), "what was the only one of its name counts")
+	require.Equal(t, []string{"tool before " + digestOf(t, pin.Tool, before) + " first seen"}, e.pinRows("approved"), "the only one of its name counts")
 
 	require.Len(t, e.watch(func() { require.Equal(t, reportCounts(1, 0, 0, 0), e.reportTools(alone)) }), 1)
 	require.Contains(t, e.pinRows("approved"), "tool a "+digestOf(t, pin.Tool, alone)+" first seen")
@@ -79,7 +79,7 @@ func TestASecondDefinitionInTheFirstHourFreezesTheName(t *testing.T) {
 			e.write("pins/s", data{"approve": "a", "digest": one})
 			require.Len(t, e.read("pins/s")["frozen"], 1)
 			e.reportTools(toolText("a", "two"))
-			require.Contains(t, e.pinRows("approved"), "tool a "+one, "what somebody has approved is not contradicted")
+			require.Contains(t, e.pinRows("approved"), "tool a "+one, "a person's approval is not contradicted")
 		})
 	}
 }
@@ -165,7 +165,7 @@ func TestWhatIsNoReportIsRefused(t *testing.T) {
 		require.Contains(t, e.refusedWrite("gateway/pins/s", tc.data), tc.say, name)
 	}
 
-	// What a server says and nobody can approve is no mistake of the gateway's.
+	// A definition that nobody can approve is no mistake of the gateway's.
 	require.Equal(t, reportCounts(1, 0, 4, 0), e.reportTools(
 		`{"name":"a","name":"b"}`, `{"description":"without a name"}`, `{"name":"n","x":1e400}`, "not JSON", toolText("good", "")))
 	require.Equal(t, reportCounts(0, 0, 1, 0), e.reportKind("tools", toolText("a", "")))
@@ -275,7 +275,7 @@ func TestAnIndexFitsIntoAnEntryOfStorage(t *testing.T) {
 	require.Contains(t, e.refusedWrite("pins/s", data{"approve": "tool-0", "digest": digestOf(t, pin.Tool, toolText("a", "more"))}), "more than 8 approvals")
 }
 
-// A text is written before the index that names it. What a crash in between leaves is nobody's.
+// A text is written before the index that names it. A text without an index, after a crash in between, is nobody's.
 func TestTidyRemovesTextsThatNothingNames(t *testing.T) {
 	t.Parallel()
 	e := pinnedEnv(t, "enforce")

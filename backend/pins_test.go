@@ -69,7 +69,7 @@ func (e *env) pinRows(list string) []string {
 	return rows
 }
 
-// pinnedSet is what gateways have of the pins of s.
+// pinnedSet has the approvals of s as gateways read them.
 func (e *env) pinnedSet() (id string, approved map[string]map[string][]string) {
 	e.t.Helper()
 	answer := e.read("gateway/pins/s")
@@ -90,7 +90,7 @@ func TestWhatIsReportedIsApprovedByItsDigestAlone(t *testing.T) {
 
 	refusal := e.refusedWrite("pins/s", data{"approve": "search"})
 	require.Contains(t, refusal, "field digest is missing")
-	require.Contains(t, refusal, digest, "it names what could be approved")
+	require.Contains(t, refusal, digest, "it lists the digests that could be approved")
 	require.Empty(t, e.write("pins/s", data{"approve": "search", "digest": digest}).Warnings)
 	require.Empty(t, e.pinRows("reported"))
 	require.Equal(t, []string{"tool search " + digest}, e.pinRows("approved"))
@@ -129,7 +129,7 @@ func TestTextsAreShownOnRequest(t *testing.T) {
 	require.Len(t, e.keys(pinTextPrefix), 2)
 
 	e.write("pins/s", data{"forget_reported": true})
-	require.Len(t, e.keys(pinTextPrefix), 1, "the text of what is forgotten is gone")
+	require.Len(t, e.keys(pinTextPrefix), 1, "the text of a forgotten definition is gone")
 	e.delete("pins/s")
 	require.Empty(t, e.keys(pinTextPrefix))
 	require.Empty(t, e.keys(pinPrefix))
@@ -160,7 +160,7 @@ func TestAWriteOfPinsIsOneAct(t *testing.T) {
 		"a row without a digest":        {data{"definitions": []any{data{"kind": "tool", "name": "a"}}}, "definitions[0]"},
 		"a row without a kind":          {data{"definitions": []any{data{"name": "a", "digest": digest}}}, "is not a valid kind"},
 		"another place":                 {data{"approve": "a", "digest": digest, "place": "elsewhere"}, "leads elsewhere"},
-		"nobody knows what is meant":    {data{"approve": "a"}, "no gateway has reported"},
+		"an approval without a digest":  {data{"approve": "a"}, "no gateway has reported"},
 		"a field of the read":           {data{"texts": true}, "field texts has no effect"},
 	} {
 		require.Contains(t, e.refusedWrite("pins/s", tc.data), tc.say, name)
@@ -317,7 +317,7 @@ func TestAServerThatIsRegisteredAgainHasNothingApproved(t *testing.T) {
 	require.Empty(t, approved)
 	e.reportTools(text)
 	e.tidyToEnd()
-	require.Equal(t, []string{"tool a " + digestOf(t, pin.Tool, text) + " new"}, e.pinRows("reported"), "tidy leaves what is of the new place")
+	require.Equal(t, []string{"tool a " + digestOf(t, pin.Tool, text) + " new"}, e.pinRows("reported"), "tidy leaves the definitions of the new place")
 	require.Len(t, e.keys(pinTextPrefix), 1)
 	e.delete("servers/s")
 	e.tidyToEnd()
@@ -356,7 +356,7 @@ func TestTheListOfPinsHasTheServersWithPins(t *testing.T) {
 	}, answer["key_info"])
 }
 
-// Gateways that do not know pins must not show what nobody has approved.
+// Gateways that do not know pins must not show definitions without approval.
 func TestOldGatewaysDoNotSeeServersThatEnforcePins(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)

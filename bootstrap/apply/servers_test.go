@@ -107,7 +107,7 @@ func TestAPlanSaysWhatAServerThatIsMovedLeavesBehind(t *testing.T) {
 func TestPinsAreSetWhereAFileSaysSo(t *testing.T) {
 	for name, test := range map[string]struct {
 		file, content string
-		pin, kinds    any // nil: what somebody has set stays
+		pin, kinds    any // nil: the present value stays
 		mistakes      []string
 	}{
 		"HCL": {"a.hcl", `server "a" {

@@ -13,7 +13,7 @@ import (
 	"vault-plugin-secrets-mcp/backend/pin"
 )
 
-// engine stands in for Vault: it answers State, and keeps what is written.
+// engine stands in for Vault: it answers State, and keeps writes.
 type engine struct {
 	*Broker
 
@@ -68,7 +68,7 @@ func newState(t *testing.T) State {
 	}
 }
 
-// approve runs Approve and returns what it prints.
+// approve runs Approve and returns its output.
 func (e *engine) approve(t *testing.T, wanted Wanted, consent Consent) (string, error) {
 	t.Helper()
 	var out strings.Builder
@@ -139,7 +139,7 @@ func TestWhatWasReportedAfterADiffIsNotApproved(t *testing.T) {
 	require.NoError(t, err)
 	e.state.Reported = append(e.state.Reported, reported(t, pin.Tool, `{"name":"late"}`))
 	_, err = e.approve(t, Wanted{}, Consent{Shown: c.Shown, Yes: true})
-	require.ErrorContains(t, err, "the reported definitions of github are not those of -shown")
+	require.ErrorContains(t, err, "are not those of -shown")
 	require.Empty(t, e.wrote)
 }
 
@@ -156,7 +156,7 @@ func TestWhatOneServerHasSaidIsNotApprovedOfAnother(t *testing.T) {
 			other(&e.state)
 			var out strings.Builder
 			err := Approve(t.Context(), e.Broker, e.state.Server, &Wanted{}, &Consent{Shown: c.Shown, Yes: true}, &Output{Out: &out})
-			require.ErrorContains(t, err, "what was shown is not what is reported")
+			require.ErrorContains(t, err, "are not those of -shown")
 			require.Empty(t, e.wrote)
 		})
 	}
@@ -210,8 +210,8 @@ func TestDefinitionsAreChosenByNameKindAndDigest(t *testing.T) {
 		"a name":            {Wanted{Names: []string{"search"}}, 1, ""},
 		"two names":         {Wanted{Names: []string{"search", "del\u0435te"}}, 2, ""},
 		"a digest":          {Wanted{Digest: &first}, 1, ""},
-		"a look-alike":      {Wanted{Names: []string{"delete"}}, 0, `nothing that is called "delete" is reported of github`},
-		"a kind without it": {Wanted{Names: []string{"search"}, Kind: pin.Prompt}, 0, `nothing that is called "search" is reported`},
+		"a look-alike":      {Wanted{Names: []string{"delete"}}, 0, `no definition that is called "delete" is reported of github`},
+		"a kind without it": {Wanted{Names: []string{"search"}, Kind: pin.Prompt}, 0, `no definition that is called "search" is reported`},
 		"another digest":    {Wanted{Digest: &pin.Digest{1}}, 0, "no definition of github with this digest is reported"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -110,7 +110,7 @@ func TestAListInTheWrongPlaceIsJudged(t *testing.T) {
 	}
 }
 
-// A stream that breaks off goes on where it was. What comes then was not asked for in the same request,
+// A stream that breaks off goes on where it was. Later messages were not asked for in the same request,
 // and is judged by the pins of then.
 func TestTheRestOfAStreamIsJudgedByThePinsOfThen(t *testing.T) {
 	up := newFake(t, func(w http.ResponseWriter, r *http.Request, method, body string) {
@@ -168,7 +168,7 @@ func TestResourcesThatAreNotApprovedAreNotSubscribedTo(t *testing.T) {
 	})
 }
 
-// firstOf returns what comes first of a stream.
+// firstOf returns the first message of a stream.
 func (s *stage) firstOf(body string, pairs ...string) string {
 	s.t.Helper()
 	r, err := s.do(body, pairs...)

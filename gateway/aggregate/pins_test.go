@@ -235,7 +235,7 @@ func TestInstructionsAreJudgedWheneverTheyAreShown(t *testing.T) {
 				t.Helper()
 				for client, ask := range begin {
 					gatewaytest.Eventually(t, "the pins to be known "+client, func() bool { return strings.Contains(ask(), `# up\n\nDo good.`) == want })
-					require.Contains(t, ask(), `"prompts"`, "what the server has is no definition")
+					require.Contains(t, ask(), `"prompts"`, "the server's capabilities are no definition")
 				}
 			}
 			shows(true)
@@ -263,7 +263,7 @@ func TestInstructionsAreJudgedWheneverTheyAreShown(t *testing.T) {
 	}
 }
 
-// What came before the approval is kept, too.
+// Instructions from before the approval are kept, too.
 func TestAnApprovalOfInstructionsNeedsNoAnswerOfTheServer(t *testing.T) {
 	for server, sessions := range map[string]bool{"a server with sessions": true, "one without": false} {
 		t.Run(server, func(t *testing.T) {

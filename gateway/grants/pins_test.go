@@ -12,7 +12,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
-// modelPins are what the model has of pins.
+// modelPins are the pins of the model.
 type modelPins struct {
 	approved map[string]map[pin.Kind]map[string][]pin.Digest // by server
 	reads    map[string]int
@@ -65,7 +65,7 @@ func serverChanged(name string) vaultclient.Change {
 	return vaultclient.Change{Type: typeServer, Operation: operationUpdate, Name: name}
 }
 
-// pin writes what pins do at the server "files".
+// pin sets the mode of the pins of the server "files".
 func (m *model) pin(mode pin.Mode, kinds ...string) {
 	m.mutate(serverChanged("files"), func() {
 		entry := m.registry["files"]
@@ -298,7 +298,7 @@ func TestAnAnswerThatIsNewerThanTheRegistryIsUsed(t *testing.T) {
 	})
 }
 
-// TestPinsOfOneRegistryAreNotThoseOfAnother: what was read for a registry that another one has
+// TestPinsOfOneRegistryAreNotThoseOfAnother: pins that were read for a registry that another one has
 // replaced meanwhile counts only if that says the same.
 func TestPinsOfOneRegistryAreNotThoseOfAnother(t *testing.T) {
 	m := newModel()
@@ -338,7 +338,7 @@ func TestARegistrationThatLeadsElsewhereHasPinsOfItsOwn(t *testing.T) {
 				after(time.Second)
 				require.Equal(t, tc.reads, m.pinsRead("files"))
 				require.Equal(t, tc.place, b.Server("files").Pins().Place)
-				require.Equal(t, "place-1", before.Pins().Place, "what is left of it is judged by its own")
+				require.Equal(t, "place-1", before.Pins().Place, "its last messages are judged by its own pins")
 			})
 		})
 	}
@@ -353,18 +353,18 @@ func TestARegistrationWhosePinsCannotBeUnderstoodIsNotUsed(t *testing.T) {
 		enforced bool
 		used     bool
 	}{
-		"observed":                             {func(*vaultclient.ServerEntry) {}, false, true},
-		"enforced":                             {func(e *vaultclient.ServerEntry) { e.Pin = "enforce" }, true, true},
-		"off":                                  {func(e *vaultclient.ServerEntry) { e.Pin = "off" }, false, true},
-		"an unknown mode":                      {func(e *vaultclient.ServerEntry) { e.Pin = "quarantine" }, false, false},
-		"an unknown mode among the enforced":   {func(e *vaultclient.ServerEntry) { e.Pin = "quarantine" }, true, false},
-		"enforced, and not among those":        {func(e *vaultclient.ServerEntry) { e.Pin = "enforce" }, false, false},
-		"observed among those that are not":    {func(*vaultclient.ServerEntry) {}, true, false},
-		"off among the enforced":               {func(e *vaultclient.ServerEntry) { e.Pin = "" }, true, false},
-		"an unknown kind":                      {func(e *vaultclient.ServerEntry) { e.PinKinds = []string{"tool", "skill"} }, false, false},
-		"no place":                             {func(e *vaultclient.ServerEntry) { e.Place = "" }, false, false},
-		"no set":                               {func(e *vaultclient.ServerEntry) { e.Pins = "" }, false, false},
-		"nothing but what an older engine has": {func(e *vaultclient.ServerEntry) { e.Pin, e.Place, e.Pins = "", "", "" }, false, true},
+		"observed":                           {func(*vaultclient.ServerEntry) {}, false, true},
+		"enforced":                           {func(e *vaultclient.ServerEntry) { e.Pin = "enforce" }, true, true},
+		"off":                                {func(e *vaultclient.ServerEntry) { e.Pin = "off" }, false, true},
+		"an unknown mode":                    {func(e *vaultclient.ServerEntry) { e.Pin = "quarantine" }, false, false},
+		"an unknown mode among the enforced": {func(e *vaultclient.ServerEntry) { e.Pin = "quarantine" }, true, false},
+		"enforced, and not among those":      {func(e *vaultclient.ServerEntry) { e.Pin = "enforce" }, false, false},
+		"observed among those that are not":  {func(*vaultclient.ServerEntry) {}, true, false},
+		"off among the enforced":             {func(e *vaultclient.ServerEntry) { e.Pin = "" }, true, false},
+		"an unknown kind":                    {func(e *vaultclient.ServerEntry) { e.PinKinds = []string{"tool", "skill"} }, false, false},
+		"no place":                           {func(e *vaultclient.ServerEntry) { e.Place = "" }, false, false},
+		"no set":                             {func(e *vaultclient.ServerEntry) { e.Pins = "" }, false, false},
+		"an entry of an older engine":        {func(e *vaultclient.ServerEntry) { e.Pin, e.Place, e.Pins = "", "", "" }, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			entry := whole

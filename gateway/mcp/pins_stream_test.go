@@ -21,7 +21,7 @@ type pinning struct {
 	*gateway
 	vault  *grantstest.Vault
 	server *grants.Server
-	says   chan string // what the server says next on its stream
+	says   chan string // the server's next messages on its stream
 	open   atomic.Int32
 }
 
@@ -57,7 +57,7 @@ func (p *pinning) begin(t *testing.T, server http.HandlerFunc) {
 	p.pins = pins.New(pins.Options{Registry: broker.Server, Log: p.log})
 }
 
-// pin sets what pins do, and waits until the gateway has heard.
+// pin sets the mode of the pins, and waits until the gateway has heard.
 func (p *pinning) pin(t *testing.T, mode pin.Mode) {
 	t.Helper()
 	p.vault.Pin("up", mode)

@@ -157,14 +157,14 @@ func TestDefinitionsPassByThePins(t *testing.T) {
 	}
 }
 
-// Answers to calls of what nobody has approved.
+// Answers to calls without an approval.
 const (
 	toolNotApproved     = `"id":7,"error":{"code":-32602,"message":"This tool is not available here: nobody has approved its definition."`
 	promptNotApproved   = `"id":7,"error":{"code":-32602,"message":"This prompt is not available here: nobody has approved its definition."`
 	resourceNotApproved = `"id":7,"error":{"code":-32602,"message":"This resource is not available here: nobody has approved its definition."`
 )
 
-// callsByName are messages that name something, and what a client gets where pins are enforced:
+// callsByName are messages that name something, and the client's answers where pins are enforced:
 // "" if the server is reached.
 var callsByName = map[string]struct{ body, want string }{
 	"a tool":                    {ask("tools/call", `{"name":"echo"}`), ""},
@@ -177,34 +177,34 @@ var callsByName = map[string]struct{ body, want string }{
 	"a prompt":                  {ask("prompts/get", `{"name":"greet"}`), ""},
 	"another prompt":            {ask("prompts/get", `{"name":"other"}`), promptNotApproved},
 
-	"a resource":                     {ask("resources/read", `{"uri":"db://rows/7"}`), ""},
-	"a resource of a template":       {ask("resources/read", `{"uri":"file:///docs/a.md"}`), ""},
-	"another resource":               {ask("resources/read", `{"uri":"db://rows/8"}`), resourceNotApproved},
-	"one beyond the template":        {ask("resources/read", `{"uri":"file:///docs/a/../../etc/passwd"}`), resourceNotApproved},
-	"one with dots in escapes":       {ask("resources/read", `{"uri":"file:///etc/passwd"}`), resourceNotApproved},
-	"the template itself":            {ask("resources/read", `{"uri":"file:///docs/{name}"}`), resourceNotApproved},
-	"a page, whose content counts":   {ask("resources/read", `{"uri":"ui://anything"}`), ""},
-	"a page in capitals":             {ask("resources/read", `{"uri":"UI://anything"}`), resourceNotApproved},
-	"a subscription":                 {ask("resources/subscribe", `{"uri":"file:///docs/a.md"}`), ""},
-	"a subscription to another":      {ask("resources/subscribe", `{"uri":"db://rows/8"}`), resourceNotApproved},
-	"the end of one":                 {ask("resources/unsubscribe", `{"uri":"db://rows/8"}`), resourceNotApproved},
-	"a subscription to nothing":      {ask("resources/subscribe", `{}`), resourceNotApproved},
-	"a stream with resources":        {ask("subscriptions/listen", `{"notifications":{"resourceSubscriptions":["db://rows/7","file:///docs/a"]}}`), ""},
-	"a stream with another":          {ask("subscriptions/listen", `{"notifications":{"resourceSubscriptions":["db://rows/7","db://rows/8"]}}`), resourceNotApproved},
-	"a stream with what is no list":  {ask("subscriptions/listen", `{"notifications":{"resourceSubscriptions":{}}}`), noOne},
-	"a stream without resources":     {ask("subscriptions/listen", `{"notifications":{"toolsListChanged":true}}`), ""},
-	"a completion for a prompt":      {ask("completion/complete", `{"ref":{"type":"ref/prompt","name":"greet"}}`), ""},
-	"a completion for another":       {ask("completion/complete", `{"ref":{"type":"ref/prompt","name":"other"}}`), promptNotApproved},
-	"a completion for a template":    {ask("completion/complete", `{"ref":{"type":"ref/resource","uri":"file:///docs/{name}"}}`), ""},
-	"a completion for a resource":    {ask("completion/complete", `{"ref":{"type":"ref/resource","uri":"file:///docs/a"}}`), ""},
-	"one for another template":       {ask("completion/complete", `{"ref":{"type":"ref/resource","uri":"file:///{+path}"}}`), resourceNotApproved},
-	"a completion for nothing":       {ask("completion/complete", `{"ref":{}}`), noOne},
-	"a completion for half a pair":   {ask("completion/complete", `{"ref":{"name":"\ud800"}}`), promptNotApproved},
-	"a method that nobody knows":     {ask("vendor/tools", `{"name":"get-env"}`), `"code":-32601`},
-	"such a notification":            {`{"jsonrpc":"2.0","method":"notifications/vendor"}`, "nothing"},
-	"a list":                         {ask("tools/list", `{}`), ""},
-	"a notification of the protocol": {`{"jsonrpc":"2.0","method":"notifications/initialized"}`, ""},
-	"a response":                     {`{"jsonrpc":"2.0","id":1,"result":{}}`, ""},
+	"a resource":                        {ask("resources/read", `{"uri":"db://rows/7"}`), ""},
+	"a resource of a template":          {ask("resources/read", `{"uri":"file:///docs/a.md"}`), ""},
+	"another resource":                  {ask("resources/read", `{"uri":"db://rows/8"}`), resourceNotApproved},
+	"one beyond the template":           {ask("resources/read", `{"uri":"file:///docs/a/../../etc/passwd"}`), resourceNotApproved},
+	"one with dots in escapes":          {ask("resources/read", `{"uri":"file:///etc/passwd"}`), resourceNotApproved},
+	"the template itself":               {ask("resources/read", `{"uri":"file:///docs/{name}"}`), resourceNotApproved},
+	"a page, whose content counts":      {ask("resources/read", `{"uri":"ui://anything"}`), ""},
+	"a page in capitals":                {ask("resources/read", `{"uri":"UI://anything"}`), resourceNotApproved},
+	"a subscription":                    {ask("resources/subscribe", `{"uri":"file:///docs/a.md"}`), ""},
+	"a subscription to another":         {ask("resources/subscribe", `{"uri":"db://rows/8"}`), resourceNotApproved},
+	"the end of one":                    {ask("resources/unsubscribe", `{"uri":"db://rows/8"}`), resourceNotApproved},
+	"a subscription to nothing":         {ask("resources/subscribe", `{}`), resourceNotApproved},
+	"a stream with resources":           {ask("subscriptions/listen", `{"notifications":{"resourceSubscriptions":["db://rows/7","file:///docs/a"]}}`), ""},
+	"a stream with another":             {ask("subscriptions/listen", `{"notifications":{"resourceSubscriptions":["db://rows/7","db://rows/8"]}}`), resourceNotApproved},
+	"a stream of a filter without list": {ask("subscriptions/listen", `{"notifications":{"resourceSubscriptions":{}}}`), noOne},
+	"a stream without resources":        {ask("subscriptions/listen", `{"notifications":{"toolsListChanged":true}}`), ""},
+	"a completion for a prompt":         {ask("completion/complete", `{"ref":{"type":"ref/prompt","name":"greet"}}`), ""},
+	"a completion for another":          {ask("completion/complete", `{"ref":{"type":"ref/prompt","name":"other"}}`), promptNotApproved},
+	"a completion for a template":       {ask("completion/complete", `{"ref":{"type":"ref/resource","uri":"file:///docs/{name}"}}`), ""},
+	"a completion for a resource":       {ask("completion/complete", `{"ref":{"type":"ref/resource","uri":"file:///docs/a"}}`), ""},
+	"one for another template":          {ask("completion/complete", `{"ref":{"type":"ref/resource","uri":"file:///{+path}"}}`), resourceNotApproved},
+	"a completion for nothing":          {ask("completion/complete", `{"ref":{}}`), noOne},
+	"a completion for half a pair":      {ask("completion/complete", `{"ref":{"name":"\ud800"}}`), promptNotApproved},
+	"a method that nobody knows":        {ask("vendor/tools", `{"name":"get-env"}`), `"code":-32601`},
+	"such a notification":               {`{"jsonrpc":"2.0","method":"notifications/vendor"}`, "nothing"},
+	"a list":                            {ask("tools/list", `{}`), ""},
+	"a notification of the protocol":    {`{"jsonrpc":"2.0","method":"notifications/initialized"}`, ""},
+	"a response":                        {`{"jsonrpc":"2.0","id":1,"result":{}}`, ""},
 }
 
 func TestCallsByNameNeedAnApproval(t *testing.T) {
@@ -310,7 +310,7 @@ func TestObservationChangesNoByte(t *testing.T) {
 	large := `{"jsonrpc":"2.0","id":7,"result":{"tools":[{"name":"x","description":"` + strings.Repeat("x", 2<<20) + `"}]}}`
 	ambiguous := `{"jsonrpc":"2.0","id":7,"result":{"tools":[],"Tools":[{"name":"x"},{"name":"x","NAME":"y"}],"ttlMs":99999999}}`
 	for name, body := range map[string]string{
-		"a list": bothTools, "what could be read in two ways": ambiguous, "no JSON": `{"result":{"tools":[`, "two messages": bothTools + bothTools,
+		"a list": bothTools, "a text with two readings": ambiguous, "no JSON": `{"result":{"tools":[`, "two messages": bothTools + bothTools,
 		"a batch": "[" + bothTools + "]", "more than max_list": large, "nothing": "", "a byte order mark": "\ufeff" + bothTools,
 	} {
 		for media, text := range map[string]string{

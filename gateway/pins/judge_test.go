@@ -157,7 +157,7 @@ func TestTheJudgeIsThatOfThePresentPins(t *testing.T) {
 		require.Same(t, j, s.Of(s.servers["files"]))
 		held := 0
 		j.texts.known.Range(func(_, _ any) bool { held++; return true })
-		require.Len(t, tc.approved, held, "only what is approved is kept")
+		require.Len(t, tc.approved, held, "only approved texts are kept")
 	}
 }
 

@@ -202,7 +202,7 @@ func TestAVaultThatTakesNoReportsIsAskedSeldom(t *testing.T) {
 	j := s.enforced("a", nil)
 	s.vault.fails["a"] = vaultclient.ErrNoPinReports
 	for range 60 {
-		require.False(t, j.Keeps(pin.Tool, []byte(tool("search", "Searches."))), "what is approved counts all the same")
+		require.False(t, j.Keeps(pin.Tool, []byte(tool("search", "Searches."))), "approvals count all the same")
 		s.after(20 * time.Second)
 	}
 	require.LessOrEqual(t, s.vault.asked, 3)
@@ -238,7 +238,7 @@ func TestARegistrationThatLeadsElsewhereIsReportedAnew(t *testing.T) {
 
 func TestWhatIsNotPinnedAnyMoreIsForgotten(t *testing.T) {
 	s := newStage(t)
-	s.after(time.Second) // the next look for what is not needed is in a minute
+	s.after(time.Second) // the next look for servers without pins is in a minute
 	for _, name := range []string{"gone", "off", "stays"} {
 		s.enforced(name, nil).Keeps(pin.Tool, []byte(tool("search", "Searches.")))
 	}

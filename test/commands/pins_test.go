@@ -33,7 +33,7 @@ func newPinning(t *testing.T) *pinning {
 	return &pinning{h, stage.Holder(t, h, policies.ApproverName, policies.Approver)}
 }
 
-// report is what a gateway does with definitions that nobody has approved.
+// report reports definitions that nobody has approved, as a gateway does.
 func (p *pinning) report(t *testing.T, kindsAndTexts ...string) {
 	t.Helper()
 	var definitions []any
@@ -122,7 +122,7 @@ func TestAnApproverSeesWhatAServerSaysAndApprovesIt(t *testing.T) {
 	require.Contains(t, out, "Approved 1 definition of github.\n")
 	require.Equal(t, []string{digestOf(t, pin.Tool, mayTool)}, p.digests(t, "approved"))
 
-	// The server says something else, which is shown harmlessly, beside what was approved.
+	// The server says something else, which is shown harmlessly, beside the approved text.
 	p.report(t, "tool", juneTool)
 	diff = p.prints(t, "diff", "-kind", "tool", "github", "search")
 	for _, line := range []string{

@@ -54,7 +54,7 @@ func TestDocsPins(t *testing.T) {
 			_, err = session.ListTools(t.Context(), nil)
 			return err
 		})
-		h.Eventually("the gateway reports what it has seen", func() error {
+		h.Eventually("the gateway reports the definitions", func() error {
 			if rows, _ := h.Read("mcp/pins/notes")["reported"].([]any); len(rows) != reported {
 				return fmt.Errorf("%d definitions are reported", len(rows))
 			}

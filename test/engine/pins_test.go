@@ -14,7 +14,7 @@ import (
 	"vault-plugin-secrets-mcp/test/stage"
 )
 
-// searchTool is what a server says of a tool, and its digest.
+// searchTool is a definition of a tool, and its digest.
 func searchTool(t *testing.T, description string) (text, digest string) {
 	t.Helper()
 	text = fmt.Sprintf(`{"name": "search", "description": %q, "inputSchema": {"type": "object"}}`, description)
@@ -97,7 +97,7 @@ func TestWhoRegistersServersDoesNotApproveThem(t *testing.T) {
 		require.Equal(t, "enforce", h.Read(server)["pin"])
 	}
 
-	// What is approved goes with the place: who registers cannot lead it elsewhere. So do the kinds
+	// Approvals go with the place: who registers cannot lead it elsewhere. So do the kinds
 	// that somebody has left out there.
 	h.Write(server, harness.Map{"pin_kinds": "page"})
 	require.Len(t, h.Read(pins)["approved"], 1)
@@ -148,7 +148,7 @@ func TestAGatewaysLoginApprovesNothing(t *testing.T) {
 	require.Empty(t, h.Read(pins)["approved"])
 	before := server()["pins"]
 
-	// While somebody with the right to approve trusts the first, the first is what is approved.
+	// While somebody with the right to approve trusts the first, the first is approved.
 	approver := stage.Holder(t, h, policies.ApproverName, policies.Approver)
 	_, err := approver.Logical().WriteWithContext(t.Context(), pins, harness.Map{"trust_first": true})
 	require.NoError(t, err)

@@ -95,7 +95,7 @@ func aGatewayApprovesNothing(t *testing.T, s *pinned) {
 	s.denied(t, gateway, http.MethodDelete, "mcp/pins/stolen", nil)
 	s.denied(t, gateway, http.MethodPut, "mcp/servers/stolen", harness.Map{"pin": "off"})
 
-	// What it may do: read, and report. Neither is an approval, whatever it says beside.
+	// It may read, and report. Neither is an approval, whatever it says beside.
 	place := s.Read("mcp/pins/stolen")["place"]
 	report := func(more harness.Map) (*api.Secret, error) {
 		data := harness.Map{"place": place, "definitions": []harness.Map{{"kind": "tool", "text": tool.text}}}
@@ -121,7 +121,7 @@ func aGatewayApprovesNothing(t *testing.T, s *pinned) {
 	s.Eventually("the gateway knows the server", func() error { return registered(c) })
 	require.NoError(t, c.shows(false))
 
-	// While somebody trusts what is seen first, a report approves, and that is told.
+	// While somebody trusts the first definitions, a report approves, and that is told.
 	s.Write("mcp/pins/stolen", harness.Map{"trust_first": true})
 	_, err = report(nil)
 	require.NoError(t, err)
@@ -173,7 +173,7 @@ func anotherPlaceBeginsAgain(t *testing.T, s *pinned) {
 	s.register("moves", base, inJSON, harness.Map{"pin": "enforce"})
 	s.approve("moves", all(good)...)
 	c := s.caller(t, stage.Path{Era: harness.StatelessEra, At: stage.Single}, "moves", s.CreateClient("moves", harness.Map{"allowed_servers": "moves"}))
-	s.Eventually("what was approved is shown", func() error {
+	s.Eventually("the approved text is shown", func() error {
 		if err := registered(c); err != nil {
 			return err
 		}
@@ -198,7 +198,7 @@ func anotherPlaceBeginsAgain(t *testing.T, s *pinned) {
 	s.Within(stage.InForce, "nothing is shown", func() error { return c.shows(false) })
 	require.Contains(t, c.call(&calls[0]), "-32602")
 
-	// A gateway that has not heard of it reports what it saw at the other place.
+	// A gateway that has not heard of it reports definitions of the other place.
 	late := definitionOf(pin.Tool, bad)
 	s.Write("mcp/gateway/pins/moves", harness.Map{"place": place, "definitions": []harness.Map{{"kind": "tool", "text": late.text}}})
 	require.NotContains(t, s.reported("moves"), late.row())

@@ -23,7 +23,7 @@ type call struct {
 	thing  string                    // as the server names it
 	params func(thing string) string // with the name that the client knows
 	header bool                      // the name is in a header, too
-	shows  string                    // what an answer of the server has
+	shows  string                    // a text in an answer of the server
 	reason string                    // of a refusal
 	words  string                    // of the client's error
 }
@@ -70,7 +70,7 @@ var calls = []call{
 	},
 }
 
-// code is that of the refusal: of what is not there, as the protocol has it.
+// code is that of the refusal: the protocol's for a name that does not exist.
 func (k *call) code(path stage.Path) int {
 	ofResource := k.method == protocol.MethodResourcesRead || k.method == protocol.MethodSubscribe
 	if ofResource && path.Era == harness.SessionEra && path.At == stage.Aggregate {

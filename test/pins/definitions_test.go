@@ -9,13 +9,13 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// definition is what a server says of one thing.
+// definition is a server's description of one thing.
 type definition struct {
 	kind pin.Kind
 	name string
 	// text is how the server writes it.
 	text string
-	// canonical is what RFC 8785 makes of what is digested of it, written by hand: a test that
+	// canonical is its digested part in the form of RFC 8785, written by hand: a test that
 	// called the project's own code would believe its mistakes. "": it is the text.
 	canonical string
 }
@@ -35,7 +35,7 @@ func (d *definition) approval() harness.Map {
 	return harness.Map{"kind": string(d.kind), "name": d.name, "digest": d.digest()}
 }
 
-// Names and URIs of what the server has.
+// Names and URIs of the server's items.
 const (
 	toolName    = "search"
 	promptName  = "review"

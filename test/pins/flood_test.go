@@ -32,7 +32,7 @@ const (
 	shortFloods = 5
 )
 
-// Bounds of what an engine keeps of reports, and of how often a gateway asks it.
+// Bounds of the reports that an engine keeps, and of a gateway's requests.
 const (
 	maxReported        = 256
 	maxReportedOfAName = 4
@@ -95,7 +95,7 @@ func aFloodIsBounded(t *testing.T, s *pinned) {
 		t.Errorf("a list of another server took %s, and %s before", median(meanwhile), median(before))
 	}
 
-	// What another server shows for the first time is reported, flood or not.
+	// A new definition of another server is reported, flood or not.
 	calm.says(saying(all(bad)))
 	require.NoError(t, other.shows(false))
 	row := definitionOf(pin.Tool, bad).row()

@@ -58,14 +58,14 @@ func changesAreHeard(t *testing.T, s *pinned) {
 					return nil
 				})
 			}
-			require.Empty(t, description(), "what nobody has approved")
+			require.Empty(t, description(), "nobody has approved it")
 			s.Eventually("the server has a stream to tell its clients", func() error {
 				if server.notify(protocol.MethodPromptsChanged) == 0 {
 					return errors.New("it has none")
 				}
 				return nil
 			})
-			hears("the server goes back to what was approved, and says so", func() {
+			hears("the server goes back to the approved text, and says so", func() {
 				server.says(saying(all(good)))
 				server.notify(protocol.MethodToolsChanged)
 			}, good)

@@ -18,7 +18,7 @@ import (
 type hostile struct {
 	mu       sync.Mutex
 	say      func(q *question) *says
-	called   []string          // what calls have named
+	called   []string          // the names in calls
 	clients  map[string]string // names of clients, by session
 	streams  map[chan string]bool
 	answers  map[string]string // of broken streams, by event id

@@ -27,7 +27,7 @@ func pinsOutliveVault(t *testing.T, s *pinned) {
 	for _, at := range stage.Endpoints {
 		c := s.caller(t, stage.Path{Era: harness.StatelessEra, At: at}, "kept", token)
 		callers = append(callers, c)
-		s.Eventually("what was approved is shown", func() error { return c.shows(true) })
+		s.Eventually("the approved text is shown", func() error { return c.shows(true) })
 	}
 	before := s.Read("mcp/pins/kept")
 
@@ -41,7 +41,7 @@ func pinsOutliveVault(t *testing.T, s *pinned) {
 	s.Vault.Nodes[0].Start()
 	require.Equal(t, before["approved"], s.Read("mcp/pins/kept")["approved"])
 	require.Equal(t, before["place"], s.Read("mcp/pins/kept")["place"])
-	s.gateways[1].Restart() // knows nothing but what Vault has kept
+	s.gateways[1].Restart() // knows only the approvals in Vault
 	for _, c := range callers {
 		other := *c
 		other.gateway = s.gateways[1]
@@ -56,7 +56,7 @@ func pinsOutliveVault(t *testing.T, s *pinned) {
 	}
 }
 
-// gatewayPins is what the gateway's ACL policy says of pins.
+// gatewayPins is the part of the gateway's ACL policy about pins.
 var gatewayPins = regexp.MustCompile(`path "mcp/gateway/pins/\+" \{[^}]*\}`)
 
 // unreadPinsAreNoPass takes the right to read pins from the gateways, as an ACL policy of before

@@ -145,7 +145,7 @@ func (c *caller) message(method, params string) string {
 	return fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":%q,"params":{%s}}`, method, params)
 }
 
-// open begins to speak with the server, and returns what it says of itself.
+// open begins to speak with the server, and returns its description of itself.
 func (c *caller) open() string {
 	c.t.Helper()
 	if c.path.Era == harness.StatelessEra {

@@ -39,7 +39,7 @@ func (c cell) server() string { return string(c.mode) + "-" + c.way }
 // view is how a client gets to see definitions of a kind.
 type view struct {
 	method string // of the request; "": the one that opens
-	uri    string // of what is read
+	uri    string // of the resource that is read
 }
 
 // views is the table from which the tests are generated: a row for each kind.
@@ -70,7 +70,7 @@ func (c cell) never() string {
 	return ""
 }
 
-// table is every cell, with what can never be seen left out: one server after the other.
+// table is every cell, without those that can never be seen: one server after the other.
 func table() (cells []cell) {
 	for _, way := range ways {
 		for _, mode := range pin.Modes() {
@@ -106,7 +106,7 @@ func holes(seen []cell) (missing []cell) {
 func TestAHoleInTheTableIsFound(t *testing.T) {
 	whole := table()
 	require.Empty(t, holes(whole))
-	require.Len(t, whole, 7*2*3*2*5-7*2*3-6*3-2*3-7*3-2*4*3, "cells: all, without what is never there")
+	require.Len(t, whole, 7*2*3*2*5-7*2*3-6*3-2*3-7*3-2*4*3, "cells: all, without those that are never there")
 	for i := range whole {
 		require.Equal(t, whole[i:i+1], holes(slices.Delete(slices.Clone(whole), i, i+1)))
 	}
@@ -115,7 +115,7 @@ func TestAHoleInTheTableIsFound(t *testing.T) {
 	}
 }
 
-// sees returns what the client gets in the cell.
+// sees returns the client's answer in the cell.
 func (s *pinned) sees(t *testing.T, c cell, token string) string {
 	t.Helper()
 	client := s.caller(t, stage.Path{Era: c.era, At: c.at}, c.server(), token)
@@ -198,7 +198,7 @@ func judgedEverywhere(t *testing.T, s *pinned) {
 // wantReports waits until Vault has been told of every definition of a server whose pin is not
 // off, as new, and of none of the others.
 func (s *pinned) wantReports(cells []cell) {
-	s.Eventually("the gateways have reported what they saw", func() error {
+	s.Eventually("the gateways have reported the definitions", func() error {
 		for _, c := range cells {
 			change, found := s.reported(c.server())[definitionOf(c.kind, good).row()]
 			switch {

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// relay posts each line to the server, and writes what it answers. Notifications of the server
+// relay posts each line to the server, and writes the answer. Notifications of the server
 // come as they do on HTTP.
 func relay(server string, in io.Reader, out io.Writer) error {
 	var mu sync.Mutex
@@ -78,7 +78,7 @@ const (
 	broken    = "resumed"     // streamable HTTP, in streams that break off before the answer
 	brokenAll = "resumed-all" // likewise, from the answer to initialize on
 	overSSE   = "sse"         // the older HTTP+SSE
-	overPipe  = "stdio"       // a child, which posts what it is sent
+	overPipe  = "stdio"       // a child, which posts its input
 )
 
 // ServeHTTP serves all ways but stdio's own.
@@ -162,7 +162,7 @@ func (s *hostile) resume(w http.ResponseWriter, event string) {
 	_, _ = fmt.Fprintf(w, "id: %s-\nevent: message\ndata: %s\n\n", event, answer)
 }
 
-// serveStream sends notifications, and what comes first, until the client goes.
+// serveStream sends the first message, and notifications, until the client goes.
 func (s *hostile) serveStream(w http.ResponseWriter, r *http.Request, first string) {
 	stream := make(chan string, 64)
 	if first != "" {

@@ -32,7 +32,7 @@ func TestArguments(t *testing.T) {
 		{"no command about pins", []string{"pins", "x"}, 2, "Usage: mcp-bootstrap pins list"},
 		{"pins of no server", []string{"pins", "diff"}, 2, "mcp-bootstrap pins diff: SERVER is missing"},
 		{"a name of no server", []string{"pins", "diff", "a/b"}, 2, `"a/b" is not a valid server name`},
-		{"an approval of what nobody has seen", []string{"pins", "approve", "github", "search", "-yes"}, 2, "-yes alone approves definitions that nobody has looked at"},
+		{"an approval without a look", []string{"pins", "approve", "github", "search", "-yes"}, 2, "-yes alone approves definitions that nobody has looked at"},
 		{
 			"flags about pins, behind the names",
 			[]string{"pins", "approve", "github", "-kind", "tools", "search", "-digest=sha256:00", "-format", "json"},

@@ -42,7 +42,7 @@ type cell struct {
 	ruled *cell
 }
 
-// What judges a list.
+// Judges of a list.
 const (
 	nothing = "nothing"
 	rules   = "rules about tools"
@@ -120,7 +120,7 @@ func newStage(t testing.TB, servers int) *stage {
 	return s
 }
 
-// approvalsOf approves what the rig lists.
+// approvalsOf approves the lists of the rig.
 func approvalsOf(t testing.TB, h *harness.Harness, url string) (approvals []harness.Map) {
 	t.Helper()
 	var answer struct {

@@ -17,7 +17,7 @@ import (
 // file:///good/.
 type approving struct {
 	kinds []pin.Kind // that are pinned
-	seen  []string   // what was judged
+	seen  []string   // the judged definitions
 }
 
 func (a *approving) Pins(kind pin.Kind) bool { return slices.Contains(a.kinds, kind) }
@@ -31,7 +31,7 @@ func (a *approving) Admits(kind pin.Kind, name string) bool {
 	return kind == pin.Resource && strings.HasPrefix(name, "file:///good/")
 }
 
-// pinned filters by definitions of these kinds, and returns what was judged, too.
+// pinned filters by definitions of these kinds, and returns the judged ones, too.
 func pinned(message string, page bool, kinds ...pin.Kind) (filtered string, unapproved int, seen []string, err error) {
 	a := &approving{kinds: kinds}
 	text, unapproved, err := (&Filter{Definitions: a, Server: "up", Page: page}).Apply([]byte(message))
@@ -121,7 +121,7 @@ func TestFiltersOfDefinitionsKeepEveryOtherByte(t *testing.T) {
 		"behind a quote":         {`"x":"\"","instructions":"bad","y":"\""`, `"x":"\"","y":"\""`, 1},
 		"that are an object":     {`"instructions":{"text":"bad"},"x":1`, `"x":1`, 1},
 		"that are nothing":       {`"instructions":null,"x":1`, `"x":1`, 1},
-		"in what is no result":   {`"x":{"instructions":"bad","serverInfo":{"name":"bad"}}`, "", 0},
+		"outside a result":       {`"x":{"instructions":"bad","serverInfo":{"name":"bad"}}`, "", 0},
 
 		"a serverInfo of each revision": {
 			`"serverInfo":{"name":"bad","title":"bad"},"_meta":{"a":1,` + info + `:{"name":"bad"}}`,
@@ -149,7 +149,7 @@ func TestFiltersOfDefinitionsKeepEveryOtherByte(t *testing.T) {
 		"a page whose URI is half a pair":  {`"contents":[{"uri":"\ud800"}]`, `"contents":[]`, 1},
 		"a page whose URI is no text":      {`"contents":[{"uri":7}]`, `"contents":[]`, 1},
 		"contents that are no objects":     {`"contents":[7,"x"]`, "", 0},
-		"what has no URI":                  {`"contents":[{"text":"x"}]`, "", 0},
+		"one without a URI":                {`"contents":[{"text":"x"}]`, "", 0},
 		"contents elsewhere":               {`"x":{"contents":[{"uri":"ui://bad"}]}`, "", 0},
 		"an ambiguous tool":                {`"tools":[{"name":"good","name":"b"},{"name":"good","NAME":"b"}]`, `"tools":[]`, 0},
 		"tools that are no objects":        {`"tools":["good",7,null]`, `"tools":[]`, 0},

@@ -49,7 +49,7 @@ func TestNoWriteIsWaitedForBeyondTheContext(t *testing.T) {
 	s.Close()
 }
 
-// wire keeps what is written to a client's connection, and when.
+// wire keeps the writes to a client's connection, with their times.
 type wire struct {
 	deadlines
 	began time.Time
