@@ -124,7 +124,10 @@ func (c *comparison) lists(path string, was, is []any) {
 		c.plainLists(path, was, is)
 	case named && alsoNamed:
 		c.objects(path, before, after)
-		if !inOrder(namesOf(was), namesOf(is)) {
+		// Those that came are told in the order of keys.
+		had := func(name string) bool { _, ok := before[name]; return ok }
+		came, told := slices.DeleteFunc(namesOf(is), had), slices.DeleteFunc(sortedKeys(after, nil), had)
+		if !inOrder(namesOf(was), namesOf(is)) || !slices.Equal(came, told) {
 			c.add(path, Reordered, was, is)
 		}
 	default:
