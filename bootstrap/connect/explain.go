@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -73,7 +75,7 @@ func Advice(err error) string {
 	case IsInvalidToken(err):
 		return "Vault does not know the token, or it has ended: set VAULT_TOKEN to another, or run `vault login`"
 	case hasStatus(err, http.StatusForbidden):
-		return "the Vault token has no policy that grants this: " + policies.AdminName + " does (bootstrap/policies/" + policies.AdminName + ".hcl)"
+		return granted(err)
 	case hasStatus(err, http.StatusServiceUnavailable) && strings.Contains(err.Error(), "sealed"):
 		return "run `vault operator unseal` on each server"
 	case strings.Contains(err.Error(), "outside of configured plugin directory"):
@@ -84,6 +86,43 @@ func Advice(err error) string {
 		return "it does not speak TLS: VAULT_ADDR must begin with http://"
 	}
 	return networkAdvice(err)
+}
+
+// granted names the policies that grant what Vault has refused.
+func granted(err error) string {
+	does := func(name string) string { return name + " does (bootstrap/policies/" + name + ".hcl)" }
+	const none = "the Vault token has no policy that grants this: "
+	var answer *api.ResponseError
+	if !errors.As(err, &answer) {
+		return none + does(policies.AdminName)
+	}
+	reads := answer.HTTPMethod == http.MethodGet || answer.HTTPMethod == "LIST"
+	switch about := partOfEngine(answer.URL); {
+	case about == "pins" && reads:
+		return none + does(policies.ApproverName) + ", and " + does(policies.AuditorName)
+	case about == "pins":
+		return none + does(policies.ApproverName)
+	case about == "servers" && !reads:
+		return none + does(policies.AdminName) + ", and with pin=enforce " + does(policies.RegistrarName)
+	}
+	return none + does(policies.AdminName)
+}
+
+// enginePart finds the pins or servers of an engine at any mount.
+var enginePart = regexp.MustCompile(`^/v1/(.+?)/(pins|servers)(/[^/]*)?$`)
+
+// partOfEngine is "pins" or "servers" if a URL of Vault's is about these, and neither about what
+// gateways ask for nor about something else of this name.
+func partOfEngine(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	found := enginePart.FindStringSubmatch(u.Path)
+	if found == nil || slices.Contains([]string{"gateway", "clients", "roles", "policies", "creds"}, path.Base(found[1])) {
+		return ""
+	}
+	return found[2]
 }
 
 func networkAdvice(err error) string {

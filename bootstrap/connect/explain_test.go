@@ -39,3 +39,32 @@ func TestWhatVaultAnsweredIsNotToldAsSilence(t *testing.T) {
 	}
 	require.True(t, NoAnswer(&api.ResponseError{StatusCode: 500}), "what was asked may still have been done")
 }
+
+// TestARefusalNamesThePolicyThatGrantsIt: who approves does not need the rights of who sets the
+// broker up.
+func TestARefusalNamesThePolicyThatGrantsIt(t *testing.T) {
+	const (
+		admin    = "mcp-admin does (bootstrap/policies/mcp-admin.hcl)"
+		approver = "mcp-approver does (bootstrap/policies/mcp-approver.hcl)"
+		reader   = approver + ", and mcp-auditor does (bootstrap/policies/mcp-auditor.hcl)"
+		server   = admin + ", and with pin=enforce mcp-registrar does (bootstrap/policies/mcp-registrar.hcl)"
+	)
+	for name, test := range map[string]struct{ method, url, want string }{
+		"an approval":                     {"PUT", "https://v:8200/v1/mcp/pins/notes", approver},
+		"an approval at another mount":    {"PUT", "https://v:8200/v1/team/mcp/pins/notes", approver},
+		"a read of pins":                  {"GET", "https://v:8200/v1/mcp/pins/notes?texts=true", reader},
+		"the list of pins":                {"GET", "https://v:8200/v1/mcp/pins?list=true", reader},
+		"a write of a server":             {"PUT", "https://v:8200/v1/mcp/servers/notes", server},
+		"the removal of a server":         {"DELETE", "https://v:8200/v1/mcp/servers/notes", server},
+		"a read of a server":              {"GET", "https://v:8200/v1/mcp/servers/notes", admin},
+		"a gateway's read of pins":        {"GET", "https://v:8200/v1/mcp/gateway/pins/notes", admin},
+		"a client that is called pins":    {"PUT", "https://v:8200/v1/mcp/clients/pins", admin},
+		"a server that is called pins":    {"PUT", "https://v:8200/v1/mcp/servers/pins", server},
+		"something that is not of a path": {"PUT", "", admin},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := &api.ResponseError{StatusCode: 403, HTTPMethod: test.method, URL: test.url, Errors: []string{"permission denied"}}
+			require.EqualError(t, Explain(err), "403 permission denied: the Vault token has no policy that grants this: "+test.want)
+		})
+	}
+}
