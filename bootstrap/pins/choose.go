@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"go.mau.fi/util/confusable"
 
@@ -49,6 +50,9 @@ type Choice struct {
 	Server string `json:"server"`
 	Items  []Item `json:"items"`
 	Shown  string `json:"shown"`
+
+	// Already are those that somebody asks about by name or digest, and that are approved.
+	Already []Name `json:"already_approved,omitempty"`
 }
 
 // Choose compares the reported definitions that are wanted with the approved ones.
@@ -68,16 +72,62 @@ func (s *State) Choose(wanted *Wanted) (*Choice, error) {
 		digests[e.Kind][e.Name.Name] = append(digests[e.Kind][e.Name.Name], e.Digest)
 	}
 	c.Shown = s.shown(pin.NewSet(digests))
+	return c, s.account(c, wanted)
+}
+
+// account looks for what was named and is not in the choice: it is approved, or it is an error.
+func (s *State) account(c *Choice, wanted *Wanted) error {
+	approved := func(name string) bool {
+		found := false
+		for i := range s.Approved {
+			if e := &s.Approved[i]; wanted.takes(e) && (name == "" || e.Name.Name == name) {
+				found = true
+				if !slices.Contains(c.Already, e.Name) {
+					c.Already = append(c.Already, e.Name)
+				}
+			}
+		}
+		return found
+	}
 	for _, name := range wanted.Names {
-		if !slices.ContainsFunc(c.Items, func(it Item) bool { return it.Name.Name == name }) {
-			return nil, fmt.Errorf("no definition that is called %s is reported of %s and not approved: `mcp-bootstrap pins list %[2]s` lists those that are", quoted(name), s.Server)
+		if !slices.ContainsFunc(c.Items, func(it Item) bool { return it.Name.Name == name }) && !approved(name) {
+			return fmt.Errorf("no definition that is called %s is reported of %s and not approved: `mcp-bootstrap pins list %[2]s` lists those that are%[3]s", quoted(name), s.Server, unnamed(name))
 		}
 	}
-	if wanted.Digest != nil && len(c.Items) == 0 {
-		return nil, fmt.Errorf("no definition of %s with this digest is reported and not approved: "+
+	if wanted.Digest != nil && len(c.Items)+len(c.Already) == 0 && !approved("") {
+		return fmt.Errorf("no definition of %s with this digest is reported and not approved: "+
 			"`vault write` of pins/%[1]s with approve=NAME, kind= and digest= approves one that nobody has seen", s.Server)
 	}
-	return c, nil
+	return nil
+}
+
+// unnamed is advice for who takes a kind for a name.
+func unnamed(name string) string {
+	if kind, err := pin.ParseKind(name); err == nil && !kind.Named() {
+		return fmt.Sprintf(". A server's definition of kind %s has no name: give -kind %[1]s", kind)
+	}
+	return ""
+}
+
+// wasApproved reports whether all that a diff has shown was approved at once, and is still.
+func (s *State) wasApproved(shown string) bool {
+	at := map[time.Time]map[pin.Kind]map[string][]pin.Digest{}
+	for i := range s.Approved {
+		e := &s.Approved[i]
+		if at[e.At] == nil {
+			at[e.At] = map[pin.Kind]map[string][]pin.Digest{}
+		}
+		if at[e.At][e.Kind] == nil {
+			at[e.At][e.Kind] = map[string][]pin.Digest{}
+		}
+		at[e.At][e.Kind][e.Name.Name] = append(at[e.At][e.Kind][e.Name.Name], e.Digest)
+	}
+	for _, digests := range at {
+		if s.shown(pin.NewSet(digests)) == shown {
+			return true
+		}
+	}
+	return false
 }
 
 // shown is a digest of definitions, and of where the server leads that says them: what somebody

@@ -71,7 +71,11 @@ func List(ctx context.Context, b *Broker, server string, wanted *Wanted, o *Outp
 	if o.json() {
 		return writeJSON(o.Out, s)
 	}
-	return s.write(o.Out, wanted)
+	if err := s.write(o.Out, wanted); err != nil || len(s.Approved)+len(s.Reported) > 0 {
+		return err
+	}
+	_, err = fmt.Fprintf(o.Out, "%s: %s\n", s.Server, s.nothing(b))
+	return err
 }
 
 // write lists the definitions without their texts.
@@ -123,6 +127,14 @@ func count(n int) string {
 	return strconv.Itoa(n) + " definitions"
 }
 
+func titles(names []Name) string {
+	all := make([]string, 0, len(names))
+	for _, name := range names {
+		all = append(all, title(name))
+	}
+	return strings.Join(all, ", ")
+}
+
 // warnings are about pins in an unusual state.
 func (s *State) warnings() []string {
 	var lines []string
@@ -130,11 +142,7 @@ func (s *State) warnings() []string {
 		lines = append(lines, fmt.Sprintf("Until %s, whatever is reported under a new name is approved: trust_first is on.", day(*s.TrustFirstUntil)))
 	}
 	if len(s.Frozen) > 0 {
-		names := make([]string, 0, len(s.Frozen))
-		for _, name := range s.Frozen {
-			names = append(names, title(name))
-		}
-		lines = append(lines, "Frozen, since the server showed different definitions within the hour of trust_first: "+strings.Join(names, ", ")+".")
+		lines = append(lines, "Frozen, since the server showed different definitions within the hour of trust_first: "+titles(s.Frozen)+".")
 	}
 	if s.Lost > 0 {
 		lines = append(lines, fmt.Sprintf("More was reported than is kept: %d reports are lost. forget_reported=true makes room.", s.Lost))
@@ -159,25 +167,39 @@ func (o *Output) diff(b *Broker, s *State, wanted *Wanted) error {
 	case o.json():
 		return writeJSON(o.Out, c)
 	}
-	o.show(s, c)
+	o.show(b, s, c)
 	if len(c.Items) > 0 && !c.blocked(wanted) {
 		fmt.Fprintf(o.Out, "To approve what is shown here, and nothing else:\n  %s\n", c.command(b, wanted))
 	}
 	return nil
 }
 
-func (o *Output) show(s *State, c *Choice) {
+func (o *Output) show(b *Broker, s *State, c *Choice) {
 	w := o.shower()
 	for _, line := range s.warnings() {
 		w.print("%s\n", w.term.Paint(warning, w.term.Wrap("", line)))
 	}
-	if len(c.Items) == 0 {
-		w.print("%s: nothing is reported that is not approved.\n", s.Server)
-		return
+	if len(c.Already) > 0 {
+		w.print("%s: already approved: %s.\n", s.Server, titles(c.Already))
+	} else if len(c.Items) == 0 {
+		w.print("%s: %s\n", s.Server, s.nothing(b))
 	}
 	for i := range c.Items {
 		w.item(s.Server, &c.Items[i])
 	}
+}
+
+// nothing says why there is nothing to approve.
+func (s *State) nothing(b *Broker) string {
+	switch {
+	case s.Pin == "" || s.Pin == pin.Off:
+		return fmt.Sprintf("pins are off at this server, so nothing is reported: `vault write %s/servers/%s pin=observe` changes that.", strings.Trim(b.Mount, "/"), s.Server)
+	case len(s.Reported) > 0:
+		return "nothing of this kind is reported that is not approved."
+	case len(s.Approved) > 0:
+		return "nothing is reported that is not approved."
+	}
+	return "nothing is approved, and no gateway has reported anything: have a client use the server."
 }
 
 // blocked reports whether something of the choice cannot be approved.
@@ -222,6 +244,7 @@ type Consent struct {
 // Errors of Approve.
 var (
 	errNoTerminal = errors.New("there is no terminal to ask at: look at `mcp-bootstrap pins diff`, and give the -shown that it ends with, and -yes")
+	errNoYes      = errors.New("there is no terminal to ask at: add -yes")
 	errNotAgreed  = errors.New("nothing was approved")
 )
 
@@ -235,7 +258,11 @@ func Approve(ctx context.Context, b *Broker, server string, wanted *Wanted, cons
 	if err != nil {
 		return err
 	}
-	o.show(s, c)
+	if len(c.Items) == 0 && consent.Shown != "" && s.wasApproved(consent.Shown) {
+		_, err := fmt.Fprintf(o.Out, "%s: all that was shown is already approved.\n", s.Server)
+		return err
+	}
+	o.show(b, s, c)
 	switch {
 	case consent.Shown != "" && consent.Shown != c.Shown:
 		return fmt.Errorf("the reported definitions of %s are not those of -shown any more: look at them above, and give -shown %s", s.Server, c.Shown)
@@ -267,6 +294,8 @@ func (c *Consent) ask(out io.Writer, question string) error {
 	switch {
 	case c.Yes:
 		return nil
+	case c.In == nil && c.Shown != "":
+		return errNoYes
 	case c.In == nil:
 		return errNoTerminal
 	}

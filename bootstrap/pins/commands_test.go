@@ -2,6 +2,7 @@ package pins
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -48,10 +49,13 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		var body map[string]any
 		_ = json.NewDecoder(r.Body).Decode(&body)
 		e.wrote = append(e.wrote, body)
-	case r.URL.Query().Has("list"):
+	case r.URL.Query().Has("list") && e.list != nil:
 		answer["data"] = e.list
 	case strings.HasSuffix(r.URL.Path, "/"+e.state.Server):
 		answer["data"] = e.state
+	case !strings.HasPrefix(r.URL.Path, "/v1/mcp/"):
+		w.WriteHeader(http.StatusNotFound)
+		answer = map[string]any{"errors": []string{`no handler for route "foo/pins". route entry not found.`}}
 	default:
 		w.WriteHeader(http.StatusNotFound)
 		answer = map[string]any{"errors": []string{}}
@@ -262,4 +266,63 @@ func TestListsAreShown(t *testing.T) {
 	e.list = nil
 	require.NoError(t, ListServers(t.Context(), e.Broker, &Output{Out: &out}))
 	require.Equal(t, "No server has pins.\n", out.String())
+}
+
+func TestAMountThatDoesNotExistIsAnError(t *testing.T) {
+	e := newEngine(t, newState(t))
+	e.Mount = "foo"
+	err := ListServers(t.Context(), e.Broker, &Output{Out: io.Discard})
+	require.ErrorContains(t, err, "cannot list foo/pins/: 404 no handler for route")
+	require.ErrorContains(t, err, "give -mount")
+	_, err = e.Read(t.Context(), "gitlab", false)
+	require.ErrorContains(t, err, "give -mount")
+}
+
+func TestAnApprovalOfWhatIsApprovedSaysSo(t *testing.T) {
+	state := newState(t)
+	state.Reported = state.Reported[:1] // search, changed
+	held := state.Approved[0].Digest
+	for name, test := range map[string]struct {
+		wanted  Wanted
+		consent Consent
+		want    string
+	}{
+		"by its digest": {Wanted{Digest: &held}, Consent{Yes: true}, `github: already approved: tool "search".`},
+		"by its kind and digest, with the name": {Wanted{Names: []string{"search"}, Kind: pin.Tool, Digest: &held}, Consent{Yes: true},
+			`github: already approved: tool "search".`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEngine(t, state)
+			out, err := e.approve(t, test.wanted, test.consent)
+			require.NoError(t, err)
+			require.Contains(t, out, test.want)
+			require.Empty(t, e.wrote)
+		})
+	}
+
+	before, err := state.Choose(&Wanted{})
+	require.NoError(t, err)
+	approved := state.Reported[0]
+	approved.At = approved.At.Add(1)
+	state.Approved, state.Reported = append(state.Approved, approved), nil
+	e := newEngine(t, state)
+	out, err := e.approve(t, Wanted{}, Consent{Shown: before.Shown, Yes: true})
+	require.NoError(t, err, "the same command again")
+	require.Contains(t, out, "all that was shown is already approved")
+	_, err = e.approve(t, Wanted{}, Consent{Shown: pin.NewSet(nil).ID(), Yes: true})
+	require.ErrorContains(t, err, "are not those of -shown any more")
+	require.Empty(t, e.wrote)
+}
+
+func TestAnErrorSaysWhichFlagIsMissing(t *testing.T) {
+	e := newEngine(t, newState(t))
+	for _, kind := range []string{"server", "instructions"} {
+		_, err := e.approve(t, Wanted{Names: []string{kind}}, Consent{Yes: true})
+		require.ErrorContains(t, err, "has no name: give -kind "+kind)
+	}
+	c, err := e.state.Choose(&Wanted{})
+	require.NoError(t, err)
+	_, err = e.approve(t, Wanted{}, Consent{Shown: c.Shown})
+	require.EqualError(t, err, "there is no terminal to ask at: add -yes")
+	require.Empty(t, e.wrote)
 }

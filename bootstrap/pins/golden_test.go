@@ -140,7 +140,11 @@ func TestDifferencesAreShown(t *testing.T) {
 			approved: append([]Entry{approved(t, pin.Tool, searchTool)}, later(changed(t, "ten", "five")[0])),
 			reported: changed(t, "ten", "six"),
 		},
-		"nothing": {approved: search},
+		"nothing":             {approved: search, state: State{Pin: pin.Observe}},
+		"nothing-is-known":    {state: State{Pin: pin.Enforce}},
+		"nothing-since-off":   {},
+		"nothing-of-the-kind": {reported: changed(t, "ten", "five"), state: State{Pin: pin.Observe}, wanted: Wanted{Kind: pin.Prompt}},
+		"already-approved":    {approved: search, state: State{Pin: pin.Observe}, wanted: Wanted{Names: []string{"search"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := test.state

@@ -3,7 +3,10 @@ package pins
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -64,9 +67,9 @@ type Summary struct {
 // List counts the definitions of every server that has any.
 func (b *Broker) List(ctx context.Context) ([]Summary, error) {
 	path := b.path("")
-	secret, err := b.Vault.Logical().ListWithContext(ctx, path)
+	secret, err := b.get(ctx, path, url.Values{"list": {"true"}})
 	if err != nil {
-		return nil, fmt.Errorf("cannot list %s: %w", path, connect.Explain(err))
+		return nil, fmt.Errorf("cannot list %s: %w", path, err)
 	}
 	var answer struct {
 		Keys []string           `json:"keys"`
@@ -87,9 +90,9 @@ func (b *Broker) List(ctx context.Context) ([]Summary, error) {
 // Read reads the pins of a server, with the texts of its definitions if they are asked for.
 func (b *Broker) Read(ctx context.Context, server string, texts bool) (*State, error) {
 	path := b.path(server)
-	secret, err := b.Vault.Logical().ReadWithDataWithContext(ctx, path, map[string][]string{"texts": {fmt.Sprint(texts)}})
+	secret, err := b.get(ctx, path, url.Values{"texts": {fmt.Sprint(texts)}})
 	if err != nil {
-		return nil, fmt.Errorf("cannot read %s: %w", path, connect.Explain(err))
+		return nil, fmt.Errorf("cannot read %s: %w", path, err)
 	}
 	if secret == nil {
 		return nil, fmt.Errorf("there is no server %q: `vault list %s/servers` has the names", server, strings.Trim(b.Mount, "/"))
@@ -138,6 +141,30 @@ func (b *Broker) Approve(ctx context.Context, s *State, entries []Entry) ([]stri
 		return nil, nil
 	}
 	return secret.Warnings, nil
+}
+
+// get reads a path; nil if nothing is there. Vault's client takes a mount that does not exist for
+// an empty one: here it is an error, which Vault's answer names.
+func (b *Broker) get(ctx context.Context, path string, query url.Values) (*api.Secret, error) {
+	if timeout := b.Vault.ClientTimeout(); timeout > 0 { // a raw read has none of its own
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	resp, err := b.Vault.Logical().ReadRawWithDataWithContext(ctx, path, query)
+	if resp != nil {
+		defer resp.Body.Close()
+	}
+	var answer *api.ResponseError
+	switch {
+	case errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound && len(answer.Errors) == 0:
+		return nil, nil
+	case errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound:
+		return nil, fmt.Errorf("%w: give -mount, the path where the engine is mounted", connect.Explain(err))
+	case err != nil:
+		return nil, connect.Explain(err)
+	}
+	return api.ParseSecret(resp.Body)
 }
 
 func (b *Broker) path(server string) string {

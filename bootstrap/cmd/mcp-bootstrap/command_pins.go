@@ -17,7 +17,8 @@ import (
 
 const pinsUsage = "Usage: mcp-bootstrap pins list [SERVER [NAME…]] [flags]\n" +
 	"       mcp-bootstrap pins diff SERVER [NAME…] [flags]\n" +
-	"       mcp-bootstrap pins approve SERVER [NAME…] [flags]\n"
+	"       mcp-bootstrap pins approve SERVER [NAME…] [flags]\n" +
+	"An approval is withdrawn with: vault write mcp/pins/SERVER withdraw=NAME kind=KIND digest=DIGEST\n"
 
 // pinsFlags are the flags and arguments of a command about pins.
 type pinsFlags struct {

@@ -30,6 +30,7 @@ func TestArguments(t *testing.T) {
 		},
 		{"an earlier review that is missing", []string{"review", "-against", "/no/review"}, 1, "cannot read the earlier review: open /no/review"},
 		{"no command about pins", []string{"pins", "x"}, 2, "Usage: mcp-bootstrap pins list"},
+		{"how to withdraw", []string{"pins", "-h"}, 0, "vault write mcp/pins/SERVER withdraw=NAME kind=KIND digest=DIGEST"},
 		{"pins of no server", []string{"pins", "diff"}, 2, "mcp-bootstrap pins diff: SERVER is missing"},
 		{"a name of no server", []string{"pins", "diff", "a/b"}, 2, `"a/b" is not a valid server name`},
 		{"an approval without a look", []string{"pins", "approve", "github", "search", "-yes"}, 2, "-yes alone approves definitions that nobody has looked at"},
