@@ -207,7 +207,13 @@ func nothingThatLooksAlikeIsShown(t *testing.T, s *pinned) {
 	token := s.CreateClient("alike", harness.Map{"allowed_servers": "alike"})
 	for _, at := range stage.Endpoints {
 		c := s.caller(t, stage.Path{Era: harness.StatelessEra, At: at}, "alike", token)
-		s.Eventually("the gateway knows the server", func() error { return registered(c) })
+		server.says(saying(all(good)).with(pin.Tool, plain))
+		s.Eventually("what was approved is shown", func() error {
+			if got := c.sees(pin.Tool); !strings.Contains(got, "inputSchema") {
+				return errors.New(got)
+			}
+			return nil
+		})
 		for _, a := range alikes {
 			server.says(saying(all(good)).with(pin.Tool, a.text))
 			got := c.sees(pin.Tool)
