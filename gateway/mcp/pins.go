@@ -70,10 +70,14 @@ func (i *item) notApproved() *access.Refusal {
 	return f
 }
 
-// asksForPage reports whether the message asks for a page of an app.
-func (x *exchange) asksForPage() bool {
-	if x.message.Method != protocol.MethodResourcesRead || len(x.message.Name) < len(names.UIScheme) {
-		return false
+// asked is what the answer's messages answer. On a stream that is no answer to a read, a server
+// could answer any of the client's requests, also one for a page.
+func (x *exchange) asked() itemlist.Asked {
+	switch scheme := len(names.UIScheme); {
+	case x.message.Method != protocol.MethodResourcesRead:
+		return itemlist.AskedAnything
+	case len(x.message.Name) >= scheme && strings.EqualFold(x.message.Name[:scheme], names.UIScheme):
+		return itemlist.AskedPage
 	}
-	return strings.EqualFold(x.message.Name[:len(names.UIScheme)], names.UIScheme)
+	return itemlist.AskedOther
 }

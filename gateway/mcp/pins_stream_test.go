@@ -134,6 +134,19 @@ func TestAnAnswerThatCameAfterPinsWereEnforcedIsFiltered(t *testing.T) {
 	}
 }
 
+func TestAPageThatAnswersOnAnotherStreamIsJudgedAsOne(t *testing.T) {
+	for name, pairs := range map[string][]string{"a resumed one": {":method", "GET", "Last-Event-ID", "1"}, "that of a call": nil} {
+		t.Run(name, func(t *testing.T) {
+			p := newPinning(t)
+			p.pin(t, pin.Enforce)
+			p.approve(t, "echo", true)
+			stream := p.stream(t, pairs...)
+			p.says <- `{"jsonrpc":"2.0","id":9,"result":{"contents":[{"uri":"x://y","mimeType":"text/html","text":"<script>"}]}}`
+			require.Equal(t, `{"jsonrpc":"2.0","id":9,"result":{"contents":[]}}`, events(t, &oneByOne{stream}, 1)[0])
+		})
+	}
+}
+
 // oneByOne reads single bytes, so that whoever buffers takes no more than a line.
 type oneByOne struct{ io.Reader }
 

@@ -191,13 +191,13 @@ func (a *Answer) filteredBy(judge *pins.Judge, message []byte) ([]byte, error) {
 	if err != nil || message == nil {
 		return message, err
 	}
-	filter := itemlist.Filter{Rules: a.rules, Server: a.server.Name, Page: a.asksForPage()}
+	filter := itemlist.Filter{Rules: a.rules, Server: a.server.Name, Asked: a.asked()}
 	unapproved := 0
 	switch {
 	case enforces(judge):
 		filter.Definitions = a.definitionsBy(judge)
 	case judge != nil && a.watched == nil:
-		unapproved = itemlist.Observe(message, a.definitionsBy(judge), filter.Page)
+		unapproved = itemlist.Observe(message, a.definitionsBy(judge), filter.Asked)
 	}
 	if filter.Rules != nil || filter.Definitions != nil {
 		var cut int

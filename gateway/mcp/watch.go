@@ -129,6 +129,6 @@ func (b *watchedBody) judgeEvent(event *sse.Event) {
 
 func (b *watchedBody) judge(message []byte) {
 	if judge := b.answer.judgeNow(); judge != nil && len(message) > 0 {
-		b.answer.request.Unapproved(itemlist.Observe(jsonscan.WithoutMark(message), b.answer.definitionsBy(judge), b.answer.asksForPage()))
+		b.answer.request.Unapproved(itemlist.Observe(jsonscan.WithoutMark(message), b.answer.definitionsBy(judge), b.answer.asked()))
 	}
 }

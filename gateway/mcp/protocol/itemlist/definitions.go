@@ -23,13 +23,13 @@ type Definitions interface {
 
 // Observe has the definitions in a server's message judged, and returns how many of them nobody
 // has approved. It changes nothing, and takes any message for one without definitions if it is
-// not valid. page is [Filter.Page].
-func Observe(message []byte, definitions Definitions, page bool) (unapproved int) {
+// not valid. asked is [Filter.Asked].
+func Observe(message []byte, definitions Definitions, asked Asked) (unapproved int) {
 	r, err := newRun(message)
 	if err != nil {
 		return 0
 	}
-	r.filter = &Filter{Definitions: definitions, Page: page}
+	r.filter = &Filter{Definitions: definitions, Asked: asked}
 	r.guardLists()
 	r.guardDefinitions()
 	_, _ = r.read()
@@ -137,6 +137,16 @@ func (r *run) version(info jsonscan.Span) error {
 	return nil
 }
 
+// Asked says of what a message with contents is the answer.
+type Asked int
+
+// What a client may have asked for.
+const (
+	AskedAnything Asked = iota // it is not known: any answer may come on such a stream
+	AskedOther                 // a resource that is no page
+	AskedPage                  // a page of an app
+)
+
 var contentKeys = []string{"uri", "mimeType"}
 
 // pageProfile is in the media type of pages of apps.
@@ -146,12 +156,12 @@ const pageProfile = "mcp-app"
 // whether the client may have it. Everything that an application could take for a page is judged
 // as one: by its URI, by its media type, or since a page was asked for.
 func (r *run) content() (keep bool, err error) {
-	page, start := r.filter.Page, r.Pos()
+	page, start := r.filter.Asked == AskedPage, r.Pos()
 	if r.Peek() == '{' {
 		certain, err := r.MembersAnyway(contentKeys, func(key int) error {
 			at, err := r.Value()
 			if err == nil && !page {
-				page = isOfPage(contentKeys[key], at.Of(r.message))
+				page = r.isOfPage(contentKeys[key], at.Of(r.message))
 			}
 			return err
 		})
@@ -169,12 +179,13 @@ func (r *run) content() (keep bool, err error) {
 	return r.approved(pin.Page, r.message[start:r.Pos()]), nil
 }
 
-// isOfPage reports whether a member of an entry may be one of a page.
-func isOfPage(key string, raw []byte) bool {
+// isOfPage reports whether a member of an entry may be one of a page: of any HTML where it is not
+// known whether the client has asked for a page.
+func (r *run) isOfPage(key string, raw []byte) bool {
 	text, ok := jsonscan.Text(raw)
 	text = strings.ToLower(strings.TrimSpace(text))
 	if key == "uri" {
 		return !ok || strings.HasPrefix(text, names.UIScheme)
 	}
-	return !ok || strings.Contains(text, pageProfile)
+	return !ok || strings.Contains(text, pageProfile) || r.filter.Asked == AskedAnything && strings.Contains(text, "html")
 }

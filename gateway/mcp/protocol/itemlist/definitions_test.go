@@ -32,9 +32,9 @@ func (a *approving) Admits(kind pin.Kind, name string) bool {
 }
 
 // pinned filters by definitions of these kinds, and returns the judged ones, too.
-func pinned(message string, page bool, kinds ...pin.Kind) (filtered string, unapproved int, seen []string, err error) {
+func pinned(message string, asked Asked, kinds ...pin.Kind) (filtered string, unapproved int, seen []string, err error) {
 	a := &approving{kinds: kinds}
-	text, unapproved, err := (&Filter{Definitions: a, Server: "up", Page: page}).Apply([]byte(message))
+	text, unapproved, err := (&Filter{Definitions: a, Server: "up", Asked: asked}).Apply([]byte(message))
 	return string(text), unapproved, a.seen, err
 }
 
@@ -83,7 +83,7 @@ func TestDefinitionsThatNobodyHasApprovedAreCut(t *testing.T) {
 		test, found := definitions[kind]
 		require.True(t, found, "no test for %s", kind)
 		t.Run(string(kind), func(t *testing.T) {
-			got, unapproved, seen, err := pinned(result(test.in), false, kind)
+			got, unapproved, seen, err := pinned(result(test.in), AskedOther, kind)
 			require.NoError(t, err)
 			require.Equal(t, result(test.want), got)
 			require.Equal(t, 1, unapproved)
@@ -91,7 +91,7 @@ func TestDefinitionsThatNobodyHasApprovedAreCut(t *testing.T) {
 		})
 		t.Run(string(kind)+", where other kinds are pinned", func(t *testing.T) {
 			others := slices.DeleteFunc(pin.Kinds(), func(k pin.Kind) bool { return k == kind })
-			got, unapproved, seen, err := pinned(result(test.in), false, others...)
+			got, unapproved, seen, err := pinned(result(test.in), AskedOther, others...)
 			require.NoError(t, err)
 			require.Equal(t, result(test.in), got)
 			require.Zero(t, unapproved)
@@ -99,7 +99,7 @@ func TestDefinitionsThatNobodyHasApprovedAreCut(t *testing.T) {
 		})
 		t.Run(string(kind)+", observed", func(t *testing.T) {
 			a := &approving{kinds: pin.Kinds()}
-			require.Equal(t, 1, Observe([]byte(result(test.in)), a, false))
+			require.Equal(t, 1, Observe([]byte(result(test.in)), a, AskedOther))
 			require.Equal(t, test.seen, a.seen)
 		})
 	}
@@ -163,7 +163,7 @@ func TestFiltersOfDefinitionsKeepEveryOtherByte(t *testing.T) {
 			if test.want == "" {
 				test.want = test.in
 			}
-			got, unapproved, _, err := pinned(result(test.in), false, pin.Kinds()...)
+			got, unapproved, _, err := pinned(result(test.in), AskedOther, pin.Kinds()...)
 			require.NoError(t, err)
 			require.Equal(t, result(test.want), got)
 			require.Equal(t, test.unapproved, unapproved)
@@ -173,7 +173,7 @@ func TestFiltersOfDefinitionsKeepEveryOtherByte(t *testing.T) {
 }
 
 func TestEverythingInTheAnswerToARequestForAPageIsAPage(t *testing.T) {
-	got, unapproved, _, err := pinned(result(`"contents":[{"uri":"file:///x","text":"bad"},7,{"uri":"file:///y","text":"good"}]`), true, pin.Page)
+	got, unapproved, _, err := pinned(result(`"contents":[{"uri":"file:///x","text":"bad"},7,{"uri":"file:///y","text":"good"}]`), AskedPage, pin.Page)
 	require.NoError(t, err)
 	require.Equal(t, result(`"contents":[{"uri":"file:///y","text":"good"}]`), got)
 	require.Equal(t, 2, unapproved)
@@ -184,7 +184,7 @@ func TestNotificationsAboutResourcesThatAreNotAdmittedAreDropped(t *testing.T) {
 		return `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"` + uri + `"}}`
 	}
 	for uri, passes := range map[string]bool{"file:///good/a": true, "file:///bad/a": false} {
-		got, _, _, err := pinned(updated(uri), false, pin.Kinds()...)
+		got, _, _, err := pinned(updated(uri), AskedOther, pin.Kinds()...)
 		require.NoError(t, err)
 		require.Equal(t, passes, got == updated(uri), uri)
 		require.Equal(t, passes, got != "", uri)
@@ -207,13 +207,13 @@ func TestAMessageThatCouldBeReadInTwoWaysIsRefusedWhereItHasDefinitions(t *testi
 		"contents in capitals":      `"Contents":[{"uri":"ui://bad"}]`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, _, _, err := pinned(result(members), false, pin.Kinds()...)
+			_, _, _, err := pinned(result(members), AskedOther, pin.Kinds()...)
 			require.Error(t, err)
 			if !strings.Contains(members, `\u0000`) { // that may be any key
-				_, _, _, err = pinned(result(members), false, pin.Tool)
+				_, _, _, err = pinned(result(members), AskedOther, pin.Tool)
 				require.NoError(t, err, "where nobody judges it")
 			}
-			Observe([]byte(result(members)), &approving{kinds: pin.Kinds()}, false)
+			Observe([]byte(result(members)), &approving{kinds: pin.Kinds()}, AskedOther)
 		})
 	}
 }
@@ -235,15 +235,19 @@ func FuzzFilterOfDefinitions(f *testing.F) {
 	f.Add([]byte(`{"result":{"Instructions":"bad","serverInfo":{"Name":"bad","version":"a b"}},"method":"x"}`), false)
 	f.Add([]byte(`{"result":{"instructions" :""`), true)
 	f.Fuzz(func(t *testing.T, message []byte, page bool) {
-		Observe(message, &approving{kinds: pin.Kinds()}, page)
-		got, _, _, err := pinned(string(message), page, pin.Kinds()...)
+		asked := AskedOther
+		if page {
+			asked = AskedPage
+		}
+		Observe(message, &approving{kinds: pin.Kinds()}, asked)
+		got, _, _, err := pinned(string(message), asked, pin.Kinds()...)
 		if err != nil || got == "" {
 			return
 		}
 		if !json.Valid([]byte(got)) {
 			t.Fatalf("%q became %q", message, got)
 		}
-		if again, _, _, err := pinned(got, page, pin.Kinds()...); err != nil || again != got {
+		if again, _, _, err := pinned(got, asked, pin.Kinds()...); err != nil || again != got {
 			t.Fatalf("%q became %q, and that %q: %v", message, got, again, err)
 		}
 		var out struct {
@@ -286,7 +290,7 @@ func TestTheMemberAroundAValueIsFoundInAnyObject(t *testing.T) {
 			kept := strings.Join(members, space+","+space)
 			members = slices.Insert(members, at, `"instructions"`+space+`:`+space+`"bad"`)
 			text := result(space + strings.Join(members, space+","+space) + space)
-			got, _, _, err := pinned(text, false, pin.Instructions)
+			got, _, _, err := pinned(text, AskedOther, pin.Instructions)
 			require.NoError(t, err)
 			require.JSONEq(t, result(kept), got)
 		}
@@ -315,3 +319,16 @@ type benchmarked struct{}
 func (benchmarked) Pins(pin.Kind) bool             { return true }
 func (benchmarked) Approved(pin.Kind, []byte) bool { return true }
 func (benchmarked) Admits(pin.Kind, string) bool   { return true }
+
+func TestHTMLCountsAsAPageWhereThePageMayHaveBeenAskedFor(t *testing.T) {
+	html := result(`"contents":[{"uri":"file:///x","mimeType":"TEXT/HTML","text":"<p>"},{"uri":"file:///y","mimeType":"text/plain"}]`)
+	for asked, want := range map[Asked]string{
+		AskedAnything: result(`"contents":[{"uri":"file:///y","mimeType":"text/plain"}]`),
+		AskedOther:    html,
+		AskedPage:     result(`"contents":[]`),
+	} {
+		got, _, _, err := pinned(html, asked, pin.Page)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+}

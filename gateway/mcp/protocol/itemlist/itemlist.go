@@ -32,7 +32,7 @@ type Filter struct {
 	Definitions Definitions   // nil: everything that the server says passes
 
 	Server string // its registered name
-	Page   bool   // the message answers a request for a page of an app
+	Asked  Asked  // what the message answers
 }
 
 // Apply returns the server's message as the client may have it: without the entries of its
