@@ -19,7 +19,7 @@ import (
 
 // The server of docs/pins.md, and where it is on the page.
 const (
-	pinnedURL   = "https://notes.example.com/mcp"
+	pinnedURL   = "https://wiki.example.com/mcp"
 	mayVersion  = "Finds the notes that have a word."
 	juneVersion = "Finds the notes that have a word, the newest first."
 )
@@ -27,7 +27,7 @@ const (
 // The digest that the page approves is of the server's place, too, which is another one each time.
 var shownDigest = regexp.MustCompile(`-shown sha256:[0-9a-f]{64}`)
 
-const shownNow = `$$(mcp-bootstrap pins diff notes | sed -n 's/.*-shown \(sha256:[0-9a-f]*\) -yes$$/\1/p')`
+const shownNow = `$$(mcp-bootstrap pins diff wiki | sed -n 's/.*-shown \(sha256:[0-9a-f]*\) -yes$$/\1/p')`
 
 // TestDocsPins runs the commands of docs/pins.md. Between the page's parts a client lists the
 // server's tools, as the page says, and the server's owner changes one.
@@ -36,18 +36,18 @@ func TestDocsPins(t *testing.T) {
 	var version atomic.Value
 	version.Store(mayVersion)
 	get := func(*http.Request) *mcp.Server {
-		server := mcp.NewServer(&mcp.Implementation{Name: "notes", Version: "1"}, &mcp.ServerOptions{Instructions: "Search before you write."})
+		server := mcp.NewServer(&mcp.Implementation{Name: "wiki", Version: "1"}, &mcp.ServerOptions{Instructions: "Search before you write."})
 		server.AddTool(&mcp.Tool{Name: "search", Description: version.Load().(string), InputSchema: harness.Map{"type": "object"}}, nil)
 		server.AddTool(&mcp.Tool{Name: "write", Description: "Writes a note.", InputSchema: harness.Map{"type": "object"}}, nil)
 		return server
 	}
 	url := h.StartUpstream(mcp.NewStreamableHTTPHandler(get, &mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true})).URL
 	gateway := h.StartGateway(harness.GatewayOptions{})
-	token := h.CreateClient("reader", harness.Map{"allowed_servers": "notes"})
+	token := h.CreateClient("reader", harness.Map{"allowed_servers": "wiki"})
 	// use lists the server's tools as a client, and waits until so many definitions are reported.
 	use := func(reported int) {
 		h.Eventually("the gateway knows the server", func() error {
-			session, err := h.TryConnect(gateway.ServerURL("notes"), token, harness.ConnectOptions{Version: harness.SessionEra})
+			session, err := h.TryConnect(gateway.ServerURL("wiki"), token, harness.ConnectOptions{Version: harness.SessionEra})
 			if err != nil {
 				return err
 			}
@@ -55,7 +55,7 @@ func TestDocsPins(t *testing.T) {
 			return err
 		})
 		h.Eventually("the gateway reports the definitions", func() error {
-			if rows, _ := h.Read("mcp/pins/notes")["reported"].([]any); len(rows) != reported {
+			if rows, _ := h.Read("mcp/pins/wiki")["reported"].([]any); len(rows) != reported {
 				return fmt.Errorf("%d definitions are reported", len(rows))
 			}
 			return nil
