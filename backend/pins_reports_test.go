@@ -103,7 +103,7 @@ func TestAWithdrawalEndsTrustFirst(t *testing.T) {
 	require.Contains(t, e.write("pins/s", data{"withdraw": "a"}).Warnings[0], "trust_first has ended")
 	e.reportTools(toolText("a", "one"), toolText("b", ""))
 	require.Empty(t, e.pinRows("approved"))
-	require.Contains(t, e.write("pins/s", data{"trust_first": true, "dry_run": true}).Warnings[1], "2 of what was reported before, withdrawn definitions too")
+	require.Contains(t, e.write("pins/s", data{"trust_first": true, "dry_run": true}).Warnings[1], "2 definitions that were reported before, withdrawn ones too")
 }
 
 // A gateway may say anything. Without somebody's word at pins/ it approves nothing.

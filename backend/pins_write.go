@@ -290,7 +290,7 @@ func readTrustFirst(d *framework.FieldData) pinAct {
 		warnings := []string{fmt.Sprintf("until %s the first definition of each name is approved that a gateway reports: whoever has a gateway's login chooses it", formatTime(p.TrustFirstUntil))}
 		if at := len(p.Approved) - held; at > 0 {
 			// Among them may be what somebody has withdrawn.
-			warnings = append(warnings, fmt.Sprintf("%d of what was reported before, withdrawn definitions too, are approved at once: look at what is marked first_seen", at))
+			warnings = append(warnings, fmt.Sprintf("%d definitions that were reported before, withdrawn ones too, are approved at once: look at those marked first_seen", at))
 		}
 		if len(p.Frozen) > 0 {
 			warnings = append(warnings, fmt.Sprintf("not of %d names that are frozen, since there were two definitions of them: approve one by its digest", len(p.Frozen)))

@@ -111,7 +111,7 @@ func (s *server) left(have map[string]any, lines []string) []string {
 		left = append(left, fmt.Sprintf("~ pin_kinds = [] (was %s)", kinds))
 	}
 	if mode := have["pin"]; mode == string(pin.Observe) || mode == string(pin.Enforce) {
-		left = append(left, "- what is approved of it (pins/"+s.name+"), which is for where it led before")
+		left = append(left, "- its approvals (pins/"+s.name+"), which are for the place where it led before")
 	}
 	return left
 }

@@ -79,7 +79,7 @@ func TestAPlanSaysWhatAServerThatIsMovedLeavesBehind(t *testing.T) {
 	const (
 		url      = `~ url = "https://example.org/mcp" (was "https://example.com/mcp")`
 		kinds    = `~ pin_kinds = [] (was ["page"])`
-		approved = "- what is approved of it (pins/a), which is for where it led before"
+		approved = "- its approvals (pins/a), which are for the place where it led before"
 	)
 	pinned := map[string]any{"pin": "enforce", "pin_kinds": []any{"page"}}
 	for name, test := range map[string]struct {

@@ -15,7 +15,7 @@ import (
 	"vault-plugin-secrets-mcp/bootstrap/console"
 )
 
-var update = flag.Bool("update", false, "write what is shown now into testdata")
+var update = flag.Bool("update", false, "write the present output into testdata")
 
 // Days on which definitions were approved and reported.
 var (

@@ -235,7 +235,7 @@ func (a *Answer) filterEvent(event *sse.Event) (pass bool, err error) {
 }
 
 // plainEvent is filterEvent where the server's pins are enforced. Clients differ in where they end
-// a line, and in the events in which they look for messages: what is a comment here may be a
+// a line, and in the events in which they look for messages: a comment here may be a
 // message there. So they get those fields that the gateway has read, of messages alone.
 func (a *Answer) plainEvent(event *sse.Event, judge *pins.Judge) (pass bool, err error) {
 	data := event.Data

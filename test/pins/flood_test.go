@@ -77,7 +77,7 @@ func aFloodIsBounded(t *testing.T, s *pinned) {
 	other := s.caller(t, path, "calm", s.CreateClient("calm", harness.Map{"allowed_servers": "calm"}))
 	flood.gateway, other.gateway = s.gateways[1], s.gateways[1] // which has had little to report until now
 	s.Eventually("the gateway knows the servers", func() error { return errors.Join(registered(flood), registered(other)) })
-	s.Eventually("what was approved is shown", func() error { return other.shows(true) })
+	s.Eventually("the approved text is shown", func() error { return other.shows(true) })
 
 	before := other.times(20)
 	server.saysBy(flooding())
