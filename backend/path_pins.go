@@ -17,15 +17,15 @@ func pinFields() fields {
 	return fields{
 		"server":  {Type: framework.TypeString, Description: "Name of the server.", Required: true},
 		"texts":   {Type: framework.TypeBool, Description: "In a read: with the texts of the definitions, in canonical JSON.", Query: true},
-		"approve": {Type: framework.TypeString, Description: "Approve a definition of this name: the name of a tool or a prompt, the URI of a resource or a page, the URI template of a template; empty for instructions and server. Give kind and digest with it."},
+		"approve": {Type: framework.TypeString, Description: "Approve a definition of this name: the name of a tool or a prompt, the URI of a resource or a page, the URI template of a template; empty for instructions and server. Give digest with it, and kind unless it is a tool."},
 		"withdraw": {
 			Type:        framework.TypeString,
-			Description: "Withdraw the approvals of this name; with digest, that one alone.",
+			Description: "Withdraw the approvals of this name, and of kind tool unless kind is given; with digest, that one alone.",
 		},
 		"kind": {
 			Type:          framework.TypeString,
 			Default:       string(pin.Tool),
-			Description:   "With approve or withdraw: the kind of the definition.",
+			Description:   "With approve or withdraw: the kind of the definition; tool unless given.",
 			AllowedValues: allowedKinds(),
 		},
 		"digest":          {Type: framework.TypeString, Description: "With approve or withdraw: the digest of the definition, like sha256: and 64 hexadecimal digits."},
@@ -105,6 +105,8 @@ server that changes a word of it needs a new approval.
     vault read mcp/pins/github texts=true
     vault write mcp/pins/github approve=create_issue digest=sha256:…
     vault write mcp/pins/github approve= kind=instructions digest=sha256:…
+
+Without kind, approve and withdraw are about a tool.
 
 mcp-bootstrap pins shows the changes, and approves the definitions that it has shown. It spells
 out the characters that a terminal hides or acts on, which vault read prints as they are. The

@@ -73,7 +73,7 @@ func TestASecondDefinitionInTheFirstHourFreezesTheName(t *testing.T) {
 
 			// Frozen names stay so for the next hour of trust, until somebody approves one.
 			e.write("pins/s", data{"forget_reported": true})
-			require.Contains(t, strings.Join(e.write("pins/s", data{"trust_first": true}).Warnings, ""), "2 names that are frozen")
+			require.Contains(t, strings.Join(e.write("pins/s", data{"trust_first": true}).Warnings, ""), "2 names are frozen")
 			e.reportTools(toolText("a", "one"), toolText("c", ""))
 			require.Equal(t, []string{"tool c " + digestOf(t, pin.Tool, toolText("c", "")) + " first seen"}, e.pinRows("approved"))
 			e.write("pins/s", data{"approve": "a", "digest": one})

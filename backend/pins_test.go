@@ -347,3 +347,54 @@ func TestEvaluateSaysWhatPinsDo(t *testing.T) {
 	require.Contains(t, denied["summary"], "pins/s")
 	require.Equal(t, "allowed", e.decision(data{"client": "c", "server": "s"})["decision"])
 }
+
+func TestAnApprovalOfWhatNobodyReportedSaysWhatItDoes(t *testing.T) {
+	t.Parallel()
+	e := pinnedEnv(t, "enforce")
+	text := toolText("search", "Searches")
+	digest := digestOf(t, pin.Tool, text)
+	e.reportTools(text)
+	for _, tc := range []struct {
+		name string
+		data data
+		want []string
+	}{
+		{"a digest that nobody knows", data{"approve": "write", "digest": digestOf(t, pin.Tool, toolText("write", ""))}, []string{
+			`no gateway has reported this definition: it counts once a server says it in these words, and calls of the tool "write" pass from now on`,
+		}},
+		{"under another name", data{"approve": "find", "digest": digest}, []string{
+			`no gateway has reported this definition: it counts once a server says it in these words, and calls of the tool "find" pass from now on`,
+			`the digest that is approved of the tool "find" was reported of the tool "search": withdraw it, and give that kind and name`,
+		}},
+		{"under another kind", data{"approve": "search", "kind": "prompt", "digest": digest}, []string{
+			`no gateway has reported this definition: it counts once a server says it in these words, and calls of the prompt "search" pass from now on`,
+			`the digest that is approved of the prompt "search" was reported of the tool "search": withdraw it, and give that kind and name`,
+		}},
+		{"of what has no name", data{"approve": "", "kind": "instructions", "digest": digestOf(t, pin.Instructions, `"x"`)}, []string{
+			"no gateway has reported this definition: it counts once a server says it in these words",
+		}},
+		{"one that was reported", data{"approve": "search", "digest": digest}, nil},
+		{"one that is approved already, of another name", data{"approve": "look", "digest": digest}, []string{
+			`no gateway has reported this definition: it counts once a server says it in these words, and calls of the tool "look" pass from now on`,
+			`the digest that is approved of the tool "look" was reported of the tool "search": withdraw it, and give that kind and name`,
+		}},
+	} {
+		require.Equal(t, tc.want, e.write("pins/s", tc.data).Warnings, tc.name)
+	}
+	require.Equal(t, `nothing is withdrawn: the tool "x" has no such approval`, e.write("pins/s", data{"withdraw": "x"}).Warnings[0])
+}
+
+func TestPinKindsWithoutPinWarn(t *testing.T) {
+	t.Parallel()
+	e := pinnedEnv(t, "off")
+	const want = "pin_kinds does nothing until pin is observe or enforce"
+	require.Contains(t, strings.Join(e.write("servers/s", data{"pin_kinds": "tool"}).Warnings, ""), want)
+	require.NotContains(t, strings.Join(e.write("servers/s", data{"description": "other"}).Warnings, ""), want, "it was said")
+	require.NotContains(t, strings.Join(e.write("servers/s", data{"pin": "observe", "pin_kinds": "tool,prompt"}).Warnings, ""), want)
+}
+
+func TestOneFrozenNameIsToldInTheSingular(t *testing.T) {
+	t.Parallel()
+	require.Contains(t, frozenWarning(1), "1 name is frozen")
+	require.Contains(t, frozenWarning(2), "2 names are frozen")
+}

@@ -157,7 +157,7 @@ func readPinName(field, kind, name string) (pinName, error) {
 	case k.Named() && name == "":
 		return pinName{}, userErrorf("field %s: the name of the %s is empty", field, k)
 	case !k.Named() && name != "":
-		return pinName{}, userErrorf("field %s: the server's %s has no name: leave it empty", field, k)
+		return pinName{}, userErrorf("field %s: a definition of kind %s has no name: leave it empty", field, k)
 	case len(name) > pin.MaxName:
 		return pinName{}, userErrorf("field %s: the name is %d bytes long: at most %d are allowed", field, len(name), pin.MaxName)
 	case !utf8.ValidString(name):
@@ -219,24 +219,55 @@ func readRows(list []any, into any) error {
 
 func approveAll(all []approvedDigest) pinAct {
 	return func(p *pinState, by string, now time.Time) ([]string, error) {
-		unseen := 0
+		var unseen []approvedDigest
 		for _, a := range all {
 			if p.findApproved(a.name, a.digest) < 0 && p.findReported(a.name, a.digest) < 0 {
-				unseen++
+				unseen = append(unseen, a)
 			}
+		}
+		warnings := p.unseenWarnings(unseen, len(all))
+		for _, a := range all {
 			p.approve(a.name, a.digest, by, now)
 		}
-		if err := p.checkApproved(); err != nil {
-			return nil, err
-		}
-		switch {
-		case unseen == 0:
-			return nil, nil
-		case len(all) == 1:
-			return []string{"no gateway has reported this definition: it counts once a server says it in these words"}, nil
-		}
-		return []string{fmt.Sprintf("no gateway has reported %d of these definitions: they count once a server says them in these words", unseen)}, nil
+		return warnings, p.checkApproved()
 	}
+}
+
+// unseenWarnings warns of approvals of what no gateway has reported: it may be a mistake, and
+// still calls of a name with an approval pass.
+func (p *pinState) unseenWarnings(unseen []approvedDigest, of int) []string {
+	var warnings []string
+	switch {
+	case len(unseen) == 0:
+		return nil
+	case of > 1:
+		warnings = append(warnings, fmt.Sprintf("no gateway has reported %d of these definitions: they count once a server says them in these words, and calls of their names pass from now on", len(unseen)))
+	case unseen[0].name.Kind.Named():
+		warnings = append(warnings, fmt.Sprintf("no gateway has reported this definition: it counts once a server says it in these words, and calls of %s pass from now on", unseen[0].name))
+	default:
+		warnings = append(warnings, "no gateway has reported this definition: it counts once a server says it in these words")
+	}
+	for _, a := range unseen {
+		if known, ok := p.reportedAs(a.digest); ok {
+			return append(warnings, fmt.Sprintf("the digest that is approved of %s was reported of %s: withdraw it, and give that kind and name", a.name, known))
+		}
+	}
+	return warnings
+}
+
+// reportedAs is the name under which gateways have reported a digest.
+func (p *pinState) reportedAs(digest pin.Digest) (pinName, bool) {
+	for i := range p.Reported {
+		if d := &p.Reported[i]; d.Digest == digest {
+			return d.pinName, true
+		}
+	}
+	for i := range p.Approved {
+		if d := &p.Approved[i].pinDefinition; d.Digest == digest && !d.Seen.IsZero() {
+			return d.pinName, true
+		}
+	}
+	return pinName{}, false
 }
 
 // refuseWithoutDigest lists the digests that could be approved under the name.
@@ -267,7 +298,7 @@ func withdrawAll(n pinName) pinAct {
 func withdrawWhere(n pinName, which func(*pinApproval) bool) pinAct {
 	return func(p *pinState, _ string, now time.Time) ([]string, error) {
 		if p.withdraw(which) == 0 {
-			return []string{fmt.Sprintf("nothing is withdrawn: that is not approved of %s", n)}, nil
+			return []string{fmt.Sprintf("nothing is withdrawn: %s has no such approval", n)}, nil
 		}
 		trusting := now.Before(p.TrustFirstUntil)
 		p.endTrustFirst()
@@ -293,8 +324,15 @@ func readTrustFirst(d *framework.FieldData) pinAct {
 			warnings = append(warnings, fmt.Sprintf("%d definitions that were reported before, withdrawn ones too, are approved at once: look at those marked first_seen", at))
 		}
 		if len(p.Frozen) > 0 {
-			warnings = append(warnings, fmt.Sprintf("not of %d names that are frozen, since there were two definitions of them: approve one by its digest", len(p.Frozen)))
+			warnings = append(warnings, frozenWarning(len(p.Frozen)))
 		}
 		return warnings, nil
 	}
+}
+
+func frozenWarning(names int) string {
+	if names == 1 {
+		return "1 name is frozen, and nothing is approved of it, since there were two definitions: approve one by its digest"
+	}
+	return fmt.Sprintf("%d names are frozen, and nothing is approved of them, since there were two definitions of each: approve one by its digest", names)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -74,8 +75,15 @@ func (b *mcpBackend) pinWarnings(ctx context.Context, s logical.Storage, name st
 	case len(moved) > 0 && approved > 0:
 		return []string{fmt.Sprintf("%s changed, so nothing is approved of the server any more: its %d approvals were for another place. Approve the definitions of this one (pins/%s)",
 			strings.Join(moved, ", "), approved, name)}, nil
+	case !next.Pin.Active() && kindsWritten(held, next):
+		return []string{fmt.Sprintf("pin is off at the server, so pin_kinds does nothing until pin is observe or enforce: write servers/%s pin=observe", name)}, nil
 	case next.Pin == pin.Enforce && approved == 0 && (held == nil || held.Pin != pin.Enforce):
 		return []string{fmt.Sprintf("nothing is approved of the server, so with pin=enforce clients see nothing of it: approve its definitions (pins/%s), or write pin=observe first", name)}, nil
 	}
 	return nil, nil
+}
+
+// kindsWritten reports whether a write has set pin_kinds.
+func kindsWritten(held, next *serverEntry) bool {
+	return len(next.PinKinds) > 0 && (held == nil || !slices.Equal(held.PinKinds, next.PinKinds))
 }

@@ -119,7 +119,7 @@ func partOfEngine(address string) string {
 		return ""
 	}
 	found := enginePart.FindStringSubmatch(u.Path)
-	if found == nil || slices.Contains([]string{"gateway", "clients", "roles", "policies", "creds"}, path.Base(found[1])) {
+	if len(found) == 0 || slices.Contains([]string{"gateway", "clients", "roles", "policies", "creds"}, path.Base(found[1])) {
 		return ""
 	}
 	return found[2]

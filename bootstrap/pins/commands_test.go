@@ -288,8 +288,11 @@ func TestAnApprovalOfWhatIsApprovedSaysSo(t *testing.T) {
 		want    string
 	}{
 		"by its digest": {Wanted{Digest: &held}, Consent{Yes: true}, `github: already approved: tool "search".`},
-		"by its kind and digest, with the name": {Wanted{Names: []string{"search"}, Kind: pin.Tool, Digest: &held}, Consent{Yes: true},
-			`github: already approved: tool "search".`},
+		"by its kind and digest, with the name": {
+			Wanted{Names: []string{"search"}, Kind: pin.Tool, Digest: &held},
+			Consent{Yes: true},
+			`github: already approved: tool "search".`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEngine(t, state)
