@@ -128,6 +128,8 @@ func (j *Judge) look(kind pin.Kind, raw []byte) (digest pin.Digest, approved, re
 	o := other{readable: err == nil, again: now.Add(noteAgain)}
 	if err == nil {
 		o.digest = d.Digest
+	} else {
+		o.again = now.Add(tellAgain)
 	}
 	if j.keeper != nil && j.Pins(kind) && j.pins.Known && !j.keeper.note(j, kind, d, err, now) {
 		o.again = now.Add(noteLater)

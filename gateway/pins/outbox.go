@@ -15,9 +15,12 @@ import (
 )
 
 const (
-	// noteAgain is the time after which a definition that is still not approved is reported
-	// again: somebody may have had the engine forget it.
-	noteAgain = 5 * time.Minute
+	// noteAgain is the least time after which a definition that is still not approved is
+	// reported again: somebody may have had the engine forget it.
+	noteAgain = time.Minute
+
+	// tellAgain is the time after which the log is told again of one that nobody can approve.
+	tellAgain = 5 * time.Minute
 
 	// noteLater is the time after which one is noted that there was no room for.
 	noteLater = time.Minute
@@ -31,6 +34,10 @@ const (
 	// notedPerMinute and notedBurst bound the definitions of a server that are reported. The
 	// engine has no room for more than these.
 	notedPerMinute, notedBurst = 64, 256
+
+	// againPerMinute bounds those that are reported again. They have a share of their own, so
+	// that the definitions that a server has had before leave room for its new ones.
+	againPerMinute = 64
 
 	// notedKept is how many definitions of a server are known to be noted.
 	notedKept = 1024
@@ -50,7 +57,8 @@ type outbox struct {
 	// Guarded by outboxes.mu.
 	place   string
 	noted   *lru.Cache[form, time.Time]
-	limit   *rate.Limiter
+	limit   *rate.Limiter // of those that are new
+	repeats *rate.Limiter // of those that are reported again
 	waiting []definition
 	size    int  // bytes of their texts
 	queued  bool // it is in the order of outboxes
@@ -100,10 +108,18 @@ func (k *Keeper) note(j *Judge, kind pin.Kind, d *pin.Definition, err error, now
 		of := form{kind, d.Digest}
 		at, noted := o.noted.Get(of)
 		tell = !noted
-		if !noted || now.Sub(at) >= noteAgain && !o.has(of) {
-			if room = k.outboxes.put(o, of, d.Text, now); room {
-				o.noted.Add(of, now)
+		if !noted || o.mayRepeat(of, now.Sub(at)) {
+			limit := o.limit
+			if noted {
+				limit = o.repeats
 			}
+			put := k.outboxes.put(o, of, d.Text, limit, now)
+			if put {
+				o.noted.Add(of, now)
+			} else if !noted {
+				o.lost++
+			}
+			room = put || noted // one that was reported before is not lost
 		}
 	}
 	tell = tell && o.telling.allows(now)
@@ -152,6 +168,7 @@ func (b *outboxes) at(server, place string) *outbox {
 	} else {
 		o = &outbox{
 			server: server, limit: rate.NewLimiter(rate.Limit(notedPerMinute)/60, notedBurst),
+			repeats: rate.NewLimiter(rate.Limit(againPerMinute)/60, againPerMinute),
 			telling: telling{limit: rate.NewLimiter(rate.Limit(toldPerMinute)/60, toldPerMinute)},
 		}
 		b.of[server] = o
@@ -161,15 +178,22 @@ func (b *outboxes) at(server, place string) *outbox {
 	return o
 }
 
+// mayRepeat reports whether a definition may be reported again that was noted so long ago. The
+// more there are, the later, so that the first ones of a list do not always come first; and only
+// while few wait, so that there is room for new ones. mu is held.
+func (o *outbox) mayRepeat(f form, ago time.Duration) bool {
+	turn := noteAgain * time.Duration(o.noted.Len()) / againPerMinute
+	return ago >= max(noteAgain, turn) && len(o.waiting) < againPerMinute && !o.has(f)
+}
+
 // has reports whether a definition waits. mu is held.
 func (o *outbox) has(f form) bool {
 	return slices.ContainsFunc(o.waiting, func(d definition) bool { return d.form == f })
 }
 
-// put has a definition wait, if there is room. mu is held.
-func (b *outboxes) put(o *outbox, f form, text []byte, now time.Time) bool {
-	if len(o.waiting) >= maxWaiting || o.size+len(text) > maxWaitingSize || b.size+len(text) > maxSize || !o.limit.AllowN(now, 1) {
-		o.lost++
+// put has a definition wait, if there is room and the limit allows it. mu is held.
+func (b *outboxes) put(o *outbox, f form, text []byte, limit *rate.Limiter, now time.Time) bool {
+	if len(o.waiting) >= maxWaiting || o.size+len(text) > maxWaitingSize || b.size+len(text) > maxSize || !limit.AllowN(now, 1) {
 		return false
 	}
 	o.waiting = append(o.waiting, definition{f, string(text)})

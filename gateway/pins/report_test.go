@@ -48,10 +48,49 @@ func TestWhatIsStillNotApprovedIsReportedAgain(t *testing.T) {
 	j := s.enforced("files", nil)
 	for range 12 {
 		j.Keeps(pin.Tool, []byte(tool("search", "Searches.")))
-		s.after(time.Minute)
+		s.after(20 * time.Second)
 	}
-	require.Len(t, s.vault.texts("files"), 3)
+	require.Len(t, s.vault.texts("files"), 4, "once a minute")
 	require.Len(t, s.log.all, 1)
+}
+
+// TestWhatIsReportedAgainLeavesRoomForWhatIsNew: neither its limit nor the count of what is lost
+// hears of definitions that Vault has had before.
+func TestWhatIsReportedAgainLeavesRoomForWhatIsNew(t *testing.T) {
+	s := newStage(t)
+	j := s.enforced("files", nil)
+	keep := func(name string, n int) {
+		for i := range n {
+			j.Keeps(pin.Tool, []byte(tool(fmt.Sprint(name, i), "Searches.")))
+		}
+	}
+	drain := func() {
+		for s.Waiting() > 0 {
+			s.after(time.Second)
+		}
+	}
+	keep("old", notedBurst)
+	drain()
+	s.after(notedBurst / againPerMinute * time.Minute)
+	keep("old", notedBurst)
+	drain()
+	keep("new", notedBurst)
+	drain()
+	require.Equal(t, notedBurst+againPerMinute+notedBurst, len(s.vault.texts("files"))) //nolint:testifylint // Len prints them all
+	for range 12 { // the first of the list do not always come first
+		s.after(time.Minute)
+		keep("old", notedBurst)
+		drain()
+	}
+	require.Zero(t, s.counts.lost)
+	times := map[string]int{}
+	for _, text := range s.vault.texts("files") {
+		times[text]++
+	}
+	require.Len(t, times, 2*notedBurst, "each new one was reported")
+	for i := range notedBurst {
+		require.GreaterOrEqual(t, times[tool(fmt.Sprint("old", i), "Searches.")], 2, i)
+	}
 }
 
 func TestAReportHasABound(t *testing.T) {
