@@ -78,7 +78,9 @@ func Run(ctx context.Context, vault *api.Client, opts Options) error {
 	if e.checkVault(ctx) && e.checkToken(ctx) && e.checkMount(ctx) {
 		e.checkGatewayLogin(ctx)
 		e.checkKMS(ctx)
-		e.checkPolicies(ctx, e.checkServers(ctx))
+		servers := e.checkServers(ctx)
+		e.checkPolicies(ctx, servers)
+		e.checkPins(ctx, servers)
 		e.checkUpstream(ctx)
 		e.checkSignIn(ctx)
 		e.checkClients(ctx)

@@ -77,7 +77,7 @@ func TestWhatIsReportedAgainLeavesRoomForWhatIsNew(t *testing.T) {
 	keep("new", notedBurst)
 	drain()
 	require.Equal(t, notedBurst+againPerMinute+notedBurst, len(s.vault.texts("files"))) //nolint:testifylint // Len prints them all
-	for range 12 { // the first of the list do not always come first
+	for range 12 {                                                                      // the first of the list do not always come first
 		s.after(time.Minute)
 		keep("old", notedBurst)
 		drain()
