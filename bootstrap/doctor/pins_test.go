@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/hashicorp/vault/api"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -25,7 +26,7 @@ func TestPinsThatWaitForSomebodyAreToldAndNotWrong(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			vault := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				require.Equal(t, "/v1/mcp/pins/x", r.URL.Path)
+				assert.Equal(t, "/v1/mcp/pins/x", r.URL.Path)
 				_, _ = w.Write([]byte(`{"data":` + test.data + `}`))
 			}))
 			defer vault.Close()

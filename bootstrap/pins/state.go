@@ -160,7 +160,7 @@ func (b *Broker) get(ctx context.Context, path string, query url.Values) (*api.S
 	case errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound && len(answer.Errors) == 0:
 		return nil, nil
 	case errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound:
-		return nil, fmt.Errorf("%w: give -mount, the path where the engine is mounted", connect.Explain(err))
+		return nil, fmt.Errorf("%s: give -mount, the path where the engine is mounted", strings.TrimSuffix(connect.Reason(err), "."))
 	case err != nil:
 		return nil, connect.Explain(err)
 	}
