@@ -124,8 +124,8 @@ test-scale: ## the engine with a million tokens of ten thousand clients, and wit
 	@SCALE_CLIENTS="$${SCALE_CLIENTS:-10000}" SCALE_TOKENS="$${SCALE_TOKENS:-1000000}" \
 		go test -count=1 -v -timeout 60m -run '^(TestAmongManyTokens|TestLookingAtEveryClientHoldsUpNobody)$$' -bench '^BenchmarkLookup$$' -benchtime 20000x ./backend
 
-bench: build vault ## every figure and picture of docs/performance.md, written into it: 25 minutes, on a machine that does nothing else
-	@for figures in proxy revocation growth engine credentials; do \
+bench: build vault ## every figure and picture of docs/performance.md, written into it: 28 minutes, on a machine that does nothing else
+	@for figures in proxy revocation growth lists engine credentials; do \
 		BENCH_OUT="$(CURDIR)/docs/performance" $(MAKE) --no-print-directory bench-$$figures || exit; done
 	@$(MAKE) --no-print-directory plot
 

@@ -138,6 +138,7 @@ func busyDay(t *testing.T, s *stage.Stage) {
 	traces := collector.Start()
 	t.Cleanup(traces.Close)
 	bed.SetUp(t, s.Harness, "1h")
+	s.Write("mcp/servers/observed", harness.Map{"transport": "http", "url": s.Allowed.URL, "pin": "observe"})
 	s.Gateway = s.StartGateway(harness.GatewayOptions{Top: bed.Block(""), Env: []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + traces.URL}})
 	broken := s.StartUpstream(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -146,11 +147,14 @@ func busyDay(t *testing.T, s *stage.Stage) {
 		panic(http.ErrAbortHandler)
 	}))
 	s.Write("mcp/servers/broken", harness.Map{"transport": "http", "url": broken.URL})
-	token := s.CreateClient("busy", harness.Map{"allowed_servers": stage.Calculator + ",broken"})
+	token := s.CreateClient("busy", harness.Map{"allowed_servers": stage.Calculator + ",broken,observed"})
 
 	session, err := s.TryConnect(s.Gateway.ServerURL(stage.Calculator), token, harness.ConnectOptions{Version: harness.SessionEra})
 	require.NoError(t, err)
 	stage.CallTool(t, session, "add", harness.Map{"a": 1, "b": 2})
+	require.NoError(t, session.Close())
+	session, err = s.TryConnect(s.Gateway.ServerURL("observed"), token, harness.ConnectOptions{Version: harness.SessionEra})
+	require.NoError(t, err)
 	require.NoError(t, session.Close())
 	s.Works(t, token)
 	s.Call(s.Gateway.ServerURL(stage.Forbidden), token, "add", `{}`)
