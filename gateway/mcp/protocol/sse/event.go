@@ -75,7 +75,8 @@ var escapedLineEnds = strings.NewReplacer("\u0085", `\u0085`, "\u2028", `\u2028`
 // OneLine returns the JSON text without characters at which some parsers end a line though the
 // standard does not. They are in strings only, and get escapes there.
 func OneLine(message []byte) []byte {
-	if !bytes.ContainsAny(message, otherLineEnds) {
+	has := func(end string) bool { return bytes.Contains(message, []byte(end)) } // many times as fast as ContainsAny
+	if !has("\u0085") && !has("\u2028") && !has("\u2029") {
 		return message
 	}
 	return []byte(escapedLineEnds.Replace(string(message)))
