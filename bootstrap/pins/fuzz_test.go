@@ -16,18 +16,18 @@ func FuzzNoTextReachesTheTerminal(f *testing.F) {
 	f.Add(strings.Repeat("long ", 100), strings.Repeat("long ", 99)+"\u0301\u0301\u0301 שלום", "\x9b", uint8(30))
 	f.Add("", "<U+200B ZERO WIDTH SPACE>", "x", uint8(1))
 	f.Fuzz(func(t *testing.T, was, is, name string, width uint8) {
-		text := func(description string) (string, *pin.Definition) {
+		read := func(description string) *pin.Definition {
 			raw := compact(map[string]any{"name": name, "description": description, "inputSchema": map[string]any{name: description, "enum": []any{description}}})
-			d, err := pin.Read(pin.Tool, []byte(raw))
-			if err != nil {
-				t.Skip()
-			}
-			return string(d.Text), d
+			d, _ := pin.Read(pin.Tool, []byte(raw)) // nil: nobody can approve it
+			return d
 		}
 		s := State{Server: "github"}
 		for description, list := range map[string]*[]Entry{was: &s.Approved, is: &s.Reported} {
-			text, d := text(description)
-			*list = append(*list, Entry{Name: Name{pin.Tool, d.Name}, Digest: d.Digest, Text: text, By: name})
+			d := read(description)
+			if d == nil {
+				return
+			}
+			*list = append(*list, Entry{Name: Name{pin.Tool, d.Name}, Digest: d.Digest, Text: string(d.Text), By: name})
 		}
 		if was == is {
 			return
