@@ -1,0 +1,224 @@
+package http1
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+const (
+	// maxChunkLine bounds the line before a chunk, and maxOverhead what the lines of a body
+	// may have beyond 16 bytes each and as much as the chunks themselves.
+	maxChunkLine = 128
+	maxOverhead  = 16 << 10
+
+	// discarded is how much of a body that the handler did not read is read, so that the
+	// connection can go on.
+	discarded = 256 << 10
+)
+
+var (
+	errChunk   = errors.New("a chunk of the body is not valid")
+	errTrailer = errors.New("a trailer of the body is not valid")
+	errTooLong = errors.New("the lines between the chunks of the body are too long")
+)
+
+// body is a request's body, read from its connection. Another goroutine than the handler's may
+// read it, and may still do so when the handler has returned.
+type body struct {
+	x *exchange
+
+	mu       sync.Mutex
+	chunked  bool
+	begun    bool  // a chunk, whose end is to come
+	left     int64 // of the body or the chunk
+	overhead int
+	err      error // that ended it; io.EOF: it is complete
+	closed   bool
+}
+
+// Read reads from the body.
+func (b *body) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return b.read(p)
+}
+
+// Close makes further reads fail.
+func (b *body) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	return nil
+}
+
+func (b *body) read(p []byte) (n int, err error) {
+	if b.err == nil && len(p) > 0 {
+		b.err = b.x.goOn()
+	}
+	if b.err == nil && b.left == 0 && len(p) > 0 {
+		b.err = b.nextChunk()
+	}
+	if b.err == nil && len(p) > 0 {
+		n, b.err = b.piece(p[:min(int64(len(p)), b.left)])
+		if b.left -= int64(n); b.left == 0 && b.err == nil && !b.chunked {
+			b.err = io.EOF
+		}
+	}
+	return n, b.err
+}
+
+// piece reads bytes of the body or the chunk. Many at once do not go through the buffer.
+func (b *body) piece(p []byte) (n int, err error) {
+	c := b.x.c
+	if c.start == c.end {
+		if len(p) >= readSize {
+			b.patience()
+			n, err := c.read(p)
+			return n, unexpected(err)
+		}
+		if err := b.fill(); err != nil {
+			return 0, err
+		}
+	}
+	n = copy(p, c.in[c.start:c.end])
+	c.start += n
+	return n, nil
+}
+
+func (b *body) fill() error {
+	b.patience()
+	return unexpected(b.x.c.fill())
+}
+
+// patience bounds the reads for the body, unless the handler has.
+func (b *body) patience() {
+	c := b.x.c
+	switch patience := c.server.ReadTimeout; {
+	case b.x.readSet.Load():
+	case patience > 0:
+		c.within(c.began.Add(patience))
+	default:
+		c.within(time.Time{})
+	}
+}
+
+// nextChunk reads the line before a chunk, and what ends the chunk before it. After the last
+// one it drops the trailers.
+func (b *body) nextChunk() error {
+	if b.begun {
+		line, err := b.line(2)
+		if err != nil || len(line) > 0 {
+			return errors.Join(errChunk, err)
+		}
+	}
+	line, err := b.line(maxChunkLine)
+	if err != nil {
+		return err
+	}
+	size, ok := chunkSize(string(line))
+	if !ok {
+		return errChunk
+	}
+	b.overhead = max(b.overhead+len(line)+2-16-int(min(2*size, maxOverhead)), 0)
+	if b.overhead > maxOverhead {
+		return errTooLong
+	}
+	b.begun, b.left = true, size
+	if size == 0 {
+		return b.trailers()
+	}
+	return nil
+}
+
+// chunkSize reads the line before a chunk: digits, and extensions that mean nothing (RFC 9112,
+// section 7.1). Extensions with quotes or spaces, which nobody sends, are refused.
+func chunkSize(line string) (size int64, ok bool) {
+	digits, extensions, extended := strings.Cut(line, ";")
+	n, err := strconv.ParseUint(digits, 16, 60) // takes no sign
+	if err != nil || len(digits) > 15 {
+		return 0, false
+	}
+	for extended {
+		var extension string
+		extension, extensions, extended = strings.Cut(extensions, ";")
+		name, value, has := strings.Cut(extension, "=")
+		if !httpguts.ValidHeaderFieldName(name) || has && !httpguts.ValidHeaderFieldName(value) {
+			return 0, false
+		}
+	}
+	return int64(n), true //nolint:gosec // of 60 bits
+}
+
+// trailers reads the lines behind the last chunk, and drops them.
+func (b *body) trailers() error {
+	for left := b.x.c.server.MaxHeaderBytes; ; {
+		line, err := b.line(min(left, readSize))
+		if err != nil {
+			return err
+		}
+		if len(line) == 0 {
+			return io.EOF
+		}
+		f := field{end: len(line)}
+		if !f.split(line) || !httpguts.ValidHeaderFieldValue(string(line[f.value:f.end])) {
+			return errTrailer
+		}
+		left -= len(line) + 2
+	}
+}
+
+// line reads a line, which ends with CRLF and has at most so many bytes with it.
+func (b *body) line(most int) ([]byte, error) {
+	c := b.x.c
+	for {
+		have := c.in[c.start:c.end]
+		have = have[:min(len(have), most)]
+		if i := bytes.IndexByte(have, '\n'); i >= 0 {
+			if i == 0 || have[i-1] != '\r' {
+				return nil, errChunk
+			}
+			c.start += i + 1
+			return have[:i-1], nil
+		}
+		if len(have) == most {
+			return nil, errChunk
+		}
+		if err := b.fill(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// discard reads the rest of the body unless it is long, or is being read, and reports whether a
+// request may follow on the connection.
+func (b *body) discard() bool {
+	if !b.mu.TryLock() {
+		return false
+	}
+	defer b.mu.Unlock()
+	var scratch [512]byte
+	for left := int64(discarded); b.err == nil && b.left <= left; {
+		n, _ := b.read(scratch[:])
+		left -= int64(n)
+	}
+	return b.err == io.EOF //nolint:errorlint // ours
+}
+
+// unexpected turns the end of the connection into an error.
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}

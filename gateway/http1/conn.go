@@ -1,0 +1,254 @@
+package http1
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// lingerTime and lingerBytes bound what is read of a client that still sends when its connection
+// ends. Otherwise the kernel would drop the answer that the client has not read yet.
+const (
+	lingerTime  = 500 * time.Millisecond
+	lingerBytes = 256 << 10
+)
+
+// conn is a client's connection. Its goroutine reads requests, runs the handler and writes the
+// answers.
+type conn struct {
+	server *Server
+	net    net.Conn
+	raw    syscall.RawConn // of the socket below all layers; nil: there is none
+	ctx    context.Context //nolint:containedctx // of the connection, as http.Server has it
+	remote string
+	tls    *tls.ConnectionState // nil: in the clear
+
+	input
+	failed error // of a write: none follows
+
+	current atomic.Pointer[exchange] // nil: no handler runs
+	listed  atomic.Bool              // in the lookout's list
+	seen    *exchange                // by the lookout, at its last look, as is the next
+	rested  bool                     // it had none
+}
+
+// serve runs until the connection ends.
+func (c *conn) serve() {
+	defer c.finish()
+	if addr := c.net.RemoteAddr(); addr != nil { // with the PROXY protocol, this reads its header
+		c.remote = addr.String()
+	}
+	c.raw = socket(c.net)
+	c.ctx = context.WithValue(context.Background(), http.LocalAddrContextKey, c.net.LocalAddr())
+	if c.server.ConnContext != nil {
+		c.ctx = c.server.ConnContext(c.ctx, c.net)
+	}
+	if patience := c.server.ReadHeaderTimeout; patience > 0 {
+		c.within(time.Now().Add(patience))
+	}
+	if c.handshake() {
+		for c.next() {
+		}
+	}
+}
+
+// finish ends the connection, also after a panic of the handler. The client must see that the
+// answer is not complete: one without another end is reset.
+func (c *conn) finish() {
+	if err := recover(); err != nil && err != http.ErrAbortHandler { //nolint:errorlint // as net/http compares it
+		stack := make([]byte, 64<<10)
+		c.server.ErrorLog.Printf("http: panic serving %s: %v\n%s", c.remote, err, stack[:runtime.Stack(stack, false)])
+	}
+	x := c.current.Load()
+	if x != nil {
+		x.leave()
+		if l, ok := c.net.(interface{ SetLinger(int) error }); ok && x.committed && x.length < 0 && !x.chunked {
+			_ = l.SetLinger(0)
+		}
+	}
+	_ = c.net.Close()
+	if x != nil {
+		_ = x.body.Close() // somebody may still read it
+	}
+	c.release()
+}
+
+// kill ends the connection from another goroutine.
+func (c *conn) kill() {
+	_ = c.net.Close()
+	if x := c.current.Load(); x != nil {
+		x.cancel()
+	}
+}
+
+// socket finds the connection's file descriptor below TLS and the PROXY protocol.
+func socket(conn net.Conn) syscall.RawConn {
+	for {
+		switch c := conn.(type) {
+		case syscall.Conn:
+			raw, _ := c.SyscallConn() // nil with an error
+			return raw
+		case interface{ NetConn() net.Conn }:
+			conn = c.NetConn()
+		case interface{ Raw() net.Conn }:
+			conn = c.Raw()
+		default:
+			return nil
+		}
+	}
+}
+
+// handshake shakes hands where the connection speaks TLS.
+func (c *conn) handshake() bool {
+	t, ok := c.net.(*tls.Conn)
+	if !ok {
+		return true
+	}
+	_ = t.SetWriteDeadline(c.until)
+	if err := t.HandshakeContext(c.ctx); err != nil {
+		var record tls.RecordHeaderError
+		if errors.As(err, &record) && record.Conn != nil && httpguts.IsTokenRune(rune(record.RecordHeader[0])) {
+			_, _ = io.WriteString(record.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+		}
+		c.server.ErrorLog.Printf("http: TLS handshake error from %s: %v", c.remote, err)
+		return false
+	}
+	_ = t.SetWriteDeadline(time.Time{})
+	state := t.ConnectionState()
+	c.tls = &state
+	return true
+}
+
+// next serves one request, and reports whether another may follow.
+func (c *conn) next() bool {
+	var h head
+	b, err := c.readHead()
+	if err == nil {
+		err = parseHead(b, &h)
+	}
+	if err != nil {
+		c.refuse(err)
+		return false
+	}
+	c.start += len(b)
+	c.served++
+	ctx, cancel := context.WithCancel(c.ctx)
+	r := h.request.WithContext(ctx)
+	r.RemoteAddr, r.TLS = c.remote, c.tls
+	x := newExchange(c, r, &h, cancel)
+	if r.Body = &x.body; x.body.err != nil {
+		r.Body = http.NoBody
+	}
+	x.enter()
+	if r.Method == http.MethodOptions && r.RequestURI == "*" {
+		x.header["Content-Length"] = []string{"0"} // it asks about the server, as a ping does
+	} else {
+		c.server.Handler.ServeHTTP(x, r)
+	}
+	x.leave()
+	return x.end()
+}
+
+// readHead waits for a request, and returns its header, which stays valid until the next read. The
+// error is a [problem] if the client is to know it.
+func (c *conn) readHead() ([]byte, error) {
+	if err := c.await(); err != nil {
+		return nil, err
+	}
+	line, most, borne := 0, c.server.MaxHeaderBytes, false
+	for {
+		b := c.in[c.start:c.end]
+		if !borne && len(b) >= 2 {
+			if borne = true; b[0] == '\r' && b[1] == '\n' { // one empty line (RFC 9112, section 2.2)
+				c.start += 2
+				continue
+			}
+		}
+		end, next, err := scanHead(b, line)
+		switch {
+		case err != nil:
+			return nil, err
+		case end > most || end == 0 && len(b) > most:
+			return nil, errTooLarge
+		case end > 0:
+			return b[:end], nil
+		}
+		line = next
+		if patience := c.server.ReadHeaderTimeout; patience > 0 && c.served > 0 {
+			c.within(c.began.Add(patience)) // the first one has it from the connection's start
+		}
+		if err := c.fill(); errors.Is(err, io.EOF) {
+			return nil, errCut
+		} else if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// refuse answers what is no request, if the client still reads.
+func (c *conn) refuse(err error) {
+	var p *problem
+	if !errors.As(err, &p) {
+		return
+	}
+	status := strconv.Itoa(p.status) + " " + http.StatusText(p.status)
+	_ = c.write([]byte("HTTP/1.1 " + status + "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" + status + ": " + p.text))
+	c.linger()
+}
+
+// linger ends the connection's own direction, and reads a little of what the client sends.
+func (c *conn) linger() {
+	half, ok := c.net.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	c.within(time.Now().Add(lingerTime))
+	for left := lingerBytes; left > 0; left -= c.end {
+		if c.start = c.end; c.fill() != nil {
+			return
+		}
+	}
+}
+
+// write writes p whole. After an error the connection takes no more.
+func (c *conn) write(p []byte) error {
+	if c.failed == nil && len(p) > 0 {
+		_, c.failed = c.net.Write(p)
+	}
+	return c.failed
+}
+
+// writeOutput writes what waits, then p and the end, if possible by one system call. The start of p
+// is copied, since TLS makes a record of each piece.
+func (c *conn) writeOutput(o *output, p []byte, end string) error {
+	o.head = append(o.head, o.pending...)
+	n := min(cap(o.head)-len(o.head), len(p))
+	o.head, p = append(o.head, p[:n]...), p[n:]
+	if len(p) == 0 {
+		o.head = append(o.head, end...)
+		_ = c.write(o.head)
+	} else if c.failed == nil {
+		o.pieces = [3][]byte{o.head, p, []byte(end)}
+		o.vector = o.pieces[:]
+		if w, ok := c.net.(interface {
+			WriteBuffers(*net.Buffers) (int64, error)
+		}); ok { // it wraps a socket
+			_, c.failed = w.WriteBuffers(&o.vector)
+		} else {
+			_, c.failed = o.vector.WriteTo(c.net)
+		}
+		o.pieces, o.vector = [3][]byte{}, nil
+	}
+	o.head, o.pending = o.head[:0], o.pending[:0]
+	return c.failed
+}

@@ -1,0 +1,487 @@
+package http1
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestRequestsInARowAreAnsweredInOrder(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, echo)
+	for name, whole := range map[string]bool{"at once": true, "byte by byte": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			requests := post("one") + post("3\r\ntwo\r\n0\r\n\r\n", "Transfer-Encoding: chunked") +
+				post("5;ext=1\r\nthree\r\n1\r\n!\r\n0\r\nX: dropped\r\n\r\n", "Transfer-Encoding: chunked") +
+				post(strings.Repeat("x", 10_000)) + post("Transfer-Encoding: chunked\nContent-Length: 3\n") + post("last", "Content-Length: 4", closing) + post("never")
+			conn := s.dial()
+			go func() {
+				for step := 1; len(requests) > 0; {
+					if whole {
+						step = len(requests)
+					}
+					if _, err := io.WriteString(conn, requests[:step]); err != nil {
+						return
+					}
+					requests = requests[step:]
+				}
+			}()
+			from := bufio.NewReader(conn)
+			for _, want := range []string{"one", "two", "three!", strings.Repeat("x", 10_000), "Transfer-Encoding: chunked\nContent-Length: 3\n", "last"} {
+				response, body := answer(t, from, "POST")
+				require.Equal(t, 200, response.StatusCode)
+				require.Equal(t, want, body)
+				require.Equal(t, want == "last", response.Close)
+			}
+			_, err := from.ReadByte()
+			require.ErrorIs(t, err, io.EOF)
+		})
+	}
+}
+
+func TestBodiesThatAreNotValidEndTheirConnection(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, echo)
+	for name, body := range map[string]string{
+		"a size that is no number":           "x\r\n",
+		"no size":                            "\r\n",
+		"a size with a sign":                 "+1\r\na\r\n0\r\n\r\n",
+		"a size with 0x":                     "0x1\r\na\r\n0\r\n\r\n",
+		"a size with a space":                "1 \r\na\r\n0\r\n\r\n",
+		"a size of 16 digits":                "0000000000000001\r\na\r\n0\r\n\r\n",
+		"a bare LF behind the size":          "1\na\r\n0\r\n\r\n",
+		"a bare LF behind the chunk":         "1\r\na\n0\r\n\r\n",
+		"a chunk that is longer than said":   "1\r\nab\r\n0\r\n\r\n",
+		"a bare LF at the end":               "1\r\na\r\n0\r\n\n",
+		"an extension with a space":          "1; a\r\na\r\n0\r\n\r\n",
+		"an extension with a quote":          "1;a=\"b\"\r\na\r\n0\r\n\r\n",
+		"an extension with a CR":             "1;a\rb\r\na\r\n0\r\n\r\n",
+		"a long extension":                   "1;" + strings.Repeat("a", 200) + "\r\na\r\n0\r\n\r\n",
+		"much between the chunks":            strings.Repeat("1;"+strings.Repeat("a", 100)+"\r\na\r\n", 300) + "0\r\n\r\n",
+		"a trailer with a space":             "0\r\nX : y\r\n\r\n",
+		"a trailer that is folded":           "0\r\nX: y\r\n z\r\n\r\n",
+		"trailers beyond the header's bound": "0\r\n" + strings.Repeat("X: "+strings.Repeat("y", 1000)+"\r\n", 40) + "\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			raw := s.raw(post(body, "Transfer-Encoding: chunked") + post("smuggled"))
+			require.Equal(t, "HTTP/1.1 400 Bad Request", status(raw))
+			require.Equal(t, 1, strings.Count(raw, "HTTP/1.1 "), raw)
+			require.Contains(t, raw, "\r\nConnection: close\r\n")
+		})
+	}
+}
+
+func TestBodyThatTheHandlerLeavesIsNotTakenForARequest(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.ReadFull(r.Body, make([]byte, 2))
+	})
+	inside := post("smuggled")
+	raw := s.raw(post("ab"+inside) + post("3\r\nabc\r\n1\r\nx\r\n0\r\n\r\n", "Transfer-Encoding: chunked") + get)
+	require.Equal(t, 3, strings.Count(raw, "HTTP/1.1 200 OK"), "short ones are read")
+	raw = s.raw(post(strings.Repeat(inside, 400_000/len(inside)), "Content-Length: 400000"))
+	require.Equal(t, 1, strings.Count(raw, "HTTP/1.1 200 OK"), "long ones end the connection")
+	require.Contains(t, raw, "\r\nConnection: close\r\n")
+}
+
+func TestHalfClosedConnectionIsAnswered(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, echo)
+	conn := s.dial()
+	_, err := io.WriteString(conn, post("one")+post("two"))
+	require.NoError(t, err)
+	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
+	answers, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.Equal(t, 2, strings.Count(string(answers), "HTTP/1.1 200 OK"))
+
+	conn = s.dial()
+	_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHos")
+	require.NoError(t, err)
+	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
+	answers, err = io.ReadAll(conn)
+	require.NoError(t, err)
+	require.Equal(t, "HTTP/1.1 400 Bad Request", status(string(answers)))
+}
+
+func TestTimesAreBounded(t *testing.T) {
+	const header, whole, idle = 3 * time.Second, 20 * time.Second, 40 * time.Second
+	for name, test := range map[string]struct {
+		sends []string // one a second
+		ends  time.Duration
+		gets  string
+	}{
+		"a connection without a request":       {nil, header, ""},
+		"a header that comes slowly":           {strings.Split("GET / HTTP/1.1", ""), header, ""},
+		"a second header that comes slowly":    {append([]string{post("x"), ""}, strings.Split("GET / HTTP/1.1", "")...), 2*time.Second + header, "HTTP/1.1 200"},
+		"a connection between two requests":    {[]string{post("x")}, idle, "HTTP/1.1 200"},
+		"a body that comes slowly":             {append([]string{post("", "Content-Length: 100")}, strings.Split(strings.Repeat("x", 99), "")...), whole, "HTTP/1.1 400"},
+		"chunks that come slowly":              {append([]string{post("", "Transfer-Encoding: chunked")}, strings.Split(strings.Repeat("1\r\nx\r\n", 50), "")...), whole, "HTTP/1.1 400"},
+		"idle times begin with each request":   {append([]string{post("x")}, append(make([]string, 30), post("x"))...), 31*time.Second + idle, "HTTP/1.1 200"},
+		"a body begins with each of them, too": {append([]string{post("x")}, append(make([]string, 15), append([]string{post("", "Content-Length: 100")}, make([]string, 60)...)...)...), 16*time.Second + whole, "HTTP/1.1 400"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ours, theirs := net.Pipe()
+				s := &Server{Handler: http.HandlerFunc(echo), MaxHeaderBytes: 32 << 10, ReadHeaderTimeout: header, ReadTimeout: whole, IdleTimeout: idle, ErrorLog: log.Default()}
+				ended := make(chan time.Duration)
+				began := time.Now()
+				go func() {
+					(&conn{server: s, net: ours}).serve()
+					ended <- time.Since(began)
+				}()
+				sent := make(chan struct{})
+				go func() {
+					defer close(sent)
+					for _, p := range test.sends {
+						if p != "" {
+							if _, err := io.WriteString(theirs, p); err != nil {
+								return
+							}
+						}
+						time.Sleep(time.Second)
+					}
+				}()
+				got := make(chan string)
+				go func() {
+					all, _ := io.ReadAll(theirs)
+					got <- string(all)
+				}()
+				require.Equal(t, test.ends, <-ended)
+				all := <-got
+				<-sent
+				require.Contains(t, all, test.gets)
+			})
+		})
+	}
+}
+
+// resets counts how often the deadline of a connection is set.
+type resets struct {
+	net.Conn
+	n atomic.Int64
+}
+
+func (c *resets) SetReadDeadline(t time.Time) error {
+	c.n.Add(1)
+	return c.Conn.SetReadDeadline(t)
+}
+
+type resetsListener struct {
+	net.Listener
+	conn *resets
+}
+
+func (l *resetsListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.conn.Conn = conn
+	return l.conn, nil
+}
+
+func TestBusyConnectionSetsNoDeadlineForEachRequest(t *testing.T) {
+	t.Parallel()
+	counted := new(resets)
+	s := newStageOn(t, &resetsListener{listen(t), counted}, echo, func(s *Server) {
+		s.ReadHeaderTimeout, s.ReadTimeout, s.IdleTimeout = time.Minute, time.Minute, time.Hour
+	})
+	conn := s.dial()
+	from := bufio.NewReader(conn)
+	for range 500 {
+		_, err := io.WriteString(conn, post(strings.Repeat("x", 5000)))
+		require.NoError(t, err)
+		answer(t, from, "POST")
+	}
+	require.Less(t, counted.n.Load(), int64(10))
+}
+
+func TestRequestIsCancelledWhenItsClientGoes(t *testing.T) {
+	for name, request := range map[string]string{
+		"while its server is silent":          post("x"),
+		"with a body that is not complete":    post("", "Content-Length: 100"),
+		"with another request behind":         post("x") + post("y"),
+		"with a body that nobody reads":       post(strings.Repeat("x", 3000)),
+		"by its end alone, and still listens": post("x", "Content-Length: 1", "X-Half: 1"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			running, cancelled := make(chan struct{}), make(chan time.Time, 2)
+			s := newStage(t, func(_ http.ResponseWriter, r *http.Request) {
+				running <- struct{}{}
+				<-r.Context().Done()
+				cancelled <- time.Now()
+			})
+			var took []time.Duration
+			for _, wait := range []time.Duration{0, 0, 5 * time.Millisecond, 15 * time.Millisecond, 100 * time.Millisecond} {
+				conn := s.dial()
+				_, err := io.WriteString(conn, request)
+				require.NoError(t, err)
+				<-running
+				<-time.After(wait)
+				gone := time.Now()
+				if strings.Contains(request, "X-Half") {
+					require.NoError(t, conn.(*net.TCPConn).CloseWrite())
+				} else {
+					require.NoError(t, conn.Close())
+				}
+				took = append(took, (<-cancelled).Sub(gone))
+				if strings.Count(request, "POST") > 1 {
+					<-running
+					<-cancelled
+				}
+			}
+			t.Log(took)
+			for _, d := range took {
+				require.Less(t, d, 500*time.Millisecond) // 50 on an idle machine
+			}
+		})
+	}
+}
+
+func TestLookoutEndsWhenNothingIsInFlight(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, echo)
+	require.Equal(t, "HTTP/1.1 200 OK", status(s.raw(get)))
+	require.Eventually(t, func() bool {
+		s.server.lookout.mu.Lock()
+		defer s.server.lookout.mu.Unlock()
+		return len(s.server.lookout.list) == 0
+	}, time.Minute, 5*time.Millisecond)
+}
+
+// hold opens so many connections, and returns the heap and stacks that each of them costs.
+func hold(t *testing.T, s *stage, n int, request string) (each int64, conns []net.Conn) {
+	t.Helper()
+	size := func() int64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapInuse + m.StackInuse)
+	}
+	before := size()
+	for range n {
+		conn := s.dial()
+		conns = append(conns, conn)
+		_, err := io.WriteString(conn, request)
+		require.NoError(t, err)
+		_, err = conn.Read(make([]byte, 4096))
+		require.NoError(t, err)
+	}
+	return (size() - before) / int64(n), conns
+}
+
+func TestStreamHoldsNoBuffer(t *testing.T) {
+	var exchanges sync.Map
+	s := newStage(t, func(w http.ResponseWriter, r *http.Request) {
+		exchanges.Store(w, nil)
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, ": hello\n\n")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	each, conns := hold(t, s, 300, post(strings.Repeat("x", 2000)))
+	t.Logf("a stream costs %d bytes, with its client", each)
+	exchanges.Range(func(w, _ any) bool {
+		x := w.(*exchange)
+		x.body.mu.Lock()
+		defer x.body.mu.Unlock()
+		require.Nil(t, x.c.in)
+		require.Nil(t, x.out)
+		return true
+	})
+	for _, conn := range conns {
+		require.NoError(t, conn.Close())
+	}
+}
+
+func TestStreamLetsAnotherRequestFollow(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, func(w http.ResponseWriter, r *http.Request) {
+		control := http.NewResponseController(w)
+		for range 3 {
+			_, _ = io.WriteString(w, "x")
+			require.NoError(t, control.Flush())
+		}
+		echo(w, r)
+	})
+	conn := s.dial()
+	from := bufio.NewReader(conn)
+	for range 3 {
+		_, err := io.WriteString(conn, post("y"))
+		require.NoError(t, err)
+		_, body := answer(t, from, "POST")
+		require.Contains(t, body, "xxx")
+	}
+}
+
+// After a while, a connection that waits gives its buffer away, and takes another for a request.
+func TestIdleConnectionHoldsNoBuffer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		s := &Server{Handler: http.HandlerFunc(echo), MaxHeaderBytes: 32 << 10, IdleTimeout: time.Hour, ErrorLog: log.Default()}
+		c := &conn{server: s, net: ours}
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			c.serve()
+		}()
+		from := bufio.NewReader(theirs)
+		for i := range 3 {
+			_, err := io.WriteString(theirs, post("x"))
+			require.NoError(t, err)
+			answer(t, from, "POST")
+			time.Sleep(bufferPatience / 2)
+			synctest.Wait()
+			if i == 0 {
+				require.NotNil(t, c.in)
+			}
+			time.Sleep(bufferPatience)
+			synctest.Wait()
+			require.Nil(t, c.in)
+		}
+		require.NoError(t, theirs.Close())
+		<-ended
+	})
+}
+
+func TestDrainAnswersWhatHasArrived(t *testing.T) {
+	t.Parallel()
+	running, finish := make(chan struct{}), make(chan struct{})
+	s := newStage(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/mcp" {
+			running <- struct{}{}
+			<-finish
+		}
+		echo(w, r)
+	}, func(s *Server) {
+		s.FirstRequest, s.IdleTimeout, s.ReadHeaderTimeout = 2*time.Second, time.Hour, time.Hour
+	})
+	idle, busy, fresh := s.dial(), s.dial(), s.dial()
+	_, err := io.WriteString(idle, strings.Replace(get, "close", "keep-alive", 1))
+	require.NoError(t, err)
+	fromIdle := bufio.NewReader(idle)
+	answer(t, fromIdle, "GET")
+	_, err = io.WriteString(busy, post("x")+post("pipelined"))
+	require.NoError(t, err)
+	<-running
+	require.Eventually(t, func() bool {
+		s.server.mu.Lock()
+		defer s.server.mu.Unlock()
+		return len(s.server.conns) == 3
+	}, time.Minute, time.Millisecond)
+
+	down := make(chan error, 1)
+	go func() { down <- s.server.Shutdown(t.Context()) }()
+	_, err = fromIdle.ReadByte()
+	require.ErrorIs(t, err, io.EOF, "a connection that waits ends")
+	require.ErrorIs(t, <-s.served, http.ErrServerClosed)
+	_, err = net.Dial("tcp", s.addr)
+	require.Error(t, err, "no connection is taken any more")
+	_, err = io.WriteString(fresh, strings.Replace(get, "close", "keep-alive", 1))
+	require.NoError(t, err)
+	response, _ := answer(t, bufio.NewReader(fresh), "GET")
+	require.True(t, response.Close, "a connection that came before is served once")
+	close(finish)
+	response, body := answer(t, bufio.NewReader(busy), "POST")
+	require.True(t, response.Close)
+	require.Equal(t, "x", body)
+	require.NoError(t, <-down)
+}
+
+// A connection that waits is never ended over a request that has reached the machine.
+func TestDrainDropsNoRequest(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		s := newStage(t, echo, func(s *Server) { s.FirstRequest = time.Minute })
+		var clients sync.WaitGroup
+		var draining atomic.Bool
+		for range 8 {
+			conn := s.dial()
+			clients.Go(func() {
+				from := bufio.NewReader(conn)
+				for {
+					before := draining.Load()
+					if _, err := io.WriteString(conn, post("x")); err != nil {
+						return
+					}
+					response, err := http.ReadResponse(from, nil)
+					if err != nil {
+						if !before {
+							t.Error("a request from before the drain was dropped", err)
+						}
+						return
+					}
+					_, _ = io.Copy(io.Discard, response.Body)
+					if response.Close {
+						return
+					}
+				}
+			})
+		}
+		<-time.After(5 * time.Millisecond)
+		draining.Store(true)
+		require.NoError(t, s.server.Shutdown(t.Context()))
+		clients.Wait()
+	}
+}
+
+func TestCloseCancelsWhatIsInFlight(t *testing.T) {
+	t.Parallel()
+	running, ended := make(chan struct{}), make(chan error, 1)
+	s := newStage(t, func(_ http.ResponseWriter, r *http.Request) {
+		close(running)
+		<-r.Context().Done()
+		ended <- r.Context().Err()
+	})
+	_, err := io.WriteString(s.dial(), post("x"))
+	require.NoError(t, err)
+	<-running
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, s.server.Shutdown(ctx), context.DeadlineExceeded)
+	require.NoError(t, s.server.Close())
+	require.ErrorIs(t, <-ended, context.Canceled)
+}
+
+func TestAcceptGoesOnAfterAFailureThatPasses(t *testing.T) {
+	t.Parallel()
+	s := newStageOn(t, &failing{Listener: listen(t)}, echo)
+	require.Equal(t, "HTTP/1.1 200 OK", status(s.raw(get)))
+	require.Contains(t, <-s.logged.c, "Accept error")
+}
+
+type failing struct {
+	net.Listener
+	failed bool
+}
+
+func (l *failing) Accept() (net.Conn, error) {
+	if !l.failed {
+		l.failed = true
+		return nil, temporary{errors.New("no descriptor is left")}
+	}
+	return l.Listener.Accept()
+}
+
+type temporary struct{ error }
+
+func (temporary) Timeout() bool   { return false }
+func (temporary) Temporary() bool { return true }

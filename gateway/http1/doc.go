@@ -1,0 +1,48 @@
+// Package http1 serves HTTP/1.1 to an [http.Handler] with one goroutine for each connection: it
+// reads a request, runs the handler, and writes the answer. net/http starts a goroutine for each
+// request to notice that its client goes, and stops it again; these wake-ups cost more than all
+// parsing. The package is the one exception to "a kept library beats our own code".
+//
+// Reading. A connection has one buffer of 4 KB, which holds a header and a small body after one
+// read. The header is read by lines until the empty one. Its bytes are counted, and bare LFs
+// refused, before anything is parsed; fields are bounded in number, too. All strings of a request
+// are parts of one copy of its header. What RFC 9112 leaves to lenience is refused: see head_test.go.
+// Where a body ends is decided in one place, [head.framing]. Large reads of a body bypass the
+// buffer. What follows a request stays in the buffer until the handler has returned, so requests in
+// a row are answered in order.
+//
+// Deadlines. The reader notes until when it has patience ([input.until]), and sets the connection's
+// deadline only if that has none, or a later one. So an alarm may come too early, and is then set
+// again; a busy connection does that every ten seconds, and not for each request. An early alarm
+// also takes the buffer from a connection that waits. Such a one reads a single byte first. Writes
+// are bounded by the connection that the listener returns, and by the handler's own deadlines.
+//
+// The client's going. The lookout sees every 10 ms which connections have a request in flight. One
+// that it sees twice is watched by epoll for the end of its client's side, without a goroutine or a
+// read. Then the request's context ends: within 20 ms and the time that goroutines wait. A client
+// that has ended its own side alone has gone, as for net/http; what it has asked is answered
+// nevertheless, if the handler is quick or does not mind its context. An answer that cannot be
+// written cancels its request as well. Other systems than Linux have only that.
+//
+// Answers. Up to 4 KB wait for more. A short answer goes out by one write, with its length; a long
+// one by one writev. Flush sends what waits, and gives away the answer's buffers and the
+// connection's, so that a stream holds none between two events. HTTP/1.0 gets no chunks and no
+// second request; an answer that breaks off there is reset. Whatever a handler sets, the framing
+// is ours, and no value has CR, LF or NUL.
+//
+// Bodies. Another goroutine than the handler's may read a body, and may outlive the handler. What
+// is left of one is read before the answer, up to 256 KB; else the connection ends. Trailers are
+// checked and dropped.
+//
+// The end. [Server.Shutdown] closes the listeners. Each answer from then on ends its connection. One
+// that waits is read for 5 ms more, or for FirstRequest if it has had no request: the deadline is
+// moved, nothing is closed from outside, so no request that has arrived is dropped. A connection
+// whose client still sends is read for half a second, so that the answer is not lost by a reset.
+//
+// To come, with the gateway's own listeners. The framing check of gateway/access goes: there is one
+// reader. Its count of connections for each source becomes a wrapper of the connection that counts
+// at the first read, or in ConnContext, and gives back at Close; AwaitFirst becomes FirstRequest.
+// The paced connection stays below TLS, since a write over TLS that was interrupted cannot go on. It
+// needs NetConn (or SyscallConn), CloseWrite, SetLinger and WriteBuffers, so that watches, half
+// closes, resets and vectors reach the socket. HTTP/2 leaves a connection after [conn.handshake].
+package http1

@@ -1,0 +1,251 @@
+package http1
+
+import (
+	"bytes"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// maxFields bounds the fields of a header. Each costs many times its bytes.
+const maxFields = 256
+
+// problem is a reason not to take a request. Its answer ends the connection.
+type problem struct {
+	status int
+	text   string
+}
+
+func (p *problem) Error() string { return strconv.Itoa(p.status) + " " + p.text }
+
+func bad(text string) *problem { return &problem{http.StatusBadRequest, text} }
+
+var (
+	errHost        = bad("exactly one valid Host header is needed")
+	errLength      = bad("the Content-Length is not valid")
+	errRequestLine = bad("the request line is not valid")
+	errField       = bad("a header line is not valid")
+	errCut         = bad("the request ends within its header")
+	errTooLarge    = &problem{http.StatusRequestHeaderFieldsTooLarge, "the header is too large"}
+)
+
+// scanHead looks for the end of a header in b, which begins with the request line. It goes on
+// at a line's start, and returns where it must go on; end is 0 while there is none.
+func scanHead(b []byte, line int) (end, next int, err error) {
+	for {
+		i := bytes.IndexByte(b[line:], '\n')
+		switch {
+		case i < 0:
+			return 0, line, nil
+		case i == 0 || b[line+i-1] != '\r':
+			return 0, 0, bad("a line does not end with CRLF")
+		case i == 1 && line == 0:
+			return 0, 0, errRequestLine
+		case i == 1:
+			return line + 2, 0, nil
+		}
+		line += i + 1
+	}
+}
+
+// head is a request's header, read.
+type head struct {
+	request http.Request
+	chunked bool
+	expects bool // 100-continue
+}
+
+// field is a header line: places in the header.
+type field struct{ name, colon, value, end int }
+
+// parseHead reads a whole header. It changes the bytes: names get their canonical form.
+func parseHead(b []byte, h *head) error {
+	line := bytes.IndexByte(b, '\n') + 1
+	var some [32]field
+	fields, err := splitFields(b, line, some[:0])
+	if err != nil {
+		return err
+	}
+	text := string(b) // all strings of the request are parts of this one
+	if err := h.requestLine(text[:line-2]); err != nil {
+		return err
+	}
+	if err := h.fields(text, fields); err != nil {
+		return err
+	}
+	return h.check()
+}
+
+// requestLine reads the first line. Targets have no byte beyond ASCII (RFC 3986, section 2), and no
+// fragment (RFC 9112, section 3.2).
+func (h *head) requestLine(line string) error {
+	for i := range len(line) {
+		if c := line[i]; c < ' ' || c >= 0x7f || c == '#' {
+			return errRequestLine
+		}
+	}
+	method, rest, ok := strings.Cut(line, " ")
+	target, version, found := strings.Cut(rest, " ")
+	if !ok || !found || target == "" || !httpguts.ValidHeaderFieldName(method) {
+		return errRequestLine
+	}
+	r := &h.request
+	switch version {
+	case "HTTP/1.1":
+		r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, 1
+	case "HTTP/1.0":
+		r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.0", 1, 0
+	default:
+		if _, _, ok := http.ParseHTTPVersion(version); ok {
+			return &problem{http.StatusHTTPVersionNotSupported, "use HTTP/1.1"}
+		}
+		return errRequestLine
+	}
+	r.Method, r.RequestURI = method, target
+	var err error
+	if r.URL, err = parseTarget(method, target); err != nil {
+		return errRequestLine
+	}
+	return nil
+}
+
+// parseTarget reads a target as net/http does.
+func parseTarget(method, target string) (*url.URL, error) {
+	if method != http.MethodConnect || target[0] == '/' {
+		return url.ParseRequestURI(target)
+	}
+	u, err := url.ParseRequestURI("http://" + target) // it is host and port
+	if err == nil {
+		u.Scheme = ""
+	}
+	return u, err
+}
+
+// splitFields finds the lines of a header from its second line on.
+func splitFields(b []byte, line int, fields []field) ([]field, error) {
+	for b[line] != '\r' || b[line+1] != '\n' {
+		end := line + bytes.IndexByte(b[line:], '\n') - 1
+		f := field{name: line, end: end}
+		if !f.split(b) {
+			return nil, errField
+		}
+		if fields = append(fields, f); len(fields) > maxFields {
+			return nil, errTooLarge
+		}
+		line = end + 2
+	}
+	return fields, nil
+}
+
+// split finds the parts of a line, and gives the name its canonical form. A line that continues the
+// one before, or with a space before its colon, has no valid name (RFC 9112, section 5).
+func (f *field) split(b []byte) bool {
+	i := f.name
+	for upper := true; i < f.end && b[i] != ':'; i++ {
+		c := b[i]
+		if !httpguts.IsTokenRune(rune(c)) {
+			return false
+		}
+		if upper && 'a' <= c && c <= 'z' || !upper && 'A' <= c && c <= 'Z' {
+			b[i] ^= 0x20
+		}
+		upper = c == '-'
+	}
+	if i == f.name || i == f.end {
+		return false
+	}
+	f.colon = i
+	for f.value = i + 1; f.value < f.end && (b[f.value] == ' ' || b[f.value] == '\t'); f.value++ {
+	}
+	f.end = f.value + len(bytes.TrimRight(b[f.value:f.end], " \t"))
+	return true
+}
+
+// fields makes the map of the header. The values of all fields share one array.
+func (h *head) fields(text string, fields []field) error {
+	header, values := make(http.Header, len(fields)), make([]string, len(fields))
+	for i, f := range fields {
+		name, value := text[f.name:f.colon], text[f.value:f.end]
+		if !httpguts.ValidHeaderFieldValue(value) {
+			return errField
+		}
+		if had := header[name]; had != nil {
+			header[name] = append(had, value)
+			continue
+		}
+		values[i] = value
+		header[name] = values[i : i+1 : i+1]
+	}
+	h.request.Header = header
+	return nil
+}
+
+// check sets what the fields say of the request itself, and refuses what could be understood in
+// two ways.
+func (h *head) check() error {
+	r := &h.request
+	hosts := r.Header["Host"]
+	switch {
+	case len(hosts) > 1 || len(hosts) == 0 && r.ProtoMinor > 0:
+		return errHost
+	case len(hosts) == 1 && !httpguts.ValidHostHeader(hosts[0]):
+		return errHost
+	}
+	if r.Host = r.URL.Host; r.Host == "" && len(hosts) == 1 {
+		r.Host = hosts[0]
+	}
+	delete(r.Header, "Host")
+	delete(r.Header, "Trailer") // they are dropped
+	if err := h.framing(); err != nil {
+		return err
+	}
+	r.Close = r.ProtoMinor == 0 || hasToken(r.Header["Connection"], "close")
+	switch expect := r.Header["Expect"]; {
+	case len(expect) == 0:
+	case len(expect) > 1 || !strings.EqualFold(expect[0], "100-continue"):
+		return &problem{http.StatusExpectationFailed, "the only expectation is 100-continue"}
+	default:
+		h.expects = r.ProtoMinor > 0 && r.ContentLength != 0
+	}
+	return nil
+}
+
+// framing reads where the body ends (RFC 9112, section 6.3).
+func (h *head) framing() error {
+	r := &h.request
+	lengths, codings := r.Header["Content-Length"], r.Header["Transfer-Encoding"]
+	switch {
+	case len(codings) > 0 && len(lengths) > 0:
+		return bad("Content-Length and Transfer-Encoding exclude each other")
+	case len(codings) > 0 && r.ProtoMinor == 0:
+		return bad("HTTP/1.0 has no Transfer-Encoding")
+	case len(codings) > 1 || len(codings) == 1 && !strings.EqualFold(codings[0], "chunked"):
+		return &problem{http.StatusNotImplemented, "the only transfer coding is chunked"}
+	case len(codings) == 1:
+		delete(r.Header, "Transfer-Encoding")
+		r.TransferEncoding, r.ContentLength, h.chunked = []string{"chunked"}, -1, true
+	case len(lengths) > 1:
+		return errLength
+	case len(lengths) == 1:
+		n, err := strconv.ParseUint(lengths[0], 10, 63) // takes no sign
+		if err != nil {
+			return errLength
+		}
+		r.ContentLength = int64(n)
+	}
+	return nil
+}
+
+func hasToken(values []string, token string) bool {
+	for _, value := range values {
+		for option := range strings.SplitSeq(value, ",") {
+			if strings.EqualFold(strings.Trim(option, " \t"), token) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,136 @@
+package http1
+
+import (
+	"context"
+	"errors"
+	"log"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Server serves HTTP/1.1 and HTTP/1.0. Its fields mean what those of [http.Server] mean, and must
+// not change while it serves. Writes are bounded by the connections that the listener returns.
+type Server struct {
+	Handler http.Handler
+
+	ReadHeaderTimeout time.Duration // from a connection's start, or a request's first byte
+	ReadTimeout       time.Duration // of a whole request, from its first byte
+	IdleTimeout       time.Duration // between two requests
+	MaxHeaderBytes    int           // of the request line and all fields; there is no default
+
+	// FirstRequest is how long a connection without any request so far may still bring its
+	// first one once the server drains.
+	FirstRequest time.Duration
+
+	// ConnContext returns the context that the requests of a connection descend from. It
+	// runs in the connection's goroutine.
+	ConnContext func(ctx context.Context, conn net.Conn) context.Context
+
+	ErrorLog *log.Logger // there is no default
+
+	draining, closed atomic.Bool
+	lookout          lookout
+
+	mu        sync.Mutex
+	listeners []net.Listener
+	conns     map[*conn]struct{}
+}
+
+// Serve accepts connections until the listener fails or the server ends.
+func (s *Server) Serve(listener net.Listener) error {
+	s.mu.Lock()
+	s.listeners = append(s.listeners, listener)
+	if s.conns == nil {
+		s.conns = make(map[*conn]struct{})
+	}
+	if s.draining.Load() {
+		_ = listener.Close()
+	}
+	s.mu.Unlock()
+	defer s.leave(func() {
+		s.listeners = slices.DeleteFunc(s.listeners, func(l net.Listener) bool { return l == listener })
+	})
+	for pause := 5 * time.Millisecond; ; {
+		accepted, err := listener.Accept()
+		var passing net.Error
+		switch {
+		case err == nil:
+			pause = 5 * time.Millisecond
+			s.start(accepted)
+		case s.draining.Load():
+			return http.ErrServerClosed
+		case errors.As(err, &passing) && passing.Temporary(): //nolint:staticcheck // such as no free descriptor
+			s.ErrorLog.Printf("http: Accept error: %v; retrying in %v", err, pause)
+			<-time.After(pause)
+			pause = min(2*pause, time.Second)
+		default:
+			return err
+		}
+	}
+}
+
+func (s *Server) start(accepted net.Conn) {
+	c := &conn{server: s, net: accepted}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed.Load() {
+		_ = accepted.Close()
+		return
+	}
+	s.conns[c] = struct{}{}
+	go func() {
+		defer s.leave(func() { delete(s.conns, c) })
+		c.serve()
+	}()
+}
+
+// leave notes that a connection, or a call of Serve, has ended.
+func (s *Server) leave(remove func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	remove()
+}
+
+// drain closes the listeners, and has f called for each connection.
+func (s *Server) drain(f func(c *conn)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining.Store(true)
+	for _, listener := range s.listeners {
+		_ = listener.Close()
+	}
+	for c := range s.conns {
+		f(c)
+	}
+}
+
+// Shutdown ends the server in good order. Each request that has arrived is answered, and its answer
+// ends its connection. The error is that of the context.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.drain((*conn).hurry)
+	for !s.empty() {
+		select {
+		case <-time.After(lastLook):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func (s *Server) empty() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.listeners)+len(s.conns) == 0
+}
+
+// Close ends the server at once, and cancels the requests in flight.
+func (s *Server) Close() error {
+	s.closed.Store(true)
+	s.drain((*conn).kill)
+	return nil
+}
