@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/net/http/httpguts"
 )
@@ -24,11 +23,7 @@ const (
 	discarded = 256 << 10
 )
 
-var (
-	errChunk   = errors.New("a chunk of the body is not valid")
-	errTrailer = errors.New("a trailer of the body is not valid")
-	errTooLong = errors.New("the lines between the chunks of the body are too long")
-)
+var errChunk = errors.New("the chunks of the body are not valid")
 
 // body is a request's body, read from its connection. Another goroutine than the handler's may
 // read it, and may still do so when the handler has returned.
@@ -103,13 +98,8 @@ func (b *body) fill() error {
 
 // patience bounds the reads for the body, unless the handler has.
 func (b *body) patience() {
-	c := b.x.c
-	switch patience := c.server.ReadTimeout; {
-	case b.x.readSet.Load():
-	case patience > 0:
-		c.within(c.began.Add(patience))
-	default:
-		c.within(time.Time{})
+	if c := b.x.c; !b.x.readSet.Load() {
+		c.within(after(c.began, c.server.ReadTimeout))
 	}
 }
 
@@ -130,9 +120,8 @@ func (b *body) nextChunk() error {
 	if !ok {
 		return errChunk
 	}
-	b.overhead = max(b.overhead+len(line)+2-16-int(min(2*size, maxOverhead)), 0)
-	if b.overhead > maxOverhead {
-		return errTooLong
+	if b.overhead = max(b.overhead+len(line)+2-16-int(min(2*size, maxOverhead)), 0); b.overhead > maxOverhead {
+		return errChunk
 	}
 	b.begun, b.left = true, size
 	if size == 0 {
@@ -172,7 +161,7 @@ func (b *body) trailers() error {
 		}
 		f := field{end: len(line)}
 		if !f.split(line) || !httpguts.ValidHeaderFieldValue(string(line[f.value:f.end])) {
-			return errTrailer
+			return errChunk
 		}
 		left -= len(line) + 2
 	}

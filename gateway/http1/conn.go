@@ -53,9 +53,7 @@ func (c *conn) serve() {
 	if c.server.ConnContext != nil {
 		c.ctx = c.server.ConnContext(c.ctx, c.net)
 	}
-	if patience := c.server.ReadHeaderTimeout; patience > 0 {
-		c.within(time.Now().Add(patience))
-	}
+	c.within(after(time.Now(), c.server.ReadHeaderTimeout))
 	if c.handshake() {
 		for c.next() {
 		}
@@ -149,7 +147,8 @@ func (c *conn) next() bool {
 	if r.Body = &x.body; x.body.err != nil {
 		r.Body = http.NoBody
 	}
-	x.enter()
+	c.current.Store(x)
+	c.server.lookout.add(c)
 	if r.Method == http.MethodOptions && r.RequestURI == "*" {
 		x.header["Content-Length"] = []string{"0"} // it asks about the server, as a ping does
 	} else {
@@ -184,9 +183,7 @@ func (c *conn) readHead() ([]byte, error) {
 			return b[:end], nil
 		}
 		line = next
-		if patience := c.server.ReadHeaderTimeout; patience > 0 && c.served > 0 {
-			c.within(c.began.Add(patience)) // the first one has it from the connection's start
-		}
+		c.within(after(c.began, c.server.ReadHeaderTimeout))
 		if err := c.fill(); errors.Is(err, io.EOF) {
 			return nil, errCut
 		} else if err != nil {
@@ -228,6 +225,11 @@ func (c *conn) write(p []byte) error {
 	return c.failed
 }
 
+// buffersWriter is a connection that wraps a socket.
+type buffersWriter interface {
+	WriteBuffers(buffers *net.Buffers) (int64, error)
+}
+
 // writeOutput writes what waits, then p and the end, if possible by one system call. The start of p
 // is copied, since TLS makes a record of each piece.
 func (c *conn) writeOutput(o *output, p []byte, end string) error {
@@ -240,9 +242,7 @@ func (c *conn) writeOutput(o *output, p []byte, end string) error {
 	} else if c.failed == nil {
 		o.pieces = [3][]byte{o.head, p, []byte(end)}
 		o.vector = o.pieces[:]
-		if w, ok := c.net.(interface {
-			WriteBuffers(*net.Buffers) (int64, error)
-		}); ok { // it wraps a socket
+		if w, ok := c.net.(buffersWriter); ok {
 			_, c.failed = w.WriteBuffers(&o.vector)
 		} else {
 			_, c.failed = o.vector.WriteTo(c.net)

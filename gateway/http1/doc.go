@@ -13,16 +13,15 @@
 //
 // Deadlines. The reader notes until when it has patience ([input.until]), and sets the connection's
 // deadline only if that has none, or a later one. So an alarm may come too early, and is then set
-// again; a busy connection does that every ten seconds, and not for each request. An early alarm
-// also takes the buffer from a connection that waits. Such a one reads a single byte first. Writes
-// are bounded by the connection that the listener returns, and by the handler's own deadlines.
+// again; a busy connection does that every ten seconds, and not for each request. A connection that
+// has waited so long for a request gives its buffer away, and reads a single byte first. Writes are
+// bounded by the connection that the listener returns, and by the handler's own deadlines.
 //
 // The client's going. The lookout sees every 10 ms which connections have a request in flight. One
 // that it sees twice is watched by epoll for the end of its client's side, without a goroutine or a
-// read. Then the request's context ends: within 20 ms and the time that goroutines wait. A client
-// that has ended its own side alone has gone, as for net/http; what it has asked is answered
-// nevertheless, if the handler is quick or does not mind its context. An answer that cannot be
-// written cancels its request as well. Other systems than Linux have only that.
+// read. So its context ends within 20 ms, and the time that goroutines wait. A client that has
+// ended its own side alone has gone, as for net/http; what it has asked is answered nevertheless, if
+// the handler is quick or does not mind its context. A write that fails cancels its request as well.
 //
 // Answers. Up to 4 KB wait for more. A short answer goes out by one write, with its length; a long
 // one by one writev. Flush sends what waits, and gives away the answer's buffers and the

@@ -71,14 +71,7 @@ func newExchange(c *conn, r *http.Request, h *head, cancel context.CancelFunc) *
 	return x
 }
 
-// enter notes that the handler runs, and leave that it has returned.
-func (x *exchange) enter() {
-	x.c.current.Store(x)
-	if !x.c.listed.Load() {
-		x.c.server.lookout.add(x.c)
-	}
-}
-
+// leave notes that the handler has returned.
 func (x *exchange) leave() {
 	x.cancel()
 	x.c.current.Store(nil)
@@ -243,13 +236,6 @@ func (x *exchange) commit(p []byte, last bool) {
 	x.closes = x.closes || unasked || x.c.server.draining.Load() || !x.body.discard()
 
 	o := x.out
-	first := o.pending
-	if len(first) == 0 {
-		first = p
-	}
-	if len(first) > 0 && x.header["Content-Type"] == nil && x.header["Content-Encoding"] == nil {
-		o.head = append(append(append(o.head, "Content-Type: "...), http.DetectContentType(first)...), '\r', '\n')
-	}
 	if last && x.length < 0 && !x.noBody {
 		x.length = int64(len(o.pending) + len(p))
 	}

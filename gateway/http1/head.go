@@ -2,6 +2,7 @@ package http1
 
 import (
 	"bytes"
+	"cmp"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -24,8 +25,6 @@ func (p *problem) Error() string { return strconv.Itoa(p.status) + " " + p.text 
 func bad(text string) *problem { return &problem{http.StatusBadRequest, text} }
 
 var (
-	errHost        = bad("exactly one valid Host header is needed")
-	errLength      = bad("the Content-Length is not valid")
 	errRequestLine = bad("the request line is not valid")
 	errField       = bad("a header line is not valid")
 	errCut         = bad("the request ends within its header")
@@ -70,13 +69,13 @@ func parseHead(b []byte, h *head) error {
 		return err
 	}
 	text := string(b) // all strings of the request are parts of this one
-	if err := h.requestLine(text[:line-2]); err != nil {
-		return err
+	if err = h.requestLine(text[:line-2]); err == nil {
+		err = h.fields(text, fields)
 	}
-	if err := h.fields(text, fields); err != nil {
-		return err
+	if err == nil {
+		err = h.check()
 	}
-	return h.check()
+	return err
 }
 
 // requestLine reads the first line. Targets have no byte beyond ASCII (RFC 3986, section 2), and no
@@ -93,35 +92,20 @@ func (h *head) requestLine(line string) error {
 		return errRequestLine
 	}
 	r := &h.request
-	switch version {
-	case "HTTP/1.1":
-		r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, 1
-	case "HTTP/1.0":
-		r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.0", 1, 0
-	default:
-		if _, _, ok := http.ParseHTTPVersion(version); ok {
-			return &problem{http.StatusHTTPVersionNotSupported, "use HTTP/1.1"}
-		}
+	if r.ProtoMajor, r.ProtoMinor, ok = http.ParseHTTPVersion(version); !ok {
 		return errRequestLine
+	} else if r.ProtoMajor != 1 || r.ProtoMinor > 1 {
+		return &problem{http.StatusHTTPVersionNotSupported, "use HTTP/1.1"}
 	}
-	r.Method, r.RequestURI = method, target
+	if method == http.MethodConnect {
+		return &problem{http.StatusMethodNotAllowed, "this server is no proxy"}
+	}
 	var err error
-	if r.URL, err = parseTarget(method, target); err != nil {
+	if r.URL, err = url.ParseRequestURI(target); err != nil {
 		return errRequestLine
 	}
+	r.Method, r.RequestURI, r.Proto = method, target, version
 	return nil
-}
-
-// parseTarget reads a target as net/http does.
-func parseTarget(method, target string) (*url.URL, error) {
-	if method != http.MethodConnect || target[0] == '/' {
-		return url.ParseRequestURI(target)
-	}
-	u, err := url.ParseRequestURI("http://" + target) // it is host and port
-	if err == nil {
-		u.Scheme = ""
-	}
-	return u, err
 }
 
 // splitFields finds the lines of a header from its second line on.
@@ -188,14 +172,12 @@ func (h *head) fields(text string, fields []field) error {
 func (h *head) check() error {
 	r := &h.request
 	hosts := r.Header["Host"]
+	r.Host = r.URL.Host
 	switch {
-	case len(hosts) > 1 || len(hosts) == 0 && r.ProtoMinor > 0:
-		return errHost
-	case len(hosts) == 1 && !httpguts.ValidHostHeader(hosts[0]):
-		return errHost
-	}
-	if r.Host = r.URL.Host; r.Host == "" && len(hosts) == 1 {
-		r.Host = hosts[0]
+	case len(hosts) == 1 && httpguts.ValidHostHeader(hosts[0]):
+		r.Host = cmp.Or(r.Host, hosts[0])
+	case len(hosts) > 0 || r.ProtoMinor > 0:
+		return bad("exactly one valid Host header is needed")
 	}
 	delete(r.Header, "Host")
 	delete(r.Header, "Trailer") // they are dropped
@@ -227,12 +209,10 @@ func (h *head) framing() error {
 	case len(codings) == 1:
 		delete(r.Header, "Transfer-Encoding")
 		r.TransferEncoding, r.ContentLength, h.chunked = []string{"chunked"}, -1, true
-	case len(lengths) > 1:
-		return errLength
-	case len(lengths) == 1:
+	case len(lengths) > 0:
 		n, err := strconv.ParseUint(lengths[0], 10, 63) // takes no sign
-		if err != nil {
-			return errLength
+		if err != nil || len(lengths) > 1 {
+			return bad("the Content-Length is not valid")
 		}
 		r.ContentLength = int64(n)
 	}

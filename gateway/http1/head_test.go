@@ -63,6 +63,7 @@ func TestRequestsThatCouldBeReadInTwoWaysAreRefused(t *testing.T) {
 		"a method that is no token":             {"G(T / HTTP/1.1\r\nHost: a\r\n\r\n", "400"},
 		"two empty lines first":                 {"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "400"},
 		"TLS":                                   {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n", "400"},
+		"CONNECT":                               {"CONNECT b:443 HTTP/1.1\r\nHost: b:443\r\n\r\n", "405"},
 		"another expectation":                   {get("Host: a", "Expect: 200-ok"), "417"},
 		"too many fields":                       {get("Host: a", strings.TrimSuffix(strings.Repeat("a:\r\n", 256), "\r\n")), "431"},
 	} {
@@ -85,7 +86,6 @@ func TestRequestsReachTheHandlerAsThoseOfNetHTTP(t *testing.T) {
 		"escapes":            "GET /a%2fb/%41%20;x=(y) HTTP/1.1\r\nHost: a\r\n\r\n",
 		"two slashes":        "GET //a/b HTTP/1.1\r\nHost: a\r\n\r\n",
 		"a whole URL":        "GET http://b:81/c?d HTTP/1.1\r\nHost: a\r\n\r\n",
-		"CONNECT":            "CONNECT b:443 HTTP/1.1\r\nHost: b:443\r\n\r\n",
 		"a star":             "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
 		"HTTP/1.0":           "GET / HTTP/1.0\r\n\r\n",
 		"HTTP/1.0 and Host":  "POST / HTTP/1.0\r\nHost: a\r\nContent-Length: 1\r\nConnection: keep-alive\r\n\r\nx",

@@ -37,17 +37,28 @@ type input struct {
 	grace   time.Duration // for that, if the server drains
 }
 
-// await waits for the first byte of a request. Once the server drains it looks once more, since a
-// deadline that has passed hides bytes that are there.
-func (c *conn) await() error {
-	var err error
+// await waits for the first byte of a request. After a while it gives the buffer away. Once the
+// server drains it looks once more, since a deadline that has passed hides bytes that are there.
+func (c *conn) await() (err error) {
 	if c.start == c.end {
-		c.rest()
+		now, end := time.Now(), c.until // a new connection has had that since its start
+		if c.served > 0 {
+			end = after(now, c.server.IdleTimeout)
+		}
+		c.rest(earlier(end, now.Add(bufferPatience)))
 		err = c.fill()
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) && c.server.draining.Load() {
-		c.within(time.Now().Add(lastLook))
-		err = c.fill()
+		if late(err) && !c.server.draining.Load() && (end.IsZero() || time.Now().Before(end)) {
+			c.release()
+			c.rest(end)
+			var n int
+			n, err = c.read(c.one[:])
+			c.takeBuffer()
+			c.end = copy(c.in, c.one[:n])
+		}
+		if late(err) && c.server.draining.Load() {
+			c.within(time.Now().Add(lastLook))
+			err = c.fill()
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -55,22 +66,20 @@ func (c *conn) await() error {
 	return err
 }
 
-// rest begins the wait for a request. Its first alarm comes early, so that the buffer goes.
-func (c *conn) rest() {
+func late(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+// rest bounds a wait for a request.
+func (c *conn) rest(until time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := time.Now()
-	c.resting, c.grace = true, lastLook
-	if c.served == 0 { // the time since the connection's start goes on
-		c.takeBuffer()
+	c.until, c.resting, c.grace = until, true, lastLook
+	if c.served == 0 {
 		c.grace = max(lastLook, c.server.FirstRequest)
-	} else if c.until = (time.Time{}); c.server.IdleTimeout > 0 {
-		c.until = now.Add(c.server.IdleTimeout)
 	}
 	if c.server.draining.Load() {
-		c.until = earlier(c.until, now.Add(c.grace))
+		c.until = earlier(until, time.Now().Add(c.grace))
 	}
-	c.arm(earlier(c.until, now.Add(bufferPatience)))
+	c.arm(c.until)
 }
 
 // hurry bounds the wait for a request, since the server drains.
@@ -87,33 +96,37 @@ func (c *conn) hurry() {
 func (c *conn) within(until time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.until = until; !until.IsZero() {
-		c.arm(until)
-	}
+	c.until = until
+	c.arm(until)
 }
 
 // arm sets the connection's deadline, unless it has an earlier one: an alarm that comes too early
 // now and then costs less than a deadline for each request. It runs with the lock held.
 func (c *conn) arm(t time.Time) {
-	if c.armed.IsZero() || t.Before(c.armed) {
+	if !t.IsZero() && (c.armed.IsZero() || t.Before(c.armed)) {
 		c.armed = t
 		_ = c.net.SetReadDeadline(t)
 	}
 }
 
-// again reports whether a read goes on after an alarm, and whether its buffer has gone.
-func (c *conn) again() (goesOn, released bool) {
+// again reports whether a read goes on after an alarm, and sets the next one.
+func (c *conn) again() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.until.IsZero() && !time.Now().Before(c.until) {
-		return false, false
-	}
-	if released = c.resting && c.in != nil; released {
-		c.release()
+		return false
 	}
 	c.armed = c.until
 	_ = c.net.SetReadDeadline(c.until)
-	return true, released
+	return true
+}
+
+// after returns the end of somebody's patience; 0: there is none.
+func after(t time.Time, patience time.Duration) time.Time {
+	if patience == 0 {
+		return time.Time{}
+	}
+	return t.Add(patience)
 }
 
 // earlier returns the earlier of two times, of which the first may be none.
@@ -124,9 +137,6 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// errReleased: the buffer that was to be read into has gone.
-var errReleased = errors.New("the buffer was released")
-
 // read reads from the connection, until the reader's patience ends.
 func (c *conn) read(p []byte) (int, error) {
 	for {
@@ -136,35 +146,18 @@ func (c *conn) read(p []byte) (int, error) {
 			return n, nil
 		case err == nil:
 			return 0, io.ErrNoProgress
-		case !errors.Is(err, os.ErrDeadlineExceeded):
+		case !late(err) || !c.again():
 			return 0, err
-		}
-		if goesOn, released := c.again(); !goesOn {
-			return 0, err
-		} else if released {
-			return 0, errReleased
 		}
 	}
 }
 
-// fill reads more bytes into the buffer. A wait that has lost its buffer takes another with the
-// first byte.
+// fill reads more bytes into the buffer.
 func (c *conn) fill() error {
-	if c.in != nil || !c.resting {
-		c.room()
-		n, err := c.read(c.in[c.end:])
-		c.end += n
-		if err != errReleased { //nolint:errorlint // ours
-			return err
-		}
-	}
-	n, err := c.read(c.one[:])
-	if err != nil {
-		return err
-	}
 	c.room()
-	c.end += copy(c.in[c.end:], c.one[:n])
-	return nil
+	n, err := c.read(c.in[c.end:])
+	c.end += n
+	return err
 }
 
 // room makes room behind the bytes in the buffer, which grows only where a header needs it.

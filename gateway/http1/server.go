@@ -17,7 +17,7 @@ import (
 type Server struct {
 	Handler http.Handler
 
-	ReadHeaderTimeout time.Duration // from a connection's start, or a request's first byte
+	ReadHeaderTimeout time.Duration // from a request's first byte, for which a new connection has as long
 	ReadTimeout       time.Duration // of a whole request, from its first byte
 	IdleTimeout       time.Duration // between two requests
 	MaxHeaderBytes    int           // of the request line and all fields; there is no default
@@ -112,20 +112,19 @@ func (s *Server) drain(f func(c *conn)) {
 // ends its connection. The error is that of the context.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.drain((*conn).hurry)
-	for !s.empty() {
+	for {
+		s.mu.Lock()
+		left := len(s.listeners) + len(s.conns)
+		s.mu.Unlock()
+		if left == 0 {
+			return nil
+		}
 		select {
 		case <-time.After(lastLook):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	return nil
-}
-
-func (s *Server) empty() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.listeners)+len(s.conns) == 0
 }
 
 // Close ends the server at once, and cancels the requests in flight.
