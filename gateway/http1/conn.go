@@ -240,14 +240,12 @@ func (c *conn) writeOutput(o *output, p []byte, end string) error {
 		o.head = append(o.head, end...)
 		_ = c.write(o.head)
 	} else if c.failed == nil {
-		o.pieces = [3][]byte{o.head, p, []byte(end)}
-		o.vector = o.pieces[:]
+		pieces := net.Buffers{o.head, p, []byte(end)}
 		if w, ok := c.net.(buffersWriter); ok {
-			_, c.failed = w.WriteBuffers(&o.vector)
+			_, c.failed = w.WriteBuffers(&pieces)
 		} else {
-			_, c.failed = o.vector.WriteTo(c.net)
+			_, c.failed = pieces.WriteTo(c.net)
 		}
-		o.pieces, o.vector = [3][]byte{}, nil
 	}
 	o.head, o.pending = o.head[:0], o.pending[:0]
 	return c.failed

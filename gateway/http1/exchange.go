@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -22,8 +21,6 @@ const pendingSize = 4 << 10
 type output struct {
 	head    []byte // status and fields, and then the lines of chunks
 	pending []byte
-	pieces  [3][]byte
-	vector  net.Buffers
 }
 
 var outputs = sync.Pool{New: func() any {

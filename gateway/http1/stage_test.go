@@ -15,6 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// patience of the tests with a busy machine.
+const patience = 20 * time.Second
+
 // stage is a server with its client's view.
 type stage struct {
 	t      *testing.T
@@ -65,7 +68,7 @@ func (s *stage) dial() net.Conn {
 	s.t.Helper()
 	conn, err := net.Dial("tcp", s.addr)
 	require.NoError(s.t, err)
-	require.NoError(s.t, conn.SetDeadline(time.Now().Add(time.Minute)))
+	require.NoError(s.t, conn.SetDeadline(time.Now().Add(patience)))
 	s.t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
