@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -185,6 +186,17 @@ func TestWriteDeadlineOfAHandlerEndsWithItsRequest(t *testing.T) {
 		require.Error(t, r.Context().Err(), "the request is cancelled")
 	})
 	require.Equal(t, "HTTP/1.1 200 OK", status(s.raw(post("")+get)))
+}
+
+func TestReadDeadlineOfAHandlerEndsItsReads(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, func(w http.ResponseWriter, r *http.Request) {
+		require.NoError(t, http.NewResponseController(w).SetReadDeadline(time.Now().Add(20*time.Millisecond)))
+		body, err := io.ReadAll(r.Body)
+		require.Equal(t, "begun", string(body))
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	}, func(s *Server) { s.ReadTimeout = time.Hour })
+	require.Contains(t, s.raw(post("begun", "Content-Length: 100")), "\r\nConnection: close\r\n")
 }
 
 func TestServerAsksForABodyThatIsHeldBack(t *testing.T) {

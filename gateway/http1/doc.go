@@ -33,7 +33,7 @@
 // is left of one is read before the answer, up to 256 KB; else the connection ends. Trailers are
 // checked and dropped.
 //
-// The end. [Server.Shutdown] closes the listeners. Each answer from then on ends its connection. One
+// The end. [Server.Shutdown] closes the listener. Each answer from then on ends its connection. One
 // that waits is read for 5 ms more, or for FirstRequest if it has had no request: the deadline is
 // moved, nothing is closed from outside, so no request that has arrived is dropped. A connection
 // whose client still sends is read for half a second, so that the answer is not lost by a reset.

@@ -124,7 +124,7 @@ func FuzzRequestsAreReadAsNetHTTPReadsThem(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte, step uint8) {
 		ours := readAll(in, len(in)+1)
 		if step > 0 {
-			others := readAll(in, int(step))
+			others := readAll(in, max(int(step), len(in)/256))
 			require.Len(t, others, len(ours), "what is read depends on how it comes")
 			for i := range others {
 				requireSame(t, &others[i], &ours[i])
@@ -172,7 +172,6 @@ func seeds() []string {
 		"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0000000000000000003\r\n\r\nabc",
 		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n000000000000003\r\nabc\r\n0;a=b;c\r\nX: y\r\nZ:\r\n\r\n",
 		"\r\nPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
-		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + strings.Repeat("1;"+strings.Repeat("x", 100)+"\r\na\r\n", 200) + "0\r\n\r\n",
 		"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n" + strings.Repeat("x", 5000),
 	}
 	return all

@@ -6,7 +6,6 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,25 +34,20 @@ type Server struct {
 	draining, closed atomic.Bool
 	lookout          lookout
 
-	mu        sync.Mutex
-	listeners []net.Listener
-	conns     map[*conn]struct{}
+	mu       sync.Mutex
+	listener net.Listener // nil: Serve does not run
+	conns    map[*conn]struct{}
 }
 
-// Serve accepts connections until the listener fails or the server ends.
+// Serve accepts connections until the listener fails or the server ends. It runs once.
 func (s *Server) Serve(listener net.Listener) error {
 	s.mu.Lock()
-	s.listeners = append(s.listeners, listener)
-	if s.conns == nil {
-		s.conns = make(map[*conn]struct{})
-	}
+	s.listener, s.conns = listener, make(map[*conn]struct{})
 	if s.draining.Load() {
 		_ = listener.Close()
 	}
 	s.mu.Unlock()
-	defer s.leave(func() {
-		s.listeners = slices.DeleteFunc(s.listeners, func(l net.Listener) bool { return l == listener })
-	})
+	defer s.leave(nil)
 	for pause := 5 * time.Millisecond; ; {
 		accepted, err := listener.Accept()
 		var passing net.Error
@@ -83,25 +77,27 @@ func (s *Server) start(accepted net.Conn) {
 	}
 	s.conns[c] = struct{}{}
 	go func() {
-		defer s.leave(func() { delete(s.conns, c) })
+		defer s.leave(c)
 		c.serve()
 	}()
 }
 
-// leave notes that a connection, or a call of Serve, has ended.
-func (s *Server) leave(remove func()) {
+// leave notes that a connection has ended, or Serve.
+func (s *Server) leave(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	remove()
+	if delete(s.conns, c); c == nil {
+		s.listener = nil
+	}
 }
 
-// drain closes the listeners, and has f called for each connection.
+// drain closes the listener, and has f called for each connection.
 func (s *Server) drain(f func(c *conn)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.draining.Store(true)
-	for _, listener := range s.listeners {
-		_ = listener.Close()
+	if s.listener != nil {
+		_ = s.listener.Close()
 	}
 	for c := range s.conns {
 		f(c)
@@ -114,9 +110,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.drain((*conn).hurry)
 	for {
 		s.mu.Lock()
-		left := len(s.listeners) + len(s.conns)
+		empty := s.listener == nil && len(s.conns) == 0
 		s.mu.Unlock()
-		if left == 0 {
+		if empty {
 			return nil
 		}
 		select {
