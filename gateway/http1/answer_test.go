@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -20,10 +21,10 @@ func TestAnswersAreFramedAsHTTPSays(t *testing.T) {
 	long := strings.Repeat("x", 100_000)
 	write := func(body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
-			for len(body) > 0 {
+			for body != "" {
 				n := min(len(body), 3000)
 				_, err := io.WriteString(w, body[:n])
-				require.NoError(t, err)
+				assert.NoError(t, err)
 				body = body[n:]
 			}
 		}
@@ -48,15 +49,15 @@ func TestAnswersAreFramedAsHTTPSays(t *testing.T) {
 		}, get, "xy", []string{chunks}, nil},
 		"no content": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "1")
-			w.WriteHeader(204)
+			w.WriteHeader(http.StatusNoContent)
 			_, err := w.Write([]byte("x"))
-			require.ErrorIs(t, err, http.ErrBodyNotAllowed)
+			assert.ErrorIs(t, err, http.ErrBodyNotAllowed)
 		}, get, "", []string{"204 No Content"}, []string{"Content-Length", chunks}},
-		"not modified": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) }, get, "", []string{"304 Not Modified"}, []string{"Content-Length", chunks}},
+		"not modified": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotModified) }, get, "", []string{"304 Not Modified"}, []string{"Content-Length", chunks}},
 		"a length that is exceeded": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "1")
 			_, err := w.Write([]byte("xy"))
-			require.ErrorIs(t, err, http.ErrContentLength)
+			assert.ErrorIs(t, err, http.ErrContentLength)
 			write("x")(w, nil)
 		}, get, "x", []string{"Content-Length: 1\r\n"}, nil},
 		"framing that the handler sets": {func(w http.ResponseWriter, _ *http.Request) {
@@ -71,9 +72,9 @@ func TestAnswersAreFramedAsHTTPSays(t *testing.T) {
 			write("x")(w, nil)
 		}, get, "x", []string{"Content-Length: 1\r\n"}, []string{"-1"}},
 		"what comes after the first status": {func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(201)
+			w.WriteHeader(http.StatusCreated)
 			w.Header().Set("X-Late", "x")
-			w.WriteHeader(202)
+			w.WriteHeader(http.StatusAccepted)
 		}, get, "", []string{"201 Created"}, []string{"X-Late"}},
 		"a type that nobody has set is not guessed": {write("<html>"), get, "<html>", nil, []string{"Content-Type"}},
 	} {
@@ -132,8 +133,6 @@ func TestPanicIsContained(t *testing.T) {
 		return fmt.Sprintf("GET %s HTTP/%s\r\nHost: a\r\n\r\n", path, version)
 	}
 	require.Empty(t, s.raw(ask("/early", "1.1")), "nothing that looks complete")
-	_, err := http.Get("http://" + s.addr + "/late") //nolint:bodyclose,noctx // below
-	require.NoError(t, err)
 	raw := s.raw(ask("/late", "1.1"))
 	require.Contains(t, raw, "begun")
 	require.NotContains(t, raw, "0\r\n\r\n", "the end of the chunks")
@@ -142,7 +141,7 @@ func TestPanicIsContained(t *testing.T) {
 	require.Contains(t, logged, "the reason")
 
 	conn := s.dial()
-	_, err = io.WriteString(conn, ask("/late", "1.0"))
+	_, err := io.WriteString(conn, ask("/late", "1.0"))
 	require.NoError(t, err)
 	_, err = io.ReadAll(conn)
 	require.Error(t, err, "an answer that ends with its connection ends with a reset")
@@ -160,11 +159,11 @@ func TestWriterIsOfNoUseOnceTheHandlerHasReturned(t *testing.T) {
 		}
 		late := <-kept
 		_, err := late.Write([]byte("late"))
-		require.Error(t, err)
+		assert.Error(t, err)
 		control := http.NewResponseController(late)
-		require.Error(t, control.Flush())
-		require.Error(t, control.SetWriteDeadline(time.Unix(1, 0)))
-		require.Error(t, control.SetReadDeadline(time.Unix(1, 0)))
+		assert.Error(t, control.Flush())
+		assert.Error(t, control.SetWriteDeadline(time.Unix(1, 0)))
+		assert.Error(t, control.SetReadDeadline(time.Unix(1, 0)))
 	})
 	raw := s.raw(post("") + get)
 	require.Equal(t, 2, strings.Count(raw, "HTTP/1.1 200 OK"))
@@ -176,14 +175,14 @@ func TestWriteDeadlineOfAHandlerEndsWithItsRequest(t *testing.T) {
 	s := newStage(t, func(w http.ResponseWriter, r *http.Request) {
 		control := http.NewResponseController(w)
 		if r.URL.Path == "/mcp" {
-			require.NoError(t, control.SetWriteDeadline(time.Now().Add(time.Minute)))
+			assert.NoError(t, control.SetWriteDeadline(time.Now().Add(time.Minute)))
 			return
 		}
-		require.NoError(t, control.SetWriteDeadline(time.Unix(1, 0)))
+		assert.NoError(t, control.SetWriteDeadline(time.Unix(1, 0)))
 		_, err := w.Write([]byte("x"))
-		require.NoError(t, err)
-		require.Error(t, control.Flush())
-		require.Error(t, r.Context().Err(), "the request is cancelled")
+		assert.NoError(t, err)
+		assert.Error(t, control.Flush())
+		assert.Error(t, r.Context().Err(), "the request is cancelled")
 	})
 	require.Equal(t, "HTTP/1.1 200 OK", status(s.raw(post("")+get)))
 }
@@ -191,10 +190,10 @@ func TestWriteDeadlineOfAHandlerEndsWithItsRequest(t *testing.T) {
 func TestReadDeadlineOfAHandlerEndsItsReads(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, func(w http.ResponseWriter, r *http.Request) {
-		require.NoError(t, http.NewResponseController(w).SetReadDeadline(time.Now().Add(20*time.Millisecond)))
+		assert.NoError(t, http.NewResponseController(w).SetReadDeadline(time.Now().Add(20*time.Millisecond)))
 		body, err := io.ReadAll(r.Body)
-		require.Equal(t, "begun", string(body))
-		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		assert.Equal(t, "begun", string(body))
+		assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	}, func(s *Server) { s.ReadTimeout = time.Hour })
 	require.Contains(t, s.raw(post("begun", "Content-Length: 100")), "\r\nConnection: close\r\n")
 }

@@ -146,7 +146,7 @@ func chunkSize(line string) (size int64, ok bool) {
 			return 0, false
 		}
 	}
-	return int64(n), true //nolint:gosec // of 60 bits
+	return int64(n), true
 }
 
 // trailers reads the lines behind the last chunk, and drops them.

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -30,7 +31,7 @@ func TestRequestsInARowAreAnsweredInOrder(t *testing.T) {
 				post(strings.Repeat("x", 10_000)) + post("Transfer-Encoding: chunked\nContent-Length: 3\n") + post("last", "Content-Length: 4", closing) + post("never")
 			conn := s.dial()
 			go func() {
-				for step := 1; len(requests) > 0; {
+				for step := 1; requests != ""; {
 					if whole {
 						step = len(requests)
 					}
@@ -154,7 +155,7 @@ func TestTimesAreBounded(t *testing.T) {
 								return
 							}
 						}
-						time.Sleep(time.Second)
+						<-time.After(time.Second)
 					}
 				}()
 				got := make(chan string)
@@ -248,7 +249,7 @@ func TestRequestIsCancelledWhenItsClientGoes(t *testing.T) {
 			}
 			t.Log(took)
 			for _, d := range took {
-				require.Less(t, d, 500*time.Millisecond) // 50 on an idle machine
+				require.Less(t, d, 5*time.Second) // 25 ms on an idle machine
 			}
 		})
 	}
@@ -301,7 +302,7 @@ func TestStreamLetsAnotherRequestFollow(t *testing.T) {
 		control := http.NewResponseController(w)
 		for range 3 {
 			_, _ = io.WriteString(w, "x")
-			require.NoError(t, control.Flush())
+			assert.NoError(t, control.Flush())
 		}
 		echo(w, r)
 	})
@@ -344,10 +345,10 @@ func TestIdleConnectionHoldsNoBuffer(t *testing.T) {
 			_, err := io.WriteString(theirs, post("x"))
 			require.NoError(t, err)
 			answer(t, from, "POST")
-			time.Sleep(bufferPatience / 2)
+			<-time.After(bufferPatience / 2)
 			synctest.Wait()
 			require.True(t, o.buffered.Load())
-			time.Sleep(bufferPatience)
+			<-time.After(bufferPatience)
 			synctest.Wait()
 			require.False(t, o.buffered.Load())
 		}
@@ -404,33 +405,37 @@ func TestDrainAnswersWhatHasArrived(t *testing.T) {
 func TestDrainDropsNoRequest(t *testing.T) {
 	t.Parallel()
 	for range 20 {
-		s := newStage(t, echo, func(s *Server) { s.FirstRequest = time.Minute })
-		var clients sync.WaitGroup
+		s := newStage(t, echo)
+		var clients, ready sync.WaitGroup
 		var draining atomic.Bool
+		ready.Add(8)
 		for range 8 {
 			conn := s.dial()
 			clients.Go(func() {
 				from := bufio.NewReader(conn)
-				for {
+				for i := 0; ; i++ {
 					before := draining.Load()
-					if _, err := io.WriteString(conn, post("x")); err != nil {
-						return
+					_, err := io.WriteString(conn, post("x"))
+					var response *http.Response
+					if err == nil {
+						response, err = http.ReadResponse(from, nil)
 					}
-					response, err := http.ReadResponse(from, nil)
 					if err != nil {
-						if !before {
-							t.Error("a request from before the drain was dropped", err)
-						}
+						assert.True(t, before, "a request from before the drain was dropped: %v", err)
 						return
 					}
 					_, _ = io.Copy(io.Discard, response.Body)
+					_ = response.Body.Close()
+					if i == 0 {
+						ready.Done() // it is accepted: the kernel drops those that are not
+					}
 					if response.Close {
 						return
 					}
 				}
 			})
 		}
-		<-time.After(5 * time.Millisecond)
+		ready.Wait()
 		draining.Store(true)
 		require.NoError(t, s.server.Shutdown(t.Context()))
 		clients.Wait()

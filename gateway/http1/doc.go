@@ -34,7 +34,7 @@
 // checked and dropped.
 //
 // The end. [Server.Shutdown] closes the listener. Each answer from then on ends its connection. One
-// that waits is read for 5 ms more, or for FirstRequest if it has had no request: the deadline is
+// that waits is read for 50 ms more, or for FirstRequest if it has had no request: its deadline is
 // moved, nothing is closed from outside, so no request that has arrived is dropped. A connection
 // whose client still sends is read for half a second, so that the answer is not lost by a reset.
 //

@@ -16,8 +16,8 @@ const (
 	bufferPatience = 10 * time.Second
 
 	// lastLook is how long a connection that waits for its next request is still read once
-	// the server drains.
-	lastLook = 5 * time.Millisecond
+	// the server drains, twice. Until then no machine is too busy to see what is there.
+	lastLook = 50 * time.Millisecond
 )
 
 var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}

@@ -116,7 +116,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			return nil
 		}
 		select {
-		case <-time.After(lastLook):
+		case <-time.After(5 * time.Millisecond):
 		case <-ctx.Done():
 			return ctx.Err()
 		}

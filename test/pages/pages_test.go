@@ -213,7 +213,7 @@ func TestTheMapHasEveryPackage(t *testing.T) {
 	require.True(t, found)
 	layout, _, _ = strings.Cut(layout, "\n## ")
 	listed := map[string]bool{}
-	for _, line := range regexp.MustCompile(`(?m)^([a-z./-]+/)  +\S`).FindAllStringSubmatch(layout, -1) {
+	for _, line := range regexp.MustCompile(`(?m)^([a-z0-9./-]+/)  +\S`).FindAllStringSubmatch(layout, -1) {
 		folder := strings.TrimSuffix(line[1], "/")
 		listed[folder] = true
 		require.DirExists(t, filepath.Join(root, folder))
