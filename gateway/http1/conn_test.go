@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -440,6 +441,33 @@ func TestDrainDropsNoRequest(t *testing.T) {
 		require.NoError(t, s.server.Shutdown(t.Context()))
 		clients.Wait()
 	}
+}
+
+// hidden has a request arrive just when the deadline for it has passed.
+type hidden struct {
+	stream
+	c       *conn
+	arrives string
+}
+
+func (h *hidden) Read(p []byte) (int, error) {
+	if len(h.in) > 0 || h.arrives == "" {
+		return h.stream.Read(p)
+	}
+	h.in, h.arrives = []byte(h.arrives), ""
+	h.c.server.draining.Store(true)
+	h.c.mu.Lock()
+	defer h.c.mu.Unlock()
+	h.c.until = longAgo
+	return 0, os.ErrDeadlineExceeded
+}
+
+func TestDrainLooksOnceMoreBehindAPassedDeadline(t *testing.T) {
+	t.Parallel()
+	h := &hidden{stream: stream{in: []byte(post("first")), step: 1000}, arrives: post("second")}
+	h.c = &conn{server: &Server{Handler: http.HandlerFunc(echo), MaxHeaderBytes: 32 << 10, ErrorLog: log.Default()}, net: h}
+	h.c.serve()
+	require.Contains(t, h.answered.String(), "second")
 }
 
 func TestCloseCancelsWhatIsInFlight(t *testing.T) {
