@@ -35,6 +35,7 @@ type conn struct {
 
 	input
 	failed error // of a write: none follows
+	left   bool  // another server has the connection
 
 	current atomic.Pointer[exchange] // nil: no handler runs
 	listed  atomic.Bool              // in the lookout's list
@@ -54,10 +55,22 @@ func (c *conn) serve() {
 		c.ctx = c.server.ConnContext(c.ctx, c.net)
 	}
 	c.within(after(time.Now(), c.server.ReadHeaderTimeout))
-	if c.handshake() {
+	if c.handshake() && !c.handOver() {
 		for c.next() {
 		}
 	}
+}
+
+// handOver reports whether the connection speaks another protocol than HTTP/1.1. It is no longer
+// this server's then.
+func (c *conn) handOver() bool {
+	if c.tls == nil || c.tls.NegotiatedProtocol == "" || c.tls.NegotiatedProtocol == "http/1.1" {
+		return false
+	}
+	t, hook := c.net.(*tls.Conn), c.server.NextProto //nolint:forcetypeassert // it has shaken hands
+	_ = t.SetDeadline(time.Time{})
+	c.left = hook != nil && hook(t)
+	return true
 }
 
 // finish ends the connection, also after a panic of the handler. The client must see that the
@@ -74,7 +87,9 @@ func (c *conn) finish() {
 			_ = l.SetLinger(0)
 		}
 	}
-	_ = c.net.Close()
+	if !c.left {
+		_ = c.net.Close()
+	}
 	if x != nil {
 		_ = x.body.Close() // somebody may still read it
 	}

@@ -128,3 +128,37 @@ func TestBodyMayBeReadBeyondTheHandler(t *testing.T) {
 	_, err = from.ReadByte()
 	require.ErrorIs(t, err, io.EOF)
 }
+
+// Another protocol that its client has chosen takes the connection over, and ends it.
+func TestConnectionOfAnotherProtocolLeavesTheServer(t *testing.T) {
+	t.Parallel()
+	for name, takes := range map[string]bool{"is taken over": true, "ends where nobody takes it": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inner := listen(t)
+			_, config := overTLS(t)
+			server := &tls.Config{Certificates: config.Certificates, NextProtos: []string{"other", "http/1.1"}, MinVersion: tls.VersionTLS13}
+			taken := make(chan *tls.Conn, 1)
+			s := newStageOn(t, tls.NewListener(inner, server), echo, func(s *Server) {
+				s.ReadHeaderTimeout = time.Hour
+				s.NextProto = func(conn *tls.Conn) bool {
+					taken <- conn
+					return takes
+				}
+			})
+			config.NextProtos = []string{"other"}
+			conn := tls.Client(s.dial(), config)
+			require.NoError(t, conn.HandshakeContext(t.Context()))
+			theirs := <-taken
+			require.NoError(t, s.server.Shutdown(t.Context()), "the server does not wait for it")
+			if takes {
+				_, err := io.WriteString(theirs, "hello")
+				require.NoError(t, err)
+				require.NoError(t, theirs.Close())
+			}
+			got, err := io.ReadAll(conn)
+			require.NoError(t, err)
+			require.Equal(t, takes, string(got) == "hello")
+		})
+	}
+}

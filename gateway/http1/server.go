@@ -2,6 +2,7 @@ package http1
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log"
 	"net"
@@ -28,6 +29,11 @@ type Server struct {
 	// ConnContext returns the context that the requests of a connection descend from. It
 	// runs in the connection's goroutine.
 	ConnContext func(ctx context.Context, conn net.Conn) context.Context
+
+	// NextProto gets a connection over TLS whose client has chosen another protocol than
+	// HTTP/1.1 (ALPN), after the handshake and without a deadline. True: the connection is
+	// the hook's from now on, with its end. Otherwise it ends.
+	NextProto func(conn *tls.Conn) bool
 
 	ErrorLog *log.Logger // there is no default
 
