@@ -125,7 +125,7 @@ plot: ## the pictures of docs/performance, from the figures there
 bench-growth: build vault ## cost against the number of tokens, servers, streams and others: 2 minutes
 	@$(BENCH) go test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkGrowth$$' -benchtime 1x ./test/bench/growth
 
-bench-proxy: build vault ## the gateway beside a plain reverse proxy: 5 minutes; BENCH_ONLY=pattern, BENCH_ROUNDS=9, BENCH_DURATION=300ms
+bench-proxy: build vault ## the gateway beside a plain reverse proxy: 5 minutes; BENCH_ONLY=pattern, BENCH_ROUNDS=9, BENCH_DURATION=300ms, BENCH_RUNS=1
 	@$(BENCH) go test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkProxy$$' -benchtime 1x ./test/bench/proxy
 
 bench-revocation: build vault ## from a revocation to its last gateway: 3 minutes; BENCH_GATEWAYS=50, BENCH_CLIENTS=10000, BENCH_RATE=30

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/test/bench/measure"
+	"vault-plugin-secrets-mcp/test/bench/report"
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
@@ -38,17 +39,17 @@ func audited() bool { return os.Getenv(auditVariable) == "1" }
 
 // cell is one path, asked over so many connections by one kind of caller.
 type cell struct {
-	Caller      string         `json:"caller"`
-	Path        string         `json:"path"`
-	Connections int            `json:"connections"`
-	PerSecond   measure.Spread `json:"requests_per_second"`
-	P50         measure.Spread `json:"p50_us"`
-	P99         measure.Spread `json:"p99_us"`
-	VaultCPU    measure.Spread `json:"vault_cpu_us"`
-	PluginCPU   measure.Spread `json:"plugin_cpu_us"`
+	Caller      string        `json:"caller"`
+	Path        string        `json:"path"`
+	Connections int           `json:"connections"`
+	PerSecond   report.Spread `json:"requests_per_second"`
+	P50         report.Spread `json:"p50_us"`
+	P99         report.Spread `json:"p99_us"`
+	VaultCPU    report.Spread `json:"vault_cpu_us"`
+	PluginCPU   report.Spread `json:"plugin_cpu_us"`
 	// Ratio is that of the requests a second to those of Vault's own path, in the
 	// same round. It is empty of that itself.
-	Ratio measure.Spread `json:"ratio"`
+	Ratio report.Spread `json:"ratio"`
 
 	target target
 	rounds []figures
@@ -101,17 +102,17 @@ func (c *cell) sum(all []*cell) {
 			for i := range c.rounds {
 				ratios[i] = c.rounds[i].perSecond / beside.rounds[i].perSecond
 			}
-			c.Ratio = measure.SpreadOf(ratios)
+			c.Ratio = report.SpreadOf(ratios)
 		}
 	}
 }
 
-func spread(all []figures, of func(figures) float64) measure.Spread {
+func spread(all []figures, of func(figures) float64) report.Spread {
 	values := make([]float64, len(all))
 	for i := range all {
 		values[i] = of(all[i])
 	}
-	return measure.SpreadOf(values)
+	return report.SpreadOf(values)
 }
 
 func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

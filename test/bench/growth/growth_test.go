@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/test/bench/measure"
+	"vault-plugin-secrets-mcp/test/bench/report"
 	"vault-plugin-secrets-mcp/test/bench/rig/job"
 	"vault-plugin-secrets-mcp/test/harness"
 )
@@ -21,7 +22,7 @@ type growth struct {
 	Names  []string    `json:"names"` // of what is measured, with units
 	Rows   [][]float64 `json:"rows"`  // the number first
 	Notes  []string    `json:"notes"`
-	curves []measure.Curve
+	curves []report.Curve
 }
 
 // world is one Vault with a gateway, an upstream and clients.
@@ -111,7 +112,7 @@ func (w *world) p50(t testing.TB, what, address string, requests ...[]byte) floa
 		})
 		times = append(times, float64(loaded.P50)/float64(time.Microsecond))
 	}
-	return measure.SpreadOf(times).Median
+	return report.SpreadOf(times).Median
 }
 
 // once sends each of the requests once, in parts that a pipe takes.
@@ -128,9 +129,9 @@ func megabytes(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 
 // curve draws one column of the rows.
 func (g *growth) curve(name, title, x, y string, columns ...int) {
-	c := measure.Curve{Name: name, Title: title, X: x, Y: y}
+	c := report.Curve{Name: name, Title: title, X: x, Y: y}
 	for _, column := range columns {
-		s := measure.Series{Name: strings.ReplaceAll(g.Names[column-1], "`", "")}
+		s := report.Series{Name: strings.ReplaceAll(g.Names[column-1], "`", "")}
 		for _, row := range g.Rows {
 			s.Points = append(s.Points, [2]float64{row[0], row[column]})
 		}
@@ -165,10 +166,10 @@ func (g *growth) table() string {
 	return b.String()
 }
 
-func publish(t testing.TB, name string, machine measure.Machine, all []*growth) {
+func publish(t testing.TB, name string, machine report.Machine, all []*growth) {
 	t.Helper()
 	var tables strings.Builder
-	var curves []measure.Curve
+	var curves []report.Curve
 	for _, g := range all {
 		tables.WriteString(g.table() + "\n")
 		for _, c := range g.curves {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/test/bench/measure"
+	"vault-plugin-secrets-mcp/test/bench/report"
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
@@ -59,7 +60,7 @@ func (w *world) evaluate(t testing.TB, client string) float64 {
 		}
 		times = append(times, float64(time.Since(started))/float64(time.Microsecond))
 	}
-	return measure.SpreadOf(times).Median
+	return report.SpreadOf(times).Median
 }
 
 // servers are registered ones, all of which the client may reach.

@@ -12,6 +12,7 @@ import (
 
 	"vault-plugin-secrets-mcp/backend/pin"
 	"vault-plugin-secrets-mcp/test/bench/measure"
+	"vault-plugin-secrets-mcp/test/bench/report"
 	"vault-plugin-secrets-mcp/test/bench/rig/job"
 	"vault-plugin-secrets-mcp/test/harness"
 )
@@ -35,9 +36,9 @@ type cell struct {
 	tools    int
 	times    []float64 // of the rounds, in µs
 
-	P50   measure.Spread `json:"p50"`
-	Plain measure.Spread `json:"beside_plain"` // ratios of times, within each round
-	Ruled measure.Spread `json:"beside_rules"`
+	P50   report.Spread `json:"p50"`
+	Plain report.Spread `json:"beside_plain"` // ratios of times, within each round
+	Ruled report.Spread `json:"beside_rules"`
 	plain *cell
 	ruled *cell
 }
@@ -161,7 +162,7 @@ func tableOf(cells []*cell) string {
 	var b strings.Builder
 	b.WriteString("| list | tools | judged by | p50 µs | beside nothing | beside rules |\n|---|---:|---|---:|---:|---:|\n")
 	for _, c := range cells {
-		c.P50, c.Plain, c.Ruled = measure.SpreadOf(c.times), c.beside(c.plain), c.beside(c.ruled)
+		c.P50, c.Plain, c.Ruled = report.SpreadOf(c.times), c.beside(c.plain), c.beside(c.ruled)
 		fmt.Fprintf(&b, "| `%s` | %d | %s | %.0f [%.0f–%.0f] | %s | %s |\n", c.Endpoint, c.tools, c.What, c.P50.Median, c.P50.Min, c.P50.Max,
 			ratio(c.Plain, c == c.plain), ratio(c.Ruled, c == c.plain || c == c.ruled))
 	}
@@ -169,22 +170,22 @@ func tableOf(cells []*cell) string {
 }
 
 // beside is how many times as long as the other the cell takes.
-func (c *cell) beside(other *cell) measure.Spread {
+func (c *cell) beside(other *cell) report.Spread {
 	var ratios []float64
 	for i := range min(len(c.times), len(other.times)) {
 		ratios = append(ratios, c.times[i]/other.times[i])
 	}
-	return measure.SpreadOf(ratios)
+	return report.SpreadOf(ratios)
 }
 
-func ratio(s measure.Spread, itself bool) string {
+func ratio(s report.Spread, itself bool) string {
 	if itself {
 		return ""
 	}
 	return fmt.Sprintf("%.2f [%.2f–%.2f]", s.Median, s.Min, s.Max)
 }
 
-func publish(t testing.TB, machine measure.Machine, cells []*cell) {
+func publish(t testing.TB, machine report.Machine, cells []*cell) {
 	t.Helper()
 	measure.Publish(t, "lists", machine, tableOf(cells), cells)
 }

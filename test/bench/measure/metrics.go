@@ -10,11 +10,11 @@ import (
 
 var lookupCount = regexp.MustCompile(`(?m)^mcp_gateway_lookup_duration_seconds_count\{[^}]*\} (\d+)`)
 
-// Lookups is the number of a gateway's lookups in Vault.
-func Lookups(t testing.TB, g *harness.Gateway) int {
+// Lookups is the number of lookups in Vault, in a gateway's metrics.
+func Lookups(t testing.TB, metrics string) int {
 	t.Helper()
 	total := 0
-	for _, found := range lookupCount.FindAllStringSubmatch(g.Metrics(), -1) {
+	for _, found := range lookupCount.FindAllStringSubmatch(metrics, -1) {
 		total += Number(t, found[1])
 	}
 	return total
@@ -23,7 +23,13 @@ func Lookups(t testing.TB, g *harness.Gateway) int {
 // Gauge is a metric of the gateway that has no labels.
 func Gauge(t testing.TB, g *harness.Gateway, name string) float64 {
 	t.Helper()
-	found := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindStringSubmatch(g.Metrics())
+	return Value(t, g.Metrics(), name)
+}
+
+// Value is one without labels in a gateway's metrics.
+func Value(t testing.TB, metrics, name string) float64 {
+	t.Helper()
+	found := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindStringSubmatch(metrics)
 	if found == nil {
 		t.Fatalf("/metrics has no %s", name)
 	}

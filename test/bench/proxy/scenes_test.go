@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"vault-plugin-secrets-mcp/test/bench/measure"
+	"vault-plugin-secrets-mcp/test/bench/report"
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
@@ -25,18 +26,11 @@ var (
 	largeSession = shape{64 << 10, harness.SessionEra}
 )
 
+const huge1MB = "1 MB, JSON"
+
 func (s shape) call(at measure.Place, token, sessionID string) []byte {
 	return measure.Call(at, s.era, token, sessionID, s.text)
 }
-
-// What is measured.
-const (
-	targetDirect  = "the upstream itself"
-	targetProxy   = "`httputil.ReverseProxy`"
-	targetGateway = "`/servers/{name}/mcp`"
-)
-
-var connections = []int{1, 8, 64}
 
 // answered is what a tool's answer has, and a refusal does not.
 const answered = `"result":`
@@ -52,15 +46,18 @@ type builder struct {
 func cells(t testing.TB, s *stage) []*cell {
 	t.Helper()
 	m := &builder{t: t, s: s}
-	m.threeWays("200 B, JSON", serverJSON, small)
+	m.threeWays(report.Small, serverJSON, small)
+	m.more(report.Small, small, session, s.session("small"), s.session("small-aggregate"))
+	m.threeWays(report.Large, serverJSON, large)
+	m.more(report.Large, large, largeSession, s.session("large"), s.session("large-aggregate"))
+	m.throughTLS(report.SmallTLS, small)
+	m.throughTLS(report.LargeTLS, large)
+	m.lists(report.LongList)
+	m.alone(report.Alone)
 	m.threeWays("200 B, stream", serverSSE, small)
-	m.threeWays("200 B, JSON, session era", serverJSON, session)
-	m.threeWays("64 KB, JSON", serverJSON, large)
 	m.threeWays("64 KB, stream", serverSSE, large)
-	m.threeWays("1 MB, JSON", serverJSON, huge)
-	m.throughTLS("200 B, TLS on both sides", small)
-	m.throughTLS("64 KB, TLS on both sides", large)
-	m.lists("a list of 100 tools of 1 KB")
+	m.threeWays(huge1MB, serverJSON, huge)
+	m.aggregate(huge1MB, huge)
 	m.otherTokens()
 	m.otherUpstreams()
 	m.refusals()
@@ -70,7 +67,7 @@ func cells(t testing.TB, s *stage) []*cell {
 // add makes one cell for each number of connections. It is compared with the plain proxy of
 // a scene.
 func (m *builder) add(c cell, beside string, numbers ...int) {
-	m.addBeside(c, beside, targetProxy, numbers...)
+	m.addBeside(c, beside, report.ReverseProxy, numbers...)
 }
 
 // addBeside is add for one that is compared with another target.
@@ -97,23 +94,56 @@ func (m *builder) threeWays(scene, server string, is shape) {
 		pid     int
 		gateway *harness.Gateway
 	}{
-		{targetDirect, measure.Place{Address: s.direct.Address, Path: "/" + server, Tool: measure.Tool}, s.direct.Pid, nil},
-		{targetProxy, measure.Place{Address: s.proxy.Address, Path: "/" + server, Tool: measure.Tool}, s.proxy.Pid, nil},
-		{targetGateway, measure.At(s.warm, server), 0, s.warm},
+		{report.Direct, measure.Place{Address: s.direct.Address, Path: "/" + server, Tool: measure.Tool}, s.direct.Pid, nil},
+		{report.ReverseProxy, measure.Place{Address: s.proxy.Address, Path: "/" + server, Tool: measure.Tool}, s.proxy.Pid, nil},
+		{report.Server, measure.At(s.warm, server), 0, s.warm},
 	} {
-		id := ""
-		if is.era == harness.SessionEra { // one session for all connections
-			id = s.open(m.t, way.at)
-		}
 		beside := scene
-		if way.target == targetDirect {
+		if way.target != report.Server {
 			beside = ""
 		}
 		m.add(cell{
-			Scene: scene, Target: way.target, requests: [][]byte{is.call(way.at, s.token, id)},
+			Scene: scene, Target: way.target, requests: [][]byte{is.call(way.at, s.token, "")},
 			status: http.StatusOK, contains: answered, pid: way.pid, gateway: way.gateway,
-		}, beside, connections...)
+		}, beside, report.Connections...)
 	}
+}
+
+// more asks at `/mcp` as well, and both with a session for each connection. Each of the tokens
+// is of a client of its own, which has as many sessions as it may.
+func (m *builder) more(scene string, stateless, session shape, server, aggregate string) {
+	m.sessions(scene, report.ServerSessions, measure.At(m.s.warm, serverJSON), session, server)
+	m.aggregate(scene, stateless)
+	m.sessions(scene, report.AggregateSessions, m.all(), session, aggregate)
+}
+
+func (m *builder) sessions(scene, target string, at measure.Place, of shape, token string) {
+	m.add(cell{
+		Scene: scene, Target: target, requests: m.eachSession(at, of, token), own: true,
+		status: http.StatusOK, contains: answered, gateway: m.s.warm,
+	}, scene, report.Connections...)
+}
+
+func (m *builder) aggregate(scene string, of shape) {
+	m.add(cell{
+		Scene: scene, Target: report.Aggregate, requests: [][]byte{of.call(m.all(), m.s.token, "")},
+		status: http.StatusOK, contains: answered, gateway: m.s.warm,
+	}, scene, report.Connections...)
+}
+
+// all is all servers as one.
+func (m *builder) all() measure.Place {
+	return measure.Place{Address: measure.Host(m.s.warm), Path: "/mcp", Tool: serverJSON + "__" + measure.Tool}
+}
+
+// alone has the memory of a gateway that answers nothing but this.
+func (m *builder) alone(scene string) {
+	s := m.s
+	m.add(cell{Scene: scene, Target: report.AtRest, gateway: s.alone}, "", 0)
+	m.add(cell{
+		Scene: scene, Target: report.Server, requests: [][]byte{small.call(measure.At(s.alone, serverJSON), s.token, "")},
+		status: http.StatusOK, contains: answered, gateway: s.alone,
+	}, "", 64)
 }
 
 // throughTLS is threeWays with TLS between the clients and what is measured, and
@@ -121,20 +151,20 @@ func (m *builder) threeWays(scene, server string, is shape) {
 func (m *builder) throughTLS(scene string, is shape) {
 	s := m.s
 	for _, way := range []cell{
-		{Target: targetDirect, at: s.directTLS.Address, pid: s.directTLS.Pid},
-		{Target: targetProxy, at: s.proxyTLS.Address, pid: s.proxyTLS.Pid},
-		{Target: targetGateway, gateway: s.warmTLS},
+		{Target: report.Direct, at: s.directTLS.Address, pid: s.directTLS.Pid},
+		{Target: report.ReverseProxy, at: s.proxyTLS.Address, pid: s.proxyTLS.Pid},
+		{Target: report.Server, gateway: s.warmTLS},
 	} {
 		place, beside := measure.Place{Address: way.at, Path: "/json", Tool: measure.Tool}, scene
 		if way.gateway != nil {
 			place = measure.At(s.warmTLS, serverTLS)
 		}
-		if way.Target == targetDirect {
+		if way.gateway == nil {
 			beside = ""
 		}
 		way.Scene, way.requests, way.tls = scene, [][]byte{is.call(place, s.token, "")}, s.secure.Files
 		way.status, way.contains = http.StatusOK, answered
-		m.add(way, beside, connections...)
+		m.add(way, beside, report.Connections...)
 	}
 }
 
@@ -143,13 +173,13 @@ func (m *builder) throughTLS(scene string, is shape) {
 func (m *builder) lists(scene string) {
 	s := m.s
 	for _, way := range []cell{
-		{Target: targetProxy, at: s.proxy.Address, pid: s.proxy.Pid},
-		{Target: targetGateway, gateway: s.warm},
-		{Target: "`/mcp`", gateway: s.warm},
+		{Target: report.ReverseProxy, at: s.proxy.Address, pid: s.proxy.Pid},
+		{Target: report.Server, gateway: s.warm},
+		{Target: report.Aggregate, gateway: s.warm},
 	} {
 		place := measure.Place{Address: way.at, Path: "/" + serverList}
 		switch {
-		case way.Target == targetGateway:
+		case way.Target == report.Server:
 			place = measure.At(s.warm, serverList)
 		case way.gateway != nil:
 			place = measure.Place{Address: measure.Host(s.warm), Path: "/mcp"}
@@ -157,10 +187,10 @@ func (m *builder) lists(scene string) {
 		way.Scene, way.requests = scene, [][]byte{measure.List(place, s.lister)}
 		way.status, way.contains = http.StatusOK, `tool_99"`
 		beside := scene
-		if way.Target == targetProxy {
+		if way.Target == report.ReverseProxy {
 			beside = ""
 		}
-		m.add(way, beside, connections...)
+		m.add(way, beside, report.Connections...)
 	}
 }
 
@@ -173,20 +203,18 @@ func (m *builder) eachToken(g *harness.Gateway) [][]byte {
 	return calls
 }
 
-const base = "200 B, JSON"
-
 func (m *builder) otherTokens() {
 	s := m.s
 	ok := cell{Scene: "tokens", status: http.StatusOK, contains: answered}
 
 	many := ok
 	many.Target, many.requests, many.gateway = fmt.Sprintf("%d tokens in turn", len(s.tokens)), m.eachToken(s.warm), s.warm
-	m.add(many, base, connections...)
+	m.add(many, report.Small, report.Connections...)
 
 	sealed := ok
 	sealed.Target, sealed.gateway = "a token sealed under KMS", s.warm
 	sealed.requests = [][]byte{small.call(measure.At(s.warm, serverJSON), s.sealed, "")}
-	m.add(sealed, base, connections...)
+	m.add(sealed, report.Small, report.Connections...)
 
 	cold := ok
 	cold.Target, cold.requests, cold.gateway = "cold: each token's first request", m.eachToken(s.cold), s.cold
@@ -195,11 +223,11 @@ func (m *builder) otherTokens() {
 		s.cold.Kill()
 		s.cold.Restart()
 	}
-	m.add(cold, base, 1, 8)
+	m.add(cold, report.Small, 1, 8)
 
 	uncached := ok
 	uncached.Target, uncached.requests, uncached.gateway = "no room in the cache: Vault is asked each time", m.eachToken(s.uncached), s.uncached
-	m.add(uncached, base, connections...)
+	m.add(uncached, report.Small, report.Connections...)
 }
 
 // credentials compares a server whose credentials are leased with one that has the same
@@ -208,7 +236,7 @@ func credentials(t testing.TB, s *stage) []*cell {
 	t.Helper()
 	m := &builder{t: t, s: s}
 	const scene, static = "credentials of the server", "static headers"
-	for _, n := range connections {
+	for _, n := range report.Connections {
 		is := cell{Scene: scene, status: http.StatusOK, contains: answered, gateway: s.warm}
 		is.Target, is.requests = static, [][]byte{small.call(measure.At(s.warm, serverStatic), s.lessee, "")}
 		m.add(is, "", n)
@@ -221,39 +249,17 @@ func credentials(t testing.TB, s *stage) []*cell {
 
 func (m *builder) otherUpstreams() {
 	s := m.s
-	aggregate := measure.Place{Address: measure.Host(s.warm), Path: "/mcp", Tool: serverJSON + "__" + measure.Tool}
-	for _, of := range []struct {
-		scene, beside      string
-		stateless, session shape
-		token              string // whose the sessions are
-	}{
-		{"`/mcp`, 200 B", base, small, session, s.token},
-		{"`/mcp`, 64 KB", "64 KB, JSON", large, largeSession, s.other},
-	} {
-		m.add(cell{
-			Scene: of.scene, Target: "all servers as one", requests: [][]byte{of.stateless.call(aggregate, s.token, "")},
-			status: http.StatusOK, contains: answered, gateway: s.warm,
-		}, of.beside, connections...)
-		m.add(cell{
-			Scene: of.scene, Target: "a session for each connection", requests: m.eachSession(aggregate, of.session, of.token), own: true,
-			status: http.StatusOK, contains: answered, gateway: s.warm,
-		}, of.beside, connections...)
-	}
-	m.add(cell{
-		Scene: "`/mcp`, 1 MB", Target: "all servers as one", requests: [][]byte{huge.call(aggregate, s.token, "")},
-		status: http.StatusOK, contains: answered, gateway: s.warm,
-	}, "1 MB, JSON", connections...)
 	m.add(cell{
 		Scene: "upstreams", Target: "a child process (stdio)", requests: [][]byte{small.call(measure.At(s.warm, serverStdio), s.token, "")},
 		status: http.StatusOK, contains: answered, gateway: s.warm,
-	}, base, connections...)
+	}, report.Small, report.Connections...)
 }
 
 // eachSession is a call in one session for each of as many connections as there may be.
 func (m *builder) eachSession(at measure.Place, of shape, token string) [][]byte {
-	calls := make([][]byte, 0, slices.Max(connections))
+	calls := make([][]byte, 0, slices.Max(report.Connections))
 	for range cap(calls) {
-		calls = append(calls, of.call(at, token, m.s.openAs(m.t, at, token)))
+		calls = append(calls, of.call(at, token, m.s.open(m.t, at, token)))
 	}
 	return calls
 }
@@ -278,7 +284,7 @@ func (m *builder) refusals() {
 		m.add(cell{
 			Scene: "refusals", Target: refused.target, requests: [][]byte{small.call(refused.at, refused.token, "")},
 			status: refused.status, contains: refused.contains, refused: true, gateway: s.warm,
-		}, base, 8)
+		}, report.Small, 8)
 	}
 }
 
@@ -289,7 +295,7 @@ func (c *cell) address(s *stage) string {
 		return measure.Host(c.gateway)
 	case c.at != "":
 		return c.at
-	case c.Target == targetProxy:
+	case c.Target == report.ReverseProxy:
 		return s.proxy.Address
 	}
 	return s.direct.Address

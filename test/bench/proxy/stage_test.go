@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/test/bench/measure"
+	"vault-plugin-secrets-mcp/test/bench/report"
 	"vault-plugin-secrets-mcp/test/harness"
 	"vault-plugin-secrets-mcp/test/kms"
 )
@@ -41,13 +42,15 @@ type stage struct {
 
 	// warm has room for all grants. uncached has room for a tenth of the tokens at
 	// most, so that it asks Vault for nearly every request. cold starts again for each
-	// round.
-	warm, uncached, cold *harness.Gateway
+	// round. alone answers nothing but what its memory is measured with.
+	warm, uncached, cold, alone *harness.Gateway
+
+	atRest int64   // resident memory of alone, before it was asked anything
+	scrape float64 // allocations of a gateway for one look at its metrics
 
 	token  string   // of a client that may call everything but the forbidden server
 	tokens []string // of as many such clients
 	sealed string   // under KMS
-	other  string   // of another client like the one of token: a client has 64 sessions at most
 	lister string   // of a client that may reach the server with many tools alone
 	tamed  string   // of a client that may call no tool
 	lessee string   // of a client that may reach the server with leased credentials, and its twin
@@ -92,7 +95,6 @@ func newStage(t testing.TB, tokens int) *stage {
 		"transport": "http", "url": upstream + "/json", "headers": harness.Map{"X-Credential": strings.Repeat("7f:", 19) + "7f"},
 	})
 	s.token = s.client("one", nil)
-	s.other = s.client("other", nil)
 	s.lister = s.client("lister", harness.Map{"allowed_servers": serverList})
 	s.tamed = s.client("tamed", harness.Map{"denied_tools": "*/*"})
 	s.lessee = s.client("lessee", harness.Map{"allowed_servers": serverStatic + "," + serverLeased})
@@ -111,9 +113,23 @@ func newStage(t testing.TB, tokens int) *stage {
 	// A hundred entries are the least that a gateway can be told to have.
 	s.uncached = h.StartGateway(harness.GatewayOptions{Blocks: map[string]string{"grants": unlimited + "max_entries = 100\n"}})
 	s.cold = h.StartGateway(harness.GatewayOptions{Blocks: map[string]string{"grants": unlimited}})
+	s.alone = h.StartGateway(harness.GatewayOptions{})
+	s.atRest = measure.Resident(t, s.alone.Process.Pid())
+	s.scrape = scrape(t, s.warm)
 	measure.SameSession(t, s.load.Pid, s.direct.Pid, s.proxy.Pid, s.directTLS.Pid, s.proxyTLS.Pid,
-		s.warm.Process.Pid(), s.warmTLS.Process.Pid(), s.uncached.Process.Pid(), s.cold.Process.Pid())
+		s.warm.Process.Pid(), s.warmTLS.Process.Pid(), s.uncached.Process.Pid(), s.cold.Process.Pid(), s.alone.Process.Pid())
 	return s
+}
+
+// scrape is what one look at the gateway's metrics allocates, in the middle of some.
+func scrape(t testing.TB, g *harness.Gateway) float64 {
+	t.Helper()
+	var allocated []float64
+	for range 5 {
+		before := countsOf(t, g).allocations
+		allocated = append(allocated, countsOf(t, g).allocations-before)
+	}
+	return report.SpreadOf(allocated).Median
 }
 
 func (s *stage) client(name string, more harness.Map) string {
@@ -145,14 +161,11 @@ func (s *stage) useKMS(t testing.TB) []string {
 	}
 }
 
-// open begins a session there, and returns its id.
-func (s *stage) open(t testing.TB, at measure.Place) string {
-	t.Helper()
-	return s.openAs(t, at, s.token)
-}
+// session is the token of a new client, which has 64 sessions at most.
+func (s *stage) session(name string) string { return s.client("session-"+name, nil) }
 
-// openAs is open with the token of another client.
-func (s *stage) openAs(t testing.TB, at measure.Place, token string) string {
+// open begins a session there, and returns its id.
+func (s *stage) open(t testing.TB, at measure.Place, token string) string {
 	t.Helper()
 	opened := s.Post("http://"+at.Address+at.Path, token, measure.Initialize)
 	id := opened.Header.Get("Mcp-Session-Id")

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"vault-plugin-secrets-mcp/test/bench/measure"
+	"vault-plugin-secrets-mcp/test/bench/report"
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
@@ -229,13 +230,13 @@ func tableOfEndings(nodes int, all []*ending) string {
 }
 
 // curveOfEndings draws the leases that are left against the time.
-func curveOfEndings(all []*ending) measure.Curve {
-	c := measure.Curve{Name: "revoke-all", Title: "Leases in Vault after revoke-all", X: "milliseconds", Y: "leases"}
+func curveOfEndings(all []*ending) report.Curve {
+	c := report.Curve{Name: "revoke-all", Title: "Leases in Vault after revoke-all", X: "milliseconds", Y: "leases"}
 	for _, e := range all {
 		if e.Credentials == kindText {
 			continue
 		}
-		s := measure.Series{Name: fmt.Sprintf("%d clients, %s", e.Clients, e.Credentials)}
+		s := report.Series{Name: fmt.Sprintf("%d clients, %s", e.Clients, e.Credentials)}
 		for _, left := range e.Leases {
 			s.Points = append(s.Points, [2]float64{float64(left.At) / float64(time.Millisecond), float64(left.Leases)})
 		}

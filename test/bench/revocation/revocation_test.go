@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/test/bench/measure"
+	"vault-plugin-secrets-mcp/test/bench/report"
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
@@ -210,10 +211,10 @@ func table(of size, rate int, parts []*part) string {
 }
 
 // curve draws the share of streams and refusals against the time.
-func curve(parts []*part) measure.Curve {
-	c := measure.Curve{Name: "revocation", Title: "From Vault's answer to the end of the last stream", X: "milliseconds", Y: "% of revocations"}
+func curve(parts []*part) report.Curve {
+	c := report.Curve{Name: "revocation", Title: "From Vault's answer to the end of the last stream", X: "milliseconds", Y: "% of revocations"}
 	for _, p := range parts {
-		s := measure.Series{Name: p.Name}
+		s := report.Series{Name: p.Name}
 		times := p.distributions()["last_cut"]
 		for i := range 101 {
 			s.Points = append(s.Points, [2]float64{float64(quantile(times, float64(i)/100)) / float64(time.Millisecond), float64(i)})

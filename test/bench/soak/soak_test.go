@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/test/bench/measure"
+	"vault-plugin-secrets-mcp/test/bench/report"
 )
 
 // What may be set in the environment.
@@ -203,15 +204,15 @@ func table(during time.Duration, counts map[string]int, samples []sample) string
 }
 
 // curve draws the samples against the time.
-func curve(samples []sample) measure.Curve {
-	of := func(name string, value func(sample) float64) measure.Series {
-		s := measure.Series{Name: name}
+func curve(samples []sample) report.Curve {
+	of := func(name string, value func(sample) float64) report.Series {
+		s := report.Series{Name: name}
 		for _, at := range samples {
 			s.Points = append(s.Points, [2]float64{at.At.Minutes(), value(at)})
 		}
 		return s
 	}
-	return measure.Curve{Name: "soak", Title: "A gateway under mixed work", X: "minutes", Y: "", Series: []measure.Series{
+	return report.Curve{Name: "soak", Title: "A gateway under mixed work", X: "minutes", Y: "", Series: []report.Series{
 		of("goroutines", func(s sample) float64 { return float64(s.Goroutines) }),
 		of("memory, MB", func(s sample) float64 { return float64(s.Resident >> 20) }),
 		of("open files", func(s sample) float64 { return float64(s.OpenFiles) }),
