@@ -116,7 +116,7 @@ func (s *scenario) runWithoutFault(t *testing.T) {
 	s.after = s.world.look(e, s.answered...)
 	fresh, _ := s.engine(t)
 	s.before = s.world.look(fresh, s.answered...)
-	require.Empty(t, s.world.missed(t, e, s.before, s.after), "the change feed does not tell of")
+	require.Empty(t, s.world.missed(t, e, s.before, s.after, s.before.differences(s.after)), "the change feed does not tell of")
 }
 
 // runEveryCall has one storage call after the other go wrong, until the
@@ -156,19 +156,19 @@ func (s *scenario) run(t *testing.T, f fault, at int) bool {
 		e = s.restarted(e)
 	}
 	now := s.world.look(e, s.answered...)
-	s.check(e, now, err)
+	changed := s.check(e, now, err)
 	if !f.deadly() && s.world.written(e) {
 		again := s.restarted(e)
 		require.Empty(e.t, now.differences(s.world.look(again, s.answered...)), "a restart changes")
-		s.check(again, now, err)
+		s.checkTold(again, now, changed)
 		s.retry(again)
 	}
 	s.retry(e)
 	return true
 }
 
-// check compares what is seen now with what may be.
-func (s *scenario) check(e *env, now view, err error) {
+// check compares what is seen now with what may be, and returns what differs from before.
+func (s *scenario) check(e *env, now view, err error) (changed []string) {
 	e.t.Helper()
 	notBefore, notAfter := now.differences(s.before), now.differences(s.after)
 	if err == nil {
@@ -177,7 +177,15 @@ func (s *scenario) check(e *env, now view, err error) {
 	if len(notBefore) > 0 && len(notAfter) > 0 {
 		require.Fail(e.t, "neither done nor not done", "not as before: %v\nnot as after: %v\n%s", notBefore, notAfter, now)
 	}
-	require.Empty(e.t, s.world.missed(e.t, e, s.before, now), "the change feed does not tell of")
+	s.checkTold(e, now, notBefore)
+	return notBefore
+}
+
+// checkTold makes sure that the engine tells of what differs from before: the feed of changes, and
+// sign-ins/ of the tokens that are good.
+func (s *scenario) checkTold(e *env, now view, changed []string) {
+	e.t.Helper()
+	require.Empty(e.t, s.world.missed(e.t, e, s.before, now, changed), "the change feed does not tell of")
 	for key, value := range now {
 		if found, ok := value.(data); ok && found["active"] == true && found["sign_in"] != "" {
 			require.NotNil(e.t, e.read("sign-ins/"+found["sign_in"].(string)), "%s: nobody sees this sign-in", key)

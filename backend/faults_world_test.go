@@ -263,10 +263,10 @@ func (v view) differences(o view) []string {
 	return keys
 }
 
-// missed returns what differs between two views without an event of the feed
+// missed returns those differences between two views without an event of the feed
 // that has a gateway ask again, for one who has applied everything up to the
 // world's index.
-func (w *world) missed(t testing.TB, e *env, before, now view) []string {
+func (w *world) missed(t testing.TB, e *env, before, now view, differences []string) []string {
 	t.Helper()
 	answer, err := e.b.feed.Watch(context.Background(), e.storage, w.epoch, w.index, 0, 0)
 	require.NoError(t, err)
@@ -274,7 +274,7 @@ func (w *world) missed(t testing.TB, e *env, before, now view) []string {
 		return nil
 	}
 	var missed []string
-	for _, key := range before.differences(now) {
+	for _, key := range differences {
 		if !told(answer.Events, key, before[key], now[key]) {
 			missed = append(missed, key)
 		}
