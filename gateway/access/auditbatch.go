@@ -30,11 +30,17 @@ func (b *batch) settle(err error) {
 	}
 }
 
-// reusable returns the buffer's space unless it grew out of proportion.
-func reusable(buffer []byte) []byte {
+// reuse returns an empty batch with the buffer of this one, unless that grew out of proportion.
+// It is this one if nobody waits for it.
+func (b *batch) reuse() *batch {
 	const most = 1 << 20
-	if cap(buffer) > most {
-		return nil
+	lines := b.lines
+	if cap(lines) > most {
+		lines = nil
 	}
-	return buffer[:0]
+	if b.finished != nil {
+		return &batch{lines: lines[:0]}
+	}
+	*b = batch{lines: lines[:0]}
+	return b
 }

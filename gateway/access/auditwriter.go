@@ -58,7 +58,7 @@ type lineWriter struct {
 	mu      sync.Mutex
 	direct  bool      // the output does not hang
 	batch   *batch    // gathers lines
-	spare   []byte    // for the next batch
+	spare   *batch    // for the next one, that nobody has any more; nil: there is none
 	writing *batch    // is being written; nil if none is
 	started time.Time // when the writing began
 	stalled bool      // the writing has taken too long
@@ -139,11 +139,11 @@ func (a *lineWriter) finish(w *waiting) error {
 	case w.batch == nil:
 		return ErrAudit
 	case w.turn:
-		a.commit(w.batch)
+		return a.commit(w.batch)
 	case w.lead:
 		select {
 		case a.turn <- struct{}{}:
-			a.commit(w.batch)
+			return a.commit(w.batch)
 		case <-w.finished: // given up
 		}
 	default:
@@ -203,15 +203,18 @@ func (a *lineWriter) wake() {
 }
 
 // commit writes a batch, and gives up the turn, which the caller has. It does
-// nothing if the batch was written, or given up, while the caller waited.
-func (a *lineWriter) commit(b *batch) {
+// nothing if the batch was written, or given up, while the caller waited. The error is that
+// of the batch, which the caller must not use any more.
+func (a *lineWriter) commit(b *batch) error {
 	defer func() { <-a.turn }()
 	a.mu.Lock()
 	if b.settled {
 		a.mu.Unlock()
-		return
+		return b.err
 	}
-	a.batch, a.spare = &batch{lines: a.spare}, nil
+	if a.batch, a.spare = a.spare, nil; a.batch == nil {
+		a.batch = &batch{}
+	}
 	a.writing, a.started = b, time.Now()
 	a.mu.Unlock()
 
@@ -223,13 +226,16 @@ func (a *lineWriter) commit(b *batch) {
 		a.log.Info(a.name+" can be written again", "lines_lost", a.lost)
 		a.stalled, a.lost = false, 0
 	}
-	a.writing, a.spare = nil, reusable(b.lines)
+	a.writing = nil
 	if err != nil {
 		a.log.Error("cannot write "+a.name+": "+a.effect, "error", err)
 		err = ErrAudit
 		a.dropped += lost
 	}
 	b.settle(err)
+	err = b.err // of the first who has settled it
+	a.spare = b.reuse()
+	return err
 }
 
 // run writes the lines that no request waits for, and all lines where the output may
@@ -264,7 +270,7 @@ func (a *lineWriter) flush() (last bool) {
 	a.mu.Unlock()
 	if due {
 		a.turn <- struct{}{}
-		a.commit(b)
+		_ = a.commit(b) // nobody waits for it
 	}
 	if !closed {
 		return false

@@ -171,12 +171,12 @@ func (g *Gate) serve(w http.ResponseWriter, r *http.Request, req *Request) strin
 		refuse(w, req, f)
 		return f.Reason
 	}
-	ctx, hold, f := g.admit(r.Context(), req, token)
+	ctx, f := g.admit(r.Context(), req, token)
 	if f != nil {
 		refuse(w, req, f)
 		return f.Reason
 	}
-	defer hold.Release()
+	defer req.hold.Release()
 	defer req.releaseMemory()
 	if f := checkMethod(r); f != nil { // of a resource, which says on every method how to get a token
 		refuse(w, req, f)
@@ -185,10 +185,11 @@ func (g *Gate) serve(w http.ResponseWriter, r *http.Request, req *Request) strin
 	conn := connection(ctx)
 	conn.serve(req)
 	defer conn.serve(nil)
+	next := r.WithContext(req.carriedBy(ctx))
 	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = &body{ReadCloser: r.Body, request: r, left: g.options.Limits.MaxBody, hold: hold}
+		req.body = body{ReadCloser: r.Body, request: r, left: g.options.Limits.MaxBody, hold: req.hold}
+		next.Body = &req.body
 	}
-	next := r.WithContext(context.WithValue(ctx, requestKey{}, req))
 	defer finish(ctx, req)
 	req.next.ServeHTTP(w, next)
 	return req.outcome()
@@ -225,49 +226,49 @@ func (g *Gate) checkTransport(r *http.Request) *Refusal {
 
 // admit goes from a token to a hold on its grant for the server. On success,
 // req has both.
-func (g *Gate) admit(ctx context.Context, req *Request, token string) (context.Context, *grants.Hold, *Refusal) {
+func (g *Gate) admit(ctx context.Context, req *Request, token string) (context.Context, *Refusal) {
 	// A grant may leave the cache between being found and being held.
 	for range 3 {
-		held, hold, err := g.tryAdmit(ctx, req, token)
+		held, err := g.tryAdmit(ctx, req, token)
 		if errors.Is(err, grants.ErrStale) {
 			continue
 		}
 		if err != nil {
-			return nil, nil, refusalOf(err)
+			return nil, refusalOf(err)
 		}
-		return held, hold, nil
+		req.hold = &req.held
+		return held, nil
 	}
-	return nil, nil, unavailable(grants.ErrStale)
+	return nil, unavailable(grants.ErrStale)
 }
 
-func (g *Gate) tryAdmit(ctx context.Context, req *Request, token string) (context.Context, *grants.Hold, error) {
+func (g *Gate) tryAdmit(ctx context.Context, req *Request, token string) (context.Context, error) {
 	grant, err := g.options.Broker.Grant(ctx, token, req.Source)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	req.Grant = grant
 	if !grant.AllowsSource(req.Source) {
 		// To one who holds a token in the wrong place, it is a bad token.
-		return nil, nil, invalidToken(ReasonSource)
+		return nil, invalidToken(ReasonSource)
 	}
 	if f := checkAudience(grant, req.Resource); f != nil {
-		return nil, nil, f
+		return nil, f
 	}
 	if f := g.checkRate(req); f != nil {
-		return nil, nil, f
+		return nil, f
 	}
 	use := grants.Use{Token: token, Source: req.Source}
 	if req.serverName != "" {
 		if use.Server, err = g.server(req.serverName); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		if err := grants.Allows(grant, use.Server); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		req.Server = use.Server
 	}
-	ctx, req.hold, err = g.options.Broker.Hold(ctx, grant, use)
-	return ctx, req.hold, err
+	return g.options.Broker.HoldIn(ctx, &req.held, grant, use)
 }
 
 // server returns the registered server of that name.

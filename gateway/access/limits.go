@@ -146,8 +146,10 @@ func (f *Refusal) Answered() *Refusal {
 	return &answered
 }
 
-// releaseMemory gives back the bytes that the request still keeps.
+// releaseMemory gives back the bytes that the request still keeps. Whoever keeps the request
+// itself does not keep the client's header and body with it.
 func (r *Request) releaseMemory() {
+	r.body = body{}
 	if bytes := r.kept.Swap(0); bytes != 0 {
 		r.gate.options.Memory.giveBack(r.Grant.Principal(), bytes)
 	}

@@ -50,7 +50,10 @@ type Request struct {
 	sink       Sink
 	gate       *Gate // that admitted it; nil in tests of the MCP side
 	next       http.Handler
-	hold       *grants.Hold // on its grant, once it is admitted
+	hold       *grants.Hold // on its grant, once it is admitted: held
+	held       grants.Hold
+	context    requestContext
+	body       body
 	kept       atomic.Int64 // bytes that are counted in the gateway's memory
 	unapproved atomic.Int64
 	rated      bool // it counts in its client's rate
@@ -72,10 +75,30 @@ type Credentials interface {
 
 type requestKey struct{}
 
+// requestContext is a context that carries a request. It is a part of the request.
+type requestContext struct {
+	context.Context //nolint:containedctx // it is one
+	request         *Request
+}
+
+// Value has the request, and what the context below has.
+func (c *requestContext) Value(key any) any {
+	if _, ok := key.(requestKey); ok {
+		return c.request
+	}
+	return c.Context.Value(key)
+}
+
+// carriedBy returns the request's context, which has all that ctx has.
+func (r *Request) carriedBy(ctx context.Context) context.Context {
+	r.context = requestContext{ctx, r}
+	return &r.context
+}
+
 // NewContext returns a context that carries r, with sink for its audit lines.
 func NewContext(ctx context.Context, r *Request, sink Sink) context.Context {
 	r.sink = sink
-	return context.WithValue(ctx, requestKey{}, r)
+	return r.carriedBy(ctx)
 }
 
 // FromContext returns the request that the middleware put into ctx, or nil.

@@ -65,7 +65,7 @@ func (g *Gate) servePage(w http.ResponseWriter, r *http.Request, next http.Handl
 	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = &body{ReadCloser: r.Body, request: r, left: maxSignInBody}
 	}
-	next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestKey{}, req)))
+	next.ServeHTTP(w, r.WithContext(req.carriedBy(r.Context())))
 	outcome = ReasonPage
 }
 

@@ -27,7 +27,7 @@ func (r *Request) SubRequest(ctx context.Context, id, method, server string) (su
 		gate:       r.gate,
 	}
 	if r.hold == nil {
-		return context.WithValue(ctx, requestKey{}, p), func() {}, unavailable(errNoGate)
+		return p.carriedBy(ctx), func() {}, unavailable(errNoGate)
 	}
 	if r.span != nil {
 		p.span = subSpan{r.span}
@@ -42,7 +42,8 @@ func (r *Request) SubRequest(ctx context.Context, id, method, server string) (su
 	} else {
 		ctx = held
 	}
-	return context.WithValue(ctx, requestKey{}, p), func() { p.endSubRequest(ctx) }, f
+	ctx = p.carriedBy(ctx)
+	return ctx, func() { p.endSubRequest(ctx) }, f
 }
 
 // admitSubRequest gives p its server and its hold.
@@ -54,15 +55,14 @@ func (g *Gate) admitSubRequest(ctx context.Context, parent *grants.Hold, p *Requ
 	if err != nil {
 		return nil, err
 	}
-	held, hold, err := g.options.Broker.HoldSubRequest(ctx, parent, server)
-	if err != nil {
+	if ctx, err = g.options.Broker.HoldSubRequest(ctx, &p.held, parent, server); err != nil {
 		return nil, err
 	}
-	p.Server, p.hold = server, hold
-	if grant := hold.Grant(); grant != nil {
+	p.Server, p.hold = server, &p.held
+	if grant := p.held.Grant(); grant != nil {
 		p.Grant = grant // with its current rules
 	}
-	return held, nil
+	return ctx, nil
 }
 
 // endSubRequest ends a sub-request.

@@ -159,7 +159,7 @@ func (a *answer) isVersionUnknown() bool {
 func (a *answer) finish() {
 	x, reason := a.x, a.sub.request.Refused()
 	cut := access.CutCause(a.sub.context)
-	var unfit *mcp.AnswerError
+	unfit, isUnfit := errors.AsType[*mcp.AnswerError](a.err)
 	switch {
 	case a.started:
 		if a.brokeOff() {
@@ -180,7 +180,7 @@ func (a *answer) finish() {
 		a.refusal.Write(x.w, a.sub.request.ID)
 	case x.message.Kind != envelope.Request:
 		x.w.WriteHeader(http.StatusAccepted)
-	case errors.As(a.err, &unfit):
+	case isUnfit:
 		a.answerError(unfit.Message)
 	case a.brokeOff():
 		a.answerError(messageAborted)
@@ -236,7 +236,7 @@ func (a *answer) respond() {
 	// Ids and names are replaced one after the other: the copies are the text before, and that
 	// behind.
 	size, err := a.sub.reserveCopies(2, a.message.Data)
-	if full := new(access.Refusal); errors.As(err, &full) {
+	if full, ok := errors.AsType[*access.Refusal](err); ok {
 		full = full.Answered()
 		a.sub.request.Record(full)
 		full.Code = protocol.CodeInternalError

@@ -25,7 +25,7 @@ func (x *exchange) call() *access.Refusal {
 		return target.Append(dst, x.message.Data)
 	})
 	if err != nil {
-		if f := new(access.Refusal); errors.As(err, &f) {
+		if f, ok := errors.AsType[*access.Refusal](err); ok {
 			return f
 		}
 		return x.unreachable("", err)

@@ -265,7 +265,7 @@ func (s *subRequest) read(into *fetched, header http.Header, m *mcp.Message) (er
 	}
 	body = jsonscan.WithoutMark(body)
 	if err := s.request.Reserve(max(0, int64(len(body)-uncountedAnswer))); err != nil {
-		if f := new(access.Refusal); errors.As(err, &f) {
+		if f, ok := errors.AsType[*access.Refusal](err); ok {
 			s.request.Record(f)
 		}
 		return err
@@ -294,7 +294,7 @@ func (s *subRequest) stream(header http.Header, m *mcp.Message, onOpen func(), t
 	defer s.guard(&err)
 	answer, err := s.call(header, m)
 	if err != nil {
-		if f := new(access.Refusal); errors.As(err, &f) {
+		if f, ok := errors.AsType[*access.Refusal](err); ok {
 			status = f.Status
 		}
 		return status, false

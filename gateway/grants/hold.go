@@ -53,29 +53,41 @@ type Hold struct {
 // request must not go on. The error is ErrInactive or ErrNotAllowed if that is
 // so already, ErrServerGone, ErrTooMany, or ErrStale.
 func (b *Broker) Hold(ctx context.Context, g *Grant, use Use) (context.Context, *Hold, error) {
+	h := new(Hold)
+	ctx, err := b.HoldIn(ctx, h, g, use)
+	if err != nil {
+		return nil, nil, err
+	}
+	return ctx, h, nil
+}
+
+// HoldIn is Hold with the place of the hold, which a request has within itself.
+func (b *Broker) HoldIn(ctx context.Context, h *Hold, g *Grant, use Use) (context.Context, error) {
 	e := g.entry
 	if e == nil {
-		return nil, nil, ErrStale
+		return nil, ErrStale
 	}
 	if most := int64(b.options.PerClient); e.principal.live.Add(1) > most && most > 0 {
 		e.principal.live.Add(-1)
-		return nil, nil, ErrTooMany
+		return nil, ErrTooMany
 	}
-	return b.register(ctx, g, &Hold{entry: e, token: use.Token, source: use.Source, server: use.Server})
+	*h = Hold{entry: e, token: use.Token, source: use.Source, server: use.Server}
+	return b.register(ctx, g, h)
 }
 
-// HoldSubRequest registers a request to one server that a request which is held already
+// HoldSubRequest registers in h a request to one server that a request which is held already
 // makes for its client. It is cut like a request for that server, and does not count as
 // one more of the client's.
-func (b *Broker) HoldSubRequest(ctx context.Context, parent *Hold, server *Server) (context.Context, *Hold, error) {
+func (b *Broker) HoldSubRequest(ctx context.Context, h, parent *Hold, server *Server) (context.Context, error) {
 	g := parent.Grant()
 	if g == nil {
-		return nil, nil, parent.entry.endCause()
+		return nil, parent.entry.endCause()
 	}
 	if err := Allows(g, server); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return b.register(ctx, g, &Hold{entry: parent.entry, token: parent.token, source: parent.source, server: server, sub: true})
+	*h = Hold{entry: parent.entry, token: parent.token, source: parent.source, server: server, sub: true}
+	return b.register(ctx, g, h)
 }
 
 // Keep has the token of a request watched beyond the request, for something that
@@ -86,7 +98,8 @@ func (b *Broker) HoldSubRequest(ctx context.Context, parent *Hold, server *Serve
 // heard of the token, and it may wait for the next one. Release is called when there is
 // nothing left to watch over; ended may be running by then, and is not called later.
 func (b *Broker) Keep(parent *Hold, server *Server, ended func(cause error)) (release func(), err error) {
-	ctx, h, err := b.HoldSubRequest(context.Background(), parent, server)
+	h := new(Hold)
+	ctx, err := b.HoldSubRequest(context.Background(), h, parent, server)
 	if err != nil {
 		return nil, err
 	}
@@ -103,13 +116,13 @@ func (b *Broker) Keep(parent *Hold, server *Server, ended func(cause error)) (re
 }
 
 // register makes h live on g.
-func (b *Broker) register(ctx context.Context, g *Grant, h *Hold) (context.Context, *Hold, error) {
+func (b *Broker) register(ctx context.Context, g *Grant, h *Hold) (context.Context, error) {
 	ctx, h.cancel = context.WithCancelCause(ctx)
 	h.ctx = ctx
 	if err := b.link(h, g); err != nil {
 		h.uncount()
 		h.cancel(err)
-		return nil, nil, err
+		return nil, err
 	}
 	// From here on every event finds the request. Check again for events between the
 	// making of g and now.
@@ -123,10 +136,10 @@ func (b *Broker) register(ctx context.Context, g *Grant, h *Hold) (context.Conte
 		}
 		if err != nil {
 			h.Release()
-			return nil, nil, err
+			return nil, err
 		}
 	}
-	return ctx, h, nil
+	return ctx, nil
 }
 
 // Grant returns the current grant of the token; nil if it has ended.

@@ -30,6 +30,7 @@ type Answer struct {
 	inEvents bool         // the stream is passed on event by event
 	watched  *watchedBody // that raw has; nil: its body is judged message by message, or not at all
 	buffer   *buffer      // that holds whole; nil: nobody shares it
+	proxied  proxied      // source, where that is a server on streamable HTTP
 }
 
 // source is where an answer comes from.
@@ -62,8 +63,8 @@ func (e *readError) Unwrap() error { return e.err }
 // BrokeOff reports whether the error tells that the answer ended before it was
 // complete. It must not look complete to the client.
 func (a *Answer) BrokeOff(err error) bool {
-	var broken *readError
-	return errors.As(err, &broken) || err != nil && access.CutCause(a.client) != nil
+	_, broken := errors.AsType[*readError](err)
+	return broken || err != nil && access.CutCause(a.client) != nil
 }
 
 // Next returns the next event of a stream, which is valid until the next call. The
@@ -99,11 +100,13 @@ func (a *Answer) Whole() ([]byte, error) {
 	}
 	length := a.raw.ContentLength
 	err := a.gather()
-	if broken := new(readError); errors.As(err, &broken) && length >= 0 && length <= bodyBuffer {
+	if err == nil {
+		return a.whole, nil
+	}
+	if broken, ok := errors.AsType[*readError](err); ok && length >= 0 && length <= bodyBuffer {
 		err = a.failure(a.client, broken.err)
 	}
-	var f *access.Refusal
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*access.Refusal](err); ok {
 		a.request.Record(f)
 	}
 	return a.whole, err
@@ -113,13 +116,13 @@ func (a *Answer) Whole() ([]byte, error) {
 func (a *Answer) gather() error {
 	limit := a.handler.settings().Limits.MaxList
 	b, err := readAll(io.LimitReader(a.raw.Body, limit+1), a.raw.ContentLength, limit+1, a.request.Reserve)
-	var full *access.Refusal
-	switch {
-	case errors.As(err, &full):
-		return a.rpc(full.Answered())
-	case err != nil:
+	if err != nil {
+		if full, ok := errors.AsType[*access.Refusal](err); ok {
+			return a.rpc(full.Answered())
+		}
 		return &readError{err}
-	case int64(len(b.data)) > limit:
+	}
+	if int64(len(b.data)) > limit {
 		b.giveBack(a.request)
 		return a.tooLarge()
 	}

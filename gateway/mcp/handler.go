@@ -106,17 +106,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer a.release()
 	f := a.read(r, h.settings().Limits.MaxBody)
 	if f == nil {
-		if err := h.call(r.Context(), a); err != nil {
-			if !errors.As(err, &f) {
-				return // the client is gone
-			}
+		if err := h.call(r.Context(), a); err == nil {
+			a.serve(w, r)
+			return
+		} else if f, _ = errors.AsType[*access.Refusal](err); f == nil {
+			return // the client is gone
 		}
 	}
-	if f != nil {
-		access.Refuse(w, r, f)
-		return
-	}
-	a.serve(w, r)
+	access.Refuse(w, r, f)
 }
 
 // Drain ends the streams on which servers speak of their own accord, so that

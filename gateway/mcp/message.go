@@ -101,8 +101,7 @@ func (h *Handler) Call(ctx context.Context, c Call) (*Answer, error) {
 	if err == nil {
 		return a, nil
 	}
-	var f *access.Refusal
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*access.Refusal](err); ok {
 		c.Request.Record(f)
 	}
 	a.release() // a message that took the place of the caller's

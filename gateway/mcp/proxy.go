@@ -46,11 +46,8 @@ type proxied struct {
 }
 
 func (p *proxy) call(ctx context.Context, a *Answer) error {
-	q := &proxied{
-		Answer: a,
-		proxy:  p,
-		owner:  session.Owner{Principal: a.request.Grant.Principal(), ServerID: a.server.ID},
-	}
+	q := &a.proxied
+	q.Answer, q.proxy, q.owner = a, p, a.ownerOf()
 	q.ctx, q.cancel = context.WithCancelCause(ctx)
 	err := q.lease(ctx)
 	if err == nil {

@@ -68,7 +68,7 @@ func (a *Answer) relayBody(w http.ResponseWriter, r *http.Request) (int64, error
 		body := buffer[:length]
 		if _, err := io.ReadFull(a.raw.Body, body); err != nil {
 			err = a.failure(a.client, err)
-			if f := new(access.Refusal); errors.As(err, &f) {
+			if f, ok := errors.AsType[*access.Refusal](err); ok {
 				access.Refuse(w, r, f)
 			}
 			return 0, nil
@@ -136,11 +136,10 @@ func (a *Answer) Relay(w http.ResponseWriter, id func() []byte, edit func(*sse.E
 	} else {
 		err = a.relayEvents(s, edit)
 	}
-	var unfit *AnswerError
 	if ended := a.source.ended(); err != nil && ended != nil {
 		err = ended
 		s.ComeBack()
-	} else if errors.As(err, &unfit) {
+	} else if unfit, ok := errors.AsType[*AnswerError](err); ok {
 		if id := id(); id != nil {
 			_, _ = s.Write(errorEvent(id, unfit.Message, a.request.ID)) // the stream ends in any case
 		}
@@ -275,12 +274,10 @@ func errorEvent(id []byte, message, requestID string) []byte {
 // gatherFiltered reads an answer that is no stream, and filters its list.
 func (a *Answer) gatherFiltered() error {
 	if err := a.gather(); err != nil {
-		var broken *readError
-		var unfit *AnswerError
-		switch {
-		case errors.As(err, &broken):
+		if broken, ok := errors.AsType[*readError](err); ok {
 			return a.failure(a.client, broken.err)
-		case errors.As(err, &unfit):
+		}
+		if unfit, ok := errors.AsType[*AnswerError](err); ok {
 			f := a.badAnswer(err.Error())
 			f.Message = unfit.Message
 			return f
@@ -288,8 +285,7 @@ func (a *Answer) gatherFiltered() error {
 		return err
 	}
 	if err := a.request.Reserve(2 * a.buffer.kept()); err != nil { // the part that is cut out, and the rest
-		var full *access.Refusal
-		if errors.As(err, &full) {
+		if full, ok := errors.AsType[*access.Refusal](err); ok {
 			return a.rpc(full.Answered())
 		}
 		return err

@@ -9,7 +9,9 @@
 package telemetry
 
 import (
+	"maps"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,6 +35,33 @@ type Metrics struct {
 	inFlight prometheus.Gauge
 	reloaded prometheus.Gauge
 	signIn   *SignIn
+
+	outcomes children[outcome, prometheus.Counter] // of requests
+	took     children[string, prometheus.Observer] // of duration
+}
+
+// outcome are the labels of a request.
+type outcome struct{ server, method, outcome string }
+
+// children are those metrics of a vector that requests use: to find one by its labels takes the
+// vector itself longer, and memory.
+type children[K comparable, M any] struct{ known atomic.Pointer[map[K]M] }
+
+// of returns the metric of those labels, which add makes at the first time.
+func (c *children[K, M]) of(labels K, add func(K) M) M {
+	known := c.known.Load()
+	if known != nil {
+		if m, ok := (*known)[labels]; ok {
+			return m
+		}
+	}
+	m, all := add(labels), map[K]M{}
+	if known != nil {
+		maps.Copy(all, *known)
+	}
+	all[labels] = m
+	c.known.Store(&all) // what another one has added meanwhile is found once more
+	return m
 }
 
 // New returns metrics that are all zero, for a gateway of that version.
@@ -180,11 +209,13 @@ func (m *Metrics) Handler() http.Handler {
 func (m *Metrics) RequestStarted() { m.inFlight.Inc() }
 
 // RequestDone counts its end. See [vault-plugin-secrets-mcp/gateway/access.Observer].
-func (m *Metrics) RequestDone(server, method, outcome string, took time.Duration) {
+func (m *Metrics) RequestDone(server, method, reason string, took time.Duration) {
 	m.inFlight.Dec()
-	m.requests.WithLabelValues(server, methodLabel(method), outcome).Inc()
+	m.outcomes.of(outcome{server, methodLabel(method), reason}, func(o outcome) prometheus.Counter {
+		return m.requests.WithLabelValues(o.server, o.method, o.outcome)
+	}).Inc()
 	if server != "" {
-		m.duration.WithLabelValues(server).Observe(took.Seconds())
+		m.took.of(server, func(server string) prometheus.Observer { return m.duration.WithLabelValues(server) }).Observe(took.Seconds())
 	}
 }
 
