@@ -119,8 +119,8 @@ bench: build vault ## every figure and picture of docs/performance.md, written i
 		BENCH_OUT="$(CURDIR)/docs/performance" $(MAKE) --no-print-directory bench-$$figures || exit; done
 	@$(MAKE) --no-print-directory plot
 
-plot: ## the pictures of docs/performance, from the figures there
-	@cd scripts/plot && go run . "$(CURDIR)/docs/performance"
+plot: ## the pictures of docs/performance, and the tables that go with them, from the figures there
+	@go run ./test/bench/plot "$(CURDIR)/docs/performance"
 
 bench-growth: build vault ## cost against the number of tokens, servers, streams and others: 2 minutes
 	@$(BENCH) go test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkGrowth$$' -benchtime 1x ./test/bench/growth

@@ -126,7 +126,7 @@ func (w *world) credentials(t testing.TB, numbers []int, leasing measure.Leasing
 	g.Notes = append(g.Notes, fmt.Sprintf("A client takes %.1f KB and %.1f goroutines of the gateway for a server, its token's grant included, and %.0f KB of Vault.",
 		g.slope(1)*1024/float64(len(servers)), g.slope(2)/float64(len(servers)), g.slope(5)*1024/float64(len(servers))))
 	g.Notes = append(g.Notes, w.steady(t, gateway, numbers[len(numbers)-1], leasing)...)
-	g.curve("credentials", "Memory of clients with leased credentials at three servers each", "clients", "MB", 1)
+	g.curve("credentials", "Clients with leased credentials at three servers each", "clients", []int{1}, []int{2})
 	gateway.Stop()
 	return g
 }

@@ -8,6 +8,7 @@ import (
 
 	"vault-plugin-secrets-mcp/test/bench/measure"
 	"vault-plugin-secrets-mcp/test/bench/report"
+	"vault-plugin-secrets-mcp/test/bench/report/picture"
 	"vault-plugin-secrets-mcp/test/bench/rig/job"
 	"vault-plugin-secrets-mcp/test/harness"
 )
@@ -22,7 +23,7 @@ type growth struct {
 	Names  []string    `json:"names"` // of what is measured, with units
 	Rows   [][]float64 `json:"rows"`  // the number first
 	Notes  []string    `json:"notes"`
-	curves []report.Curve
+	curves []picture.Lines
 }
 
 // world is one Vault with a gateway, an upstream and clients.
@@ -127,17 +128,36 @@ func (w *world) once(what, address string, requests [][]byte) {
 
 func megabytes(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 
-// curve draws one column of the rows.
-func (g *growth) curve(name, title, x, y string, columns ...int) {
-	c := report.Curve{Name: name, Title: title, X: x, Y: y}
-	for _, column := range columns {
-		s := report.Series{Name: strings.ReplaceAll(g.Names[column-1], "`", "")}
-		for _, row := range g.Rows {
-			s.Points = append(s.Points, [2]float64{row[0], row[column]})
+// curve draws columns of the rows, in a panel each: those of one unit that are of one size may
+// share one.
+func (g *growth) curve(name, title, x string, panels ...[]int) {
+	c := picture.Lines{Name: name, Title: title, X: x}
+	for _, columns := range panels {
+		var panel picture.Panel
+		for _, column := range columns {
+			line := picture.Line{Name: strings.ReplaceAll(g.Names[column-1], "`", "")}
+			for _, row := range g.Rows {
+				line.Points = append(line.Points, [2]float64{row[0], row[column]})
+			}
+			panel.Lines = append(panel.Lines, line)
 		}
-		c.Series = append(c.Series, s)
+		panel.Title = panel.Lines[0].Name
+		if len(panel.Lines) > 1 {
+			panel.Title = unit(panel.Title)
+		}
+		c.Panels = append(c.Panels, panel)
 	}
 	g.curves = append(g.curves, c)
+}
+
+// unit is that of a column.
+func unit(name string) string {
+	for _, unit := range []string{"µs", "MB"} {
+		if strings.Contains(name, unit) {
+			return unit
+		}
+	}
+	return "number"
 }
 
 // slope is what one more costs in a column, between the first row and the last.
@@ -169,7 +189,7 @@ func (g *growth) table() string {
 func publish(t testing.TB, name string, machine report.Machine, all []*growth) {
 	t.Helper()
 	var tables strings.Builder
-	var curves []report.Curve
+	var curves []picture.Lines
 	for _, g := range all {
 		tables.WriteString(g.table() + "\n")
 		for _, c := range g.curves {

@@ -52,7 +52,7 @@ func (w *world) streams(t testing.TB, numbers []int) *growth {
 	}
 	g.Notes = append(g.Notes, fmt.Sprintf("A stream takes %.1f KB and two open files, of which the system allows a process %d.",
 		g.slope(2)*1024, limit.Cur))
-	g.curve("streams", "Open streams", "streams", "µs, MB", 1, 2)
+	g.curve("streams", "Open streams", "streams", []int{1}, []int{2})
 	held.CloseAll()
 	gateway.Stop()
 	return g
@@ -97,7 +97,7 @@ func (w *world) watchers(t testing.TB, numbers []int) *growth {
 		}
 	}
 	g.Notes = append(g.Notes, fmt.Sprintf("One that waits takes %.0f KB of Vault's memory and %.0f KB of the engine's.", g.slope(1)*1024, g.slope(2)*1024))
-	g.curve("watchers", "Gateways that wait for changes", "gateways", "MB", 1, 2)
+	g.curve("watchers", "Gateways that wait for changes", "gateways", []int{1, 2})
 	return g
 }
 

@@ -41,7 +41,7 @@ func (w *world) entries(t testing.TB, numbers []int) *growth {
 		call := measure.Call(measure.At(gateway, "json"), harness.StatelessEra, token, "", 1)
 		g.Rows = append(g.Rows, []float64{float64(n), w.p50(t, "entries", measure.Host(gateway), call), w.evaluate(t, name)})
 	}
-	g.curve("policies", "Entries of a client's policy", "entries", "µs", 1, 2)
+	g.curve("policies", "Entries of a client's policy", "entries", []int{1, 2})
 	gateway.Stop()
 	return g
 }
@@ -96,7 +96,7 @@ func (w *world) servers(t testing.TB, numbers []int) *growth {
 			megabytes(measure.Resident(t, gateway.Process.Pid())),
 		})
 	}
-	g.curve("servers", "Registered servers", "servers", "µs", 1, 2, 3)
+	g.curve("servers", "Registered servers", "servers", []int{1, 2}, []int{3})
 	gateway.Stop()
 	return g
 }

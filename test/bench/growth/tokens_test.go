@@ -50,7 +50,7 @@ func (w *world) tokens(t testing.TB, numbers []int) *growth {
 	}
 	g.Notes = append(g.Notes, fmt.Sprintf("A grant takes %.0f bytes, garbage that is not collected yet included. "+
 		"Vault is a stand-in here.", g.slope(2)*(1<<20)))
-	g.curve("tokens", "Tokens that a gateway knows", "tokens", "µs, MB", 1, 2)
+	g.curve("tokens", "Tokens that a gateway knows", "tokens", []int{1}, []int{2})
 	gateway.Stop()
 	return g
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/test/bench/report"
+	"vault-plugin-secrets-mcp/test/bench/report/picture"
 )
 
 // folderVariable names the folder for the figures, docs/performance for those of the
@@ -20,7 +21,7 @@ const folderVariable = "BENCH_OUT"
 // figures there as NAME.json, and the table into the page beside that folder
 // (docs/performance.md beside docs/performance), between the lines
 // <!-- NAME --> and <!-- /NAME -->.
-func Publish(t testing.TB, name string, on report.Machine, table string, figures any, curves ...report.Curve) {
+func Publish(t testing.TB, name string, on report.Machine, table string, figures any, curves ...picture.Lines) {
 	t.Helper()
 	text := on.String() + "\n\n" + strings.TrimSpace(table) + "\n"
 	fmt.Printf("\n%s\n", text)

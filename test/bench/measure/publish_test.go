@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/test/bench/report"
+	"vault-plugin-secrets-mcp/test/bench/report/picture"
 )
 
 func TestFiguresGoIntoTheirSectionOfThePage(t *testing.T) {
@@ -16,7 +17,7 @@ func TestFiguresGoIntoTheirSectionOfThePage(t *testing.T) {
 	page := folder + ".md"
 	require.NoError(t, os.WriteFile(page, []byte("# P\n<!-- a -->\nold\n<!-- /a -->\nbetween\n<!-- b -->\n<!-- /b -->\nend\n"), 0o600))
 	on := report.Machine{CPUs: 2, Model: "M", Kernel: "6", Go: "go1"}
-	Publish(t, "a", on, "| new |", map[string]int{"n": 1}, report.Curve{Name: "c"})
+	Publish(t, "a", on, "| new |", map[string]int{"n": 1}, picture.Lines{Name: "c"})
 
 	content, err := os.ReadFile(page)
 	require.NoError(t, err)

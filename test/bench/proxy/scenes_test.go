@@ -217,7 +217,7 @@ func (m *builder) otherTokens() {
 	m.add(sealed, report.Small, report.Connections...)
 
 	cold := ok
-	cold.Target, cold.requests, cold.gateway = "cold: each token's first request", m.eachToken(s.cold), s.cold
+	cold.Target, cold.requests, cold.gateway = report.Cold, m.eachToken(s.cold), s.cold
 	cold.count = len(s.tokens)
 	cold.before = func() {
 		s.cold.Kill()

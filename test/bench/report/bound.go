@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Scenes and targets that have bounds.
+// Scenes and targets that have bounds, or that the page speaks of.
 const (
 	Small    = "200 B, JSON"
 	Large    = "64 KB, JSON"
@@ -22,6 +22,7 @@ const (
 	Aggregate         = "`/mcp`"
 	AggregateSessions = "`/mcp`, sessions"
 	AtRest            = "at rest"
+	Cold              = "cold: each token's first request"
 )
 
 // Connections are the numbers of connections of most rows.

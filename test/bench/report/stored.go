@@ -7,13 +7,15 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"vault-plugin-secrets-mcp/test/bench/report/picture"
 )
 
 // Stored is one file of figures.
 type Stored[Figures any] struct {
-	Machine Machine `json:"machine"`
-	Figures Figures `json:"figures"`
-	Curves  []Curve `json:"curves"`
+	Machine Machine         `json:"machine"`
+	Figures Figures         `json:"figures"`
+	Curves  []picture.Lines `json:"curves,omitempty"`
 }
 
 // Load reads the file of a name in a folder.
@@ -40,22 +42,6 @@ func (s Stored[Figures]) Save(folder, name string) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(folder, name+".json"), append(content, '\n'), 0o644)
-}
-
-// Curve is a picture of lines.
-type Curve struct {
-	Name   string   `json:"name"` // of the file, without its ending
-	Title  string   `json:"title"`
-	X      string   `json:"x"`
-	Y      string   `json:"y"`
-	LogX   bool     `json:"log_x"`
-	Series []Series `json:"series"`
-}
-
-// Series is one line of it.
-type Series struct {
-	Name   string       `json:"name"`
-	Points [][2]float64 `json:"points"`
 }
 
 // Machine is the machine of a measurement.

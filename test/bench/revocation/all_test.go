@@ -10,7 +10,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"vault-plugin-secrets-mcp/test/bench/measure"
-	"vault-plugin-secrets-mcp/test/bench/report"
+	"vault-plugin-secrets-mcp/test/bench/report/picture"
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
@@ -230,17 +230,17 @@ func tableOfEndings(nodes int, all []*ending) string {
 }
 
 // curveOfEndings draws the leases that are left against the time.
-func curveOfEndings(all []*ending) report.Curve {
-	c := report.Curve{Name: "revoke-all", Title: "Leases in Vault after revoke-all", X: "milliseconds", Y: "leases"}
+func curveOfEndings(all []*ending) picture.Lines {
+	panel := picture.Panel{Title: "leases"}
 	for _, e := range all {
 		if e.Credentials == kindText {
 			continue
 		}
-		s := report.Series{Name: fmt.Sprintf("%d clients, %s", e.Clients, e.Credentials)}
+		line := picture.Line{Name: fmt.Sprintf("%d clients, %s", e.Clients, e.Credentials)}
 		for _, left := range e.Leases {
-			s.Points = append(s.Points, [2]float64{float64(left.At) / float64(time.Millisecond), float64(left.Leases)})
+			line.Points = append(line.Points, [2]float64{left.At.Seconds(), float64(left.Leases)})
 		}
-		c.Series = append(c.Series, s)
+		panel.Lines = append(panel.Lines, line)
 	}
-	return c
+	return picture.Lines{Name: "revoke-all", Title: "Leases in Vault after revoke-all", X: "seconds", Panels: []picture.Panel{panel}}
 }

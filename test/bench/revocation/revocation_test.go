@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/test/bench/measure"
-	"vault-plugin-secrets-mcp/test/bench/report"
+	"vault-plugin-secrets-mcp/test/bench/report/picture"
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
@@ -211,17 +211,23 @@ func table(of size, rate int, parts []*part) string {
 }
 
 // curve draws the share of streams and refusals against the time.
-func curve(parts []*part) report.Curve {
-	c := report.Curve{Name: "revocation", Title: "From Vault's answer to the end of the last stream", X: "milliseconds", Y: "% of revocations"}
+func curve(parts []*part) picture.Lines {
+	panel := picture.Panel{Title: "% of revocations", High: 100}
+	for _, share := range shares[:len(shares)-1] {
+		panel.Marks = append(panel.Marks, picture.Mark{Name: fmt.Sprintf("p%.0f", 100*share), Value: 100 * share, Unit: "ms"})
+	}
 	for _, p := range parts {
-		s := report.Series{Name: p.Name}
+		line := picture.Line{Name: p.Name}
 		times := p.distributions()["last_cut"]
 		for i := range 101 {
-			s.Points = append(s.Points, [2]float64{float64(quantile(times, float64(i)/100)) / float64(time.Millisecond), float64(i)})
+			line.Points = append(line.Points, [2]float64{float64(quantile(times, float64(i)/100)) / float64(time.Millisecond), float64(i)})
 		}
-		c.Series = append(c.Series, s)
+		panel.Lines = append(panel.Lines, line)
 	}
-	return c
+	return picture.Lines{
+		Name: "revocation", Title: "From Vault's answer to the end of the last stream",
+		X: "milliseconds", LogX: true, From: 0.1, Panels: []picture.Panel{panel},
+	}
 }
 
 // MarshalJSON gives each distribution in hundredths, in milliseconds.

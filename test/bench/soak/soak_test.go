@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/test/bench/measure"
-	"vault-plugin-secrets-mcp/test/bench/report"
+	"vault-plugin-secrets-mcp/test/bench/report/picture"
 )
 
 // What may be set in the environment.
@@ -204,17 +204,19 @@ func table(during time.Duration, counts map[string]int, samples []sample) string
 }
 
 // curve draws the samples against the time.
-func curve(samples []sample) report.Curve {
-	of := func(name string, value func(sample) float64) report.Series {
-		s := report.Series{Name: name}
+func curve(samples []sample) picture.Lines {
+	of := func(name string, value func(sample) float64) picture.Line {
+		line := picture.Line{Name: name}
 		for _, at := range samples {
-			s.Points = append(s.Points, [2]float64{at.At.Minutes(), value(at)})
+			line.Points = append(line.Points, [2]float64{at.At.Minutes(), value(at)})
 		}
-		return s
+		return line
 	}
-	return report.Curve{Name: "soak", Title: "A gateway under mixed work", X: "minutes", Y: "", Series: []report.Series{
-		of("goroutines", func(s sample) float64 { return float64(s.Goroutines) }),
-		of("memory, MB", func(s sample) float64 { return float64(s.Resident >> 20) }),
-		of("open files", func(s sample) float64 { return float64(s.OpenFiles) }),
+	return picture.Lines{Name: "soak", Title: "A gateway under mixed work", X: "minutes", Panels: []picture.Panel{
+		{Title: "number", Lines: []picture.Line{
+			of("goroutines", func(s sample) float64 { return float64(s.Goroutines) }),
+			of("open files", func(s sample) float64 { return float64(s.OpenFiles) }),
+		}},
+		{Title: "memory, MB", Lines: []picture.Line{of("memory", func(s sample) float64 { return float64(s.Resident >> 20) })}},
 	}}
 }
