@@ -11,10 +11,10 @@ import (
 // SubRequest makes a request to one server on behalf of a request to the aggregate
 // endpoint. The server admits it like any other request. It has its own audit lines,
 // under the given id and HTTP method, and its context ends when it must not go on. The
-// context carries it in any case: the caller answers a refusal. done must be called at
+// context carries it in any case: the caller answers a refusal. [Request.End] must be called at
 // its end.
-func (r *Request) SubRequest(ctx context.Context, id, method, server string) (sub context.Context, done func(), f *Refusal) {
-	p := &Request{
+func (r *Request) SubRequest(ctx context.Context, id, method, server string) (sub context.Context, p *Request, f *Refusal) {
+	p = &Request{
 		ID:         id,
 		Start:      time.Now(),
 		Source:     r.Source,
@@ -24,11 +24,11 @@ func (r *Request) SubRequest(ctx context.Context, id, method, server string) (su
 		serverName: server,
 		typed:      r.typed,
 		sink:       r.sink,
-		gate:       r.gate,
 	}
 	if r.hold == nil {
-		return p.carriedBy(ctx), func() {}, unavailable(errNoGate)
+		return p.carriedBy(ctx), p, unavailable(errNoGate)
 	}
+	p.gate = r.gate
 	if r.span != nil {
 		p.span = subSpan{r.span}
 	}
@@ -42,8 +42,7 @@ func (r *Request) SubRequest(ctx context.Context, id, method, server string) (su
 	} else {
 		ctx = held
 	}
-	ctx = p.carriedBy(ctx)
-	return ctx, func() { p.endSubRequest(ctx) }, f
+	return p.carriedBy(ctx), p, f
 }
 
 // admitSubRequest gives p its server and its hold.
@@ -65,9 +64,12 @@ func (g *Gate) admitSubRequest(ctx context.Context, parent *grants.Hold, p *Requ
 	return ctx, nil
 }
 
-// endSubRequest ends a sub-request.
-func (r *Request) endSubRequest(ctx context.Context) {
-	finish(ctx, r)
+// End ends a sub-request.
+func (r *Request) End() {
+	if r.gate == nil {
+		return
+	}
+	finish(&r.context, r)
 	r.releaseMemory()
 	if r.hold != nil {
 		r.hold.Release()

@@ -33,8 +33,7 @@ var (
 type askableCall struct {
 	x         *exchange // of the call, without the client's connection
 	target    rewrite.Target
-	message   *mcp.Message // in the server's form
-	questions questions    // that the client has declared
+	questions questions // that the client has declared
 	context   context.Context
 	cancel    context.CancelCauseFunc
 
@@ -83,15 +82,12 @@ func (x *exchange) isStatelessServer(server string) bool {
 // callAskable sends the request to the server, which may ask something before it answers.
 func (x *exchange) callAskable(target rewrite.Target) *access.Refusal {
 	c := &askableCall{target: target, questions: x.questions(), done: make(chan struct{}), arrived: make(chan struct{})}
-	c.message = &mcp.Message{
-		Envelope: target.Edited(&x.message.Envelope), Data: target.Append(nil, x.message.Data), Stateless: x.message.Stateless,
-	}
 	c.context, c.cancel = context.WithCancelCause(context.WithoutCancel(x.r.Context()))
 	c.access = c.context
 	r := x.r.WithContext(c.context)
 	r.Body = http.NoBody
 	c.x = &exchange{
-		handler: x.handler, request: x.request, r: r, json: x.json, stream: x.stream, askable: c,
+		handler: x.handler, request: x.request, r: r, json: x.json, stream: x.stream, askable: c, uri: x.uri,
 		message: &mcp.Message{Envelope: x.message.Envelope, Data: bytes.Clone(x.message.Data), Stateless: x.message.Stateless},
 	}
 	c.x.w = (*callWriter)(c)
@@ -106,7 +102,7 @@ func (c *askableCall) run() {
 	defer c.x.handler.waiting.remove(c)
 	defer c.cancel(nil)
 	defer func() { c.panicked = recover() }()
-	c.refusal = c.x.callUntilAnswered(c.context, c.target, c.message)
+	c.refusal = c.x.callUntilAnswered(c.context, c.target)
 }
 
 // ask asks the client, and is called with the server's request. The error says why it is not asked.
@@ -230,7 +226,7 @@ func (c *askableCall) id() []byte {
 // use notes the route of the call, on which the server may ask from now on. Questions can also come on
 // the session's own stream, so the call waits until that is open.
 func (c *askableCall) use(s *subRequest, r *route) error {
-	if err := s.request.Reserve(2 * int64(len(c.message.Data))); err != nil { // as long as the call lasts
+	if err := s.request.Reserve(2 * int64(len(c.x.message.Data))); err != nil { // as long as the call lasts
 		return err
 	}
 	c.mu.Lock()

@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -16,21 +17,21 @@ import (
 
 // call sends the request to the server that it names.
 func (x *exchange) call() *access.Refusal {
+	if !x.message.URI.None() { // for unknownName
+		x.uri = bytes.Clone(x.message.URI.Of(x.message.Data))
+	}
 	target, err := rewrite.Find(&x.message.Envelope, x.message.Data)
 	if err != nil {
 		return x.unknownName(reasonName, "")
 	}
-	// The decision is about the name as the server will read it: see Target.Edited.
-	message, err := mcp.NewMessage(x.request, len(x.message.Data), target.Edited(&x.message.Envelope), func(dst []byte) []byte {
-		return target.Append(dst, x.message.Data)
-	})
-	if err != nil {
+	// From here on the message is in the server's form. The decision is about the name as the server
+	// will read it: see Target.Edited.
+	if err := x.message.Edit(target.Part, target.Edited(&x.message.Envelope)); err != nil {
 		if f, ok := errors.AsType[*access.Refusal](err); ok {
 			return f
 		}
 		return x.unreachable("", err)
 	}
-	defer message.Release()
 	if x.given = x.readAnswers(); x.given == nil && x.isAskable(target.Server) {
 		return x.callAskable(target)
 	}
@@ -43,12 +44,12 @@ func (x *exchange) call() *access.Refusal {
 		defer call.end()
 		ctx = call.context
 	}
-	return x.callUntilAnswered(ctx, target, message)
+	return x.callUntilAnswered(ctx, target)
 }
 
-// callUntilAnswered sends the request, and once more if the session with the server is gone. The
-// message is in the server's form.
-func (x *exchange) callUntilAnswered(ctx context.Context, target rewrite.Target, message *mcp.Message) *access.Refusal {
+// callUntilAnswered sends the request, and once more if the session with the server is gone.
+func (x *exchange) callUntilAnswered(ctx context.Context, target rewrite.Target) *access.Refusal {
+	message := x.message
 	err := x.callOnce(ctx, target, message, false)
 	if errors.Is(err, errSessionGone) {
 		err = x.callOnce(ctx, target, message, true)

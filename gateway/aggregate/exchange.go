@@ -37,6 +37,7 @@ type exchange struct {
 	ownSession   *session     // the implicit session of this request alone; nil: of the client
 	askable      *askableCall // the call that the exchange is of; nil: the client's own request
 	given        *answers     // that come with the call; nil without any
+	uri          []byte       // of the resource, as the client names it; nil without one
 
 	declared struct { // what the client of a request without a session can be asked
 		once sync.Once
@@ -210,9 +211,14 @@ func (x *exchange) answerAccepted() *access.Refusal {
 	return nil
 }
 
-// smallBody is the size up to which a client may read an answer as slowly as it likes.
-// More would take the gateway's memory, and would outlast the end of the client's access.
-const smallBody = 32 << 10
+const (
+	// smallBody is the size up to which a client may read an answer as slowly as it likes.
+	// More would take the gateway's memory, and would outlast the end of the client's access.
+	smallBody = 32 << 10
+
+	// bodyPart is how much of a larger one a client must take in the time of one write.
+	bodyPart = 128 << 10
+)
 
 // writeBody writes all of an answer's body.
 func (x *exchange) writeBody(status int, body []byte) (int64, error) {
@@ -224,7 +230,7 @@ func (x *exchange) writeBody(status int, body []byte) (int64, error) {
 	}
 	s := sse.NewWriter(x.r.Context(), x.w, 0)
 	var err error
-	for part := range slices.Chunk(body, smallBody) {
+	for part := range slices.Chunk(body, bodyPart) {
 		if _, err = s.Write(part); err != nil {
 			break
 		}

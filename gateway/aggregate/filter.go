@@ -78,7 +78,7 @@ func (f *streamFilter) toClient(m *mcp.Message) ([]byte, error) {
 	if message == nil {
 		return nil, nil
 	}
-	return f.route.rename(message)
+	return f.route.rename(e, message)
 }
 
 // response returns the response under the id as the client wrote it; nil if it answers no

@@ -92,7 +92,7 @@ func (c *implicitCall) toClient(m *mcp.Message) ([]byte, error) {
 		}
 		message = envelope.Replace(nil, message, envelope.Part{Span: m.ProgressToken, Text: c.token})
 	}
-	return c.route.rename(message)
+	return c.route.rename(&m.Envelope, message)
 }
 
 // Bounds of the server's requests that are answered in an implicit session.

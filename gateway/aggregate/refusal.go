@@ -81,8 +81,8 @@ func (x *exchange) unknownName(reason, detail string) *access.Refusal {
 		if x.session != nil {
 			f.Code = protocol.CodeResourceNotFound
 		}
-		if !x.message.URI.None() {
-			f.Data = string(protocol.Member("uri", x.message.URI.Of(x.message.Data)))
+		if x.uri != nil {
+			f.Data = string(protocol.Member("uri", x.uri))
 		}
 	}
 	return f

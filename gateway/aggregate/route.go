@@ -148,8 +148,14 @@ func (r *route) translate(s *subRequest, m *mcp.Message) (translated, error) {
 	return translated{message: m, toClient: r.answerFilter(x, m.IDOf(m.Data))}, nil
 }
 
-// rename gives the names in a server's message the form that clients know.
-func (r *route) rename(message []byte) ([]byte, error) { return rewrite.Answer(message, r.server) }
+// rename gives the names in a server's message the form that clients know. e is its envelope, or
+// that of the message before its ids were replaced.
+func (r *route) rename(e *envelope.Envelope, message []byte) ([]byte, error) {
+	if !e.Names {
+		return message, nil
+	}
+	return rewrite.Answer(message, r.server)
+}
 
 // The protocol answers 404 for a session that a server does not know. Many servers answer
 // otherwise, above all after a restart. So any error response makes the session doubtful,

@@ -43,6 +43,7 @@ type serverState struct {
 	// alone: the client may have caused it. Answers to the gateway itself count for the
 	// others.
 	descriptions map[grants.Principal]description
+	route        *route                         // of clients without sessions; nil: it is to be made
 	noSessions   map[grants.Principal]time.Time // until when it is taken for one without sessions
 
 	abandoned  map[grants.Principal]int       // list requests that run although the client has given up
@@ -106,7 +107,18 @@ const (
 func (s *serverState) noteDescription(principal grants.Principal, d description) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.descriptions = putBounded(s.descriptions, principal, d)
+	s.descriptions, s.route = putBounded(s.descriptions, principal, d), nil
+}
+
+// statelessRoute returns the route of clients without sessions to the server of that name, which
+// has none either. It has no state.
+func (s *serverState) statelessRoute(server string) *route {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.route == nil || s.route.server != server {
+		s.route = &route{mode: modeStateless, server: server, has: s.descriptions[gatewayItself].has}
+	}
+	return s.route
 }
 
 // description returns the server's last description for the client.

@@ -118,7 +118,6 @@ func (t *sessions) takeFromIdle(s *session) {
 	if s.waiting != nil {
 		t.idleOf(s).Remove(s.waiting)
 		s.waiting = nil
-		s.idle.Stop()
 	}
 }
 
@@ -139,10 +138,8 @@ func (t *sessions) release(s *session) {
 	}
 	s.unused = time.Now()
 	s.waiting = t.idleOf(s).PushBack(s)
-	if s.idle == nil {
+	if s.idle == nil { // requests do not touch it: see expire
 		s.idle = time.AfterFunc(sessionIdleTimeout, func() { t.expire(s) })
-	} else {
-		s.idle.Reset(sessionIdleTimeout)
 	}
 }
 
@@ -193,6 +190,10 @@ func (t *sessions) implicit(ctx context.Context, grant *grants.Grant, q question
 // remove ends a session. t.mu is held.
 func (t *sessions) remove(s *session) {
 	t.takeFromIdle(s)
+	if s.idle != nil {
+		s.idle.Stop()
+		s.idle = nil
+	}
 	if t.byID[s.id] == s {
 		delete(t.byID, s.id)
 	}
@@ -215,12 +216,20 @@ func (t *sessions) end(s *session) {
 	t.remove(s)
 }
 
-// expire ends a session that was unused for long.
+// expire ends a session that was unused for long, or looks again when it can be.
 func (t *sessions) expire(s *session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if s.waiting != nil && time.Since(s.unused) >= sessionIdleTimeout {
+	left := sessionIdleTimeout
+	if s.waiting != nil {
+		left -= time.Since(s.unused)
+	}
+	switch {
+	case s.idle == nil: // it was removed
+	case left <= 0:
 		t.remove(s)
+	default:
+		s.idle.Reset(left)
 	}
 }
 

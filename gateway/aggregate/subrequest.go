@@ -27,7 +27,6 @@ type subRequest struct {
 	context context.Context
 	request *access.Request
 	method  string // of HTTP
-	cancel  func()
 
 	// own: the answer is for the gateway alone, which judges what it shows of it.
 	own bool
@@ -43,8 +42,7 @@ type subRequest struct {
 // lines have the id.
 func (x *exchange) subRequest(ctx context.Context, id, method, server string) *subRequest {
 	s := &subRequest{x: x, method: method}
-	s.context, s.cancel, s.refusal = x.request.SubRequest(ctx, id, method, server)
-	s.request = access.FromContext(s.context)
+	s.context, s.request, s.refusal = x.request.SubRequest(ctx, id, method, server)
 	return s
 }
 
@@ -55,7 +53,7 @@ func (x *exchange) oneOfMany(ctx context.Context, method, server string) *subReq
 
 // end ends the sub-request, and its use of the implicit session.
 func (s *subRequest) end() {
-	s.cancel()
+	s.request.End()
 	if s.implicit != nil {
 		s.implicit.release()
 	}
@@ -106,14 +104,11 @@ func (s *subRequest) answerRefusal(f *access.Refusal) {
 	access.Refuse(s.x.w, s.x.r.WithContext(s.context), f)
 }
 
-// clientHeader returns the client's headers for a sub-request. The server's own endpoint
-// removes those that the server must not see.
+// clientHeader returns the client's headers for a sub-request.
 func (x *exchange) clientHeader() http.Header {
-	header := make(http.Header, len(x.r.Header)+4)
+	header := make(http.Header, 8) // most requests have no more
 	for key, values := range x.r.Header {
-		switch key {
-		case "Authorization", "Cookie", protocol.HeaderContentLength, protocol.HeaderContentType, protocol.HeaderSession, protocol.HeaderLastEventID:
-		default:
+		if mcp.IsForwarded(key) && key != protocol.HeaderLastEventID {
 			header[key] = values
 		}
 	}

@@ -228,7 +228,7 @@ func (s *subscription) filter(x *exchange, r *route) toClient {
 		if err != nil {
 			return nil, err
 		}
-		return r.rename(marked)
+		return r.rename(&m.Envelope, marked)
 	}
 }
 

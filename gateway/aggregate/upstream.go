@@ -31,8 +31,7 @@ func (x *exchange) route(s *subRequest) (*route, error) {
 		return nil, err
 	}
 	if stateless {
-		d, _ := s.state().description(gatewayItself)
-		return &route{mode: modeStateless, server: s.server().Name, has: d.has}, nil
+		return s.state().statelessRoute(s.server().Name), nil
 	}
 	if x.ownSession != nil {
 		return x.ownSession.route(s)

@@ -106,7 +106,7 @@ func digestOf(m *mcp.Message) ([]byte, error) {
 // add lets the call wait, and returns what the client keeps for it.
 func (w *waitingCalls) add(c *askableCall) (string, error) {
 	principal := c.x.principal()
-	bound, err := boundTo(principal, c.serverID, c.message)
+	bound, err := boundTo(principal, c.serverID, c.x.message)
 	if err != nil {
 		return "", errAskUnclear
 	}

@@ -18,6 +18,7 @@ type Message struct {
 	Stateless bool   // of the era without sessions
 
 	buffer  *buffer         // that holds Data; nil: nobody shares it
+	whole   []byte          // what it held before Edit; nil: the same
 	request *access.Request // that has reserved room for it
 }
 
@@ -50,24 +51,31 @@ func ParseMessage(data []byte) (*Message, error) {
 	return &Message{Envelope: e, Data: data}, nil
 }
 
-// NewMessage makes a message of about the given size: write appends its bytes, of
-// which the envelope tells. It should be released. The error is a refusal.
-func NewMessage(r *access.Request, size int, e envelope.Envelope, write func(dst []byte) []byte) (*Message, error) {
-	b := &buffer{}
-	if size > smallMessage {
-		n := bufferSize(int64(size))
-		if err := r.Reserve(n); err != nil {
-			return nil, err
+// Edit replaces a part of a client's message, of which edited tells from then on. Where the part
+// does not become longer, what stands before it moves, and nothing is copied. Nobody may have
+// bytes of the message. The error is a refusal.
+func (m *Message) Edit(part envelope.Part, edited envelope.Envelope) error {
+	old := m.Data
+	if less := part.End - part.Start - len(part.Text); less >= 0 {
+		copy(old[less:], old[:part.Start])
+		copy(old[less+part.Start:], part.Text)
+		m.Data = old[less:]
+	} else {
+		if err := m.request.Reserve(int64(len(old) - less)); err != nil { // until the request's end
+			return err
 		}
-		b = newBuffer(n)
+		m.Data = envelope.Replace(nil, old, part)
 	}
-	b.data = write(b.data)
-	return &Message{Envelope: e, Data: b.data, buffer: b, request: r}, nil
+	m.Envelope, m.whole, m.buffer.data = edited, old, m.Data
+	return nil
 }
 
 // Release gives the message's memory back. Nothing of it may be read any more.
 func (m *Message) Release() {
 	if m.buffer != nil {
+		if m.whole != nil {
+			m.buffer.data = m.whole
+		}
 		m.buffer.giveBack(m.request)
 		m.buffer, m.Data = nil, nil
 	}
@@ -85,6 +93,9 @@ type Call struct {
 	// keeps them, and judges them whenever it shows them.
 	Instructions bool
 }
+
+// IsForwarded reports whether a server gets the client's header of that name.
+func IsForwarded(name string) bool { return forwarded(name) }
 
 // Call does what ServeHTTP does with a request to the server's own endpoint, and
 // returns the server's answer, which must be closed. The error is a [*access.Refusal],

@@ -216,13 +216,8 @@ func (x *exchange) mayNameTasks() bool {
 	case method != protocol.MethodToolsCall:
 		return false
 	}
-	data := x.body.data
-	if bytes.Contains(data, []byte(`"task"`)) {
-		if at, err := memberOf(data, x.message.Params, "task"); err == nil && !at.None() {
-			return true
-		}
-	}
-	return bytes.Contains(data, []byte(protocol.ExtensionTasks)) && serverside.DeclaresTasks(data, x.message.Params)
+	capabilities := x.message.Capabilities.Of(x.body.data)
+	return x.message.AsksTask || bytes.Contains(capabilities, []byte(protocol.ExtensionTasks)) && serverside.DeclaresTasks(x.body.data, x.message.Params)
 }
 
 // sealTasks puts the client's ids of tasks into a server's message. Nil means that the

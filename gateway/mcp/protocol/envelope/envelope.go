@@ -67,11 +67,20 @@ type Envelope struct {
 	SubscriptionID    Span // subscriptionId in params._meta, or in result._meta
 	RelatedTask       Span // the task that the message belongs to, in params._meta or in result._meta
 
+	// AsksTask: params.task, with which a call asks for a task.
+	AsksTask bool
+
 	// Failed: the response has an error. ErrorCode is its error.code; 0 if that is
 	// not an integer.
 	Failed    bool
 	ErrorCode int
+
+	// Names: the message may name a resource or a task, at any depth.
+	Names bool
 }
+
+// NameKeys are the keys of all members in which the protocol has such a name.
+var NameKeys = jsonscan.Watch("uri", "taskId", "taskIds", "resourceSubscriptions", "resourceUri", "ui/resourceUri", "openai/outputTemplate")
 
 // An Error is the reason for a refusal. Its text names members of the protocol, and
 // never quotes a value of the message.
@@ -93,9 +102,11 @@ func Parse(message []byte) (Envelope, error) {
 	scanner, err := jsonscan.New(message)
 	if err == nil {
 		p.Scanner = scanner
+		p.Watch(NameKeys)
 		err = p.message()
 	}
 	if err == nil {
+		p.out.Names = p.Met()
 		return p.out, nil
 	}
 	var refused *Error

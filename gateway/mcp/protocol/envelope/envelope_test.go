@@ -15,7 +15,7 @@ const call = `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"ec
 func TestParseReadsWhatDecisionsAreMadeOn(t *testing.T) {
 	tests := map[string]struct {
 		message string
-		want    Envelope // but for the spans
+		want    Envelope // but for the spans, and Names
 		id      string
 	}{
 		"a call": {
@@ -92,9 +92,31 @@ func TestParseReadsWhatDecisionsAreMadeOn(t *testing.T) {
 			got, err := Parse([]byte(test.message))
 			require.NoError(t, err)
 			require.Equal(t, test.id, string(got.IDOf([]byte(test.message))))
-			got.ID, got.NameAt, got.URI, got.Params = Span{}, Span{}, Span{}, Span{}
+			got.ID, got.NameAt, got.URI, got.Params, got.Names = Span{}, Span{}, Span{}, Span{}, false
 			require.Equal(t, test.want, got)
 		})
+	}
+}
+
+func TestAMessageThatMayNameAResourceOrATaskIsKnown(t *testing.T) {
+	for members, names := range map[string]bool{
+		`"content":[{"type":"text","text":"\"uri\":1"}]`:           false,
+		`"a":{"b":[{"title":1},{"tasks":"taskId"}]},"resources":0`: false,
+		`"":0`:                          false,
+		`"a":{"b":[0,{"c":{"uri":1}}]}`: true,
+		`"taskId":"x"`:                  true,
+		`"_meta":{"ui":{"resourceUri":"ui://a"}}`:          true,
+		`"_meta":{"ui/resourceUri":0}`:                     true,
+		`"_meta":{"openai/outputTemplate":0}`:              true,
+		`"a":[{"URI":0}]`:                                  true,
+		`"a":[{" uri":0}]`:                                 true,
+		`"a":[{"ur\u0069":0}]`:                             true,
+		`"a":[{"tas` + "\u212a" + `Id":0}]`:                true,
+		`"a":[{"resource` + "\u017f" + `ubscriptions":0}]`: true,
+	} {
+		e, err := Parse([]byte(`{"jsonrpc":"2.0","id":1,"result":{` + members + `}}`))
+		require.NoError(t, err, members)
+		require.Equal(t, names, e.Names, members)
 	}
 }
 

@@ -230,6 +230,8 @@ func (p *parser) paramsMember(key []byte) error {
 		if p.Peek() == '"' {
 			return p.text(&p.task, &p.out.TaskID)
 		}
+	case "task":
+		p.out.AsksTask = true
 	case "requestId":
 		return p.span(&p.out.RequestID)
 	case "progressToken":

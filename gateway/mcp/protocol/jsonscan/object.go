@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Object reads one object of which only the members with certain keys matter. These keys
@@ -131,6 +132,41 @@ func resembles(key []byte, guarded []string) *AmbiguousError {
 func Resembles(key []byte, guarded string) bool {
 	return len(key) >= len(guarded) && string(key) != guarded && resembles(key, []string{guarded}) != nil
 }
+
+// Watched are keys that matter wherever they stand in a text.
+type Watched struct {
+	keys  []string
+	first [256]bool // bytes with which a key begins that must be looked at
+}
+
+// Watch returns those keys, which are of ASCII.
+func Watch(keys ...string) *Watched {
+	w := &Watched{keys: keys}
+	for c := range w.first {
+		w.first[c] = c <= ' ' || c > '~'
+	}
+	for _, key := range keys {
+		w.first[key[0]], w.first[key[0]^0x20] = true, true // in both cases, if it is a letter
+	}
+	return w
+}
+
+// has reports whether the key is one of the keys, or a parser could take it for one.
+func (w *Watched) has(key String) bool {
+	if key.escaped {
+		return true // or so it may be
+	}
+	return len(key.raw) > 0 && w.first[key.raw[0]] && slices.ContainsFunc(w.keys, func(watched string) bool {
+		return string(key.raw) == watched || Resembles(key.raw, watched)
+	})
+}
+
+// Watch has the scanner look for keys at any depth.
+func (s *Scanner) Watch(keys *Watched) { s.watched = keys }
+
+// Met reports whether the scanner has stepped over one of the watched keys, or over one that a
+// parser could take for it.
+func (s *Scanner) Met() bool { return s.met }
 
 // Members reads the next object, and calls member to read the value of each member whose
 // key is guarded; key is its index among keys. It skips the others. The error is an

@@ -44,6 +44,9 @@ type Scanner struct {
 	// One bit a level: set in an object, clear in an array.
 	objects [MaxDepth / 64]uint64
 	depth   int
+
+	watched *Watched
+	met     bool
 }
 
 // New returns a scanner at the start of data, or [ErrUTF8].
@@ -108,18 +111,10 @@ func (s *Scanner) Member(first bool) (key String, more bool, err error) {
 			return String{}, false, s.wrong("expected ',' or '}'")
 		}
 		s.pos++
-		c = s.Peek()
 	}
-	if c != '"' {
-		return String{}, false, s.wrong("expected a key")
-	}
-	if key, err = s.String(); err != nil {
+	if key, err = s.key(); err != nil {
 		return String{}, false, err
 	}
-	if s.Peek() != ':' {
-		return String{}, false, s.wrong("expected ':'")
-	}
-	s.pos++
 	s.Peek()
 	return key, true, nil
 }
@@ -186,7 +181,7 @@ func (s *Scanner) scalarOrOpen() error {
 			if s.Peek() == '}' {
 				return nil
 			}
-			if err := s.key(); err != nil {
+			if _, err := s.key(); err != nil {
 				return err
 			}
 		case c == '[':
@@ -225,9 +220,9 @@ func (s *Scanner) close(floor int) (again bool, err error) {
 		case c == ',':
 			s.pos++
 			if object {
-				return true, s.key()
+				_, err = s.key()
 			}
-			return true, nil
+			return true, err
 		case object:
 			return false, s.wrong("expected ',' or '}'")
 		default:
@@ -237,18 +232,20 @@ func (s *Scanner) close(floor int) (again bool, err error) {
 	return false, nil
 }
 
-func (s *Scanner) key() error {
+// key steps over the next key and the colon behind it.
+func (s *Scanner) key() (key String, err error) {
 	if s.Peek() != '"' {
-		return s.wrong("expected a key")
+		return String{}, s.wrong("expected a key")
 	}
-	if _, err := s.String(); err != nil {
-		return err
+	if key, err = s.String(); err != nil {
+		return String{}, err
 	}
 	if s.Peek() != ':' {
-		return s.wrong("expected ':'")
+		return String{}, s.wrong("expected ':'")
 	}
 	s.pos++
-	return nil
+	s.met = s.met || s.watched != nil && s.watched.has(key)
+	return key, nil
 }
 
 func (s *Scanner) push(object bool) error {

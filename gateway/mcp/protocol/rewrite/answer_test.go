@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/names"
 )
 
@@ -58,8 +60,20 @@ func TestAnswerPrefixesResourcesAndKeepsEveryOtherByte(t *testing.T) {
 			got, err := Answer([]byte(in), "s")
 			require.NoError(t, err)
 			require.Equal(t, strings.ReplaceAll(marked, "P", prefixS), string(got))
+			watched(t, []byte(in), got)
 		})
 	}
+}
+
+// watched makes sure that a message that has changed has one of the keys for which a reader of
+// envelopes looks: without one, the message is not given to Answer at all.
+func watched(t *testing.T, message, answer []byte) {
+	t.Helper()
+	scanner, err := jsonscan.New(message)
+	require.NoError(t, err)
+	scanner.Watch(envelope.NameKeys)
+	require.NoError(t, scanner.Skip())
+	require.True(t, scanner.Met() || bytes.Equal(message, answer), "%s becomes %s", message, answer)
 }
 
 func TestAnswerReturnsWhatHoldsNoResourceAsItIs(t *testing.T) {

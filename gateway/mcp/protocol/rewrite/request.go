@@ -21,8 +21,9 @@ type Target struct {
 	Server string
 	Name   string // of the tool or prompt, the resource's URI, or the task's id, on that server
 
-	at   envelope.Span // the part of the message to replace
-	text []byte        // its replacement
+	// Part is the part of the message to replace: the server gets its own name for the target,
+	// and all other bytes as they are.
+	Part envelope.Part
 }
 
 // Find returns the target of the request. The message is the one that the envelope was
@@ -30,7 +31,7 @@ type Target struct {
 func Find(e *envelope.Envelope, message []byte) (Target, error) {
 	switch e.Method {
 	case protocol.MethodToolsCall, protocol.MethodPromptsGet:
-		return findName(e.NameAt, message)
+		return findName(e.NameAt, e.Name, message)
 	case protocol.MethodResourcesRead, protocol.MethodSubscribe, protocol.MethodUnsubscribe:
 		return findURI(e.URI, message)
 	case protocol.MethodTasksGet, protocol.MethodTasksResult, protocol.MethodTasksUpdate, protocol.MethodTasksCancel:
@@ -40,35 +41,30 @@ func Find(e *envelope.Envelope, message []byte) (Target, error) {
 		case e.RefName.None():
 			return findURI(e.RefURI, message)
 		case e.RefURI.None():
-			return findName(e.RefName, message)
+			joined, _ := stringOf(e.RefName, message)
+			return findName(e.RefName, joined, message)
 		}
 	}
 	return Target{}, ErrNoTarget
 }
 
-// Append appends the message in the server's form to dst: with the server's own name for
-// the target, and all other bytes kept.
-func (t *Target) Append(dst, message []byte) []byte {
-	return envelope.Replace(dst, message, envelope.Part{Span: t.at, Text: t.text})
-}
-
 // Edited returns the envelope of the message in the server's form, from the envelope of
 // the client's message.
 func (t *Target) Edited(e *envelope.Envelope) envelope.Envelope {
-	edited := e.Edited(envelope.Part{Span: t.at, Text: t.text})
+	edited := e.Edited(t.Part)
 	if edited.Name != "" {
 		edited.Name = t.Name
 	}
 	return edited
 }
 
-func findName(at envelope.Span, message []byte) (Target, error) {
-	if joined, ok := stringOf(at, message); ok {
-		if server, name, ok := names.Split(joined); ok {
-			return target(at, message, names.Prefix(server), "", Target{Server: server, Name: name})
-		}
+// findName finds the tool or the prompt whose name, joined, stands at that place.
+func findName(at envelope.Span, joined string, message []byte) (Target, error) {
+	server, name, ok := names.Split(joined)
+	if !ok {
+		return Target{}, ErrNoTarget
 	}
-	return Target{}, ErrNoTarget
+	return target(at, message, strings.TrimSuffix(joined, name), "", Target{Server: server, Name: name})
 }
 
 func findURI(at envelope.Span, message []byte) (Target, error) {
@@ -98,11 +94,11 @@ func findTask(at envelope.Span, message []byte) (Target, error) {
 func target(at envelope.Span, message []byte, prefix, left string, t Target) (Target, error) {
 	start := at.Start + len(`"`)
 	if bytes.HasPrefix(message[start:at.End], []byte(prefix)) {
-		t.at, t.text = envelope.Span{Start: start, End: start + len(prefix)}, []byte(left)
+		t.Part = envelope.Part{Span: envelope.Span{Start: start, End: start + len(prefix)}, Text: []byte(left)}
 		return t, nil
 	}
 	text, err := json.Marshal(t.Name)
-	t.at, t.text = at, text
+	t.Part = envelope.Part{Span: at, Text: text}
 	return t, err
 }
 

@@ -53,8 +53,8 @@ func TestRequestsReachTheServerWithItsOwnNamesAndEveryOtherByte(t *testing.T) {
 			target, err := Find(&e, message)
 			require.NoError(t, err)
 			require.Equal(t, []string{test.server, test.name}, []string{target.Server, target.Name})
-			require.Equal(t, "> "+request(test.method, test.want), string(target.Append([]byte("> "), message)))
-			sent, err := envelope.Parse(target.Append(nil, message))
+			require.Equal(t, "> "+request(test.method, test.want), string(envelope.Replace([]byte("> "), message, target.Part)))
+			sent, err := envelope.Parse(envelope.Replace(nil, message, target.Part))
 			require.NoError(t, err)
 			require.Equal(t, sent, target.Edited(&e))
 		})
@@ -114,7 +114,7 @@ func FuzzRequests(f *testing.F) {
 		if err != nil {
 			return
 		}
-		sent := target.Append(nil, message)
+		sent := envelope.Replace(nil, message, target.Part)
 		again, err := envelope.Parse(sent)
 		if err != nil {
 			t.Fatalf("%q became %q, which is refused: %v", message, sent, err)
