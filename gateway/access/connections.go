@@ -2,12 +2,9 @@ package access
 
 import (
 	"context"
-	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,14 +56,12 @@ func (c *Connections) trusts(addr netip.Addr) bool {
 }
 
 // Pace wraps the listener of the connections themselves, below TLS and the PROXY
-// protocol.
-func (c *Connections) Pace(listener net.Listener) net.Listener {
-	return pacedListener{listener, c.patience}
-}
+// protocol. Use [ConnContext] in the server.
+func (c *Connections) Pace(listener net.Listener) net.Listener { return pacedListener{listener, c} }
 
 type pacedListener struct {
 	net.Listener
-	patience time.Duration
+	connections *Connections
 }
 
 func (l pacedListener) Accept() (net.Conn, error) {
@@ -74,14 +69,32 @@ func (l pacedListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	dropUnread(conn, 2*l.patience)
-	return &pacedConn{Conn: conn, patience: l.patience}, nil
+	patience := l.connections.patience
+	dropUnread(conn, 2*patience)
+	l.connections.awaited.Add(1)
+	return &pacedConn{Conn: conn, patience: patience, connections: l.connections}, nil
 }
 
-// Watch wraps the listener that the server serves, above all others. Use
-// [ConnContext] in the server.
-func (c *Connections) Watch(listener net.Listener) net.Listener {
-	return &framingListener{Listener: listener, connections: c}
+type connectionKey struct{}
+
+// ConnContext is for the server's field of that name. It counts the connection for its source,
+// which may have to be read first: so it belongs into the connection's goroutine, as in
+// gateway/http1.
+func ConnContext(ctx context.Context, conn net.Conn) context.Context {
+	c := paced(conn)
+	if c == nil {
+		return ctx
+	}
+	if c.framing == nil { // else the first read counts it
+		c.admit(conn)
+	}
+	return context.WithValue(ctx, connectionKey{}, c)
+}
+
+// connection returns the one that a request came on; nil if it is not one of ours.
+func connection(ctx context.Context) *pacedConn {
+	c, _ := ctx.Value(connectionKey{}).(*pacedConn)
+	return c
 }
 
 // admission is the permission of a source on one of its connections.
@@ -93,43 +106,46 @@ const (
 	rejected           // closed without an answer
 )
 
-// take counts a connection, unless it is rejected.
-func (c *Connections) take(source netip.Prefix) admission {
+// take counts a connection for its source, unless it is rejected.
+func (c *Connections) take(conn *pacedConn, source netip.Prefix) admission {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := c.open[source]
-	if n >= c.most+max(8, c.most/8) { // so many get an answer
+	if conn.closed || n >= c.most+max(8, c.most/8) { // so many get an answer
 		return rejected
 	}
-	c.open[source] = n + 1
+	c.open[source], conn.source = n+1, source
 	if n >= c.most {
 		return excess
 	}
 	return admitted
 }
 
-func (c *Connections) release(source netip.Prefix) {
+func (c *Connections) release(conn *pacedConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.open[source]--; c.open[source] <= 0 {
-		delete(c.open, source)
+	if conn.closed || !conn.source.IsValid() {
+		conn.closed = true
+		return
+	}
+	conn.closed = true
+	if c.open[conn.source]--; c.open[conn.source] <= 0 {
+		delete(c.open, conn.source)
 	}
 }
 
-// admit returns an error if the connection may not be used. It runs with the first read,
-// since the source may be in a proxy's header.
-func (c *framedConn) admit() error {
-	if c.connections == nil || c.connections.most <= 0 {
-		return nil
+// admit decides, once, whether the connection may be used, and closes it if it is rejected. Its
+// outermost layer knows the source, and reads it first if it is in a proxy's header.
+func (c *pacedConn) admit(outermost net.Conn) {
+	if c.asked || c.connections.most <= 0 {
+		return
 	}
-	source, ok := c.source()
+	c.asked = true
+	source, ok := c.sourceOf(outermost)
 	if !ok {
-		return nil
+		return
 	}
-	c.admission = c.connections.take(source)
-	if c.admission != rejected {
-		c.counted.Store(&source)
-	}
+	c.admission = c.connections.take(c, source)
 	if c.admission != admitted {
 		c.connections.warn.Do(func() {
 			c.connections.log.Warn("a source has as many connections as it may have, and further ones are refused; if it is a proxy, list it in trusted_proxies",
@@ -137,21 +153,20 @@ func (c *framedConn) admit() error {
 		})
 	}
 	if c.admission == rejected {
-		return io.EOF
+		_ = c.Close()
 	}
-	return nil
 }
 
-// source returns the source that the connection counts for. A trusted proxy's own
+// sourceOf returns the source that the connection counts for. A trusted proxy's own
 // connection counts for none; the client for whom such a proxy connects counts.
-func (c *framedConn) source() (netip.Prefix, bool) {
-	remote, err := netip.ParseAddrPort(c.RemoteAddr().String())
+func (c *pacedConn) sourceOf(outermost net.Conn) (netip.Prefix, bool) {
+	address := outermost.RemoteAddr().String()
+	remote, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return netip.Prefix{}, false
 	}
-	proxied := c.paced != nil && c.paced.RemoteAddr().String() != c.RemoteAddr().String()
 	addr := remote.Addr().Unmap().WithZone("")
-	if !proxied && c.connections.trusts(addr) {
+	if address == c.RemoteAddr().String() && c.connections.trusts(addr) {
 		return netip.Prefix{}, false
 	}
 	return sourceRange(addr), true
@@ -171,17 +186,17 @@ func (c *Connections) AwaitFirst(patience time.Duration) {
 func (c *Connections) Awaited() int64 { return c.awaited.Load() }
 
 // arrive notes that the connection's first request has arrived, or never will.
-func (c *framedConn) arrive() {
+func (c *pacedConn) arrive() {
 	if c.connections != nil && !c.arrived.Load() && c.arrived.CompareAndSwap(false, true) {
 		c.connections.awaited.Add(-1)
 	}
 }
 
 // Close ends the connection.
-func (c *framedConn) Close() error {
-	c.arrive()
-	if source := c.counted.Swap(nil); source != nil {
-		c.connections.release(*source)
+func (c *pacedConn) Close() error {
+	if c.connections != nil {
+		c.arrive()
+		c.connections.release(c)
 	}
 	return c.Conn.Close()
 }
@@ -192,7 +207,7 @@ func paced(conn net.Conn) *pacedConn {
 		switch c := conn.(type) {
 		case *pacedConn:
 			return c
-		case interface{ NetConn() net.Conn }: // TLS
+		case interface{ NetConn() net.Conn }: // TLS, the watched framing
 			conn = c.NetConn()
 		case interface{ Raw() net.Conn }: // the PROXY protocol
 			conn = c.Raw()
@@ -201,13 +216,6 @@ func paced(conn net.Conn) *pacedConn {
 		}
 	}
 	return nil
-}
-
-// serve notes the request whose answer is written from now on; nil: none in particular.
-func (c *framedConn) serve(r *Request) {
-	if c != nil && c.paced != nil {
-		c.paced.serving.Store(r)
-	}
 }
 
 // checkConnection refuses requests on a connection if its source has too many.
@@ -228,111 +236,3 @@ func checkConnection(ctx context.Context) *Refusal {
 		hangUp:     true,
 	}
 }
-
-const (
-	// writePatience is how long a client may take none of an answer's next bytes.
-	writePatience = 30 * time.Second
-
-	// writeSlice is how long a write waits before it looks whether it is still
-	// worth waiting for: so long may an answer outlive its client's token.
-	writeSlice = 500 * time.Millisecond
-
-	// writePiece is the size to which writePatience applies. The gateway writes a
-	// long answer in pieces.
-	writePiece = 64 << 10
-)
-
-// pacedConn is a connection on which no write waits for ever: not for a client
-// that does not read, and not for one whose token has ended. It is the innermost
-// layer, where a write that was interrupted can go on; TLS could not go on.
-type pacedConn struct {
-	net.Conn
-	patience time.Duration
-	serving  atomic.Pointer[Request] // its answer is being written; nil: none in particular
-
-	mu    sync.Mutex
-	until time.Time // the deadline that its users set; zero: none
-	armed time.Time // the deadline that the connection below has
-}
-
-// SetWriteDeadline is for the layers above. It ends a write that waits.
-func (c *pacedConn) SetWriteDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.until = t
-	if t.IsZero() || !t.Before(c.armed) {
-		return nil // write looks at it when its slice is over
-	}
-	c.armed = t
-	return c.Conn.SetWriteDeadline(t)
-}
-
-// SetDeadline is for the layers above.
-func (c *pacedConn) SetDeadline(t time.Time) error {
-	if err := c.Conn.SetReadDeadline(t); err != nil {
-		return err
-	}
-	return c.SetWriteDeadline(t)
-}
-
-func (c *pacedConn) Write(p []byte) (written int, err error) {
-	for {
-		piece := p[written:min(len(p), written+writePiece)]
-		n, err := c.writePiece(piece)
-		written += n
-		if err != nil {
-			c.abandon()
-			return written, err
-		}
-		if written == len(p) {
-			return written, nil
-		}
-	}
-}
-
-// writePiece writes all of p, for as long as it is worth waiting.
-func (c *pacedConn) writePiece(p []byte) (written int, err error) {
-	began := time.Now()
-	for now := began; ; now = time.Now() {
-		if err := c.arm(now); err != nil {
-			return written, err
-		}
-		n, err := c.Conn.Write(p[written:])
-		written += n
-		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
-			return written, err
-		}
-		if time.Since(began) >= c.patience || c.serving.Load().ended() {
-			return written, err
-		}
-	}
-}
-
-// arm gives the connection below a deadline within the next slice. One that still
-// holds for half of it is left alone, since most writes do not wait.
-func (c *pacedConn) arm(now time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.until.IsZero() && !now.Before(c.until) {
-		return os.ErrDeadlineExceeded
-	}
-	if c.armed.Sub(now) > writeSlice/2 {
-		return nil
-	}
-	c.armed = now.Add(writeSlice)
-	if !c.until.IsZero() && c.until.Before(c.armed) {
-		c.armed = c.until
-	}
-	return c.Conn.SetWriteDeadline(c.armed)
-}
-
-// abandon has the kernel drop the bytes that the client has not taken. Otherwise it would
-// keep them for a quarter of an hour after the connection's end.
-func (c *pacedConn) abandon() {
-	if tcp, ok := c.Conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0)
-	}
-}
-
-// ended reports whether the request has lost its grant.
-func (r *Request) ended() bool { return r != nil && r.hold.Err() != nil }

@@ -40,7 +40,7 @@ func (l smallBuffers) Accept() (net.Conn, error) {
 
 func (s *stage) dial() net.Conn {
 	s.t.Helper()
-	conn, err := net.Dial("tcp", s.server.Listener.Addr().String())
+	conn, err := net.Dial("tcp", s.server.address)
 	require.NoError(s.t, err)
 	require.NoError(s.t, conn.(*net.TCPConn).SetReadBuffer(16<<10))
 	s.t.Cleanup(func() { _ = conn.Close() })
@@ -62,68 +62,74 @@ func flood(t *testing.T, conn net.Conn, request string) {
 }
 
 func TestConnectionWhoseAnswersNobodyReadsIsEnded(t *testing.T) {
-	for name, token := range map[string]string{"without a token": "", "with a bad one": badToken, "with a good one": goodToken} {
-		t.Run(name, func(t *testing.T) {
+	onBothServers(t, func(t *testing.T, netHTTP bool) {
+		for name, token := range map[string]string{"without a token": "", "with a bad one": badToken, "with a good one": goodToken} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := newStageOn(t, netHTTP, testConnections(0), nil)
+				flood(t, s.dial(), post("/servers/files/mcp", token, strings.Repeat("x", 900)))
+			})
+		}
+		t.Run("for a path that is not there", func(t *testing.T) {
 			t.Parallel()
-			s := newStageOn(t, testConnections(0), nil)
-			flood(t, s.dial(), post("/servers/files/mcp", token, strings.Repeat("x", 900)))
+			s := newStageOn(t, netHTTP, testConnections(0), nil)
+			flood(t, s.dial(), "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		})
-	}
-	t.Run("for a path that is not there", func(t *testing.T) {
-		t.Parallel()
-		s := newStageOn(t, testConnections(0), nil)
-		flood(t, s.dial(), "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	})
 }
 
 // With a patience of an hour only the revocation can end the write.
 func TestRevocationEndsAnAnswerThatNobodyReads(t *testing.T) {
-	connections := testConnections(0)
-	connections.patience = time.Hour
-	s := newStageOn(t, connections, nil)
-	writing, ended := make(chan struct{}), make(chan error, 1)
-	s.handle = func(w http.ResponseWriter, _ *http.Request) {
-		close(writing)
-		for {
-			if _, err := w.Write(make([]byte, 1<<20)); err != nil {
-				ended <- err
-				return
+	onBothServers(t, func(t *testing.T, netHTTP bool) {
+		connections := testConnections(0)
+		connections.patience = time.Hour
+		s := newStageOn(t, netHTTP, connections, nil)
+		writing, ended := make(chan struct{}), make(chan error, 1)
+		s.handle = func(w http.ResponseWriter, _ *http.Request) {
+			close(writing)
+			for {
+				if _, err := w.Write(make([]byte, 1<<20)); err != nil {
+					ended <- err
+					return
+				}
 			}
 		}
-	}
-	_, err := io.WriteString(s.dial(), post("/servers/files/mcp", goodToken, "x"))
-	require.NoError(t, err)
-	<-writing
-	s.vault.Revoke(goodToken)
-	select {
-	case err := <-ended:
-		require.Error(t, err)
-	case <-time.After(time.Minute):
-		t.Fatal("the answer is still written")
-	}
+		_, err := io.WriteString(s.dial(), post("/servers/files/mcp", goodToken, "x"))
+		require.NoError(t, err)
+		<-writing
+		s.vault.Revoke(goodToken)
+		select {
+		case err := <-ended:
+			require.Error(t, err)
+		case <-time.After(time.Minute):
+			t.Fatal("the answer is still written")
+		}
+	})
 }
 
 func TestClientThatReadsSlowlyGetsAllOfItsAnswer(t *testing.T) {
-	const size = 8 << 20
-	s := newStageOn(t, testConnections(0), nil)
-	s.handle = func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, size)) }
-	conn := s.dial()
-	_, err := io.WriteString(conn, post("/servers/files/mcp", goodToken, "x", "Connection: close"))
-	require.NoError(t, err)
-	response, err := http.ReadResponse(bufio.NewReaderSize(conn, 16), nil)
-	require.NoError(t, err)
-	defer response.Body.Close()
-	// Less than a piece at a time: more than the patience in all.
-	got, piece := 0, make([]byte, size/50)
-	for began := time.Now(); err == nil; {
-		var n int
-		n, err = io.ReadFull(response.Body, piece)
-		got += n
-		if time.Since(began) < 2*testPatience {
-			<-time.After(testPatience / 20)
+	onBothServers(t, func(t *testing.T, netHTTP bool) {
+		const size = 8 << 20
+		s := newStageOn(t, netHTTP, testConnections(0), nil)
+		s.handle = func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, size)) }
+		conn := s.dial()
+		_, err := io.WriteString(conn, post("/servers/files/mcp", goodToken, "x", "Connection: close"))
+		require.NoError(t, err)
+		response, err := http.ReadResponse(bufio.NewReaderSize(conn, 16), nil)
+		require.NoError(t, err)
+		defer response.Body.Close()
+		// Less than a piece at a time: more than the patience in all.
+		got, piece := 0, make([]byte, size/50)
+		for began := time.Now(); err == nil; {
+			var n int
+			n, err = io.ReadFull(response.Body, piece)
+			got += n
+			if time.Since(began) < 2*testPatience {
+				<-time.After(testPatience / 20)
+			}
 		}
-	}
-	require.Equal(t, size, got)
+		require.Equal(t, size, got)
+	})
 }
 
 // A write that its user bounds ends then, and one that it bounds no more goes on.
@@ -149,63 +155,69 @@ func TestWriteEndsByTheDeadlineOfItsUser(t *testing.T) {
 }
 
 func TestConnectionsOfASourceAreBounded(t *testing.T) {
-	s := newStageOn(t, testConnections(2), nil)
-	answer := func(conn net.Conn) *http.Response {
-		_, err := io.WriteString(conn, post("/servers/files/mcp", goodToken, "x"))
-		require.NoError(t, err)
-		response, _ := s.answer(bufio.NewReader(conn))
-		return response
-	}
-	first, second := s.dial(), s.dial()
-	require.Equal(t, http.StatusOK, answer(first).StatusCode)
-	require.Equal(t, http.StatusOK, answer(second).StatusCode)
+	onBothServers(t, func(t *testing.T, netHTTP bool) {
+		s := newStageOn(t, netHTTP, testConnections(2), nil)
+		answer := func(conn net.Conn) *http.Response {
+			_, err := io.WriteString(conn, post("/servers/files/mcp", goodToken, "x"))
+			require.NoError(t, err)
+			response, _ := s.answer(bufio.NewReader(conn))
+			return response
+		}
+		first, second := s.dial(), s.dial()
+		require.Equal(t, http.StatusOK, answer(first).StatusCode)
+		require.Equal(t, http.StatusOK, answer(second).StatusCode)
 
-	response := answer(s.dial())
-	require.Equal(t, http.StatusTooManyRequests, response.StatusCode)
-	require.NotEmpty(t, response.Header.Get("Retry-After"))
-	require.True(t, response.Close)
-	require.Equal(t, http.StatusOK, answer(first).StatusCode, "those that were there go on")
+		response := answer(s.dial())
+		require.Equal(t, http.StatusTooManyRequests, response.StatusCode)
+		require.NotEmpty(t, response.Header.Get("Retry-After"))
+		require.True(t, response.Close)
+		require.Equal(t, http.StatusOK, answer(first).StatusCode, "those that were there go on")
 
-	require.NoError(t, second.Close())
-	s.vault.Await("a connection to be free", func() bool { return answer(s.dial()).StatusCode == http.StatusOK })
-	require.Contains(t, s.text(), `"reason":"too-many-connections"`)
+		require.NoError(t, second.Close())
+		s.vault.Await("a connection to be free", func() bool { return answer(s.dial()).StatusCode == http.StatusOK })
+		require.Contains(t, s.text(), `"reason":"too-many-connections"`)
+	})
 }
 
 // More than a few are not even told: they would be connections, too.
 func TestConnectionsFarBeyondTheBoundAreClosed(t *testing.T) {
-	connections := testConnections(1)
-	s := newStageOn(t, connections, nil)
-	for range 9 {
+	onBothServers(t, func(t *testing.T, netHTTP bool) {
+		connections := testConnections(1)
+		s := newStageOn(t, netHTTP, connections, nil)
+		for range 9 {
+			conn := s.dial()
+			_, err := io.WriteString(conn, "P") // the first byte of a request
+			require.NoError(t, err)
+		}
+		source := netip.MustParsePrefix("127.0.0.1/32")
+		s.vault.Await("the connections", func() bool {
+			connections.mu.Lock()
+			defer connections.mu.Unlock()
+			return connections.open[source] == 9
+		})
 		conn := s.dial()
-		_, err := io.WriteString(conn, "P") // the first byte of a request
-		require.NoError(t, err)
-	}
-	source := netip.MustParsePrefix("127.0.0.1/32")
-	s.vault.Await("the connections", func() bool {
-		connections.mu.Lock()
-		defer connections.mu.Unlock()
-		return connections.open[source] == 9
-	})
-	conn := s.dial()
-	require.NoError(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
-	_, err := conn.Read(make([]byte, 1))
-	require.Error(t, err)
-	require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
-	s.server.CloseClientConnections()
-	s.vault.Await("all to be given back", func() bool {
-		connections.mu.Lock()
-		defer connections.mu.Unlock()
-		return len(connections.open) == 0
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
+		_, err := conn.Read(make([]byte, 1))
+		require.Error(t, err)
+		require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+		require.NoError(t, s.server.Close())
+		s.vault.Await("all to be given back", func() bool {
+			connections.mu.Lock()
+			defer connections.mu.Unlock()
+			return len(connections.open) == 0
+		})
 	})
 }
 
 func TestTrustedProxyIsNotBounded(t *testing.T) {
-	s := newStageOn(t, testConnections(1, netip.MustParsePrefix("127.0.0.0/8")), nil)
-	for range 20 {
-		conn := s.dial()
-		_, err := io.WriteString(conn, post("/servers/files/mcp", goodToken, "x"))
-		require.NoError(t, err)
-		response, _ := s.answer(bufio.NewReader(conn))
-		require.Equal(t, http.StatusOK, response.StatusCode)
-	}
+	onBothServers(t, func(t *testing.T, netHTTP bool) {
+		s := newStageOn(t, netHTTP, testConnections(1, netip.MustParsePrefix("127.0.0.0/8")), nil)
+		for range 20 {
+			conn := s.dial()
+			_, err := io.WriteString(conn, post("/servers/files/mcp", goodToken, "x"))
+			require.NoError(t, err)
+			response, _ := s.answer(bufio.NewReader(conn))
+			require.Equal(t, http.StatusOK, response.StatusCode)
+		}
+	})
 }

@@ -15,7 +15,7 @@ import (
 // request, and neither a frame nor another client's.
 func TestConnectionGoesOnAfterAnUpgradeThatIsIgnored(t *testing.T) {
 	s := newStage(t, nil)
-	conn, err := net.Dial("tcp", s.server.Listener.Addr().String())
+	conn, err := net.Dial("tcp", s.server.address)
 	require.NoError(t, err)
 	defer conn.Close()
 	_, err = io.WriteString(conn, post("/servers/files/mcp", goodToken, "one", "Connection: Upgrade", "Upgrade: h2c")+
@@ -44,18 +44,20 @@ func TestHeadersWhoseNamesAreAmbiguousAreDropped(t *testing.T) {
 }
 
 func TestAmbiguousRequestEndsItsConnection(t *testing.T) {
-	s := newStage(t, nil)
-	smuggled := post("/servers/files/mcp", goodToken, "0\r\n\r\n", "Transfer-Encoding: chunked", "Content-Length: 5") +
-		post("/servers/files/mcp", goodToken, "smuggled")
-	response, _ := s.raw(smuggled)
-	require.Equal(t, 400, response.StatusCode)
-	require.True(t, response.Close)
-	require.Zero(t, s.count())
+	onBothServers(t, func(t *testing.T, netHTTP bool) {
+		s := newStageOn(t, netHTTP, nil, nil)
+		smuggled := post("/servers/files/mcp", goodToken, "0\r\n\r\n", "Transfer-Encoding: chunked", "Content-Length: 5") +
+			post("/servers/files/mcp", goodToken, "smuggled")
+		response, _ := s.raw(smuggled)
+		require.Equal(t, 400, response.StatusCode)
+		require.True(t, response.Close)
+		require.Zero(t, s.count())
+	})
 }
 
 func TestRequestsInARowOnOneConnectionAreToldApart(t *testing.T) {
 	s := newStage(t, nil)
-	conn, err := net.Dial("tcp", s.server.Listener.Addr().String())
+	conn, err := net.Dial("tcp", s.server.address)
 	require.NoError(t, err)
 	defer conn.Close()
 	requests := []string{

@@ -3,8 +3,8 @@ package access
 import (
 	"bytes"
 	"context"
+	"io"
 	"net"
-	"net/netip"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -14,73 +14,45 @@ import (
 // proxy in front of the gateway may have used it, and so taken other bytes for the next
 // request. This is how requests are smuggled. So framedConn examines the bytes as they are
 // read. After a request with ambiguous framing, the gateway refuses every request on the
-// connection.
+// connection. The gateway's own server, gateway/http1, needs no such check.
 
-// WatchFraming wraps a listener of plain or TLS connections, so that the
-// middleware can refuse ambiguous requests. Use [ConnContext] in the server
-// that serves it.
-func WatchFraming(listener net.Listener) net.Listener { return &framingListener{Listener: listener} }
+// Watch wraps the listener that an [http.Server] serves, above all others.
+func (c *Connections) Watch(listener net.Listener) net.Listener { return framingListener{listener} }
 
-type framingListener struct {
-	net.Listener
-	connections *Connections // nil: they are not counted
-}
+type framingListener struct{ net.Listener }
 
-func (l *framingListener) Accept() (net.Conn, error) {
+func (l framingListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	if l.connections != nil {
-		l.connections.awaited.Add(1)
-	}
-	return &framedConn{Conn: conn, paced: paced(conn), connections: l.connections}, nil
+	c := &framedConn{Conn: conn, record: paced(conn)}
+	c.record.framing = &c.framing
+	return c, nil
 }
 
-// framedConn is a connection that is watched.
+// framedConn is a connection whose framing is watched.
 type framedConn struct {
 	net.Conn
-	paced       *pacedConn // the same one, innermost; nil in tests
-	connections *Connections
-	framing     framing
-
-	asked     bool      // whether it may be used; by the reader alone, as is the next
-	admission admission // set before the first request is read
-	counted   atomic.Pointer[netip.Prefix]
-	arrived   atomic.Bool // its first request has, or never will
+	record  *pacedConn // innermost
+	framing framing
 }
 
+// NetConn returns the connection below.
+func (c *framedConn) NetConn() net.Conn { return c.Conn }
+
 func (c *framedConn) Read(p []byte) (int, error) {
-	if !c.asked {
-		c.asked = true
-		if err := c.admit(); err != nil {
-			return 0, err
-		}
+	if c.record.admit(c); c.record.admission == rejected {
+		return 0, io.EOF
 	}
 	n, err := c.Conn.Read(p)
 	c.framing.watch(p[:n])
 	return n, err
 }
 
-type connectionKey struct{}
-
-// ConnContext is for [net/http.Server.ConnContext].
-func ConnContext(ctx context.Context, conn net.Conn) context.Context {
-	if c, ok := conn.(*framedConn); ok {
-		return context.WithValue(ctx, connectionKey{}, c)
-	}
-	return ctx
-}
-
-// connection returns the one that a request came on; nil if it is not watched.
-func connection(ctx context.Context) *framedConn {
-	c, _ := ctx.Value(connectionKey{}).(*framedConn)
-	return c
-}
-
 func ambiguous(ctx context.Context) bool {
 	c := connection(ctx)
-	return c != nil && c.framing.ambiguous.Load()
+	return c != nil && c.framing != nil && c.framing.ambiguous.Load()
 }
 
 // maxFramingLine is how much of a header line is kept. The lines that matter

@@ -46,13 +46,12 @@ func TestFloodOfBadTokensIsBoundedInVaultAndInTheAuditLog(t *testing.T) {
 	limited := config.Grants{ColdRate: 1, ColdBurst: 20, ColdSourceRate: 1, ColdSourceBurst: 20}
 	s := newStage(t, nil)
 	s.gate.options.Broker = s.vault.Broker(grants.Options{Cold: NewColdLimiter(limited)})
-	client := s.server.Client()
 	statuses := map[int]int{}
 	for i := range 500 {
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.server.URL+"/servers/files/mcp", strings.NewReader("x"))
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+s.server.address+"/servers/files/mcp", strings.NewReader("x"))
 		require.NoError(t, err)
 		request.Header.Set("Authorization", fmt.Sprintf("Bearer %s%d", badToken, i))
-		response, err := client.Do(request)
+		response, err := http.DefaultClient.Do(request)
 		require.NoError(t, err)
 		_, _ = io.Copy(io.Discard, response.Body)
 		require.NoError(t, response.Body.Close())

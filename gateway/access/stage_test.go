@@ -6,14 +6,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
@@ -21,6 +22,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
+	"vault-plugin-secrets-mcp/gateway/http1"
 )
 
 // Tokens of the tests. The custom form will do.
@@ -35,7 +37,7 @@ type stage struct {
 	t       testing.TB
 	vault   *grantstest.Vault
 	gate    *Gate
-	server  *httptest.Server
+	server  *served
 	audit   string
 	log     *AuditLog
 	mu      sync.Mutex
@@ -43,24 +45,35 @@ type stage struct {
 	handle  http.HandlerFunc
 }
 
+// newStage has the gateway's own server.
 func newStage(t testing.TB, change func(*Options)) *stage {
 	t.Helper()
-	return newStageOn(t, nil, change)
+	return newStageOn(t, false, nil, change)
 }
 
-// newStageOn is newStage with connections that are bounded.
-func newStageOn(t testing.TB, connections *Connections, change func(*Options)) *stage {
+// onBothServers runs a test with the gateway's own server, and with http.Server.
+func onBothServers(t *testing.T, test func(t *testing.T, netHTTP bool)) {
+	for name, netHTTP := range map[string]bool{"http1": false, "net/http": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, netHTTP)
+		})
+	}
+}
+
+// newStageOn is newStage with a choice of the server, and with connections that are bounded.
+func newStageOn(t testing.TB, netHTTP bool, connections *Connections, change func(*Options)) *stage {
 	t.Helper()
 	s := &stage{t: t, vault: grantstest.New(t), audit: filepath.Join(t.TempDir(), "audit.log")}
 	s.vault.AddServer("files", "http://127.0.0.1:9/mcp")
 	s.vault.AddServer("github", "http://127.0.0.1:9/mcp")
 	s.vault.AddToken(goodToken, "cursor", grantstest.Data{"allowed_servers": []string{"files"}})
-	log, err := OpenAuditLog(config.Audit{File: s.audit}, hclog.NewNullLogger())
+	auditLog, err := OpenAuditLog(config.Audit{File: s.audit}, hclog.NewNullLogger())
 	require.NoError(t, err)
-	s.log = log
+	s.log = auditLog
 	options := Options{
 		Broker:   s.vault.Broker(grants.Options{Cold: NewColdLimiter(grantstest.Unlimited)}),
-		Audit:    log,
+		Audit:    auditLog,
 		Listener: config.Listener{Address: "127.0.0.1:8080"},
 		Limits:   config.Limits{MaxBody: 1000},
 		Next:     http.HandlerFunc(s.next),
@@ -69,21 +82,48 @@ func newStageOn(t testing.TB, connections *Connections, change func(*Options)) *
 		change(&options)
 	}
 	s.gate = New(options)
-	s.server = httptest.NewUnstartedServer(s.gate)
-	if connections == nil {
-		s.server.Listener = WatchFraming(s.server.Listener)
-	} else {
-		s.server.Listener = connections.Watch(connections.Pace(smallBuffers{s.server.Listener}))
-	}
-	s.server.Config.ConnContext = ConnContext
-	s.server.Start()
+	s.server = serve(t, s.gate, netHTTP, connections)
 	t.Cleanup(func() {
-		s.server.Close()
+		_ = s.server.Close()
 		s.gate.Close()
-		log.Close()
+		auditLog.Close()
 	})
 	return s
 }
+
+// served is a server of the gateway's, at its address.
+type served struct {
+	address string
+	server  interface {
+		Serve(listener net.Listener) error
+		Close() error
+	}
+}
+
+func serve(t testing.TB, gate http.Handler, netHTTP bool, connections *Connections) *served {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s := &served{address: listener.Addr().String()}
+	if connections == nil {
+		connections = testConnections(0)
+	} else {
+		listener = smallBuffers{listener}
+	}
+	listener = connections.Pace(listener)
+	logger := log.New(io.Discard, "", 0)
+	if netHTTP {
+		listener = connections.Watch(listener)
+		s.server = &http.Server{Handler: gate, ConnContext: ConnContext, ErrorLog: logger, ReadHeaderTimeout: time.Minute}
+	} else {
+		s.server = &http1.Server{Handler: gate, ConnContext: ConnContext, ErrorLog: logger, MaxHeaderBytes: 32 << 10}
+	}
+	go func() { _ = s.server.Serve(listener) }()
+	return s
+}
+
+// Close ends the server with its connections.
+func (s *served) Close() error { return s.server.Close() }
 
 func (s *stage) next(w http.ResponseWriter, r *http.Request) {
 	req := FromContext(r.Context())
@@ -118,7 +158,7 @@ func (s *stage) count() int {
 // raw sends bytes as they are and returns the first answer.
 func (s *stage) raw(request string) (*http.Response, string) {
 	s.t.Helper()
-	conn, err := net.Dial("tcp", s.server.Listener.Addr().String())
+	conn, err := net.Dial("tcp", s.server.address)
 	require.NoError(s.t, err)
 	defer conn.Close()
 	_, err = io.WriteString(conn, request)

@@ -90,6 +90,9 @@ type Auth struct {
 	TokenFile string // token_file: path, the sink of a Vault Agent
 }
 
+// NetHTTP is the value of http1 for Go's own HTTP server.
+const NetHTTP = "net/http"
+
 // Listener is where MCP clients connect.
 type Listener struct {
 	// Address, address, is host:port. MCP_GATEWAY_LISTEN overrides it.
@@ -120,6 +123,9 @@ type Listener struct {
 	// ProxyProtocol, proxy_protocol, expects a PROXY protocol header, version 1
 	// or 2, from trusted proxies.
 	ProxyProtocol bool
+	// HTTP1, http1, is NetHTTP to serve clients with Go's own HTTP server, and else
+	// empty: with gateway/http1. It is for one release, while that is new.
+	HTTP1 string
 	// DrainDelay, drain_delay, is how long after SIGTERM new requests are still
 	// taken, each answer ending its connection, while load balancers and
 	// clients go elsewhere. Default: 500ms.

@@ -53,6 +53,9 @@ listener {
   trusted_proxies = ["10.0.0.0/8"]
   # proxy_protocol  = false
 
+  # Go's own HTTP server instead of the gateway's, for one release: "net/http".
+  # http1 = ""
+
   # After SIGTERM: how long the gateway still takes requests, until load balancers have
   # noticed, and how long requests in flight may then continue.
   # drain_delay   = "500ms"

@@ -166,6 +166,7 @@ func (d *decoder) listener(s *section) Listener {
 		AllowedOrigins:  s.list("allowed_origins"),
 		TrustedProxies:  s.prefixes("trusted_proxies"),
 		ProxyProtocol:   s.boolean("proxy_protocol"),
+		HTTP1:           s.str("http1", ""),
 		DrainDelay:      s.duration("drain_delay", 500*time.Millisecond, 0, 5*time.Minute),
 		DrainTimeout:    s.duration("drain_timeout", 30*time.Second, 0, time.Hour),
 	}
@@ -175,6 +176,9 @@ func (d *decoder) listener(s *section) Listener {
 	}
 	if l.ProxyProtocol && len(l.TrustedProxies) == 0 {
 		s.bad("proxy_protocol", "the PROXY protocol is believed from trusted_proxies alone: list the proxy's addresses there")
+	}
+	if l.HTTP1 != "" && l.HTTP1 != NetHTTP {
+		s.bad("http1", "%q is not a server: leave http1 out for the gateway's own, or write %q", l.HTTP1, NetHTTP)
 	}
 	for _, host := range l.AllowedHosts {
 		if host == "" || strings.ContainsAny(host, "/*@ ") {

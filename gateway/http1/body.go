@@ -2,6 +2,7 @@ package http1
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"net/http"
@@ -103,13 +104,11 @@ func (b *body) patience() {
 	}
 }
 
-// nextChunk reads the line before a chunk, and what ends the chunk before it. After the last
-// one it drops the trailers.
+// nextChunk reads the line before a chunk, and what ends the chunk before it.
 func (b *body) nextChunk() error {
 	if b.begun {
-		line, err := b.line(2)
-		if err != nil || len(line) > 0 {
-			return errors.Join(errChunk, err)
+		if err := b.lineEnd(); err != nil {
+			return err
 		}
 	}
 	line, err := b.line(maxChunkLine)
@@ -125,7 +124,7 @@ func (b *body) nextChunk() error {
 	}
 	b.begun, b.left = true, size
 	if size == 0 {
-		return b.trailers()
+		return cmp.Or(b.lineEnd(), io.EOF)
 	}
 	return nil
 }
@@ -149,22 +148,14 @@ func chunkSize(line string) (size int64, ok bool) {
 	return int64(n), true
 }
 
-// trailers reads the lines behind the last chunk, and drops them.
-func (b *body) trailers() error {
-	for left := b.x.c.server.MaxHeaderBytes; ; {
-		line, err := b.line(min(left, readSize))
-		if err != nil {
-			return err
-		}
-		if len(line) == 0 {
-			return io.EOF
-		}
-		f := field{end: len(line)}
-		if !f.split(line) || !httpguts.ValidHeaderFieldValue(string(line[f.value:f.end])) {
-			return errChunk
-		}
-		left -= len(line) + 2
+// lineEnd reads the end of a chunk, or of all. Trailers, which would stand there, are refused:
+// somebody in front could have taken them for fields of the header.
+func (b *body) lineEnd() error {
+	line, err := b.line(2)
+	if err != nil || len(line) > 0 {
+		return errors.Join(errChunk, err)
 	}
+	return nil
 }
 
 // line reads a line, which ends with CRLF and has at most so many bytes with it.
@@ -190,12 +181,15 @@ func (b *body) line(most int) ([]byte, error) {
 }
 
 // discard reads the rest of the body unless it is long, or is being read, and reports whether a
-// request may follow on the connection.
-func (b *body) discard() bool {
+// request may follow. If none may, it takes no more than what is in the buffer.
+func (b *body) discard(follows bool) bool {
 	if !b.mu.TryLock() {
 		return false
 	}
 	defer b.mu.Unlock()
+	if c := b.x.c; !follows && (b.chunked || b.left > int64(c.end-c.start)) {
+		return false
+	}
 	var scratch [512]byte
 	for left := int64(discarded); b.err == nil && b.left <= left; {
 		n, _ := b.read(scratch[:])

@@ -49,7 +49,9 @@ func (c *conn) serve() {
 	if addr := c.net.RemoteAddr(); addr != nil { // with the PROXY protocol, this reads its header
 		c.remote = addr.String()
 	}
-	c.raw = socket(c.net)
+	if socket, ok := layer[syscall.Conn](c.net); ok {
+		c.raw, _ = socket.SyscallConn() // nil with an error
+	}
 	c.ctx = context.WithValue(context.Background(), http.LocalAddrContextKey, c.net.LocalAddr())
 	if c.server.ConnContext != nil {
 		c.ctx = c.server.ConnContext(c.ctx, c.net)
@@ -83,7 +85,7 @@ func (c *conn) finish() {
 	x := c.current.Load()
 	if x != nil {
 		x.leave()
-		if l, ok := c.net.(interface{ SetLinger(int) error }); ok && x.committed && x.length < 0 && !x.chunked {
+		if l, ok := layer[interface{ SetLinger(int) error }](c.net); ok && x.committed && x.length < 0 && !x.chunked {
 			_ = l.SetLinger(0)
 		}
 	}
@@ -104,19 +106,20 @@ func (c *conn) kill() {
 	}
 }
 
-// socket finds the connection's file descriptor below TLS and the PROXY protocol.
-func socket(conn net.Conn) syscall.RawConn {
+// layer returns the outermost layer of a connection that is a T: TLS, the PROXY protocol, what the
+// listener's owner has wrapped, or the socket.
+func layer[T any](conn net.Conn) (found T, ok bool) {
 	for {
+		if found, ok = conn.(T); ok {
+			return found, true
+		}
 		switch c := conn.(type) {
-		case syscall.Conn:
-			raw, _ := c.SyscallConn() // nil with an error
-			return raw
 		case interface{ NetConn() net.Conn }:
 			conn = c.NetConn()
 		case interface{ Raw() net.Conn }:
 			conn = c.Raw()
 		default:
-			return nil
+			return found, false
 		}
 	}
 }
@@ -220,7 +223,7 @@ func (c *conn) refuse(err error) {
 
 // linger ends the connection's own direction, and reads a little of what the client sends.
 func (c *conn) linger() {
-	half, ok := c.net.(interface{ CloseWrite() error })
+	half, ok := layer[interface{ CloseWrite() error }](c.net)
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
@@ -256,7 +259,7 @@ func (c *conn) writeOutput(o *output, p []byte, end string) error {
 		_ = c.write(o.head)
 	} else if c.failed == nil {
 		pieces := net.Buffers{o.head, p, []byte(end)}
-		if w, ok := c.net.(buffersWriter); ok {
+		if w, ok := layer[buffersWriter](c.net); ok && c.tls == nil {
 			_, c.failed = w.WriteBuffers(&pieces)
 		} else {
 			_, c.failed = pieces.WriteTo(c.net)

@@ -31,17 +31,14 @@
 //
 // Bodies. Another goroutine than the handler's may read a body, and may outlive the handler. What
 // is left of one is read before the answer, up to 256 KB; else the connection ends. Trailers are
-// checked and dropped.
+// refused.
 //
 // The end. [Server.Shutdown] closes the listener. Each answer from then on ends its connection. One
-// that waits is read for 50 ms more, or for FirstRequest if it has had no request: its deadline is
-// moved, nothing is closed from outside, so no request that has arrived is dropped. A connection
-// whose client still sends is read for half a second, so that the answer is not lost by a reset.
+// that waits is read for 50 ms more: its deadline is moved, nothing is closed from outside, so no
+// request that has arrived is dropped. A connection whose client still sends is read for half a
+// second, so that the answer is not lost by a reset.
 //
-// To come, with the gateway's own listeners. The framing check of gateway/access goes: there is one
-// reader. Its count of connections for each source becomes a wrapper of the connection that counts
-// at the first read, or in ConnContext, and gives back at Close; AwaitFirst becomes FirstRequest.
-// The paced connection stays below TLS, since a write over TLS that was interrupted cannot go on. It
-// needs NetConn (or SyscallConn), CloseWrite, SetLinger and WriteBuffers, so that watches, half
-// closes, resets and vectors reach the socket. HTTP/2 leaves a connection after [conn.handshake].
+// Listeners. What wraps the socket below TLS offers NetConn, so that watches, half closes and resets
+// reach it, and WriteBuffers for a vector. A connection over TLS that has agreed on another protocol
+// leaves after the handshake: see NextProto.
 package http1

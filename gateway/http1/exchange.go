@@ -230,7 +230,8 @@ func (x *exchange) commit(p []byte, last bool) {
 	unasked := x.continues
 	x.continues = false
 	x.mu.Unlock()
-	x.closes = x.closes || unasked || x.c.server.draining.Load() || !x.body.discard()
+	x.closes = x.closes || unasked || x.c.server.draining.Load()
+	x.closes = !x.body.discard(!x.closes) || x.closes
 
 	o := x.out
 	if last && x.length < 0 && !x.noBody {

@@ -180,7 +180,9 @@ func (h *head) check() error {
 		return bad("exactly one valid Host header is needed")
 	}
 	delete(r.Header, "Host")
-	delete(r.Header, "Trailer") // they are dropped
+	if r.Header["Trailer"] != nil {
+		return bad("trailers are not supported")
+	}
 	if err := h.framing(); err != nil {
 		return err
 	}

@@ -65,6 +65,7 @@ func TestRequestsThatCouldBeReadInTwoWaysAreRefused(t *testing.T) {
 		"TLS":                                   {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n", "400"},
 		"CONNECT":                               {"CONNECT b:443 HTTP/1.1\r\nHost: b:443\r\n\r\n", "405"},
 		"another expectation":                   {get("Host: a", "Expect: 200-ok"), "417"},
+		"announced trailers":                   {get("Host: a", "Transfer-Encoding: chunked", "Trailer: X"), "400"},
 		"too many fields":                       {get("Host: a", strings.TrimSuffix(strings.Repeat("a:\r\n", 256), "\r\n")), "431"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -81,7 +82,7 @@ func TestRequestsThatCouldBeReadInTwoWaysAreRefused(t *testing.T) {
 func TestRequestsReachTheHandlerAsThoseOfNetHTTP(t *testing.T) {
 	for name, request := range map[string]string{
 		"a plain one":        "POST /servers/a-b/mcp HTTP/1.1\r\nHost: localhost:8080\r\nContent-Length: 2\r\nX-a: 1\r\nx-A: 2\r\nmcp-session-ID:  x y \t\r\n\r\nhi",
-		"chunks":             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: CHUNKED\r\n\r\n1;a;b=c\r\nh\r\n01\r\ni\r\n0\r\nTrailer-Field: x\r\n\r\n",
+		"chunks":             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: CHUNKED\r\n\r\n1;a;b=c\r\nh\r\n01\r\ni\r\n0\r\n\r\n",
 		"a query":            "GET /a?b=c&d HTTP/1.1\r\nHost: a\r\n\r\n",
 		"escapes":            "GET /a%2fb/%41%20;x=(y) HTTP/1.1\r\nHost: a\r\n\r\n",
 		"two slashes":        "GET //a/b HTTP/1.1\r\nHost: a\r\n\r\n",

@@ -31,10 +31,9 @@ type input struct {
 	served     int       // requests so far
 
 	mu      sync.Mutex
-	until   time.Time     // when the reader's patience ends; zero: never
-	armed   time.Time     // the deadline that the connection has, never after until
-	resting bool          // it waits for a request's first byte
-	grace   time.Duration // for that, if the server drains
+	until   time.Time // when the reader's patience ends; zero: never
+	armed   time.Time // the deadline that the connection has, never after until
+	resting bool      // it waits for a request's first byte
 }
 
 // await waits for the first byte of a request. After a while it gives the buffer away. Once the
@@ -72,12 +71,9 @@ func late(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 func (c *conn) rest(until time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.until, c.resting, c.grace = until, true, lastLook
-	if c.served == 0 {
-		c.grace = max(lastLook, c.server.FirstRequest)
-	}
+	c.until, c.resting = until, true
 	if c.server.draining.Load() {
-		c.until = earlier(until, time.Now().Add(c.grace))
+		c.until = earlier(until, time.Now().Add(lastLook))
 	}
 	c.arm(c.until)
 }
@@ -87,7 +83,7 @@ func (c *conn) hurry() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.resting {
-		c.until = earlier(c.until, time.Now().Add(c.grace))
+		c.until = earlier(c.until, time.Now().Add(lastLook))
 		c.arm(c.until)
 	}
 }

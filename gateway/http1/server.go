@@ -22,10 +22,6 @@ type Server struct {
 	IdleTimeout       time.Duration // between two requests
 	MaxHeaderBytes    int           // of the request line and all fields; there is no default
 
-	// FirstRequest is how long a connection without any request so far may still bring its
-	// first one once the server drains.
-	FirstRequest time.Duration
-
 	// ConnContext returns the context that the requests of a connection descend from. It
 	// runs in the connection's goroutine.
 	ConnContext func(ctx context.Context, conn net.Conn) context.Context

@@ -104,6 +104,9 @@ func (g *Gateway) file(listen, admin string, opts GatewayOptions) string {
 	if place := opts.Place; place != nil {
 		blocks["listener"] += fmt.Sprintf("tls_cert_file = %q\ntls_key_file = %q\n", place.Certificate, place.Key)
 	}
+	if server := os.Getenv("TEST_HTTP1"); server != "" {
+		blocks["listener"] += fmt.Sprintf("http1 = %q\n", server)
+	}
 	for name, lines := range opts.Blocks {
 		blocks[name] += lines
 	}

@@ -22,6 +22,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/credentials"
 	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/http1"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/pins"
 	"vault-plugin-secrets-mcp/gateway/seal"
@@ -73,7 +74,8 @@ type gateway struct {
 	draining atomic.Bool
 
 	connections   *access.Connections
-	main, admin   *http.Server
+	main          server
+	admin         *http.Server
 	mainListener  net.Listener
 	adminListener net.Listener
 }
@@ -197,7 +199,6 @@ func (g *gateway) listen() error {
 		g.metrics.Certificate(g.tls.expires)
 		g.mainListener = g.tls.wrap(g.mainListener)
 	}
-	g.mainListener = g.connections.Watch(g.mainListener)
 	return nil
 }
 
@@ -216,16 +217,42 @@ func expectProxyHeader(listener net.Listener, settings config.Listener) net.List
 	}
 }
 
-func (g *gateway) makeServers() {
-	g.main = &http.Server{
-		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.gate.Load().ServeHTTP(w, r) }),
+// server serves MCP clients.
+type server interface {
+	Serve(listener net.Listener) error
+	Shutdown(ctx context.Context) error
+	Close() error
+}
+
+// makeMain returns the server for MCP clients.
+func (g *gateway) makeMain() server {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.gate.Load().ServeHTTP(w, r) })
+	log := serverLog(g.log.Named("http"))
+	if g.settings.Listener.HTTP1 == config.NetHTTP {
+		g.mainListener = g.connections.Watch(g.mainListener)
+		return &http.Server{
+			Handler:           handler,
+			ReadHeaderTimeout: readHeaderTimeout,
+			ReadTimeout:       readTimeout,
+			IdleTimeout:       idleTimeout,
+			MaxHeaderBytes:    g.settings.Limits.MaxHeader,
+			ConnContext:       access.ConnContext,
+			ErrorLog:          log,
+		}
+	}
+	return &http1.Server{
+		Handler:           handler,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    g.settings.Limits.MaxHeader,
 		ConnContext:       access.ConnContext,
-		ErrorLog:          serverLog(g.log.Named("http")),
+		ErrorLog:          log,
 	}
+}
+
+func (g *gateway) makeServers() {
+	g.main = g.makeMain()
 	routes := http.NewServeMux()
 	routes.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	routes.HandleFunc("GET /readyz", g.ready)
