@@ -63,6 +63,7 @@ func flood(t *testing.T, conn net.Conn, request string) {
 
 func TestConnectionWhoseAnswersNobodyReadsIsEnded(t *testing.T) {
 	onBothServers(t, func(t *testing.T, netHTTP bool) {
+		t.Helper()
 		for name, token := range map[string]string{"without a token": "", "with a bad one": badToken, "with a good one": goodToken} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -81,6 +82,7 @@ func TestConnectionWhoseAnswersNobodyReadsIsEnded(t *testing.T) {
 // With a patience of an hour only the revocation can end the write.
 func TestRevocationEndsAnAnswerThatNobodyReads(t *testing.T) {
 	onBothServers(t, func(t *testing.T, netHTTP bool) {
+		t.Helper()
 		connections := testConnections(0)
 		connections.patience = time.Hour
 		s := newStageOn(t, netHTTP, connections, nil)
@@ -109,6 +111,7 @@ func TestRevocationEndsAnAnswerThatNobodyReads(t *testing.T) {
 
 func TestClientThatReadsSlowlyGetsAllOfItsAnswer(t *testing.T) {
 	onBothServers(t, func(t *testing.T, netHTTP bool) {
+		t.Helper()
 		const size = 8 << 20
 		s := newStageOn(t, netHTTP, testConnections(0), nil)
 		s.handle = func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, size)) }
@@ -156,6 +159,7 @@ func TestWriteEndsByTheDeadlineOfItsUser(t *testing.T) {
 
 func TestConnectionsOfASourceAreBounded(t *testing.T) {
 	onBothServers(t, func(t *testing.T, netHTTP bool) {
+		t.Helper()
 		s := newStageOn(t, netHTTP, testConnections(2), nil)
 		answer := func(conn net.Conn) *http.Response {
 			_, err := io.WriteString(conn, post("/servers/files/mcp", goodToken, "x"))
@@ -182,6 +186,7 @@ func TestConnectionsOfASourceAreBounded(t *testing.T) {
 // More than a few are not even told: they would be connections, too.
 func TestConnectionsFarBeyondTheBoundAreClosed(t *testing.T) {
 	onBothServers(t, func(t *testing.T, netHTTP bool) {
+		t.Helper()
 		connections := testConnections(1)
 		s := newStageOn(t, netHTTP, connections, nil)
 		for range 9 {
@@ -211,6 +216,7 @@ func TestConnectionsFarBeyondTheBoundAreClosed(t *testing.T) {
 
 func TestTrustedProxyIsNotBounded(t *testing.T) {
 	onBothServers(t, func(t *testing.T, netHTTP bool) {
+		t.Helper()
 		s := newStageOn(t, netHTTP, testConnections(1, netip.MustParsePrefix("127.0.0.0/8")), nil)
 		for range 20 {
 			conn := s.dial()

@@ -45,6 +45,7 @@ func TestHeadersWhoseNamesAreAmbiguousAreDropped(t *testing.T) {
 
 func TestAmbiguousRequestEndsItsConnection(t *testing.T) {
 	onBothServers(t, func(t *testing.T, netHTTP bool) {
+		t.Helper()
 		s := newStageOn(t, netHTTP, nil, nil)
 		smuggled := post("/servers/files/mcp", goodToken, "0\r\n\r\n", "Transfer-Encoding: chunked", "Content-Length: 5") +
 			post("/servers/files/mcp", goodToken, "smuggled")

@@ -102,6 +102,7 @@ func TestRequestThatMayNotPassReachesNothing(t *testing.T) {
 	// one reading.
 	early := []string{"both lengths", "both lengths in the other order", "both lengths in other spellings", "an upgrade with both lengths", "a folded header", "announced trailers"}
 	onBothServers(t, func(t *testing.T, netHTTP bool) {
+		t.Helper()
 		s := newStageOn(t, netHTTP, nil, nil)
 		for name, test := range tests {
 			t.Run(name, func(t *testing.T) {

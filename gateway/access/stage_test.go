@@ -53,6 +53,7 @@ func newStage(t testing.TB, change func(*Options)) *stage {
 
 // onBothServers runs a test with the gateway's own server, and with http.Server.
 func onBothServers(t *testing.T, test func(t *testing.T, netHTTP bool)) {
+	t.Helper()
 	for name, netHTTP := range map[string]bool{"http1": false, "net/http": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

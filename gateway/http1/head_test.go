@@ -65,7 +65,7 @@ func TestRequestsThatCouldBeReadInTwoWaysAreRefused(t *testing.T) {
 		"TLS":                                   {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n", "400"},
 		"CONNECT":                               {"CONNECT b:443 HTTP/1.1\r\nHost: b:443\r\n\r\n", "405"},
 		"another expectation":                   {get("Host: a", "Expect: 200-ok"), "417"},
-		"announced trailers":                   {get("Host: a", "Transfer-Encoding: chunked", "Trailer: X"), "400"},
+		"announced trailers":                    {get("Host: a", "Transfer-Encoding: chunked", "Trailer: X"), "400"},
 		"too many fields":                       {get("Host: a", strings.TrimSuffix(strings.Repeat("a:\r\n", 256), "\r\n")), "431"},
 	} {
 		t.Run(name, func(t *testing.T) {
