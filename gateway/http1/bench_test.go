@@ -149,3 +149,28 @@ func BenchmarkParseHead(b *testing.B) {
 		}
 	}
 }
+
+// endless is a connection on which the same request comes again and again. It costs nothing itself.
+type endless struct {
+	stream
+	request []byte
+	left    int
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.left--; e.left < 0 {
+		return 0, io.EOF
+	}
+	return copy(p, e.request), nil
+}
+
+func (e *endless) Write(p []byte) (int, error) { return len(p), nil }
+
+// BenchmarkWarmRequest is what the server itself costs for a request.
+func BenchmarkWarmRequest(b *testing.B) {
+	s := &Server{Handler: serving, MaxHeaderBytes: 32 << 10, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute, ErrorLog: log.New(io.Discard, "", 0)}
+	c := &conn{server: s, net: &endless{request: []byte(message(200)), left: b.N}}
+	b.ReportAllocs()
+	b.ResetTimer()
+	c.serve()
+}

@@ -190,6 +190,9 @@ func (b *body) discard(follows bool) bool {
 	if c := b.x.c; !follows && (b.chunked || b.left > int64(c.end-c.start)) {
 		return false
 	}
+	if b.err != nil {
+		return b.err == io.EOF //nolint:errorlint // ours
+	}
 	var scratch [512]byte
 	for left := int64(discarded); b.err == nil && b.left <= left; {
 		n, _ := b.read(scratch[:])

@@ -245,7 +245,7 @@ func (x *exchange) commit(p []byte, last bool) {
 		o.head = append(o.head, "Transfer-Encoding: chunked\r\n"...)
 	}
 	if x.header["Date"] == nil {
-		o.head = append(time.Now().UTC().AppendFormat(append(o.head, "Date: "...), http.TimeFormat), '\r', '\n')
+		o.head = append(append(append(o.head, "Date: "...), x.c.server.date()...), '\r', '\n')
 	}
 	if x.closes {
 		o.head = append(o.head, "Connection: close\r\n"...)

@@ -53,6 +53,7 @@ func scanHead(b []byte, line int) (end, next int, err error) {
 // head is a request's header, read.
 type head struct {
 	request http.Request
+	hosts   int // fields
 	chunked bool
 	expects bool // 100-continue
 }
@@ -100,12 +101,25 @@ func (h *head) requestLine(line string) error {
 	if method == http.MethodConnect {
 		return &problem{http.StatusMethodNotAllowed, "this server is no proxy"}
 	}
-	var err error
-	if r.URL, err = url.ParseRequestURI(target); err != nil {
+	if isPath(target) {
+		r.URL = &url.URL{Path: target}
+	} else if u, err := url.ParseRequestURI(target); err == nil {
+		r.URL = u
+	} else {
 		return errRequestLine
 	}
 	r.Method, r.RequestURI, r.Proto = method, target, version
 	return nil
+}
+
+// isPath reports whether a target is a path without escapes, as most are.
+func isPath(target string) bool {
+	for i := 1; i < len(target); i++ {
+		if c := target[i]; (c|0x20 < 'a' || c|0x20 > 'z') && (c < '-' || c > '9') && c != '_' { // '-', '.', '/', digits
+			return false
+		}
+	}
+	return target[0] == '/' && !strings.HasPrefix(target, "//")
 }
 
 // splitFields finds the lines of a header from its second line on.
@@ -148,13 +162,19 @@ func (f *field) split(b []byte) bool {
 	return true
 }
 
-// fields makes the map of the header. The values of all fields share one array.
+// fields makes the map of the header. The values of all fields share one array. Host has a place of
+// its own.
 func (h *head) fields(text string, fields []field) error {
-	header, values := make(http.Header, len(fields)), make([]string, len(fields))
+	header, values := make(http.Header, max(len(fields)-1, 0)), make([]string, len(fields))
 	for i, f := range fields {
 		name, value := text[f.name:f.colon], text[f.value:f.end]
 		if !httpguts.ValidHeaderFieldValue(value) {
 			return errField
+		}
+		if name == "Host" {
+			h.hosts++
+			h.request.Host = value
+			continue
 		}
 		if had := header[name]; had != nil {
 			header[name] = append(had, value)
@@ -171,15 +191,10 @@ func (h *head) fields(text string, fields []field) error {
 // two ways.
 func (h *head) check() error {
 	r := &h.request
-	hosts := r.Header["Host"]
-	r.Host = r.URL.Host
-	switch {
-	case len(hosts) == 1 && httpguts.ValidHostHeader(hosts[0]):
-		r.Host = cmp.Or(r.Host, hosts[0])
-	case len(hosts) > 0 || r.ProtoMinor > 0:
+	if h.hosts > 1 || h.hosts < r.ProtoMinor || !httpguts.ValidHostHeader(r.Host) {
 		return bad("exactly one valid Host header is needed")
 	}
-	delete(r.Header, "Host")
+	r.Host = cmp.Or(r.URL.Host, r.Host)
 	if r.Header["Trailer"] != nil {
 		return bad("trailers are not supported")
 	}

@@ -35,10 +35,27 @@ type Server struct {
 
 	draining, closed atomic.Bool
 	lookout          lookout
+	dated            atomic.Pointer[dated]
 
 	mu       sync.Mutex
 	listener net.Listener // nil: Serve does not run
 	conns    map[*conn]struct{}
+}
+
+// date returns the time for an answer, as text of this second.
+func (s *Server) date() string {
+	now := time.Now()
+	last := s.dated.Load()
+	if last == nil || last.second != now.Unix() {
+		last = &dated{now.Unix(), now.UTC().Format(http.TimeFormat)}
+		s.dated.Store(last)
+	}
+	return last.text
+}
+
+type dated struct {
+	second int64
+	text   string
 }
 
 // Serve accepts connections until the listener fails or the server ends. It runs once.
