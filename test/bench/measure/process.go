@@ -39,6 +39,12 @@ func Resident(t testing.TB, pid int) int64 {
 	return int64(status(t, pid, "VmRSS")) << 10
 }
 
+// ResidentFiles is the part of it that are pages of files: of the program, above all.
+func ResidentFiles(t testing.TB, pid int) int64 {
+	t.Helper()
+	return int64(status(t, pid, "RssFile")) << 10
+}
+
 // Parent is the id of a process's parent.
 func Parent(t testing.TB, pid int) int {
 	t.Helper()

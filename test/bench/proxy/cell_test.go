@@ -42,6 +42,7 @@ type figures struct {
 	p50, p95, p99 time.Duration
 	cpu           time.Duration // for one request
 	resident      int64
+	parts         parts
 	lookups       float64 // for one request, like those below
 	audit         float64 // bytes
 	allocations   float64
@@ -65,7 +66,7 @@ func (c *cell) run(t testing.TB, s *stage, number int, duration time.Duration) {
 	}
 	f := figures{number: number}
 	if c.Connections == 0 {
-		f.resident = s.atRest
+		f.resident, f.parts = s.atRest, s.partsAtRest
 		c.rounds = append(c.rounds, f)
 		return
 	}
@@ -85,6 +86,9 @@ func (c *cell) run(t testing.TB, s *stage, number int, duration time.Duration) {
 	f.perSecond, f.p50, f.p95, f.p99 = requests/loaded.Elapsed.Seconds(), loaded.P50, loaded.P95, loaded.P99
 	f.cpu = time.Duration(float64(measure.CPU(t, pid)-before) / requests)
 	f.resident = measure.Resident(t, pid)
+	if c.gateway != nil && c.gateway == s.alone {
+		f.parts = partsOf(t, c.gateway)
+	}
 	if c.gateway != nil {
 		now := countsOf(t, c.gateway)
 		f.lookups = float64(now.lookups-asked.lookups) / requests
@@ -107,6 +111,21 @@ func countsOf(t testing.TB, g *harness.Gateway) counts {
 	t.Helper()
 	metrics := g.Metrics()
 	return counts{measure.Lookups(t, metrics), measure.Value(t, metrics, "go_memstats_mallocs_total")}
+}
+
+// parts are what a gateway's resident memory is made of besides its heap, in bytes.
+type parts struct{ program, runtime, stacks float64 }
+
+func partsOf(t testing.TB, g *harness.Gateway) parts {
+	t.Helper()
+	p := parts{program: float64(measure.ResidentFiles(t, g.Process.Pid()))}
+	metrics := g.Metrics()
+	of := func(name string) float64 { return measure.Value(t, metrics, "go_memstats_"+name+"_bytes") }
+	for _, name := range []string{"mspan_sys", "mcache_sys", "buck_hash_sys", "gc_sys", "other_sys"} {
+		p.runtime += of(name)
+	}
+	p.stacks = of("stack_inuse")
+	return p
 }
 
 // seldom is how many rounds there are for one of those in which cells without a bound take
@@ -219,10 +238,20 @@ func (c *cell) row() report.Row {
 		r.CPURatio = c.ratio(func(f figures) float64 { return float64(f.cpu) })
 	}
 	if c.gateway != nil {
+		bytes := func(of func(parts) float64) report.Spread {
+			return c.over(func(f figures) float64 { return of(f.parts) })
+		}
 		r.Gateway = &report.Gateway{
 			VaultCalls:  c.over(func(f figures) float64 { return f.lookups }),
 			AuditBytes:  c.over(func(f figures) float64 { return f.audit }),
 			Allocations: c.over(func(f figures) float64 { return f.allocations }),
+		}
+		if c.rounds[0].parts != (parts{}) {
+			r.Gateway.Parts = &report.Parts{
+				Program: bytes(func(p parts) float64 { return p.program }),
+				Runtime: bytes(func(p parts) float64 { return p.runtime }),
+				Stacks:  bytes(func(p parts) float64 { return p.stacks }),
+			}
 		}
 	}
 	return r

@@ -45,8 +45,9 @@ type stage struct {
 	// round. alone answers nothing but what its memory is measured with.
 	warm, uncached, cold, alone *harness.Gateway
 
-	atRest int64   // resident memory of alone, before it was asked anything
-	scrape float64 // allocations of a gateway for one look at its metrics
+	atRest      int64 // resident memory of alone, before it was asked anything
+	partsAtRest parts
+	scrape      float64 // allocations of a gateway for one look at its metrics
 
 	token  string   // of a client that may call everything but the forbidden server
 	tokens []string // of as many such clients
@@ -115,6 +116,7 @@ func newStage(t testing.TB, tokens int) *stage {
 	s.cold = h.StartGateway(harness.GatewayOptions{Blocks: map[string]string{"grants": unlimited}})
 	s.alone = h.StartGateway(harness.GatewayOptions{})
 	s.atRest = measure.Resident(t, s.alone.Process.Pid())
+	s.partsAtRest = partsOf(t, s.alone)
 	s.scrape = scrape(t, s.warm)
 	measure.SameSession(t, s.load.Pid, s.direct.Pid, s.proxy.Pid, s.directTLS.Pid, s.proxyTLS.Pid,
 		s.warm.Process.Pid(), s.warmTLS.Process.Pid(), s.uncached.Process.Pid(), s.cold.Process.Pid(), s.alone.Process.Pid())

@@ -59,3 +59,26 @@ func (r *Row) line() string {
 		r.Target, r.Connections, r.PerSecond.Median, r.PerSecond.Min, r.PerSecond.Max, ratio,
 		r.P50.Median, r.P95.Median, r.P99.Median, r.CPU.Median, r.Resident.Max/(1<<20), gateway)
 }
+
+// MemoryTable says what the memory of a gateway is made of.
+func (c *Calls) MemoryTable() string {
+	var t strings.Builder
+	t.WriteString("| MB | resident | pages of the program | heap, garbage included | stacks | Go's runtime |\n|---|---:|---:|---:|---:|---:|\n")
+	for _, r := range c.Rows {
+		if r.Gateway == nil || r.Gateway.Parts == nil {
+			continue
+		}
+		name := r.Target
+		if r.Connections > 0 {
+			name += fmt.Sprintf(", 200 B, %d connections", r.Connections)
+		}
+		p := r.Gateway.Parts
+		heap := r.Resident.Median - p.Program.Median - p.Runtime.Median - p.Stacks.Median
+		fmt.Fprintf(&t, "| %s |", name)
+		for _, bytes := range []float64{r.Resident.Median, p.Program.Median, max(0, heap), p.Stacks.Median, p.Runtime.Median} {
+			fmt.Fprintf(&t, " %.1f |", bytes/(1<<20))
+		}
+		t.WriteString("\n")
+	}
+	return t.String()
+}

@@ -37,6 +37,7 @@ func Make(folder string) error {
 	}
 	sections[ProxyFigures] = block(proxy.Machine, proxy.Figures.Table())
 	sections["bounds"] = block(proxy.Machine, proxy.Figures.BoundTable())
+	sections["parts"] = "\n" + proxy.Figures.MemoryTable()
 	maps.Copy(sections, proxy.Figures.answers())
 	peers, err := Load[Peers](folder, peersFigures)
 	if err != nil {

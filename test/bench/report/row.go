@@ -44,6 +44,15 @@ type Gateway struct {
 	VaultCalls  Spread `json:"vault_calls"`
 	AuditBytes  Spread `json:"audit_bytes"`
 	Allocations Spread `json:"allocations"`
+	// Parts are what its resident memory is made of, where that was looked at.
+	Parts *Parts `json:"memory_bytes,omitempty"`
+}
+
+// Parts are those of a gateway's resident memory. The rest is its heap.
+type Parts struct {
+	Program Spread `json:"program"` // pages of the program that are in memory
+	Runtime Spread `json:"runtime"` // Go's own
+	Stacks  Spread `json:"stacks"`
 }
 
 // Find is the row of a kind; nil: there is none.
@@ -61,6 +70,9 @@ func (r *Row) spreads() []*Spread {
 	all := []*Spread{&r.PerSecond, &r.P50, &r.P95, &r.P99, &r.CPU, &r.Resident, &r.Ratio, &r.P99Ratio, &r.CPURatio}
 	if r.Gateway != nil {
 		all = append(all, &r.Gateway.VaultCalls, &r.Gateway.AuditBytes, &r.Gateway.Allocations)
+		if p := r.Gateway.Parts; p != nil {
+			all = append(all, &p.Program, &p.Runtime, &p.Stacks)
+		}
 	}
 	return all
 }
@@ -74,6 +86,10 @@ func Middle(runs [][]Row) []Row {
 	for i := range middle {
 		if g := middle[i].Gateway; g != nil {
 			own := *g
+			if g.Parts != nil {
+				parts := *g.Parts
+				own.Parts = &parts
+			}
 			middle[i].Gateway = &own
 		}
 		for figure, into := range middle[i].spreads() {
