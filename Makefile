@@ -17,7 +17,7 @@ RACE := .cache/race
 # What benchmarks run: the programs as they are shipped.
 BENCH = TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin"
 
-.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-net-http test-conformance test-clients test-field test-clients-latest test-crash test-load test-pins test-roles test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine bench-credentials bench-usage bench-lists soak test-programs test-modules test-upstream vault vault-full lint fmt outdated clean
+.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-net-http test-conformance test-clients test-field test-clients-latest test-crash test-load test-pins test-roles test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine bench-credentials bench-usage bench-lists soak fuzz test-programs test-modules test-upstream vault vault-full lint fmt outdated clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
@@ -54,7 +54,14 @@ test: test-unit test-blackbox test-manifests ## every test, with the race detect
 	@scripts/field.sh missing browser | sed 's/^/test\/browser was left out, for want of: /'
 
 test-unit: ## the tests inside the packages
-	@scripts/test.sh -race $(TESTFLAGS) ./plugin/... ./backend/... ./gateway/... ./bootstrap/...
+	@scripts/test.sh -race $(if $(FUZZ_SOME),-exec "$(CURDIR)/scripts/fuzz.sh some") $(TESTFLAGS) ./plugin/... ./backend/... ./gateway/... ./bootstrap/...
+
+# FUZZ=./gateway/... takes the targets of some packages. FUZZ_SEED is printed, and repeats what was made up.
+FUZZ ?= ./...
+fuzz: ## every fuzz target for FUZZ_TIME=1m, one after the other, and FUZZ_INPUTS=10000000 requests as Node and net/http read them: 90 minutes
+	@FUZZ_TIME="$${FUZZ_TIME:-1m}" scripts/fuzz.sh run $(FUZZ)
+	@FUZZ_INPUTS="$${FUZZ_INPUTS:-10000000}" FUZZ_SEED="$${FUZZ_SEED:-$$RANDOM$$RANDOM}" TEST_FIELD=required \
+		go test -count=1 -v -timeout 0 -run '^TestManyRequestsAreReadAsOthersReadThem$$' ./gateway/http1
 
 # Most of the black-box tests wait for processes most of the time, so two packages run at once,
 # the longest first; but what is promised in the shortest times needs a machine that is not busy

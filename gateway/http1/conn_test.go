@@ -51,29 +51,32 @@ func TestRequestsInARowAreAnsweredInOrder(t *testing.T) {
 	}
 }
 
+// broken are chunked bodies that are not valid.
+var broken = map[string]string{
+	"a size that is no number":         "x\r\n",
+	"no size":                          "\r\n",
+	"a size with a sign":               "+1\r\na\r\n0\r\n\r\n",
+	"a size with 0x":                   "0x1\r\na\r\n0\r\n\r\n",
+	"a size with a space":              "1 \r\na\r\n0\r\n\r\n",
+	"a size of 16 digits":              "0000000000000001\r\na\r\n0\r\n\r\n",
+	"a bare LF behind the size":        "1\na\r\n0\r\n\r\n",
+	"a bare LF behind the chunk":       "1\r\na\n0\r\n\r\n",
+	"a chunk that is longer than said": "1\r\nab\r\n0\r\n\r\n",
+	"a bare LF at the end":             "1\r\na\r\n0\r\n\n",
+	"an extension with a space":        "1; a\r\na\r\n0\r\n\r\n",
+	"an extension with a quote":        "1;a=\"b\"\r\na\r\n0\r\n\r\n",
+	"an extension with a CR":           "1;a\rb\r\na\r\n0\r\n\r\n",
+	"a long extension":                 "1;" + strings.Repeat("a", 200) + "\r\na\r\n0\r\n\r\n",
+	"much between the chunks":          strings.Repeat("1;"+strings.Repeat("a", 100)+"\r\na\r\n", 300) + "0\r\n\r\n",
+	"a trailer":                        "1\r\na\r\n0\r\nX: y\r\n\r\n",
+	"a space behind the last chunk":    "1\r\na\r\n0\r\n \r\n",
+	"a CR alone behind the last chunk": "1\r\na\r\n0\r\n\r\r\n",
+}
+
 func TestBodiesThatAreNotValidEndTheirConnection(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, echo)
-	for name, body := range map[string]string{
-		"a size that is no number":         "x\r\n",
-		"no size":                          "\r\n",
-		"a size with a sign":               "+1\r\na\r\n0\r\n\r\n",
-		"a size with 0x":                   "0x1\r\na\r\n0\r\n\r\n",
-		"a size with a space":              "1 \r\na\r\n0\r\n\r\n",
-		"a size of 16 digits":              "0000000000000001\r\na\r\n0\r\n\r\n",
-		"a bare LF behind the size":        "1\na\r\n0\r\n\r\n",
-		"a bare LF behind the chunk":       "1\r\na\n0\r\n\r\n",
-		"a chunk that is longer than said": "1\r\nab\r\n0\r\n\r\n",
-		"a bare LF at the end":             "1\r\na\r\n0\r\n\n",
-		"an extension with a space":        "1; a\r\na\r\n0\r\n\r\n",
-		"an extension with a quote":        "1;a=\"b\"\r\na\r\n0\r\n\r\n",
-		"an extension with a CR":           "1;a\rb\r\na\r\n0\r\n\r\n",
-		"a long extension":                 "1;" + strings.Repeat("a", 200) + "\r\na\r\n0\r\n\r\n",
-		"much between the chunks":          strings.Repeat("1;"+strings.Repeat("a", 100)+"\r\na\r\n", 300) + "0\r\n\r\n",
-		"a trailer":                        "1\r\na\r\n0\r\nX: y\r\n\r\n",
-		"a space behind the last chunk":    "1\r\na\r\n0\r\n \r\n",
-		"a CR alone behind the last chunk": "1\r\na\r\n0\r\n\r\r\n",
-	} {
+	for name, body := range broken {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			raw := s.raw(post(body, "Transfer-Encoding: chunked") + post("smuggled"))

@@ -59,7 +59,10 @@ type head struct {
 }
 
 // field is a header line: places in the header.
-type field struct{ name, colon, value, end int }
+type field struct {
+	name, colon, value, end int
+	tabbed                  bool // behind the value
+}
 
 // parseHead reads a whole header. It changes the bytes: names get their canonical form.
 func parseHead(b []byte, h *head) error {
@@ -103,7 +106,7 @@ func (h *head) requestLine(line string) error {
 	}
 	if isPath(target) {
 		r.URL = &url.URL{Path: target}
-	} else if u, err := url.ParseRequestURI(target); err == nil {
+	} else if u, err := url.ParseRequestURI(target); err == nil && validTarget(target, u) {
 		r.URL = u
 	} else {
 		return errRequestLine
@@ -120,6 +123,13 @@ func isPath(target string) bool {
 		}
 	}
 	return target[0] == '/' && !strings.HasPrefix(target, "//")
+}
+
+// validTarget refuses what is neither a path, nor a star, nor a URL of HTTP (RFC 9112, section 3.2),
+// and names and passwords in it (RFC 9110, section 4.2.4). Other parsers do not take them all.
+func validTarget(target string, u *url.URL) bool {
+	return target[0] == '/' || target == "*" ||
+		(u.Scheme == "http" || u.Scheme == "https") && u.User == nil && u.Host != "" && httpguts.ValidHostHeader(u.Host)
 }
 
 // splitFields finds the lines of a header from its second line on.
@@ -158,7 +168,9 @@ func (f *field) split(b []byte) bool {
 	f.colon = i
 	for f.value = i + 1; f.value < f.end && (b[f.value] == ' ' || b[f.value] == '\t'); f.value++ {
 	}
-	f.end = f.value + len(bytes.TrimRight(b[f.value:f.end], " \t"))
+	trimmed := bytes.TrimRight(b[f.value:f.end], " \t")
+	f.tabbed = bytes.IndexByte(b[f.value+len(trimmed):f.end], '\t') >= 0
+	f.end = f.value + len(trimmed)
 	return true
 }
 
@@ -168,8 +180,8 @@ func (h *head) fields(text string, fields []field) error {
 	header, values := make(http.Header, max(len(fields)-1, 0)), make([]string, len(fields))
 	for i, f := range fields {
 		name, value := text[f.name:f.colon], text[f.value:f.end]
-		if !httpguts.ValidHeaderFieldValue(value) {
-			return errField
+		if !httpguts.ValidHeaderFieldValue(value) || f.tabbed && (name == "Content-Length" || name == "Transfer-Encoding") {
+			return errField // to some parsers, such as Node's, a tab is part of the value
 		}
 		if name == "Host" {
 			h.hosts++
