@@ -147,14 +147,18 @@ func (c *pacedConn) admit(outermost net.Conn) {
 	}
 	c.admission = c.connections.take(c, source)
 	if c.admission != admitted {
-		c.connections.warn.Do(func() {
-			c.connections.log.Warn("a source has as many connections as it may have, and further ones are refused; if it is a proxy, list it in trusted_proxies",
-				"source", source.String(), "max_connections_per_source", c.connections.most)
-		})
+		c.connections.warnOf(source)
 	}
 	if c.admission == rejected {
 		_ = c.Close()
 	}
+}
+
+func (c *Connections) warnOf(source netip.Prefix) {
+	c.warn.Do(func() {
+		c.log.Warn("a source has as many connections as it may have, and further ones are refused; if it is a proxy, list it in trusted_proxies",
+			"source", source.String(), "max_connections_per_source", c.most)
+	})
 }
 
 // sourceOf returns the source that the connection counts for. A trusted proxy's own
@@ -233,6 +237,6 @@ func checkConnection(ctx context.Context) *Refusal {
 		Reason:     ReasonTooManyConnections,
 		Message:    "Too many connections are open from your address.",
 		RetryAfter: retryAfter(),
-		hangUp:     true,
+		hangUp:     c.Conn != nil, // a stream's end is enough
 	}
 }

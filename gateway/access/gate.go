@@ -213,6 +213,9 @@ func (g *Gate) checkTransport(r *http.Request) *Refusal {
 	if f := checkConnection(r.Context()); f != nil {
 		return f
 	}
+	if f := checkStream(r); f != nil {
+		return f
+	}
 	if ambiguous(r.Context()) {
 		f := badRequest("the request's length is given in two ways, or in none that is safe")
 		f.hangUp = true

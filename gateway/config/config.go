@@ -123,6 +123,8 @@ type Listener struct {
 	// ProxyProtocol, proxy_protocol, expects a PROXY protocol header, version 1
 	// or 2, from trusted proxies.
 	ProxyProtocol bool
+	// HTTP2, http2, offers HTTP/2 to clients that connect over TLS. Default: true.
+	HTTP2 bool
 	// HTTP1, http1, is NetHTTP to serve clients with Go's own HTTP server, and else
 	// empty: with gateway/http1. It is for one release, while that is new.
 	HTTP1 string

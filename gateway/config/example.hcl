@@ -53,6 +53,9 @@ listener {
   trusted_proxies = ["10.0.0.0/8"]
   # proxy_protocol  = false
 
+  # HTTP/2 for clients that connect over TLS and choose it.
+  # http2 = true
+
   # Go's own HTTP server instead of the gateway's, for one release: "net/http".
   # http1 = ""
 

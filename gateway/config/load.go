@@ -166,6 +166,7 @@ func (d *decoder) listener(s *section) Listener {
 		AllowedOrigins:  s.list("allowed_origins"),
 		TrustedProxies:  s.prefixes("trusted_proxies"),
 		ProxyProtocol:   s.boolean("proxy_protocol"),
+		HTTP2:           s.booleanOr("http2", true),
 		HTTP1:           s.str("http1", ""),
 		DrainDelay:      s.duration("drain_delay", 500*time.Millisecond, 0, 5*time.Minute),
 		DrainTimeout:    s.duration("drain_timeout", 30*time.Second, 0, time.Hour),

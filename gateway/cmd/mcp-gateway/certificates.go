@@ -16,11 +16,12 @@ import (
 // certificates is the TLS configuration of the listener. It can change while connections
 // are open: new connections get the new certificate.
 type certificates struct {
+	http2   bool // offered to clients
 	current atomic.Pointer[tls.Config]
 }
 
 func loadCertificates(settings config.Listener) (*certificates, error) {
-	c := &certificates{}
+	c := &certificates{http2: settings.HTTP2}
 	return c, c.load(settings)
 }
 
@@ -33,9 +34,10 @@ func (c *certificates) load(settings config.Listener) error {
 	current := &tls.Config{
 		Certificates: []tls.Certificate{certificate},
 		MinVersion:   tls.VersionTLS12,
-		// HTTP/1.1 only: the gateway can then check a request's length as it reads
-		// it, and each stream has its own connection.
-		NextProtos: []string{"http/1.1"},
+		NextProtos:   []string{"http/1.1"},
+	}
+	if c.http2 {
+		current.NextProtos = []string{"h2", "http/1.1"}
 	}
 	if settings.TLSClientCAFile != "" {
 		pem, err := os.ReadFile(settings.TLSClientCAFile)

@@ -228,9 +228,13 @@ type server interface {
 func (g *gateway) makeMain() server {
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.gate.Load().ServeHTTP(w, r) })
 	log := serverLog(g.log.Named("http"))
+	h2 := g.makeHTTP2(handler)
 	if g.settings.Listener.HTTP1 == config.NetHTTP {
+		if h2 != nil {
+			g.mainListener = h2.Split(g.mainListener)
+		}
 		g.mainListener = g.connections.Watch(g.mainListener)
-		return &http.Server{
+		return withHTTP2(h2, &http.Server{
 			Handler:           handler,
 			ReadHeaderTimeout: readHeaderTimeout,
 			ReadTimeout:       readTimeout,
@@ -238,9 +242,9 @@ func (g *gateway) makeMain() server {
 			MaxHeaderBytes:    g.settings.Limits.MaxHeader,
 			ConnContext:       access.ConnContext,
 			ErrorLog:          log,
-		}
+		})
 	}
-	return &http1.Server{
+	main := &http1.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
@@ -249,6 +253,10 @@ func (g *gateway) makeMain() server {
 		ConnContext:       access.ConnContext,
 		ErrorLog:          log,
 	}
+	if h2 != nil {
+		main.NextProto = h2.Take
+	}
+	return withHTTP2(h2, main)
 }
 
 func (g *gateway) makeServers() {
@@ -277,7 +285,7 @@ type serverLogWriter struct{ log hclog.Logger }
 
 func (w serverLogWriter) Write(p []byte) (int, error) {
 	text := strings.TrimSuffix(string(p), "\n")
-	if strings.HasPrefix(text, "http: panic") {
+	if strings.HasPrefix(text, "http: panic") || strings.HasPrefix(text, "http2: panic") {
 		w.log.Error(text)
 	} else {
 		w.log.Debug(text)

@@ -59,6 +59,7 @@ func fixed(old, next *config.Config) []string {
 	differ("audit", old.Audit, next.Audit)
 	differ("listener address", old.Listener.Address, next.Listener.Address)
 	differ("listener proxy_protocol", old.Listener.ProxyProtocol, next.Listener.ProxyProtocol)
+	differ("listener http2", old.Listener.HTTP2, next.Listener.HTTP2)
 	differ("listener http1", old.Listener.HTTP1, next.Listener.HTTP1)
 	differ("listener tls", old.Listener.TLSCertFile != "", next.Listener.TLSCertFile != "")
 	differ("limits max_header", old.Limits.MaxHeader, next.Limits.MaxHeader)
