@@ -1,7 +1,6 @@
 package mcp
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"math/bits"
@@ -166,6 +165,12 @@ func (b *buffer) kept() int64 {
 	return int64(cap(b.data))
 }
 
+// Retain has somebody else use the buffer, until Release.
+func (b *buffer) Retain() { b.uses.Add(1) }
+
+// Release is for whoever retained the buffer.
+func (b *buffer) Release() { b.release() }
+
 func (b *buffer) release() {
 	if !b.pooled || b.uses.Add(-1) != 0 {
 		return
@@ -173,60 +178,4 @@ func (b *buffer) release() {
 	if i, ok := pool(int64(cap(b.data))); ok && cap(b.data) == minPooledSize<<i {
 		pools[i].Put(b)
 	}
-}
-
-// reader returns a new request body that reads the buffer from its start.
-func (b *buffer) reader() io.ReadCloser {
-	if !b.pooled {
-		return io.NopCloser(bytes.NewReader(b.data))
-	}
-	b.uses.Add(1)
-	return &bodyReader{buffer: b, rest: b.data}
-}
-
-// again is an outgoing request's GetBody: it is sent anew where nothing of it
-// had reached the server.
-func (b *buffer) again() (io.ReadCloser, error) { return b.reader(), nil }
-
-var errBodyClosed = errors.New("read of a closed body")
-
-// bodyReader is an outgoing request's body. http.Transport closes it when it is
-// done with it, perhaps from another goroutine than the one that reads.
-type bodyReader struct {
-	mu     sync.Mutex
-	buffer *buffer // nil once closed
-	rest   []byte
-}
-
-func (r *bodyReader) Read(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.buffer == nil {
-		return 0, errBodyClosed
-	}
-	if len(r.rest) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(p, r.rest)
-	r.rest = r.rest[n:]
-	return n, nil
-}
-
-// take returns the rest, n bytes at most, which are valid until Close.
-func (r *bodyReader) take(n int64) []byte {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	p := r.rest[:min(int64(len(r.rest)), n)]
-	r.rest = r.rest[len(p):]
-	return p
-}
-
-func (r *bodyReader) Close() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.buffer != nil {
-		r.buffer.release()
-		r.buffer, r.rest = nil, nil
-	}
-	return nil
 }

@@ -1,6 +1,7 @@
 package mcp
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -239,8 +240,9 @@ func (c *channel) Send(message []byte) error {
 		protocol.HeaderContentType:    valueJSON,
 		protocol.HeaderUserAgent:      nil,
 	}
-	body := &buffer{data: message}
-	request.Body, request.GetBody, request.ContentLength = body.reader(), body.again, int64(len(message))
+	request.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(message)), nil }
+	request.Body, _ = request.GetBody()
+	request.ContentLength = int64(len(message))
 	response, err := c.roundTrip(request)
 	if err != nil {
 		return err

@@ -2,8 +2,6 @@ package mcp
 
 import (
 	"bufio"
-	"context"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -110,27 +108,4 @@ func TestASubscriptionsStreamCarriesItsRequest(t *testing.T) {
 	require.Equal(t, body, sent)
 	require.Equal(t, "application/json", r.Header.Get("Content-Type"))
 	require.NotContains(t, r.Header, "Authorization")
-}
-
-// TestAnAnswerThatWasCutHasNoOrderlyEnd: over TLS, a server may hear that its request
-// was cancelled before the connection is closed, and end the part of an answer that it
-// has sent as if it were the whole.
-func TestAnAnswerThatWasCutHasNoOrderlyEnd(t *testing.T) {
-	cut := errors.New("cut")
-	for name, c := range map[string]struct{ why, want error }{
-		"a request that was cancelled":     {cut, cut},
-		"a request that was not cancelled": {nil, nil},
-	} {
-		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithCancelCause(t.Context())
-			defer cancel(nil)
-			body := &transportBody{ReadCloser: io.NopCloser(strings.NewReader(`{"jsonrpc"`)), ctx: ctx}
-			if c.why != nil {
-				cancel(c.why)
-			}
-			got, err := io.ReadAll(body)
-			require.Equal(t, `{"jsonrpc"`, string(got))
-			require.Equal(t, c.want, err)
-		})
-	}
 }

@@ -14,15 +14,14 @@ var (
 	valueJSON     = []string{protocol.MediaJSON}
 )
 
-// requestHeader returns those of the client's headers that the server gets.
+// requestHeader copies those of the client's headers that the server gets.
 // The values are shared with in, and never changed. The session id is not among
 // them: what the client holds means nothing to the server.
 //
 // An event id means something within a session. Without one, the server could
 // not tell that it is another client that resumes a stream: to it, all of them
 // are the gateway.
-func requestHeader(in http.Header, inSession bool) http.Header {
-	out := make(http.Header, len(in)+4)
+func requestHeader(out, in http.Header, inSession bool) {
 	for key, values := range in {
 		if forwarded(key) {
 			out[key] = values
@@ -34,10 +33,6 @@ func requestHeader(in http.Header, inSession bool) http.Header {
 	// An encoded answer could not be read where lists are filtered; and without
 	// the header a server may choose any encoding.
 	out[protocol.HeaderAcceptEncoding] = valueIdentity
-	if out[protocol.HeaderUserAgent] == nil {
-		out[protocol.HeaderUserAgent] = nil // net/http puts its own where the key is missing
-	}
-	return out
 }
 
 func forwarded(key string) bool {

@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/credentials"
+	"vault-plugin-secrets-mcp/gateway/mcp/direct"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 	"vault-plugin-secrets-mcp/gateway/mcp/session"
@@ -36,11 +38,12 @@ type proxied struct {
 
 	set      *credentials.Set // nil: the server has none that are leased
 	use      credentials.Use  // of set
-	ctx      context.Context  // of the request to the server
+	ctx      *cut             // of the request to the server
 	cancel   context.CancelCauseFunc
+	first    cut
 	traced   func(status int, err error)
+	out      direct.Request
 	response *http.Response
-	stall    *stallWatch  // nil: there is nothing to watch
 	decoder  *sse.Decoder // nil until the first event is asked for
 	unlisted func()       // takes the stream from those that end with the gateway; nil: it is none of them
 }
@@ -48,14 +51,15 @@ type proxied struct {
 func (p *proxy) call(ctx context.Context, a *Answer) error {
 	q := &a.proxied
 	q.Answer, q.proxy, q.owner = a, p, a.ownerOf()
-	q.ctx, q.cancel = context.WithCancelCause(ctx)
+	q.first.Context = ctx
+	q.ctx, q.cancel = &q.first, q.first.cut
 	err := q.lease(ctx)
 	if err == nil {
 		err = q.admit(ctx)
 	}
 	if err != nil {
 		q.use.End()
-		q.cancel(nil)
+		q.ctx.end()
 		return err
 	}
 	if err = q.send(ctx); err == nil {
@@ -111,13 +115,17 @@ func (q *proxied) send(ctx context.Context) error {
 }
 
 func (q *proxied) sendOnce(ctx context.Context) error {
-	send := q.proxy.upstream.send
-	if q.idle() {
-		send = q.proxy.upstream.openStream
+	header := headers.Get().(http.Header)
+	q.outgoing(header)
+	q.traced = q.request.TraceUpstream(header)
+	q.out = direct.Request{Method: q.method, Header: header}
+	if q.body != nil {
+		q.out.Body, q.out.Memory = q.body.data, q.body
 	}
-	out := q.outgoing()
-	q.traced = q.request.TraceUpstream(out.Header)
-	response, err := send(out) //nolint:bodyclose // close closes it
+	response, err := q.proxy.upstream.send(q.ctx, &q.out, q.idle()) //nolint:bodyclose // close closes it
+	q.out = direct.Request{}
+	clear(header)
+	headers.Put(header)
 	if err != nil {
 		q.traced(0, err)
 		if q.hasEndedCredentials() && ctx.Err() == nil {
@@ -126,7 +134,7 @@ func (q *proxied) sendOnce(ctx context.Context) error {
 		return q.failure(ctx, err)
 	}
 	q.response = response
-	q.stall = q.proxy.watch(q.ctx, response, q.cancel)
+	q.proxy.upstream.hurry(response)
 	return nil
 }
 
@@ -185,9 +193,7 @@ func (q *proxied) beginStream() {
 // isSent reports whether nobody reads the message any more, in order to send it. While
 // somebody does, its memory counts.
 func (q *proxied) isSent() bool {
-	if body, ok := q.response.Body.(*directBody); ok && body.conn != nil && body.conn.sending != nil {
-		body.conn.awaitSent()
-	}
+	direct.AwaitSent(q.response)
 	return !q.body.pooled || q.body.uses.Load() == 1
 }
 
@@ -245,12 +251,9 @@ func (q *proxied) ended() error {
 
 // endResponse gives up the rest of the answer.
 func (q *proxied) endResponse() {
-	if q.stall != nil {
-		q.stall.stop()
-	}
 	_ = q.response.Body.Close()
 	q.traced(q.response.StatusCode, nil)
-	q.response, q.stall = nil, nil
+	q.response = nil
 }
 
 // close ends the request to the server, and with it the rest of the answer.
@@ -262,7 +265,7 @@ func (q *proxied) close() {
 		q.unlisted()
 	}
 	q.use.End()
-	q.cancel(nil)
+	q.ctx.end()
 	q.proxy.upstream.release()
 }
 
@@ -282,29 +285,21 @@ func (x *exchange) failure(ctx context.Context, err error) error {
 	return err
 }
 
-// outgoing builds the request for the server.
-func (q *proxied) outgoing() *http.Request {
-	out := q.proxy.upstream.template.WithContext(q.ctx)
-	out.Method = q.method
-	out.Header = requestHeader(q.header, q.upstreamSession != "")
+// outgoing makes the header of the request for the server.
+func (q *proxied) outgoing(out http.Header) {
+	requestHeader(out, q.header, q.upstreamSession != "")
 	if q.upstreamSession != "" {
-		out.Header[protocol.HeaderSession] = []string{q.upstreamSession}
+		out[protocol.HeaderSession] = []string{q.upstreamSession}
 	}
 	if q.lastEventID != "" {
-		out.Header[protocol.HeaderLastEventID] = []string{q.lastEventID}
+		out[protocol.HeaderLastEventID] = []string{q.lastEventID}
 	}
 	header := q.proxy.upstream.header
 	if q.set != nil {
 		header = q.set.Header()
 	}
-	for key, values := range header {
-		out.Header[key] = values
-	}
+	maps.Copy(out, header)
 	if q.body != nil {
-		out.Header[protocol.HeaderContentType] = valueJSON
-		out.Body = q.body.reader()
-		out.GetBody = q.body.again
-		out.ContentLength = int64(len(q.body.data))
+		out[protocol.HeaderContentType] = valueJSON
 	}
-	return out
 }

@@ -20,7 +20,8 @@ func (q *proxied) reopen() bool {
 	q.endResponse()
 	q.use.End()
 	q.unlisted()
-	q.ctx, q.cancel = context.WithCancelCause(q.client)
+	q.ctx = &cut{Context: q.client}
+	q.cancel = q.ctx.cut
 	q.unlisted = q.handler.streams.Add(q.cancel, q.proxy.limits.MaxStreamAge)
 	if q.lease(q.client) == nil && q.decide() == nil && q.openAgain() {
 		q.decoder = q.newDecoder()

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,11 +19,9 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/dial"
 	"vault-plugin-secrets-mcp/gateway/grants"
+	"vault-plugin-secrets-mcp/gateway/mcp/direct"
+	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
-
-// connBuffer is the size of a connection's buffers. Most messages fit, with
-// their headers; what does not is passed around them.
-const connBuffer = 2 << 10
 
 // upstream is one registered HTTP server: where it is, what it is sent with
 // each request, and the connections to it. It lives as long as the
@@ -31,9 +30,8 @@ type upstream struct {
 	server    *grants.Server
 	template  *http.Request // URL and Host
 	header    http.Header   // the registry's: the server's credentials
-	transport *http.Transport
-	direct    bool // without TLS on the way, so that a connection can be seen to be idle
-	idle      idleConns
+	transport *direct.Transport
+	timeout   time.Duration  // for the server to begin an answer, and to go on with it; 0: none
 	misfits   rate.Sometimes // lines of the log about its answers
 
 	most     int64 // requests in flight; 0: no bound
@@ -50,6 +48,7 @@ func newUpstream(server *grants.Server, settings config.Upstream, allow *config.
 	target.Fragment, target.RawFragment = "", ""
 	u := &upstream{
 		server:  server,
+		timeout: settings.Timeout,
 		header:  make(http.Header, len(server.Headers)+1),
 		most:    int64(settings.MaxConcurrent),
 		misfits: rate.Sometimes{Interval: 10 * time.Second},
@@ -83,22 +82,14 @@ func newUpstream(server *grants.Server, settings config.Upstream, allow *config.
 	if err != nil {
 		return nil, err
 	}
-	u.direct = target.Scheme == "http" && canTellIdle && (settings.Proxy == nil || settings.Proxy.URL.Scheme == "http")
-	u.transport = &http.Transport{
-		// No Proxy of its own: the way by one is a matter of dialling.
-		DialContext:           u.warnOfProxy(connect, log),
-		TLSClientConfig:       tlsConfig,
-		TLSHandshakeTimeout:   settings.ConnectTimeout,
-		ResponseHeaderTimeout: settings.Timeout,
-		MaxIdleConnsPerHost:   maxIdleConns,
-		// Each stream holds a connection, and so a pair of these.
-		WriteBufferSize:        connBuffer,
-		ReadBufferSize:         connBuffer,
-		IdleConnTimeout:        idleConnTimeout,
-		ForceAttemptHTTP2:      true,
-		DisableCompression:     true, // answers go on as they came
-		MaxResponseHeaderBytes: maxResponseHeader,
-	}
+	u.transport = direct.New(direct.Options{
+		URL:              target,
+		Dial:             u.warnOfProxy(connect, log),
+		TLS:              tlsConfig,
+		HandshakeTimeout: settings.ConnectTimeout,
+		HeaderTimeout:    settings.Timeout,
+		Layered:          settings.Proxy != nil && settings.Proxy.URL.Scheme == "https",
+	})
 	return u, nil
 }
 
@@ -137,7 +128,24 @@ func (u *upstream) release() { u.inFlight.Add(-1) }
 
 // close ends the idle connections. Requests in flight go on: they are cut by
 // their contexts.
-func (u *upstream) close() {
-	u.idle.close()
-	u.transport.CloseIdleConnections()
+func (u *upstream) close() { u.transport.Close() }
+
+// headers are those of requests, which are used again.
+var headers = sync.Pool{New: func() any { return make(http.Header, 16) }}
+
+// send sends a request, and returns as soon as the answer begins. One whose answer is to be a stream
+// may wait for hours.
+func (u *upstream) send(ctx context.Context, r *direct.Request, stream bool) (*http.Response, error) {
+	if stream {
+		return u.transport.Open(ctx, r)
+	}
+	return u.transport.Send(ctx, r)
+}
+
+// hurry has an answer end, other than a stream, with which the server does not go on for
+// upstream.timeout.
+func (u *upstream) hurry(response *http.Response) {
+	if mediaType(protocol.First(response.Header, protocol.HeaderContentType)) != protocol.MediaEventStream {
+		direct.Hurry(response, u.timeout)
+	}
 }

@@ -1,0 +1,200 @@
+package direct
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// maxFields bounds the fields of a header. Each costs many times its bytes.
+const maxFields = 256
+
+// What is wrong with an answer. None of it is quoted: it may hold anything.
+var (
+	errHeaderSize = errors.New("the header of the server's answer is too large")
+	errLineEnd    = errors.New("the header of the server's answer has a line that does not end with CRLF")
+	errStatus     = errors.New("the server's answer does not begin with a status line of HTTP/1.1")
+	errField      = errors.New("the header of the server's answer has a line that is not valid")
+	errFraming    = errors.New("the server's answer does not say in one way where it ends")
+)
+
+// scanHead looks for the end of a header in b. It goes on at a line's start, and returns where it must
+// go on; end is 0 while there is none.
+func scanHead(b []byte, line int) (end, next int, err error) {
+	for {
+		i := bytes.IndexByte(b[line:], '\n')
+		switch {
+		case i < 0:
+			return 0, line, nil
+		case i == 0 || b[line+i-1] != '\r':
+			return 0, 0, errLineEnd
+		case i == 1 && line > 0:
+			return line + 2, 0, nil
+		}
+		line += i + 1
+	}
+}
+
+// answer is what a server has answered.
+type answer struct {
+	http.Response
+	body body
+}
+
+// parse reads a whole header. It changes the bytes: names get their canonical form. All strings of the
+// answer are parts of one copy.
+func (a *answer) parse(b []byte, method string) error {
+	first := bytes.IndexByte(b, '\n') + 1
+	var some [16]field
+	fields, err := splitFields(b[first:len(b)-2], some[:0])
+	if err != nil {
+		return err
+	}
+	text := string(b[:len(b)-2])
+	if !a.statusLine(text[:first-2]) {
+		return errStatus
+	}
+	if !a.fields(text[first:], fields) {
+		return errField
+	}
+	return a.framing(method)
+}
+
+// statusLine reads the first line (RFC 9112, section 4).
+func (a *answer) statusLine(line string) bool {
+	const version = "HTTP/1.1"
+	if len(line) < len("HTTP/1.1 200") || line[:7] != version[:7] || line[7] != '0' && line[7] != '1' || line[8] != ' ' {
+		return false
+	}
+	code := line[9:12]
+	for i := range code {
+		if code[i] < '0' || code[i] > '9' {
+			return false
+		}
+	}
+	if len(line) > 12 && line[12] != ' ' || code[0] == '0' || !httpguts.ValidHeaderFieldValue(line) {
+		return false
+	}
+	a.Proto, a.ProtoMajor, a.ProtoMinor = line[:8], 1, int(line[7]-'0')
+	a.Status, a.StatusCode = line[9:], int(code[0]-'0')*100+int(code[1]-'0')*10+int(code[2]-'0')
+	return true
+}
+
+// field is a header line: places in the header.
+type field struct{ name, colon, value, end int }
+
+// splitFields finds the lines of a header.
+func splitFields(b []byte, fields []field) ([]field, error) {
+	for line := 0; line < len(b); {
+		end := line + bytes.IndexByte(b[line:], '\n') - 1
+		f := field{name: line, end: end}
+		if !f.split(b) {
+			return nil, errField
+		}
+		if fields = append(fields, f); len(fields) > maxFields {
+			return nil, errHeaderSize
+		}
+		line = end + 2
+	}
+	return fields, nil
+}
+
+// split finds the parts of a line, and gives the name its canonical form. A line that continues the
+// one before, or with a space before its colon, has no valid name (RFC 9112, section 5).
+func (f *field) split(b []byte) bool {
+	i := f.name
+	for upper := true; i < f.end && b[i] != ':'; i++ {
+		c := b[i]
+		if !httpguts.IsTokenRune(rune(c)) {
+			return false
+		}
+		if upper && 'a' <= c && c <= 'z' || !upper && 'A' <= c && c <= 'Z' {
+			b[i] ^= 0x20
+		}
+		upper = c == '-'
+	}
+	if i == f.name || i == f.end {
+		return false
+	}
+	f.colon = i
+	for f.value = i + 1; f.value < f.end && (b[f.value] == ' ' || b[f.value] == '\t'); f.value++ {
+	}
+	f.end = f.value + len(bytes.TrimRight(b[f.value:f.end], " \t"))
+	return true
+}
+
+// fields makes the map of the header. The values of all fields share one array.
+func (a *answer) fields(text string, fields []field) bool {
+	header, values := make(http.Header, len(fields)), make([]string, len(fields))
+	for i, f := range fields {
+		name, value := text[f.name:f.colon], text[f.value:f.end]
+		if !httpguts.ValidHeaderFieldValue(value) {
+			return false
+		}
+		if had := header[name]; had != nil {
+			header[name] = append(had, value)
+			continue
+		}
+		values[i] = value
+		header[name] = values[i : i+1 : i+1]
+	}
+	a.Header = header
+	return true
+}
+
+// framing reads where the body ends (RFC 9112, section 6.3).
+func (a *answer) framing(method string) error {
+	lengths, codings := a.Header["Content-Length"], a.Header["Transfer-Encoding"]
+	length := int64(-1)
+	if len(lengths) > 0 {
+		n, err := strconv.ParseUint(lengths[0], 10, 63) // it takes no sign
+		if err != nil || len(lengths) > 1 {
+			return errFraming
+		}
+		length = int64(n)
+	}
+	chunked := len(codings) > 0
+	if chunked && (len(codings) > 1 || a.ProtoMinor == 0 || !strings.EqualFold(codings[0], "chunked")) {
+		return errFraming
+	}
+	a.Close = a.ProtoMinor == 0 || a.StatusCode < 200 || hasToken(a.Header["Connection"], "close")
+	bodiless := a.StatusCode < 200 || a.StatusCode == http.StatusNoContent
+	switch {
+	case bodiless || a.StatusCode == http.StatusNotModified || method == http.MethodHead:
+		// Whatever is said of a body, none follows.
+		a.Close = a.Close || bodiless && (length > 0 || chunked)
+		if a.ContentLength = 0; method == http.MethodHead && !chunked {
+			a.ContentLength = length
+		}
+	case chunked:
+		// Whoever says both may be understood in another way by somebody else.
+		a.Close = a.Close || length >= 0
+		delete(a.Header, "Content-Length")
+		a.ContentLength, a.TransferEncoding = -1, chunkedCoding
+		a.body.form = inChunks
+	case length >= 0:
+		a.ContentLength, a.body.left = length, length
+	default:
+		a.ContentLength, a.Close = -1, true
+		a.body.form = toTheEnd
+	}
+	delete(a.Header, "Transfer-Encoding")
+	return nil
+}
+
+var chunkedCoding = []string{"chunked"}
+
+func hasToken(values []string, token string) bool {
+	for _, value := range values {
+		for option := range strings.SplitSeq(value, ",") {
+			if strings.EqualFold(strings.Trim(option, " \t"), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
