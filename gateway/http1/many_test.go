@@ -34,6 +34,9 @@ func TestManyRequestsAreReadAsOthersReadThem(t *testing.T) {
 			for last := false; !last && !t.Failed(); {
 				i := next.Add(1) - 1
 				last = i >= count
+				if i > 0 && i%1_000_000 == 0 {
+					t.Logf("%d streams, %d requests", i, compared.Load())
+				}
 				if !last {
 					g := newGenerator(seed, i)
 					in := g.stream()
