@@ -12,7 +12,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	lru "github.com/hashicorp/golang-lru/v2"
 
-	"vault-plugin-secrets-mcp/gateway/backoff"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
@@ -140,6 +139,8 @@ type Broker struct {
 
 	revalidations *queue[*entry] // live requests whose grants must be confirmed
 
+	back chan struct{} // closed once the feed is up; guarded by mu
+
 	registry     atomic.Pointer[registry]
 	wakeRegistry chan struct{}
 	pinsMu       sync.Mutex // of those who change the registry or the pins of its servers
@@ -202,6 +203,7 @@ func newBroker(options Options, e engine) (*Broker, error) {
 		slots:         make(chan struct{}, vaultclient.LookupsInFlight),
 		coldSlots:     make(chan struct{}, coldInFlight),
 		revalidations: newQueue[*entry](),
+		back:          make(chan struct{}),
 		wakeRegistry:  make(chan struct{}, 1),
 		wakePins:      make(chan struct{}, 1),
 		wakeKeys:      make(chan struct{}, 1),
@@ -351,11 +353,21 @@ func (b *Broker) awaitLogin(ctx context.Context) error {
 }
 
 // refetch calls fetch at the start, when woken, and after every interval.
-// Failures are repeated with back-off.
+// Failures are repeated with back-off, and at once when the change feed is up again: what it
+// could not tell must be fetched before requests pass, and a request that is under way then
+// may be one to a node that is gone.
 func (b *Broker) refetch(ctx context.Context, what string, woken <-chan struct{}, fetch func(context.Context) error, interval func() time.Duration) {
-	failures := 0
+	failures, inRow := 0, 0
 	for b.awaitLogin(ctx) == nil && ctx.Err() == nil {
+		back := b.feedBack()
 		fetchCtx, cancel := context.WithTimeout(ctx, fetchTimeout)
+		go func() {
+			select {
+			case <-back:
+				cancel()
+			case <-fetchCtx.Done():
+			}
+		}()
 		err := fetch(fetchCtx)
 		cancel()
 		if err != nil {
@@ -363,11 +375,18 @@ func (b *Broker) refetch(ctx context.Context, what string, woken <-chan struct{}
 				b.log.Error("cannot fetch the "+what+" from Vault: trying again", "error", err)
 			}
 			failures++
-			if backoff.Sleep(ctx, fetchBackoff.After(failures)) != nil {
-				return
+			inRow++
+			timer := time.NewTimer(fetchBackoff.After(inRow))
+			select {
+			case <-back:
+				inRow = 0
+			case <-timer.C:
+			case <-ctx.Done():
 			}
+			timer.Stop()
 			continue
 		}
+		inRow = 0
 		if failures > 0 {
 			b.log.Info("fetched the "+what+" from Vault", "failed_before", failures)
 			failures = 0

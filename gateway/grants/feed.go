@@ -104,6 +104,9 @@ func (b *Broker) poll(ctx context.Context, atOnce bool) (time.Duration, error) {
 	if FeedState(b.feedState.Swap(int32(FeedUp))) != FeedUp {
 		b.log.Info("the change feed is up", "epoch", answer.Epoch, "index", answer.Index)
 		wake(b.wakeRegistry)
+		b.mu.Lock()
+		close(b.back)
+		b.mu.Unlock()
 	}
 	first := v.epoch == ""
 	switch {
@@ -140,10 +143,25 @@ func (b *Broker) feedLost(state FeedState, maxAge time.Duration, err error) {
 	v := *b.position.Load()
 	v.synced, v.maxAge = false, min(maxAge, b.options.Grants.MaxStale)
 	b.position.Store(&v)
+	if old == FeedUp {
+		b.back = make(chan struct{})
+	}
 	b.mu.Unlock()
 	if old != state {
 		wake(b.wakeRegistry)
 		b.log.Warn("the change feed does not answer: a revocation may take as long as a grant may grow old",
 			"max_age", v.maxAge.String(), "error", err)
+	}
+}
+
+// feedBack returns a channel that is closed once the feed is up again, and nil if it is up.
+func (b *Broker) feedBack() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	select {
+	case <-b.back:
+		return nil
+	default:
+		return b.back
 	}
 }

@@ -127,6 +127,45 @@ func (h *hanging) Changes(ctx context.Context, epoch string, index uint64, wait 
 	return h.model.Changes(ctx, epoch, index, wait)
 }
 
+func (h *hanging) Servers(ctx context.Context) (*vaultclient.ServerList, error) {
+	if h.hangs.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return h.model.Servers(ctx)
+}
+
+func TestRequestsPassAsSoonAsTheFeedIsBackThoughItHasAGap(t *testing.T) {
+	for name, gone := range map[string]func(*hanging, bool){
+		"Vault refused all requests": func(h *hanging, gone bool) { h.write(func() { h.down = gone }) },
+		"Vault hung":                 func(h *hanging, gone bool) { h.hangs.Store(gone) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			// Whenever it comes back, and however long the registry of servers has not been
+			// fetched then.
+			for away := 50 * time.Second; away < 56*time.Second; away += 200 * time.Millisecond {
+				synctest.Test(t, func(t *testing.T) {
+					h := &hanging{model: newModel()}
+					h.addToken("t", "c")
+					b := runningBrokerWith(t, h.model, func(b *Broker) { b.engine = h })
+					synctest.Wait()
+					require.NoError(t, grantErr(t, b, "t"))
+					gone(h, true)
+					after(away)
+					_, err := b.FindServer("files")
+					require.ErrorIs(t, err, ErrUnavailable)
+					h.write(func() { h.epoch = "e2" })
+					gone(h, false)
+					after(feedPatience)
+					require.NoError(t, grantErr(t, b, "t"))
+					_, err = b.FindServer("files")
+					require.NoError(t, err, "after %s", away)
+				})
+			}
+		})
+	}
+}
+
 func TestWhileVaultHangsOneLookupAtATimeTries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &hanging{model: newModel()}
