@@ -1,8 +1,12 @@
 #!/usr/bin/env bash
-# What test/field, test/browser and test/upstream need of the machine, besides Go.
+# What test/field, test/partition, test/browser and test/upstream need of the machine,
+# besides Go.
 #
 #   scripts/field.sh missing            names each part that is not there, a line for each
 #   scripts/field.sh install            installs all of them, on Debian, as root
+#   scripts/field.sh missing network    the same for test/partition: machines of a network
+#   scripts/field.sh install network
+#   scripts/field.sh missing slow       the same for its row about a slow way to Vault
 #   scripts/field.sh missing browser    the same for test/browser: a browser
 #   scripts/field.sh install browser
 #   scripts/field.sh missing upstream   the same for test/upstream: the servers for which
@@ -17,8 +21,11 @@ PATH=$PATH:/usr/sbin:/sbin
 for folder in /usr/lib/postgresql/*/bin; do PATH=$PATH:$folder; done
 
 # A program, or a pattern of files, and Debian's package with it.
-case ${2:-field} in
+what=${2:-field}
+case $what in
 field) parts="nginx:nginx haproxy:haproxy nft:nftables ip:iproute2 npm:npm tinyproxy:tinyproxy rsyslogd:rsyslog /usr/lib/*/rsyslog/lmnsd_ossl.so:rsyslog-openssl" ;;
+network) parts="nft:nftables ip:iproute2 tc:iproute2" ;;
+slow) parts="ip:iproute2 tc:iproute2" ;;
 browser) parts="chromium:chromium npm:npm" ;;
 upstream) parts="postgres:postgresql initdb:postgresql psql:postgresql-client slapd:slapd slapadd:slapd ldapwhoami:ldap-utils setpriv:util-linux" ;;
 *) parts="" ;;
@@ -35,6 +42,9 @@ missing() {
 	# With a loopback that is up, and an nftables that takes a table, the rest works.
 	if [[ $parts == *nft* ]] && ! namespaces nft add table inet probe >/dev/null 2>&1 && command -v nft >/dev/null; then
 		echo "network namespaces with nftables (run the tests as root, or allow user namespaces)"
+	fi
+	if [[ $what == slow ]] && has tc && ! namespaces sh -c 'ip link add probe type veth && tc qdisc add dev probe root tbf rate 1mbit burst 1600 limit 100000' >/dev/null 2>&1; then
+		echo "tbf (a part of the kernel: CONFIG_NET_SCH_TBF)"
 	fi
 }
 
@@ -66,7 +76,7 @@ install() {
 case ${1:-}:$parts in
 missing:?* | install:?*) "$1" ;;
 *)
-	echo "usage: scripts/field.sh missing|install [browser|upstream]" >&2
+	echo "usage: scripts/field.sh missing|install [field|network|slow|browser|upstream]" >&2
 	exit 2
 	;;
 esac

@@ -38,7 +38,7 @@ func (c *company) claudeWorks(t *testing.T, client string, release mcpclient.Rel
 func (c *company) kit() *mcpclient.Kit {
 	return &mcpclient.Kit{Modules: c.modules, Patience: 2 * patience, Environment: func(home string) []string {
 		return append(mcpclient.Quiet(), "PATH="+strings.Join([]string{"/usr/local/bin", "/usr/bin", "/bin"}, ":"),
-			"HOME="+home, "NODE_EXTRA_CA_CERTS="+c.trusted())
+			"HOME="+home, "NODE_EXTRA_CA_CERTS="+c.Trusted())
 	}}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"vault-plugin-secrets-mcp/bootstrap/process"
 	"vault-plugin-secrets-mcp/test/harness"
+	"vault-plugin-secrets-mcp/test/network"
 	"vault-plugin-secrets-mcp/test/npm"
 	"vault-plugin-secrets-mcp/test/upstream/bed"
 )
@@ -35,7 +36,7 @@ const (
 // company is all of it, built once for all tests.
 type company struct {
 	*harness.Harness
-	*network
+	*network.Network
 	modules  npm.Modules
 	gateways []*harness.Gateway
 	jobKey   *ecdsa.PrivateKey // of the issuer of jobs that sign in
@@ -51,19 +52,19 @@ func newCompany(t *testing.T) *company {
 	modules := npm.InstallFrom(t, "test/clients")
 	vaults := []string{"vault-1", "vault-2", "vault-3"}
 	gateways := []string{"gateway-1", "gateway-2"}
-	n := newNetwork(t, append(append([]string{"nginx", "haproxy", "our-nginx", "our-haproxy", "servers", "proxy", "partner"}, gateways...), vaults...),
-		alias{"mcp", "nginx", []string{"nginx"}}, alias{"slash", "nginx", []string{"nginx"}},
-		alias{"vault", "haproxy", vaults}, alias{"gateway", "gateway-1", gateways},
-		alias{"our-nginx", "our-nginx", gateways}, alias{"our-haproxy", "our-haproxy", gateways},
+	n := network.New(t, append(append([]string{"nginx", "haproxy", "our-nginx", "our-haproxy", "servers", "proxy", "partner"}, gateways...), vaults...),
+		network.Alias{Name: "mcp", Leads: "nginx", Serve: []string{"nginx"}}, network.Alias{Name: "slash", Leads: "nginx", Serve: []string{"nginx"}},
+		network.Alias{Name: "vault", Leads: "haproxy", Serve: vaults}, network.Alias{Name: "gateway", Leads: "gateway-1", Serve: gateways},
+		network.Alias{Name: "our-nginx", Leads: "our-nginx", Serve: gateways}, network.Alias{Name: "our-haproxy", Leads: "our-haproxy", Serve: gateways},
 	)
 	// All of the test's own clients trust the company's authority, and its programs
 	// are told to where they take the setting.
-	t.Setenv("SSL_CERT_FILE", n.trusted())
+	t.Setenv("SSL_CERT_FILE", n.Trusted())
 	var places []harness.Place
 	for _, name := range vaults {
-		places = append(places, n.machines[name].Place)
+		places = append(places, n.Machines[name].Place)
 	}
-	c := &company{network: n, modules: modules, Harness: harness.New(t, harness.WithPlaces(places...))}
+	c := &company{Network: n, modules: modules, Harness: harness.New(t, harness.WithPlaces(places...))}
 	c.everything, c.partner = c.startServer(t, "servers", 3001), c.startServer(t, "partner", 80)
 	c.startProxies(t)
 	bed.SetUp(t, c.Harness, "1h")
@@ -88,26 +89,26 @@ func (c *company) in(t *testing.T) *company {
 // startGateway starts a gateway on its machine.
 func (c *company) startGateway(t *testing.T, name string) *harness.Gateway {
 	t.Helper()
-	m := c.machines[name]
+	m := c.Machines[name]
 	// Nothing that the gateway sends to the partner gets there but by the proxy. It
 	// is not told of it: its packets are led there, as those of a machine are that
 	// may not reach the Internet by itself.
-	m.nft(t, fmt.Sprintf("table ip led { chain out { type nat hook output priority -100; ip daddr %s tcp dport 80 dnat to %s:8888; }; }",
-		c.machines["partner"].Address, c.machines["proxy"].Address))
-	c.cut(t, c.from(name, "partner"))
+	m.NFT(t, fmt.Sprintf("table ip led { chain out { type nat hook output priority -100; ip daddr %s tcp dport 80 dnat to %s:8888; }; }",
+		c.Machines["partner"].Address, c.Machines["proxy"].Address))
+	c.Cut(t, c.From(name, "partner"))
 	return c.StartGateway(harness.GatewayOptions{
 		Place: &m.Place, Vault: "https://vault.corp.test:8200",
 		// It trusts the authority by its file, not by the test's environment.
 		Env: []string{"SSL_CERT_FILE="},
 		Top: bed.Block("") + signInBlock(),
 		Blocks: map[string]string{
-			"vault": fmt.Sprintf("ca_cert_file = %q\n", c.trusted()),
+			"vault": fmt.Sprintf("ca_cert_file = %q\n", c.Trusted()),
 			// What is tried here is the ways: a machine that is too busy to run Vault
 			// for half a minute is not their failure.
 			"grants": "max_stale = \"5m\"\n",
 			"listener": fmt.Sprintf("public_url = %q\nallowed_hosts = [%q, %q, %q, %q]\ntrusted_proxies = [%q, %q, %q, %q]\ndrain_delay = \"3s\"\n", atNginx,
-				"slash"+domain, "haproxy"+domain, "our-nginx"+domain, "our-haproxy"+domain,
-				c.machines["nginx"].Address, c.machines["haproxy"].Address, c.machines["our-nginx"].Address, c.machines["our-haproxy"].Address),
+				"slash"+network.Domain, "haproxy"+network.Domain, "our-nginx"+network.Domain, "our-haproxy"+network.Domain,
+				c.Machines["nginx"].Address, c.Machines["haproxy"].Address, c.Machines["our-nginx"].Address, c.Machines["our-haproxy"].Address),
 			// What keeps children apart is for test/isolation, and not every kernel has it.
 			"stdio": fmt.Sprintf("allowed_commands = [%q, %q]\nisolation = \"off\"\nhome_dir = %q\n", c.slow(t), itself(t), c.home(t, name)),
 		},
@@ -147,7 +148,7 @@ func (p *program) again(t *testing.T) {
 // startServer starts server-everything on a machine.
 func (c *company) startServer(t *testing.T, machine string, port int) *program {
 	t.Helper()
-	m := c.machines[machine]
+	m := c.Machines[machine]
 	address := m.Name
 	if port != 80 {
 		address = fmt.Sprint(m.Name, ":", port)
@@ -167,7 +168,7 @@ func (c *company) startServer(t *testing.T, machine string, port int) *program {
 
 // run starts a program on a machine, and waits until it listens. It ends with the
 // test.
-func (c *company) run(t *testing.T, m *machine, spec process.Spec, port string) *process.Process {
+func (c *company) run(t *testing.T, m *network.Machine, spec process.Spec, port string) *process.Process {
 	t.Helper()
 	spec.Log = filepath.Join(c.Dir, spec.Name+".log")
 	p, err := process.Start(m.Enter(spec))

@@ -62,7 +62,7 @@ func (c *company) credentialsOutliveACut(t *testing.T) {
 		}, harness.CallBody("look", "{}")).Status
 	}
 
-	mend := c.cut(t, c.between("haproxy", "gateway-1", "gateway-2")) // it stands before Vault
+	mend := c.Cut(t, c.Between("haproxy", "gateway-1", "gateway-2")) // it stands before Vault
 	require.Equal(t, first, looks(t, session))
 	asked := time.Now()
 	require.Equal(t, http.StatusServiceUnavailable, call())

@@ -6,6 +6,7 @@ import (
 
 	"vault-plugin-secrets-mcp/test/harness"
 	"vault-plugin-secrets-mcp/test/mcpclient"
+	"vault-plugin-secrets-mcp/test/network"
 )
 
 // TestCompany is all of it: first what works at one time, then what breaks.
@@ -24,23 +25,23 @@ func TestCompany(t *testing.T) {
 	t.Run("undisturbed", func(t *testing.T) { c.in(t).undisturbed(t) })
 	t.Run("vault", func(t *testing.T) {
 		t.Run("the leader and the followers hear nothing of each other", func(t *testing.T) {
-			c.in(t).vaultIsCut(t, "leader", func(leader string, followers []string) []link {
-				return c.between(leader, followers...)
+			c.in(t).vaultIsCut(t, "leader", func(leader string, followers []string) []network.Link {
+				return c.Between(leader, followers...)
 			})
 		})
 		t.Run("the followers do not hear the leader", func(t *testing.T) {
-			c.in(t).vaultIsCut(t, "deaf", func(leader string, followers []string) []link {
-				return c.from(leader, followers...)
+			c.in(t).vaultIsCut(t, "deaf", func(leader string, followers []string) []network.Link {
+				return c.From(leader, followers...)
 			})
 		})
 		t.Run("the gateways, and the balancer before Vault, do not reach the leader", func(t *testing.T) {
-			c.in(t).vaultIsCut(t, "unreached", func(leader string, _ []string) []link {
-				return c.between(leader, "haproxy", "gateway-1", "gateway-2")
+			c.in(t).vaultIsCut(t, "unreached", func(leader string, _ []string) []network.Link {
+				return c.Between(leader, "haproxy", "gateway-1", "gateway-2")
 			})
 		})
 		t.Run("they do not hear the leader", func(t *testing.T) {
-			c.in(t).vaultIsCut(t, "unheard", func(leader string, _ []string) []link {
-				return c.from(leader, "haproxy", "gateway-1", "gateway-2")
+			c.in(t).vaultIsCut(t, "unheard", func(leader string, _ []string) []network.Link {
+				return c.From(leader, "haproxy", "gateway-1", "gateway-2")
 			})
 		})
 		t.Run("the gateways hear nothing of Vault", func(t *testing.T) { c.in(t).credentialsOutliveACut(t) })
@@ -58,7 +59,7 @@ func TestCompany(t *testing.T) {
 // register has the engine know every server, and waits until the gateways do.
 func (c *company) register(t *testing.T) {
 	t.Helper()
-	address := c.machines[office].Address + ":0"
+	address := c.Machines[network.Office].Address + ":0"
 	fast := c.StartUpstreamAt(address, starlette())
 	for name, url := range map[string]string{
 		"everything": c.everything.url, "partner": c.partner.url, "fast": fast.URL + "/", "wrong": fast.URL,

@@ -18,6 +18,7 @@ import (
 
 	"vault-plugin-secrets-mcp/bootstrap/process"
 	"vault-plugin-secrets-mcp/test/harness"
+	"vault-plugin-secrets-mcp/test/network"
 )
 
 // outbound is a gateway that reaches a vendor's server by a proxy that asks who it is, and
@@ -55,10 +56,10 @@ func TestOutbound(t *testing.T) {
 
 func newOutbound(t *testing.T) *outbound {
 	t.Helper()
-	n := newNetwork(t, []string{"vault-1", "gateway-1", "gateway-2", "egress", vendor, "logs"}, alias{"vault", "vault-1", []string{"vault-1"}})
-	t.Setenv("SSL_CERT_FILE", n.trusted())
-	o := &outbound{t: t, company: &company{network: n, Harness: harness.New(t, harness.WithPlaces(n.machines["vault-1"].Place))}}
-	address := n.machines[office].Address + ":0"
+	n := network.New(t, []string{"vault-1", "gateway-1", "gateway-2", "egress", vendor, "logs"}, network.Alias{Name: "vault", Leads: "vault-1", Serve: []string{"vault-1"}})
+	t.Setenv("SSL_CERT_FILE", n.Trusted())
+	o := &outbound{t: t, company: &company{Network: n, Harness: harness.New(t, harness.WithPlaces(n.Machines["vault-1"].Place))}}
+	address := n.Machines[network.Office].Address + ":0"
 	behind := o.StartUpstreamAt(address, nil)
 	o.startFrom(t, vendor, "vendor.cfg", "443", process.Spec{Path: "haproxy", Args: []string{"-db", "-f"}}, map[string]string{
 		"Vendor": strings.TrimSuffix(strings.TrimPrefix(behind.URL, "http://"), "/mcp"),
@@ -66,11 +67,11 @@ func newOutbound(t *testing.T) *outbound {
 	o.startFrom(t, "egress", "tinyproxy.conf", "8888", process.Spec{Path: "tinyproxy", Args: []string{"-d", "-c"}}, map[string]string{"Password": proxySesame})
 	o.logs = o.startLogs(t)
 
-	o.cut(t, o.from("gateway-1", vendor))
-	certificate, key := n.machines["gateway-1"].Certificate, n.machines["gateway-1"].Key
+	o.Cut(t, o.From("gateway-1", vendor))
+	certificate, key := n.Machines["gateway-1"].Certificate, n.Machines["gateway-1"].Key
 	o.gateway = o.startOutbound(t, "gateway-1", fmt.Sprintf(
 		"address = \"logs.corp.test:6514\"\nsocket_type = \"tls\"\nfacility = \"LOCAL0\"\nca_cert_file = %q\nclient_cert_file = %q\nclient_key_file = %q\n",
-		n.trusted(), certificate, key))
+		n.Trusted(), certificate, key))
 	o.Write("mcp/servers/"+vendor, harness.Map{"transport": "http", "url": "https://vendor.corp.test/mcp", "headers": harness.Map{"X-Api-Key": vendorKey}})
 	o.Write("mcp/servers/"+calculator, harness.Map{"transport": "http", "url": o.StartUpstreamAt(address, nil).URL})
 	o.Write("mcp/servers/metadata", harness.Map{"transport": "http", "url": "http://169.254.169.254/mcp"})
@@ -89,9 +90,9 @@ func (o *outbound) in(t *testing.T) *outbound {
 // argument.
 func (o *outbound) startFrom(t *testing.T, machine, file, port string, spec process.Spec, more map[string]string) *process.Process {
 	t.Helper()
-	m := o.machines[machine]
+	m := o.Machines[machine]
 	values := map[string]string{
-		"Dir": o.Dir, "Address": m.Address, "Authority": o.trusted(), "Certificate": m.Certificate, "Key": m.Key, "Pair": o.pair(t, m),
+		"Dir": o.Dir, "Address": m.Address, "Authority": o.Trusted(), "Certificate": m.Certificate, "Key": m.Key, "Pair": o.pair(t, m),
 	}
 	for key, value := range more {
 		values[key] = value
@@ -118,14 +119,14 @@ func (o *outbound) startOutbound(t *testing.T, machine, syslog string) *harness.
 	t.Helper()
 	write(t, proxySesame+"\n", o.Dir, "proxy_password")
 	return o.StartGateway(harness.GatewayOptions{
-		Place: &o.machines[machine].Place, Vault: "https://vault.corp.test:8200", Env: []string{"SSL_CERT_FILE="},
+		Place: &o.Machines[machine].Place, Vault: "https://vault.corp.test:8200", Env: []string{"SSL_CERT_FILE="},
 		Blocks: map[string]string{
-			"vault":    fmt.Sprintf("ca_cert_file = %q\n", o.trusted()),
-			"listener": fmt.Sprintf("allowed_hosts = [%q]\n", machine+domain),
+			"vault":    fmt.Sprintf("ca_cert_file = %q\n", o.Trusted()),
+			"listener": fmt.Sprintf("allowed_hosts = [%q]\n", machine+network.Domain),
 			"audit":    "syslog {\n" + syslog + "}\n",
 		},
 		Top: fmt.Sprintf("upstream_proxy {\nurl = \"http://egress.corp.test:8888\"\nusername = \"mcp\"\npassword_file = %q\nno_proxy = [\"10.77.0.0/24\"]\n}\n"+
-			"upstream %q {\nca_cert_file = %q\n}\n", filepath.Join(o.Dir, "proxy_password"), vendor, o.trusted()),
+			"upstream %q {\nca_cert_file = %q\n}\n", filepath.Join(o.Dir, "proxy_password"), vendor, o.Trusted()),
 	})
 }
 
@@ -259,7 +260,7 @@ func (o *outbound) logsEnd(t *testing.T, again func()) {
 // noticed are lost; the numbers tell how many.
 func (o *outbound) logsCut(t *testing.T) {
 	t.Helper()
-	mend := o.cut(t, o.between("gateway-1", "logs"))
+	mend := o.Cut(t, o.Between("gateway-1", "logs"))
 	o.becomes(o.gateway, http.StatusServiceUnavailable)
 	mend()
 	o.becomes(o.gateway, http.StatusOK)

@@ -11,11 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/bootstrap/process"
+	"vault-plugin-secrets-mcp/test/network"
 )
 
 // at is where a program on a machine listens.
 func (c *company) at(machine, port string) string {
-	return net.JoinHostPort(c.machines[machine].Address, port)
+	return net.JoinHostPort(c.Machines[machine].Address, port)
 }
 
 // startProxies starts what lies between the others, with configurations that users pass
@@ -25,12 +26,12 @@ func (c *company) startProxies(t *testing.T) {
 	for _, p := range []struct{ machine, file, port string }{
 		{"nginx", "nginx.conf", "443"}, {"haproxy", "haproxy.cfg", "443"}, {"proxy", "egress.cfg", "8888"},
 	} {
-		m := c.machines[p.machine]
+		m := c.Machines[p.machine]
 		file, err := template.New(p.file).Option("missingkey=error").ParseFiles(filepath.Join("testdata", p.file))
 		require.NoError(t, err)
 		var text strings.Builder
 		require.NoError(t, file.Execute(&text, map[string]string{
-			"Dir": c.Dir, "Address": m.Address, "Authority": c.trusted(),
+			"Dir": c.Dir, "Address": m.Address, "Authority": c.Trusted(),
 			"Certificate": m.Certificate, "Key": m.Key, "Pair": c.pair(t, m),
 			"Partner": c.at("partner", "80"), "Gateway1": c.at("gateway-1", "8443"), "Gateway2": c.at("gateway-2", "8443"),
 			"Vault1": c.at("vault-1", "8200"), "Vault2": c.at("vault-2", "8200"), "Vault3": c.at("vault-3", "8200"),
@@ -44,30 +45,30 @@ func (c *company) startProxies(t *testing.T) {
 // send what belongs there elsewhere.
 func (c *company) startOurProxies(t *testing.T) {
 	t.Helper()
-	m := c.machines["our-nginx"]
+	m := c.Machines["our-nginx"]
 	c.startProxy(t, m, replaced(t, read(t, "testdata", "conf.d.conf"),
 		"DIR", c.Dir,
 		"CONF_D", replaced(t, deployed(t, "nginx.conf"),
 			"listen 443 ", "listen "+m.Address+":443 ",
-			"/etc/nginx/tls/mcp.crt", m.Certificate, "/etc/nginx/tls/mcp.key", m.Key, "/etc/nginx/tls/ca.pem", c.trusted(),
+			"/etc/nginx/tls/mcp.crt", m.Certificate, "/etc/nginx/tls/mcp.key", m.Key, "/etc/nginx/tls/ca.pem", c.Trusted(),
 			"server 127.0.0.1:8443;", "server "+c.at("gateway-1", "8443")+"; server "+c.at("gateway-2", "8443")+";",
 			"mcp.example.com", m.Name,
 		)), "443")
-	m = c.machines["our-haproxy"]
+	m = c.Machines["our-haproxy"]
 	c.startProxy(t, m, replaced(t, deployed(t, "haproxy.cfg"),
 		"bind :443 ", "bind "+m.Address+":443 ",
-		"/etc/haproxy/tls/mcp.pem", c.pair(t, m), "/etc/haproxy/tls/ca.pem", c.trusted(),
+		"/etc/haproxy/tls/mcp.pem", c.pair(t, m), "/etc/haproxy/tls/ca.pem", c.Trusted(),
 		"server gateway1 127.0.0.1:8443", "server gateway1 "+c.at("gateway-1", "8443")+"\n    server gateway2 "+c.at("gateway-2", "8443"),
 		"mcp.example.com", m.Name,
 	), "443")
 }
 
 // startProxy starts nginx where the machine has its name, and HAProxy elsewhere.
-func (c *company) startProxy(t *testing.T, m *machine, config, port string) {
+func (c *company) startProxy(t *testing.T, m *network.Machine, config, port string) {
 	t.Helper()
-	file := write(t, config, c.Dir, m.short+".conf")
-	spec := process.Spec{Name: m.short}
-	if strings.HasSuffix(m.short, "nginx") {
+	file := write(t, config, c.Dir, m.Short+".conf")
+	spec := process.Spec{Name: m.Short}
+	if strings.HasSuffix(m.Short, "nginx") {
 		spec.Path, spec.Args = "nginx", []string{"-c", file}
 	} else {
 		spec.Path, spec.Args = "haproxy", []string{"-db", "-f", file}
@@ -76,9 +77,9 @@ func (c *company) startProxy(t *testing.T, m *machine, config, port string) {
 }
 
 // pair is a machine's certificate and key in one file, as HAProxy wants them.
-func (c *company) pair(t *testing.T, m *machine) string {
+func (c *company) pair(t *testing.T, m *network.Machine) string {
 	t.Helper()
-	return write(t, read(t, m.Certificate)+read(t, m.Key), c.dir, m.short+".pem")
+	return write(t, read(t, m.Certificate)+read(t, m.Key), c.Folder, m.Short+".pem")
 }
 
 // deployed is a file that the project has for proxies.
@@ -102,4 +103,12 @@ func replaced(t *testing.T, text string, oldNew ...string) string {
 		text = strings.ReplaceAll(text, oldNew[i], oldNew[i+1])
 	}
 	return text
+}
+
+func write(t *testing.T, content string, path ...string) string {
+	t.Helper()
+	file := filepath.Join(path...)
+	require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+	require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
+	return file
 }

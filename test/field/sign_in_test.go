@@ -159,7 +159,7 @@ func (c *company) saysPublicURLs(t *testing.T, header http.Header, body string) 
 	var all strings.Builder
 	require.NoError(t, header.Write(&all))
 	all.WriteString(body)
-	for _, inner := range []string{"http://", ":8443", "gateway-", c.machines["gateway-1"].Address, c.machines["gateway-2"].Address} {
+	for _, inner := range []string{"http://", ":8443", "gateway-", c.Machines["gateway-1"].Address, c.Machines["gateway-2"].Address} {
 		require.NotContains(t, strings.ReplaceAll(all.String(), "http://localhost:4321", ""), inner)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"vault-plugin-secrets-mcp/bootstrap/policies"
 	"vault-plugin-secrets-mcp/test/harness"
+	"vault-plugin-secrets-mcp/test/network"
 )
 
 // noticed is how soon a revocation takes effect that another leader has answered, while
@@ -59,7 +60,7 @@ func (c *company) meet(t *testing.T, names ...string) {
 
 // vaultIsCut is a row of the table "Vault": links between its nodes, or to the leader,
 // are cut, while clients call, hold a stream open, and are revoked.
-func (c *company) vaultIsCut(t *testing.T, name string, links func(leader string, followers []string) []link) {
+func (c *company) vaultIsCut(t *testing.T, name string, links func(leader string, followers []string) []network.Link) {
 	t.Helper()
 	known, doomed := c.known[name], c.CreateClient(name+"-doomed", harness.Map{"allowed_servers": []string{calculator, "everything"}})
 	var probes, dooms []*probe
@@ -80,7 +81,7 @@ func (c *company) vaultIsCut(t *testing.T, name string, links func(leader string
 	stream := s.streams(t, long)
 
 	leader, followers, another := c.leads(t)
-	mend := c.cut(t, links(leader, followers))
+	mend := c.Cut(t, links(leader, followers))
 	// A list and a call of the known token; the stream goes on.
 	s.lists(t, echo)
 	s.says(t, echo)

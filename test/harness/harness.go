@@ -76,6 +76,7 @@ type options struct {
 	places []Place // of the nodes; none: the loopback
 	lines  string  // added to the file of a Vault in dev mode
 	empty  bool    // nothing is registered or mounted
+	quick  bool    // raft has its usual timeouts at places, too
 }
 
 // WithLines adds lines to the file of a Vault in dev mode: another listener, with TLS

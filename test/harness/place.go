@@ -26,3 +26,7 @@ const (
 func WithPlaces(places ...Place) Option {
 	return func(o *options) { o.nodes, o.places = len(places), places }
 }
+
+// Quick has nodes at places miss their leader as soon as those on the loopback do: after a
+// second, not five.
+func Quick() Option { return func(o *options) { o.quick = true } }
