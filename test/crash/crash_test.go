@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"vault-plugin-secrets-mcp/test/harness"
+	"vault-plugin-secrets-mcp/test/history"
 )
 
 const workers = 4
@@ -40,7 +41,8 @@ func setting(t *testing.T, name string, otherwise uint64) uint64 {
 // are killed with SIGKILL at random moments. Whatever was answered holds: a token
 // that was answered as ended is never active again, one that was answered as
 // issued is active until somebody ends it, everybody who follows the change feed
-// hears of every end, and what the crashes have left behind is tidied away.
+// hears of every end, and what the crashes have left behind is tidied away. There is an order
+// of all requests in which every answer is right.
 func TestWhatWasAnsweredOutlivesEveryCrash(t *testing.T) {
 	kills, seed := setting(t, "CRASH_KILLS", 6), setting(t, "CRASH_SEED", uint64(time.Now().UnixNano()))
 	t.Logf("CRASH_SEED=%d CRASH_KILLS=%d", seed, kills)
@@ -49,14 +51,14 @@ func TestWhatWasAnsweredOutlivesEveryCrash(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 
 	var answered, lost atomic.Int64
-	book := newLedger()
+	book, seen := newLedger(), &history.Book{}
 	var team []*worker
 	for i := range workers {
 		vault := node.Client()
 		vault.SetClientTimeout(15 * time.Second)
 		team = append(team, &worker{
 			t: t, h: h, vault: vault, random: rand.New(rand.NewPCG(seed, uint64(i)+1)), ledger: book,
-			name: fmt.Sprintf("w%d", i), answered: &answered, lost: &lost,
+			seen: seen, number: i, name: fmt.Sprintf("w%d", i), answered: &answered, lost: &lost,
 		})
 	}
 
@@ -87,6 +89,7 @@ func TestWhatWasAnsweredOutlivesEveryCrash(t *testing.T) {
 	node.Kill()
 	node.Start()
 	checkTokens(t, h, team)
+	checkHistory(t, seen)
 	checkSpent(t, team)
 	checkLeftovers(t, h, team)
 }
@@ -168,6 +171,16 @@ func checkTokens(t *testing.T, h *harness.Harness, team []*worker) {
 		}
 	}
 	t.Logf("%d tokens looked up: %d active, %d ended, %d that may be either", tokens, states[active], states[ended], states[unknown])
+}
+
+// checkHistory fails the test where the answers cannot all be right, in whatever order the
+// requests were done. It does not rely on what workers believe of their tokens.
+func checkHistory(t *testing.T, seen *history.Book) {
+	t.Helper()
+	if err := seen.Check(); err != nil {
+		t.Error(err)
+	}
+	t.Logf("%d requests compared with a token's life", seen.Len())
 }
 
 // checkSpent fails the test where a custom token comes back that was ended.

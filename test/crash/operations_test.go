@@ -179,7 +179,8 @@ func (w *worker) endLease(ctx context.Context, c *client) {
 	if t == nil {
 		return
 	}
-	_, err := w.ask(ctx, func(ctx context.Context, lease string, _ map[string]any) (*api.Secret, error) {
+	asked := w.seen.Ask(w.number, "sys/leases/revoke", map[string]any{"lease_id": t.lease}, false)
+	_, err := w.ask(ctx, asked, func(ctx context.Context, lease string, _ map[string]any) (*api.Secret, error) {
 		return nil, w.vault.Sys().RevokeWithOptionsWithContext(ctx, &api.RevokeOptions{LeaseID: lease, Sync: true})
 	}, t.lease, nil)
 	// Vault blames the caller where the engine has died under it.
@@ -193,7 +194,7 @@ func (w *worker) renewLease(ctx context.Context, c *client) {
 		return
 	}
 	// It lives on, whether that was answered or not.
-	_, _ = w.ask(ctx, func(ctx context.Context, lease string, _ map[string]any) (*api.Secret, error) {
+	_, _ = w.ask(ctx, nil, func(ctx context.Context, lease string, _ map[string]any) (*api.Secret, error) {
 		return w.vault.Sys().RenewWithContext(ctx, lease, int(longLease.Seconds()))
 	}, t.lease, nil)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"vault-plugin-secrets-mcp/test/harness"
+	"vault-plugin-secrets-mcp/test/history"
 )
 
 // maxClients is how many clients a worker has at a time.
@@ -28,6 +29,8 @@ type worker struct {
 	vault   *api.Client
 	random  *rand.Rand
 	ledger  *ledger
+	seen    *history.Book
+	number  int
 	name    string
 	clients []*client
 	gone    []*client // deleted ones, whose tokens must stay dead
@@ -44,14 +47,18 @@ var errLost = errors.New("the answer was lost")
 // method sends one request.
 type method func(ctx context.Context, path string, d map[string]any) (*api.Secret, error)
 
-// ask sends a request. Its error is errLost, or the text of a refusal.
-func (w *worker) ask(ctx context.Context, send method, path string, d map[string]any) (map[string]any, error) {
+// ask sends a request, and notes what comes of it. Its error is errLost, or the text of a
+// refusal.
+func (w *worker) ask(ctx context.Context, asked *history.Asked, send method, path string, d map[string]any) (map[string]any, error) {
 	secret, err := send(ctx, path, d)
 	for notSent(err) && ctx.Err() == nil {
 		<-time.After(10 * time.Millisecond)
 		secret, err = send(ctx, path, d)
 	}
 	var refusal *api.ResponseError
+	if err != nil {
+		asked.Lost()
+	}
 	switch {
 	case err == nil:
 		w.answered.Add(1)
@@ -62,6 +69,7 @@ func (w *worker) ask(ctx context.Context, send method, path string, d map[string
 		return nil, errLost
 	}
 	if secret == nil {
+		asked.Done(nil)
 		return nil, nil
 	}
 	if token, ok := secret.Data["token"].(string); ok {
@@ -70,6 +78,7 @@ func (w *worker) ask(ctx context.Context, send method, path string, d map[string
 	if secret.LeaseID != "" && secret.Data != nil {
 		secret.Data["lease"] = secret.LeaseID
 	}
+	asked.Done(secret.Data)
 	return secret.Data, nil
 }
 
@@ -83,17 +92,17 @@ func notSent(err error) bool {
 }
 
 func (w *worker) write(ctx context.Context, path string, d map[string]any) (map[string]any, error) {
-	return w.ask(ctx, w.vault.Logical().WriteWithContext, harness.Mount+"/"+path, d)
+	return w.ask(ctx, w.seen.Ask(w.number, path, d, false), w.vault.Logical().WriteWithContext, harness.Mount+"/"+path, d)
 }
 
 func (w *worker) read(ctx context.Context, path string) (map[string]any, error) {
-	return w.ask(ctx, func(ctx context.Context, path string, _ map[string]any) (*api.Secret, error) {
+	return w.ask(ctx, nil, func(ctx context.Context, path string, _ map[string]any) (*api.Secret, error) {
 		return w.vault.Logical().ReadWithContext(ctx, path)
 	}, harness.Mount+"/"+path, nil)
 }
 
 func (w *worker) remove(ctx context.Context, path string) error {
-	_, err := w.ask(ctx, func(ctx context.Context, path string, _ map[string]any) (*api.Secret, error) {
+	_, err := w.ask(ctx, w.seen.Ask(w.number, path, nil, true), func(ctx context.Context, path string, _ map[string]any) (*api.Secret, error) {
 		return w.vault.Logical().DeleteWithContext(ctx, path)
 	}, harness.Mount+"/"+path, nil)
 	return err
