@@ -17,7 +17,7 @@ RACE := .cache/race
 # What benchmarks run: the programs as they are shipped.
 BENCH = TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin"
 
-.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-net-http test-conformance test-clients test-field test-clients-latest test-crash test-load test-pins test-roles test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine bench-credentials bench-usage bench-lists soak fuzz test-programs test-modules test-upstream vault vault-full lint fmt outdated clean
+.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-net-http test-conformance test-clients test-field test-clients-latest test-crash test-partition test-load test-pins test-roles test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine bench-credentials bench-usage bench-lists soak fuzz test-programs test-modules test-upstream vault vault-full lint fmt outdated clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
@@ -48,9 +48,11 @@ vault: ## a Vault server: the one on the PATH, else built once and kept in .cach
 vault-full: ## a Vault server with every engine, such as database; built like vault, in 10 to 20 minutes
 	@scripts/tool.sh vault-full >/dev/null
 
-# What this machine lacks for test/field and test/browser is in the last lines.
+# What this machine lacks for test/field, test/partition and test/browser is in the last lines.
 test: test-unit test-blackbox test-manifests ## every test, with the race detector
 	@scripts/field.sh missing | sed 's/^/test\/field was left out, for want of: /'
+	@scripts/field.sh missing network | sed 's/^/test\/partition was left out, for want of: /'
+	@scripts/field.sh missing slow | sed 's/^/test\/partition left its row about a slow way out, for want of: /'
 	@scripts/field.sh missing browser | sed 's/^/test\/browser was left out, for want of: /'
 
 test-unit: ## the tests inside the packages
@@ -68,8 +70,8 @@ fuzz: ## every fuzz target for FUZZ_TIME=1m, one after the other, and FUZZ_INPUT
 # with something else. Four at once were not faster on two cores.
 test-blackbox: vault test-programs test-modules ## the tests of the system as a whole, against a real Vault
 	@export TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)"; \
-		scripts/test.sh -race -p 2 -timeout 30m $(TESTFLAGS) ./test/field $$(go list ./test/... | grep -Ev '/test/(field|reliability|upstream|bench/soak)$$') && \
-		scripts/test.sh -race -p 1 -timeout 20m $(TESTFLAGS) ./test/reliability ./test/upstream ./test/bench/soak
+		scripts/test.sh -race -p 2 -timeout 30m $(TESTFLAGS) ./test/field $$(go list ./test/... | grep -Ev '/test/(field|partition|reliability|upstream|bench/soak)$$') && \
+		scripts/test.sh -race -p 1 -timeout 20m $(TESTFLAGS) ./test/partition ./test/reliability ./test/upstream ./test/bench/soak
 
 # A module of its own: see test/manifests/doc.go.
 test-manifests: ## Kubernetes manifests, the Dockerfile and systemd's units
@@ -108,6 +110,10 @@ test-clients-latest: vault test-programs ## the same with the newest that npm ha
 test-crash: vault test-programs ## kills Vault and the engine a hundred times; CRASH_KILLS=1000, CRASH_SEED=1 to repeat
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" CRASH_KILLS="$${CRASH_KILLS:-100}" \
 		go test -race -count=1 -v -timeout 120m $(TESTFLAGS) ./test/crash
+
+test-partition: vault test-programs ## cuts links between gateways, Vault's nodes and clients, as root or where user namespaces are allowed; PARTITION_ROUNDS=10, PARTITION_SEED=1 to repeat
+	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" PARTITION_ROUNDS="$${PARTITION_ROUNDS:-10}" \
+		go test -race -count=1 -v -timeout 120m $(TESTFLAGS) ./test/partition
 
 test-roles: build vault ## one role of ROLE_CLIENTS=500 clients, changed while all of them are at two gateways: 2 minutes
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin" ROLE_CLIENTS="$${ROLE_CLIENTS:-500}" \
