@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -132,7 +133,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Resource:   resource,
 	}
 	if resource != "" {
-		req.typed = r.URL.Path
+		req.typed = strings.Clone(r.URL.Path) // the request may be kept for longer than its header
 	}
 	if g.options.Observer != nil {
 		g.options.Observer.RequestStarted()

@@ -210,9 +210,8 @@ func (x *exchange) startListening(r *route) {
 	if r.upstream.session.questions.any() {
 		r.listener.ready.Store(&readiness{done: make(chan struct{})})
 	}
-	// A copy without the request's body and headers, which would be kept as long.
-	own := &exchange{handler: x.handler, request: x.request, r: x.r.WithContext(x.r.Context())}
-	own.r.Body, own.r.Header = http.NoBody, nil
+	// Without the HTTP request, whose header would be kept as long.
+	own := &exchange{handler: x.handler, request: x.request, r: new(http.Request).WithContext(x.r.Context())}
 	go func() {
 		defer x.handler.openStreams.release(own.principal())
 		state.Store(own.keepListening(r))

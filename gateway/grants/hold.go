@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,6 +104,7 @@ func (b *Broker) Keep(parent *Hold, server *Server, ended func(cause error)) (re
 	if err != nil {
 		return nil, err
 	}
+	h.keepToken()
 	stop := context.AfterFunc(ctx, func() { ended(context.Cause(ctx)) })
 	h.OnExpiry(func() {
 		if stop() {
@@ -113,6 +115,14 @@ func (b *Broker) Keep(parent *Hold, server *Server, ended func(cause error)) (re
 		stop()
 		h.Release()
 	}), nil
+}
+
+// keepToken has the hold outlive its request without the rest of the request's header, of which the
+// token may be a part.
+func (h *Hold) keepToken() {
+	h.entry.mu.Lock()
+	defer h.entry.mu.Unlock()
+	h.token = strings.Clone(h.token)
 }
 
 // register makes h live on g.

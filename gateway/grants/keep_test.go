@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
@@ -199,4 +201,26 @@ func TestWhateverLeavesTheCacheIsTold(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestWhatIsKeptForAClientDoesNotKeepItsRequest: the token is a part of the request's header.
+func TestWhatIsKeptForAClientDoesNotKeepItsRequest(t *testing.T) {
+	m := newModel()
+	m.addToken("t", "c")
+	b := brokerFor(t, m)
+	require.NoError(t, b.fetchRegistry(t.Context()))
+	b.sync(m)
+	header := strings.Repeat("x", 1<<20) + "t"
+	token := header[1<<20:]
+	g, err := b.Grant(t.Context(), token, home)
+	require.NoError(t, err)
+	_, h, err := b.Hold(t.Context(), g, Use{Token: token, Source: home, Server: b.Server("files")})
+	require.NoError(t, err)
+	release, err := b.Keep(h, b.Server("files"), func(error) {})
+	require.NoError(t, err)
+	defer release()
+	h.Release()
+	kept := h.entry.live
+	require.Equal(t, "t", kept.token)
+	require.NotSame(t, unsafe.StringData(token), unsafe.StringData(kept.token))
 }

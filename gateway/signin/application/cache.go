@@ -2,6 +2,7 @@ package application
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -95,17 +96,18 @@ func (c *cache[T]) fetch(ctx context.Context, u *uri.URI) error {
 
 // refresh fetches once and keeps the result.
 func (c *cache[T]) refresh(ctx context.Context, u *uri.URI) error {
+	url := strings.Clone(u.Text) // it may be a part of a request's header
 	body, age, err := c.fetcher.get(ctx, u)
 	if err == nil {
 		var value T
-		if value, err = c.parse(u.Text, body); err == nil {
+		if value, err = c.parse(url, body); err == nil {
 			now := c.now()
-			c.copies.Add(u.Text, copied[T]{value: value, fetched: now, until: now.Add(age)})
-			c.failures.Remove(u.Text)
+			c.copies.Add(url, copied[T]{value: value, fetched: now, until: now.Add(age)})
+			c.failures.Remove(url)
 			return nil
 		}
 	}
-	c.failures.Add(u.Text, failure{err: err, when: c.now()})
+	c.failures.Add(url, failure{err: err, when: c.now()})
 	return err
 }
 
