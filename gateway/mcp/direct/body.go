@@ -185,7 +185,7 @@ func chunkSize(line string) (size int64, ok bool) {
 		var extension string
 		extension, extensions, extended = strings.Cut(extensions, ";")
 		name, value, has := strings.Cut(extension, "=")
-		if !httpguts.ValidHeaderFieldName(name) || has && !httpguts.ValidHeaderFieldValue(value) {
+		if !httpguts.ValidHeaderFieldName(name) || has && !httpguts.ValidHeaderFieldName(value) {
 			return 0, false
 		}
 	}

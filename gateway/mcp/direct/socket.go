@@ -105,10 +105,19 @@ func (s *socket) patience(wait time.Duration) {
 // within runs with the lock held.
 func (s *socket) within(until time.Time) {
 	s.until = until
-	if s.armed.IsZero() || until.Before(s.armed) {
-		s.armed = until
-		_ = s.SetReadDeadline(until)
+	if next := s.alarm(); s.armed.IsZero() || next.Before(s.armed) {
+		s.armed = next
+		_ = s.SetReadDeadline(next)
 	}
+}
+
+// alarm is when a read is to end that finds nothing: with the reader's patience, or when the request
+// gets its watch; zero: never. It runs with the lock held.
+func (s *socket) alarm() time.Time {
+	if s.stop == nil && (s.until.IsZero() || s.watchAt.Before(s.until)) {
+		return s.watchAt
+	}
+	return s.until
 }
 
 // isLate reports whether the reader's patience has ended.
@@ -146,16 +155,10 @@ func (s *socket) again() bool {
 	if !s.until.IsZero() && !now.Before(s.until) {
 		return false
 	}
-	s.armed = s.until
-	switch {
-	case s.stop != nil:
-	case now.Before(s.watchAt):
-		if s.armed.IsZero() || s.watchAt.Before(s.armed) {
-			s.armed = s.watchAt
-		}
-	default:
+	if s.stop == nil && !now.Before(s.watchAt) {
 		s.stop = context.AfterFunc(s.ctx, s.abort)
 	}
+	s.armed = s.alarm()
 	_ = s.SetReadDeadline(s.armed)
 	return true
 }

@@ -177,7 +177,12 @@ func AwaitSent(response *http.Response) {
 }
 
 // dial opens a connection, and notes what the server speaks on it.
-func (t *Transport) dial(ctx context.Context, address string) (net.Conn, error) {
+func (t *Transport) dial(ctx context.Context, address string) (conn net.Conn, err error) {
+	defer func(ctx context.Context) {
+		if err != nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+	}(ctx)
 	raw, err := t.options.Dial(ctx, "tcp", address)
 	if err != nil || !t.secure {
 		return raw, err
