@@ -144,7 +144,7 @@ func compare(t *testing.T, b []byte, method string) bool {
 	reader := bufio.NewReader(bytes.NewReader(b))
 	var theirs *http.Response
 	for theirs == nil || theirs.StatusCode < 200 && theirs.StatusCode != http.StatusSwitchingProtocols {
-		theirs, err = http.ReadResponse(reader, &http.Request{Method: method}) //nolint:bodyclose // it is read below
+		theirs, err = http.ReadResponse(reader, &http.Request{Method: method})
 		require.NoError(t, err)
 	}
 	theirBody, err := io.ReadAll(theirs.Body)

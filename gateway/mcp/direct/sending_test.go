@@ -206,7 +206,6 @@ func TestAnAnswerToARequestThatWasCutHasNoOrderlyEnd(t *testing.T) {
 	require.ErrorIs(t, err, cut)
 }
 
-// TestARequestIsWrittenAsNetHTTPWritesIt.
 func TestARequestIsWrittenAsNetHTTPWritesIt(t *testing.T) {
 	header := http.Header{
 		"Accept": {"application/json", "text/event-stream"}, "X-Secret": {" value\twith spaces "}, "X-Two": {"a\r\nInjected: b\x00", "\n"},
