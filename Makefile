@@ -17,7 +17,7 @@ RACE := .cache/race
 # What benchmarks run: the programs as they are shipped.
 BENCH = TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin"
 
-.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-net-http test-conformance test-clients test-field test-clients-latest test-crash test-partition test-load test-pins test-roles test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine bench-credentials bench-usage bench-lists soak fuzz test-programs test-modules test-upstream vault vault-full lint fmt outdated clean
+.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-net-http test-net-http-short test-conformance test-clients test-field test-clients-latest test-crash test-partition test-load test-pins test-roles test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine bench-credentials bench-usage bench-lists soak fuzz test-programs test-modules test-upstream vault vault-full lint fmt outdated clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
@@ -49,7 +49,7 @@ vault-full: ## a Vault server with every engine, such as database; built like va
 	@scripts/tool.sh vault-full >/dev/null
 
 # What this machine lacks for test/field, test/partition and test/browser is in the last lines.
-test: test-unit test-blackbox test-manifests ## every test, with the race detector
+test: test-unit test-blackbox test-net-http-short test-manifests ## every test, with the race detector
 	@scripts/field.sh missing | sed 's/^/test\/field was left out, for want of: /'
 	@scripts/field.sh missing network | sed 's/^/test\/partition was left out, for want of: /'
 	@scripts/field.sh missing slow | sed 's/^/test\/partition left its row about a slow way out, for want of: /'
@@ -72,6 +72,12 @@ test-blackbox: vault test-programs test-modules ## the tests of the system as a 
 	@export TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)"; \
 		scripts/test.sh -race -p 2 -timeout 30m $(TESTFLAGS) ./test/field $$(go list ./test/... | grep -Ev '/test/(field|partition|reliability|upstream|bench/soak)$$') && \
 		scripts/test.sh -race -p 1 -timeout 20m $(TESTFLAGS) ./test/partition ./test/reliability ./test/upstream ./test/bench/soak
+
+# The gateway serves clients with Go's own server by a setting, for one release: here, what depends
+# on the server most.
+test-net-http-short: vault test-programs
+	@TEST_HTTP1=net/http TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \
+		scripts/test.sh -race -run '^(TestRequestsThatTwoParsersCouldReadInTwoWaysAreRefused|TestPathLeadsToNoOtherServer|TestNothingOfAClientReachesTheServerButWhatTheProtocolNeeds|TestNobodyComesInWithoutAValidToken)$$' ./test/gateway
 
 # A module of its own: see test/manifests/doc.go.
 test-manifests: ## Kubernetes manifests, the Dockerfile and systemd's units

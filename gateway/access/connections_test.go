@@ -2,16 +2,19 @@ package access
 
 import (
 	"bufio"
+	"bytes"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/config"
@@ -226,4 +229,43 @@ func TestTrustedProxyIsNotBounded(t *testing.T) {
 			require.Equal(t, http.StatusOK, response.StatusCode)
 		}
 	})
+}
+
+// A vector goes out whole and in order, however its buffers and the pieces of a write lie, and as
+// long as its reader is slow.
+func TestBuffersAreWrittenWhole(t *testing.T) {
+	for name, sizes := range map[string][]int{
+		"nothing": {}, "empty ones": {0, 0}, "a header": {300}, "a header and a body": {300, 64 << 10, 2},
+		"a piece and little more": {writePiece, 1}, "pieces that end within buffers": {100_000, 1, 0, 200_000, 65_535, 2}, "many": slices.Repeat([]int{1000}, 1500),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			defer listener.Close()
+			theirs, err := net.Dial("tcp", listener.Addr().String())
+			require.NoError(t, err)
+			defer theirs.Close()
+			ours, err := smallBuffers{listener}.Accept()
+			require.NoError(t, err)
+			conn := &pacedConn{Conn: ours, patience: time.Minute}
+			var buffers net.Buffers
+			var want []byte
+			for i, size := range sizes {
+				b := bytes.Repeat([]byte{byte('a' + i%26)}, size)
+				buffers, want = append(buffers, b), append(want, b...)
+			}
+			written := make(chan int64, 1)
+			go func() {
+				n, err := conn.WriteBuffers(&buffers)
+				assert.NoError(t, err)
+				written <- n
+				_ = conn.Close()
+			}()
+			got, err := io.ReadAll(theirs)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(want, got))
+			require.EqualValues(t, len(want), <-written)
+		})
+	}
 }

@@ -199,6 +199,7 @@ func TestMistakeIsToldWithItsPlaceAndWhatToDo(t *testing.T) {
 		"a file that is not a certificate":      {minimal + "listener {\n  tls_cert_file = \"DIR/broken.pem\"\n  tls_key_file = \"DIR/tls.key\"\n}\n", []string{"gateway.hcl:8,19: listener: tls_cert_file: it and tls_key_file are not a pair in PEM"}},
 		"a file without authorities":            {strings.Replace(minimal, "vault {", "vault {\n  ca_cert_file = \"DIR/broken.pem\"", 1), []string{"has no certificate in PEM"}},
 		"client certificates without TLS":       {minimal + "listener {\n  tls_client_ca_file = \"DIR/ca.pem\"\n}\n", []string{"client certificates need TLS"}},
+		"a server that there is not":            {minimal + "listener {\n  http1 = \"fasthttp\"\n}\n", []string{`"fasthttp" is not a server: leave http1 out for the gateway's own, or write "net/http"`}},
 		"a PROXY protocol from nobody":          {minimal + "listener {\n  proxy_protocol = true\n}\n", []string{"believed from trusted_proxies alone"}},
 		"a proxy that is not a range":           {minimal + "listener {\n  trusted_proxies = [\"lb.example.com\"]\n}\n", []string{`"lb.example.com" is not a valid address range`}},
 		"a list that is a string":               {minimal + "listener {\n  trusted_proxies = \"10.0.0.0/8\"\n}\n", []string{"write it as a list of strings"}},

@@ -98,7 +98,7 @@ func TestAnswersAreFramedAsHTTPSays(t *testing.T) {
 func TestNoHeaderOfAHandlerBreaksItsLine(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header()["X-A"] = []string{"a\r\nSet-Cookie: b", "c\x00d\ne\x7f", "\r\n\r\n"}
+		w.Header()["X-A"] = []string{"a\r\nSet-Cookie: b", "c\x00d\ne\x7f", "\r\n\r\n", "kept"}
 		w.Header()["X-B\r\nSet-Cookie"] = []string{"b"}
 		w.Header()["X C"] = []string{"c"}
 		w.Header()[""] = []string{"d"}
@@ -107,7 +107,7 @@ func TestNoHeaderOfAHandlerBreaksItsLine(t *testing.T) {
 	response, err := http.ReadResponse(bufio.NewReader(strings.NewReader(raw)), nil)
 	require.NoError(t, err)
 	require.NoError(t, response.Body.Close())
-	require.Equal(t, []string{"a  Set-Cookie: b", "c d e", ""}, response.Header["X-A"])
+	require.Equal(t, []string{"kept"}, response.Header["X-A"])
 	require.Empty(t, response.Cookies())
 	require.Len(t, response.Header, 3, "%v", response.Header) // and Content-Length, Date
 	require.NotContains(t, raw, "\x00")

@@ -190,12 +190,8 @@ func (b *body) discard(follows bool) bool {
 	if c := b.x.c; !follows && (b.chunked || b.left > int64(c.end-c.start)) {
 		return false
 	}
-	if b.err != nil {
-		return b.err == io.EOF //nolint:errorlint // ours
-	}
-	var scratch [512]byte
 	for left := int64(discarded); b.err == nil && b.left <= left; {
-		n, _ := b.read(scratch[:])
+		n, _ := b.read(make([]byte, 512))
 		left -= int64(n)
 	}
 	return b.err == io.EOF //nolint:errorlint // ours

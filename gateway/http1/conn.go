@@ -16,15 +16,11 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// lingerTime and lingerBytes bound what is read of a client that still sends when its connection
-// ends. Otherwise the kernel would drop the answer that the client has not read yet.
-const (
-	lingerTime  = 500 * time.Millisecond
-	lingerBytes = 256 << 10
-)
+// lingerTime is how long a client that still sends is read when its connection ends. Otherwise the
+// kernel would drop the answer that the client has not read yet.
+const lingerTime = 500 * time.Millisecond
 
-// conn is a client's connection. Its goroutine reads requests, runs the handler and writes the
-// answers.
+// conn is a client's connection, with its goroutine.
 type conn struct {
 	server *Server
 	net    net.Conn
@@ -57,22 +53,10 @@ func (c *conn) serve() {
 		c.ctx = c.server.ConnContext(c.ctx, c.net)
 	}
 	c.within(after(time.Now(), c.server.ReadHeaderTimeout))
-	if c.handshake() && !c.handOver() {
+	if c.handshake() {
 		for c.next() {
 		}
 	}
-}
-
-// handOver reports whether the connection speaks another protocol than HTTP/1.1. It is no longer
-// this server's then.
-func (c *conn) handOver() bool {
-	if c.tls == nil || c.tls.NegotiatedProtocol == "" || c.tls.NegotiatedProtocol == "http/1.1" {
-		return false
-	}
-	t, hook := c.net.(*tls.Conn), c.server.NextProto //nolint:forcetypeassert // it has shaken hands
-	_ = t.SetDeadline(time.Time{})
-	c.left = hook != nil && hook(t)
-	return true
 }
 
 // finish ends the connection, also after a panic of the handler. The client must see that the
@@ -107,7 +91,7 @@ func (c *conn) kill() {
 }
 
 // layer returns the outermost layer of a connection that is a T: TLS, the PROXY protocol, what the
-// listener's owner has wrapped, or the socket.
+// listener's owner has wrapped (with NetConn, and WriteBuffers for a vector), or the socket.
 func layer[T any](conn net.Conn) (found T, ok bool) {
 	for {
 		if found, ok = conn.(T); ok {
@@ -124,13 +108,12 @@ func layer[T any](conn net.Conn) (found T, ok bool) {
 	}
 }
 
-// handshake shakes hands where the connection speaks TLS.
+// handshake shakes hands where the connection speaks TLS, and reports whether HTTP/1.1 follows.
 func (c *conn) handshake() bool {
 	t, ok := c.net.(*tls.Conn)
 	if !ok {
 		return true
 	}
-	_ = t.SetWriteDeadline(c.until)
 	if err := t.HandshakeContext(c.ctx); err != nil {
 		var record tls.RecordHeaderError
 		if errors.As(err, &record) && record.Conn != nil && httpguts.IsTokenRune(rune(record.RecordHeader[0])) {
@@ -139,10 +122,13 @@ func (c *conn) handshake() bool {
 		c.server.ErrorLog.Printf("http: TLS handshake error from %s: %v", c.remote, err)
 		return false
 	}
-	_ = t.SetWriteDeadline(time.Time{})
 	state := t.ConnectionState()
-	c.tls = &state
-	return true
+	if c.tls = &state; state.NegotiatedProtocol == "" || state.NegotiatedProtocol == "http/1.1" {
+		return true
+	}
+	_ = t.SetReadDeadline(time.Time{})
+	c.left = c.server.NextProto != nil && c.server.NextProto(t)
+	return false
 }
 
 // next serves one request, and reports whether another may follow.
@@ -162,9 +148,6 @@ func (c *conn) next() bool {
 	r := h.request.WithContext(ctx)
 	r.RemoteAddr, r.TLS = c.remote, c.tls
 	x := newExchange(c, r, &h, cancel)
-	if r.Body = &x.body; x.body.err != nil {
-		r.Body = http.NoBody
-	}
 	c.current.Store(x)
 	c.server.lookout.add(c)
 	if r.Method == http.MethodOptions && r.RequestURI == "*" {
@@ -176,8 +159,8 @@ func (c *conn) next() bool {
 	return x.end()
 }
 
-// readHead waits for a request, and returns its header, which stays valid until the next read. The
-// error is a [problem] if the client is to know it.
+// readHead waits for a request, and returns its header, valid until the next read. The error is a
+// [problem] if the client is to know it.
 func (c *conn) readHead() ([]byte, error) {
 	if err := c.await(); err != nil {
 		return nil, err
@@ -228,7 +211,7 @@ func (c *conn) linger() {
 		return
 	}
 	c.within(time.Now().Add(lingerTime))
-	for left := lingerBytes; left > 0; left -= c.end {
+	for left := discarded; left > 0; left -= c.end {
 		if c.start = c.end; c.fill() != nil {
 			return
 		}
@@ -243,10 +226,7 @@ func (c *conn) write(p []byte) error {
 	return c.failed
 }
 
-// buffersWriter is a connection that wraps a socket.
-type buffersWriter interface {
-	WriteBuffers(buffers *net.Buffers) (int64, error)
-}
+type vectored interface{ WriteBuffers(*net.Buffers) (int64, error) }
 
 // writeOutput writes what waits, then p and the end, if possible by one system call. The start of p
 // is copied, since TLS makes a record of each piece.
@@ -259,7 +239,7 @@ func (c *conn) writeOutput(o *output, p []byte, end string) error {
 		_ = c.write(o.head)
 	} else if c.failed == nil {
 		pieces := net.Buffers{o.head, p, []byte(end)}
-		if w, ok := layer[buffersWriter](c.net); ok && c.tls == nil {
+		if w, ok := layer[vectored](c.net); ok && c.tls == nil {
 			_, c.failed = w.WriteBuffers(&pieces)
 		} else {
 			_, c.failed = pieces.WriteTo(c.net)

@@ -1,7 +1,6 @@
-// Package http1 serves HTTP/1.1 to an [http.Handler] with one goroutine for each connection: it
-// reads a request, runs the handler, and writes the answer. net/http starts a goroutine for each
-// request to notice that its client goes, and stops it again; these wake-ups cost more than all
-// parsing. The package is the one exception to "a kept library beats our own code".
+// Package http1 serves HTTP/1.1 to an [http.Handler] with one goroutine for each connection.
+// net/http starts another for each request, to notice that its client goes; these wake-ups cost more
+// than all parsing. So it is the one exception to "a kept library beats our own code".
 //
 // Reading. A connection has one buffer of 4 KB, which holds a header and a small body after one
 // read. The header is read by lines until the empty one. Its bytes are counted, and bare LFs
@@ -30,15 +29,10 @@
 // is ours, and no value has CR, LF or NUL.
 //
 // Bodies. Another goroutine than the handler's may read a body, and may outlive the handler. What
-// is left of one is read before the answer, up to 256 KB; else the connection ends. Trailers are
-// refused.
+// is left of one is read before the answer, up to 256 KB; else the connection ends.
 //
 // The end. [Server.Shutdown] closes the listener. Each answer from then on ends its connection. One
 // that waits is read for 50 ms more: its deadline is moved, nothing is closed from outside, so no
 // request that has arrived is dropped. A connection whose client still sends is read for half a
 // second, so that the answer is not lost by a reset.
-//
-// Listeners. What wraps the socket below TLS offers NetConn, so that watches, half closes and resets
-// reach it, and WriteBuffers for a vector. A connection over TLS that has agreed on another protocol
-// leaves after the handshake: see NextProto.
 package http1

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,8 +61,8 @@ type exchange struct {
 func newExchange(c *conn, r *http.Request, h *head, cancel context.CancelFunc) *exchange {
 	x := &exchange{c: c, request: r, cancel: cancel, length: -1, header: make(http.Header), closes: r.Close, continues: h.expects}
 	x.body.x, x.body.chunked, x.body.left = x, h.chunked, max(r.ContentLength, 0)
-	if r.ContentLength == 0 {
-		x.body.err = io.EOF
+	if r.Body = &x.body; r.ContentLength == 0 {
+		r.Body, x.body.err = http.NoBody, io.EOF
 	}
 	return x
 }
@@ -95,12 +94,8 @@ func (x *exchange) goOn() error {
 // Header is that of the answer, until WriteHeader.
 func (x *exchange) Header() http.Header { return x.header }
 
-// WriteHeader takes the status and the header as they are. The first call counts. Answers before
-// the answer, of class 1xx, are not sent.
+// WriteHeader takes the status and the header as they are, once. None of class 1xx is sent.
 func (x *exchange) WriteHeader(status int) {
-	if status < 100 || status > 999 {
-		panic("http1: the status " + strconv.Itoa(status) + " has not three digits")
-	}
 	if x.status == 0 && status >= 200 && !x.done.Load() {
 		x.setHeader(status)
 	}
@@ -110,7 +105,7 @@ func (x *exchange) setHeader(status int) {
 	x.status = status
 	bodiless := status == http.StatusNoContent || status == http.StatusNotModified
 	x.noBody = bodiless || x.request.Method == http.MethodHead
-	x.closes = x.closes || hasToken(x.header["Connection"], "close")
+	x.closes = x.closes || httpguts.HeaderValuesContainsToken(x.header["Connection"], "close")
 	if lengths := x.header["Content-Length"]; len(lengths) == 1 && !bodiless {
 		if n, err := strconv.ParseUint(lengths[0], 10, 63); err == nil {
 			x.length = int64(n)
@@ -245,7 +240,7 @@ func (x *exchange) commit(p []byte, last bool) {
 		o.head = append(o.head, "Transfer-Encoding: chunked\r\n"...)
 	}
 	if x.header["Date"] == nil {
-		o.head = append(append(append(o.head, "Date: "...), x.c.server.date()...), '\r', '\n')
+		o.head = append(time.Now().UTC().AppendFormat(append(o.head, "Date: "...), http.TimeFormat), '\r', '\n')
 	}
 	if x.closes {
 		o.head = append(o.head, "Connection: close\r\n"...)
@@ -281,8 +276,8 @@ func (x *exchange) release() {
 	x.out = nil
 }
 
-// appendFields writes a header, without what only the server sets. A name that is not valid is left
-// out, and no value brings a line of its own.
+// appendFields writes a header, without what only the server sets, and without names and values that
+// are not valid: none brings a line of its own.
 func appendFields(b []byte, header http.Header) []byte {
 	for name, values := range header {
 		switch http.CanonicalHeaderKey(name) {
@@ -293,18 +288,10 @@ func appendFields(b []byte, header http.Header) []byte {
 			continue
 		}
 		for _, value := range values {
-			if !httpguts.ValidHeaderFieldValue(value) {
-				value = strings.Trim(strings.Map(printable, value), " \t")
+			if httpguts.ValidHeaderFieldValue(value) {
+				b = append(append(append(append(b, name...), ": "...), value...), '\r', '\n')
 			}
-			b = append(append(append(append(b, name...), ": "...), value...), '\r', '\n')
 		}
 	}
 	return b
-}
-
-func printable(c rune) rune {
-	if c < ' ' || c == 0x7f {
-		return ' '
-	}
-	return c
 }

@@ -104,25 +104,12 @@ func (h *head) requestLine(line string) error {
 	if method == http.MethodConnect {
 		return &problem{http.StatusMethodNotAllowed, "this server is no proxy"}
 	}
-	if isPath(target) {
-		r.URL = &url.URL{Path: target}
-	} else if u, err := url.ParseRequestURI(target); err == nil && validTarget(target, u) {
-		r.URL = u
-	} else {
+	var err error
+	if r.URL, err = url.ParseRequestURI(target); err != nil || !validTarget(target, r.URL) {
 		return errRequestLine
 	}
 	r.Method, r.RequestURI, r.Proto = method, target, version
 	return nil
-}
-
-// isPath reports whether a target is a path without escapes, as most are.
-func isPath(target string) bool {
-	for i := 1; i < len(target); i++ {
-		if c := target[i]; (c|0x20 < 'a' || c|0x20 > 'z') && (c < '-' || c > '9') && c != '_' { // '-', '.', '/', digits
-			return false
-		}
-	}
-	return target[0] == '/' && !strings.HasPrefix(target, "//")
 }
 
 // validTarget refuses what is neither a path, nor a star, nor a URL of HTTP (RFC 9112, section 3.2),
@@ -168,9 +155,9 @@ func (f *field) split(b []byte) bool {
 	f.colon = i
 	for f.value = i + 1; f.value < f.end && (b[f.value] == ' ' || b[f.value] == '\t'); f.value++ {
 	}
-	trimmed := bytes.TrimRight(b[f.value:f.end], " \t")
-	f.tabbed = bytes.IndexByte(b[f.value+len(trimmed):f.end], '\t') >= 0
-	f.end = f.value + len(trimmed)
+	for ; f.end > f.value && (b[f.end-1] == ' ' || b[f.end-1] == '\t'); f.end-- {
+		f.tabbed = f.tabbed || b[f.end-1] == '\t'
+	}
 	return true
 }
 
@@ -213,7 +200,7 @@ func (h *head) check() error {
 	if err := h.framing(); err != nil {
 		return err
 	}
-	r.Close = r.ProtoMinor == 0 || hasToken(r.Header["Connection"], "close")
+	r.Close = r.ProtoMinor == 0 || httpguts.HeaderValuesContainsToken(r.Header["Connection"], "close")
 	switch expect := r.Header["Expect"]; {
 	case len(expect) == 0:
 	case len(expect) > 1 || !strings.EqualFold(expect[0], "100-continue"):
@@ -246,15 +233,4 @@ func (h *head) framing() error {
 		r.ContentLength = int64(n)
 	}
 	return nil
-}
-
-func hasToken(values []string, token string) bool {
-	for _, value := range values {
-		for option := range strings.SplitSeq(value, ",") {
-			if strings.EqualFold(strings.Trim(option, " \t"), token) {
-				return true
-			}
-		}
-	}
-	return false
 }

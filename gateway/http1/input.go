@@ -67,15 +67,18 @@ func (c *conn) await() (err error) {
 
 func late(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
-// rest bounds a wait for a request.
-func (c *conn) rest(until time.Time) {
+// rest bounds a wait for a request, and within any other reads from now on.
+func (c *conn) rest(until time.Time)   { c.bound(until, true) }
+func (c *conn) within(until time.Time) { c.bound(until, false) }
+
+func (c *conn) bound(until time.Time, resting bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.until, c.resting = until, true
-	if c.server.draining.Load() {
-		c.until = earlier(until, time.Now().Add(lastLook))
+	if resting && c.server.draining.Load() {
+		until = earlier(until, time.Now().Add(lastLook))
 	}
-	c.arm(c.until)
+	c.until, c.resting = until, resting
+	c.arm(until)
 }
 
 // hurry bounds the wait for a request, since the server drains.
@@ -86,14 +89,6 @@ func (c *conn) hurry() {
 		c.until = earlier(c.until, time.Now().Add(lastLook))
 		c.arm(c.until)
 	}
-}
-
-// within bounds the reads from now on.
-func (c *conn) within(until time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.until = until
-	c.arm(until)
 }
 
 // arm sets the connection's deadline, unless it has an earlier one: an alarm that comes too early

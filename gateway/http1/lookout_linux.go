@@ -67,9 +67,8 @@ func (l *lookout) look() bool {
 	return len(l.list) > 0
 }
 
-// poller learns from the kernel that a client has ended its side of a connection, without reading
-// from it: so nothing has to be stopped before the next read, and TLS is not touched. The runtime's
-// own poller waits for its descriptor, so it holds no thread. The process has one.
+// poller learns from the kernel that a client has ended its side, without reading: so nothing has to
+// be stopped before the next read. The runtime's poller waits for its descriptor: it holds no thread.
 type poller struct {
 	fd int
 
@@ -94,8 +93,7 @@ var thePoller = sync.OnceValue(func() *poller {
 	return p
 })
 
-// watch has an exchange cancelled once its client has gone. The kernel reports at once a client that
-// went before.
+// watch has an exchange cancelled once its client has gone, at once if it went before.
 func watch(x *exchange) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -22,40 +22,21 @@ type Server struct {
 	IdleTimeout       time.Duration // between two requests
 	MaxHeaderBytes    int           // of the request line and all fields; there is no default
 
-	// ConnContext returns the context that the requests of a connection descend from. It
-	// runs in the connection's goroutine.
+	// ConnContext runs in the connection's goroutine.
 	ConnContext func(ctx context.Context, conn net.Conn) context.Context
 
-	// NextProto gets a connection over TLS whose client has chosen another protocol than
-	// HTTP/1.1 (ALPN), after the handshake and without a deadline. True: the connection is
-	// the hook's from now on, with its end. Otherwise it ends.
+	// NextProto gets a connection over TLS with another protocol than HTTP/1.1 (ALPN) after the
+	// handshake, without a deadline. True: it is the hook's from now on. Otherwise it ends.
 	NextProto func(conn *tls.Conn) bool
 
 	ErrorLog *log.Logger // there is no default
 
 	draining, closed atomic.Bool
 	lookout          lookout
-	dated            atomic.Pointer[dated]
 
 	mu       sync.Mutex
 	listener net.Listener // nil: Serve does not run
 	conns    map[*conn]struct{}
-}
-
-// date returns the time for an answer, as text of this second.
-func (s *Server) date() string {
-	now := time.Now()
-	last := s.dated.Load()
-	if last == nil || last.second != now.Unix() {
-		last = &dated{now.Unix(), now.UTC().Format(http.TimeFormat)}
-		s.dated.Store(last)
-	}
-	return last.text
-}
-
-type dated struct {
-	second int64
-	text   string
 }
 
 // Serve accepts connections until the listener fails or the server ends. It runs once.
