@@ -226,8 +226,6 @@ func (c *conn) write(p []byte) error {
 	return c.failed
 }
 
-type vectored interface{ WriteBuffers(*net.Buffers) (int64, error) }
-
 // writeOutput writes what waits, then p and the end, if possible by one system call. The start of p
 // is copied, since TLS makes a record of each piece.
 func (c *conn) writeOutput(o *output, p []byte, end string) error {
@@ -239,7 +237,9 @@ func (c *conn) writeOutput(o *output, p []byte, end string) error {
 		_ = c.write(o.head)
 	} else if c.failed == nil {
 		pieces := net.Buffers{o.head, p, []byte(end)}
-		if w, ok := layer[vectored](c.net); ok && c.tls == nil {
+		if w, ok := layer[interface {
+			WriteBuffers(b *net.Buffers) (int64, error)
+		}](c.net); ok && c.tls == nil {
 			_, c.failed = w.WriteBuffers(&pieces)
 		} else {
 			_, c.failed = pieces.WriteTo(c.net)

@@ -31,8 +31,7 @@ var (
 	longAgo     = time.Unix(1, 0)
 )
 
-// exchange is a request and its answer, for which it is the [http.ResponseWriter]. No other request
-// gets it: a handler that keeps it has nothing of the next one.
+// exchange is a request and the [http.ResponseWriter] of its answer. No other request gets it.
 type exchange struct {
 	c       *conn
 	request *http.Request
@@ -154,8 +153,7 @@ func (x *exchange) Write(p []byte) (int, error) {
 // Flush is [http.Flusher].
 func (x *exchange) Flush() { _ = x.FlushError() }
 
-// FlushError sends what waits. What is flushed is a stream, more often than not: it keeps no
-// buffer, and its connection neither.
+// FlushError sends what waits. A stream keeps no buffer, and its connection neither.
 func (x *exchange) FlushError() error {
 	if x.done.Load() {
 		return errAnswered

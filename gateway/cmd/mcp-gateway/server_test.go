@@ -150,8 +150,8 @@ func TestNoHeaderOfAServerBreaksALineOfTheAnswer(t *testing.T) {
 	}
 }
 
-// What Go's own server hands to the gate, the gate refuses, with an id in the audit log's manner;
-// the gateway's server refuses it before.
+// What Go's own server hands to the gate, the gate refuses, with an id; the gateway's server refuses
+// it before.
 func TestGosOwnServerServesWhereItIsChosen(t *testing.T) {
 	for setting, hasID := range map[string]bool{"": false, "net/http": true} {
 		t.Run(setting, func(t *testing.T) {
@@ -159,7 +159,7 @@ func TestGosOwnServerServesWhereItIsChosen(t *testing.T) {
 			s.start(fmt.Sprintf("listener {\n http1 = %q\n}\n", setting))
 			s.ready()
 			s.works(http.DefaultClient, s.url("http"))
-			answer := s.raw(pingRequest("Connection: close", "Transfer-Encoding: chunked"))
+			answer := s.raw("POST /servers/files/mcp HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n")
 			require.True(t, strings.HasPrefix(answer, "HTTP/1.1 400 "), answer)
 			require.Equal(t, hasID, strings.Contains(answer, "request_id"), answer)
 			require.Equal(t, 1, s.upstream.Count())
