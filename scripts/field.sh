@@ -23,7 +23,7 @@ for folder in /usr/lib/postgresql/*/bin; do PATH=$PATH:$folder; done
 # A program, or a pattern of files, and Debian's package with it.
 what=${2:-field}
 case $what in
-field) parts="nginx:nginx haproxy:haproxy nft:nftables ip:iproute2 npm:npm tinyproxy:tinyproxy rsyslogd:rsyslog /usr/lib/*/rsyslog/lmnsd_ossl.so:rsyslog-openssl" ;;
+field) parts="nginx:nginx haproxy:haproxy nft:nftables ip:iproute2 npm:npm tinyproxy:tinyproxy prometheus:prometheus rsyslogd:rsyslog /usr/lib/*/rsyslog/lmnsd_ossl.so:rsyslog-openssl" ;;
 network) parts="nft:nftables ip:iproute2 tc:iproute2" ;;
 slow) parts="ip:iproute2 tc:iproute2" ;;
 browser) parts="chromium:chromium npm:npm" ;;
