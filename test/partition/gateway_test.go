@@ -38,7 +38,7 @@ func (b *bed) gatewayIsCut(t *testing.T, row gatewayRow, of func(string) string)
 		doomed.becomes(t, http.StatusUnauthorized, bound+slack)
 		stranger.becomes(t, http.StatusOK, patience)
 	}
-	<-time.After(time.Until(cut.From.Add(maxStale + time.Second)))
+	<-time.After(time.Until(cut.From.Add(maxStale + 2*time.Second))) // nobody may pass in the last of it
 	cut.To = time.Now()
 	mend()
 	around.To = time.Now()
