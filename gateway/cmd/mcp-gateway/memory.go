@@ -7,8 +7,8 @@ import (
 
 // The amount of garbage at which a collection starts: a quarter of the live memory, and
 // 24 MB at least. Go's own setting is the size of the live memory. It would collect the
-// few megabytes of a gateway with few clients dozens of times a second under load, which a
-// tenth of the requests would feel, and double the memory of one with a hundred thousand grants or thousands of streams.
+// few megabytes of a gateway with few clients dozens of times a second under load, and
+// double the memory of one with a hundred thousand grants or thousands of streams.
 const (
 	garbagePercent = 25
 	reserved       = 96 << 20
