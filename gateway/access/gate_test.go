@@ -100,8 +100,10 @@ func TestRequestThatMayNotPassReachesNothing(t *testing.T) {
 	}
 	// What the gateway's own server refuses before the gate knows of a request: a header without
 	// one reading, and a target that other parsers do not take.
-	early := []string{"both lengths", "both lengths in the other order", "both lengths in other spellings", "an upgrade with both lengths", "a folded header", "announced trailers",
-		"an absolute target with a user", "an absolute target of a file", "an absolute target without a host", "a target without a path"}
+	early := []string{
+		"both lengths", "both lengths in the other order", "both lengths in other spellings", "an upgrade with both lengths", "a folded header", "announced trailers",
+		"an absolute target with a user", "an absolute target of a file", "an absolute target without a host", "a target without a path",
+	}
 	onBothServers(t, func(t *testing.T, netHTTP bool) {
 		t.Helper()
 		s := newStageOn(t, netHTTP, nil, nil)
