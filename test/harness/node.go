@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -47,11 +49,42 @@ func (n *Node) Client() *api.Client {
 // Running reports whether the node was started and has not ended.
 func (n *Node) Running() bool { return n.process != nil && n.process.Running() }
 
-// Signal sends a signal to the node's process.
+// Signal sends a signal to the node's process. One that stops it has done so when Signal returns.
 func (n *Node) Signal(signal os.Signal) {
 	n.vault.h.t.Helper()
-	if err := n.process.Signal(signal); err != nil {
+	err := n.process.Signal(signal)
+	if err == nil && signal == syscall.SIGSTOP {
+		err = n.vault.h.awaitStopped(n.Pid())
+	}
+	if err != nil {
 		n.vault.h.t.Error(err)
+	}
+}
+
+// awaitStopped waits until every thread of a process has stopped. Each stops when it runs next, and
+// on a busy machine the others answer requests until then.
+func (h *Harness) awaitStopped(pid int) error {
+	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
+	defer cancel()
+	for {
+		running := false
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil || len(stats) == 0 {
+			return errors.Join(err, fmt.Errorf("there is no process %d in /proc", pid))
+		}
+		for _, path := range stats {
+			content, err := os.ReadFile(path)
+			_, rest, _ := bytes.Cut(content, []byte(") "))
+			running = running || err == nil && !bytes.HasPrefix(rest, []byte("T"))
+		}
+		if !running {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("process %d does not stop: %w", pid, ctx.Err())
+		case <-time.After(time.Millisecond):
+		}
 	}
 }
 
@@ -128,6 +161,9 @@ func (n *Node) SignalPlugin(signal os.Signal) {
 	for _, pid := range pids {
 		if p, findErr := os.FindProcess(pid); findErr == nil {
 			err = errors.Join(err, p.Signal(signal))
+		}
+		if err == nil && signal == syscall.SIGSTOP {
+			err = n.vault.h.awaitStopped(pid)
 		}
 	}
 	if err != nil {
