@@ -20,7 +20,7 @@ func (w *world) streams(t testing.TB, numbers []int) *growth {
 	// One upstream has not enough ports for all of them where these are few.
 	w.Write("mcp/servers/json", harness.Map{"transport": "http", "url": "http://" + w.upstream.Address + "/json"})
 	token := w.CreateClient("of-many-streams", harness.Map{"allowed_servers": "json"})
-	gateway := w.StartGateway(harness.GatewayOptions{Blocks: map[string]string{"limits": "per_client_concurrency = 100000\n"}})
+	gateway := w.StartGateway(harness.GatewayOptions{Blocks: map[string]string{"limits": "per_client_concurrency = 100000\nmax_connections_per_source = 100000\n"}})
 	pid, at := gateway.Process.Pid(), measure.At(gateway, "json")
 	held := w.rig.Streams()
 	g := &growth{
