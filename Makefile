@@ -17,7 +17,7 @@ RACE := .cache/race
 # What benchmarks run: the programs as they are shipped.
 BENCH = TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin"
 
-.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox test-net-http test-net-http-short test-conformance test-clients test-field test-clients-latest test-crash test-partition test-load test-pins test-roles test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine bench-credentials bench-usage bench-lists soak fuzz test-programs test-modules test-upstream vault vault-full lint fmt outdated clean
+.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox model test-net-http test-net-http-short test-conformance test-clients test-field test-clients-latest test-crash test-partition test-load test-pins test-roles test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine bench-credentials bench-usage bench-lists soak fuzz test-programs test-modules test-upstream vault vault-full lint fmt outdated clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,7 @@ test: test-unit test-blackbox test-net-http-short test-manifests ## every test, 
 	@scripts/field.sh missing network | sed 's/^/test\/partition was left out, for want of: /'
 	@scripts/field.sh missing slow | sed 's/^/test\/partition left its row about a slow way out, for want of: /'
 	@scripts/field.sh missing browser | sed 's/^/test\/browser was left out, for want of: /'
+	@scripts/field.sh missing model | sed 's/^/test\/model was left out, for want of: /'
 
 test-unit: ## the tests inside the packages
 	@scripts/test.sh -race $(if $(FUZZ_SOME),-exec "$(CURDIR)/scripts/fuzz.sh some") $(TESTFLAGS) ./plugin/... ./backend/... ./gateway/... ./bootstrap/...
@@ -78,6 +79,9 @@ test-blackbox: vault test-programs test-modules ## the tests of the system as a 
 test-net-http-short: vault test-programs
 	@TEST_HTTP1=net/http TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \
 		scripts/test.sh -race -run '^(TestRequestsThatTwoParsersCouldReadInTwoWaysAreRefused|TestPathLeadsToNoOtherServer|TestNothingOfAClientReachesTheServerButWhatTheProtocolNeeds|TestNobodyComesInWithoutAValidToken)$$' ./test/gateway
+
+model: ## checks the models in model/, and that every mistake in model/mutations is found; needs spin and a C compiler (scripts/field.sh install model); part of test-blackbox
+	@TEST_FIELD=required go test -count=1 -v $(TESTFLAGS) ./test/model
 
 # A module of its own: see test/manifests/doc.go.
 test-manifests: ## Kubernetes manifests, the Dockerfile and systemd's units

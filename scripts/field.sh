@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What test/field, test/partition, test/browser and test/upstream need of the machine,
-# besides Go.
+# What test/field, test/partition, test/browser, test/model and test/upstream need of the
+# machine, besides Go.
 #
 #   scripts/field.sh missing            names each part that is not there, a line for each
 #   scripts/field.sh install            installs all of them, on Debian, as root
@@ -9,6 +9,8 @@
 #   scripts/field.sh missing slow       the same for its row about a slow way to Vault
 #   scripts/field.sh missing browser    the same for test/browser: a browser
 #   scripts/field.sh install browser
+#   scripts/field.sh missing model      the same for test/model: spin, which checks models
+#   scripts/field.sh install model
 #   scripts/field.sh missing upstream   the same for test/upstream: the servers for which
 #   scripts/field.sh install upstream   credentials are leased in `make test-upstream`
 #
@@ -27,6 +29,7 @@ field) parts="nginx:nginx haproxy:haproxy nft:nftables ip:iproute2 npm:npm tinyp
 network) parts="nft:nftables ip:iproute2 tc:iproute2" ;;
 slow) parts="ip:iproute2 tc:iproute2" ;;
 browser) parts="chromium:chromium npm:npm" ;;
+model) parts="spin:spin cc:gcc patch:patch" ;;
 upstream) parts="postgres:postgresql initdb:postgresql psql:postgresql-client slapd:slapd slapadd:slapd ldapwhoami:ldap-utils setpriv:util-linux" ;;
 *) parts="" ;;
 esac
@@ -76,7 +79,7 @@ install() {
 case ${1:-}:$parts in
 missing:?* | install:?*) "$1" ;;
 *)
-	echo "usage: scripts/field.sh missing|install [field|network|slow|browser|upstream]" >&2
+	echo "usage: scripts/field.sh missing|install [field|network|slow|browser|model|upstream]" >&2
 	exit 2
 	;;
 esac

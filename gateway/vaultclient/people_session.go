@@ -176,13 +176,20 @@ func (p *People) Generation(ctx context.Context, t *PersonToken) (n uint64, at t
 	return n, at, err
 }
 
+// errGenerationGone: a key was listed and cannot be read. Others have begun two generations since,
+// or the node that was asked lags behind. Nothing follows about the refresh token.
+var errGenerationGone = errors.New("Vault has listed a generation of the sign-in that it does not have any more") //nolint:staticcheck // a name starts it
+
 // generationTime returns when a generation began; zero if that is not known.
 func (p *People) generationTime(ctx context.Context, t *PersonToken, n uint64) (time.Time, error) {
 	answer, err := p.confirmed(ctx, t.secret, func(ctx context.Context, client *api.Client) (*api.Secret, error) {
 		return client.Logical().ReadWithContext(ctx, generationKey(n))
 	}, http.StatusForbidden)
-	if err != nil || answer == nil {
+	switch {
+	case err != nil:
 		return time.Time{}, err
+	case answer == nil:
+		return time.Time{}, errGenerationGone
 	}
 	text, _ := answer.Data["rotated_at"].(string)
 	at, err := time.Parse(time.RFC3339Nano, text)

@@ -411,3 +411,12 @@ func TestTheHighestGenerationIsThePresentOne(t *testing.T) {
 	require.EqualValues(t, 13, n)
 	require.True(t, at.IsZero(), "so that it has no grace")
 }
+
+// TestAGenerationThatWasListedAndIsGoneSaysNothing: no sign-in ends on it.
+func TestAGenerationThatWasListedAndIsGoneSaysNothing(t *testing.T) {
+	people, held, _ := cubbyhole(t)
+	held["2"] = "" // listed, and not found
+	_, _, err := people.Generation(t.Context(), NewPersonToken("hvs.person"))
+	require.ErrorIs(t, err, errGenerationGone)
+	require.False(t, IsDenied(err) || IsRefused(err), "it is not judged")
+}
