@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/http1/wire"
 )
 
 // serving answers a message with one of the same size, as the gateway does it: it reads the body
@@ -140,7 +142,7 @@ func BenchmarkParseHead(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		copy(scratch, request)
-		if end, _, err := scanHead(scratch, 0); err != nil || end != len(scratch) {
+		if end, _, err := wire.ScanHead(scratch, 0); err != nil || end != len(scratch) {
 			b.Fatal(err)
 		}
 		var h head

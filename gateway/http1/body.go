@@ -1,43 +1,30 @@
 package http1
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"io"
 	"net/http"
-	"strconv"
-	"strings"
 	"sync"
 
-	"golang.org/x/net/http/httpguts"
+	"vault-plugin-secrets-mcp/gateway/http1/wire"
 )
 
-const (
-	// maxChunkLine bounds the line before a chunk, and maxOverhead what the lines of a body
-	// may have beyond 16 bytes each and as much as the chunks themselves.
-	maxChunkLine = 128
-	maxOverhead  = 16 << 10
-
-	// discarded is how much of a body that the handler did not read is read, so that the
-	// connection can go on.
-	discarded = 256 << 10
-)
-
-var errChunk = errors.New("the chunks of the body are not valid")
+// discarded is how much of a body that the handler did not read is read, so that the connection can go
+// on.
+const discarded = 256 << 10
 
 // body is a request's body, read from its connection. Another goroutine than the handler's may
 // read it, and may still do so when the handler has returned.
 type body struct {
 	x *exchange
 
-	mu       sync.Mutex
-	chunked  bool
-	begun    bool  // a chunk, whose end is to come
-	left     int64 // of the body or the chunk
-	overhead int
-	err      error // that ended it; io.EOF: it is complete
-	closed   bool
+	mu      sync.Mutex
+	chunked bool
+	chunks  wire.Chunks
+	left    int64 // of the body or the chunk
+	err     error // that ended it; io.EOF: it is complete
+	closed  bool
 }
 
 // Read reads from the body.
@@ -104,75 +91,22 @@ func (b *body) patience() {
 	}
 }
 
-// nextChunk reads the line before a chunk, and what ends the chunk before it.
-func (b *body) nextChunk() error {
-	if b.begun {
-		if err := b.lineEnd(); err != nil {
-			return err
-		}
-	}
-	line, err := b.line(maxChunkLine)
-	if err != nil {
-		return err
-	}
-	size, ok := chunkSize(string(line))
-	if !ok {
-		return errChunk
-	}
-	if b.overhead = max(b.overhead+len(line)+2-16-int(min(2*size, maxOverhead)), 0); b.overhead > maxOverhead {
-		return errChunk
-	}
-	b.begun, b.left = true, size
-	if size == 0 {
-		return cmp.Or(b.lineEnd(), io.EOF)
-	}
-	return nil
-}
-
-// chunkSize reads the line before a chunk: digits, and extensions that mean nothing (RFC 9112,
-// section 7.1). Extensions with quotes or spaces, which nobody sends, are refused.
-func chunkSize(line string) (size int64, ok bool) {
-	digits, extensions, extended := strings.Cut(line, ";")
-	n, err := strconv.ParseUint(digits, 16, 60) // takes no sign
-	if err != nil || len(digits) > 15 {
-		return 0, false
-	}
-	for extended {
-		var extension string
-		extension, extensions, extended = strings.Cut(extensions, ";")
-		name, value, has := strings.Cut(extension, "=")
-		if !httpguts.ValidHeaderFieldName(name) || has && !httpguts.ValidHeaderFieldName(value) {
-			return 0, false
-		}
-	}
-	return int64(n), true
-}
-
-// lineEnd reads the end of a chunk, or of all. Trailers, which would stand there, are refused:
+// nextChunk begins the next chunk. Trailers, which would stand behind the last one, are refused:
 // somebody in front could have taken them for fields of the header.
-func (b *body) lineEnd() error {
-	line, err := b.line(2)
-	if err != nil || len(line) > 0 {
-		return errors.Join(errChunk, err)
+func (b *body) nextChunk() (err error) {
+	if b.left, err = b.chunks.Next(b); err == nil && b.left == 0 {
+		err = cmp.Or(wire.LineEnd(b), io.EOF)
 	}
-	return nil
+	return err
 }
 
-// line reads a line, which ends with CRLF and has at most so many bytes with it.
-func (b *body) line(most int) ([]byte, error) {
-	c := b.x.c
-	for {
-		have := c.in[c.start:c.end]
-		have = have[:min(len(have), most)]
-		if i := bytes.IndexByte(have, '\n'); i >= 0 {
-			if i == 0 || have[i-1] != '\r' {
-				return nil, errChunk
-			}
-			c.start += i + 1
-			return have[:i-1], nil
-		}
-		if len(have) == most {
-			return nil, errChunk
+// Line is for package wire.
+func (b *body) Line(most int) ([]byte, error) {
+	for c := b.x.c; ; {
+		line, n, err := wire.CutLine(c.in[c.start:c.end], most)
+		if err != nil || n > 0 {
+			c.start += n
+			return line, err
 		}
 		if err := b.fill(); err != nil {
 			return nil, err

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
+
+	"vault-plugin-secrets-mcp/gateway/http1/wire"
 )
 
 // lingerTime is how long a client that still sends is read when its connection ends. Otherwise the
@@ -174,10 +176,10 @@ func (c *conn) readHead() ([]byte, error) {
 				continue
 			}
 		}
-		end, next, err := scanHead(b, line)
+		end, next, err := wire.ScanHead(b, line)
 		switch {
 		case err != nil:
-			return nil, err
+			return nil, problemOf(err)
 		case end > most || end == 0 && len(b) > most:
 			return nil, errTooLarge
 		case end > 0:

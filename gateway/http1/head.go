@@ -9,10 +9,9 @@ import (
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
-)
 
-// maxFields bounds the fields of a header. Each costs many times its bytes.
-const maxFields = 256
+	"vault-plugin-secrets-mcp/gateway/http1/wire"
+)
 
 // problem is a reason not to take a request. Its answer ends the connection.
 type problem struct {
@@ -26,28 +25,20 @@ func bad(text string) *problem { return &problem{http.StatusBadRequest, text} }
 
 var (
 	errRequestLine = bad("the request line is not valid")
-	errField       = bad("a header line is not valid")
+	errField       = bad(wire.ErrField.Error())
 	errCut         = bad("the request ends within its header")
 	errTooLarge    = &problem{http.StatusRequestHeaderFieldsTooLarge, "the header is too large"}
 )
 
-// scanHead looks for the end of a header in b, which begins with the request line. It goes on
-// at a line's start, and returns where it must go on; end is 0 while there is none.
-func scanHead(b []byte, line int) (end, next int, err error) {
-	for {
-		i := bytes.IndexByte(b[line:], '\n')
-		switch {
-		case i < 0:
-			return 0, line, nil
-		case i == 0 || b[line+i-1] != '\r':
-			return 0, 0, bad("a line does not end with CRLF")
-		case i == 1 && line == 0:
-			return 0, 0, errRequestLine
-		case i == 1:
-			return line + 2, 0, nil
-		}
-		line += i + 1
+// problemOf is what a client gets to know of an error of package wire.
+func problemOf(err error) *problem {
+	switch err { //nolint:errorlint // that package wraps nothing
+	case wire.ErrFirstLine:
+		return errRequestLine
+	case wire.ErrTooMany:
+		return errTooLarge
 	}
+	return bad(err.Error())
 }
 
 // head is a request's header, read.
@@ -58,19 +49,13 @@ type head struct {
 	expects bool // 100-continue
 }
 
-// field is a header line: places in the header.
-type field struct {
-	name, colon, value, end int
-	tabbed                  bool // behind the value
-}
-
 // parseHead reads a whole header. It changes the bytes: names get their canonical form.
 func parseHead(b []byte, h *head) error {
 	line := bytes.IndexByte(b, '\n') + 1
-	var some [32]field
-	fields, err := splitFields(b, line, some[:0])
+	var some [32]wire.Field
+	fields, err := wire.SplitFields(b, line, some[:0])
 	if err != nil {
-		return err
+		return problemOf(err)
 	}
 	text := string(b) // all strings of the request are parts of this one
 	if err = h.requestLine(text[:line-2]); err == nil {
@@ -119,55 +104,13 @@ func validTarget(target string, u *url.URL) bool {
 		(u.Scheme == "http" || u.Scheme == "https") && u.User == nil && u.Host != "" && httpguts.ValidHostHeader(u.Host)
 }
 
-// splitFields finds the lines of a header from its second line on.
-func splitFields(b []byte, line int, fields []field) ([]field, error) {
-	for b[line] != '\r' || b[line+1] != '\n' {
-		end := line + bytes.IndexByte(b[line:], '\n') - 1
-		f := field{name: line, end: end}
-		if !f.split(b) {
-			return nil, errField
-		}
-		if fields = append(fields, f); len(fields) > maxFields {
-			return nil, errTooLarge
-		}
-		line = end + 2
-	}
-	return fields, nil
-}
-
-// split finds the parts of a line, and gives the name its canonical form. A line that continues the
-// one before, or with a space before its colon, has no valid name (RFC 9112, section 5).
-func (f *field) split(b []byte) bool {
-	i := f.name
-	for upper := true; i < f.end && b[i] != ':'; i++ {
-		c := b[i]
-		if !httpguts.IsTokenRune(rune(c)) {
-			return false
-		}
-		if upper && 'a' <= c && c <= 'z' || !upper && 'A' <= c && c <= 'Z' {
-			b[i] ^= 0x20
-		}
-		upper = c == '-'
-	}
-	if i == f.name || i == f.end {
-		return false
-	}
-	f.colon = i
-	for f.value = i + 1; f.value < f.end && (b[f.value] == ' ' || b[f.value] == '\t'); f.value++ {
-	}
-	for ; f.end > f.value && (b[f.end-1] == ' ' || b[f.end-1] == '\t'); f.end-- {
-		f.tabbed = f.tabbed || b[f.end-1] == '\t'
-	}
-	return true
-}
-
 // fields makes the map of the header. The values of all fields share one array. Host has a place of
 // its own.
-func (h *head) fields(text string, fields []field) error {
+func (h *head) fields(text string, fields []wire.Field) error {
 	header, values := make(http.Header, max(len(fields)-1, 0)), make([]string, len(fields))
-	for i, f := range fields {
-		name, value := text[f.name:f.colon], text[f.value:f.end]
-		if !httpguts.ValidHeaderFieldValue(value) || f.tabbed && (name == "Content-Length" || name == "Transfer-Encoding") {
+	for i := range fields {
+		name, value := fields[i].Name(text), fields[i].Value(text)
+		if !httpguts.ValidHeaderFieldValue(value) || fields[i].Tabbed && (name == "Content-Length" || name == "Transfer-Encoding") {
 			return errField // to some parsers, such as Node's, a tab is part of the value
 		}
 		if name == "Host" {

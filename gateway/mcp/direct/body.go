@@ -1,28 +1,15 @@
 package direct
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
-	"golang.org/x/net/http/httpguts"
+	"vault-plugin-secrets-mcp/gateway/http1/wire"
 )
-
-const (
-	// maxChunkLine bounds the line before a chunk, and maxOverhead what the lines of a body
-	// may have beyond 16 bytes each and as much as the chunks themselves.
-	maxChunkLine = 128
-	maxOverhead  = 16 << 10
-)
-
-var errChunk = errors.New("the chunks of the server's answer are not valid")
 
 // ErrStalled is a timeout: the server has begun an answer and does not go on.
 var ErrStalled = fmt.Errorf("the answer does not go on: %w", os.ErrDeadlineExceeded)
@@ -43,11 +30,10 @@ type body struct {
 	wait  time.Duration
 	limit bool // wait is in force
 
-	form     form
-	begun    bool  // a chunk, whose end is to come
-	left     int64 // of the body or the chunk
-	overhead int
-	err      error // that ended it; io.EOF: it is complete
+	form   form
+	chunks wire.Chunks
+	left   int64 // of the body or the chunk
+	err    error // that ended it; io.EOF: it is complete
 }
 
 // Read reads from the answer, which has no orderly end once its request was cancelled: the server may
@@ -147,84 +133,38 @@ func (b *body) patience() {
 	}
 }
 
-// nextChunk reads the line before a chunk, and what ends the chunk before it. After the last one it
-// drops the trailers.
-func (b *body) nextChunk() error {
-	if b.begun {
-		if line, err := b.line(2); err != nil || len(line) > 0 {
-			return errors.Join(errChunk, err)
-		}
+// nextChunk begins the next chunk. After the last one it drops the trailers.
+func (b *body) nextChunk() (err error) {
+	if b.left, err = b.chunks.Next(b); err == nil && b.left == 0 {
+		err = b.trailers()
 	}
-	line, err := b.line(maxChunkLine)
-	if err != nil {
-		return err
-	}
-	size, ok := chunkSize(string(line))
-	if !ok {
-		return errChunk
-	}
-	if b.overhead = max(b.overhead+len(line)+2-16-int(min(2*size, maxOverhead)), 0); b.overhead > maxOverhead {
-		return errChunk
-	}
-	b.begun, b.left = true, size
-	if size == 0 {
-		return b.trailers()
-	}
-	return nil
-}
-
-// chunkSize reads the line before a chunk: digits, and extensions that mean nothing (RFC 9112,
-// section 7.1). Extensions with quotes or spaces, which nobody sends, are refused.
-func chunkSize(line string) (size int64, ok bool) {
-	digits, extensions, extended := strings.Cut(line, ";")
-	n, err := strconv.ParseUint(digits, 16, 60) // it takes no sign
-	if err != nil || len(digits) > 15 {
-		return 0, false
-	}
-	for extended {
-		var extension string
-		extension, extensions, extended = strings.Cut(extensions, ";")
-		name, value, has := strings.Cut(extension, "=")
-		if !httpguts.ValidHeaderFieldName(name) || has && !httpguts.ValidHeaderFieldName(value) {
-			return 0, false
-		}
-	}
-	return int64(n), true
+	return err
 }
 
 // trailers reads the lines behind the last chunk, and drops them.
 func (b *body) trailers() error {
 	for left := maxHeader; ; {
-		line, err := b.line(min(left, streamSize))
+		line, err := b.Line(min(left, streamSize))
 		if err != nil {
 			return err
 		}
 		if len(line) == 0 {
 			return io.EOF
 		}
-		f := field{end: len(line)}
-		if !f.split(line) || !httpguts.ValidHeaderFieldValue(string(line[f.value:f.end])) {
-			return errChunk
+		if !wire.IsField(line) {
+			return wire.ErrChunk
 		}
 		left -= len(line) + 2
 	}
 }
 
-// line reads a line, which ends with CRLF and has at most so many bytes with it.
-func (b *body) line(most int) ([]byte, error) {
-	c := b.c
-	for {
-		have := c.in[c.start:c.end]
-		have = have[:min(len(have), most)]
-		if i := bytes.IndexByte(have, '\n'); i >= 0 {
-			if i == 0 || have[i-1] != '\r' {
-				return nil, errChunk
-			}
-			c.start += i + 1
-			return have[:i-1], nil
-		}
-		if len(have) == most {
-			return nil, errChunk
+// Line is for package wire.
+func (b *body) Line(most int) ([]byte, error) {
+	for c := b.c; ; {
+		line, n, err := wire.CutLine(c.in[c.start:c.end], most)
+		if err != nil || n > 0 {
+			c.start += n
+			return line, err
 		}
 		if err := b.fill(); err != nil {
 			return nil, unexpected(err)

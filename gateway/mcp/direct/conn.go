@@ -11,6 +11,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"vault-plugin-secrets-mcp/gateway/http1/wire"
 )
 
 const (
@@ -109,10 +111,10 @@ func (c *conn) answer(method string) (*answer, error) {
 func (c *conn) readHead(most int) ([]byte, error) {
 	for line := 0; ; {
 		b := c.in[c.start:c.end]
-		end, next, err := scanHead(b, line)
+		end, next, err := wire.ScanHead(b, line)
 		switch {
 		case err != nil:
-			return nil, err
+			return nil, errorOf(err)
 		case end > most || end == 0 && len(b) >= most:
 			return nil, errHeaderSize
 		case end > 0:

@@ -3,40 +3,35 @@ package direct
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
-)
 
-// maxFields bounds the fields of a header. Each costs many times its bytes.
-const maxFields = 256
+	"vault-plugin-secrets-mcp/gateway/http1/wire"
+)
 
 // What is wrong with an answer. None of it is quoted: it may hold anything.
 var (
 	errHeaderSize = errors.New("the header of the server's answer is too large")
-	errLineEnd    = errors.New("the header of the server's answer has a line that does not end with CRLF")
 	errStatus     = errors.New("the server's answer does not begin with a status line of HTTP/1.1")
 	errField      = errors.New("the header of the server's answer has a line that is not valid")
 	errFraming    = errors.New("the server's answer does not say in one way where it ends")
 )
 
-// scanHead looks for the end of a header in b. It goes on at a line's start, and returns where it must
-// go on; end is 0 while there is none.
-func scanHead(b []byte, line int) (end, next int, err error) {
-	for {
-		i := bytes.IndexByte(b[line:], '\n')
-		switch {
-		case i < 0:
-			return 0, line, nil
-		case i == 0 || b[line+i-1] != '\r':
-			return 0, 0, errLineEnd
-		case i == 1 && line > 0:
-			return line + 2, 0, nil
-		}
-		line += i + 1
+// errorOf is an error of package wire, said of a server's answer.
+func errorOf(err error) error {
+	switch err { //nolint:errorlint // that package wraps nothing
+	case wire.ErrTooMany:
+		return errHeaderSize
+	case wire.ErrField:
+		return errField
+	case wire.ErrFirstLine:
+		return errStatus
 	}
+	return fmt.Errorf("the header of the server's answer: %w", err)
 }
 
 // answer is what a server has answered.
@@ -49,16 +44,16 @@ type answer struct {
 // answer are parts of one copy.
 func (a *answer) parse(b []byte, method string) error {
 	first := bytes.IndexByte(b, '\n') + 1
-	var some [16]field
-	fields, err := splitFields(b[first:len(b)-2], some[:0])
+	var some [16]wire.Field
+	fields, err := wire.SplitFields(b, first, some[:0])
 	if err != nil {
-		return err
+		return errorOf(err)
 	}
-	text := string(b[:len(b)-2])
+	text := string(b)
 	if !a.statusLine(text[:first-2]) {
 		return errStatus
 	}
-	if !a.fields(text[first:], fields) {
+	if !a.fields(text, fields) {
 		return errField
 	}
 	return a.framing(method)
@@ -84,54 +79,11 @@ func (a *answer) statusLine(line string) bool {
 	return true
 }
 
-// field is a header line: places in the header.
-type field struct{ name, colon, value, end int }
-
-// splitFields finds the lines of a header.
-func splitFields(b []byte, fields []field) ([]field, error) {
-	for line := 0; line < len(b); {
-		end := line + bytes.IndexByte(b[line:], '\n') - 1
-		f := field{name: line, end: end}
-		if !f.split(b) {
-			return nil, errField
-		}
-		if fields = append(fields, f); len(fields) > maxFields {
-			return nil, errHeaderSize
-		}
-		line = end + 2
-	}
-	return fields, nil
-}
-
-// split finds the parts of a line, and gives the name its canonical form. A line that continues the
-// one before, or with a space before its colon, has no valid name (RFC 9112, section 5).
-func (f *field) split(b []byte) bool {
-	i := f.name
-	for upper := true; i < f.end && b[i] != ':'; i++ {
-		c := b[i]
-		if !httpguts.IsTokenRune(rune(c)) {
-			return false
-		}
-		if upper && 'a' <= c && c <= 'z' || !upper && 'A' <= c && c <= 'Z' {
-			b[i] ^= 0x20
-		}
-		upper = c == '-'
-	}
-	if i == f.name || i == f.end {
-		return false
-	}
-	f.colon = i
-	for f.value = i + 1; f.value < f.end && (b[f.value] == ' ' || b[f.value] == '\t'); f.value++ {
-	}
-	f.end = f.value + len(bytes.TrimRight(b[f.value:f.end], " \t"))
-	return true
-}
-
 // fields makes the map of the header. The values of all fields share one array.
-func (a *answer) fields(text string, fields []field) bool {
+func (a *answer) fields(text string, fields []wire.Field) bool {
 	header, values := make(http.Header, len(fields)), make([]string, len(fields))
-	for i, f := range fields {
-		name, value := text[f.name:f.colon], text[f.value:f.end]
+	for i := range fields {
+		name, value := fields[i].Name(text), fields[i].Value(text)
 		if !httpguts.ValidHeaderFieldValue(value) {
 			return false
 		}
@@ -161,7 +113,7 @@ func (a *answer) framing(method string) error {
 	if chunked && (len(codings) > 1 || a.ProtoMinor == 0 || !strings.EqualFold(codings[0], "chunked")) {
 		return errFraming
 	}
-	a.Close = a.ProtoMinor == 0 || a.StatusCode < 200 || hasToken(a.Header["Connection"], "close")
+	a.Close = a.ProtoMinor == 0 || a.StatusCode < 200 || httpguts.HeaderValuesContainsToken(a.Header["Connection"], "close")
 	bodiless := a.StatusCode < 200 || a.StatusCode == http.StatusNoContent
 	switch {
 	case bodiless || a.StatusCode == http.StatusNotModified || method == http.MethodHead:
@@ -187,14 +139,3 @@ func (a *answer) framing(method string) error {
 }
 
 var chunkedCoding = []string{"chunked"}
-
-func hasToken(values []string, token string) bool {
-	for _, value := range values {
-		for option := range strings.SplitSeq(value, ",") {
-			if strings.EqualFold(strings.Trim(option, " \t"), token) {
-				return true
-			}
-		}
-	}
-	return false
-}

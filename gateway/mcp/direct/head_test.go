@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/http1/wire"
 )
 
 // said are the bytes that a server has sent, as a connection.
@@ -100,7 +102,7 @@ var (
 		"a body that ends early":         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nbody",
 		"a header that ends early":       "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n",
 		"a header that is too large":     "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("b", maxHeader) + "\r\n\r\n",
-		"too many lines":                 "HTTP/1.1 200 OK\r\n" + strings.Repeat("A: b\r\n", maxFields+1) + "\r\n",
+		"too many lines":                 "HTTP/1.1 200 OK\r\n" + strings.Repeat("A: b\r\n", wire.MaxFields+1) + "\r\n",
 		"hints without an end":           strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 4000),
 		"chunks that end early":          "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n",
 		"a chunk that is too long":       "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nbody\r\n0\r\n\r\n",
@@ -109,7 +111,7 @@ var (
 		"a chunk with a bare LF":         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\nbody\r\n0\r\n\r\n",
 		"a chunk that a bare LF ends":    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\n0\r\n\r\n",
 		"an extension with quotes":       "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4;a=\"\r\nbody\r\n0\r\n\r\n",
-		"an extension that is too long":  "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4;a=" + strings.Repeat("b", maxChunkLine) + "\r\nbody\r\n0\r\n\r\n",
+		"an extension that is too long":  "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4;a=" + strings.Repeat("b", 128) + "\r\nbody\r\n0\r\n\r\n",
 		"extensions more than the body":  "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + strings.Repeat("1;a="+strings.Repeat("b", 100)+"\r\nb\r\n", 300) + "0\r\n\r\n",
 		"a trailer that is not valid":    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA b\r\n\r\n",
 		"a trailer that is too long":     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: " + strings.Repeat("b", streamSize) + "\r\n\r\n",
