@@ -119,8 +119,7 @@ func TestVaultsWordAboutAPersonsToken(t *testing.T) {
 // TestATokenIsDeadOnlyIfTheActiveNodeSaysSo: everything else may pass, and a sign-in that was
 // given up for it would be lost.
 func TestATokenIsDeadOnlyIfTheActiveNodeSaysSo(t *testing.T) {
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
+	const gone = "http://127.0.0.1:1" // a port that nobody gets by chance
 	for name, c := range map[string]struct {
 		status int
 		body   string
@@ -137,7 +136,7 @@ func TestATokenIsDeadOnlyIfTheActiveNodeSaysSo(t *testing.T) {
 		"a standby does not know it, and the active node fails":     {403, invalid, activeAt, 500, false, false},
 		"a standby does not know it, and there is no active node":   {403, invalid, func(string) string { return activeAt("") }, 403, false, false},
 		"a standby does not know it, and the leader is unknown":     {403, invalid, func(string) string { return "" }, 403, false, false},
-		"a standby does not know it, and the leader is gone":        {403, invalid, func(string) string { return activeAt(gone.URL) }, 403, false, false},
+		"a standby does not know it, and the leader is gone":        {403, invalid, func(string) string { return activeAt(gone) }, 403, false, false},
 		"Vault is sealed":         {503, `{"errors":["Vault is sealed"]}`, func(string) string { return alone }, 0, false, false},
 		"Vault fails":             {500, `{"errors":["internal error"]}`, func(string) string { return alone }, 0, false, false},
 		"a proxy answers in HTML": {502, `<html>permission denied</html>`, func(string) string { return alone }, 0, false, false},

@@ -49,7 +49,7 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	switch {
 	case ctx.Err() != nil:
-		b.err = context.Cause(ctx)
+		n, b.err = 0, context.Cause(ctx) // what has come since is not for whoever asked
 	case late(b.err):
 		b.err = ErrStalled
 	}

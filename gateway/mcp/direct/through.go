@@ -3,7 +3,6 @@ package direct
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -52,9 +51,8 @@ func (b *throughBody) Read(p []byte) (int, error) {
 	if b.timer != nil {
 		b.timer.Stop() // a client that is slow to take it is not the server's fault
 	}
-	cause := context.Cause(b.ctx)
-	if err != nil && (errors.Is(err, io.EOF) && cause != nil || errors.Is(cause, ErrStalled)) {
-		err = cause
+	if cause := context.Cause(b.ctx); cause != nil {
+		return 0, cause
 	}
 	return n, err
 }
