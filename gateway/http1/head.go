@@ -3,6 +3,7 @@ package http1
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -32,10 +33,10 @@ var (
 
 // problemOf is what a client gets to know of an error of package wire.
 func problemOf(err error) *problem {
-	switch err { //nolint:errorlint // that package wraps nothing
-	case wire.ErrFirstLine:
+	switch {
+	case errors.Is(err, wire.ErrFirstLine):
 		return errRequestLine
-	case wire.ErrTooMany:
+	case errors.Is(err, wire.ErrTooMany):
 		return errTooLarge
 	}
 	return bad(err.Error())

@@ -23,12 +23,12 @@ var (
 
 // errorOf is an error of package wire, said of a server's answer.
 func errorOf(err error) error {
-	switch err { //nolint:errorlint // that package wraps nothing
-	case wire.ErrTooMany:
+	switch {
+	case errors.Is(err, wire.ErrTooMany):
 		return errHeaderSize
-	case wire.ErrField:
+	case errors.Is(err, wire.ErrField):
 		return errField
-	case wire.ErrFirstLine:
+	case errors.Is(err, wire.ErrFirstLine):
 		return errStatus
 	}
 	return fmt.Errorf("the header of the server's answer: %w", err)
