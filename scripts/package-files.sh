@@ -10,7 +10,7 @@ mkdir -p "$root"
 root=$(cd "$root" && pwd)
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-cp README.md LICENSE CHANGELOG.md CONTRIBUTING.md "$root"
+cp README.md LICENSE CHANGELOG.md CONTRIBUTING.md SECURITY.md CODE_OF_CONDUCT.md "$root"
 cp -r docs "$root/docs"
 mkdir -p "$root/bootstrap" "$root/gateway/config"
 cp -r bootstrap/agent bootstrap/deploy bootstrap/examples bootstrap/policies "$root/bootstrap"
