@@ -82,6 +82,27 @@ func TestConnectionWhoseAnswersNobodyReadsIsEnded(t *testing.T) {
 	})
 }
 
+func TestPageThatNobodyReadsIsEnded(t *testing.T) {
+	onBothServers(t, func(t *testing.T, netHTTP bool) {
+		t.Helper()
+		ended := make(chan error, 1)
+		s := newStageOn(t, netHTTP, testConnections(0), func(o *Options) {
+			o.Root = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				_, err := w.Write(make([]byte, 32<<20))
+				ended <- err
+			})
+		})
+		_, err := io.WriteString(s.dial(), "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		require.NoError(t, err)
+		select {
+		case err := <-ended:
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		case <-time.After(time.Minute):
+			t.Fatal("the page is still written, or its handler has ended with a panic")
+		}
+	})
+}
+
 // With a patience of an hour only the revocation can end the write.
 func TestRevocationEndsAnAnswerThatNobodyReads(t *testing.T) {
 	onBothServers(t, func(t *testing.T, netHTTP bool) {

@@ -186,5 +186,5 @@ func (c *pacedConn) serve(r *Request) {
 	}
 }
 
-// ended reports whether the request has lost its grant.
-func (r *Request) ended() bool { return r != nil && r.hold.Err() != nil }
+// ended reports whether the request has lost its grant. One to a page has none to lose.
+func (r *Request) ended() bool { return r != nil && r.hold != nil && r.hold.Err() != nil }

@@ -210,6 +210,20 @@ func TestAnswerThatAStreamDoesNotTakeIsEnded(t *testing.T) {
 	}
 }
 
+// Nobody can take a page's token away: it has none. What looks after the write runs on a timer, where
+// a panic would end the gateway.
+func TestPageThatAStreamDoesNotTakeIsEnded(t *testing.T) {
+	t.Parallel()
+	s := newStreams(t, testConnections(0))
+	s.gate.options.Root = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1<<20)) })
+	c := s.dial(closedWindow)
+	require.NoError(t, c.Begin(1, http.MethodGet, "/"))
+	c.Await("HEADERS 1")
+	require.Contains(t, c.Await("RST_STREAM 1"), "INTERNAL_ERROR")
+	s.post(c, 3, "hello")
+	require.Contains(t, c.Await("HEADERS 3"), ":status=200")
+}
+
 func (c *Connections) count() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
