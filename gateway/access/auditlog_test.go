@@ -227,6 +227,38 @@ func TestOthersAreReleasedWhileOneWriteToAPlainFileHangs(t *testing.T) {
 	})
 }
 
+// The last look takes hold of the batch that a request is about to write, and gets the turn behind it.
+func TestLinesThatComeDuringTheLastWriteOfARequestAreWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := newSluice()
+		log := newAuditLog(out, hclog.NewNullLogger())
+		log.file.mu.Lock()
+		log.file.direct = true
+		log.file.mu.Unlock()
+		decision := log.file.enqueue([]byte("decision\n"))
+		require.True(t, decision.turn)
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			log.Close()
+		}()
+		synctest.Wait()
+		out.set(func() { out.hangs = true })
+		written := make(chan error)
+		go func() { written <- log.file.finish(&decision) }()
+		require.Eventually(t, func() bool {
+			log.file.mu.Lock()
+			defer log.file.mu.Unlock()
+			return log.file.writing != nil
+		}, 10*time.Second, time.Millisecond)
+		log.Append([]byte("outcome\n"))
+		out.set(func() { out.hangs = false })
+		require.NoError(t, <-written)
+		<-closed
+		require.Equal(t, "decision\noutcome\n", out.text())
+	})
+}
+
 func TestLinesKeptWhileAWriteHangsAreBounded(t *testing.T) {
 	out := newSluice()
 	log := newAuditLog(out, hclog.NewNullLogger())

@@ -202,14 +202,15 @@ func (a *lineWriter) wake() {
 	}
 }
 
-// commit writes a batch, and gives up the turn, which the caller has. It does
-// nothing if the batch was written, or given up, while the caller waited. The error is that
-// of the batch, which the caller must not use any more.
+// commit writes the batch that gathers lines, and gives up the turn, which the caller has. It does
+// nothing if the batch was written, or given up, while the caller waited: it gathers none any more
+// then, and may be the next one to do so. The error is that of the batch, which the caller must not
+// use any more.
 func (a *lineWriter) commit(b *batch) error {
 	defer func() { <-a.turn }()
 	a.mu.Lock()
-	if b.settled {
-		a.mu.Unlock()
+	if b != a.batch {
+		defer a.mu.Unlock()
 		return b.err
 	}
 	if a.batch, a.spare = a.spare, nil; a.batch == nil {
@@ -261,7 +262,7 @@ func (a *lineWriter) run() {
 	}
 }
 
-// flush writes the waiting lines, and reports whether they were the last.
+// flush writes the waiting lines, and reports whether none was left, and none will come.
 func (a *lineWriter) flush() (last bool) {
 	a.mu.Lock()
 	b, closed := a.batch, a.closed
@@ -271,8 +272,11 @@ func (a *lineWriter) flush() (last bool) {
 	if due {
 		a.turn <- struct{}{}
 		_ = a.commit(b) // nobody waits for it
+		if closed {
+			a.wake() // other lines may have come meanwhile
+		}
 	}
-	if !closed {
+	if due || !closed {
 		return false
 	}
 	a.turn <- struct{}{} // for good
