@@ -10,8 +10,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/http1/wire"
 )
 
-// discarded is how much of a body that the handler did not read is read, so that the connection can go
-// on.
+// discarded is how much of a body that the handler left is read, so that the connection goes on.
 const discarded = 256 << 10
 
 // body is a request's body, read from its connection. Another goroutine than the handler's may

@@ -150,7 +150,9 @@ func (c *conn) next() bool {
 	r := h.request.WithContext(ctx)
 	r.RemoteAddr, r.TLS = c.remote, c.tls
 	x := newExchange(c, r, &h, cancel)
-	c.current.Store(x)
+	if c.current.Store(x); c.server.closed.Load() {
+		cancel() // the server may have looked before
+	}
 	c.server.lookout.add(c)
 	if r.Method == http.MethodOptions && r.RequestURI == "*" {
 		x.header["Content-Length"] = []string{"0"} // it asks about the server, as a ping does

@@ -42,9 +42,10 @@ type exchange struct {
 	readSet atomic.Bool // it has bounded the reads of the body
 
 	mu        sync.Mutex
-	watched   uint64 // the number of its watch; 0: there is none
-	continues bool   // the client waits for 100 Continue
-	writeSet  bool   // the handler has bounded its writes
+	watched   uint64     // the number of its watch; 0: there is none
+	writeSet  bool       // the handler has bounded its writes
+	asking    sync.Mutex // held for a write to the client, as mu must never be: the lookout waits for it
+	continues bool       // the client waits for 100 Continue
 
 	header    http.Header
 	status    int  // 0: the handler has set none yet
@@ -80,8 +81,8 @@ func (x *exchange) leave() {
 
 // goOn tells a client that waits for it to send the body.
 func (x *exchange) goOn() error {
-	x.mu.Lock()
-	defer x.mu.Unlock()
+	x.asking.Lock()
+	defer x.asking.Unlock()
 	if !x.continues {
 		return nil
 	}
@@ -219,10 +220,10 @@ func (x *exchange) send(p []byte, last bool) error {
 // it reads what is left of the request, as many clients send all of it before they read.
 func (x *exchange) commit(p []byte, last bool) {
 	x.committed = true
-	x.mu.Lock()
+	x.asking.Lock()
 	unasked := x.continues
 	x.continues = false
-	x.mu.Unlock()
+	x.asking.Unlock()
 	x.closes = x.closes || unasked || x.c.server.draining.Load()
 	x.closes = !x.body.discard(!x.closes) || x.closes
 
@@ -274,8 +275,7 @@ func (x *exchange) release() {
 	x.out = nil
 }
 
-// appendFields writes a header, without what only the server sets, and without names and values that
-// are not valid: none brings a line of its own.
+// appendFields writes what is valid of a header, and not the server's own: none brings another line.
 func appendFields(b []byte, header http.Header) []byte {
 	for name, values := range header {
 		switch http.CanonicalHeaderKey(name) {

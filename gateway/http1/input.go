@@ -174,8 +174,7 @@ func (c *conn) takeBuffer() {
 	}
 }
 
-// release gives the buffer away, with all that is in it. A larger one is left to the garbage
-// collector.
+// release gives the buffer away, with all that is in it. A larger one is garbage.
 func (c *conn) release() {
 	if len(c.in) == readSize {
 		readBuffers.Put((*[readSize]byte)(c.in))

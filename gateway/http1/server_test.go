@@ -147,6 +147,16 @@ func TestCloseCancelsWhatIsInFlight(t *testing.T) {
 	require.ErrorIs(t, <-ended, context.Canceled)
 }
 
+func TestRequestThatBeginsWhenTheServerHasBeenClosedIsCancelled(t *testing.T) {
+	t.Parallel()
+	s := &Server{MaxHeaderBytes: 32 << 10, ErrorLog: log.Default()}
+	s.closed.Store(true)
+	ended := make(chan error, 1)
+	s.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { ended <- r.Context().Err() })
+	(&conn{server: s, net: &stream{in: []byte(post("x")), step: 1000}}).serve()
+	require.ErrorIs(t, <-ended, context.Canceled)
+}
+
 func TestAcceptGoesOnAfterAFailureThatPasses(t *testing.T) {
 	t.Parallel()
 	s := newStageOn(t, &failing{Listener: listen(t)}, echo)
