@@ -1,6 +1,7 @@
 package mcp
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -31,6 +32,7 @@ func ReadMessage(r *http.Request, limit int64) (*Message, *access.Refusal) {
 	// audit log only where there is such a server: the sub-request names the resource.
 	x.request.ResourceURI = ""
 	if f != nil {
+		f.RPCID = bytes.Clone(f.RPCID) // it is written when another message may be in its place
 		x.release()
 		return nil, f
 	}
@@ -114,6 +116,7 @@ func (h *Handler) Call(ctx context.Context, c Call) (*Answer, error) {
 	}
 	if f, ok := errors.AsType[*access.Refusal](err); ok {
 		c.Request.Record(f)
+		f.RPCID = bytes.Clone(f.RPCID) // it may be of the next
 	}
 	a.release() // a message that took the place of the caller's
 	return nil, err

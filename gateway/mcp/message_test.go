@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 )
 
@@ -49,4 +50,46 @@ func TestAnEditedMessageKeepsEveryOtherByte(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestARefusalHasTheIDOfItsMessage, and not what another client's message has in the same memory by
+// the time at which it is written.
+func TestARefusalHasTheIDOfItsMessage(t *testing.T) {
+	id := `"` + strings.Repeat("of alice ", 2<<10) + `"`
+	others := func() { // as many as may get the memory of any processor
+		for range 64 {
+			b := newBuffer(minPooledSize)
+			b.data = append(b.data, strings.Repeat("of bob ", 4<<10)...)
+		}
+	}
+	t.Run("that cannot be read", func(t *testing.T) {
+		for range 8 { // a pool under the race detector drops some
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/mcp",
+				strings.NewReader(`{"jsonrpc":"2.0","id":`+id+`,"method":"tools/call","params":{"name":5}}`))
+			r.Header.Set("Content-Type", "application/json")
+			_, f := ReadMessage(r.WithContext(access.NewContext(t.Context(), &access.Request{}, nil)), 1<<20)
+			require.NotNil(t, f)
+			others()
+			require.Equal(t, id, string(f.RPCID))
+		}
+	})
+	t.Run("whose server cannot be used", func(t *testing.T) {
+		server := &grants.Server{Name: "up", ID: "registration-1", Transport: grants.TransportHTTP, URL: "no URL"}
+		up := newTaskUpstream(t)
+		g := newGateway(t, testConfig(), registration(up.Upstream))
+		task := up.begin(t, g, "alice", "own-1")
+		g.registry.put(server)
+		for range 8 {
+			m, err := ParseMessage([]byte(`{"jsonrpc":"2.0","id":` + id + `,"method":"tasks/get","params":{"taskId":"` + task + `"}}`))
+			require.NoError(t, err)
+			request := &access.Request{Server: server, Grant: g.grants["alice"]}
+			ctx := access.NewContext(t.Context(), request, g.sink)
+			_, err = g.Call(ctx, Call{Request: request, Method: http.MethodPost, Header: http.Header{}, Message: m})
+			var f *access.Refusal
+			require.ErrorAs(t, err, &f)
+			others()
+			require.Equal(t, reasonUnusable, f.Reason)
+			require.Equal(t, id, string(f.RPCID))
+		}
+	})
 }
