@@ -217,6 +217,7 @@ func (x *exchange) forwardNotification() *access.Refusal {
 	case protocol.MethodRootsChanged:
 		f := x.answerAccepted()
 		if f == nil {
+			x.shared = true // some may still be sent when their answers are there
 			x.sendToAll(m.Data, func(r *route) bool { return r.mode == modeSession })
 		}
 		return f

@@ -226,6 +226,7 @@ func (c *channel) Close() { c.cancel() }
 // Send posts one message. The answer to it comes on the stream; a refusal of the
 // message itself does not, so one is made of it.
 func (c *channel) Send(message []byte) error {
+	message = bytes.Clone(message) // a server may answer before all is sent, and the rest is sent meanwhile
 	ctx, cancel := c.ctx, context.CancelFunc(func() {})
 	if c.timeout > 0 {
 		ctx, cancel = context.WithTimeout(ctx, c.timeout)

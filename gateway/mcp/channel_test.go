@@ -1,10 +1,13 @@
 package mcp
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -190,4 +193,37 @@ func TestTheOldTransportsChannelsAreBounded(t *testing.T) {
 	g := newGateway(t, c, sseRegistration(f.Upstream))
 	g.open(t, "alice")
 	require.Equal(t, http.StatusBadGateway, g.Ask(t, initOnce, ":token", "bob").Status)
+}
+
+// TestAServerGetsNothingElseForTheRestOfAMessage: it answers before it reads on, and by then another
+// client's message may be where this one was.
+func TestAServerGetsNothingElseForTheRestOfAMessage(t *testing.T) {
+	goOn, heard := make(chan struct{}), make(chan []byte, 1)
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		reader := bufio.NewReader(conn)
+		r, err := http.ReadRequest(reader)
+		if err != nil {
+			return
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+		<-goOn
+		got, _ := io.ReadAll(r.Body) // until the gateway gives up, or to the end
+		heard <- got
+	}()
+	server := &grants.Server{Name: "up", ID: "1", Transport: grants.TransportHTTP, URL: "http://" + listener.Addr().String() + "/mcp"}
+	u := newGateway(t, testConfig(), server).upstream(t, server)
+	c := &channel{upstream: u, ctx: t.Context(), endpoint: u.template.URL}
+	message := bytes.Repeat([]byte("a"), 32<<20)
+	require.NoError(t, c.Send(message))
+	copy(message, bytes.Repeat([]byte("b"), len(message)))
+	close(goOn)
+	require.Zero(t, bytes.Count(<-heard, []byte("b")), "bytes of another message")
 }
