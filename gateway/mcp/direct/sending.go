@@ -33,6 +33,7 @@ var heads = sync.Pool{New: func() any { return new([headSize]byte) }}
 // sending is a request on its way.
 type sending struct {
 	written bool        // something of it is on the way
+	whole   bool        // all of it is; not before the helper has ended
 	head    []byte      // of it, in a buffer from heads
 	rest    [2][]byte   // with TLS, what is to be encrypted
 	out     net.Buffers // what the socket gets next
@@ -41,10 +42,7 @@ type sending struct {
 }
 
 // helper sends the rest of a request.
-type helper struct {
-	done chan struct{}
-	err  error // once done
-}
+type helper struct{ done chan struct{} }
 
 // ask sends the request. Where the server takes no more at present, a helper does so meanwhile.
 func (c *conn) ask(q question, wait time.Duration) error {
@@ -77,11 +75,11 @@ func (c *conn) startHelper(memory Memory, wait time.Duration) {
 	}
 	go func() {
 		defer close(h.done)
-		h.err = c.push(wait, true)
+		err := c.push(wait, true)
 		if memory != nil {
 			memory.Release()
 		}
-		c.sent(h.err, wait)
+		c.sent(err, wait)
 	}()
 }
 
@@ -91,6 +89,7 @@ func (c *conn) sent(err error, wait time.Duration) {
 		heads.Put((*[headSize]byte)(c.head[:headSize]))
 	}
 	c.head, c.rest, c.out, c.vector = nil, [2][]byte{}, nil, [2][]byte{}
+	c.whole = err == nil
 	switch {
 	case late(err):
 		wait = -1
@@ -134,7 +133,7 @@ func (c *conn) writeUntil(end time.Time, patience time.Duration) {
 	if patience == 0 {
 		end = time.Time{}
 	}
-	c.armed = time.Time{} // so that the next request sets its own
+	c.stray = true
 	_ = c.SetWriteDeadline(end)
 }
 
@@ -161,7 +160,7 @@ func (c *conn) more() (bool, error) {
 
 // isSent reports whether all of the request is.
 func (c *conn) isSent() bool {
-	return c.helper == nil || c.awaitSent() && c.helper.err == nil
+	return (c.helper == nil || c.awaitSent()) && c.whole
 }
 
 // awaitSent waits a little for the helper, and reports whether it has ended.

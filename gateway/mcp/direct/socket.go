@@ -33,7 +33,8 @@ type socket struct {
 
 	mu       sync.Mutex
 	until    time.Time // when the reader's patience ends; zero: never
-	armed    time.Time // the deadline of reads, and of writes that nobody has set since; never after until
+	armed    time.Time // the deadline of reads, and of writes unless stray; never after until
+	stray    bool      // writes have had another since
 	answered bool      // the header of the answer is read
 
 	held *held // nil: writes pass
@@ -53,8 +54,8 @@ func (s *socket) begin(ctx context.Context, now time.Time) {
 	defer s.mu.Unlock()
 	s.ctx, s.watchAt, s.stop = ctx, now.Add(watchAfter), nil
 	s.until, s.answered = time.Time{}, false
-	if s.armed.IsZero() || s.armed.After(s.watchAt) || !s.armed.After(now) {
-		s.armed = s.watchAt
+	if s.stray || s.armed.IsZero() || s.armed.After(s.watchAt) || !s.armed.After(now) {
+		s.armed, s.stray = s.watchAt, false
 		_ = s.SetDeadline(s.armed)
 	}
 }
@@ -155,12 +156,19 @@ func (s *socket) again() bool {
 	if !s.until.IsZero() && !now.Before(s.until) {
 		return false
 	}
-	if s.stop == nil && !now.Before(s.watchAt) {
-		s.stop = context.AfterFunc(s.ctx, s.abort)
+	if !now.Before(s.watchAt) {
+		s.watch()
 	}
 	s.armed = s.alarm()
 	_ = s.SetReadDeadline(s.armed)
 	return true
+}
+
+// watch has the end of the request's context end the connection. It runs with the lock held.
+func (s *socket) watch() {
+	if s.stop == nil {
+		s.stop = context.AfterFunc(s.ctx, s.abort)
+	}
 }
 
 // held has the records of TLS that wait for the socket: those that are collected, and those that are
@@ -198,8 +206,12 @@ func (s *socket) collected(last bool) []byte {
 	return out
 }
 
-// lastWord bounds the write of an answer to what the server says below HTTP, as to renew a key.
-const lastWord = 5 * time.Second
+// lastWord bounds the write of an answer to what the server says below HTTP, as to renew a key. On an
+// idle connection a request waits for it that can have another one.
+const (
+	lastWord     = 5 * time.Second
+	lastIdleWord = blockPatience
+)
 
 // Write is that of the layer above.
 func (s *socket) Write(p []byte) (int, error) {
@@ -210,8 +222,13 @@ func (s *socket) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	if s.ours {
-		_ = s.SetWriteDeadline(time.Now().Add(lastWord))
-		s.armed = time.Time{} // so that the next request sets its own
+		patience := lastIdleWord
+		if s.ctx != nil {
+			patience = lastWord
+			s.watch()
+		}
+		_ = s.SetWriteDeadline(time.Now().Add(patience))
+		s.stray = true
 	}
 	return s.Conn.Write(p)
 }
