@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"sync"
 
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/config"
@@ -40,6 +41,8 @@ type proxied struct {
 	use      credentials.Use  // of set
 	ctx      *cut             // of the request to the server
 	cancel   context.CancelCauseFunc
+	mu       sync.Mutex // of cancel, where others call it, and of over
+	over     error      // why the stream has ended for good; nil: it goes on
 	first    cut
 	traced   func(status int, err error)
 	out      direct.Request
@@ -181,13 +184,21 @@ func (q *proxied) beginStream() {
 	a.inEvents = q.set != nil || a.isFiltered() // so that it can be gone on with between two of them, or changed
 	if a.idle() {
 		q.unlisted = q.handler.streams.Add(q.cancel, q.proxy.limits.MaxStreamAge)
-		q.request.OnExpiry(func() { q.cancel(sse.ErrExpired) })
-		q.request.OnRules(q.grant, func() { q.cancel(sse.ErrRules) })
+		q.request.OnExpiry(func() { q.endFor(sse.ErrExpired) })
+		q.request.OnRules(q.grant, func() { q.endFor(sse.ErrRules) })
 	}
 	a.rpcID = bytes.Clone(a.id())
 	if a.body == nil || q.isSent() {
 		a.release() // a stream may be open for hours
 	}
+}
+
+// endFor ends the stream for good, also where it is being opened again. Any goroutine may call it.
+func (q *proxied) endFor(cause error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.over = cause
+	q.cancel(cause)
 }
 
 // isSent reports whether nobody reads the message any more, in order to send it. While

@@ -20,15 +20,27 @@ func (q *proxied) reopen() bool {
 	q.endResponse()
 	q.use.End()
 	q.unlisted()
-	q.ctx = &cut{Context: q.client}
-	q.cancel = q.ctx.cut
+	over := q.restart()
 	q.unlisted = q.handler.streams.Add(q.cancel, q.proxy.limits.MaxStreamAge)
-	if q.lease(q.client) == nil && q.decide() == nil && q.openAgain() {
+	if !over && q.lease(q.client) == nil && q.decide() == nil && q.openAgain() {
 		q.decoder = q.newDecoder()
 		return true
 	}
 	q.cancel(credentials.ErrReplaced) // an orderly end: the client opens it itself
 	return false
+}
+
+// restart gives the request to the server another context, and reports whether the stream has ended
+// for good: what has ended it may have found the former context, which had ended.
+func (q *proxied) restart() (over bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ctx = &cut{Context: q.client}
+	q.cancel = q.ctx.cut
+	if q.over != nil {
+		q.cancel(q.over)
+	}
+	return q.over != nil
 }
 
 // A server may have one stream for each session, and may take a while until it notices that
