@@ -52,6 +52,8 @@ func TestAnswersAreFramedAsHTTPSays(t *testing.T) {
 			w.WriteHeader(http.StatusNoContent)
 			_, err := w.Write([]byte("x"))
 			assert.ErrorIs(t, err, http.ErrBodyNotAllowed)
+			_, err = w.Write(nil)
+			assert.NoError(t, err)
 		}, get, "", []string{"204 No Content"}, []string{"Content-Length", chunks}},
 		"not modified": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotModified) }, get, "", []string{"304 Not Modified"}, []string{"Content-Length", chunks}},
 		"a length that is exceeded": {func(w http.ResponseWriter, _ *http.Request) {
