@@ -153,7 +153,7 @@ type outcome struct {
 }
 
 // outcome wants every answer to be 200, or 503 with Retry-After: never a
-// refusal, and never none.
+// refusal, and never none. The first that fails may be cut in mid-answer.
 func (p *probe) outcome(t *testing.T) outcome {
 	t.Helper()
 	var o outcome
@@ -172,6 +172,10 @@ func (p *probe) outcome(t *testing.T) outcome {
 			if o.bad == 0 {
 				o.firstBad = a.sent
 			}
+			o.bad++
+			o.recovered = time.Time{}
+		case a.status == http.StatusOK && errors.Is(a.err, io.ErrUnexpectedEOF) && o.bad == 0:
+			o.firstBad = a.sent // it was in flight when max_stale ended: docs/reliability.md
 			o.bad++
 			o.recovered = time.Time{}
 		default:
