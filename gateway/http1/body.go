@@ -63,8 +63,8 @@ func (b *body) read(p []byte) (n int, err error) {
 // piece reads bytes of the body or the chunk. Many at once do not go through the buffer.
 func (b *body) piece(p []byte) (n int, err error) {
 	c := b.x.c
-	if c.start == c.end {
-		if len(p) >= readSize {
+	if c.in.Len() == 0 {
+		if len(p) >= wire.BufferSize {
 			b.patience()
 			n, err := c.read(p)
 			return n, unexpected(err)
@@ -73,9 +73,7 @@ func (b *body) piece(p []byte) (n int, err error) {
 			return 0, err
 		}
 	}
-	n = copy(p, c.in[c.start:c.end])
-	c.start += n
-	return n, nil
+	return c.in.Move(p), nil
 }
 
 func (b *body) fill() error {
@@ -101,10 +99,8 @@ func (b *body) nextChunk() (err error) {
 
 // Line is for package wire.
 func (b *body) Line(most int) ([]byte, error) {
-	for c := b.x.c; ; {
-		line, n, err := wire.CutLine(c.in[c.start:c.end], most)
-		if err != nil || n > 0 {
-			c.start += n
+	for {
+		if line, there, err := b.x.c.in.Line(most); there || err != nil {
 			return line, err
 		}
 		if err := b.fill(); err != nil {
@@ -120,7 +116,7 @@ func (b *body) discard(follows bool) bool {
 		return false
 	}
 	defer b.mu.Unlock()
-	if c := b.x.c; !follows && (b.chunked || b.left > int64(c.end-c.start)) {
+	if c := b.x.c; !follows && (b.chunked || b.left > int64(c.in.Len())) {
 		return false
 	}
 	for left := int64(discarded); b.err == nil && b.left <= left; {

@@ -81,7 +81,7 @@ func (c *conn) finish() {
 	if x != nil {
 		_ = x.body.Close() // somebody may still read it
 	}
-	c.release()
+	c.in.Release()
 }
 
 // kill ends the connection from another goroutine.
@@ -144,7 +144,7 @@ func (c *conn) next() bool {
 		c.refuse(err)
 		return false
 	}
-	c.start += len(b)
+	c.in.Skip(len(b))
 	c.served++
 	ctx, cancel := context.WithCancel(c.ctx)
 	r := h.request.WithContext(ctx)
@@ -171,10 +171,10 @@ func (c *conn) readHead() ([]byte, error) {
 	}
 	line, most, borne := 0, c.server.MaxHeaderBytes, false
 	for {
-		b := c.in[c.start:c.end]
+		b := c.in.Bytes()
 		if !borne && len(b) >= 2 {
 			if borne = true; b[0] == '\r' && b[1] == '\n' { // one empty line (RFC 9112, section 2.2)
-				c.start += 2
+				c.in.Skip(2)
 				continue
 			}
 		}
@@ -215,8 +215,8 @@ func (c *conn) linger() {
 		return
 	}
 	c.within(time.Now().Add(lingerTime))
-	for left := discarded; left > 0; left -= c.end {
-		if c.start = c.end; c.fill() != nil {
+	for left := discarded; left > 0; left -= c.in.Len() {
+		if c.in.Skip(c.in.Len()); c.fill() != nil {
 			return
 		}
 	}

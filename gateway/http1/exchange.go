@@ -165,8 +165,8 @@ func (x *exchange) FlushError() error {
 	x.release()
 	if x.body.mu.TryLock() { // else the body is read at present
 		defer x.body.mu.Unlock()
-		if x.c.start == x.c.end {
-			x.c.release()
+		if x.c.in.Len() == 0 {
+			x.c.in.Release()
 		}
 	}
 	return err
@@ -264,7 +264,7 @@ func (x *exchange) end() bool {
 	switch {
 	case err != nil || x.length > x.written && !x.noBody:
 		return false
-	case x.closes && (x.c.start < x.c.end || x.body.err != io.EOF): //nolint:errorlint // ours
+	case x.closes && (x.c.in.Len() > 0 || x.body.err != io.EOF): //nolint:errorlint // ours
 		x.c.linger()
 	}
 	return !x.closes

@@ -60,7 +60,7 @@ func readAll(in []byte, step int) []received {
 		w.Header().Set("Number", strconv.Itoa(len(all)))
 		got := received{request: r}
 		got.body, got.err = io.ReadAll(r.Body)
-		got.next = len(in) - len(client.in) - (c.end - c.start)
+		got.next = len(in) - len(client.in) - c.in.Len()
 		all = append(all, got)
 	})
 	c.serve()

@@ -6,12 +6,11 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"vault-plugin-secrets-mcp/gateway/http1/wire"
 )
 
 const (
-	// readSize is the size of the buffer for headers and small bodies.
-	readSize = 4 << 10
-
 	// bufferPatience is how long a connection that waits keeps its buffer.
 	bufferPatience = 10 * time.Second
 
@@ -20,15 +19,12 @@ const (
 	lastLook = 50 * time.Millisecond
 )
 
-var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
-
 // input is the reading side of a connection.
 type input struct {
-	in         []byte // nil: there is no buffer
-	start, end int    // of the bytes in it
-	one        [1]byte
-	began      time.Time // when the request's first byte was there
-	served     int       // requests so far
+	in     wire.Buffer
+	one    [1]byte
+	began  time.Time // when the request's first byte was there
+	served int       // requests so far
 
 	mu      sync.Mutex
 	until   time.Time // when the reader's patience ends; zero: never
@@ -39,7 +35,7 @@ type input struct {
 // await waits for the first byte of a request. After a while it gives the buffer away. Once the
 // server drains it looks once more, since a deadline that has passed hides bytes that are there.
 func (c *conn) await() (err error) {
-	if c.start == c.end {
+	if c.in.Len() == 0 {
 		now, end := time.Now(), c.until // a new connection has had that since its start
 		if c.served > 0 {
 			end = after(now, c.server.IdleTimeout)
@@ -47,12 +43,11 @@ func (c *conn) await() (err error) {
 		c.rest(earlier(end, now.Add(bufferPatience)))
 		err = c.fill()
 		if late(err) && !c.server.draining.Load() && (end.IsZero() || time.Now().Before(end)) {
-			c.release()
+			c.in.Release()
 			c.rest(end)
 			var n int
 			n, err = c.read(c.one[:])
-			c.takeBuffer()
-			c.end = copy(c.in, c.one[:n])
+			c.in.Added(copy(c.in.Room(), c.one[:n]))
 		}
 		if late(err) && c.server.draining.Load() {
 			c.within(time.Now().Add(lastLook))
@@ -145,39 +140,7 @@ func (c *conn) read(p []byte) (int, error) {
 
 // fill reads more bytes into the buffer.
 func (c *conn) fill() error {
-	c.room()
-	n, err := c.read(c.in[c.end:])
-	c.end += n
+	n, err := c.read(c.in.Room())
+	c.in.Added(n)
 	return err
-}
-
-// room makes room behind the bytes in the buffer, which grows only where a header needs it.
-func (c *conn) room() {
-	c.takeBuffer()
-	switch {
-	case c.start == c.end:
-		c.start, c.end = 0, 0
-	case c.end < len(c.in):
-	case c.start > 0:
-		c.start, c.end = 0, copy(c.in, c.in[c.start:c.end])
-	default:
-		grown := make([]byte, 2*len(c.in))
-		n := copy(grown, c.in)
-		c.release()
-		c.in, c.end = grown, n
-	}
-}
-
-func (c *conn) takeBuffer() {
-	if c.in == nil {
-		c.in = readBuffers.Get().(*[readSize]byte)[:]
-	}
-}
-
-// release gives the buffer away, with all that is in it. A larger one is garbage.
-func (c *conn) release() {
-	if len(c.in) == readSize {
-		readBuffers.Put((*[readSize]byte)(c.in))
-	}
-	c.in, c.start, c.end = nil, 0, 0
 }

@@ -117,9 +117,9 @@ func (f *Field) split(b []byte) bool {
 	return true
 }
 
-// CutLine returns the first line of b, which has at most so many bytes with its CRLF, and its length with
+// cutLine returns the first line of b, which has at most so many bytes with its CRLF, and its length with
 // that; 0 while its end is not there.
-func CutLine(b []byte, most int) (line []byte, length int, err error) {
+func cutLine(b []byte, most int) (line []byte, length int, err error) {
 	b = b[:min(len(b), most)]
 	switch i := bytes.IndexByte(b, '\n'); {
 	case i < 0 && len(b) < most:

@@ -77,7 +77,7 @@ func (b *body) Close() error {
 		b.err = http.ErrBodyReadAfterClose
 	}
 	_ = c.socket.Close()
-	c.release()
+	c.in.Release()
 	return nil
 }
 
@@ -103,8 +103,8 @@ func (b *body) read(p []byte) (n int, err error) {
 // piece reads bytes of the body or the chunk. Many at once do not go through the buffer.
 func (b *body) piece(p []byte) (n int, err error) {
 	c := b.c
-	if c.start == c.end {
-		if len(p) >= len(c.in) {
+	if c.in.Len() == 0 {
+		if len(p) >= c.in.Size() {
 			b.patience()
 			n, err = c.layer.Read(p)
 			if n > 0 {
@@ -116,9 +116,7 @@ func (b *body) piece(p []byte) (n int, err error) {
 			return 0, err
 		}
 	}
-	n = copy(p, c.in[c.start:c.end])
-	c.start += n
-	return n, nil
+	return c.in.Move(p), nil
 }
 
 func (b *body) fill() error {
@@ -160,10 +158,8 @@ func (b *body) trailers() error {
 
 // Line is for package wire.
 func (b *body) Line(most int) ([]byte, error) {
-	for c := b.c; ; {
-		line, n, err := wire.CutLine(c.in[c.start:c.end], most)
-		if err != nil || n > 0 {
-			c.start += n
+	for {
+		if line, there, err := b.c.in.Line(most); there || err != nil {
 			return line, err
 		}
 		if err := b.fill(); err != nil {

@@ -9,24 +9,19 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"sync"
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/http1/wire"
 )
 
 const (
-	// readSize is the size of the buffer for the header of an answer, and for a small body.
-	readSize = 4 << 10
-
-	// streamSize is that of a stream's, of which most are silent and there may be thousands.
+	// streamSize is the size of a stream's buffer: most streams are silent, and there may be
+	// thousands.
 	streamSize = 1 << 10
 
 	// maxHeader bounds the header of an answer, with those before it, in bytes.
 	maxHeader = 64 << 10
 )
-
-var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 
 // conn is a connection to a server that one request uses at a time.
 type conn struct {
@@ -34,9 +29,8 @@ type conn struct {
 	tls   *tls.Conn // nil: in the clear
 	layer io.Reader // the socket, or TLS upon it
 
-	in         []byte // nil: there is no buffer
-	start, end int    // of the bytes in it
-	one        [1]byte
+	in  wire.Buffer
+	one [1]byte
 
 	sending
 	since time.Time // when it became idle
@@ -74,7 +68,7 @@ func (c *conn) exchange(ctx context.Context, q question, wait time.Duration) (*a
 	}
 	isLate := c.isLate()
 	_ = c.Close()
-	c.release()
+	c.in.Release()
 	c.awaitHelper()
 	switch {
 	case ctx.Err() != nil:
@@ -97,7 +91,7 @@ func (c *conn) answer(method string) (*answer, error) {
 		if err := a.parse(b, method); err != nil {
 			return nil, err
 		}
-		c.start += len(b)
+		c.in.Skip(len(b))
 		if a.StatusCode >= 200 || a.StatusCode == http.StatusSwitchingProtocols {
 			c.hasAnswered()
 			a.body.c = c
@@ -110,7 +104,7 @@ func (c *conn) answer(method string) (*answer, error) {
 // readHead returns a header, which stays valid until the next read.
 func (c *conn) readHead(most int) ([]byte, error) {
 	for line := 0; ; {
-		b := c.in[c.start:c.end]
+		b := c.in.Bytes()
 		end, next, err := wire.ScanHead(b, line)
 		switch {
 		case err != nil:
@@ -127,21 +121,10 @@ func (c *conn) readHead(most int) ([]byte, error) {
 	}
 }
 
-// fill reads more bytes into the buffer, which grows only where a header needs it.
+// fill reads more bytes into the buffer.
 func (c *conn) fill() error {
-	switch {
-	case c.in == nil:
-		c.in = readBuffers.Get().(*[readSize]byte)[:]
-	case c.start == c.end:
-		c.start, c.end = 0, 0
-	case c.end < len(c.in):
-	case c.start > 0:
-		c.start, c.end = 0, copy(c.in, c.in[c.start:c.end])
-	default:
-		c.replace(make([]byte, 2*len(c.in)))
-	}
-	n, err := c.layer.Read(c.in[c.end:])
-	if c.end += n; n > 0 {
+	n, err := c.layer.Read(c.in.Room())
+	if c.in.Added(n); n > 0 {
 		return nil
 	}
 	if err == nil {
@@ -150,35 +133,13 @@ func (c *conn) fill() error {
 	return err
 }
 
-// replace moves what is in the buffer to another one.
-func (c *conn) replace(buffer []byte) {
-	n := copy(buffer, c.in[c.start:c.end])
-	c.release()
-	c.in, c.end = buffer, n
-}
-
-// release gives the buffer away, with all that is in it. A larger one is left to the garbage collector.
-func (c *conn) release() {
-	if len(c.in) == readSize {
-		readBuffers.Put((*[readSize]byte)(c.in))
-	}
-	c.in, c.start, c.end = nil, 0, 0
-}
-
-// slim prepares the connection to wait for long.
-func (c *conn) slim() {
-	if size := max(streamSize, c.end-c.start); size < len(c.in) {
-		c.replace(make([]byte, size))
-	}
-}
-
 // free takes the connection from its request, and reports whether another one may use it: it was not
 // closed, all of the request was sent, and nothing is left of the answer.
 func (c *conn) free() bool {
-	if c.start != c.end || !c.isSent() || !c.socket.free() {
+	if c.in.Len() > 0 || !c.isSent() || !c.socket.free() {
 		return false
 	}
-	c.release()
+	c.in.Release()
 	return true
 }
 

@@ -33,7 +33,7 @@ func hear(b []byte, method string) (response *http.Response, body, rest []byte, 
 		return nil, nil, nil, err
 	}
 	body, err = io.ReadAll(struct{ io.Reader }{readerOf(a)})
-	rest, _ = io.ReadAll(io.MultiReader(bytes.NewReader(c.in[c.start:c.end]), c.socket))
+	rest, _ = io.ReadAll(io.MultiReader(bytes.NewReader(c.in.Bytes()), c.socket))
 	return &a.Response, body, rest, err
 }
 

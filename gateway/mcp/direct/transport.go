@@ -147,7 +147,7 @@ func (t *Transport) Open(ctx context.Context, r *Request) (*http.Response, error
 		if err != nil {
 			return nil, err
 		}
-		a.body.c.slim()
+		a.body.c.in.Shrink(streamSize)
 		return t.respond(a), nil
 	}
 	return t.roundTrip(ctx, r)
