@@ -62,6 +62,7 @@ func TestHTTP2HasTheSourceThatAProxyNames(t *testing.T) {
 	settings := &tls.Config{RootCAs: trusted, ServerName: "127.0.0.1", Certificates: []tls.Certificate{certificate}}
 	c := gatewaytest.NewHTTP2(t, gatewaytest.DialTLS(t, s.gateway.mainListener.Addr().String(), settings, header))
 	require.NoError(t, c.Begin(1, http.MethodPost, "/servers/files/mcp", "authorization", "Bearer "+goodToken, "content-type", "application/json"))
+	gatewaytest.Eventually(t, "the first request to be counted", func() bool { return s.metric("requests_in_flight") == "1" })
 	require.NoError(t, c.Begin(3, http.MethodGet, "/mcp"))
 	require.Contains(t, c.Await("HEADERS 3"), ":status=429", "the connection and the first request are two")
 	require.NoError(t, c.WriteData(1, true, []byte(gatewaytest.Ping)))
