@@ -9,9 +9,8 @@
 package telemetry
 
 import (
-	"maps"
 	"net/http"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,22 +44,26 @@ type outcome struct{ server, method, outcome string }
 
 // children are those metrics of a vector that requests use: to find one by its labels takes the
 // vector itself longer, and memory.
-type children[K comparable, M any] struct{ known atomic.Pointer[map[K]M] }
+type children[K comparable, M any] struct {
+	mu    sync.RWMutex
+	known map[K]M
+}
 
 // of returns the metric of those labels, which add makes at the first time.
 func (c *children[K, M]) of(labels K, add func(K) M) M {
-	known := c.known.Load()
-	if known != nil {
-		if m, ok := (*known)[labels]; ok {
-			return m
-		}
+	c.mu.RLock()
+	m, ok := c.known[labels]
+	c.mu.RUnlock()
+	if ok {
+		return m
 	}
-	m, all := add(labels), map[K]M{}
-	if known != nil {
-		maps.Copy(all, *known)
+	m = add(labels) // twice gives the same one
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known == nil {
+		c.known = make(map[K]M)
 	}
-	all[labels] = m
-	c.known.Store(&all) // what another one has added meanwhile is found once more
+	c.known[labels] = m
 	return m
 }
 
