@@ -361,13 +361,15 @@ func (b *Broker) refetch(ctx context.Context, what string, woken <-chan struct{}
 	for b.awaitLogin(ctx) == nil && ctx.Err() == nil {
 		back := b.feedBack()
 		fetchCtx, cancel := context.WithTimeout(ctx, fetchTimeout)
-		go func() {
-			select {
-			case <-back:
-				cancel()
-			case <-fetchCtx.Done():
-			}
-		}()
+		if back != nil {
+			go func() {
+				select {
+				case <-back:
+					cancel()
+				case <-fetchCtx.Done():
+				}
+			}()
+		}
 		err := fetch(fetchCtx)
 		cancel()
 		if err != nil {

@@ -234,15 +234,7 @@ func (g *gateway) makeMain() server {
 			g.mainListener = h2.Split(g.mainListener)
 		}
 		g.mainListener = g.connections.Watch(g.mainListener)
-		return withHTTP2(h2, &http.Server{
-			Handler:           handler,
-			ReadHeaderTimeout: readHeaderTimeout,
-			ReadTimeout:       readTimeout,
-			IdleTimeout:       idleTimeout,
-			MaxHeaderBytes:    g.settings.Limits.MaxHeader,
-			ConnContext:       access.ConnContext,
-			ErrorLog:          log,
-		})
+		return withHTTP2(h2, g.netHTTP(handler, log))
 	}
 	main := &http1.Server{
 		Handler:           handler,
@@ -257,6 +249,19 @@ func (g *gateway) makeMain() server {
 		main.NextProto = h2.Take
 	}
 	return withHTTP2(h2, main)
+}
+
+// netHTTP returns a server of net/http's for MCP clients.
+func (g *gateway) netHTTP(handler http.Handler, log *stdlog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    g.settings.Limits.MaxHeader,
+		ConnContext:       access.ConnContext,
+		ErrorLog:          log,
+	}
 }
 
 func (g *gateway) makeServers() {

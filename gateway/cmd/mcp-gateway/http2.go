@@ -20,15 +20,7 @@ func (g *gateway) makeHTTP2(handler http.Handler) *http2.Server {
 		return nil
 	}
 	log := g.log.Named("http2")
-	s := http2.New(&http.Server{
-		Handler:           access.Streams(handler),
-		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    g.settings.Limits.MaxHeader,
-		ConnContext:       access.ConnContext,
-		ErrorLog:          serverLog(log),
-	})
+	s := http2.New(g.netHTTP(access.Streams(handler), serverLog(log)))
 	warn := rate.Sometimes{Interval: 10 * time.Second}
 	s.Suspect = func(remote net.Addr, what string) {
 		warn.Do(func() { log.Warn("a client misuses its connection: "+what, "client", remote.String()) })
