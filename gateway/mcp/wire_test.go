@@ -1,16 +1,15 @@
 package mcp
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
@@ -25,40 +24,17 @@ type wireServer struct {
 // reports false.
 func newWireServer(t *testing.T, serve func(w io.Writer, body string) (more bool)) *wireServer {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = listener.Close() })
+	listener := gatewaytest.Listen(t)
 	s := &wireServer{Server: &grants.Server{
 		Name: "up", ID: "1", Transport: grants.TransportHTTP, URL: "http://" + listener.Addr().String() + "/mcp",
 	}}
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			s.mu.Lock()
-			s.conns = append(s.conns, conn)
-			s.mu.Unlock()
-			go serveWire(conn, serve)
-		}
-	}()
+	gatewaytest.Serve(listener, func(conn net.Conn) {
+		s.mu.Lock()
+		s.conns = append(s.conns, conn)
+		s.mu.Unlock()
+		gatewaytest.AnswerEach(conn, serve)
+	})
 	return s
-}
-
-func serveWire(conn net.Conn, serve func(w io.Writer, body string) bool) {
-	defer conn.Close()
-	reader := bufio.NewReader(conn)
-	for {
-		r, err := http.ReadRequest(reader)
-		if err != nil {
-			return
-		}
-		body, err := io.ReadAll(r.Body)
-		if err != nil || !serve(conn, string(body)) {
-			return
-		}
-	}
 }
 
 // accepted is how many connections there were.

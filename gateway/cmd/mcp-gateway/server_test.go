@@ -101,24 +101,13 @@ func TestRequestEndsAtItsServerWhenItsClientGoes(t *testing.T) {
 // hostile is a server that sends the same bytes for each request.
 func hostile(t *testing.T, answer string) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				if request, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
-					_, _ = io.Copy(io.Discard, request.Body)
-					_, _ = io.WriteString(conn, answer)
-				}
-			}()
-		}
-	}()
+	listener := gatewaytest.Listen(t)
+	gatewaytest.Serve(listener, func(conn net.Conn) {
+		gatewaytest.AnswerEach(conn, func(w io.Writer, _ string) (more bool) {
+			_, _ = io.WriteString(w, answer)
+			return false
+		})
+	})
 	return "http://" + listener.Addr().String()
 }
 

@@ -1,7 +1,6 @@
 package direct
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -16,6 +15,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 )
 
 // ways are those to a server.
@@ -54,9 +55,7 @@ func optionsFor(t testing.TB, address string, secure bool) Options {
 // newPeer serves each connection with a function.
 func newPeer(t testing.TB, secure bool, serve func(conn net.Conn)) *peer {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = listener.Close() })
+	listener := gatewaytest.Listen(t)
 	if secure {
 		own, _ := certificate()
 		listener = tls.NewListener(listener, &tls.Config{
@@ -66,21 +65,12 @@ func newPeer(t testing.TB, secure bool, serve func(conn net.Conn)) *peer {
 	}
 	p := &peer{Transport: New(optionsFor(t, listener.Addr().String(), secure)), listener: listener}
 	t.Cleanup(p.Close)
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			p.mu.Lock()
-			p.conns = append(p.conns, conn)
-			p.mu.Unlock()
-			go func() {
-				defer conn.Close()
-				serve(conn)
-			}()
-		}
-	}()
+	gatewaytest.Serve(listener, func(conn net.Conn) {
+		p.mu.Lock()
+		p.conns = append(p.conns, conn)
+		p.mu.Unlock()
+		serve(conn)
+	})
 	return p
 }
 
@@ -88,19 +78,7 @@ func newPeer(t testing.TB, secure bool, serve func(conn net.Conn)) *peer {
 // false.
 func newAnsweringPeer(t testing.TB, secure bool, answer func(w io.Writer, body string) (more bool)) *peer {
 	t.Helper()
-	return newPeer(t, secure, func(conn net.Conn) {
-		reader := bufio.NewReader(conn)
-		for {
-			r, err := http.ReadRequest(reader)
-			if err != nil {
-				return
-			}
-			body, err := io.ReadAll(r.Body)
-			if err != nil || !answer(conn, string(body)) {
-				return
-			}
-		}
-	})
+	return newPeer(t, secure, func(conn net.Conn) { gatewaytest.AnswerEach(conn, answer) })
 }
 
 // accepted is how many connections there were.
