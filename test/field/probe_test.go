@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -76,26 +74,8 @@ func (c *company) probe(t *testing.T, edge, token string) *probe {
 
 // call calls the tool once. Its error is that of an answer which is none.
 func (p *probe) call(ctx context.Context) (status int, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, strings.NewReader(harness.CallBody("add", `{"a":40,"b":2}`)))
-	if err != nil {
-		return 0, err
-	}
-	for name, value := range map[string]string{
-		"Authorization": "Bearer " + p.token, "Content-Type": "application/json", "Accept": "application/json, text/event-stream",
-		"Mcp-Protocol-Version": harness.StatelessEra, "Mcp-Method": "tools/call", "Mcp-Name": "add",
-	} {
-		request.Header.Set(name, value)
-	}
-	response, err := p.client.Do(request)
-	if err != nil {
-		return 0, err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode == http.StatusOK && !strings.Contains(string(body), "42") {
-		err = fmt.Errorf("the answer is not 42, but %s", body)
-	}
-	return response.StatusCode, err
+	status, _, err = harness.Add(ctx, p.client, p.url, p.token)
+	return status, err
 }
 
 // becomes waits until calls are answered with a status, and returns how long it took.

@@ -45,6 +45,14 @@ func needSpin(t *testing.T) {
 	}
 }
 
+// searchUnchanged searches a model as it is.
+func searchUnchanged(t *testing.T, name string, bounds []string) result {
+	t.Helper()
+	folder := t.TempDir()
+	copyModel(t, name, folder)
+	return search(t, folder, name, bounds)
+}
+
 // TestTheModelsKeepTheirPromises searches every state of each model.
 func TestTheModelsKeepTheirPromises(t *testing.T) {
 	needSpin(t)
@@ -52,9 +60,7 @@ func TestTheModelsKeepTheirPromises(t *testing.T) {
 		name, bounds := doctable.Names(row[0])[0], doctable.Names(row[1])
 		t.Run(name+" "+strings.Join(bounds, " "), func(t *testing.T) {
 			t.Parallel()
-			folder := t.TempDir()
-			copyModel(t, name, folder)
-			r := search(t, folder, name, bounds)
+			r := searchUnchanged(t, name, bounds)
 			require.Empty(t, r.broken, r.output)
 			t.Logf("%d states, depth %d, %s", r.states, r.depth, r.took.Round(100*time.Millisecond))
 		})
@@ -90,9 +96,7 @@ func TestTheLimitsAreWhereThePageSays(t *testing.T) {
 		name, bounds := doctable.Names(row[0])[0], doctable.Names(row[1])
 		t.Run(name+" "+strings.Join(bounds, " "), func(t *testing.T) {
 			t.Parallel()
-			folder := t.TempDir()
-			copyModel(t, name, folder)
-			r := search(t, folder, name, bounds)
+			r := searchUnchanged(t, name, bounds)
 			require.Equal(t, row[2], r.broken, r.output)
 		})
 	}

@@ -3,9 +3,7 @@ package partition
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -68,38 +66,14 @@ func (b *bed) stranger(t *testing.T, g *harness.Gateway, name string) *probe {
 // stopping.
 func (p *probe) call() history.Answer {
 	a := history.Answer{Sent: time.Now()}
-	a.Status, a.RetryAfter, a.Err = p.send()
-	a.Came = time.Now()
+	a.Status, a.RetryAfter, a.Err = harness.Add(context.Background(), p.client, p.url, p.token)
+	if a.Came = time.Now(); a.Err != nil {
+		a.Status, a.RetryAfter = 0, ""
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.reading.Answers = append(p.reading.Answers, a)
 	return a
-}
-
-func (p *probe) send() (status int, retryAfter string, err error) {
-	request, err := http.NewRequestWithContext(context.Background(), http.MethodPost, p.url, strings.NewReader(harness.CallBody("add", `{"a":40,"b":2}`)))
-	if err != nil {
-		return 0, "", err
-	}
-	for name, value := range map[string]string{
-		"Authorization": "Bearer " + p.token, "Content-Type": "application/json", "Accept": "application/json, text/event-stream",
-		"Mcp-Protocol-Version": harness.StatelessEra, "Mcp-Method": "tools/call", "Mcp-Name": "add",
-	} {
-		request.Header.Set(name, value)
-	}
-	response, err := p.client.Do(request)
-	if err != nil {
-		return 0, "", err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode == http.StatusOK && !strings.Contains(string(body), "42") {
-		err = fmt.Errorf("the answer is not 42, but %s", body)
-	}
-	if err != nil {
-		return 0, "", err
-	}
-	return response.StatusCode, response.Header.Get("Retry-After"), nil
 }
 
 // becomes waits until calls are answered with a status, and returns how long that took.

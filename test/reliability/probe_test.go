@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -46,28 +45,8 @@ func newCaller(t *testing.T, g *harness.Gateway) *caller {
 // call calls the tool once.
 func (c *caller) call(ctx context.Context, token string) answer {
 	a := answer{sent: time.Now()}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, strings.NewReader(harness.CallBody("add", `{"a":40,"b":2}`)))
-	if err != nil {
-		a.err = err
-		return a
-	}
-	for name, value := range map[string]string{
-		"Authorization": "Bearer " + token, "Content-Type": "application/json", "Accept": "application/json, text/event-stream",
-		"Mcp-Protocol-Version": harness.StatelessEra, "Mcp-Method": "tools/call", "Mcp-Name": "add",
-	} {
-		request.Header.Set(name, value)
-	}
-	response, err := c.client.Do(request)
-	if err == nil {
-		defer response.Body.Close()
-		a.status, a.retryAfter = response.StatusCode, response.Header.Get("Retry-After")
-		var body []byte
-		body, err = io.ReadAll(response.Body)
-		if err == nil && a.status == http.StatusOK && !strings.Contains(string(body), "42") {
-			err = errors.New("the answer is not 42: " + string(body))
-		}
-	}
-	a.took, a.err = time.Since(a.sent), err
+	a.status, a.retryAfter, a.err = harness.Add(ctx, c.client, c.url, token)
+	a.took = time.Since(a.sent)
 	return a
 }
 
