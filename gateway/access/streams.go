@@ -123,7 +123,7 @@ func (w *streamWriter) Write(p []byte) (written int, err error) {
 // Flush is [http.Flusher].
 func (w *streamWriter) Flush() { _ = w.FlushError() }
 
-// FlushError sends what waits, for [http.ResponseController].
+// FlushError sends the waiting bytes, for [http.ResponseController].
 func (w *streamWriter) FlushError() error {
 	w.writing.Lock()
 	defer w.writing.Unlock()
@@ -195,7 +195,7 @@ func (w *streamWriter) isOver() bool {
 	return w.over
 }
 
-// finish sends what is left of the answer. net/http would do so when the handler has returned, and
+// finish sends the rest of the answer. net/http would do so when the handler has returned, and
 // nobody would bound or count it.
 func (w *streamWriter) finish() {
 	if w.unsent {

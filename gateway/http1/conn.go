@@ -197,7 +197,7 @@ func (c *conn) readHead() ([]byte, error) {
 	}
 }
 
-// refuse answers what is no request, if the client still reads.
+// refuse answers a request that is not valid, if the client still reads.
 func (c *conn) refuse(err error) {
 	var p *problem
 	if !errors.As(err, &p) {
@@ -230,7 +230,7 @@ func (c *conn) write(p []byte) error {
 	return c.failed
 }
 
-// writeOutput writes what waits, then p and the end, if possible by one system call. The start of p
+// writeOutput writes the waiting bytes, then p and the end, if possible by one system call. The start of p
 // is copied, since TLS makes a record of each piece.
 func (c *conn) writeOutput(o *output, p []byte, end string) error {
 	o.head = append(o.head, o.pending...)

@@ -156,7 +156,7 @@ func (x *exchange) Write(p []byte) (int, error) {
 // Flush is [http.Flusher].
 func (x *exchange) Flush() { _ = x.FlushError() }
 
-// FlushError sends what waits. A stream keeps no buffer, and its connection neither.
+// FlushError sends the waiting bytes. A stream keeps no buffer, and its connection neither.
 func (x *exchange) FlushError() error {
 	if x.done.Load() {
 		return errAnswered
@@ -195,7 +195,7 @@ func (x *exchange) SetWriteDeadline(t time.Time) error {
 	return x.c.net.SetWriteDeadline(t)
 }
 
-// send writes what waits, p, and the end if it is the last.
+// send writes the waiting bytes, p, and the end if it is the last.
 func (x *exchange) send(p []byte, last bool) error {
 	if x.status == 0 {
 		x.setHeader(http.StatusOK)
@@ -219,7 +219,7 @@ func (x *exchange) send(p []byte, last bool) error {
 }
 
 // commit completes the header: it says how the body ends, and whether the connection does. Before,
-// it reads what is left of the request, as many clients send all of it before they read.
+// it reads the rest of the request, as many clients send all of it before they read.
 func (x *exchange) commit(p []byte, last bool) {
 	x.committed = true
 	x.asking.Lock()
@@ -277,7 +277,7 @@ func (x *exchange) release() {
 	x.out = nil
 }
 
-// appendFields writes what is valid of a header, and not the server's own: none brings another line.
+// appendFields writes the valid fields of a header, but for the server's own: none brings another line.
 func appendFields(b []byte, header http.Header) []byte {
 	for name, values := range header {
 		switch http.CanonicalHeaderKey(name) {

@@ -42,7 +42,7 @@ type conn struct {
 	open   bool   // a header has begun
 	ends   bool   // the frame at hand is its last one
 	timed  bool   // it has to come to its end in time
-	notice []byte // what is left of the GOAWAY that net/http reads
+	notice []byte // the rest of the GOAWAY that net/http reads
 
 	writing sync.Mutex
 	out     frames // under writing
@@ -184,7 +184,7 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// account is what a client may still send of one kind.
+// account is the number of frames of one kind that a client may still send.
 type account struct {
 	left, most float64
 	perSecond  float64

@@ -34,7 +34,7 @@ func errorOf(err error) error {
 	return fmt.Errorf("the header of the server's answer: %w", err)
 }
 
-// answer is what a server has answered.
+// answer is that of a server.
 type answer struct {
 	http.Response
 	body body

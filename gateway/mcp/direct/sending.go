@@ -35,8 +35,8 @@ type sending struct {
 	written bool        // something of it is on the way
 	whole   bool        // all of it is; not before the helper has ended
 	head    []byte      // of it, in a buffer from heads
-	rest    [2][]byte   // with TLS, what is to be encrypted
-	out     net.Buffers // what the socket gets next
+	rest    [2][]byte   // with TLS, the bytes to be encrypted
+	out     net.Buffers // the next bytes for the socket
 	vector  [2][]byte   // that out is a part of
 	helper  *helper     // nil: whoever asks sends
 }
@@ -99,7 +99,7 @@ func (c *conn) sent(err error, wait time.Duration) {
 	c.expect(wait, time.Now())
 }
 
-// push writes what is left of the request, until the server takes nothing for so long; 0: for ever.
+// push writes the rest of the request, until the server takes nothing for so long; 0: for ever.
 // While it takes something, only a helper has more patience.
 func (c *conn) push(patience time.Duration, helper bool) error {
 	end := time.Now().Add(patience)

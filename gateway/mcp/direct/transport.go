@@ -18,7 +18,7 @@ type Memory interface {
 	Release()
 }
 
-// Request is what a server is asked. Its header must not be changed until Send or Open returns.
+// Request is one to a server. Its header must not be changed until Send or Open returns.
 type Request struct {
 	Method string
 	Header http.Header
@@ -124,7 +124,7 @@ func (t *Transport) Send(ctx context.Context, r *Request) (*http.Response, error
 			return t.respond(a), nil
 		}
 		// The server may end a connection at the moment at which it is used again.
-		// What it has not been sent can be sent again.
+		// A request of which it has got nothing can be sent again.
 		if !reused || c.written || ctx.Err() != nil {
 			return nil, err
 		}
@@ -176,7 +176,7 @@ func AwaitSent(response *http.Response) {
 	}
 }
 
-// dial opens a connection, and notes what the server speaks on it.
+// dial opens a connection, and notes its protocol.
 func (t *Transport) dial(ctx context.Context, address string) (conn net.Conn, err error) {
 	defer func(ctx context.Context) {
 		if err != nil && ctx.Err() != nil {
