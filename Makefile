@@ -17,7 +17,7 @@ RACE := .cache/race
 # What benchmarks run: the programs as they are shipped.
 BENCH = TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin"
 
-.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox model test-net-http test-net-http-short test-conformance test-clients test-field test-clients-latest test-crash test-partition test-load test-pins test-roles test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine bench-credentials bench-usage bench-lists soak fuzz test-programs test-modules test-upstream vault vault-full lint fmt outdated clean
+.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox model test-net-http test-net-http-short test-openbao test-vault-version test-conformance test-clients test-field test-clients-latest test-crash test-partition test-load test-pins test-roles test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine bench-credentials bench-usage bench-lists soak fuzz test-programs test-modules test-upstream vault vault-full lint fmt outdated clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
@@ -90,6 +90,21 @@ test-manifests: ## Kubernetes manifests, the Dockerfile and systemd's units
 # The gateway serves clients with Go's own server by a setting, for one release.
 test-net-http: vault test-programs test-modules ## the tests of the system as a whole, with gateways whose http1 is "net/http": as long as test-blackbox
 	@TEST_HTTP1=net/http $(MAKE) --no-print-directory test-blackbox
+
+# What depends on Vault most: the engine, and the gateway's ways to it.
+ON_VAULT ?= ./test/harness ./test/engine ./test/gateway ./test/revocation ./test/sealing ./test/policy ./test/agent
+
+test-openbao: test-programs ## the engine's and the gateway's black-box tests on OpenBao, TEST_VAULT=/path/to/bao or the one on the PATH: 5 minutes; docs/compatibility.md says what differs
+	@export TEST_VAULT="$${TEST_VAULT:-$$(command -v bao)}" TEST_PROGRAMS="$(CURDIR)/$(RACE)"; \
+		[[ -x $$TEST_VAULT && $$("$$TEST_VAULT" version) == "OpenBao "* ]] || { \
+			echo "test-openbao: \"$$TEST_VAULT\" is not OpenBao's program: make test-openbao TEST_VAULT=/path/to/bao" >&2; exit 1; }; \
+		"$$TEST_VAULT" version && scripts/test.sh -race -p 2 -timeout 30m -count=1 $(TESTFLAGS) $(ON_VAULT) && \
+		go test -count=1 -v -run '^TestDifferencesOnOpenBao$$' ./test/harness
+
+test-vault-version: test-programs ## the same on another version of Vault, VAULT_VERSION=v1.18.0, built from its module first: 5 minutes more, once
+	@export TEST_VAULT="$$(scripts/tool.sh "vault@$${VAULT_VERSION:?is missing: make test-vault-version VAULT_VERSION=v1.18.0}")" \
+		TEST_PROGRAMS="$(CURDIR)/$(RACE)"; [[ -n $$TEST_VAULT ]] || exit 1; \
+		"$$TEST_VAULT" version && scripts/test.sh -race -p 2 -timeout 30m -count=1 $(TESTFLAGS) $(ON_VAULT)
 
 test-conformance: vault test-programs test-modules ## the official MCP suite alone, directly and through the gateway; part of test-blackbox
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \

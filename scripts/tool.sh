@@ -4,6 +4,7 @@
 #   scripts/tool.sh vault        the Vault server: one on the PATH, else built
 #   scripts/tool.sh vault-full   the same with every engine, such as database: one on
 #                                the PATH that is not a minimal one, else built
+#   scripts/tool.sh vault@v1.18.0  that version of the Vault server, always built
 #   scripts/tool.sh openldap     Vault's engine for LDAP as a plugin of its own, always built
 #   scripts/tool.sh lint         golangci-lint, always built
 #   scripts/tool.sh actionlint   the linter of CI's workflows, always built
@@ -15,8 +16,9 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-name=${1:?usage: scripts/tool.sh vault|vault-full|openldap|lint|actionlint}
-module=$name
+name=${1:?usage: scripts/tool.sh vault|vault-full|vault@VERSION|openldap|lint|actionlint}
+tools=$root/.cache/tools
+folder=$root/scripts/$name # of the module
 program= # of the module; "": the one of its tool line
 
 # A tool is built the same way whatever the caller's settings for the project are.
@@ -39,12 +41,17 @@ vault-full)
 		echo "$on_path"
 		exit 0
 	fi
-	module=vault
+	folder=$root/scripts/vault
 	flags=()
 	cost="10 to 20 minutes on two cores"
 	;;
+vault@v*)
+	folder=$tools/$name.module
+	flags=(-tags minimal)
+	cost="3 to 10 minutes on two cores"
+	;;
 openldap)
-	module=vault
+	folder=$root/scripts/vault
 	program=github.com/hashicorp/vault-plugin-secrets-openldap/cmd/vault-plugin-secrets-openldap
 	flags=()
 	cost="1 to 3 minutes on two cores"
@@ -58,7 +65,7 @@ actionlint)
 	cost="some seconds"
 	;;
 *)
-	echo "tool.sh: \"$name\" is not a tool of this project: vault, vault-full, openldap, lint or actionlint" >&2
+	echo "tool.sh: \"$name\" is not a tool of this project: vault, vault-full, vault@VERSION, openldap, lint or actionlint" >&2
 	exit 2
 	;;
 esac
@@ -66,13 +73,34 @@ flags+=(-trimpath -buildvcs=false -ldflags "-s -w")
 
 sha256() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi; }
 
-cd "$root/scripts/$module"
+# other_vault writes the module of a Vault whose version is not that of scripts/vault. A module that
+# depends on Vault does not inherit what Vault replaces: its own ./sdk, here by the version that
+# belongs to it, and others.
+other_vault() {
+	local vault=github.com/hashicorp/vault version=${name#vault@} file left right
+	mkdir -p "$folder"
+	cd "$folder"
+	rm -f go.mod
+	go mod init vault-plugin-secrets-mcp/other-vault 2>/dev/null
+	file=$(go list -m -f '{{.GoMod}}' "$vault@$version")
+	go mod edit -go="$(cd "$root" && go list -m -f '{{.GoVersion}}')" -tool="$vault" -require="$vault@$version" \
+		-replace="$vault/sdk=$vault/sdk@$(awk -v sdk="$vault/sdk" '$1 == sdk { print $2; exit }' "$file")"
+	while read -r left right; do
+		go mod edit -replace="$left=$right"
+	done < <(awk '$1 == "replace" && !/=> \.\// { split($0, side, / => /); sub(/^replace /, "", side[1])
+		gsub(/ /, "@", side[1]); gsub(/ /, "@", side[2]); print side[1], side[2] }' "$file")
+}
+if [[ $name == vault@* ]]; then
+	export GOFLAGS=-mod=mod # Go completes this module while it builds
+	other_vault
+fi
+
+cd "$folder"
 key=$({
-	cat go.mod go.sum
+	cat go.mod $([[ $name == vault@* ]] || echo go.sum)
 	go env GOVERSION GOHOSTOS GOHOSTARCH
 	echo "${flags[@]}"
 } | sha256 | cut -c1-12)
-tools=$root/.cache/tools
 binary=$tools/$name-$key
 
 build() {

@@ -90,7 +90,7 @@ func (v *Vault) newNode(name string, place *Place, quick bool) (*Node, error) {
 		}
 	}
 	settings.APIAddress = node.Address()
-	config := rawStorage + settings.File()
+	config := v.common() + settings.File()
 	path := filepath.Join(v.h.Dir, name+".hcl")
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		return nil, err

@@ -14,19 +14,17 @@
 // about them.
 //
 // The programs are those in $TEST_PROGRAMS, and Vault is $TEST_VAULT; `make test` sets
-// both. Without them, the harness calls make to build them.
+// both. Without them, the harness calls make to build them. OpenBao in place of Vault is
+// recognized by its version.
 package harness
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/hashicorp/vault/api"
 
 	"vault-plugin-secrets-mcp/bootstrap/policies"
 	"vault-plugin-secrets-mcp/bootstrap/process"
@@ -100,6 +98,7 @@ func New(t testing.TB, opts ...Option) *Harness {
 		opt(&o)
 	}
 	h := &Harness{t: t, Dir: folder(t), Programs: FindPrograms(t), state: &state{counts: map[string]int{}}}
+	h.leaveOut()
 	t.Cleanup(h.checkLogs)
 	t.Cleanup(func() { h.group.Stop(10*time.Second, nil) })
 
@@ -132,18 +131,8 @@ func (h *Harness) In(t testing.TB) *Harness {
 	t.Helper()
 	view := *h
 	view.t = t
+	view.leaveOut()
 	return &view
-}
-
-// audit switches Vault's audit log on.
-func (h *Harness) audit(ctx context.Context) error {
-	if err := h.Vault.Client().Sys().EnableAuditWithOptionsWithContext(ctx, "file", &api.EnableAuditOptions{
-		Type:    "file",
-		Options: map[string]string{"file_path": filepath.Join(h.Dir, "vault-audit.log")},
-	}); err != nil {
-		return fmt.Errorf("cannot enable Vault's audit log: %w", err)
-	}
-	return nil
 }
 
 // prepare sets the broker up in an empty Vault.

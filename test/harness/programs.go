@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,6 +15,8 @@ import (
 // Programs are the paths of the programs under test.
 type Programs struct {
 	Vault, Plugin, Gateway, Bootstrap string
+	// OpenBao: Vault is OpenBao's server instead.
+	OpenBao bool
 }
 
 // FindPrograms calls make once to build the programs that the environment does not name.
@@ -58,6 +61,11 @@ var findPrograms = sync.OnceValues(func() (Programs, error) {
 			return Programs{}, fmt.Errorf("a program to test is missing: %w", err)
 		}
 	}
+	version, err := exec.Command(programs.Vault, "version").Output()
+	if err != nil {
+		return Programs{}, fmt.Errorf("%s does not tell its version: %w", programs.Vault, err)
+	}
+	programs.OpenBao = bytes.HasPrefix(version, []byte("OpenBao "))
 	return programs, nil
 })
 

@@ -102,12 +102,13 @@ func (h *Harness) Plugin(name, program string) {
 	h.Write("sys/plugins/catalog/secret/"+name, Map{"command": name, "sha256": sum})
 }
 
-// rawStorage allows reading raw storage, so that tests can look into it.
-const rawStorage = "raw_storage_endpoint = true\n"
+// common are the lines of every server's file. They allow reading raw storage, so that
+// tests can look into it.
+func (v *Vault) common() string { return "raw_storage_endpoint = true\n" + v.h.auditLines() }
 
 // settings are those of dev mode.
 func (v *Vault) settings() string {
-	return rawStorage + fmt.Sprintf("plugin_directory = %q\ndisable_mlock = true\n", v.plugins)
+	return v.common() + fmt.Sprintf("plugin_directory = %q\ndisable_mlock = true\n", v.plugins)
 }
 
 func startDev(ctx context.Context, h *Harness, lines string) (*Vault, error) {
