@@ -147,7 +147,10 @@ func (b *mcpBackend) revokeByAccessor(ctx context.Context, s logical.Storage, ac
 	if err != nil {
 		return nil, err
 	}
-	if at == nil || client != "" && at.client != client {
+	if at == nil {
+		return b.announceEnd(ctx, s, accessor, client)
+	}
+	if client != "" && at.client != client {
 		return nothingToRevoke(), nil
 	}
 	return b.revokeAt(ctx, s, accessor, at)
@@ -165,7 +168,7 @@ func (b *mcpBackend) revokeAt(ctx context.Context, s logical.Storage, accessor s
 		if err != nil || ended {
 			return nil, err
 		}
-		return nothingToRevoke(), nil
+		return b.announceEnd(ctx, s, accessor, at.client)
 	}
 	defer b.clients.lock(at.client)()
 	held, err := b.clients.getLocked(ctx, s, at.client)
@@ -173,13 +176,36 @@ func (b *mcpBackend) revokeAt(ctx context.Context, s logical.Storage, accessor s
 		return nil, err
 	}
 	if held == nil || held.byAccessor(accessor) == nil {
-		return nothingToRevoke(), nil
+		return b.announceEnd(ctx, s, accessor, at.client)
 	}
 	change := &clientChange{name: at.client, next: held.clone()}
 	change.dropped = change.next.remove(accessor)
 	change.spent = change.dropped
 	change.events = tokenEvents(feed.Revoke, at.client, held.ID, change.dropped)
 	return nil, b.commit(ctx, s, change)
+}
+
+// announceEnd tells gateways of the end of a token that is not there any more. Storage may have
+// failed to write the end when it was first asked for, and have written it later: a gateway
+// that asked in between knows the token as valid, and must ask again. If a client is named, no
+// other's token is announced.
+func (b *mcpBackend) announceEnd(ctx context.Context, s logical.Storage, accessor, client string) (*logical.Response, error) {
+	if len(accessor) != accessorLength {
+		return nothingToRevoke(), nil
+	}
+	id := accessor[:idLength]
+	name, c, err := b.clientOfID(ctx, s, id)
+	if err != nil {
+		return nil, err
+	}
+	if c == nil || client != "" && name != client {
+		return nothingToRevoke(), nil
+	}
+	event := feed.Event{Type: feed.Token, Operation: feed.Revoke, Client: name, ClientID: id, Accessor: accessor}
+	if err := b.feed.Around(ctx, s, []feed.Event{event}, func() error { return nil }); err != nil {
+		return nil, err
+	}
+	return nothingToRevoke(), nil
 }
 
 // endLeased ends a leased token: its pointer is the commit point. It answers false if the

@@ -106,6 +106,41 @@ func TestRevokingWhatIsGoneSucceedsWithAWarning(t *testing.T) {
 	require.Contains(t, e.refused(logical.UpdateOperation, "revoke-accessor", nil), "field accessor is missing")
 }
 
+func TestARepeatedRevocationIsAnnouncedAgain(t *testing.T) {
+	e := newEnv(t)
+	token := e.client("c", data{})
+	other := e.lookup(e.client("other", data{}))["accessor"].(string)
+	own := e.lookup(token)["accessor"].(string)
+	leased := e.lookup(e.lease("c", nil).token)["accessor"].(string)
+	for _, accessor := range []string{own, leased, other} {
+		e.write("revoke-accessor", data{"accessor": accessor})
+	}
+	for name, c := range map[string]struct {
+		announced string // "": nothing
+		again     func()
+	}{
+		"the accessor of a client's own token":  {own, func() { e.write("revoke-accessor", data{"accessor": own}) }},
+		"the accessor of a leased token":        {leased, func() { e.write("revoke-accessor", data{"accessor": leased}) }},
+		"its path":                              {own, func() { e.delete("clients/c/tokens/" + own) }},
+		"the accessor of another client's path": {"", func() { e.delete("clients/c/tokens/" + other) }},
+		"an accessor of no client": {"", func() {
+			e.write("revoke-accessor", data{"accessor": strings.Repeat("x", accessorLength)})
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			changes := e.watch(c.again)
+			if c.announced == "" {
+				require.Empty(t, changes)
+				return
+			}
+			require.Len(t, changes, 1)
+			require.Equal(t, c.announced, changes[0]["accessor"])
+			require.Equal(t, "revoke", changes[0]["operation"])
+			require.Equal(t, "c", changes[0]["client"])
+		})
+	}
+}
+
 func TestATokenOfAnotherClientIsNotReachedThroughAPath(t *testing.T) {
 	e := newEnv(t)
 	token := e.client("team-b-x", data{})

@@ -138,6 +138,7 @@ proctype Administrator(byte c)
 {
 	byte mine;
 	byte a;
+	byte asked;           /* the accessor whose end was asked for last */
 	bool failed;
 restart:
 	mine = boot;
@@ -166,13 +167,18 @@ restart:
 			:: /* end the token [end] */
 				read_entry(c, a);
 				if
-				:: a == NONE -> /* there is nothing to end [nothing to revoke] */
-#ifdef ANNOUNCE
-					stored[ENDED(1)] = INTENT; publish(ENDED(1)); stored[ENDED(1)] = index[ENDED(1)];
-#endif
+				:: a == NONE -> /* there is nothing to end, which gateways hear of again [nothing to revoke] */
+					if
+					:: asked != NONE ->
+						stored[ENDED(asked)] = INTENT;
+						publish(ENDED(asked));
+						stored[ENDED(asked)] = index[ENDED(asked)]
+					:: else
+					fi;
 					assert(held == NONE || owner[held] != c || entry[c] == held) /* promise: no answer outlives the end that Vault has answered */
 				:: a != NONE ->
 					begun[ENDED(a)] = true;
+					asked = a;
 					around(c, NONE, ENDED(a), failed);
 					if
 					:: !failed ->
