@@ -92,9 +92,15 @@ func TestWhatLeavesAGapInADay(t *testing.T) {
 			e.report(gatewayTwo, data{"closed": true})
 		}, "2026-11-23; gateway000000001: the gateway could not keep 7 uses of the day"},
 		"more than there is room for": {func(e *env) {
-			for i := range maxGatewaysADay + 1 {
-				e.report(fmt.Sprintf("gateway%09d", i), data{"closed": true})
-			}
+			day := check.DayOf(e.clock.Now())
+			require.NoError(t, e.b.changeDay(context.Background(), e.storage, day, func(d *usageDay) bool {
+				for i := range maxGatewaysADay - 1 {
+					d.gateway(fmt.Sprintf("other%011d", i), e.clock.Now()).Closed = true
+				}
+				return true
+			}))
+			e.report(gatewayOne, data{"closed": true})
+			e.report(gatewayTwo, data{"closed": true})
 		}, "2026-11-23; <nil>: there were more than 512 gateways, each start counted"},
 	} {
 		t.Run(name, func(t *testing.T) {
