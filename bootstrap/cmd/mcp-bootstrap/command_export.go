@@ -4,35 +4,36 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/hashicorp/vault/api"
 
 	"vault-plugin-secrets-mcp/bootstrap/connect"
 	"vault-plugin-secrets-mcp/bootstrap/export"
+	"vault-plugin-secrets-mcp/gateway/commandline"
 )
 
-func runExport(ctx context.Context, args []string, out streams) error {
+func setupExport(flags *commandline.Flags) commandline.Run {
 	var in export.Input
-	flags := newFlags("export", "-client NAME -format FORMAT -gateway-url URL [flags]", out)
+	var format, path string
 	flags.StringVar(&in.Client, "client", "", "the client's `name`")
-	format := flags.String("format", "", "the `format`, one of: "+strings.Join(export.Formats(), ", "))
-	flags.StringVar(&in.GatewayURL, "gateway-url", os.Getenv("MCP_GATEWAY_URL"), "the gateway's `URL`, such as https://mcp.example.com (default: MCP_GATEWAY_URL)")
+	flags.OneOf(&format, "format", "", export.Formats(), "the `format`")
+	flags.StringVar(&in.GatewayURL, "gateway-url", "", "the gateway's `URL`, such as https://mcp.example.com (default: MCP_GATEWAY_URL)")
 	flags.BoolVar(&in.PerServer, "per-server", false, "one entry for each server, at /servers/NAME/mcp, instead of one for all of them at /mcp")
 	flags.StringVar(&in.TokenEnv, "token-env", "MCP_TOKEN", "the variable that will hold the token")
 	flags.StringVar(&in.TokenFile, "token-file", "", "the file that will hold the token, for claude-code, managed-mcp and claude-desktop")
 	flags.StringVar(&in.Helper, "helper", "/usr/local/bin/mcp-headers.sh", "with -token-file: the program that prints the headers for Claude Code")
-	mount := flags.String("mount", "mcp", "where the engine is mounted")
-	err := parseAll(flags, args, out, []string{"client", "format", "gateway-url"}, func() []string {
-		if *format == "" || slices.Contains(export.Formats(), *format) {
-			return nil
-		}
-		return []string{fmt.Sprintf("there is no -format %s: take one of %s", *format, strings.Join(export.Formats(), ", "))}
-	})
-	if err != nil {
-		return err
+	mount(flags, &path)
+	flags.Require("client", "format", "gateway-url")
+	fromEnvironment(flags, "gateway-url", "MCP_GATEWAY_URL")
+	flags.Files("token-file", "helper")
+	return func(ctx context.Context, _ []string, out commandline.Streams) error {
+		return printExport(ctx, in, format, strings.Trim(path, "/"), out)
 	}
+}
+
+// printExport prints the file, and where it belongs.
+func printExport(ctx context.Context, in export.Input, format, mount string, out commandline.Streams) error {
 	vault, err := connect.FromEnvironment(os.Stderr)
 	if err != nil {
 		return err
@@ -40,19 +41,19 @@ func runExport(ctx context.Context, args []string, out streams) error {
 	if err := connect.Check(ctx, vault); err != nil {
 		return err
 	}
-	if in.Servers, err = reachable(ctx, vault, strings.Trim(*mount, "/"), in.Client); err != nil {
+	if in.Servers, err = reachable(ctx, vault, mount, in.Client); err != nil {
 		return err
 	}
-	file, err := export.Write(*format, in)
+	file, err := export.Write(format, in)
 	if err != nil {
 		return err
 	}
 	// The file alone goes to standard output, so that it can be redirected.
-	fmt.Fprintf(out.stderr, "%s of the client %s. It names the token's place, and does not hold it.\n", file.Name, in.Client)
+	fmt.Fprintf(out.Stderr, "%s of the client %s. It names the token's place, and does not hold it.\n", file.Name, in.Client)
 	for _, note := range file.Notes {
-		fmt.Fprintln(out.stderr, "- "+note)
+		fmt.Fprintln(out.Stderr, "- "+note)
 	}
-	_, err = fmt.Fprint(out.stdout, file.Content)
+	_, err = fmt.Fprint(out.Stdout, file.Content)
 	return err
 }
 

@@ -7,11 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"vault-plugin-secrets-mcp/bootstrap/connect"
 	"vault-plugin-secrets-mcp/bootstrap/review"
+	"vault-plugin-secrets-mcp/gateway/commandline"
 )
 
 // The bounds of -days.
@@ -26,17 +25,24 @@ type reviewFlags struct {
 	days                        int
 }
 
-func runReview(ctx context.Context, args []string, out streams) error {
+func setupReview(flags *commandline.Flags) commandline.Run {
 	var in reviewFlags
-	flags := newFlags("review", "[flags]", out)
-	flags.StringVar(&in.mount, "mount", "mcp", "where the engine is mounted")
-	flags.StringVar(&in.format, "format", "text", "the `format`, one of: "+strings.Join(review.Formats(), ", "))
+	mount(flags, &in.mount)
+	flags.OneOf(&in.format, "format", "text", review.Formats(), "the `format`")
 	flags.StringVar(&in.out, "out", "", "the `file` to write, instead of standard output")
 	flags.StringVar(&in.against, "against", "", "an earlier review, a `file` of -format=json: what has changed since")
 	flags.IntVar(&in.days, "days", defaultDays, "in how many whole `days` before today a right must have been used")
-	if err := parseAll(flags, args, out, nil, in.check); err != nil {
-		return err
-	}
+	flags.Files("out", "against")
+	flags.Check(func([]string) []string {
+		if in.days >= 1 && in.days <= maxDays {
+			return nil
+		}
+		return []string{fmt.Sprintf("-days %d is not between 1 and %d", in.days, maxDays)}
+	})
+	return in.run
+}
+
+func (in *reviewFlags) run(ctx context.Context, _ []string, out commandline.Streams) error {
 	earlier, err := in.earlier()
 	if err != nil {
 		return err
@@ -58,18 +64,7 @@ func runReview(ctx context.Context, args []string, out streams) error {
 			return fmt.Errorf("%s %w", in.against, err)
 		}
 	}
-	return in.write(out.stdout, made)
-}
-
-func (in *reviewFlags) check() []string {
-	var wrong []string
-	if !slices.Contains(review.Formats(), in.format) {
-		wrong = append(wrong, fmt.Sprintf("there is no -format %s: take one of %s", in.format, strings.Join(review.Formats(), ", ")))
-	}
-	if in.days < 1 || in.days > maxDays {
-		wrong = append(wrong, fmt.Sprintf("-days %d is not between 1 and %d", in.days, maxDays))
-	}
-	return wrong
+	return in.write(out.Stdout, made)
 }
 
 // earlier reads the review to compare with; nil where there is none.

@@ -3,6 +3,8 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"vault-plugin-secrets-mcp/gateway/commandline"
 )
 
 func TestArguments(t *testing.T) {
@@ -65,23 +67,23 @@ func TestArguments(t *testing.T) {
 		{"version", []string{"version"}, 0, version + "\n"},
 		{"-version", []string{"-version"}, 0, version + "\n"},
 		{"--version", []string{"--version"}, 0, version + "\n"},
-		{"help for the version", []string{"help", "version"}, 0, "Usage: mcp-bootstrap COMMAND"},
+		{"help for the version", []string{"help", "version"}, 0, "Usage: mcp-bootstrap version"},
 	} {
 		t.Run(test.name, func(t *testing.T) { checkRun(t, test.args, test.status, test.want) })
 	}
 }
 
 func TestEachCommandHasHelpInEverySpelling(t *testing.T) {
-	for _, c := range commands() {
+	for _, c := range program().Commands {
 		for _, args := range [][]string{
-			{"help", c.name},
-			{"-h", c.name},
-			{c.name, "-h"},
-			{c.name, "-help"},
-			{c.name, "--help"},
-			{c.name, "help"},
+			{"help", c.Name},
+			{"-h", c.Name},
+			{c.Name, "-h"},
+			{c.Name, "-help"},
+			{c.Name, "--help"},
+			{c.Name, "help"},
 		} {
-			t.Run(strings.Join(args, " "), func(t *testing.T) { checkRun(t, args, 0, "Usage: mcp-bootstrap "+c.name) })
+			t.Run(strings.Join(args, " "), func(t *testing.T) { checkRun(t, args, 0, "Usage: mcp-bootstrap "+c.Name) })
 		}
 	}
 	checkRun(t, []string{"help", "demo", "calculator"}, 0, "-address")
@@ -94,7 +96,7 @@ func TestEachCommandHasHelpInEverySpelling(t *testing.T) {
 func checkRun(t *testing.T, args []string, status int, want string) {
 	t.Helper()
 	var stdout, stderr strings.Builder
-	if got := run(t.Context(), args, streams{&stdout, &stderr}); got != status {
+	if got := program().Main(t.Context(), args, commandline.Streams{Stdout: &stdout, Stderr: &stderr}); got != status {
 		t.Errorf("status %d, want %d", got, status)
 	}
 	text, other := stdout.String(), stderr.String()

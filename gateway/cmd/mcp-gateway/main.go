@@ -5,29 +5,22 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/hashicorp/go-hclog"
 
+	"vault-plugin-secrets-mcp/gateway/commandline"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/telemetry"
 )
 
 // version is set at build time: -ldflags "-X main.version=v1.2.3".
 var version = "v0.0.0-dev"
-
-// Exit codes.
-const (
-	exitOK     = 0
-	exitFailed = 1
-	exitUsage  = 2
-)
 
 // flags are the flags of the command line.
 type flags struct {
@@ -43,93 +36,78 @@ func main() {
 
 // run is main with its environment as arguments. It returns the exit code.
 func run(args []string, stdout, stderr io.Writer) int {
-	f, err := parseFlags(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		printUsage(stdout)
-		return exitOK
-	case err != nil:
-		fmt.Fprintf(stderr, "%v\nSee `mcp-gateway -help`.\n", err)
-		return exitUsage
-	case f.version:
-		fmt.Fprintln(stdout, version)
-		return exitOK
-	}
-	tuneMemory()
-	settings, err := load(f)
-	if err != nil {
-		fmt.Fprintln(stderr, err)
-		return exitFailed
-	}
-	if f.check {
-		for _, warning := range settings.Warnings {
-			fmt.Fprintf(stderr, "%s: warning: %s\n", f.config, warning)
-		}
-		fmt.Fprintf(stdout, "%s: ok\n", f.config)
-		return exitOK
-	}
-	log := newLogger(settings.Log, stderr)
-	if err := serve(f, settings, log); err != nil {
-		log.Error("the gateway cannot run", "error", err)
-		return exitFailed
-	}
-	return exitOK
+	return program().Main(context.Background(), args, commandline.Streams{Stdout: stdout, Stderr: stderr})
 }
 
-// flagSet binds the flags to f.
-func flagSet(f *flags) *flag.FlagSet {
-	set := flag.NewFlagSet("mcp-gateway", flag.ContinueOnError)
-	set.SetOutput(io.Discard) // run prints the errors
+func program() *commandline.Program {
+	return &commandline.Program{
+		Command: commandline.Command{
+			Name:      "mcp-gateway",
+			Summary:   "pass on the messages between MCP clients and MCP servers, as Vault's engine allows",
+			Arguments: "-config FILE",
+			About: "MCP_GATEWAY_LISTEN and the variables of Vault's own tools (VAULT_ADDR, VAULT_CACERT\n" +
+				"and others) override the file. OpenTelemetry's OTEL_* variables send traces and\n" +
+				"metrics to a collector.",
+			Setup: setup,
+		},
+		Version: func() string { return version },
+		Environment: []commandline.Variable{
+			{Name: "MCP_GATEWAY_LISTEN", Text: "Where clients connect: overrides the address of the block listener."},
+			{Name: "VAULT_ADDR, VAULT_CACERT, VAULT_NAMESPACE", Text: "Vault, as for Vault's own tools. Their other variables have their usual meaning, too."},
+			{Name: "OTEL_*", Text: "OpenTelemetry's variables, which send traces and metrics to a collector."},
+		},
+		See: []string{"mcp-bootstrap(1)"},
+	}
+}
+
+// setup defines the flags. What they ask for is done by start.
+func setup(set *commandline.Flags) commandline.Run {
+	f := &flags{}
+	levels := []string{"trace", "debug", "info", "warn", "error"}
 	set.StringVar(&f.config, "config", "", "the configuration `file` (required)")
 	set.BoolVar(&f.check, "check-config", false, "check the configuration, print its mistakes, and exit")
 	set.BoolVar(&f.version, "version", false, "print the version, and exit")
 	set.StringVar(&f.logLevel, "log-level", "", "trace, debug, info, warn or error; overrides the file's `level`")
-	return set
+	set.Files("config")
+	set.Words("log-level", levels...)
+	set.Check(func([]string) []string {
+		var wrong []string
+		if f.config == "" && !f.version {
+			wrong = append(wrong, "give the configuration with -config FILE")
+		}
+		if f.logLevel != "" && hclog.LevelFromString(f.logLevel) == hclog.NoLevel {
+			wrong = append(wrong, fmt.Sprintf("-log-level: %q is not one of %s", f.logLevel, strings.Join(levels, ", ")))
+		}
+		return wrong
+	})
+	return func(_ context.Context, _ []string, out commandline.Streams) error { return start(f, out) }
 }
 
-func printUsage(to io.Writer) {
-	fmt.Fprint(to, "Usage: mcp-gateway -config FILE [-check-config] [-log-level LEVEL]\n"+
-		"       mcp-gateway help | version\n\n"+
-		"MCP_GATEWAY_LISTEN and the variables of Vault's own tools (VAULT_ADDR, VAULT_CACERT\n"+
-		"and others) override the file. OpenTelemetry's OTEL_* variables send traces and\n"+
-		"metrics to a collector.\n\nFlags:\n")
-	set := flagSet(&flags{})
-	set.SetOutput(to)
-	set.PrintDefaults()
-}
-
-// parseFlags reads the command line. The error has all mistakes.
-func parseFlags(args []string) (*flags, error) {
-	if len(args) == 1 { // as in the other programs
-		switch args[0] {
-		case "help":
-			return nil, flag.ErrHelp
-		case "version", "-v", "--v", "-V":
-			return &flags{version: true}, nil
-		}
-	}
-	f := &flags{}
-	set := flagSet(f)
-	if err := set.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return nil, err
-		}
-		return nil, fmt.Errorf("mcp-gateway: %w", err)
-	}
+// start checks the configuration, or runs the gateway.
+func start(f *flags, out commandline.Streams) error {
 	if f.version {
-		return f, nil
+		_, err := fmt.Fprintln(out.Stdout, version)
+		return err
 	}
-	var wrong []error
-	if set.NArg() > 0 {
-		wrong = append(wrong, fmt.Errorf("mcp-gateway: unexpected argument %q", set.Arg(0)))
+	tuneMemory()
+	settings, err := load(f)
+	if err != nil {
+		fmt.Fprintln(out.Stderr, err) // each of its mistakes has a line that begins with the file
+		return commandline.ErrReported
 	}
-	if f.config == "" {
-		wrong = append(wrong, errors.New("mcp-gateway: give the configuration with -config FILE"))
+	if f.check {
+		for _, warning := range settings.Warnings {
+			fmt.Fprintf(out.Stderr, "%s: warning: %s\n", f.config, warning)
+		}
+		_, err := fmt.Fprintf(out.Stdout, "%s: ok\n", f.config)
+		return err
 	}
-	if f.logLevel != "" && hclog.LevelFromString(f.logLevel) == hclog.NoLevel {
-		wrong = append(wrong, fmt.Errorf("mcp-gateway: -log-level: %q is not one of trace, debug, info, warn, error", f.logLevel))
+	log := newLogger(settings.Log, out.Stderr)
+	if err := serve(f, settings, log); err != nil {
+		log.Error("the gateway cannot run", "error", err)
+		return commandline.ErrReported
 	}
-	return f, errors.Join(wrong...)
+	return nil
 }
 
 // load reads the file; environment and flags override it.

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/commandline"
 )
 
 func TestFlagsAreChecked(t *testing.T) {
@@ -27,27 +29,27 @@ func TestFlagsAreChecked(t *testing.T) {
 		stdout string
 		stderr string
 	}{
-		"a good file":            {[]string{"-config", good, "-check-config"}, exitOK, good + ": ok\n", ""},
-		"a bad file":             {[]string{"-config", bad, "-check-config"}, exitFailed, "", bad + ":2,15: log: level"},
-		"a bad file, to be run":  {[]string{"-config", bad}, exitFailed, "", bad + ":2,15: log: level"},
-		"an address in use":      {[]string{"-config", inUse}, exitFailed, "", taken.Addr().String() + ": bind: address already in use"},
-		"a file that is missing": {[]string{"-config", "/nowhere/gateway.hcl", "-check-config"}, exitFailed, "", "/nowhere/gateway.hcl"},
-		"the version":            {[]string{"-version"}, exitOK, version + "\n", ""},
-		"--version":              {[]string{"--version"}, exitOK, version + "\n", ""},
-		"version":                {[]string{"version"}, exitOK, version + "\n", ""},
-		"no file":                {nil, exitUsage, "", "give the configuration with -config FILE"},
-		"an argument too many":   {[]string{"-config", good, "now"}, exitUsage, "", `unexpected argument "now"`},
-		"an unknown level":       {[]string{"-config", good, "-log-level", "loud"}, exitUsage, "", `"loud" is not one of`},
+		"a good file":            {[]string{"-config", good, "-check-config"}, commandline.ExitOK, good + ": ok\n", ""},
+		"a bad file":             {[]string{"-config", bad, "-check-config"}, commandline.ExitFailed, "", bad + ":2,15: log: level"},
+		"a bad file, to be run":  {[]string{"-config", bad}, commandline.ExitFailed, "", bad + ":2,15: log: level"},
+		"an address in use":      {[]string{"-config", inUse}, commandline.ExitFailed, "", taken.Addr().String() + ": bind: address already in use"},
+		"a file that is missing": {[]string{"-config", "/nowhere/gateway.hcl", "-check-config"}, commandline.ExitFailed, "", "/nowhere/gateway.hcl"},
+		"the version":            {[]string{"-version"}, commandline.ExitOK, version + "\n", ""},
+		"--version":              {[]string{"--version"}, commandline.ExitOK, version + "\n", ""},
+		"version":                {[]string{"version"}, commandline.ExitOK, version + "\n", ""},
+		"no file":                {nil, commandline.ExitUsage, "", "give the configuration with -config FILE"},
+		"an argument too many":   {[]string{"-config", good, "now"}, commandline.ExitUsage, "", `it takes no argument "now"`},
+		"an unknown level":       {[]string{"-config", good, "-log-level", "loud"}, commandline.ExitUsage, "", `"loud" is not one of`},
 		"all mistakes at once": {
 			[]string{"-log-level", "loud", "now"},
-			exitUsage, "",
-			"unexpected argument \"now\"\nmcp-gateway: give the configuration with -config FILE\nmcp-gateway: -log-level: \"loud\"",
+			commandline.ExitUsage, "",
+			"it takes no argument \"now\"\nmcp-gateway: give the configuration with -config FILE\nmcp-gateway: -log-level: \"loud\"",
 		},
-		"an unknown flag": {[]string{"-verbose"}, exitUsage, "", "flag provided but not defined"},
-		"-help":           {[]string{"-help"}, exitOK, "VAULT_ADDR", ""},
-		"--help":          {[]string{"--help"}, exitOK, "-check-config", ""},
-		"-h":              {[]string{"-h"}, exitOK, "Usage: mcp-gateway", ""},
-		"help":            {[]string{"help"}, exitOK, "Usage: mcp-gateway", ""},
+		"an unknown flag": {[]string{"-verbose"}, commandline.ExitUsage, "", "flag provided but not defined"},
+		"-help":           {[]string{"-help"}, commandline.ExitOK, "VAULT_ADDR", ""},
+		"--help":          {[]string{"--help"}, commandline.ExitOK, "-check-config", ""},
+		"-h":              {[]string{"-h"}, commandline.ExitOK, "Usage: mcp-gateway", ""},
+		"help":            {[]string{"help"}, commandline.ExitOK, "Usage: mcp-gateway", ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -55,7 +57,7 @@ func TestFlagsAreChecked(t *testing.T) {
 			require.Equal(t, test.code, run(test.args, &stdout, &stderr))
 			require.Contains(t, stdout.String(), test.stdout)
 			require.Contains(t, stderr.String(), test.stderr)
-			if test.code == exitOK {
+			if test.code == commandline.ExitOK {
 				require.Empty(t, stderr.String())
 			}
 		})
@@ -75,7 +77,7 @@ func TestCheckConfigFindsMistakesOfTheEnvironment(t *testing.T) {
 	}
 	t.Setenv("VAULT_WRAP_TTL", "60s")
 	code, stdout, stderr := check()
-	require.Equal(t, exitOK, code, stderr)
+	require.Equal(t, commandline.ExitOK, code, stderr)
 	require.Equal(t, file+": ok\n", stdout)
 	for _, want := range []string{"vault.example.com:8200 is plain HTTP", "0.0.0.0:8080 takes plain HTTP", "VAULT_WRAP_TTL has no effect"} {
 		require.Contains(t, stderr, want)
@@ -83,7 +85,7 @@ func TestCheckConfigFindsMistakesOfTheEnvironment(t *testing.T) {
 	t.Setenv("VAULT_SKIP_VERIFY", "yes")
 	t.Setenv("VAULT_MAX_RETRIES", "many")
 	code, _, stderr = check()
-	require.Equal(t, exitFailed, code)
+	require.Equal(t, commandline.ExitFailed, code)
 	require.Contains(t, stderr, "VAULT_SKIP_VERIFY: ")
 	require.Contains(t, stderr, "VAULT_MAX_RETRIES: ")
 }

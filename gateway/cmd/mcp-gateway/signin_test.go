@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/gateway/commandline"
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
@@ -137,9 +138,9 @@ func TestCheckConfigKnowsTheBlock(t *testing.T) {
 	}
 	write(signInBlock)
 	code, output := check()
-	require.Equal(t, exitOK, code, output)
+	require.Equal(t, commandline.ExitOK, code, output)
 	write("sign_in {\n login \"employees\" {\n  mount = \"oidc-mcp\"\n  role = \"mcp\"\n }\n}\n")
 	code, output = check()
-	require.Equal(t, exitFailed, code)
+	require.Equal(t, commandline.ExitFailed, code)
 	require.Contains(t, output, "public_url")
 }
