@@ -8,7 +8,7 @@ ARGS ?=
 TESTFLAGS ?=
 
 SHELL := /bin/bash
-LDFLAGS := -X main.version=$(VERSION) -X vault-plugin-secrets-mcp/backend.Version=$(VERSION)
+LDFLAGS := -X vault-plugin-secrets-mcp/backend/version.number=$(VERSION)
 PROGRAMS := vault-plugin-secrets-mcp mcp-gateway mcp-bootstrap
 SOURCE_vault-plugin-secrets-mcp := ./plugin/cmd/vault-plugin-secrets-mcp
 SOURCE_mcp-gateway := ./gateway/cmd/mcp-gateway

@@ -54,10 +54,8 @@ import (
 	"vault-plugin-secrets-mcp/backend/check"
 	"vault-plugin-secrets-mcp/backend/feed"
 	"vault-plugin-secrets-mcp/backend/kms"
+	"vault-plugin-secrets-mcp/backend/version"
 )
-
-// Version is the running version, set at build time: -ldflags "-X …backend.Version=v1.2.3".
-var Version = "v0.0.0-dev"
 
 // Options are the parts of the outside world that the engine needs. The zero
 // value of each stands for the real one.
@@ -170,7 +168,7 @@ func newBackend(conf *logical.BackendConfig, opts Options) *mcpBackend {
 	b.Backend = &framework.Backend{
 		Help:           strings.TrimSpace(backendHelp),
 		BackendType:    logical.TypeLogical,
-		RunningVersion: Version,
+		RunningVersion: version.Number(),
 		PathsSpecial: &logical.Paths{
 			SealWrapStorage: []string{
 				configKey, mountKey, sessionKeysKey, salt.DefaultLocation,

@@ -24,7 +24,7 @@ stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 
 export CGO_ENABLED=0
-ldflags="-s -w -X main.version=$version -X vault-plugin-secrets-mcp/backend.Version=$version"
+ldflags="-s -w -X vault-plugin-secrets-mcp/backend/version.number=$version"
 for platform in "$@"; do
 	name=vault-plugin-secrets-mcp_${version}_${platform/\//_}
 	root=$stage/$name

@@ -46,7 +46,7 @@ func (s *session) release(ctx context.Context) (release, error) {
 		if err != nil {
 			return r, fmt.Errorf("cannot ask the plugin for its version: %s -version: %w", program, err)
 		}
-		r.version = strings.TrimSpace(string(out))
+		r.version, _, _ = strings.Cut(strings.TrimSpace(string(out)), " ")
 	}
 	return r, nil
 }

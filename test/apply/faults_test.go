@@ -94,7 +94,7 @@ client "carried-over" {
 				var out strings.Builder
 				err := apply.Run(t.Context(), a.admin, apply.Options{
 					Dir: a.dir, Mount: harness.Mount, Out: &out,
-					PluginSHA256: sum, PluginVersion: strings.TrimSpace(string(version)), PluginCommand: provision.PluginName,
+					PluginSHA256: sum, PluginVersion: strings.Fields(string(version))[0], PluginCommand: provision.PluginName,
 					TokenDir: filepath.Join(a.Dir, "tokens"), GatewayDir: filepath.Join(a.Dir, "login"),
 				})
 				noSecret(t, fmt.Sprint(out.String(), err))

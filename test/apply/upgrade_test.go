@@ -29,7 +29,7 @@ func TestApplyUpgradesThePluginInPlaceUnderLoad(t *testing.T) {
 	gateway := a.StartGateway(harness.GatewayOptions{})
 
 	next := filepath.Join(a.Dir, "plugins", "next")
-	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-s -w -X vault-plugin-secrets-mcp/backend.Version=v9.9.9", "-o", next, "../../plugin/cmd/vault-plugin-secrets-mcp")
+	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-s -w -X vault-plugin-secrets-mcp/backend/version.number=v9.9.9", "-o", next, "../../plugin/cmd/vault-plugin-secrets-mcp")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, string(out))
 

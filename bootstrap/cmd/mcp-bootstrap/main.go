@@ -9,11 +9,9 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"vault-plugin-secrets-mcp/backend/version"
 	"vault-plugin-secrets-mcp/gateway/commandline"
 )
-
-// version is set at build time: -ldflags "-X main.version=v1.2.3".
-var version = "v0.0.0-dev"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -44,7 +42,7 @@ func program() *commandline.Program {
 				},
 			},
 		},
-		Version: func() string { return version },
+		Version: version.String,
 		Environment: []commandline.Variable{
 			{Name: "VAULT_ADDR, VAULT_TOKEN, VAULT_NAMESPACE, VAULT_CACERT", Text: "Vault, as for Vault's own tools. Their other variables have their usual meaning, too."},
 			{Name: "MCP_GATEWAY_URL, MCP_GATEWAY_ADMIN_URL", Text: "Where clients connect, and the gateway's admin listener, for doctor and export."},

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"vault-plugin-secrets-mcp/backend/version"
 	"vault-plugin-secrets-mcp/gateway/commandline"
 )
 
@@ -64,9 +65,9 @@ func TestArguments(t *testing.T) {
 		{"--help", []string{"--help"}, 0, "Usage: mcp-bootstrap COMMAND"},
 		{"help", []string{"help"}, 0, "Usage: mcp-bootstrap COMMAND"},
 		{"help for help", []string{"help", "help"}, 0, "Usage: mcp-bootstrap COMMAND"},
-		{"version", []string{"version"}, 0, version + "\n"},
-		{"-version", []string{"-version"}, 0, version + "\n"},
-		{"--version", []string{"--version"}, 0, version + "\n"},
+		{"version", []string{"version"}, 0, version.String() + "\n"},
+		{"-version", []string{"-version"}, 0, version.String() + "\n"},
+		{"--version", []string{"--version"}, 0, version.String() + "\n"},
 		{"help for the version", []string{"help", "version"}, 0, "Usage: mcp-bootstrap version"},
 	} {
 		t.Run(test.name, func(t *testing.T) { checkRun(t, test.args, test.status, test.want) })

@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/pires/go-proxyproto"
 
+	"vault-plugin-secrets-mcp/backend/version"
 	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/aggregate"
 	"vault-plugin-secrets-mcp/gateway/config"
@@ -83,7 +84,7 @@ type gateway struct {
 // newGateway prepares everything. It reports problems of the machine: ports in use, files
 // that cannot be written.
 func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err error) {
-	g = &gateway{log: log, settings: settings, metrics: telemetry.New(version)}
+	g = &gateway{log: log, settings: settings, metrics: telemetry.New(version.Number())}
 	defer func(made *gateway) { // a return of nil has set g to it
 		if err != nil {
 			made.close()
@@ -93,7 +94,7 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 	if err != nil {
 		return nil, err
 	}
-	if g.export, err = telemetry.Open(context.Background(), wanted, g.metrics, version, log.Named("telemetry")); err != nil {
+	if g.export, err = telemetry.Open(context.Background(), wanted, g.metrics, version.Number(), log.Named("telemetry")); err != nil {
 		return nil, err
 	}
 	if g.audit, err = access.OpenAuditLog(settings.Audit, log.Named("audit")); err != nil {
@@ -135,7 +136,7 @@ func newGateway(settings *config.Config, log hclog.Logger) (g *gateway, err erro
 		Registry: g.broker, Credentials: g.credentials, Pins: g.pins, Config: settings, ToolLists: g.usage, Log: log.Named("mcp"),
 	})
 	g.all = aggregate.New(aggregate.Options{
-		Registry: g.broker, Config: settings, Version: version, Observer: g.metrics, Next: g.handler, Log: log.Named("mcp.all"),
+		Registry: g.broker, Config: settings, Version: version.Number(), Observer: g.metrics, Next: g.handler, Log: log.Named("mcp.all"),
 		Pins:   g.pins,
 		Sealer: seal.New(g.broker.SessionKeys),
 	})

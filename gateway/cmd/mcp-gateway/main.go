@@ -14,13 +14,11 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"vault-plugin-secrets-mcp/backend/version"
 	"vault-plugin-secrets-mcp/gateway/commandline"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/telemetry"
 )
-
-// version is set at build time: -ldflags "-X main.version=v1.2.3".
-var version = "v0.0.0-dev"
 
 // flags are the flags of the command line.
 type flags struct {
@@ -50,7 +48,7 @@ func program() *commandline.Program {
 				"metrics to a collector.",
 			Setup: setup,
 		},
-		Version: func() string { return version },
+		Version: version.String,
 		Environment: []commandline.Variable{
 			{Name: "MCP_GATEWAY_LISTEN", Text: "Where clients connect: overrides the address of the block listener."},
 			{Name: "VAULT_ADDR, VAULT_CACERT, VAULT_NAMESPACE", Text: "Vault, as for Vault's own tools. Their other variables have their usual meaning, too."},
@@ -86,7 +84,7 @@ func setup(set *commandline.Flags) commandline.Run {
 // start checks the configuration, or runs the gateway.
 func start(f *flags, out commandline.Streams) error {
 	if f.version {
-		_, err := fmt.Fprintln(out.Stdout, version)
+		_, err := fmt.Fprintln(out.Stdout, version.String())
 		return err
 	}
 	tuneMemory()
@@ -139,7 +137,7 @@ func newLogger(settings config.Log, output io.Writer) hclog.Logger {
 
 // serve runs the gateway until a signal ends it.
 func serve(f *flags, settings *config.Config, log hclog.Logger) error {
-	log.Info("starting", "version", version)
+	log.Info("starting", "version", version.Number())
 	for _, warning := range settings.Warnings {
 		log.Warn(warning)
 	}

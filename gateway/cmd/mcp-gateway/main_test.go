@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/backend/version"
 	"vault-plugin-secrets-mcp/gateway/commandline"
 )
 
@@ -34,9 +35,9 @@ func TestFlagsAreChecked(t *testing.T) {
 		"a bad file, to be run":  {[]string{"-config", bad}, commandline.ExitFailed, "", bad + ":2,15: log: level"},
 		"an address in use":      {[]string{"-config", inUse}, commandline.ExitFailed, "", taken.Addr().String() + ": bind: address already in use"},
 		"a file that is missing": {[]string{"-config", "/nowhere/gateway.hcl", "-check-config"}, commandline.ExitFailed, "", "/nowhere/gateway.hcl"},
-		"the version":            {[]string{"-version"}, commandline.ExitOK, version + "\n", ""},
-		"--version":              {[]string{"--version"}, commandline.ExitOK, version + "\n", ""},
-		"version":                {[]string{"version"}, commandline.ExitOK, version + "\n", ""},
+		"the version":            {[]string{"-version"}, commandline.ExitOK, version.String() + "\n", ""},
+		"--version":              {[]string{"--version"}, commandline.ExitOK, version.String() + "\n", ""},
+		"version":                {[]string{"version"}, commandline.ExitOK, version.String() + "\n", ""},
 		"no file":                {nil, commandline.ExitUsage, "", "give the configuration with -config FILE"},
 		"an argument too many":   {[]string{"-config", good, "now"}, commandline.ExitUsage, "", `it takes no argument "now"`},
 		"an unknown level":       {[]string{"-config", good, "-log-level", "loud"}, commandline.ExitUsage, "", `"loud" is not one of`},

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/vault/sdk/plugin"
 
 	"vault-plugin-secrets-mcp/backend"
+	"vault-plugin-secrets-mcp/backend/version"
 )
 
 func main() {
@@ -36,15 +37,15 @@ func run(args []string, stdout io.Writer) error {
 	meta := &api.PluginAPIClientMeta{}
 	flags := meta.FlagSet()
 	flags.SetOutput(io.Discard) // main reports mistakes
-	version := flags.Bool("version", false, "print the version and exit")
+	showVersion := flags.Bool("version", false, "print the version and exit")
 	switch err := parse(flags, args); {
 	case errors.Is(err, flag.ErrHelp):
 		usage(flags, stdout)
 		return nil
 	case err != nil:
 		return err
-	case *version:
-		_, err := fmt.Fprintln(stdout, backend.Version)
+	case *showVersion:
+		_, err := fmt.Fprintln(stdout, version.String())
 		return err
 	}
 	tuneMemory()

@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/backend"
+	"vault-plugin-secrets-mcp/backend/version"
 )
 
 func TestHelpAndVersionAreSpelledAsInTheOtherPrograms(t *testing.T) {
@@ -19,7 +19,7 @@ func TestHelpAndVersionAreSpelledAsInTheOtherPrograms(t *testing.T) {
 	for _, args := range [][]string{{"-version"}, {"--version"}, {"version"}} {
 		var stdout strings.Builder
 		require.NoError(t, run(args, &stdout), args)
-		require.Equal(t, backend.Version+"\n", stdout.String(), args)
+		require.Equal(t, version.String()+"\n", stdout.String(), args)
 	}
 	for _, args := range [][]string{{"-x"}, {"x"}, {"help", "x"}, {"-version", "x"}} {
 		var stdout strings.Builder
