@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What test/field, test/partition, test/browser, test/model and test/upstream need of the
-# machine, besides Go.
+# What test/field, test/partition, test/browser, test/model, test/commands and test/upstream
+# need of the machine, besides Go.
 #
 #   scripts/field.sh missing            names each part that is not there, a line for each
 #   scripts/field.sh install            installs all of them, on Debian, as root
@@ -11,6 +11,8 @@
 #   scripts/field.sh install browser
 #   scripts/field.sh missing model      the same for test/model: spin, which checks models
 #   scripts/field.sh install model
+#   scripts/field.sh missing shells     the same for test/commands: shells, and what reads manuals
+#   scripts/field.sh install shells
 #   scripts/field.sh missing upstream   the same for test/upstream: the servers for which
 #   scripts/field.sh install upstream   credentials are leased in `make test-upstream`
 #
@@ -30,6 +32,7 @@ network) parts="nft:nftables ip:iproute2 tc:iproute2" ;;
 slow) parts="ip:iproute2 tc:iproute2" ;;
 browser) parts="chromium:chromium npm:npm" ;;
 model) parts="spin:spin cc:gcc patch:patch" ;;
+shells) parts="bash:bash zsh:zsh fish:fish groff:groff-base man:man-db" ;;
 upstream) parts="postgres:postgresql initdb:postgresql psql:postgresql-client slapd:slapd slapadd:slapd ldapwhoami:ldap-utils setpriv:util-linux" ;;
 *) parts="" ;;
 esac
@@ -79,7 +82,7 @@ install() {
 case ${1:-}:$parts in
 missing:?* | install:?*) "$1" ;;
 *)
-	echo "usage: scripts/field.sh missing|install [field|network|slow|browser|model|upstream]" >&2
+	echo "usage: scripts/field.sh missing|install [field|network|slow|browser|model|shells|upstream]" >&2
 	exit 2
 	;;
 esac

@@ -57,8 +57,8 @@ func (p *Program) candidates(words []string) []string {
 		return nil
 	}
 	before, current := words[:len(words)-1], words[len(words)-1]
-	path, command, rest, _ := find(p.root(), before)
-	flags := newFlags(path, command)
+	path, command, rest, _ := find(p.Root(), before)
+	flags := command.Flags(path)
 	for i := 0; i < len(rest); i++ {
 		switch {
 		case rest[i] == "--":

@@ -33,12 +33,13 @@ type values struct {
 	kind  string
 }
 
-func newFlags(path string, command *Command) *Flags {
-	f := &Flags{FlagSet: flag.NewFlagSet(path, flag.ContinueOnError), command: command, values: map[string]values{}}
+// Flags defines the flags of a command. The path is the names that lead to it, and its own.
+func (c *Command) Flags(path string) *Flags {
+	f := &Flags{FlagSet: flag.NewFlagSet(path, flag.ContinueOnError), command: c, values: map[string]values{}}
 	f.SetOutput(io.Discard)
 	f.Usage = func() {} // the flag set asks for it after a mistake, too
-	if command.Setup != nil {
-		f.run = command.Setup(f)
+	if c.Setup != nil {
+		f.run = c.Setup(f)
 	}
 	return f
 }

@@ -42,7 +42,7 @@ func synopsis(path string, command *Command) []string {
 		if command.Arguments != "" {
 			line += " " + command.Arguments
 		}
-		if newFlags(path, command).any() {
+		if command.Flags(path).any() {
 			line += " [flags]"
 		}
 		lines = append(lines, line)

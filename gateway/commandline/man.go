@@ -11,7 +11,7 @@ import (
 // every machine and at every time.
 func (p *Program) Man(to io.Writer) error {
 	page := &manual{}
-	root := p.root()
+	root := p.Root()
 	page.line(".TH %s 1 \"\" vault-plugin-secrets-mcp", strings.ToUpper(p.Name))
 	// Neither are words broken, nor lines stretched.
 	page.line(".nh\n.ad l")
@@ -24,7 +24,7 @@ func (p *Program) Man(to io.Writer) error {
 	page.text(p.About)
 	if p.Setup != nil {
 		page.section("OPTIONS")
-		page.flags(newFlags(p.Name, root))
+		page.flags(root.Flags(p.Name))
 	}
 	page.section("COMMANDS")
 	page.commands(p.Name, root.Commands)
@@ -105,7 +105,7 @@ func (m *manual) commands(path string, all []Command) {
 			m.line(".PP")
 			m.text(command.About)
 		}
-		m.flags(newFlags(name, command))
+		m.flags(command.Flags(name))
 		m.commands(name, command.Commands)
 	}
 }

@@ -69,7 +69,7 @@ func (p *Program) Main(ctx context.Context, args []string, out Streams) int {
 	if len(args) > 0 && slices.Contains([]string{"-version", "--version", "-v", "--v", "-V"}, args[0]) {
 		args = slices.Concat([]string{"version"}, args[1:])
 	}
-	root := p.root()
+	root := p.Root()
 	path, command, rest, asked := find(root, args)
 	switch err := start(ctx, path, command, rest, asked, out); {
 	case err == nil:
@@ -84,8 +84,8 @@ func (p *Program) Main(ctx context.Context, args []string, out Streams) int {
 	}
 }
 
-// root is the program as a command, with the commands that every program has.
-func (p *Program) root() *Command {
+// Root is the program as a command, with the commands that every program has.
+func (p *Program) Root() *Command {
 	root := p.Command
 	root.Commands = append(slices.Clone(p.Commands),
 		Command{
@@ -136,7 +136,7 @@ func find(command *Command, args []string) (path string, found *Command, rest []
 // start does what a command is there for, or prints its help.
 func start(ctx context.Context, path string, command *Command, args []string, help bool, out Streams) error {
 	group := len(command.Commands) > 0
-	flags := newFlags(path, command)
+	flags := command.Flags(path)
 	switch {
 	case group && len(args) > 0 && (help || command.Setup == nil || !strings.HasPrefix(args[0], "-")):
 		fmt.Fprintf(out.Stderr, "%s: there is no command %q%s\n\n", path, args[0], near(args[0], command.names()))
@@ -172,7 +172,7 @@ func (c *Command) names() []string {
 
 // near proposes the word that was meant, if one of them is near to what was written.
 func near(written string, words []string) string {
-	best, least := "", max(1, len(written)/3)+1
+	best, least := "", max(len(written)/3, min(len(written)/2, 2))+1 // two letters that are swapped are two
 	for _, word := range words {
 		if distance := levenshtein.Distance(written, word, nil); distance < least {
 			best, least = word, distance

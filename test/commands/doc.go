@@ -1,3 +1,4 @@
 // Package commands runs the commands of mcp-bootstrap that examine, export and explain:
-// doctor, export, and the messages of every command about problems.
+// doctor, export, and the messages of every command about problems. It types at shells that
+// complete commands, too, and reads the manual.
 package commands

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"vault-plugin-secrets-mcp/backend/version"
 	"vault-plugin-secrets-mcp/gateway/commandline"
+	"vault-plugin-secrets-mcp/gateway/commandline/commandlinetest"
 )
 
 func TestArguments(t *testing.T) {
@@ -17,7 +20,7 @@ func TestArguments(t *testing.T) {
 		want   string // on standard output where the status is 0, else on standard error
 	}{
 		{"none: the usage", nil, 2, "Usage: mcp-bootstrap"},
-		{"an unknown command is named", []string{"devv"}, 2, `there is no command "devv"`},
+		{"an unknown command is named, and the one that was meant", []string{"devv"}, 2, `there is no command "devv"; did you mean dev?`},
 		{"a failure is told", []string{"dev", "-vault-binary", "/no/vault"}, 1, "mcp-bootstrap: cannot run Vault"},
 		{"an unknown flag", []string{"dev", "-x"}, 2, "mcp-bootstrap dev: flag provided but not defined: -x; there are -admin-address, -agent"},
 		{"a flag without its value", []string{"dev", "-dir"}, 2, "needs an argument"},
@@ -74,22 +77,32 @@ func TestArguments(t *testing.T) {
 	}
 }
 
-func TestEachCommandHasHelpInEverySpelling(t *testing.T) {
-	for _, c := range program().Commands {
-		for _, args := range [][]string{
-			{"help", c.Name},
-			{"-h", c.Name},
-			{c.Name, "-h"},
-			{c.Name, "-help"},
-			{c.Name, "--help"},
-			{c.Name, "help"},
-		} {
-			t.Run(strings.Join(args, " "), func(t *testing.T) { checkRun(t, args, 0, "Usage: mcp-bootstrap "+c.Name) })
-		}
-	}
+func TestEachCommandAndFlagIsInHelpCompletionAndManual(t *testing.T) {
+	commandlinetest.Check(t, program)
 	checkRun(t, []string{"help", "demo", "calculator"}, 0, "-address")
 	checkRun(t, []string{"help", "pins", "approve"}, 0, "-shown")
 	checkRun(t, []string{"help", "apply"}, 0, "-dry-run")
+}
+
+// TestThePageIsTheSameOnEveryMachine: packages of one commit are.
+func TestThePageIsTheSameOnEveryMachine(t *testing.T) {
+	var here, there strings.Builder
+	if err := program().Man(&here); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"MCP_GATEWAY_URL", "MCP_GATEWAY_ADMIN_URL", "MCP_TOKEN", "VAULT_ADDR", "VAULT_TOKEN"} {
+		t.Setenv(name, "https://there.example.com")
+	}
+	if err := program().Man(&there); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if here.String() != there.String() || strings.Contains(here.String(), filepath.Dir(self)) {
+		t.Errorf("the page has something of this machine:\n%s", there.String())
+	}
 }
 
 // checkRun wants text on standard output alone where the status is 0, and on standard

@@ -12,6 +12,7 @@ import (
 
 	"vault-plugin-secrets-mcp/backend/version"
 	"vault-plugin-secrets-mcp/gateway/commandline"
+	"vault-plugin-secrets-mcp/gateway/commandline/commandlinetest"
 )
 
 func TestFlagsAreChecked(t *testing.T) {
@@ -38,6 +39,8 @@ func TestFlagsAreChecked(t *testing.T) {
 		"the version":            {[]string{"-version"}, commandline.ExitOK, version.String() + "\n", ""},
 		"--version":              {[]string{"--version"}, commandline.ExitOK, version.String() + "\n", ""},
 		"version":                {[]string{"version"}, commandline.ExitOK, version.String() + "\n", ""},
+		"a word that is near":    {[]string{"versoin"}, commandline.ExitUsage, "", `there is no command "versoin"; did you mean version?`},
+		"completion":             {[]string{"completion", "bash"}, commandline.ExitOK, "complete -F _mcp_gateway mcp-gateway\n", ""},
 		"no file":                {nil, commandline.ExitUsage, "", "give the configuration with -config FILE"},
 		"an argument too many":   {[]string{"-config", good, "now"}, commandline.ExitUsage, "", `it takes no argument "now"`},
 		"an unknown level":       {[]string{"-config", good, "-log-level", "loud"}, commandline.ExitUsage, "", `"loud" is not one of`},
@@ -63,6 +66,10 @@ func TestFlagsAreChecked(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestEachFlagIsInHelpCompletionAndManual(t *testing.T) {
+	commandlinetest.Check(t, program)
 }
 
 // TestCheckConfigFindsMistakesOfTheEnvironment, which would end the gateway at its start,
