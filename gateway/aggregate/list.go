@@ -3,9 +3,9 @@ package aggregate
 import (
 	"container/list"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,16 +54,26 @@ func (x *exchange) list(kind rewrite.Kind) *access.Refusal {
 		}
 		parts = append(parts, rewrite.Part{Position: q.position, Page: page, Allows: q.allows(), Approves: x.handler.approves(q.server, q.kind)})
 		if page != nil {
-			size += sizeOf(page)
+			size += page.Length() + len(page.Entries)*len(`,`)
 		}
 	}
 	limits := pageLimits
 	limits.Hints = x.session == nil
-	body := protocol.BeginResult(make([]byte, 0, min(size, limits.MaxBytes+64<<10)), x.id())
-	body = rewrite.Merge(body, kind, parts, limits).Result
-	x.answerJSON(protocol.EndResult(body))
+	b := merged.Get().(*[]byte)
+	body := protocol.BeginResult(slices.Grow((*b)[:0], min(size, limits.MaxBytes+64<<10)), x.id())
+	body = protocol.EndResult(rewrite.Merge(body, kind, parts, limits).Result)
+	x.answerJSON(body)
+	if *b = body; cap(body) <= maxMerged {
+		merged.Put(b)
+	}
 	return nil
 }
+
+// merged are buffers for the answers to requests for lists. Those larger than maxMerged are left to
+// the garbage collector.
+var merged = sync.Pool{New: func() any { return new([]byte) }}
+
+const maxMerged = 256 << 10
 
 // cursor returns the cursor in the request's params; "" without one.
 func (x *exchange) cursor() (string, *access.Refusal) {
@@ -109,7 +119,7 @@ type pageKey struct {
 }
 
 // pageCache has the last good first page of each list, for the time when a server does not
-// answer. At the bound it drops the page that was not used for the longest time.
+// answer, and to know its answer again. At the bound it drops the page that was not used for the longest time.
 type pageCache struct {
 	most int
 
@@ -130,7 +140,7 @@ func newPageCache(most int) *pageCache {
 }
 
 func (p *pageCache) put(key pageKey, page *rewrite.Page) {
-	size := sizeOf(page)
+	size := page.Size()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if e := p.byKey[key]; e != nil {
@@ -173,16 +183,6 @@ func (p *pageCache) retain(registered func(id string) bool) {
 			p.drop(e)
 		}
 	}
-}
-
-// sizeOf is about how much memory the page takes, in bytes.
-func sizeOf(page *rewrite.Page) int {
-	const entry = 64
-	size := 256 + len(page.Digests)*sha256.Size
-	for i := range page.Entries {
-		size += entry + len(page.Entries[i].JSON)
-	}
-	return size
 }
 
 // waits is how long an answer that many servers contribute to waits for them.

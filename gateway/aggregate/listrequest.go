@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -100,7 +101,10 @@ func (l *listRequests) start(server *grants.Server, position rewrite.Position) {
 	case position.First() && q.state.isSlow(l.x.principal(), time.Now()) && !q.patient, q.state.abandonedLists(l.x.principal()) >= maxAbandoned:
 		q.finish(nil, errSlow)
 	default:
-		go q.run()
+		go func() {
+			growStack()
+			q.run()
+		}()
 	}
 }
 
@@ -115,6 +119,7 @@ type listRequest struct {
 	done     chan struct{} // closed when page and err are set
 	arrivals chan<- bool   // gets whether the server's part is something to show
 	progress atomic.Int32
+	last     *rewrite.Page // the last good one; nil: none is known
 
 	page *rewrite.Page
 	err  error // errNoList if the server has no such list
@@ -151,7 +156,7 @@ func (q *listRequest) run() {
 			page, err = q.ask(ctx)
 		}
 	}
-	if err == nil && q.position.First() && q.kind != rewrite.Tasks {
+	if err == nil && q.position.First() && q.kind != rewrite.Tasks && page != q.last {
 		q.x.handler.pages.put(q.key(), page)
 	}
 	q.finish(page, err)
@@ -172,6 +177,15 @@ const (
 func isUnaudited(err error) bool {
 	var refusal *access.Refusal
 	return errors.As(err, &refusal) && refusal.Reason == access.ReasonAuditUnavailable
+}
+
+// growStack gives its goroutine the stack that a request to a server needs. The stack would grow to
+// that in several steps otherwise, and be copied in each, with ever more frames.
+//
+//go:noinline
+func growStack() {
+	var room [12 << 10]byte
+	runtime.KeepAlive(&room)
 }
 
 // finish sets the outcome.
@@ -239,6 +253,12 @@ func (q *listRequest) ask(ctx context.Context) (*rewrite.Page, error) {
 	}
 	r.use()
 	defer r.release(x)
+	id := t.id
+	if id == nil {
+		id = x.id()
+	}
+	q.last = q.lastPage()
+	s.isKnown = func(body []byte) bool { return q.reading(r).Again(q.last, body, id) }
 	answer, err := s.fetch(r.header(x, x.message.Method, ""), t.message)
 	if answer.sessionState != sessionFine {
 		r.endIfLost(x, answer.sessionState, answer.status, answer.reason)
@@ -247,12 +267,22 @@ func (q *listRequest) ask(ctx context.Context) (*rewrite.Page, error) {
 	if err != nil {
 		return nil, err
 	}
+	if answer.known {
+		return q.tellLeftOut(q.last), nil
+	}
 	return q.read(r, answer)
+}
+
+// reading says how the server's answer is read.
+func (q *listRequest) reading(r *route) rewrite.Reading {
+	return rewrite.Reading{
+		Kind: q.kind, Server: q.server.Name, Digest: q.x.handler.digests(q.server, q.kind), EmptyEnds: r.serverHasSessions(),
+	}
 }
 
 // read reads the server's page.
 func (q *listRequest) read(r *route, answer *fetched) (*rewrite.Page, error) {
-	page, err := rewrite.ReadPinnedPage(q.kind, q.server.Name, answer.body, q.x.handler.digests(q.server, q.kind))
+	page, err := q.reading(r).Page(answer.body)
 	if err != nil {
 		var refused *rewrite.RPCError
 		if errors.As(err, &refused) && refused.Code == protocol.CodeMethodNotFound {
@@ -263,16 +293,18 @@ func (q *listRequest) read(r *route, answer *fetched) (*rewrite.Page, error) {
 		}
 		return nil, fmt.Errorf("status %d: %w", answer.status, err)
 	}
-	if r.serverHasSessions() {
-		page.Empty = false // many of these servers write an empty cursor on the last page
-	}
+	return q.tellLeftOut(page), nil
+}
+
+// tellLeftOut tells the log which entries of the page clients do not get.
+func (q *listRequest) tellLeftOut(page *rewrite.Page) *rewrite.Page {
 	if page.Missing > 0 && q.state.mayLogLeftOut(q.kind, time.Now()) {
 		for _, left := range page.LeftOut {
 			q.x.handler.log.Warn("an entry is left out of the lists of /mcp",
 				"server", q.server.Name, "list", q.kind.Method(), "name", left.Name, "error", left.Err, "left_out", page.Missing)
 		}
 	}
-	return page, nil
+	return page
 }
 
 // report records whether the server has answered in time.
@@ -324,10 +356,15 @@ func (q *listRequest) result() (page *rewrite.Page, has bool) {
 			return nil, false
 		}
 	}
-	if q.position.First() {
-		page = q.x.handler.pages.get(q.key())
+	return q.lastPage(), true
+}
+
+// lastPage returns the last good first page, where the request is for that; else nil.
+func (q *listRequest) lastPage() *rewrite.Page {
+	if !q.position.First() {
+		return nil
 	}
-	return page, true
+	return q.x.handler.pages.get(q.key())
 }
 
 // allows returns what judges the entries by the client's present rules, which a cached page

@@ -31,6 +31,10 @@ type subRequest struct {
 	// own: the answer is for the gateway alone, which judges what it shows of it.
 	own bool
 
+	// isKnown reports whether the caller has the answer already, so that fetch need not keep it.
+	// Nil: it has not.
+	isKnown func(body []byte) bool
+
 	// implicit is the client's implicit session, if the sub-request is in it.
 	implicit *session
 
@@ -132,6 +136,8 @@ type fetched struct {
 	status  int
 	session string // which the answer names
 	body    []byte
+	known   bool            // the caller has the body already, so it is not kept
+	size    int64           // of the body
 	refusal *access.Refusal // of the gateway, instead of the server's answer
 	reason  string          // of the refusal
 
@@ -249,34 +255,50 @@ func (s *subRequest) read(into *fetched, header http.Header, m *mcp.Message) (er
 	if err != nil {
 		return err
 	}
-	defer func() { answer.Close(int64(len(into.body)), err) }()
+	defer func() { answer.Close(into.size, err) }()
 	into.status, into.session = answer.Status, answer.Session
 	if answer.Stream {
-		return answer.Events(into.takeResponse)
+		return answer.Events(func(e *sse.Event) error { return s.takeResponse(into, e) })
 	}
 	body, err := answer.Whole()
 	if err != nil {
 		return err
 	}
-	body = jsonscan.WithoutMark(body)
+	if body = jsonscan.WithoutMark(body); s.knows(into, body) {
+		return nil
+	}
 	if err := s.request.Reserve(max(0, int64(len(body)-uncountedAnswer))); err != nil {
 		if f, ok := errors.AsType[*access.Refusal](err); ok {
 			s.request.Record(f)
 		}
 		return err
 	}
-	into.body = bytes.Clone(body)
+	into.keep(body)
 	return nil
 }
 
+// knows reports whether the caller has the answer's body already.
+func (s *subRequest) knows(into *fetched, body []byte) bool {
+	if s.isKnown == nil || !s.isKnown(body) {
+		return false
+	}
+	into.known, into.size = true, int64(len(body))
+	return true
+}
+
+func (f *fetched) keep(body []byte) { f.body, f.size = bytes.Clone(body), int64(len(body)) }
+
 // takeResponse keeps the response of a stream, and drops everything else.
-func (f *fetched) takeResponse(e *sse.Event) error {
-	if !e.IsMessage() || len(e.Data) == 0 || f.body != nil {
+func (s *subRequest) takeResponse(into *fetched, e *sse.Event) error {
+	if !e.IsMessage() || len(e.Data) == 0 || into.body != nil || into.known {
 		return nil
 	}
 	data := jsonscan.WithoutMark(e.Data)
+	if s.knows(into, data) {
+		return nil
+	}
 	if m, err := envelope.Parse(data); err == nil && m.Kind == envelope.Response {
-		f.body = bytes.Clone(data)
+		into.keep(data)
 	}
 	return nil
 }

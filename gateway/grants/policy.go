@@ -45,22 +45,34 @@ func (n *ItemNotAllowed) Error() string {
 func (n *ItemNotAllowed) Is(target error) bool { return target == ErrNotAllowed }
 
 // Allows says whether the grant admits the server: by its allow-list, and by
-// the policy that applies to the client. The error is a [NotAllowed]. It is the
-// one place where that is decided, for new requests and for live ones.
+// the policy that applies to the client. The error is a [NotAllowed].
 func Allows(g *Grant, server *Server) error {
-	if !g.AllowsServer(server.Name) {
-		return &NotAllowed{policy.Decide(g.Client, g.rights, nil, server.subject())}
-	}
-	if g.policyDigest == "" {
+	if reaches(g, server) {
 		return nil
 	}
-	if g.policy == nil { // one that was never fetched admits nothing
-		return &NotAllowed{(*policy.Policy)(nil).Evaluate(server.subject())}
+	return &NotAllowed{whyNotAdmitted(g, server)}
+}
+
+// reaches is Allows for those who need no reason. It is the one place where that is decided, for new
+// requests and for live ones.
+func reaches(g *Grant, server *Server) bool {
+	switch {
+	case !g.AllowsServer(server.Name):
+		return false
+	case g.policyDigest == "":
+		return true
 	}
-	if d := g.policy.decide(server); !d.Allowed {
-		return &NotAllowed{*d}
+	return g.policy != nil && g.policy.decide(server).Allowed // one that was never fetched admits nothing
+}
+
+func whyNotAdmitted(g *Grant, server *Server) policy.Decision {
+	switch {
+	case !g.AllowsServer(server.Name):
+		return policy.Decide(g.Client, g.rights, nil, server.subject())
+	case g.policy == nil:
+		return (*policy.Policy)(nil).Evaluate(server.subject())
 	}
-	return nil
+	return *g.policy.decide(server)
 }
 
 // policies has the effective policies that grants name, by digest. The policy of a digest

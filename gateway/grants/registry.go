@@ -158,7 +158,7 @@ func (b *Broker) ServersOf(g *Grant) ([]*Server, error) {
 func admitted(g *Grant, servers []*Server) []*Server {
 	list := make([]*Server, 0, len(servers))
 	for _, server := range servers {
-		if Allows(g, server) == nil {
+		if reaches(g, server) {
 			list = append(list, server)
 		}
 	}

@@ -27,8 +27,7 @@ type RPCError struct{ Code int }
 
 func (e *RPCError) Error() string { return fmt.Sprintf("the server answered with error %d", e.Code) }
 
-// Page is one page of one server's list, in the clients' form. It shares no memory with
-// the server's message, and does not change.
+// Page is one page of one server's list, in the clients' form. It does not change.
 type Page struct {
 	Server  string
 	Entries []Entry
@@ -43,6 +42,18 @@ type Page struct {
 	Empty  bool          // it is not the last one: the cursor of the next page is the empty string
 	TTL    time.Duration // for which the page may be cached
 	HasTTL bool          // the server has set it
+
+	length int // of all entries' JSON, in bytes
+	source source
+}
+
+// Length is that of all entries, in bytes.
+func (p *Page) Length() int { return p.length }
+
+// Size is about how much memory the page takes, in bytes, with the message from which it was read.
+func (p *Page) Size() int {
+	const page, entry = 256, 64
+	return page + len(p.Entries)*entry + p.length + len(p.Digests)*len(pin.Digest{}) + len(p.source.message)
 }
 
 // Entry is a tool, a prompt, a resource or a resource template.

@@ -50,7 +50,7 @@ func TestReadPageNamesEntriesAndKeepsEveryOtherByte(t *testing.T) {
 			message := []byte(test.in)
 			page, err := ReadPage(test.kind, "calc", message)
 			require.NoError(t, err)
-			clear(message) // a page shares nothing with the message
+			clear(message) // entries share nothing with the message
 			require.Equal(t, test.want, page.Entries)
 			require.Empty(t, page.LeftOut)
 			require.Equal(t, "calc", page.Server)
@@ -111,7 +111,7 @@ func TestReadPageReadsWhatElseAResultSays(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			page, err := ReadPage(Tools, "calc", []byte(`{"result":{`+test.members+`,"tools":[]}}`))
 			require.NoError(t, err)
-			test.want.Server, test.want.Entries = "calc", []Entry{}
+			test.want.Server, test.want.Entries, test.want.source = "calc", []Entry{}, page.source
 			require.Equal(t, &test.want, page)
 		})
 	}

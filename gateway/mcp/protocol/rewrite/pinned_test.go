@@ -23,7 +23,7 @@ func TestAPinnedPageKeepsTheDigestsOfWhatItsServerWrote(t *testing.T) {
 		`{"name":"first"}`, `{"name":"a b"}`, `{"name":"bad"}`, `{"name":"first","again":1}`, `"none"`,
 		`{ "title":"T", "n\u0061me" : "last", "_meta":{"ui":{"resourceUri":"ui://page"}} }`,
 	}
-	page, err := ReadPinnedPage(Tools, "calc", tools(entries[0]+","+entries[1]+", "+entries[2]+","+entries[3]+","+entries[4]+" , "+entries[5]), digestOf)
+	page, err := Reading{Kind: Tools, Server: "calc", Digest: digestOf}.Page(tools(entries[0] + "," + entries[1] + ", " + entries[2] + "," + entries[3] + "," + entries[4] + " , " + entries[5]))
 	require.NoError(t, err)
 	require.Equal(t, []pin.Digest{sha256.Sum256([]byte(entries[0])), {}, sha256.Sum256([]byte(entries[5]))}, page.Digests, "in the order of the entries")
 	require.Equal(t, 3, page.Missing)
@@ -36,7 +36,7 @@ func TestAPinnedPageKeepsTheDigestsOfWhatItsServerWrote(t *testing.T) {
 
 func TestAPinnedListShowsWhatIsApprovedAndNothingElse(t *testing.T) {
 	message := tools(`{"name":"a"},{"name":"bad"},{"name":"b"},{"name":"c"}`)
-	pinned, err := ReadPinnedPage(Tools, "s", message, digestOf)
+	pinned, err := Reading{Kind: Tools, Server: "s", Digest: digestOf}.Page(message)
 	require.NoError(t, err)
 	before, err := ReadPage(Tools, "s", message)
 	require.NoError(t, err)

@@ -12,23 +12,34 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/jsonscan"
 )
 
-// ReadPage reads a server's answer to a request for the list: a whole JSON-RPC message.
-// It leaves out entries without a usable name, and all but the first of those with the
-// same name. The error is an [*RPCError] if the server answered with an error; any other
-// error means that the answer is not valid.
-func ReadPage(kind Kind, server string, message []byte) (*Page, error) {
-	return ReadPinnedPage(kind, server, message, nil)
+// Reading says how the pages of one list of one server are read.
+type Reading struct {
+	Kind   Kind
+	Server string
+
+	// Digest returns the digest of an entry as the server has written it; false if the entry can
+	// have none. Pages of a list whose definitions are pinned keep them. Nil: they keep none.
+	Digest func(entry []byte) (pin.Digest, bool)
+
+	// EmptyEnds: an empty cursor is that of the last page, as many servers with sessions write it.
+	EmptyEnds bool
 }
 
-// ReadPinnedPage is ReadPage for a server whose definitions of the kind are pinned: the page
-// keeps their digests. digest returns that of an entry as the server has written it; false if
-// the entry can have none. Nil: the page keeps none.
-func ReadPinnedPage(kind Kind, server string, message []byte, digest func(entry []byte) (pin.Digest, bool)) (*Page, error) {
+// ReadPage is [Reading.Page] for a list whose definitions are not pinned.
+func ReadPage(kind Kind, server string, message []byte) (*Page, error) {
+	return Reading{Kind: kind, Server: server}.Page(message)
+}
+
+// Page reads a server's answer to a request for the list: a whole JSON-RPC message, which the page
+// keeps. It leaves out entries without a usable name, and all but the first of those with the
+// same name. The error is an [*RPCError] if the server answered with an error; any other
+// error means that the answer is not valid.
+func (r Reading) Page(message []byte) (*Page, error) {
 	scanner, err := jsonscan.New(message)
 	if err != nil {
 		return nil, err
 	}
-	p := pageReader{Scanner: scanner, kind: kind, message: message, page: &Page{Server: server}, digest: digest}
+	p := pageReader{Scanner: scanner, Reading: r, message: message, page: &Page{Server: r.Server}}
 	if err := p.response(); err != nil {
 		return nil, err
 	}
@@ -42,16 +53,17 @@ func ReadPinnedPage(kind Kind, server string, message []byte, digest func(entry 
 		return nil, ErrNoList
 	}
 	p.rename()
+	p.page.source = source{message: message, id: p.id, kind: r.Kind, pinned: r.Digest != nil, emptyEnds: r.EmptyEnds}
 	return p.page, nil
 }
 
 // pageReader is one run over one message.
 type pageReader struct {
 	jsonscan.Scanner
-	kind    Kind
+	Reading
 	message []byte
 	page    *Page
-	digest  func(entry []byte) (pin.Digest, bool) // nil: the page keeps none
+	id      jsonscan.Span
 
 	listed, failed bool
 	code           int
@@ -67,11 +79,14 @@ type found struct {
 	value      jsonscan.String
 }
 
-var responseKeys = []string{"result", "error"}
+var responseKeys = []string{"result", "error", "id"}
 
 func (p *pageReader) response() error {
-	return p.Members(responseKeys, func(key int) error {
+	return p.Members(responseKeys, func(key int) (err error) {
 		switch {
+		case key == 2:
+			p.id, err = p.Value()
+			return err
 		case p.Peek() != '{':
 			return p.Skip()
 		case key == 0:
@@ -94,7 +109,7 @@ func (p *pageReader) failure() error {
 }
 
 func (p *pageReader) result() error {
-	return p.Members([]string{p.kind.Member(), "nextCursor", "ttlMs"}, func(key int) error {
+	return p.Members([]string{p.Kind.Member(), "nextCursor", "ttlMs"}, func(key int) error {
 		switch key {
 		case 0:
 			return p.list()
@@ -121,7 +136,7 @@ func (p *pageReader) cursor() error {
 	if len(value) > maxCursor {
 		return fmt.Errorf("the list's cursor is %d bytes long: it may have %d at most", len(value), maxCursor)
 	}
-	p.page.Cursor, p.page.Empty = string(value), len(value) == 0
+	p.page.Cursor, p.page.Empty = string(value), len(value) == 0 && !p.EmptyEnds
 	return nil
 }
 
@@ -170,7 +185,7 @@ func (p *pageReader) entry() error {
 		return p.Skip()
 	}
 	e := found{start: p.Pos()}
-	certain, err := p.MembersAnyway(kinds[p.kind].keys, func(key int) (err error) {
+	certain, err := p.MembersAnyway(kinds[p.Kind].keys, func(key int) (err error) {
 		if key > 0 {
 			return metaReader{&p.Scanner, p.message, &e.others}.read()
 		}
@@ -179,7 +194,7 @@ func (p *pageReader) entry() error {
 		}
 		e.text = p.Pos() + len(`"`)
 		e.value, err = p.String()
-		e.name = p.kind.mark(p.message, e.text)
+		e.name = p.Kind.mark(p.message, e.text)
 		return err
 	})
 	if err != nil {
@@ -205,7 +220,7 @@ func (p *pageReader) write(text *strings.Builder, e *found) {
 	at := e.start
 	for _, m := range all {
 		text.Write(p.message[at:m.at])
-		text.WriteString(m.kind.of(p.page.Server))
+		text.WriteString(m.kind.of(p.Server))
 		at = m.at
 	}
 	text.Write(p.message[at:e.end])
@@ -216,7 +231,7 @@ func (p *pageReader) leaveOut(name string, err error) { p.page.leaveOut(name, er
 // rename makes the page's entries. All of them are in one string, so that a page is two
 // allocations and not thousands.
 func (p *pageReader) rename() {
-	size, longest := 0, len(resourcePrefix.of(p.page.Server))
+	size, longest := 0, len(resourcePrefix.of(p.Server))
 	for i := range p.entries {
 		e := &p.entries[i]
 		size += e.end - e.start + (1+len(e.others))*longest
@@ -229,7 +244,7 @@ func (p *pageReader) rename() {
 		e := &p.entries[i]
 		value, err := e.value.Bytes()
 		if err == nil {
-			err = p.kind.check(p.page.Server, value)
+			err = p.Kind.check(p.page.Server, value)
 		} else {
 			err = ErrNoName
 		}
@@ -245,7 +260,7 @@ func (p *pageReader) rename() {
 		whole := text.String()[start:]
 		name := string(value)
 		if len(e.others) == 0 && e.name.at == e.text { // it may stand there as it is
-			if at := e.text - e.start + len(e.name.kind.of(p.page.Server)); whole[at:at+len(value)] == name {
+			if at := e.text - e.start + len(e.name.kind.of(p.Server)); whole[at:at+len(value)] == name {
 				name = whole[at : at+len(value)]
 			}
 		}
@@ -253,15 +268,16 @@ func (p *pageReader) rename() {
 		p.page.Entries = append(p.page.Entries, Entry{Name: name, JSON: whole})
 		p.keepDigest(e)
 	}
+	p.page.length = text.Len()
 }
 
 // keepDigest keeps the digest of the page's last entry, which is that of its server's own text:
 // in the clients' form the names are others.
 func (p *pageReader) keepDigest(e *found) {
-	if p.digest == nil {
+	if p.Digest == nil {
 		return
 	}
-	digest, ok := p.digest(p.message[e.start:e.end])
+	digest, ok := p.Digest(p.message[e.start:e.end])
 	if !ok {
 		digest = pin.Digest{}
 	}
