@@ -17,7 +17,7 @@ RACE := .cache/race
 # What benchmarks run: the programs as they are shipped.
 BENCH = TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin"
 
-.PHONY: help build dev package test-package test test-manifests test-unit test-blackbox model test-net-http test-net-http-short test-openbao test-vault-version test-conformance test-clients test-field test-clients-latest test-crash test-partition test-load test-pins test-roles test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine bench-credentials bench-usage bench-lists soak fuzz test-programs test-modules test-upstream vault vault-full lint fmt outdated clean
+.PHONY: help build dev package release release-check test-package test test-manifests test-unit test-blackbox model test-net-http test-net-http-short test-openbao test-vault-version test-conformance test-clients test-field test-clients-latest test-crash test-partition test-load test-pins test-roles test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine bench-credentials bench-usage bench-lists soak fuzz test-programs test-modules test-upstream vault vault-full lint fmt outdated clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
@@ -36,11 +36,20 @@ dev: build vault $(if $(findstring -kms,$(ARGS)),.cache/kms-double) ## the whole
 .cache/kms-double: FORCE
 	@CGO_ENABLED=0 go build -o $@ ./test/kms/cmd/kms-double
 
-package: ## the programs, static, for Linux on amd64 and arm64, into dist/; VERSION=v1.2.3
-	@scripts/package.sh "$(VERSION)" dist linux/amd64 linux/arm64
+# A module of its own: see scripts/release/main.go. It builds the commit that is checked out.
+RELEASE = rm -rf dist && cd scripts/release && go run . -version "$(VERSION)" -out "$(CURDIR)/dist"
 
-test-package: ## packs for this machine, and looks at what is in the package: 2 minutes
-	@go test -count=1 -v -tags packaging $(TESTFLAGS) ./test/packaging
+package: ## archives, packages and an image for Linux on amd64 and arm64, of the commit that is checked out, into dist/; VERSION=v1.2.3
+	@$(RELEASE) linux/amd64 linux/arm64
+
+release: ## the same for macOS, too: everything that a release has; VERSION=v1.2.3
+	@$(RELEASE)
+
+test-package: ## packs the commit for this machine, twice, installs it and looks at it, as root; needs rpm: 2 minutes
+	@go vet -C scripts/release . && go test -count=1 -v -tags packaging $(TESTFLAGS) ./test/packaging
+
+release-check: ## the same for every platform: two builds of the commit must be the same: 6 minutes
+	@RELEASE_PLATFORMS=all $(MAKE) --no-print-directory test-package
 
 vault: ## a Vault server: the one on the PATH, else built once and kept in .cache/
 	@scripts/tool.sh vault >/dev/null

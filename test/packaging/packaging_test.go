@@ -4,10 +4,10 @@ package packaging
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"debug/buildinfo"
 	"debug/elf"
-	"encoding/hex"
+	"debug/macho"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,21 +22,28 @@ const version = "v9.8.7-rc.1"
 
 var programs = []string{"vault-plugin-secrets-mcp", "mcp-gateway", "mcp-bootstrap"}
 
-// pack packs for this machine, and returns the package's path and its digest.
-func pack(t *testing.T) (path, digest string) {
+// platforms are this machine's, or what RELEASE_PLATFORMS names; "all" stands for every one.
+func platforms() []string {
+	switch named := os.Getenv("RELEASE_PLATFORMS"); named {
+	case "":
+		return []string{runtime.GOOS + "/" + runtime.GOARCH}
+	case "all":
+		return nil
+	default:
+		return strings.Fields(named)
+	}
+}
+
+// pack packs the commit of a clone, and returns the folder with the files.
+func pack(t *testing.T, clone string) string {
 	t.Helper()
 	dir := t.TempDir()
-	output, err := exec.CommandContext(t.Context(), "../../scripts/package.sh", version, dir, runtime.GOOS+"/"+runtime.GOARCH).CombinedOutput()
+	command := exec.CommandContext(t.Context(), "go", append([]string{"run", ".", "-version", version, "-out", dir}, platforms()...)...)
+	command.Dir = filepath.Join(clone, "scripts", "release")
+	output, err := command.CombinedOutput()
 	require.NoError(t, err, string(output))
-	path = filepath.Join(dir, "vault-plugin-secrets-mcp_"+version+"_"+runtime.GOOS+"_"+runtime.GOARCH+".tar.gz")
-	content, err := os.ReadFile(path)
-	require.NoError(t, err)
-	sum := sha256.Sum256(content)
-	digest = hex.EncodeToString(sum[:])
-	sums, err := os.ReadFile(filepath.Join(dir, "SHA256SUMS"))
-	require.NoError(t, err)
-	require.Equal(t, digest+"  "+filepath.Base(path)+"\n", string(sums))
-	return path, digest
+	require.Contains(t, string(output), "vault plugin register -sha256=")
+	return dir
 }
 
 // unpack returns the folder that is in a package.
@@ -49,8 +56,8 @@ func unpack(t *testing.T, path string) string {
 }
 
 func TestPackage(t *testing.T) {
-	path, digest := pack(t)
-	root := unpack(t, path)
+	dir := pack(t, "../..")
+	root := unpack(t, filepath.Join(dir, "vault-plugin-secrets-mcp_"+version+"_"+runtime.GOOS+"_"+runtime.GOARCH+".tar.gz"))
 
 	t.Run("The programs are linked statically", func(t *testing.T) {
 		for _, name := range programs {
@@ -98,14 +105,79 @@ func TestPackage(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(empty, "mcp-gateway"), content, 0o755))
 		require.NoError(t, os.Chmod(empty, 0o755))
-		// In a user's own namespace where the account is not root.
-		command := exec.CommandContext(t.Context(), "unshare", "--user", "--map-root-user", "--root="+empty, "/mcp-gateway", "-version")
-		if os.Geteuid() == 0 {
-			command = exec.CommandContext(t.Context(), "chroot", "--userspec=65532:65532", empty, "/mcp-gateway", "-version")
-		}
+		command := inRoot(t, empty, "/mcp-gateway", "-version")
 		output, err := command.CombinedOutput()
 		require.NoError(t, err, string(output))
-		require.Equal(t, version+"\n", string(output))
+		require.True(t, strings.HasPrefix(string(output), version+" (commit "), string(output))
+	})
+
+	t.Run("Vault's side of the protocol starts the plugin", func(t *testing.T) {
+		answersAsAPlugin(t, filepath.Join(root, "vault-plugin-secrets-mcp"))
+	})
+
+	t.Run("The digests are those of the files", func(t *testing.T) {
+		check := exec.CommandContext(t.Context(), "sha256sum", "--check", "SHA256SUMS")
+		check.Dir = dir
+		output, err := check.CombinedOutput()
+		require.NoError(t, err, string(output))
+		entries, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		require.Equal(t, len(entries)-1, strings.Count(string(output), ": OK\n"), "each file but the list itself")
+	})
+
+	t.Run("Debian installs, updates and removes its package", func(t *testing.T) { installs(t, dir) })
+	t.Run("Red Hat's package has the same files", func(t *testing.T) { listed(t, dir) })
+	t.Run("The gateway starts from its image", func(t *testing.T) { startsFromItsImage(t, dir) })
+	t.Run("The digests can be signed, and the signature checked", func(t *testing.T) { isSigned(t, dir) })
+
+	t.Run("Programs for macOS are that", func(t *testing.T) {
+		found, err := filepath.Glob(filepath.Join(dir, "*_darwin_*.tar.gz"))
+		require.NoError(t, err)
+		if len(platforms()) > 0 {
+			require.Empty(t, found)
+			return
+		}
+		require.Len(t, found, 2)
+		for _, path := range found {
+			arch := strings.TrimSuffix(path[strings.LastIndex(path, "_")+1:], ".tar.gz")
+			folder := unpack(t, path)
+			for _, name := range programs {
+				output, err := exec.CommandContext(t.Context(), "go", "version", "-m", filepath.Join(folder, name)).CombinedOutput()
+				require.NoError(t, err, string(output))
+				require.Contains(t, string(output), "\tGOOS=darwin\n")
+				require.Contains(t, string(output), "\tGOARCH="+arch+"\n")
+				require.Contains(t, string(output), "\tCGO_ENABLED=0\n")
+				file, err := macho.Open(filepath.Join(folder, name))
+				require.NoError(t, err)
+				require.NoError(t, file.Close())
+			}
+		}
+	})
+
+	t.Run("The list of what is in it names every module of every program", func(t *testing.T) {
+		content, err := os.ReadFile(filepath.Join(dir, "vault-plugin-secrets-mcp_"+version+"_"+runtime.GOOS+"_"+runtime.GOARCH+".cdx.json"))
+		require.NoError(t, err)
+		var bill struct {
+			BOMFormat  string
+			Components []struct{ Name, Version, PURL string }
+		}
+		require.NoError(t, json.Unmarshal(content, &bill))
+		require.Equal(t, "CycloneDX", bill.BOMFormat)
+		named := map[string]bool{}
+		for _, component := range bill.Components {
+			named[component.Name+"@"+component.Version] = true
+		}
+		for _, name := range programs {
+			require.True(t, named[name+"@"+version], name)
+			info, err := buildinfo.ReadFile(filepath.Join(root, name))
+			require.NoError(t, err)
+			for _, module := range info.Deps {
+				if module.Replace != nil {
+					module = module.Replace
+				}
+				require.True(t, named[module.Path+"@"+module.Version], "%s: %s %s", name, module.Path, module.Version)
+			}
+		}
 	})
 
 	t.Run("What goes with them is there", func(t *testing.T) {
@@ -117,14 +189,36 @@ func TestPackage(t *testing.T) {
 		}
 	})
 
-	t.Run("Building again makes the same bytes", func(t *testing.T) {
-		_, again := pack(t)
-		require.Equal(t, digest, again)
+	t.Run("Building the commit again, elsewhere, makes the same bytes", func(t *testing.T) {
+		clone := filepath.Join(t.TempDir(), "elsewhere")
+		output, err := exec.CommandContext(t.Context(), "git", "clone", "--quiet", "../..", clone).CombinedOutput()
+		require.NoError(t, err, string(output))
+		again := pack(t, clone)
+		first, err := os.ReadFile(filepath.Join(dir, "SHA256SUMS"))
+		require.NoError(t, err)
+		second, err := os.ReadFile(filepath.Join(again, "SHA256SUMS"))
+		require.NoError(t, err)
+		require.Equal(t, string(first), string(second))
 	})
 }
 
-func TestAVersionThatVaultWouldRefuseIsRefused(t *testing.T) {
-	output, err := exec.CommandContext(t.Context(), "../../scripts/package.sh", "1.2.3", t.TempDir()).CombinedOutput()
-	require.Error(t, err)
-	require.Contains(t, string(output), "is not a version")
+func TestAReleaseThatCannotBeIsRefused(t *testing.T) {
+	full := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(full, "x"), nil, 0o600))
+	for name, tc := range map[string]struct {
+		args []string
+		want string
+	}{
+		"a version that Vault would refuse": {[]string{"-version", "1.2.3", "-out", t.TempDir()}, "is not a version"},
+		"a platform that is not built":      {[]string{"-version", version, "-out", t.TempDir(), "plan9/amd64"}, "is not one of the platforms"},
+		"a folder with other files":         {[]string{"-version", version, "-out", full}, "is not empty"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			command := exec.CommandContext(t.Context(), "go", append([]string{"run", "."}, tc.args...)...)
+			command.Dir = "../../scripts/release"
+			output, err := command.CombinedOutput()
+			require.Error(t, err)
+			require.Contains(t, string(output), tc.want)
+		})
+	}
 }

@@ -21,6 +21,9 @@ func main() {
 	err := run(os.Args[1:], os.Stdout)
 	switch {
 	case err == nil:
+	case errors.Is(err, errByHand):
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	case errors.Is(err, errUsage):
 		fmt.Fprintf(os.Stderr, "%v\nSee `vault-plugin-secrets-mcp -help`.\n", err)
 		os.Exit(2)
@@ -29,6 +32,9 @@ func main() {
 		os.Exit(1)
 	}
 }
+
+// errByHand: somebody else than Vault has started the program.
+var errByHand = errors.New("only Vault starts this program: register it with `vault plugin register`, or run `mcp-bootstrap apply -f DIR`")
 
 // errUsage is a mistake in the arguments.
 var errUsage = errors.New("vault-plugin-secrets-mcp")
@@ -47,6 +53,9 @@ func run(args []string, stdout io.Writer) error {
 	case *showVersion:
 		_, err := fmt.Fprintln(stdout, version.String())
 		return err
+	}
+	if handshake := plugin.HandshakeConfig; os.Getenv(handshake.MagicCookieKey) != handshake.MagicCookieValue {
+		return errByHand
 	}
 	tuneMemory()
 	go whenOrphaned(os.Getppid, orphanPoll, func() { os.Exit(0) })

@@ -1,0 +1,202 @@
+//go:build packaging
+
+package packaging
+
+import (
+	"crypto/x509"
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// installed are the files that both packages must have, beside the documents.
+var installed = []string{
+	"/usr/bin/mcp-gateway", "/usr/bin/mcp-bootstrap", "/usr/libexec/mcp-gateway/vault-plugin-secrets-mcp",
+	"/usr/lib/systemd/system/mcp-gateway.service", "/usr/lib/sysusers.d/mcp-gateway.conf",
+	"/etc/logrotate.d/mcp-gateway", "/etc/mcp-gateway/gateway.hcl",
+	"/usr/share/man/man1/mcp-gateway.1.gz", "/usr/share/man/man1/mcp-bootstrap.1.gz",
+	"/usr/share/bash-completion/completions/mcp-bootstrap", "/usr/share/zsh/vendor-completions/_mcp-gateway",
+	"/usr/share/fish/vendor_completions.d/mcp-gateway.fish", "/usr/share/doc/mcp-gateway/docs/gateway.md",
+}
+
+func one(t *testing.T, dir, pattern string) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(dir, pattern))
+	require.NoError(t, err)
+	require.Len(t, found, 1, pattern)
+	path, err := filepath.Abs(found[0])
+	require.NoError(t, err)
+	return path
+}
+
+// debArch is Debian's name of this machine's architecture, and rpmArch Red Hat's.
+var (
+	debArch = runtime.GOARCH
+	rpmArch = map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]
+)
+
+// listed tests what the Red Hat package lists: there is no such system here to install it on.
+func listed(t *testing.T, dir string) {
+	output, err := exec.CommandContext(t.Context(), "rpm", "--query", "--package", "--list", one(t, dir, "*."+rpmArch+".rpm")).CombinedOutput()
+	require.NoError(t, err, "%s (Debian's package rpm has it)", output)
+	for _, path := range installed {
+		require.Contains(t, string(output), path+"\n")
+	}
+	output, err = exec.CommandContext(t.Context(), "rpm", "--query", "--package", "--configfiles", one(t, dir, "*."+rpmArch+".rpm")).CombinedOutput()
+	require.NoError(t, err, string(output))
+	require.Equal(t, "/etc/logrotate.d/mcp-gateway\n/etc/mcp-gateway/gateway.hcl\n", string(output))
+}
+
+// installs installs the Debian package with dpkg, on a copy of this machine that the test makes of
+// an overlay, and looks at it.
+func installs(t *testing.T, dir string) {
+	if os.Geteuid() != 0 {
+		t.Skip("to install a package, the test must be root")
+	}
+	machine, err := os.MkdirTemp("", "machine-") // without a comma, as options of a mount need it
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(machine)) })
+	require.NoError(t, os.Chmod(machine, 0o755))
+	script := `set -e
+mount --make-rprivate /
+mkdir -p "$1/upper" "$1/work" "$1/root"
+mount -t tmpfs none "$1/upper" && mkdir "$1/upper/u" "$1/upper/w"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper/u,workdir=$1/upper/w" "$1/root"
+cp "$2" "$1/root/package.deb"
+exec chroot "$1/root" sh -ec '
+step() { echo "== $*"; "$@"; }
+step dpkg --install /package.deb
+step stat --format "%a %U:%G %n" /etc/mcp-gateway /etc/mcp-gateway/gateway.hcl
+step getent passwd mcp-gateway
+step mcp-gateway --version
+step mcp-bootstrap --version
+step grep ^ExecStart= /usr/lib/systemd/system/mcp-gateway.service
+step ls ` + strings.Join(installed, " ") + `
+echo "# ours" >>/etc/mcp-gateway/gateway.hcl
+step dpkg --install /package.deb
+step tail -n 1 /etc/mcp-gateway/gateway.hcl
+step dpkg --remove mcp-gateway
+step ls /etc/mcp-gateway
+step dpkg --purge mcp-gateway
+test ! -e /etc/mcp-gateway/gateway.hcl && test ! -e /usr/bin/mcp-gateway && echo "nothing is left"
+'`
+	command := exec.CommandContext(t.Context(), "unshare", "--mount", "bash", "-c", script, "install", machine, one(t, dir, "*_"+debArch+".deb"))
+	output, err := command.CombinedOutput()
+	require.NoError(t, err, string(output))
+	text := string(output)
+	require.Contains(t, text, "750 root:mcp-gateway /etc/mcp-gateway\n640 root:mcp-gateway /etc/mcp-gateway/gateway.hcl\n")
+	require.Contains(t, text, "\nmcp-gateway:x:")
+	require.Contains(t, text, "\n"+version+" (commit ")
+	require.Contains(t, text, "\nExecStart=/usr/bin/mcp-gateway -config /etc/mcp-gateway/gateway.hcl\n")
+	require.Contains(t, text, "== tail -n 1 /etc/mcp-gateway/gateway.hcl\n# ours\n", "an update keeps what somebody has changed")
+	require.Contains(t, text, "== ls /etc/mcp-gateway\ngateway.hcl\n", "a removal keeps the configuration")
+	require.Contains(t, text, "nothing is left")
+}
+
+// descriptor is one of OCI's image layout.
+type descriptor struct {
+	MediaType, Digest string
+	Platform          *struct{ OS, Architecture string }
+}
+
+// startsFromItsImage unpacks the image, and starts the gateway in it as the image says.
+func startsFromItsImage(t *testing.T, dir string) {
+	folder, root := t.TempDir(), t.TempDir()
+	output, err := exec.CommandContext(t.Context(), "tar", "-xf", one(t, dir, "*_oci.tar"), "-C", folder).CombinedOutput()
+	require.NoError(t, err, string(output))
+	blob := func(digest string, into any) string {
+		path := filepath.Join(folder, "blobs", strings.ReplaceAll(digest, ":", "/"))
+		if into != nil {
+			content, err := os.ReadFile(path)
+			require.NoError(t, err)
+			require.NoError(t, json.Unmarshal(content, into))
+		}
+		return path
+	}
+	var index struct{ Manifests []descriptor }
+	content, err := os.ReadFile(filepath.Join(folder, "index.json"))
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(content, &index))
+	require.Len(t, index.Manifests, 1)
+	blob(index.Manifests[0].Digest, &index)
+	for _, manifest := range index.Manifests {
+		if manifest.Platform.OS+"/"+manifest.Platform.Architecture != runtime.GOOS+"/"+runtime.GOARCH {
+			continue
+		}
+		var image struct {
+			Config descriptor
+			Layers []descriptor
+		}
+		blob(manifest.Digest, &image)
+		var config struct {
+			Config struct {
+				User            string
+				Entrypoint, Cmd []string
+				Labels          map[string]string
+			}
+		}
+		blob(image.Config.Digest, &config)
+		require.Equal(t, "65532:65532", config.Config.User)
+		require.Equal(t, []string{"/mcp-gateway"}, config.Config.Entrypoint)
+		require.Equal(t, version, config.Config.Labels["org.opencontainers.image.version"])
+		for _, layer := range image.Layers {
+			output, err := exec.CommandContext(t.Context(), "tar", "-xf", blob(layer.Digest, nil), "-C", root).CombinedOutput()
+			require.NoError(t, err, string(output))
+		}
+		require.NoError(t, os.Chmod(root, 0o755))
+
+		certificates, err := os.ReadFile(filepath.Join(root, "etc/ssl/certs/ca-certificates.crt"))
+		require.NoError(t, err)
+		require.True(t, x509.NewCertPool().AppendCertsFromPEM(certificates))
+		require.Greater(t, strings.Count(string(certificates), "BEGIN CERTIFICATE"), 100)
+
+		output, err := inRoot(t, root, config.Config.Entrypoint[0], "-version").CombinedOutput()
+		require.NoError(t, err, string(output))
+		require.True(t, strings.HasPrefix(string(output), version+" (commit "), string(output))
+		output, err = inRoot(t, root, append(config.Config.Entrypoint, config.Config.Cmd...)...).CombinedOutput()
+		require.Error(t, err, "it has no configuration yet")
+		require.Contains(t, string(output), "/etc/mcp-gateway/gateway.hcl")
+		return
+	}
+	t.Fatal("the image has nothing for this machine")
+}
+
+// inRoot starts a program where there is nothing but a folder's files, under an account without
+// rights: in a user's own namespace where the account is not root.
+func inRoot(t *testing.T, root string, args ...string) *exec.Cmd {
+	if os.Geteuid() == 0 {
+		return exec.CommandContext(t.Context(), "chroot", append([]string{"--userspec=65532:65532", root}, args...)...)
+	}
+	return exec.CommandContext(t.Context(), "unshare", append([]string{"--user", "--map-root-user", "--root=" + root}, args...)...)
+}
+
+// isSigned signs the digests and checks the signature with the commands of docs/install.md.
+func isSigned(t *testing.T, dir string) {
+	keys := t.TempDir()
+	command := exec.CommandContext(t.Context(), "bash", "-ec", `
+ssh-keygen -q -t ed25519 -N "" -C release -f "$KEYS/key"
+printf 'release@example.com namespaces="file" %s\n' "$(cat "$KEYS/key.pub")" >"$KEYS/allowed_signers"
+cd "$FILES"
+ssh-keygen -Y sign -n file -f "$KEYS/key" SHA256SUMS
+ssh-keygen -Y verify -f "$KEYS/allowed_signers" -I release@example.com -n file -s SHA256SUMS.sig <SHA256SUMS
+echo "0  another" >>SHA256SUMS
+! ssh-keygen -Y verify -f "$KEYS/allowed_signers" -I release@example.com -n file -s SHA256SUMS.sig <SHA256SUMS`)
+	files := t.TempDir()
+	sums, err := os.Open(filepath.Join(dir, "SHA256SUMS"))
+	require.NoError(t, err)
+	content, err := io.ReadAll(sums)
+	require.NoError(t, err)
+	require.NoError(t, sums.Close())
+	require.NoError(t, os.WriteFile(filepath.Join(files, "SHA256SUMS"), content, 0o600))
+	command.Env = append(os.Environ(), "KEYS="+keys, "FILES="+files)
+	output, err := command.CombinedOutput()
+	require.NoError(t, err, string(output))
+	require.Contains(t, string(output), `Good "file" signature for release@example.com`)
+}
