@@ -5,7 +5,6 @@ package packaging
 import (
 	"crypto/x509"
 	"encoding/json"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +23,21 @@ var installed = []string{
 	"/usr/share/man/man1/mcp-gateway.1.gz", "/usr/share/man/man1/mcp-bootstrap.1.gz",
 	"/usr/share/bash-completion/completions/mcp-bootstrap", "/usr/share/zsh/vendor-completions/_mcp-gateway",
 	"/usr/share/fish/vendor_completions.d/mcp-gateway.fish", "/usr/share/doc/mcp-gateway/docs/gateway.md",
+}
+
+// commandOf returns the command of docs/install.md that begins like this.
+func commandOf(t *testing.T, begin string) string {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/install.md")
+	require.NoError(t, err)
+	var found []string
+	for line := range strings.Lines(string(page)) {
+		if strings.HasPrefix(line, begin) {
+			found = append(found, strings.TrimSpace(line))
+		}
+	}
+	require.Len(t, found, 1, begin)
+	return found[0]
 }
 
 func one(t *testing.T, dir, pattern string) string {
@@ -64,6 +78,7 @@ func installs(t *testing.T, dir string) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(machine)) })
 	require.NoError(t, os.Chmod(machine, 0o755))
+	install := strings.ReplaceAll(commandOf(t, "dpkg --install"), "mcp-gateway_0.2.0-1_amd64.deb", "/package.deb")
 	script := `set -e
 mount --make-rprivate /
 mkdir -p "$1/upper" "$1/work" "$1/root"
@@ -72,7 +87,7 @@ mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper/u,workdir=$1/upper/w" 
 cp "$2" "$1/root/package.deb"
 exec chroot "$1/root" sh -ec '
 step() { echo "== $*"; "$@"; }
-step dpkg --install /package.deb
+step ` + install + `
 step stat --format "%a %U:%G %n" /etc/mcp-gateway /etc/mcp-gateway/gateway.hcl
 step getent passwd mcp-gateway
 step mcp-gateway --version
@@ -182,19 +197,15 @@ func isSigned(t *testing.T, dir string) {
 	keys := t.TempDir()
 	command := exec.CommandContext(t.Context(), "bash", "-ec", `
 ssh-keygen -q -t ed25519 -N "" -C release -f "$KEYS/key"
-printf 'release@example.com namespaces="file" %s\n' "$(cat "$KEYS/key.pub")" >"$KEYS/allowed_signers"
 cd "$FILES"
-ssh-keygen -Y sign -n file -f "$KEYS/key" SHA256SUMS
-ssh-keygen -Y verify -f "$KEYS/allowed_signers" -I release@example.com -n file -s SHA256SUMS.sig <SHA256SUMS
+printf 'release@example.com namespaces="file" %s\n' "$(cat "$KEYS/key.pub")" >allowed_signers
+`+strings.ReplaceAll(commandOf(t, "ssh-keygen -Y sign"), "KEY", `"$KEYS/key"`)+`
+`+commandOf(t, "ssh-keygen -Y verify")+`
+`+commandOf(t, "sha256sum --check")+`
 echo "0  another" >>SHA256SUMS
-! ssh-keygen -Y verify -f "$KEYS/allowed_signers" -I release@example.com -n file -s SHA256SUMS.sig <SHA256SUMS`)
+! `+commandOf(t, "ssh-keygen -Y verify"))
 	files := t.TempDir()
-	sums, err := os.Open(filepath.Join(dir, "SHA256SUMS"))
-	require.NoError(t, err)
-	content, err := io.ReadAll(sums)
-	require.NoError(t, err)
-	require.NoError(t, sums.Close())
-	require.NoError(t, os.WriteFile(filepath.Join(files, "SHA256SUMS"), content, 0o600))
+	require.NoError(t, os.CopyFS(files, os.DirFS(dir)))
 	command.Env = append(os.Environ(), "KEYS="+keys, "FILES="+files)
 	output, err := command.CombinedOutput()
 	require.NoError(t, err, string(output))
