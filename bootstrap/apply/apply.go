@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"vault-plugin-secrets-mcp/bootstrap/connect"
+	"vault-plugin-secrets-mcp/bootstrap/console"
 )
 
 // Options of a run.
@@ -40,6 +41,8 @@ type Options struct {
 	Prune bool
 	// Out gets the difference, the progress and the summary.
 	Out io.Writer
+	// Format is the form of all that: one of Formats.
+	Format string
 }
 
 // forgetTimeout bounds the correction of the record after a failed step.
@@ -48,11 +51,13 @@ const forgetTimeout = 5 * time.Second
 // session is one run.
 type session struct {
 	Options
-	vault   *api.Client
-	desired *desired
-	record  record
-	mounted bool // the engine is there, so that it can be asked
-	mount   mount
+	vault    *api.Client
+	terminal console.Terminal
+	taking   *step // the one that is taken now
+	desired  *desired
+	record   record
+	mounted  bool // the engine is there, so that it can be asked
+	mount    mount
 
 	steps   []*step
 	foreign []string // things that exist, differ, and are not apply's
@@ -68,6 +73,8 @@ type step struct {
 	lines []string
 	// warnings are shown in a dry run.
 	warnings []string
+	// told and messages are what was said while it was taken: warnings, and the rest.
+	told, messages []string
 	// during is remembered beside it while it is done, fingerprint when it was.
 	during, fingerprint string
 	do                  func(ctx context.Context) error
@@ -79,12 +86,16 @@ func (p *step) key() string { return p.kind + " " + p.name }
 func (p *step) title() string { return p.is + " " + p.kind + " " + p.name }
 
 // Run brings Vault to the state that the files describe.
-func Run(ctx context.Context, vault *api.Client, opts Options) error {
+func Run(ctx context.Context, vault *api.Client, opts Options) (err error) {
 	opts.Mount = strings.Trim(opts.Mount, "/")
-	s := &session{Options: opts, vault: vault}
-	var err error
+	s := &session{Options: opts, vault: vault, terminal: console.Of(opts.Out)}
+	done := 0
 	if s.desired, err = load(s.Dir); err != nil {
 		return err
+	}
+	if opts.Format == "json" {
+		s.Out = io.Discard
+		defer func() { err = errors.Join(err, s.report(opts.Out, done)) }()
 	}
 	err = connect.Check(ctx, vault)
 	if err == nil {
@@ -94,6 +105,7 @@ func Run(ctx context.Context, vault *api.Client, opts Options) error {
 		fmt.Fprintln(s.Out, "note: "+note)
 	}
 	if err := s.desired.failure(err); err != nil {
+		s.steps = nil // they may not be all
 		return err
 	}
 	if len(s.foreign) > 0 && !s.Adopt {
@@ -103,7 +115,8 @@ func Run(ctx context.Context, vault *api.Client, opts Options) error {
 	if s.DryRun {
 		return s.show()
 	}
-	return s.work(ctx)
+	done, err = s.work(ctx)
+	return err
 }
 
 // show prints the difference.
@@ -126,7 +139,7 @@ func (s *session) show() error {
 
 func (s *session) showLines(p *step) {
 	for _, line := range p.lines {
-		fmt.Fprintln(s.Out, "    "+line)
+		fmt.Fprintln(s.Out, "    "+painted(s.terminal, line))
 	}
 }
 
@@ -136,25 +149,25 @@ func (s *session) showKept() {
 	}
 }
 
-// work takes the steps.
-func (s *session) work(ctx context.Context) error {
+// work takes the steps, and returns how many of them are done.
+func (s *session) work(ctx context.Context) (done int, err error) {
 	if len(s.steps) == 0 {
 		s.showKept()
 		_, err := fmt.Fprintln(s.Out, "Nothing to do: Vault is as the files say.")
-		return err
+		return 0, err
 	}
-	done := 0
 	for _, p := range s.steps {
 		fmt.Fprintf(s.Out, "[%d/%d] %s\n", done+1, len(s.steps), p.title())
 		s.showLines(p)
+		s.taking = p
 		if err := s.take(ctx, p); err != nil {
-			return s.stopped(done, err)
+			return done, s.stopped(done, err)
 		}
 		done++
 	}
 	s.showKept()
-	_, err := fmt.Fprintf(s.Out, "Done: %s, by kind: %s.\n", count(done, "step"), s.summary())
-	return err
+	_, err = fmt.Fprintf(s.Out, "Done: %s, by kind: %s.\n", count(done, "step"), s.summary())
+	return done, err
 }
 
 // take takes one step. Before it creates a thing it records that, so that after an

@@ -89,7 +89,7 @@ func (s *session) warn(secret *api.Secret) {
 		return
 	}
 	for _, warning := range secret.Warnings {
-		fmt.Fprintln(s.Out, "    warning: "+warning)
+		s.warned(warning)
 	}
 }
 

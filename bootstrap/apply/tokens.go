@@ -95,7 +95,7 @@ func (s *session) keepToken(ctx context.Context, c client, secret *api.Secret, p
 	case token == c.accessToken && c.brings(), token == "" && (c.brings() || c.signedInto()):
 		return nil
 	case s.TokenDir == "":
-		fmt.Fprintf(s.Out, "    its token was not kept: get one with `vault write -f %s/rotate-client/%s`, or let Vault Agent read %s/creds/%s\n",
+		s.tell("its token was not kept: get one with `vault write -f %s/rotate-client/%s`, or let Vault Agent read %s/creds/%s",
 			s.Mount, c.name, s.Mount, c.name)
 		return nil
 	case token == "": // the answer to a write that Vault's client repeated
@@ -105,6 +105,6 @@ func (s *session) keepToken(ctx context.Context, c client, secret *api.Secret, p
 	if err != nil {
 		return fmt.Errorf("its token could not be kept: %w", err)
 	}
-	fmt.Fprintf(s.Out, "    its token is in %s\n", path)
+	s.tell("its token is in %s", path)
 	return nil
 }

@@ -87,7 +87,7 @@ func (s *session) planUpstream(ctx context.Context) error {
 		kind: kindTokenRole, name: provision.UpstreamRole, is: verb(have), lines: differences(settings, have), warnings: warnings,
 		do: func(ctx context.Context) error {
 			for _, warning := range warnings {
-				fmt.Fprintln(s.Out, "    warning: "+warning)
+				s.warned(warning)
 			}
 			_, err := s.vault.Logical().WriteWithContext(ctx, provision.UpstreamRolePath, settings)
 			return explain(err)

@@ -19,8 +19,9 @@ type Terminal struct {
 
 // Colours, as terminals know them.
 const (
-	Green = "32"
-	Red   = "1;31"
+	Green  = "32"
+	Red    = "1;31"
+	Yellow = "33"
 )
 
 // narrowest is the width below which lines are not broken: some terminals report 0 or 1.

@@ -4,6 +4,7 @@ package doctor
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -39,6 +40,24 @@ type Options struct {
 	Expiring time.Duration
 	// Out gets a line for each check.
 	Out io.Writer
+	// Format is the form of that: one of Formats.
+	Format string
+}
+
+// Formats are the forms in which an examination is told.
+func Formats() []string { return []string{"text", "json"} }
+
+// Report is an examination for machines: docs/bootstrap.md has its fields.
+type Report struct {
+	Findings int     `json:"findings"`
+	Checks   []Check `json:"checks"`
+}
+
+// Check is what one of the checks has found.
+type Check struct {
+	OK     bool   `json:"ok"`
+	Text   string `json:"text"`
+	Remedy string `json:"remedy,omitempty"` // unless it is ok
 }
 
 // Bounds of the examination.
@@ -56,6 +75,7 @@ type examination struct {
 	vault    *api.Client
 	terminal console.Terminal
 	findings int
+	checks   []Check // for a Report
 
 	gateway *config.Config // nil: it was not read
 	kms     bool           // config/kms is there
@@ -69,11 +89,16 @@ type examination struct {
 
 // Run makes all checks and returns ErrFindings unless nothing is wrong.
 func Run(ctx context.Context, vault *api.Client, opts Options) error {
+	to := opts.Out
 	opts.Mount = strings.Trim(opts.Mount, "/")
 	if base, err := connect.GatewayURL(opts.GatewayURL); err == nil {
 		opts.GatewayURL = base // of one that is none, checkGateway tells
 	}
-	e := &examination{Options: opts, vault: vault, terminal: console.Of(opts.Out), tokenPolicies: map[string][]string{}}
+	forMachines := opts.Format == "json"
+	if forMachines {
+		opts.Out = io.Discard
+	}
+	e := &examination{Options: opts, vault: vault, terminal: console.Of(opts.Out), tokenPolicies: map[string][]string{}, checks: []Check{}}
 	e.readGatewayConfig()
 	if e.checkVault(ctx) && e.checkToken(ctx) && e.checkMount(ctx) {
 		e.checkGatewayLogin(ctx)
@@ -92,6 +117,11 @@ func Run(ctx context.Context, vault *api.Client, opts Options) error {
 	}
 	e.checkSignInOutside(ctx)
 	e.checkGatewayState(ctx)
+	if forMachines {
+		if err := e.report(to); err != nil {
+			return err
+		}
+	}
 	if e.findings > 0 {
 		fmt.Fprintf(e.Out, "\nFindings: %d. The remedy for each is after its →.\n", e.findings)
 		return ErrFindings
@@ -100,18 +130,30 @@ func Run(ctx context.Context, vault *api.Client, opts Options) error {
 	return err
 }
 
+// report writes the examination as JSON.
+func (e *examination) report(to io.Writer) error {
+	out := json.NewEncoder(to)
+	out.SetIndent("", " ")
+	out.SetEscapeHTML(false)
+	return out.Encode(Report{Findings: e.findings, Checks: e.checks})
+}
+
 // indent is as wide as the column before a message.
 const indent = "      "
 
 func (e *examination) ok(format string, args ...any) bool {
-	fmt.Fprintln(e.Out, e.terminal.Paint(console.Green, "ok")+"    "+e.terminal.Wrap(indent, fmt.Sprintf(format, args...)))
+	text := fmt.Sprintf(format, args...)
+	e.checks = append(e.checks, Check{OK: true, Text: text})
+	fmt.Fprintln(e.Out, e.terminal.Paint(console.Green, "ok")+"    "+e.terminal.Wrap(indent, text))
 	return true
 }
 
 // wrong reports a finding, with its remedy.
 func (e *examination) wrong(todo, format string, args ...any) bool {
+	text := fmt.Sprintf(format, args...)
 	e.findings++
-	fmt.Fprintln(e.Out, e.terminal.Paint(console.Red, "WRONG")+" "+e.terminal.Wrap(indent, fmt.Sprintf(format, args...)))
+	e.checks = append(e.checks, Check{Text: text, Remedy: todo})
+	fmt.Fprintln(e.Out, e.terminal.Paint(console.Red, "WRONG")+" "+e.terminal.Wrap(indent, text))
 	fmt.Fprintln(e.Out, indent+"→ "+e.terminal.Wrap(indent+"  ", todo))
 	return false
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"vault-plugin-secrets-mcp/bootstrap/console"
 )
 
 // writeText writes a review for a terminal: the sums, a line for each pair that is allowed, what
@@ -25,7 +27,7 @@ func writeText(to io.Writer, r *Review) error {
 	r.textPairs(&b)
 	r.textNothing(&b)
 	if r.Difference != nil {
-		r.Difference.text(&b)
+		r.Difference.text(&b, console.Of(to))
 	}
 	if len(r.Commands) > 0 {
 		fmt.Fprintf(&b, "\nCommands that take away what was not used. Each narrows what is granted at %s:\n", r.At.Format(time.RFC3339))
@@ -70,18 +72,18 @@ func (r *Review) textNothing(b *strings.Builder) {
 	}
 }
 
-func (d *Difference) text(b *strings.Builder) {
+func (d *Difference) text(b *strings.Builder, terminal console.Terminal) {
 	fmt.Fprintf(b, "\nSince the review of %s:\n", d.Since.Format(time.RFC3339))
 	if d.None() {
 		fmt.Fprintln(b, "Nothing has changed.")
 		return
 	}
 	for _, part := range []struct {
-		head    string
-		changes []Change
-	}{{"gained", d.Gained}, {"lost", d.Lost}, {"other rules", d.Changed}} {
+		head, color string
+		changes     []Change
+	}{{"gained", console.Green, d.Gained}, {"lost", console.Red, d.Lost}, {"other rules", console.Yellow, d.Changed}} {
 		for _, c := range part.changes {
-			fmt.Fprintf(b, "%s: %s → %s (%s, before: %s)\n", part.head, c.Client, c.Server, dash(c.After), dash(c.Before))
+			fmt.Fprintf(b, "%s: %s → %s (%s, before: %s)\n", terminal.Paint(part.color, part.head), c.Client, c.Server, dash(c.After), dash(c.Before))
 		}
 	}
 	for _, part := range []struct {

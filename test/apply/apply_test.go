@@ -1,15 +1,20 @@
 package apply
 
 import (
+	"bytes"
+	"encoding/json"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/bootstrap/apply"
 	"vault-plugin-secrets-mcp/bootstrap/policies"
 	"vault-plugin-secrets-mcp/bootstrap/provision"
 	"vault-plugin-secrets-mcp/test/harness"
@@ -135,6 +140,12 @@ func TestApplyMakesABrokerOfAnEmptyVaultAndIsDoneThen(t *testing.T) {
 	require.Contains(t, out, `+ allowed_servers = ["calculator"]`)
 	require.Contains(t, out, "nothing was changed")
 	require.NoDirExists(t, tokens)
+	plan := a.report(t, append(args, "-dry-run")...)
+	require.True(t, plan.DryRun)
+	require.Equal(t, apply.StepReport{
+		Action: "create", Kind: "client", Name: "cursor-local", Warnings: []string{}, Messages: []string{},
+		Difference: []string{`+ allowed_servers = ["calculator"]`, `+ metadata = {"team":"search"}`, `+ token_ttl = "1h"`},
+	}, step(t, plan, "cursor-local"))
 	_, err := a.TryWrite("mcp/lookup", harness.Map{"token": jungleToken})
 	require.Error(t, err, "the dry run mounted the engine")
 
@@ -144,6 +155,7 @@ func TestApplyMakesABrokerOfAnEmptyVaultAndIsDoneThen(t *testing.T) {
 	require.Contains(t, out, "Done: ")
 	before := a.Read("mcp/changes")["index"]
 	require.Contains(t, a.applied(t, args...), "Nothing to do")
+	require.Empty(t, a.report(t, args...).Steps)
 	require.Contains(t, a.applied(t, "-dry-run"), "Nothing to do")
 	require.Equal(t, before, a.Read("mcp/changes")["index"], "the second run changed something")
 
@@ -159,6 +171,38 @@ func TestApplyMakesABrokerOfAnEmptyVaultAndIsDoneThen(t *testing.T) {
 		require.Equal(t, http.StatusOK, r.Status, name)
 	}
 	require.FileExists(t, filepath.Join(login, "secret_id"))
+
+	a.file(t, "late.hcl", "client \"late\" {\n  allowed_servers = [\"gone\"]\n}\n")
+	late := step(t, a.report(t, args...), "late")
+	require.True(t, late.Done)
+	require.Equal(t, []string{"its token is in " + filepath.Join(tokens, "late")}, late.Messages)
+	require.Len(t, late.Warnings, 1)
+	require.Contains(t, late.Warnings[0], `"gone"`)
+}
+
+// report is apply in the form for machines, for what must succeed. Nothing but JSON is on
+// standard output, and no field that the type lacks.
+func (a *applying) report(t *testing.T, args ...string) apply.Report {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), a.Programs.Bootstrap, append(append([]string{"apply", "-f", a.dir, "-format", "json"}, a.args...), args...)...)
+	cmd.Env = a.env
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	noSecret(t, string(out))
+	decoder := json.NewDecoder(bytes.NewReader(out))
+	decoder.DisallowUnknownFields()
+	var report apply.Report
+	require.NoError(t, decoder.Decode(&report), "%s", out)
+	require.ErrorIs(t, decoder.Decode(&struct{}{}), io.EOF)
+	return report
+}
+
+// step is the one step of a report that is about a name.
+func step(t *testing.T, report apply.Report, name string) apply.StepReport {
+	t.Helper()
+	i := slices.IndexFunc(report.Steps, func(s apply.StepReport) bool { return s.Name == name })
+	require.GreaterOrEqual(t, i, 0, "%v", report.Steps)
+	return report.Steps[i]
 }
 
 func TestApplyFollowsTheFilesAndLeavesAloneWhatIsNotItsOwn(t *testing.T) {

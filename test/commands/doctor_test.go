@@ -1,9 +1,12 @@
 package commands
 
 import (
+	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,6 +15,7 @@ import (
 	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/bootstrap/doctor"
 	"vault-plugin-secrets-mcp/bootstrap/policies"
 	"vault-plugin-secrets-mcp/bootstrap/provision"
 	"vault-plugin-secrets-mcp/test/harness"
@@ -259,6 +263,9 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 				require.Equal(t, findings, strings.Count(out, "      → "), "a finding without advice:\n%s", out)
 			}
 			require.NotContains(t, out, "mcp-bootstrap: something", "the end is told twice")
+			if d.name == "nothing mounted" {
+				sameInJSON(t, w, d.args, out)
+			}
 			require.Less(t, time.Since(started), 30*time.Second)
 			if d.cure != nil {
 				d.cure()
@@ -278,4 +285,28 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 	out, status = w.doctor(t, nil, nil)
 	require.Zero(t, status, out)
 	require.Contains(t, out, "whether the gateway starts it was not looked at")
+	sameInJSON(t, w, nil, out)
+}
+
+// sameInJSON wants the form for machines to have what the form for people has.
+func sameInJSON(t *testing.T, w *ward, args []string, text string) {
+	t.Helper()
+	out, status := w.doctor(t, nil, append(args, "-format", "json"))
+	decoder := json.NewDecoder(strings.NewReader(out))
+	decoder.DisallowUnknownFields()
+	var report doctor.Report
+	require.NoError(t, decoder.Decode(&report), out)
+	require.ErrorIs(t, decoder.Decode(&struct{}{}), io.EOF)
+	require.Equal(t, min(report.Findings, 1), status)
+	var lines []string
+	for _, check := range report.Checks {
+		if check.OK {
+			lines = append(lines, "ok    "+check.Text)
+		} else {
+			lines = append(lines, "WRONG "+check.Text, "      → "+check.Remedy)
+		}
+	}
+	people, _, _ := strings.Cut(text, "\n\n")
+	spans := regexp.MustCompile(`[0-9.]+(ms|s|m|h)\b|[0-9]+h[0-9]+m[0-9]+s`)
+	require.Equal(t, spans.ReplaceAllString(people, "T"), spans.ReplaceAllString(strings.Join(lines, "\n"), "T"))
 }

@@ -23,6 +23,7 @@ func setupApply(flags *commandline.Flags) commandline.Run {
 	flags.StringVar(&opts.PluginCommand, "plugin-command", "", "the plugin's file name in Vault's plugin_directory (default: that of -plugin)")
 	flags.StringVar(&opts.PluginSHA256, "plugin-sha256", "", "the SHA-256 of a plugin that is not on this machine")
 	flags.StringVar(&opts.PluginVersion, "plugin-version", "", "the version of that plugin (default: the plugin is asked)")
+	flags.OneOf(&opts.Format, "format", "text", apply.Formats(), "the `format`")
 	flags.Require("f")
 	flags.Files("f")
 	flags.Folders("token-dir", "gateway-dir")

@@ -25,6 +25,7 @@ func setupDoctor(flags *commandline.Flags) commandline.Run {
 	flags.StringVar(&opts.Client, "client", "", "try the upstream credentials of the `client`, and revoke what was taken")
 	flags.StringVar(&opts.TokenRole, "token-role", "", "with -client: the token `role` to mint under (default: that of -gateway-config, or "+provision.UpstreamRole+"); VAULT_TOKEN needs update on auth/token/create/ROLE")
 	flags.DurationVar(&opts.Expiring, "expiring", soon, "tell of tokens that end within this time")
+	flags.OneOf(&opts.Format, "format", "text", doctor.Formats(), "the `format`")
 	fromEnvironment(flags, "gateway-url", "MCP_GATEWAY_URL")
 	fromEnvironment(flags, "gateway-admin-url", "MCP_GATEWAY_ADMIN_URL")
 	flags.Files("gateway-config")
