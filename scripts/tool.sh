@@ -85,8 +85,15 @@ other_vault() {
 	file=$(go list -m -f '{{.GoMod}}' "$vault@$version")
 	go mod edit -go="$(cd "$root" && go list -m -f '{{.GoVersion}}')" -tool="$vault" -require="$vault@$version" \
 		-replace="$vault/sdk=$vault/sdk@$(awk -v sdk="$vault/sdk" '$1 == sdk { print $2; exit }' "$file")"
+	# Vault 1.12 needs what its own ./api has, and its go.mod names an older one. It also reads a
+	# certificate when it starts whose serial number is negative, which Go refuses since 1.23.
+	[[ $version != v1.12.* ]] || go mod edit -require="$vault/api@v1.8.1" -godebug=x509negativeserial=1
 	while read -r left right; do
-		go mod edit -replace="$left=$right"
+		if go mod download "$right" 2>/dev/null; then
+			go mod edit -replace="$left=$right"
+		else
+			echo "tool.sh: Go cannot get or verify $right, which Vault $version puts in place of $left: this build has the latter" >&2
+		fi
 	done < <(awk '$1 == "replace" && !/=> \.\// { split($0, side, / => /); sub(/^replace /, "", side[1])
 		gsub(/ /, "@", side[1]); gsub(/ /, "@", side[2]); print side[1], side[2] }' "$file")
 }
@@ -113,7 +120,7 @@ build() {
 	started=$SECONDS
 	go build -v "${flags[@]}" -o "$binary.new" "$package" >"$log" 2>&1 &
 	pid=$!
-	trap 'kill "$pid" 2>/dev/null; rm -f "$binary.new"' EXIT
+	trap "kill $pid 2>/dev/null; rm -f '$binary.new'" EXIT
 	while kill -0 "$pid" 2>/dev/null; do
 		sleep 1
 		now=$((SECONDS - started))
