@@ -17,7 +17,7 @@ RACE := .cache/race
 # What benchmarks run: the programs as they are shipped.
 BENCH = TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin"
 
-.PHONY: help build dev package release release-check test-package test test-manifests test-unit test-blackbox model test-net-http test-net-http-short test-openbao test-vault-version test-conformance test-clients test-field test-clients-latest test-crash test-partition test-load test-pins test-roles test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine bench-credentials bench-usage bench-lists soak fuzz test-programs test-modules test-upstream vault vault-full lint fmt outdated clean
+.PHONY: help build dev package release release-check test-package test test-manifests test-unit test-blackbox model test-net-http test-net-http-short test-openbao test-vault-version test-conformance test-clients test-field test-clients-latest test-terraform test-crash test-partition test-load test-pins test-roles test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine bench-credentials bench-usage bench-lists soak fuzz test-programs test-modules test-upstream vault vault-full lint fmt outdated clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
@@ -141,6 +141,12 @@ test-upstream: vault-full test-programs ## credentials leased from real engines,
 test-clients-latest: vault test-programs ## the same with the newest that npm has of each client and server, instead of what is pinned
 	@export TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" TEST_NPM="$$(scripts/npm.sh test/clients latest)"; \
 		go test -race -count=1 -v $(TESTFLAGS) ./test/clients ./test/field
+
+# TEST_TERRAFORM_PROVIDER is the Vault provider's program; without it, the registry's is taken.
+test-terraform: vault-full test-programs ## the Terraform module with TEST_TERRAFORM=/path/to/tofu, or terraform or tofu on the PATH, from nothing to nothing: 2 minutes
+	@export TEST_TERRAFORM="$${TEST_TERRAFORM:-$$(command -v terraform || command -v tofu)}" \
+		TEST_VAULT="$$(scripts/tool.sh vault-full)" TEST_PROGRAMS="$(CURDIR)/$(RACE)"; \
+		go test -race -count=1 -v -tags terraform -timeout 20m $(TESTFLAGS) ./test/terraform
 
 test-crash: vault test-programs ## kills Vault and the engine a hundred times; CRASH_KILLS=1000, CRASH_SEED=1 to repeat
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" CRASH_KILLS="$${CRASH_KILLS:-100}" \
