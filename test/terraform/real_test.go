@@ -108,10 +108,10 @@ func (tf *terraform) unchanged() {
 	require.Empty(tf.t, tf.recorder.writes())
 }
 
-// override writes a file that overrides the example's.
-func (tf *terraform) override(text string) {
+// write writes a file beside the example's. What a name like test_override.tf has overrides them.
+func (tf *terraform) write(name, text string) {
 	tf.t.Helper()
-	require.NoError(tf.t, os.WriteFile(filepath.Join(tf.dir, "test_override.tf"), []byte(text), 0o600))
+	require.NoError(tf.t, os.WriteFile(filepath.Join(tf.dir, name), []byte(text), 0o600))
 }
 
 // state is the text of the state.
@@ -150,12 +150,8 @@ func TestTerraformSendsWhatIsReplayed(t *testing.T) {
 	// configuration says no more is reset.
 	before := h.Read("mcp/clients/cursor-local")
 	require.Equal(t, "engineer", before["role"])
-	tf.override(`
-output "tokens" {
-  value     = module.mcp.client_tokens
-  sensitive = true
-}
-
+	tf.write("tokens.tf", "output \"tokens\" {\n  value     = module.mcp.client_tokens\n  sensitive = true\n}\n")
+	tf.write("test_override.tf", `
 module "mcp" {
   keep_tokens_in_state = true
   roles                = {}
@@ -196,7 +192,7 @@ module "mcp" {
 	require.NoError(t, os.WriteFile(next, append(content, 0), 0o700))
 	sum, err := provision.Checksum(next)
 	require.NoError(t, err)
-	tf.override(fmt.Sprintf("module \"mcp\" {\n  plugin = {\n    sha256 = %q\n    version = var.plugin_version\n    command = \"next\"\n  }\n}\n", sum))
+	tf.write("test_override.tf", fmt.Sprintf("module \"mcp\" {\n  plugin = {\n    sha256 = %q\n    version = var.plugin_version\n    command = \"next\"\n  }\n}\n", sum))
 	tf.apply()
 	require.NotEqual(t, was, running())
 	require.Equal(t, sum, running())

@@ -138,8 +138,8 @@ func TestThePageHasEveryVariableAndOutput(t *testing.T) {
 	}
 }
 
-// TestTheRoleForKubernetesIsThatOfThePage evaluates the example: the server of tests has no
-// Kubernetes auth method, the long form's has.
+// TestTheRoleForKubernetesIsThatOfThePage evaluates the example, and writes nothing: the server of
+// tests has no Kubernetes auth method.
 func TestTheRoleForKubernetesIsThatOfThePage(t *testing.T) {
 	m := readModule(t, filepath.Join(folder, "examples", "kubernetes"), nil, nil).called("mcp")
 	require.Empty(t, m.value("local.approle_accessor").AsString())
