@@ -166,7 +166,7 @@ func (x *exchange) describeAll(servers []*grants.Server) *descriptions {
 
 // describe makes the route to one server ready, which gets its description.
 func (x *exchange) describe(server *grants.Server) {
-	ctx, cancel := x.background()
+	ctx, cancel := x.background(fetchTimeout)
 	defer cancel()
 	s := x.oneOfMany(ctx, http.MethodPost, server.Name)
 	defer s.end()

@@ -98,8 +98,8 @@ const fetchTimeout = 2 * time.Minute
 
 // background returns a context for work that goes on after the client has its answer. It
 // ends with the client's access: see [access.Request.SubRequest].
-func (x *exchange) background() (context.Context, context.CancelFunc) {
-	ctx, cancel := x.afterRequest(fetchTimeout)
+func (x *exchange) background(timeout time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := x.afterRequest(timeout)
 	stop := context.AfterFunc(x.handler.closing, cancel)
 	return ctx, func() {
 		stop()

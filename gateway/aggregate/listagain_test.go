@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -161,4 +162,40 @@ func TestKeptPagesCountWithTheirMessages(t *testing.T) {
 	s.handler.pages.mu.Unlock()
 	require.InDelta(t, 2*len(long), bytes, 1000, "its entries, and the message")
 	gatewaytest.Eventually(t, "all of the client's memory to be given back", func() bool { return s.memory.Kept() == 0 })
+}
+
+// TestAKnownServerThatIsLateIsAskedAnew: a list waits for it on its own goroutine, and no longer than for
+// any other server.
+func TestAKnownServerThatIsLateIsAskedAnew(t *testing.T) {
+	var late atomic.Bool
+	given, release := make(chan struct{}), make(chan struct{})
+	var lists atomic.Int32
+	up := newFake(t, func(w http.ResponseWriter, r *http.Request, method, body string) {
+		switch {
+		case method != "tools/list":
+			reply(w, body, `{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"resultType":"complete"}`)
+		case !late.Load():
+			reply(w, body, `{"tools":[{"name":"before"}]}`)
+		case lists.Add(1) == 1:
+			<-r.Context().Done()
+			close(given)
+		default:
+			<-release
+			reply(w, body, `{"tools":[{"name":"after"}]}`)
+		}
+	})
+	s := newStage(t, map[string]string{"calc": up.URL})
+	options, h := listening()
+	client := s.connect(alice, "2026-07-28", options)
+	require.Equal(t, []string{"calc__before"}, listed(t, client))
+	late.Store(true)
+	s.handler.listWait = 50 * time.Millisecond
+	require.Equal(t, []string{"calc__before"}, toolsIn(t, s.asks("1", "tools/list", "").body), "what it had last")
+	require.NotZero(t, lists.Load(), "it was asked")
+	gatewaytest.Within(t, "the request that nobody waits for to be given up", given)
+	h.drain()
+	s.handler.listWait = 30 * time.Second
+	close(release)
+	h.await(t, "tools")
+	require.Equal(t, []string{"calc__after"}, listed(t, client))
 }

@@ -24,90 +24,6 @@ var (
 	errSlow   = errors.New("the server is slow, and is asked again in a while") // it was not asked
 )
 
-// listAll asks all servers that the cursor leaves, and waits for those that answer in time.
-func (x *exchange) listAll(kind rewrite.Kind, cursor *rewrite.Cursor, servers []*grants.Server) []*listRequest {
-	x.shared = true
-	l := listRequests{x: x, kind: kind, arrivals: make(chan bool, len(servers))}
-	l.patient = cursor == nil && kind != rewrite.Tasks && x.hasNoPages(kind, servers)
-	l.startAll(cursor, servers)
-	w := x.handler.waits()
-	if !l.patient {
-		w.first = 0
-	}
-	w.wait(x.r.Context(), len(l.all), false, l.arrivals)
-	for _, q := range l.all {
-		if x.r.Context().Err() == nil {
-			q.report()
-		} else if !q.finished() {
-			q.abandon()
-		}
-	}
-	return l.all
-}
-
-// listRequests are the requests for one list.
-type listRequests struct {
-	x        *exchange
-	kind     rewrite.Kind
-	patient  bool // without the servers that are late, the list would be empty
-	all      []*listRequest
-	arrivals chan bool
-}
-
-// hasNoPages reports whether the client has no page of any of the servers, and some of them
-// may be starting.
-func (x *exchange) hasNoPages(kind rewrite.Kind, servers []*grants.Server) bool {
-	starting, now := false, time.Now()
-	for _, server := range servers {
-		if x.handler.pages.get(pageKey{principal: x.principal(), server: server.ID, kind: kind}) != nil {
-			return false
-		}
-		starting = starting || x.stateOf(server).mayBeStarting(x.principal(), now)
-	}
-	return starting
-}
-
-func (l *listRequests) startAll(cursor *rewrite.Cursor, servers []*grants.Server) {
-	if cursor == nil {
-		cursor = &rewrite.Cursor{Next: "0"} // sorts before all names
-	}
-	for _, position := range cursor.Open {
-		for _, server := range servers {
-			if server.Name == position.Server {
-				l.start(server, position)
-			}
-		}
-	}
-	if cursor.Next == "" {
-		return
-	}
-	for _, server := range servers {
-		if server.Name >= cursor.Next {
-			l.start(server, rewrite.Position{Server: server.Name})
-		}
-	}
-}
-
-// start asks the server, unless it is known that this is of no use.
-func (l *listRequests) start(server *grants.Server, position rewrite.Position) {
-	q := &listRequest{
-		x: l.x, server: server, state: l.x.stateOf(server), kind: l.kind, position: position,
-		patient: l.patient, done: make(chan struct{}), arrivals: l.arrivals,
-	}
-	l.all = append(l.all, q)
-	switch has, known := l.x.capabilities(server); {
-	case known && !has.list(q.kind):
-		q.finish(nil, errNoList)
-	case position.First() && q.state.isSlow(l.x.principal(), time.Now()) && !q.patient, q.state.abandonedLists(l.x.principal()) >= maxAbandoned:
-		q.finish(nil, errSlow)
-	default:
-		go func() {
-			growStack()
-			q.run()
-		}()
-	}
-}
-
 // listRequest asks one server for its part of a list.
 type listRequest struct {
 	x        *exchange
@@ -143,11 +59,41 @@ func (q *listRequest) abandon() {
 	}
 }
 
+// runHere asks the server for as long as the client waits for it. If that was not enough, the server
+// is asked anew, in the background.
+func (q *listRequest) runHere(usual time.Duration) {
+	ctx, cancel := q.x.background(usual)
+	defer cancel()
+	page, err := q.askUntilRecorded(ctx)
+	if err != nil && ctx.Err() != nil {
+		go q.run()
+		return
+	}
+	q.settle(page, err)
+}
+
 // run asks the server, and goes on if the client has given up.
 func (q *listRequest) run() {
-	ctx, cancel := q.x.background()
+	growStack()
+	ctx, cancel := q.x.background(fetchTimeout)
 	defer cancel()
-	page, err := q.ask(ctx)
+	q.settle(q.askUntilRecorded(ctx))
+}
+
+// settle keeps the page, and sets the outcome.
+func (q *listRequest) settle(page *rewrite.Page, err error) {
+	if err == nil && q.position.First() && q.kind != rewrite.Tasks && page != q.last {
+		q.x.handler.pages.put(q.key(), page)
+	}
+	q.finish(page, err)
+	if q.progress.Swap(arrived) == abandoned {
+		q.state.countAbandoned(q.x.principal(), -1)
+	}
+}
+
+// askUntilRecorded asks the server, and again if its session is gone or the decision could not be recorded.
+func (q *listRequest) askUntilRecorded(ctx context.Context) (page *rewrite.Page, err error) {
+	page, err = q.ask(ctx)
 	if errors.Is(err, errSessionGone) {
 		page, err = q.ask(ctx)
 	}
@@ -156,13 +102,7 @@ func (q *listRequest) run() {
 			page, err = q.ask(ctx)
 		}
 	}
-	if err == nil && q.position.First() && q.kind != rewrite.Tasks && page != q.last {
-		q.x.handler.pages.put(q.key(), page)
-	}
-	q.finish(page, err)
-	if q.progress.Swap(arrived) == abandoned {
-		q.state.countAbandoned(q.x.principal(), -1)
-	}
+	return page, err
 }
 
 // A list of hundreds of servers takes hundreds of decisions at once. If the machine is too
