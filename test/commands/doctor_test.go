@@ -307,6 +307,6 @@ func sameInJSON(t *testing.T, w *ward, args []string, text string) {
 		}
 	}
 	people, _, _ := strings.Cut(text, "\n\n")
-	spans := regexp.MustCompile(`[0-9.]+(ms|s|m|h)\b|[0-9]+h[0-9]+m[0-9]+s`)
+	spans := regexp.MustCompile(`[0-9.]+(ms|s|m|h)\b|\d+h\d+m\d+s`)
 	require.Equal(t, spans.ReplaceAllString(people, "T"), spans.ReplaceAllString(strings.Join(lines, "\n"), "T"))
 }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -179,7 +180,7 @@ func TestThePageSaysHowToCompleteAndReadTheManual(t *testing.T) {
 	require.True(t, found)
 	block, _, _ = strings.Cut(block, "\n```\n")
 	cmd := exec.Command("bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", block+"\ncomplete -p mcp-bootstrap mcp-gateway")
-	cmd.Env = append(s.env, "MANPAGER=cat")
+	cmd.Env = slices.Concat(s.env, []string{"MANPAGER=cat"})
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	for _, want := range []string{"complete -F _mcp_bootstrap mcp-bootstrap\n", "complete -F _mcp_gateway mcp-gateway\n", "MCP-GATEWAY(1)", "MCP-BOOTSTRAP(1)"} {

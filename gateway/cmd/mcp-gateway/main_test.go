@@ -39,7 +39,7 @@ func TestFlagsAreChecked(t *testing.T) {
 		"the version":            {[]string{"-version"}, commandline.ExitOK, version.String() + "\n", ""},
 		"--version":              {[]string{"--version"}, commandline.ExitOK, version.String() + "\n", ""},
 		"version":                {[]string{"version"}, commandline.ExitOK, version.String() + "\n", ""},
-		"a word that is near":    {[]string{"versoin"}, commandline.ExitUsage, "", `there is no command "versoin"; did you mean version?`},
+		"a word that is near":    {[]string{"versio"}, commandline.ExitUsage, "", `there is no command "versio"; did you mean version?`},
 		"completion":             {[]string{"completion", "bash"}, commandline.ExitOK, "complete -F _mcp_gateway mcp-gateway\n", ""},
 		"no file":                {nil, commandline.ExitUsage, "", "give the configuration with -config FILE"},
 		"an argument too many":   {[]string{"-config", good, "now"}, commandline.ExitUsage, "", `it takes no argument "now"`},
