@@ -94,8 +94,8 @@ model: ## checks the models in model/, and that every mistake in model/mutations
 	@TEST_FIELD=required go test -count=1 -v $(TESTFLAGS) ./test/model
 
 # A module of its own: see test/manifests/doc.go.
-test-manifests: ## Kubernetes manifests, the Dockerfile and systemd's units
-	@cd test/manifests && ../../scripts/test.sh -count=1 $(TESTFLAGS) ./...
+test-manifests: $(RACE)/mcp-gateway ## Kubernetes manifests, the Helm chart, the Dockerfile and systemd's units
+	@export TEST_PROGRAMS="$(CURDIR)/$(RACE)"; cd test/manifests && ../../scripts/test.sh -count=1 $(TESTFLAGS) ./...
 
 # The gateway serves clients with Go's own server by a setting, for one release.
 test-net-http: vault test-programs test-modules ## the tests of the system as a whole, with gateways whose http1 is "net/http": as long as test-blackbox

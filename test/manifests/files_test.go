@@ -50,20 +50,27 @@ func objects(t *testing.T, folder string) []object {
 		}
 		content, err := os.ReadFile(file)
 		require.NoError(t, err)
-		reader := kyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(content)))
-		for {
-			document, err := reader.Read()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			require.NoError(t, err, file)
-			o := object{file: file, source: document}
-			require.NoError(t, yaml.UnmarshalStrict(document, &o.fields), file)
-			all = append(all, o)
-		}
+		all = append(all, documents(t, file, content)...)
 	}
 	require.NotEmpty(t, all)
 	return all
+}
+
+// documents returns the objects of one file.
+func documents(t *testing.T, file string, content []byte) []object {
+	t.Helper()
+	var all []object
+	reader := kyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(content)))
+	for {
+		document, err := reader.Read()
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		require.NoError(t, err, file)
+		o := object{file: file, source: document}
+		require.NoError(t, yaml.UnmarshalStrict(document, &o.fields), "%s: %s", file, document)
+		all = append(all, o)
+	}
 }
 
 // changed returns the object with a text in it replaced.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	apps "k8s.io/api/apps/v1"
+	autoscaling "k8s.io/api/autoscaling/v2"
 	core "k8s.io/api/core/v1"
 	networking "k8s.io/api/networking/v1"
 	pdb "k8s.io/api/policy/v1"
@@ -20,14 +21,16 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// kinds are the types that the gateway's manifests are made of.
+// kinds are the types that the gateway's manifests and its chart are made of.
 var kinds = map[string]func() any{
-	"v1/Namespace":                       func() any { return &core.Namespace{} },
-	"v1/ServiceAccount":                  func() any { return &core.ServiceAccount{} },
-	"v1/Service":                         func() any { return &core.Service{} },
-	"apps/v1/Deployment":                 func() any { return &apps.Deployment{} },
-	"networking.k8s.io/v1/NetworkPolicy": func() any { return &networking.NetworkPolicy{} },
-	"policy/v1/PodDisruptionBudget":      func() any { return &pdb.PodDisruptionBudget{} },
+	"v1/Namespace":                           func() any { return &core.Namespace{} },
+	"v1/ConfigMap":                           func() any { return &core.ConfigMap{} },
+	"autoscaling/v2/HorizontalPodAutoscaler": func() any { return &autoscaling.HorizontalPodAutoscaler{} },
+	"v1/ServiceAccount":                      func() any { return &core.ServiceAccount{} },
+	"v1/Service":                             func() any { return &core.Service{} },
+	"apps/v1/Deployment":                     func() any { return &apps.Deployment{} },
+	"networking.k8s.io/v1/NetworkPolicy":     func() any { return &networking.NetworkPolicy{} },
+	"policy/v1/PodDisruptionBudget":          func() any { return &pdb.PodDisruptionBudget{} },
 }
 
 // decode reads an object as Kubernetes does with strict validation: a field that
@@ -130,7 +133,7 @@ func TestThePartsOfTheGatewayFitTogether(t *testing.T) {
 	require.Equal(t, "vault", token.Audience)
 	require.Contains(t, file, `jwt_file = "/var/run/vault/`+token.Path+`"`)
 	drain := 40 * time.Second // drain_delay and drain_timeout
-	require.Contains(t, file, `drain_delay   = "10s"`)
+	require.Contains(t, file, `drain_delay = "10s"`)
 	require.Contains(t, file, `drain_timeout = "30s"`)
 	require.Greater(t, time.Duration(*pod.Spec.TerminationGracePeriodSeconds)*time.Second, drain)
 }

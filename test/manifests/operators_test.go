@@ -21,19 +21,19 @@ import (
 type operator struct {
 	module string // path and version
 	sum    string // what `go mod download` must say of it
-	crds   string // folder in the module
+	crds   string // files in the module
 }
 
 var (
 	vaultSecretsOperator = operator{
 		module: "github.com/hashicorp/vault-secrets-operator@v0.10.0",
 		sum:    "h1:BjOTBJRqx1SLo7NeyqNJWRPDyfRscbqPtGU1U2LzArg=",
-		crds:   "config/crd/bases",
+		crds:   "config/crd/bases/*.yaml",
 	}
 	externalSecrets = operator{
 		module: "github.com/external-secrets/external-secrets@v1.3.2",
 		sum:    "h1:u2J8RjlHIeF0oZCqtl92adI/uZWUwOesJIDkfql6LqQ=",
-		crds:   "config/crds/bases",
+		crds:   "config/crds/bases/*.yaml",
 	}
 )
 
@@ -53,7 +53,7 @@ func (o *operator) download(t *testing.T) string {
 // schemas returns the schema of every kind, by "group/version/Kind".
 func (o *operator) schemas(t *testing.T) map[string]*spec.Schema {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(o.download(t), o.crds, "*.yaml"))
+	files, err := filepath.Glob(filepath.Join(o.download(t), o.crds))
 	require.NoError(t, err)
 	all := map[string]*spec.Schema{}
 	for _, file := range files {
