@@ -164,9 +164,9 @@ func TestKeptPagesCountWithTheirMessages(t *testing.T) {
 	gatewaytest.Eventually(t, "all of the client's memory to be given back", func() bool { return s.memory.Kept() == 0 })
 }
 
-// TestAKnownServerThatIsLateIsAskedAnew: a list waits for it on its own goroutine, and no longer than for
+// TestAKnownServerThatIsLateIsAskedAgain: a list waits for it on its own goroutine, and no longer than for
 // any other server.
-func TestAKnownServerThatIsLateIsAskedAnew(t *testing.T) {
+func TestAKnownServerThatIsLateIsAskedAgain(t *testing.T) {
 	var late atomic.Bool
 	given, release := make(chan struct{}), make(chan struct{})
 	var lists atomic.Int32
