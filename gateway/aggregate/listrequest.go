@@ -60,7 +60,7 @@ func (q *listRequest) abandon() {
 }
 
 // runHere asks the server for as long as the client waits for it. If that was not enough, the server
-// is asked anew, in the background.
+// is asked again, in the background.
 func (q *listRequest) runHere(usual time.Duration) {
 	ctx, cancel := q.x.background(usual)
 	defer cancel()

@@ -9,7 +9,7 @@ import (
 )
 
 // An answer is known again by its bytes and by whatever else decides how it is read. Each row changes
-// one of these, and the page must be read anew.
+// one of these, and the page must be read again.
 func TestAnAnswerIsKnownAgainByAllThatDecidesItsPage(t *testing.T) {
 	const (
 		front   = `{"jsonrpc":"2.0","id":`
