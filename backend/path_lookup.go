@@ -28,7 +28,7 @@ func lookupResponseFields() fields {
 
 func lookupRightsFields() fields {
 	return merge(pick(settingFields(), "allowed_servers", "allowed_tools", "denied_tools"), fields{
-		"rights":     {Type: framework.TypeSlice, Description: "The client's rights where the fields allowed_servers, allowed_tools and denied_tools do not say all: these admit nothing then. One object a source: role, empty for the client's own fields; missing, if there is no such role; and the lists of a client."},
+		"rights":     {Type: framework.TypeSlice, Description: "The client's rights where the fields allowed_servers, allowed_tools and denied_tools do not say all, or where the token is good for one resource alone: these admit nothing then. One object a source: role, empty for the client's own fields; missing, if there is no such role; and the lists of a client."},
 		"rate_limit": {Type: framework.TypeFloat, Description: "Requests a second that the client may send to each gateway. 0: no limit."},
 		"rate_burst": {Type: framework.TypeInt, Description: "Requests that may come at once under rate_limit."},
 	})
@@ -143,7 +143,7 @@ func (b *mcpBackend) lookupData(f *activeToken) map[string]any {
 	data := tokenData(f.name, c.ID, f.info, b.now())
 	data["active"] = true
 	data["client_version"] = c.versionString()
-	f.rights.addTo(data)
+	f.rights.addTo(data, f.info.SignIn != nil)
 	data["token_bound_cidrs"] = orEmpty(c.TokenBoundCIDRs)
 	data["policy_digest"] = f.policy.Digest()
 	data["data_key"] = f.info.DataKey

@@ -158,11 +158,12 @@ func (b *mcpBackend) rights(ctx context.Context, s logical.Storage, c *clientEnt
 
 // addTo adds the rights to the answer of a lookup. A gateway of an earlier version reads
 // allowed_servers, allowed_tools and denied_tools alone. Where these do not say all, they
-// admit nothing, and the field rights has the whole.
-func (r *clientRights) addTo(data map[string]any) {
+// admit nothing, and the field rights has the whole. bound says that the token is good for one
+// resource alone, which these lists do not say either.
+func (r *clientRights) addTo(data map[string]any, bound bool) {
 	data["rights"] = nil
 	told := policy.Lists{AllowedTools: []string{}}
-	if r.plain() {
+	if r.plain() && !bound {
 		told = r.sources[0].Lists
 	} else {
 		data["rights"] = r.sources

@@ -9,6 +9,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/backend/policy"
 )
 
 func TestATokenOfASignInIsForOneResourceAndSaysWhoSignedIn(t *testing.T) {
@@ -330,6 +332,19 @@ func TestAnOtherChangeOfAClientLeavesTheTokensOfItsSignIns(t *testing.T) {
 	e.write("clients/c", data{"sign_in": true})
 	e.rotate("c", data{"grace_period": 0})
 	require.True(t, e.active(l.token))
+}
+
+// TestAGatewayThatDoesNotKnowResourcesAdmitsATokenOfASignInNowhere: it reads these lists alone.
+func TestAGatewayThatDoesNotKnowResourcesAdmitsATokenOfASignInNowhere(t *testing.T) {
+	e := newEnv(t).withSignIn()
+	answer := e.lookup(e.signedIn(ann(), "c", nil).token)
+	require.Equal(t, oldLookup{[]string{}, []string{}, []string{}}, asJSON[oldLookup](t, answer))
+	rights := asJSON[struct {
+		Rights []policy.Rights `json:"rights"`
+	}](t, answer).Rights
+	require.Len(t, rights, 1)
+	require.Equal(t, []string{"a"}, rights[0].AllowedServers)
+	require.Equal(t, []string{"a"}, e.lookup(e.rotate("c", nil))["allowed_servers"], "the client's own token has no resource")
 }
 
 // TestAClientForPeopleHasNoTokenOfItsOwn unless its administrator brings one, or asks for one.
