@@ -217,8 +217,10 @@ func (w *world) look(e *env, more ...string) view {
 		v["role "+name] = e.read("roles/" + name)
 	}
 	registry := e.read("gateway/servers")
-	for name, server := range registry["servers"].(map[string]any) {
-		v["server "+name] = server
+	for _, field := range []string{"servers", "credential_servers"} {
+		for name, server := range registry[field].(map[string]any) {
+			v["server "+name] = server
+		}
 	}
 	for name, server := range registry["pinned_servers"].(map[string]any) {
 		v["server "+name] = server

@@ -80,8 +80,10 @@ func (w *world) readAs(e *env, key string) (reading, error) {
 	r := reading{value: withoutFeed(resp.Data), index: resp.Data["index"].(uint64)}
 	if kind == "server" {
 		r.value = resp.Data["servers"].(map[string]any)[name]
-		if pinned, ok := resp.Data["pinned_servers"].(map[string]any)[name]; ok {
-			r.value = pinned
+		for _, field := range []string{"pinned_servers", "credential_servers"} {
+			if held, ok := resp.Data[field].(map[string]any)[name]; ok {
+				r.value = held
+			}
 		}
 	}
 	return r, resp.Error()

@@ -100,9 +100,10 @@ func (b *mcpBackend) pathGateway() []*framework.Path {
 				logical.ReadOperation: {
 					do: b.gatewayServers, runs: onActive,
 					answers: merge(feedFields(), fields{
-						"servers":        {Type: framework.TypeMap, Description: "Every registered server by name, with url, headers, env, credentials and files in full. One with pins also has pin, pin_kinds, place, and pins: the id of the set in gateway/pins.", Required: true},
-						"pinned_servers": {Type: framework.TypeMap, Description: "Those with pin=enforce, which are not among the others.", Required: true},
-						"disabled":       {Type: framework.TypeStringSlice, Description: "The names of the servers that are disabled. They are not among the others.", Required: true},
+						"servers":            {Type: framework.TypeMap, Description: "Every registered server by name, with url, headers, env, credentials and files in full. One with pins also has pin, pin_kinds, place, and pins: the id of the set in gateway/pins.", Required: true},
+						"pinned_servers":     {Type: framework.TypeMap, Description: "Those with pin=enforce, which are not among the others.", Required: true},
+						"credential_servers": {Type: framework.TypeMap, Description: "Those with credentials, files or vault_policies that are in neither.", Required: true},
+						"disabled":           {Type: framework.TypeStringSlice, Description: "The names of the servers that are disabled. They are not among the others.", Required: true},
 					}),
 				},
 			},
@@ -111,7 +112,8 @@ func (b *mcpBackend) pathGateway() []*framework.Path {
 For gateways alone: unlike servers/, this holds the values of headers, env, files and
 the URLs' queries, and the data of credentials. A server that is disabled is named, and
 nothing else is said of it: to a gateway that does not know the field it is not registered.
-So is a server with pin=enforce to a gateway that does not know pinned_servers.`,
+So is a server with pin=enforce to a gateway that does not know pinned_servers, and one with
+credentials, files or vault_policies to a gateway that does not know credential_servers.`,
 		},
 		path{
 			pattern: "gateway/policies/(?P<digest>[0-9a-f]{64})",
@@ -190,7 +192,7 @@ func (b *mcpBackend) gatewayServers(ctx context.Context, req *logical.Request, _
 	if err != nil {
 		return nil, err
 	}
-	servers, pinned := make(map[string]any, len(all)), map[string]any{}
+	servers, pinned, supplied := make(map[string]any, len(all)), map[string]any{}, map[string]any{}
 	disabled := []string{}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		e := all[name]
@@ -216,14 +218,18 @@ func (b *mcpBackend) gatewayServers(ctx context.Context, req *logical.Request, _
 		if err := b.addPins(ctx, req.Storage, name, e, server); err != nil {
 			return nil, err
 		}
-		if e.Pin == pin.Enforce {
+		switch {
+		case e.Pin == pin.Enforce:
 			pinned[name] = server
-		} else {
+		case e.supplied():
+			supplied[name] = server
+		default:
 			servers[name] = server
 		}
 	}
 	return &logical.Response{Data: map[string]any{
-		"servers": servers, "pinned_servers": pinned, "disabled": disabled, "epoch": epoch, "index": index,
+		"servers": servers, "pinned_servers": pinned, "credential_servers": supplied, "disabled": disabled,
+		"epoch": epoch, "index": index,
 	}}, nil
 }
 

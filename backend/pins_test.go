@@ -3,6 +3,8 @@ package backend
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -271,6 +273,33 @@ func TestTheListOfPinsHasTheServersWithPins(t *testing.T) {
 		"once": data{"pin": "off", "approved": 1, "reported": 0},
 		"s":    data{"pin": "observe", "approved": 0, "reported": 1},
 	}, answer["key_info"])
+}
+
+// Gateways that do not know credentials and files must not send placeholders, or start children
+// without their files.
+func TestOldGatewaysDoNotSeeServersThatTheyCannotSupply(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	remote := func(more data) data {
+		d := data{"transport": "http", "url": "https://h.example/mcp"}
+		for field, value := range more {
+			d[field] = value
+		}
+		return d
+	}
+	e.write("servers/plain", remote(nil))
+	e.write("servers/leased", remote(data{"credentials": data{"kv": data{"path": "secret/data/x"}}, "headers": data{"X-Key": "{{kv.data.key}}"}}))
+	e.write("servers/token", remote(data{"vault_policies": "some", "headers": data{"X-Vault-Token": "{{vault.token}}"}}))
+	e.write("servers/files", data{"transport": "stdio", "command": "/bin/server", "files": data{"conf": "a file"}, "env": data{"CONF": "{{file.conf}}"}})
+	e.write("servers/pinned", remote(data{"pin": "enforce", "vault_policies": "some", "headers": data{"X-Vault-Token": "{{vault.token}}"}}))
+	e.write("servers/stopped", remote(data{"disabled": true, "vault_policies": "some", "headers": data{"X-Vault-Token": "{{vault.token}}"}}))
+	answer := e.read("gateway/servers")
+	for field, names := range map[string][]string{
+		"servers": {"plain"}, "credential_servers": {"files", "leased", "token"}, "pinned_servers": {"pinned"},
+	} {
+		require.Equal(t, names, slices.Sorted(maps.Keys(answer[field].(map[string]any))), field)
+	}
+	require.Equal(t, []string{"stopped"}, answer["disabled"])
 }
 
 // Gateways that do not know pins must not show definitions without approval.

@@ -120,6 +120,12 @@ func (e *serverEntry) credentialsShown() any {
 	return shown
 }
 
+// supplied reports whether a gateway has to supply the server with more than v0.1.0 knew of: it
+// would send the placeholders, or start a child without its files.
+func (e *serverEntry) supplied() bool {
+	return len(e.Credentials) > 0 || len(e.Files) > 0 || len(e.VaultPolicies) > 0
+}
+
 // credentialsInFull are the credentials as gateways get them.
 func (e *serverEntry) credentialsInFull() map[string]any {
 	full := make(map[string]any, len(e.Credentials))

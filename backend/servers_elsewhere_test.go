@@ -10,7 +10,11 @@ import (
 // registered is what gateways get of a server, secrets and all.
 func (e *env) registered(name string) map[string]any {
 	e.t.Helper()
-	return e.read("gateway/servers")["servers"].(map[string]any)[name].(map[string]any)
+	answer := e.read("gateway/servers")
+	if held, ok := answer["credential_servers"].(map[string]any)[name]; ok {
+		return held.(map[string]any)
+	}
+	return answer["servers"].(map[string]any)[name].(map[string]any)
 }
 
 // Headers and env are write-only. Whoever may write registrations must not come by

@@ -88,7 +88,7 @@ func (t *trial) spec(ctx context.Context, server, name string, shown map[string]
 	if t.full == nil {
 		t.full = map[string]any{}
 		if answer, err := t.ask(ctx, t.Mount+"/gateway/servers"); err == nil && answer != nil {
-			for _, field := range []string{"servers", "pinned_servers"} {
+			for _, field := range []string{"servers", "pinned_servers", "credential_servers"} {
 				servers, _ := answer[field].(map[string]any)
 				maps.Copy(t.full, servers)
 			}

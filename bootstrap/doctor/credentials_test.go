@@ -20,13 +20,13 @@ func TestALeaseThatVaultDoesNotRevokeIsTold(t *testing.T) {
 	require.Equal(t, "database/creds/orders/1", left)
 }
 
-func TestTheDataOfACredentialIsFoundAtAServerWithPins(t *testing.T) {
+func TestTheDataOfACredentialIsFoundWhereverItsServerStands(t *testing.T) {
 	data := object{"common_name": "c"}
 	entry := func(name string) object {
 		return object{name: object{"credentials": object{"cert": object{"path": "pki/issue/c", "data": data}}}}
 	}
 	tried := &trial{examination: &examination{Options: Options{Mount: "mcp"}, vault: vaultOf(t, map[string]object{
-		"gateway/servers": {"servers": entry("plain"), "pinned_servers": entry("pinned")},
+		"gateway/servers": {"credential_servers": entry("plain"), "pinned_servers": entry("pinned")},
 	})}}
 	shown := object{"path": "pki/issue/c", "method": "write", "data": []any{"common_name"}}
 	for _, server := range []string{"plain", "pinned"} {

@@ -217,8 +217,10 @@ func (b *Broker) fetchRegistry(ctx context.Context) error {
 		pinned: make(map[string]*pinned),
 		epoch:  answer.Epoch, index: answer.Index, sent: sent,
 	}
-	for name, entry := range answer.Servers {
-		b.take(old, next, name, entry, false)
+	for _, entries := range []map[string]vaultclient.ServerEntry{answer.Servers, answer.Supplied} {
+		for name, entry := range entries {
+			b.take(old, next, name, entry, false)
+		}
 	}
 	for name, entry := range answer.Pinned {
 		b.take(old, next, name, entry, true)

@@ -2,6 +2,8 @@ package grants
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"testing"
 	"time"
 
@@ -39,6 +41,21 @@ func TestRegistryHoldsTheServersThatCanBeUsed(t *testing.T) {
 	require.Len(t, b.Servers(), 1, "what cannot be used is not there")
 	require.NoError(t, b.fetchKeys(t.Context()))
 	require.Equal(t, "mount", b.SessionKeys().MountID)
+}
+
+// An engine of before credential_servers has servers with credentials among the others.
+func TestAServerWithCredentialsIsRegisteredWhereverItsEngineListsIt(t *testing.T) {
+	for _, field := range []string{"servers", "credential_servers"} {
+		a := &answering{model: newModel()}
+		require.NoError(t, json.Unmarshal(fmt.Appendf(nil, `{"epoch": "e", "index": 3, %q: {"leased": {
+			"id": "r1", "transport": "http", "url": "https://h.example/mcp",
+			"credentials": {"kv": {"path": "secret/data/x"}}, "headers": {"X-Key": "{{kv.data.key}}"}
+		}}}`, field), &a.registry))
+		b, err := newBroker(testOptions(), a)
+		require.NoError(t, err)
+		require.NoError(t, b.fetchRegistry(t.Context()))
+		require.NotNil(t, b.Server("leased"), field)
+	}
 }
 
 func TestRegistryIsUsedNoLongerThanMaxStale(t *testing.T) {

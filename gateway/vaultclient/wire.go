@@ -120,8 +120,9 @@ type Changes struct {
 // ServerList is the registry's wire form.
 type ServerList struct {
 	Servers  map[string]ServerEntry `json:"servers"`
-	Pinned   map[string]ServerEntry `json:"pinned_servers"` // those whose pins are enforced, which are not among the others
-	Disabled []string               `json:"disabled"`       // names of registered servers that are stopped
+	Pinned   map[string]ServerEntry `json:"pinned_servers"`     // those whose pins are enforced, which are not among the others
+	Supplied map[string]ServerEntry `json:"credential_servers"` // those with credentials, files or Vault policies, in neither
+	Disabled []string               `json:"disabled"`           // names of registered servers that are stopped
 	Epoch    string                 `json:"epoch"`
 	Index    uint64                 `json:"index"`
 }

@@ -58,7 +58,7 @@ func TestAChangeOfWhatIsNeverShownIsPlannedAndWritten(t *testing.T) {
 }`)
 	}
 	registered := func() harness.Map {
-		return a.Read("mcp/gateway/servers")["servers"].(harness.Map)["ssh"].(harness.Map)
+		return a.Read("mcp/gateway/servers")["credential_servers"].(harness.Map)["ssh"].(harness.Map)
 	}
 	const ip1, ip2, content1, content2 = "data-that-is-hidden-1", "data-that-is-hidden-2", "content-that-is-hidden-1", "content-that-is-hidden-2"
 	for _, secret := range []string{ip1, ip2, content1, content2} {

@@ -34,7 +34,7 @@ func TestWhatCredentialsHideIsInNoAnswerAndInNoLog(t *testing.T) {
 	}}, shown["credentials"])
 	require.Equal(t, []any{"conf"}, shown["files"])
 	require.NotContains(t, fmt.Sprint(shown), "secret-in-")
-	full := h.Read("mcp/gateway/servers")["servers"].(harness.Map)["s"].(harness.Map)
+	full := h.Read("mcp/gateway/servers")["credential_servers"].(harness.Map)["s"].(harness.Map)
 	require.Equal(t, harness.Map{"otp": harness.Map{
 		"path": "ssh/creds/otp", "method": "write", "refresh": json.Number("60"), "data": harness.Map{"ip": inData, "port": "22"},
 	}}, full["credentials"])
@@ -59,7 +59,7 @@ func TestWhatCredentialsHideIsInNoAnswerAndInNoLog(t *testing.T) {
 			require.NotContains(t, err.Error(), "secret-in-")
 		})
 	}
-	require.Equal(t, full, h.Read("mcp/gateway/servers")["servers"].(harness.Map)["s"], "what was refused has changed something")
+	require.Equal(t, full, h.Read("mcp/gateway/servers")["credential_servers"].(harness.Map)["s"], "what was refused has changed something")
 
 	answer, err := h.Vault.Client().Logical().WriteWithContext(t.Context(), "mcp/servers/s", harness.Map{"command": "/usr/local/bin/other"})
 	require.NoError(t, err)
