@@ -63,6 +63,7 @@ test: test-unit test-blackbox test-net-http-short test-manifests ## every test, 
 	@scripts/field.sh missing network | sed 's/^/test\/partition was left out, for want of: /'
 	@scripts/field.sh missing slow | sed 's/^/test\/partition left its row about a slow way out, for want of: /'
 	@scripts/field.sh missing browser | sed 's/^/test\/browser was left out, for want of: /'
+	@scripts/field.sh missing released | sed 's/^/test\/upgrade was left out, for want of: /'
 	@scripts/field.sh missing model | sed 's/^/test\/model was left out, for want of: /'
 	@scripts/field.sh missing shells | sed 's/^/test\/commands left a shell or the manual out, for want of: /'
 

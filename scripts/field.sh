@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What test/field, test/partition, test/browser, test/model, test/commands and test/upstream
+# What test/field, test/partition, test/browser, test/upgrade, test/model, test/commands and test/upstream
 # need of the machine, besides Go.
 #
 #   scripts/field.sh missing            names each part that is not there, a line for each
@@ -13,6 +13,7 @@
 #   scripts/field.sh install model
 #   scripts/field.sh missing shells     the same for test/commands: shells, and what reads manuals
 #   scripts/field.sh install shells
+#   scripts/field.sh missing released   the same for test/upgrade: the commit of v0.1.0
 #   scripts/field.sh missing upstream   the same for test/upstream: the servers for which
 #   scripts/field.sh install upstream   credentials are leased in `make test-upstream`
 #
@@ -31,6 +32,7 @@ field) parts="nginx:nginx haproxy:haproxy nft:nftables ip:iproute2 npm:npm tinyp
 network) parts="nft:nftables ip:iproute2 tc:iproute2" ;;
 slow) parts="ip:iproute2 tc:iproute2" ;;
 browser) parts="chromium:chromium npm:npm" ;;
+released) parts="git:git" ;;
 model) parts="spin:spin cc:gcc patch:patch" ;;
 shells) parts="bash:bash zsh:zsh fish:fish groff:groff-base man:man-db" ;;
 upstream) parts="postgres:postgresql initdb:postgresql psql:postgresql-client slapd:slapd slapadd:slapd ldapwhoami:ldap-utils setpriv:util-linux" ;;
@@ -45,6 +47,9 @@ missing() {
 	for part in $parts; do
 		has "${part%:*}" || echo "${part%:*} (Debian: apt-get install ${part#*:})"
 	done
+	if [[ $what == released ]] && has git && ! git cat-file -e "$(released)^{commit}" 2>/dev/null; then
+		echo "the commit of v0.1.0 (git fetch --unshallow)"
+	fi
 	# With a loopback that is up, and an nftables that takes a table, the rest works.
 	if [[ $parts == *nft* ]] && ! namespaces nft add table inet probe >/dev/null 2>&1 && command -v nft >/dev/null; then
 		echo "network namespaces with nftables (run the tests as root, or allow user namespaces)"
@@ -53,6 +58,9 @@ missing() {
 		echo "tbf (a part of the kernel: CONFIG_NET_SCH_TBF)"
 	fi
 }
+
+# released is the commit of v0.1.0.
+released() { sed -n 's/^const v010 = "\(.*\)"$/\1/p' "$(dirname "${BASH_SOURCE[0]}")/../test/upgrade/released_test.go"; }
 
 # namespaces runs a command in a network namespace of its own.
 namespaces() {

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -25,6 +26,9 @@ type GatewayOptions struct {
 	Blocks map[string]string
 	// Top is added to the file outside all blocks.
 	Top string
+	// Program is a gateway of another version, instead of the one under test. Its file has
+	// nothing that v0.1.0 does not know.
+	Program string
 	// Env is added to the gateway's environment.
 	Env []string
 	// Place is the machine on which it runs with TLS, instead of the loopback.
@@ -73,7 +77,7 @@ func (h *Harness) StartGateway(opts GatewayOptions) *Gateway {
 	g.Configure(g.file(listen, admin, opts))
 	g.spec = process.Spec{
 		Name: name,
-		Path: h.Programs.Gateway,
+		Path: cmp.Or(opts.Program, h.Programs.Gateway),
 		Args: []string{"-config=" + g.Config},
 		Env:  append(RaceEnv(), opts.Env...),
 		Log:  filepath.Join(h.Dir, name+".log"),
@@ -104,7 +108,7 @@ func (g *Gateway) file(listen, admin string, opts GatewayOptions) string {
 	if place := opts.Place; place != nil {
 		blocks["listener"] += fmt.Sprintf("tls_cert_file = %q\ntls_key_file = %q\n", place.Certificate, place.Key)
 	}
-	if server := os.Getenv("TEST_HTTP1"); server != "" {
+	if server := os.Getenv("TEST_HTTP1"); server != "" && opts.Program == "" {
 		blocks["listener"] += fmt.Sprintf("http1 = %q\n", server)
 	}
 	for name, lines := range opts.Blocks {

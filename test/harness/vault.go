@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -100,6 +101,50 @@ func (h *Harness) Plugin(name, program string) {
 		h.t.Fatal(err)
 	}
 	h.Write("sys/plugins/catalog/secret/"+name, Map{"command": name, "sha256": sum})
+}
+
+// UseEngine has the engine be another program, such as one of another version. Where it is
+// mounted, that is an upgrade in place, of what may be in use: the mount names its version.
+func (h *Harness) UseEngine(program string) {
+	h.t.Helper()
+	if err := h.useEngine(program); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *Harness) useEngine(program string) error {
+	ctx, client := h.t.Context(), h.Vault.Client()
+	out, err := exec.CommandContext(ctx, program, "-version").Output()
+	if err != nil {
+		return fmt.Errorf("cannot read the version of %s: %w", program, err)
+	}
+	version, _, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
+	command := fmt.Sprintf("engine-%d", h.count("engine"))
+	sum, err := provision.Checksum(program)
+	if err != nil {
+		return err
+	}
+	if err := provision.CopyProgram(program, filepath.Join(h.Vault.plugins, command), 0o755); err != nil {
+		return err
+	}
+	err = client.Sys().RegisterPluginWithContext(ctx, &api.RegisterPluginInput{
+		Name: provision.PluginName, Type: api.PluginTypeSecrets, Command: command, SHA256: sum, Version: version,
+	})
+	if err != nil {
+		return err
+	}
+	mounts, err := client.Sys().ListMountsWithContext(ctx)
+	if err != nil {
+		return err
+	}
+	if mounts[Mount+"/"] == nil {
+		return provision.MountVersion(ctx, client, Mount, version)
+	}
+	if err := client.Sys().TuneMountAllowNilWithContext(ctx, Mount, api.TuneMountConfigInput{PluginVersion: &version}); err != nil {
+		return err
+	}
+	_, err = client.Sys().ReloadPluginWithContext(ctx, &api.ReloadPluginInput{Mounts: []string{Mount + "/"}})
+	return err
 }
 
 // common are the lines of every server's file. They allow reading raw storage, so that

@@ -1,0 +1,7 @@
+// Package upgrade runs an earlier version of the engine and of the gateway, built from its commit,
+// beside the present ones: what it has stored is read, its gateway serves while the engine is
+// upgraded, and rows say what it does with fields that it does not know.
+//
+// A clone without that commit cannot: the test is skipped then, or fails if TEST_FIELD is
+// "required".
+package upgrade
