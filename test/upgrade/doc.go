@@ -2,6 +2,6 @@
 // beside the present ones: what it has stored is read, its gateway serves while the engine is
 // upgraded, and rows say what it does with fields that it does not know.
 //
-// A clone without that commit cannot: the test is skipped then, or fails if TEST_FIELD is
+// A clone without that commit cannot: the test is skipped then, or fails if TEST_RELEASED is
 // "required".
 package upgrade
