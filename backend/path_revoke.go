@@ -163,32 +163,37 @@ func nothingToRevoke() *logical.Response {
 // revokeAt ends one token. An own token leaves its client's list; a leased one
 // loses its pointer.
 func (b *mcpBackend) revokeAt(ctx context.Context, s logical.Storage, accessor string, at *tokenLocation) (*logical.Response, error) {
+	var ended bool
+	var err error
 	if at.leased {
-		ended, err := b.endLeased(ctx, s, at.client, accessor, at.hash)
-		if err != nil || ended {
-			return nil, err
-		}
-		return b.announceEnd(ctx, s, accessor, at.client)
+		ended, err = b.endLeased(ctx, s, at.client, accessor, at.hash)
+	} else {
+		ended, err = b.endOwn(ctx, s, at.client, accessor)
 	}
-	defer b.clients.lock(at.client)()
-	held, err := b.clients.getLocked(ctx, s, at.client)
-	if err != nil {
+	if err != nil || ended {
 		return nil, err
 	}
-	if held == nil || held.byAccessor(accessor) == nil {
-		return b.announceEnd(ctx, s, accessor, at.client)
+	return b.announceEnd(ctx, s, accessor, at.client)
+}
+
+// endOwn ends an own token of the client. It answers false if the token had ended already.
+func (b *mcpBackend) endOwn(ctx context.Context, s logical.Storage, client, accessor string) (bool, error) {
+	defer b.clients.lock(client)()
+	held, err := b.clients.getLocked(ctx, s, client)
+	if err != nil || held == nil || held.byAccessor(accessor) == nil {
+		return false, err
 	}
-	change := &clientChange{name: at.client, next: held.clone()}
+	change := &clientChange{name: client, next: held.clone()}
 	change.dropped = change.next.remove(accessor)
 	change.spent = change.dropped
-	change.events = tokenEvents(feed.Revoke, at.client, held.ID, change.dropped)
-	return nil, b.commit(ctx, s, change)
+	change.events = tokenEvents(feed.Revoke, client, held.ID, change.dropped)
+	return true, b.commit(ctx, s, change)
 }
 
 // announceEnd tells gateways of the end of a token that is not there any more. Storage may have
 // failed to write the end when it was first asked for, and have written it later: a gateway
 // that asked in between knows the token as valid, and must ask again. If a client is named, no
-// other's token is announced.
+// other's token is announced. It reads the client, so its caller holds no lock of one.
 func (b *mcpBackend) announceEnd(ctx context.Context, s logical.Storage, accessor, client string) (*logical.Response, error) {
 	if len(accessor) != accessorLength {
 		return nothingToRevoke(), nil

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -139,6 +140,33 @@ func TestARepeatedRevocationIsAnnouncedAgain(t *testing.T) {
 			require.Equal(t, "c", changes[0]["client"])
 		})
 	}
+}
+
+// TestTheTokenOfAClientThatIsNotThereIsRevoked: what leads to the client can outlive it.
+func TestTheTokenOfAClientThatIsNotThereIsRevoked(t *testing.T) {
+	e := newEnv(t)
+	token := e.client("c", data{})
+	accessor := e.lookup(token)["accessor"].(string)
+	require.NoError(t, e.storage.Delete(context.Background(), clientPrefix+"c"))
+	e = e.restart()
+	for name, revoke := range map[string]func(){
+		"by itself":   func() { e.write("revoke", data{"token": token}) },
+		"by accessor": func() { e.write("revoke-accessor", data{"accessor": accessor}) },
+		"by its path": func() { e.delete("clients/c/tokens/" + accessor) },
+	} {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			revoke()
+		}()
+		select {
+		case <-done:
+		case <-time.After(10 * time.Second):
+			t.Fatal("it waits for a lock that nobody gives back: " + name)
+		}
+	}
+	require.False(t, e.active(token))
+	require.True(t, e.active(e.client("c", data{})))
 }
 
 func TestATokenOfAnotherClientIsNotReachedThroughAPath(t *testing.T) {
