@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"context"
 	"net/http"
 	"os"
 	"regexp"
@@ -162,6 +163,44 @@ func TestKeptPagesCountWithTheirMessages(t *testing.T) {
 	s.handler.pages.mu.Unlock()
 	require.InDelta(t, 2*len(long), bytes, 1000, "its entries, and the message")
 	gatewaytest.Eventually(t, "all of the client's memory to be given back", func() bool { return s.memory.Kept() == 0 })
+}
+
+// TestAServerIsNotAskedForAClientThatIsGone: not even the one that is asked on the request's own goroutine.
+func TestAServerIsNotAskedForAClientThatIsGone(t *testing.T) {
+	var slow atomic.Bool
+	asked, given := make(chan struct{}), make(chan struct{})
+	var lists atomic.Int32
+	up := newFake(t, func(w http.ResponseWriter, r *http.Request, method, body string) {
+		switch {
+		case method != "tools/list":
+			reply(w, body, `{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"resultType":"complete"}`)
+		case !slow.Load():
+			reply(w, body, `{"tools":[{"name":"add"}]}`)
+		case lists.Add(1) == 1:
+			close(asked)
+			<-r.Context().Done()
+			close(given)
+		}
+	})
+	s := newStage(t, map[string]string{"calc": up.URL})
+	require.Equal(t, []string{"calc__add"}, toolsIn(t, s.asks("1", "tools/list", "").body))
+	slow.Store(true)
+	s.handler.listWait = time.Hour
+	ctx, leave := context.WithCancel(t.Context())
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		body, pairs := stateless("2", "tools/list", "")
+		if resp, err := s.doWith(ctx, body, pairs...); err == nil {
+			_ = resp.Body.Close()
+		}
+	}()
+	gatewaytest.Within(t, "the server to be asked", asked)
+	leave()
+	<-gone
+	gatewaytest.Within(t, "the request to the server to end", given)
+	gatewaytest.Eventually(t, "all of the client's memory to be given back", func() bool { return s.memory.Kept() == 0 })
+	require.EqualValues(t, 1, lists.Load(), "it was asked again, for nobody")
 }
 
 // TestAKnownServerThatIsLateIsAskedAgain: a list waits for it on its own goroutine, and no longer than for

@@ -64,12 +64,18 @@ func (q *listRequest) abandon() {
 func (q *listRequest) runHere(usual time.Duration) {
 	ctx, cancel := q.x.background(usual)
 	defer cancel()
+	client := q.x.r.Context()
+	stop := context.AfterFunc(client, cancel)
+	defer stop()
 	page, err := q.askUntilRecorded(ctx)
-	if err != nil && ctx.Err() != nil {
+	switch {
+	case err == nil || ctx.Err() == nil:
+		q.settle(page, err)
+	case client.Err() != nil: // nobody waits for it
+		q.settle(nil, errLate)
+	default:
 		go q.run()
-		return
 	}
-	q.settle(page, err)
 }
 
 // run asks the server, and goes on if the client has given up.
