@@ -93,9 +93,14 @@ func Run(ctx context.Context, vault *api.Client, opts Options) (err error) {
 	if s.desired, err = load(s.Dir); err != nil {
 		return err
 	}
+	planned := false
 	if opts.Format == "json" {
 		s.Out = io.Discard
-		defer func() { err = errors.Join(err, s.report(opts.Out, done)) }()
+		defer func() {
+			if planned { // else nobody knows the steps
+				err = errors.Join(err, s.report(opts.Out, done))
+			}
+		}()
 	}
 	err = connect.Check(ctx, vault)
 	if err == nil {
@@ -105,9 +110,9 @@ func Run(ctx context.Context, vault *api.Client, opts Options) (err error) {
 		fmt.Fprintln(s.Out, "note: "+note)
 	}
 	if err := s.desired.failure(err); err != nil {
-		s.steps = nil // they may not be all
-		return err
+		return err // the steps may not be all
 	}
+	planned = true
 	if len(s.foreign) > 0 && !s.Adopt {
 		return fmt.Errorf("nothing was changed: mcp-bootstrap did not create\n  %s\n"+
 			"and the files want them otherwise. Take them out of the files, or take them over with -adopt", strings.Join(s.foreign, "\n  "))
