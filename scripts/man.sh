@@ -21,7 +21,7 @@ if [[ -z $programs ]]; then
 	programs=$(mktemp -d)
 	trap 'rm -rf "$programs"' EXIT
 	# Not for the platform of the package, which may be another one.
-	GOOS='' GOARCH='' CGO_ENABLED=0 scripts/progress.sh "Building the programs for their manual" \
+	GOOS='' GOARCH='' GOFLAGS=-mod=readonly CGO_ENABLED=0 scripts/progress.sh "Building the programs for their manual" \
 		go build -trimpath -buildvcs=false -o "$programs" ./gateway/cmd/mcp-gateway ./bootstrap/cmd/mcp-bootstrap
 fi
 for name in mcp-bootstrap mcp-gateway; do

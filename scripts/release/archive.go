@@ -17,7 +17,7 @@ import (
 func (r *release) archive(ctx context.Context, p platform) error {
 	name := plugin + "_" + r.version + "_" + p.os + "_" + p.arch
 	folder := filepath.Join(r.stage, "archives", name)
-	if err := r.run(ctx, nil, "scripts/package-files.sh", folder); err != nil {
+	if err := r.documents(ctx, folder); err != nil {
 		return err
 	}
 	for _, source := range sources {

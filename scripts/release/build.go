@@ -24,7 +24,8 @@ type platform struct{ os, arch, programs string }
 
 func (p platform) String() string { return p.os + "/" + p.arch }
 
-// programs builds the three programs, linked statically.
+// programs builds the three programs: for Linux, linked statically. What a machine has set for Go does
+// not count.
 func (r *release) programs(ctx context.Context, name string) (platform, error) {
 	system, arch, _ := strings.Cut(name, "/")
 	p := platform{system, arch, filepath.Join(r.stage, system, arch)}
@@ -34,7 +35,11 @@ func (r *release) programs(ctx context.Context, name string) (platform, error) {
 	const set = " -X vault-plugin-secrets-mcp/backend/version."
 	ldflags := "-s -w" + set + "number=" + r.version + set + "commit=" + r.commit + set + "date=" + r.date.Format(time.RFC3339)
 	for _, source := range sources {
-		err := r.run(ctx, []string{"CGO_ENABLED=0", "GOFLAGS=", "GOOS=" + p.os, "GOARCH=" + p.arch},
+		settings := []string{
+			"CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOEXPERIMENT=none", "GOAMD64=v1", "GOARM64=v8.0", "GOWORK=off",
+			"GOOS=" + p.os, "GOARCH=" + p.arch,
+		}
+		err := r.run(ctx, settings,
 			"scripts/progress.sh", "Building "+source.program+" for "+name,
 			"go", "build", "-trimpath", "-buildvcs=false", "-ldflags", ldflags, "-o", filepath.Join(p.programs, source.program), source.path)
 		if err != nil {

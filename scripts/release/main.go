@@ -1,5 +1,5 @@
-// Command release packs the three programs: archives, packages for Debian and Red Hat, an image, a
-// list of what is in them, and the digests of all.
+// Command release packs the three programs: archives, packages for Debian and Red Hat, an image,
+// the Helm chart, a list of what is in them, and the digests of all.
 //
 //	go run . -version v1.2.3 -out DIR [OS/ARCH …]
 //
@@ -100,6 +100,10 @@ func begin(ctx context.Context, version, out string) (_ *release, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("a release is built from a clone: %w", err)
 	}
+	// This program runs from the working copy, and what it makes must be the commit's.
+	if changed, err := output(ctx, ".", "git", "status", "--porcelain", "--", "."); err != nil || changed != "" {
+		return nil, errors.Join(err, fmt.Errorf("commit first: scripts/release differs from the commit:\n%s", changed))
+	}
 	var seconds int64
 	if _, err := fmt.Sscanf(commit, "%s %d", &r.commit, &seconds); err != nil {
 		return nil, fmt.Errorf("git log answered %q: %w", commit, err)
@@ -148,8 +152,10 @@ func (r *release) takeSources(ctx context.Context) error {
 
 // build writes every file but the digests.
 func (r *release) build(ctx context.Context, platforms []string) error {
-	if err := r.manual(ctx); err != nil {
-		return err
+	for _, step := range []func(context.Context) error{r.manual, r.chart} {
+		if err := step(ctx); err != nil {
+			return err
+		}
 	}
 	var packed []platform
 	for _, name := range platforms {
@@ -179,17 +185,17 @@ func (r *release) build(ctx context.Context, platforms []string) error {
 
 // finish writes the digests, and says what to do with them.
 func (r *release) finish(stdout io.Writer, platforms []string) error {
-	paths, err := filepath.Glob(filepath.Join(r.out, "*"))
+	entries, err := os.ReadDir(r.out)
 	if err != nil {
 		return err
 	}
 	var sums strings.Builder
-	for _, path := range paths {
-		sum, err := digest(path)
+	for _, entry := range entries {
+		sum, err := digest(filepath.Join(r.out, entry.Name()))
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(&sums, "%s  %s\n", sum, filepath.Base(path))
+		fmt.Fprintf(&sums, "%s  %s\n", sum, entry.Name())
 	}
 	if err := os.WriteFile(filepath.Join(r.out, "SHA256SUMS"), []byte(sums.String()), 0o644); err != nil {
 		return err

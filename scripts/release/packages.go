@@ -29,12 +29,17 @@ if command -v systemd-sysusers >/dev/null; then
 elif ! getent passwd mcp-gateway >/dev/null; then
 	useradd --system --user-group --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin mcp-gateway
 fi
-chown root:mcp-gateway /etc/mcp-gateway /etc/mcp-gateway/gateway.hcl
-chmod 0750 /etc/mcp-gateway
-chmod 0640 /etc/mcp-gateway/gateway.hcl
+# The package lays down its files as root's. Modes stay, and so does what somebody has removed, linked
+# elsewhere or given to another group.
+for path in /etc/mcp-gateway /etc/mcp-gateway/gateway.hcl; do
+	if [ -e "$path" ] && [ "$(stat -c %G "$path")" = root ]; then
+		chgrp -h mcp-gateway "$path"
+	fi
+done
 if [ -d /run/systemd/system ]; then
-	systemctl daemon-reload
-	systemctl try-restart mcp-gateway.service # only where it runs: an update
+	systemctl daemon-reload || true
+	systemctl try-restart mcp-gateway.service || # only where it runs: an update
+		echo "mcp-gateway is installed, but did not start again: see journalctl -u mcp-gateway" >&2
 fi
 `,
 	"preremove": `#!/bin/sh
@@ -43,13 +48,13 @@ case "$1" in
 upgrade | 1) exit 0 ;; # the next version restarts it
 esac
 if [ -d /run/systemd/system ]; then
-	systemctl disable --now mcp-gateway.service
+	systemctl disable --now mcp-gateway.service || true
 fi
 `,
 	"postremove": `#!/bin/sh
 set -e
 if [ -d /run/systemd/system ]; then
-	systemctl daemon-reload
+	systemctl daemon-reload || true
 fi
 `,
 }
@@ -107,7 +112,7 @@ func (r *release) pack(info *nfpm.Info, format string) (err error) {
 // is: docs/operations.md installs the same files by hand, below /usr/local.
 func (r *release) layOut(ctx context.Context, p platform, folder string) (files.Contents, error) {
 	const doc = "/usr/share/doc/mcp-gateway"
-	if err := r.run(ctx, nil, "scripts/package-files.sh", filepath.Join(folder, "doc")); err != nil {
+	if err := r.documents(ctx, filepath.Join(folder, "doc")); err != nil {
 		return nil, err
 	}
 	unit, err := os.ReadFile(filepath.Join(r.root, "bootstrap/deploy/systemd/mcp-gateway.service"))
@@ -145,6 +150,11 @@ func (r *release) layOut(ctx context.Context, p platform, folder string) (files.
 	}
 	for _, to := range slices.Sorted(maps.Keys(shared)) {
 		contents = append(contents, file(shared[to], "/usr/share/"+to, 0o644))
+		if name, ok := strings.CutPrefix(to, "zsh/vendor-completions/"); ok { // Debian's folder
+			contents[len(contents)-1].Packager = "deb"
+			contents = append(contents, file(shared[to], "/usr/share/zsh/site-functions/"+name, 0o644))
+			contents[len(contents)-1].Packager = "rpm"
+		}
 	}
 	return contents, r.stamp(folder)
 }

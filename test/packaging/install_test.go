@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,7 +22,7 @@ var installed = []string{
 	"/usr/lib/systemd/system/mcp-gateway.service", "/usr/lib/sysusers.d/mcp-gateway.conf",
 	"/etc/logrotate.d/mcp-gateway", "/etc/mcp-gateway/gateway.hcl",
 	"/usr/share/man/man1/mcp-gateway.1.gz", "/usr/share/man/man1/mcp-bootstrap.1.gz",
-	"/usr/share/bash-completion/completions/mcp-bootstrap", "/usr/share/zsh/vendor-completions/_mcp-gateway",
+	"/usr/share/bash-completion/completions/mcp-bootstrap",
 	"/usr/share/fish/vendor_completions.d/mcp-gateway.fish", "/usr/share/doc/mcp-gateway/docs/gateway.md",
 }
 
@@ -50,6 +51,12 @@ func one(t *testing.T, dir, pattern string) string {
 	return path
 }
 
+// The folders for zsh's completion differ.
+const (
+	debZsh = "/usr/share/zsh/vendor-completions/_mcp-gateway"
+	rpmZsh = "/usr/share/zsh/site-functions/_mcp-gateway"
+)
+
 // debArch is Debian's name of this machine's architecture, and rpmArch Red Hat's.
 var (
 	debArch = runtime.GOARCH
@@ -60,7 +67,7 @@ var (
 func listed(t *testing.T, dir string) {
 	output, err := exec.CommandContext(t.Context(), "rpm", "--query", "--package", "--list", one(t, dir, "*."+rpmArch+".rpm")).CombinedOutput()
 	require.NoError(t, err, "%s (Debian's package rpm has it)", output)
-	for _, path := range installed {
+	for _, path := range append(slices.Clone(installed), rpmZsh) {
 		require.Contains(t, string(output), path+"\n")
 	}
 	output, err = exec.CommandContext(t.Context(), "rpm", "--query", "--package", "--configfiles", one(t, dir, "*."+rpmArch+".rpm")).CombinedOutput()
@@ -72,7 +79,7 @@ func listed(t *testing.T, dir string) {
 // an overlay, and looks at it.
 func installs(t *testing.T, dir string) {
 	if os.Geteuid() != 0 {
-		t.Skip("to install a package, the test must be root")
+		t.Fatal("to install a package, the test must be root")
 	}
 	machine, err := os.MkdirTemp("", "machine-") // without a comma, as options of a mount need it
 	require.NoError(t, err)
@@ -85,6 +92,9 @@ mkdir -p "$1/upper" "$1/work" "$1/root"
 mount -t tmpfs none "$1/upper" && mkdir "$1/upper/u" "$1/upper/w"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper/u,workdir=$1/upper/w" "$1/root"
 cp "$2" "$1/root/package.deb"
+# There is no systemd. What says so in its place fails as it does when a gateway does not start.
+printf '#!/bin/sh\necho "$*" >>/systemctl.log\ntest "$1" != try-restart\n' >"$1/root/usr/local/sbin/systemctl"
+chmod 755 "$1/root/usr/local/sbin/systemctl"
 exec chroot "$1/root" sh -ec '
 step() { echo "== $*"; "$@"; }
 step ` + install + `
@@ -93,10 +103,20 @@ step getent passwd mcp-gateway
 step mcp-gateway --version
 step mcp-bootstrap --version
 step grep ^ExecStart= /usr/lib/systemd/system/mcp-gateway.service
-step ls ` + strings.Join(installed, " ") + `
+step ls ` + strings.Join(append(slices.Clone(installed), debZsh), " ") + `
 echo "# ours" >>/etc/mcp-gateway/gateway.hcl
 step dpkg --install /package.deb
 step tail -n 1 /etc/mcp-gateway/gateway.hcl
+chmod 700 /etc/mcp-gateway && chmod 600 /etc/mcp-gateway/gateway.hcl
+dpkg --install /package.deb
+step stat --format "%a %n after an update" /etc/mcp-gateway /etc/mcp-gateway/gateway.hcl
+mv /etc/mcp-gateway/gateway.hcl /etc/mcp-gateway/another.hcl
+step dpkg --install /package.deb
+dpkg --status mcp-gateway | grep ^Status:
+mv /etc/mcp-gateway/another.hcl /etc/mcp-gateway/gateway.hcl
+mkdir -p /run/systemd/system
+step dpkg --install /package.deb
+step cat /systemctl.log
 step dpkg --remove mcp-gateway
 step ls /etc/mcp-gateway
 step dpkg --purge mcp-gateway
@@ -111,6 +131,10 @@ test ! -e /etc/mcp-gateway/gateway.hcl && test ! -e /usr/bin/mcp-gateway && echo
 	require.Contains(t, text, "\n"+version+" (commit ")
 	require.Contains(t, text, "\nExecStart=/usr/bin/mcp-gateway -config /etc/mcp-gateway/gateway.hcl\n")
 	require.Contains(t, text, "== tail -n 1 /etc/mcp-gateway/gateway.hcl\n# ours\n", "an update keeps what somebody has changed")
+	require.Contains(t, text, "\n700 /etc/mcp-gateway after an update\n600 /etc/mcp-gateway/gateway.hcl after an update\n")
+	require.Contains(t, text, "\nStatus: install ok installed\n", "an update succeeds without the file that somebody has moved")
+	require.Contains(t, text, "\nmcp-gateway is installed, but did not start again: ")
+	require.Contains(t, text, "== cat /systemctl.log\ndaemon-reload\ndaemon-reload\ntry-restart mcp-gateway.service\n== dpkg --remove", "it starts and enables nothing")
 	require.Contains(t, text, "== ls /etc/mcp-gateway\ngateway.hcl\n", "a removal keeps the configuration")
 	require.Contains(t, text, "nothing is left")
 }
@@ -178,6 +202,19 @@ func startsFromItsImage(t *testing.T, dir string) {
 		output, err = inRoot(t, root, append(config.Config.Entrypoint, config.Config.Cmd...)...).CombinedOutput()
 		require.Error(t, err, "it has no configuration yet")
 		require.Contains(t, string(output), "/etc/mcp-gateway/gateway.hcl")
+
+		folder := filepath.Join(root, "etc", "mcp-gateway")
+		require.NoError(t, os.Mkdir(folder, 0o755))
+		for name, from := range map[string]string{"gateway.hcl": "../../gateway/config/smallest.hcl", "role_id": "", "secret_id": ""} {
+			content := []byte("an-id")
+			if from != "" {
+				content, err = os.ReadFile(from)
+				require.NoError(t, err)
+			}
+			require.NoError(t, os.WriteFile(filepath.Join(folder, name), content, 0o644))
+		}
+		output, err = inRoot(t, root, append(append(config.Config.Entrypoint, config.Config.Cmd...), "-check-config")...).CombinedOutput()
+		require.NoError(t, err, string(output))
 		return
 	}
 	t.Fatal("the image has nothing for this machine")

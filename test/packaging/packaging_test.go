@@ -35,11 +35,11 @@ func platforms() []string {
 }
 
 // pack packs the commit of a clone, and returns the folder with the files.
-func pack(t *testing.T, clone string) string {
+func pack(t *testing.T, clone string, env ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	command := exec.CommandContext(t.Context(), "go", append([]string{"run", ".", "-version", version, "-out", dir}, platforms()...)...)
-	command.Dir = filepath.Join(clone, "scripts", "release")
+	command.Dir, command.Env = filepath.Join(clone, "scripts", "release"), append(os.Environ(), env...)
 	output, err := command.CombinedOutput()
 	require.NoError(t, err, string(output))
 	require.Contains(t, string(output), "vault plugin register -sha256=")
@@ -79,11 +79,16 @@ func TestPackage(t *testing.T) {
 	t.Run("They know their version, and no path of the machine that built them", func(t *testing.T) {
 		folder, err := filepath.Abs("../..")
 		require.NoError(t, err)
+		output, err := exec.CommandContext(t.Context(), "go", "env", "GOMODCACHE").Output()
+		require.NoError(t, err)
+		modules := strings.TrimSpace(string(output))
 		for _, name := range programs {
 			content, err := os.ReadFile(filepath.Join(root, name))
 			require.NoError(t, err)
 			require.True(t, bytes.Contains(content, []byte(version)), name)
-			require.False(t, bytes.Contains(content, []byte(folder)), name)
+			for _, path := range []string{folder, filepath.Join(os.TempDir(), "release-"), modules} {
+				require.False(t, bytes.Contains(content, []byte(path)), "%s has %s", name, path)
+			}
 		}
 		for name, argument := range map[string]string{"vault-plugin-secrets-mcp": "-version", "mcp-gateway": "--version", "mcp-bootstrap": "version"} {
 			output, err := exec.CommandContext(t.Context(), filepath.Join(root, name), argument).Output()
@@ -183,17 +188,33 @@ func TestPackage(t *testing.T) {
 	t.Run("What goes with them is there", func(t *testing.T) {
 		for _, name := range []string{
 			"LICENSE", "CHANGELOG.md", "gateway.hcl", "docs/gateway.md", "bootstrap/policies/mcp-gateway.hcl",
-			"bootstrap/deploy/systemd/mcp-gateway.service", "bootstrap/deploy/kubernetes/gateway/kustomization.yaml", "bootstrap/agent/exec.hcl",
+			"bootstrap/deploy/systemd/mcp-gateway.service", "bootstrap/deploy/kubernetes/gateway/kustomization.yaml", "share/man1/mcp-gateway.1", "bootstrap/agent/exec.hcl",
 		} {
 			require.FileExists(t, filepath.Join(root, name))
 		}
+	})
+
+	t.Run("The Helm chart has the version", func(t *testing.T) {
+		charts := t.TempDir()
+		output, err := exec.CommandContext(t.Context(), "tar", "-xzf", one(t, dir, "mcp-gateway-*.tgz"), "-C", charts).CombinedOutput()
+		require.NoError(t, err, string(output))
+		for _, folder := range []string{filepath.Join(charts, "mcp-gateway"), filepath.Join(root, "bootstrap/deploy/helm/mcp-gateway")} {
+			chart, err := os.ReadFile(filepath.Join(folder, "Chart.yaml"))
+			require.NoError(t, err)
+			require.Contains(t, string(chart), "\nversion: "+strings.TrimPrefix(version, "v")+"\nappVersion: "+version+"\n")
+			require.FileExists(t, filepath.Join(folder, "templates", "deployment.yaml"))
+		}
+		deployment, err := os.ReadFile(filepath.Join(root, "bootstrap/deploy/kubernetes/gateway/deployment.yaml"))
+		require.NoError(t, err)
+		require.Contains(t, string(deployment), "/mcp-gateway:"+version+`"`)
 	})
 
 	t.Run("Building the commit again, elsewhere, makes the same bytes", func(t *testing.T) {
 		clone := filepath.Join(t.TempDir(), "elsewhere")
 		output, err := exec.CommandContext(t.Context(), "git", "clone", "--quiet", "../..", clone).CombinedOutput()
 		require.NoError(t, err, string(output))
-		again := pack(t, clone)
+		cache := t.TempDir() // so that nothing is taken from the first build
+		again := pack(t, clone, "GOCACHE="+cache, "TZ=Asia/Tokyo", "GOAMD64=v3", "GOFLAGS=-ldflags=-X=main.x=y")
 		first, err := os.ReadFile(filepath.Join(dir, "SHA256SUMS"))
 		require.NoError(t, err)
 		second, err := os.ReadFile(filepath.Join(again, "SHA256SUMS"))
