@@ -49,7 +49,7 @@ release: ## the same for macOS, too: everything that a release has; VERSION=v1.2
 test-package: ## packs the commit for this machine, twice, installs it and looks at it, as root; needs rpm: 3 minutes, 8 with a cold cache
 	@go vet -C scripts/release . && go test -count=1 -v -timeout 60m -tags packaging $(TESTFLAGS) ./test/packaging
 
-release-check: ## the same for every platform: two builds of the commit must be the same
+release-check: ## the same for every platform: two builds of the commit must be the same: 14 minutes
 	@RELEASE_PLATFORMS=all $(MAKE) --no-print-directory test-package
 
 vault: ## a Vault server: the one on the PATH, else built once and kept in .cache/
