@@ -58,32 +58,42 @@ func newCache[T any](f *fetcher, now func() time.Time, parse func(string, []byte
 
 // get returns the document at the URL.
 func (c *cache[T]) get(ctx context.Context, u *uri.URI) (T, error) {
-	if one, ok := c.copies.Get(u.Text); ok && c.now().Before(one.until) {
+	if one, ok := c.copies.Get(u.Text); ok && c.fresh(one) {
 		return one.value, nil
 	}
-	return c.fallback(u, c.fetch(ctx, u))
+	return c.fallback(u, c.fetch(ctx, u, c.fresh))
 }
 
 // newer returns the present document, for who misses something in the copy; the copy again
 // where it was fetched a short while ago. An older copy does not do: the missing key may be
 // in a newer one.
 func (c *cache[T]) newer(ctx context.Context, u *uri.URI) (T, error) {
-	if one, ok := c.copies.Get(u.Text); ok && c.now().Before(one.fetched.Add(newerPause)) {
+	if one, ok := c.copies.Get(u.Text); ok && c.recent(one) {
 		return one.value, nil
 	}
-	if err := c.fetch(ctx, u); err != nil {
+	if err := c.fetch(ctx, u, c.recent); err != nil {
 		var none T
 		return none, err
 	}
 	return c.fallback(u, nil)
 }
 
-// fetch makes one fetch for all who ask at the same time. It goes on when they hang up.
-func (c *cache[T]) fetch(ctx context.Context, u *uri.URI) error {
-	if f, ok := c.failures.Get(u.Text); ok && c.now().Before(f.when.Add(failurePause)) {
-		return f.err
-	}
+// fresh reports whether the copy may be used without a look at its source.
+func (c *cache[T]) fresh(one copied[T]) bool { return c.now().Before(one.until) }
+
+// recent reports whether the copy was fetched a short while ago.
+func (c *cache[T]) recent(one copied[T]) bool { return c.now().Before(one.fetched.Add(newerPause)) }
+
+// fetch makes one fetch for all who ask at the same time. It goes on when they hang up. Who
+// missed the copy just before another's fetch ended uses that result: the flight looks again.
+func (c *cache[T]) fetch(ctx context.Context, u *uri.URI, does func(copied[T]) bool) error {
 	flight := c.flights.DoChan(u.Text, func() (any, error) {
+		if one, ok := c.copies.Get(u.Text); ok && does(one) {
+			return nil, nil
+		}
+		if f, ok := c.failures.Get(u.Text); ok && c.now().Before(f.when.Add(failurePause)) {
+			return nil, f.err
+		}
 		return nil, c.refresh(context.WithoutCancel(ctx), u)
 	})
 	select {

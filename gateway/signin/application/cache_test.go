@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/gateway/config"
+	"vault-plugin-secrets-mcp/gateway/signin/uri"
 )
 
 func TestADocumentIsKeptAsLongAsItsServerSaysWithinBounds(t *testing.T) {
@@ -114,6 +115,19 @@ func TestManyWhoAskAtOnceCauseOneFetch(t *testing.T) {
 	others.Wait()
 	require.EqualValues(t, 20, found.Load(), "and takes nobody else's away")
 	require.EqualValues(t, 1, b.asked.Load())
+}
+
+func TestWhoMissedACopyJustBeforeItCameUsesIt(t *testing.T) {
+	b := withDocuments(t)
+	u, err := uri.Parse(one)
+	require.NoError(t, err)
+	b.JSON(one, document(one, nil))
+	b.find(t, one)
+	require.NoError(t, b.documents.fetch(t.Context(), u, b.documents.fresh))
+	require.EqualValues(t, 1, b.asked.Load())
+	b.clock.Add(time.Hour)
+	require.NoError(t, b.documents.fetch(t.Context(), u, b.documents.fresh))
+	require.EqualValues(t, 2, b.asked.Load(), "but not one that is too old")
 }
 
 func TestAFailureIsRememberedForAMoment(t *testing.T) {
