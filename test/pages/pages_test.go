@@ -127,7 +127,7 @@ func TestTheThreatModelHasTheGatewaysPolicy(t *testing.T) {
 func TestEveryFunctionOfTheMapExists(t *testing.T) {
 	declared := declaredNames(t)
 	page := filepath.Join(root, "docs", "architecture.md")
-	for _, heading := range []string{"## The way of a request", "## The way of a revocation"} {
+	for _, heading := range []string{"## Request flow", "## Revocation flow"} {
 		rows, err := doctable.Read(page, heading)
 		require.NoError(t, err)
 		functions := doctable.Column(rows, 2)
