@@ -113,7 +113,11 @@ func (x *exchange) answerQuestions(ctx context.Context, server string, message *
 	if err != nil {
 		return nil, err
 	}
-	return repeated(message, answers, result.values[1].Of(required.result), round)
+	again, err := repeated(message.Data, &message.Envelope, answers, result.values[1].Of(required.result), round)
+	if err != nil {
+		return nil, err
+	}
+	return mcp.ParseMessage(again)
 }
 
 // readQuestions reads inputRequests, and translates them for the client.
@@ -194,24 +198,6 @@ func (x *exchange) askClient(ctx context.Context, server string, asked []*askedQ
 		}
 	}
 	return members, nil
-}
-
-// repeated is the call with the answers. The protocol wants another id for it.
-func repeated(m *mcp.Message, answers [][]byte, state []byte, round int) (*mcp.Message, error) {
-	params, err := readObject(m.Data, m.Params, "inputResponses", "requestState")
-	if err != nil {
-		return nil, err
-	}
-	list := params.others
-	if answers != nil {
-		list = append(list, protocol.Member("inputResponses", protocol.Object(answers...)))
-	}
-	if len(state) > 0 {
-		list = append(list, protocol.Member("requestState", state))
-	}
-	return mcp.ParseMessage(envelope.Replace(nil, m.Data,
-		envelope.Part{Span: m.ID, Text: protocol.AppendString(nil, "gateway-round-"+strconv.Itoa(round+1))},
-		envelope.Part{Span: m.Params, Text: protocol.Object(list...)}))
 }
 
 // clientResponse is a client's response to a question. An error has no result.

@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"bytes"
+	"encoding/json"
 	"slices"
 
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
@@ -60,20 +61,6 @@ func whole(message []byte) envelope.Span { return envelope.Span{Start: 0, End: l
 // isObject reports whether the value is an object.
 func isObject(raw []byte) bool { return len(raw) > 0 && raw[0] == '{' }
 
-// uncountedCopy is the size up to which copies of a message do not count as the client's
-// memory.
-const uncountedCopy = 8 << 10
-
-// reserveCopies counts n copies of a message that are about to be made, and returns their
-// size. The error is a refusal. At the sub-request's end they are given back.
-func (s *subRequest) reserveCopies(n int, message []byte) (size int64, err error) {
-	if len(message) <= uncountedCopy {
-		return 0, nil
-	}
-	size = int64(n) * int64(len(message))
-	return size, s.request.Reserve(size)
-}
-
 // metaEdit is a change of a message's params._meta.
 type metaEdit struct {
 	drop          []string // keys of members to drop
@@ -107,6 +94,12 @@ func addClientMeta(message []byte, params envelope.Span, info []byte, q question
 		drop:   []string{protocol.MetaProtocolVersion, protocol.MetaClientInfo, protocol.MetaClientCapabilities},
 		before: protocol.ClientMeta(info, q.capabilities()),
 	}
+	return edit.apply(message, params)
+}
+
+// markSubscription puts the member that names the subscription into a notification.
+func markSubscription(message []byte, params envelope.Span, subscription []byte) ([]byte, error) {
+	edit := metaEdit{drop: []string{protocol.MetaSubscriptionID}, after: [][]byte{subscription}}
 	return edit.apply(message, params)
 }
 
@@ -167,4 +160,14 @@ func withCursor(message []byte, params envelope.Span, at rewrite.Position) ([]by
 		return message, nil
 	}
 	return envelope.Replace(nil, message, envelope.Part{Span: params, Text: protocol.Object(list...)}), nil
+}
+
+// stringOf returns the value of a JSON string.
+func stringOf(raw []byte) (string, bool) {
+	if len(raw) == 0 || raw[0] != '"' {
+		return "", false
+	}
+	var text string
+	err := json.Unmarshal(raw, &text)
+	return text, err == nil
 }

@@ -2,12 +2,10 @@ package aggregate
 
 import (
 	"encoding/json"
-	"net/http"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
@@ -54,38 +52,6 @@ func TestARequestOfASessionIsRaisedToTheNewerEra(t *testing.T) {
 	}
 }
 
-func TestARequestIsHiddenInASession(t *testing.T) {
-	x := &exchange{message: &mcp.Message{}}
-	r := &route{mode: modeImplicitSession, server: "notes", upstream: &upstream{}}
-	const request = `{"jsonrpc":"2.0","id":"mine","method":"tools/call","params":{"name":"a","arguments":{"n":1.10},"_meta":{` +
-		`"io.modelcontextprotocol/protocolVersion":"2026-07-28","vendor":[1.0],"progressToken":"p","io.modelcontextprotocol/clientInfo":{},` +
-		`"io.modelcontextprotocol/clientCapabilities":{"sampling":{}}}}}`
-	h := &implicitCall{x: x, route: r, method: "tools/call"}
-	sent, err := h.toServer(message(t, request))
-	require.NoError(t, err)
-	require.Equal(t, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"n":1.10},"_meta":{"vendor":[1.0],"progressToken":1}}}`, string(sent.Data))
-	for name, test := range map[string]struct{ message, want string }{
-		"its answer":                           {`{"jsonrpc":"2.0","id":1,"result":{"content":[],"n":1.10}}`, `{"jsonrpc":"2.0","id":"mine","result":{"resultType":"complete","content":[],"n":1.10}}`},
-		"its error":                            {`{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"no"}}`, `{"jsonrpc":"2.0","id":"mine","error":{"code":-32602,"message":"no"}}`},
-		"its progress":                         {`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":2}}`, `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p","progress":2}}`},
-		"another request's answer":             {`{"jsonrpc":"2.0","id":2,"result":{}}`, ""},
-		"another request's progress":           {`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":2,"progress":2}}`, ""},
-		"a log line that it has not asked for": {`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}`, ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got, err := h.toClient(message(t, test.message))
-			require.NoError(t, err)
-			require.Equal(t, test.want, string(got))
-		})
-	}
-	read := &implicitCall{x: x, route: r, method: "resources/read"}
-	_, err = read.toServer(message(t, `{"jsonrpc":"2.0","id":3,"method":"resources/read","params":{"uri":"a"}}`))
-	require.NoError(t, err)
-	got, err := read.toClient(message(t, `{"jsonrpc":"2.0","id":2,"result":{"contents":[{"uri":"a","text":""}]}}`))
-	require.NoError(t, err)
-	require.Equal(t, `{"jsonrpc":"2.0","id":3,"result":{"resultType":"complete","ttlMs":0,"cacheScope":"private","contents":[{"uri":"mcp://notes/a","text":""}]}}`, string(got))
-}
-
 func TestTheCursorIsTheServersOwn(t *testing.T) {
 	for name, test := range map[string]struct{ message, cursor, want string }{
 		"none for none":    {`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`, "", `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`},
@@ -101,19 +67,8 @@ func TestTheCursorIsTheServersOwn(t *testing.T) {
 	}
 }
 
-func TestParamsThatCouldBeReadInTwoWaysAreRefused(t *testing.T) {
-	up := modern(t, "add", textResult)
-	s := newStage(t, map[string]string{"calc": up.URL})
-	for _, params := range []string{`"cursor":"","Cursor":"x"`, `"Cursor":"x"`, `"cursor ":"x"`} {
-		g := s.asks("1", "tools/list", params)
-		require.Equal(t, http.StatusBadRequest, g.status, params)
-		require.Contains(t, g.body, "params cannot be read.", params)
-	}
-	require.Empty(t, up.sent("tools/list"))
-}
-
 func TestANotificationIsMarkedWithItsSubscription(t *testing.T) {
-	s := &subscription{id: []byte(`"l"`)}
+	subscription := []byte(`"io.modelcontextprotocol/subscriptionId":"l"`)
 	for name, test := range map[string]struct{ message, want string }{
 		"without params": {`{"jsonrpc":"2.0","method":"x"}`, `{"jsonrpc":"2.0","method":"x","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"l"}}}`},
 		"with params":    {`{"jsonrpc":"2.0","method":"x","params":{"n":1.10}}`, `{"jsonrpc":"2.0","method":"x","params":{"n":1.10,"_meta":{"io.modelcontextprotocol/subscriptionId":"l"}}}`},
@@ -123,7 +78,7 @@ func TestANotificationIsMarkedWithItsSubscription(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := s.mark([]byte(test.message), parsed(t, test.message).Params)
+			got, err := markSubscription([]byte(test.message), parsed(t, test.message).Params, subscription)
 			require.NoError(t, err)
 			require.Equal(t, test.want, string(got))
 		})
@@ -146,12 +101,4 @@ func FuzzMembers(f *testing.F) {
 		require.NoError(t, json.Unmarshal(rebuilt, &after), "%q", rebuilt)
 		require.Equal(t, before, after)
 	})
-}
-
-// message reads a message.
-func message(t *testing.T, text string) *mcp.Message {
-	t.Helper()
-	m, err := mcp.ParseMessage([]byte(text))
-	require.NoError(t, err)
-	return m
 }

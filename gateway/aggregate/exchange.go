@@ -237,3 +237,20 @@ func (x *exchange) writeBody(status int, body []byte) (int64, error) {
 	}
 	return s.Close(), err
 }
+
+// questions returns what the client can be asked while this request lasts.
+func (x *exchange) questions() questions {
+	if x.session != nil {
+		if !x.stream {
+			return x.session.questions & showsApps // there is no stream for a question
+		}
+		return x.session.questions
+	}
+	x.declared.once.Do(func() { x.declared.questions = x.declaredQuestions() })
+	return x.declared.questions
+}
+
+// declaredQuestions returns what the client of the stateless request declares.
+func (x *exchange) declaredQuestions() questions {
+	return questionsIn(x.message.Capabilities.Of(x.message.Data))
+}

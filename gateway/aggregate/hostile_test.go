@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"unique"
 
 	"github.com/stretchr/testify/require"
 
@@ -199,13 +198,4 @@ func TestAServerThatAsksWithoutEndIsNotAnsweredWithoutEnd(t *testing.T) {
 	}
 	gatewaytest.Eventually(t, "some to be answered", func() bool { return answers() >= serverRequestBurst })
 	require.Less(t, answers(), 2*serverRequestBurst)
-}
-
-func TestWhatAServerSaysOfItselfIsKeptWithinBounds(t *testing.T) {
-	long := strings.Repeat("x", maxInstructions+1)
-	d, err := readDescription([]byte(`{"result":{"protocolVersion":"2025-11-25","instructions":"` + long + `","capabilities":{"tools":{}}}}`))
-	require.NoError(t, err)
-	require.Equal(t, description{version: "2025-11-25", has: capabilities{tools: true}, instructions: unique.Make("")}, d)
-	_, err = readDescription([]byte(`{"result":{"protocolVersion":"` + long + `"}}`))
-	require.ErrorIs(t, err, errLongVersion)
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mcp/gateway/mcp"
 )
 
 // withLongCalls is a server with sessions and a stream of its own. call answers tool calls.
@@ -97,4 +99,44 @@ func TestAnImplicitSessionInUseIsNotReplaced(t *testing.T) {
 	require.Contains(t, call(alice), `"hi"`)
 	require.Len(t, up.sent("initialize"), 1, "she is still in her session")
 	require.Contains(t, call(bob), `"hi"`, "there is room for his now")
+}
+
+func TestARequestIsHiddenInASession(t *testing.T) {
+	x := &exchange{message: &mcp.Message{}}
+	r := &route{mode: modeImplicitSession, server: "notes", upstream: &upstream{}}
+	const request = `{"jsonrpc":"2.0","id":"mine","method":"tools/call","params":{"name":"a","arguments":{"n":1.10},"_meta":{` +
+		`"io.modelcontextprotocol/protocolVersion":"2026-07-28","vendor":[1.0],"progressToken":"p","io.modelcontextprotocol/clientInfo":{},` +
+		`"io.modelcontextprotocol/clientCapabilities":{"sampling":{}}}}}`
+	h := &implicitCall{x: x, route: r, method: "tools/call"}
+	sent, err := h.toServer(message(t, request))
+	require.NoError(t, err)
+	require.Equal(t, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"n":1.10},"_meta":{"vendor":[1.0],"progressToken":1}}}`, string(sent.Data))
+	for name, test := range map[string]struct{ message, want string }{
+		"its answer":                           {`{"jsonrpc":"2.0","id":1,"result":{"content":[],"n":1.10}}`, `{"jsonrpc":"2.0","id":"mine","result":{"resultType":"complete","content":[],"n":1.10}}`},
+		"its error":                            {`{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"no"}}`, `{"jsonrpc":"2.0","id":"mine","error":{"code":-32602,"message":"no"}}`},
+		"its progress":                         {`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":2}}`, `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p","progress":2}}`},
+		"another request's answer":             {`{"jsonrpc":"2.0","id":2,"result":{}}`, ""},
+		"another request's progress":           {`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":2,"progress":2}}`, ""},
+		"a log line that it has not asked for": {`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := h.toClient(message(t, test.message))
+			require.NoError(t, err)
+			require.Equal(t, test.want, string(got))
+		})
+	}
+	read := &implicitCall{x: x, route: r, method: "resources/read"}
+	_, err = read.toServer(message(t, `{"jsonrpc":"2.0","id":3,"method":"resources/read","params":{"uri":"a"}}`))
+	require.NoError(t, err)
+	got, err := read.toClient(message(t, `{"jsonrpc":"2.0","id":2,"result":{"contents":[{"uri":"a","text":""}]}}`))
+	require.NoError(t, err)
+	require.Equal(t, `{"jsonrpc":"2.0","id":3,"result":{"resultType":"complete","ttlMs":0,"cacheScope":"private","contents":[{"uri":"mcp://notes/a","text":""}]}}`, string(got))
+}
+
+// message reads a message.
+func message(t *testing.T, text string) *mcp.Message {
+	t.Helper()
+	m, err := mcp.ParseMessage([]byte(text))
+	require.NoError(t, err)
+	return m
 }

@@ -69,27 +69,6 @@ func TestServersNeedNotBeStrict(t *testing.T) {
 	}
 }
 
-func TestIDsOfTheOtherType(t *testing.T) {
-	for _, c := range []struct {
-		said, asked string
-		same        bool
-	}{
-		{`1`, `1`, true},
-		{`"1"`, `1`, true},
-		{`1`, `"1"`, true},
-		{`1.0`, `1`, true},
-		{`"a"`, `"a"`, true},
-		{`"a"`, `"b"`, false},
-		{`2`, `1`, false},
-		{`"2"`, `1`, false},
-		{`""`, `0`, false},
-		{`"true"`, `true`, false},
-		{`"\u0031"`, `1`, true},
-	} {
-		require.Equal(t, c.same, sameID([]byte(c.said), []byte(c.asked)), c)
-	}
-}
-
 // TestAnEmptyCursorLeadsOn: without sessions, only a missing cursor is the end. With
 // sessions, an empty one is the end too.
 func TestAnEmptyCursorLeadsOn(t *testing.T) {

@@ -238,3 +238,14 @@ func TestAKnownServerThatIsLateIsAskedAgain(t *testing.T) {
 	h.await(t, "tools")
 	require.Equal(t, []string{"calc__after"}, listed(t, client))
 }
+
+func TestParamsThatCouldBeReadInTwoWaysAreRefused(t *testing.T) {
+	up := modern(t, "add", textResult)
+	s := newStage(t, map[string]string{"calc": up.URL})
+	for _, params := range []string{`"cursor":"","Cursor":"x"`, `"Cursor":"x"`, `"cursor ":"x"`} {
+		g := s.asks("1", "tools/list", params)
+		require.Equal(t, http.StatusBadRequest, g.status, params)
+		require.Contains(t, g.body, "params cannot be read.", params)
+	}
+	require.Empty(t, up.sent("tools/list"))
+}

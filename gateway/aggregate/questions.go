@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strconv"
 
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
@@ -92,23 +93,6 @@ func (q questions) capabilities() []byte {
 		list = append(list, protocol.Member("extensions", protocol.Object(protocol.Member(protocol.ExtensionApps, showing))))
 	}
 	return protocol.Object(list...)
-}
-
-// questions returns what the client can be asked while this request lasts.
-func (x *exchange) questions() questions {
-	if x.session != nil {
-		if !x.stream {
-			return x.session.questions & showsApps // there is no stream for a question
-		}
-		return x.session.questions
-	}
-	x.declared.once.Do(func() { x.declared.questions = x.declaredQuestions() })
-	return x.declared.questions
-}
-
-// declaredQuestions returns what the client of the stateless request declares.
-func (x *exchange) declaredQuestions() questions {
-	return questionsIn(x.message.Capabilities.Of(x.message.Data))
 }
 
 // mayBeAsked reports whether the protocol lets a server ask in the middle of such a request.
@@ -308,4 +292,22 @@ func asQuestionError(err error) questionError {
 		return e
 	}
 	return errAskUnclear
+}
+
+// repeated is the call with the answers. The protocol wants another id for it.
+func repeated(message []byte, e *envelope.Envelope, answers [][]byte, state []byte, round int) ([]byte, error) {
+	params, err := readObject(message, e.Params, "inputResponses", "requestState")
+	if err != nil {
+		return nil, err
+	}
+	list := params.others
+	if answers != nil {
+		list = append(list, protocol.Member("inputResponses", protocol.Object(answers...)))
+	}
+	if len(state) > 0 {
+		list = append(list, protocol.Member("requestState", state))
+	}
+	return envelope.Replace(nil, message,
+		envelope.Part{Span: e.ID, Text: protocol.AppendString(nil, "gateway-round-"+strconv.Itoa(round+1))},
+		envelope.Part{Span: e.Params, Text: protocol.Object(list...)}), nil
 }

@@ -147,3 +147,12 @@ func isOfGateway(reason string) bool {
 func isOfMemory(reason string) bool {
 	return reason == access.ReasonMemory || reason == access.ReasonClientMemory
 }
+
+// needsTasks refuses a request about tasks whose client does not declare that it knows them.
+// Clients with sessions need not.
+func (x *exchange) needsTasks() *access.Refusal {
+	if x.session != nil || serverside.DeclaresTasks(x.message.Data, x.message.Params) {
+		return nil
+	}
+	return serverside.NeedsTasks(x.id())
+}

@@ -348,3 +348,17 @@ func (x *exchange) send(ctx context.Context, r *route, message []byte) error {
 	}
 	return err
 }
+
+// uncountedCopy is the size up to which copies of a message do not count as the client's
+// memory.
+const uncountedCopy = 8 << 10
+
+// reserveCopies counts n copies of a message that are about to be made, and returns their
+// size. The error is a refusal. At the sub-request's end they are given back.
+func (s *subRequest) reserveCopies(n int, message []byte) (size int64, err error) {
+	if len(message) <= uncountedCopy {
+		return 0, nil
+	}
+	size = int64(n) * int64(len(message))
+	return size, s.request.Reserve(size)
+}

@@ -21,62 +21,6 @@ import (
 // sessions, and those of one subscriptions/listen.
 const maxSubscriptions = 1024
 
-// notificationSet is a set of notifications that a client wants.
-type notificationSet struct {
-	lists     changes
-	resources []string // URIs of updated resources
-	tasks     []string // ids of tasks whose status changes
-}
-
-func (n notificationSet) empty() bool {
-	return n.lists == 0 && len(n.resources) == 0 && len(n.tasks) == 0
-}
-
-// includes reports whether the notification is in the set.
-func (n notificationSet) includes(m *mcp.Message) bool {
-	for _, l := range listNotifications {
-		if l.method == m.Method {
-			return n.lists&l.change != 0
-		}
-	}
-	if m.Method != protocol.MethodUpdated || m.URI.None() {
-		return false
-	}
-	uri, _ := stringOf(m.URI.Of(m.Data))
-	return slices.Contains(n.resources, uri)
-}
-
-// member is the set as a member of a subscriptions/listen, or of its acknowledgement.
-func (n notificationSet) member() []byte {
-	var set [][]byte
-	for _, l := range listNotifications {
-		set = append(set, flag(l.flag, n.lists&l.change != 0))
-	}
-	if len(n.resources) > 0 {
-		set = append(set, protocol.Member("resourceSubscriptions", protocol.Strings(n.resources)))
-	}
-	if len(n.tasks) > 0 {
-		set = append(set, protocol.Member("taskIds", protocol.Strings(n.tasks)))
-	}
-	return protocol.Member("notifications", protocol.Object(set...))
-}
-
-// flag is a member that is true; nothing unless it is set.
-func flag(key string, set bool) []byte {
-	if !set {
-		return nil
-	}
-	return protocol.Member(key, []byte("true"))
-}
-
-// empty is a member that is an empty object; nothing unless it is set.
-func empty(key string, set bool) []byte {
-	if !set {
-		return nil
-	}
-	return protocol.Member(key, []byte("{}"))
-}
-
 // listen serves a subscriptions/listen of a client without sessions.
 func (x *exchange) listen() *access.Refusal {
 	if !x.stream {
@@ -221,21 +165,15 @@ func (s *subscription) filter(x *exchange, r *route) toClient {
 		if m.Kind == envelope.Request {
 			x.answerServer(r, m)
 		}
-		if m.Kind != envelope.Notification || !wanted.includes(m) {
+		if m.Kind != envelope.Notification || !wanted.includes(&m.Envelope, m.Data) {
 			return nil, nil
 		}
-		marked, err := s.mark(m.Data, m.Params)
+		marked, err := markSubscription(m.Data, m.Params, s.meta())
 		if err != nil {
 			return nil, err
 		}
 		return r.rename(&m.Envelope, marked)
 	}
-}
-
-// mark puts the subscription's id into a notification.
-func (s *subscription) mark(message []byte, params envelope.Span) ([]byte, error) {
-	edit := metaEdit{drop: []string{protocol.MetaSubscriptionID}, after: [][]byte{s.meta()}}
-	return edit.apply(message, params)
 }
 
 // listenMessage asks a server without sessions for notifications: in the client's own

@@ -3,24 +3,13 @@ package aggregate
 import (
 	"strings"
 
-	"vault-plugin-secrets-mcp/gateway/access"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
-	"vault-plugin-secrets-mcp/gateway/mcp/serverside"
 )
 
 // The id of a task is server__id, where id is what the server's own endpoint of the gateway
 // has sealed: see the package mcp. So the id names its server as all names do, and opens for
 // its client alone.
-
-// needsTasks refuses a request about tasks whose client does not declare that it knows them.
-// Clients with sessions need not.
-func (x *exchange) needsTasks() *access.Refusal {
-	if x.session != nil || serverside.DeclaresTasks(x.message.Data, x.message.Params) {
-		return nil
-	}
-	return serverside.NeedsTasks(x.id())
-}
 
 // isOfClientsTasks reports whether a server asks for a task of its client. A server knows
 // none: see withoutTasks. It could only know one that the client has given another server.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -247,16 +246,4 @@ func (s *subRequest) isStateless() (bool, error) {
 		state.noteStateless(unsupported)
 	}
 	return stateless, nil
-}
-
-// listsStateless reports whether the answer, a result or an error, lists the version
-// without sessions among those that the server supports.
-func listsStateless(message []byte) bool {
-	var m struct {
-		Result struct{ SupportedVersions []string }
-		Error  struct{ Data struct{ Supported []string } }
-	}
-	return json.Unmarshal(message, &m) == nil &&
-		(slices.Contains(m.Result.SupportedVersions, protocol.VersionStateless) ||
-			slices.Contains(m.Error.Data.Supported, protocol.VersionStateless))
 }

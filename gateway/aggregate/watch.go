@@ -6,64 +6,7 @@ import (
 
 	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/grants"
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
-	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
-
-// changes are lists that have changed.
-type changes uint8
-
-const (
-	changedTools changes = 1 << iota
-	changedPrompts
-	changedResources
-
-	changedAll = changedTools | changedPrompts | changedResources
-)
-
-// changeOf is the change of one list.
-func changeOf(kind rewrite.Kind) changes {
-	switch kind {
-	case rewrite.Tools:
-		return changedTools
-	case rewrite.Prompts:
-		return changedPrompts
-	case rewrite.Tasks:
-		return 0 // servers announce each task by itself
-	default:
-		return changedResources
-	}
-}
-
-// changes are the lists that a server with these capabilities has.
-func (c capabilities) changes() changes {
-	return choose(c.tools, c.prompts, c.resources)
-}
-
-func choose(tools, prompts, resources bool) changes {
-	var c changes
-	if tools {
-		c |= changedTools
-	}
-	if prompts {
-		c |= changedPrompts
-	}
-	if resources {
-		c |= changedResources
-	}
-	return c
-}
-
-// listNotifications has, for each change, the notification about it and its name in a
-// subscriptions/listen.
-var listNotifications = []struct {
-	change       changes
-	method, flag string
-}{
-	{changedTools, protocol.MethodToolsChanged, "toolsListChanged"},
-	{changedPrompts, protocol.MethodPromptsChanged, "promptsListChanged"},
-	{changedResources, protocol.MethodResourcesChanged, "resourcesListChanged"},
-}
 
 // watcher notes when lists change for the gateway's reasons, for a session, or for a stream
 // of a client without sessions.
