@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
@@ -33,7 +34,7 @@ var (
 type askableCall struct {
 	x         *exchange // of the call, without the client's connection
 	target    rewrite.Target
-	questions questions // that the client has declared
+	questions messages.Questions // that the client has declared
 	context   context.Context
 	cancel    context.CancelCauseFunc
 
@@ -62,7 +63,7 @@ type askableCall struct {
 
 // openQuestion is a question of the server that the client has not answered.
 type openQuestion struct {
-	question
+	messages.Question
 	key string // in inputRequests
 	id  []byte // of the server's request
 }
@@ -70,7 +71,7 @@ type openQuestion struct {
 // isAskable reports whether the server may ask something in the middle of the call that only the
 // gateway can translate.
 func (x *exchange) isAskable(server string) bool {
-	return x.session == nil && mayBeAsked(x.message.Method) && !x.isStatelessServer(server) && x.questions().any()
+	return x.session == nil && messages.MayBeAsked(x.message.Method) && !x.isStatelessServer(server) && x.questions().Any()
 }
 
 // isStatelessServer reports whether the server is known to serve clients without sessions.
@@ -91,7 +92,7 @@ func (x *exchange) callAskable(target rewrite.Target) *access.Refusal {
 		message: &mcp.Message{Envelope: x.message.Envelope, Data: bytes.Clone(x.message.Data), Stateless: x.message.Stateless},
 	}
 	c.x.w = (*callWriter)(c)
-	c.x.declared.once.Do(func() { c.x.declared.questions = c.questions })
+	c.x.declared.once.Do(func() { c.x.declared.Questions = c.questions })
 	_, f := c.attend(x)
 	return f
 }
@@ -111,7 +112,7 @@ func (c *askableCall) ask(m *mcp.Message) error {
 	if !m.Params.None() {
 		params = m.Params.Of(m.Data)
 	}
-	q, err := c.questions.translate(m.Method, params)
+	q, err := c.questions.Translate(m.Method, params)
 	if err != nil {
 		return err
 	}
@@ -119,16 +120,16 @@ func (c *askableCall) ask(m *mcp.Message) error {
 	defer c.mu.Unlock()
 	switch {
 	case c.context.Err() != nil || c.answered || c.request == nil:
-		return errNoCallAsked
+		return messages.ErrNoCallAsked
 	case len(c.asked) >= maxQuestions:
-		return questionError("The call has too many questions without an answer.")
+		return messages.QuestionError("The call has too many questions without an answer.")
 	}
-	if err := c.request.Reserve(int64(len(q.params))); err != nil {
-		return questionError("The gateway has no memory for the question at the moment.")
+	if err := c.request.Reserve(int64(len(q.Params))); err != nil {
+		return messages.QuestionError("The gateway has no memory for the question at the moment.")
 	}
-	q.params = bytes.Clone(q.params)
+	q.Params = bytes.Clone(q.Params)
 	c.next++
-	c.asked = append(c.asked, openQuestion{question: q, key: "question-" + strconv.Itoa(c.next), id: bytes.Clone(m.IDOf(m.Data))})
+	c.asked = append(c.asked, openQuestion{Question: q, key: "question-" + strconv.Itoa(c.next), id: bytes.Clone(m.IDOf(m.Data))})
 	if c.client == nil {
 		return nil // they are given to the client when it is back
 	}
@@ -165,8 +166,8 @@ func (c *askableCall) giveQuestions() error {
 
 // forgetParams frees the text of a question. c.mu is held.
 func (c *askableCall) forgetParams(q *openQuestion) {
-	_ = c.request.Reserve(-int64(len(q.params))) // giving back does not fail
-	q.params = nil
+	_ = c.request.Reserve(-int64(len(q.Params))) // giving back does not fail
+	q.Params = nil
 }
 
 // inputRequired builds the result that has the questions. c.mu is held.
@@ -174,7 +175,7 @@ func (c *askableCall) inputRequired(state string) []byte {
 	requests := make([][]byte, 0, len(c.asked))
 	for i := range c.asked {
 		q := &c.asked[i]
-		request := protocol.Object(protocol.StringMember("method", q.method), protocol.Member("params", q.params))
+		request := protocol.Object(protocol.StringMember("method", q.Method), protocol.Member("params", q.Params))
 		requests = append(requests, protocol.Member(q.key, request))
 	}
 	return protocol.Object(
@@ -272,7 +273,7 @@ func (x *exchange) askClientOf(r *route, m *mcp.Message) error {
 		c = r.upstream.onlyAskable()
 	}
 	if c == nil {
-		return errNoCallAsked
+		return messages.ErrNoCallAsked
 	}
 	return c.ask(m)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/backoff"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
@@ -43,10 +44,10 @@ func (*inputRequired) Error() string { return "the server asks for something fir
 
 // Why a client cannot be asked, besides what is wrong with a question.
 const (
-	errRounds       = questionError("The server asks again and again.")
-	errClientFailed = questionError("The client has answered a question of the server with an error.")
-	errManyAsked    = questionError("The server asks too many questions at once.")
-	errAsksUnclear  = questionError("The server asks for something that cannot be read.")
+	errRounds       = messages.QuestionError("The server asks again and again.")
+	errClientFailed = messages.QuestionError("The client has answered a question of the server with an error.")
+	errManyAsked    = messages.QuestionError("The server asks too many questions at once.")
+	errAsksUnclear  = messages.QuestionError("The server asks for something that cannot be read.")
 )
 
 // inputRequired returns the answer if it asks a client with a session for something; nil if it does not.
@@ -65,23 +66,23 @@ func (a *answer) askedIn(m *mcp.Message) []byte {
 	if a.route.mode != modeStatelessServer || m.Kind != envelope.Response || m.Failed || !bytes.Contains(m.Data, []byte(protocol.ResultInputRequired)) {
 		return nil
 	}
-	top, err := readObject(m.Data, whole(m.Data), "result")
-	if err != nil || !isObject(top.values[0].Of(m.Data)) {
+	top, err := messages.ReadObject(m.Data, messages.Whole(m.Data), "result")
+	if err != nil || !messages.IsObject(top.Values[0].Of(m.Data)) {
 		return nil
 	}
-	result, err := readObject(m.Data, top.values[0], "resultType")
+	result, err := messages.ReadObject(m.Data, top.Values[0], "resultType")
 	if err != nil {
 		return nil
 	}
-	if kind, _ := stringOf(result.values[0].Of(m.Data)); kind != protocol.ResultInputRequired {
+	if kind, _ := messages.StringOf(result.Values[0].Of(m.Data)); kind != protocol.ResultInputRequired {
 		return nil
 	}
-	return bytes.Clone(top.values[0].Of(m.Data))
+	return bytes.Clone(top.Values[0].Of(m.Data))
 }
 
 // askedQuestion is one of a server's questions, on its way to a client with a session.
 type askedQuestion struct {
-	question
+	messages.Question
 	key string // in inputRequests
 	id  string // of the request to the client
 }
@@ -95,11 +96,11 @@ func (x *exchange) answerQuestions(ctx context.Context, server string, message *
 	if err := x.request.Reserve(int64(len(required.result))); err != nil { // as long as the request lasts
 		return nil, err
 	}
-	result, err := readObject(required.result, whole(required.result), "inputRequests", "requestState")
+	result, err := messages.ReadObject(required.result, messages.Whole(required.result), "inputRequests", "requestState")
 	if err != nil {
 		return nil, errAsksUnclear
 	}
-	asked, err := x.readQuestions(result.values[0].Of(required.result))
+	asked, err := x.readQuestions(result.Values[0].Of(required.result))
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +114,7 @@ func (x *exchange) answerQuestions(ctx context.Context, server string, message *
 	if err != nil {
 		return nil, err
 	}
-	again, err := repeated(message.Data, &message.Envelope, answers, result.values[1].Of(required.result), round)
+	again, err := messages.Repeat(message.Data, &message.Envelope, answers, result.Values[1].Of(required.result), round)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +127,7 @@ func (x *exchange) readQuestions(requests []byte) ([]*askedQuestion, error) {
 		return nil, nil
 	}
 	scanner, err := jsonscan.New(requests)
-	if err != nil || !isObject(requests) {
+	if err != nil || !messages.IsObject(requests) {
 		return nil, errAsksUnclear
 	}
 	members, err := scanner.Object(nil)
@@ -146,22 +147,22 @@ func (x *exchange) readQuestions(requests []byte) ([]*askedQuestion, error) {
 		}
 		key := string(members.Key)
 		value, err := scanner.Value()
-		if err != nil || !isObject(value.Of(requests)) {
+		if err != nil || !messages.IsObject(value.Of(requests)) {
 			return nil, errAsksUnclear
 		}
-		request, err := readObject(requests, value, "method", "params")
+		request, err := messages.ReadObject(requests, value, "method", "params")
 		if err != nil {
 			return nil, errAsksUnclear
 		}
-		method, _ := stringOf(request.values[0].Of(requests))
-		q, err := x.questions().translate(method, request.values[1].Of(requests))
+		method, _ := messages.StringOf(request.Values[0].Of(requests))
+		q, err := x.questions().Translate(method, request.Values[1].Of(requests))
 		if err == nil {
-			q, err = q.forVersion(x.session.version)
+			q, err = q.ForVersion(x.session.version)
 		}
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, &askedQuestion{question: q, key: key})
+		all = append(all, &askedQuestion{Question: q, key: key})
 	}
 }
 
@@ -178,7 +179,7 @@ func (x *exchange) askClient(ctx context.Context, server string, asked []*askedQ
 		return err
 	}
 	for _, q := range asked {
-		if err := write(protocol.Request(protocol.AppendString(nil, q.id), q.method, q.params)); err != nil {
+		if err := write(protocol.Request(protocol.AppendString(nil, q.id), q.Method, q.Params)); err != nil {
 			return nil, err
 		}
 	}
@@ -238,7 +239,7 @@ func (s *session) expectNoMore(asked []*askedQuestion) (unanswered []*askedQuest
 
 // isExpected reports whether the client's response is to a question of a server without sessions.
 func (s *session) isExpected(m *mcp.Message) bool {
-	id, _ := stringOf(m.ID.Of(m.Data))
+	id, _ := messages.StringOf(m.ID.Of(m.Data))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, found := s.expected[id]
@@ -247,7 +248,7 @@ func (s *session) isExpected(m *mcp.Message) bool {
 
 // takeResponse gives the client's response to the call that waits for it. Each question has one.
 func (s *session) takeResponse(m *mcp.Message) {
-	id, _ := stringOf(m.ID.Of(m.Data))
+	id, _ := messages.StringOf(m.ID.Of(m.Data))
 	s.mu.Lock()
 	e, found := s.expected[id]
 	delete(s.expected, id)
@@ -256,8 +257,8 @@ func (s *session) takeResponse(m *mcp.Message) {
 		return
 	}
 	response := clientResponse{question: e.question}
-	if top, err := readObject(m.Data, whole(m.Data), "result"); err == nil && isObject(top.values[0].Of(m.Data)) {
-		response.result = bytes.Clone(top.values[0].Of(m.Data))
+	if top, err := messages.ReadObject(m.Data, messages.Whole(m.Data), "result"); err == nil && messages.IsObject(top.Values[0].Of(m.Data)) {
+		response.result = bytes.Clone(top.Values[0].Of(m.Data))
 	}
 	e.responses <- response
 }
@@ -283,7 +284,7 @@ func (x *exchange) refuseQuestions(ctx context.Context, server string, err error
 	if ctx.Err() != nil {
 		return access.CutCause(ctx) // nil: the client has cancelled the call, or is gone
 	}
-	var q questionError
+	var q messages.QuestionError
 	if !errors.As(err, &q) {
 		return x.unreachable(server, err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 )
 
@@ -172,9 +173,9 @@ func TestAServerWithoutSessionsAsksTooMuch(t *testing.T) {
 		many = append(many, fmt.Sprintf(`"%d":{"method":"roots/list"}`, i))
 	}
 	for name, c := range map[string]struct{ result, want string }{
-		"what was not declared": {one("sampling/createMessage", `{"messages":[]}`), string(errUndeclared)},
-		"by URL":                {one("elicitation/create", `{"mode":"url","url":"https://x","message":"m"}`), string(errURLMode)},
-		"something else":        {one("x/y", `{}`), string(errUnknownAsk)},
+		"what was not declared": {one("sampling/createMessage", `{"messages":[]}`), string(messages.ErrUndeclared)},
+		"by URL":                {one("elicitation/create", `{"mode":"url","url":"https://x","message":"m"}`), string(messages.ErrURLMode)},
+		"something else":        {one("x/y", `{}`), string(messages.ErrUnknownAsk)},
 		"without an object":     {`{"resultType":"input_required","inputRequests":[]}`, string(errAsksUnclear)},
 		"in two readings":       {`{"resultType":"input_required","inputRequests":{"a":{"method":"roots/list","Method":"x"}}}`, string(errAsksUnclear)},
 		"too much":              {`{"resultType":"input_required","inputRequests":{` + strings.Join(many, ",") + `}}`, string(errManyAsked)},
@@ -218,7 +219,7 @@ func TestAClientThatCannotAnswer(t *testing.T) {
 	up.results = []string{askedBoth}
 	up.mu.Unlock()
 	g := s.ask(callAsked, append(session, "Accept", "application/json")...)
-	require.Contains(t, g.message(), string(errUndeclared), "there is no stream for a question")
+	require.Contains(t, g.message(), string(messages.ErrUndeclared), "there is no stream for a question")
 	require.Contains(t, up.sent("tools/call")[1], `"io.modelcontextprotocol/clientCapabilities":{}`)
 }
 

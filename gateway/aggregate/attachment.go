@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 )
@@ -70,12 +71,12 @@ func (x *exchange) wantedNotifications() (token []byte, logs bool) {
 	if m.Params.None() {
 		return token, false
 	}
-	params, err := readObject(m.Data, m.Params, "_meta")
-	if err != nil || !isObject(params.values[0].Of(m.Data)) {
+	params, err := messages.ReadObject(m.Data, m.Params, "_meta")
+	if err != nil || !messages.IsObject(params.Values[0].Of(m.Data)) {
 		return token, false
 	}
-	meta, err := readObject(m.Data, params.values[0], protocol.MetaLogLevel)
-	return token, err == nil && !meta.values[0].None()
+	meta, err := messages.ReadObject(m.Data, params.Values[0], protocol.MetaLogLevel)
+	return token, err == nil && !meta.Values[0].None()
 }
 
 // attach makes a the client of the call.
@@ -91,7 +92,7 @@ func (c *askableCall) attach(a *attachment) {
 	if len(c.asked) > 0 && !c.answered && c.request != nil {
 		for len(c.asked) > 0 && c.client != nil { // those that have come while the client was away
 			if last := c.asked[len(c.asked)-1]; c.giveQuestions() != nil {
-				go c.x.sendOrLog(c.context, c.route, errWaiting.response(last.id))
+				go c.x.sendOrLog(c.context, c.route, errWaiting.Response(last.id))
 			}
 		}
 	}

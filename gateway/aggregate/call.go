@@ -9,6 +9,7 @@ import (
 
 	"vault-plugin-secrets-mcp/backend/policy"
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
@@ -88,7 +89,7 @@ func (x *exchange) callOnce(ctx context.Context, target rewrite.Target, message 
 		x.callOn(s, target, message)
 		return nil
 	}
-	if r.notifications != nil && mayBeAsked(x.message.Method) && x.questions().any() {
+	if r.notifications != nil && messages.MayBeAsked(x.message.Method) && x.questions().Any() {
 		r = r.notifications // without a session, the server could not ask
 	}
 	if x.askable != nil && r.mode == modeImplicitSession {

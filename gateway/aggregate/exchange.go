@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
@@ -41,7 +42,7 @@ type exchange struct {
 
 	declared struct { // what the client of a request without a session can be asked
 		once sync.Once
-		questions
+		messages.Questions
 	}
 }
 
@@ -141,7 +142,7 @@ func (x *exchange) serveStateless() *access.Refusal {
 // checkCapabilities refuses a stateless request that does not declare the client's
 // capabilities.
 func (x *exchange) checkCapabilities() *access.Refusal {
-	if isObject(x.message.Capabilities.Of(x.message.Data)) {
+	if messages.IsObject(x.message.Capabilities.Of(x.message.Data)) {
 		return nil
 	}
 	return serverside.InvalidParams(x.id(), "params._meta must declare the client's capabilities.")
@@ -239,18 +240,18 @@ func (x *exchange) writeBody(status int, body []byte) (int64, error) {
 }
 
 // questions returns what the client can be asked while this request lasts.
-func (x *exchange) questions() questions {
+func (x *exchange) questions() messages.Questions {
 	if x.session != nil {
 		if !x.stream {
-			return x.session.questions & showsApps // there is no stream for a question
+			return x.session.questions & messages.ShowsApps // there is no stream for a question
 		}
 		return x.session.questions
 	}
-	x.declared.once.Do(func() { x.declared.questions = x.declaredQuestions() })
-	return x.declared.questions
+	x.declared.once.Do(func() { x.declared.Questions = x.declaredQuestions() })
+	return x.declared.Questions
 }
 
 // declaredQuestions returns what the client of the stateless request declares.
-func (x *exchange) declaredQuestions() questions {
-	return questionsIn(x.message.Capabilities.Of(x.message.Data))
+func (x *exchange) declaredQuestions() messages.Questions {
+	return messages.QuestionsIn(x.message.Capabilities.Of(x.message.Data))
 }

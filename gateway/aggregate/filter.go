@@ -3,6 +3,7 @@ package aggregate
 import (
 	"bytes"
 
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
@@ -56,15 +57,15 @@ func (f *streamFilter) toClient(m *mcp.Message) ([]byte, error) {
 	case e.Kind == envelope.Response:
 		message = f.response(m)
 	case e.Kind == envelope.Request:
-		if f.route.mode != modeSession || isOfClientsTasks(e) {
+		if f.route.mode != modeSession || messages.IsOfClientsTasks(e) {
 			return nil, nil // the client's response could not be forwarded
 		}
-		message = envelope.Replace(nil, message, qualify(f.route.server, e.ID, message), qualify(f.route.server, e.MetaProgressToken, message))
+		message = envelope.Replace(nil, message, messages.QualifyID(f.route.server, e.ID, message), messages.QualifyID(f.route.server, e.MetaProgressToken, message))
 	case e.Method == protocol.MethodCancelled:
 		if f.route.mode != modeSession || e.RequestID.None() {
 			return nil, nil
 		}
-		message = envelope.Replace(nil, message, qualify(f.route.server, e.RequestID, message))
+		message = envelope.Replace(nil, message, messages.QualifyID(f.route.server, e.RequestID, message))
 	case e.Method == protocol.MethodProgress && !f.isProgress(m):
 		return nil, nil
 	}
@@ -84,7 +85,7 @@ func (f *streamFilter) response(m *mcp.Message) []byte {
 			return nil
 		}
 		return m.Data
-	case f.id == nil, !sameID(id, f.sentID()) && string(id) != "null":
+	case f.id == nil, !messages.SameID(id, f.sentID()) && string(id) != "null":
 		return nil
 	case f.session != nil:
 		f.session.answered(f.id, "")
@@ -109,7 +110,7 @@ func (f *streamFilter) isProgress(m *mcp.Message) bool {
 	}
 	token := m.ProgressToken.Of(m.Data)
 	if f.id != nil {
-		return f.token != nil && sameID(token, f.token)
+		return f.token != nil && messages.SameID(token, f.token)
 	}
 	return f.session != nil && f.session.awaitsProgress(token, f.route.server)
 }
@@ -121,22 +122,22 @@ const maxPending = 1024
 // pendingRequests are a session's requests that servers have not answered yet. The maps
 // have the names of the servers.
 type pendingRequests struct {
-	byID    map[idKey]string
-	byToken map[idKey]string // by progress token
-	order   []pendingRequest // the oldest first
+	byID    map[messages.IdKey]string
+	byToken map[messages.IdKey]string // by progress token
+	order   []pendingRequest          // the oldest first
 }
 
-type pendingRequest struct{ id, token idKey }
+type pendingRequest struct{ id, token messages.IdKey }
 
 // add adds a request to the server. session.mu is held.
 func (p *pendingRequests) add(x *exchange, server string) {
 	if p.byID == nil {
-		p.byID, p.byToken = make(map[idKey]string), make(map[idKey]string)
+		p.byID, p.byToken = make(map[messages.IdKey]string), make(map[messages.IdKey]string)
 	}
-	r := pendingRequest{id: keyOf(x.id())}
+	r := pendingRequest{id: messages.KeyOf(x.id())}
 	p.byID[r.id] = server
 	if at := x.message.MetaProgressToken; !at.None() {
-		r.token = keyOf(at.Of(x.message.Data))
+		r.token = messages.KeyOf(at.Of(x.message.Data))
 		p.byToken[r.token] = server
 	}
 	p.order = append(p.order, r)
@@ -152,7 +153,7 @@ func (p *pendingRequests) add(x *exchange, server string) {
 func (s *session) answered(id []byte, server string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key, asked, found := find(s.pending.byID, id)
+	key, asked, found := messages.FindID(s.pending.byID, id)
 	if !found || server != "" && asked != server {
 		return false
 	}
@@ -168,6 +169,6 @@ func (s *session) answered(id []byte, server string) bool {
 func (s *session) awaitsProgress(token []byte, server string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, asked, found := find(s.pending.byToken, token)
+	_, asked, found := messages.FindID(s.pending.byToken, token)
 	return found && asked == server
 }

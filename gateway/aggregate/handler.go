@@ -11,6 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/config"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp"
@@ -171,7 +172,7 @@ func (h *Handler) onRegistry() {
 func (h *Handler) onPins(server *grants.Server) {
 	for _, w := range h.watchers.of(grants.Principal{}) {
 		if w.reaches(server.ID) {
-			w.notify(changedAll)
+			w.notify(messages.ChangedAll)
 		}
 	}
 }

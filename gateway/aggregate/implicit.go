@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/backoff"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
@@ -39,21 +40,21 @@ func (c *implicitCall) toServer(m *mcp.Message) (*mcp.Message, error) {
 		c.token = bytes.Clone(e.MetaProgressToken.Of(message))
 	}
 	parts := []envelope.Part{{Span: e.ID, Text: c.own}}
-	params, err := readObject(message, e.Params, "_meta")
+	params, err := messages.ReadObject(message, e.Params, "_meta")
 	if err != nil {
 		return nil, err
 	}
-	if at := params.values[0]; !at.None() {
-		meta, err := readObject(message, at, protocol.MetaLogLevel, protocol.MetaProtocolVersion, protocol.MetaClientInfo,
+	if at := params.Values[0]; !at.None() {
+		meta, err := messages.ReadObject(message, at, protocol.MetaLogLevel, protocol.MetaProtocolVersion, protocol.MetaClientInfo,
 			protocol.MetaClientCapabilities, protocol.MetaProgressToken)
 		if err != nil {
 			return nil, err
 		}
-		c.logs = !meta.values[0].None()
+		c.logs = !meta.Values[0].None()
 		if c.token != nil {
-			meta.others = append(meta.others, protocol.Member(protocol.MetaProgressToken, c.own))
+			meta.Others = append(meta.Others, protocol.Member(protocol.MetaProgressToken, c.own))
 		}
-		parts = append(parts, envelope.Part{Span: at, Text: protocol.Object(meta.others...)})
+		parts = append(parts, envelope.Part{Span: at, Text: protocol.Object(meta.Others...)})
 	}
 	return mcp.ParseMessage(envelope.Replace(nil, message, parts...))
 }
@@ -74,11 +75,11 @@ func (c *implicitCall) toClient(m *mcp.Message) ([]byte, error) {
 	}
 	switch {
 	case m.Kind == envelope.Response:
-		if id := m.IDOf(message); string(id) != "null" && !sameID(id, c.own) {
+		if id := m.IDOf(message); string(id) != "null" && !messages.SameID(id, c.own) {
 			return nil, nil
 		}
 		var err error
-		message, err = completeResult(envelope.Replace(nil, message, envelope.Part{Span: m.ID, Text: c.id}), c.method)
+		message, err = messages.CompleteResult(envelope.Replace(nil, message, envelope.Part{Span: m.ID, Text: c.id}), c.method)
 		if err != nil {
 			return nil, err
 		}
@@ -87,7 +88,7 @@ func (c *implicitCall) toClient(m *mcp.Message) ([]byte, error) {
 	case m.Method == protocol.MethodCancelled:
 		return nil, nil // the server cancels its own request, which the client did not get
 	case m.Method == protocol.MethodProgress:
-		if c.token == nil || m.ProgressToken.None() || !sameID(m.ProgressToken.Of(message), c.own) {
+		if c.token == nil || m.ProgressToken.None() || !messages.SameID(m.ProgressToken.Of(message), c.own) {
 			return nil, nil
 		}
 		message = envelope.Replace(nil, message, envelope.Part{Span: m.ProgressToken, Text: c.token})
@@ -108,14 +109,14 @@ func (x *exchange) answerServer(r *route, m *mcp.Message) {
 	answer := protocol.EmptyResult(m.IDOf(m.Data))
 	switch {
 	case m.Method == protocol.MethodPing:
-	case !r.upstream.session.questions.any():
+	case !r.upstream.session.questions.Any():
 		answer = protocol.Error(m.IDOf(m.Data), protocol.CodeMethodNotFound, protocol.MessageNoClient)
 	default:
 		err := x.askClientOf(r, m)
 		if err == nil {
 			return // the client answers
 		}
-		answer = asQuestionError(err).response(m.IDOf(m.Data))
+		answer = messages.AsQuestionError(err).Response(m.IDOf(m.Data))
 	}
 	if !r.upstream.serverRequests.Allow() {
 		return // otherwise a server could ask as fast as it is answered
@@ -207,7 +208,7 @@ func (x *exchange) startListening(r *route) {
 		state.Store(listenerOff)
 		return
 	}
-	if r.upstream.session.questions.any() {
+	if r.upstream.session.questions.Any() {
 		r.listener.ready.Store(&readiness{done: make(chan struct{})})
 	}
 	// Without the HTTP request, whose header would be kept as long.
@@ -226,7 +227,7 @@ func (x *exchange) keepListening(r *route) listenState {
 	defer context.AfterFunc(r.upstream.session.life, cancel)()
 	defer r.listener.markReady()
 	wait := listenAfter
-	asks := r.upstream.session.questions.any()
+	asks := r.upstream.session.questions.Any()
 	if asks {
 		wait = 0 // the server may ask at any time
 	}

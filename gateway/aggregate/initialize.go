@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
@@ -44,12 +45,12 @@ func (x *exchange) initialize() *access.Refusal {
 	if f != nil {
 		return f
 	}
-	message, err := withoutTasks(x.message.Data, x.message.Params)
+	message, err := messages.WithoutTasks(x.message.Data, x.message.Params)
 	if err != nil {
 		return x.invalidParams(access.ReasonBadRequest, "params of initialize", "params cannot be read.")
 	}
 	s := x.handler.newSession(x.request.Grant, bytes.Clone(message), params.ClientInfo)
-	s.version, s.questions = version, questionsIn(params.Capabilities)
+	s.version, s.questions = version, messages.QuestionsIn(params.Capabilities)
 	if err := x.handler.sessions.add(s); err != nil {
 		s.end()
 		return x.tooManySessions(err)
@@ -67,7 +68,7 @@ func (x *exchange) initialize() *access.Refusal {
 	}
 	d := x.describeAll(servers)
 	x.w.Header()[protocol.HeaderSession] = []string{s.id}
-	x.answerResult(d.result(false,
+	x.answerResult(d.Result(false,
 		protocol.StringMember("protocolVersion", version),
 		protocol.Member("serverInfo", x.handler.info())))
 	return nil
@@ -97,7 +98,7 @@ func (x *exchange) discover() *access.Refusal {
 		return f
 	}
 	d := x.describeAll(servers)
-	x.answerResult(d.result(true,
+	x.answerResult(d.Result(true,
 		protocol.StringMember("resultType", protocol.ResultComplete),
 		protocol.Member("supportedVersions", protocol.Strings([]string{protocol.VersionStateless})),
 		protocol.Member("ttlMs", []byte("0")),
@@ -112,7 +113,7 @@ const maxFirstWaits = 5
 
 // describeAll asks those servers for their descriptions that have not been asked. Servers
 // that do not answer in time are left out.
-func (x *exchange) describeAll(servers []*grants.Server) *descriptions {
+func (x *exchange) describeAll(servers []*grants.Server) *messages.Descriptions {
 	x.shared = true
 	w, there := x.handler.waits(), false
 	for _, server := range servers {
@@ -139,7 +140,7 @@ func (x *exchange) describeAll(servers []*grants.Server) *descriptions {
 			arrivals <- described
 			if described && time.Since(began) > w.usual { // the client may not have waited
 				state.noteTime(x.principal(), true, time.Now())
-				x.handler.watchers.notify(x.principal(), d.has.changes())
+				x.handler.watchers.notify(x.principal(), d.Has.Changes())
 			}
 		}()
 	}
@@ -151,10 +152,10 @@ func (x *exchange) describeAll(servers []*grants.Server) *descriptions {
 			state.noteTime(x.principal(), false, time.Now())
 		}
 	}
-	all := &descriptions{}
+	all := &messages.Descriptions{}
 	for _, server := range servers {
 		if d, described := x.description(server); described {
-			all.add(server.Name, d.has, x.instructions(server, d))
+			all.Add(server.Name, d.Has, x.instructions(server, d))
 		}
 	}
 	return all
@@ -176,7 +177,7 @@ func (x *exchange) describe(server *grants.Server) {
 
 // description returns how the server has described itself to the client, or else to the
 // gateway. Requests without a session ask it in the gateway's name.
-func (x *exchange) description(server *grants.Server) (description, bool) {
+func (x *exchange) description(server *grants.Server) (messages.Description, bool) {
 	state := x.stateOf(server)
 	if x.session != nil {
 		if d, described := state.description(x.principal()); described {
@@ -188,7 +189,7 @@ func (x *exchange) description(server *grants.Server) (description, bool) {
 
 // capabilities returns those of the server, if they are known without asking: in the
 // client's session, what the server has said in it, or else in another one of the client.
-func (x *exchange) capabilities(server *grants.Server) (has capabilities, known bool) {
+func (x *exchange) capabilities(server *grants.Server) (has messages.Capabilities, known bool) {
 	asker := gatewayItself
 	if x.session != nil {
 		if r := x.session.readyRoute(server.Name); r != nil && r.upstream.server.ID == server.ID {
@@ -197,5 +198,5 @@ func (x *exchange) capabilities(server *grants.Server) (has capabilities, known 
 		asker = x.principal()
 	}
 	d, known := x.stateOf(server).description(asker)
-	return d.has, known
+	return d.Has, known
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
@@ -80,11 +81,11 @@ func (x *exchange) cursor() (string, *access.Refusal) {
 	if x.message.Params.None() {
 		return "", nil
 	}
-	params, err := readObject(x.message.Data, x.message.Params, "cursor")
+	params, err := messages.ReadObject(x.message.Data, x.message.Params, "cursor")
 	if err != nil {
 		return "", serverside.BadRequest(x.id(), http.StatusBadRequest, "params cannot be read.")
 	}
-	raw := params.values[0].Of(x.message.Data)
+	raw := params.Values[0].Of(x.message.Data)
 	var text string
 	if len(raw) > 0 && json.Unmarshal(raw, &text) != nil { // null is no cursor
 		return "", x.badCursor()

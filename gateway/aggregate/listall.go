@@ -95,7 +95,7 @@ func (l *listRequests) start(server *grants.Server, position rewrite.Position) {
 	}
 	l.all = append(l.all, q)
 	switch has, known := l.x.capabilities(server); {
-	case known && !has.list(q.kind):
+	case known && !has.List(q.kind):
 		q.finish(nil, errNoList)
 	case position.First() && q.state.isSlow(l.x.principal(), time.Now()) && !q.patient, q.state.abandonedLists(l.x.principal()) >= maxAbandoned:
 		q.finish(nil, errSlow)

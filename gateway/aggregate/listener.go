@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/backoff"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
@@ -39,16 +40,16 @@ func (c *clientStream) listenToAll() {
 		return // the stream ends
 	}
 	for _, server := range servers {
-		if !c.wanted(server.Name).empty() {
+		if !c.wanted(server.Name).Empty() {
 			c.listenTo(server.Name)
 		}
 	}
 }
 
 // wanted is the client's request to a server, without the resources that it may not have now.
-func (c *clientStream) wanted(server string) notificationSet {
+func (c *clientStream) wanted(server string) messages.NotificationSet {
 	n := c.wants(server)
-	n.resources = slices.DeleteFunc(slices.Clone(n.resources), func(uri string) bool { return !c.x.mayHave(server, uri) })
+	n.Resources = slices.DeleteFunc(slices.Clone(n.Resources), func(uri string) bool { return !c.x.mayHave(server, uri) })
 	return n
 }
 
@@ -137,7 +138,7 @@ func (l *streamListener) once(ctx context.Context, again bool) (lasted time.Dura
 		return 0, over
 	}
 	wanted := c.wanted(l.server)
-	announce := func() { c.watcher.notify(r.has.changes() & wanted.lists) }
+	announce := func() { c.watcher.notify(r.has.Changes() & wanted.Lists) }
 	var opened time.Time // zero: never
 	onOpen := func() {
 		opened = time.Now()
@@ -149,7 +150,7 @@ func (l *streamListener) once(ctx context.Context, again bool) (lasted time.Dura
 		}
 	}
 	if r.mode == modeImplicitSession {
-		x.subscribe(ctx, r, wanted.resources)
+		x.subscribe(ctx, r, wanted.Resources)
 	}
 	status := l.open(ctx, r, wanted, onOpen)
 	switch {
@@ -185,7 +186,7 @@ func (l *streamListener) route(ctx context.Context) (r *route, state *serverStat
 
 // open opens the server's stream, and reads it to its end. It returns the answer's status; 0
 // without an answer.
-func (l *streamListener) open(ctx context.Context, r *route, wanted notificationSet, onOpen func()) (status int) {
+func (l *streamListener) open(ctx context.Context, r *route, wanted messages.NotificationSet, onOpen func()) (status int) {
 	x, method := l.stream.x, http.MethodPost
 	if r.serverHasSessions() {
 		method = http.MethodGet

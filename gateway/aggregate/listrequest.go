@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/backoff"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp"
@@ -160,7 +161,7 @@ func (q *listRequest) key() pageKey {
 // message is the client's message with the server's own cursor.
 func (q *listRequest) message() (*mcp.Message, error) {
 	m := q.x.message
-	data, err := withCursor(m.Data, m.Params, q.position)
+	data, err := messages.WithCursor(m.Data, m.Params, q.position)
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +187,7 @@ func (q *listRequest) ask(ctx context.Context) (*rewrite.Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.upstream != nil && !r.has.list(q.kind) {
+	if r.upstream != nil && !r.has.List(q.kind) {
 		return nil, errNoList
 	}
 	message, err := q.message()
@@ -287,7 +288,7 @@ func (q *listRequest) announceLate() {
 	<-q.done
 	if q.err == nil {
 		q.state.noteTime(q.x.principal(), true, time.Now())
-		q.x.handler.watchers.notify(q.x.principal(), changeOf(q.kind))
+		q.x.handler.watchers.notify(q.x.principal(), messages.ChangeOf(q.kind))
 	}
 }
 

@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"vault-plugin-secrets-mcp/backend/pin"
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
@@ -53,8 +54,8 @@ func (h *Handler) approves(server *grants.Server, list rewrite.Kind) func(name s
 
 // instructions returns those of a server that the client may have now. They are judged as the client
 // gets them, however the server has spelled them.
-func (x *exchange) instructions(server *grants.Server, d description) string {
-	text, judge := d.instructions.Value(), x.handler.judge(server)
+func (x *exchange) instructions(server *grants.Server, d messages.Description) string {
+	text, judge := d.Instructions.Value(), x.handler.judge(server)
 	if text == "" || judge.Approved(pin.Instructions, protocol.AppendString(nil, text)) {
 		return text
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mcp/backend/pin"
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
@@ -313,12 +314,12 @@ func TestOnlyClientsThatReachTheServerHearOfItsPins(t *testing.T) {
 	}
 	s.vault.Pin("up", pin.Enforce)
 	s.awaitMode(pin.Enforce)
-	changed := map[grants.Principal]changes{}
+	changed := map[grants.Principal]messages.Changes{}
 	gatewaytest.Eventually(t, "the change to be noted", func() bool {
 		for _, session := range s.allSessions() {
 			changed[session.principal] |= session.watcher.take()
 		}
-		return changed[grants.PrincipalOf("id-alice")] == changedAll
+		return changed[grants.PrincipalOf("id-alice")] == messages.ChangedAll
 	})
 	require.Zero(t, changed[grants.PrincipalOf("id-bob")])
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
@@ -216,14 +217,14 @@ func TestAClientThatIsRefusedSpoilsNothingForOthers(t *testing.T) {
 // A server's descriptions for clients have a bound, and the one for the gateway stays.
 func TestDescriptionsOfAServerAreBounded(t *testing.T) {
 	var state serverState
-	state.noteDescription(gatewayItself, description{version: "mine"})
+	state.noteDescription(gatewayItself, messages.Description{Version: "mine"})
 	for i := range maxClients + 10 {
-		state.noteDescription(grants.PrincipalOf(fmt.Sprint("client ", i)), description{})
+		state.noteDescription(grants.PrincipalOf(fmt.Sprint("client ", i)), messages.Description{})
 	}
 	require.Len(t, state.descriptions, maxClients)
 	d, described := state.description(gatewayItself)
 	require.True(t, described)
-	require.Equal(t, "mine", d.version)
+	require.Equal(t, "mine", d.Version)
 }
 
 // However many clients and servers of their own there are, the gateway keeps a bounded

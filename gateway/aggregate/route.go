@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
@@ -32,7 +33,7 @@ type route struct {
 	session  string    // the session with the server, sealed; "" if the server has named none
 	version  string    // of that session
 	upstream *upstream // nil without a session
-	has      capabilities
+	has      messages.Capabilities
 
 	listener implicitListener
 
@@ -138,7 +139,7 @@ func (r *route) translate(s *subRequest, m *mcp.Message) (translated, error) {
 		message, err := c.toServer(m)
 		return translated{message: message, toClient: c.toClient, id: c.own}, err
 	}
-	message, err := addClientMeta(m.Data, m.Params, x.session.info, x.questions())
+	message, err := messages.AddClientMeta(m.Data, m.Params, x.session.info, x.questions())
 	if err != nil {
 		return translated{}, err
 	}
@@ -281,7 +282,7 @@ func saysOnlyNoSession(body []byte) bool {
 	if len(body) > maxSessionError {
 		return false
 	}
-	if !isObject(body) {
+	if !messages.IsObject(body) {
 		return isAboutSessionOnly(string(body))
 	}
 	var m struct{ Error json.RawMessage }
@@ -290,7 +291,7 @@ func saysOnlyNoSession(body []byte) bool {
 	}
 	var e struct{ Message string }
 	if json.Unmarshal(m.Error, &e) != nil {
-		e.Message, _ = stringOf(m.Error)
+		e.Message, _ = messages.StringOf(m.Error)
 	}
 	return isAboutSessionOnly(e.Message)
 }

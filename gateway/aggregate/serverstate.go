@@ -7,6 +7,7 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
@@ -42,7 +43,7 @@ type serverState struct {
 	// What the server has answered to a client's own initialize counts for that client
 	// alone: the client may have caused it. Answers to the gateway itself count for the
 	// others.
-	descriptions map[grants.Principal]description
+	descriptions map[grants.Principal]messages.Description
 	route        *route                         // of clients without sessions; nil: it is to be made
 	noSessions   map[grants.Principal]time.Time // until when it is taken for one without sessions
 
@@ -104,7 +105,7 @@ const (
 )
 
 // noteDescription notes how the server has described itself to the client.
-func (s *serverState) noteDescription(principal grants.Principal, d description) {
+func (s *serverState) noteDescription(principal grants.Principal, d messages.Description) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.descriptions, s.route = putBounded(s.descriptions, principal, d), nil
@@ -116,13 +117,13 @@ func (s *serverState) statelessRoute(server string) *route {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.route == nil || s.route.server != server {
-		s.route = &route{mode: modeStateless, server: server, has: s.descriptions[gatewayItself].has}
+		s.route = &route{mode: modeStateless, server: server, has: s.descriptions[gatewayItself].Has}
 	}
 	return s.route
 }
 
 // description returns the server's last description for the client.
-func (s *serverState) description(principal grants.Principal) (last description, described bool) {
+func (s *serverState) description(principal grants.Principal) (last messages.Description, described bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	last, described = s.descriptions[principal]

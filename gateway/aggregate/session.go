@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/envelope"
@@ -27,10 +28,10 @@ type session struct {
 	life    context.Context // until the session ends
 	endLife context.CancelFunc
 
-	initialize []byte    // the message that opens a session with a server
-	info       []byte    // the clientInfo of initialize
-	version    string    // of the client's session
-	questions  questions // what the client can be asked
+	initialize []byte             // the message that opens a session with a server
+	info       []byte             // the clientInfo of initialize
+	version    string             // of the client's session
+	questions  messages.Questions // what the client can be asked
 
 	// Guarded by table.mu.
 	tokens  map[string]grants.Stay // that have used the session, by what they hang on; the last stay of each
@@ -73,9 +74,9 @@ func (h *Handler) newSession(grant *grants.Grant, initialize, info []byte) *sess
 
 // newImplicitSession makes a session for a client without sessions. The gateway declares
 // in it what the client can be asked.
-func (h *Handler) newImplicitSession(grant *grants.Grant, q questions) *session {
+func (h *Handler) newImplicitSession(grant *grants.Grant, q messages.Questions) *session {
 	initialize := protocol.Request([]byte(`"initialize"`), protocol.MethodInitialize,
-		protocol.InitializeParams(protocol.LatestSessionVersion, h.info(), q.capabilities()))
+		protocol.InitializeParams(protocol.LatestSessionVersion, h.info(), q.Capabilities()))
 	s := h.newSession(grant, initialize, h.info())
 	s.implicit, s.version, s.questions = true, protocol.LatestSessionVersion, q
 	return s
@@ -162,7 +163,7 @@ func (s *session) logLevel() []byte {
 
 // forwardResponse sends the client's response to the server that has asked.
 func (x *exchange) forwardResponse() *access.Refusal {
-	server, id, ok := splitID(x.message.ID.Of(x.message.Data))
+	server, id, ok := messages.SplitID(x.message.ID.Of(x.message.Data))
 	if !ok {
 		return x.answerAccepted() // no server waits for it
 	}
@@ -211,7 +212,7 @@ func (x *exchange) forwardNotification() *access.Refusal {
 		if m.ProgressToken.None() {
 			break
 		}
-		if server, token, ok := splitID(m.ProgressToken.Of(m.Data)); ok {
+		if server, token, ok := messages.SplitID(m.ProgressToken.Of(m.Data)); ok {
 			return x.forward(server, m.ProgressToken, token)
 		}
 	case protocol.MethodRootsChanged:
@@ -229,7 +230,7 @@ func (x *exchange) forwardNotification() *access.Refusal {
 func (x *exchange) cancelRequest() *access.Refusal {
 	m, s := x.message, x.session
 	id := m.RequestID.Of(m.Data)
-	if server, itsID, ok := splitID(id); ok && s.readyRoute(server) != nil {
+	if server, itsID, ok := messages.SplitID(id); ok && s.readyRoute(server) != nil {
 		return x.forward(server, m.RequestID, itsID)
 	}
 	s.mu.Lock()
@@ -257,7 +258,7 @@ func (x *exchange) setLevel() *access.Refusal {
 	x.session.mu.Lock()
 	x.session.level = message
 	x.session.mu.Unlock()
-	x.sendToAll(message, func(r *route) bool { return r.mode == modeSession && r.has.logging })
+	x.sendToAll(message, func(r *route) bool { return r.mode == modeSession && r.has.Logging })
 	x.answerResult([]byte("{}"))
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
@@ -47,7 +48,7 @@ type sessions struct {
 // be asked, so programs of one principal that differ in it have one each.
 type implicitKey struct {
 	principal grants.Principal
-	questions questions
+	questions messages.Questions
 }
 
 func newSessions() *sessions {
@@ -168,7 +169,7 @@ func (t *sessions) use(ctx context.Context, s *session, grant *grants.Grant) {
 
 // implicit returns the client's implicit session, in use: it must be released. ctx ends with
 // the client's access.
-func (t *sessions) implicit(ctx context.Context, grant *grants.Grant, q questions, open func(*grants.Grant, questions) *session) (*session, error) {
+func (t *sessions) implicit(ctx context.Context, grant *grants.Grant, q messages.Questions, open func(*grants.Grant, messages.Questions) *session) (*session, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	key := implicitKey{grant.Principal(), q}

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/sse"
 	"vault-plugin-secrets-mcp/gateway/mcp/serverside"
@@ -26,10 +27,10 @@ type clientStream struct {
 	events  chan []byte
 
 	// A session's stream and a subscriptions/listen differ in these.
-	announces changes                             // the lists whose changes the client wants to know
-	announce  func(method string) []byte          // makes a notification of the gateway's own
-	wants     func(server string) notificationSet // what the client wants of a server
-	filter    func(r *route) toClient             // of a server's messages
+	announces messages.Changes                             // the lists whose changes the client wants to know
+	announce  func(method string) []byte                   // makes a notification of the gateway's own
+	wants     func(server string) messages.NotificationSet // what the client wants of a server
+	filter    func(r *route) toClient                      // of a server's messages
 
 	mu        sync.Mutex
 	listeners map[string]*streamListener // by the server's name
@@ -44,7 +45,7 @@ func (x *exchange) newClientStream(w *watcher) *clientStream {
 
 // serveStream serves a session's stream.
 func (x *exchange) serveStream() *access.Refusal {
-	if server, id, ok := splitServer(protocol.First(x.r.Header, protocol.HeaderLastEventID)); ok {
+	if server, id, ok := messages.SplitServer(protocol.First(x.r.Header, protocol.HeaderLastEventID)); ok {
 		return x.resume(server, id)
 	}
 	if f := x.request.Allow(); f != nil {
@@ -52,7 +53,7 @@ func (x *exchange) serveStream() *access.Refusal {
 	}
 	s := x.session
 	c := x.newClientStream(s.watcher)
-	c.announces = changedAll
+	c.announces = messages.ChangedAll
 	c.announce = func(method string) []byte { return protocol.Notification(method, nil) }
 	c.wants = s.notificationsOf
 	c.filter = func(r *route) toClient { return r.notificationFilter(s) }
@@ -166,9 +167,9 @@ func (c *clientStream) writeAll(s *sse.Writer, first []byte) (err error) {
 		case <-c.watcher.wake:
 			changed := c.watcher.take()
 			c.listenToAll() // there may be new servers
-			for _, n := range listNotifications {
-				if err == nil && changed&c.announces&n.change != 0 {
-					err = write(c.announce(n.method))
+			for _, n := range messages.ListNotifications {
+				if err == nil && changed&c.announces&n.Change != 0 {
+					err = write(c.announce(n.Method))
 				}
 			}
 		case <-c.context.Done():

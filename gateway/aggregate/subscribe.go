@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
@@ -52,7 +53,7 @@ func (x *exchange) listen() *access.Refusal {
 	c := x.newClientStream(x.ownSession.watcher)
 	s := &subscription{
 		id:        x.id(),
-		lists:     choose(wanted.ToolsListChanged, wanted.PromptsListChanged, wanted.ResourcesListChanged),
+		lists:     messages.Choose(wanted.ToolsListChanged, wanted.PromptsListChanged, wanted.ResourcesListChanged),
 		resources: wanted.Resources,
 		tasks:     wanted.Tasks,
 	}
@@ -97,22 +98,22 @@ func (x *exchange) endOwnSession() {
 // subscription is what one subscriptions/listen asks for.
 type subscription struct {
 	id        []byte // of the request
-	lists     changes
+	lists     messages.Changes
 	resources []rewrite.Resource
 	tasks     []rewrite.Task
 }
 
 // notificationsOf returns the notifications of one server that the client wants.
-func (s *subscription) notificationsOf(server string) notificationSet {
-	n := notificationSet{lists: s.lists}
+func (s *subscription) notificationsOf(server string) messages.NotificationSet {
+	n := messages.NotificationSet{Lists: s.lists}
 	for _, r := range s.resources {
 		if r.Server == server {
-			n.resources = append(n.resources, r.URI)
+			n.Resources = append(n.Resources, r.URI)
 		}
 	}
 	for _, t := range s.tasks {
 		if t.Server == server {
-			n.tasks = append(n.tasks, t.ID)
+			n.Tasks = append(n.Tasks, t.ID)
 		}
 	}
 	return n
@@ -131,27 +132,27 @@ func (s *subscription) notification(method string) []byte {
 // acknowledgement tells the client which notifications it will get: of those servers that
 // it may reach.
 func (s *subscription) acknowledgement(x *exchange, servers []*grants.Server) []byte {
-	wanted := notificationSet{lists: s.lists}
-	sends := func(server string, has func(capabilities) bool) bool {
+	wanted := messages.NotificationSet{Lists: s.lists}
+	sends := func(server string, has func(messages.Capabilities) bool) bool {
 		i := slices.IndexFunc(servers, func(s *grants.Server) bool { return s.Name == server })
 		if i < 0 {
 			return false
 		}
 		d, described := x.stateOf(servers[i]).description(gatewayItself)
-		return !described || has(d.has)
+		return !described || has(d.Has)
 	}
 	for _, r := range s.resources {
-		if x.mayHave(r.Server, r.URI) && sends(r.Server, func(has capabilities) bool { return has.subscribe }) {
-			wanted.resources = append(wanted.resources, names.JoinURI(r.Server, r.URI))
+		if x.mayHave(r.Server, r.URI) && sends(r.Server, func(has messages.Capabilities) bool { return has.Subscribe }) {
+			wanted.Resources = append(wanted.Resources, names.JoinURI(r.Server, r.URI))
 		}
 	}
 	for _, t := range s.tasks {
-		if sends(t.Server, func(has capabilities) bool { return has.tasksExtension }) {
-			wanted.tasks = append(wanted.tasks, names.Prefix(t.Server)+t.ID)
+		if sends(t.Server, func(has messages.Capabilities) bool { return has.TasksExtension }) {
+			wanted.Tasks = append(wanted.Tasks, names.Prefix(t.Server)+t.ID)
 		}
 	}
 	return protocol.Notification(protocol.MethodAcknowledged, protocol.Object(
-		protocol.Member("_meta", protocol.Object(s.meta())), wanted.member()))
+		protocol.Member("_meta", protocol.Object(s.meta())), wanted.Member()))
 }
 
 // filter passes those notifications that the client has asked for. A server with sessions
@@ -165,10 +166,10 @@ func (s *subscription) filter(x *exchange, r *route) toClient {
 		if m.Kind == envelope.Request {
 			x.answerServer(r, m)
 		}
-		if m.Kind != envelope.Notification || !wanted.includes(&m.Envelope, m.Data) {
+		if m.Kind != envelope.Notification || !wanted.Includes(&m.Envelope, m.Data) {
 			return nil, nil
 		}
-		marked, err := markSubscription(m.Data, m.Params, s.meta())
+		marked, err := messages.MarkSubscription(m.Data, m.Params, s.meta())
 		if err != nil {
 			return nil, err
 		}
@@ -178,14 +179,14 @@ func (s *subscription) filter(x *exchange, r *route) toClient {
 
 // listenMessage asks a server without sessions for notifications: in the client's own
 // message if it has sent one.
-func (x *exchange) listenMessage(wanted notificationSet) ([]byte, error) {
+func (x *exchange) listenMessage(wanted messages.NotificationSet) ([]byte, error) {
 	if x.session != nil {
 		meta := protocol.Member("_meta", protocol.Object(protocol.ClientMeta(x.session.info, nil)...))
-		return protocol.Request([]byte(`"listen"`), protocol.MethodListen, protocol.Object(wanted.member(), meta)), nil
+		return protocol.Request([]byte(`"listen"`), protocol.MethodListen, protocol.Object(wanted.Member(), meta)), nil
 	}
-	params, err := readObject(x.message.Data, x.message.Params, "notifications")
+	params, err := messages.ReadObject(x.message.Data, x.message.Params, "notifications")
 	return envelope.Replace(nil, x.message.Data, envelope.Part{
-		Span: x.message.Params, Text: protocol.Object(append(params.others, wanted.member())...),
+		Span: x.message.Params, Text: protocol.Object(append(params.Others, wanted.Member())...),
 	}), err
 }
 
@@ -201,16 +202,16 @@ func (x *exchange) subscribe(ctx context.Context, r *route, resources []string) 
 }
 
 // notificationsOf returns the notifications of one server that the session's client wants.
-func (s *session) notificationsOf(server string) notificationSet {
+func (s *session) notificationsOf(server string) messages.NotificationSet {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return notificationSet{lists: changedAll, resources: slices.Clone(s.subscribed[server])}
+	return messages.NotificationSet{Lists: messages.ChangedAll, Resources: slices.Clone(s.subscribed[server])}
 }
 
 // subscribeStateless notes that a client with a session subscribes to a resource of a
 // server without sessions, or does so no longer. The server learns it with its next stream.
 func (x *exchange) subscribeStateless(sub *subRequest, r *route, target rewrite.Target, message *mcp.Message) *access.Refusal {
-	if !r.has.subscribe {
+	if !r.has.Subscribe {
 		return x.refuse(&access.Refusal{
 			Status: http.StatusOK, Reason: reasonMethod, Message: "The server has no subscriptions.",
 		}, protocol.CodeMethodNotFound)

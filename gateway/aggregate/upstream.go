@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
 )
@@ -137,7 +138,7 @@ func (u *upstream) open(s *subRequest) (*route, error) {
 		return nil, errNoVersion
 	}
 	d, _ := state.description(gatewayItself)
-	return &route{mode: modeStatelessServer, server: u.server.Name, upstream: u, has: d.has}, nil
+	return &route{mode: modeStatelessServer, server: u.server.Name, upstream: u, has: d.Has}, nil
 }
 
 // initialize opens a session with the server. It sends the client's own initialize, so
@@ -153,12 +154,12 @@ func (u *upstream) initialize(s *subRequest) (*route, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := readDescription(answer.body)
+	d, err := messages.ReadDescription(answer.body)
 	if err != nil {
 		return nil, err
 	}
 	r := &route{
-		mode: modeSession, server: u.server.Name, session: answer.session, version: d.version, upstream: u, has: d.has,
+		mode: modeSession, server: u.server.Name, session: answer.session, version: d.Version, upstream: u, has: d.Has,
 	}
 	if u.session.implicit {
 		r.mode = modeImplicitSession
@@ -172,7 +173,7 @@ func (u *upstream) initialize(s *subRequest) (*route, error) {
 	default:
 		return nil, err
 	}
-	if level := u.session.logLevel(); level != nil && r.has.logging {
+	if level := u.session.logLevel(); level != nil && r.has.Logging {
 		_ = x.send(s.context, r, level) // log messages are optional
 	}
 	return r, nil
@@ -222,11 +223,11 @@ func (s *subRequest) isStateless() (bool, error) {
 	stateless, isError := false, errors.As(err, &refused)
 	switch {
 	case err == nil && answer.status != http.StatusAccepted:
-		d, err := readDescription(answer.body)
+		d, err := messages.ReadDescription(answer.body)
 		if err != nil {
 			return false, err
 		}
-		if listsStateless(answer.body) {
+		if messages.ListsStateless(answer.body) {
 			state.noteDescription(gatewayItself, d)
 			state.noteStateless(supported)
 			return true, nil
@@ -236,7 +237,7 @@ func (s *subRequest) isStateless() (bool, error) {
 	case !isError, refused.isAboutCredentials(), refused.code == 0 && concernsOneRequest(refused.status):
 		return false, err
 	case refused.code == protocol.CodeUnsupportedVersion:
-		stateless = listsStateless(answer.body)
+		stateless = messages.ListsStateless(answer.body)
 	default:
 		stateless = refused.code == protocol.CodeHeaderMismatch || refused.code == protocol.CodeMissingCapability
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mcp/gateway/access"
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/grants"
 	"vault-plugin-secrets-mcp/gateway/mcp"
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol"
@@ -32,7 +33,7 @@ const (
 	maxWait               = 10 * time.Minute
 )
 
-const errWaiting = questionError("Too many calls at this gateway wait for answers of their clients.")
+const errWaiting = messages.QuestionError("Too many calls at this gateway wait for answers of their clients.")
 
 // reasonAnswer is the reason of refusals, for the audit log.
 const reasonAnswer = "unknown-question"
@@ -108,12 +109,12 @@ func (w *waitingCalls) add(c *askableCall) (string, error) {
 	principal := c.x.principal()
 	bound, err := boundTo(principal, c.serverID, c.x.message)
 	if err != nil {
-		return "", errAskUnclear
+		return "", messages.ErrAskUnclear
 	}
 	secret := []byte(rand.Text())
 	state, err := w.sealer.Seal(seal.Call, bound, secret)
 	if err != nil {
-		return "", questionError("The gateway cannot let the call wait for the client's answer at the moment.")
+		return "", messages.QuestionError("The gateway cannot let the call wait for the client's answer at the moment.")
 	}
 	call := &waitingCall{askableCall: c, principal: principal, round: sha256.Sum256(secret)}
 	w.mu.Lock()
@@ -218,11 +219,11 @@ type answers struct {
 // new call. If the server has no sessions either, it knows what they are for.
 func (x *exchange) readAnswers() *answers {
 	m := x.message
-	if x.session != nil || !mayBeAsked(m.Method) || m.RequestState.None() && m.InputResponses.None() {
+	if x.session != nil || !messages.MayBeAsked(m.Method) || m.RequestState.None() && m.InputResponses.None() {
 		return nil
 	}
 	a := &answers{responses: m.InputResponses}
-	a.state, _ = stringOf(m.RequestState.Of(m.Data)) // the empty text opens nothing
+	a.state, _ = messages.StringOf(m.RequestState.Of(m.Data)) // the empty text opens nothing
 	return a
 }
 
@@ -275,16 +276,16 @@ func (c *askableCall) results(message []byte, responses envelope.Span) ([][]byte
 		keys[i] = c.asked[i].key
 	}
 	c.mu.Unlock()
-	if !isObject(responses.Of(message)) {
+	if !messages.IsObject(responses.Of(message)) {
 		return nil, errNoResponse
 	}
-	given, err := readObject(message, responses, keys...)
+	given, err := messages.ReadObject(message, responses, keys...)
 	if err != nil {
 		return nil, errNoResponse
 	}
 	results := make([][]byte, len(keys))
-	for i, at := range given.values {
-		if results[i] = bytes.Clone(at.Of(message)); !isObject(results[i]) {
+	for i, at := range given.Values {
+		if results[i] = bytes.Clone(at.Of(message)); !messages.IsObject(results[i]) {
 			return nil, errNoResponse
 		}
 	}
@@ -303,10 +304,10 @@ func (c *askableCall) deliver(x *exchange, results [][]byte) error {
 	}
 	for i := range asked {
 		message := protocol.Result(asked[i].id, results[i])
-		if asked[i].method == protocol.MethodSample && r.version < oneBlock {
-			result, err := withOneBlock(results[i], "")
+		if asked[i].Method == protocol.MethodSample && r.version < messages.OneBlock {
+			result, err := messages.WithOneBlock(results[i], "")
 			if message = protocol.Result(asked[i].id, result); err != nil {
-				message = asQuestionError(err).response(asked[i].id)
+				message = messages.AsQuestionError(err).Response(asked[i].id)
 			}
 		}
 		if err := x.send(x.r.Context(), r, message); err != nil {

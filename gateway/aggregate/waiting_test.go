@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/gatewaytest"
 	"vault-plugin-secrets-mcp/gateway/grants/grantstest"
 )
@@ -393,7 +394,7 @@ func TestQuestionsOnTheServersOwnStream(t *testing.T) {
 	gatewaytest.Eventually(t, "two calls to be there", func() bool { return len(up.sent("tools/call")) == 2 })
 	ask("its-3")
 	gatewaytest.Eventually(t, "the server to be refused", func() bool {
-		return up.hasGot(`{"jsonrpc":"2.0","id":"its-3","error":{"code":-32601,"message":"` + string(errNoCallAsked) + `"}}`)
+		return up.hasGot(`{"jsonrpc":"2.0","id":"its-3","error":{"code":-32601,"message":"` + string(messages.ErrNoCallAsked) + `"}}`)
 	})
 	up.says(t, 1, calledResult)
 	up.says(t, 2, calledResult)
@@ -407,10 +408,10 @@ func TestOnlyWhatTheClientDeclares(t *testing.T) {
 	s := newStage(t, map[string]string{"calc": up.URL})
 	answer := s.later("")
 	for i, c := range []struct{ method, params, want string }{
-		{"sampling/createMessage", `{"messages":[]}`, `"code":-32601,"message":"` + string(errUndeclared)},
-		{"elicitation/create", `{"mode":"url","url":"https://x","message":"m","elicitationId":"e"}`, `"code":-32602,"message":"` + string(errURLMode)},
-		{"elicitation/create", `{"message":"m","task":{}}`, `"code":-32602,"message":"` + string(errAskTask)},
-		{"tasks/get", `{}`, `"code":-32601,"message":"` + string(errUnknownAsk)},
+		{"sampling/createMessage", `{"messages":[]}`, `"code":-32601,"message":"` + string(messages.ErrUndeclared)},
+		{"elicitation/create", `{"mode":"url","url":"https://x","message":"m","elicitationId":"e"}`, `"code":-32602,"message":"` + string(messages.ErrURLMode)},
+		{"elicitation/create", `{"message":"m","task":{}}`, `"code":-32602,"message":"` + string(messages.ErrAskTask)},
+		{"tasks/get", `{}`, `"code":-32601,"message":"` + string(messages.ErrUnknownAsk)},
 	} {
 		up.says(t, 1, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":%q,"params":%s}`, i, c.method, c.params))
 		gatewaytest.Eventually(t, "the server to be refused", func() bool {

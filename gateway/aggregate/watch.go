@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"vault-plugin-secrets-mcp/backend/policy"
+	"vault-plugin-secrets-mcp/gateway/aggregate/messages"
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
@@ -20,7 +21,7 @@ type watcher struct {
 	mu        sync.Mutex
 	grant     *grants.Grant
 	reachable []string // ids of the registrations that the client may reach
-	pending   changes
+	pending   messages.Changes
 }
 
 func newWatcher(grant *grants.Grant, reachable []string, onReach func([]string)) *watcher {
@@ -28,7 +29,7 @@ func newWatcher(grant *grants.Grant, reachable []string, onReach func([]string))
 }
 
 // notify notes that lists have changed.
-func (w *watcher) notify(c changes) {
+func (w *watcher) notify(c messages.Changes) {
 	if c == 0 {
 		return
 	}
@@ -49,7 +50,7 @@ func (w *watcher) reaches(id string) bool {
 }
 
 // take returns the changes since the last call.
-func (w *watcher) take() changes {
+func (w *watcher) take() messages.Changes {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c := w.pending
@@ -78,12 +79,12 @@ func (w *watcher) update(grant *grants.Grant, reachable func(*grants.Grant) ([]s
 	w.mu.Unlock()
 	switch {
 	case !slices.Equal(before, now):
-		w.notify(changedAll)
+		w.notify(messages.ChangedAll)
 		if w.onReach != nil {
 			w.onReach(now)
 		}
 	default:
-		w.notify(choose(!grant.SameRules(policy.Tool, oldGrant), !grant.SameRules(policy.Prompt, oldGrant), !grant.SameRules(policy.Resource, oldGrant)))
+		w.notify(messages.Choose(!grant.SameRules(policy.Tool, oldGrant), !grant.SameRules(policy.Prompt, oldGrant), !grant.SameRules(policy.Resource, oldGrant)))
 	}
 }
 
@@ -130,7 +131,7 @@ func (s *watchers) update(grant *grants.Grant, reachable func(*grants.Grant) ([]
 }
 
 // notify notes for the client's watchers that lists have changed.
-func (s *watchers) notify(principal grants.Principal, c changes) {
+func (s *watchers) notify(principal grants.Principal, c messages.Changes) {
 	for _, w := range s.of(principal) {
 		w.notify(c)
 	}

@@ -1,4 +1,4 @@
-package aggregate
+package messages
 
 import (
 	"encoding/json"
@@ -11,28 +11,28 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
-// capabilities are those of a server that /mcp passes on.
-type capabilities struct {
-	tools, prompts, resources, subscribe, completions, logging bool
+// Capabilities are those of a server that /mcp passes on.
+type Capabilities struct {
+	tools, prompts, resources, Subscribe, completions, Logging bool
 
-	apps, tasksExtension             bool // extensions
+	apps, TasksExtension             bool // extensions
 	tasks, tasksList, tasksCancelled bool // those of 2025-11-25: of tools, and what can be done with them
 }
 
 // or returns the capabilities that at least one of both has.
-func (c capabilities) or(d capabilities) capabilities {
-	return capabilities{
+func (c Capabilities) or(d Capabilities) Capabilities {
+	return Capabilities{
 		tools: c.tools || d.tools, prompts: c.prompts || d.prompts,
-		resources: c.resources || d.resources, subscribe: c.subscribe || d.subscribe,
-		completions: c.completions || d.completions, logging: c.logging || d.logging,
-		apps: c.apps || d.apps, tasksExtension: c.tasksExtension || d.tasksExtension,
+		resources: c.resources || d.resources, Subscribe: c.Subscribe || d.Subscribe,
+		completions: c.completions || d.completions, Logging: c.Logging || d.Logging,
+		apps: c.apps || d.apps, TasksExtension: c.TasksExtension || d.TasksExtension,
 		tasks: c.tasks || d.tasks, tasksList: c.tasksList || d.tasksList, tasksCancelled: c.tasksCancelled || d.tasksCancelled,
 	}
 }
 
-// list reports whether the server has such a list. All servers are asked for tools, which
+// List reports whether the server has such a list. All servers are asked for tools, which
 // most have, whatever they declare.
-func (c capabilities) list(kind rewrite.Kind) bool {
+func (c Capabilities) List(kind rewrite.Kind) bool {
 	switch kind {
 	case rewrite.Tools:
 		return true
@@ -45,11 +45,11 @@ func (c capabilities) list(kind rewrite.Kind) bool {
 	}
 }
 
-// description is a server's answer to initialize or server/discover.
-type description struct {
-	has          capabilities
-	version      string                // of the session
-	instructions unique.Handle[string] // most clients are told the same
+// Description is a server's answer to initialize or server/discover.
+type Description struct {
+	Has          Capabilities
+	Version      string                // of the session
+	Instructions unique.Handle[string] // most clients are told the same
 }
 
 // maxVersion bounds a server's protocol version, which is kept with each session and is
@@ -58,8 +58,8 @@ const maxVersion = 64
 
 var errLongVersion = errors.New("the server's protocol version is longer than any")
 
-// readDescription reads a response to initialize or server/discover.
-func readDescription(message []byte) (description, error) {
+// ReadDescription reads a response to initialize or server/discover.
+func ReadDescription(message []byte) (Description, error) {
 	var m struct {
 		Result struct {
 			ProtocolVersion string `json:"protocolVersion"`
@@ -76,39 +76,39 @@ func readDescription(message []byte) (description, error) {
 		} `json:"result"`
 	}
 	if err := json.Unmarshal(message, &m); err != nil {
-		return description{}, err
+		return Description{}, err
 	}
 	if len(m.Result.ProtocolVersion) > maxVersion {
-		return description{}, errLongVersion
+		return Description{}, errLongVersion
 	}
 	if len(m.Result.Instructions) > maxInstructions {
 		m.Result.Instructions = "" // they would be left out anyway
 	}
 	c := m.Result.Capabilities
 	session := m.Result.ProtocolVersion != "" // which has the tasks of 2025-11-25, and not the extension's
-	return description{
-		has: capabilities{
+	return Description{
+		Has: Capabilities{
 			tools: c.Tools != nil, prompts: c.Prompts != nil,
-			resources: c.Resources != nil, subscribe: c.Resources != nil && c.Resources.Subscribe,
-			completions: c.Completions != nil, logging: c.Logging != nil,
-			apps: c.Extensions[protocol.ExtensionApps] != nil, tasksExtension: !session && c.Extensions[protocol.ExtensionTasks] != nil,
+			resources: c.Resources != nil, Subscribe: c.Resources != nil && c.Resources.Subscribe,
+			completions: c.Completions != nil, Logging: c.Logging != nil,
+			apps: c.Extensions[protocol.ExtensionApps] != nil, TasksExtension: !session && c.Extensions[protocol.ExtensionTasks] != nil,
 			tasks: session && c.Tasks.Requests.Tools.Call != nil, tasksList: c.Tasks.List != nil, tasksCancelled: c.Tasks.Cancel != nil,
 		},
-		version:      m.Result.ProtocolVersion,
-		instructions: unique.Make(m.Result.Instructions),
+		Version:      m.Result.ProtocolVersion,
+		Instructions: unique.Make(m.Result.Instructions),
 	}, nil
 }
 
 // maxInstructions bounds the servers' instructions in bytes: clients show them to a model.
 const maxInstructions = 32 << 10
 
-// descriptions are those of all servers, as one.
-type descriptions struct {
-	has          capabilities
+// Descriptions are those of all servers, as one.
+type Descriptions struct {
+	has          Capabilities
 	instructions strings.Builder
 }
 
-func (d *descriptions) add(server string, has capabilities, text string) {
+func (d *Descriptions) Add(server string, has Capabilities, text string) {
 	d.has = d.has.or(has)
 	if text == "" || d.instructions.Len()+len(text) > maxInstructions {
 		return
@@ -119,21 +119,21 @@ func (d *descriptions) add(server string, has capabilities, text string) {
 	d.instructions.WriteString("# " + server + "\n\n" + text)
 }
 
-// result is the answer, with further members in front. All lists are announced as changing,
+// Result is the answer, with further members in front. All lists are announced as changing,
 // since the client's access may change at any time.
-func (d *descriptions) result(stateless bool, first ...[]byte) []byte {
+func (d *Descriptions) Result(stateless bool, first ...[]byte) []byte {
 	changing := protocol.Member("listChanged", []byte("true"))
 	has := [][]byte{protocol.Member("tools", protocol.Object(changing))}
 	if d.has.prompts {
 		has = append(has, protocol.Member("prompts", protocol.Object(changing)))
 	}
-	if d.has.resources || d.has.subscribe {
-		has = append(has, protocol.Member("resources", protocol.Object(flag("subscribe", d.has.subscribe), changing)))
+	if d.has.resources || d.has.Subscribe {
+		has = append(has, protocol.Member("resources", protocol.Object(flag("subscribe", d.has.Subscribe), changing)))
 	}
 	if d.has.completions {
 		has = append(has, protocol.Member("completions", protocol.Object()))
 	}
-	if d.has.logging && !stateless {
+	if d.has.Logging && !stateless {
 		has = append(has, protocol.Member("logging", protocol.Object()))
 	}
 	if d.has.tasks && !stateless {
@@ -141,7 +141,7 @@ func (d *descriptions) result(stateless bool, first ...[]byte) []byte {
 			empty("list", d.has.tasksList), empty("cancel", d.has.tasksCancelled),
 			protocol.Member("requests", protocol.Object(protocol.Member("tools", protocol.Object(empty("call", true))))))))
 	}
-	if tasks := d.has.tasksExtension && stateless; d.has.apps || tasks {
+	if tasks := d.has.TasksExtension && stateless; d.has.apps || tasks {
 		has = append(has, protocol.Member("extensions", protocol.Object(
 			empty(protocol.ExtensionApps, d.has.apps), empty(protocol.ExtensionTasks, tasks))))
 	}
@@ -152,9 +152,9 @@ func (d *descriptions) result(stateless bool, first ...[]byte) []byte {
 	return protocol.Object(members...)
 }
 
-// listsStateless reports whether the answer, a result or an error, lists the version
+// ListsStateless reports whether the answer, a result or an error, lists the version
 // without sessions among those that the server supports.
-func listsStateless(message []byte) bool {
+func ListsStateless(message []byte) bool {
 	var m struct {
 		Result struct{ SupportedVersions []string }
 		Error  struct{ Data struct{ Supported []string } }
@@ -164,7 +164,7 @@ func listsStateless(message []byte) bool {
 			slices.Contains(m.Error.Data.Supported, protocol.VersionStateless))
 }
 
-// changes are the lists that a server with these capabilities has.
-func (c capabilities) changes() changes {
-	return choose(c.tools, c.prompts, c.resources)
+// Changes are the lists that a server with these capabilities has.
+func (c Capabilities) Changes() Changes {
+	return Choose(c.tools, c.prompts, c.resources)
 }

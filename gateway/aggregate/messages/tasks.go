@@ -1,4 +1,4 @@
-package aggregate
+package messages
 
 import (
 	"strings"
@@ -11,30 +11,30 @@ import (
 // has sealed: see the package mcp. So the id names its server as all names do, and opens for
 // its client alone.
 
-// isOfClientsTasks reports whether a server asks for a task of its client. A server knows
+// IsOfClientsTasks reports whether a server asks for a task of its client. A server knows
 // none: see withoutTasks. It could only know one that the client has given another server.
-func isOfClientsTasks(e *envelope.Envelope) bool {
+func IsOfClientsTasks(e *envelope.Envelope) bool {
 	return e.Kind == envelope.Request && strings.HasPrefix(e.Method, protocol.PrefixTasks)
 }
 
-// withoutTasks returns the client's initialize without the capability to serve requests as
+// WithoutTasks returns the client's initialize without the capability to serve requests as
 // tasks. A client has one table of tasks for all servers, so each could ask for those of the
 // others.
-func withoutTasks(message []byte, params envelope.Span) ([]byte, error) {
+func WithoutTasks(message []byte, params envelope.Span) ([]byte, error) {
 	if params.None() {
 		return message, nil
 	}
-	of, err := readObject(message, params, "capabilities")
+	of, err := ReadObject(message, params, "capabilities")
 	if err != nil {
 		return nil, err
 	}
-	at := of.values[0]
-	if !isObject(at.Of(message)) {
+	at := of.Values[0]
+	if !IsObject(at.Of(message)) {
 		return message, nil
 	}
-	capabilities, err := readObject(message, at, "tasks")
-	if err != nil || capabilities.values[0].None() {
+	capabilities, err := ReadObject(message, at, "tasks")
+	if err != nil || capabilities.Values[0].None() {
 		return message, err
 	}
-	return envelope.Replace(nil, message, envelope.Part{Span: at, Text: protocol.Object(capabilities.others...)}), nil
+	return envelope.Replace(nil, message, envelope.Part{Span: at, Text: protocol.Object(capabilities.Others...)}), nil
 }

@@ -1,4 +1,4 @@
-package aggregate
+package messages
 
 import (
 	"bytes"
@@ -11,55 +11,55 @@ import (
 	"vault-plugin-secrets-mcp/gateway/mcp/protocol/rewrite"
 )
 
-// object is an object in a message, of which the members with certain keys matter.
-type object struct {
-	values []envelope.Span // where their values stand; none for a key that is not there
-	others [][]byte        // the text of each other member: key, colon and value
+// Object is an object in a message, of which the members with certain keys matter.
+type Object struct {
+	Values []envelope.Span // where their values stand; none for a key that is not there
+	Others [][]byte        // the text of each other member: key, colon and value
 }
 
-// readObject reads the message's object at that place. The keys are guarded: see
+// ReadObject reads the message's object at that place. The keys are guarded: see
 // [jsonscan.Object].
-func readObject(message []byte, at envelope.Span, keys ...string) (object, error) {
+func ReadObject(message []byte, at envelope.Span, keys ...string) (Object, error) {
 	text := at.Of(message)
 	scanner, err := jsonscan.New(text)
 	if err != nil {
-		return object{}, err
+		return Object{}, err
 	}
 	members, err := scanner.Object(keys)
 	if err != nil {
-		return object{}, err
+		return Object{}, err
 	}
-	o := object{values: make([]envelope.Span, len(keys))}
+	o := Object{Values: make([]envelope.Span, len(keys))}
 	for {
 		start := scanner.Pos() // behind the brace, or behind the last value
 		key, more, err := scanner.Next(&members)
 		if err != nil {
-			return object{}, err
+			return Object{}, err
 		}
 		if ambiguous := members.Ambiguous(); ambiguous != nil {
-			return object{}, ambiguous
+			return Object{}, ambiguous
 		}
 		if !more {
 			return o, nil
 		}
 		value, err := scanner.Value()
 		if err != nil {
-			return object{}, err
+			return Object{}, err
 		}
 		if key == jsonscan.Other {
 			start += bytes.IndexByte(text[start:], '"') // behind white space and the comma
-			o.others = append(o.others, text[start:value.End])
+			o.Others = append(o.Others, text[start:value.End])
 			continue
 		}
-		o.values[key] = envelope.Span{Start: at.Start + value.Start, End: at.Start + value.End}
+		o.Values[key] = envelope.Span{Start: at.Start + value.Start, End: at.Start + value.End}
 	}
 }
 
-// whole is the span of all of a message.
-func whole(message []byte) envelope.Span { return envelope.Span{Start: 0, End: len(message)} }
+// Whole is the span of all of a message.
+func Whole(message []byte) envelope.Span { return envelope.Span{Start: 0, End: len(message)} }
 
-// isObject reports whether the value is an object.
-func isObject(raw []byte) bool { return len(raw) > 0 && raw[0] == '{' }
+// IsObject reports whether the value is an object.
+func IsObject(raw []byte) bool { return len(raw) > 0 && raw[0] == '{' }
 
 // metaEdit is a change of a message's params._meta.
 type metaEdit struct {
@@ -71,47 +71,47 @@ type metaEdit struct {
 func (edit *metaEdit) apply(message []byte, params envelope.Span) ([]byte, error) {
 	added := protocol.Member("_meta", protocol.Object(slices.Concat(edit.before, edit.after)...))
 	if params.None() {
-		top, err := readObject(message, whole(message), "params")
-		return protocol.Object(append(top.others, protocol.Member("params", protocol.Object(added)))...), err
+		top, err := ReadObject(message, Whole(message), "params")
+		return protocol.Object(append(top.Others, protocol.Member("params", protocol.Object(added)))...), err
 	}
-	members, err := readObject(message, params, "_meta")
+	members, err := ReadObject(message, params, "_meta")
 	if err != nil {
 		return nil, err
 	}
-	meta := members.values[0]
-	if !isObject(meta.Of(message)) {
-		return envelope.Replace(nil, message, envelope.Part{Span: params, Text: protocol.Object(append(members.others, added)...)}), nil
+	meta := members.Values[0]
+	if !IsObject(meta.Of(message)) {
+		return envelope.Replace(nil, message, envelope.Part{Span: params, Text: protocol.Object(append(members.Others, added)...)}), nil
 	}
-	kept, err := readObject(message, meta, edit.drop...)
-	text := protocol.Object(slices.Concat(edit.before, kept.others, edit.after)...)
+	kept, err := ReadObject(message, meta, edit.drop...)
+	text := protocol.Object(slices.Concat(edit.before, kept.Others, edit.after)...)
 	return envelope.Replace(nil, message, envelope.Part{Span: meta, Text: text}), err
 }
 
-// addClientMeta adds to a session's request the _meta that servers without sessions need:
+// AddClientMeta adds to a session's request the _meta that servers without sessions need:
 // the version, who the client is, and what it can be asked.
-func addClientMeta(message []byte, params envelope.Span, info []byte, q questions) ([]byte, error) {
+func AddClientMeta(message []byte, params envelope.Span, info []byte, q Questions) ([]byte, error) {
 	edit := metaEdit{
 		drop:   []string{protocol.MetaProtocolVersion, protocol.MetaClientInfo, protocol.MetaClientCapabilities},
-		before: protocol.ClientMeta(info, q.capabilities()),
+		before: protocol.ClientMeta(info, q.Capabilities()),
 	}
 	return edit.apply(message, params)
 }
 
-// markSubscription puts the member that names the subscription into a notification.
-func markSubscription(message []byte, params envelope.Span, subscription []byte) ([]byte, error) {
+// MarkSubscription puts the member that names the subscription into a notification.
+func MarkSubscription(message []byte, params envelope.Span, subscription []byte) ([]byte, error) {
 	edit := metaEdit{drop: []string{protocol.MetaSubscriptionID}, after: [][]byte{subscription}}
 	return edit.apply(message, params)
 }
 
-// completeResult adds to a response what clients without sessions need in it.
-func completeResult(message []byte, method string) ([]byte, error) {
-	top, err := readObject(message, whole(message), "result")
+// CompleteResult adds to a response what clients without sessions need in it.
+func CompleteResult(message []byte, method string) ([]byte, error) {
+	top, err := ReadObject(message, Whole(message), "result")
 	if err != nil {
 		return nil, err
 	}
-	at := top.values[0]
+	at := top.Values[0]
 	result := at.Of(message)
-	if !isObject(result) {
+	if !IsObject(result) {
 		return message, nil
 	}
 	defaults := []struct {
@@ -122,7 +122,7 @@ func completeResult(message []byte, method string) ([]byte, error) {
 		{"ttlMs", protocol.Member("ttlMs", []byte("0"))},
 		{"cacheScope", protocol.StringMember("cacheScope", "private")},
 	}
-	members, err := readObject(message, at, defaults[0].key, defaults[1].key, defaults[2].key)
+	members, err := ReadObject(message, at, defaults[0].key, defaults[1].key, defaults[2].key)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +131,7 @@ func completeResult(message []byte, method string) ([]byte, error) {
 	}
 	var added []byte
 	for i, d := range defaults {
-		if members.values[i].None() {
+		if members.Values[i].None() {
 			added = append(append(added, d.member...), ',')
 		}
 	}
@@ -142,28 +142,28 @@ func completeResult(message []byte, method string) ([]byte, error) {
 	return envelope.Replace(nil, message, envelope.Part{Span: envelope.Span{Start: first, End: first}, Text: added}), nil
 }
 
-// withCursor returns the message with the position's cursor in its params; without one for
+// WithCursor returns the message with the position's cursor in its params; without one for
 // the first page.
-func withCursor(message []byte, params envelope.Span, at rewrite.Position) ([]byte, error) {
+func WithCursor(message []byte, params envelope.Span, at rewrite.Position) ([]byte, error) {
 	if params.None() { // only a request with a cursor needs another one
 		return message, nil
 	}
-	members, err := readObject(message, params, "cursor")
+	members, err := ReadObject(message, params, "cursor")
 	if err != nil {
 		return nil, err
 	}
-	list := members.others
+	list := members.Others
 	switch {
 	case !at.First():
 		list = append(list, protocol.StringMember("cursor", at.Cursor))
-	case members.values[0].None():
+	case members.Values[0].None():
 		return message, nil
 	}
 	return envelope.Replace(nil, message, envelope.Part{Span: params, Text: protocol.Object(list...)}), nil
 }
 
-// stringOf returns the value of a JSON string.
-func stringOf(raw []byte) (string, bool) {
+// StringOf returns the value of a JSON string.
+func StringOf(raw []byte) (string, bool) {
 	if len(raw) == 0 || raw[0] != '"' {
 		return "", false
 	}

@@ -1,4 +1,4 @@
-package aggregate
+package messages
 
 import (
 	"bytes"
@@ -19,31 +19,31 @@ import (
 // front, like all names of servers: server__id, with the id as it stands in the server's
 // message. The client's response names its server then, and no table is needed.
 
-// qualify puts the server's name in front of the id at that place.
-func qualify(server string, at envelope.Span, message []byte) envelope.Part {
+// QualifyID puts the server's name in front of the id at that place.
+func QualifyID(server string, at envelope.Span, message []byte) envelope.Part {
 	if at.None() {
 		return envelope.Part{}
 	}
 	return envelope.Part{Span: at, Text: protocol.AppendString(nil, names.Prefix(server)+string(at.Of(message)))}
 }
 
-// splitID splits an id of qualify: into the server's name, and the id as the server wrote
+// SplitID splits an id of qualify: into the server's name, and the id as the server wrote
 // it.
-func splitID(raw []byte) (server string, id []byte, ok bool) {
-	text, ok := stringOf(raw)
+func SplitID(raw []byte) (server string, id []byte, ok bool) {
+	text, ok := StringOf(raw)
 	if !ok {
 		return "", nil, false
 	}
-	server, rest, ok := splitServer(text)
+	server, rest, ok := SplitServer(text)
 	if !ok || !isID([]byte(rest)) {
 		return "", nil, false
 	}
 	return server, []byte(rest), true
 }
 
-// splitServer splits off the server's name in front of any text; [names.Split] is only for
+// SplitServer splits off the server's name in front of any text; [names.Split] is only for
 // names of tools and prompts.
-func splitServer(text string) (server, rest string, ok bool) {
+func SplitServer(text string) (server, rest string, ok bool) {
 	server, rest, ok = strings.Cut(text, names.Prefix(""))
 	return server, rest, ok && server != "" && rest != ""
 }
@@ -63,12 +63,12 @@ func isID(raw []byte) bool {
 	return false
 }
 
-// idKey is an id or a progress token, however it is written. It has one size, since
+// IdKey is an id or a progress token, however it is written. It has one size, since
 // clients may choose ids of any length.
-type idKey [sha256.Size]byte
+type IdKey [sha256.Size]byte
 
-func keyOf(raw []byte) idKey {
-	if text, ok := stringOf(raw); ok {
+func KeyOf(raw []byte) IdKey {
+	if text, ok := StringOf(raw); ok {
 		return sha256.Sum256([]byte(`"` + text))
 	}
 	if bytes.ContainsAny(raw, ".eE") { // most programs take 1.0 for 1
@@ -79,14 +79,14 @@ func keyOf(raw []byte) idKey {
 	return sha256.Sum256(raw)
 }
 
-// sameID reports whether a server's id is that of the request. Some servers write numbers
+// SameID reports whether a server's id is that of the request. Some servers write numbers
 // as strings, or strings as numbers.
-func sameID(id, requested []byte) bool {
+func SameID(id, requested []byte) bool {
 	if bytes.Equal(id, requested) {
 		return true
 	}
-	key := keyOf(requested)
-	return keyOf(id) == key || keyOf(otherType(id)) == key
+	key := KeyOf(requested)
+	return KeyOf(id) == key || KeyOf(otherType(id)) == key
 }
 
 // otherType returns the id as a string if it is a number, and as a number if it is a
@@ -95,18 +95,18 @@ func otherType(raw []byte) []byte {
 	if len(raw) == 0 || raw[0] != '"' {
 		return append(append([]byte{'"'}, raw...), '"')
 	}
-	text, ok := stringOf(raw)
+	text, ok := StringOf(raw)
 	if !ok || text == "" || !json.Valid([]byte(text)) || text[0] != '-' && (text[0] < '0' || text[0] > '9') {
 		return raw
 	}
 	return []byte(text)
 }
 
-// find returns the entry of the id, in either type.
-func find(entries map[idKey]string, id []byte) (key idKey, server string, found bool) {
-	key = keyOf(id)
+// FindID returns the entry of the id, in either type.
+func FindID(entries map[IdKey]string, id []byte) (key IdKey, server string, found bool) {
+	key = KeyOf(id)
 	if server, found = entries[key]; !found {
-		key = keyOf(otherType(id))
+		key = KeyOf(otherType(id))
 		server, found = entries[key]
 	}
 	return key, server, found

@@ -1,4 +1,4 @@
-package aggregate
+package messages
 
 import (
 	"testing"
@@ -23,7 +23,7 @@ func TestIDsOfTheOtherType(t *testing.T) {
 		{`"true"`, `true`, false},
 		{`"\u0031"`, `1`, true},
 	} {
-		require.Equal(t, c.same, sameID([]byte(c.said), []byte(c.asked)), c)
+		require.Equal(t, c.same, SameID([]byte(c.said), []byte(c.asked)), c)
 	}
 }
 
@@ -43,7 +43,7 @@ func TestAnswersOfClientsCannotBeMoreThanAnswers(t *testing.T) {
 		`1`:                         "",
 		`"no separator"`:            "",
 	} {
-		server, id, ok := splitID([]byte(raw))
+		server, id, ok := SplitID([]byte(raw))
 		require.Equal(t, want != "", ok, raw)
 		if ok {
 			require.Equal(t, want, server+" "+string(id), raw)

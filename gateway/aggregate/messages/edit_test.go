@@ -1,4 +1,4 @@
-package aggregate
+package messages
 
 import (
 	"encoding/json"
@@ -43,7 +43,7 @@ func TestARequestOfASessionIsRaisedToTheNewerEra(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := addClientMeta([]byte(test.message), parsed(t, test.message).Params, []byte(`{"name":"t"}`), 0)
+			got, err := AddClientMeta([]byte(test.message), parsed(t, test.message).Params, []byte(`{"name":"t"}`), 0)
 			require.NoError(t, err)
 			require.Equal(t, test.want, string(got))
 			e := parsed(t, string(got))
@@ -60,7 +60,7 @@ func TestTheCursorIsTheServersOwn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := parsed(t, test.message)
-			got, err := withCursor([]byte(test.message), e.Params, rewrite.Position{Cursor: test.cursor})
+			got, err := WithCursor([]byte(test.message), e.Params, rewrite.Position{Cursor: test.cursor})
 			require.NoError(t, err)
 			require.Equal(t, test.want, string(got))
 		})
@@ -78,7 +78,7 @@ func TestANotificationIsMarkedWithItsSubscription(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := markSubscription([]byte(test.message), parsed(t, test.message).Params, subscription)
+			got, err := MarkSubscription([]byte(test.message), parsed(t, test.message).Params, subscription)
 			require.NoError(t, err)
 			require.Equal(t, test.want, string(got))
 		})
@@ -89,11 +89,11 @@ func FuzzMembers(f *testing.F) {
 	f.Add([]byte(`{"a" : 1 ,"b":[{"c":"d"}],"":{} }`))
 	f.Add([]byte(` {} `))
 	f.Fuzz(func(t *testing.T, message []byte) {
-		object, err := readObject(message, whole(message))
+		object, err := ReadObject(message, Whole(message))
 		if err != nil {
 			return
 		}
-		rebuilt := protocol.Object(object.others...)
+		rebuilt := protocol.Object(object.Others...)
 		var before, after any
 		if json.Unmarshal(message, &before) != nil {
 			return // readObject does not look behind the object
