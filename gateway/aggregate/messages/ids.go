@@ -27,7 +27,7 @@ func QualifyID(server string, at envelope.Span, message []byte) envelope.Part {
 	return envelope.Part{Span: at, Text: protocol.AppendString(nil, names.Prefix(server)+string(at.Of(message)))}
 }
 
-// SplitID splits an id of qualify: into the server's name, and the id as the server wrote
+// SplitID splits an id of QualifyID: into the server's name, and the id as the server wrote
 // it.
 func SplitID(raw []byte) (server string, id []byte, ok bool) {
 	text, ok := StringOf(raw)

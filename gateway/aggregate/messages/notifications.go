@@ -15,6 +15,7 @@ type NotificationSet struct {
 	Tasks     []string // ids of tasks whose status changes
 }
 
+// Empty reports whether the client wants none.
 func (n NotificationSet) Empty() bool {
 	return n.Lists == 0 && len(n.Resources) == 0 && len(n.Tasks) == 0
 }
@@ -89,6 +90,7 @@ func ChangeOf(kind rewrite.Kind) Changes {
 	}
 }
 
+// Choose returns the changes of those lists that are true.
 func Choose(tools, prompts, resources bool) Changes {
 	var c Changes
 	if tools {

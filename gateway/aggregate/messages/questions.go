@@ -15,7 +15,7 @@ import (
 // the answer of a model, for its roots. A server with sessions sends a request then, and waits
 // for the response. One without sessions ends the call with its questions, and the client calls
 // again with the answers. The gateway translates between the two: see askable.go and
-// askclient.go. It declares to a server what the client can answer, and no more.
+// askclient.go of the package above. It declares to a server what the client can answer, and no more.
 
 // Questions is a set of what a client can be asked. Only that is in it which both eras have in
 // the same form: elicitation by URL is not, since servers with sessions tell the client when
@@ -275,7 +275,7 @@ func plainForm(params []byte) error {
 	return nil
 }
 
-// errorOf builds a server's answer to a question that is not asked. -32602 is the code that the
+// Response builds a server's answer to a question that is not asked. -32602 is the code that the
 // protocol has for an elicitation in a mode that was not declared.
 func (e QuestionError) Response(id []byte) []byte {
 	code := protocol.CodeInvalidParams

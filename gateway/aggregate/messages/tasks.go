@@ -12,7 +12,7 @@ import (
 // its client alone.
 
 // IsOfClientsTasks reports whether a server asks for a task of its client. A server knows
-// none: see withoutTasks. It could only know one that the client has given another server.
+// none: see WithoutTasks. It could only know one that the client has given another server.
 func IsOfClientsTasks(e *envelope.Envelope) bool {
 	return e.Kind == envelope.Request && strings.HasPrefix(e.Method, protocol.PrefixTasks)
 }
