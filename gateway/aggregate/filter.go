@@ -122,17 +122,17 @@ const maxPending = 1024
 // pendingRequests are a session's requests that servers have not answered yet. The maps
 // have the names of the servers.
 type pendingRequests struct {
-	byID    map[messages.IdKey]string
-	byToken map[messages.IdKey]string // by progress token
+	byID    map[messages.IDKey]string
+	byToken map[messages.IDKey]string // by progress token
 	order   []pendingRequest          // the oldest first
 }
 
-type pendingRequest struct{ id, token messages.IdKey }
+type pendingRequest struct{ id, token messages.IDKey }
 
 // add adds a request to the server. session.mu is held.
 func (p *pendingRequests) add(x *exchange, server string) {
 	if p.byID == nil {
-		p.byID, p.byToken = make(map[messages.IdKey]string), make(map[messages.IdKey]string)
+		p.byID, p.byToken = make(map[messages.IDKey]string), make(map[messages.IDKey]string)
 	}
 	r := pendingRequest{id: messages.KeyOf(x.id())}
 	p.byID[r.id] = server

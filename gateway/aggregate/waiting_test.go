@@ -71,7 +71,7 @@ func (a *askingServer) stream(w http.ResponseWriter, r *http.Request, body strin
 }
 
 // says has the server send messages in its nth call.
-func (a *askingServer) says(t testing.TB, n int, messages ...string) {
+func (a *askingServer) says(t testing.TB, n int, wants ...string) {
 	t.Helper()
 	var call chan string
 	gatewaytest.Eventually(t, "the server to be called", func() bool {
@@ -83,7 +83,7 @@ func (a *askingServer) says(t testing.TB, n int, messages ...string) {
 		call = a.calls[n-1]
 		return true
 	})
-	for _, message := range messages {
+	for _, message := range wants {
 		select {
 		case call <- message:
 		case <-time.After(10 * time.Second):

@@ -108,6 +108,7 @@ type Descriptions struct {
 	instructions strings.Builder
 }
 
+// Add adds what a server has, and its instructions as the client may have them.
 func (d *Descriptions) Add(server string, has Capabilities, text string) {
 	d.has = d.has.or(has)
 	if text == "" || d.instructions.Len()+len(text) > maxInstructions {

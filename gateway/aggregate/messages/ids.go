@@ -63,11 +63,12 @@ func isID(raw []byte) bool {
 	return false
 }
 
-// IdKey is an id or a progress token, however it is written. It has one size, since
+// IDKey is an id or a progress token, however it is written. It has one size, since
 // clients may choose ids of any length.
-type IdKey [sha256.Size]byte
+type IDKey [sha256.Size]byte
 
-func KeyOf(raw []byte) IdKey {
+// KeyOf returns the key of an id or a token as it stands in a message.
+func KeyOf(raw []byte) IDKey {
 	if text, ok := StringOf(raw); ok {
 		return sha256.Sum256([]byte(`"` + text))
 	}
@@ -103,7 +104,7 @@ func otherType(raw []byte) []byte {
 }
 
 // FindID returns the entry of the id, in either type.
-func FindID(entries map[IdKey]string, id []byte) (key IdKey, server string, found bool) {
+func FindID(entries map[IDKey]string, id []byte) (key IDKey, server string, found bool) {
 	key = KeyOf(id)
 	if server, found = entries[key]; !found {
 		key = KeyOf(otherType(id))
