@@ -46,7 +46,7 @@ func refusedAll(problems check.Problems) error {
 	return userError(strings.Join(texts, "; "))
 }
 
-// refusedAfter is refusedAll for what a write has led to, of which the notes tell.
+// refusedAfter is refusedAll for the effects of a write, which the notes describe.
 func refusedAfter(problems check.Problems, notes []string) error {
 	err := refusedAll(problems)
 	if err == nil || len(notes) == 0 {

@@ -27,7 +27,7 @@ type assertion struct {
 
 // usedAssertion is an assertion that was used, under the HMAC of its login and id.
 type usedAssertion struct {
-	Until time.Time `json:"until"` // when nobody takes it any more
+	Until time.Time `json:"until"` // from then on no assertion of the id is accepted
 }
 
 // assertionOf reads the assertion that the request names, nil if it names none.
@@ -76,7 +76,7 @@ func (b *mcpBackend) use(ctx context.Context, s logical.Storage, a *assertion) e
 	return b.assertions.put(ctx, s, key, &usedAssertion{Until: until.Add(assertionLeeway)})
 }
 
-// tidyAssertion forgets an assertion that nobody takes any more.
+// tidyAssertion forgets an assertion that has expired.
 func (b *mcpBackend) tidyAssertion(ctx context.Context, s logical.Storage, key string) error {
 	return tidyEntry(ctx, s, b.assertions, key, func(used *usedAssertion) bool { return !b.now().Before(used.Until) })
 }

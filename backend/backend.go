@@ -57,8 +57,8 @@ import (
 	"vault-plugin-secrets-mcp/backend/version"
 )
 
-// Options are the parts of the outside world that the engine needs. The zero
-// value of each stands for the real one.
+// Options are the parts of the outside world that the engine needs. Where one has its
+// zero value, the engine uses the real one.
 type Options struct {
 	Now    func() time.Time
 	Random io.Reader
@@ -95,8 +95,8 @@ type mcpBackend struct {
 	kmsClients kmsClients
 	keyring    *kms.Keyring
 
-	// sealing: a writer of a sealed token holds it shared, whoever removes config/kms
-	// holds it alone.
+	// sealing: a writer of a sealed token holds it shared, and a request that removes
+	// config/kms holds it alone.
 	sealing sync.RWMutex
 	// sealedSince counts the tokens that were sealed.
 	sealedSince atomic.Uint64

@@ -260,7 +260,8 @@ func (c *clientEntry) markWritten(now time.Time) {
 	c.UpdatedAt = now
 }
 
-// versionString is what a gateway compares to know that a client has changed.
+// versionString is the text that a gateway compares to see whether a client has
+// changed.
 func (c *clientEntry) versionString() string {
 	return fmt.Sprintf("%s.%d", c.ID, c.Version)
 }

@@ -58,8 +58,8 @@ func (b *mcpBackend) adopt(ctx context.Context, s logical.Storage, name string, 
 		return nil, err
 	}
 	m := &minted{secret: src.custom, hidden: src.encrypted, unlock: b.pointers.lock(hash)}
-	// A raised minimum applies to new tokens. It comes first, so that whoever tries short
-	// tokens learns nothing about those of others.
+	// A raised minimum applies to new tokens. It comes first, so that a caller who tries
+	// short tokens learns nothing about those of others.
 	if current := c.current(); form != nil && (current == nil || current.Hash != hash) {
 		m.release()
 		return nil, form

@@ -26,8 +26,8 @@ const (
 	maxDataKeys = 32
 
 	// dataKeySettles is how old a data key is before it seals, unless it is the
-	// only one: by then every gateway that follows the change feed can open what it
-	// seals.
+	// only one: by then every gateway that follows the change feed can open the tokens
+	// that it seals.
 	dataKeySettles = 5 * time.Second
 
 	// dataKeyDrains is how long after that a request may still seal with an older

@@ -20,8 +20,8 @@ func withHint(d policy.Decision, server string, item policy.Item, name string) p
 	return d
 }
 
-// ownName returns the name that the server itself has for what clients see under the name at
-// /mcp, if it has that form.
+// ownName returns the server's own name of an item that clients see under the given name at
+// /mcp, if the name has that form.
 func ownName(server string, item policy.Item, name string) (string, bool) {
 	if item != policy.Resource {
 		own, ok := strings.CutPrefix(name, server+"__")

@@ -56,7 +56,8 @@ var tokenResponseFields = fields{
 	"state":            {Type: framework.TypeString, Description: "active, grace (replaced, in its grace period), disabled (the client is), expired or revoked."},
 }
 
-// tokenFields are the schemas of what tokenData answers, and of the other fields named.
+// tokenFields are the schemas of the fields of tokenData, and of the other fields
+// named.
 func tokenFields(more ...string) fields {
 	return merge(
 		pick(tokenResponseFields, "client", "client_id", "accessor", "kind", "issued_at", "expires_at", "ttl"),

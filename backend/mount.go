@@ -79,8 +79,9 @@ func (b *mcpBackend) hashToken(ctx context.Context, s logical.Storage, tok strin
 	return mac[:2] + "/" + mac[2:], nil
 }
 
-// cachedSystem answers from memory, for a second, what the framework asks on every request.
-// Each of these questions is a call back into Vault, and takes about as long as a lookup.
+// cachedSystem answers from memory, for a second, the questions that the framework asks on
+// every request. Each of these questions is a call back into Vault, and takes about as long
+// as a lookup.
 type cachedSystem struct {
 	logical.SystemView
 	now  func() time.Time

@@ -18,7 +18,7 @@ func settingFields() fields {
 	return merge(rightsFields("the client"), fields{
 		"role": {
 			Type:        framework.TypeString,
-			Description: "Name of a role: the client may also use what the role allows, and nothing that the role denies. A client whose role does not exist reaches nothing.",
+			Description: "Name of a role: the client may also use everything that the role allows, and nothing that the role denies. A client whose role does not exist reaches nothing.",
 		},
 		"policies": {
 			Type:        framework.TypeCommaStringSlice,

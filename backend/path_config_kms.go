@@ -55,11 +55,11 @@ func kmsCredentialFields() fields {
 
 func kmsResponseFields() fields {
 	return merge(kmsFields(), fields{
-		"key_arn":          {Type: framework.TypeString, Description: "The ARN of the key in use: what key_id stood for when config/kms or config/kms/rotate was last written."},
+		"key_arn":          {Type: framework.TypeString, Description: "The ARN of the key in use: the key that key_id named when config/kms or config/kms/rotate was last written."},
 		"credentials":      {Type: framework.TypeString, Description: "configured, or default chain."},
 		"mount":            {Type: framework.TypeString, Description: "The mount's accessor: mcp-mount in every encryption context."},
 		"current_data_key": {Type: framework.TypeString, Description: "Id of the data key that seals now."},
-		"data_keys":        {Type: framework.TypeStringSlice, Description: "Ids of all data keys, the newest first. Each opens what it has sealed."},
+		"data_keys":        {Type: framework.TypeStringSlice, Description: "Ids of all data keys, the newest first. Each opens the tokens that it has sealed."},
 	})
 }
 
@@ -282,9 +282,9 @@ func (b *mcpBackend) refuseSealed(ctx context.Context, s logical.Storage) error 
 }
 
 func (b *mcpBackend) deleteKMS(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	// Reading every client may take long, but nobody waits for it. The count shows if
-	// tokens were sealed meanwhile.
-	b.sealing.Lock() // whoever seals now is counted, and has committed
+	// Reading every client may take long, but no other request waits for it. The count
+	// shows if tokens were sealed meanwhile.
+	b.sealing.Lock() // every writer of a sealed token is counted, and has committed
 	forced, seen := d.Get("force").(bool), b.sealedSince.Load()
 	b.sealing.Unlock()
 	if !forced {

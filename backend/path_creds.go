@@ -101,7 +101,8 @@ func (b *mcpBackend) creds(ctx context.Context, req *logical.Request, d *framewo
 	return resp, nil
 }
 
-// storeLeased stores a leased token: first what its sign-in uses up and its row, if it has one.
+// storeLeased stores a leased token. If it is of a sign-in, it first stores the used assertion
+// and the row of the sign-in.
 func (b *mcpBackend) storeLeased(ctx context.Context, s logical.Storage, m *minted, name string, c *clientEntry, asked *signInRequest) error {
 	if asked != nil {
 		m.SignIn = &asked.info
@@ -273,7 +274,7 @@ func (b *mcpBackend) renewLease(ctx context.Context, req *logical.Request, _ *fr
 	if l := terms.reached(age); l != nil {
 		return nil, userErrorf("the lease is %s old and cannot be renewed, since %s is %s: the token lives until %s, read creds/%s for a new one", age.Round(time.Second), l.name, l.max, formatTime(p.ExpiresAt), name)
 	}
-	ttl, warnings := capTTL(renewalTTL(req.Secret), limit{"what is left of the token's longest life", terms.longest() - age})
+	ttl, warnings := capTTL(renewalTTL(req.Secret), limit{"the rest of the token's longest life", terms.longest() - age})
 	if err := b.movePointer(ctx, req.Storage, hash, p, expiry(b.now(), ttl)); err != nil {
 		return nil, err
 	}

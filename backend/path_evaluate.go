@@ -36,7 +36,7 @@ func (b *mcpBackend) pathEvaluate() []*framework.Path {
 				answers: fields{
 					"allowed":     {Type: framework.TypeBool, Description: "Whether the gateway would let the client through.", Required: true},
 					"decision":    {Type: framework.TypeString, Description: "allowed, blocked-deny, blocked-allow, not-in-allowed-servers, unknown-server, server-disabled, client-disabled, tool-not-allowed, prompt-not-allowed, resource-not-allowed, tool-not-approved, prompt-not-approved or resource-not-approved.", Required: true},
-					"reason":      {Type: framework.TypeString, Description: "Why, and what would change it.", Required: true},
+					"reason":      {Type: framework.TypeString, Description: "The reason for the decision, and how to change it.", Required: true},
 					"entry":       {Type: framework.TypeString, Description: "The entry of a policy, or the rule, that decided, if one did."},
 					"source":      {Type: framework.TypeString, Description: "The policy that has the entry; of a rule its list, as in: denied_tools of role engineer."},
 					"checks":      {Type: framework.TypeSlice, Description: "Each check in order: check, result (passed, blocked or skipped) and detail.", Required: true},
@@ -286,8 +286,8 @@ func newComparison(servers map[string]*serverEntry, before, after *policySnapsho
 	}
 }
 
-// of returns what would change for a client that binds those policies and may reach
-// every server.
+// of returns the changes for a client that binds those policies and may reach every
+// server.
 func (c *comparison) of(policies []string) []pairChange {
 	key := strings.Join(policies, "\n")
 	if known, ok := c.known[key]; ok {

@@ -24,7 +24,7 @@ func (b *mcpBackend) pathChanges() []*framework.Path {
 			"epoch":   {Type: framework.TypeString, Description: "The epoch of the last answer. Without it the answer is a reset, at once.", Query: true},
 			"index":   {Type: framework.TypeInt64, Description: "The index of the last answer.", Query: true},
 			fieldWait: {Type: framework.TypeDurationSecond, Description: "How long the request is held if there is no change yet; at most max_wait of config. Default: it is not held.", Query: true},
-			"gateway": {Type: framework.TypeString, Description: "The id under which the gateway reports what was used (gateway/usage): so the engine knows who was there.", Query: true},
+			"gateway": {Type: framework.TypeString, Description: "The id under which the gateway reports usage (gateway/usage), so that the engine knows which gateways ran on a day.", Query: true},
 		},
 		about: "changes",
 		ops: operations{
@@ -32,7 +32,7 @@ func (b *mcpBackend) pathChanges() []*framework.Path {
 				do: b.changes, runs: onActive,
 				answers: merge(feedFields(), fields{
 					"reset":   {Type: framework.TypeBool, Description: "The caller may have missed changes: it must ask again for everything that it holds.", Required: true},
-					"changes": {Type: framework.TypeSlice, Description: "The changes in order, at most 1,000: index, type, operation and what they are about.", Required: true},
+					"changes": {Type: framework.TypeSlice, Description: "The changes in order, at most 1,000: index, type, operation and subject.", Required: true},
 				}),
 			},
 		},

@@ -40,7 +40,7 @@ func (b *mcpBackend) pathGatewayPins() []*framework.Path {
 				answers: fields{
 					"kept":    {Type: framework.TypeInt, Description: "How many of the definitions are new, and kept.", Required: true},
 					"known":   {Type: framework.TypeInt, Description: "How many are approved, or were reported before.", Required: true},
-					"refused": {Type: framework.TypeInt, Description: "How many nobody can approve: they are not valid, of another place, or pin is not about them.", Required: true},
+					"refused": {Type: framework.TypeInt, Description: "The number of definitions that cannot be approved: they are not valid, belong to another place, or are of a kind that is not pinned.", Required: true},
 					"lost":    {Type: framework.TypeInt, Description: "How many are not kept, since there is no room. There may be later.", Required: true},
 				},
 			},
@@ -77,7 +77,7 @@ func (b *mcpBackend) gatewayPins(ctx context.Context, req *logical.Request, d *f
 	}}, nil
 }
 
-// pinReport is a report of a gateway, with the definitions in it that somebody could approve.
+// pinReport is a report of a gateway, with the definitions in it that can be approved.
 type pinReport struct {
 	place       string
 	definitions []*pin.Definition
@@ -87,7 +87,7 @@ type pinReport struct {
 func (r *pinReport) size() int { return len(r.definitions) + r.refused }
 
 // readPinReport reads the request. It refuses a form that no gateway sends, and counts the
-// definitions that nobody can approve.
+// definitions that cannot be approved.
 func readPinReport(d *framework.FieldData) (*pinReport, error) {
 	place, err := required(d, "place", "send the id of the server's place")
 	if err != nil {

@@ -25,7 +25,7 @@ func (b *mcpBackend) pathGatewayUsage() []*framework.Path {
 			"day":     {Type: framework.TypeString, Description: "The day of the report in UTC, such as 2026-11-30: today or yesterday.", Required: true},
 			"clients": {
 				Type:        framework.TypeMap,
-				Description: "What was used, by the id of the client: tokens, a list of accessors, and servers, by name the list of the tools that were called. The tool \"\" stands for everything that is not a tool of the server's list.",
+				Description: "The usage, by the id of the client: tokens, a list of accessors, and servers, by name the list of the tools that were called. The tool \"\" stands for everything that is not a tool of the server's list.",
 			},
 			"closed": {Type: framework.TypeBool, Description: "This was the last of the day: the gateway has reported all of it."},
 			"lost":   {Type: framework.TypeInt, Description: "How much of the day the gateway could not keep, and so does not report."},
@@ -36,19 +36,19 @@ func (b *mcpBackend) pathGatewayUsage() []*framework.Path {
 				do: b.reportUsage, verb: "report",
 				answers: fields{
 					"refused":    {Type: framework.TypeInt, Description: "How much of the report is not kept: its client or server does not exist, or it is not valid.", Required: true},
-					"usage_days": {Type: framework.TypeInt, Description: "For how many days what was used is kept; 0: it is not.", Required: true},
+					"usage_days": {Type: framework.TypeInt, Description: "The number of days for which usage is kept; 0: none is kept.", Required: true},
 				},
 			},
 		},
-		synopsis: "Report what was used.",
+		synopsis: "Report usage.",
 		help: `
 For gateways alone, once a minute if there is something new. A report that came before
 changes nothing, so a gateway sends it again until it is answered. When it is, all of it
-is in storage. The engine takes the gateway's word for it: what was used is a hint.`,
+is in storage. The engine believes the gateway: usage is only a hint.`,
 	})
 }
 
-// usageReport is what was used on one day at one gateway.
+// usageReport is the usage of one day at one gateway.
 type usageReport struct {
 	gateway string
 	day     check.Day
@@ -62,7 +62,8 @@ type reportedClient struct {
 	Servers map[string][]string `json:"servers"`
 }
 
-// rows counts what is reported of the client, and the client itself if that is nothing.
+// rows counts the tokens and tools that are reported of the client, and 1 for the
+// client itself if there are none.
 func (c *reportedClient) rows() int {
 	rows := len(c.Tokens)
 	for _, tools := range c.Servers {
@@ -91,8 +92,8 @@ func (b *mcpBackend) reportUsage(ctx context.Context, req *logical.Request, d *f
 	return &logical.Response{Data: map[string]any{"refused": refused, "usage_days": w.days}}, nil
 }
 
-// readReport reads the request. It refuses what no gateway sends, and days of which nobody
-// should report any more, or yet.
+// readReport reads the request. It refuses a form that no gateway sends, and days that are
+// too old or in the future.
 func readReport(d *framework.FieldData, today check.Day) (*usageReport, error) {
 	gateway, err := required(d, "gateway", "send the id of the gateway")
 	if err != nil {
@@ -128,7 +129,7 @@ func readReported(raw map[string]any) (map[string]*reportedClient, error) {
 	decoder := json.NewDecoder(strings.NewReader(string(text)))
 	decoder.DisallowUnknownFields()
 	var clients map[string]*reportedClient
-	if decoder.Decode(&clients) != nil { // without the error, which repeats what was sent
+	if decoder.Decode(&clients) != nil { // without the error, which repeats the body
 		return nil, userErrorf("field clients: it is not an object of clients, each with tokens and servers")
 	}
 	rows := 0
@@ -147,7 +148,8 @@ func readReported(raw map[string]any) (map[string]*reportedClient, error) {
 	return clients, nil
 }
 
-// keepReport stores what was used. That the day is closed is stored last, when all of it is.
+// keepReport stores the usage. It stores last that the day is closed, when all usage is
+// stored.
 func (b *mcpBackend) keepReport(ctx context.Context, s logical.Storage, report *usageReport, w usageWindow) (refused int64, err error) {
 	var count atomic.Int64
 	group, parallel := errgroup.WithContext(ctx)
@@ -168,9 +170,9 @@ func (b *mcpBackend) keepReport(ctx context.Context, s logical.Storage, report *
 	return count.Load(), nil
 }
 
-// keepClient stores what was used by one client, and returns how much of it is refused. Its
-// lock is not held: what a client that is deleted meanwhile has used is nobody's, and tidy
-// removes it.
+// keepClient stores the usage of one client, and returns the number of rows that are
+// refused. The client's lock is not held: if the client is deleted meanwhile, nobody reads
+// its usage, and tidy removes it.
 func (b *mcpBackend) keepClient(ctx context.Context, s logical.Storage, id string, reported *reportedClient, day check.Day, w usageWindow) (refused int64, err error) {
 	_, c, err := b.clientOfID(ctx, s, id)
 	if err != nil {

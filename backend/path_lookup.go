@@ -49,7 +49,7 @@ func (b *mcpBackend) pathLookup() []*framework.Path {
 			ops: operations{
 				logical.UpdateOperation: {do: b.lookup, verb: "look-up", answers: lookupResponseFields()},
 			},
-			synopsis: "Check whether a token is valid, and what it may reach.",
+			synopsis: "Check whether a token is valid, and read its rights.",
 			help: `
 The answer is 200 with active=false, and gives no reason, for a token that is unknown,
 expired or revoked, or whose client is disabled or deleted. Any other status says
@@ -66,7 +66,7 @@ token inside with the id of the data key: without the id, that token is not acti
 			ops: operations{
 				logical.UpdateOperation: {do: b.lookupAccessor, verb: "look-up", answers: lookupResponseFields()},
 			},
-			synopsis: "Check whether the token of an accessor is valid, and what it may reach.",
+			synopsis: "Check whether the token of an accessor is valid, and read its rights.",
 			help:     "Like lookup, for those who have the accessor and not the token.",
 		},
 	)
@@ -114,8 +114,8 @@ func warnOfForm(resp *logical.Response, err error, form func() error) (*logical.
 	return resp, nil
 }
 
-// answerLookup takes the feed's head, and only then reads storage: the order that
-// lets a gateway tell an answer that is older than a change it knows of.
+// answerLookup takes the feed's head, and only then reads storage: the order that lets
+// a gateway recognize an answer that is older than a change it knows of.
 func (b *mcpBackend) answerLookup(ctx context.Context, s logical.Storage, read func() (*activeToken, error)) (*logical.Response, error) {
 	epoch, index, err := b.feed.Head(ctx, s)
 	if err != nil {
@@ -167,7 +167,7 @@ func (b *mcpBackend) find(ctx context.Context, s logical.Storage, secret string)
 	unsealed, err := b.unseal(ctx, s, secret)
 	switch {
 	case kms.Refused(err):
-		return nil, nil // what KMS does not open is not active
+		return nil, nil // a token that KMS does not open is not active
 	case err != nil:
 		return nil, kmsFailure(err)
 	case unsealed == nil:
@@ -181,7 +181,7 @@ func (b *mcpBackend) find(ctx context.Context, s logical.Storage, secret string)
 // is not active without its seal, nor under another data key.
 func (b *mcpBackend) findUnsealed(ctx context.Context, s logical.Storage, unsealed *unsealedToken) (*activeToken, error) {
 	if token.Malformed(unsealed.token) != nil {
-		return nil, nil //nolint:nilerr // what cannot be a token is not active
+		return nil, nil //nolint:nilerr // a text that cannot be a token is not active
 	}
 	hash, err := b.hashToken(ctx, s, unsealed.token)
 	if err != nil {

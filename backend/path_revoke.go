@@ -157,7 +157,7 @@ func (b *mcpBackend) revokeByAccessor(ctx context.Context, s logical.Storage, ac
 }
 
 func nothingToRevoke() *logical.Response {
-	return &logical.Response{Warnings: []string{"there is no such token: it has ended already, or never was one"}}
+	return &logical.Response{Warnings: []string{"this token does not exist: it has ended already, or was never issued"}}
 }
 
 // revokeAt ends one token. An own token leaves its client's list; a leased one
@@ -190,7 +190,7 @@ func (b *mcpBackend) endOwn(ctx context.Context, s logical.Storage, client, acce
 	return true, b.commit(ctx, s, change)
 }
 
-// announceEnd tells gateways of the end of a token that is not there any more. Storage may have
+// announceEnd tells gateways of the end of a token that no longer exists. Storage may have
 // failed to write the end when it was first asked for, and have written it later: a gateway
 // that asked in between knows the token as valid, and must ask again. If a client is named, no
 // other's token is announced. It reads the client, so its caller holds no lock of one.

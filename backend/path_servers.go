@@ -101,7 +101,7 @@ func serverResponseFields() fields {
 			"url_query":   {Type: framework.TypeStringSlice, Description: "The names of the query's parameters."},
 			"env":         {Type: framework.TypeStringSlice, Description: "The names of the environment variables."},
 			"headers":     {Type: framework.TypeStringSlice, Description: "The names of the headers."},
-			"credentials": {Type: framework.TypeMap, Description: "The credentials by name: path, method, refresh (seconds; null: 300) and data, the names of what is sent with a write."},
+			"credentials": {Type: framework.TypeMap, Description: "The credentials by name: path, method, refresh (seconds; null: 300) and data, the names of the values that are sent with a write."},
 			"files":       {Type: framework.TypeStringSlice, Description: "The names of the files."},
 		})
 }
@@ -149,7 +149,8 @@ var serverWords = map[string]string{ //nolint:gosec // names of fields
 	"disabled_tools":       "which tools a client may not call is the client's denied_tools: leave it out",
 }
 
-// hint says what to write instead of a field that a path does not have, if it knows.
+// hint names the field to write instead of one that a path does not have, if it knows
+// one.
 func hint(name string, schema fields) string {
 	words, ok := serverWords[name]
 	if !ok || schema["transport"] == nil {

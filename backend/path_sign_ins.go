@@ -21,7 +21,7 @@ type signInEntry struct {
 
 	Since    time.Time `json:"since"`
 	LastSeen time.Time `json:"last_seen"`
-	Until    time.Time `json:"until"` // when it has ended, whatever happened
+	Until    time.Time `json:"until"` // when it has ended at the latest
 }
 
 func signInEntryFields() fields {
@@ -46,7 +46,7 @@ func (b *mcpBackend) pathSignIns() []*framework.Path {
 				do: b.listSignIns,
 				answers: fields{
 					"keys":     {Type: framework.TypeStringSlice, Description: "The accessors of people's Vault tokens, in order."},
-					"key_info": {Type: framework.TypeMap, Description: "By accessor, what a read of it answers."},
+					"key_info": {Type: framework.TypeMap, Description: "By accessor, the fields of a read."},
 				},
 			}},
 			synopsis: "List who is signed in.",
@@ -109,8 +109,8 @@ func (e *signInEntry) data(accessor string) map[string]any {
 	})
 }
 
-// noteSignIn writes the row of the sign-in that gets a token, which ends then. It comes before
-// the token's entries, so that nobody has a token without a row.
+// noteSignIn writes the row of the sign-in that gets a token with that end. It comes before
+// the token's entries, so that there is never a token without a row.
 func (b *mcpBackend) noteSignIn(ctx context.Context, s logical.Storage, asked *signInRequest, client, clientID string, tokenEnds time.Time) error {
 	defer b.signIns.lock(asked.info.Accessor)()
 	held, err := b.signIns.getLocked(ctx, s, asked.info.Accessor)
@@ -139,7 +139,7 @@ func (b *mcpBackend) noteSignIn(ctx context.Context, s logical.Storage, asked *s
 }
 
 // differs refuses another client, application or login under the Vault token of a sign-in:
-// whoever ends or audits a sign-in relies on its being one login with one application.
+// people who end or audit a sign-in rely on it being one login with one application.
 func (e *signInEntry) differs(next *signInEntry) error {
 	for _, f := range []struct{ field, held, asked string }{
 		{"application", e.Application, next.Application},

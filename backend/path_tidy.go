@@ -88,7 +88,7 @@ const (
 	tidyBudget = 20 * time.Second
 )
 
-// tidyStatus is what tidy/status answers.
+// tidyStatus is the answer of tidy/status.
 type tidyStatus struct {
 	State          string // idle, running, finished, paused or failed
 	StartedAt      time.Time

@@ -210,7 +210,7 @@ func (b *mcpBackend) renewed(t *clientToken, ttl time.Duration, c *clientEntry, 
 			return t.ExpiresAt, []string{"the token has reached its longest life and was not renewed: rotate-client issues a new one"}
 		}
 	}
-	ttl, warnings := capTTL(ttl, limit{"what is left of the token's longest life", left})
+	ttl, warnings := capTTL(ttl, limit{"the rest of the token's longest life", left})
 	return expiry(now, ttl), warnings
 }
 

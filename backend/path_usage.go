@@ -25,12 +25,12 @@ func (b *mcpBackend) pathUsage() []*framework.Path {
 				logical.ReadOperation: {
 					do: b.readCoverage, runs: onActive,
 					answers: fields{
-						"usage_days": {Type: framework.TypeInt, Description: "For how many days what was used is kept; 0: it is not.", Required: true},
+						"usage_days": {Type: framework.TypeInt, Description: "The number of days for which usage is kept; 0: none is kept.", Required: true},
 						"days":       {Type: framework.TypeSlice, Description: "The days in order, today's at the end: day, complete, the number of gateways, and gaps, each with why and, of a gateway, gateway, first_seen, last_seen and last_report.", Required: true},
 					},
 				},
 			},
-			synopsis: "Read of which days it is known what was used.",
+			synopsis: "Read the days for which usage is known.",
 			help: `
 A day is complete if the engine was there when it began, and every gateway that was there
 has reported all of it. Only of such a day can be said that something was not used; gaps
@@ -45,11 +45,11 @@ say why another one is not complete. Today never is.`,
 					do: b.readClientUsage,
 					answers: merge(pick(tokenResponseFields, "client", "client_id"), fields{
 						"last_used": lastUsedField,
-						"rows":      {Type: framework.TypeSlice, Description: "What the client has used, in order: server, tool and last_used of each. The tool \"\" is everything that is not a tool of the server's list: prompts, resources, and calls by other names.", Required: true},
+						"rows":      {Type: framework.TypeSlice, Description: "The client's usage, in order: server, tool and last_used of each. The tool \"\" is everything that is not a tool of the server's list: prompts, resources, and calls by other names.", Required: true},
 					}),
 				},
 			},
-			synopsis: "Read what a client has used.",
+			synopsis: "Read the usage of a client.",
 			help: `
 A call of a tool counts, and so does a read of a prompt or a resource. Sessions, lists and
 open streams are no use of a server, though they are one of the client and its token. What
@@ -139,7 +139,7 @@ func (d *usageDay) data(day, today check.Day) map[string]any {
 	return map[string]any{"day": day.String(), "complete": len(gaps) == 0 && day < today, "gateways": gateways, "gaps": gaps}
 }
 
-// gaps say what is not known of the day.
+// gaps are the parts of the day's usage that are not known.
 func (d *usageDay) gaps(isToday bool) []map[string]any {
 	gaps := []map[string]any{}
 	gap := func(why string) { gaps = append(gaps, map[string]any{"why": why}) }
@@ -161,7 +161,7 @@ func (d *usageDay) gaps(isToday bool) []map[string]any {
 	return gaps
 }
 
-// why says what is missing of the gateway's day, "" if nothing is. Today goes on.
+// why names the part of the gateway's day that is missing, or "". Today is not over.
 func (g *gatewayDay) why(id string, isToday bool) string {
 	switch {
 	case id == "":

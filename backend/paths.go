@@ -17,12 +17,12 @@ import (
 // operationPrefix starts the id of every operation in the OpenAPI document.
 const operationPrefix = "mcp"
 
-// path is a path as its file declares it: only what it has of its own. build adds the rest.
+// path is a path as its file declares it, with only its own parts. build adds the rest.
 type path struct {
 	pattern  string
 	fields   fields
 	anyField bool                    // its writes also take fields that are not declared
-	exists   framework.ExistenceFunc // lets Vault tell a create from an update
+	exists   framework.ExistenceFunc // by which Vault distinguishes a create from an update
 	about    string                  // the noun in the ids of its operations
 	ops      operations
 	synopsis string
@@ -54,7 +54,7 @@ var noFields = []string{}
 type node int
 
 const (
-	onActive node = iota + 1 // what it reads must not be old, or is only there
+	onActive node = iota + 1 // it reads data that must not be old, or that only the active node has
 	onAny                    // it writes nothing
 )
 
@@ -209,7 +209,7 @@ type taken struct {
 	path   map[string]bool // those that the path itself holds
 	any    bool            // others, too, which the operation itself looks at
 	writes map[string]bool // those that a write of the path takes
-	verb   string          // what it does, for a sentence
+	verb   string          // its action, for a sentence
 }
 
 var captured = regexp.MustCompile(`\(\?P<(\w+)>`)

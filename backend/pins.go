@@ -17,10 +17,10 @@ import (
 // The approvals of a server and the reported definitions are one entry, the server's index: one
 // Put of it is one change of pins, however many definitions it is about.
 // The texts are beside it, one entry each, under their digests. They are written before the
-// index that names them, and a text that no index names is nobody's.
+// index that names them, and tidy removes a text that no index names.
 //
-// An index belongs to a place: where the server's registration leads. If it leads elsewhere,
-// earlier approvals count for nothing.
+// An index belongs to a place, the one that the server's registration leads to. If it leads
+// elsewhere, earlier approvals do not count.
 
 // pinName is the kind and the name of a definition. A server's instructions and its serverInfo have no name.
 type pinName struct {
@@ -44,8 +44,8 @@ type pinApproval struct {
 	At time.Time `json:"at"`
 	By string    `json:"by"`
 
-	// FirstSeen: nobody has approved this very definition. Somebody has said that the first
-	// one of each name counts.
+	// FirstSeen: no person has approved this very definition. It was the first one of its
+	// name during trust_first.
 	FirstSeen bool `json:"first_seen,omitempty"`
 }
 
@@ -152,8 +152,9 @@ type pinWrite struct {
 }
 
 // beginPins reads the state before a change of pins, nil if there is no server of the name. The
-// caller holds the lock of the index. Only under it the server's place is sure to be that of the
-// index: a writer who has read it before could replace the index of a newer place.
+// caller holds the lock of the index. Only under the lock is the server's place sure to be that
+// of the index: a writer that has read the place before could replace the index of a newer
+// place.
 func (b *mcpBackend) beginPins(ctx context.Context, s logical.Storage, name string) (*pinWrite, error) {
 	server, err := b.servers.get(ctx, s, name)
 	if err != nil || server == nil {
@@ -169,8 +170,8 @@ func (b *mcpBackend) beginPins(ctx context.Context, s logical.Storage, name stri
 	}, nil
 }
 
-// commitPins stores the change: new texts, then the index. Gateways are told if it approves
-// something else than before.
+// commitPins stores the change: new texts, then the index. It tells gateways if the
+// approvals have changed.
 func (b *mcpBackend) commitPins(ctx context.Context, s logical.Storage, w *pinWrite) error {
 	next := &pinEntry{pinState: *w.next}
 	kept := next.texts()

@@ -18,7 +18,7 @@ func TestTrustFirstApprovesTheFirstOfEachNameForAnHour(t *testing.T) {
 	e := pinnedEnv(t, "enforce")
 	before, alone := toolText("before", ""), toolText("a", "")
 	e.reportTools(before, toolText("twice", "one"), toolText("twice", "two"))
-	require.Contains(t, strings.Join(e.write("pins/s", data{"trust_first": true}).Warnings, ""), "whoever has a gateway's login chooses it")
+	require.Contains(t, strings.Join(e.write("pins/s", data{"trust_first": true}).Warnings, ""), "a holder of a gateway's login can choose it")
 	require.Equal(t, "2026-11-22T10:00:00Z", e.read("pins/s")["trust_first_until"])
 	require.Equal(t, []string{"tool before " + digestOf(t, pin.Tool, before) + " first seen"}, e.pinRows("approved"), "the only one of its name counts")
 

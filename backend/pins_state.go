@@ -37,7 +37,7 @@ func ofName(n pinName) func(pinDefinition) bool {
 
 // sizeInIndex estimates the bytes of an entry of that name in the index, never too low.
 func sizeInIndex(texts ...string) int {
-	const fixed = 320 // everything but names that somebody chooses
+	const fixed = 320 // everything except names that people choose
 	size := fixed
 	for _, text := range texts {
 		for i := range len(text) {
@@ -121,7 +121,8 @@ func (p *pinState) approve(n pinName, digest pin.Digest, by string, now time.Tim
 	p.addApproval(a)
 }
 
-// addApproval adds an approval. If there is no room for its text, that is not kept.
+// addApproval adds an approval. If there is no room for its text, the text is not
+// stored.
 func (p *pinState) addApproval(a pinApproval) {
 	if a.Text && textsSize(p.approvedDefinitions())+a.Size > maxApprovedTexts {
 		a.Text = false
@@ -129,7 +130,8 @@ func (p *pinState) addApproval(a pinApproval) {
 	p.Approved = append(p.Approved, a)
 }
 
-// checkApproved refuses approvals beyond the bounds, for whoever has asked for them.
+// checkApproved refuses approvals beyond the bounds, with an error for the person who
+// asked for them.
 func (p *pinState) checkApproved() error {
 	const room = "withdraw approvals that the server does not need any more"
 	if len(p.Approved) > maxApproved {
@@ -210,9 +212,10 @@ func (p *pinState) note(d pinDefinition, now time.Time) noted {
 	return notedLost
 }
 
-// contradict is for a name of which another definition is reported. If the one that is approved
-// is only the first that was seen, not long ago, nobody knows which is the right one. So none
-// is approved then, nor the next that comes, and it ends trust_first for the server.
+// contradict is called for a name of which another definition is reported. If the approved one
+// was approved by trust_first not long ago, nobody knows which is the right one. So it
+// withdraws the approval, freezes the name, so that the next report is not approved either, and
+// ends trust_first for the server.
 func (p *pinState) contradict(n pinName, now time.Time) {
 	fresh := func(a *pinApproval) bool {
 		return a.pinName == n && a.FirstSeen && now.Sub(a.At) < trustFirstFor

@@ -251,7 +251,7 @@ func TestKindsThatAreLeftOutAreSoOfOnePlace(t *testing.T) {
 	require.Equal(t, []string{"page"}, e.read("servers/s")["pin_kinds"])
 
 	resp := e.write("servers/s", data{"pin": "enforce", "url": "https://other.example.com/mcp"})
-	require.Contains(t, strings.Join(resp.Warnings, "\n"), "url changed, so the pin_kinds of before were dropped")
+	require.Contains(t, strings.Join(resp.Warnings, "\n"), "url changed, so the pin_kinds of the earlier place were dropped")
 	require.Equal(t, []string{}, e.read("servers/s")["pin_kinds"])
 	require.Contains(t, e.read("pins/s")["pin_kinds"], "tool", "who may not write pin_kinds brings no tools past them")
 
@@ -389,22 +389,22 @@ func TestAnApprovalOfWhatNobodyReportedSaysWhatItDoes(t *testing.T) {
 		want []string
 	}{
 		{"a digest that nobody knows", data{"approve": "write", "digest": digestOf(t, pin.Tool, toolText("write", ""))}, []string{
-			`no gateway has reported this definition: it counts once a server says it in these words, and calls of the tool "write" pass from now on`,
+			`no gateway has reported this definition: it takes effect once the server shows exactly this text, and calls of the tool "write" pass from now on`,
 		}},
 		{"under another name", data{"approve": "find", "digest": digest}, []string{
-			`no gateway has reported this definition: it counts once a server says it in these words, and calls of the tool "find" pass from now on`,
+			`no gateway has reported this definition: it takes effect once the server shows exactly this text, and calls of the tool "find" pass from now on`,
 			`the digest that is approved of the tool "find" was reported of the tool "search": withdraw it, and give that kind and name`,
 		}},
 		{"under another kind", data{"approve": "search", "kind": "prompt", "digest": digest}, []string{
-			`no gateway has reported this definition: it counts once a server says it in these words, and calls of the prompt "search" pass from now on`,
+			`no gateway has reported this definition: it takes effect once the server shows exactly this text, and calls of the prompt "search" pass from now on`,
 			`the digest that is approved of the prompt "search" was reported of the tool "search": withdraw it, and give that kind and name`,
 		}},
 		{"of what has no name", data{"approve": "", "kind": "instructions", "digest": digestOf(t, pin.Instructions, `"x"`)}, []string{
-			"no gateway has reported this definition: it counts once a server says it in these words",
+			"no gateway has reported this definition: it takes effect once the server shows exactly this text",
 		}},
 		{"one that was reported", data{"approve": "search", "digest": digest}, nil},
 		{"one that is approved already, of another name", data{"approve": "look", "digest": digest}, []string{
-			`no gateway has reported this definition: it counts once a server says it in these words, and calls of the tool "look" pass from now on`,
+			`no gateway has reported this definition: it takes effect once the server shows exactly this text, and calls of the tool "look" pass from now on`,
 			`the digest that is approved of the tool "look" was reported of the tool "search": withdraw it, and give that kind and name`,
 		}},
 	} {

@@ -233,8 +233,8 @@ func approveAll(all []approvedDigest) pinAct {
 	}
 }
 
-// unseenWarnings warns of approvals of what no gateway has reported: it may be a mistake, and
-// still calls of a name with an approval pass.
+// unseenWarnings warns of approvals of definitions that no gateway has reported: such an
+// approval may be a mistake, and still calls of the name pass.
 func (p *pinState) unseenWarnings(unseen []approvedDigest, of int) []string {
 	var warnings []string
 	switch {
@@ -243,9 +243,9 @@ func (p *pinState) unseenWarnings(unseen []approvedDigest, of int) []string {
 	case of > 1:
 		warnings = append(warnings, fmt.Sprintf("no gateway has reported %d of these definitions: they count once a server says them in these words, and calls of their names pass from now on", len(unseen)))
 	case unseen[0].name.Kind.Named():
-		warnings = append(warnings, fmt.Sprintf("no gateway has reported this definition: it counts once a server says it in these words, and calls of %s pass from now on", unseen[0].name))
+		warnings = append(warnings, fmt.Sprintf("no gateway has reported this definition: it takes effect once the server shows exactly this text, and calls of %s pass from now on", unseen[0].name))
 	default:
-		warnings = append(warnings, "no gateway has reported this definition: it counts once a server says it in these words")
+		warnings = append(warnings, "no gateway has reported this definition: it takes effect once the server shows exactly this text")
 	}
 	for _, a := range unseen {
 		if known, ok := p.reportedAs(a.digest); ok {
@@ -318,9 +318,9 @@ func readTrustFirst(d *framework.FieldData) pinAct {
 		}
 		held := len(p.Approved)
 		p.beginTrustFirst(by, now)
-		warnings := []string{fmt.Sprintf("until %s the first definition of each name is approved that a gateway reports: whoever has a gateway's login chooses it", formatTime(p.TrustFirstUntil))}
+		warnings := []string{fmt.Sprintf("until %s the first definition that a gateway reports of each name is approved: a holder of a gateway's login can choose it", formatTime(p.TrustFirstUntil))}
 		if at := len(p.Approved) - held; at > 0 {
-			// Among them may be what somebody has withdrawn.
+			// Some of them may have been withdrawn.
 			warnings = append(warnings, fmt.Sprintf("%d definitions that were reported before, withdrawn ones too, are approved at once: look at those marked first_seen", at))
 		}
 		if len(p.Frozen) > 0 {

@@ -82,8 +82,8 @@ func (b *mcpBackend) policies(ctx context.Context, s logical.Storage) (*policySn
 	return made, nil
 }
 
-// writePolicies runs write, which changes policies, and makes sure that nobody reads an older
-// snapshot afterwards. The caller holds writing.
+// writePolicies runs write, which changes policies, and makes sure that no request reads an
+// older snapshot afterwards. The caller holds writing.
 func (b *mcpBackend) writePolicies(write func() error) error {
 	b.policyBook.lock.Lock()
 	defer b.policyBook.lock.Unlock()

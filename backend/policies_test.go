@@ -93,8 +93,8 @@ func TestAWriteReplacesThePolicyUnlessItGivesNoSetting(t *testing.T) {
 	require.Equal(t, true, e.read("policies/p")["managed"])
 
 	resp := e.write("policies/p", settingsOf(t, `{"allowManagedMcpServersOnly": true}`))
-	require.Contains(t, strings.Join(resp.Warnings, "\n"), "allowedMcpServers was set and is not any more")
-	require.Contains(t, strings.Join(resp.Warnings, "\n"), "what it denied is not denied any more")
+	require.Contains(t, strings.Join(resp.Warnings, "\n"), "allowedMcpServers was set and is now unset")
+	require.Contains(t, strings.Join(resp.Warnings, "\n"), "deniedMcpServers was set and is now unset: its denials end")
 	require.Equal(t, data{"managed": true, "allowManagedMcpServersOnly": true}, e.read("policies/p"))
 }
 

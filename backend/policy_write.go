@@ -182,10 +182,10 @@ func losses(held, next *policyEntry) []string {
 	var warnings []string
 	allowed, denied := next.Document.Allowed, next.Document.Denied
 	if held != nil && held.Document.Allowed != nil && allowed == nil {
-		warnings = append(warnings, fmt.Sprintf("%s was set and is not any more: what no list denies is allowed", policy.AllowedSetting))
+		warnings = append(warnings, fmt.Sprintf("%s was set and is now unset: every server that no list denies is allowed", policy.AllowedSetting))
 	}
 	if held != nil && len(held.Document.Denied) > 0 && denied == nil {
-		warnings = append(warnings, fmt.Sprintf("%s was set and is not any more: what it denied is not denied any more", policy.DeniedSetting))
+		warnings = append(warnings, fmt.Sprintf("%s was set and is now unset: its denials end", policy.DeniedSetting))
 	}
 	if allowed == nil && len(denied) == 0 && !next.Document.ManagedOnly {
 		warnings = append(warnings, fmt.Sprintf("THIS POLICY RESTRICTS NOTHING: it denies no server, and without %s it admits every one. Write %s=[] to admit none",

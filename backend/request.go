@@ -24,8 +24,8 @@ var secretFields = map[string]struct{}{
 	"url": {}, "headers": {}, "env": {}, "credentials": {}, "files": {},
 }
 
-// HandleExistenceCheck is the framework's, without the request's fields: what
-// exists depends on the path alone.
+// HandleExistenceCheck is the framework's, without the request's fields: existence
+// depends on the path alone.
 func (b *mcpBackend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (checked, exists bool, err error) {
 	bare := *req
 	bare.Data = nil
@@ -290,8 +290,7 @@ var (
 // plugin, keep every digit of an integer.
 const exact = 1 << 53
 
-// plainText returns a scalar as it was written. The framework refuses what is not a
-// scalar.
+// plainText returns a scalar as it was written. The framework refuses other values.
 func plainText(value any) (any, error) {
 	switch v := value.(type) {
 	case nil:

@@ -67,8 +67,8 @@ func applyRights(d *framework.FieldData, r *check.Rights) error {
 	return nil
 }
 
-// refusedBy refuses what is wrong with the fields that were written. What is only too large
-// and was not given stays: an earlier version took it.
+// refusedBy refuses problems of the fields that were written. A field that is only too
+// large and was not given stays: an earlier version accepted it.
 func refusedBy(d *framework.FieldData, problems check.Problems) error {
 	return refusedAll(slices.DeleteFunc(problems, func(p *check.Problem) bool {
 		_, given := d.Raw[p.Field]

@@ -108,7 +108,7 @@ func (b *mcpBackend) decryptToken(ctx context.Context, req *logical.Request, nam
 	}
 	ciphertext, err := base64.StdEncoding.DecodeString(text)
 	if err != nil || len(ciphertext) == 0 || len(ciphertext) > kms.MaxCiphertext {
-		return "", userErrorf("field access_token_ciphertext: it is not what `aws kms encrypt --output text --query CiphertextBlob` prints: base64 of at most %d bytes", kms.MaxCiphertext)
+		return "", userErrorf("field access_token_ciphertext: it is not the output of `aws kms encrypt --output text --query CiphertextBlob`: base64 of at most %d bytes", kms.MaxCiphertext)
 	}
 	client, err := b.kmsClients.get(ctx, &e.kmsSettings)
 	if err != nil {
@@ -136,7 +136,7 @@ func (b *mcpBackend) unseal(ctx context.Context, s logical.Storage, secret strin
 	}
 	id, err := token.SealedUnder(secret)
 	if err != nil {
-		return nil, nil //nolint:nilerr // what cannot be a token is not active
+		return nil, nil //nolint:nilerr // a text that cannot be a token is not active
 	}
 	e, err := b.kmsEntry(ctx, s)
 	if err != nil {

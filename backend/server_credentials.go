@@ -135,29 +135,29 @@ func (e *serverEntry) credentialsInFull() map[string]any {
 	return full
 }
 
-// credentialWarnings warns of credentials that not every client can have.
+// credentialWarnings warns of credentials that are refused to some clients.
 func (e *serverEntry) credentialWarnings() []string {
 	var warnings []string
 	for _, name := range sortedKeys(e.Credentials) {
 		for _, placeholder := range e.Credentials[name].Placeholders() {
 			switch {
 			case strings.HasPrefix(placeholder, credential.ClientMetadata):
-				warnings = append(warnings, fmt.Sprintf("credential %q has {{%s}}: whoever may write a client's metadata chooses what it reads there, so clients without upstream_policies of their own are refused", name, placeholder))
+				warnings = append(warnings, fmt.Sprintf("credential %q has {{%s}}: a person who may write a client's metadata chooses the path that is read, so clients without upstream_policies of their own are refused", name, placeholder))
 			case placeholder == credential.PersonAlias:
-				warnings = append(warnings, fmt.Sprintf("credential %q has {{%s}}: clients that nobody has signed in to are refused", name, placeholder))
+				warnings = append(warnings, fmt.Sprintf("credential %q has {{%s}}: clients without a sign-in are refused", name, placeholder))
 			}
 		}
 	}
 	return warnings
 }
 
-// nameWarnings warns whoever has deleted a client that Vault's ACL knows clients by name, if
-// the client could have had something by it.
+// nameWarnings are the warnings after the delete of a client: Vault's ACL knows clients by
+// name. There are none if the client cannot have had credentials.
 func (b *mcpBackend) nameWarnings(ctx context.Context, s logical.Storage, name string, deleted *clientEntry) []string {
 	if deleted.UpstreamPolicies == nil && !b.anyCredentials(ctx, s) {
 		return nil
 	}
-	return []string{fmt.Sprintf("Vault's ACL knows clients by their names: whoever gets the name %q again gets, in the credentials of servers, what Vault's policies and secrets grant to it. Take those away first, or do not use the name again", name)}
+	return []string{fmt.Sprintf("Vault's ACL knows clients by their names: a later client with the name %q gets the same credentials of servers. Take these away in Vault first, or do not use the name again", name)}
 }
 
 // credentialScan is how long a delete looks for a server with credentials. It only warns,

@@ -126,7 +126,7 @@ func TestCredentialsDoNotFollowAServerElsewhere(t *testing.T) {
 	e.write("servers/s", leasing(nil))
 	resp := e.write("servers/s", data{"command": "/bin/other"})
 	warnings := strings.Join(resp.Warnings, "\n")
-	for _, dropped := range []string{"the env of before", "A, B, KEY, VAULT_TOKEN", "the credentials of before", "db, kv, otp", "the files of before", "key", "the vault_policies of before", "mcp-a, mcp-b"} {
+	for _, dropped := range []string{"the env of the earlier place", "A, B, KEY, VAULT_TOKEN", "the credentials of the earlier place", "db, kv, otp", "the files of the earlier place", "key", "the vault_policies of the earlier place", "mcp-a, mcp-b"} {
 		require.Contains(t, warnings, dropped)
 	}
 	require.NotContains(t, warnings, "s3cret")
@@ -138,7 +138,7 @@ func TestCredentialsDoNotFollowAServerElsewhere(t *testing.T) {
 	e.write("servers/s", leasing(data{"command": "/bin/other"}))
 	text := e.refusedWrite("servers/s", data{"command": "/bin/third", "env": data{"A": "{{db.password}}"}})
 	require.Contains(t, text, "there is no such credential: write credentials=db=PATH")
-	require.Contains(t, text, "command changed, so the credentials of before were dropped")
+	require.Contains(t, text, "command changed, so the credentials of the earlier place were dropped")
 	require.Equal(t, "/bin/other", e.registered("s")["command"])
 
 	require.Empty(t, e.write("servers/s", leasing(data{"command": "/bin/third"})).Warnings, "it has them again")
@@ -192,12 +192,12 @@ func TestAServerWhoseCredentialsNotEveryClientCanHaveIsWarnedOf(t *testing.T) {
 		}).Warnings, "\n")
 	}
 	require.Contains(t, write("kv/data/{{client.metadata.team}}"), "clients without upstream_policies of their own are refused")
-	require.Contains(t, write("kv/data/{{person.alias}}"), "nobody has signed in to are refused")
+	require.Contains(t, write("kv/data/{{person.alias}}"), "clients without a sign-in are refused")
 	require.Empty(t, write("kv/data/{{client.alias}}"))
 }
 
 func TestWhoeverDeletesAClientIsToldThatVaultKnowsItByItsName(t *testing.T) {
-	const told = `whoever gets the name "c" again gets`
+	const told = `a later client with the name "c" gets`
 	remove := func(e *env) string {
 		resp := e.must(logical.DeleteOperation, "clients/c", nil)
 		if resp == nil {

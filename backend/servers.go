@@ -130,8 +130,8 @@ func (b *mcpBackend) writeServer(ctx context.Context, req *logical.Request, d *f
 	return warned(append(inherited, warnings...)), nil
 }
 
-// continues reports whether what began at held may go on at next. After a server was
-// disabled it may not, even where it is enabled again before a gateway has heard of that.
+// continues reports whether requests and sessions that began at held may go on at next. After a
+// server was disabled they may not, even if it is enabled again before a gateway has noticed.
 func (e *serverEntry) continues(held *serverEntry) bool {
 	return held != nil && held.samePlace(e) && (held.Disabled || !e.Disabled)
 }
@@ -209,11 +209,11 @@ func (e *serverEntry) dropEmpty() {
 	e.VaultPolicies = listOrNil(e.VaultPolicies)
 }
 
-// dropOf removes from e what held has for its place alone, unless e still leads to the same
-// program at the same place. Values of secrets are write-only, and whoever may write
-// registrations could otherwise read them at a place of their own. Likewise pin_kinds leave out
-// what somebody trusts one server with. What the request gives again stays. It returns
-// warnings that name what was dropped.
+// dropOf removes from e the fields that held has only for its own place, unless e still leads
+// to the same place. Values of secrets are write-only: a writer of registrations could
+// otherwise read them by pointing the server at a place of their own. Likewise the pin_kinds of
+// one server express trust in that server alone. Fields that the request gives again stay. It
+// returns warnings that name the dropped values.
 func (e *serverEntry) dropOf(held *serverEntry, d *framework.FieldData) []string {
 	if held == nil {
 		return nil
@@ -239,7 +239,7 @@ func (e *serverEntry) dropOf(held *serverEntry, d *framework.FieldData) []string
 			continue
 		}
 		warnings = append(warnings, fmt.Sprintf(
-			"%s changed, so the %s of before were dropped, which are not for another place: %s. Write %s to give the server some there",
+			"%s changed, so the %s of the earlier place were dropped: %s. Write %s to give the server some at the new place",
 			strings.Join(moved, ", "), held.field, strings.Join(held.names, ", "), held.field))
 		held.drop()
 	}
@@ -259,10 +259,10 @@ func (b *mcpBackend) deleteServer(ctx context.Context, req *logical.Request, d *
 	users, complete := b.usersOfServer(ctx, req.Storage, name)
 	switch {
 	case !users.none():
-		return warned([]string{fmt.Sprintf("%s %s this server in allowed_servers, which admits to whatever is registered as %q next: take it out there",
+		return warned([]string{fmt.Sprintf("%s %s this server in allowed_servers, and will reach the next server that is registered as %q: take it out there",
 			users, plural(slices.Concat(users.clients, users.roles), "names", "name"), name)}), nil
 	case !complete:
-		return warned([]string{fmt.Sprintf("not every client and role was looked at: those that name this server in allowed_servers will reach whatever is registered as %q next", name)}), nil
+		return warned([]string{fmt.Sprintf("not every client and role could be checked: those that name this server in allowed_servers will reach the next server that is registered as %q", name)}), nil
 	}
 	return nil, b.forgetGone(ctx, req.Storage, name)
 }

@@ -20,8 +20,8 @@ const (
 	sessionKeyLife   = 90 * 24 * time.Hour
 )
 
-// sessionKeys are the keys under which all gateways of the mount seal session ids, and what
-// sign-in gives away, so that any gateway can open what another has sealed.
+// sessionKeys are the keys under which all gateways of the mount seal session ids, and the
+// state that sign-in gives to others, so that any gateway can open what another has sealed.
 type sessionKeys struct {
 	Current int                `json:"current"`
 	Keys    map[int]sessionKey `json:"keys"`

@@ -15,11 +15,11 @@ import (
 
 const (
 	// signInTokenTTL is the longest life of a token with a resource. Vault does not tell the
-	// engine that an entity was disabled or has lost a policy, so such a person is out when
-	// the token ends.
+	// engine that an entity was disabled or has lost a policy, so such a person loses access
+	// when the token ends.
 	signInTokenTTL = 15 * time.Minute
 
-	// longestSignIn bounds how far ahead the end of a sign-in may be said.
+	// longestSignIn bounds the time until the end of a sign-in.
 	longestSignIn = 31 * 24 * time.Hour
 )
 
@@ -37,7 +37,7 @@ type signInInfo struct {
 	Generation uint64 `json:"generation,omitempty"`
 }
 
-// signInFields are the schemas of what addTo adds.
+// signInFields are the schemas of the fields that addTo adds.
 func signInFields() fields {
 	return fields{
 		"resource":    {Type: framework.TypeString, Description: "The resource that the token is for, and no other (RFC 8707); empty for a token that no sign-in has got, as are the next five."},
@@ -63,7 +63,7 @@ func (i *signInInfo) addTo(data map[string]any) {
 type signInRequest struct {
 	info            signInInfo
 	applicationName string
-	ends            time.Time // zero: not said
+	ends            time.Time // zero: not given
 	assertion       *assertion
 }
 
@@ -81,8 +81,8 @@ func signInRequestFields() fields {
 	}
 }
 
-// signInRequest reads what the request says of a sign-in as the client; nil if it says
-// nothing. Who signs in is not in it: that is Vault's to say.
+// signInRequest reads the request's fields about a sign-in as the client; nil if it has
+// none. The person is not among them: Vault names the person.
 func (b *mcpBackend) signInRequest(ctx context.Context, req *logical.Request, d *framework.FieldData, name string, c *clientEntry) (*signInRequest, error) {
 	given := false
 	for field := range signInRequestFields() {
@@ -118,8 +118,9 @@ func (b *mcpBackend) signInRequest(ctx context.Context, req *logical.Request, d 
 	return asked, nil
 }
 
-// later makes an error of a seal one of the server. A gateway takes a 400 for the word that
-// the person may have no token as this client, and ends the sign-in; here nobody has said that.
+// later turns an error of a seal into an error of the server. A gateway takes a 400 as the
+// decision that the person may have no token as this client, and ends the sign-in. An error of
+// a seal is no such decision.
 func (r *signInRequest) later(err error) error {
 	var mistake userError
 	if r == nil || !errors.As(err, &mistake) {
@@ -177,10 +178,10 @@ func (b *mcpBackend) timeAhead(d *framework.FieldData, field string, most time.D
 	return at, nil
 }
 
-// person returns who makes the request: the entity of its Vault token, and the name of the one
-// alias that the entity has at the login's mount. Nothing else in the request, and nothing that
-// somebody may choose, says it: not the display name, not the name or the metadata of the
-// entity, and not an alias at another mount.
+// person returns the person who makes the request: the entity of its Vault token, and the name
+// of the one alias that the entity has at the login's mount. Nothing else in the request
+// counts, and nothing that a person may choose: not the display name, not the name or the
+// metadata of the entity, and not an alias at another mount.
 func (b *mcpBackend) person(req *logical.Request, login, mount string) (entityID, name string, err error) {
 	if req.EntityID == "" {
 		return "", "", userErrorf("the Vault token that asks has no entity, so nobody has signed in with it: log in at the login %q", login)

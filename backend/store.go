@@ -37,20 +37,20 @@ const (
 	usageDayPrefix  = "usage/day/"    // usage/day/<day>: which gateways there were
 )
 
-// What a collection keeps in its cache.
+// The content of a collection's cache.
 const (
 	cachePresent = false // entries only
 	cacheAbsent  = true  // also that there is no entry
 )
 
 // collection is a typed set of entries under one storage prefix, with a bounded
-// cache. Entries are never changed in place: whoever changes one copies it.
+// cache. Entries are never changed in place: code that changes one copies it first.
 //
 // The cache is filled under the shared lock of the entry's stripe and dropped
 // under the exclusive one before each write. A write that succeeds puts the new entry
-// into it, so that readers do not wait for the rest of the writer's work. After one that
-// failed it stays empty, since storage may have the new entry all the same. So it never
-// holds an entry that storage no longer has.
+// into the cache, so that readers do not wait for the rest of the writer's work. After a
+// write that failed, the cache stays empty, since storage may have the new entry all the
+// same. So the cache never holds an entry that storage no longer has.
 type collection[T any] struct {
 	prefix string
 	absent bool
@@ -157,10 +157,10 @@ const (
 	scanReads = 16  // reads under way at once
 )
 
-// each calls do for every entry, in the order of their keys. It takes no lock and
-// puts nothing into the cache, so that nobody waits for it, however many entries
-// there are: an entry that is written meanwhile is seen as it was or as it is. It
-// ends with ctx, which is the request's own.
+// each calls do for every entry, in the order of their keys. It takes no lock and puts
+// nothing into the cache, so no request waits for it, however many entries there are.
+// If an entry is written meanwhile, do gets the old or the new one. It ends with ctx,
+// which is the request's own.
 func (c *collection[T]) each(ctx context.Context, s logical.Storage, do func(key string, v *T)) error {
 	keys, err := c.list(ctx, s)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 // one may belong to a write that has not committed yet.
 const tidyMinAge = 10 * time.Minute
 
-// tidyStage is one kind of entry to look at, and what to do with each.
+// tidyStage is one kind of entry to examine, and the step for each.
 type tidyStage struct {
 	prefix string
 	step   func(ctx context.Context, s logical.Storage, key string) error
@@ -22,9 +22,9 @@ type tidyStage struct {
 // tidyStages returns what a run removes, in order: expired tokens of the clients' lists,
 // lease entries without a token, ids of clients that are gone, the pointers that no client
 // confirms, custom tokens that ended long ago, sign-ins and used assertions whose time is over,
-// uses longer ago than usage_days says or by clients that are gone, pins of servers that
-// are gone or lead elsewhere, texts of definitions that no server's pins name, and the data keys
-// under which no token is sealed. A step holds the locks of one entry at most.
+// usage that is older than usage_days or of clients that are gone, pins of servers that are gone
+// or lead elsewhere, texts of definitions that no server's pins name, and the data keys under
+// which no token is sealed. A step holds the locks of one entry at most.
 func (b *mcpBackend) tidyStages() []tidyStage {
 	return []tidyStage{
 		{clientPrefix, b.tidyClient},
@@ -165,7 +165,7 @@ func (b *mcpBackend) tidyPointer(ctx context.Context, s logical.Storage, hash st
 	if err != nil || again == nil || again.Accessor != p.Accessor || !again.ExpiresAt.Equal(p.ExpiresAt) {
 		return err
 	}
-	// No event: whatever ended the token was announced, or is its expiry.
+	// No event: the token's end was announced, or the token has expired.
 	if err := b.pointers.delete(ctx, s, hash); err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (b *mcpBackend) tidyPointer(ctx context.Context, s logical.Storage, hash st
 	return b.deleteLeaseEntry(ctx, s, p.Accessor)
 }
 
-// pointerNeeded reports whether p can still admit anybody, now or later: a
+// pointerNeeded reports whether p can still lead to a valid token, now or later: a
 // disabled client's can, and so can one whose client may just be written.
 func (b *mcpBackend) pointerNeeded(ctx context.Context, s logical.Storage, p *pointer, hash string) (bool, error) {
 	if p.Kind == kindLeased && p.expired(b.now()) {
@@ -225,8 +225,8 @@ func (b *mcpBackend) tidyID(ctx context.Context, s logical.Storage, id string) e
 	return s.Delete(ctx, uidPrefix+id)
 }
 
-// tidyEntry removes what a collection has under the key, if its time is over. That is asked
-// again under the lock, since a request may have written it meanwhile.
+// tidyEntry removes the collection's entry under the key, if its time is over. It checks
+// the time again under the lock, since a request may have written the entry meanwhile.
 func tidyEntry[T any](ctx context.Context, s logical.Storage, c *collection[T], key string, over func(*T) bool) error {
 	held, err := c.read(ctx, s, key)
 	if err != nil || held == nil || !over(held) {

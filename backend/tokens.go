@@ -83,9 +83,9 @@ func (b *mcpBackend) newTokenInfo(ctx context.Context, s logical.Storage, client
 	}, nil
 }
 
-// tokenSource has what a new token is made from: the custom token if the request has one, and
-// the key to seal it with. It already has everything from KMS, so that no lock
-// is held while KMS is asked.
+// tokenSource has the parts of a new token: the custom token if the request has one, and the
+// key to seal it with. It already has everything from KMS, so that no lock is held while KMS
+// is asked.
 type tokenSource struct {
 	custom     string // the custom token
 	field      string // where it was given; "" if the engine makes the token

@@ -11,12 +11,12 @@ import (
 	"vault-plugin-secrets-mcp/backend/check"
 )
 
-// Gateways report what was used, by the day. It is not in the client's entry: that one says who
-// may do what, and nothing that a gateway says may change it. All of it is under the client's
-// id, so a client that is created again under the same name begins with nothing.
+// Gateways report usage, by the day. It is not stored in the client's entry: that entry has the
+// client's rights, and no report of a gateway may change it. Usage is stored under the client's
+// id, so a client that is created again under the same name starts without any.
 //
-// An entry is written when one of its days becomes another: once a day for what is used every
-// day, however many gateways report it, and however often. None grows without bound: there is
+// An entry is written when one of its days changes: once a day for a thing that is used every
+// day, however many gateways report it, and however often. Their number is bounded: there is
 // one for each client, and one for each server that a client has used.
 
 const (
@@ -24,8 +24,8 @@ const (
 	// used for the longest time makes room.
 	maxUsageTokens = 512
 
-	// maxUsageTools bounds the tools of a server that a client has used. What comes beyond counts
-	// as no tool's.
+	// maxUsageTools bounds the tools of a server that a client has used. Further ones are counted
+	// as the tool "".
 	maxUsageTools = 512
 )
 
@@ -52,7 +52,7 @@ func later(days map[string]check.Day, name string, day check.Day) bool {
 	return true
 }
 
-// usageWindow is the days of which it is kept what was used.
+// usageWindow is the range of days for which usage is kept.
 type usageWindow struct {
 	first, today check.Day
 	days         int
@@ -71,7 +71,7 @@ func (w usageWindow) since(day check.Day) check.Day {
 // off reports whether nothing is kept.
 func (w usageWindow) off() bool { return w.days == 0 }
 
-// prune removes what was last used before the window.
+// prune removes the names that were last used before the window.
 func (w usageWindow) prune(days map[string]check.Day) (removed bool) {
 	for name, day := range days {
 		if !w.has(day) {
@@ -195,13 +195,13 @@ func (b *mcpBackend) noteTools(ctx context.Context, s logical.Storage, clientID,
 	return b.usageRows.put(ctx, s, key, next)
 }
 
-// forgetUsage removes what was used by a client that is gone. A failure is only logged: nobody
-// inherits it, and tidy removes it.
+// forgetUsage removes the usage of a client that is gone. A failure is only logged: no other
+// client gets this usage, and tidy removes it.
 func (b *mcpBackend) forgetUsage(ctx context.Context, s logical.Storage, clientID string) {
 	ctx, cancel := durable(ctx)
 	defer cancel()
 	if err := b.dropUsage(ctx, s, clientID); err != nil {
-		b.Logger().Warn("what a deleted client has used stays in storage until the next tidy", "client_id", clientID, "error", err)
+		b.Logger().Warn("the usage of a deleted client stays in storage until the next tidy", "client_id", clientID, "error", err)
 	}
 }
 
@@ -236,8 +236,8 @@ func (b *mcpBackend) clientOfID(ctx context.Context, s logical.Storage, id strin
 	return uid.Client, c, nil
 }
 
-// usageOwner returns the client of the id, nil if it is gone, and the window of now: tidy
-// removes what neither has any more.
+// usageOwner returns the client of the id, nil if it is gone, and the present window:
+// tidy removes usage that belongs to neither.
 func (b *mcpBackend) usageOwner(ctx context.Context, s logical.Storage, id string) (c *clientEntry, w usageWindow, err error) {
 	if _, c, err = b.clientOfID(ctx, s, id); err == nil {
 		w, err = b.usageWindow(ctx, s)
@@ -245,8 +245,8 @@ func (b *mcpBackend) usageOwner(ctx context.Context, s logical.Storage, id strin
 	return c, w, err
 }
 
-// tidyUsage removes what was used by a client that is gone, or before the window, and the days
-// of tokens that are gone.
+// tidyUsage removes the usage of a client that is gone, or from before the window, and the
+// days of tokens that are gone.
 func (b *mcpBackend) tidyUsage(ctx context.Context, s logical.Storage, clientID string) error {
 	c, w, err := b.usageOwner(ctx, s, clientID)
 	if err != nil {
@@ -290,8 +290,9 @@ func (b *mcpBackend) hasToken(ctx context.Context, s logical.Storage, c *clientE
 	return lease != nil, err
 }
 
-// tidyUsageRows removes what was used of a server by a client that is gone, or before the
-// window. What a server that is gone was used for stays: it may be registered again.
+// tidyUsageRows removes the usage of a server by a client that is gone, or from before
+// the window. The usage of a server that is gone stays: the server may be registered
+// again.
 func (b *mcpBackend) tidyUsageRows(ctx context.Context, s logical.Storage, key string) error {
 	clientID, _, _ := strings.Cut(key, "/")
 	c, w, err := b.usageOwner(ctx, s, clientID)

@@ -33,13 +33,13 @@ type usageDay struct {
 	More bool `json:"more,omitempty"`
 }
 
-// gatewayDay is what is known of a gateway on one day.
+// gatewayDay is the engine's record of a gateway on one day.
 type gatewayDay struct {
 	First    time.Time `json:"first"`             // when it was seen first
 	Last     time.Time `json:"last"`              // and last, to presenceEvery
 	Reported time.Time `json:"reported,omitzero"` // likewise
 	Closed   bool      `json:"closed,omitempty"`
-	Lost     int       `json:"lost,omitempty"` // what it could not keep
+	Lost     int       `json:"lost,omitempty"` // the number of uses that it could not keep
 }
 
 func (d *usageDay) clone() *usageDay {
@@ -93,7 +93,7 @@ func (p *presence) note(gateway string, now time.Time) {
 }
 
 // changeDay changes the entry of a day, which it makes if it is not there. The entry of the day
-// before tells whether the engine was there when the day began.
+// before shows whether the engine was running when the day began.
 func (b *mcpBackend) changeDay(ctx context.Context, s logical.Storage, day check.Day, change func(*usageDay) bool) error {
 	defer b.usageDays.lock(day.String())()
 	held, err := b.usageDays.getLocked(ctx, s, day.String())
@@ -136,8 +136,9 @@ func (b *mcpBackend) beginDay(ctx context.Context, s logical.Storage) error {
 	return nil
 }
 
-// noteGateway notes that the gateway is there; "" stands for one that sends no id. A failure is
-// only logged: its next request notes it, and revocations must not wait for storage.
+// noteGateway records that the gateway is running; "" stands for one that sends no id. A
+// failure is only logged: its next request records it, and revocations must not wait for
+// storage.
 func (b *mcpBackend) noteGateway(ctx context.Context, s logical.Storage, gateway string) {
 	now := b.now()
 	if !b.presence.due(gateway, now) {
@@ -161,8 +162,8 @@ func (b *mcpBackend) storeGateway(ctx context.Context, s logical.Storage, gatewa
 	return err
 }
 
-// noteReport notes that the gateway has reported. It writes when that changes what is known of
-// the day, and else seldom.
+// noteReport notes that the gateway has reported. It writes when the report changes the record
+// of the day, and otherwise seldom.
 func (b *mcpBackend) noteReport(ctx context.Context, s logical.Storage, report *usageReport) error {
 	now := b.now()
 	return b.changeDay(ctx, s, report.day, func(d *usageDay) bool {

@@ -14,14 +14,14 @@ type Problem struct {
 	// Field is the field that must be changed; "" for the name.
 	Field string
 
-	// Size: it is only too large. An earlier version may have stored it, so whoever
-	// changes something else need not refuse it.
+	// Size: it is only too large. An earlier version may have stored it, so a write that
+	// changes other fields need not refuse it.
 	Size bool
 
 	text string
 }
 
-// Error says which field is wrong, why, and what to do.
+// Error names the field, the mistake and the remedy.
 func (p *Problem) Error() string { return p.text }
 
 // Problems are all that is refused of one thing, in the order of its fields.

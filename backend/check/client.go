@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// What may be set as seal: how tokens are handed out.
+// The values of seal: the form in which tokens are handed out.
 const (
 	SealNone = "none"
 	SealKMS  = "kms" // sealed under a data key that AWS KMS wraps
@@ -20,7 +20,7 @@ var (
 	ErrNoKMS         = errors.New("AWS KMS is not configured for this mount: write config/kms first")
 )
 
-// Client is what a caller may set on a client.
+// Client has the fields that a caller may set on a client.
 type Client struct {
 	Rights
 
@@ -44,7 +44,7 @@ type Client struct {
 	SignIn bool `json:"sign_in,omitempty"`
 }
 
-// Check refuses settings that no client can have. What they name need not exist.
+// Check refuses settings that no client can have. Things that they name need not exist.
 func (c *Client) Check() Problems {
 	var p Problems
 	checkSeal(&p, c.Seal)
@@ -68,7 +68,7 @@ func (c *Client) Check() Problems {
 	return p
 }
 
-// checkSeal refuses what is neither; "" leaves the choice to the mount.
+// checkSeal refuses any other value; "" leaves the choice to the mount.
 func checkSeal(p *Problems, seal string) {
 	if seal != "" && seal != SealNone && seal != SealKMS {
 		p.add("seal", "field seal: %q is not a valid seal: use %s or %s", seal, SealNone, SealKMS)
@@ -89,7 +89,7 @@ func cidr(block string) error {
 	return nil
 }
 
-// NoSuchPolicy is the warning about a name in policies that nobody has written.
+// NoSuchPolicy is the warning about a name in policies without such a policy.
 func NoSuchPolicy(name string) string {
 	return fmt.Sprintf("there is no policy %q: until there is, the client reaches no server (policies/%s)", name, name)
 }

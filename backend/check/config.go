@@ -29,7 +29,7 @@ type Config struct {
 	// auth mounts.
 	SignInLogins map[string]string `json:"sign_in_logins,omitempty"`
 
-	// UsageDays is for how many days it is kept what was used; 0: it is not kept. Nil, as an
+	// UsageDays is the number of days for which usage is kept; 0: none is kept. Nil, as an
 	// earlier version has stored it: the default.
 	UsageDays *int `json:"usage_days,omitempty"`
 }
@@ -42,7 +42,7 @@ func (c *Config) KeptDays() int {
 	return *c.UsageDays
 }
 
-// DefaultConfig is what holds until somebody writes config.
+// DefaultConfig is the configuration until somebody writes config.
 func DefaultConfig() Config {
 	return Config{
 		GracePeriod:          time.Hour,
@@ -52,7 +52,7 @@ func DefaultConfig() Config {
 	}
 }
 
-// Check refuses what no mount can be configured to.
+// Check refuses values that no mount can have.
 func (c *Config) Check() Problems {
 	var p Problems
 	if c.MaxTTL > 0 && c.DefaultTTL > c.MaxTTL {
@@ -73,7 +73,7 @@ func (c *Config) Check() Problems {
 	return p
 }
 
-// KMS is what may be set of how the mount uses AWS KMS.
+// KMS has the mount's settings for AWS KMS.
 type KMS struct {
 	KeyID        string `json:"key_id"`
 	Region       string `json:"region,omitempty"`
@@ -92,8 +92,8 @@ func (k *KMS) Client() kms.Config {
 	}
 }
 
-// Check refuses what KMS cannot be asked with. An empty audience is the engine's to
-// choose.
+// Check refuses settings with which KMS cannot be asked. The engine chooses the
+// audience if it is empty.
 func (k *KMS) Check() Problems {
 	var p Problems
 	if k.KeyID == "" {

@@ -10,8 +10,8 @@ import (
 )
 
 // Duration reads a duration in every form that Vault takes: 720h, 30d, a number of
-// seconds; nothing is 0. What is stored are whole seconds, and 0 means something
-// else than a short while: so it refuses fractions of a second.
+// seconds; an empty value is 0. Durations are stored in whole seconds, and 0 has a
+// special meaning. So it refuses fractions of a second.
 func Duration(value any) (time.Duration, error) {
 	d, err := FineDuration(value)
 	if err == nil && d%time.Second != 0 {
@@ -20,8 +20,8 @@ func Duration(value any) (time.Duration, error) {
 	return d, err
 }
 
-// FineDuration is Duration for what is not stored, where fractions of a second are
-// taken.
+// FineDuration is Duration for values that are not stored. It accepts fractions of a
+// second.
 func FineDuration(value any) (time.Duration, error) {
 	d, err := parseutil.ParseDurationSecond(value)
 	if seconds, ok := fractional(value); ok {

@@ -16,15 +16,15 @@ var (
 	serverNameForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?$`)
 )
 
-// ClientName refuses what cannot name a client. Upper case is refused and not
-// folded: ACL paths are case-sensitive, and two spellings of one client would let
-// a policy for the one miss the other.
+// ClientName refuses a text that is not a valid name of a client. Upper case is refused
+// and not folded: ACL paths are case-sensitive, and if a client's name had two
+// spellings, an ACL policy for one would miss the other.
 func ClientName(name string) error { return lowerName("client", name) }
 
-// PolicyName refuses what cannot name a policy.
+// PolicyName refuses a text that is not a valid name of a policy.
 func PolicyName(name string) error { return lowerName("policy", name) }
 
-// RoleName refuses what cannot name a role.
+// RoleName refuses a text that is not a valid name of a role.
 func RoleName(name string) error { return lowerName("role", name) }
 
 func lowerName(what, name string) error {
@@ -39,8 +39,8 @@ func lowerName(what, name string) error {
 	return nil
 }
 
-// ServerName refuses what cannot name a server. "__" separates the server from the
-// tool in an aggregate's names.
+// ServerName refuses a text that is not a valid name of a server. "__" separates the
+// server from the tool in an aggregate's names.
 func ServerName(name string) error {
 	switch {
 	case len(name) > maxServerNameLength:

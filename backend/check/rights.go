@@ -18,7 +18,7 @@ const (
 	maxBurst = 1e6
 )
 
-// Rights are the fields with which a client is given servers, and what of them it may use.
+// Rights are the fields that give a client servers, and rules about their items.
 type Rights struct {
 	policy.Lists
 
@@ -90,8 +90,8 @@ func (r *Rights) checkSize(p *Problems) {
 	}
 }
 
-// NoSuchServer is the warning about a name in allowed_servers, of a client or of a role, that
-// nobody has registered.
+// NoSuchServer is the warning about a name in allowed_servers, of a client or of a role,
+// without such a server.
 func NoSuchServer(name string) string {
 	return fmt.Sprintf("no server %q is registered: allowed_servers admits it once it is (servers/%s)", name, name)
 }

@@ -2,12 +2,12 @@ package check
 
 import "fmt"
 
-// Role is what a caller may set on a role: rights that many clients have.
+// Role has the fields that a caller may set on a role: rights that many clients have.
 type Role struct {
 	Rights
 }
 
-// Check refuses settings that no role can have. What they name need not exist.
+// Check refuses settings that no role can have. Things that they name need not exist.
 func (r *Role) Check() Problems {
 	var p Problems
 	r.check(&p)
@@ -15,7 +15,7 @@ func (r *Role) Check() Problems {
 	return p
 }
 
-// NoSuchRole is the warning about the role of a client that nobody has written.
+// NoSuchRole is the warning about a client whose role does not exist.
 func NoSuchRole(name string) string {
 	return fmt.Sprintf("there is no role %q: until there is, the client reaches nothing (roles/%s)", name, name)
 }

@@ -21,8 +21,8 @@ const (
 	TransportStdio = "stdio" // a child process of the gateway
 )
 
-// What a registration may hold, in bytes where nothing else is said. Every gateway
-// keeps all of them in memory.
+// The bounds of a registration, in bytes unless another unit is named. Every gateway
+// keeps all registrations in memory.
 const (
 	maxDescription = 4096
 	maxCommand     = 4096
@@ -45,7 +45,7 @@ func Transport(name string) string {
 	return name
 }
 
-// Server is what may be set of a registered MCP server.
+// Server has the fields that a caller may set on a registered MCP server.
 type Server struct {
 	Transport   string            `json:"transport"`
 	URL         string            `json:"url,omitempty"`
@@ -128,8 +128,8 @@ func (s *Server) checkRemote(p *Problems) {
 	checkUpstreamHeaders(p, s.Headers)
 }
 
-// checkUpstreamURL accepts only the one spelling of a URL, so that what a policy
-// was compared with is what the gateway dials.
+// checkUpstreamURL accepts only the one spelling of a URL, so that the gateway dials
+// the very URL that the policy was compared with.
 func checkUpstreamURL(p *Problems, raw string) {
 	if strings.Contains(raw, "${") {
 		p.add("url", "field url: %s", notExpanded)
@@ -179,11 +179,12 @@ func checkUpstreamHeaders(p *Problems, headers map[string]string) {
 	checkPairs(p, field, headers, maxHeaderValue)
 }
 
-// notExpanded is said of ${NAME}, which many programs' files have in the place of a
-// secret. Stored as it stands it would be sent as it stands.
+// notExpanded is the message about ${NAME}, which the files of many programs have in
+// the place of a secret. The gateway would send it literally.
 const notExpanded = "${…} is not expanded here; write the value out, or let mcp-bootstrap apply take it from the environment"
 
-// checkPairs refuses pairs beyond the bounds, and values that nobody will expand.
+// checkPairs refuses pairs beyond the bounds, and values with variables, which the
+// gateway does not expand.
 func checkPairs(p *Problems, field string, pairs map[string]string, maxValue int) {
 	if len(pairs) > maxPairs {
 		p.add(field, "field %s: there are %d: at most %d are allowed", field, len(pairs), maxPairs)

@@ -13,7 +13,7 @@ import (
 	"vault-plugin-secrets-mcp/backend/credential"
 )
 
-// Bounds of what a registration says about credentials.
+// Bounds of a registration's fields about credentials.
 const (
 	maxCredentials     = 16       // in number
 	maxCredentialsSize = 64 << 10 // paths and data
@@ -26,7 +26,7 @@ const (
 // rootPolicy is Vault's policy that allows everything. No token can be made with it here.
 const rootPolicy = "root"
 
-// VaultPolicyName refuses what cannot name an ACL policy of Vault.
+// VaultPolicyName refuses a text that is not a valid name of an ACL policy in Vault.
 func VaultPolicyName(name string) error {
 	switch {
 	case name == "" || len(name) > maxNameLength:
@@ -34,7 +34,7 @@ func VaultPolicyName(name string) error {
 	case name != strings.ToLower(name):
 		return fmt.Errorf("the Vault policy %q has an upper-case letter: Vault's policies are lower-case only", name)
 	case name == rootPolicy:
-		return fmt.Errorf("%q allows everything in Vault: name a policy that allows what is needed", name)
+		return fmt.Errorf("%q allows everything in Vault: name a policy that grants only the rights that are needed", name)
 	case strings.TrimSpace(name) != name || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) || r == ',' }):
 		return fmt.Errorf("%q is not a valid name of a Vault policy: it has a comma, a control character or white space at an end", name)
 	}
@@ -44,8 +44,8 @@ func VaultPolicyName(name string) error {
 // UsesCredentials reports whether the gateway needs Vault to reach the server.
 func (s *Server) UsesCredentials() bool { return len(s.Credentials) > 0 || len(s.VaultPolicies) > 0 }
 
-// checkCredentials refuses credentials that cannot be had, templates that cannot be
-// rendered, and whatever of both has no use.
+// checkCredentials refuses credentials that cannot be read, templates that cannot be
+// rendered, and parts of both without a use.
 func (s *Server) checkCredentials(p *Problems) {
 	s.checkSpecs(p)
 	s.checkFiles(p)
@@ -134,11 +134,11 @@ func (s *Server) checkShared(p *Problems) {
 	}
 }
 
-// isPrivateLink reports whether what is sent to the URL is read by nobody on the way.
+// isPrivateLink reports whether nobody on the network can read requests to the URL.
 func isPrivateLink(raw string) bool {
 	u, err := url.Parse(raw)
 	if err != nil || u.Scheme == "https" || u.Hostname() == "localhost" {
-		return true // what is not a URL is refused elsewhere
+		return true // a text that is not a URL is refused elsewhere
 	}
 	address, err := netip.ParseAddr(u.Hostname())
 	return err == nil && address.IsLoopback()
@@ -150,7 +150,7 @@ var placeholderStart = regexp.MustCompile(`\{\{\s*[A-Za-z_]`)
 
 const noPlaceholder = "field %s: it takes no placeholder: policies decide by url, command and args, so write credentials into headers, env or files"
 
-// checkPlaceholders compares what the templates refer to with what there is.
+// checkPlaceholders checks that the references of the templates exist.
 func (s *Server) checkPlaceholders(p *Problems) {
 	for _, fixed := range []struct {
 		field string
@@ -182,7 +182,7 @@ func (s *Server) checkPlaceholders(p *Problems) {
 	s.checkUse(p, used)
 }
 
-// missing says what the reference in a value of the field lacks; "" if it lacks nothing.
+// missing names the thing that the reference in a value of the field lacks, or "".
 func (s *Server) missing(ref credential.Ref, field string) string {
 	switch ref.Name {
 	case credential.VaultName:
@@ -208,7 +208,8 @@ func (s *Server) missing(ref credential.Ref, field string) string {
 	return fmt.Sprintf("and there is no such credential: write credentials=%s=PATH", ref.Name)
 }
 
-// checkUse refuses what is asked for and sent nowhere: it would be leased for nothing.
+// checkUse refuses credentials and policies that no value uses: they would be leased
+// for nothing.
 func (s *Server) checkUse(p *Problems, used map[string]bool) {
 	place := "headers"
 	if s.Transport == TransportStdio {

@@ -17,8 +17,8 @@ import (
 	"vault-plugin-secrets-mcp/backend/policy"
 )
 
-// The bounds of what a sign-in says of itself. Resource and application are in memory with
-// every token that a sign-in has got.
+// The bounds of a sign-in's own texts. Resource and application are in memory with every
+// token that a sign-in has got.
 const (
 	maxLogins          = 32
 	maxLoginName       = 32
@@ -35,12 +35,12 @@ var (
 	mountAccessorForm = regexp.MustCompile(`^auth_[A-Za-z0-9_.-]+$`)
 )
 
-// tokenMethodPrefix starts the accessor of Vault's token method. Whoever may mint tokens there
-// under a role chooses the alias, so its aliases are no proof of who somebody is.
+// tokenMethodPrefix starts the accessor of Vault's token method. A person who may create
+// tokens there under a role chooses the alias, so its aliases prove nothing about a person.
 const tokenMethodPrefix = "auth_token_" //nolint:gosec // the start of an accessor, not of a token
 
-// LoginName refuses what cannot name a login. The name is a part of aliases, whose parts a
-// colon separates.
+// LoginName refuses a text that is not a valid name of a login. The name is a part of
+// aliases, whose parts a colon separates.
 func LoginName(name string) error {
 	switch {
 	case len(name) > maxLoginName:
@@ -64,7 +64,7 @@ func checkLogins(p *Problems, logins map[string]string) {
 		accessor := logins[name]
 		switch other, taken := names[accessor]; {
 		case strings.HasPrefix(accessor, tokenMethodPrefix):
-			p.add(field, "field %s: %q is the accessor of Vault's token method, where whoever mints a token chooses its alias: name a mount at which people log in", field, accessor)
+			p.add(field, "field %s: %q is the accessor of Vault's token method, where a person who creates a token chooses its alias: name a mount at which people log in", field, accessor)
 		case len(accessor) > maxMountAccessor || !mountAccessorForm.MatchString(accessor):
 			p.add(field, "field %s: %q of login %q is not the accessor of an auth mount: write the one that `vault auth list` shows, such as auth_oidc_1a2b3c4d", field, shortened(accessor), name)
 		case taken:
@@ -82,9 +82,9 @@ func shortened(text string) string {
 	return strings.ToValidUTF8(text[:maxMountAccessor], "") + "…"
 }
 
-// Resource refuses what cannot be the resource of a token (RFC 8707, section 2): an absolute
-// URL without a fragment. It is compared letter by letter, so it must be in canonical form,
-// without a query and without a slash at its end.
+// Resource refuses a text that cannot be the resource of a token. A resource is an absolute
+// URL without a fragment (RFC 8707, section 2). It is compared letter by letter, so it must
+// be in canonical form, without a query and without a slash at its end.
 func Resource(resource string) error {
 	if len(resource) > maxResource {
 		return fmt.Errorf("the URL is %d bytes long: at most %d are allowed", len(resource), maxResource)
@@ -106,8 +106,8 @@ func Resource(resource string) error {
 	return err
 }
 
-// Application refuses what cannot be the id of an application: it takes what OAuth takes for a
-// client's id (RFC 6749, appendix A.1), without spaces.
+// Application refuses a text that cannot be the id of an application. It accepts the ids that
+// OAuth allows for clients (RFC 6749, appendix A.1), except those with spaces.
 func Application(id string) error {
 	switch {
 	case len(id) > maxApplication:
@@ -134,7 +134,7 @@ func ApplicationName(name string) (string, error) {
 	return clean, nil
 }
 
-// PersonName refuses the name of an alias by which nobody can be told from others in a log or
+// PersonName refuses the name of an alias that does not identify a person clearly in a log or
 // on a page.
 func PersonName(name string) error {
 	switch {
@@ -154,8 +154,8 @@ func invisible(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Co, unicode.Zl, unicode.Zp)
 }
 
-// AssertionID refuses what is too long for the id of an assertion. Nobody but the issuer of
-// assertions says what stands in it.
+// AssertionID refuses a text that is too long for the id of an assertion. The issuer of
+// assertions alone chooses its content.
 func AssertionID(id string) error {
 	if len(id) > maxAssertionID {
 		return fmt.Errorf("the id is %d bytes long: at most %d are allowed", len(id), maxAssertionID)

@@ -17,12 +17,12 @@ const (
 	// maxUsageDays bounds usage_days.
 	maxUsageDays = 400
 
-	// MaxToolName bounds the name of a tool in a report of what was used, in bytes. MCP
-	// wants names of at most 128 characters of ASCII (SEP-986).
+	// MaxToolName bounds the name of a tool in a report of usage, in bytes. MCP wants names
+	// of at most 128 characters of ASCII (SEP-986).
 	MaxToolName = 128
 
-	// MaxReportRows bounds a report of what was used: its tokens and tools, and the clients
-	// without any.
+	// MaxReportRows bounds a report of usage: its tokens and tools, and the clients without
+	// any.
 	MaxReportRows = 4000
 
 	// GatewayIDLength is the length of the id under which a gateway reports.
@@ -60,7 +60,7 @@ func (d Day) String() string {
 	return d.Start().Format(time.DateOnly)
 }
 
-// GatewayID refuses what cannot be the id of a gateway.
+// GatewayID refuses a text that cannot be the id of a gateway.
 func GatewayID(id string) error {
 	if len(id) != GatewayIDLength || !token.IsID(id) {
 		return fmt.Errorf("the id of a gateway has %d letters and digits, and this has not", GatewayIDLength)
@@ -68,8 +68,8 @@ func GatewayID(id string) error {
 	return nil
 }
 
-// ToolName refuses what is not kept as the name of a tool that was used. What a server lists
-// under such a name counts, but not by itself.
+// ToolName refuses names of tools that usage does not keep. Such a tool is counted under the
+// tool "".
 func ToolName(name string) error {
 	switch {
 	case len(name) > MaxToolName:

@@ -16,7 +16,7 @@ const (
 	ClientMetadata = "client.metadata." // and the key
 )
 
-// Values are what a Spec is resolved with.
+// Values are the values of a Spec's placeholders.
 type Values struct {
 	ClientAlias string
 	PersonAlias string            // "": nobody is signed in
@@ -26,8 +26,8 @@ type Values struct {
 var (
 	metadataKeyForm = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$`)
 
-	// valueForm is the form of a value that is put into a path. It holds no character that
-	// means anything in a path, and is none of the segments that do.
+	// valueForm is the form of a value that is put into a path. It has no character and is
+	// no segment with a special meaning in paths.
 	valueForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.@:-]*[A-Za-z0-9])?$`)
 )
 
@@ -120,7 +120,7 @@ func (v Values) of(placeholder string) (string, error) {
 	return value, nil
 }
 
-// part is a piece of a text: a placeholder, or what stands between two of them.
+// part is a piece of a text: a placeholder, or the text between two of them.
 type part struct{ text, placeholder string }
 
 // splitPlaceholders splits a path, or a value of data, at its placeholders.

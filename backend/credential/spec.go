@@ -1,7 +1,7 @@
 // Package credential has the forms in which a registered server asks for credentials: the
 // Vault path that one is read from (Spec), and the texts that its fields are put into
 // (Template). The engine checks both at every write, and the gateway resolves and renders
-// them, so that both read them in the same way. The package is pure: it asks nobody.
+// them, so that both read them in the same way. The package is pure: it does no I/O.
 //
 // No error names a value, neither one from a text nor one that is put into it. A value may
 // be a secret.
@@ -52,7 +52,7 @@ func (s Spec) Verb() string {
 	return s.Method
 }
 
-// Check refuses what no gateway could ask for, or should.
+// Check refuses a credential that a gateway could not or should not read.
 func (s Spec) Check() error {
 	if err := s.checkPath(); err != nil {
 		return fmt.Errorf("its path %w", err)

@@ -54,8 +54,8 @@ const maxPlaceholders = 64
 // literalOpen stands for {{ itself, as in Go's templates.
 const literalOpen = `"{{"}}`
 
-// Parse reads a template. What it refuses it names by its place or its words, which are no
-// secrets within placeholders.
+// Parse reads a template. Its errors name a mistake by its position, or quote text within
+// placeholders, which is never secret.
 func Parse(text string) (*Template, error) {
 	t, placeholders := &Template{}, 0
 	for {
@@ -147,7 +147,7 @@ const (
 	maxFile  = 64
 )
 
-// CheckName refuses what cannot name a credential.
+// CheckName refuses a text that is not a valid name of a credential.
 func CheckName(name string) error {
 	switch {
 	case name == VaultName || name == FileName:
@@ -158,7 +158,7 @@ func CheckName(name string) error {
 	return nil
 }
 
-// CheckFileName refuses what cannot name a file of a server.
+// CheckFileName refuses a text that is not a valid name of a server's file.
 func CheckFileName(name string) error {
 	if !isFile(name) {
 		return fmt.Errorf("%q is not a valid name of a file: use letters, digits and . _ - with a letter or digit first, at most %d characters", name, maxFile)

@@ -13,8 +13,8 @@
 //  4. it writes the event again, now with its index, and returns to the caller.
 //
 // A crash between 1 and 4 leaves an event without an index. [Feed.Load] gives it one, so
-// gateways still learn of a mutation whose answer was lost. An event too many only costs a
-// gateway one more lookup; an event too few would let a revoked token pass.
+// gateways still learn of a mutation whose answer was lost. A superfluous event only costs
+// a gateway one more lookup; a missing event would let a revoked token pass.
 //
 // A reader takes [Feed.Head] before its first storage read. If it read storage before a
 // mutation wrote, the mutation's index is greater than that head. A gateway that has
@@ -78,11 +78,11 @@ const (
 	Mount  Type = "mount" // every token of the mount
 )
 
-// Operation says what happened to it.
+// Operation is the kind of change.
 type Operation string
 
-// The operations. Revoke and Delete take access away for good: whoever holds a
-// grant ends it without asking again. After an Update it must be asked again.
+// The operations. Revoke and Delete take access away for good: a gateway that holds a
+// grant ends it without asking again. After an Update it must ask again.
 const (
 	Create Operation = "create"
 	Update Operation = "update"
@@ -106,7 +106,7 @@ type Event struct {
 	id string
 }
 
-// Answer is what a watcher gets.
+// Answer is the answer to a watcher.
 type Answer struct {
 	Epoch  string
 	Index  uint64
@@ -114,8 +114,8 @@ type Answer struct {
 	Events []Event
 }
 
-// Options are the parts of the outside world that a feed needs. The zero value
-// of each stands for the real one.
+// Options are the parts of the outside world that a feed needs. Where one has its zero
+// value, the feed uses the real one.
 type Options struct {
 	Now    func() time.Time
 	Random io.Reader
@@ -157,8 +157,8 @@ func New(opts Options) *Feed {
 	return &Feed{opts: opts, wake: make(chan struct{})}
 }
 
-// Head returns the epoch and the index of the newest event. Take it before the
-// first storage read of whatever is to be compared with the feed.
+// Head returns the epoch and the index of the newest event. Take it before the first
+// storage read of an answer that is compared with the feed.
 func (f *Feed) Head(ctx context.Context, s logical.Storage) (epoch string, index uint64, err error) {
 	f.mu.RLock()
 	epoch, index, loaded := f.epoch, f.head, f.loaded
@@ -305,9 +305,9 @@ func (f *Feed) Watchers() int {
 	return f.watchers
 }
 
-// since returns what a watcher at index has missed, and the channel to wait on
-// where that is nothing (nil otherwise). Taking both under one lock loses no
-// event in between.
+// since returns the events that a watcher at index has missed or, if there are none,
+// the channel to wait on (nil otherwise). Taking both under one lock loses no event in
+// between.
 func (f *Feed) since(epoch string, index uint64) (Answer, <-chan struct{}) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -324,8 +324,9 @@ func (f *Feed) since(epoch string, index uint64) (Answer, <-chan struct{}) {
 			return 0
 		}
 	})
-	// Where no event is and no run began, nobody has been told to be by this
-	// history: it is one that was undone, by a snapshot that was restored.
+	// If there is neither an event nor the start of a run at the index, this history never
+	// gave the index to a watcher. The index belongs to a history that the restore of a
+	// snapshot has undone.
 	given := index == f.floor || slices.Contains(f.runs, index) || first > 0 && f.log[first-1].Index == index
 	if !given {
 		return Answer{Epoch: f.epoch, Index: f.head, Reset: true}, nil

@@ -33,7 +33,7 @@ const (
 	maxRuns = 64
 )
 
-// state is what must survive beside the events.
+// state is the part of the feed, besides the events, that must survive.
 type state struct {
 	Epoch    string `json:"epoch"`
 	Reserved uint64 `json:"reserved"`
@@ -75,7 +75,7 @@ func (f *Feed) Load(ctx context.Context, s logical.Storage) error {
 		}
 	}
 	slices.SortFunc(events, func(a, b Event) int { return cmp.Compare(a.Index, b.Index) })
-	// What is left at or below the floor was being deleted.
+	// Events at or below the floor were being deleted.
 	kept := slices.IndexFunc(events, func(e Event) bool { return e.Index > st.Floor })
 	if kept < 0 {
 		kept = len(events)
@@ -172,8 +172,8 @@ func (f *Feed) reserve(ctx context.Context, s logical.Storage) error {
 }
 
 // Prune forgets events older than Retention or beyond Capacity. The floor is
-// durable before the first event goes. What cannot be deleted is left to the next
-// call.
+// durable before the first event goes. Events that cannot be deleted are left to the
+// next call.
 func (f *Feed) Prune(ctx context.Context, s logical.Storage) error {
 	if err := f.Load(ctx, s); err != nil {
 		return err

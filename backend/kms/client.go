@@ -29,7 +29,7 @@ const (
 	// DataKeySize is the size of a data key in bytes: AES-256.
 	DataKeySize = 32
 
-	// MaxCiphertext is the size of what KMS encrypts, at most, in bytes.
+	// MaxCiphertext is the size of the largest ciphertext of KMS, in bytes.
 	MaxCiphertext = 6144
 )
 
@@ -63,7 +63,7 @@ type Config struct {
 	SessionToken    string // of temporary credentials
 }
 
-// Check tells which field is wrong, if one is.
+// Check returns an error that names the wrong field, if there is one.
 func (c *Config) Check() error {
 	if (c.AccessKeyID == "") != (c.SecretAccessKey == "") {
 		return errors.New("fields access_key and secret_key: give both, or neither to use the default chain of the AWS SDK")
@@ -87,7 +87,7 @@ type Client struct {
 	region string // "" where none is configured and each key must name its own
 }
 
-// New makes a client, and calls nobody. The error is about the configuration.
+// New makes a client, and sends no request. The error is about the configuration.
 func New(ctx context.Context, c Config) (*Client, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
@@ -139,7 +139,7 @@ func at(key string) func(*kms.Options) {
 // DataKey is a new data key.
 type DataKey struct {
 	Plaintext []byte // DataKeySize bytes
-	Wrapped   []byte // what only KMS can turn into Plaintext
+	Wrapped   []byte // only KMS can turn it into Plaintext
 	KeyARN    string // the KMS key it is wrapped under
 }
 
@@ -163,8 +163,8 @@ func (c *Client) GenerateDataKey(ctx context.Context, key string, encryptionCont
 	return &DataKey{Plaintext: out.Plaintext, Wrapped: out.CiphertextBlob, KeyARN: aws.ToString(out.KeyId)}, nil
 }
 
-// Decrypt has KMS decrypt what was encrypted under exactly that key, named by its
-// ARN, and exactly that context. Every error is an [*Error].
+// Decrypt has KMS decrypt a ciphertext under exactly that key, named by its ARN, and
+// exactly that context. Every error is an [*Error].
 func (c *Client) Decrypt(ctx context.Context, keyARN string, ciphertext []byte, encryptionContext map[string]string) ([]byte, error) {
 	if err := c.checkRegion("Decrypt", keyARN); err != nil {
 		return nil, err

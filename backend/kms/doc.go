@@ -1,10 +1,11 @@
-// Package kms is the only one that speaks to AWS KMS. With it the engine makes data keys
-// and decrypts tokens that were encrypted elsewhere, and the gateway unwraps data keys.
+// Package kms is the only package that speaks to AWS KMS. The engine uses it to create data
+// keys and to decrypt tokens that were encrypted elsewhere, and the gateway to unwrap data
+// keys.
 //
 // # Refused or not answered
 //
-// Whoever disables a key in KMS wants to stop everything that is sealed under it. A network
-// that is down means nothing of the kind. So an [Error] says which of the two happened:
+// A person who disables a key in KMS wants to stop everything that is sealed under it. A
+// network that is down has no such meaning. So an [Error] says which of the two happened:
 // KMS refused, or KMS did not answer. In the first case a [Keyring] drops the data key at
 // once; in the second it uses the key for a bounded time.
 //

@@ -16,7 +16,7 @@ type Error struct {
 	Key       string // as it was named in the call
 	Code      string // AWS's; "" where there was no answer
 	Message   string
-	Advice    string // what to do; may be empty
+	Advice    string // the remedy; may be empty
 
 	// Refused: KMS has answered, and will continue to answer so until somebody
 	// changes something. Otherwise nothing is known.
@@ -50,9 +50,9 @@ func Refused(err error) bool {
 	return errors.As(err, &e) && e.Refused
 }
 
-// refusals are the codes that say no, with what to do about them. All others are
-// no answer to the question whether the key may be used: throttling, faults of
-// AWS's, and credentials that have merely run out or a clock that is wrong.
+// refusals are the codes of a refusal, each with the remedy. All other codes leave open
+// whether the key may be used: throttling, faults of AWS's, and credentials that have
+// merely run out or a clock that is wrong.
 var refusals = map[string]string{ //nolint:gosec // names of errors, no credentials
 	"AccessDeniedException":         "allow the action on this key in the identity's IAM policy and in the key's policy, for this encryption context",
 	"AccessDenied":                  "allow the identity to assume its role",
@@ -70,7 +70,7 @@ var refusals = map[string]string{ //nolint:gosec // names of errors, no credenti
 	"ValidationException":           "name the key by its id, its ARN or alias/…",
 }
 
-// advices are for codes that are no refusals.
+// advices are for codes that do not count as refusals.
 var advices = map[string]string{ //nolint:gosec // names of errors, no credentials
 	"ExpiredToken":              "the AWS credentials have expired: give others",
 	"ExpiredTokenException":     "the AWS credentials have expired: give others",
@@ -110,8 +110,8 @@ func explain(operation, key string, err error) *Error {
 	return e
 }
 
-// root returns the text of the innermost error: those around it say what the
-// caller says better.
+// root returns the text of the innermost error: the texts around it repeat the
+// caller's, which are better.
 func root(err error) string {
 	for next := err; next != nil; next = errors.Unwrap(err) {
 		err = next
@@ -119,7 +119,8 @@ func root(err error) string {
 	return err.Error()
 }
 
-// unexpected is an answer that KMS does not give. It is no refusal.
+// unexpected is the error for an answer that does not follow KMS's API. It does not
+// count as a refusal.
 func unexpected(operation, key string) *Error {
-	return &Error{Operation: operation, Key: key, Message: "the answer is not what KMS's API promises: is the endpoint KMS's?"}
+	return &Error{Operation: operation, Key: key, Message: "the answer does not follow KMS's API: is the endpoint KMS's?"}
 }

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// Period is how often KMS is asked again for a data key that is in use: what
-	// a KMS key that was disabled can still open, it opens for no longer.
+	// Period is the time after which KMS is asked again for a data key that is in use. It
+	// bounds the time for which tokens still open after their KMS key was disabled.
 	Period = 5 * time.Minute
 
 	// MaxStale is how long a data key is used after KMS last confirmed it, while
@@ -31,8 +31,8 @@ const (
 // ErrUnknownKey: no data key of that id is in the keyring.
 var ErrUnknownKey = errors.New("there is no such data key")
 
-// WrappedKey is a data key as it is kept outside of memory, with what KMS needs
-// to unwrap it.
+// WrappedKey is a data key as it is stored outside of memory, with the values that KMS
+// needs to unwrap it.
 type WrappedKey struct {
 	ID       string // of the data key
 	KeyARN   string // of the KMS key it is wrapped under
@@ -93,9 +93,9 @@ func NewKeyring(opts Options) *Keyring {
 	return r
 }
 
-// Key returns the data key, and asks KMS for it where that is due. However many
-// callers ask at the same time, KMS is asked once. The error is an [*Error], or
-// says that what KMS unwrapped is no data key.
+// Key returns the data key, and asks KMS for it where that is due. However many callers
+// ask at the same time, KMS is asked once. The error is an [*Error], or says that the
+// plaintext from KMS is not a data key.
 func (r *Keyring) Key(ctx context.Context, c Unwrapper, w *WrappedKey) (*token.SealingKey, error) {
 	if r.Due(w.ID) {
 		r.Refresh(ctx, c, w)
@@ -107,8 +107,8 @@ func (r *Keyring) Key(ctx context.Context, c Unwrapper, w *WrappedKey) (*token.S
 	return key, err
 }
 
-// Held returns the data key of that id as far as it is known, and asks nobody.
-// The error is ErrUnknownKey, or why there is none, as of Key.
+// Held returns the data key of that id as far as it is known, without asking KMS. The
+// error is ErrUnknownKey, or the error of Key.
 func (r *Keyring) Held(id string) (*token.SealingKey, error) {
 	h := r.held(id)
 	switch {
@@ -137,7 +137,7 @@ func (r *Keyring) Put(w *WrappedKey, plaintext []byte) (*token.SealingKey, error
 }
 
 // Refresh asks KMS for the data key now, whether that is due or not, and waits for
-// the answer until ctx ends. Held then says what came of it.
+// the answer until ctx ends. Held then has the result.
 func (r *Keyring) Refresh(ctx context.Context, c Unwrapper, w *WrappedKey) {
 	// The first caller's end must not end the others' wait; Timeout does.
 	asking := context.WithoutCancel(ctx)

@@ -4,8 +4,8 @@
 //
 // A definition is a server's description of one thing, for a model or a person to read. [Read] reads
 // one as the server wrote it, and computes the digest of its canonical JSON (RFC 8785). The
-// whole definition counts, members that nobody knows included: whoever reads a definition may
-// read all of it. [Read] lists the exceptions.
+// whole definition counts, unknown members included: a reader of a definition may read all of it.
+// [Read] lists the exceptions.
 //
 // A text that two parsers could read in two ways is refused. Otherwise a server could have one
 // text approved, and show its reader another with the same digest.

@@ -31,14 +31,14 @@ type Definition struct {
 // Read reads a definition as the server wrote it. Its name is the member name of a tool or a
 // prompt, uriTemplate of a resource template, and uri of a resource or a page.
 //
-// Everything is in the digest but
+// Everything is in the digest except
 //
 //   - of a resource: size, if it is a number, and annotations.lastModified, if it is a time.
 //     They change with the content;
-//   - of a serverInfo: version. It changes with each release of the server, and whoever shows
-//     it must refuse one that is not a [PlainVersion].
+//   - of a serverInfo: version. It changes with each release of the server, and a program that
+//     shows it must refuse one that is not a [PlainVersion].
 //
-// An error means that nobody can approve the text: it is not the JSON of such a definition, it
+// An error means that the text cannot be approved: it is not the JSON of such a definition, it
 // could be read in two ways, or it is beyond the bounds.
 func Read(kind Kind, raw []byte) (*Definition, error) {
 	if len(raw) > MaxText {
@@ -134,8 +134,8 @@ func isNumber(value json.RawMessage) bool {
 	return len(value) > 0 && (value[0] == '-' || '0' <= value[0] && value[0] <= '9')
 }
 
-// isTime reports whether a value is a time of ISO 8601, as MCP wants it for lastModified. One with
-// more digits than those of a nanosecond could tell a model anything in them.
+// isTime reports whether a value is a time of ISO 8601, as MCP wants it for lastModified. More
+// digits than those of a nanosecond could carry a message to a model.
 func isTime(value json.RawMessage) bool {
 	var text string
 	if json.Unmarshal(value, &text) != nil || len(text) > len(time.RFC3339Nano) {
@@ -162,8 +162,8 @@ func marshal(members map[string]json.RawMessage) ([]byte, error) {
 // maxVersion bounds a version that is shown without being in the digest.
 const maxVersion = 64
 
-// PlainVersion reports whether a version of a serverInfo is too plain to tell a model anything:
-// at most 64 letters, digits and the characters . + _ and -.
+// PlainVersion reports whether a version of a serverInfo is too plain to carry a message to a
+// model: at most 64 letters, digits and the characters . + _ and -.
 func PlainVersion(version string) bool {
 	return version != "" && len(version) <= maxVersion && !strings.ContainsFunc(version, func(r rune) bool {
 		return !('0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || strings.ContainsRune(".+_-", r))

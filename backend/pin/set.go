@@ -97,8 +97,8 @@ func (s *Set) MarshalJSON() ([]byte, error) {
 	return json.Marshal(s.digests)
 }
 
-// UnmarshalJSON is the inverse of MarshalJSON. It is for the decoder alone, before anybody
-// else has the set.
+// UnmarshalJSON is the inverse of MarshalJSON. Only the decoder may call it, before the
+// set is shared.
 func (s *Set) UnmarshalJSON(data []byte) error {
 	digests := map[Kind]map[string][]Digest{}
 	if err := json.Unmarshal(data, &digests); err != nil {

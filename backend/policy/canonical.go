@@ -10,10 +10,10 @@ import (
 )
 
 // Canonical returns the canonical form of a registered server's URL, and an
-// error unless the URL is in that form already. So what a policy is compared
-// with and what the gateway connects to cannot be two things: entries are
-// compared letter by letter, and "//mcp", "/%6dcp" or "host.." would evade a
-// denial of "/mcp" or "host" on a server that takes them for the same.
+// error unless the URL is in that form already. So a policy is compared with the very
+// URL to which the gateway connects. Entries are compared letter by letter, and
+// "//mcp", "/%6dcp" or "host.." would evade a denial of "/mcp" or "host" on a server
+// that takes them for the same.
 //
 // The error says how to write the URL. It never holds the query or user
 // information, which may be credentials.
@@ -83,7 +83,7 @@ func checkPath(path string) error {
 }
 
 // checkEscape looks at the percent-encoded byte that the text starts with
-// (RFC 3986, section 6.2.2: upper-case digits, and none for what needs none).
+// (RFC 3986, section 6.2.2: upper-case digits, and no escape where none is needed).
 func checkEscape(text string) error {
 	text = text[:min(len(text), len("%XX"))]
 	c, err := strconv.ParseUint(text[1:], 16, 8)

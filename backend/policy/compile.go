@@ -59,11 +59,11 @@ func Compile(sources []Source) *Policy {
 // decisions, for the same reasons. It is empty if no source applies.
 func (p *Policy) Digest() string { return p.digest }
 
-// Sources returns what the policy was compiled from, in canonical order. The
-// caller must not change it.
+// Sources returns the sources of the policy, in canonical order. The caller must not
+// change it.
 func (p *Policy) Sources() []Source { return p.sources }
 
-// Warnings says what in the merged policy is likely not what was meant.
+// Warnings names the parts of the merged policy that are probably mistakes.
 func (p *Policy) Warnings() []string {
 	var warnings []string
 	if p.lockedBy != "" && !p.limited {
@@ -121,7 +121,7 @@ func (r *entryRules) empty() bool {
 	return len(r.urls) == 0 && len(r.commands) == 0 && len(r.names) == 0
 }
 
-// put keeps what is there already.
+// put adds the rule unless there is one under the key.
 func put(m map[string]rule, key string, r rule) {
 	if _, ok := m[key]; !ok {
 		m[key] = r

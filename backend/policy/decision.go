@@ -23,7 +23,7 @@ const (
 	ResourceNotAllowed = "resource-not-allowed"
 )
 
-// The decisions about an item of which nobody has approved a definition, at a server with
+// The decisions about an item without an approved definition, at a server with
 // pin=enforce.
 const (
 	ToolNotApproved     = "tool-not-approved"
@@ -31,8 +31,8 @@ const (
 	ResourceNotApproved = "resource-not-approved"
 )
 
-// ClientDisabled is what evaluate says of a client of which no token is accepted. A
-// gateway never comes to that decision: it refuses the token.
+// ClientDisabled is the decision of evaluate about a disabled client. A gateway never
+// makes that decision: it refuses the client's tokens.
 const ClientDisabled = "client-disabled"
 
 // The checks behind a decision, in the order in which they are made.
@@ -61,7 +61,7 @@ const (
 type Decision struct {
 	Allowed  bool    `json:"allowed"`
 	Decision string  `json:"decision"`
-	Reason   string  `json:"reason"`           // for an administrator: why, and what would change it
+	Reason   string  `json:"reason"`           // for an administrator: the cause of the decision, and how to change it
 	Entry    string  `json:"entry,omitempty"`  // the policy's entry that decided, as JSON, or the rule
 	Source   string  `json:"source,omitempty"` // the policy, or the list of rules, that the entry stands in
 	Checks   []Check `json:"checks"`           // each check, in order
@@ -74,8 +74,7 @@ type Check struct {
 	Detail string `json:"detail"`
 }
 
-// Server is what a decision is about: a server as it is registered, or as it
-// would be.
+// Server is the subject of a decision: a server as it is registered, or as it would be.
 type Server struct {
 	Name    string
 	Stdio   bool   // started as a process, and matched by command; else remote, by URL
@@ -93,7 +92,7 @@ func Unknown(name string) Decision {
 	}
 }
 
-// Stopped is the decision about a server that is disabled, whoever asks.
+// Stopped is the decision about a server that is disabled, for every client.
 func Stopped(name string) Decision {
 	reason := fmt.Sprintf("server %q is disabled, so no client reaches it: write servers/%s with disabled=false to enable it", name, name)
 	return Decision{

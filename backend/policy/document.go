@@ -49,11 +49,11 @@ func (d *Document) UnmarshalJSON(data []byte) error {
 // Parse reads a policy in the JSON form of Claude Code's managed settings: the
 // whole settings file, or only the part about MCP servers.
 //
-// What Claude Code would drop, and so either admit everybody or shut everybody
-// out, is an error that names list, index and cause, for all mistakes at once.
-// So is ${…} in a URL or a command. The warnings are sentences about what was
-// read but has no effect: settings that are not part of a policy, and entries
-// that no server can match.
+// Claude Code silently drops entries that it cannot read, and so admits every server or
+// none. Here such an entry is an error that names list, index and cause, for all
+// mistakes at once. So is ${…} in a URL or a command. The warnings are sentences about
+// parts without an effect: settings that are not part of a policy, and entries that no
+// server can match.
 func Parse(data []byte) (Document, []string, error) {
 	d, warnings, err := decode(data)
 	if err != nil {
@@ -98,8 +98,8 @@ func ParseFields(fields map[string]any) (Document, []string, error) {
 	return Parse(data)
 }
 
-// decode reads a policy as Claude Code does, except that what it would drop
-// is an error.
+// decode reads a policy as Claude Code does, except that entries that it would drop are
+// errors.
 func decode(data []byte) (d Document, warnings []string, err error) {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	if len(bytes.TrimSpace(data)) == 0 {
@@ -189,9 +189,9 @@ func parseList(name string, raw json.RawMessage, deny bool) (list []Entry, warni
 	return list, warnings, problems
 }
 
-// parseLock reads the lock. Claude Code takes the text "true", and whatever
-// else it cannot read, for true; only where that is what the words say it is
-// taken over.
+// parseLock reads the lock. Claude Code takes the text "true", and every value that it
+// cannot read, for true. Here only the text "true" counts as true; other such values
+// are errors.
 func parseLock(raw json.RawMessage) (bool, error) {
 	switch string(raw) {
 	case "true", `"true"`:

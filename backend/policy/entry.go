@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// Kind is the key of an entry: what it identifies a server by.
+// Kind is the key of an entry: the property by which it identifies a server.
 type Kind string
 
 // The kinds of entries.
@@ -61,8 +61,8 @@ func encode(value any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// parseEntry reads one entry. What Claude Code would drop is an error, whose
-// text follows the entry's place.
+// parseEntry reads one entry. An entry that Claude Code would drop is an error, whose
+// text follows the entry's position.
 func parseEntry(raw json.RawMessage, deny bool) (entry Entry, ignored []string, err error) {
 	object, err := members(raw)
 	if err != nil {
@@ -106,7 +106,7 @@ func kindNames() string {
 }
 
 // mistyped returns an error if the key is nearly one of the known ones: Claude Code
-// would ignore it, which nobody who wrote it can have meant.
+// would ignore it, which its author cannot have meant.
 func mistyped[K ~string](key string, known []K) error {
 	names := make([]string, len(known))
 	for i, k := range known {
@@ -198,9 +198,9 @@ func checkName(name string, deny bool) error {
 // isSpace reports whether JavaScript or Go would trim the rune.
 func isSpace(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' }
 
-// checkVariables refuses ${…} in what Claude Code expands from the
-// environment of the machine that it runs on. Here is no such environment, and
-// taken literally an entry would match nothing. Names are never expanded.
+// checkVariables refuses ${…} where Claude Code would expand it from the environment of
+// its machine. The engine has no such environment, and taken literally the entry would
+// match nothing. Names are never expanded.
 func (e *Entry) checkVariables() error {
 	texts := e.Command
 	if e.Kind == ServerURL {

@@ -2,9 +2,9 @@ package policy
 
 import "fmt"
 
-// Evaluate decides whether the policy admits a server. A nil policy, one that
-// nobody has compiled, admits nothing; a client to whom no policy applies has
-// the one that Compile(nil) returns.
+// Evaluate decides whether the policy admits a server. A nil policy was not compiled,
+// and admits nothing; a client without any policy has the one that Compile(nil)
+// returns.
 func (p *Policy) Evaluate(server *Server) Decision {
 	if p == nil {
 		return block(BlockedAllow, rule{}, nil, CheckPolicies, "the client's policy is not known here yet, so nothing passes: ask again")
@@ -88,7 +88,7 @@ func newSubject(server *Server) *subject {
 	return s
 }
 
-// deny returns the rule that denies the server, and by what.
+// deny returns the rule that denies the server, and the kind of its entry.
 func (r *entryRules) deny(s *subject) (rule, Kind) {
 	if s.server.Stdio {
 		if found, ok := r.commands[s.command]; ok {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// shown describes what of the server was compared.
+// shown describes the property of the server that was compared.
 func (s *subject) shown(kind Kind) string {
 	switch kind {
 	case ServerURL:

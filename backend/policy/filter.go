@@ -2,8 +2,8 @@ package policy
 
 import "strings"
 
-// Rules are what all sources of a client say about the tools, prompts and resources of one
-// server, compiled. They are immutable and safe for concurrent use.
+// Rules are the compiled rules of all sources of a client about the tools, prompts and
+// resources of one server. They are immutable and safe for concurrent use.
 type Rules struct {
 	Tools, Prompts, Resources *Filter
 }
@@ -38,7 +38,7 @@ func (r *Rules) Of(item Item) *Filter {
 // Empty reports whether no rule concerns the server.
 func (r *Rules) Empty() bool { return *r == Rules{} }
 
-// Filter is what the rules say about one kind of item of one server.
+// Filter has the rules about one kind of item of one server.
 //
 // A nil *Filter means that no rule concerns the server: each item is allowed, and a caller
 // need not look at names at all.
@@ -124,7 +124,7 @@ func (f *Filter) allowsURI(uri string) bool {
 }
 
 // AllowsTemplate reports whether a resource template (RFC 6570) has an expansion that could
-// be allowed. It goes by what stands before the first expression; each URI that is read is
+// be allowed. It decides by the text before the first expression; each URI that is read is
 // judged by itself. It may be called on a nil *Filter.
 func (f *Filter) AllowsTemplate(template string) bool {
 	if f == nil {

@@ -14,8 +14,8 @@ var (
 )
 
 // DecideItem decides whether the rules of a client let it use an item of a server that it
-// reaches: a tool or a prompt by its name, a resource by its URI. It is what the filters of
-// [CompileRules] decide, with the reason.
+// reaches: a tool or a prompt by its name, a resource by its URI. It decides like the
+// filters of [CompileRules], and gives the reason.
 func DecideItem(client string, rights []Rights, server string, item Item, name string) Decision {
 	q := itemQuestion{client: client, server: server, item: item, name: name, compared: name}
 	if !AllowsServer(rights, server) {

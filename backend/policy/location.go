@@ -10,9 +10,9 @@ import (
 // longer is parsed: the parser's cost is not linear.
 const maxURL = 4096
 
-// location is a URL as it is compared: what a browser's parser (WHATWG) makes
-// of it. User information and fragment are left out, since they say nothing
-// about where a request goes.
+// location is a URL as it is compared: in the reading of a browser's parser (WHATWG).
+// User information and fragment are left out, since they do not affect the destination
+// of a request.
 type location struct {
 	scheme string
 	host   string // lower case, punycode, without the trailing dot

@@ -9,7 +9,7 @@ import (
 // ServersKey is where desktop programs keep servers.
 const ServersKey = "mcpServers"
 
-// AboutServers tells where servers belong, for whoever sends them with a policy.
+// AboutServers is the hint for a caller who sends servers with a policy.
 const AboutServers = `"` + ServersKey + `" holds servers, which are no part of a policy: register each with a write to servers/NAME. ` +
 	`To admit none, write {"allowedMcpServers": [], "allowManagedMcpServersOnly": true} as a managed policy`
 
@@ -39,7 +39,7 @@ func NearMiss(name string, known []string) string {
 	return best
 }
 
-// bare is a name without what people write in different ways.
+// bare is a name without the parts that people write in different ways.
 func bare(name string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsLetter(r) || unicode.IsDigit(r) {

@@ -14,7 +14,7 @@ const (
 	maxResourceRule = 64 + 1 + 2048
 )
 
-// ValidateRule says what is wrong with a rule about items, and how to write it instead.
+// ValidateRule returns an error for a rule about items that is not valid, with the remedy.
 //
 // Rules have the form "server/tool", "server/prompt" or "server/URI", with "*" as a wildcard
 // in both halves.

@@ -8,16 +8,16 @@ import (
 	"strings"
 )
 
-// Source is one policy with what it takes to merge it with others.
+// Source is one policy with the data that merging needs.
 type Source struct {
 	// Name is the policy's, for the explanation of a decision.
 	Name string `json:"name"`
 	// Managed policies apply to every client, and only they can lock.
 	Managed bool `json:"managed"`
 	// Missing marks a policy that a client names and that does not exist (any
-	// more). It blocks everything: what is lost with it may have been a denial.
+	// more). It blocks everything, since the policy may have had denials.
 	Missing bool `json:"missing,omitempty"`
-	// Policy is what was written.
+	// Policy is the document as it was written.
 	Policy Document `json:"policy"`
 }
 

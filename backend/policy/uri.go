@@ -123,7 +123,7 @@ func spellURI(text string) (string, error) {
 }
 
 // checkNoEscapedEscape refuses an escape that stands for the start of another one, as in
-// "%252F". It looks at the text as it is spelled: "%25%32%46" is no other one.
+// "%252F". It looks at the text as it is spelled: "%25%32%46" is not refused.
 func checkNoEscapedEscape(text string) error {
 	for rest, found := text, true; found; {
 		if _, rest, found = strings.Cut(rest, "%25"); beginsWithHex(rest) {
@@ -225,7 +225,7 @@ func checkOwnAuthority(scheme, after string) error {
 	}
 	uri := scheme + "://" + authority
 	if u, err := whatwg.Parse(uri); err != nil || u.Href(false) != uri {
-		return fmt.Errorf("the URI's host is not valid, or servers read it differently: write it as %s://host:port/path, without what is empty", scheme)
+		return fmt.Errorf("the URI's host is not valid, or servers read it differently: write it as %s://host:port/path, and leave empty parts out", scheme)
 	}
 	return nil
 }
@@ -252,7 +252,8 @@ const maxAuthority = 512
 // maxPlainHost is the length of the longest name in DNS.
 const maxPlainHost = 253
 
-// cutAuthority cuts what follows "//" before the path, the query or the fragment.
+// cutAuthority cuts the text that follows "//", up to the path, the query or the
+// fragment.
 func cutAuthority(after string) (authority, rest string) {
 	if i := strings.IndexAny(after, "/?#"); i >= 0 {
 		return after[:i], after[i:]
@@ -294,13 +295,13 @@ func hasDots(text string) bool {
 	return false
 }
 
-// endsPart reports whether servers cut paths, or what stands in a query, at r.
+// endsPart reports whether servers cut paths or queries at r.
 func endsPart(r rune) bool { return strings.ContainsRune("/?#;&=:", r) }
 
-// readings are the texts that denials are compared with: what a canonical URI is to servers
-// that decode escapes, that know no upper case, that leave out query and fragment, or that
-// leave out a slash at the end. So a denial is not evaded by another spelling. The same text
-// may come twice.
+// readings are the texts that denials are compared with: a canonical URI as it is read by
+// servers that decode escapes, that know no upper case, that leave out query and fragment,
+// or that leave out a slash at the end. So a denial is not evaded by another spelling. The
+// same text may come twice.
 func readings(canonical string) [3]string {
 	path := canonical
 	if end := strings.IndexAny(canonical, "?#"); end >= 0 {

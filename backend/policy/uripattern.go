@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// checkURIPattern refuses a rule's pattern of URIs unless what stands literally in it is in
+// checkURIPattern refuses a rule's pattern of URIs unless its literal parts are in
 // canonical form: otherwise it would match nothing.
 func checkURIPattern(server, pattern string) error {
 	canonical, err := canonicalPattern(pattern)
@@ -61,7 +61,8 @@ func canonicalStart(start string) (string, error) {
 	return strings.ToLower(scheme) + ":" + rest, err
 }
 
-// canonicalRest does so with what follows the scheme's colon. A host that ends in it is one.
+// canonicalRest does so with the text after the scheme's colon. A host that ends in it is
+// one.
 func canonicalRest(scheme, rest string) (string, error) {
 	rest, err := spellURI(rest)
 	if err != nil {

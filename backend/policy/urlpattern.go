@@ -12,7 +12,8 @@ import (
 //
 // A pattern is read as a URL is: it goes through the same parser, with each
 // "*" replaced by a word that the parser takes for ordinary letters. So both
-// sides are normalised alike. What the parser cannot read is compared as text.
+// sides are normalised alike. A pattern that the parser cannot read is compared as
+// text.
 type urlPattern struct {
 	everything bool   // a lone "*"
 	never      string // why no URL can match; empty: some can
@@ -24,8 +25,8 @@ type urlPattern struct {
 	anyPath    bool
 	target     glob // path and query
 	hasQuery   bool
-	// What a denial is compared with beyond that, without slashes at the end, unless
-	// there is a wildcard in the path; unused where the pattern has a query.
+	// A denial is compared with these as well, without slashes at the end, unless there is
+	// a wildcard in the path; unused where the pattern has a query.
 	denyTarget glob
 	denyText   []glob
 }
@@ -70,9 +71,9 @@ func compileURL(pattern string) urlPattern {
 	return p
 }
 
-// compileText compiles a pattern that is no URL: a part of a port, an address
-// with a wildcard in it. A "*" then stops at a slash, so the parts between
-// slashes are compared one by one.
+// compileText compiles a pattern that is not a URL: a part of a port, an address with a
+// wildcard in it. A "*" then stops at a slash, so the parts between slashes are
+// compared one by one.
 func compileText(pattern string) urlPattern {
 	p := urlPattern{hasQuery: strings.Contains(pattern, "?")}
 	parts := strings.Split(pattern, "/")
@@ -122,9 +123,9 @@ func cutAnyPort(pattern string) (text string, found bool) {
 	return pattern[:start] + authority + pattern[end:], found
 }
 
-// standIn returns the word that stands for "*" while the pattern is parsed:
-// lower-case letters that are no hexadecimal digits, drawn from the pattern's
-// hash, so that no pattern can hold its own.
+// standIn returns the word that replaces "*" while the pattern is parsed: lower-case
+// letters that are not hexadecimal digits, drawn from the pattern's hash, so that no
+// pattern can contain its own.
 func standIn(pattern string) string {
 	sum := sha256.Sum256([]byte(pattern))
 	word := make([]byte, 16)
@@ -170,8 +171,8 @@ type target struct {
 	parsed    bool
 	pathQuery string
 	parts     []string // the whole text between slashes
-	// What denials are compared with, too: the path alone, as it is and without slashes
-	// at its end, and the texts with these.
+	// Denials are compared with these as well: the path alone, as it is and without
+	// slashes at its end, and the texts with these.
 	denyPath   string
 	denyParts  []string
 	shortParts []string
@@ -196,7 +197,8 @@ func (p *urlPattern) allows(t *target) bool { return p.match(t, false) }
 
 // denies reports whether the URL matches the pattern as an entry of a
 // deny-list. There a pattern without a query also covers the same path with
-// any query, and with slashes at its end, whether it has a wildcard or is no URL.
+// any query, and with slashes at its end, whether or not it has a wildcard, or is not a
+// URL.
 func (p *urlPattern) denies(t *target) bool { return p.match(t, true) }
 
 func (p *urlPattern) match(t *target, deny bool) bool {

@@ -1,16 +1,16 @@
 package policy
 
 // Widening says why clients may reach more once next is the policy of all clients
-// instead of old, where next is what is left of old when one of its sources is
-// taken away. It returns an empty string if none can. others reports whether there
-// are policies with an allow-list that apply, and applied, to some clients only.
+// instead of old, where next is old without one of its sources. It returns an empty
+// string if none can. others reports whether there are policies with an allow-list that
+// apply, and applied, to some clients only.
 //
 // It looks at no client and no server, and a denial that another one covers counts
 // as lost: so it may err, on the side of caution.
 func Widening(old, next *Policy, others bool) string {
 	switch {
 	case !next.deniesAllOf(old):
-		return "what it denies is not denied any more"
+		return "its denials end"
 	case old.limited && !next.limited:
 		return "no managed policy has an allow-list any more"
 	case old.lockedBy != "" && next.lockedBy == "" && others:

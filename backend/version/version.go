@@ -1,7 +1,7 @@
-// Package version says which build of the programs runs.
+// Package version has the version and the commit of the running program.
 //
-// A release sets all of it with -ldflags "-X". Any other build takes what the go command notes in
-// each binary: the version of the module, and the commit of the working copy.
+// A release sets all of it with -ldflags "-X". Any other build takes the data that the go command
+// writes into each binary: the version of the module, and the commit of the working copy.
 package version
 
 import (
@@ -46,7 +46,7 @@ func current() build {
 	return b
 }
 
-// read takes what the go command has noted.
+// read takes the data of the go command.
 func read(info *debug.BuildInfo) build {
 	b := build{goVersion: info.GoVersion}
 	if v := info.Main.Version; strings.HasPrefix(v, "v") { // not "(devel)"

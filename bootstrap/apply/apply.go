@@ -73,7 +73,7 @@ type step struct {
 	lines []string
 	// warnings are shown in a dry run.
 	warnings []string
-	// told and messages are what was said while it was taken: warnings, and the rest.
+	// told and messages are the texts of the step's execution: warnings, and the rest.
 	told, messages []string
 	// during is remembered beside it while it is done, fingerprint when it was.
 	during, fingerprint string
@@ -235,7 +235,7 @@ func (s *session) stopped(done int, err error) error {
 	if connect.NoAnswer(err) {
 		fmt.Fprintf(&text, "Vault did not say whether it was done, so %s may be done all the same.\n", s.steps[done].title())
 	}
-	text.WriteString("Fix the cause, and run the same command again. That is safe: it looks at what exists, and does the rest.")
+	text.WriteString("Fix the cause, and run the same command again. That is safe: the next run compares again, and does the rest.")
 	return errors.New(text.String())
 }
 

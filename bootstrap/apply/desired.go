@@ -32,7 +32,7 @@ type desired struct {
 	policies []policySource
 	roles    []role
 	clients  []client
-	misnamed []client // clients whose name is refused or taken: nobody can be asked about them
+	misnamed []client // clients whose name is refused or taken: the engine cannot be asked about them
 	notes    []string // about parts of the files without a meaning here
 	mistakes []error  // in the files
 }
@@ -50,8 +50,8 @@ type server struct {
 	headers     map[string]string
 	shared      bool
 	description string
-	disabled    *bool             // nil: the file does not say, so what somebody has stopped stays so
-	concealed   map[string]string // what to show of a url, a command and args that hold a secret
+	disabled    *bool             // nil: the file does not say, so a stopped server or client stays stopped
+	concealed   map[string]string // texts to show in the place of a url, a command and args that hold a secret
 
 	credentials   map[string]credential.Spec
 	files         map[string]string

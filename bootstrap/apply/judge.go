@@ -68,8 +68,8 @@ func number(value any) int64 {
 	return 0
 }
 
-// judgeToken notes why the engine would refuse the token of a file. It cannot know whether the
-// token was revoked, which the engine tells nobody. It reports whether the token is the
+// judgeToken records why the engine would refuse the token of a file. It cannot know whether
+// the token was revoked, which the engine does not show. It reports whether the token is the
 // client's current one.
 func (s *session) judgeToken(ctx context.Context, c client, have map[string]any) (current bool, err error) {
 	if !s.judgeForm(c, have == nil) || !s.mounted {
@@ -136,8 +136,8 @@ func (s *session) lookup(ctx context.Context, c client) (map[string]any, error) 
 	return answer.Data, nil
 }
 
-// warnOfNames lets the steps of a dry run warn of names in a client that nobody has written.
-// The engine accepts them; in a real run its own answer has the warning.
+// warnOfNames adds to the steps of a dry run warnings about names in a client that do not
+// exist. The engine accepts them; in a real run its own answer has the warning.
 func (s *session) warnOfNames(ctx context.Context, c client, p *step) error {
 	settings := c.settings()
 	var roles []string
@@ -150,7 +150,7 @@ func (s *session) warnOfNames(ctx context.Context, c client, p *step) error {
 		s.warnOfMissing(ctx, p, kindPolicy, settings.Policies, check.NoSuchPolicy))
 }
 
-// warnOfMissing warns of those of the names that stand for nothing, here or in a file.
+// warnOfMissing warns of names that exist neither in Vault nor in a file.
 func (s *session) warnOfMissing(ctx context.Context, p *step, kind string, names []string, warning func(string) string) error {
 	for _, name := range names {
 		if name == check.AnyServer || s.desired.names(kind, name) {

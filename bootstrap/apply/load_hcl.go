@@ -197,7 +197,7 @@ func (d *desired) diagnosed(diags hcl.Diagnostics) {
 	}
 }
 
-// addPolicyFile adds a policy that stands in a file of its own.
+// addPolicyFile adds a policy from a file of its own.
 func (d *desired) addPolicyFile(at place, p hclPolicy, named map[string]bool) {
 	file := beside(at.file, p.File)
 	named[filepath.Clean(file)] = true
@@ -331,7 +331,7 @@ func functions(path string) *hcl.EvalContext {
 	}}
 }
 
-// beside resolves a path that stands in a file, which is relative to that file.
+// beside resolves a path in a file, which is relative to that file.
 func beside(source, path string) string {
 	if filepath.IsAbs(path) {
 		return path

@@ -23,7 +23,7 @@ var errUnknownJSON = errors.New(`it is not one of: a client ("allowed_servers"),
 
 var errGroup = errors.New(`it is a tool group of MCPJungle, which has no counterpart here: take it out, and give clients "allowed_tools" in HCL`)
 
-var errUser = errors.New(`it is a user of MCPJungle, which has no counterpart here: take it out. People log in to Vault, and what they may do there is a matter of Vault's policies`)
+var errUser = errors.New(`it is a user of MCPJungle, which has no counterpart here: take it out. People log in to Vault, and Vault's policies decide about their rights`)
 
 var (
 	errServersAndPolicy = errors.New("it has servers and managed settings: put them into two files")
@@ -122,7 +122,8 @@ func (d *desired) policyOf(path string, object map[string]any) map[string]any {
 	return settings
 }
 
-// jsonServer is MCPJungle's form of a server, and what of ours it does not have.
+// jsonServer is MCPJungle's form of a server, with our fields that MCPJungle does not
+// have.
 type jsonServer struct {
 	Name        string            `json:"name"`
 	Transport   string            `json:"transport"`

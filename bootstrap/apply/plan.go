@@ -171,7 +171,8 @@ func (s *session) planConfig(ctx context.Context) error {
 	if len(lines) == 0 {
 		return nil
 	}
-	// The mount's own: whoever may change the mount may configure it.
+	// The configuration belongs to the mount: apply writes it even if somebody else has
+	// set it.
 	s.steps = append(s.steps, &step{kind: "config", name: s.Mount, is: isChange, lines: lines, do: s.puts("config", s.desired.config)})
 	return nil
 }
@@ -192,7 +193,7 @@ func (s *session) planServers(ctx context.Context) error {
 		}
 		data := server.data()
 		if have == nil {
-			data["force"] = true // the files say so, and the engine tells which clients already named it
+			data["force"] = true // the files say so, and the engine's warning names the clients that already named it
 		}
 		p.do = func(ctx context.Context) (err error) {
 			if _, err = s.put(ctx, "servers/"+server.name, data); err != nil {
@@ -214,8 +215,8 @@ func (s *session) planServers(ctx context.Context) error {
 // secrets are all values that the engine never shows, as one text.
 func (s *server) secrets() string {
 	_, query, _ := strings.Cut(s.url, "?")
-	// What is hidden stands at the end, and only where there is something: records of before
-	// it have fingerprints without it.
+	// Hidden values are at the end, and only if there are any: older records have
+	// fingerprints without them.
 	return canonical(append([]any{query, orNone(s.env), orNone(s.headers)}, s.hidden()...))
 }
 

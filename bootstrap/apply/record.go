@@ -31,7 +31,7 @@ const (
 // line is "kind name", followed by other data about the thing.
 type record struct {
 	policy string            // its name in Vault
-	held   map[string]string // "kind name" -> a fingerprint of its secrets, or what tokens.go says
+	held   map[string]string // "kind name" -> a fingerprint of its secrets, or a text described in tokens.go
 }
 
 const recordHead = `# Written by "mcp-bootstrap apply". It grants nothing: it remembers what apply

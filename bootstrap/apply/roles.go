@@ -77,7 +77,7 @@ func rightsOf(fields map[string]any) check.Rights {
 	}}
 }
 
-// rights reads what is left of a block, and notes the mistakes in it.
+// rights reads the rest of a block, and records the mistakes in it.
 func (d *desired) rights(at place, body hcl.Body) (rights hclRights, ok bool) {
 	if diags := gohcl.DecodeBody(body, functions(at.file), &rights); diags.HasErrors() {
 		d.diagnosed(diags)

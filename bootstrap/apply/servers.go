@@ -25,7 +25,7 @@ var errNoServers = errors.New("there is no server in it")
 var errServersAlone = errors.New("it holds more than servers: this takes servers alone, and `mcp-bootstrap apply -f DIR` the rest")
 
 // LoadServers reads servers from one file, in any form that a folder's files may
-// have. The notes are for whoever wrote the file.
+// have. The notes are for the author of the file.
 func LoadServers(path string) (servers []Server, notes []string, err error) {
 	content, err := readFile(path)
 	if err != nil {
@@ -79,8 +79,9 @@ func (s *server) data() map[string]any {
 	return data
 }
 
-// differences are the lines of a plan. Secrets that stand in a url, a command or in args are not
-// in them: the registry shows them to those who may read it, and a log of a run to others.
+// differences are the lines of a plan. They do not have the secrets in a url, a command or in
+// args: the registry shows these only to people who may read it, but a log of a run has other
+// readers.
 func (s *server) differences(have map[string]any) []string {
 	shown := s.shown()
 	lines := differences(shown, have)
@@ -97,7 +98,8 @@ func (s *server) differences(have map[string]any) []string {
 	return append(lines, s.left(have, lines)...)
 }
 
-// left are the lines about what a server that is to lead elsewhere leaves behind.
+// left adds the lines about the values that are dropped when a server is pointed
+// elsewhere.
 func (s *server) left(have map[string]any, lines []string) []string {
 	moves := slices.ContainsFunc(lines, func(line string) bool {
 		field, _, _ := strings.Cut(strings.TrimPrefix(line, "~ "), " = ")
@@ -116,7 +118,7 @@ func (s *server) left(have map[string]any, lines []string) []string {
 	return left
 }
 
-// conceal is what to show of a text.
+// conceal returns the text to show in the place of one that may hold a secret.
 func (s *server) conceal(text string) string {
 	if shown, found := s.concealed[text]; found {
 		return shown

@@ -52,7 +52,7 @@ type hclLogin struct {
 	Groups         map[string][]string `hcl:"groups,optional"`
 }
 
-// hclMachine is how machines log in: an auth method that somebody else has set up.
+// hclMachine is a login of machines: an auth method that apply does not set up.
 type hclMachine struct {
 	Name  string `hcl:"name,label"`
 	Mount string `hcl:"mount"`
@@ -133,7 +133,7 @@ var (
 	errNoLogin     = errors.New(`sign_in: a block login "NAME" or machine "NAME" is needed`)
 	errNoRedirect  = errors.New("field public_url of sign_in, or redirect_uris here, is needed: the identity provider sends people back to the gateway")
 	errNoClaim     = errors.New("field groups_claim is needed where groups are mapped: it names the claim with a person's groups")
-	errNobodyMay   = errors.New("no client is named in clients or groups: whoever logs in here may act as none")
+	errNobodyMay   = errors.New("no client is named in clients or groups: a person who logs in here can act as none")
 	errOneSpelling = errors.New("names that differ in case alone are one name for Vault: keep one of them")
 )
 

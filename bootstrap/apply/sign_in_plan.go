@@ -23,8 +23,8 @@ const (
 	kindLogins      = "logins"
 )
 
-// planSignIn sets up how people sign in: what they may do, where they log in, which groups of
-// theirs may act as which clients, and the names by which the engine knows the logins.
+// planSignIn plans sign-in: the policies of people, their logins, the groups that may act as
+// clients, and the names by which the engine knows the logins.
 func (s *session) planSignIn(ctx context.Context) error {
 	want := s.desired.signIn
 	used := map[string]bool{} // keys of things that the files want
@@ -56,8 +56,8 @@ func (s *session) planSignIn(ctx context.Context) error {
 	return s.pruneSignIn(ctx, used)
 }
 
-// planPeople writes the ACL policies: what everybody who signs in may do, and for each client
-// that people may act as, that they may.
+// planPeople plans the ACL policies: one with the rights of everybody who signs in, and one
+// for each client that people may act as.
 func (s *session) planPeople(ctx context.Context, used map[string]bool) error {
 	rules := map[string]string{policies.PersonName: policies.Person}
 	for _, client := range s.desired.signInClients() {
@@ -114,8 +114,8 @@ func (s *session) planLogin(ctx context.Context, l *login, auths map[string]*api
 	return nil
 }
 
-// planMethod enables the oidc method. One that apply has not made is used by somebody else,
-// and their entities would be those of sign-in.
+// planMethod enables the oidc method. A method that apply has not created has other users,
+// and sign-in would share their entities.
 func (s *session) planMethod(l *login, method *api.AuthMount, used map[string]bool) {
 	p := &step{kind: kindAuth, name: l.mount, is: isCreate, lines: []string{"+ an oidc method that is there for sign-in alone"}}
 	p.do = func(ctx context.Context) error {

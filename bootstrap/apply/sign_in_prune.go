@@ -12,7 +12,8 @@ import (
 	"vault-plugin-secrets-mcp/bootstrap/policies"
 )
 
-// pruneSignIn finds what apply made for sign-in and no file wants any more.
+// pruneSignIn finds the things that apply created for sign-in and that the files no
+// longer name.
 func (s *session) pruneSignIn(ctx context.Context, used map[string]bool) error {
 	auths, err := s.vault.Sys().ListAuthWithContext(ctx)
 	if err != nil {
@@ -30,7 +31,7 @@ func (s *session) pruneSignIn(ctx context.Context, used map[string]bool) error {
 	return nil
 }
 
-// pruneThing prunes what a key of the record stands for, if it is of sign-in.
+// pruneThing prunes the thing of a key of the record, if it belongs to sign-in.
 func (s *session) pruneThing(ctx context.Context, key string, auths map[string]*api.AuthMount, used map[string]bool) error {
 	kind, name, _ := strings.Cut(key, " ")
 	var (

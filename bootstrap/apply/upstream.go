@@ -131,7 +131,7 @@ func (s *session) tokenRole(ctx context.Context, name string) (map[string]any, e
 	return secret.Data, nil
 }
 
-var errSharedAliases = errors.New("whoever may use that role could act as the clients of this broker: choose another prefix, or narrow that role")
+var errSharedAliases = errors.New("everybody who may use that role could act as the clients of this broker: choose another prefix, or narrow that role")
 
 // refuseSharedAliases looks for other token roles that mint for the aliases of this broker's clients.
 func (s *session) refuseSharedAliases(ctx context.Context, want *upstream) error {
@@ -162,7 +162,7 @@ func (s *session) refuseSharedAliases(ctx context.Context, want *upstream) error
 	return nil
 }
 
-// warnOfPolicies warns of ACL policies that nobody has written, of those that may be read.
+// warnOfPolicies warns of ACL policies that do not exist, among those that may be read.
 func (s *session) warnOfPolicies(ctx context.Context, names []string) ([]string, error) {
 	var warnings []string
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {

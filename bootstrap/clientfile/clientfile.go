@@ -4,10 +4,10 @@
 //
 // All of these have a map from names to servers, under one of a few keys. The entries look
 // alike too, but each program has names of its own for some of the fields. So there is one
-// reading for all of them, and not one a program: a name has the meaning that it has in the
-// programs that know it. What belongs to the program alone (approvals, timeouts), and what has
-// no counterpart in the registry, is a note, with the place in the file. What leaves no server
-// to register is a problem.
+// reader for all programs: a name has the meaning that it has in the programs that know it.
+// Settings of the program alone (approvals, timeouts), and settings without a counterpart in
+// the registry, become notes, with the place in the file. A mistake that leaves no server to
+// register is a problem.
 //
 // The file's secrets are in the result's servers and in no note or problem.
 package clientfile
@@ -33,8 +33,8 @@ type Server struct {
 	Description string
 	Disabled    bool
 
-	// Shown has what to show in the place of a URL, a command or an argument that holds a
-	// secret, or the value of a variable. All others of them are no secrets.
+	// Shown has the texts to show in the place of a URL, a command or an argument that
+	// holds a secret, or the value of a variable. All others can be shown.
 	Shown map[string]string
 }
 
@@ -45,7 +45,7 @@ type Finding struct{ Path, Text string }
 // File is the content of a file.
 type File struct {
 	Servers  []Server
-	Notes    []Finding // about what was not taken, or was changed
+	Notes    []Finding // about settings that were not taken over, or were changed
 	Problems []Finding // for which a server cannot be registered
 }
 
@@ -121,7 +121,7 @@ func (r *reader) problem(path, format string, args ...any) {
 	r.file.Problems = append(r.file.Problems, Finding{path, fmt.Sprintf(format, args...)})
 }
 
-// settings notes the parts of the document that are no servers.
+// settings adds notes about the parts of the document that are not servers.
 func (r *reader) settings(document map[string]any, servers map[string]map[string]any) {
 	roots := []string{keyInputs, "$schema"}
 	for path := range servers {

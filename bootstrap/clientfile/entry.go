@@ -49,8 +49,8 @@ func (r *reader) server(path, name string, value any) {
 	}
 }
 
-// flatten brings what some files have in an object "transport" to where all others have it, and
-// leaves out what is null, which programs write for what is not there.
+// flatten moves the members of an object "transport", which some files have, to the place where
+// all others have them. It removes members that are null, which programs write for absent ones.
 func (e *entry) flatten() {
 	flat := maps.Clone(e.object)
 	if inner, ok := flat["transport"].(map[string]any); ok {

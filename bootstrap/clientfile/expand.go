@@ -64,7 +64,7 @@ func (r *reader) expand(path, text string) string {
 	})
 }
 
-// unexpanded is a text as it stands in the file, without the variables' other values.
+// unexpanded is a text as it is in the file, without the variables' other values.
 func unexpanded(text string) string {
 	return variable.ReplaceAllStringFunc(text, func(match string) string {
 		return "${" + shownName(strings.Trim(match, "${}")) + "}"
@@ -87,7 +87,7 @@ var ofPrograms = []string{
 	"CLAUDE_PLUGIN_ROOT", "CLAUDE_PLUGIN_DATA", "CLAUDE_PROJECT_DIR",
 }
 
-// value is that of a variable, given what stands between its braces.
+// value is the value of a variable, given the text between its braces.
 func (r *reader) value(content string) (string, error) {
 	if id, ok := strings.CutPrefix(content, "input:"); ok {
 		return r.inputValue(id)

@@ -8,7 +8,8 @@ import (
 	"vault-plugin-secrets-mcp/backend/check"
 )
 
-// transport decides how the server is reached: by what the entry says, else by what it has.
+// transport decides how the server is reached: by the entry's own word, or else by its
+// fields.
 func (e *entry) transport() {
 	s := &e.server
 	said := ""

@@ -23,7 +23,7 @@ func (e *entry) noteSecrets() {
 		if !written {
 			shown = arg
 		}
-		// What follows an option that is alone.
+		// The argument after an option without a value.
 		follows := i > 0 && strings.HasPrefix(e.server.Args[i-1], "-") && !strings.ContainsAny(e.server.Args[i-1], "=: ") &&
 			secretOption.MatchString(e.server.Args[i-1]) && !strings.HasPrefix(arg, "-")
 		start := secretStart(shown)

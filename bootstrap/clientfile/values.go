@@ -83,7 +83,7 @@ func (e *entry) texts(key string) []string {
 	return all
 }
 
-// pairs is a field with texts by name. value makes the value of what stands in the file.
+// pairs is a field with texts by name. value makes the value from the text in the file.
 func (e *entry) pairs(key string, value func(path, text string) string) map[string]string {
 	path := join(e.path, key)
 	object, ok := e.object[key].(map[string]any)

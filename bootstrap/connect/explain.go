@@ -88,7 +88,7 @@ func Advice(err error) string {
 	return networkAdvice(err)
 }
 
-// granted names the policies that grant what Vault has refused.
+// granted names the policies that grant a request that Vault has refused.
 func granted(err error) string {
 	does := func(name string) string { return name + " does (bootstrap/policies/" + name + ".hcl)" }
 	const none = "the Vault token has no policy that grants this: "
@@ -111,8 +111,8 @@ func granted(err error) string {
 // enginePart finds the pins or servers of an engine at any mount.
 var enginePart = regexp.MustCompile(`^/v1/(.+?)/(pins|servers)(/[^/]*)?$`)
 
-// partOfEngine is "pins" or "servers" if a URL of Vault's is about these, and neither about what
-// gateways ask for nor about something else of this name.
+// partOfEngine is "pins" or "servers" if a URL of Vault is about these. Paths of gateways, and
+// other things of these names, do not count.
 func partOfEngine(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {

@@ -94,7 +94,7 @@ func (t Terminal) Width() int { return t.width }
 // Colored reports whether the output shows colours.
 func (t Terminal) Colored() bool { return t.color }
 
-// IsTerminal reports whether somebody can be asked at a file.
+// IsTerminal reports whether a file is a terminal, at which a person can be asked.
 func IsTerminal(file *os.File) bool {
 	_, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
 	return err == nil

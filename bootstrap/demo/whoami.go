@@ -57,7 +57,7 @@ func Whoami() *mcp.Server {
 	return server
 }
 
-// Errors of Whoami do not repeat what it was given: all of that is secret.
+// Errors of Whoami do not repeat the credentials that it was given.
 var (
 	errNobody        = errors.New("called without credentials, as nobody")
 	errNoCertificate = errors.New("there is no certificate in it")
@@ -98,8 +98,8 @@ func ofProcess() (caller, error) {
 	return c, nil
 }
 
-// certified is whom a certificate is for. Who signed it is not looked at: this server has
-// nothing that would be worth it.
+// certified returns the subject of a certificate. It does not verify the signature: this
+// server has nothing to protect.
 func certified(content []byte) (caller, error) {
 	block, _ := pem.Decode(content)
 	if block == nil {

@@ -111,8 +111,8 @@ func (s *system) agentLogin(ctx context.Context) (roleID, secretID string, err e
 	return roleID, secretID, nil
 }
 
-// registerAgentClient creates the client whose token the Agent keeps. The token that
-// the answer holds is nobody's: it ends within a minute.
+// registerAgentClient creates the client whose token the Agent keeps. Nobody uses the
+// token in the answer; it ends within a minute.
 func registerAgentClient(ctx context.Context, vault *api.Client, servers []string) error {
 	_, err := vault.Logical().WriteWithContext(ctx, mount+"/clients/"+agentClient, map[string]any{
 		"allowed_servers": servers, "token_ttl": agentTTL.String(), "token_max_ttl": agentMaxTTL.String(),

@@ -154,7 +154,8 @@ func (c *cluster) startNodes(ctx context.Context) error {
 	})
 }
 
-// start runs a node's server, and notes its process id for whoever wants to kill it.
+// start runs a node's server, and writes down its process id for people who want to
+// kill it.
 func (c *cluster) start(n *node) (err error) {
 	if n.process, err = c.group.Start(n.spec); err != nil {
 		return err

@@ -87,7 +87,7 @@ const (
 	whoamiTool = "whoami"
 )
 
-// callHeaders are the headers that say of a call what it is.
+// callHeaders are the headers that describe a call.
 func callHeaders(tool string) string {
 	return "MCP-Protocol-Version: 2026-07-28\nMcp-Method: tools/call\nMcp-Name: " + tool + "\n"
 }

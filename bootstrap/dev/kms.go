@@ -26,7 +26,7 @@ const kmsBlock = `kms {
 }
 `
 
-// startKMS runs the double until it has said how to reach it.
+// startKMS starts the double, and waits until it has printed its address.
 func (s *system) startKMS(ctx context.Context) error {
 	if err := os.RemoveAll(s.path(kmsFile)); err != nil {
 		return fmt.Errorf("cannot replace the file: %w", err)

@@ -148,7 +148,7 @@ func (o *Options) checkAddresses(ctx context.Context) error {
 		}
 	}
 	if len(taken) > 0 {
-		wrong = append(wrong, fmt.Errorf("stop what listens there (an earlier `mcp-bootstrap dev`?), or choose other addresses: make dev ARGS=%q", strings.Join(taken, " ")))
+		wrong = append(wrong, fmt.Errorf("stop the program that listens there (an earlier `mcp-bootstrap dev`?), or choose other addresses: make dev ARGS=%q", strings.Join(taken, " ")))
 	}
 	return errors.Join(wrong...)
 }

@@ -70,8 +70,8 @@ func (s *system) startIdP(ctx context.Context) error {
 	return awaitListening(ctx, provider, idp.Listening, &s.people.url)
 }
 
-// provisionSignIn makes Vault's side: the oidc method with its role, what people may do, and
-// the groups that let them act as the identities.
+// provisionSignIn makes Vault's side: the oidc method with its role, the policies of people,
+// and the groups that let them act as the identities.
 func (s *system) provisionSignIn(ctx context.Context) error {
 	vault, err := s.vaultClient()
 	if err != nil {

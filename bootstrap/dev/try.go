@@ -41,8 +41,8 @@ func (s *system) ownCommands() []string {
 	return names
 }
 
-// tryCommands has the gateway start them, and notes which ones cannot be started. That
-// is no reason not to continue with the others.
+// tryCommands has the gateway start them, and notes which ones cannot be started. It
+// continues with the others after a failure.
 func (s *system) tryCommands(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()

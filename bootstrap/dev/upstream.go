@@ -71,7 +71,7 @@ func (s *system) startWhoami(ctx context.Context) error {
 }
 
 // provisionChildren makes Vault's side of upstream credentials: the token role, and the policy
-// of the child tokens. What a user has added to either in an earlier run stays.
+// of the child tokens. Additions of a user in an earlier run stay.
 func (s *system) provisionChildren(ctx context.Context, vault *api.Client) error {
 	accessor, err := provision.TokenAccessor(ctx, vault)
 	if err != nil {
@@ -104,7 +104,7 @@ func (s *system) provisionChildren(ctx context.Context, vault *api.Client) error
 	)
 }
 
-// makeCredentials makes what the two servers are called with, as far as it is not there.
+// makeCredentials creates the credentials of the two servers, unless they exist.
 func (s *system) makeCredentials(ctx context.Context) error {
 	vault, err := s.vaultClient()
 	if err != nil {

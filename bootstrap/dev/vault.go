@@ -225,5 +225,5 @@ func (s *system) register(ctx context.Context) error {
 	return s.saveKept()
 }
 
-// defaultTTL is how long tokens live that nothing else is said of.
+// defaultTTL is the TTL of tokens without one of their own.
 const defaultTTL = "720h"

@@ -213,14 +213,14 @@ func (t *trial) end(ctx context.Context) {
 	left, err := t.leasesLeft(ctx, leaseTimeout)
 	switch {
 	case isForbidden(err):
-		t.ok("what was taken for the client %s is revoked: child tokens: %d; whether their leases (%d) have ended could not be looked at without: %s",
+		t.ok("everything that was leased for the client %s is revoked: child tokens: %d; whether their leases (%d) have ended could not be looked at without: %s",
 			t.client, t.tokens, len(t.leases), line("sys/leases/lookup", "update"))
 	case err != nil:
 		t.wrong("vault lease lookup "+left, "whether a lease that was taken for the client %s has ended is not known: %s", t.client, connect.Reason(err))
 	case left != "":
 		t.wrong("see Vault's log: it repeats the revocation; vault lease lookup "+left, "the lease %s was taken for the client %s, and is not revoked after %s", left, t.client, leaseTimeout)
 	default:
-		t.ok("what was taken for the client %s is revoked: child tokens: %d, leases: %d", t.client, t.tokens, len(t.leases))
+		t.ok("everything that was leased for the client %s is revoked: child tokens: %d, leases: %d", t.client, t.tokens, len(t.leases))
 	}
 }
 

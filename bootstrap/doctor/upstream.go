@@ -83,7 +83,7 @@ func (e *examination) checkTokenRole(role map[string]any) {
 		{role["renewable"] != true, "renewable=true", "makes tokens that cannot be renewed, so that credentials end with their first TTL"},
 		{role["token_type"] != "service", "token_type=service", fmt.Sprintf("makes %v tokens, and a batch token can be neither renewed nor revoked", role["token_type"])},
 		{role["token_no_default_policy"] != true, "token_no_default_policy=true", "gives child tokens Vault's default policy as well"},
-		{fmt.Sprint(role["token_period"]) != "0", "token_period=0", "makes periodic tokens: what a gateway asks for as TTL then has no effect"},
+		{fmt.Sprint(role["token_period"]) != "0", "token_period=0", "makes periodic tokens: the TTL that a gateway asks for then has no effect"},
 	} {
 		if check.bad {
 			e.wrong(named(check.settings), "the token role %s %s", e.role(), check.text)
@@ -121,7 +121,7 @@ func (e *examination) checkChildPolicies(ctx context.Context, names []string) {
 		}
 		for _, path := range sortedRights {
 			if !strings.Contains(rules, `"`+path+`"`) {
-				e.wrong("run `mcp-bootstrap apply`, or add what bootstrap/policies/mcp-upstream.hcl has", "the ACL policy %s has no rule for %s, which every child token needs", name, path)
+				e.wrong("run `mcp-bootstrap apply`, or add the rule from bootstrap/policies/mcp-upstream.hcl", "the ACL policy %s has no rule for %s, which every child token needs", name, path)
 			}
 		}
 	}
@@ -146,7 +146,7 @@ func (e *examination) checkOtherRoles(ctx context.Context, prefix string) {
 		for _, pattern := range texts(role["allowed_entity_aliases"]) {
 			if provision.MayMint(pattern, prefix) {
 				e.wrong("narrow its allowed_entity_aliases, or give this broker another alias_prefix",
-					"the token role %s mints for aliases like %s, and so for some like %s: whoever may use it can act as clients of this broker",
+					"the token role %s mints for aliases like %s, and so for some like %s: everybody who may use it can act as clients of this broker",
 					name, pattern, provision.UpstreamAliases(prefix))
 			}
 		}

@@ -109,7 +109,7 @@ func (e *examination) checkGatewayLogin(ctx context.Context) {
 		e.wrong(apply, "the ACL policy %s is missing: gateways may ask for nothing", policies.GatewayName)
 	case !strings.Contains(rules, `"`+e.Mount+`/gateway/usage"`):
 		e.wrong("run `mcp-bootstrap apply -f DIR -dry-run`, and then without",
-			"the ACL policy %s is one of an earlier version, without %s/gateway/usage: it is not known what clients use, since gateways cannot report it", policies.GatewayName, e.Mount)
+			"the ACL policy %s is one of an earlier version, without %s/gateway/usage: the usage of clients is not known, since gateways cannot report it", policies.GatewayName, e.Mount)
 	case strings.TrimSpace(rules) != strings.TrimSpace(policies.At(e.Mount, policies.Gateway)):
 		e.wrong("run `mcp-bootstrap apply -f DIR -dry-run`, and then without", "the ACL policy %s is not the one of this version", policies.GatewayName)
 	default:

@@ -12,7 +12,7 @@ import (
 	"vault-plugin-secrets-mcp/backend/pin"
 )
 
-// Wanted says which definitions of a server somebody asks about. Nothing set: all.
+// Wanted selects definitions of a server. If nothing is set: all.
 type Wanted struct {
 	Names  []string
 	Kind   pin.Kind
@@ -44,14 +44,15 @@ type Item struct {
 	unseen, wrong bool
 }
 
-// Choice are the reported definitions that somebody asks about. Shown is a digest of their
-// digests and of the server's place: who approves it approves these and no others.
+// Choice has the selected reported definitions. Shown is a digest of their digests and of
+// the server's place: an approval with it approves these and no others.
 type Choice struct {
 	Server string `json:"server"`
 	Items  []Item `json:"items"`
 	Shown  string `json:"shown"`
 
-	// Already are those that somebody asks about by name or digest, and that are approved.
+	// Already are those that were selected by name or digest, and that are approved
+	// already.
 	Already []Name `json:"already_approved,omitempty"`
 }
 
@@ -75,7 +76,8 @@ func (s *State) Choose(wanted *Wanted) (*Choice, error) {
 	return c, s.account(c, wanted)
 }
 
-// account looks for what was named and is not in the choice: it is approved, or it is an error.
+// account handles named definitions that are not in the choice: each is approved already, or an
+// error.
 func (s *State) account(c *Choice, wanted *Wanted) error {
 	approved := func(name string) bool {
 		found := false
@@ -130,8 +132,8 @@ func (s *State) wasApproved(shown string) bool {
 	return false
 }
 
-// shown is a digest of definitions, and of where the server leads that says them: what somebody
-// has looked at is not approved of another one.
+// shown is a digest of definitions and of the server's place: definitions that a person has
+// seen at one place are not approved for another.
 func (s *State) shown(set *pin.Set) string {
 	return pin.Digest(sha256.Sum256([]byte(compact([]string{s.Server, s.Place, set.ID()})))).String()
 }

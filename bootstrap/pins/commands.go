@@ -46,8 +46,8 @@ func ListServers(ctx context.Context, b *Broker, o *Output) error {
 	return nil
 }
 
-// List tells which definitions of a server are approved and reported, and has the whole text
-// of those whose names are given.
+// List shows the approved and the reported definitions of a server, with the whole text of
+// those whose names are given.
 func List(ctx context.Context, b *Broker, server string, wanted *Wanted, o *Output) error {
 	texts := len(wanted.Names) > 0 || wanted.Digest != nil
 	s, err := b.Read(ctx, server, texts)
@@ -139,7 +139,7 @@ func titles(names []Name) string {
 func (s *State) warnings() []string {
 	var lines []string
 	if s.TrustFirstUntil != nil && !s.TrustFirstUntil.IsZero() {
-		lines = append(lines, fmt.Sprintf("Until %s, whatever is reported under a new name is approved: trust_first is on.", day(*s.TrustFirstUntil)))
+		lines = append(lines, fmt.Sprintf("trust_first is on: until %s, the first definition that is reported under a new name is approved.", day(*s.TrustFirstUntil)))
 	}
 	if len(s.Frozen) > 0 {
 		lines = append(lines, "Frozen, since the server showed different definitions within the hour of trust_first: "+titles(s.Frozen)+".")
@@ -169,7 +169,7 @@ func (o *Output) diff(b *Broker, s *State, wanted *Wanted) error {
 	}
 	o.show(b, s, c)
 	if len(c.Items) > 0 && !c.blocked(wanted) {
-		fmt.Fprintf(o.Out, "To approve what is shown here, and nothing else:\n  %s\n", c.command(b, wanted))
+		fmt.Fprintf(o.Out, "To approve the definitions that are shown here, and no others:\n  %s\n", c.command(b, wanted))
 	}
 	return nil
 }
@@ -234,7 +234,7 @@ func (c *Choice) command(b *Broker, wanted *Wanted) string {
 // defaultMount is where the engine is, unless -mount says.
 const defaultMount = "mcp"
 
-// Consent is how somebody agrees to an approval.
+// Consent is the way in which a person agrees to an approval.
 type Consent struct {
 	Shown string    // the digest that a diff ended with; "": none
 	Yes   bool      // agreed already, with Shown or with a digest
@@ -248,7 +248,7 @@ var (
 	errNotAgreed  = errors.New("nothing was approved")
 )
 
-// Approve shows definitions as Diff does, and approves them if somebody agrees.
+// Approve shows definitions as Diff does, and approves them if the person agrees.
 func Approve(ctx context.Context, b *Broker, server string, wanted *Wanted, consent *Consent, o *Output) error {
 	s, err := b.Read(ctx, server, true)
 	if err != nil {
@@ -289,7 +289,7 @@ func Approve(ctx context.Context, b *Broker, server string, wanted *Wanted, cons
 	return err
 }
 
-// ask is nil if somebody agrees.
+// ask returns nil if the person agrees.
 func (c *Consent) ask(out io.Writer, question string) error {
 	switch {
 	case c.Yes:

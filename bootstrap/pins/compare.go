@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// What happened, in a [Change].
+// The kinds of a [Change].
 const (
 	Added     = "added"
 	Removed   = "removed"

@@ -1,4 +1,4 @@
-// Package pins shows people the definitions of servers that nobody has approved, beside the
+// Package pins shows definitions of servers without an approval to people, beside the
 // approved ones, and writes their approvals to Vault.
 //
 // Servers have written all of them, and may be hostile. So every character that a terminal

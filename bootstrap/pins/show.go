@@ -209,8 +209,7 @@ func (w *shower) paint(l line, mark string) string {
 	return out.String()
 }
 
-// carets marks the parts of a line from below, where there is no colour; "" where nothing is
-// to be marked.
+// carets is the line of marks below a line, used without colours; "" if no part is marked.
 func (w *shower) carets(l line) string {
 	var out strings.Builder
 	for _, r := range l {

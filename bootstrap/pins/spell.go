@@ -29,7 +29,7 @@ type speller struct {
 	found map[rune]int
 }
 
-// typography are characters that look like others, and stand in ordinary texts.
+// typography are characters that look like others, and occur in ordinary texts.
 const typography = "‘’‚“”„–—…−×•·′″"
 
 func newSpeller(text string, name bool, found map[rune]int) *speller {
@@ -64,8 +64,8 @@ func (s *speller) word(token string) string {
 	return out.String()
 }
 
-// inLine spells out a text that stands in one line. Long runs of spaces are told by their number:
-// they push what follows out of sight.
+// inLine spells out a text that stands in one line. It replaces long runs of spaces by their
+// number, since they would push the text after them out of sight.
 func (s *speller) inLine(text string) string {
 	var out strings.Builder
 	for _, token := range tokens(text) {
@@ -96,8 +96,8 @@ func compact(value any) string {
 
 func isASCIILetter(r rune) bool { return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' }
 
-// blanks are letters and symbols without ink: of braille, of hieroglyphs and of notes, and what
-// stands for an object or for what could not be read.
+// blanks are invisible letters and symbols: of braille, of hieroglyphs and of musical notes,
+// and the characters that replace an object or an unreadable byte.
 const blanks = "\u2800\U00013441\U00013442\U0001d159\ufffc\ufffd"
 
 // hidden reports whether a character leaves no ink of its own.

@@ -50,7 +50,7 @@ type Entry struct {
 	At     time.Time  `json:"at"`
 
 	By        string `json:"by,omitempty"`         // who approved it
-	FirstSeen bool   `json:"first_seen,omitempty"` // nobody has: trust_first did
+	FirstSeen bool   `json:"first_seen,omitempty"` // no person approved it: trust_first did
 	Size      int    `json:"size,omitempty"`       // of its text, in bytes
 	Change    string `json:"change,omitempty"`     // of one that is reported: new or changed
 	Text      string `json:"text,omitempty"`       // "": it is not kept

@@ -35,18 +35,18 @@ var Admin string
 //go:embed mcp-team-admin.hcl
 var TeamAdmin string
 
-// Auditor is the policy of somebody who reviews who reaches what.
+// Auditor is the policy of a person who reviews the rights of clients.
 //
 //go:embed mcp-auditor.hcl
 var Auditor string
 
-// Approver is the policy of somebody who approves definitions of servers.
+// Approver is the policy of a person who approves definitions of servers.
 //
 //go:embed mcp-approver.hcl
 var Approver string
 
-// Registrar is the policy of somebody who registers servers of which others approve what they
-// say.
+// Registrar is the policy of a person who registers servers; others approve the definitions
+// of these servers.
 //
 //go:embed mcp-registrar.hcl
 var Registrar string

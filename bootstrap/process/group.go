@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// killGroup kills whatever is left of a process group; an empty one is no error.
-// The id of a leader that was reaped stays taken while its group has members.
+// killGroup kills the remaining processes of a process group; an empty group is not an
+// error. The id of a leader that was reaped stays taken while its group has members.
 func killGroup(leader int) { _ = syscall.Kill(-leader, syscall.SIGKILL) }
 
 // Group is a set of processes that stop together, the last started first.

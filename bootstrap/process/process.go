@@ -133,8 +133,8 @@ func (p *Process) Signal(signal os.Signal) error {
 	return nil
 }
 
-// Stop ends the process: SIGTERM, then, after grace, SIGKILL. It returns once
-// the process was reaped and whatever is left of its group has been killed.
+// Stop ends the process: SIGTERM, then, after grace, SIGKILL. It returns once the
+// process was reaped and the rest of its group has been killed.
 func (p *Process) Stop(grace time.Duration) {
 	_ = p.Signal(syscall.SIGTERM)
 	timer := time.NewTimer(grace)

@@ -24,8 +24,8 @@ const (
 	SignInCallback = "/sign-in/callback"
 	// SessionMax is how long a sign-in lasts at most, unless a file says otherwise.
 	SessionMax = 12 * time.Hour
-	// personTTL is what a login gets at first. The gateway renews the token when the person
-	// has consented; what nobody finishes leaves no token after that time.
+	// personTTL is the TTL of a token after a login. The gateway renews the token when the
+	// person has consented; a login that nobody finishes leaves no token after that time.
 	personTTL = 10 * time.Minute
 )
 

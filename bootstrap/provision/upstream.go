@@ -84,7 +84,8 @@ func ClientAlias(prefix, client string) string { return prefix + ":" + client }
 // are the policies that its children may have besides mcp-upstream.
 //
 // The children are children of the gateway's own token, so that they end with it; service
-// tokens, so that they can be renewed and revoked; and have no policy that nobody named.
+// tokens, so that they can be renewed and revoked; and have only policies that were
+// named.
 func UpstreamRoleSettings(prefix string, more []string) map[string]any {
 	allowed := append([]string{policies.UpstreamName}, more...)
 	slices.Sort(allowed)

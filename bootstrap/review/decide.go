@@ -88,7 +88,7 @@ func newEvaluation(s *Snapshot) *evaluation {
 	return e
 }
 
-// client gathers what a client is granted, and by whom.
+// client gathers the rights of a client, with their sources.
 func (e *evaluation) client(name string) Client {
 	settings := e.Clients[name]
 	c := Client{

@@ -12,14 +12,14 @@ import (
 // maxReview bounds an earlier review, in bytes.
 const maxReview = 256 << 20
 
-// Difference is what has changed since an earlier review.
+// Difference has the changes since an earlier review.
 type Difference struct {
 	Since time.Time `json:"since"` // when the earlier one was made
 	// Gained and Lost are pairs that are allowed now and were not, and the other way round.
 	Gained []Change `json:"gained"`
 	Lost   []Change `json:"lost"`
 	// Changed are pairs that are allowed in both, with other rules for their tools, prompts
-	// and resources: what these leave is in the place of the decisions.
+	// and resources: the texts of these rules are in the fields of the decisions.
 	Changed []Change `json:"changed"`
 
 	NewClients  []string `json:"new_clients"`
@@ -59,7 +59,7 @@ func Parse(from io.Reader) (*Review, error) {
 	return nil, fmt.Errorf("has the schema %d, and this mcp-bootstrap reads schema %d: take the one that has written it, or a newer one", r.Schema, schema)
 }
 
-// Compare adds what has changed since an earlier review, of the same mount.
+// Compare adds the changes since an earlier review of the same mount.
 func (r *Review) Compare(earlier *Review) error {
 	if r.Cluster != earlier.Cluster || r.Mount != earlier.Mount {
 		return fmt.Errorf("is a review of the mount %q of the cluster %q, and this one is of %q of %q", earlier.Mount, earlier.Cluster, r.Mount, r.Cluster)

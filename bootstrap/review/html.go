@@ -75,8 +75,8 @@ type row struct {
 	Cells []cellView
 }
 
-// cellView is a pair in the matrix. Word is what stands in it, for those who do not see the
-// sign that the style sheet draws instead.
+// cellView is a pair in the matrix. Word is its text, for readers who do not see the sign
+// that the style sheet draws instead.
 type cellView struct {
 	Class, Word, Title string
 }

@@ -37,8 +37,8 @@ var kinds = []kind{
 var tools = &kinds[0]
 
 // limits are the rules that leave a client less than the whole of a server that its rights
-// admit. What a source allows of a server that it does not admit is nothing, so those rules of
-// it are left out; its denials count all the same.
+// admit. A source that does not admit a server allows none of its items, so its allowing rules
+// are left out; its denials count all the same.
 func (e *evaluation) limits(rights []policy.Rights, server string) []Limit {
 	var limits []Limit
 	for i := range kinds {
@@ -100,7 +100,7 @@ func (e *evaluation) concerning(k *kind, rules []string, server string) []string
 // concern is the question whether a rule concerns a server.
 type concern struct{ list, rule, server string }
 
-// about is a rule for one server alone, which says of it what the rule says.
+// about is the same rule for one server alone.
 func about(server, rule string) string {
 	_, item, _ := strings.Cut(rule, "/")
 	return server + "/" + item

@@ -10,8 +10,9 @@ import (
 	"vault-plugin-secrets-mcp/backend/policy"
 )
 
-// narrow makes the commands that take unused rights away. Each leaves what was used, out of
-// what is granted now: it never grants. There is none where use is not known.
+// narrow makes the commands that take unused rights away. Each keeps those of the present
+// rights that were used, and never grants others. There is no command where use is not
+// known.
 func (r *Review) narrow(s *Snapshot, e *evaluation) []Command {
 	n := &narrowing{review: r, evaluation: e, uses: map[string]map[string]*serverUse{}}
 	for name := range s.Clients {
@@ -38,7 +39,7 @@ type narrowing struct {
 	uses       map[string]map[string]*serverUse // by client and server
 }
 
-// role narrows a role to what those who have it used together.
+// role narrows a role to the rights that any of its clients used.
 func (n *narrowing) role(name string) (Command, bool) {
 	together := map[string]*serverUse{}
 	members := 0
@@ -62,7 +63,7 @@ func (n *narrowing) role(name string) (Command, bool) {
 	}
 	rights := []policy.Rights{{Role: name, Lists: n.evaluation.Roles[name].Lists}}
 	kept := n.kept(rights, together)
-	if !kept.used { // what to do with its clients is said of each of them
+	if !kept.used { // each of its clients has a command of its own
 		return Command{}, false
 	}
 	fields, dropped := n.lists(rights, kept)
@@ -76,7 +77,7 @@ func (n *narrowing) role(name string) (Command, bool) {
 	}, true
 }
 
-// client narrows a client to what it used.
+// client narrows a client to the rights that it used.
 func (n *narrowing) client(c *Client) (Command, bool) {
 	settings := n.evaluation.Clients[c.Name]
 	if c.Disabled || !n.review.Coverage.knows(settings) || c.Role != "" && n.evaluation.Roles[c.Role] == nil || len(settings.AllowedServers) == 0 && c.Role == "" {
@@ -107,15 +108,15 @@ func (n *narrowing) client(c *Client) (Command, bool) {
 	return command, true
 }
 
-// keeping is what stays of some rights.
+// keeping is the part of some rights that stays.
 type keeping struct {
 	used    bool
 	servers []string            // in order
 	tools   map[string][]string // by server, where only listed tools were used
 }
 
-// kept picks what stays: the registered servers that were used, and those that are disabled,
-// which nobody can use.
+// kept picks the part that stays: the registered servers that were used, and those that are
+// disabled, which nobody can use.
 func (n *narrowing) kept(rights []policy.Rights, uses map[string]*serverUse) keeping {
 	k := keeping{tools: map[string][]string{}}
 	for i := range n.review.Servers {
@@ -153,8 +154,8 @@ func (n *narrowing) nameable(rights []policy.Rights, server string, use *serverU
 	return named
 }
 
-// lists are the fields of one source that grants what is kept of those that grant it now, and
-// what it no longer grants, in words. No fields: nothing would change.
+// lists returns the fields of one source that grants the kept part of the present rights, and
+// the dropped part in words. If there are no fields, nothing would change.
 func (n *narrowing) lists(rights []policy.Rights, keep keeping) (fields []field, dropped string) {
 	own := &rights[0].Lists
 	joined := len(rights) > 1
@@ -250,7 +251,7 @@ func texts(limits []Limit) []string {
 	return slices.Sorted(slices.Values(rules))
 }
 
-// denied joins what the sources deny.
+// denied joins the denials of the sources.
 func (n *narrowing) denied(k *kind, rights []policy.Rights) []string {
 	all := map[string]bool{}
 	for i := range rights {

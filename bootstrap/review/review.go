@@ -10,8 +10,8 @@ import (
 // would misread raises it.
 const schema = 1
 
-// Review is who may reach what, at one time. Its lists are in the order of their names, so
-// that two reviews of the same state are alike. No secret is in it.
+// Review has the servers and items that clients may reach at one time. Its lists are
+// sorted by name, so that two reviews of the same state are equal. It has no secrets.
 type Review struct {
 	Schema  int       `json:"schema"`
 	At      time.Time `json:"at"` // by Vault's clock
@@ -26,7 +26,7 @@ type Review struct {
 	Pairs    []Pair    `json:"pairs"` // each client with each server
 	Commands []Command `json:"commands"`
 
-	// Difference is what has changed since an earlier review; nil without one.
+	// Difference has the changes since an earlier review; nil without one.
 	Difference *Difference `json:"difference,omitempty"`
 }
 
@@ -109,7 +109,7 @@ type Limit struct {
 	Role string `json:"role,omitempty"` // "": the client's own
 }
 
-// What is known of the use of a pair, in the days of the review.
+// The state of knowledge about the use of a pair, in the days of the review.
 const (
 	Used     = "used"
 	Unused   = "unused"    // on none of the days, of which each is complete

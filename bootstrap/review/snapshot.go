@@ -6,7 +6,7 @@ import (
 	"vault-plugin-secrets-mcp/backend/policy"
 )
 
-// Snapshot is what a review is made of: a mount as it was read.
+// Snapshot is the input of a review: a mount as it was read.
 type Snapshot struct {
 	At      time.Time // by Vault's clock
 	Cluster string
@@ -59,7 +59,7 @@ type ServerSettings struct {
 	Disabled    bool     `json:"disabled"`
 }
 
-// Question is one that the engine is asked: what do these policies, and the managed ones, say
+// Question is a question to the engine: what do these policies, and the managed ones, decide
 // about that server?
 type Question struct {
 	Policies string // joined by commas, as the client names them

@@ -10,8 +10,8 @@ import (
 	"vault-plugin-secrets-mcp/bootstrap/console"
 )
 
-// writeText writes a review for a terminal: the sums, a line for each pair that is allowed, what
-// has changed, and the commands.
+// writeText writes a review for a terminal: the sums, a line for each pair that is allowed, the
+// changes, and the commands.
 func writeText(to io.Writer, r *Review) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Who reaches what: mount %s of cluster %s, %s\n\n", r.Mount, r.Cluster, r.At.Format(time.RFC3339))
@@ -30,7 +30,7 @@ func writeText(to io.Writer, r *Review) error {
 		r.Difference.text(&b, console.Of(to))
 	}
 	if len(r.Commands) > 0 {
-		fmt.Fprintf(&b, "\nCommands that take away what was not used. Each narrows what is granted at %s:\n", r.At.Format(time.RFC3339))
+		fmt.Fprintf(&b, "\nCommands that take unused rights away. Each narrows the rights of %s:\n", r.At.Format(time.RFC3339))
 		for _, c := range r.Commands {
 			fmt.Fprintf(&b, "\n# %s: %s\n%s\n", c.For, c.Why, c.Shell)
 		}

@@ -11,7 +11,7 @@ import (
 // day is the form of a day, in UTC.
 const day = time.DateOnly
 
-// Usage is what gateways have reported.
+// Usage is the usage that gateways have reported.
 type Usage struct {
 	Days map[string]Reported // by day
 	Rows map[string][]Use    // the last uses, by client
@@ -79,7 +79,7 @@ func (u *Usage) coverageOf(at time.Time, days int) Coverage {
 	return c
 }
 
-// mark notes on a pair that is allowed what is known of its use.
+// mark sets the use of a pair that is allowed, as far as it is known.
 func (c *Coverage) mark(p *Pair, client *ClientSettings, u *serverUse) {
 	if u != nil {
 		p.LastUsed, p.Tools = u.last, u.tools(c.From)
@@ -100,7 +100,7 @@ func (c *Coverage) knows(client *ClientSettings) bool {
 	return len(c.Gaps) == 0 && client.CreatedAt.UTC().Format(day) < c.From
 }
 
-// serverUse is what a client used of a server.
+// serverUse is the use of a server by a client.
 type serverUse struct {
 	last  string            // the day
 	byDay map[string]string // the last day of each tool
@@ -121,7 +121,7 @@ func usesOf(rows []Use) map[string]*serverUse {
 	return uses
 }
 
-// join adds what another client used.
+// join adds the use by another client.
 func (u *serverUse) join(o *serverUse) {
 	u.last = max(u.last, o.last)
 	for tool, last := range o.byDay {
@@ -144,8 +144,7 @@ func (u *serverUse) tools(since string) []string {
 // lists.
 func (u *serverUse) unlisted(since string) bool { return u.byDay[""] >= since }
 
-// readUsage reads what gateways have reported. An engine that keeps nothing of it has no
-// complete day.
+// readUsage reads the reported usage. An engine that keeps no usage has no complete day.
 func (r *reader) readUsage(ctx context.Context, s *Snapshot) error {
 	var coverage struct {
 		Days []reportedDay `json:"days"`

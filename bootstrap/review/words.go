@@ -8,7 +8,7 @@ import (
 	"vault-plugin-secrets-mcp/backend/policy"
 )
 
-// sums says in sentences what a review has counted.
+// sums are the counts of a review, in sentences.
 func (r *Review) sums() []string {
 	c := &r.Counts
 	return []string{
@@ -20,7 +20,7 @@ func (r *Review) sums() []string {
 	}
 }
 
-// today says what the day of the review counts for.
+// today explains how the day of the review counts.
 func (c *Coverage) today() string {
 	return fmt.Sprintf("Today, %s, counts as used but never as complete, since it is not over.", c.Today)
 }
@@ -56,7 +56,7 @@ func spans(gaps []Gap) []string {
 	return joined
 }
 
-// causes says of which days something is missing, and what, each cause once.
+// causes names the incomplete days with the cause, each cause once.
 func (c *Coverage) causes() []string {
 	var order []string
 	days := map[string][]Gap{}
@@ -104,7 +104,7 @@ func (p *Pair) reason() string {
 	return words
 }
 
-// use says what is known of the use of a pair.
+// use is the use of a pair, in words.
 func (p *Pair) use() string {
 	switch p.Usage {
 	case Used:
@@ -123,7 +123,7 @@ func (p *Pair) use() string {
 	return ""
 }
 
-// rules says what of the server is left by rules.
+// rules describes the part of the server that the rules allow.
 func (p *Pair) rules() string {
 	var words []string
 	for i := range kinds {

@@ -56,8 +56,8 @@ func compare(texts ...string) int {
 	return 0
 }
 
-// rulesText are the rules about one kind of item, for people: "all", or what is allowed and
-// what is denied.
+// rulesText are the rules about one kind of item, for people: "all", or the allowing and
+// the denying rules.
 func rulesText(limits []Limit, k *kind) string {
 	var allowed, denied []string
 	limited := false

@@ -7,11 +7,12 @@ import (
 	"strings"
 )
 
-// askForCandidates is the first argument with which the shells' scripts ask a program what
-// may stand in the place of the last argument. People do not type it, so no help has it.
+// askForCandidates is the first argument with which the shells' scripts ask a program for
+// completions of the last argument. People do not type it, so no help has it.
 const askForCandidates = "__complete"
 
-// What a program answers where files or folders may stand: the shell knows those.
+// The answers of a program where an argument is a file or a folder: the shell completes
+// those.
 const (
 	offerFiles   = ":files"
 	offerFolders = ":folders"
@@ -23,7 +24,7 @@ var shells embed.FS
 // completion is the command that prints the shells' scripts.
 func (p *Program) completion() Command {
 	group := Command{
-		Name: "completion", Summary: "print what makes a shell complete commands, flags and their values",
+		Name: "completion", Summary: "print the script with which a shell completes commands, flags and their values",
 		About: "Packages install these. Without a package, for one shell and for all that start later:\n\n" +
 			"  bash  source <(" + p.Name + " completion bash), in ~/.bashrc\n" +
 			"  zsh   source <(" + p.Name + " completion zsh), in ~/.zshrc behind compinit\n" +
@@ -49,8 +50,8 @@ func (p *Program) completion() Command {
 	return group
 }
 
-// candidates are what may stand in the place of the last word, each with what it is for
-// behind a tab.
+// candidates are the possible completions of the last word, each with its purpose after
+// a tab.
 func (p *Program) candidates(words []string) []string {
 	words = joined(words)
 	if len(words) == 0 {
@@ -97,7 +98,7 @@ func (p *Program) candidates(words []string) []string {
 	return found
 }
 
-// valuesFor are the values that a flag may have. A lead is put before each: what stands
+// valuesFor are the values that a flag may have. A lead is put before each: the text
 // before the value in the same word.
 func (f *Flags) valuesFor(written, lead, current string) []string {
 	may := f.values[strings.TrimLeft(written, "-")]

@@ -27,7 +27,7 @@ type fallback struct {
 	value func() string
 }
 
-// values are what the value of a flag may be: one of some words, a file or a folder.
+// values are the possible values of a flag: one of some words, a file or a folder.
 type values struct {
 	words []string
 	kind  string
@@ -83,7 +83,7 @@ func (f *Flags) places(kind string, names []string) {
 // TakesNames says that the command takes arguments that are not flags.
 func (f *Flags) TakesNames() { f.takes = true }
 
-// Check adds a check of what was given. It returns all mistakes, a text for each.
+// Check adds a check of the arguments. It returns all mistakes, a text for each.
 func (f *Flags) Check(check func(names []string) []string) { f.checks = append(f.checks, check) }
 
 // parse reads a command's arguments: flags and names, in any order. The error has all

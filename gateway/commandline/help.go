@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// help prints a command's synopsis, what it is for, its commands and its flags.
+// help prints a command's synopsis, its purpose, its commands and its flags.
 func (f *Flags) help(to io.Writer) {
 	for i, line := range synopsis(f.Name(), f.command) {
 		lead := "Usage: "

@@ -31,16 +31,16 @@ type Streams struct {
 	Stderr io.Writer // errors
 }
 
-// Run does what a command is there for. Names are its arguments that are not flags.
+// Run does a command's work. Names are its arguments that are not flags.
 type Run func(ctx context.Context, names []string, out Streams) error
 
 // Command is a program's command, a group of commands, or both.
 type Command struct {
 	Name      string
 	Summary   string // one line, which a small letter begins and no full stop ends
-	Arguments string // what follows the name in the synopsis, flags aside
+	Arguments string // the text after the name in the synopsis, without flags
 	About     string // further paragraphs, for help and the manual page
-	// Setup defines the command's flags, and returns what it does. Help, completion and the
+	// Setup defines the command's flags, and returns its action. Help, completion and the
 	// manual page call it for the flags alone, so it must not do anything else. It is nil
 	// for a group that does nothing by itself.
 	Setup    func(flags *Flags) Run
@@ -50,7 +50,7 @@ type Command struct {
 // Program is a program as it is seen on the command line.
 type Program struct {
 	Command
-	Version     func() string // what version and -version print
+	Version     func() string // the text that version and -version print
 	Environment []Variable    // for the manual page
 	See         []string      // other pages of the manual, such as mcp-gateway(1)
 }
@@ -89,7 +89,7 @@ func (p *Program) Root() *Command {
 	root := p.Command
 	root.Commands = append(slices.Clone(p.Commands),
 		Command{
-			Name: "help", Summary: "print what a command does, and its flags", Arguments: "[COMMAND]",
+			Name: "help", Summary: "print the purpose of a command, and its flags", Arguments: "[COMMAND]",
 			Setup: func(*Flags) Run { return nil }, // find sees to it
 		},
 		Command{Name: "version", Summary: "print the version", Setup: func(*Flags) Run {
@@ -133,7 +133,7 @@ func find(command *Command, args []string) (path string, found *Command, rest []
 	return path, command, args, help
 }
 
-// start does what a command is there for, or prints its help.
+// start runs a command, or prints its help.
 func start(ctx context.Context, path string, command *Command, args []string, help bool, out Streams) error {
 	group := len(command.Commands) > 0
 	flags := command.Flags(path)
@@ -170,7 +170,8 @@ func (c *Command) names() []string {
 	return names
 }
 
-// near proposes the word that was meant, if one of them is near to what was written.
+// near proposes the word that was probably meant, if one of them is near to the written
+// one.
 func near(written string, words []string) string {
 	best, least := "", max(len(written)/3, min(len(written)/2, 2))+1 // two letters that are swapped are two
 	for _, word := range words {

@@ -115,7 +115,7 @@ func auditSyslog(s *section) *Syslog {
 	return c
 }
 
-// isSyslogName tells whether the text may stand in the header of a message: PRINTUSASCII
+// isSyslogName reports whether the text may be in the header of a message: PRINTUSASCII
 // of RFC 5424.
 func isSyslogName(text string, most int) bool {
 	return text != "" && len(text) <= most && !strings.ContainsFunc(text, func(c rune) bool { return c < 33 || c > 126 })
@@ -139,7 +139,7 @@ func checkSyslogAddress(socketType, address string) error {
 	return nil
 }
 
-// inClear tells whether lines go to other machines without TLS.
+// inClear reports whether lines go to other machines without TLS.
 func (c *Syslog) inClear() bool {
 	host, _, err := net.SplitHostPort(c.Address)
 	return c.SocketType == SocketTCP && err == nil && !onLoopback(host)

@@ -40,7 +40,7 @@ type Config struct {
 	// servers that are registered with credentials cannot be reached.
 	UpstreamCredentials *UpstreamCredentials
 
-	// SignIn is nil unless the file has a block sign_in { }: then nobody can sign in, and
+	// SignIn is nil unless the file has a block sign_in { }: then sign-in is off, and
 	// there are no URLs below /sign-in.
 	SignIn *SignIn
 
@@ -207,8 +207,8 @@ type Stdio struct {
 	// HomeDir, home_dir, is the folder in which each child has a home for as long as
 	// it runs. Default: children in the state folder of the service, or the account.
 	HomeDir string
-	// IdleTimeout, idle_timeout, ends a child that nobody used for so long.
-	// Default: 10m.
+	// IdleTimeout, idle_timeout, ends a child that was not used for this time. Default:
+	// 10m.
 	IdleTimeout time.Duration
 	// StopTimeout, stop_timeout, is the time between asking a child to end and
 	// killing its process group. Default: 5s.
@@ -261,8 +261,8 @@ type Upstream struct {
 	// server from this gateway, streams included. Default: 0, no bound.
 	MaxConcurrent int
 	// CredentialPaths, credential_paths, are the Vault paths that the registration may
-	// name in its credentials; one that ends with * stands for all that begin so. Nil: all
-	// that Vault's policies allow.
+	// name in its credentials; one that ends with * stands for all paths with that
+	// beginning. Nil: all that Vault's policies allow.
 	CredentialPaths []string
 	// Proxy, proxy { }, is the way to the server. Default: upstream_proxy.
 	Proxy *Proxy
@@ -340,7 +340,7 @@ var (
 
 // Program returns the path of a registered command. A bare name, as policies and
 // other products' files have it ("npx"), stands for the one allowed program of
-// that name: PATH decides nothing.
+// that name: PATH is not used.
 func (s *Stdio) Program(command string) (string, error) {
 	if slices.Contains(s.AllowedCommands, command) {
 		return command, nil

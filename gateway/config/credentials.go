@@ -26,7 +26,8 @@ type UpstreamCredentials struct {
 	// TokenTTL, token_ttl, is the life of these tokens, which the gateway renews. When the
 	// gateway dies, its credentials live that long. Default: 10m.
 	TokenTTL time.Duration
-	// IdleTimeout, idle_timeout, ends credentials that nobody used for so long. Default: 10m.
+	// IdleTimeout, idle_timeout, ends credentials that were not used for this time. Default:
+	// 10m.
 	IdleTimeout time.Duration
 	// MaxLeases, max_leases, bounds the credentials of this gateway. Default: 10000.
 	MaxLeases int

@@ -43,14 +43,14 @@ func (c *Config) warn(getenv func(string) string) {
 	warn := func(format string, args ...any) { c.Warnings = append(c.Warnings, fmt.Sprintf(format, args...)) }
 	c.Warnings = slices.Concat(c.Vault.Warnings(), c.exposed(), c.credentialWarnings(), c.signInWarnings())
 	if c.Listener.inClear() {
-		warn("listener: %s takes plain HTTP from other machines: whoever is on the way reads clients' tokens: give tls_cert_file "+
+		warn("listener: %s takes plain HTTP from other machines: anybody on the network between them can read clients' tokens: give tls_cert_file "+
 			"and tls_key_file, or listen on the loopback behind a proxy on this machine that has TLS", c.Listener.Address)
 	}
 	if c.Audit.Syslog != nil && c.Audit.Syslog.inClear() {
-		warn("syslog: audit lines go to %s without TLS: whoever is on the way reads and changes them: use socket_type = %q", c.Audit.Syslog.Address, SocketTLS)
+		warn("syslog: audit lines go to %s without TLS: anybody on the network between them can read and change them: use socket_type = %q", c.Audit.Syslog.Address, SocketTLS)
 	}
 	for _, setting := range c.proxiesInClear() {
-		warn("%s: the password goes to the proxy without TLS: whoever is on the way reads it: use a proxy of https", setting)
+		warn("%s: the password goes to the proxy without TLS: anybody on the network between them can read it: use a proxy of https", setting)
 	}
 	if getenv(EnvVaultToken) != "" {
 		warn("%s has no effect: the gateway logs in by the block auth alone", EnvVaultToken)

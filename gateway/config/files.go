@@ -126,7 +126,7 @@ func checkReadable(path string) error {
 	case info.IsDir():
 		return fmt.Errorf("%s is a folder: give a file", path)
 	case !info.Mode().IsRegular():
-		return nil // a pipe can be opened once only, by whoever reads it
+		return nil // a pipe can be opened only once, by its reader
 	}
 	file, err := os.Open(path)
 	if err != nil {

@@ -19,7 +19,7 @@ type decoder struct {
 	offered  []setting
 }
 
-// setting is one that a block has, with its default as one would write it; "" if
+// setting is a setting of a block, with its default as it is written in a file; "" if
 // there is none.
 type setting struct{ block, name, fallback string }
 
@@ -29,7 +29,7 @@ func (d *decoder) problem(at hcl.Range, format string, args ...any) {
 }
 
 // section is one block. The caller asks for each setting by name, with its default. end
-// reports settings that nobody asked for as unknown.
+// reports settings that the caller did not ask for as unknown.
 type section struct {
 	*decoder
 	name     string
@@ -42,7 +42,7 @@ func (d *decoder) section(body *hclsyntax.Body, name string) *section {
 	return &section{decoder: d, name: name, body: body}
 }
 
-// end complains about everything that nobody asked for.
+// end reports everything that the caller did not ask for.
 func (s *section) end() {
 	for name, attribute := range s.body.Attributes {
 		switch {
@@ -125,7 +125,7 @@ func (s *section) ask(name string, fallback any) {
 	s.offered = append(s.offered, setting{s.name, name, written(fallback)})
 }
 
-// written is a value as it stands in a file, without quotes.
+// written is a value as it is written in a file, without quotes.
 func written(value any) string {
 	if d, ok := value.(time.Duration); ok {
 		text := d.String()
@@ -140,7 +140,7 @@ func written(value any) string {
 	return fmt.Sprint(value)
 }
 
-// writtenList is a list as it stands in a file; "" if it is empty.
+// writtenList is a list as it is written in a file; "" if it is empty.
 func writtenList(list []string) string {
 	if len(list) == 0 {
 		return ""

@@ -11,12 +11,12 @@ type SignIn struct {
 	// Origin is listener's public_url as web origins are written, without a slash at its end.
 	// The block is refused without it: every URL of sign-in begins with it.
 	Origin string
-	// SessionMax, session_max, is how long a sign-in lasts at most, whatever Vault renews.
-	// Default: 12h.
+	// SessionMax, session_max, is the longest time that a sign-in lasts, even if Vault would
+	// renew it. Default: 12h.
 	SessionMax time.Duration
 	// PersonPolicies, person_policies, are the Vault policies that a person's token may have:
-	// names, and those that begin with what stands before a "*". A token with any other ends
-	// the sign-in. Default: "default" and "mcp-person*".
+	// names, or the beginning of names before a "*". A token with any other ends the sign-in.
+	// Default: "default" and "mcp-person*".
 	PersonPolicies []string
 	// DynamicRegistration, dynamic_registration, lets applications register themselves (RFC
 	// 7591). Default: false.
@@ -29,12 +29,11 @@ type SignIn struct {
 	// redirect that have registered themselves, or have a metadata document. Default: none.
 	RedirectSchemes []string
 	// RedirectPrefixes, redirect_prefixes, are https URLs with a path that ends with a slash:
-	// applications that have registered themselves may redirect to what is below. An application
-	// of the file that has one of them among its redirects may redirect to all below.
-	// Default: none.
+	// applications that have registered themselves may redirect to every URL below one. So may
+	// an application of the file that has one of them among its redirects. Default: none.
 	RedirectPrefixes []string
 	// MetadataDocuments, metadata_documents, are the https URLs of metadata documents by
-	// which applications may be known; one that ends with a slash stands for all below.
+	// which applications may be known; one that ends with a slash stands for all below it.
 	// Default: none.
 	MetadataDocuments []string
 

@@ -84,7 +84,7 @@ func signInOrigin(public *url.URL) (string, error) {
 func (s *section) checkPersonPolicies(policies []string) {
 	const setting, root = "person_policies", "root"
 	if len(policies) == 0 && s.has(setting) {
-		s.bad(setting, "nobody can sign in without a policy: every token of Vault has one: leave the setting out, or name those of people")
+		s.bad(setting, "an empty list lets nobody sign in, since every token of Vault has a policy: leave the setting out, or name the policies of people")
 	}
 	for _, name := range policies {
 		prefix := strings.TrimSuffix(name, "*")
@@ -222,7 +222,7 @@ func (d *decoder) signInApplication(s *section, id string, prefixes []string) Si
 		s.bad(given[1], "the application authenticates in one way: leave out %s or %s", given[0], given[1])
 	}
 	if len(a.RedirectURIs) == 0 && len(given) == 0 {
-		d.problem(s.body.MissingItemRange(), "application %q needs redirect_uris, or what it authenticates with: secret_file, jwks_file or jwks_uri", id)
+		d.problem(s.body.MissingItemRange(), "application %q needs redirect_uris, or a way to authenticate: secret_file, jwks_file or jwks_uri", id)
 	}
 	s.checkRedirectURIs(a, prefixes)
 	s.end()
@@ -236,7 +236,7 @@ func (s *section) checkRedirectURIs(a SignInApplication, prefixes []string) {
 		case err != nil:
 			s.bad("redirect_uris", "%s: %v", uri.Shown(text), err)
 		case a.Trusted && u.Kind != uri.HTTPS:
-			s.bad("trusted", "%q is whatever program listens there, which would be signed in without asking anybody: leave trusted out, or give https redirects alone", text)
+			s.bad("trusted", "any program on the computer can take %q, and would be signed in without a question: leave trusted out, or give https redirects alone", text)
 		case a.Trusted && slices.Contains(prefixes, text):
 			s.bad("trusted", "%q stands for many redirects, and a trusted application is not asked about: leave trusted out, or name each redirect", text)
 		}
@@ -265,7 +265,7 @@ func (s *section) role(name string) string {
 	return text
 }
 
-// checkText refuses texts for people with characters that nobody sees.
+// checkText refuses texts for people with invisible characters.
 func (s *section) checkText(name, text string, most int) {
 	hidden := func(c rune) bool { return !unicode.IsGraphic(c) }
 	if utf8.RuneCountInString(text) > most || strings.TrimSpace(text) != text || strings.ContainsFunc(text, hidden) {
@@ -273,7 +273,8 @@ func (s *section) checkText(name, text string, most int) {
 	}
 }
 
-// signInWarnings are about a block with which nobody, or more than it seems, can sign in.
+// signInWarnings are about a block with which nobody can sign in, or more people than it
+// seems.
 func (c *Config) signInWarnings() []string {
 	if c.SignIn == nil {
 		return nil

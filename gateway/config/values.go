@@ -130,7 +130,7 @@ func parseSize(text string) (int64, error) {
 	return 0, errors.New("no unit")
 }
 
-// FormatSize writes a size as it stands in the file.
+// FormatSize writes a size as it is written in the file.
 func FormatSize(n int64) string {
 	for i := len(sizeUnits) - 2; i >= 0; i-- {
 		if unit := sizeUnits[i]; n >= unit.bytes && n%unit.bytes == 0 {
@@ -149,7 +149,7 @@ func (s *section) idRange(name string) IDRange {
 	from, to, whole := strings.Cut(text, "-")
 	first, err := strconv.ParseUint(from, 10, 32)
 	last, lastErr := strconv.ParseUint(to, 10, 32)
-	// The largest number stands for no id at all.
+	// The largest number means no id at all.
 	if !whole || err != nil || lastErr != nil || first == 0 || last < first || last >= 1<<32-1 || last-first >= 1<<16 {
 		s.bad(name, "%q is not a range of at most 65536 uids: write the first and the last, for example \"70000-70063\"", text)
 		return IDRange{}
@@ -168,7 +168,7 @@ func (s *section) choice(name, fallback string, choices ...string) string {
 // list is a list of strings.
 func (s *section) list(name string) []string { return s.listOr(name) }
 
-// listOr is a list of strings, with the one that counts where there is none.
+// listOr is a list of strings, or the given default.
 func (s *section) listOr(name string, fallback ...string) []string {
 	if s.ask(name, writtenList(fallback)); !s.has(name) {
 		return fallback

@@ -213,7 +213,7 @@ func checkAuthoritiesDir(path string) error {
 func (v *VaultClient) Warnings() []string {
 	var warnings []string
 	if v.Address != nil && v.Address.Scheme == "http" && !onLoopback(v.Address.Hostname()) {
-		warnings = append(warnings, fmt.Sprintf("vault: %s is plain HTTP to another machine: whoever is on the way reads every token: "+
+		warnings = append(warnings, fmt.Sprintf("vault: %s is plain HTTP to another machine: anybody on the network between them can read every token: "+
 			"use https, in address or VAULT_ADDR", v.Address))
 	}
 	if v.SkipVerify {
@@ -223,7 +223,7 @@ func (v *VaultClient) Warnings() []string {
 	return warnings
 }
 
-// onLoopback tells whether a host's name or address is this machine's own.
+// onLoopback reports whether a host's name or address is this machine's own.
 func onLoopback(host string) bool {
 	if host == "localhost" {
 		return true
@@ -232,13 +232,13 @@ func onLoopback(host string) bool {
 	return err == nil && address.Unmap().IsLoopback()
 }
 
-// inClear tells whether tokens come from other machines without TLS.
+// inClear reports whether tokens come from other machines without TLS.
 func (l *Listener) inClear() bool {
 	host, _, err := net.SplitHostPort(l.Address)
 	return err == nil && l.TLSCertFile == "" && !onLoopback(host)
 }
 
-// forbiddenHeader tells whether only Vault's client itself may set a header.
+// forbiddenHeader reports whether only Vault's client itself may set a header.
 func forbiddenHeader(name string) bool {
 	return strings.HasPrefix(http.CanonicalHeaderKey(name), "X-Vault-")
 }

@@ -55,8 +55,8 @@ type vaultVariable struct {
 	set  func(v *VaultClient, value string) error
 }
 
-// vaultVariables stand in the order in which a later one overrides an earlier one, as
-// in Vault's own client.
+// vaultVariables are in an order in which a later one overrides an earlier one, as in
+// Vault's own client.
 var vaultVariables = []vaultVariable{
 	{EnvVaultAddress, setVaultAddress},
 	{EnvVaultAgentAddress, setVaultAddress},
@@ -93,7 +93,8 @@ func (v *VaultClient) Environment(getenv func(string) string) []*Mistake {
 	return mistakes
 }
 
-// environmentAuthorities: one of the three replaces whatever the file has.
+// environmentAuthorities: any of the three variables replaces all authorities of the
+// file.
 func (v *VaultClient) environmentAuthorities(getenv func(string) string, note func(string, error)) {
 	file, pem, dir := getenv(EnvVaultCACert), getenv(EnvVaultCACertBytes), getenv(EnvVaultCAPath)
 	if file == "" && pem == "" && dir == "" {

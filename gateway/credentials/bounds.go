@@ -8,9 +8,8 @@ import (
 )
 
 // count counts the credentials of the holding. At a bound it ends those that were unused for
-// the longest time: of the same principal, or of anybody where the gateway's bound is
-// reached. What replaces others counts in no bound, so there may be twice as many for a
-// while.
+// the longest time: of the same principal, or of any principal where the gateway's bound is
+// reached. Replacements count in no bound, so there may be twice as many for a while.
 func (s *Store) count(h *holding) *Error {
 	settings := s.settings()
 	if settings == nil {
@@ -84,8 +83,8 @@ func (s *Store) uncountLocked(h *holding) {
 	h.counted = 0
 }
 
-// longestUnused returns what nobody uses at present of the principal's, and was used longest
-// ago; nil if all are in use.
+// longestUnused returns the principal's holding that is not in use and was used longest ago;
+// nil if all are in use.
 func (s *Store) longestUnused(p grants.Principal) *holding {
 	s.mu.Lock()
 	defer s.mu.Unlock()

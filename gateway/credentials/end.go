@@ -21,12 +21,14 @@ func (s *Store) OnEnd(end grants.End) {
 	case end.Expired:
 		// Its holder has another one by now, or gets one: see idle_timeout.
 	case end.Last && !s.live(end.Grant.Principal()):
-		// Nothing more will be heard of the token: whoever returns with it gets others.
+		// The feed will not report on the token any more: if it returns, it gets new
+		// credentials.
 		s.endAll(end.Grant.Principal(), ErrUnused)
 	}
 }
 
-// admit ends what the principal may not use any more under a newer grant.
+// admit ends the credentials that the principal may not use any more under a newer
+// grant.
 func (s *Store) admit(grant *grants.Grant) {
 	for _, h := range s.of(grant.Principal()) {
 		switch {
@@ -38,8 +40,9 @@ func (s *Store) admit(grant *grants.Grant) {
 	}
 }
 
-// endUnheard ends the credentials of principals of whom no token is known any more, and who may
-// have lost their access. With a sign-in, it ends what was leased in that one alone.
+// endUnheard ends the credentials of principals without any known token, since they may have
+// lost their access. With a sign-in, it ends only the credentials that were leased in that
+// sign-in.
 func (s *Store) endUnheard(end *grants.End) {
 	for _, p := range s.concerned(end) {
 		if s.live(p) {

@@ -13,7 +13,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
-// What has failed where credentials cannot be had, for logs and metrics.
+// The reasons why credentials cannot be read, for logs and metrics.
 const (
 	FailureOff         = "off"         // the gateway's file has no block upstream_credentials
 	FailurePath        = "path"        // the path cannot be made for this client, or the gateway's file does not allow it

@@ -19,7 +19,7 @@ import (
 type holding struct {
 	server    *Server
 	principal grants.Principal
-	before    *holding // retired; what still uses it gets this one's sets. Nil: none is left
+	before    *holding // retired; its users get this one's sets. Nil: none is left
 
 	current atomic.Pointer[Set]          // for new requests; nil: there is none
 	grant   atomic.Pointer[grants.Grant] // the newest of those that requests came with
@@ -48,15 +48,16 @@ const (
 	retryMin = time.Second
 	retryMax = time.Minute
 
-	// rereadEvery is the least time between two readings because a server refuses what it got,
-	// and rereadWait is how long a request waits for one.
+	// rereadEvery is the least time between two reads because a server refuses its
+	// credentials, and rereadWait is how long a request waits for one.
 	rereadEvery = 30 * time.Second
 	rereadWait  = 5 * time.Second
 
 	// failedFor is how long a failure is remembered after the last request.
 	failedFor = 2 * time.Minute
 
-	// awaitTimeout is how long a request waits for Vault. What it waits for goes on.
+	// awaitTimeout is how long a request waits for Vault. The holding's work goes on after
+	// that.
 	awaitTimeout = 10 * time.Second
 
 	// mintTimeout bounds all requests of one attempt.
@@ -72,10 +73,10 @@ func newHolding(s *Server, principal grants.Principal, grant *grants.Grant) *hol
 	return h
 }
 
-// markUsed notes a request. It writes only what is not so already: a write that is not needed
-// would take the cache line away from the other cores. It reports false if Vault has given the
-// client other rights to credentials since these were taken, or if they are those of another
-// name of the person.
+// markUsed notes a request. It writes only if the value differs: a needless write would take
+// the cache line away from the other cores. It reports false if Vault has given the client
+// other rights to credentials since these were read, or if they were read under another name
+// of the person.
 func (h *holding) markUsed(grant *grants.Grant, now time.Time) bool {
 	held := h.grant.Load()
 	if held != grant && !grant.SamePerson(held) {
@@ -144,7 +145,7 @@ func (h *holding) await(ctx context.Context) (*Set, error) {
 	}
 }
 
-// poke has run look at what there is to do.
+// poke makes run check its work.
 func (h *holding) poke() {
 	select {
 	case h.wake <- struct{}{}:
@@ -158,8 +159,8 @@ func (h *holding) tell() {
 	h.changed = make(chan struct{})
 }
 
-// end gives everything back, and cuts what is under way. What Vault is being asked for is
-// given back when its answer comes.
+// end gives all credentials back, and cuts requests in flight. Credentials that Vault is
+// about to answer are given back when the answer comes.
 func (h *holding) end(cause error) {
 	h.mu.Lock()
 	if h.ended == nil {
@@ -213,7 +214,7 @@ func (h *holding) retire() {
 }
 
 // install puts a new set in place, and reports whether it has: the holding may have ended. The
-// set before it serves what is under way.
+// previous set serves the requests in flight.
 func (h *holding) install(set *Set) bool {
 	h.mu.Lock()
 	if h.ended != nil {
@@ -241,7 +242,7 @@ func (h *holding) install(set *Set) bool {
 	return true
 }
 
-// forgetOld forgets a set that nobody uses any more.
+// forgetOld forgets a set that is no longer in use.
 func (h *holding) forgetOld(set *Set) {
 	h.mu.Lock()
 	delete(h.old, set)

@@ -14,7 +14,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
-// identities compares each child token with what was asked. A token role allows aliases and
+// identities compares each child token with its request. A token role allows aliases and
 // policies, but it never forces an alias: a token without one would act as the gateway itself.
 type identities struct {
 	aliases *lru.Cache[string, string] // alias of each entity that was seen

@@ -15,7 +15,8 @@ import (
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
-// run keeps the credentials until the holding has ended, and nobody uses what it had.
+// run keeps the credentials until the holding has ended, and its sets are no longer
+// used.
 func (h *holding) run() {
 	store := h.server.store
 	defer func() {
@@ -35,7 +36,7 @@ func (h *holding) run() {
 	}
 }
 
-// sleep waits until then, and reports whether somebody has woken it before.
+// sleep waits until then, and reports whether it was woken before.
 func (h *holding) sleep(d time.Duration) (woken bool) {
 	if h.isOver() {
 		return false
@@ -72,8 +73,8 @@ func (h *holding) take() *Set {
 	if ended {
 		return nil
 	}
-	// Not a request's context: whoever asked may hang up, and the answer must be known all
-	// the same, to be used or to be given back.
+	// Not a request's context: a client may hang up, and the answer must be known all the
+	// same, to be used or to be given back.
 	ctx, cancel := context.WithTimeout(context.Background(), mintTimeout)
 	defer cancel()
 	err := h.fill(ctx, l)
@@ -105,7 +106,7 @@ func (h *holding) setOf(l *lease, v values) (*Set, *Error) {
 	return newSet(texts, l, h.askAgain), nil
 }
 
-// keep does what is due for the credentials that new requests get.
+// keep does the due work for the credentials that new requests get.
 func (h *holding) keep(now time.Time, set *Set) {
 	switch {
 	case set.lease.hasEnded(now):

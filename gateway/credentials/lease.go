@@ -12,15 +12,16 @@ import (
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
-// lease is what was taken from Vault at one time for one principal and one server: the child
-// tokens and the leases below them. The sets that are made of it share it. When the last of
-// them gives it back, the tokens are revoked, and Vault ends the leases with them.
+// lease is the result of one round of requests to Vault for one principal and one server:
+// the child tokens and the leases below them. The sets that are made from it share it. When
+// the last of them gives it back, the tokens are revoked, and Vault ends the leases with
+// them.
 type lease struct {
 	store  *Store
 	parent vaultclient.Parent
 
 	// For the holding's goroutine alone.
-	terms    []*term             // what can be renewed, or has an end
+	terms    []*term             // tokens and leases that can be renewed, or have an end
 	readings map[string]*reading // of credentials without a lease
 	values   values
 
@@ -142,8 +143,8 @@ type reading struct {
 }
 
 const (
-	// minLife is the shortest life of anything that the gateway leases. What lives shorter
-	// would be replaced all the time.
+	// minLife is the shortest life of anything that the gateway leases. A lease with a
+	// shorter life would be replaced all the time.
 	minLife = 5 * time.Second
 
 	// maxLife is the longest that the gateway reckons with.

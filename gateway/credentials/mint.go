@@ -25,7 +25,7 @@ type Vault interface {
 	Revoke(ctx context.Context, child *vaultclient.Child) error
 }
 
-// jitter spreads what would be due at once.
+// jitter spreads work that would be due at the same time.
 var jitter = backoff.Jitter
 
 // fill takes everything that the server needs from Vault, as the principal. Where it fails,
@@ -63,9 +63,9 @@ func (h *holding) fill(ctx context.Context, l *lease) *Error {
 	return nil
 }
 
-// readers makes the tokens that read the credentials. What is at a path with the person's alias
-// is read with it, and everything else with that of the client: so Vault's ACL decides what the
-// one and the other may read.
+// readers makes the tokens that read the credentials. A path with the person's alias is read by
+// a token with that alias, and every other path by a token with the client's alias. So Vault's
+// ACL decides for each of the two.
 func (h *holding) readers(ctx context.Context, l *lease, settings *config.UpstreamCredentials) *Error {
 	grant, plan := h.grant.Load(), h.server.plan
 	if len(plan.specs) == 0 {
@@ -92,12 +92,12 @@ func (h *holding) readers(ctx context.Context, l *lease, settings *config.Upstre
 
 var errOff = errors.New("the gateway's file has no block upstream_credentials, so it leases none")
 
-// errAccessEnded is the error of what was under way when access ended.
+// errAccessEnded is the error of work in flight when access ended.
 func errAccessEnded() *Error {
 	return &Error{Failure: FailureEnded, Err: ErrLost, RetryAfter: retryMin}
 }
 
-// child makes one of the lease's tokens, and compares it with what was asked.
+// child makes one of the lease's tokens, and compares it with the request.
 func (h *holding) child(ctx context.Context, l *lease, place **vaultclient.Child, alias string, settings *config.UpstreamCredentials, policies []string) *Error {
 	store, grant := h.server.store, h.grant.Load()
 	if err := store.awaitMint(ctx); err != nil {
@@ -143,8 +143,8 @@ func (h *holding) child(ctx context.Context, l *lease, place **vaultclient.Child
 // trialTTL is the life of a token on trial, in the case that it cannot be ended.
 const trialTTL = 30 * time.Second
 
-// checkPolicies makes sure, once for each set of policies, that tokens which have them may end
-// themselves: what cannot be ended must not be leased. It tries it with a token of its own.
+// checkPolicies makes sure, once for each set of policies, that tokens with them may end
+// themselves: nothing may be leased that cannot be ended. It tries it with a token of its own.
 func (s *Store) checkPolicies(ctx context.Context, request vaultclient.ChildRequest) *Error {
 	key := strings.Join(request.Policies, ",")
 	if _, good := s.revocable.Load(key); good {

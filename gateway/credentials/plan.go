@@ -18,7 +18,8 @@ import (
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
-// plan is a registration, read: what is asked of Vault, and the texts that it is put into.
+// plan is a parsed registration: the requests to Vault, and the templates that their
+// answers are put into.
 type plan struct {
 	specs         map[string]credential.Spec
 	names         []string        // of specs, sorted
@@ -95,7 +96,7 @@ func parseAll(field string, texts map[string]string) (map[string]*credential.Tem
 	return parsed, nil
 }
 
-// checkReferences refuses a placeholder that nothing stands for.
+// checkReferences refuses a placeholder without a credential or a file.
 func (p *plan) checkReferences() error {
 	for _, texts := range []map[string]*credential.Template{p.header, p.env, p.files} {
 		for name, t := range texts {

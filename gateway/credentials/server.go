@@ -58,7 +58,7 @@ func (s *Server) obtain(ctx context.Context, grant *grants.Grant) (*Set, error) 
 	}
 }
 
-// holding returns that of the principal, and begins one if there is none.
+// holding returns the principal's holding, and begins one if there is none.
 func (s *Server) holding(ctx context.Context, grant *grants.Grant) (*holding, error) {
 	h, begun, err := s.findOrAdd(grant)
 	if !begun || err != nil {
@@ -101,14 +101,14 @@ func (s *Server) findOrAdd(grant *grants.Grant) (h *holding, begun bool, err err
 	return h, true, nil
 }
 
-// keepRetired has what still uses the holding's sets get those of the next holding.
+// keepRetired makes the users of the holding's sets get those of the next holding.
 func (s *Server) keepRetired(h *holding) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.retired[h.principal] = h
 }
 
-// forgetRetired drops a holding whose sets nobody uses any more.
+// forgetRetired drops a holding whose sets are no longer in use.
 func (s *Server) forgetRetired(h *holding) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -14,10 +14,10 @@ var (
 	ErrEnded = errors.New("the server's credentials have ended")
 	// ErrLost: the principal has lost its access.
 	ErrLost = errors.New("the client has lost its access, and its credentials with it")
-	// ErrReplaced ends streams on which a server speaks of its own accord: whoever opens
-	// them again gets the new credentials. Requests under way go on.
+	// ErrReplaced ends streams on which a server sends messages unasked: a client that
+	// opens them again gets the new credentials. Requests under way go on.
 	ErrReplaced = errors.New("the server's credentials were replaced")
-	// ErrUnused: nobody has used the credentials for idle_timeout.
+	// ErrUnused: the credentials were not used for idle_timeout.
 	ErrUnused = errors.New("nobody has used the server's credentials")
 	// ErrClosed: the registration has changed or ended, or the gateway shuts down.
 	ErrClosed = errors.New("the server's credentials were given up")
@@ -37,8 +37,8 @@ func IsEnd(err error) bool {
 // credentials are revoked all the same. A child process is killed sooner.
 const releaseTimeout = 500 * time.Millisecond
 
-// Set is what the requests of one principal to one server are sent with. It is immutable but
-// for its end, and any goroutine may use it.
+// Set has the rendered values with which the requests of one principal to one server are
+// sent. It is immutable except for its end, and any goroutine may use it.
 type Set struct {
 	rendered
 
@@ -64,7 +64,7 @@ type rendered struct {
 	env    map[string]string
 	files  map[string]string
 
-	secrets []string // the fields of credentials that stand in them
+	secrets []string // the fields of credentials in them
 }
 
 func newSet(values rendered, from *lease, askAgain func(context.Context, *Set) *Set) *Set {
@@ -75,7 +75,7 @@ func newSet(values rendered, from *lease, askAgain func(context.Context, *Set) *
 	}
 }
 
-// Rejected is called when the server refuses what it got with the set, which is then read
+// Rejected is called when the server refuses the set's credentials, which are then read
 // again, at most once in 30 seconds. It waits for that, and returns the set that has other
 // values; nil if there is none.
 func (s *Set) Rejected(ctx context.Context) *Set { return s.askAgain(ctx, s) }
@@ -91,8 +91,8 @@ func (s *Set) Env() map[string]string { return s.env }
 // changed.
 func (s *Set) Files() map[string]string { return s.files }
 
-// Secrets returns the fields of credentials that stand in the values, each by itself. It must
-// not be changed.
+// Secrets returns the fields of credentials that are in the values, each by itself. It must not
+// be changed.
 func (s *Set) Secrets() []string { return s.secrets }
 
 // Accessor returns the accessor of the Vault token with the client's alias that the credentials
@@ -115,7 +115,7 @@ func (s *Set) Successor() *Set {
 	return s.successor
 }
 
-// Ended is closed when nobody may use the set any more. Cause says why.
+// Ended is closed when the set may not be used any more. Cause says why.
 func (s *Set) Ended() <-chan struct{} { return s.ended }
 
 // Cause says why the set has ended; nil before that.
@@ -206,7 +206,7 @@ func (s *Set) usable(now time.Time) bool {
 	}
 }
 
-// inUse reports whether somebody uses the set.
+// inUse reports whether a request uses the set.
 func (s *Set) inUse() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -277,7 +277,8 @@ func (s *Set) onGivenBack(f func()) {
 	s.after = f
 }
 
-// giveBackLocked gives the lease back once nobody uses the set and nobody will. s.mu is held.
+// giveBackLocked gives the lease back once the set is not in use and will not be used again.
+// s.mu is held.
 func (s *Set) giveBackLocked() {
 	if s.given || s.users > 0 || !s.retired && s.cause == nil {
 		return

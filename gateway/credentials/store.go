@@ -132,8 +132,8 @@ func sameIdentity(a, b *config.UpstreamCredentials) bool {
 	return a.TokenRole == b.TokenRole && a.AliasPrefix == b.AliasPrefix && slices.Equal(a.Policies, b.Policies)
 }
 
-// Server returns the credentials of a registration; nil if it has none. The error names what
-// is wrong with the registration, or the gateway's file, and no value.
+// Server returns the credentials of a registration; nil if it has none. The error names the
+// mistake in the registration or in the gateway's file, and no value.
 func (s *Store) Server(of *grants.Server) (*Server, error) {
 	if !of.Leases() {
 		if len(of.Files) > 0 {
@@ -177,10 +177,10 @@ func (s *Store) concerned(end *grants.End) []grants.Principal {
 	return end.Among(maps.Keys(s.holdings))
 }
 
-// second is a time in seconds since the start, for what need not be known exactly.
+// second is a time in seconds since the start, for times that need not be exact.
 func (s *Store) second(now time.Time) int64 { return int64(now.Sub(s.started) / time.Second) }
 
-// of returns what the principal holds.
+// of returns the principal's holdings.
 func (s *Store) of(p grants.Principal) []*holding {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -201,7 +201,7 @@ func (s *Store) all() []*Server {
 	return list
 }
 
-// drop ends the credentials of a registration, and cuts what is under way.
+// drop ends the credentials of a registration, and cuts requests in flight.
 func (s *Store) drop(server *Server, cause error) {
 	s.mu.Lock()
 	if s.servers[server.of.Name] == server {
@@ -263,8 +263,8 @@ func (s *Store) Run(ctx context.Context) {
 	}
 }
 
-// replaceAll has everything taken again under the gateway's new login, spread over what is
-// left of the old one, but for a reserve.
+// replaceAll has all credentials leased again under the gateway's new login, spread over
+// the remaining life of the old one, less a reserve.
 func (s *Store) replaceAll(left time.Duration) {
 	const usual, most = 30 * time.Second, 5 * time.Minute
 	if left <= 0 {

@@ -1,8 +1,8 @@
 // Package dial connects to the addresses at which the gateway may look for other machines'
-// servers: never a cloud's metadata service, and only what the file allows. The address is
-// checked as it is dialled, so no name can be made to point elsewhere in between. Through an
-// HTTP proxy, which sees the address in the gateway's place, the URL is checked as far as it
-// goes.
+// servers: never a cloud's metadata service, and only addresses that the file allows. The
+// address is checked as it is dialled, so no name can be made to point elsewhere in between.
+// Through an HTTP proxy, which sees the address in the gateway's place, the URL is checked
+// as far as it goes.
 package dial
 
 import (
@@ -22,8 +22,8 @@ import (
 // the gateway may connect.
 var errAddress = errors.New("the upstream's address is not allowed")
 
-// Addresses behind which clouds hand out credentials to whoever asks from the
-// machine. Those in the link-local ranges are refused with them.
+// Addresses behind which clouds hand out credentials to every program on the machine.
+// Those in the link-local ranges are refused with them.
 var metadataAddresses = []netip.Addr{
 	netip.MustParseAddr("fd00:ec2::254"),   // AWS
 	netip.MustParseAddr("fd20:ce::254"),    // Google Cloud
@@ -113,7 +113,7 @@ func To(allow *config.UpstreamAllow, host string, timeout time.Duration) Func {
 }
 
 // checkAddress returns an error unless the gateway may look for a server at the address.
-// byName tells whether the list admits the server's name.
+// byName says whether the list admits the server's name.
 func checkAddress(allow *config.UpstreamAllow, byName bool, addr netip.Addr) error {
 	addr = addr.Unmap().WithZone("")
 	if never(addr) {

@@ -25,8 +25,8 @@ import (
 // By returns a function that connects to the server at target: through the proxy, or as [To]
 // does where there is none, or where it is not for this server.
 //
-// Through a proxy nobody here sees the address that is dialled. What can be checked is the
-// URL: an address in it as if it were dialled, and a name by the list's names alone.
+// Through a proxy the gateway does not see the address that is dialled. It can check only
+// the URL: an address in it as if it were dialled, and a name by the list's names alone.
 func By(proxy *config.Proxy, allow *config.UpstreamAllow, target *url.URL, timeout time.Duration) (Func, error) {
 	if proxy == nil {
 		return To(allow, target.Hostname(), timeout), nil
@@ -47,7 +47,7 @@ func By(proxy *config.Proxy, allow *config.UpstreamAllow, target *url.URL, timeo
 	return t.dial, nil
 }
 
-// ProxyError says what a proxy did not do. It holds nothing secret.
+// ProxyError describes the failure of a proxy. It has no secrets.
 type ProxyError struct {
 	proxy string // host and port
 	what  string
@@ -185,7 +185,7 @@ func (t *tunnel) ask(conn net.Conn, target, password string) error {
 		answer, err := http.ReadResponse(reader, &http.Request{Method: http.MethodConnect}) //nolint:bodyclose // it ends with the connection
 		switch {
 		case err != nil:
-			// The error may quote what the proxy has sent.
+			// The error may quote the proxy's answer.
 			return t.failed("does not answer as an HTTP proxy does", nil)
 		case answer.StatusCode < 200 && answer.StatusCode != http.StatusSwitchingProtocols:
 			continue
@@ -198,7 +198,7 @@ func (t *tunnel) ask(conn net.Conn, target, password string) error {
 	}
 }
 
-// refusal says why there is no way, as far as the status tells.
+// refusal names the cause of a refusal, as far as the status shows it.
 func (t *tunnel) refusal(answer *http.Response, target string) string {
 	switch answer.StatusCode {
 	case http.StatusProxyAuthRequired, http.StatusUnauthorized: // the second is tinyproxy's

@@ -10,7 +10,7 @@ import (
 // Certificates are files in PEM for connections with TLS; "" for none.
 type Certificates struct {
 	Authorities string // to trust instead of the system's
-	Cert, Key   string // what the gateway presents; both or none
+	Cert, Key   string // the certificate that the gateway presents; both or none
 }
 
 // TLS returns a client's settings. The error names the setting that is wrong.

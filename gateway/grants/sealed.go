@@ -147,7 +147,7 @@ func (s *sealedTokens) setDataKeys(list *vaultclient.DataKeyList) error {
 	for id, entry := range list.DataKeys {
 		wrapped, err := base64.StdEncoding.DecodeString(entry.Wrapped)
 		if err != nil || entry.KeyARN == "" {
-			return fmt.Errorf("data keys: %s is not what the engine's API promises", id)
+			return fmt.Errorf("data keys: %s does not follow the engine's API", id)
 		}
 		// This gateway need not open a key for another audience, and KMS's policy may
 		// well refuse it.

@@ -53,9 +53,10 @@ func (j *Judge) Approved(kind pin.Kind, raw []byte) bool {
 	return false
 }
 
-// Digest returns the digest of a definition, for those who keep it with the definition and ask
-// [Judge.Approves] later, by the pins of then. It is false for a text that nobody can approve,
-// which must not pass where its kind is enforced. One that is not approved is reported.
+// Digest returns the digest of a definition, for callers that keep it with the definition and
+// ask [Judge.Approves] later, by the pins of that time. It is false for a text that cannot be
+// approved, which must not pass where its kind is enforced. One that is not approved is
+// reported.
 func (j *Judge) Digest(kind pin.Kind, raw []byte) (pin.Digest, bool) {
 	if j == nil {
 		d, err := pin.Read(kind, raw)
@@ -110,7 +111,7 @@ func (j *Judge) count(kind pin.Kind) {
 }
 
 // look finds out whether a definition of a kind that may be pinned is approved, and its digest;
-// readable is false for a text that nobody can approve.
+// readable is false for a text that cannot be approved.
 func (j *Judge) look(kind pin.Kind, raw []byte) (digest pin.Digest, approved, readable bool) {
 	key := j.texts.key(kind, raw)
 	if t := j.texts.find(key, raw); t != nil && j.pins.Set.Approves(kind, t.name, t.digest) {

@@ -16,10 +16,11 @@ import (
 
 const (
 	// noteAgain is the least time after which a definition that is still not approved is
-	// reported again: somebody may have had the engine forget it.
+	// reported again: the engine may have been told to forget it.
 	noteAgain = time.Minute
 
-	// tellAgain is the time after which the log is told again of one that nobody can approve.
+	// tellAgain is the time after which the log mentions again a definition that cannot be
+	// approved.
 	tellAgain = 5 * time.Minute
 
 	// noteLater is the time after which one is noted that there was no room for.
@@ -155,8 +156,8 @@ func (t *telling) allows(now time.Time) bool {
 	return false
 }
 
-// at returns the outbox of the server. It drops definitions of another place: nobody wants to hear
-// of them any more. mu is held.
+// at returns the outbox of the server. It drops definitions of another place, which are no longer
+// of interest. mu is held.
 func (b *outboxes) at(server, place string) *outbox {
 	o := b.of[server]
 	if o != nil && o.place == place {

@@ -7,9 +7,9 @@ import (
 	"vault-plugin-secrets-mcp/gateway/grants"
 )
 
-// SealLasting seals a text under the registration key. The same text for the same purpose is
-// always sealed to the same: its salt is a MAC of the text, as the synthetic IV of RFC 5297
-// is. So whoever sees two sealed texts can tell whether they are equal, and nothing else.
+// SealLasting seals a text under the registration key. The same text for the same purpose
+// always has the same sealed form: its salt is a MAC of the text, as the synthetic IV of RFC
+// 5297 is. So a reader of two sealed texts learns whether they are equal, and nothing else.
 func (s *Sealer) SealLasting(purpose Purpose, plain []byte) (string, error) {
 	keys, err := s.lasting()
 	if err != nil {

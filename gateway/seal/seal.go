@@ -1,13 +1,13 @@
-// Package seal lets a gateway keep what it must remember with whoever comes back with it: in
-// a cookie, a form, a code, a refresh token, a client_id. It encrypts and authenticates the
-// text (AES-256-GCM), so that nobody can read or alter it, and any gateway of the mount opens
-// it.
+// Package seal lets a gateway store its state with the browser or the application, which
+// sends it back later: in a cookie, a form, a code, a refresh token, a client_id. It encrypts
+// and authenticates the text (AES-256-GCM), so that nobody can read or alter it, and any
+// gateway of the mount opens it.
 //
 // Each sealed text has a purpose. The purpose is part of the key's derivation (HKDF, RFC
 // 5869) and of the authenticated data, as is the engine's mount: a text that was sealed for
 // one purpose opens for no other one, and at no other mount. Keys come from the session keys
-// that gateways share. Those expire, so [Sealer.Seal] is for what lives for days at most.
-// [Sealer.SealLasting] uses the registration key, which time does not drop.
+// that gateways share. Those expire, so [Sealer.Seal] is for texts that live for days at
+// most. [Sealer.SealLasting] uses the registration key, which does not expire.
 //
 // Each text has a key of its own, from 192 random bits, so that no number of texts wears out
 // a session key.
@@ -108,8 +108,8 @@ func (s *Sealer) Seal(purpose Purpose, bound, plain []byte) (string, error) {
 }
 
 // WithNewerKey opens a text, and once more after a refresh of the keys where the text names a
-// newer one than the gateway has: another gateway may have heard of a new key first. A nil
-// refresh is none.
+// newer one than the gateway has: another gateway may have got a new key first. A nil refresh
+// is skipped.
 func WithNewerKey(ctx context.Context, refresh func(context.Context) error, open func() ([]byte, error)) ([]byte, error) {
 	plain, err := open()
 	if !errors.Is(err, ErrNewerKey) || refresh == nil {

@@ -60,7 +60,8 @@ var assertionAlgorithms = []jose.SignatureAlgorithm{
 }
 
 // readAssertion reads an assertion. The reader of the JOSE library refuses a member that
-// stands twice, and compares names letter by letter, so that nobody else reads it otherwise.
+// stands twice, and compares names letter by letter, so that other programs read it in the
+// same way.
 func readAssertion(text string) (*assertion, error) {
 	if len(text) > maxAssertion {
 		return nil, errors.New("the assertion is too long")
@@ -80,8 +81,8 @@ func readAssertion(text string) (*assertion, error) {
 	return a, nil
 }
 
-// check makes sure that an assertion is meant for this gateway and has what every one must
-// have (RFC 7523, section 3).
+// check makes sure that an assertion is meant for this gateway and has all the claims that
+// are required (RFC 7523, section 3).
 func (a *assertion) check(issuer string, now time.Time) error {
 	switch {
 	case a.Issuer == "" || a.Subject == "":

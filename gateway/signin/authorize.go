@@ -103,7 +103,7 @@ func (h *Handler) complete(asked *request, values url.Values, err error) *refusa
 	if len(get("state")) > maxState {
 		return badRequest(codeInvalidRequest, "state is longer than 1024 characters")
 	}
-	for _, name := range []string{"request", "request_uri"} { // RFC 9101: what is in there would count
+	for _, name := range []string{"request", "request_uri"} { // RFC 9101: the parameters in there would count
 		if get(name) != "" {
 			return badRequest(name+"_not_supported", "send the parameters of the request themselves")
 		}

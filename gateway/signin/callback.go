@@ -15,8 +15,9 @@ import (
 )
 
 // callback takes the browser that comes back from the identity provider, and has Vault finish
-// the login. A cookie shows that this browser began it: otherwise somebody could have another
-// person finish a login of theirs, or theirs of another person (RFC 9700, section 4.7).
+// the login. A cookie shows that this browser began it: otherwise an attacker could make
+// another person finish the attacker's login, or finish a login of another person (RFC 9700,
+// section 4.7).
 //
 // The cookie stays until the person has decided, so that a callback that comes twice does not
 // spoil the form of the first.
@@ -51,8 +52,8 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, known, f)
 		return
 	}
-	// The browser may go while Vault logs the person in. The login is brought to its end
-	// all the same: nobody could end its token otherwise.
+	// The browser may go while Vault logs the person in. The login is finished all the
+	// same, since otherwise its token could not be ended.
 	ctx, cancel := settled(r.Context())
 	defer cancel()
 	token, err := h.People.FinishOIDC(ctx, login.Mount, t.Vault, values.Get("code"), t.Nonce)
@@ -165,8 +166,8 @@ func (s *signedIn) facts() facts {
 	return facts{request: &s.request, login: s.Login, person: s.person(), entityID: s.token.EntityID, signIn: s.token.Accessor}
 }
 
-// loggedIn takes a fresh login: it looks whether the token may be kept, shortens it, and
-// asks the person. Whatever is not kept is revoked.
+// loggedIn takes a fresh login: it checks whether the token may be kept, shortens it,
+// and asks the person. A token that is not kept is revoked.
 func (h *Handler) loggedIn(ctx context.Context, w http.ResponseWriter, r *http.Request, s *signedIn) {
 	found, f := h.inspect(ctx, s)
 	if f == nil {
@@ -183,7 +184,7 @@ func (h *Handler) loggedIn(ctx context.Context, w http.ResponseWriter, r *http.R
 	case s.Trusted && len(found) == 1:
 		h.setCookie(w, s.key.name, "")
 		if f := h.giveCode(ctx, w, r, s, found[0].name); f != nil {
-			h.abandon(ctx, s.token) // there is no form to come back with
+			h.abandon(ctx, s.token) // the page has no form to continue with
 			h.refuse(w, r, s.facts(), f)
 		}
 	default:

@@ -11,8 +11,8 @@ import (
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
-// issueCode returns an authorization code for what the person has allowed: a wrapping token of
-// Vault, which gives the person's token once, sealed with all that the token endpoint compares.
+// issueCode returns an authorization code for the person's consent: a wrapping token of Vault,
+// which gives the person's token once, sealed with all values that the token endpoint compares.
 func (h *Handler) issueCode(ctx context.Context, t *transaction, person *vaultclient.PersonToken, identity string) (string, error) {
 	wrapping, err := h.People.Wrap(ctx, person, codeLife)
 	if err != nil {
@@ -53,8 +53,8 @@ func (h *Handler) exchangeCode(ctx context.Context, x *exchange) (any, *denial) 
 	}
 	answer, d := h.beginSession(ctx, x, c, secret)
 	if d != nil {
-		// The code is used up, so nobody can have this token any more. If Vault cannot be told,
-		// it ends by the ten minutes that it has had since the login.
+		// The code is used up, so nobody can get this token any more. If Vault cannot be told,
+		// the token ends ten minutes after the login.
 		_ = h.end(ctx, vaultclient.NewPersonToken(secret))
 		return nil, d
 	}

@@ -35,7 +35,7 @@ func (h *Handler) sealForm(s *signedIn, token string) (string, error) {
 }
 
 // askConsent shows the consent page. An earlier sign-in of the person, with this application or
-// another, spares nobody the page: it was consent to that sign-in alone.
+// another, does not replace the page: it was consent to that sign-in alone.
 func (h *Handler) askConsent(ctx context.Context, w http.ResponseWriter, r *http.Request, s *signedIn, found []identity) {
 	form, err := h.sealForm(s, s.token.Secret())
 	if err != nil {
@@ -181,7 +181,7 @@ func (h *Handler) allow(ctx context.Context, w http.ResponseWriter, r *http.Requ
 }
 
 // stillLives refuses a decision after the end of the person's token: its ten minutes are over,
-// or somebody has ended it.
+// or it was ended.
 func (h *Handler) stillLives(ctx context.Context, t *vaultclient.PersonToken) *refusal {
 	_, err := h.People.Lookup(ctx, t.Secret())
 	switch {

@@ -110,7 +110,8 @@ func (h *Handler) makeRoom(w http.ResponseWriter, r *http.Request, size int) {
 }
 
 // began returns when the login of a cookie began; 0 if the cookie is not one of ours. It does
-// not ask for newer keys: what another gateway has sealed under one began now.
+// not ask for newer keys: a cookie that another gateway has sealed under a newer key began
+// just now.
 func (h *Handler) began(cookie *http.Cookie) int64 {
 	plain, err := h.Sealer.Open(purposeTransaction, []byte(cookie.Name), cookie.Value)
 	if errors.Is(err, seal.ErrNewerKey) || errors.Is(err, seal.ErrNoKeys) {
@@ -123,8 +124,8 @@ func (h *Handler) began(cookie *http.Cookie) int64 {
 	return t.Began
 }
 
-// over reports whether the time for something that began then is over. What began in the
-// future, beyond the difference of two gateways' clocks, is not of use either.
+// over reports whether the time for a login that began then is over. It also reports
+// true for a beginning in the future, beyond the difference of two gateways' clocks.
 func (h *Handler) over(began int64) bool {
 	age := h.Now().Sub(time.Unix(began, 0))
 	return age > transactionLife || age < -skew

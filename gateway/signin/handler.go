@@ -30,8 +30,8 @@ const (
 	registerPath  = IssuerPath + "/register"
 	revokePath    = IssuerPath + "/revoke"
 
-	// Some applications take the endpoints to be at the root of the host, whatever the
-	// metadata says.
+	// Some applications expect the endpoints at the root of the host and ignore the
+	// metadata.
 	rootTokenPath     = "/token"
 	rootAuthorizePath = "/authorize"
 )
@@ -42,7 +42,7 @@ type Engine interface {
 	SignIn(ctx context.Context) (*vaultclient.SignInList, error)
 }
 
-// Keys are the keys that seal what sign-in gives away.
+// Keys are the keys that seal the state that sign-in gives to others.
 type Keys interface {
 	// RefreshSessionKeys fetches the keys for something that is sealed under a newer one.
 	RefreshSessionKeys(ctx context.Context) error

@@ -16,7 +16,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/vaultclient"
 )
 
-// machineApplication begins the application id of machines that are no OAuth client.
+// machineApplication begins the application id of machines that are not OAuth clients.
 const machineApplication = "machine:"
 
 // exchangeAssertion exchanges an assertion for an access token (RFC 7523, section 2.1). There
@@ -58,8 +58,8 @@ func (h *Handler) exchangeAssertion(ctx context.Context, x *exchange, header htt
 	return answer, nil
 }
 
-// logInMachine has Vault judge an assertion. Whoever shows assertions that Vault does not
-// accept has to wait after some of them: each costs Vault, and a cluster's API server, a
+// logInMachine has Vault judge an assertion. A caller whose assertions Vault does not
+// accept must wait after some of them: each costs Vault, and a cluster's API server, a
 // request that anybody can cause.
 func (h *Handler) logInMachine(ctx context.Context, x *exchange, login config.SignInMachine, text string) (*vaultclient.PersonToken, *denial) {
 	failures := pageKey{TokenPath, sourceKey(x.event.Source)}
@@ -94,7 +94,7 @@ func machineKey(login config.SignInMachine, a *assertion) string {
 }
 
 // machineSession checks all that can be checked without Vault: the client, if there is one,
-// the assertion, and what it is for.
+// the assertion, and its purpose.
 func (h *Handler) machineSession(ctx context.Context, x *exchange, header http.Header, login config.SignInMachine, a *assertion) (*session, *denial) {
 	x.app = &application.Application{ID: machineApplication + login.Name, Name: "machine " + login.Name}
 	x.event.Application = x.app.ID
@@ -145,7 +145,7 @@ func (h *Handler) machineResource(asked string, a *assertion) (string, *denial) 
 }
 
 // denialOfLogin is the denial of an assertion with which Vault lets nobody log in. While the
-// keys of the issuer cannot be had, Vault's jwt method answers 400 as well.
+// keys of the issuer cannot be fetched, Vault's jwt method answers 400 as well.
 func denialOfLogin(err error) *denial {
 	if errors.Is(err, vaultclient.ErrMFA) {
 		return denied(codeInvalidGrant, reasonTokenKind, err.Error())
@@ -167,8 +167,8 @@ func denialOfLogin(err error) *denial {
 	return d
 }
 
-// beginMachine gives the access token. The Vault token of the login lives as long as that:
-// nobody has it, and nobody needs it for longer.
+// beginMachine gives the access token. The Vault token of the login lives for the same
+// time: it is given to nobody, and is not needed for longer.
 func (h *Handler) beginMachine(ctx context.Context, x *exchange, t *vaultclient.PersonToken, login config.SignInMachine, a *assertion, s *session) (any, *denial) {
 	if reason, words := h.unfit(t); reason != "" {
 		d := denied(codeInvalidGrant, reason, "the rights in Vault of this login do not fit a sign-in")

@@ -132,10 +132,10 @@ var (
 	authAlgorithms = keyset.Algorithms()
 )
 
-// at returns the document at a path; nil if there is none. A resource's document says the
-// URL that was typed, with its slash at the end or without one: applications compare the two
+// at returns the document at a path; nil if there is none. A resource's document has the URL
+// that was requested, with its slash at the end or without one: applications compare the two
 // byte for byte. Every well-formed name of a server has a document, whether there is such a
-// server or not, so that the documents tell nobody which there are.
+// server or not, so that the documents do not show which servers exist.
 func (d *documents) at(path string) []byte {
 	for _, at := range issuerPaths {
 		if path == at {

@@ -43,7 +43,7 @@ func (h *Handler) unfit(t *vaultclient.PersonToken) (reason, words string) {
 	case t.Uses > 0:
 		return reasonTokenKind, "the login gives a token for a number of uses: set token_num_uses=0 at the role"
 	case t.EntityID == "":
-		return reasonTokenKind, "the login gives a token without an entity, so that nobody knows who signs in: set user_claim at the role"
+		return reasonTokenKind, "the login gives a token without an entity, so the person is not known: set user_claim at the role"
 	}
 	if foreign := h.foreignPolicies(t); len(foreign) > 0 {
 		return reasonPolicies, "the token has the policy " + foreign[0] + ", which person_policies does not list"
@@ -53,7 +53,7 @@ func (h *Handler) unfit(t *vaultclient.PersonToken) (reason, words string) {
 
 // foreignPolicies returns the policies of the token that person_policies does not list. The
 // token's own count, those of its entity and groups, and those in other namespaces, which have
-// the namespace before them: an application must not hold what an administrator can do.
+// the namespace before them: an application must not hold the rights of an administrator.
 func (h *Handler) foreignPolicies(t *vaultclient.PersonToken) []string {
 	var foreign []string
 	add := func(namespace string, policies []string) {

@@ -68,8 +68,9 @@ func (h *Handler) exchangeRefresh(ctx context.Context, x *exchange) (any, *denia
 	return h.rotate(ctx, x, t, f, until)
 }
 
-// rotate gives new tokens, according to the generation of the refresh token. What was asked of
-// Vault may stay without an answer at every step; the same request then finds its way again.
+// rotate gives new tokens, according to the generation of the refresh token. A request to
+// Vault may stay without an answer at every step; a repetition of the same request then still
+// succeeds.
 func (h *Handler) rotate(ctx context.Context, x *exchange, t *vaultclient.PersonToken, f *refresh, until time.Time) (any, *denial) {
 	present, began, err := h.People.Generation(ctx, t)
 	if err != nil {

@@ -53,8 +53,8 @@ type refusal struct {
 	detail string // likewise; never a secret
 
 	// code, with a description, is for an application that somebody vouches for: it gets
-	// them with a redirect (RFC 6749, section 4.1.2.1). "": it is told nothing, since only
-	// the person, or an administrator, can do something about it.
+	// them with a redirect (RFC 6749, section 4.1.2.1). "": it gets no error, since only
+	// the person, or an administrator, can act.
 	code        string
 	description string
 
@@ -129,7 +129,7 @@ func (h *Handler) record(r *http.Request, name string, known facts, status int) 
 }
 
 // refuse answers with a page; or, where somebody vouches for the application and the refusal
-// has one of OAuth's codes for it, with a redirect.
+// has one of OAuth's error codes, with a redirect.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, known facts, f *refusal) {
 	h.auditRefusal(r, known, f)
 	to := known.request
@@ -202,8 +202,8 @@ func sealedRefusal(err error) *refusal {
 	return beginAgain(reasonCookie, err.Error())
 }
 
-// settled is a context for what must be brought to its end although the browser has gone:
-// a login that Vault has made must not be left behind.
+// settled is a context for work that must be finished although the browser has gone: a
+// login that Vault has made must not be left behind.
 func settled(ctx context.Context) (context.Context, context.CancelFunc) {
 	const most = 45 * time.Second
 	return context.WithTimeout(context.WithoutCancel(ctx), most)

@@ -10,7 +10,7 @@ import (
 )
 
 // register registers an application (RFC 7591, section 3). The answer's client_id is the
-// registration itself, sealed: nothing is stored, so nobody can fill anything.
+// registration itself, sealed: nothing is stored, so no store can be filled.
 func (h *Handler) register(w http.ResponseWriter, r *http.Request) {
 	_, source := visit(r)
 	if wait := h.Limits.pages.take(pageKey{registerPath, sourceKey(source)}, h.Now()); wait > 0 {

@@ -17,7 +17,8 @@ const (
 	// maxForm bounds the body of a request to sign-in.
 	maxForm = 64 << 10
 
-	// maxState and maxRedirect bound what an application has the gateway carry for it.
+	// maxState and maxRedirect bound the values that the gateway carries for an
+	// application.
 	maxState    = 1024
 	maxRedirect = 1024
 )

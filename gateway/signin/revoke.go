@@ -15,7 +15,8 @@ import (
 //
 // An access token alone ends nothing: its lease belongs to the person's Vault token, which
 // only the refresh token holds, and the gateway has no right in Vault to revoke leases or
-// tokens of others. So the answer is one that the RFC has for this, and says what to send.
+// tokens of others. So the answer is the one that the RFC has for this, and names the
+// token to send.
 func (h *Handler) revoke(w http.ResponseWriter, r *http.Request) {
 	h.serveExchange(w, r, func(ctx context.Context, x *exchange) (any, *denial) {
 		if d := h.authenticate(ctx, x, r.Header); d != nil {
@@ -46,8 +47,8 @@ func (h *Handler) revokeRefresh(ctx context.Context, x *exchange, text string) *
 	}
 	x.session(&f.session)
 	x.event.Generation = f.Generation
-	// One that has ended is not known to Vault, which is what was asked for; and a person's
-	// policies that do not grant the end leave it to Vault's administrators.
+	// If the token has ended, Vault does not know it, which is the wanted result. If a
+	// person's policies do not grant the end, Vault's administrators must end it.
 	err := h.end(ctx, vaultclient.NewPersonToken(f.Token))
 	if err != nil && !vaultclient.IsDenied(err) {
 		return notNow(reasonUnavailable, err)

@@ -8,7 +8,8 @@ import (
 	"vault-plugin-secrets-mcp/gateway/seal"
 )
 
-// The purposes of what sign-in gives away. Nothing that is sealed for one opens for another.
+// The purposes of the texts that sign-in gives to others. A text that is sealed for one does
+// not open for another.
 const (
 	purposeTransaction = seal.Transaction
 	purposeChoice      = seal.Choice
@@ -17,7 +18,7 @@ const (
 	purposeRefresh     = seal.Refresh
 )
 
-// seal seals a value for a purpose, bound to what must come back with it.
+// seal seals a value for a purpose, bound to the value that must come back with it.
 func (h *Handler) seal(purpose seal.Purpose, bound []byte, value any) (string, error) {
 	plain, err := json.Marshal(value)
 	if err != nil {
@@ -54,8 +55,8 @@ type session struct {
 	Resource    string `json:"r"`
 	Identity    string `json:"d"`
 	Login       string `json:"l"`
-	// Who it is, for the audit log alone: the engine goes by the person's Vault token. A code
-	// has no name yet.
+	// The person, for the audit log alone: the engine relies on the person's Vault token. A
+	// code has no name yet.
 	Entity string `json:"y,omitempty"`
 	Person string `json:"n,omitempty"`
 }
@@ -79,6 +80,5 @@ type refresh struct {
 	Ends       int64  `json:"e"` // of the sign-in, at the latest; unix
 }
 
-// refreshPrefix begins refresh tokens, so that people and scanners of files know what they
-// have found.
+// refreshPrefix begins refresh tokens, so that people and scanners of files recognize one.
 const refreshPrefix = "mcpr_"

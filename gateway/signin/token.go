@@ -50,9 +50,9 @@ const (
 	codeAccessDenied       = "access_denied"
 )
 
-// denial is the answer of the token endpoint to a request that gets nothing. Only what Vault's
-// active node, the engine or the gateway itself has judged is a "no". All else is 503, after
-// which an application tries again with what it has.
+// denial is the answer of the token endpoint to a request that gets nothing. Only a decision
+// of Vault's active node, the engine or the gateway itself is a "no". Every other failure is
+// 503, after which an application tries again with the same token.
 type denial struct {
 	status int
 	code   string
@@ -79,8 +79,8 @@ func notNow(reason string, err error) *denial {
 	}
 }
 
-// exchange is one request to the token or the revocation endpoint, with what is known of it
-// so far.
+// exchange is one request to the token or the revocation endpoint, with the facts that are
+// known so far.
 type exchange struct {
 	form  url.Values
 	app   *application.Application // nil: none yet
@@ -126,7 +126,7 @@ func (h *Handler) token(w http.ResponseWriter, r *http.Request) {
 }
 
 // serveExchange reads the form, has it served and writes the answer. Once begun, it goes on
-// when the application has hung up: a sign-in is left as the answer would have said.
+// when the application has hung up, so that the sign-in is in the state of the answer.
 func (h *Handler) serveExchange(w http.ResponseWriter, r *http.Request, serve func(context.Context, *exchange) (any, *denial)) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), tokenTimeout)
 	defer cancel()
@@ -160,8 +160,8 @@ func tooManyTokens(wait time.Duration) *denial {
 	return tooMany(wait, "This sign-in has got too many access tokens.")
 }
 
-// authenticate has the application authenticated. The "no" comes before anything is said of
-// the grant, and is one on which applications register again (RFC 6749, section 5.2).
+// authenticate has the application authenticated. A refusal comes before the grant is
+// examined. After it applications register again (RFC 6749, section 5.2).
 func (h *Handler) authenticate(ctx context.Context, x *exchange, header http.Header) *denial {
 	app, err := h.Applications.Authenticate(ctx, header, x.form)
 	if err != nil {
@@ -263,8 +263,8 @@ func denialOfSealed(err error, what string) *denial {
 }
 
 // checkTarget compares the resource of the request, if it names one, with the sign-in's (RFC
-// 8707, section 2.2). Nothing widens it. After a change of public_url the sign-in's own is
-// none any more, and a token for it would be refused everywhere.
+// 8707, section 2.2). Nothing widens it. After a change of public_url the sign-in's own
+// resource is no longer valid, and a token for it would be refused everywhere.
 func (h *Handler) checkTarget(x *exchange, s *session) *denial {
 	if own, ok := h.canonicalResource(s.Resource); !ok || own != s.Resource {
 		return denied(codeInvalidGrant, reasonResource, "the gateway has other URLs since the sign-in: sign in again")

@@ -44,8 +44,8 @@ type Client struct {
 	batch batch // of the one goroutine that sends
 }
 
-// Open returns a client, and an error if the settings cannot be used. A server that is not
-// there is no error.
+// Open returns a client, and an error if the settings cannot be used. A server that cannot
+// be reached is not an error.
 func Open(settings *config.Syslog, log hclog.Logger) (*Client, error) {
 	c, err := newClient(settings, log)
 	if err != nil {
@@ -75,7 +75,7 @@ func newClient(settings *config.Syslog, log hclog.Logger) (*Client, error) {
 	return c, nil
 }
 
-// Close ends the connection, and whatever waits for one.
+// Close ends the connection, and all waiting for one.
 func (c *Client) Close() {
 	c.cancel()
 	<-c.stopped
@@ -101,8 +101,9 @@ func (c *Client) Reconnect() {
 // two.
 func (c *Client) Add(m *Message) { c.batch.add(c.frame, &c.header, m) }
 
-// Flush sends what was added. It returns when all of it is sent, however long that takes, or
-// when the client is closed (ErrClosed). lost are the messages that were not sent.
+// Flush sends the messages that were added. It returns when all of it is sent, however long
+// that takes, or when the client is closed (ErrClosed). lost are the messages that were not
+// sent.
 func (c *Client) Flush() (lost int, err error) {
 	defer c.batch.reset()
 	for c.batch.left() > 0 {
@@ -206,8 +207,8 @@ func (c *Client) keep() error {
 	}
 }
 
-// isTooLong tells whether the kernel refuses a datagram for its length. Another attempt
-// would end no other way.
+// isTooLong reports whether the kernel refuses a datagram for its length. Another
+// attempt would fail in the same way.
 func isTooLong(err error) bool {
 	var sys syscall.Errno
 	return errors.As(err, &sys) && errors.Is(sys, syscall.EMSGSIZE)

@@ -18,11 +18,11 @@ const (
 	// connectTimeout bounds dialling and the TLS handshake.
 	connectTimeout = 5 * time.Second
 
-	// unconfirmed is how long the other machine may leave unconfirmed what it was sent,
-	// before the connection counts as dead. What was written in that time may be lost.
+	// unconfirmed is how long the other machine may fail to confirm sent bytes before the
+	// connection counts as dead. Lines that were written in that time may be lost.
 	unconfirmed = 5 * time.Second
 
-	// writeTimeout is how long a server may take none of what it is sent.
+	// writeTimeout is how long a server may read nothing.
 	writeTimeout = 5 * time.Second
 
 	// A server that does not want a connection says so soon after it was made: a balancer
@@ -32,8 +32,9 @@ const (
 	minSettling = 50 * time.Millisecond
 	maxSettling = 300 * time.Millisecond
 
-	// sendBuffer is how much the system may keep of what a server does not read, in bytes. By
-	// itself it would keep megabytes, thousands of lines, before anybody noticed.
+	// sendBuffer is the number of bytes that the system may buffer while a server reads
+	// nothing. By default it would buffer megabytes, thousands of lines, before the gateway
+	// noticed.
 	sendBuffer = 256 << 10
 
 	// sendPiece is how much is written at once, in bytes.
@@ -150,12 +151,12 @@ type connection struct {
 
 var (
 	errPeer    = errors.New("the server has closed the connection")
-	errStuck   = errors.New("the server does not take what it is sent")
+	errStuck   = errors.New("the server does not read the lines that it is sent")
 	errRenewed = errors.New("another connection was asked for")
 )
 
-// listen waits for the end of the connection. A syslog server says nothing; what it says all
-// the same is dropped.
+// listen waits for the end of the connection. A syslog server sends nothing; if it does, the
+// bytes are dropped.
 func (c *connection) listen() {
 	var dropped [512]byte
 	for {
@@ -184,7 +185,7 @@ func (c *connection) ended() bool {
 	}
 }
 
-// finish ends the connection after what is being sent.
+// finish ends the connection after the message that is being sent.
 func (c *connection) finish() {
 	c.sending.Lock()
 	defer c.sending.Unlock()

@@ -5,5 +5,5 @@
 //
 // The protocol has no acknowledgement. That a message was sent means that the operating system
 // has taken it for a connection that is alive as far as this side can know: the server has not
-// closed it, and has confirmed within a few seconds, by TCP, what was sent before.
+// closed it, and has confirmed earlier bytes, by TCP, within a few seconds.
 package syslog

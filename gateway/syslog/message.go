@@ -21,7 +21,7 @@ type Message struct {
 	Time     []byte // RFC 3339 with at most six digits of a second, as RFC 5424 section 6.2.3 has it; empty: unknown
 	ID       []byte // MSGID: visible ASCII; empty: none
 	Text     []byte // JSON, without control characters
-	Sequence uint64 // by which a receiver sees what is missing; the first is 0
+	Sequence uint64 // shows a receiver which messages are missing; the first is 0
 }
 
 // header are the parts of a message's header that all messages of a process have alike.
@@ -62,8 +62,9 @@ const maxSequence = 1<<31 - 1
 //
 //	<PRI>1 TIMESTAMP HOSTNAME APP-NAME PROCID MSGID [meta sequenceId="1"] MSG
 //
-// MSG is JSON in ASCII alone: what is not is escaped, as JSON may have it anywhere. So it
-// needs no byte order mark, which UTF-8 would (section 6.4), and which parsers of JSON refuse.
+// MSG is JSON in ASCII alone: other characters are escaped, which JSON allows everywhere. So
+// it needs no byte order mark, which UTF-8 would (section 6.4), and which parsers of JSON
+// refuse.
 func (h *header) append(b []byte, m *Message) []byte {
 	b = append(b, '<')
 	b = strconv.AppendInt(b, int64(h.facility*8+m.Severity), 10)

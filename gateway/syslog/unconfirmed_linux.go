@@ -7,8 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// boundUnconfirmed has the kernel end a connection of TCP on which what was sent stays
-// unconfirmed (RFC 5482). It would go on for a quarter of an hour, and lines with it.
+// boundUnconfirmed makes the kernel end a TCP connection on which sent bytes stay
+// unconfirmed (RFC 5482). Otherwise the kernel would wait for a quarter of an hour, and
+// lines would be lost.
 func boundUnconfirmed(network, _ string, raw syscall.RawConn) error {
 	if !strings.HasPrefix(network, "tcp") {
 		return nil

@@ -4,5 +4,5 @@ package syslog
 
 import "syscall"
 
-// boundUnconfirmed: only Linux has a bound for what was sent and stays unconfirmed.
+// boundUnconfirmed does nothing: only Linux has a bound for unconfirmed bytes.
 func boundUnconfirmed(string, string, syscall.RawConn) error { return nil }

@@ -8,8 +8,8 @@ import (
 	"vault-plugin-secrets-mcp/gateway/credentials"
 )
 
-// Credentials counts what the gateway leases from Vault for servers. It is a
-// [credentials.Observer].
+// Credentials counts the credentials that the gateway leases from Vault for servers. It
+// is a [credentials.Observer].
 type Credentials struct {
 	minted   prometheus.Counter
 	failures *prometheus.CounterVec

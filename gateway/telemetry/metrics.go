@@ -227,7 +227,7 @@ func (m *Metrics) LookupDone(result string, took time.Duration) {
 	m.lookups.WithLabelValues(result).Observe(took.Seconds())
 }
 
-// methodLabel keeps what clients write from becoming labels.
+// methodLabel keeps texts of clients from becoming labels.
 func methodLabel(method string) string {
 	if method == "" || protocol.IsClientMethod(method) {
 		return method

@@ -2,7 +2,7 @@ package telemetry
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// SignIn counts what happens in sign-ins. It is a [signin.Observer].
+// SignIn counts the events of sign-ins. It is a [signin.Observer].
 //
 // [signin.Observer]: vault-plugin-secrets-mcp/gateway/signin
 type SignIn struct{ events *prometheus.CounterVec }
@@ -16,7 +16,7 @@ var signInEvents = [...]string{
 func newSignIn() *SignIn {
 	s := &SignIn{events: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: namespace, Name: "sign_in_events_total",
-		Help: "What happened in sign-ins, by event. A refresh token that is repeated within its grace may be a thief's; one that is replayed has ended its sign-in.",
+		Help: "Events of sign-ins, by event. A refresh token that is repeated within its grace may be a thief's; one that is replayed has ended its sign-in.",
 	}, []string{"event"})}
 	for _, event := range signInEvents {
 		s.events.WithLabelValues(event)

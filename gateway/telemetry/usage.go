@@ -6,18 +6,18 @@ import (
 	"vault-plugin-secrets-mcp/gateway/usage"
 )
 
-// Usage counts reports of what was used. It is a [usage.Observer].
+// Usage counts reports of usage. It is a [usage.Observer].
 type Usage struct {
 	reports       *prometheus.CounterVec
 	refused, lost prometheus.Counter
 }
 
-// Usage adds what waits to be reported.
+// Usage adds the metrics of usage.
 func (m *Metrics) Usage(stats func() usage.Stats) *Usage {
 	u := &Usage{
 		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "usage_reports_total",
-			Help: "Reports to Vault of what was used, by result: ok, failed, or unsupported where the engine or the policy of the gateway's login takes none.",
+			Help: "Reports of usage to Vault, by result: ok, failed, or unsupported where the engine or the policy of the gateway's login takes none.",
 		}, []string{"result"}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "usage_rows_refused_total",

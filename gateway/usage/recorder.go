@@ -15,7 +15,7 @@ import (
 	"vault-plugin-secrets-mcp/backend/token"
 )
 
-// maxRows bounds what is kept of clients, tokens and tools together: about 15 MB.
+// maxRows bounds the rows of clients, tokens and tools together: about 15 MB.
 const maxRows = 100_000
 
 // Use is one use that was allowed.
@@ -48,7 +48,7 @@ type Options struct {
 	Now func() time.Time // nil: time.Now
 }
 
-// Recorder notes what is used. Any goroutine may call its methods. Run reports.
+// Recorder records uses. Any goroutine may call its methods. Run reports.
 type Recorder struct {
 	options Options
 	log     hclog.Logger
@@ -66,7 +66,7 @@ type Recorder struct {
 	reach  reach
 }
 
-// day is what waits for a report of one day.
+// day has the rows that wait for a report of one day.
 type day struct {
 	check.Day
 	waiting []*row
@@ -201,7 +201,7 @@ func (r *Recorder) lose(today check.Day) {
 	r.dayOf(today).lost++
 }
 
-// dayOf returns what waits of the day. r.mu is held.
+// dayOf returns the waiting rows of the day. r.mu is held.
 func (r *Recorder) dayOf(at check.Day) *day {
 	for i := len(r.days) - 1; i >= 0; i-- {
 		if r.days[i].Day == at {
@@ -216,10 +216,9 @@ func (r *Recorder) dayOf(at check.Day) *day {
 	return r.days[0]
 }
 
-// returnTo has what was noted for days that are still to come count as today's: the clock was
-// ahead, and a row is not noted again before its day. How much of today was noted for another
-// day nobody knows, so something of it counts as lost. It reports whether the clock was ahead.
-// r.mu is held.
+// returnTo makes the rows of future days count as today's: the clock was ahead, and a row is
+// not recorded again before its day. Nobody knows how much of today was recorded for another
+// day, so the day counts as incomplete. It reports whether the clock was ahead. r.mu is held.
 func (r *Recorder) returnTo(today check.Day) bool {
 	at := slices.IndexFunc(r.days, func(d *day) bool { return d.Day > today })
 	if at < 0 {

@@ -106,10 +106,10 @@ func (r *Recorder) begin(now time.Time) {
 	r.pruned = today
 	r.mu.Unlock()
 	if wasAhead {
-		r.log.Warn("the clock was ahead: it will not be known of today what was not used")
+		r.log.Warn("the clock was ahead: today will not be a complete day of usage")
 	}
 	if lost > 0 {
-		r.log.Warn("Vault was not told in time of what was used: it takes today's and yesterday's only", "rows", lost)
+		r.log.Warn("usage is lost that was not reported in time: Vault takes only today's and yesterday's", "rows", lost)
 		r.observe(func(o Observer) { o.UsageLost(lost) })
 	}
 	if again {
@@ -184,8 +184,8 @@ func (r *Recorder) send(ctx context.Context, report *vaultclient.UsageReport, ro
 	return true
 }
 
-// sent forgets what the report had. It returns how many rows of its day still wait, and how many
-// uses of it were lost since its last report.
+// sent forgets the rows of the report. It returns how many rows of its day still wait, and how
+// many uses of it were lost since its last report.
 func (r *Recorder) sent(report *vaultclient.UsageReport, rows int) (left, lost int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -206,19 +206,19 @@ func (r *Recorder) tell(err error, now time.Time) {
 	switch was := r.reach; {
 	case err == nil:
 		if was.failing || was.unsupported {
-			r.log.Info("Vault takes reports of what was used again")
+			r.log.Info("Vault takes reports of usage again")
 		}
 		r.reach.failing, r.reach.unsupported = false, false
 	case errors.Is(err, vaultclient.ErrNoUsage):
 		result = "unsupported"
 		if !was.unsupported {
-			r.log.Warn("it will not be known what clients use here: grant the gateway's policy update on gateway/usage of the mount, or upgrade the engine", "error", err)
+			r.log.Warn("the usage at this gateway will not be known: grant the gateway's policy update on gateway/usage of the mount, or upgrade the engine", "error", err)
 		}
 		r.reach.unsupported, r.reach.again = true, now.Add(unsupportedEvery)
 	default:
 		result = "failed"
 		if !was.failing {
-			r.log.Warn("Vault was not told what was used: trying again", "error", err)
+			r.log.Warn("usage could not be reported to Vault: trying again", "error", err)
 		}
 		r.reach.failing = true
 	}

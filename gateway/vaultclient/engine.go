@@ -246,7 +246,7 @@ func decodeData(body io.Reader, answer any) error {
 		return errors.New("the answer has no data")
 	}
 	if err := json.Unmarshal(wrapper.Data, answer); err != nil {
-		return fmt.Errorf("the answer is not what the engine's API promises: %w", err)
+		return fmt.Errorf("the answer does not follow the engine's API: %w", err)
 	}
 	return nil
 }

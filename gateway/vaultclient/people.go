@@ -54,8 +54,8 @@ func NewPeople(settings config.Vault, log hclog.Logger) (*People, error) {
 	return &People{requester: r, mount: settings.Mount}, nil
 }
 
-// PersonToken is a Vault token of a person or a machine, with what Vault says of it. One
-// that [NewPersonToken] has made is as yet without.
+// PersonToken is a Vault token of a person or a machine, with Vault's data about it. A
+// token from [NewPersonToken] does not have the data yet.
 type PersonToken struct {
 	secret string
 
@@ -158,7 +158,7 @@ func decode(data map[string]any, answer any) error {
 		err = json.Unmarshal(raw, answer)
 	}
 	if err != nil {
-		return fmt.Errorf("the answer is not what Vault's API promises: %w", err)
+		return fmt.Errorf("the answer does not follow Vault's API: %w", err)
 	}
 	return nil
 }
@@ -283,6 +283,6 @@ func plain(err error) error {
 	return err
 }
 
-// IsRefused reports whether Vault or the engine has refused a request for what it asks: it has
-// judged it, and would do so again.
+// IsRefused reports whether Vault or the engine has refused a request because of its content:
+// it has judged the request, and would refuse it again.
 func IsRefused(err error) bool { return hasStatus(err, http.StatusBadRequest) }

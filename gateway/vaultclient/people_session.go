@@ -98,7 +98,8 @@ func (c *Creds) String() string { return "<access token " + c.Accessor + ">" }
 // GoString does the same for %#v.
 func (c *Creds) GoString() string { return c.String() }
 
-// errUnbound: the engine has not bound the token to what was asked.
+// errUnbound: the engine has not bound the token to the requested resource, application
+// and login.
 var errUnbound = errors.New("the engine has issued a token without the resource, the application or the login that were asked for: it is older than this gateway. The token has been revoked")
 
 // Credentials leases an access token of a client, as the person.
@@ -199,8 +200,8 @@ func (p *People) generationTime(ctx context.Context, t *PersonToken, n uint64) (
 	return at, nil
 }
 
-// SetGeneration begins a generation. It removes what no generation needs any more; whether
-// that succeeds does not matter.
+// SetGeneration begins a generation. It removes entries that no generation needs any more;
+// whether that succeeds does not matter.
 func (p *People) SetGeneration(ctx context.Context, t *PersonToken, n uint64, at time.Time) error {
 	_, err := p.confirmed(ctx, t.secret, func(ctx context.Context, client *api.Client) (*api.Secret, error) {
 		return client.Logical().WriteWithContext(ctx, generationKey(n), map[string]any{"rotated_at": at.UTC().Format(time.RFC3339Nano)})

@@ -28,7 +28,7 @@ type PinSet struct {
 	Index    uint64   `json:"index"`
 }
 
-// PinReport has definitions of a server that nobody has approved.
+// PinReport has definitions of a server without an approval.
 type PinReport struct {
 	Place       string          `json:"place"` // of the registration
 	Definitions []PinDefinition `json:"definitions"`
@@ -44,7 +44,7 @@ type PinDefinition struct {
 type PinsReported struct {
 	Kept    int `json:"kept"`
 	Known   int `json:"known"`   // they were there already
-	Refused int `json:"refused"` // nobody could approve them, or their place or kind is not pinned any more
+	Refused int `json:"refused"` // they cannot be approved, or their place or kind is not pinned any more
 	Lost    int `json:"lost"`    // there is no room for them
 }
 

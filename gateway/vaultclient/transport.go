@@ -160,7 +160,7 @@ func tlsConfig(settings config.VaultClient) (*tls.Config, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the client certificate: %w", err)
 		}
-		// Send it whatever authorities the server names: Vault's cert method accepts
+		// Send it even if the server names other authorities: Vault's cert method accepts
 		// certificates of others, too.
 		made.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}

@@ -12,26 +12,26 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// ErrNoUsage: Vault answers, but takes no reports of what was used.
-var ErrNoUsage = errors.New("the engine, or the policy of the gateway's login, takes no reports of what was used")
+// ErrNoUsage: Vault answers, but takes no reports of usage.
+var ErrNoUsage = errors.New("the engine, or the policy of the gateway's login, takes no reports of usage")
 
-// UsageReport is what was used on one day, in the wire form.
+// UsageReport is the usage of one day, in the wire form.
 type UsageReport struct {
 	Gateway string                  `json:"gateway"`
 	Day     string                  `json:"day"`
 	Closed  bool                    `json:"closed"` // there will be no more of the day
-	Lost    int                     `json:"lost"`   // what the gateway could not keep of it
+	Lost    int                     `json:"lost"`   // the number of uses that the gateway could not keep
 	Clients map[string]*ClientUsage `json:"clients"`
 }
 
-// ClientUsage is what one client has used.
+// ClientUsage is the usage of one client.
 type ClientUsage struct {
 	Tokens  []string            `json:"tokens,omitempty"` // accessors
 	Servers map[string][]string `json:"servers,omitempty"`
 }
 
-// ReportUsage reports what was used. When it returns without an error, all of it is in Vault;
-// refused is how much of it Vault does not keep. The error is ErrNoUsage if Vault takes no
+// ReportUsage reports usage. When it returns without an error, all of it is in Vault, except
+// for the refused rows, which Vault does not keep. The error is ErrNoUsage if Vault takes no
 // reports from this gateway.
 func (e *Engine) ReportUsage(ctx context.Context, report *UsageReport) (refused int, err error) {
 	var answer struct {

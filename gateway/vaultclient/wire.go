@@ -85,14 +85,14 @@ func ParseLookup(data []byte) (*Lookup, error) {
 		Active *bool `json:"active"`
 	}
 	if err := json.Unmarshal(data, &answer); err != nil {
-		return nil, fmt.Errorf("lookup: the answer is not what the engine's API promises: %w", err)
+		return nil, fmt.Errorf("lookup: the answer does not follow the engine's API: %w", err)
 	}
 	if answer.Active == nil {
 		return nil, fmt.Errorf("lookup: the answer has no field \"active\": is the mount one of this engine?")
 	}
 	var l Lookup
 	if err := json.Unmarshal(data, &l); err != nil {
-		return nil, fmt.Errorf("lookup: the answer is not what the engine's API promises: %w", err)
+		return nil, fmt.Errorf("lookup: the answer does not follow the engine's API: %w", err)
 	}
 	return &l, nil
 }
@@ -154,8 +154,8 @@ type SessionKeyList struct {
 	Keys    map[int]SessionKey `json:"keys"` // by version
 	MountID string             `json:"mount_id"`
 
-	// RegistrationKey is the key for what must outlive every session key: base64, "" from an
-	// engine that has none.
+	// RegistrationKey is the key for texts that must outlive every session key: base64, ""
+	// from an engine that has none.
 	RegistrationKey string `json:"registration_key"`
 }
 

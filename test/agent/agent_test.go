@@ -25,7 +25,7 @@ import (
 )
 
 // helped sends the headers that mcp-headers.sh prints for a token's file, asked
-// again for each request, and remembers what became of it.
+// again for each request, and remembers the result.
 type helped struct {
 	h    *harness.Harness
 	file string
@@ -111,7 +111,7 @@ func TestAClientBesideVaultAgentOutlivesItsTokensWithoutAFailedRequest(t *testin
 	require.Empty(t, transport.failures())
 	t.Logf("%d calls under %d tokens, %d renewals", calls, transport.seen(), renewals(t, s.Harness))
 
-	// The lease is revoked: what the client holds opens nothing any more.
+	// The lease is revoked: the client's token is not valid any more.
 	held, err := os.ReadFile(agent.Path("token"))
 	require.NoError(t, err)
 	agent.Process.Stop(5 * time.Second)

@@ -196,8 +196,8 @@ func TestAServerThatIsDeadOrHangsCostsItsOwnEntriesAndComesBack(t *testing.T) {
 	}
 }
 
-// wantUnreachable fails the test unless a call is answered with an error that
-// leaves the session what it is.
+// wantUnreachable fails the test unless a call is answered with an error that does not
+// end the session.
 func wantUnreachable(t *testing.T, session *mcp.ClientSession, tool string) {
 	t.Helper()
 	_, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: tool, Arguments: harness.Map{"a": 1, "b": 1}})

@@ -20,8 +20,8 @@ import (
 	"vault-plugin-secrets-mcp/test/stage"
 )
 
-// shelf is where each library keeps its books. All libraries give the same
-// names to what they have.
+// shelf is where each library keeps its books. The books of all libraries have the same
+// names.
 const shelf = "books:///shelf/"
 
 // library is a server with something of everything. Its name stands in its
@@ -193,7 +193,8 @@ func wantUpdate(t *testing.T, session *mcp.ClientSession, server *mcp.Server, na
 	require.NoError(t, session.Unsubscribe(t.Context(), &mcp.UnsubscribeParams{URI: moby}))
 }
 
-// wantNothingBesides asks for what no library has, or what could not be named.
+// wantNothingBesides asks for things that no library has, and by names that are not
+// valid.
 func wantNothingBesides(t *testing.T, session *mcp.ClientSession) {
 	t.Helper()
 	for _, tool := range []string{"find", "old_find", "__find", "old__", "older__find", "old__find__none", "old__" + strings.Repeat("x", 124)} {

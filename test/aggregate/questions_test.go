@@ -21,8 +21,8 @@ func form() *mcp.ElicitParams {
 	}}
 }
 
-// hosts registers a server of each era whose tool greets whoever the client names. That with sessions
-// tells how its calls end.
+// hosts registers a server of each era whose tool greets the person that the client names. The
+// server with sessions records how its calls end.
 func hosts(h *harness.Harness) (ended <-chan error) {
 	ends := make(chan error, 8)
 	greet := func(name any) *mcp.CallToolResult {

@@ -11,8 +11,8 @@ import (
 	"vault-plugin-secrets-mcp/test/stage"
 )
 
-// TestAServerThatIsNotAllowedIsLikeNoneAmongAll asks /mcp for what is on a
-// server that the client may not reach, and on one that nobody has registered.
+// TestAServerThatIsNotAllowedIsLikeNoneAmongAll asks /mcp for items of a server that
+// the client may not reach, and of one that is not registered.
 func TestAServerThatIsNotAllowedIsLikeNoneAmongAll(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
 	s.At = stage.Aggregate

@@ -36,8 +36,7 @@ func manyTools(size int) *mcp.Server {
 	return server
 }
 
-// TestAHundredServersAreOneList measures a list of 5,000 tools, and counts what
-// it takes.
+// TestAHundredServersAreOneList measures a list of 5,000 tools, and counts its costs.
 func TestAHundredServersAreOneList(t *testing.T) {
 	h := harness.New(t)
 	var current atomic.Pointer[mcp.Server]

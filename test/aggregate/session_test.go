@@ -61,8 +61,8 @@ func TestSessionIsOfItsClientAlone(t *testing.T) {
 	})
 }
 
-// TestSessionEndsWithItsClient: what was opened with tokens that have all ended
-// is not there for a client that comes back under the same name.
+// TestSessionEndsWithItsClient: when all tokens of a client have ended, its sessions
+// are gone, also for a client that is created again under the same name.
 func TestSessionEndsWithItsClient(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
 	s.Everywhere(func(s *stage.Stage) {

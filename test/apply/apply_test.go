@@ -62,7 +62,7 @@ func (a *applying) apply(t *testing.T, args ...string) (string, error) {
 	return string(out), err
 }
 
-// applied is apply for what must succeed.
+// applied is apply in a run that must succeed.
 func (a *applying) applied(t *testing.T, args ...string) string {
 	t.Helper()
 	out, err := a.apply(t, args...)
@@ -70,7 +70,7 @@ func (a *applying) applied(t *testing.T, args ...string) string {
 	return out
 }
 
-// refused is apply for what must fail, and say all of why.
+// refused is apply in a run that must fail, and name all causes.
 func (a *applying) refused(t *testing.T, why []string, args ...string) {
 	t.Helper()
 	out, err := a.apply(t, args...)
@@ -119,7 +119,7 @@ client "cursor-local" {
 	a.file(t, "managed-settings.json", `{"permissions": {"deny": ["WebFetch"]}, "deniedMcpServers": [{"serverName": "retired"}]}`)
 }
 
-// noSecret fails the test where a token is in what the program printed.
+// noSecret fails the test if the program's output has a token.
 func noSecret(t *testing.T, out string) {
 	t.Helper()
 	for _, secret := range []string{jungleToken, upstreamToken, refToken, "mcpt_"} {
@@ -180,8 +180,8 @@ func TestApplyMakesABrokerOfAnEmptyVaultAndIsDoneThen(t *testing.T) {
 	require.Contains(t, late.Warnings[0], `"gone"`)
 }
 
-// report is apply in the form for machines, for what must succeed. Nothing but JSON is on
-// standard output, and no field that the type lacks.
+// report is apply with -format json, in a run that must succeed. Standard output has only
+// JSON, with no field that the type lacks.
 func (a *applying) report(t *testing.T, args ...string) apply.Report {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), a.Programs.Bootstrap, append(append([]string{"apply", "-f", a.dir, "-format", "json"}, a.args...), args...)...)

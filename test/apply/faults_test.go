@@ -20,9 +20,9 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// failEachWriteOnce takes Vault away at every write that was not met before: that
-// one and whatever follows in the same run get no answer. With late, the write is
-// carried out all the same. The function that is returned begins the next run.
+// failEachWriteOnce takes Vault away at every write that was not met before: that one
+// and all later requests of the same run get no answer. With late, the write is carried
+// out all the same. The function that is returned begins the next run.
 func failEachWriteOnce(f *harness.Front, late bool) (nextRun func()) {
 	var mu sync.Mutex
 	met, gone := map[string]bool{}, false

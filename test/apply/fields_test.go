@@ -96,7 +96,7 @@ client "all" {
 	noSecret(t, a.applied(t))
 	require.Contains(t, a.applied(t), "Nothing to do")
 
-	// What else there is: tested elsewhere, or nothing that a file should say.
+	// All other fields: tested elsewhere, or not for files.
 	elsewhere := []string{"name", "access_token", "access_token_ciphertext", "allow_reuse", "dry_run", "expand_env", "force", "sign_in_logins"}
 	schemas := map[string]string{
 		"mcp/config": "McpConfigureRequest", "mcp/clients/all": "McpWriteClientRequest", "mcp/roles/engineer": "McpWriteRoleRequest",
@@ -164,7 +164,7 @@ client "all" {
 	}
 }
 
-// requestFields are what the engine takes in a write, as it describes itself.
+// requestFields are the fields of a write, as the engine describes itself.
 func requestFields(t *testing.T, h *harness.Harness, schema string) []string {
 	t.Helper()
 	answer, err := h.Vault.Client().Logical().ReadRawWithContext(t.Context(), "sys/internal/specs/openapi")

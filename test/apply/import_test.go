@@ -73,7 +73,7 @@ func TestClientsOfMCPJungleKeepTheirTokens(t *testing.T) {
 }
 
 // TestServersOfMCPClientsAreRegistered applies the files that Claude Code, VS Code and Codex
-// have in a project, and calls what was taken.
+// have in a project, and calls the tools of the servers that were taken over.
 func TestServersOfMCPClientsAreRegistered(t *testing.T) {
 	t.Parallel()
 	const header, typed = "header-of-a-server-in-mcp-json", "answer-to-an-input-of-vs-code"
@@ -84,7 +84,7 @@ func TestServersOfMCPClientsAreRegistered(t *testing.T) {
 	for name, content := range map[string]string{
 		".mcp.json": `{"mcpServers": {"The calculator": {"type": "http", "url": "` + upstream.URL + `", "headers": {"X-Key": "${CALCULATOR_KEY}"}}}}`,
 		".vscode/mcp.json": `{
-  // what the project needs
+  // the variables of the project
   "servers": {"files": {"command": "npx", "args": ["-y", "files-mcp", "--key=${env:CALCULATOR_KEY}"], "env": {"KEY": "${input:the-key}"}, "gallery": "x"}},
   "inputs": [{"id": "the-key", "type": "promptString", "password": true}],
 }`,

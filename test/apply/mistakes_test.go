@@ -11,7 +11,7 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// mistaken are files with one mistake of each kind, and what is said of each.
+// mistaken are files with one mistake of each kind, and the message about each.
 func (a *applying) mistaken(t *testing.T) (want []string) {
 	t.Helper()
 	a.file(t, "broker.hcl", `config {
@@ -84,7 +84,7 @@ client "taken" {
 
 // TestApplyTellsEveryMistakeAtOnceAndWritesNothing has one mistake of each kind in the
 // files, before the engine is mounted and after. Each is told with its place, dry run
-// or not, and nothing is written: not even what comes first and is right.
+// or not, and nothing is written: not even the valid parts before it.
 func TestApplyTellsEveryMistakeAtOnceAndWritesNothing(t *testing.T) {
 	a := newApplying(t)
 	for _, secret := range []string{jungleToken, refToken} {

@@ -52,9 +52,8 @@ func TestApplyUpgradesThePluginInPlaceUnderLoad(t *testing.T) {
 	require.Equal(t, http.StatusOK, a.Call(fresh.ServerURL(stage.Calculator), jungleToken, "add", `{"a":40,"b":2}`).Status)
 }
 
-// load is what goes on during an upgrade: calls of a client through a gateway, and
-// clients that are created in Vault. None may fail, and nothing that was answered
-// may be lost.
+// load is the load during an upgrade: calls of a client through a gateway, and clients
+// that are created in Vault. None may fail, and nothing that was answered may be lost.
 type load struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup

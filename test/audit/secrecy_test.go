@@ -15,9 +15,9 @@ import (
 )
 
 // secretWords are tokens that were given out, or shown, in the course of a test.
-type secretWords map[string]string // by what they are
+type secretWords map[string]string // by their kind
 
-// in returns what of the secrets is in the text, in clear or in a usual encoding.
+// in returns the secrets that are in the text, in clear or in a usual encoding.
 func (w secretWords) in(text string) []string {
 	var found []string
 	for what, secret := range w {
@@ -35,7 +35,7 @@ func (w secretWords) in(text string) []string {
 }
 
 // rawStorage returns all of Vault's storage, as it lies behind the barrier, by
-// its keys. What Vault shows nobody is left out: its own keys.
+// its keys. Vault's own keys are left out, since Vault never shows them.
 func rawStorage(t *testing.T, s *stage.Stage) map[string]string {
 	t.Helper()
 	all := map[string]string{}

@@ -46,7 +46,7 @@ func metric(s *stage.Stage, name, value string) {
 	})
 }
 
-// sameLines waits until the server has what the file has, line for line.
+// sameLines waits until the server has all lines of the file.
 func sameLines(s *stage.Stage, server *gatewaytest.Syslog) {
 	s.Eventually("the server has what the file has", func() error {
 		file, messages := s.Gateway.Audit(), server.Messages()

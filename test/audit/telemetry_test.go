@@ -20,8 +20,8 @@ const (
 	clientSpan  = "00f067aa0ba902b7"
 )
 
-// traced is a stage whose gateway sends what it sees to a collector, when it
-// ends at the latest.
+// traced is a stage whose gateway sends traces and metrics to a collector, at its end
+// at the latest.
 type traced struct {
 	*stage.Stage
 	collector *collector.Collector

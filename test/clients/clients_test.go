@@ -13,19 +13,19 @@ import (
 type client struct {
 	// open has the client connect.
 	open func(*testing.T, mcpclient.Place) (mcpclient.Session, error)
-	// unknown and forbidden are what it says about a token that is not valid, and
-	// about a server that it may not reach.
+	// unknown and forbidden are its messages about a token that is not valid, and about a
+	// server that it may not reach.
 	unknown, forbidden string
-	// unavailable is what it says about a tool of such a server, where all servers
-	// are one. It is "" where the client calls no tool that was not listed.
+	// unavailable is its message about a tool of such a server at /mcp. It is "" where the
+	// client calls no tool that was not listed.
 	unavailable string
 }
 
-// hi is what server-everything's tool echo answers to "hi".
+// hi is the answer of server-everything's tool echo to "hi".
 const hi = "Echo: hi"
 
-// noSignIn is what the gateway answers where clients without a valid token would
-// register themselves.
+// noSignIn is the gateway's answer at the URL at which clients without a valid token
+// would register themselves.
 const noSignIn = "There is no sign-in at this gateway"
 
 func (s *stage) clients() map[string]client {
@@ -108,7 +108,7 @@ func (c client) use(t *testing.T, at mcpclient.Place) []string {
 	return tools
 }
 
-// try returns what is in the way of a call.
+// try returns the error of a call.
 func (c client) try(t *testing.T, at mcpclient.Place) error {
 	t.Helper()
 	session, err := c.open(t, at)

@@ -16,8 +16,8 @@ import (
 	"vault-plugin-secrets-mcp/test/mcpclient"
 )
 
-// codexHome is a home with the configuration, and with no model to ask: what is
-// tested of Codex needs none.
+// codexHome is a home with the configuration, and without a model: these tests of Codex
+// need none.
 func (s *stage) codexHome(t *testing.T, config string) string {
 	t.Helper()
 	home := t.TempDir()

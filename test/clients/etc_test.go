@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// withEtc has a program see an /etc of its own, with the given files beside those
-// that any program needs: for what administrators deploy there. The machine's own
-// is left alone: only the program, in a mount namespace, sees the other.
+// withEtc shows a program an /etc of its own, with the given files beside those that
+// any program needs: for files that administrators deploy there. The machine's own is
+// left alone: only the program, in a mount namespace, sees the other.
 func withEtc(t *testing.T, cmd *exec.Cmd, files map[string]string) *exec.Cmd {
 	t.Helper()
 	etc := t.TempDir()

@@ -44,7 +44,7 @@ func (x exports) in(t *testing.T) exports {
 	return exports{s, name, token}
 }
 
-// export is what mcp-bootstrap export prints for the client.
+// export is the output of mcp-bootstrap export for the client.
 func (x exports) export(t *testing.T, format string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), x.Programs.Bootstrap,

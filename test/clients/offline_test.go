@@ -21,11 +21,11 @@ import (
 // proxy, find one that refuses. Either way the test hears of it and fails.
 type offline struct {
 	guard string // loopback.cjs
-	log   string // what the guard has refused
+	log   string // the requests that the guard has refused
 	proxy *httptest.Server
 
 	mu    sync.Mutex
-	asked []string // what the proxy has refused
+	asked []string // the requests that the proxy has refused
 }
 
 func newOffline(t *testing.T) *offline {
@@ -52,7 +52,7 @@ func newOffline(t *testing.T) *offline {
 	return o
 }
 
-// environment is what a program gets, with a home of its own.
+// environment is a program's environment, with a home of its own.
 func (o *offline) environment(home string) []string {
 	return append(mcpclient.Quiet(),
 		"PATH="+os.Getenv("PATH"), "HOME="+home,

@@ -145,10 +145,11 @@ func (p *person) events(kind string) (lines []harness.Map) {
 	return lines
 }
 
-// asks is what programs print for people whose browser they cannot open.
+// asks is the line that programs print if they cannot open a browser.
 var asks = regexp.MustCompile(`http://[\w.:]+/sign-in/authorize\?[\w.%&=+-]+`)
 
-// screen is where a program prints. It has opened what the program asks to be opened.
+// screen takes a program's output, and opens the URLs that the program asks people to
+// open.
 type screen struct {
 	opened chan<- string
 

@@ -12,7 +12,7 @@ import (
 	"vault-plugin-secrets-mcp/test/npm"
 )
 
-// stage is a gateway before servers from npm, and what clients need.
+// stage is a gateway before servers from npm, with tokens and files for clients.
 type stage struct {
 	*harness.Harness
 	*offline

@@ -22,14 +22,14 @@ import (
 	"vault-plugin-secrets-mcp/test/stage"
 )
 
-// disease is one thing that is wrong, and what the doctor must say of it alone.
+// disease is one fault, and the one finding of doctor about it.
 type disease struct {
 	name   string
-	infect func() // nil: what env and args do
+	infect func() // nil: env and args cause it
 	cure   func()
 	env    []string
 	args   []string
-	want   []string // the finding, and what to do
+	want   []string // the finding, and the remedy
 	more   int      // findings that come with it
 }
 
@@ -288,7 +288,7 @@ func TestTheDoctorFindsEachThingThatIsWrongAndSaysWhatToDo(t *testing.T) {
 	sameInJSON(t, w, nil, out)
 }
 
-// sameInJSON wants the form for machines to have what the form for people has.
+// sameInJSON fails the test unless -format json has the same findings as the text.
 func sameInJSON(t *testing.T, w *ward, args []string, text string) {
 	t.Helper()
 	out, status := w.doctor(t, nil, append(args, "-format", "json"))

@@ -18,7 +18,7 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// message is a command that goes wrong, and what it must say.
+// message is a command that fails, and its message.
 type message struct {
 	name   string
 	args   []string
@@ -27,7 +27,7 @@ type message struct {
 	want   []string
 }
 
-// check runs the commands. Each says one thing, in few lines, with what to do.
+// check runs the commands. Each prints one message, in few lines, with the remedy.
 func (m message) check(t *testing.T, h *harness.Harness, env []string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), h.Programs.Bootstrap, m.args...)

@@ -45,7 +45,7 @@ func TestAReviewDecidesAsVaultDoesAndShowsNoSecret(t *testing.T) {
 		s.Client("left", harness.Map{"disabled": true}),
 	}
 	s.Works(t, tokens[0])
-	s.Gateway.Stop() // it reports what was used
+	s.Gateway.Stop() // it reports usage
 
 	var r review.Review
 	require.NoError(t, json.Unmarshal([]byte(reviewed(t, s.Harness, auditor, "-format=json")), &r))

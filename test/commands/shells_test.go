@@ -20,7 +20,7 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// share is what scripts/man.sh lays out, and how shells find it.
+// share is the output of scripts/man.sh, and the way in which shells find it.
 type share struct {
 	dir string
 	env []string // with the programs on the PATH
@@ -48,7 +48,7 @@ func need(t *testing.T, program string) {
 	}
 }
 
-// completions are lines, and what the Tab key makes of them.
+// completions are lines, with their completions by the Tab key.
 var completions = [][2]string{
 	{"mcp-bootstrap appl", "mcp-bootstrap apply"},
 	{"mcp-bootstrap pins d", "mcp-bootstrap pins diff"},
@@ -153,7 +153,8 @@ func read(t *testing.T, terminal *os.File, pattern *regexp.Regexp) []string {
 	}
 }
 
-// openTerminal is a terminal: the side of whoever types, and that of a program.
+// openTerminal opens a terminal: the side of the person who types, and the side of a
+// program.
 func openTerminal(t *testing.T) (outside, inside *os.File) {
 	t.Helper()
 	outside, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)

@@ -13,7 +13,7 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// upstreamBlock is the block of a gateway's file that goes with what apply sets up.
+// upstreamBlock is the block of a gateway's file that fits the set-up of apply.
 const upstreamBlock = `
 upstream_credentials {
   token_role = "mcp-upstream"

@@ -269,7 +269,7 @@ func TestTheDoctorTriesTheUpstreamCredentialsOfAClient(t *testing.T) {
 	t.Run("what is granted is said, and revoked", func(t *testing.T) {
 		run(t, sure, "ann", 0, minted, granted,
 			"the credential cert of the server github is granted to the client ann by pki/issue/web: a lease of ", ", not renewable; its fields: ca_chain, certificate",
-			"what was taken for the client ann is revoked: child tokens: 1, leases: 1")
+			"everything that was leased for the client ann is revoked: child tokens: 1, leases: 1")
 	})
 	t.Run("with a gateway's file, what that gateway asks for is tried", func(t *testing.T) {
 		l.triesAsTheGatewaysFileSays(t, func(t *testing.T, more ...string) (string, int) {

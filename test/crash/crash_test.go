@@ -38,11 +38,10 @@ func setting(t *testing.T, name string, otherwise uint64) uint64 {
 }
 
 // Workers create, rotate, lease, revoke and look up, while the engine and Vault
-// are killed with SIGKILL at random moments. Whatever was answered holds: a token
-// that was answered as ended is never active again, one that was answered as
-// issued is active until somebody ends it, everybody who follows the change feed
-// hears of every end, and what the crashes have left behind is tidied away. There is an order
-// of all requests in which every answer is right.
+// are killed with SIGKILL at random moments. Every answer holds: a token that was answered as
+// ended is never active again; one that was answered as issued is active until it is ended;
+// every reader of the change feed gets each end; and tidy removes the remains of the crashes.
+// There is an order of all requests in which every answer is right.
 func TestWhatWasAnsweredOutlivesEveryCrash(t *testing.T) {
 	kills, seed := setting(t, "CRASH_KILLS", 6), setting(t, "CRASH_SEED", uint64(time.Now().UnixNano()))
 	t.Logf("CRASH_SEED=%d CRASH_KILLS=%d", seed, kills)
@@ -173,8 +172,8 @@ func checkTokens(t *testing.T, h *harness.Harness, team []*worker) {
 	t.Logf("%d tokens looked up: %d active, %d ended, %d that may be either", tokens, states[active], states[ended], states[unknown])
 }
 
-// checkHistory fails the test where the answers cannot all be right, in whatever order the
-// requests were done. It does not rely on what workers believe of their tokens.
+// checkHistory fails the test if there is no order of the requests in which all answers
+// are right. It does not rely on the workers' own records of their tokens.
 func checkHistory(t *testing.T, seen *history.Book) {
 	t.Helper()
 	if err := seen.Check(); err != nil {

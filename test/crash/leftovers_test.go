@@ -17,14 +17,13 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// tidyAge is older than what tidy leaves alone because it may still be on its way.
+// tidyAge is above the age below which tidy spares entries that may still be in use.
 const tidyAge = 11 * time.Minute
 
-// checkLeftovers fails the test where tidy leaves something behind that nothing
-// needs. Tidy spares what is younger than ten minutes, so the test takes a copy
-// of all that the crashes have left in Vault's storage, and runs the engine over
-// it with a clock that is eleven minutes ahead. That everything is as it was for
-// who asks is checked there, too.
+// checkLeftovers fails the test if tidy leaves entries behind that nothing needs. Tidy
+// spares entries that are younger than ten minutes, so the test takes a copy of Vault's
+// storage after the crashes, and runs the engine over it with a clock that is eleven
+// minutes ahead. It also checks there that all answers stay the same.
 func checkLeftovers(t *testing.T, h *harness.Harness, team []*worker) {
 	t.Helper()
 	storage := copyStorage(t, h)
@@ -154,8 +153,8 @@ func (e *engine) tidy() {
 	}
 }
 
-// checkStorage fails the test where storage holds what leads nowhere, or lacks
-// what something leads to.
+// checkStorage fails the test if storage has an entry of a token that does not exist,
+// or lacks one of a token that does.
 func (e *engine) checkStorage() {
 	e.t.Helper()
 	listed := map[string]string{} // accessors that the API lists, with their kind

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// state is what is known of a token.
+// state is the worker's knowledge about a token.
 type state int
 
 const (
@@ -28,7 +28,7 @@ type held struct {
 }
 
 // client is one client of the engine, as far as its worker knows. No other worker
-// touches it, so the order of what happens to it is known.
+// touches it, so the order of its changes is known.
 type client struct {
 	name   string
 	exists state // active: it does; ended: it does not
@@ -51,7 +51,7 @@ func isActive(t *held) bool { return t.state == active }
 func isOwn(t *held) bool    { return t.lease == "" }
 func isLeased(t *held) bool { return t.lease != "" }
 
-// become notes what a request to end tokens has come to.
+// become records the result of a request to end tokens.
 func become(tokens []*held, answered bool) {
 	for _, t := range tokens {
 		switch {
@@ -63,8 +63,8 @@ func become(tokens []*held, answered bool) {
 	}
 }
 
-// ledger is what the change feed must have told in the end: all that was answered
-// as ended, by accessor or by client id.
+// ledger has the ends that the change feed must report: all that were answered as
+// ended, by accessor or by client id.
 type ledger struct {
 	mu     sync.Mutex
 	ended  map[string]time.Time
@@ -97,7 +97,7 @@ func (l *ledger) reset() {
 	l.resets++
 }
 
-// untold says what the feed has not told yet.
+// untold returns the ends that the feed has not reported yet.
 func (l *ledger) untold() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

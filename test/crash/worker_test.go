@@ -21,8 +21,8 @@ import (
 // maxClients is how many clients a worker has at a time.
 const maxClients = 4
 
-// worker does one thing after the other to clients of its own, and checks what
-// it is answered against what it knows.
+// worker does one thing after the other to clients of its own, and compares the answers
+// with its own records.
 type worker struct {
 	t       *testing.T
 	h       *harness.Harness
@@ -47,7 +47,7 @@ var errLost = errors.New("the answer was lost")
 // method sends one request.
 type method func(ctx context.Context, path string, d map[string]any) (*api.Secret, error)
 
-// ask sends a request, and notes what comes of it. Its error is errLost, or the text of a
+// ask sends a request, and records the result. Its error is errLost, or the text of a
 // refusal.
 func (w *worker) ask(ctx context.Context, asked *history.Asked, send method, path string, d map[string]any) (map[string]any, error) {
 	secret, err := send(ctx, path, d)

@@ -85,8 +85,8 @@ func TestDevGoesOnWithoutTheVaultThatLed(t *testing.T) {
 	d.awaitOutput(t, "has ended; it is started again in 5s")
 	d.awaitOutput(t, " is back")
 
-	// A Vault leads that did not at first; what is asked at the printed address is
-	// answered by it, and not sent somewhere that does not answer.
+	// Another Vault leads than at first. It answers requests to the printed address; they
+	// are not redirected to an address that does not answer.
 	root, _ := d.tokens(t)
 	vault := d.vault(t, root)
 	var failed error
@@ -100,8 +100,8 @@ func TestDevGoesOnWithoutTheVaultThatLed(t *testing.T) {
 	require.NoDirExists(t, filepath.Join(d.dir, "vault-1"), "what a Vault has stored is left behind")
 }
 
-// TestDevGoesOnWhereItStopped keeps what Vault holds over a restart, so that the token
-// in a client's configuration stays good.
+// TestDevGoesOnWhereItStopped keeps Vault's storage over a restart, so that the token
+// in a client's configuration stays valid.
 func TestDevGoesOnWhereItStopped(t *testing.T) {
 	first := startDev(t, filepath.Join(t.TempDir(), "it's a dev"), freeAddresses(t), "-keep")
 	first.awaitReady(t)

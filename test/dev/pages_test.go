@@ -18,7 +18,8 @@ func TestDocsAggregate(t *testing.T) {
 	d.runCommands(t, docrun.Read(t, "aggregate.md").Commands())
 }
 
-// TestReadme runs the commands of README.md beside what its first command starts.
+// TestReadme runs the commands of README.md beside the system that its first command
+// starts.
 func TestReadme(t *testing.T) {
 	d := newDev(t)
 	d.warm(t)
@@ -49,8 +50,8 @@ func TestDocsQuickstart(t *testing.T) {
 	d.runCommands(t, commands)
 }
 
-// runCommands runs a page's commands in a folder where `mcp-bootstrap dev` has laid
-// what the page speaks of, and compares their output with what the page says.
+// runCommands runs a page's commands in a folder with the files of `mcp-bootstrap dev`,
+// and compares their output with the page.
 func (d *devSystem) runCommands(t *testing.T, commands []docrun.Command) {
 	t.Helper()
 	d.warm(t)

@@ -108,7 +108,8 @@ func (d *devSystem) isFoundWell(t *testing.T, root, token string) {
 	}
 }
 
-// assertClientsAreApart fails where Vault gives one client's child token what is another's.
+// assertClientsAreApart fails the test if Vault gives one client's child token a secret of
+// another client.
 func assertClientsAreApart(t *testing.T, vault *api.Client) {
 	t.Helper()
 	minted, err := vault.Logical().Write("auth/token/create/"+provision.UpstreamRole, harness.Map{"entity_alias": "mcp:ann", "ttl": "1m"})

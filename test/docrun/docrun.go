@@ -47,7 +47,7 @@ func RunPage(t *testing.T, h *harness.Harness, name string, env []string) {
 	RunPageIn(t, h, t.TempDir(), name, env)
 }
 
-// RunPageIn is RunPage in a folder that has what the page needs.
+// RunPageIn is RunPage in a folder that has the files for the page.
 func RunPageIn(t *testing.T, h *harness.Harness, dir, name string, env []string) {
 	t.Helper()
 	p := Read(t, name)

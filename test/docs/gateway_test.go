@@ -35,9 +35,8 @@ func names(t *testing.T, page, heading string) []string {
 	return found
 }
 
-// TestDocsGateway compares docs/gateway.md with what a gateway writes and
-// answers in the course of a busy day: each field, label and reason that is
-// there is on the page, and nothing else is.
+// TestDocsGateway compares docs/gateway.md with the logs and metrics of a gateway after
+// many different requests: the page has exactly their fields, labels and reasons.
 func TestDocsGateway(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
 	busyDay(t, s)
@@ -52,7 +51,7 @@ func TestDocsGateway(t *testing.T) {
 		}
 		documented := names(t, gatewayPage, "### Fields")
 		require.Equal(t, fieldsInTheSource(t), documented)
-		// What a sign-in adds is seen in test/signin.
+		// The fields of sign-ins are seen in test/signin.
 		require.Equal(t, slices.DeleteFunc(documented, func(field string) bool { return slices.Contains(signInFields, field) }), slices.Sorted(maps.Keys(fields)))
 		kinds["sign-in"] = true
 		require.Equal(t, names(t, gatewayPage, "## Audit log"), slices.Sorted(maps.Keys(kinds)))
@@ -81,7 +80,7 @@ func TestDocsGateway(t *testing.T) {
 		for _, row := range rows {
 			want[strings.Trim(row[0], "`")] = append([]string{}, doctable.Names(row[1])...)
 		}
-		got := map[string][]string{ // of what this gateway does not have; gateway's own tests, and test/audit, have it
+		got := map[string][]string{ // metrics that this gateway does not have; gateway's own tests, and test/audit, have them
 			"mcp_gateway_tls_certificate_expiry_timestamp_seconds": {},
 			"mcp_gateway_audit_syslog_up":                          {},
 			"mcp_gateway_audit_syslog_lines_lost_total":            {},

@@ -16,7 +16,7 @@ import (
 	"vault-plugin-secrets-mcp/test/kms/kmskey"
 )
 
-// What the page calls the key and the mount; the test puts its own in.
+// The page's names of the key and the mount; the test puts its own in.
 const (
 	documentedKey   = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 	documentedMount = "vault-plugin-secrets-mcp_1a2b3c4d"
@@ -76,8 +76,8 @@ func environmentOf(server *double.Server, identity double.Identity) []string {
 	return k.Environment()
 }
 
-// standIn builds what stands in for the AWS CLI, and returns its folder. Whoever
-// encrypts is the issuer.
+// standIn builds the replacement of the AWS CLI, and returns its folder. It encrypts as
+// the issuer.
 func standIn(t *testing.T, issuer double.Identity) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -17,8 +17,8 @@ import (
 )
 
 // TestDocsOperations runs the commands of docs/operations.md against a Vault on
-// integrated storage, in the folder from which a gateway takes its login, and
-// looks whether they have done what the page says.
+// integrated storage, in the folder from which a gateway takes its login, and checks
+// their effects.
 func TestDocsOperations(t *testing.T) {
 	h := harness.New(t, harness.WithCluster(1))
 	h.Write("mcp/servers/"+stage.Calculator, harness.Map{"transport": "http", "url": h.StartUpstream(nil).URL})

@@ -99,8 +99,8 @@ func may(t *testing.T, person *api.Client, client string) []string {
 	return found
 }
 
-// TestDocsSignIn runs the commands of docs/sign-in.md. What they set up lets alice log in, act
-// as the one identity, and be shown in the list of sign-ins; doctor finds it well.
+// TestDocsSignIn runs the commands of docs/sign-in.md. With that set-up alice can log in and
+// act as the one identity, and is in the list of sign-ins; doctor finds no problem.
 func TestDocsSignIn(t *testing.T) {
 	h := harness.New(t)
 	company := provider(t, h, "vault", []string{"engineering"}, nil)

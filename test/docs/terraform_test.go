@@ -62,7 +62,7 @@ func endpointsOf(t *testing.T) []genericEndpoint {
 	return endpoints
 }
 
-// apply sends what the provider sends: the JSON as it is, with PUT.
+// apply sends the provider's request: the JSON unchanged, with PUT.
 func (e *genericEndpoint) apply(t *testing.T, h *harness.Harness) {
 	t.Helper()
 	answer := h.Do(http.MethodPut, h.Vault.Address()+"/v1/"+e.path, "", http.Header{"X-Vault-Token": {h.Vault.RootToken}, "X-Vault-Request": {"true"}}, e.data)
@@ -73,7 +73,7 @@ func (e *genericEndpoint) apply(t *testing.T, h *harness.Harness) {
 	}
 }
 
-// plan is what the provider compares after a read: what the file says, and what Vault has.
+// plan has the two texts that the provider compares after a read: the file's, and Vault's.
 func (e *genericEndpoint) plan(t *testing.T, h *harness.Harness) (want, have string) {
 	t.Helper()
 	var wanted harness.Map
@@ -103,7 +103,7 @@ func text(t *testing.T, value any) string {
 }
 
 // TestDocsTerraform applies the page's resources, and finds no difference afterwards;
-// what the page's table warns of differs.
+// the forms that the page's table warns of differ.
 func TestDocsTerraform(t *testing.T) {
 	h := harness.New(t)
 	endpoints := endpointsOf(t)

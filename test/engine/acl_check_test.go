@@ -105,7 +105,7 @@ func (g grant) covers(path string) bool {
 	return path == own || isPrefix && strings.HasPrefix(path, prefix)
 }
 
-// acl is a policy, and what it is for.
+// acl is a policy, and its purpose.
 type acl struct {
 	h      *harness.Harness
 	name   string // in Vault
@@ -149,8 +149,8 @@ func (a acl) denied(t *testing.T, u use) bool {
 	return denied(t.Context(), a.holder, u)
 }
 
-// checkTheRest tries every path of the engine with every method. What the rules do
-// not grant must be refused.
+// checkTheRest tries every path of the engine with every method. Everything that the
+// rules do not grant must be refused.
 func (a acl) checkTheRest(t *testing.T) {
 	t.Helper()
 	grants, tried := grantsOf(t, a.rules), 0

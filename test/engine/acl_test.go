@@ -209,8 +209,9 @@ func TestATeamsAdminHandsOutTheTeamsServersAndNoOther(t *testing.T) {
 	}
 }
 
-// TestAHostileTeamGetsOutOfNothing plays a team that wants to be rid of what a
-// central administrator bound to its clients, and to learn which tokens others have.
+// TestAHostileTeamGetsOutOfNothing plays a team that tries to remove the restrictions
+// that a central administrator has put on its clients, and to learn about the tokens of
+// others.
 func TestAHostileTeamGetsOutOfNothing(t *testing.T) {
 	h := harness.New(t)
 	for _, name := range []string{"calculator", "time"} {
@@ -269,7 +270,7 @@ func TestAHostileTeamGetsOutOfNothing(t *testing.T) {
 		t.Errorf("it may %s", u)
 	}
 
-	// What it may do lifts nothing.
+	// Its rights do not lift a restriction.
 	for _, u := range []use{
 		{http.MethodPut, "mcp/clients/team-a-bound", free},
 		{http.MethodPut, "mcp/clients/team-a-off", free},

@@ -23,8 +23,8 @@ const (
 	// heldWatchers is how many there are, as many as gateways may be.
 	heldWatchers = 50
 
-	// longestWait is less than a request waits that two holds delay, one after the
-	// other. What is left beside one hold is for another plugin process, or another
+	// longestWait is shorter than the wait of a request that two holds delay, one after
+	// the other. The time beyond one hold is for another plugin process, or another
 	// leader, on a slow machine.
 	longestWait = 2*heldFor - 100*time.Millisecond
 )

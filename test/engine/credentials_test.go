@@ -11,8 +11,8 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// What is sent with a credential and what stands in files may be secrets. Vault's own audit log
-// and server log, which the harness searches, have them neither from a write nor from a refusal.
+// The data of a credential and the content of files may be secrets. Vault's own audit log and
+// server log, which the harness searches, have them neither from a write nor from a refusal.
 func TestWhatCredentialsHideIsInNoAnswerAndInNoLog(t *testing.T) {
 	const inData, inFile = "secret-in-the-data-0123456789", "secret-in-a-file-0123456789"
 	h := harness.New(t)
@@ -64,8 +64,8 @@ func TestWhatCredentialsHideIsInNoAnswerAndInNoLog(t *testing.T) {
 	answer, err := h.Vault.Client().Logical().WriteWithContext(t.Context(), "mcp/servers/s", harness.Map{"command": "/usr/local/bin/other"})
 	require.NoError(t, err)
 	warnings := strings.Join(answer.Warnings, "\n")
-	require.Contains(t, warnings, "the credentials of before were dropped")
-	require.Contains(t, warnings, "the files of before were dropped")
+	require.Contains(t, warnings, "the credentials of the earlier place were dropped")
+	require.Contains(t, warnings, "the files of the earlier place were dropped")
 	require.NotContains(t, warnings, "secret-in-")
 	full = h.Read("mcp/gateway/servers")["servers"].(harness.Map)["s"].(harness.Map)
 	require.Empty(t, full["credentials"])

@@ -221,7 +221,8 @@ func TestNobodySignsInAsSomebodyElse(t *testing.T) {
 	}
 	require.Contains(t, refusal(t, p.ann, harness.Map{"login": "contractors"}), `no login "contractors" is known`)
 
-	// What an administrator calls the entity, and what she has at another mount, is not her name.
+	// Neither the name that an administrator gave to the entity nor her alias at another mount is
+	// her name.
 	p.h.Write("identity/entity/id/"+p.entity, harness.Map{"name": "bob", "metadata": harness.Map{"name": "bob"}})
 	require.NoError(t, root.Sys().EnableAuthWithOptionsWithContext(t.Context(), "userpass-other", &api.EnableAuthOptions{Type: "userpass"}))
 	auths, err := root.Sys().ListAuthWithContext(t.Context())

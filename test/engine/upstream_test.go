@@ -24,7 +24,7 @@ func mint(t *testing.T, h *harness.Harness, parent *api.Client, data harness.Map
 	return secret.Auth
 }
 
-// self is what a token is told about itself; nil if it is dead.
+// self is the result of a token's lookup-self; nil if the token is not valid.
 func self(t *testing.T, token *api.Client) harness.Map {
 	t.Helper()
 	secret, err := token.Auth().Token().LookupSelfWithContext(t.Context())
@@ -149,7 +149,7 @@ func TestAStolenGatewayLoginMintsOnlyWhatTheTokenRoleAllows(t *testing.T) {
 		}
 	}
 
-	// What it gets all the same, and what that is worth.
+	// The tokens that it gets all the same, and their use to a thief.
 	children := map[string]*api.SecretAuth{}
 	for name, data := range map[string]harness.Map{
 		"any client":                   {"entity_alias": "mcp:bob"},
@@ -185,7 +185,8 @@ func TestAStolenGatewayLoginMintsOnlyWhatTheTokenRoleAllows(t *testing.T) {
 }
 
 // TestAGroupsPolicyIsAddedToAChildToken shows why the entities of clients carry no policies and
-// are in no group: a token role bounds what a child asks for, and not what its entity has.
+// are in no group: a token role bounds the rights that a child token asks for, not those of its
+// entity.
 func TestAGroupsPolicyIsAddedToAChildToken(t *testing.T) {
 	h, gateway := withUpstream(t)
 	root := h.Vault.Client()

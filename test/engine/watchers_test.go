@@ -86,8 +86,8 @@ func TestAThousandWatchersCostLittle(t *testing.T) {
 		delays[manyWatchers/2].Round(time.Millisecond), delays[manyWatchers-1].Round(time.Millisecond))
 }
 
-// warmUp has the plugin answer a thousand requests, so that what it needs for
-// requests of any kind is in memory already.
+// warmUp has the plugin answer a thousand requests, so that the memory for requests of
+// any kind is allocated already.
 func warmUp(t *testing.T, h *harness.Harness) {
 	t.Helper()
 	client := h.Vault.Client()
@@ -182,7 +182,7 @@ func number(t *testing.T, text string) int {
 	return n
 }
 
-// residentMB is what a process has in memory.
+// residentMB is the resident memory of a process.
 func residentMB(t *testing.T, pid int) float64 {
 	t.Helper()
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

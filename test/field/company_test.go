@@ -19,7 +19,7 @@ import (
 	"vault-plugin-secrets-mcp/test/upstream/bed"
 )
 
-// patience bounds every wait for what should happen soon.
+// patience bounds every wait for an event that should happen soon.
 const patience = 90 * time.Second
 
 // The addresses of the gateways, as clients know them.
@@ -103,13 +103,14 @@ func (c *company) startGateway(t *testing.T, name string) *harness.Gateway {
 		Top: bed.Block("") + signInBlock(),
 		Blocks: map[string]string{
 			"vault": fmt.Sprintf("ca_cert_file = %q\n", c.Trusted()),
-			// What is tried here is the ways: a machine that is too busy to run Vault
-			// for half a minute is not their failure.
+			// This test is about network paths: a machine that is too busy to run Vault for half
+			// a minute is not their failure.
 			"grants": "max_stale = \"5m\"\n",
 			"listener": fmt.Sprintf("public_url = %q\nallowed_hosts = [%q, %q, %q, %q]\ntrusted_proxies = [%q, %q, %q, %q]\ndrain_delay = \"3s\"\n", atNginx,
 				"slash"+network.Domain, "haproxy"+network.Domain, "our-nginx"+network.Domain, "our-haproxy"+network.Domain,
 				c.Machines["nginx"].Address, c.Machines["haproxy"].Address, c.Machines["our-nginx"].Address, c.Machines["our-haproxy"].Address),
-			// What keeps children apart is for test/isolation, and not every kernel has it.
+			// The isolation of children is tested in test/isolation, and not every kernel has
+			// it.
 			"stdio": fmt.Sprintf("allowed_commands = [%q, %q]\nisolation = \"off\"\nhome_dir = %q\n", c.slow(t), itself(t), c.home(t, name)),
 		},
 	})

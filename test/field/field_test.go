@@ -9,7 +9,8 @@ import (
 	"vault-plugin-secrets-mcp/test/network"
 )
 
-// TestCompany is all of it: first what works at one time, then what breaks.
+// TestCompany is the whole test: first everything that works at the same time, then the
+// failures.
 func TestCompany(t *testing.T) {
 	c := newCompany(t)
 	c.register(t)
@@ -72,7 +73,8 @@ func (c *company) register(t *testing.T) {
 	c.introduce(t, c.CreateClient("first", harness.Map{"allowed_servers": "*"}), "everything", "partner", "fast", calculator)
 }
 
-// undisturbed is what needs everybody well, at one time. What takes longest begins first.
+// undisturbed has the checks that need every part to work, all at the same time. The
+// longest begins first.
 func (c *company) undisturbed(t *testing.T) {
 	t.Helper()
 	c.atOnce(t, map[string]func(*testing.T, *company){
@@ -85,7 +87,7 @@ func (c *company) undisturbed(t *testing.T) {
 	})
 }
 
-// meanwhile is what happens while slow servers start.
+// meanwhile has the checks that run while slow servers start.
 func (c *company) meanwhile(t *testing.T) {
 	t.Helper()
 	c.atOnce(t, map[string]func(*testing.T, *company){

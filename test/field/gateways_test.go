@@ -15,9 +15,9 @@ import (
 )
 
 // gatewaysRestart is a row of the table "Gateways": they are restarted one after the
-// other. No request is lost, a session with an HTTP server goes on, and whoever had a
-// session of /mcp is told so in words that clients know: Claude Code calls its tools as
-// if nothing had been.
+// other. No request is lost, a session with an HTTP server goes on, and a client that
+// had a session of /mcp gets an answer that clients understand: Claude Code goes on
+// calling its tools.
 func (c *company) gatewaysRestart(t *testing.T) {
 	t.Helper()
 	token := c.CreateClient("restart", harness.Map{"allowed_servers": []string{calculator, "everything"}})

@@ -18,7 +18,7 @@ import (
 // calculator is a server that answers calls without a session.
 const calculator = "calculator"
 
-// probe calls a tool through an edge again and again, and keeps what went wrong.
+// probe calls a tool through an edge again and again, and records the failures.
 type probe struct {
 	name   string
 	client *http.Client
@@ -114,7 +114,7 @@ type silence struct {
 	ended  chan error // how it ended, when it has
 }
 
-// begins begins a session, and returns what is to be sent in it.
+// begins begins a session, and returns the headers of its requests.
 func (c *company) begins(t *testing.T, url, token string) http.Header {
 	t.Helper()
 	header := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}, "Mcp-Protocol-Version": {harness.SessionEra}}

@@ -19,8 +19,8 @@ func (c *company) at(machine, port string) string {
 	return net.JoinHostPort(c.Machines[machine].Address, port)
 }
 
-// startProxies starts what lies between the others, with configurations that users pass
-// around.
+// startProxies starts the proxies between the others, with configurations that are
+// common among users.
 func (c *company) startProxies(t *testing.T) {
 	t.Helper()
 	for _, p := range []struct{ machine, file, port string }{
@@ -42,7 +42,7 @@ func (c *company) startProxies(t *testing.T) {
 
 // startOurProxies starts those before the gateways, with the configurations that the project
 // has. The gateways run: HAProxy would take seconds to find one again that it has missed, and
-// send what belongs there elsewhere.
+// would send its requests elsewhere meanwhile.
 func (c *company) startOurProxies(t *testing.T) {
 	t.Helper()
 	m := c.Machines["our-nginx"]

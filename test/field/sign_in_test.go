@@ -30,8 +30,8 @@ const (
 	robot     = "robot"
 )
 
-// signInBlock is the gateways' block. What it says of people is for the pages alone: nobody
-// logs in here with a browser.
+// signInBlock is the gateways' block. Its settings for people are used by the pages alone:
+// nobody logs in here with a browser.
 func signInBlock() string {
 	login := ""
 	for _, name := range []string{"employees", "contractors"} {
@@ -89,8 +89,8 @@ func (c *company) job(t *testing.T, key *ecdsa.PrivateKey, name string) string {
 	return text
 }
 
-// signsIn has a job sign in behind one of the proxies, whatever gateway each request gets to,
-// and everything that is said of URLs begin with the public one.
+// signsIn has a job sign in behind one of the proxies, at whichever gateway each request
+// arrives, and all URLs in answers begin with the public one.
 func signsIn(edge string) func(*testing.T, *company) {
 	return func(t *testing.T, c *company) {
 		t.Helper()

@@ -9,7 +9,7 @@ import (
 )
 
 // starlette answers as a server of FastMCP's does, which is an application of
-// Starlette's: it lives at /mcp/, and sends whoever asks at /mcp there with a 307.
+// Starlette's: it lives at /mcp/, and redirects requests to /mcp there with a 307.
 func starlette() http.Handler {
 	server := mcp.NewServer(&mcp.Implementation{Name: "fast", Version: "1"}, nil)
 	mcp.AddTool(server, &mcp.Tool{Name: echo}, func(_ context.Context, _ *mcp.CallToolRequest, in struct {

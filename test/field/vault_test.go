@@ -121,7 +121,7 @@ func (c *company) awaitFeeds() {
 	})
 }
 
-// forget drops what was counted so far.
+// forget resets the counts.
 func (p *probe) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -129,7 +129,7 @@ func (p *probe) forget() {
 }
 
 // loginEnds is a row of the table "The gateway's own login": its token is revoked, and
-// it logs in again, through what lies between it and Vault.
+// it logs in again, through the proxies between it and Vault.
 func (c *company) loginEnds(t *testing.T) {
 	t.Helper()
 	known := c.known["login"]
@@ -153,7 +153,7 @@ func (c *company) loginEnds(t *testing.T) {
 	s.lists(t, echo)
 	s.says(t, echo)
 	stream.goesOn(t)
-	// Whoever is unknown passes, once the gateway has logged in again.
+	// Unknown tokens pass once the gateway has logged in again.
 	unknown := c.CreateClient("login-unknown", harness.Map{"allowed_servers": calculator})
 	another := c.probe(t, atNginx, unknown)
 	another.stop()

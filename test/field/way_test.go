@@ -15,8 +15,8 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// promised is how soon a revocation takes effect. The gateway promises a second; what
-// lies in between, and a machine that is busy, may take the rest.
+// promised is how soon a revocation takes effect. The gateway promises a second; the
+// proxies in between, and a busy machine, may take the rest.
 const promised = 5 * time.Second
 
 // target is a server, and how its tools are called.

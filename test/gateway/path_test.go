@@ -39,7 +39,8 @@ func TestATokenFromVaultOpensAServerOverHTTP(t *testing.T) {
 	assertAudited(t, gateway)
 }
 
-// assertAudited fails unless the audit log says who called what.
+// assertAudited fails the test unless the audit log has the client, the server and the
+// tool of the call.
 func assertAudited(t *testing.T, gateway *harness.Gateway) {
 	t.Helper()
 	for _, line := range gateway.Audit() {

@@ -9,8 +9,7 @@ import (
 	"vault-plugin-secrets-mcp/test/stage"
 )
 
-// badTokens are what stands in the Authorization header of a client that may
-// not come in, whatever it asks for.
+// badTokens are Authorization headers with which every request must be refused.
 func badTokens(wrong string) map[string]http.Header {
 	bearer := func(values ...string) http.Header { return http.Header{"Authorization": values} }
 	return map[string]http.Header{

@@ -15,8 +15,8 @@ import (
 // errorLine is a line of a gateway's log at level warn or error.
 var errorLine = regexp.MustCompile(`"@level":"(warn|error)"[^\n]*`)
 
-// wantNotReady fails the test unless a gateway runs, answers nobody, and says
-// in its log what it waits for.
+// wantNotReady fails the test unless a gateway runs, answers no client, and names in
+// its log the thing that it waits for.
 func wantNotReady(t *testing.T, h *harness.Harness, g *harness.Gateway, words ...string) {
 	t.Helper()
 	h.Eventually("the gateway answers", func() error {

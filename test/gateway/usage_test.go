@@ -27,8 +27,8 @@ func usedTools(t *testing.T, h *harness.Harness, client string, days []string) [
 	return used
 }
 
-// TestWhatIsUsedThroughAGatewayIsSeenInVault uses a server at both endpoints, and reads what
-// the gateway has reported at its end.
+// TestWhatIsUsedThroughAGatewayIsSeenInVault uses a server at both endpoints, and reads the
+// usage that the gateway has reported at its end.
 func TestWhatIsUsedThroughAGatewayIsSeenInVault(t *testing.T) {
 	s := stage.New(t, harness.GatewayOptions{})
 	days := []string{time.Now().UTC().Format(time.DateOnly)}

@@ -38,7 +38,7 @@ func TestAFreeAddressStaysFree(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// Whoever does not say that it shares the port gets it no more than by chance.
+	// A program that does not say that it shares the port gets it only by chance.
 	stranger := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var inside error
 		err := raw.Control(func(socket uintptr) {

@@ -8,7 +8,7 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// auditLog is what the audit device of every Vault writes.
+// auditLog is the log of the audit devices of all Vaults.
 func (h *Harness) auditLog() string { return filepath.Join(h.Dir, "vault-audit.log") }
 
 // auditLines declare the audit device in a server's file. OpenBao takes it from there alone,

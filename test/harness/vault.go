@@ -103,8 +103,9 @@ func (h *Harness) Plugin(name, program string) {
 	h.Write("sys/plugins/catalog/secret/"+name, Map{"command": name, "sha256": sum})
 }
 
-// UseEngine has the engine be another program, such as one of another version. Where it is
-// mounted, that is an upgrade in place, of what may be in use: the mount names its version.
+// UseEngine replaces the engine's program, for example by another version. If the engine is
+// mounted, that is an upgrade in place, also while it is in use: the mount names its
+// version.
 func (h *Harness) UseEngine(program string) {
 	h.t.Helper()
 	if err := h.useEngine(program); err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// Book keeps what the engine was asked and what it answered. Its zero value is empty.
+// Book has the requests to the engine and their answers. Its zero value is empty.
 type Book struct {
 	mu      sync.Mutex
 	started time.Time
@@ -18,7 +18,7 @@ type Book struct {
 	made    int
 }
 
-// named is a token that the book knows, under an id that is no secret.
+// named is a token that the book knows, under an id that is not secret.
 type named struct{ client, id string }
 
 // Asked is a request that is under way. It is nil for one that is not about tokens.
@@ -100,9 +100,9 @@ func (b *Book) read(path string, data map[string]any, remove bool) (r request, o
 	return r, false
 }
 
-// Lost notes that no answer came, or one that leaves open whether the request was done. A
-// refusal is such a one: when a plugin dies before it answers, Vault sends it the request
-// once more, and may be refused what has been done already.
+// Lost records that no answer came, or an answer that leaves open whether the request was
+// done. A refusal is such an answer: when a plugin dies before it answers, Vault sends
+// the request once more, and the second one may be refused because the first was done.
 func (a *Asked) Lost() {
 	if a != nil && !a.request.looks { // which has changed nothing, and told nothing
 		a.book.note(a, answer{lost: true}, never, nil)

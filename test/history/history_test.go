@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// step is one request of a history, with what came of it: "done", "lost", "active" or
+// step is one request of a history, with its result: "done", "lost", "active" or
 // "ended". One that is sent later than an earlier one returns has then is true.
 type step struct {
 	path   string

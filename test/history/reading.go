@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Reading is what a gateway has answered to one token, which was good before its first
+// Reading has a gateway's answers to one token, which was valid before the first
 // answer.
 type Reading struct {
 	// Token names it in errors, without a secret.
@@ -28,7 +28,7 @@ type Answer struct {
 // Span is a time in which something did not answer.
 type Span struct{ From, To time.Time }
 
-// Promise is what docs/reliability.md says of a gateway's answers.
+// Promise is the guarantee of docs/reliability.md about a gateway's answers.
 type Promise struct {
 	// Bound is how soon a revocation takes effect while the gateway hears of it.
 	Bound time.Duration
@@ -78,7 +78,7 @@ func (p *Promise) answer(r *Reading, a *Answer, latest time.Time) error {
 		case !ended && r.known(a) && !p.mayBeAway(a):
 			return fmt.Errorf("503 after %s, though the gateway hears of Vault, or has heard of it lately", a.Came.Sub(a.Sent))
 		}
-	case 0: // one in flight is cut when what the gateway has heard of Vault becomes too old
+	case 0: // a request in flight is cut when the gateway's last word from Vault is too old
 		if !ended && !p.mayBeAway(a) {
 			return fmt.Errorf("it got no answer in %s: %w", a.Came.Sub(a.Sent), a.Err)
 		}
@@ -117,8 +117,8 @@ func (r *Reading) known(a *Answer) bool {
 	})
 }
 
-// mayBeAway tells whether a known token may be answered with 503: what the gateway has heard
-// of Vault may have been too old while it was asked.
+// mayBeAway reports whether a known token may be answered with 503: the gateway's last word
+// from Vault may have been too old during the request.
 func (p *Promise) mayBeAway(a *Answer) bool {
 	return slices.ContainsFunc(p.away(), func(s Span) bool {
 		old := s.From.Add(p.MaxStale - p.Wait - p.Slack)

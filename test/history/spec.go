@@ -31,7 +31,7 @@ type request struct {
 	ends   ends
 }
 
-// answer is what came back.
+// answer is the answer to a request.
 type answer struct {
 	lost   bool // it is not known whether the request was done
 	active bool // of one that looks
@@ -44,7 +44,7 @@ type alive string
 const leased = "lease:"
 
 // specification is a token's life: it is active from the request that begins it to one that
-// ends it, and whoever looks is told so.
+// ends it, and each lookup says so.
 var specification = porcupine.Model{
 	Init: func() any { return alive(" ") },
 	Step: func(state, input, output any) (bool, any) {
@@ -105,7 +105,8 @@ func (s alive) only(keep func(token string) bool) alive {
 	return alive(left)
 }
 
-// byClient parts a history: what happens to one client concerns no other's tokens.
+// byClient splits a history: requests about one client do not concern the tokens of
+// others.
 func byClient(history []porcupine.Operation) [][]porcupine.Operation {
 	of := map[string][]porcupine.Operation{}
 	for _, op := range history {

@@ -61,7 +61,7 @@ func TestAChildRunsAsWhomTheFileSays(t *testing.T) {
 	token := h.CreateClient("c", harness.Map{"allowed_servers": "spy"})
 	user := "nobody"
 	if !asRoot {
-		user = "root" // whoever the test is, it is somebody else
+		user = "root" // another account than the test's own
 	}
 	g := h.StartGateway(harness.GatewayOptions{Blocks: map[string]string{
 		"stdio": fmt.Sprintf("allowed_commands = [%q]\nuser = %q", program, user),
@@ -149,7 +149,7 @@ func TestNoChildIsLeftBehind(t *testing.T) {
 	for i, way := range []struct {
 		name      string
 		do        func(t *testing.T, h *harness.Harness, session *mcp.ClientSession, seen sight)
-		onlyChild bool // what it started is left to a service manager
+		onlyChild bool // the processes that it started are left to a service manager
 	}{
 		{name: "it ends by itself", do: func(t *testing.T, _ *harness.Harness, session *mcp.ClientSession, _ sight) {
 			t.Helper()

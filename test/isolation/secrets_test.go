@@ -141,7 +141,7 @@ func spyOn(t *testing.T, h *harness.Harness, url, token string, files ...string)
 // spy's URL.
 func startUnprivileged(t *testing.T, h *harness.Harness, program string) string {
 	t.Helper()
-	// What it may read and write, in a folder of its own.
+	// The files that it may read and write, in a folder of its own.
 	dir := openFolder(t)
 	source := h.StartGateway(harness.GatewayOptions{Blocks: map[string]string{"stdio": fmt.Sprintf("allowed_commands = [%q]", program)}})
 	source.Stop()

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// spyVariable, in its environment, has the test's program be the spy: a server
-// that looks around, and that does what servers should not.
+// spyVariable, in its environment, makes the test's program the spy: a server that
+// looks around, and that does things that servers should not do.
 const spyVariable = "TEST_SPY"
 
 func TestMain(m *testing.M) {
@@ -31,12 +31,12 @@ func TestMain(m *testing.M) {
 	syscall.Exit(0) // the end of main would wait for a second, for the race detector
 }
 
-// sight is what the spy sees of itself.
+// sight is the spy's view of its own process.
 type sight struct {
 	PID, Parent, UID, GID int
 	Groups                []int
 	Environment           []string
-	Files                 []string // what its file descriptors lead to
+	Files                 []string // the targets of its file descriptors
 	Folder                string
 }
 
@@ -110,7 +110,7 @@ func look() (sight, error) {
 	return s, err
 }
 
-// read reads a file or a folder, and returns why it cannot, or what it holds.
+// read reads a file or a folder, and returns the error or the content.
 func read(path string) string {
 	file, err := os.Open(path)
 	if err != nil {

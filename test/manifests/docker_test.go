@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// stages returns the build's stages, and what BuildKit's linter has to say.
+// stages returns the build's stages, and the findings of BuildKit's linter.
 func stages(t *testing.T, path string) (found []instructions.Stage, complaints []string) {
 	t.Helper()
 	file, err := os.Open(path)

@@ -82,7 +82,7 @@ func (o *object) changed(t *testing.T, old, replacement string) object {
 	return next
 }
 
-// section returns what stands below a heading of a page, down to the next one.
+// section returns the text below a heading of a page, down to the next heading.
 func section(t *testing.T, path, heading string) string {
 	t.Helper()
 	content, err := os.ReadFile(path)

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// panel is what counts here of a panel of Grafana.
+// panel has the parts of a Grafana panel that the test needs.
 type panel struct {
 	ID         int    `json:"id"`
 	Type       string `json:"type"`

@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// What is said of lines in the plain manifests: a rendered value carries no comment.
+// Comments on lines in the plain manifests: a rendered value has no comment.
 var remarks = map[string]string{
 	"image: ": "CHANGE",
 	"kubernetes.io/metadata.name: monitoring":  "CHANGE: where Prometheus runs",
@@ -29,8 +29,8 @@ var remarks = map[string]string{
 
 var helmsLabels = regexp.MustCompile(`(?m)^ +(helm\.sh/chart|app\.kubernetes\.io/(managed-by|instance)): .*\n`)
 
-// plain makes a plain manifest of a rendered one: without what says that Helm looks after
-// the object, and with remarks.
+// plain makes a plain manifest of a rendered one: without Helm's labels, and with
+// remarks.
 func plain(text string) string {
 	var out strings.Builder
 	for line := range strings.Lines(helmsLabels.ReplaceAllString(strings.TrimSpace(text)+"\n", "")) {

@@ -102,7 +102,7 @@ var sample = sync.OnceValues(func() (certificate, key []byte) {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded})
 })
 
-// fileFor returns what a file of that name has in it.
+// fileFor returns the content of a file of that name.
 func fileFor(t *testing.T, path string) []byte {
 	t.Helper()
 	certificate, key := sample()

@@ -31,7 +31,7 @@ var prometheusOperator = operator{
 	crds:   "example/prometheus-operator-crd/*_servicemonitors.yaml",
 }
 
-// required are values for what the chart has no default for.
+// required are the values without a default in the chart.
 const required = `
 image: {repository: registry.example.com/mcp-gateway}
 config:
@@ -262,8 +262,8 @@ func TestAPodHasTimeToDrain(t *testing.T) {
 	require.EqualValues(t, 145, *in.deployment.Spec.Template.Spec.TerminationGracePeriodSeconds)
 }
 
-// TestNoValueIsMoreThanAValueInTheFile: what a value has in it ends neither its quotes
-// nor its block, and begins no template of HCL. The gateway refuses two of these titles,
+// TestNoValueIsMoreThanAValueInTheFile: the characters of a value end neither its quotes
+// nor its block, and begin no template of HCL. The gateway refuses two of these titles,
 // as titles.
 func TestNoValueIsMoreThanAValueInTheFile(t *testing.T) {
 	logins := map[string]any{}

@@ -20,7 +20,7 @@ import (
 // module.
 type operator struct {
 	module string // path and version
-	sum    string // what `go mod download` must say of it
+	sum    string // the checksum that `go mod download` must report
 	crds   string // files in the module
 }
 
@@ -84,7 +84,7 @@ func (o *operator) schemas(t *testing.T) map[string]*spec.Schema {
 }
 
 // strict refuses fields that a schema does not name, as Kubernetes does where it
-// validates strictly. What is below metadata is Kubernetes' own.
+// validates strictly. Fields below metadata are Kubernetes' own.
 func strict(schema map[string]any) {
 	if schema["x-kubernetes-preserve-unknown-fields"] == true {
 		return
@@ -164,7 +164,7 @@ func TestManifestsOfOperatorsKeepTheirSchemas(t *testing.T) {
 	for folder, test := range map[string]struct {
 		operator operator
 		kinds    []string
-		broken   map[string][2]string // by kind: what is changed
+		broken   map[string][2]string // by kind: the changes
 	}{
 		"vault-secrets-operator": {
 			vaultSecretsOperator,

@@ -52,7 +52,7 @@ func TestAlertsAreAboutMetricsThatThereAre(t *testing.T) {
 	require.Greater(t, seen, len(groups.Groups[0].Rules)-2)
 }
 
-// gatewayPage is what docs/gateway.md says of metrics and outcomes.
+// gatewayPage has the tables of docs/gateway.md about metrics and outcomes.
 type gatewayPage struct{ metrics, reasons map[string][]string }
 
 func readPage(t *testing.T) *gatewayPage {

@@ -15,7 +15,7 @@ import (
 
 const repository = "../.."
 
-// updates is what GitHub's dependency bot reads.
+// updates is the configuration of GitHub's dependency bot.
 type updates struct {
 	Version int `json:"version"`
 	Updates []struct {
@@ -67,7 +67,7 @@ func TestEveryModuleOfTheRepositoryIsWatchedForUpdates(t *testing.T) {
 	require.False(t, bot.watches("gomod", "/backend"), "a folder without a module")
 }
 
-// issueForm is what GitHub reads of a form for issues.
+// issueForm has the parts of a form for issues that GitHub reads.
 type issueForm struct {
 	Name        string   `json:"name"`
 	Description string   `json:"description"`

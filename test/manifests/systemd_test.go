@@ -38,7 +38,7 @@ func TestTheServiceIsConfined(t *testing.T) {
 	} {
 		require.Equal(t, []string{value}, service[key], key)
 	}
-	// What keeps its children apart, and where their homes are.
+	// The isolation of its children, and the folder of their homes.
 	require.Contains(t, service["Service.SystemCallFilter"], "landlock_create_ruleset landlock_add_rule landlock_restrict_self")
 	require.Equal(t, []string{"mcp-gateway"}, service["Service.StateDirectory"])
 	require.Equal(t, []string{"0711"}, service["Service.StateDirectoryMode"])
@@ -51,8 +51,8 @@ func TestTheServiceIsConfined(t *testing.T) {
 }
 
 // TestSystemdUnderstandsTheService asks systemd itself, where there is one: it
-// finds directives that it does not know, and scores the rest, of which 1.2 is
-// what a service of the network can come to.
+// finds directives that it does not know, and scores the rest: 1.2 is the best that a
+// network service can reach.
 func TestSystemdUnderstandsTheService(t *testing.T) {
 	dir := t.TempDir()
 	content, err := os.ReadFile(filepath.Join(deploy, "systemd", "mcp-gateway.service"))

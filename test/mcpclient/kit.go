@@ -59,8 +59,8 @@ func Quiet() []string {
 	}
 }
 
-// Output runs a program to its end, and returns what it printed to standard output.
-// The error holds everything that it printed.
+// Output runs a program to its end, and returns its standard output. The error has
+// everything that it printed.
 func Output(cmd *exec.Cmd) (string, error) {
 	var out, problems bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &problems

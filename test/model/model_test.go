@@ -89,7 +89,8 @@ func TestEveryMistakeBreaksItsPromise(t *testing.T) {
 	}
 }
 
-// TestTheLimitsAreWhereThePageSays: what the page says is not promised, is not.
+// TestTheLimitsAreWhereThePageSays: things that the page calls not promised do not hold
+// in the model.
 func TestTheLimitsAreWhereThePageSays(t *testing.T) {
 	needSpin(t)
 	for _, row := range checked(t, "## Limits") {
@@ -120,7 +121,7 @@ func source(t *testing.T, name string) string {
 	return path
 }
 
-// headerOf reads what stands above a patch.
+// headerOf reads the text above a patch.
 func headerOf(t *testing.T, patch string) (name string, bounds []string, breaks string) {
 	t.Helper()
 	line := func(field string) string {
@@ -131,7 +132,7 @@ func headerOf(t *testing.T, patch string) (name string, bounds []string, breaks 
 	return line("model"), strings.Fields(line("bounds")), line("breaks")
 }
 
-// result is what a search has found.
+// result is the result of a search.
 type result struct {
 	broken string // the promise; "": none
 	states int
@@ -177,7 +178,7 @@ func search(t *testing.T, folder, name string, bounds []string) result {
 	return r
 }
 
-// run runs a program in the folder, and returns what it has printed.
+// run runs a program in the folder, and returns its output.
 func run(t *testing.T, folder, program string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), bound)

@@ -52,7 +52,7 @@ func exitOn(err error) {
 	}
 }
 
-// missingParts are what scripts/field.sh does not find.
+// missingParts are the parts that scripts/field.sh does not find.
 func missingParts(parts string) ([]string, error) {
 	_, file, _, ok := runtime.Caller(0)
 	if !ok {
@@ -64,8 +64,8 @@ func missingParts(parts string) ([]string, error) {
 	return strings.FieldsFunc(string(out), func(r rune) bool { return r == '\n' }), err
 }
 
-// again runs this program in namespaces of its own, and returns its exit status. Who
-// is not root becomes root there.
+// again runs this program in namespaces of its own, and returns its exit status. Any
+// account becomes root there.
 func again() int {
 	runtime.LockOSThread() // the child ends with the thread that started it
 	cmd := exec.Command(os.Args[0], os.Args[1:]...)
@@ -88,8 +88,8 @@ func again() int {
 	return 0
 }
 
-// moveIn prepares the namespaces: what is mounted from here on is mounted for these
-// tests alone, and their named network namespaces are kept in a /run of their own.
+// moveIn prepares the namespaces: later mounts are seen by these tests alone, and their
+// named network namespaces are in a /run of their own.
 func moveIn() error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("cannot keep mounts to itself: %w", err)

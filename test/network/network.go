@@ -1,7 +1,7 @@
 // Package network makes machines for tests that cut links: a switch with network
-// namespaces at it, made with ip, whose packet filters (nftables) drop what arrives over a
-// link that is cut, in one direction or in both. tbf makes a link slow; not every kernel
-// has netem.
+// namespaces at it, made with ip, whose packet filters (nftables) drop packets that arrive
+// over a link that is cut, in one direction or in both. tbf makes a link slow; not every
+// kernel has netem.
 package network
 
 import (
@@ -107,14 +107,14 @@ func (m *Machine) connect(link, port string) string {
 	return fmt.Sprintf("link add %[1]s type veth peer name %[2]s address %[3]s netns %[4]s\nlink set %[1]s master lan up\n", port, link, m.mac, m.Short)
 }
 
-// end takes the network away. What ran there has ended.
+// end removes the network. All programs in it have ended.
 func (n *Network) end(t *testing.T) {
 	t.Helper()
 	setup := "link del lan\n"
 	for name, m := range n.Machines {
 		if name != Office {
-			// The kernel takes what is in a namespace away later: the next network's
-			// ports have the same names.
+			// The kernel removes the devices of a namespace later, and the next network's ports
+			// have the same names.
 			setup += "link del " + m.port + "\nnetns del " + name + "\n"
 		}
 	}
@@ -168,7 +168,8 @@ func (m *Machine) NFT(t *testing.T, rules string) {
 	require.NoError(t, err, "%s", out)
 }
 
-// filter has the machine's packet filter drop what arrives from where it is cut off.
+// filter makes the machine's packet filter drop packets from machines that it is cut
+// off from.
 func (m *Machine) filter(t *testing.T) {
 	t.Helper()
 	rules := "flush chain inet cut arriving\n"
@@ -231,13 +232,13 @@ func write(t *testing.T, path, content string) {
 	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
 }
 
-// Slow has what the machine sends to others go over a link of its own with so few bits a
-// second ("8kbit"), until mend is called, or the test ends. Where the kernel has no tbf, it
-// says so.
+// Slow sends the machine's packets to the others over a separate link with so few bits a
+// second ("8kbit"), until mend is called, or the test ends. If the kernel has no tbf, it
+// returns an error.
 func (n *Network) Slow(t *testing.T, from, rate string, to ...string) (mend func(), err error) {
 	t.Helper()
 	m := n.Machines[from]
-	// It has the address of the other link: what comes back may take either.
+	// It has the address of the other link: answers may take either.
 	ip(t, m.connect("eth1", m.port+"-slow"))
 	mend = sync.OnceFunc(func() { ip(t, "link del "+m.port+"-slow\n") })
 	t.Cleanup(mend)
@@ -245,7 +246,7 @@ func (n *Network) Slow(t *testing.T, from, rate string, to ...string) (mend func
 	for _, name := range to {
 		routes += fmt.Sprintf("route add %s/32 dev eth1 src %s\n", n.Machines[name].Address, m.Address)
 	}
-	// Its queue holds what a busy machine sends in minutes: TCP never finds it full.
+	// Its queue has room for minutes of a busy machine's packets: TCP never finds it full.
 	err = run("tc", "-n", m.Short, "qdisc", "add", "dev", "eth1", "root", "tbf", "rate", rate, "burst", "1600", "limit", "100000")
 	if err == nil {
 		ip(t, routes, "-n", m.Short)

@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) { Main(m, "network") }
 
-// TestALinkIsCutInOneDirection: what this bed says of links is true.
+// TestALinkIsCutInOneDirection: links behave as the package says.
 func TestALinkIsCutInOneDirection(t *testing.T) {
 	n := New(t, []string{"near", "far"})
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", n.Machines[Office].Address+":0")

@@ -13,7 +13,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/config"
 )
 
-// layOut returns a folder with what a package holds beside its programs.
+// layOut returns a folder with the files of a package, except its programs.
 func layOut(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
@@ -22,7 +22,7 @@ func layOut(t *testing.T) string {
 	return root
 }
 
-// link is one of Markdown, without what is behind its #.
+// link is a link of Markdown, without its fragment.
 var link = regexp.MustCompile(`\]\(([^)#\s]+)(?:#[^)]*)?\)`)
 
 func TestWhatThePagesOfAPackageLinkToIsInIt(t *testing.T) {
@@ -79,7 +79,7 @@ func TestAServiceIsInstalledAsThePageSays(t *testing.T) {
 	for line := range strings.Lines(block) {
 		program, _, _ := strings.Cut(line, " ")
 		if program != "install" && program != "cp" {
-			continue // what needs systemd, or the program itself
+			continue // lines that need systemd, or the program itself
 		}
 		line, _, _ = strings.Cut(line, "   #")
 		line = regexp.MustCompile(` (/\S*)`).ReplaceAllString(line, " "+machine+"$1")

@@ -63,7 +63,8 @@ var (
 	rpmArch = map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]
 )
 
-// listed tests what the Red Hat package lists: there is no such system here to install it on.
+// listed tests the list of files in the Red Hat package: there is no such system here to
+// install it on.
 func listed(t *testing.T, dir string) {
 	output, err := exec.CommandContext(t.Context(), "rpm", "--query", "--package", "--list", one(t, dir, "*."+rpmArch+".rpm")).CombinedOutput()
 	require.NoError(t, err, "%s (Debian's package rpm has it)", output)

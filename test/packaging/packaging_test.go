@@ -22,7 +22,8 @@ const version = "v9.8.7-rc.1"
 
 var programs = []string{"vault-plugin-secrets-mcp", "mcp-gateway", "mcp-bootstrap"}
 
-// platforms are this machine's, or what RELEASE_PLATFORMS names; "all" stands for every one.
+// platforms are this machine's, or those that RELEASE_PLATFORMS names; "all" stands for
+// every one.
 func platforms() []string {
 	switch named := os.Getenv("RELEASE_PLATFORMS"); named {
 	case "":

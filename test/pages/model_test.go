@@ -24,7 +24,7 @@ var updateModel = flag.Bool("update-model", false, "write the present digests of
 // TestTheModelIsThatOfThePresentCode: a row of docs/model.md says which function does a step of
 // a model, and has the digest of the function as it was when somebody last compared the two. A
 // function that has changed since is compared again: read it, the row and the model's step,
-// change what is not true any more, and then run
+// correct whatever is not true any more, and then run
 //
 //	go test ./test/pages -run Model -update-model
 func TestTheModelIsThatOfThePresentCode(t *testing.T) {

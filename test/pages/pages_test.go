@@ -83,8 +83,8 @@ func TestEveryTestThatAPageNamesExists(t *testing.T) {
 	require.Greater(t, named, 50)
 }
 
-// TestEveryThreatHasATest: each row of the threat model names what shows that the threat
-// is stopped.
+// TestEveryThreatHasATest: each row of the threat model names a test that shows the
+// defence.
 func TestEveryThreatHasATest(t *testing.T) {
 	content := read(t, "docs/threat-model.md")
 	_, threats, found := strings.Cut(content, "\n## Threats\n")
@@ -104,7 +104,7 @@ func TestEveryThreatHasATest(t *testing.T) {
 	require.Greater(t, rows, 20)
 }
 
-// TestTheThreatModelHasTheGatewaysPolicy: what a gateway may do in Vault is on the page,
+// TestTheThreatModelHasTheGatewaysPolicy: the page has the gateway's rights in Vault,
 // path for path, and in the policy's order.
 func TestTheThreatModelHasTheGatewaysPolicy(t *testing.T) {
 	rows, err := doctable.Read(filepath.Join(root, "docs", "threat-model.md"), "## What a gateway may do in Vault")

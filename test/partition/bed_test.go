@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { network.Main(m, "network") }
 const (
 	calculator = "calculator"
 
-	// maxStale is the gateways' setting: short, so that tests see what comes after it.
+	// maxStale is the gateways' setting: short, so that tests see the time after it.
 	maxStale = 3 * time.Second
 
 	// wait is how long Vault holds a request for changes then.
@@ -34,10 +34,10 @@ const (
 	// back is how soon a gateway hears of Vault when it can again.
 	back = 2 * time.Second
 
-	// slack is what a request may take on this machine beyond that.
+	// slack is the additional time that a request may take on this machine.
 	slack = 500 * time.Millisecond
 
-	// patience bounds every wait for what should happen soon.
+	// patience bounds every wait for an event that should happen soon.
 	patience = 30 * time.Second
 )
 

@@ -14,7 +14,7 @@ import (
 const cutTime = 8 * time.Second
 
 // cutByChance cuts a third of all links in one direction, whichever they are. There may be no
-// leader at all then. Nothing more is known of what comes than what is always promised.
+// leader at all then. So only the guarantees that always hold can be checked.
 func (b *bed) cutByChance(t *testing.T, random *rand.Rand, of func(string) string) {
 	t.Helper()
 	leader, followers := b.leads(t)

@@ -62,8 +62,8 @@ func (b *bed) shaky(machine string) []history.Span {
 	return b.workers[slices.Index(vaults, machine)].shaky()
 }
 
-// wayIsSlow: what takes less than a second only takes longer, and a way on which an answer
-// takes more is as good as none.
+// wayIsSlow: requests that take less than a second only take longer; if an answer takes
+// more than that, the link counts as cut.
 func (b *bed) wayIsSlow(t *testing.T, of func(string) string) {
 	t.Helper()
 	const machine = "slow"

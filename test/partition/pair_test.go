@@ -46,8 +46,8 @@ func (p *pair) doomed() []*probe {
 	return all
 }
 
-// heals waits until both gateways do what they should with all tokens, and fails the test where
-// one has not kept its promise since the cut.
+// heals waits until both gateways treat all tokens correctly, and fails the test if one has
+// broken its guarantee since the cut.
 func (p *pair) heals(t *testing.T, cut time.Time, shaky ...history.Span) {
 	t.Helper()
 	mended := time.Now()

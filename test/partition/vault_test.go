@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// depose begins what the row is about, until mend is called.
+// depose begins the failure of the row, until mend is called.
 func (r *vaultRow) depose(t *testing.T, b *bed, leader string, followers []string) (mend func()) {
 	t.Helper()
 	if !r.sleeps {

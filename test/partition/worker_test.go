@@ -30,7 +30,7 @@ const (
 	poolSize = 4
 )
 
-// worker asks the engine at one node of Vault, and notes what it is answered.
+// worker sends requests to the engine at one node of Vault, and records the answers.
 type worker struct {
 	number int
 	vault  *api.Client

@@ -95,7 +95,8 @@ func aGatewayApprovesNothing(t *testing.T, s *pinned) {
 	s.denied(t, gateway, http.MethodDelete, "mcp/pins/stolen", nil)
 	s.denied(t, gateway, http.MethodPut, "mcp/servers/stolen", harness.Map{"pin": "off"})
 
-	// It may read, and report. Neither is an approval, whatever it says beside.
+	// It may read, and report. Neither is an approval, whatever other fields the request
+	// has.
 	place := s.Read("mcp/pins/stolen")["place"]
 	report := func(more harness.Map) (*api.Secret, error) {
 		data := harness.Map{"place": place, "definitions": []harness.Map{{"kind": "tool", "text": tool.text}}}
@@ -165,7 +166,8 @@ func (s *pinned) denied(t *testing.T, holder *api.Client, method, path string, d
 	require.ErrorContains(t, err, "permission denied", "%s %s %v", method, path, data)
 }
 
-// anotherPlaceBeginsAgain changes where a registration leads, and what does not.
+// anotherPlaceBeginsAgain changes the fields that make up a server's place, and the
+// other fields.
 func anotherPlaceBeginsAgain(t *testing.T, s *pinned) {
 	t.Helper()
 	hostile := newHostile(saying(all(good)))
@@ -203,7 +205,8 @@ func anotherPlaceBeginsAgain(t *testing.T, s *pinned) {
 	s.Write("mcp/gateway/pins/moves", harness.Map{"place": place, "definitions": []harness.Map{{"kind": "tool", "text": late.text}}})
 	require.NotContains(t, s.reported("moves"), late.row())
 
-	// The same place once more is another one: nobody knows what was there meanwhile.
+	// A return to the same place counts as another place: nobody knows which server was
+	// there meanwhile.
 	s.register("moves", base, inJSON, nil)
 	require.Empty(t, s.Read("mcp/pins/moves")["approved"])
 }

@@ -99,7 +99,7 @@ func (c *caller) call(k *call) string {
 }
 
 // judgedByName makes every call at both endpoints, in both eras, in every mode, before anybody
-// has approved what it names, and after.
+// has approved the named definition, and after.
 func judgedByName(t *testing.T, s *pinned) {
 	t.Helper()
 	server := newHostile(saying(all(good)))

@@ -13,8 +13,8 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// hostile is an MCP server of both eras on every transport. It says of its things what a test
-// wants, byte for byte, and may say something else in its next answer.
+// hostile is an MCP server of both eras on every transport. It sends the definitions that a
+// test wants, byte for byte, and may send others in its next answer.
 type hostile struct {
 	mu       sync.Mutex
 	say      func(q *question) *says

@@ -9,7 +9,7 @@ import (
 // TestPins is every test that shares a Vault and two gateways: to start them takes longer than
 // most of the tests.
 func TestPins(t *testing.T) {
-	s := newPinned(t, harness.WithCluster(1)) // which remembers what it knew when it is killed
+	s := newPinned(t, harness.WithCluster(1)) // which keeps its storage when it is killed
 	for _, part := range []struct {
 		name string
 		run  func(t *testing.T, s *pinned)

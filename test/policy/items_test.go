@@ -113,7 +113,7 @@ func (s *shelf) wantUse() {
 	}
 }
 
-// wantMissing makes sure that the error is the one about what is not there.
+// wantMissing makes sure that the error is the one about items that do not exist.
 func (s *shelf) wantMissing(err error) {
 	s.t.Helper()
 	var refused *jsonrpc.Error

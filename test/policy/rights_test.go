@@ -9,9 +9,9 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// TestRulesBeyondToolsAdmitNothingToAnOldGateway: a client that has one is answered with lists
-// that admit nothing, and a gateway of this version reads the whole. What it then lets pass is
-// what evaluate says.
+// TestRulesBeyondToolsAdmitNothingToAnOldGateway: the lookup of a client that has one answers
+// with lists that admit nothing, and a gateway of this version reads the full rules. Its
+// decisions then are those of evaluate.
 func TestRulesBeyondToolsAdmitNothingToAnOldGateway(t *testing.T) {
 	h := harness.New(t)
 	upstream := h.StartUpstream(nil)

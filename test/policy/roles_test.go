@@ -73,7 +73,7 @@ func (c *crew) everybody(server string, should func(error) error) error {
 	return first
 }
 
-// passes and fails are what a call should do.
+// passes and fails are the expected results of a call.
 func passes(err error) error { return err }
 
 func fails(err error) error {

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// What a shelf has.
+// The items of a shelf.
 const (
 	openBook   = "shelf://library/open/moby"
 	closedBook = "shelf://library/closed/diary"

@@ -69,8 +69,8 @@ func TestToolRules(t *testing.T) {
 	}
 }
 
-// TestToolRulesRefuseWhatTheyCannotJudge sends what only a client with rules is
-// refused, and what nobody may send past them.
+// TestToolRulesRefuseWhatTheyCannotJudge sends requests that are refused only to a
+// client with rules, and requests that are refused to every client.
 func TestToolRulesRefuseWhatTheyCannotJudge(t *testing.T) {
 	h := harness.New(t)
 	upstream := h.StartUpstream(nil)

@@ -86,7 +86,7 @@ func (l *line) serve(from net.Conn) {
 	l.mu.Unlock()
 }
 
-// copy carries what one side says to the other, and ends both when it ends.
+// copy carries the bytes of one side to the other, and ends both when it ends.
 func (l *line) copy(to, from net.Conn) {
 	defer to.Close()
 	defer from.Close()

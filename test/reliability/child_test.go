@@ -12,8 +12,8 @@ import (
 
 const shell = "/bin/sh"
 
-// badChildren are shells that do nothing but misbehave, and what starting a
-// session is answered with.
+// badChildren are shells that misbehave, each with the answer to a client that starts a
+// session.
 var badChildren = []struct {
 	name, script string
 	status       int

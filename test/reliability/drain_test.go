@@ -86,7 +86,7 @@ func TestAGatewayIsToldToEnd(t *testing.T) {
 	if err := ending.Process.Err(); !strings.Contains(err.Error(), "exit status 0") {
 		t.Error(err)
 	}
-	// What it was given goes on at the other one.
+	// Its sessions go on at the other one.
 	if status, err := inSession(t, http.MethodPost, staying.ServerURL("counter"), token, session); status != http.StatusOK {
 		t.Errorf("the session is answered %d at the other gateway: %v", status, err)
 	}

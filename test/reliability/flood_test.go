@@ -55,7 +55,8 @@ func TestAFloodOfBadTokens(t *testing.T) {
 
 	one := netip.MustParseAddr("198.51.100.7")
 	many := netip.MustParseAddr("203.0.113.1")
-	// Who has a good token is local, and so is a newcomer who is refused for a moment.
+	// The client with a valid token is local, and so is a new client that is refused for a
+	// moment.
 	flooding := func(line harness.Map) bool { return line["source"] != "127.0.0.1" }
 	s.everyRefusalIsSaid(g, 0, flooding)
 	for _, test := range []struct {

@@ -22,10 +22,10 @@ import (
 const (
 	greedy = 20 // clients of each kind
 
-	// held is what the gateway and the kernel, at both ends of two connections, may
-	// hold of an answer that nobody takes, in bytes; taken is what they may take of
-	// a body before its sender finds that it is refused. The most of both is the
-	// kernel's buffers.
+	// held is the number of bytes of an answer that the gateway and the kernel, at both
+	// ends of two connections, may hold while the client reads nothing; taken is the
+	// number of bytes of a body that they may take before its sender finds that it is
+	// refused. The most of both is the kernel's buffers.
 	held  = 24 << 20
 	taken = 64 << 20
 

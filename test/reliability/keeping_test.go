@@ -24,7 +24,7 @@ import (
 // Each is given the answer, whole.
 var keeping = map[string]struct {
 	does   func(answer string) string
-	passes bool // whoever has asked gets the answer
+	passes bool // the client that has asked gets the answer
 }{
 	"it answers twice":                    {func(answer string) string { return answer + answer }, true},
 	"it says more than it announces":      {func(answer string) string { return answer + "\r\n" + answer }, true},

@@ -16,9 +16,9 @@ import (
 // feedBackoff is how long a gateway may wait before it asks for changes again.
 const feedBackoff = 2 * time.Second
 
-// TestAnotherNodeLeads changes the leader of a cluster in every way there is,
-// while clients call tools and tokens are revoked. No known token fails, and a
-// revocation that Vault has answered takes effect in time, whoever leads.
+// TestAnotherNodeLeads changes the leader of a cluster in every way, while clients call
+// tools and tokens are revoked. No known token fails, and a revocation that Vault has
+// answered takes effect in time, whichever node leads.
 func TestAnotherNodeLeads(t *testing.T) {
 	s := newStage(t, harness.WithCluster(3))
 	t.Run("it steps down", func(t *testing.T) {
@@ -42,8 +42,8 @@ func TestAnotherNodeLeads(t *testing.T) {
 	})
 }
 
-// changeLeader has a gateway ask one node for everything, and does what ends the
-// leader's lead; undo brings it back.
+// changeLeader makes a gateway ask one node for everything, and deposes the leader;
+// undo brings the node back.
 func (s *stage) changeLeader(t *testing.T, leader, asked *harness.Node, do, undo func()) {
 	t.Helper()
 	var others []*harness.Node

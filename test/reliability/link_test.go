@@ -11,7 +11,7 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// TestVaultIsHardToReach has what lies between a gateway and Vault fail.
+// TestVaultIsHardToReach breaks the connection between a gateway and Vault.
 func TestVaultIsHardToReach(t *testing.T) {
 	s := newStage(t)
 	t.Run("the way is slow", func(t *testing.T) { s.in(t).behindASlowLine(t) })
@@ -19,8 +19,8 @@ func TestVaultIsHardToReach(t *testing.T) {
 	t.Run("the plugin is killed", func(t *testing.T) { s.in(t).killThePlugin(t) })
 }
 
-// behindASlowLine: what takes less than a second only takes longer, and what
-// takes more is as good as no answer.
+// behindASlowLine: requests that take less than a second only take longer; those that
+// take more count as unanswered.
 func (s *stage) behindASlowLine(t *testing.T) {
 	t.Helper()
 	way := newLine(t, s.Vault.Address())
@@ -61,8 +61,8 @@ func (s *stage) behindASlowLine(t *testing.T) {
 	s.revocationWorks(t, g)
 }
 
-// withoutTheFeed: lookups confirm what the feed does not, so nobody who may pass
-// is refused; who may not, passes for max_stale at most.
+// withoutTheFeed: lookups confirm grants in the place of the feed, so no valid token is
+// refused; a revoked one passes for max_stale at most.
 func (s *stage) withoutTheFeed(t *testing.T) {
 	t.Helper()
 	between := newFeedCutter(t, s.Vault.Address())
@@ -105,8 +105,8 @@ func (s *stage) withoutTheFeed(t *testing.T) {
 	p.neverFailed(t)
 }
 
-// openStream opens a stream of what the server has to say. The channel is closed
-// when it ends.
+// openStream opens a stream of the server's messages. The channel is closed when it
+// ends.
 func openStream(t *testing.T, s *stage, g *harness.Gateway, token string) <-chan string {
 	t.Helper()
 	url := g.ServerURL(calculator)

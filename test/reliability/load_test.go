@@ -23,11 +23,11 @@ const (
 	// less than one that is kept would: each is several kilobytes.
 	leftBySession = 512
 
-	// noise is what a process grows and shrinks by without a reason, in MB.
+	// noise is the change of a process's memory without a reason, in MB.
 	noise = 20
 )
 
-// usage is what a gateway uses.
+// usage is a gateway's use of resources.
 type usage struct {
 	goroutines, files, inFlight int
 	resident                    float64 // MB

@@ -20,7 +20,7 @@ const (
 	impatience = 10 * time.Second
 )
 
-// answer is what a client got for one request.
+// answer is the answer to one request of a client.
 type answer struct {
 	sent       time.Time
 	took       time.Duration
@@ -50,7 +50,7 @@ func (c *caller) call(ctx context.Context, token string) answer {
 	return a
 }
 
-// decided calls the tool until the gateway can decide about the token: what
+// decided calls the tool until the gateway can decide about the token, as
 // harness.Patient does, for one call.
 func (c *caller) decided(ctx context.Context, token string) answer {
 	for end := time.Now().Add(impatience); ; {
@@ -122,7 +122,7 @@ func (p *probe) neverFailed(t *testing.T) {
 	t.Logf("%s: %d requests, none failed; the longest took %s", p.name, len(answers), longest.Round(time.Millisecond))
 }
 
-// outcome is what a probe saw of an outage.
+// outcome is a probe's view of an outage.
 type outcome struct {
 	lastGood   time.Time // sending of the last 200 before the first failure
 	firstBad   time.Time // zero: there was none

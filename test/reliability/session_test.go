@@ -64,7 +64,7 @@ func TestASessionGoesOnAtAnyGateway(t *testing.T) {
 	both := newBalancer(t, first, second)
 	s.introduce(t, token, first, second)
 
-	var heard atomic.Int64 // of what the server says of its own accord
+	var heard atomic.Int64 // of messages that the server sends unasked
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
 	client := mcp.NewClient(&mcp.Implementation{Name: "client", Version: "1"}, &mcp.ClientOptions{

@@ -68,8 +68,8 @@ func (s *stage) becomes(t *testing.T, c *caller, token string, status int, withi
 	return time.Since(started)
 }
 
-// introduce has gateways ask Vault about a token, whatever it may do, so that it is
-// known to them, and what comes next does not wait for a lookup.
+// introduce makes gateways ask Vault about a token, whatever its rights, so that it is
+// known to them, and the next request does not wait for a lookup.
 func (s *stage) introduce(t *testing.T, token string, gateways ...*harness.Gateway) {
 	t.Helper()
 	for _, g := range gateways {

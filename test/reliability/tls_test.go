@@ -35,8 +35,8 @@ func secureClient(t *testing.T, trusted *harness.Authority, shown ...tls.Certifi
 	return &http.Client{Transport: transport, Timeout: impatience}
 }
 
-// TestCertificatesChangeWhileTheGatewayRuns: the gateway's own, the authority of
-// its clients', and what it shows to a server.
+// TestCertificatesChangeWhileTheGatewayRuns: the gateway's own, the authority of its
+// clients', and the one that it presents to a server.
 func TestCertificatesChangeWhileTheGatewayRuns(t *testing.T) {
 	s := newStage(t)
 	ours, clients, strangers := harness.NewAuthority(t), harness.NewAuthority(t), harness.NewAuthority(t)
@@ -82,7 +82,7 @@ func TestCertificatesChangeWhileTheGatewayRuns(t *testing.T) {
 		t.Errorf("a certificate without a good token is answered %d: %v", a.status, a.err)
 	}
 
-	// Another certificate, and another authority: what is open stays open.
+	// Another certificate, and another authority: open connections stay open.
 	open := secureClient(t, ours, shown)
 	works("before the change", open)
 	newcomers := harness.NewAuthority(t)
@@ -99,8 +99,8 @@ func TestCertificatesChangeWhileTheGatewayRuns(t *testing.T) {
 	s.reload(t, g)
 	works("after a certificate that cannot be read", secureClient(t, newcomers, newcomers.Pair(t)))
 
-	// What the gateway shows to the server: a renewed one is used at the next
-	// handshake, and one that the server does not know is refused.
+	// The certificate that the gateway presents to the server: a renewed one is used at
+	// the next handshake, and one that the server does not know is refused.
 	for name, test := range map[string]struct {
 		by     *harness.Authority
 		status int

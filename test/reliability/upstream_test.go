@@ -21,8 +21,7 @@ import (
 // badTimeout is how long the gateway of these tests waits for an answer.
 const badTimeout = time.Second
 
-// behaviour is what a server does with a connection, after it has read a
-// request.
+// behaviour is a server's treatment of a connection, after it has read a request.
 type behaviour func(conn net.Conn)
 
 // badServer is a server that misbehaves, on one address, as long as it is told
@@ -78,7 +77,7 @@ func (b *badServer) behave(what behaviour) {
 				if err != nil {
 					return
 				}
-				// All of it: what is left unread ends a connection before its time.
+				// All of it: unread bytes would end the connection too early.
 				if _, err := io.Copy(io.Discard, request.Body); err == nil {
 					what(conn)
 				}
@@ -159,8 +158,8 @@ const (
 	badResult  = `{"jsonrpc":"2.0","id":1,"result":{"content":[]}}`
 )
 
-// misbehaviours: what the client gets, without tool rules and with them. With
-// rules the gateway has to read the answer; without, it passes on what comes.
+// misbehaviours: the answer to the client, without tool rules and with them. With rules
+// the gateway has to read the answer; without, it passes the bytes on as they come.
 var misbehaviours = []struct {
 	name          string
 	does          behaviour
@@ -182,8 +181,8 @@ var misbehaviours = []struct {
 	{name: "an event has no end", does: endless(streamHead+"data: \"", "x"), status: 200, cut: true},
 }
 
-// TestAServerMisbehaves has a server fail in every way. Whoever calls it gets an
-// answer in time, others do not notice, and the next call after it is well again
+// TestAServerMisbehaves makes a server fail in every way. Its callers get an answer in
+// time, calls to other servers do not notice, and the next call after the failure
 // succeeds.
 func TestAServerMisbehaves(t *testing.T) {
 	s := newStage(t)
@@ -227,7 +226,7 @@ func TestAServerMisbehaves(t *testing.T) {
 	p.neverFailed(t)
 }
 
-// badAnswer is what a client read of an answer, as far as it wanted to.
+// badAnswer is the part of an answer that a client has read.
 type badAnswer struct {
 	status int
 	body   string

@@ -31,8 +31,8 @@ func waiter() (handler http.Handler, begun <-chan struct{}) {
 	return demo.Handler(server), calls
 }
 
-// send sends a request, and returns a channel that yields what came when the
-// answer has ended, in whatever way.
+// send sends a request, and returns a channel that yields the received answer when it
+// has ended, in whatever way.
 func send(t *testing.T, request *http.Request) <-chan string {
 	t.Helper()
 	transport := &http.Transport{}
@@ -93,7 +93,7 @@ func TestTakingAccessAwayCutsACallInFlight(t *testing.T) {
 					t.Fatal("the call goes on seconds later")
 				}
 				if name != "by a revocation" && name != "by the client's own IP" {
-					s.Works(t, token) // what is left to the client goes on
+					s.Works(t, token) // the rest of the client's access goes on
 				}
 			})
 		}

@@ -36,7 +36,7 @@ func (s *sealing) client(t *testing.T, name string) string {
 	return token
 }
 
-// state is nil where the engine says of the token what is wanted.
+// state is nil if the engine reports the wanted state of the token.
 func (s *sealing) state(mount, token string, active bool) error {
 	answer, err := s.TryWrite(mount+"/lookup", harness.Map{"token": token})
 	if err != nil {
@@ -143,7 +143,7 @@ func TestATokenComesEncryptedUnderTheMountsKey(t *testing.T) {
 	}
 }
 
-// What holds a sealed token is the mount, wherever it is mounted.
+// A sealed token belongs to the mount, at whatever path it is mounted.
 func TestSealedTokensMoveWithTheirMount(t *testing.T) {
 	s := newSealing(t, kmskey.New(t))
 	before := s.client(t, "cursor")
@@ -166,8 +166,7 @@ func TestSealedTokensMoveWithTheirMount(t *testing.T) {
 	s.want(t, "mcp", before, false)
 }
 
-// A snapshot brings back what was, with its data keys, and forgets what came
-// later, with theirs.
+// A snapshot brings back its own tokens and data keys, and forgets later ones.
 func TestSealedTokensAreRestoredFromASnapshot(t *testing.T) {
 	s := newSealing(t, kmskey.New(t), harness.WithCluster(1))
 	before := s.client(t, "before")

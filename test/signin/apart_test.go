@@ -17,8 +17,8 @@ import (
 	upstream "vault-plugin-secrets-mcp/test/upstream/bed"
 )
 
-// personal is a server that knows whom it is called for, by what the gateway has leased. Its
-// one tool is named after that, so that its lists are personal too.
+// personal is a server that knows the person it is called for by the leased credentials. Its
+// one tool is named after the person, so that its lists are personal too.
 type personal struct {
 	*harness.Upstream
 	down atomic.Bool
@@ -150,7 +150,7 @@ func TestColleaguesAndApplicationsShareNothing(t *testing.T) {
 			person, _, _ := strings.Cut(name, " ")
 			require.Contains(t, got.Body, "github-token-of-"+person, name)
 		}
-		// Without the server, a list has what it had before.
+		// Without the server, a list has its earlier entries.
 		server.down.Store(true)
 		for name, s := range sessions {
 			if again := toolsOf(t, s); len(again) > 0 {

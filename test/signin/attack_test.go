@@ -171,7 +171,8 @@ func TestAttacksOnTheBrowser(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, try.Redeem(code, nil).Tokens())
 		t.Run("sent twice", func(t *testing.T) {
-			// A second click must not end what the first has begun; at worst it shows a page.
+			// A second click must not end the sign-in that the first has begun; at worst it
+			// shows a page.
 			p := consent.SendAs(action, values, nil)
 			require.True(t, p.Status == 0 || p.Status >= 400 && p.Status < 500, "%d %s", p.Status, p.Text())
 		})

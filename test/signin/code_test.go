@@ -11,7 +11,7 @@ import (
 	"vault-plugin-secrets-mcp/test/signin/bed"
 )
 
-// TestCodes is what applications do with codes, at two gateways behind a balancer.
+// TestCodes uses codes as applications do, at two gateways behind a balancer.
 func TestCodes(t *testing.T) {
 	t.Parallel()
 	b := bed.New(t, bed.Options{Gateways: 2})

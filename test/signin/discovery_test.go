@@ -13,7 +13,7 @@ import (
 	"vault-plugin-secrets-mcp/test/signin/bed"
 )
 
-// TestDiscovery is what applications find out before anybody signs in.
+// TestDiscovery reads the metadata that applications read before a sign-in.
 func TestDiscovery(t *testing.T) {
 	t.Parallel()
 	b := bed.New(t, bed.Options{TLS: true, SignIn: "dynamic_registration = true\n"})

@@ -2,8 +2,7 @@
 // applications of raw HTTP. Programs that people have are in test/clients, a real browser is in
 // test/browser.
 //
-// What goes wrong where others put OAuth in front of MCP, and the tests that show that it does
-// not here:
+// Faults of other OAuth front ends for MCP, and the tests that show that they do not happen here:
 //
 //	a challenge, documents and endpoints that     TestDiscovery, TestATokenIsGoodAtItsOwnResourceAlone,
 //	applications do not find, or find twice       TestWithoutTheBlockThereIsNoSignIn

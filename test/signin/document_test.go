@@ -79,7 +79,7 @@ func newVendor(t *testing.T) (v *vendor, authority string) {
 	return v, authority
 }
 
-// assertion is what an application signs to show that it is this one (RFC 7523 §2.2).
+// assertion is the JWT that an application signs to authenticate (RFC 7523 §2.2).
 func (v *vendor) assertion(t *testing.T, b *bed.Bed, key *ecdsa.PrivateKey, client, audience string) url.Values {
 	t.Helper()
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: "1"}}, nil)

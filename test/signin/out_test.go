@@ -129,8 +129,9 @@ func refusedForGood(t *testing.T, s *bed.Session) {
 	require.Equal(t, "invalid_grant", got.Error)
 }
 
-// TestOutAtTheNextRefresh is what takes access away without a word to gateways: the access
-// token lives on to its end, fifteen minutes at most, and nothing follows it.
+// TestOutAtTheNextRefresh tries the events that take access away without a notice to
+// gateways: the access token lives on to its end, fifteen minutes at most, and there is no
+// other after it.
 func TestOutAtTheNextRefresh(t *testing.T) {
 	t.Parallel()
 	b := bed.New(t, bed.Options{})

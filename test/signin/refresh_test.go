@@ -156,7 +156,8 @@ func TestARefreshWhoseAnswerIsLostCanBeRepeated(t *testing.T) {
 		s.Refresh(t)
 		s.Works(t)
 	})
-	// Vault does what it is asked and its answer is lost, or it is not reached at all.
+	// Vault carries out a request and its answer is lost, or the request does not reach
+	// Vault.
 	for name, cut := range map[string]func(w http.ResponseWriter, r *http.Request, behind http.Handler){
 		"Vault's answer": func(_ http.ResponseWriter, r *http.Request, behind http.Handler) {
 			behind.ServeHTTP(httptest.NewRecorder(), r)

@@ -98,7 +98,8 @@ func TestApplicationsRegisterThemselves(t *testing.T) {
 				require.NoError(t, err)
 				require.NoError(t, try.Redeem(code, nil).Tokens())
 			}
-			// What it has not registered it does not get, though another may.
+			// It cannot use a redirect that it has not registered, though another application
+			// may.
 			app.Redirect = "https://vscode.dev/redirect/more"
 			page := b.In(t).Browser(bed.Alice).Open(app.Begin(nil).URL())
 			require.GreaterOrEqual(t, page.Status, 400)

@@ -17,8 +17,9 @@ import (
 // abandonedLife is the longest life of a token that nobody has finished a sign-in with.
 const abandonedLife = 10 * time.Minute
 
-// TestNoAdministratorIsKept: a Vault token with more than what people have for MCP is refused
-// at login, and at the first refresh after its owner has joined an administrators' group.
+// TestNoAdministratorIsKept: a Vault token with more policies than people need for MCP is
+// refused at login, and at the first refresh after its owner has joined an administrators'
+// group.
 func TestNoAdministratorIsKept(t *testing.T) {
 	t.Parallel()
 	b := bed.New(t, bed.Options{})
@@ -98,7 +99,7 @@ func TestWhatNobodyFinishesLeavesNoTokenAfterTenMinutes(t *testing.T) {
 	})
 }
 
-// TestLoginsOfOtherKinds: what Vault's role makes of a login that is not an ordinary one.
+// TestLoginsOfOtherKinds: roles in Vault that give other tokens than ordinary ones.
 func TestLoginsOfOtherKinds(t *testing.T) {
 	t.Parallel()
 	b := bed.New(t, bed.Options{})

@@ -83,7 +83,7 @@ func (a *Agent) Write(t *testing.T, name, content string) {
 	require.NoError(t, os.WriteFile(a.Path(name), []byte(content), 0o600))
 }
 
-// Await waits until the Agent, or what it runs, has written a file.
+// Await waits until the Agent, or a program that it runs, has written a file.
 func (a *Agent) Await(t *testing.T, h *harness.Harness, name string) string {
 	t.Helper()
 	var content []byte

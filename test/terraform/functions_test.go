@@ -89,7 +89,7 @@ var readFile = function.New(&function.Spec{
 	},
 })
 
-// plain are values as Go's JSON has them. What is null is left out: it is as good as not named.
+// plain are values as Go's JSON has them. A null value is left out: it counts as not named.
 func plain(t *testing.T, values map[string]cty.Value) attributes {
 	t.Helper()
 	all := attributes{}

@@ -17,7 +17,8 @@ import (
 )
 
 // module is a folder of Terraform files with values for its variables. It evaluates expressions
-// as Terraform does, as far as these files need it: what an expression refers to comes first.
+// as Terraform does, as far as these files need it: things that an expression refers to come
+// first.
 type module struct {
 	t         *testing.T
 	dir       string
@@ -25,12 +26,12 @@ type module struct {
 	addresses []string                    // of resources, in the files' order
 	locals    map[string]hclsyntax.Expression
 	given     map[string]cty.Value
-	values    map[string]cty.Value // of what was evaluated, by address
+	values    map[string]cty.Value // the evaluated values, by address
 	provider  *provider
 	states    []*instance // in the order in which they were made
 }
 
-// instance is one of a resource: its state is what the provider would keep.
+// instance is one of a resource: its state is the one that the provider would keep.
 type instance struct {
 	address string
 	kind    string
@@ -102,7 +103,7 @@ func (m *module) called(name string) *module {
 	return readModule(m.t, filepath.Join(m.dir, source), m.provider, given)
 }
 
-// eval evaluates an expression, and first whatever it refers to.
+// eval evaluates an expression, and first everything that it refers to.
 func (m *module) eval(expression hcl.Expression, each map[string]cty.Value) cty.Value {
 	m.t.Helper()
 	scope := map[string]map[string]cty.Value{
@@ -246,7 +247,7 @@ func (m *module) output(name string) cty.Value {
 	return m.eval(m.blocks["output."+name].Body.Attributes["value"].Expr, nil)
 }
 
-// differences says of what Terraform would write that it differs from what the configuration says.
+// differences lists the values that Terraform would write and that differ from the configuration.
 func (m *module) differences() []string {
 	m.t.Helper()
 	var addresses []string

@@ -18,12 +18,13 @@ type attributes map[string]any
 func (a attributes) text(name string) string { text, _ := a[name].(string); return text }
 func (a attributes) is(name string) bool     { is, _ := a[name].(bool); return is }
 
-// provider does to Vault what the Vault provider does, through the same client library: the
-// requests of creating, reading and deleting each kind of resource, and its comparison.
+// provider sends the same requests to Vault as the Vault provider, through the same client
+// library: the requests of creating, reading and deleting each kind of resource, and its
+// comparison.
 type provider struct {
 	t     *testing.T
 	vault *api.Client
-	again bool // every write once more, over what exists, but mounts and auth methods
+	again bool // every write once more, over existing things, except mounts and auth methods
 }
 
 // kind is how the provider handles a resource.
@@ -31,7 +32,7 @@ type kind struct {
 	create func(*provider, *instance) error
 	read   func(*provider, *instance) (attributes, error) // nil: it is gone
 	delete func(*provider, *instance) error
-	once   bool // creating it over what exists is refused
+	once   bool // creating it again is refused
 	// computed are attributes that may be anything where the configuration has none.
 	computed []string
 }
@@ -83,8 +84,8 @@ func (p *provider) plan(one *instance) string {
 	return ""
 }
 
-// text is a value as the comparison sees it: a set has no order, and what is empty or zero is as
-// good as not given.
+// text is a value as the comparison sees it: a set has no order, and an empty or zero value
+// counts as not given.
 func text(t *testing.T, value any) string {
 	t.Helper()
 	switch v := value.(type) {

@@ -108,7 +108,8 @@ func (tf *terraform) unchanged() {
 	require.Empty(tf.t, tf.recorder.writes())
 }
 
-// write writes a file beside the example's. What a name like test_override.tf has overrides them.
+// write writes a file beside the example's. A file with a name like test_override.tf overrides
+// them.
 func (tf *terraform) write(name, text string) {
 	tf.t.Helper()
 	require.NoError(tf.t, os.WriteFile(filepath.Join(tf.dir, name), []byte(text), 0o600))
@@ -146,8 +147,8 @@ func TestTerraformSendsWhatIsReplayed(t *testing.T) {
 		require.NotContains(t, tf.state(), token, "a token is in the state")
 	}
 
-	// A role, a policy and a server go while a client that names them changes; what the
-	// configuration says no more is reset.
+	// A role, a policy and a server go while a client that names them changes; fields that
+	// are removed from the configuration are reset.
 	before := h.Read("mcp/clients/cursor-local")
 	require.Equal(t, "engineer", before["role"])
 	tf.write("tokens.tf", "output \"tokens\" {\n  value     = module.mcp.client_tokens\n  sensitive = true\n}\n")

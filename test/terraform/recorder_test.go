@@ -18,7 +18,8 @@ import (
 	"vault-plugin-secrets-mcp/test/harness"
 )
 
-// recorder stands before a Vault, and notes what it is asked, and the tokens in its answers.
+// recorder stands before a Vault, and records the requests to it, and the tokens in its
+// answers.
 type recorder struct {
 	t      *testing.T
 	server *httptest.Server

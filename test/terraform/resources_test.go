@@ -10,8 +10,9 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// What the Vault provider sends for each kind of resource, and what it keeps of the answers, as of
-// its version 5.11. The long form of the test compares these requests with the provider's own.
+// The requests of the Vault provider for each kind of resource, and the parts of the answers that
+// it keeps, as of its version 5.11. The long form of the test compares these requests with the
+// provider's own.
 
 func missing(err error) bool {
 	var answer *api.ResponseError
@@ -91,7 +92,7 @@ func writeEndpoint(p *provider, one *instance) error {
 	return err
 }
 
-// readEndpoint puts what it reads into the JSON.
+// readEndpoint puts the fields that it reads into the JSON.
 func readEndpoint(p *provider, one *instance) (attributes, error) {
 	if one.config.is("disable_read") {
 		return attributes{}, nil
@@ -165,7 +166,7 @@ func rolePath(one *instance) string {
 	return "auth/" + one.config.text("backend") + "/role/" + one.config.text("role_name")
 }
 
-// writeRole writes what the configuration has, and defaults of the resource's own.
+// writeRole writes the fields of the configuration, and the resource's own defaults.
 func writeRole(p *provider, one *instance) error {
 	body := map[string]any{"token_type": "default"}
 	if one.kind == "vault_approle_auth_backend_role" {

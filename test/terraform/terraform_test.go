@@ -56,7 +56,7 @@ func TestTheModuleAppliedTwiceChangesNothing(t *testing.T) {
 		require.Equal(t, text(t, jsonOf(t, value)), text(t, role[name]), name)
 	}
 
-	// What the file does not say any more is reset, and an emergency stop stays. Asked for, the
+	// Fields that the file no longer has are reset, and an emergency stop stays. Asked for, the
 	// tokens of new clients are in the state.
 	h.Write("mcp/clients/cursor-local", harness.Map{"disabled": true})
 	less := maps.Clone(m.given)
@@ -103,7 +103,7 @@ func administrator(t *testing.T, h *harness.Harness) string {
 	return secret.Auth.ClientToken
 }
 
-// stateOf is what the provider keeps of all resources.
+// stateOf is the provider's state of all resources.
 func stateOf(t *testing.T, m *module) string {
 	t.Helper()
 	var all []attributes
@@ -179,7 +179,8 @@ func exampleValues(t *testing.T, h *harness.Harness) map[string]cty.Value {
 	}
 }
 
-// everything is what Vault has: of the registry every field, with versions and times of writes.
+// everything is Vault's content: every field of the registry, with versions and times of
+// writes.
 func everything(h *harness.Harness) map[string]harness.Map {
 	all := map[string]harness.Map{}
 	for _, path := range []string{"mcp/config", "sys/mounts/mcp", "sys/auth/approle", "auth/approle/role/mcp-gateway", "auth/approle/role/mcp-gateway/role-id"} {

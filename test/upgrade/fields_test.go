@@ -41,7 +41,7 @@ func (b *bed) knowsNoFieldOfClients(t *testing.T) {
 		"allowed_resources": {harness.Map{"allowed_resources": calculator + "/*"}, http.StatusForbidden},
 		"denied_resources":  {harness.Map{"denied_resources": calculator + "/file:///x"}, http.StatusForbidden},
 		"rate_limit":        {harness.Map{"rate_limit": 100}, http.StatusForbidden},
-		// These say nothing about what the client's own tokens may do.
+		// These do not affect the rights of the client's own tokens.
 		"sign_in":           {harness.Map{"sign_in": true}, http.StatusOK},
 		"upstream_policies": {harness.Map{"upstream_policies": "some"}, http.StatusOK},
 	} {
@@ -94,8 +94,8 @@ func (b *bed) knowsNoFieldOfServers(t *testing.T) {
 	}
 }
 
-// registered waits until both gateways have heard of what was written before: they admit to a
-// server that was registered after it.
+// registered waits until both gateways have read all earlier writes: they admit to a server
+// that was registered after these.
 func (b *bed) registered(after string) {
 	marker, token := "after-"+after, b.CreateClient("after-"+after, harness.Map{"allowed_servers": "*"})
 	b.Write("mcp/servers/"+marker, harness.Map{"transport": "http", "url": b.upstream.URL})

@@ -41,7 +41,7 @@ type ends struct{ asked, answered time.Time }
 
 // serveThroughout upgrades the engine under load, with a client revoked in the middle. Then
 // clients are revoked, rotated and changed, and a role is written and deleted. Both gateways
-// admit what is valid all the time, and what is not within the bound no more.
+// admit valid tokens all the time, and refuse the others within the bound.
 func (b *bed) serveThroughout(t *testing.T) {
 	t.Helper()
 	l := &load{}

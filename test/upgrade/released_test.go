@@ -20,7 +20,8 @@ type release struct{ engine, gateway, policy string }
 // v010 is the commit that the changelog calls v0.1.0.
 const v010 = "24d8595b43642826dcdde3f6868e0f28ae13957b"
 
-// sources are the paths in that commit of what a release has, by their names in its folder.
+// sources are the paths in that commit of the files of a release, by their names in its
+// folder.
 var sources = map[string]string{"engine": "plugin", "gateway": "gateway", "policy": "bootstrap/policies/mcp-gateway.hcl"}
 
 // released returns v0.1.0. It is built once, and kept below .cache by its commit.

@@ -14,9 +14,9 @@ import (
 	"vault-plugin-secrets-mcp/test/stage"
 )
 
-// past is what the engine of v0.1.0 was given, and what it answered.
+// past has the writes to the engine of v0.1.0, and its answers.
 type past struct {
-	tokens    map[string]string      // by what they are
+	tokens    map[string]string      // by their kind
 	active    map[string]bool        // which of them it accepted
 	lookups   map[string]harness.Map // of the tokens
 	decisions map[string]any         // by "client server"
@@ -25,7 +25,7 @@ type past struct {
 	feed      url.Values             // where its change feed was
 }
 
-// settings are fields of what administrators read that v0.1.0 had, by the path's first part.
+// settings are the fields in the answers to reads that v0.1.0 had, by the path's first part.
 var settings = map[string][]string{
 	"clients":  {"client_id", "allowed_servers", "allowed_tools", "denied_tools", "policies", "token_bound_cidrs", "metadata", "disabled", "accessor"},
 	"servers":  {"id", "transport", "url", "url_query", "command", "args", "env", "headers", "shared", "description"},
@@ -33,7 +33,8 @@ var settings = map[string][]string{
 	"config":   {"default_ttl", "max_ttl", "min_custom_token_length"},
 }
 
-// fill has one of everything that v0.1.0 stores. A server and a policy have what only v0.1.0 takes.
+// fill has one of everything that v0.1.0 stores. A server and a policy have values that only v0.1.0
+// accepts.
 func (b *bed) fill(t *testing.T) *past {
 	t.Helper()
 	b.Write("mcp/config", harness.Map{"default_ttl": "720h", "max_ttl": "2000h", "min_custom_token_length": 24})
@@ -113,8 +114,8 @@ func (was *past) record(b *bed) {
 	was.feed = url.Values{"epoch": {fmt.Sprint(head["epoch"])}, "index": {fmt.Sprint(head["index"])}}
 }
 
-// readsTheSame compares what the present engine answers with what v0.1.0 has answered, and then
-// uses what v0.1.0 has handed out.
+// readsTheSame compares the answers of the present engine with those of v0.1.0, and then uses
+// the tokens that v0.1.0 has issued.
 func (b *bed) readsTheSame(t *testing.T, was *past) {
 	t.Helper()
 	is := &past{tokens: was.tokens}

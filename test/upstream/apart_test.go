@@ -90,7 +90,7 @@ func apart(t *testing.T, database bool) {
 func (c *crowd) over() bool { return time.Now().After(c.end) }
 
 // use has one client call one server until the end. Calls may fail: the gateway restarts,
-// and clients lose their access. What is answered must be the client's own.
+// and clients lose their access. Each answer must be the client's own.
 func (c *crowd) use(i int, server string) {
 	for !c.over() {
 		session, err := c.w.tryConnect(server, c.tokens[i].get())
@@ -195,7 +195,7 @@ func (c *crowd) restart() {
 	}
 }
 
-// judge looks at what was noted.
+// judge examines the records.
 func (c *crowd) judge(transports []string) {
 	t := c.w.t
 	for _, text := range c.wrong {
@@ -224,15 +224,15 @@ func (c *crowd) judge(transports []string) {
 	c.w.noSecretInMetrics()
 }
 
-// noSecretInMetrics searches what the gateway shows without authentication. The harness
-// searches the logs.
+// noSecretInMetrics searches the pages that the gateway shows without authentication.
+// The harness searches the logs.
 func (w *surroundings) noSecretInMetrics() {
 	w.t.Helper()
 	path := w.Dir + "/metrics.log"
 	require.NoError(w.t, os.WriteFile(path, []byte(w.gateway.Metrics()), 0o600))
 }
 
-// pause lets others go on, in a loop that repeats what it does.
+// pause lets other goroutines run, in a loop without other waits.
 func pause(d time.Duration) { <-time.After(d) }
 
 // duration is how long a test goes on: in its short form, or as a variable says.

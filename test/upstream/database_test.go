@@ -28,8 +28,8 @@ func TestARoleIsRenewedWhileItIsUsed(t *testing.T) {
 	require.Len(t, bed.Leases(w.Harness, "database/creds/"+bed.DatabaseRole), 1)
 }
 
-// TestADatabaseThatIsDownCostsItsServerAlone: nothing can be leased, and what is revoked
-// meanwhile ends when the database is back and Vault tries again.
+// TestADatabaseThatIsDownCostsItsServerAlone: nothing can be leased, and roles that are
+// revoked meanwhile end when the database is back and Vault tries again.
 func TestADatabaseThatIsDownCostsItsServerAlone(t *testing.T) {
 	t.Parallel()
 	w := newSurroundings(t, settings{database: true})

@@ -17,7 +17,7 @@ import (
 // page is the page with the recipes.
 const page = "upstream-credentials.md"
 
-// ofDatabase are what commands name that need a whole Vault and PostgreSQL.
+// ofDatabase are words in commands that need a whole Vault and PostgreSQL.
 var ofDatabase = []string{"psql", "database", ".sql", "mcp-orders"}
 
 // TestDocsUpstreamCredentials runs every command of the page, in order; without a whole
@@ -63,8 +63,8 @@ func containsAny(text string, parts []string) bool {
 	return false
 }
 
-// TestThePageHasTheStatementsThatAreTested compares the page with what the tests of the
-// database use.
+// TestThePageHasTheStatementsThatAreTested compares the page with the statements that
+// the tests of the database use.
 func TestThePageHasTheStatementsThatAreTested(t *testing.T) {
 	content, err := os.ReadFile(filepath.Join("..", "..", "docs", page))
 	require.NoError(t, err)

@@ -44,7 +44,7 @@ type holdings struct {
 	user, table   string
 }
 
-// holds lets a client use every server, and returns what it has then.
+// holds lets a client use every server, and returns the credentials that it has then.
 func (w *surroundings) holds(client, token string) *holdings {
 	w.t.Helper()
 	a := &holdings{w: w, client: client, token: token}
@@ -221,7 +221,7 @@ func TestWhatIsNoEndOfAccessEndsNothing(t *testing.T) {
 	w.keeps(a, second, before)
 }
 
-// keeps fails the test unless a token is served with what the client had.
+// keeps fails the test unless a token is served with the client's earlier credentials.
 func (w *surroundings) keeps(a *holdings, token string, leases []string) {
 	w.t.Helper()
 	for i, server := range []string{web, old, child} {
@@ -235,8 +235,8 @@ func (w *surroundings) keeps(a *holdings, token string, leases []string) {
 }
 
 // TestTheEndOfALeasedTokenWaitsForTheNext: a client whose token comes from creds/ fetches
-// another when the first ends, and finds what it had. If it does not come back, its
-// credentials end at idle_timeout.
+// another when the first ends, and still has its sessions and credentials. If it does not
+// come back, its credentials end at idle_timeout.
 func TestTheEndOfALeasedTokenWaitsForTheNext(t *testing.T) {
 	t.Parallel()
 	const idle = 10 * time.Second

@@ -23,7 +23,7 @@ import (
 	"vault-plugin-secrets-mcp/test/upstream/servers"
 )
 
-// meddle is what a proxy before Vault does with a request of the gateway's.
+// meddle is the treatment of a gateway's request by a proxy before Vault.
 type meddle = func(w http.ResponseWriter, r *http.Request, vault http.Handler)
 
 // behindFront starts a gateway that reaches Vault through a proxy.
@@ -59,7 +59,8 @@ func hanging(t *testing.T) (how meddle, end func()) {
 // cutOff ends each connection.
 func cutOff(http.ResponseWriter, *http.Request, http.Handler) { panic(http.ErrAbortHandler) }
 
-// slow answers everything but the feed late. What hangs up meanwhile has asked all the same.
+// slow answers everything but the feed late. A request whose client hangs up meanwhile is
+// carried out all the same.
 func slow(by time.Duration) meddle {
 	return func(w http.ResponseWriter, r *http.Request, vault http.Handler) {
 		if !strings.HasSuffix(r.URL.Path, "/changes") {
@@ -69,7 +70,7 @@ func slow(by time.Duration) meddle {
 	}
 }
 
-// gone waits until nothing is left in Vault of what was leased.
+// gone waits until none of the leases is left in Vault.
 func (w *surroundings) gone(bound time.Duration) {
 	w.t.Helper()
 	w.Within(bound, "nothing is left in Vault", func() error {
@@ -77,8 +78,8 @@ func (w *surroundings) gone(bound time.Duration) {
 	})
 }
 
-// TestVaultCannotBeReachedWhileLeasesLive: whoever has credentials goes on with them; nobody
-// gets others. When Vault is back all is as before, and ends as always.
+// TestVaultCannotBeReachedWhileLeasesLive: a client that has credentials goes on with them;
+// no client gets new ones. When Vault is back all is as before, and ends as always.
 func TestVaultCannotBeReachedWhileLeasesLive(t *testing.T) {
 	t.Parallel()
 	w := newSurroundings(t, settings{noGateway: true})
@@ -140,7 +141,7 @@ func TestVaultIsSealedWhileLeasesLive(t *testing.T) {
 }
 
 // TestVaultIsSlowWhileAccessEnds: each answer takes two seconds. A mint is under way when
-// access ends; what comes of it is never used, and ends.
+// access ends; its result is never used, and ends.
 func TestVaultIsSlowWhileAccessEnds(t *testing.T) {
 	t.Parallel()
 	w := newSurroundings(t, settings{noGateway: true})
@@ -215,8 +216,8 @@ func TestAnotherNodeLeadsWhileLeasesLive(t *testing.T) {
 	w.gone(10 * time.Second)
 }
 
-// TestTheGatewaysOwnTokenIsRevoked: what was leased under it has ended, and is leased again
-// under the next. A call on the old credentials is told.
+// TestTheGatewaysOwnTokenIsRevoked: the credentials that were leased under it have ended,
+// and are leased again under the next. A call with the old credentials gets an error.
 func TestTheGatewaysOwnTokenIsRevoked(t *testing.T) {
 	t.Parallel()
 	w := newSurroundings(t, settings{})
@@ -326,7 +327,7 @@ func TestManyFirstCallsLeaseOnce(t *testing.T) {
 	require.Len(t, bed.Leases(w.Harness, "ssh/creds/otp"), 1)
 }
 
-// TestAClientThatHangsUpCancelsNoLease: what it has asked for is there when it comes back.
+// TestAClientThatHangsUpCancelsNoLease: its credentials are ready when it comes back.
 func TestAClientThatHangsUpCancelsNoLease(t *testing.T) {
 	t.Parallel()
 	w := newSurroundings(t, settings{noGateway: true})
@@ -423,8 +424,8 @@ func TestATokenForAnotherIdentityIsDestroyed(t *testing.T) {
 	}
 }
 
-// TestASecretWithoutALeaseIsReadAgain: KV has no leases. What is written there reaches the
-// server within refresh.
+// TestASecretWithoutALeaseIsReadAgain: KV has no leases. A new value reaches the server
+// within refresh.
 func TestASecretWithoutALeaseIsReadAgain(t *testing.T) {
 	t.Parallel()
 	w := newSurroundings(t, settings{})

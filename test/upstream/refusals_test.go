@@ -95,8 +95,9 @@ func (w *surroundings) works(server, token string) {
 	w.Within(returns, "the server is reached", func() error { return w.try(server, token) })
 }
 
-// TestWhatCannotBeLeasedIsA503: whatever is wrong in Vault, the server is not asked, and
-// the log says what is wrong. Once it is mended, calls pass; nothing is left afterwards.
+// TestWhatCannotBeLeasedIsA503: whatever fault there is in Vault, nothing is sent to the
+// server, and the log names the fault. Once it is mended, calls pass; no lease is left
+// afterwards.
 func TestWhatCannotBeLeasedIsA503(t *testing.T) {
 	t.Parallel()
 	w := newSurroundings(t, settings{})
@@ -237,7 +238,8 @@ func TestWithoutTheBlockNothingIsLeased(t *testing.T) {
 	require.Empty(t, bed.Children(t, w.Harness))
 }
 
-// TestTheGatewaysFileBoundsThePaths: a registration asks for what the file does not allow.
+// TestTheGatewaysFileBoundsThePaths: a registration names a path that the file does not
+// allow.
 func TestTheGatewaysFileBoundsThePaths(t *testing.T) {
 	t.Parallel()
 	w := newSurroundings(t, settings{gateway: harness.GatewayOptions{Top: fmt.Sprintf("upstream %q {\n  credential_paths = [\"pki/issue/mcp\", \"kv/data/mcp/*\"]\n}\nupstream %q {\n  credential_paths = [\"pki/issue/m*\"]\n}\n", web, old)}})
@@ -302,8 +304,8 @@ func TestAServerThatAlwaysRefusesCostsTwoReadsAMinute(t *testing.T) {
 	w.works(web, token)
 }
 
-// TestAGroupThatWouldAddAPolicyIsRefused: whoever may write groups would give a client's
-// child tokens more than the gateway asks for.
+// TestAGroupThatWouldAddAPolicyIsRefused: a person who may write groups could give a
+// client's child tokens more rights than the gateway asks for.
 func TestAGroupThatWouldAddAPolicyIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newSurroundings(t, settings{})

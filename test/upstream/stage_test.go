@@ -45,7 +45,7 @@ type surroundings struct {
 	pg        *bed.PostgreSQL // nil without a database
 }
 
-// settings change what newSurroundings makes.
+// settings change the defaults of newSurroundings.
 type settings struct {
 	vault       []harness.Option
 	certificate string // a certificate's life; 5 minutes where empty
@@ -256,7 +256,7 @@ func tryAsk[T any](t *testing.T, session *mcp.ClientSession, tool string, argume
 	return answer, json.Unmarshal(content, &answer)
 }
 
-// look asks a server what it has, and declares that leased.
+// look asks a server for its credentials, and declares them leased.
 func (w *surroundings) look(session *mcp.ClientSession) servers.Sight {
 	w.t.Helper()
 	seen := ask[servers.Sight](w.t, session, "look", harness.Map{})
@@ -264,7 +264,7 @@ func (w *surroundings) look(session *mcp.ClientSession) servers.Sight {
 	return seen
 }
 
-// declare notes what must be in no log. Serial numbers are public.
+// declare adds values that must not be in any log. Serial numbers are public.
 func (w *surroundings) declare(seen *servers.Sight) {
 	for _, name := range []string{"X-Password", "Authorization", "X-Vault-Token"} {
 		w.Leased(strings.TrimPrefix(seen.Header.Get(name), "Bearer "))

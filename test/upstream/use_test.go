@@ -88,9 +88,9 @@ func (w *surroundings) ownFiles(seen *servers.Sight) {
 	})
 }
 
-// TestAllServersAsOneLeaseOnce: at /mcp a client finds what it has at each server's own
-// endpoint. Requests that the gateway makes of its own accord, for lists and to learn the
-// server's protocol, carry the asking client's credentials.
+// TestAllServersAsOneLeaseOnce: at /mcp a client has the same credentials as at each
+// server's own endpoint. Requests that the gateway makes of its own accord, for lists and
+// to learn the server's protocol, carry the asking client's credentials.
 func TestAllServersAsOneLeaseOnce(t *testing.T) {
 	t.Parallel()
 	w := newSurroundings(t, settings{})

@@ -21,7 +21,7 @@ func demoCommands() []commandline.Command {
 				return demo.ServeStdio(ctx, demo.Notes())
 			}
 		}},
-		{Name: "whoami", Summary: "say what the server sees of its caller, over HTTP, or with -stdio", Setup: setupWhoami},
+		{Name: "whoami", Summary: "show its caller as the server sees it, over HTTP, or with -stdio", Setup: setupWhoami},
 		{Name: "idp", Summary: "be an OpenID provider with two people", Arguments: "-redirect URI", Setup: setupIDP},
 	}
 }

@@ -22,7 +22,7 @@ func setupDoctor(flags *commandline.Flags) commandline.Run {
 	flags.StringVar(&opts.GatewayAdminURL, "gateway-admin-url", "", "the gateway's admin listener, to ask for its state (default: MCP_GATEWAY_ADMIN_URL)")
 	flags.StringVar(&opts.GatewayConfig, "gateway-config", "", "the gateway's file, on the gateway's machine, to look whether it starts the servers that are commands, and whether Vault lets it lease upstream credentials")
 	try := flags.Bool("try-token", false, "try the client's token in MCP_TOKEN, in Vault and at the gateway")
-	flags.StringVar(&opts.Client, "client", "", "try the upstream credentials of the `client`, and revoke what was taken")
+	flags.StringVar(&opts.Client, "client", "", "try the upstream credentials of the `client`, and revoke them again")
 	flags.StringVar(&opts.TokenRole, "token-role", "", "with -client: the token `role` to mint under (default: that of -gateway-config, or "+provision.UpstreamRole+"); VAULT_TOKEN needs update on auth/token/create/ROLE")
 	flags.DurationVar(&opts.Expiring, "expiring", soon, "tell of tokens that end within this time")
 	flags.OneOf(&opts.Format, "format", "text", doctor.Formats(), "the `format`")

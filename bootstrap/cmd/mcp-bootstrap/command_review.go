@@ -30,7 +30,7 @@ func setupReview(flags *commandline.Flags) commandline.Run {
 	mount(flags, &in.mount)
 	flags.OneOf(&in.format, "format", "text", review.Formats(), "the `format`")
 	flags.StringVar(&in.out, "out", "", "the `file` to write, instead of standard output")
-	flags.StringVar(&in.against, "against", "", "an earlier review, a `file` of -format=json: what has changed since")
+	flags.StringVar(&in.against, "against", "", "an earlier review, a `file` of -format=json: show the changes since")
 	flags.IntVar(&in.days, "days", defaultDays, "in how many whole `days` before today a right must have been used")
 	flags.Files("out", "against")
 	flags.Check(func([]string) []string {

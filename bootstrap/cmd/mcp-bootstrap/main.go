@@ -30,7 +30,7 @@ func program() *commandline.Program {
 				{Name: "dev", Summary: "run Vault, the plugin, the gateway and two demo servers on this machine", Setup: setupDev},
 				{Name: "demo", Summary: "serve a demo MCP server, or a demo identity provider", Commands: demoCommands()},
 				{Name: "doctor", Summary: "examine a running broker, and print problems with their remedies", Setup: setupDoctor},
-				{Name: "review", Summary: "show who reaches what, what was not used, and the commands that narrow it", Setup: setupReview},
+				{Name: "review", Summary: "show the rights of clients, the unused ones among them, and commands that take these away", Setup: setupReview},
 				{
 					Name: "pins", Summary: "show the definitions of servers that nobody has approved, and approve them",
 					About:    "An approval is withdrawn with: vault write mcp/pins/SERVER withdraw=NAME kind=KIND digest=DIGEST",

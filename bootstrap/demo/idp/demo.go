@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// What the demo program takes from its environment, since a command line is for everybody to
-// read. What is not set is made, and printed.
+// The variables of the demo program. They hold secrets, and every account of the machine can
+// read a command line. A secret that is not set is generated and printed.
 const (
 	// SecretVariable has the secret of the client.
 	SecretVariable = "DEMO_IDP_CLIENT_SECRET" //nolint:gosec // a name, and no secret
@@ -40,8 +40,8 @@ const passwordLength = 12 // of five bits each
 // Listening stands before the URL in the line that RunDemo writes when it serves.
 const Listening = "listening on "
 
-// RunDemo serves the demo until the context ends. Lines on out say what nobody could know, and
-// last where it listens.
+// RunDemo serves the demo until the context ends. It prints the generated secrets on out, and
+// last the address on which it listens.
 func RunDemo(ctx context.Context, address string, redirects []string, out io.Writer) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {

@@ -31,7 +31,7 @@ var (
 const maxForm = 64 << 10
 
 // routes are those of the library, with the login page. The library's own way back from a login
-// page goes by the request's id alone, so that whoever has the id gets the code. Here the
+// page relies on the request's id alone, so everybody with the id gets the code. Here the
 // answer to the password is the redirect with the code, and the other way is closed.
 func (i *IdP) routes() http.Handler {
 	mux := http.NewServeMux()

@@ -9,15 +9,16 @@ import (
 	"github.com/zitadel/oidc/v3/pkg/oidc"
 )
 
-// GroupsClaim is the claim with a person's groups. It is in every ID token, whatever scopes
-// were asked for.
+// GroupsClaim is the claim with a person's groups. It is in every ID token, regardless of
+// the scopes.
 const GroupsClaim = "groups"
 
 const groupsScope = "groups"
 
 // Person is somebody who may sign in.
 type Person struct {
-	// Name is what is typed, and the claims sub, name and preferred_username.
+	// Name is the user name at the login, and the value of the claims sub, name and
+	// preferred_username.
 	Name     string
 	Password string
 	// Groups are the claim "groups". Nil means that the claim is missing.
@@ -89,7 +90,8 @@ func (i *IdP) person(name string) (Person, bool) {
 	return person.Person, true
 }
 
-// checkPassword tells in words why somebody may not sign in; "" means that they may.
+// checkPassword returns the reason why a person may not sign in; "" means that they
+// may.
 func (i *IdP) checkPassword(name, password string) (refusal string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -14,7 +14,7 @@ import (
 	"github.com/zitadel/oidc/v3/pkg/op"
 )
 
-// How long things last, and how many there may be: a request that nobody finishes goes.
+// The bounds of lifetimes and numbers: a request that nobody finishes is removed.
 const (
 	requestLife = 10 * time.Minute
 	tokenLife   = 5 * time.Minute

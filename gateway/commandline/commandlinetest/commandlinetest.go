@@ -25,8 +25,8 @@ type checker struct {
 	page    string
 }
 
-// stdout runs the program, and returns what it prints. It must not fail, nor print anything on
-// standard error.
+// stdout runs the program, and returns its standard output. It must not fail, nor print
+// anything on standard error.
 func (c *checker) stdout(args ...string) string {
 	c.t.Helper()
 	var stdout, stderr strings.Builder
@@ -55,7 +55,7 @@ func (c *checker) command(command *commandline.Command, words []string) {
 			c.t.Errorf("%s: completion lacks the command %s: %s", full, sub.Name, offered)
 		}
 		if sub.Name == "help" {
-			continue // asks for the help of what follows it
+			continue // asks for the help of the command that follows
 		}
 		path := strings.Join(append(slices.Clone(words), sub.Name), " ")
 		if !strings.Contains(c.page, `.SS "`+strings.ReplaceAll(path, "-", `\-`)+"\"\n") {
@@ -96,7 +96,7 @@ func (c *checker) flag(full string, words []string, help string, one *flag.Flag)
 			c.t.Errorf("%s: completion lacks %s%s: %s", full, dashes, one.Name, offered)
 		}
 	}
-	// Whoever writes a flag that takes one of some words forgets to say so.
+	// A flag that takes one of some words must also complete them.
 	if value := c.stdout(append(append([]string{"__complete"}, words...), "-"+one.Name, "")...); strings.Contains(one.Usage, "one of: ") && !strings.Contains(one.Usage, strings.Join(strings.Fields(value), ", ")) {
 		c.t.Errorf("%s: completion offers %q for -%s %s", full, value, one.Name, what)
 	}

@@ -157,7 +157,7 @@ func (p *Process) run() {
 	var readErr error
 	reading.Go(func() {
 		readErr = p.readMessages()
-		p.stop() // nobody can use a server that has closed its output
+		p.stop() // a server that has closed its output is of no use
 	})
 	reading.Go(p.readErrors)
 

@@ -18,10 +18,10 @@ import (
 	"vault-plugin-secrets-mcp/gateway/signin/uri"
 )
 
-// Vouch says who stands for an application's name and redirects.
+// Vouch says who guarantees an application's name and redirects.
 type Vouch int
 
-// Who may.
+// The values of Vouch.
 const (
 	VouchNone     Vouch = iota // nobody: it has registered itself
 	VouchDocument              // the host of its metadata document
@@ -48,11 +48,12 @@ type Application struct {
 	// ID is the client_id itself, or for a dynamic registration "dynamic:" and a digest of it.
 	ID string
 	// Name is for people: without characters that cannot be seen or turn the text around, and
-	// at most 200 characters long. It is a claim of the application's own where nobody vouches.
+	// at most 200 characters long. If nobody vouches for it, it is only the application's own
+	// claim.
 	Name string
 	// Host is the one of the metadata document; empty for other applications.
 	Host string
-	// Vouch says who stands for it.
+	// Vouch says who guarantees the name.
 	Vouch Vouch
 	// Trusted: the file says that people need not be asked.
 	Trusted bool
@@ -66,8 +67,8 @@ type Application struct {
 	keys      keySource    // for assertions
 }
 
-// AllowsRedirect reports whether the application may redirect there: to exactly what is
-// registered and allowed by the file, where a loopback redirect may have any port.
+// AllowsRedirect reports whether the application may redirect there: only to URIs that
+// are registered and allowed by the file. A loopback redirect may have any port.
 func (a *Application) AllowsRedirect(text string) bool {
 	u, err := uri.ParseRedirect(text)
 	if err != nil {

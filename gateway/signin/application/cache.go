@@ -21,13 +21,14 @@ const (
 	// newerPause is the least time between two fetches for a key that is not in a copy.
 	newerPause = time.Minute
 
-	// maxStale is how long a good copy is used while no other can be had. What its owner
-	// takes away then ends in any case.
+	// maxStale is how long a good copy is used while no newer one can be fetched. It
+	// bounds the time for which rights last that the owner has removed from the document.
 	maxStale = 7 * 24 * time.Hour
 )
 
-// cache keeps the contents of documents. A good copy outlives errors, and failures have a
-// place of their own: nobody can drive good copies out with URLs at which there is nothing.
+// cache keeps the contents of documents. A good copy outlives errors, and failures are
+// cached separately, so that requests for URLs without a document cannot push good copies
+// out.
 type cache[T any] struct {
 	fetcher *fetcher
 	parse   func(url string, body []byte) (T, error)
@@ -84,8 +85,9 @@ func (c *cache[T]) fresh(one copied[T]) bool { return c.now().Before(one.until) 
 // recent reports whether the copy was fetched a short while ago.
 func (c *cache[T]) recent(one copied[T]) bool { return c.now().Before(one.fetched.Add(newerPause)) }
 
-// fetch makes one fetch for all who ask at the same time. It goes on when they hang up. Who
-// missed the copy just before another's fetch ended uses that result: the flight looks again.
+// fetch makes one fetch for all callers at the same time. It goes on when they hang up. A
+// caller that missed the copy just before another's fetch ended uses that result: the flight
+// looks again.
 func (c *cache[T]) fetch(ctx context.Context, u *uri.URI, does func(copied[T]) bool) error {
 	flight := c.flights.DoChan(u.Text, func() (any, error) {
 		if one, ok := c.copies.Get(u.Text); ok && does(one) {

@@ -27,13 +27,14 @@ type registration struct {
 	Name      string   `json:"n,omitempty"`
 	Redirects []string `json:"r"`
 	Method    string   `json:"m"`
-	// Unique tells registrations with a secret apart. Whoever registers the same metadata
-	// would otherwise get the same secret, and could authenticate as the first one.
+	// Unique makes registrations with a secret differ. Otherwise an application that
+	// registers the same metadata would get the same secret, and could authenticate as the
+	// first one.
 	Unique string `json:"u,omitempty"`
 }
 
-// registered is the answer to a registration (RFC 7591 §3.2.1). It holds what is registered,
-// and no member that is empty or null, which some applications do not take.
+// registered is the answer to a registration (RFC 7591 §3.2.1). It has the registered
+// metadata, and no member that is empty or null, which some applications do not accept.
 type registered struct {
 	ClientID   string   `json:"client_id"`
 	Secret     string   `json:"client_secret,omitempty"`
@@ -104,7 +105,7 @@ func (r *Registry) answer(m *metadata, allowed []*uri.URI) ([]byte, error) {
 	}
 	a := &registered{
 		ClientID: dynamicPrefix + sealed, Name: m.Name, Method: m.AuthMethod,
-		// What the token endpoint does, whatever was asked for.
+		// These are the abilities of the token endpoint, whatever was asked for.
 		Grants: []string{"authorization_code", "refresh_token"}, Responses: []string{"code"},
 	}
 	if len(a.ClientID) > maxClientID {

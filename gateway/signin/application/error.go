@@ -11,7 +11,7 @@ const (
 	Unknown Kind = iota + 1
 	// Refused: the present file does not allow it.
 	Refused
-	// Unavailable: it cannot be said now.
+	// Unavailable: the answer is not known at present.
 	Unavailable
 	// NotAuthentic: it did not show that it is this application.
 	NotAuthentic
@@ -33,7 +33,7 @@ type Error struct {
 	cause error
 }
 
-// Error is the message with what went wrong beneath, for the gateway's logs: that names
+// Error is the message with its cause, for the gateway's logs. The cause names
 // addresses, which are not for strangers.
 func (e *Error) Error() string {
 	if e.cause == nil {
@@ -42,7 +42,7 @@ func (e *Error) Error() string {
 	return e.Message + " (" + e.cause.Error() + ")"
 }
 
-// Words are the message and the advice, for whoever has to do something about it.
+// Words are the message and the advice, for the person who must act.
 func (e *Error) Words() string {
 	if e.Advice == "" {
 		return e.Message
@@ -50,12 +50,12 @@ func (e *Error) Words() string {
 	return e.Message + " " + e.Advice
 }
 
-// Unwrap is what went wrong beneath.
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.cause }
 
 // OAuth is the status and the error code of the answer at the token endpoint (RFC 6749 §5.2).
-// Applications take invalid_client as the word to register again, so it is said of those only
-// that are known not to be there.
+// Applications register again after invalid_client, so only those that certainly do not exist
+// get it.
 func (e *Error) OAuth() (status int, code string) {
 	switch e.Kind {
 	case Unavailable:

@@ -25,7 +25,7 @@ const (
 	maxHeader    = 16 << 10
 	maxFetches   = 32 // at once
 
-	minAge     = time.Minute // of what a server says may be kept
+	minAge     = time.Minute // the least time for which a document is kept
 	defaultAge = 10 * time.Minute
 	maxAge     = 24 * time.Hour
 )

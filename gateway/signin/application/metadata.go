@@ -11,8 +11,8 @@ import (
 	"vault-plugin-secrets-mcp/gateway/signin/uri"
 )
 
-// metadata is what an application says of itself (RFC 7591 §2), in a document or when it
-// registers. Members that we do not use are not read.
+// metadata is an application's description of itself (RFC 7591 §2), in a document or
+// when it registers. Members that we do not use are not read.
 type metadata struct {
 	ClientID      string
 	Name          string
@@ -93,8 +93,8 @@ func (m *metadata) readRedirects(texts []string, lenient bool) error {
 	return nil
 }
 
-// checkFlow refuses applications that could not use what the token endpoint gives. Absent
-// members have RFC 7591's defaults: authorization_code, and code.
+// checkFlow refuses applications that could not use the answers of the token endpoint.
+// Absent members have RFC 7591's defaults: authorization_code, and code.
 func (m *metadata) checkFlow() error {
 	switch {
 	case len(m.Redirects) == 0:

@@ -17,7 +17,7 @@ import (
 	"vault-plugin-secrets-mcp/gateway/signin/uri"
 )
 
-// Options are what a Registry needs.
+// Options are the dependencies of a Registry.
 type Options struct {
 	// Settings is the block of the gateway's file. [Registry.Configure] changes it.
 	Settings *config.SignIn
@@ -27,7 +27,8 @@ type Options struct {
 	TokenEndpoint string
 	// Sealer seals registrations.
 	Sealer *seal.Sealer
-	// RefreshKeys has the sealer's source return what Vault has now. Nil: it cannot.
+	// RefreshKeys makes the sealer's source fetch the present keys from Vault. Nil: it
+	// cannot.
 	RefreshKeys func(context.Context) error
 	// Dial connects to the host of a document. Nil: as for upstreams, see package dial.
 	Dial func(host string) dial.Func

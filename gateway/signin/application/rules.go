@@ -118,7 +118,7 @@ func (r *rules) allowsDocument(u *uri.URI) bool {
 	return slices.ContainsFunc(r.documents, func(p uri.Prefix) bool { return p.Contains(u) })
 }
 
-// allowsStranger reports whether an application which nobody vouches for may redirect there:
+// allowsStranger reports whether an application that nobody vouches for may redirect there:
 // to the person's own machine, and where the file says.
 func (r *rules) allowsStranger(u *uri.URI) bool {
 	switch u.Kind {
@@ -133,8 +133,8 @@ func (r *rules) allowsStranger(u *uri.URI) bool {
 }
 
 // forDocuments are those redirects that an application with a metadata document may use. Its host
-// vouches for https ones; a private scheme belongs to whatever program of a machine has
-// taken it, so the file must name it here too.
+// vouches for https ones. Any program on a machine can take a private scheme, so the file must
+// name it here too.
 func (r *rules) forDocuments(redirects []*uri.URI) []*uri.URI {
 	return filter(redirects, func(u *uri.URI) bool {
 		return u.Kind != uri.Private || slices.Contains(r.schemes, u.Scheme)

@@ -40,7 +40,7 @@ func (s *spentIDs) spend(clientID, id string, now, end time.Time) error {
 	return nil
 }
 
-// sweep forgets what has expired: now and then, and whenever there is no room.
+// sweep forgets ids that have expired: now and then, and whenever there is no room.
 func (s *spentIDs) sweep(now time.Time) {
 	if len(s.ends) < s.most && now.Before(s.next) {
 		return

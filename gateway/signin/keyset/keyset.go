@@ -1,6 +1,6 @@
 // Package keyset reads the public keys with which applications sign their assertions: JWK
 // sets (RFC 7517 §5). It takes the keys of four algorithms alone, and none that is private or
-// symmetric: whoever publishes such a key has given it away.
+// symmetric: such a key is no longer secret once it is published.
 //
 // Nothing here does I/O.
 package keyset

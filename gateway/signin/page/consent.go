@@ -16,7 +16,7 @@ const (
 	// manyIdentities is the number from which on the buttons stay in view.
 	manyIdentities = 12
 	// namedServers is the number of servers' names on a page, so that hundreds of
-	// identities with hundreds of servers each are no page of many megabytes.
+	// identities with hundreds of servers each do not make a page of many megabytes.
 	namedServers = 20_000
 )
 

@@ -8,7 +8,7 @@ import (
 
 // Fields of the forms.
 const (
-	FieldForm     = "form"     // what the gateway has sealed, unchanged
+	FieldForm     = "form"     // the text that the gateway has sealed, unchanged
 	FieldLogin    = "login"    // the name of the login that was chosen
 	FieldIdentity = "identity" // the name of the identity that was chosen
 	FieldDecision = "decision" // DecisionAllow or DecisionDeny
@@ -87,24 +87,24 @@ type NoIdentityData struct {
 	Action string
 }
 
-// NoIdentity answers a person who may let an application act as nobody, with whom to
-// ask. The status is 403.
+// NoIdentity answers a person who has no identity, with the advice whom to ask. The
+// status is 403.
 func NoIdentity(w http.ResponseWriter, d NoIdentityData) {
 	d.Application, d.Person = applicationName(d.Application), clean(d.Person)
 	render(w, http.StatusForbidden, "noidentity", d)
 }
 
-// ErrorData is the data of a page that says why there is no sign-in.
+// ErrorData is the data of a page that explains why a sign-in failed.
 type ErrorData struct {
 	Title     string
-	Message   string // what happened
-	Advice    string // what to do now
+	Message   string // the event
+	Advice    string // the remedy
 	Code      string // OAuth's or the provider's word for it (RFC 6749, section 4.1.2.1); may be empty
 	Detail    string // more for who runs the gateway, such as a setting's name; may be empty
 	RequestID string
 }
 
-// Error answers with a page that says why there is no sign-in.
+// Error answers with a page that explains why a sign-in failed.
 func Error(w http.ResponseWriter, status int, d ErrorData) {
 	d.Message, d.Code, d.Detail = clean(d.Message), clean(d.Code), clean(d.Detail)
 	render(w, status, "error", d)

@@ -32,8 +32,8 @@ var templates = func() *template.Template {
 	return template.Must(t.ParseFS(files, "templates/*.html"))
 }()
 
-// render answers with a page. A page is made before its first byte is sent, so that a
-// mistake in it is no half of a page.
+// render answers with a page. A page is rendered before its first byte is sent, so that
+// a mistake never leads to half a page.
 func render(w http.ResponseWriter, status int, name string, data any) {
 	var body bytes.Buffer
 	if err := templates.ExecuteTemplate(&body, name, data); err != nil {

@@ -15,7 +15,7 @@ type RootData struct {
 	MetadataDocuments   bool   // applications are known by their documents too
 }
 
-// Root answers with the page that says what the gateway is and how to connect to it.
+// Root answers with the page that describes the gateway and how to connect to it.
 func Root(w http.ResponseWriter, d RootData) {
 	v := rootView{RootData: d, Base: strings.TrimSuffix(d.PublicURL, "/")}
 	if v.Base == "" {
@@ -45,7 +45,7 @@ func (v rootView) Admitted() string {
 	}
 }
 
-// program is the way to connect one MCP client. Sentences mark what is typed with
+// program is the way to connect one MCP client. Sentences mark text to type with
 // backquotes.
 type program struct {
 	Name   string

@@ -101,13 +101,13 @@ func lasting(d time.Duration) string {
 	return strings.Join(parts, " and ")
 }
 
-// piece is a part of a sentence; Code is for what is typed as it stands.
+// piece is a part of a sentence; Code is for text to type exactly.
 type piece struct {
 	Code bool
 	Text string
 }
 
-// pieces are the parts of a sentence in which `backquotes` mark what is typed.
+// pieces are the parts of a sentence in which `backquotes` mark text to type.
 func pieces(sentence string) []piece {
 	var list []piece
 	for i, text := range strings.Split(sentence, "`") {

@@ -1,7 +1,7 @@
 // Package uri reads the URIs that applications bring with them: redirect URIs, and the URLs
-// of metadata documents and keys. What two programs could read in two ways is refused: a
-// redirect is compared by the gateway and followed by a browser, and a URL is compared with a
-// prefix of the gateway's file and then fetched.
+// of metadata documents and keys. A URI that two programs could read in two ways is refused:
+// a redirect is compared by the gateway and followed by a browser, and a URL is compared with
+// a prefix of the gateway's file and then fetched.
 //
 // Nothing here does I/O.
 package uri
@@ -53,8 +53,8 @@ var (
 	// A scheme as RFC 3986 §3.1 has it, in lower case.
 	schemeForm = regexp.MustCompile(`^[a-z][a-z0-9+.-]*$`)
 
-	// What a path hides in an escape: a dot, a slash, a backslash, a control character, a
-	// percent sign that begins another escape.
+	// The characters that a path may not hide in an escape: a dot, a slash, a backslash, a
+	// control character, a percent sign that begins another escape.
 	hiddenForm = regexp.MustCompile(`(?i)%(2e|2f|5c|25|[01][0-9a-f]|7f)`)
 
 	errUser     = errors.New("it holds a user or a password: remove them")
@@ -116,7 +116,7 @@ func checkPath(path string) error {
 		return fmt.Errorf("its path hides a character in %q: write the path that is meant", hidden)
 	}
 	for part := range strings.SplitSeq(path, "/") {
-		bare, _, _ := strings.Cut(part, ";") // some servers cut off what is behind it
+		bare, _, _ := strings.Cut(part, ";") // some servers cut off the text after it
 		if bare == "." || bare == ".." {
 			return fmt.Errorf("its path has a part %q: write the path that is meant", part)
 		}
@@ -185,7 +185,7 @@ func (u *URI) private(parsed *url.URL) error {
 }
 
 // taken are schemes that browsers and systems have given a meaning: a redirect to one runs a
-// script, shows what it was given, opens a file, or starts a program.
+// script, shows its content, opens a file, or starts a program.
 var taken = []string{
 	"about", "acct", "afp", "android-app", "app-settings", "blob", "chrome", "chrome-extension", "cid", "content", "data", "dns", "edge", "facetime",
 	"feed", "file", "filesystem", "ftp", "ftps", "geo", "git", "gopher", "help", "http", "https", "imap", "intent", "irc", "ircs", "itms", "itms-apps",
@@ -205,7 +205,7 @@ func CheckScheme(scheme string) error {
 	return nil
 }
 
-// Shown is a text as errors quote it: without what may be a user and a password, and not long.
+// Shown is a text as errors quote it: shortened, and without a possible user and password.
 func Shown(text string) string {
 	const most = 200
 	if at := strings.LastIndexByte(text, '@'); at >= 0 {

@@ -71,7 +71,7 @@ type Browser struct {
 	mu      sync.Mutex
 	input   io.WriteCloser
 	answers *bufio.Reader
-	log     string // the file with what the driver says of itself
+	log     string // the driver's log file
 }
 
 // Start starts a browser, which ends with the test. Hosts are names that it looks for at
@@ -116,7 +116,7 @@ func Start(t testing.TB, hosts map[string]string) *Browser {
 	return b
 }
 
-// told is what the driver has said of itself.
+// told returns the driver's log.
 func (b *Browser) told() string {
 	text, err := os.ReadFile(b.log)
 	if err != nil {
@@ -239,7 +239,7 @@ type Seen struct {
 	// Visits are the addresses that the tab went to, in their order; also links that
 	// another program opens.
 	Visits []string `json:"visits"`
-	// Trouble is what the browser has said of the pages.
+	// Trouble has the browser's complaints about the pages.
 	Trouble []string `json:"trouble"`
 }
 
@@ -254,7 +254,7 @@ func (p *Tab) See() Seen {
 	return seen
 }
 
-// Await waits until a check of what the tab shows returns no error.
+// Await waits until a check of the tab's content returns no error.
 func (p *Tab) Await(check func(Seen) error) Seen {
 	p.t.Helper()
 	deadline := time.Now().Add(patience)

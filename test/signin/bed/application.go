@@ -29,7 +29,7 @@ type Application struct {
 	Resource string
 	// Source is the address that its requests come from.
 	Source string
-	// Server is what it has found out about the authorization server.
+	// Server is the metadata of the authorization server that it has found.
 	Server AuthorizationServer
 
 	bed    *Bed
@@ -219,7 +219,7 @@ func (a *Application) Begin(more url.Values) *Attempt {
 	return try
 }
 
-// URL is what the application opens in the browser.
+// URL is the URL that the application opens in the browser.
 func (try *Attempt) URL() string {
 	return try.Application.Server.AuthorizationEndpoint + "?" + try.Query.Encode()
 }

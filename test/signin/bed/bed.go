@@ -160,7 +160,8 @@ func (b *Bed) ServerURL(server string) string {
 // AllURL is the resource of all servers as one.
 func (b *Bed) AllURL() string { return b.Door.URL + "/sign-in/mcp" }
 
-// OfClients is where clients of the engine reach what that resource is.
+// OfClients is the URL at which clients of the engine reach the same servers as at that
+// resource.
 func (b *Bed) OfClients(resource string) string {
 	return strings.Replace(resource, "/sign-in/", "/", 1)
 }

@@ -33,7 +33,7 @@ const (
 	callback = "/sign-in/callback" // where the provider sends people back
 )
 
-// Company is an identity provider, and what an administrator of Vault has set up for it.
+// Company is an identity provider, with its set-up in Vault.
 type Company struct {
 	*idp.IdP
 	// Accessor is that of the mount where people log in.

@@ -71,7 +71,7 @@ func (d *Door) open(t *testing.T, gateways []*harness.Gateway) {
 					r.Out.Header.Set(source, from)
 				}
 			},
-			// A gateway that cuts a request is what many tests wait for.
+			// Many tests wait for a gateway to cut a request.
 			ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 		})
 	}

@@ -15,7 +15,7 @@ import (
 
 // document is a page's content, as a browser without script and style reads it.
 type document struct {
-	text  string // what people read
+	text  string // the visible text
 	forms []*form
 }
 

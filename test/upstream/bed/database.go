@@ -7,7 +7,7 @@ import (
 )
 
 // Creation makes a role that may read and write the database's table and make tables.
-// Vault's own role becomes its member, so that it can hand over what the role owns. A test
+// Vault's own role becomes its member, so that it can hand over the role's tables. A test
 // compares it with docs/upstream-credentials.md.
 const Creation = `CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';
 GRANT "{{name}}" TO CURRENT_USER;

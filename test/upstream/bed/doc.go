@@ -1,4 +1,4 @@
-// Package bed runs what upstream credentials are leased from, beside the harness's Vault:
+// Package bed runs the sources of upstream credentials, beside the harness's Vault:
 // PostgreSQL, an LDAP server, and Vault's engines with the roles and policies that the
 // recipes of docs/upstream-credentials.md name.
 //

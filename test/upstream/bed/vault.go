@@ -16,9 +16,9 @@ import (
 const (
 	// TokenRole is the token role under which gateways mint child tokens.
 	TokenRole = provision.UpstreamRole
-	// SelfPolicy is what every child token may do with itself and its leases.
+	// SelfPolicy has the rights of every child token on itself and its leases.
 	SelfPolicy = policies.UpstreamName
-	// SecretsPolicy is what an administrator lets the clients lease.
+	// SecretsPolicy has the secrets that an administrator lets clients lease.
 	SecretsPolicy = "mcp-upstream-secrets"
 	// ServerPolicy is that of {{vault.token}}.
 	ServerPolicy = "mcp-vault"
@@ -55,7 +55,7 @@ func SetUp(t testing.TB, h *harness.Harness, certificateTTL string) {
 	MountSSH(h)
 }
 
-// WritePolicies writes what an administrator grants to child tokens.
+// WritePolicies writes the policies of child tokens, as an administrator would.
 func WritePolicies(h *harness.Harness, aliasTemplate string) {
 	for name, rules := range map[string]string{SecretsPolicy: secretsPolicy, ServerPolicy: serverPolicy} {
 		h.Write("sys/policies/acl/"+name, harness.Map{"policy": strings.ReplaceAll(rules, "ALIAS", aliasTemplate)})
@@ -155,7 +155,7 @@ func Entity(t testing.TB, h *harness.Harness, alias string) string {
 	return id
 }
 
-// Certificate is what Vault knows of a leased certificate, by its serial number.
+// Certificate returns Vault's data about a leased certificate, by its serial number.
 func Certificate(ctx context.Context, h *harness.Harness, serial string) (commonName string, revoked bool, err error) {
 	found, err := h.Vault.Client().Logical().ReadWithContext(ctx, "pki/cert/"+serial)
 	if err != nil || found == nil {

@@ -158,8 +158,8 @@ type user struct {
 	Groups   []string `json:"groups,omitempty"`
 }
 
-// review authenticates whoever asks, asks whether they may, and reviews the token: its
-// signature, its times, its audiences, and whether its pod runs.
+// review authenticates the caller, checks the caller's right, and reviews the token:
+// its signature, its times, its audiences, and whether its pod runs.
 func (s *APIServer) review(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.reviews++

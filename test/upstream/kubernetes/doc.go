@@ -1,3 +1,3 @@
 // Package kubernetes has service accounts sign in at Vault's kubernetes auth method, with an
-// API server that checks what the real one checks.
+// API server that makes the same checks as the real one.
 package kubernetes

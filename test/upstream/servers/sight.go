@@ -27,7 +27,7 @@ type Sight struct {
 // prefix is that of the variables that a server shows.
 const prefix = "LEASED_"
 
-// look is the tool "look": what the server has.
+// look is the tool "look": it returns the server's credentials.
 func look(request *mcp.CallToolRequest, header http.Header) (*mcp.CallToolResult, Sight, error) {
 	s := Sight{PID: os.Getpid(), Header: header}
 	if header == nil && request.Extra != nil {

@@ -11,7 +11,7 @@ import (
 )
 
 // TestTheFileSaysAllThatTheCLIReads: its version 1 takes the region from a variable of
-// its own, and what the shell has of AWS otherwise would send requests elsewhere.
+// its own, and other variables of AWS in the shell would send requests elsewhere.
 func TestTheFileSaysAllThatTheCLIReads(t *testing.T) {
 	server, err := kms.Start(kms.Options{})
 	require.NoError(t, err)
