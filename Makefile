@@ -14,7 +14,7 @@ SOURCE_vault-plugin-secrets-mcp := ./plugin/cmd/vault-plugin-secrets-mcp
 SOURCE_mcp-gateway := ./gateway/cmd/mcp-gateway
 SOURCE_mcp-bootstrap := ./bootstrap/cmd/mcp-bootstrap
 RACE := .cache/race
-# What benchmarks run: the programs as they are shipped.
+# The programs that benchmarks run: as they are shipped.
 BENCH = TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/bin"
 
 .PHONY: help build dev package release release-check test-package test test-manifests test-unit test-blackbox model test-net-http test-net-http-short test-openbao test-vault-version test-conformance test-clients test-field test-clients-latest test-terraform test-crash test-partition test-load test-pins test-roles test-scale bench plot bench-proxy bench-revocation bench-growth bench-engine bench-credentials bench-usage bench-lists soak fuzz test-programs test-modules test-upstream vault vault-full lint fmt outdated clean
@@ -24,7 +24,7 @@ help: ## this list
 
 build: $(PROGRAMS:%=bin/%) ## the three programs into bin/
 
-# Go knows what is up to date, so make always asks it.
+# Go knows which programs are up to date, so make always asks it.
 bin/%: FORCE
 	@CGO_ENABLED=0 scripts/progress.sh "Building $@" \
 		go build -trimpath -ldflags "-s -w $(LDFLAGS)" -o $@ $(SOURCE_$*)
@@ -58,7 +58,7 @@ vault: ## a Vault server: the one on the PATH, else built once and kept in .cach
 vault-full: ## a Vault server with every engine, such as database; built like vault, in 10 to 20 minutes
 	@scripts/tool.sh vault-full >/dev/null
 
-# What this machine lacks for test/field, test/partition and test/browser is in the last lines.
+# The last lines name the parts that this machine lacks for test/field, test/partition and test/browser.
 test: test-unit test-blackbox test-net-http-short test-manifests ## every test, with the race detector
 	@scripts/field.sh missing | sed 's/^/test\/field was left out, for want of: /'
 	@scripts/field.sh missing network | sed 's/^/test\/partition was left out, for want of: /'
@@ -71,7 +71,7 @@ test: test-unit test-blackbox test-net-http-short test-manifests ## every test, 
 test-unit: ## the tests inside the packages
 	@scripts/test.sh -race $(if $(FUZZ_SOME),-exec "$(CURDIR)/scripts/fuzz.sh some") $(TESTFLAGS) ./plugin/... ./backend/... ./gateway/... ./bootstrap/...
 
-# FUZZ=./gateway/... takes the targets of some packages. FUZZ_SEED is printed, and repeats what was made up.
+# FUZZ=./gateway/... takes the targets of some packages. FUZZ_SEED is printed, and repeats the generated inputs.
 FUZZ ?= ./...
 fuzz: ## every fuzz target for FUZZ_TIME=1m, one after the other, and FUZZ_INPUTS=10000000 requests as Node and net/http read them: 90 minutes
 	@FUZZ_TIME="$${FUZZ_TIME:-1m}" scripts/fuzz.sh run $(FUZZ)
@@ -103,10 +103,10 @@ test-manifests: $(RACE)/mcp-gateway ## Kubernetes manifests, the Helm chart, the
 test-net-http: vault test-programs test-modules ## the tests of the system as a whole, with gateways whose http1 is "net/http": as long as test-blackbox
 	@TEST_HTTP1=net/http $(MAKE) --no-print-directory test-blackbox
 
-# What depends on Vault most: the engine, and the gateway's ways to it.
+# The tests that depend on Vault most: the engine, and the gateway's connections to it.
 ON_VAULT ?= ./test/harness ./test/engine ./test/gateway ./test/revocation ./test/sealing ./test/policy ./test/agent
 
-test-openbao: test-programs ## the engine's and the gateway's black-box tests on OpenBao, TEST_VAULT=/path/to/bao or the one on the PATH: 5 minutes; docs/compatibility.md says what differs
+test-openbao: test-programs ## the engine's and the gateway's black-box tests on OpenBao, TEST_VAULT=/path/to/bao or the one on the PATH: 5 minutes; docs/compatibility.md has the differences
 	@export TEST_VAULT="$${TEST_VAULT:-$$(command -v bao)}" TEST_PROGRAMS="$(CURDIR)/$(RACE)"; \
 		[[ -x $$TEST_VAULT && $$("$$TEST_VAULT" version) == "OpenBao "* ]] || { \
 			echo "test-openbao: \"$$TEST_VAULT\" is not OpenBao's program: make test-openbao TEST_VAULT=/path/to/bao" >&2; exit 1; }; \
@@ -126,11 +126,11 @@ test-clients: vault test-programs test-modules ## MCP clients and servers from n
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \
 		go test -race -count=1 -v $(TESTFLAGS) ./test/clients
 
-test-field: vault test-programs test-modules ## the system among what companies have alone, as root or where user namespaces are allowed: 3 minutes; part of test-blackbox
+test-field: vault test-programs test-modules ## the system among a company's proxies and networks alone, as root or where user namespaces are allowed: 3 minutes; part of test-blackbox
 	@TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" \
 		go test -race -count=1 -v $(TESTFLAGS) ./test/field
 
-# What it needs of Debian is PostgreSQL and slapd: scripts/field.sh install upstream.
+# It needs PostgreSQL and slapd of Debian: scripts/field.sh install upstream.
 # UPSTREAM_RUNS=100, UPSTREAM_REPLACEMENTS=1000, UPSTREAM_CLIENTS=200 and UPSTREAM_CHURN=5m
 # are the long forms.
 test-upstream: vault-full test-programs ## credentials leased from real engines, PostgreSQL and LDAP among them: 10 minutes
@@ -140,7 +140,7 @@ test-upstream: vault-full test-programs ## credentials leased from real engines,
 		TEST_PROGRAMS="$(CURDIR)/$(RACE)" TEST_UPSTREAM=required \
 		go test -race -count=1 -v -p 1 -timeout 180m $(TESTFLAGS) ./test/upstream/...
 
-test-clients-latest: vault test-programs ## the same with the newest that npm has of each client and server, instead of what is pinned
+test-clients-latest: vault test-programs ## the same with the newest version on npm of each client and server, instead of the pinned ones
 	@export TEST_VAULT="$$(scripts/tool.sh vault)" TEST_PROGRAMS="$(CURDIR)/$(RACE)" TEST_NPM="$$(scripts/npm.sh test/clients latest)"; \
 		go test -race -count=1 -v $(TESTFLAGS) ./test/clients ./test/field
 
@@ -197,24 +197,24 @@ soak: build vault ## everything at once for an hour, and nothing may have grown;
 bench-engine: build vault ## lookups and leases beside Vault's own: 6 minutes; BENCH_ROUNDS=5, BENCH_DURATION=2s, BENCH_AUDIT=1 with an audit log
 	@$(BENCH) go test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkEngine$$' -benchtime 1x ./test/bench/engine
 
-bench-usage: build vault ## how long reports of what was used take, and reads of it: 1 minute; BENCH_CLIENTS=1000
+bench-usage: build vault ## how long reports and reads of usage take: 1 minute; BENCH_CLIENTS=1000
 	@$(BENCH) go test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkUsage$$' -benchtime 1x ./test/bench/engine
 
 bench-lists: build vault ## lists of 100 servers with 50 tools, judged by rules and by pins: 3 minutes; BENCH_SERVERS=100, BENCH_ROUNDS=9, BENCH_DURATION=1s
 	@$(BENCH) go test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkLists$$' -benchtime 1x ./test/bench/lists
 
-bench-credentials: build vault ## what leased credentials cost, and how fast they end: 6 minutes; BENCH_ROUNDS=9, BENCH_DURATION=300ms, BENCH_NODES=1
+bench-credentials: build vault ## the costs of leased credentials, and how fast they end: 6 minutes; BENCH_ROUNDS=9, BENCH_DURATION=300ms, BENCH_NODES=1
 	@$(BENCH) go test -count=1 -p 1 -timeout 60m -run '^$$' -bench '^Benchmark(Leased|Credentials|RevokeAll)$$' -benchtime 1x \
 		./test/bench/proxy ./test/bench/growth ./test/bench/revocation
 
-# What the black-box tests run: the same programs, with the race detector.
+# The programs that the black-box tests run: the same, with the race detector.
 test-programs: $(PROGRAMS:%=$(RACE)/%)
 
 $(RACE)/%: FORCE
 	@CGO_ENABLED=1 scripts/progress.sh "Building $@" \
 		go build -race -ldflags "-s -w $(LDFLAGS)" -o $@ $(SOURCE_$*)
 
-# What tests run from npm.
+# The npm packages that tests run.
 test-modules:
 	@for folder in test/conformance test/clients test/browser; do scripts/npm.sh $$folder >/dev/null || exit; done
 
@@ -229,7 +229,7 @@ fmt: ## the formatters of .golangci.yml
 outdated: ## the direct dependencies of which there is a newer version; docs/dependencies.md says why one is held back
 	@go list -m -u -f '{{if and .Update (not .Indirect) (not .Main)}}{{.Path}} {{.Version}}, newest {{.Update.Version}}{{end}}' all | grep . || echo "All direct dependencies are up to date."
 
-clean: ## removes what was built; .cache/tools stays, for it takes minutes
+clean: ## removes built files; .cache/tools stays, since it takes minutes to build
 	rm -rf bin dist $(RACE)
 
 FORCE:

@@ -36,7 +36,7 @@ func TestAnAssertionIsUsedOnce(t *testing.T) {
 	again := e.restart()
 	require.Equal(t, usedBefore, again.signInRefused(job(5), logical.UpdateOperation, "c", signInData(d)))
 	again.clock.Advance(time.Hour + 59*time.Minute)
-	d["assertion_expires"] = again.in(time.Minute) // whatever its holder says of it now
+	d["assertion_expires"] = again.in(time.Minute) // even if its holder claims another expiry now
 	require.Equal(t, usedBefore, again.signInRefused(job(6), logical.UpdateOperation, "c", signInData(d)))
 	again.tidyToEnd()
 	require.Equal(t, usedBefore, again.signInRefused(job(7), logical.UpdateOperation, "c", signInData(d)))

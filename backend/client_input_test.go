@@ -31,7 +31,7 @@ func TestPairsAreEmptiedFromTheCommandLine(t *testing.T) {
 	require.Empty(t, e.read("servers/s")["env"])
 }
 
-// RFC 7396: objects are merged, null removes, what is no object replaces.
+// RFC 7396: objects are merged, null removes, and any other value replaces.
 func TestAPatchMergesMetadata(t *testing.T) {
 	for name, tc := range map[string]struct {
 		patch any
@@ -252,7 +252,7 @@ func TestTokensRememberWhoHadThemIssued(t *testing.T) {
 	require.Equal(t, "tester", e.read("clients/c/tokens/" + e.lookup(e.rotate("c", nil))["accessor"].(string))["issued_by"])
 }
 
-// The OpenAPI document folds what creates into what changes.
+// The OpenAPI document joins the operations that create and those that change.
 func TestOpenAPISaysWhatWritesAnswer(t *testing.T) {
 	e := newEnv(t)
 	resp, err := e.b.HandleRequest(context.Background(), &logical.Request{Operation: logical.HelpOperation, Path: "", Storage: e.storage})

@@ -86,7 +86,7 @@ func (e *env) request(ctx context.Context, op logical.Operation, path string, d 
 		ClientTokenAccessor: "accessor-of-the-testers-vault-token",
 	}
 	if op == logical.UpdateOperation {
-		req.MountAccessor = testAccessor // Vault says it only where it has asked what exists
+		req.MountAccessor = testAccessor // Vault sends it only where it has checked existence
 		found, exists, err := e.b.HandleExistenceCheck(ctx, req)
 		if err != nil {
 			return nil, err
@@ -103,7 +103,7 @@ func (e *env) request(ctx context.Context, op logical.Operation, path string, d 
 	return resp, err
 }
 
-// checkSchema compares a real answer with what the path says that it answers.
+// checkSchema compares a real answer with the path's schema of its answers.
 func (e *env) checkSchema(req *logical.Request, resp *logical.Response) {
 	e.t.Helper()
 	t, ok := e.t.(*testing.T)

@@ -11,7 +11,7 @@ import (
 )
 
 // The same as TestAnOperationIsDoneOrNotDoneWhateverStorageCallGoesWrong, for
-// what is done with AWS KMS.
+// operations with AWS KMS.
 func TestAnOperationWithKMSIsDoneOrNotDoneWhateverStorageCallGoesWrong(t *testing.T) {
 	w, operations := newSealedWorld(t)
 	t.Run("operations", func(t *testing.T) {
@@ -30,8 +30,7 @@ func TestAnOperationWithKMSIsDoneOrNotDoneWhateverStorageCallGoesWrong(t *testin
 	})
 }
 
-// newSealedWorld makes a mount with data keys, and says what is done to it. Its
-// clients:
+// newSealedWorld makes a mount with data keys, and the operations on it. Its clients:
 //
 //	s  sealed: a current token, a predecessor, and a leased one
 //	p  not sealed

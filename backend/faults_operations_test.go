@@ -243,8 +243,8 @@ func initialize(ctx context.Context, e *env) (*logical.Response, error) {
 	return nil, e.b.Initialize(ctx, &logical.InitializationRequest{Storage: e.storage})
 }
 
-// periodic does what Vault asks for every minute, except for tidy, which is no
-// operation of one piece.
+// periodic runs the work that Vault asks for every minute, except tidy, which is not a
+// single operation.
 func periodic(ctx context.Context, e *env) (*logical.Response, error) {
 	e.b.lastTidy.Store(e.clock.Now().Unix())
 	_, err := e.b.HandleRequest(ctx, &logical.Request{Operation: logical.RollbackOperation, Storage: e.storage})

@@ -16,13 +16,13 @@ import (
 // in an engine that has just started and in one that has everything in memory.
 // Whatever happens:
 //
-//   - a success is a success: what is seen is what is seen without the fault;
-//   - after an error what is seen is what was seen before, or what is seen after
-//     the operation, and nothing in between;
+//   - a success is a success: the view is the same as without the fault;
+//   - after an error the view is that of before, or that of after the operation, and
+//     nothing in between;
 //   - a new engine over the same storage sees the same;
-//   - who follows the change feed hears of all that has changed;
+//   - a reader of the change feed gets all changes;
 //   - no lock stays held;
-//   - the same request again succeeds, and does what it is there for;
+//   - the same request again succeeds, and has its effect;
 //   - no token of a sign-in is active that sign-ins/ does not list.
 func TestAnOperationIsDoneOrNotDoneWhateverStorageCallGoesWrong(t *testing.T) {
 	w := newWorld(t)
@@ -44,7 +44,7 @@ func TestAnOperationIsDoneOrNotDoneWhateverStorageCallGoesWrong(t *testing.T) {
 type faultedOperation struct {
 	name string
 
-	// What to send: an operation and its path and data, or else do.
+	// The request: an operation and its path and data, or else do.
 	op   logical.Operation
 	path string
 	data data
@@ -56,12 +56,13 @@ type faultedOperation struct {
 	// readsOnly: the operation changes nothing.
 	readsOnly bool
 
-	// done fails the test unless the operation has done what it is there for. It
-	// gets the answer of the last of the attempts, which succeeded.
+	// done fails the test unless the operation has had its effect. It gets the answer of
+	// the last of the attempts, which succeeded.
 	done func(e *env, resp *logical.Response)
 }
 
-// faults are what may go wrong. Where nothing is to be written, dying is failing.
+// faults are the possible faults. Where nothing is written, dying is the same as
+// failing.
 func (op *faultedOperation) faults() []fault {
 	if op.readsOnly {
 		return []fault{fails, losesItsCaller}
@@ -167,7 +168,8 @@ func (s *scenario) run(t *testing.T, f fault, at int) bool {
 	return true
 }
 
-// check compares what is seen now with what may be, and returns what differs from before.
+// check compares the present view with the allowed ones, and returns the differences from
+// before.
 func (s *scenario) check(e *env, now view, err error) (changed []string) {
 	e.t.Helper()
 	notBefore, notAfter := now.differences(s.before), now.differences(s.after)
@@ -181,8 +183,8 @@ func (s *scenario) check(e *env, now view, err error) (changed []string) {
 	return notBefore
 }
 
-// checkTold makes sure that the engine tells of what differs from before: the feed of changes, and
-// sign-ins/ of the tokens that are good.
+// checkTold makes sure that the engine reports the differences: the feed has the changes, and
+// sign-ins/ the valid tokens.
 func (s *scenario) checkTold(e *env, now view, changed []string) {
 	e.t.Helper()
 	require.Empty(e.t, s.world.missed(e.t, e, s.before, now, changed), "the change feed does not tell of")
@@ -208,7 +210,7 @@ func (s *scenario) retry(e *env) {
 	require.Empty(e.t, e.b.heldLocks(), "locks stay held after the retry")
 }
 
-// restarted is a new engine over a copy of what e has stored.
+// restarted is a new engine over a copy of e's storage.
 func (s *scenario) restarted(e *env) *env {
 	e.t.Helper()
 	again := s.world.start(e.t, contentsOf(e.t, e.storage).storage(e.t), 2)
@@ -216,7 +218,7 @@ func (s *scenario) restarted(e *env) *env {
 	return again
 }
 
-// seen is what an answer says, without what is different in each.
+// seen is the content of an answer, without the parts that differ each time.
 func (s *scenario) seen(resp *logical.Response) string {
 	if resp == nil {
 		return ""
@@ -224,7 +226,7 @@ func (s *scenario) seen(resp *logical.Response) string {
 	return view(withoutFeed(resp.Data)).String()
 }
 
-// await waits for what runs in the background.
+// await waits for the work in the background.
 func (e *env) await() {
 	e.t.Helper()
 	if e.b.tidying.read().State == "running" {
@@ -273,7 +275,7 @@ func (b *mcpBackend) heldLocks() []string {
 	return held
 }
 
-// labelled is a test whose failures say what was done.
+// labelled is a test whose failures name the operation.
 type labelled struct {
 	*testing.T
 	label string

@@ -34,7 +34,7 @@ type world struct {
 	now      time.Time
 	epoch    string
 	index    uint64
-	tokens   map[string]string // by a name that says what the token is
+	tokens   map[string]string // by a name that describes the token
 	accessor map[string]string // of the tokens that are active
 	leases   map[string]lease
 	place    any // of the server pinned
@@ -131,7 +131,7 @@ func (w *world) rotatesJustNow(e *env, name string) {
 // feed would be one more call to fail.
 const takenAfter = feed.Retention + time.Minute
 
-// take has the world be what the mount is now.
+// take sets the world to the mount's present state.
 func (w *world) take(e *env) {
 	t := e.t
 	t.Helper()
@@ -153,12 +153,12 @@ func (w *world) take(e *env) {
 // would take most of the time.
 type quiet struct{ testing.TB }
 
-// Cleanup forgets what it is given: an engine of which only the memory is left
-// needs no cleaning up, and thousands of them would stay until the test ends.
+// Cleanup ignores its argument: an engine of which only the memory is left needs no
+// cleaning up, and thousands of them would stay until the test ends.
 func (quiet) Cleanup(func()) {}
 
-// start starts the engine over storage. What it makes at random is the same for
-// the same seed, so that runs can be compared.
+// start starts the engine over storage. Its random values are the same for the same
+// seed, so that runs can be compared.
 func (w *world) start(t testing.TB, storage logical.Storage, seed byte) *env {
 	t.Helper()
 	e := newEnvOn(quiet{t}, storage, &clock{now: w.now})
@@ -230,7 +230,7 @@ func (w *world) look(e *env, more ...string) view {
 	return v
 }
 
-// withoutFeed leaves out what differs between two answers that say the same.
+// withoutFeed leaves out the fields that differ between two equal answers.
 func withoutFeed(d data) data {
 	d = maps.Clone(d)
 	for _, field := range []string{"epoch", "index", "answered_at"} {
@@ -284,8 +284,8 @@ func (w *world) missed(t testing.TB, e *env, before, now view, differences []str
 	return missed
 }
 
-// told reports whether an event covers the difference. A gateway holds only what
-// lookups, gateway/servers and gateway/keys have answered.
+// told reports whether an event covers the difference. A gateway has only answers of
+// lookups, gateway/servers and gateway/keys.
 func told(events []feed.Event, key string, before, now any) bool {
 	var kind, name string
 	_, _ = fmt.Sscanf(key, "%s %s", &kind, &name)

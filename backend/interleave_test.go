@@ -16,8 +16,8 @@ import (
 // A gateway throws a reading away where the change feed has an event about it
 // with a greater index than the reading's. So whatever the order in which a
 // reading and a change of what it reads take their steps: the reading knows of
-// the change, or its index is smaller than the change's; and no later reading
-// has what was before.
+// the change, or its index is smaller than the change's; and no later reading has the
+// old state.
 func TestAReadingThatIsOlderThanAChangeSaysSo(t *testing.T) {
 	w := newWorld(t)
 	for _, op := range faultedOperations(w) {
@@ -41,7 +41,7 @@ func TestAReadingThatIsOlderThanAChangeSaysSo(t *testing.T) {
 	}
 }
 
-// changed are what gateways read that the operation changes.
+// changed are the entries for gateways that the operation changes.
 func (s *scenario) changed() []string {
 	var keys []string
 	for _, key := range s.before.differences(s.after) {
@@ -57,13 +57,13 @@ func (s *scenario) changed() []string {
 	return keys
 }
 
-// reading is what a gateway has read, and how old it is.
+// reading is an answer that a gateway has read, with its age.
 type reading struct {
 	value any
 	index uint64
 }
 
-// readAs reads what a view has under the key, as a gateway does.
+// readAs reads a view's entry under the key, as a gateway does.
 func (w *world) readAs(e *env, key string) (reading, error) {
 	kind, name, _ := strings.Cut(key, " ")
 	op, path, d := logical.Operation(logical.UpdateOperation), "lookup", data{"token": w.tokens[name]}

@@ -82,7 +82,7 @@ func (e *kmsEnv) sdk() *kms.Client {
 	return c
 }
 
-// open opens a sealed token as a gateway does, with what it may read and KMS.
+// open opens a sealed token as a gateway does, with its rights in Vault and in KMS.
 func (e *kmsEnv) open(sealed string) (tok, dataKey string) {
 	e.t.Helper()
 	id, err := token.SealedUnder(sealed)

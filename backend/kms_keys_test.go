@@ -127,7 +127,7 @@ func TestDeletingTheConfigurationIsRefusedWhileSealedTokensLive(t *testing.T) {
 	require.NoError(t, e.revokeLease(leased))
 	e.delete("config/kms")
 	require.Empty(t, e.keys(kmsPrefix))
-	e.delete("config/kms") // what is gone is no error
+	e.delete("config/kms") // a missing entry is not an error
 }
 
 func TestAForcedDeleteEndsSealedTokensAndNoOthers(t *testing.T) {
@@ -148,7 +148,7 @@ func TestAForcedDeleteEndsSealedTokensAndNoOthers(t *testing.T) {
 	require.True(t, e.active(e.rotate("sealed", nil)))
 }
 
-// The second authority: what KMS refuses, the engine neither opens nor seals.
+// The second authority: if KMS refuses, the engine neither opens nor seals.
 func TestADisabledKMSKeyStopsSealedTokensAndNoOthers(t *testing.T) {
 	e := newKMSEnv(t)
 	sealed, plain := e.client("sealed", data{"seal": "kms"}), e.client("plain", data{})

@@ -214,7 +214,7 @@ func TestTheFactoryTouchesNoStorage(t *testing.T) {
 }
 
 // Every path reads as well as those of Vault's own engines: help, an operation
-// id, a summary, and a schema of what it answers.
+// id, a summary, and a schema of its answers.
 func TestEveryPathIsDescribed(t *testing.T) {
 	e := newEnv(t)
 	ids := map[string]string{}

@@ -174,8 +174,8 @@ gateway/keys/rotate drop_old=true.`,
 			},
 			synopsis: "Make a new key for session ids now.",
 			help: `
-Open sessions stay open: an older key still opens what it has sealed, until it is 90
-days old. But whoever has copied that key can seal sessions under it. So after a leak,
+Open sessions stay open: an older key still opens the ids that it has sealed, until it is 90
+days old. But a thief of that key can seal sessions under it. So after a leak,
 drop_old=true forgets every older key, and makes a new registration key. Sessions that were
 sealed under one of them are unknown from then on, and clients begin new ones. Applications
 that have registered themselves at sign-in register again, and people sign in again.`,

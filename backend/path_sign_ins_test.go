@@ -50,8 +50,8 @@ func TestWithoutAnEndASignInIsListedAsLongAsItsToken(t *testing.T) {
 	}
 }
 
-// A refresh asks as the same client, with the same application. What ends a sign-in, and what
-// an audit log says of it, relies on that.
+// A refresh asks as the same client, with the same application. The end of a sign-in, and the
+// audit log, rely on that.
 func TestOneVaultTokenIsOneSignIn(t *testing.T) {
 	for name, tc := range map[string]struct {
 		client string

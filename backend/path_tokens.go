@@ -46,9 +46,9 @@ leased ones. Tokens that have expired are listed until tidy removes them.`,
 			},
 			synopsis: "Read or end one token of a client by its accessor.",
 			help: `
-Whoever may write clients/NAME/* can end the client's tokens here without knowing
-them. It is not an error if the token has ended already. A read of a token that a sign-in
-has got also says for which resource, and who has signed in.`,
+A caller with rights on clients/NAME/* can end the client's tokens here without knowing
+them. It is not an error if the token has ended already. A read of a token of a sign-in also
+has its resource, and the person who has signed in.`,
 		},
 	)
 }

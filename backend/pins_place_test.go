@@ -53,7 +53,8 @@ func TestPinsBelongToWhereTheServerLeads(t *testing.T) {
 			require.Empty(t, after["approved"])
 			require.Empty(t, after["reported"])
 
-			// Who knows the old place can report nothing of it, and going back brings nothing back.
+			// Reports about the old place are refused, and a return to it does not bring the
+			// approvals back.
 			late := e.write("gateway/pins/s", data{"place": before["place"], "definitions": []any{data{"kind": "tool", "text": text}}}).Data
 			require.Equal(t, reportCounts(0, 0, 1, 0), late)
 			e.write("servers/s", with(data{"url": "", "command": "", "args": ""}, heldOr(tc.held)))

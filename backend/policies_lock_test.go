@@ -12,9 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whoever writes a client asks for the policies while it holds the client's
-// lock; whoever deletes a policy asks for the clients that name it. Neither may
-// wait for the other.
+// A write of a client reads the policies while it holds the client's lock; a delete of
+// a policy reads the clients that name it. Neither may wait for the other.
 func TestWritersOfClientsAndOfPoliciesDoNotWaitForEachOther(t *testing.T) {
 	before := newEnv(t)
 	before.write("policies/corp", data{"deniedMcpServers": []any{}})

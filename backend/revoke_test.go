@@ -12,7 +12,7 @@ import (
 	"vault-plugin-secrets-mcp/backend/feed"
 )
 
-// watch returns what the feed tells one who saw everything up to now, after do.
+// watch returns the events of do, for a watcher who has seen everything before it.
 func (e *env) watch(do func()) []map[string]any {
 	e.t.Helper()
 	head := e.read("changes")
@@ -142,7 +142,8 @@ func TestARepeatedRevocationIsAnnouncedAgain(t *testing.T) {
 	}
 }
 
-// TestTheTokenOfAClientThatIsNotThereIsRevoked: what leads to the client can outlive it.
+// TestTheTokenOfAClientThatIsNotThereIsRevoked: entries that refer to the client can
+// outlive it.
 func TestTheTokenOfAClientThatIsNotThereIsRevoked(t *testing.T) {
 	e := newEnv(t)
 	token := e.client("c", data{})

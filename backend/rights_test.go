@@ -122,7 +122,7 @@ func TestWarningsOfRightsAreTrueOfRolesToo(t *testing.T) {
 	require.NotContains(t, warnings, "set and empty", "the client has no servers of its own, and its role decides about the others")
 }
 
-// oldLookup is what a gateway of version 0.1 reads of a lookup's answer.
+// oldLookup has the fields of a lookup's answer that a gateway of version 0.1 reads.
 type oldLookup struct {
 	AllowedServers []string `json:"allowed_servers"`
 	AllowedTools   []string `json:"allowed_tools"`

@@ -132,7 +132,7 @@ func TestARotationWithGraceZeroEndsEveryEarlierTokenUnderARepeatedIDToo(t *testi
 	require.False(t, e.active(lost))
 	require.True(t, e.active(last))
 
-	// The mount's grace_period of 0 is nobody's wish to end what an earlier one left.
+	// A grace_period of 0 of the mount does not end the grace of earlier rotations.
 	e.write("config", data{"grace_period": 0})
 	again := e.rotate("c", data{"rotation_id": "planned", "grace_period": "1h"})
 	retried := e.rotate("c", data{"rotation_id": "planned"})

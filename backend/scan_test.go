@@ -40,7 +40,7 @@ func manyClients(t *testing.T) int {
 	return max(clients, 100_000)
 }
 
-// Whoever writes a denial in a hurry waits for nobody who looks at every client.
+// An urgent write of a denial does not wait for a request that reads every client.
 func TestLookingAtEveryClientHoldsUpNobody(t *testing.T) {
 	clients := manyClients(t)
 	shelf := newShelf()

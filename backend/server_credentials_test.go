@@ -120,7 +120,8 @@ func TestCredentialsOfABadFormAreRefusedWithoutTheirValues(t *testing.T) {
 	}
 }
 
-// Whoever may write registrations must not send what is leased for one place to another.
+// A writer of registrations must not be able to send credentials for one place to
+// another.
 func TestCredentialsDoNotFollowAServerElsewhere(t *testing.T) {
 	e := newEnv(t)
 	e.write("servers/s", leasing(nil))

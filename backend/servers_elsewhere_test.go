@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// registered is what gateways get of a server, secrets and all.
+// registered is a server's entry as gateways get it, secrets included.
 func (e *env) registered(name string) map[string]any {
 	e.t.Helper()
 	answer := e.read("gateway/servers")
@@ -17,8 +17,8 @@ func (e *env) registered(name string) map[string]any {
 	return answer["servers"].(map[string]any)[name].(map[string]any)
 }
 
-// Headers and env are write-only. Whoever may write registrations must not come by
-// them through a place of their own.
+// Headers and env are write-only. A writer of registrations must not be able to read
+// them at a place of their own.
 func TestSecretsOfAServerDoNotFollowItElsewhere(t *testing.T) {
 	remote := data{"transport": "http", "url": "https://h.example/mcp", "headers": data{"Authorization": "Bearer s3cret", "X-Org": "acme"}}
 	child := data{"transport": "stdio", "command": "/bin/server", "args": []string{"--root"}, "env": data{"TOKEN": "s3cret"}}
@@ -88,7 +88,7 @@ func TestForceDoesNotTakeSecretsElsewhere(t *testing.T) {
 	require.Equal(t, "https://h.example/mcp", e.registered("s")["url"])
 }
 
-// What other programs' files call otherwise is taken, or told in one line.
+// Other names that other programs' files use are accepted, or explained in one line.
 func TestServersAreRegisteredInWordsThatPeopleKnow(t *testing.T) {
 	e := newEnv(t)
 	for _, transport := range []string{"streamable_http", "streamable-http", "streamableHttp"} {

@@ -16,7 +16,7 @@ type shelf struct {
 	folders map[string]map[string][]byte // by path: the values of keys, nil of folders in it
 
 	counting sync.Mutex
-	calls    []string // while recording: what was asked, and for which key
+	calls    []string // while recording: the calls, with their keys
 	record   bool
 }
 

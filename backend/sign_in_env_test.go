@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What sign-ins of the tests are for.
+// The login, the resource and the application of the tests' sign-ins.
 const (
 	employees   = "auth_oidc_1a2b3c4d" // the accessor of the login "employees"
 	ciMount     = "auth_jwt_5e6f7a8b"  // that of the login "ci"
@@ -21,7 +21,7 @@ const (
 // signer is a Vault token with which somebody has signed in.
 type signer struct {
 	entity   *logical.Entity // nil: the token has none
-	entityID string          // what the request says; default: the entity's
+	entityID string          // the request's own value; default: the entity's
 	accessor string          // "": a batch token
 }
 
@@ -44,8 +44,7 @@ func (e *env) withSignIn() *env {
 	return e
 }
 
-// signInData is what a gateway asks for in the name of ann, with changes; nil leaves a field
-// out.
+// signInData is a gateway's request for ann, with changes; nil leaves a field out.
 func signInData(changes data) data {
 	d := data{"resource": theResource, "application": "cursor", "login": "employees"}
 	maps.Copy(d, changes)
@@ -94,8 +93,8 @@ func (e *env) signInRefused(who *signer, op logical.Operation, client string, d 
 }
 
 // atOnce sends a second request for a token of c as soon as the first has read an entry with
-// that prefix, and lets it get as far as it can meanwhile. It returns what each was refused
-// with, "" for one that was accepted.
+// that prefix, and lets it get as far as it can meanwhile. It returns the error of each, ""
+// for one that was accepted.
 func (e *env) atOnce(prefix string, who1 *signer, d1 data, who2 *signer, d2 data) []string {
 	e.t.Helper()
 	texts := make([]string, 2)

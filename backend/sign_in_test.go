@@ -113,7 +113,8 @@ func TestATokenOfASignInIsNotRenewed(t *testing.T) {
 	require.False(t, e.active(l.token))
 }
 
-// Who signs in is Vault's to say. Each of these is a way to be taken for somebody else.
+// Vault alone names the person. Each of these is an attempt to be taken for another
+// person.
 func TestNobodyCanNameAnotherPerson(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*signer)
@@ -186,7 +187,7 @@ func TestNobodyCanNameAnotherPerson(t *testing.T) {
 }
 
 // The display name, the name and the metadata of the entity, and those of its aliases are
-// what their owners make them: none of them is who somebody is. See ann.
+// chosen by their owners: none of them identifies a person. See ann.
 func TestThePersonIsTheAliasAtTheLoginAndNothingElse(t *testing.T) {
 	e := newEnv(t).withSignIn()
 	require.Equal(t, "ann@example.com", e.signedIn(ann(), "c", nil).data["person"])

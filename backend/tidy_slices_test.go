@@ -47,7 +47,7 @@ func (s *hookedStorage) List(ctx context.Context, prefix string) (keys []string,
 	return keys, err
 }
 
-// litter is a mount full of what tidy removes: 120 leased tokens, revoked and
+// litter is a mount full of entries that tidy removes: 120 leased tokens, revoked and
 // expired, of one client, and predecessors of three others.
 func litter(t *testing.T) *env {
 	t.Helper()

@@ -12,8 +12,8 @@ import (
 )
 
 // dump is the storage of a mount as one version of the engine left it, with the
-// secrets that were handed out. A file of it under testdata/storage is never made
-// again: it is what Vaults in use hold.
+// secrets that were handed out. A file of it under testdata/storage is never generated
+// again: Vaults in use have such storage.
 type dump struct {
 	Version   string               `json:"version"`
 	Time      time.Time            `json:"time"`
@@ -24,7 +24,7 @@ type dump struct {
 	Feed      data                 `json:"feed"` // the last answer that a gateway has had
 	Lookups   map[string]data      `json:"lookups"`
 	Decisions map[string]string    `json:"decisions"` // "client server" to decision
-	Gateway   map[string]data      `json:"gateway"`   // what gateways read, by path
+	Gateway   map[string]data      `json:"gateway"`   // the answers to gateways, by path
 	Clients   map[string]data      `json:"clients"`
 	Servers   map[string]data      `json:"servers"`
 	Policies  map[string]data      `json:"policies"`

@@ -13,8 +13,8 @@ import (
 	"vault-plugin-secrets-mcp/backend/pin"
 )
 
-// TestAnUpgradeKeepsWhatV010Stored reads the storage that v0.1.0 left behind. What it
-// has answered of a token, a client, a server or a policy stays true.
+// TestAnUpgradeKeepsWhatV010Stored reads the storage that v0.1.0 left behind. Its
+// answers about a token, a client, a server or a policy stay true.
 func TestAnUpgradeKeepsWhatV010Stored(t *testing.T) {
 	d := readDump(t)
 
@@ -158,8 +158,8 @@ func TestAnUpgradeKeepsWhatV010Stored(t *testing.T) {
 	})
 }
 
-// plain is a value as JSON has it, with one form of nothing: what is compared is what
-// a caller reads.
+// plain is a value as JSON has it, with one form of an empty value: the test compares
+// values as a caller reads them.
 func plain(t *testing.T, v any) string {
 	t.Helper()
 	b, err := json.Marshal(v)

@@ -75,7 +75,7 @@ func useTheMount(e *env, d *dump) {
 	e.clock.Advance(15 * time.Minute) // the token of short has run out
 }
 
-// record keeps what this version answers.
+// record stores the answers of this version.
 func (d *dump) record(e *env) {
 	d.Time = e.clock.Now()
 	for name, token := range d.Tokens {

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// weighedStorage counts what is written, and how large it is.
+// weighedStorage counts the writes, and their sizes.
 type weighedStorage struct {
 	logical.Storage
 	puts, bytes, largest atomic.Int64
@@ -210,7 +210,7 @@ func reportWithFault(t *testing.T, f fault, at int) bool {
 	return true
 }
 
-// Ending and deleting go on while storage fails to forget what was used.
+// Ending and deleting succeed while storage fails to delete usage.
 func TestADeletionDoesNotWaitForTheUsage(t *testing.T) {
 	for at := 1; ; at++ {
 		storage := &faultyStorage{Storage: &logical.InmemStorage{}}

@@ -18,7 +18,7 @@ const (
 	gatewayTwo = "gateway000000002"
 )
 
-// used reports what one client has used today.
+// used reports the usage of one client today.
 func (e *env) used(name string, servers data) data {
 	e.t.Helper()
 	c := e.read("clients/" + name)

@@ -175,7 +175,7 @@ func TestASpecIsResolvedForOnePrincipal(t *testing.T) {
 }
 
 // A value comes from a client's entry, or from a person's login. It must stay in its place in
-// the path, or one client could read what belongs to another.
+// the path, or one client could read another's secrets.
 func TestAValueThatCouldLeaveItsPlaceInAPathIsRefused(t *testing.T) {
 	spec := Spec{Path: "kv/data/{{client.metadata.team}}/x"}
 	write := Spec{Path: "kv/data/x", Method: "write", Data: map[string]string{"a": "{{client.metadata.team}}"}}
@@ -226,8 +226,8 @@ func TestPlaceholdersOfASpecAreListedOnce(t *testing.T) {
 	}
 }
 
-// FuzzSpec: what Check passes can be resolved, and stays below the mount that it names and
-// within as many segments as it has.
+// FuzzSpec: a credential that passes Check can be resolved, and stays below the mount that
+// it names and within as many segments as it has.
 func FuzzSpec(f *testing.F) {
 	f.Add("kv/data/{{client.alias}}/x", "a")
 	f.Add(`{"path":"pki/issue/{{client.metadata.team}}","method":"write","data":{"cn":"{{person.alias}}"},"refresh":"5m"}`, "a:b@c.d")

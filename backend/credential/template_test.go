@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// values are what the templates of these tests are rendered with.
+// values are the fields with which the templates of these tests are rendered.
 var values = map[Ref]string{
 	{"db", "username"}: "u", {"db", "password"}: "p/ä %", {"gh", "data.token"}: "ghp", {"vault", "token"}: "hvs",
 	{"file", "tls.key"}: "/home/x/tls.key", {"a", "user"}: "bob", {"a", "with_colon"}: "a:b", {"c", "ca-chain"}: "-----",
@@ -147,8 +147,8 @@ func TestNamesOfCredentialsAndFiles(t *testing.T) {
 	}
 }
 
-// FuzzTemplate: a template keeps every byte outside its placeholders, and what is rendered
-// holds the values and nothing that was read as a placeholder a second time.
+// FuzzTemplate: a template keeps every byte outside its placeholders, and the rendered
+// text has the values; no value is read as a placeholder again.
 func FuzzTemplate(f *testing.F) {
 	for _, text := range []string{"{{a.b}}", "x{{ a.b|urlencode }}y", "{{a.b|basic:c.d}}", `{{"{{"}}`, "{{vault.token}}{{file.x}}", "{{", "}}", "{{a.b}}}}"} {
 		f.Add(text, "v")

@@ -12,13 +12,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// history is what a test knows to have happened, against which a feed is checked.
+// history is a test's own record of events, against which a feed is checked.
 type history struct {
-	given map[uint64]string // indexes that somebody has been told, and for what
+	given map[uint64]string // indexes that a watcher has got, with their events
 }
 
-// note remembers what the feed has told, and fails the test where an index was
-// given out twice.
+// note records the feed's answers, and fails the test if an index was given out twice.
 func (h *history) note(b *bench) {
 	b.t.Helper()
 	_, head := b.head()
@@ -116,8 +115,8 @@ func TestLoadingIsDoneAgainWhereverItFails(t *testing.T) {
 	}
 }
 
-// The process dies before or after each write of a pruning. Whatever is left in
-// storage, nobody is served over a gap.
+// The process dies before or after each write of a pruning. Whatever remains in
+// storage, no watcher is served over a gap.
 func TestPruningLeavesNoGapWhereverTheProcessDies(t *testing.T) {
 	for _, done := range []bool{false, true} {
 		for at := 1; ; at++ {
@@ -287,7 +286,7 @@ func TestWatchersLoseNothingAmongManyPublishers(t *testing.T) {
 }
 
 // A reading that began before a mutation wrote is older than the mutation's
-// index; one whose head is not older saw what the mutation wrote.
+// index; one whose head is not older saw the mutation's write.
 func TestTheHeadOrdersReadingsAndMutations(t *testing.T) {
 	b := newBench(t)
 	var value atomic.Uint64

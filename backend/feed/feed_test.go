@@ -53,7 +53,7 @@ func (b *bench) head() (epoch string, index uint64) {
 	return epoch, index
 }
 
-// watch waits for what comes after index.
+// watch waits for the events after index.
 func (b *bench) watch(index uint64, wait time.Duration) Answer {
 	b.t.Helper()
 	epoch, _ := b.head()
@@ -249,7 +249,7 @@ func (b *bench) snapshot() map[string][]byte {
 	return all
 }
 
-// restore puts back what was copied, and starts a new process over it.
+// restore puts back the copied storage, and starts a new process over it.
 func (b *bench) restore(snapshot map[string][]byte) {
 	b.t.Helper()
 	b.storage.Storage = &logical.InmemStorage{}

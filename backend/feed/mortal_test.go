@@ -17,7 +17,7 @@ type mortal struct {
 	logical.Storage
 
 	mu     sync.Mutex
-	calls  []string // what was done
+	calls  []string // the writes
 	writes int      // how many writes are left until one fails; 0: none does
 	done   bool     // the write that fails is done all the same
 	deadly bool     // nothing works after it
@@ -107,7 +107,7 @@ func (b *bench) stored() []Event {
 	return events
 }
 
-// names are what who is at index is told, in order.
+// names are the names that a watcher at index gets, in order.
 func (b *bench) names(index uint64) []string {
 	b.t.Helper()
 	answer := b.watch(index, 0)

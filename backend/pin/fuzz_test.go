@@ -10,7 +10,7 @@ import (
 )
 
 // FuzzRead holds the digest against another reader, encoding/json: texts with one digest have
-// one canonical text, and each of them means to that reader what the canonical text means.
+// one canonical text, and to that reader each of them has the meaning of the canonical text.
 func FuzzRead(f *testing.F) {
 	for _, seed := range []string{
 		`{"name":"a","description":"b\u0000\ud83d\ude00","inputSchema":{"maximum":1e2,"x":[0.10,-0]}}`,

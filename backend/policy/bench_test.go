@@ -56,7 +56,7 @@ func BenchmarkHostileCompile(b *testing.B) {
 	}
 }
 
-// BenchmarkEvaluate shows what a decision costs that no cache holds yet.
+// BenchmarkEvaluate shows the cost of a decision that is not in a cache.
 func BenchmarkEvaluate(b *testing.B) {
 	for _, n := range []int{1, 100, 10_000} {
 		var d Document
@@ -77,7 +77,7 @@ func BenchmarkEvaluate(b *testing.B) {
 	}
 }
 
-// BenchmarkFilter shows what rules about items cost in each request.
+// BenchmarkFilter shows the cost of rules about items in each request.
 func BenchmarkFilter(b *testing.B) {
 	rules := CompileRules("github", []Rights{
 		{Lists: Lists{
@@ -122,7 +122,8 @@ func BenchmarkHostileURI(b *testing.B) {
 	}
 }
 
-// BenchmarkCompileRules shows what the first request to a server costs under the most rules.
+// BenchmarkCompileRules shows the cost of the first request to a server under the most
+// rules.
 func BenchmarkCompileRules(b *testing.B) {
 	var l Lists
 	for i := range 1024 {

@@ -235,7 +235,7 @@ func TestRuleAddedChangesOneWayAlone(t *testing.T) {
 		}
 		more = slices.Clone(rights)
 		if more[i].AllowedResources == nil {
-			continue // a first list limits what was free before
+			continue // a first list restricts items that were free before
 		}
 		more[i].AllowedResources = append(slices.Clone(more[i].AllowedResources), rule)
 		if before && !CompileRules("a", more).Resources.Allows(name) {

@@ -92,7 +92,7 @@ func TestAllowEntryAddedNeverAdmitsLess(t *testing.T) {
 		p, e := Compile(sources), g.entry()
 		i := slices.IndexFunc(sources, func(s Source) bool { return s.Policy.Allowed != nil })
 		if i < 0 || !p.limited {
-			continue // a first list limits what was free before
+			continue // a first list restricts items that were free before
 		}
 		if e.Kind == ServerURL && len(p.allowed.urls) == 0 || e.Kind == ServerCommand && len(p.allowed.commands) == 0 {
 			continue // the first entry of a stricter kind switches names off

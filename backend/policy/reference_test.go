@@ -111,15 +111,15 @@ var pathOfText = regexp.MustCompile(`^([^/]*//[^/]*/)([^*]*?)/+$`)
 // there is a wildcard in its path.
 func withoutSlashes(pattern string) string { return pathOfText.ReplaceAllString(pattern, "$1$2") }
 
-// like reports whether the text is what the pattern describes, with star in
-// the place of each "*".
+// like reports whether the text matches the pattern, with star in the place of each
+// "*".
 func like(pattern, star, text string) bool {
 	expression := strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, star)
 	return regexp.MustCompile(`(?s)^` + expression + `$`).MatchString(text)
 }
 
-// isPlain reports whether the text has neither letters beyond ASCII nor what
-// may stand for them in a host.
+// isPlain reports whether the text has neither letters beyond ASCII nor escapes of
+// these in a host.
 func isPlain(text string) bool {
 	for _, r := range text {
 		if r > '~' {

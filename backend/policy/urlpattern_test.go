@@ -20,7 +20,7 @@ func readTestdata(t testing.TB, name string, into any) {
 	}
 }
 
-// urlRow is one pattern and one URL, with what the real program made of them.
+// urlRow is one pattern and one URL, with the real program's decision.
 type urlRow struct {
 	List, Pattern, URL string
 	Match              bool
@@ -44,7 +44,7 @@ func TestURLMatchesAsObserved(t *testing.T) {
 	}
 }
 
-// Rows of the same program about patterns with wildcards, and what follows from them.
+// Rows of the same program about patterns with wildcards, and conclusions from them.
 func TestDenialsAreWiderForPatternsWithWildcards(t *testing.T) {
 	for _, row := range []struct {
 		pattern, url  string
@@ -75,7 +75,7 @@ func TestDenialsAreWiderForPatternsWithWildcards(t *testing.T) {
 	}
 }
 
-// What a pattern without a query denies, it denies with any query.
+// A pattern without a query that denies a URL denies it with any query.
 func TestADenialCannotBeEvadedByAQuery(t *testing.T) {
 	r := rand.New(rand.NewPCG(18, 1))
 	tried := 0
@@ -99,8 +99,8 @@ func TestADenialCannotBeEvadedByAQuery(t *testing.T) {
 	}
 }
 
-// What a pattern without a query and without a slash at its end denies, it denies
-// with slashes behind it.
+// A pattern without a query and without a slash at its end that denies a URL denies it
+// with slashes at its end, too.
 func TestADenialCannotBeEvadedByASlash(t *testing.T) {
 	r := rand.New(rand.NewPCG(18, 2))
 	tried := 0
@@ -128,5 +128,5 @@ func instance(r *rand.Rand, pattern string) string {
 	for strings.Contains(text, "*") {
 		text = strings.Replace(text, "*", from(r, "a", "1", "ab", ""), 1)
 	}
-	return strings.TrimSpace(text) // the parser would, and not before what is put behind it
+	return strings.TrimSpace(text) // the parser would, and not before the appended text
 }

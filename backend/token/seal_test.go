@@ -65,7 +65,7 @@ func TestSealedTokensHaveOneForm(t *testing.T) {
 	}
 }
 
-// Whatever is done to a sealed token, it is refused.
+// A sealed token that was altered in any way is refused.
 func TestAnAlteredSealedTokenIsRefused(t *testing.T) {
 	k := sealingKey(t, testKeyID, 1, testMount, testAudience)
 	sealed, err := k.Seal(rand.Reader, issued(t))
@@ -149,8 +149,8 @@ func TestWhatIsNoSealedTokenIsRefusedByItsForm(t *testing.T) {
 	}
 }
 
-// A seal within a seal has no use, and would let what is checked of the outer
-// one be taken for what is true of the inner one.
+// A seal within a seal has no use, and the checks of the outer one could be mistaken
+// for checks of the inner one.
 func TestASealedTokenHoldsNoSealedToken(t *testing.T) {
 	k := sealingKey(t, testKeyID, 1, testMount, testAudience)
 	inner, err := k.Seal(rand.Reader, issued(t))

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// read is what is taken of a client's file, and what is told of it.
+// read is the result of a client's file: its servers, and the notes about it.
 func read(t *testing.T, name, content string) (servers, told string) {
 	t.Helper()
 	t.Setenv("SET", "hunter2-set")
@@ -30,7 +30,7 @@ func read(t *testing.T, name, content string) (servers, told string) {
 	return strings.Join(all, "\n"), strings.Join(append(d.notes, fmt.Sprint(d.failure(nil))), "\n")
 }
 
-// The golden files are what people have. These are what may go wrong in one.
+// The golden files are like those that people have. These are files with mistakes.
 func TestFilesOfMCPClientsWithOddContent(t *testing.T) {
 	one := func(entry string) string { return `{"mcpServers": {"a": ` + entry + `}}` }
 	for name, test := range map[string]struct{ file, text, server, told string }{

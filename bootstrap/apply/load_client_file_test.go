@@ -16,8 +16,8 @@ import (
 var update = flag.Bool("update", false, "write what is read into testdata/client-files.golden")
 
 // TestFilesOfMCPClientsAreRead reads files whose shapes were found in thirty public
-// repositories, with other names and values. The golden file has what is taken of each, and
-// what is told, with the place.
+// repositories, with other names and values. The golden file has the servers of each, and
+// the notes with their places.
 func TestFilesOfMCPClientsAreRead(t *testing.T) {
 	for name, value := range map[string]string{
 		"TICKETS_KEY": "tickets-secret", "INPUT_BUILDS_BASIC_AUTH": "builds-secret", "INPUT_VIDEOS_KEY": "videos-secret",

@@ -10,8 +10,8 @@ import (
 	"vault-plugin-secrets-mcp/backend/check"
 )
 
-// The files of a dozen programs are read in bootstrap/apply, where they have places. Here is
-// what none of those has.
+// The files of a dozen programs are read in bootstrap/apply, where they have places. Here
+// are cases that none of those has.
 
 func document(t *testing.T, text string) map[string]any {
 	t.Helper()

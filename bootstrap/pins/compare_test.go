@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestNoTwoListsHaveTheSameDifferences: who knows what was approved, and sees the differences,
-// knows what is reported.
+// TestNoTwoListsHaveTheSameDifferences: a person who knows the approved definition and sees
+// the differences knows the reported one.
 func TestNoTwoListsHaveTheSameDifferences(t *testing.T) {
 	named := func(name string, members ...string) any {
 		object := map[string]any{"name": name}

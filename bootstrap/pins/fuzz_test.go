@@ -8,8 +8,8 @@ import (
 	"vault-plugin-secrets-mcp/bootstrap/console"
 )
 
-// FuzzNoTextReachesTheTerminal: whatever a server writes, a terminal is told nothing by it, and
-// no difference stays untold.
+// FuzzNoTextReachesTheTerminal: whatever a server writes, it has no effect on a terminal, and
+// every difference is shown.
 func FuzzNoTextReachesTheTerminal(f *testing.F) {
 	f.Add("Searches.", "Searches all.\x1b[2J\u202e\u200b", "name", uint8(0))
 	f.Add("a\n\nb  c", "a\nb c", "n\u0430me", uint8(130))

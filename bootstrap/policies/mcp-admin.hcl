@@ -1,9 +1,9 @@
-# What an administrator of MCP clients may do: everything at the engine's mount
-# but read what is for gateways, and what `mcp-bootstrap apply` does to Vault
-# around it.
+# The rights of an administrator of MCP clients: everything at the engine's mount except
+# reading the paths for gateways; and, outside of the mount, the rights that
+# `mcp-bootstrap apply` needs.
 #
-# Who may write ACL policies and roles can grant themselves anything, whatever
-# else stands here. So this is for those who set the broker up. Teams get
+# People who may write ACL policies and roles can grant themselves anything, whatever
+# the rest of this file says. So this is for those who set the broker up. Teams get
 # mcp-team-admin.
 
 path "mcp/config" {
@@ -77,8 +77,8 @@ path "mcp/revoke-accessor" {
   capabilities = ["update"]
 }
 
-# Who is signed in, and the command that ends a sign-in: it ends any of Vault's tokens whose
-# accessor somebody knows.
+# The list of sign-ins, and the right to end one. That right ends any token of Vault by its
+# accessor.
 path "mcp/sign-ins/*" {
   capabilities = ["read", "list"]
 }
@@ -87,7 +87,7 @@ path "auth/token/revoke-accessor" {
   capabilities = ["update"]
 }
 
-# What was used, and of which days that is known.
+# Usage, and the days for which it is known.
 path "mcp/usage" {
   capabilities = ["read"]
 }

@@ -1,6 +1,6 @@
-# What an auditor may do who runs `mcp-bootstrap review`: read who may reach what, and what
-# gateways have reported of use. It reads no token, no accessor but that of a client's
-# present token, and no secret of a server; it changes nothing.
+# The rights of an auditor who runs `mcp-bootstrap review`: read the rights of clients, and
+# the usage that gateways have reported. It reads no token, no accessor except that of a
+# client's present token, and no secret of a server; it changes nothing.
 
 path "mcp/clients" {
   capabilities = ["list"]

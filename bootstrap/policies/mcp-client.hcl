@@ -1,5 +1,5 @@
-# What an MCP client, or the Vault Agent beside it, may do in Vault: get a token
-# for the client whose name its own AppRole role bears, and keep that and its
+# The rights of an MCP client, or of the Vault Agent beside it, in Vault: get a token
+# for the client with the name of its own AppRole role, and keep that token and its
 # login alive. One policy serves every client.
 #
 # AUTH_ACCESSOR stands for the accessor of the auth method that clients log in
@@ -7,7 +7,7 @@
 # it in. For Kubernetes, take metadata.service_account_name instead of role_name.
 
 path "mcp/creds/{{identity.entity.aliases.AUTH_ACCESSOR.metadata.role_name}}" {
-  # "update" is what a template's argument makes of a read: secret "…" "ttl=5m".
+  # A template's argument turns a read into an "update": secret "…" "ttl=5m".
   capabilities = ["read", "update"]
 }
 

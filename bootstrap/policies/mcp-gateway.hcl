@@ -1,7 +1,6 @@
-# What a gateway may do in Vault, and nothing else: ask about tokens, follow the
-# change feed, read what only gateways may read, report use and the
-# definitions that nobody has approved, keep its own login alive, and mint child tokens for the upstream
-# credentials of clients.
+# The rights of a gateway in Vault: ask about tokens, follow the change feed, read the paths for
+# gateways, report usage and definitions without an approval, keep its own login alive, and mint
+# child tokens for the upstream credentials of clients. It has no other rights.
 #
 # The role that carries this policy sets token_no_default_policy: Vault's default
 # policy is templated, and so parsed anew on each request.

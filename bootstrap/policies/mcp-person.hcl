@@ -1,10 +1,11 @@
-# What the Vault token of a person may do who has signed in: keep itself alive and end itself,
-# say for which clients it may get tokens, be wrapped into a code, and keep the generations of
-# its refresh tokens in its own cubbyhole. Nothing of Vault's identities.
+# The rights of the Vault token of a person who has signed in: keep itself alive and end
+# itself, see the clients for which it may get tokens, be wrapped into a code, and keep the
+# generations of its refresh tokens in its own cubbyhole. It has no right on Vault's
+# identities.
 #
-# As which clients somebody may act is in policies of their own, mcp-person-NAME, which groups
-# of the login give: see PersonClient. A role that carries this policy may set
-# token_no_default_policy: nothing of Vault's default policy is needed.
+# The right to act as a client is in a policy of its own, mcp-person-NAME, which groups of the
+# login give: see PersonClient. A role with this policy may set token_no_default_policy, since
+# people need nothing of Vault's default policy.
 
 path "auth/token/lookup-self" {
   capabilities = ["read"]

@@ -9,7 +9,7 @@
 # - It cannot delete, for a client created anew would be free of all three.
 # - It cannot create, for a second client beside the first would be as free. A team
 #   that may create clients is restricted by managed policies alone, which apply to
-#   every client, and not by what is bound to one.
+#   every client, and not by settings of one client.
 #
 # Every client of the team counts: one that is left unrestricted can be given both
 # servers.

@@ -33,7 +33,7 @@ func start(t *testing.T, script string, keep func([]byte) bool) *process.Process
 	return p
 }
 
-// logged waits until the log holds a text and returns what follows it on its line.
+// logged waits until the log has a text, and returns the rest of its line.
 func logged(t *testing.T, p *process.Process, text string) string {
 	t.Helper()
 	var rest string

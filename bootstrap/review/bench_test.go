@@ -31,7 +31,7 @@ func BenchmarkReview(b *testing.B) {
 	}
 }
 
-// counter counts what is written.
+// counter counts written bytes.
 type counter struct{ bytes int }
 
 func (c *counter) Write(p []byte) (int, error) {
@@ -39,7 +39,7 @@ func (c *counter) Write(p []byte) (int, error) {
 	return io.Discard.Write(p)
 }
 
-// BenchmarkRead reads 500 clients, each with what it used, and 100 servers of an engine in this
+// BenchmarkRead reads 500 clients, each with its usage, and 100 servers of an engine in this
 // process, over HTTP.
 func BenchmarkRead(b *testing.B) {
 	e := newEngine(b)

@@ -135,7 +135,7 @@ func pick[T any](r *rand.Rand, all []T) []T {
 	return some
 }
 
-// use has gateways report something of what clients may do, by the engine's own decisions.
+// use makes gateways report some use that the engine's own decisions allow.
 func (w *world) use() {
 	reported := data{}
 	for _, client := range w.clients {
@@ -181,7 +181,7 @@ func TestTheMatrixIsWhatTheEngineDecides(t *testing.T) {
 	}
 }
 
-// compareRules holds what a review says of items against the engine's decisions.
+// compareRules compares a review's decisions about items with the engine's.
 func (w *world) compareRules(p *Pair) {
 	w.t.Helper()
 	for k, i := range items {

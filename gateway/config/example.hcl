@@ -70,7 +70,7 @@ admin {
   # address = "127.0.0.1:8081"
 }
 
-# What the gateway remembers of Vault's answers about tokens.
+# The gateway's memory of Vault's answers about tokens.
 grants {
   # max_stale         = "30s" # how long an answer is valid while the change feed is down
   # wait              = "5s"  # how long Vault holds the long poll for changes

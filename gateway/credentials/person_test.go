@@ -108,7 +108,7 @@ func TestPeopleAndApplicationsShareNoCredential(t *testing.T) {
 	})
 }
 
-// What has no place in a path is refused before Vault is asked for anything.
+// A name that a path cannot have is refused before any request to Vault.
 func TestAPersonsNameThatNoPathTakesIsRefusedWithWords(t *testing.T) {
 	tests := map[string]struct{ person, words string }{
 		"nobody is signed in":         {"", "nobody is signed in"},

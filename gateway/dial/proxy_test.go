@@ -38,7 +38,8 @@ func passwordFile(t *testing.T, text string) string {
 	return path
 }
 
-// connect dials the target by the proxy, and returns the error and what a GET there answers.
+// connect dials the target by the proxy, and returns the error and the answer to a GET
+// there.
 func connect(t *testing.T, proxy *config.Proxy, allow *config.UpstreamAllow, target string) (string, error) {
 	t.Helper()
 	u := parsed(t, target)
@@ -102,7 +103,7 @@ func TestAProxyKnowsNamesThatTheGatewayDoesNot(t *testing.T) {
 	}
 }
 
-// What a proxy resolves cannot be checked; what is in the URL is.
+// An address that a proxy resolves cannot be checked; the URL's own text is.
 func TestAddressesInURLsAreCheckedThoughAProxyDials(t *testing.T) {
 	proxy := gatewaytest.NewProxy(t, nil)
 	settings := &config.Proxy{URL: parsed(t, proxy.URL)}

@@ -1,5 +1,5 @@
-// Package gatewaytest has what most tests of the gateway's packages begin with: an
-// upstream that records what it is sent, a client, and their messages. The Vault behind
+// Package gatewaytest has the helpers of most tests in the gateway's packages: an
+// upstream that records its requests, a client, and their messages. The Vault behind
 // them is in grantstest.
 package gatewaytest
 

@@ -20,8 +20,7 @@ import (
 // http2Patience is longer than a busy machine stops a process.
 const http2Patience = 30 * time.Second
 
-// HTTP2 is a client that writes frames as it likes, valid or not. It takes note of what the server
-// sends.
+// HTTP2 is a client that writes frames as it likes, valid or not. It records the server's frames.
 type HTTP2 struct {
 	*http2.Framer
 	Conn  net.Conn
@@ -121,7 +120,7 @@ func describe(f http2.Frame, decoder *hpack.Decoder) string {
 }
 
 // Await returns the server's next frame that begins with one of these, as text: its type, its
-// stream, and what is in it.
+// stream, and its content.
 func (c *HTTP2) Await(prefixes ...string) string {
 	c.t.Helper()
 	for {
@@ -132,7 +131,7 @@ func (c *HTTP2) Await(prefixes ...string) string {
 			if len(c.frames) == 0 {
 				c.t.Fatalf("the connection ended without %v", prefixes)
 			}
-			continue // what has come before
+			continue // the frames that have come before
 		case <-time.After(http2Patience):
 			c.t.Fatalf("no %v came", prefixes)
 		}

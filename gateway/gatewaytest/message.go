@@ -5,7 +5,7 @@ import (
 	"net/http"
 )
 
-// Messages of clients, and what an upstream says to them.
+// Messages of clients, and an upstream's answers to them.
 const (
 	Ping       = `{"jsonrpc":"2.0","id":1,"method":"ping"}`
 	Pong       = `{"jsonrpc":"2.0","id":1,"result":{}}`

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// Proxy is an HTTP proxy that opens ways by CONNECT to the names that it knows, and keeps
-// what it sees.
+// Proxy is an HTTP proxy that opens tunnels by CONNECT to the names that it knows, and
+// records the bytes in them.
 type Proxy struct {
 	*httptest.Server
 	names map[string]string // host:port as it is asked for, to the address
@@ -20,7 +20,7 @@ type Proxy struct {
 	mu       sync.Mutex
 	user     string // "name:password" that it asks for; "": nothing
 	requests []*http.Request
-	seen     bytes.Buffer // what went through its tunnels, both ways
+	seen     bytes.Buffer // the bytes in its tunnels, both ways
 }
 
 // NewProxy starts a proxy that ends with the test.
@@ -61,14 +61,14 @@ func (p *Proxy) Requests() []*http.Request {
 	return slices.Clone(p.requests)
 }
 
-// Seen is what went through its tunnels.
+// Seen returns the bytes that went through its tunnels.
 func (p *Proxy) Seen() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.seen.String()
 }
 
-// Write keeps what goes through a tunnel.
+// Write records the bytes of a tunnel.
 func (p *Proxy) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -126,7 +126,7 @@ func (s *Syslog) Messages() []SyslogMessage {
 	return slices.Clone(s.messages)
 }
 
-// Faults are what was not as the RFCs have it.
+// Faults are the violations of the RFCs.
 func (s *Syslog) Faults() []error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,8 +154,8 @@ func (s *Syslog) accept(listener net.Listener) {
 	}
 }
 
-// boundBuffer has the system keep little of what is not read, so that tests need not send much
-// to have a server that does not read block.
+// boundBuffer keeps the system's buffer small, so that tests need not send much until a server
+// that does not read blocks.
 func boundBuffer(conn net.Conn) {
 	if secured, ok := conn.(*tls.Conn); ok {
 		conn = secured.NetConn()

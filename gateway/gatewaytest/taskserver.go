@@ -35,7 +35,7 @@ type serverTask struct {
 	failure    any
 	pending    map[string]any // questions
 	answers    map[string]json.RawMessage
-	finish     func(answers map[string]json.RawMessage) any // what answered questions come to
+	finish     func(answers map[string]json.RawMessage) any // the result after the answers to questions
 }
 
 // NewTaskServer returns a server without tasks. It is an http.Handler.

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// Upstream is a server that records what it is sent.
+// Upstream is a server that records its requests.
 type Upstream struct {
 	*httptest.Server
 	mu       sync.Mutex

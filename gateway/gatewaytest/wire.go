@@ -19,8 +19,8 @@ func Listen(t testing.TB) net.Listener {
 	return listener
 }
 
-// Serve serves each connection with a function, and closes it then, for servers that do what no
-// library would.
+// Serve serves each connection with a function, and then closes it. It is for servers with
+// behaviour that no library has.
 func Serve(listener net.Listener, serve func(conn net.Conn)) {
 	go func() {
 		for {

@@ -16,8 +16,9 @@ const (
 	resetsAtOnce    = 2 * MaxStreams
 	resetsPerSecond = 10
 
-	// idleFrames may come that bring nothing. What a client needs such frames for fills the
-	// account again: time (pings), requests, and the bytes of answers (window updates).
+	// idleFrames is the number of frames without content that may come. Events for which a
+	// client needs such frames fill the account again: time (pings), requests, and the
+	// bytes of answers (window updates).
 	idleFrames       = 2000
 	framesPerSecond  = 200
 	framesPerRequest = 4
@@ -32,7 +33,7 @@ const goodbyeTime = time.Second
 
 var errFlood = errors.New("http2: too many frames that bring nothing")
 
-// conn is a connection between TLS and net/http. It counts what the client sends.
+// conn is a connection between TLS and net/http. It counts the client's frames.
 type conn struct {
 	net.Conn // TLS; as this type, so that net/http does not find its ConnectionState
 	state    tls.ConnectionState
@@ -70,9 +71,8 @@ func newConn(t *tls.Conn, s *Server) *conn {
 // NetConn returns the connection below.
 func (c *conn) NetConn() net.Conn { return c.Conn }
 
-// Read reads what the client sends. Where the connection is to be left in good order, the client
-// seems to say so itself by GOAWAY: so net/http finishes the streams that it has, and serves no new
-// one.
+// Read reads the client's bytes. To end the connection in good order, it adds a GOAWAY as if from
+// the client: then net/http finishes the open streams, and serves no new one.
 func (c *conn) Read(p []byte) (int, error) {
 	if n := c.notify(p); n > 0 {
 		return n, nil

@@ -1,5 +1,5 @@
 // Package http2 serves HTTP/2 (RFC 9113) on connections over TLS whose clients have chosen it. The
-// implementation is net/http's; the package adds what it does not bound.
+// implementation is net/http's; the package adds bounds that it lacks.
 //
 // net/http bounds the streams of a connection and the handlers that run for it, the header list,
 // the frames that wait to be written, and the time without a stream. It reads as many frames as a

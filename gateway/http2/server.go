@@ -35,9 +35,9 @@ type Server struct {
 	Suspect func(remote net.Addr, what string)
 }
 
-// New returns a server with the settings of base, which is nobody else's from now on. Its timeouts
-// mean what they mean for HTTP/1.1: ReadTimeout that of a request's body, IdleTimeout that of a
-// connection without a request.
+// New returns a server with the settings of base, which the caller must not use from now on. Its
+// timeouts have the same meaning as for HTTP/1.1: ReadTimeout that of a request's body,
+// IdleTimeout that of a connection without a request.
 func New(base *http.Server) *Server {
 	s := &Server{inner: base, taken: taken{conns: make(chan net.Conn), closed: make(chan struct{})}}
 	base.Protocols = new(http.Protocols)

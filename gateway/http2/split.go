@@ -27,7 +27,7 @@ func (l *splitter) run() {
 		conn, err := l.Listener.Accept()
 		if err != nil {
 			select {
-			case l.failed <- err: // whoever accepts decides whether to go on
+			case l.failed <- err: // the accepting loop decides whether to go on
 			case <-l.rest.closed:
 				return
 			}

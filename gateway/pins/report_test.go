@@ -54,8 +54,8 @@ func TestWhatIsStillNotApprovedIsReportedAgain(t *testing.T) {
 	require.Len(t, s.log.all, 1)
 }
 
-// TestWhatIsReportedAgainLeavesRoomForWhatIsNew: neither its limit nor the count of what is lost
-// hears of definitions that Vault has had before.
+// TestWhatIsReportedAgainLeavesRoomForWhatIsNew: definitions that Vault has had before count
+// neither for its limit nor as lost.
 func TestWhatIsReportedAgainLeavesRoomForWhatIsNew(t *testing.T) {
 	s := newStage(t)
 	j := s.enforced("files", nil)

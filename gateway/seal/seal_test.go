@@ -271,8 +271,8 @@ func TestASealedTextHasOneSpelling(t *testing.T) {
 	}
 }
 
-// TestASaltThatIsNotTheTextsOwnIsRefused: whoever could make one text with two salts could
-// have two client_ids for one registration.
+// TestASaltThatIsNotTheTextsOwnIsRefused: an application that could make one text with two
+// salts could have two client_ids for one registration.
 func TestASaltThatIsNotTheTextsOwnIsRefused(t *testing.T) {
 	keys := keysOf(1)
 	var header [headerSize]byte
@@ -324,7 +324,7 @@ func TestTextsOfEarlierGatewaysOpen(t *testing.T) {
 	require.Equal(t, earlierRegistration, sealLasting(t, sealer(keysOf(3)), Registration))
 }
 
-// FuzzOpen: nothing opens but what was sealed, and nothing panics.
+// FuzzOpen: only sealed texts open, and nothing panics.
 func FuzzOpen(f *testing.F) {
 	s := sealer(keysOf(1, 2))
 	f.Add(earlierCode, "cookie-1")

@@ -98,7 +98,8 @@ func TestAFormOfAnotherBrowserAllowsNothing(t *testing.T) {
 	s.isPage(victim.decide(form, "allow", "engineering"), http.StatusBadRequest, reasonCookie)
 }
 
-// RFC 9700, section 4.4: mix-up. Whoever gets an answer can tell whose it is, also of errors.
+// RFC 9700, section 4.4: mix-up. The receiver of an answer can see its issuer, also of
+// errors.
 func TestEveryAnswerToAnApplicationNamesItsIssuer(t *testing.T) {
 	s := newStage(t)
 	b := s.browser()
@@ -203,7 +204,7 @@ func TestAFormIsNotSentOnByARedirect(t *testing.T) {
 	require.Equal(t, http.StatusSeeOther, b.decide(b.toConsent(), "deny", "").Code)
 }
 
-// What a stranger writes is text on a page, and in an error to an application.
+// A stranger's input is plain text on a page, and in an error to an application.
 func TestTextsOfStrangersAreNoMarkup(t *testing.T) {
 	s := newStage(t)
 	b := s.browser()

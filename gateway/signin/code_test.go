@@ -148,7 +148,8 @@ func TestACodeExpires(t *testing.T) {
 	require.Empty(t, s.calls(), "no clock says that it may still be good")
 }
 
-// TestACodeOutlivesWhatDoesNotReachVault: what could not be asked is no "no".
+// TestACodeOutlivesWhatDoesNotReachVault: a request that did not reach Vault is not a
+// "no".
 func TestACodeOutlivesWhatDoesNotReachVault(t *testing.T) {
 	s := newStage(t)
 	code := s.code()

@@ -38,7 +38,7 @@ func FuzzNoResourceOfAnotherServiceIsTaken(f *testing.F) {
 	})
 }
 
-// FuzzParametersStandOnce: what is read has each parameter once, and with a value.
+// FuzzParametersStandOnce: the parsed form has each parameter once, and with a value.
 func FuzzParametersStandOnce(f *testing.F) {
 	for _, seed := range []string{"a=1&a=2", "a=&b", "a=1;b=2", "%zz", "a=%00", "=x"} {
 		f.Add(seed)

@@ -153,7 +153,7 @@ func TestAnEnterprisesGrantIsExchangedByTheClientThatItNames(t *testing.T) {
 }
 
 // TestAssertionsThatAreRefused: those for which Vault is not asked, since they are not meant
-// for this gateway, or for whoever shows them.
+// for this gateway, or not for the caller.
 func TestAssertionsThatAreRefused(t *testing.T) {
 	public := []string{"client_id", desk}
 	for name, c := range map[string]struct {

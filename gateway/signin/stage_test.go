@@ -137,7 +137,7 @@ func (b *browser) send(method, target string, form url.Values) *httptest.Respons
 		body = strings.NewReader(form.Encode())
 	}
 	r := httptest.NewRequest(method, strings.TrimPrefix(target, publicURL), body)
-	r.Host = "mcp-gateway.internal:8200" // what a proxy in front may send
+	r.Host = "mcp-gateway.internal:8200" // headers that a proxy in front may send
 	if form != nil {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		r.Header.Set("Origin", publicURL)

@@ -128,7 +128,8 @@ func (s *stage) failing(method string, err error) {
 	s.vault.fail[method] = err
 }
 
-// cutting is Vault behind a link that loses answers: what was asked for has happened.
+// cutting is Vault behind a link that loses answers: the requests have been carried
+// out.
 type cutting struct {
 	*fakeVault
 

@@ -15,7 +15,7 @@ import (
 	"vault-plugin-secrets-mcp/test/harness/authority"
 )
 
-// TestTLSProvesBothSides: a server whose certificate is not what was asked for gets nothing,
+// TestTLSProvesBothSides: a server whose certificate does not fit the settings gets nothing,
 // and no message counts as sent to a server that does not want the gateway's.
 func TestTLSProvesBothSides(t *testing.T) {
 	ours, others := authority.New(t), authority.New(t)

@@ -24,7 +24,7 @@ func TestWhatIsUsedAgainCostsNoMemory(t *testing.T) {
 	}
 }
 
-// BenchmarkUsed is what a request pays, among a hundred thousand rows.
+// BenchmarkUsed is the cost for a request, among a hundred thousand rows.
 func BenchmarkUsed(b *testing.B) {
 	s := newStage(&testing.T{})
 	s.lists("server-00007", "a-tool-of-it")

@@ -28,7 +28,7 @@ type vault struct {
 	kept    map[string]bool // "day client server tool", "day client token"
 	closed  []string        // days
 	lost    map[string]int
-	during  func() // what happens while it takes a report; nil: nothing
+	during  func() // called while it takes a report; nil: nothing
 }
 
 func (v *vault) ReportUsage(_ context.Context, report *vaultclient.UsageReport) (int, error) {

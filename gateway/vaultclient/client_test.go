@@ -120,7 +120,7 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	settings.CACertFile, settings.ClientCertFile, settings.ClientKeyFile = ca, cert, key
 	var log bytes.Buffer
 	client := newClient(t, settings, Options{Log: hclog.New(&hclog.LoggerOptions{Output: &log})})
-	// Whatever is asked is asked as if long enough after the last look.
+	// Each request looks at the files again, as after the interval between two looks.
 	shared := client.CloneConfig().HttpClient.Transport.(*transport)
 	askLater := func() (string, error) {
 		shared.looked.Store(0)

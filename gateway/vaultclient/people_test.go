@@ -340,7 +340,7 @@ func TestCapabilitiesOfManyPaths(t *testing.T) {
 	require.Equal(t, map[string][]string{"mcp/creds/a": {"update"}, "mcp/creds/b": {"deny"}, "mcp/creds/c": nil}, found)
 }
 
-// cubbyhole keeps what is written, as one token's.
+// cubbyhole stores the writes of one token.
 func cubbyhole(t *testing.T) (*People, map[string]string, *[]string) {
 	t.Helper()
 	held := map[string]string{}

@@ -84,7 +84,7 @@ func post(t *testing.T, client *http.Client, address string, form url.Values, he
 	return do(t, client, request)
 }
 
-// authorize is what Vault's oidc method asks for, with changes.
+// authorize is the request of Vault's oidc method, with changes.
 func authorize(changes url.Values) string {
 	sum := sha256.Sum256([]byte(verifier))
 	query := url.Values{

@@ -187,7 +187,7 @@ func (s *server) call(m *message, line []byte, cancelled chan struct{}) {
 	case "run":
 		var script string
 		_ = json.Unmarshal(m.Params.Arguments, &script)
-		said, err := exec.CommandContext(context.Background(), "/bin/sh", "-c", script).CombinedOutput() //nolint:gosec // a test says what a child tries
+		said, err := exec.CommandContext(context.Background(), "/bin/sh", "-c", script).CombinedOutput() //nolint:gosec // a test chooses the child's action
 		s.text(m, fmt.Sprint(string(said), err))
 	case "progress":
 		for i := range 3 {

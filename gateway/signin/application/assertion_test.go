@@ -236,7 +236,8 @@ func TestAssertionsThatAreNotTaken(t *testing.T) {
 	}
 }
 
-// TestHeadersThatNameAnotherKeyOrNoneAtAllAreNotBelieved: what an attacker writes by hand.
+// TestHeadersThatNameAnotherKeyOrNoneAtAllAreNotBelieved: headers that an attacker writes
+// by hand.
 func TestHeadersThatNameAnotherKeyOrNoneAtAllAreNotBelieved(t *testing.T) {
 	ec := ecPair(t, "ec")
 	b := withAssertions(t, rsaPair(), ec)

@@ -17,7 +17,7 @@ import (
 // fileSecret has every character that must be encoded in a form, and one that looks encoded.
 const fileSecret = "p+l/u:s%2Bs&e=c ret-of-the-file"
 
-// request is what a test sends to the token endpoint.
+// request is a test's request to the token endpoint.
 type request struct {
 	header http.Header
 	form   url.Values

@@ -64,8 +64,8 @@ func TestOnlyDocumentsUnderAPrefixAreFetched(t *testing.T) {
 	require.Contains(t, b.refused(t, "https://evil.example/apps/one.json").Advice, "metadata_documents")
 }
 
-// TestAPortThatIsTheUsualOneIsAnotherClientID: what is fetched is allowed, and is not the
-// document of that URL.
+// TestAPortThatIsTheUsualOneIsAnotherClientID: the document may be fetched, and is not
+// the document of that URL.
 func TestAPortThatIsTheUsualOneIsAnotherClientID(t *testing.T) {
 	b := withDocuments(t)
 	other := "https://vendor.example:443/apps/one.json"

@@ -217,7 +217,7 @@ func (b *bed) notRegistered(t testing.TB, metadata string) *RegistrationError {
 	return e
 }
 
-// document is a metadata document with what every one has.
+// document is a metadata document with the common members.
 func document(id string, more map[string]any) map[string]any {
 	d := map[string]any{"client_id": id, "client_name": "Test", "redirect_uris": []string{"https://vendor.example/cb"}}
 	for name, value := range more {

@@ -54,7 +54,7 @@ func TestANewKeyWhileTheKeysCannotBeHad(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestKeysThatCannotBeHadAreNoWordAgainstTheApplication: 503, so that it does not drop what it has.
+// TestKeysThatCannotBeHadAreNoWordAgainstTheApplication: 503, so that it does not drop its tokens.
 func TestKeysThatCannotBeHadAreNoWordAgainstTheApplication(t *testing.T) {
 	ec := ecPair(t, "ec")
 	b := withAssertions(t, ec)

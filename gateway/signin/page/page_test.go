@@ -185,8 +185,9 @@ func TestAVerifiedApplicationIsNotCalledUnverified(t *testing.T) {
 	require.Contains(t, body, "<strong>claude.ai</strong>")
 }
 
-// TestAProgramOnTheComputerMayTakeAVerifiedName: the client_id of another program is no secret, and
-// whoever listens at the redirect gets the code (MCP authorization, "Localhost Redirect URI Risks").
+// TestAProgramOnTheComputerMayTakeAVerifiedName: the client_id of another program is not secret,
+// and any program that listens at the redirect gets the code (MCP authorization, "Localhost
+// Redirect URI Risks").
 func TestAProgramOnTheComputerMayTakeAVerifiedName(t *testing.T) {
 	const warning = "any program on this computer can ask in its name. Allow it only if you began this yourself just now."
 	for redirect, warned := range map[string]bool{

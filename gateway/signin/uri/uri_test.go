@@ -267,7 +267,7 @@ func TestHostsAndSchemesOfTheFile(t *testing.T) {
 	}
 }
 
-// FuzzParseRedirect: what is read has no part that a browser reads in another way, and is
+// FuzzParseRedirect: a parsed URI has no part that a browser reads in another way, and is
 // compared with itself as equal.
 func FuzzParseRedirect(f *testing.F) {
 	for _, text := range []string{
