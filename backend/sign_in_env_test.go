@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The login, the resource and the application of the tests' sign-ins.
+// The logins and the resource of the tests' sign-ins.
 const (
 	employees   = "auth_oidc_1a2b3c4d" // the accessor of the login "employees"
 	ciMount     = "auth_jwt_5e6f7a8b"  // that of the login "ci"
