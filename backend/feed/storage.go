@@ -28,8 +28,8 @@ const (
 	// one snapshot is restored twice, hand out different indexes.
 	gap = 1 << 40
 
-	// maxRuns is how many runs are remembered. A watcher that has heard of nothing
-	// since an older one began is told to reset.
+	// maxRuns is how many runs are remembered. A watcher whose last index is from before
+	// the oldest of them is told to reset.
 	maxRuns = 64
 )
 

@@ -103,9 +103,8 @@ func (r *entryRules) deny(s *subject) (rule, Kind) {
 	return rule{}, ""
 }
 
-// deciding returns the kind of entries that counts for the server: names do
-// only as long as there is no stricter entry for its transport, even one that
-// matches nothing.
+// deciding returns the kind of entries that counts for the server: names count only as
+// long as there is no stricter entry for its transport, even one that matches nothing.
 func (r *entryRules) deciding(s *subject) Kind {
 	switch {
 	case s.server.Stdio && len(r.commands) > 0:

@@ -155,7 +155,7 @@ func isAlphanumeric(c byte) bool {
 }
 
 // appendRandom appends n uniform characters of the alphabet. Bytes of 248 and
-// above are thrown away, since 256 is no multiple of 62 and keeping them would
+// above are thrown away, since 256 is not a multiple of 62 and keeping them would
 // favour the first eight characters.
 func appendRandom(dst []byte, random io.Reader, n int) ([]byte, error) {
 	const unbiased = 256 - 256%len(alphabet)

@@ -32,8 +32,8 @@ func (r *Reported) causes() []string {
 	return r.Why
 }
 
-// Use is the last use of a tool of a server by a client. Tool is "" for everything that is no
-// tool that the server lists.
+// Use is the last use of a tool of a server by a client. Tool is "" for everything except the
+// tools that the server lists.
 type Use struct {
 	Server   string `json:"server"`
 	Tool     string `json:"tool"`

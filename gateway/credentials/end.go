@@ -2,7 +2,7 @@ package credentials
 
 import "vault-plugin-secrets-mcp/gateway/grants"
 
-// OnEnd hears from the broker that access was taken away.
+// OnEnd is called by the broker when access was taken away.
 func (s *Store) OnEnd(end grants.End) {
 	switch {
 	case end.Server != nil:

@@ -98,9 +98,9 @@ func (h *Handler) missingCookie(r *http.Request) *refusal {
 	return f
 }
 
-// providerRefusal is the refusal of a login by the identity provider. The application hears of
-// one that the person has probably made. All others are for the person to read, and for those
-// who run the provider.
+// providerRefusal is the refusal of a login by the identity provider. The application is told
+// only of a refusal that the person has probably made. All others are for the person to read,
+// and for those who run the provider.
 func providerRefusal(values url.Values) *refusal {
 	code, description := values.Get("error"), values.Get("error_description")
 	f := &refusal{

@@ -38,7 +38,7 @@ func (h *Handler) revokeRefresh(ctx context.Context, x *exchange, text string) *
 	switch {
 	case d == nil:
 	case d.code == codeInvalidGrant:
-		return nil // it is none, or not one that anybody could use
+		return nil // not a refresh token, or not a valid one
 	default:
 		return d
 	}

@@ -171,7 +171,8 @@ func (r *Recorder) note(k key, today check.Day) {
 	}
 }
 
-// add makes a row. Where there is no room for a tool, everything of the server counts as one.
+// add makes a row. If there is no room for a tool, it records the use under the server's
+// tool "", and counts it as lost.
 func (r *Recorder) add(k key, today check.Day) any {
 	if r.size.Load() >= maxRows {
 		if k.server != "" && k.name != "" {

@@ -1,6 +1,6 @@
 // Package keyset reads the public keys with which applications sign their assertions: JWK
-// sets (RFC 7517 §5). It takes the keys of four algorithms alone, and none that is private or
-// symmetric: such a key is no longer secret once it is published.
+// sets (RFC 7517 §5). It accepts keys of four algorithms only, and refuses private and
+// symmetric ones: such a key is no longer secret once it is published.
 //
 // Nothing here does I/O.
 package keyset
