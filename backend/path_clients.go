@@ -265,7 +265,7 @@ func dedupe(v any) []string {
 	return kept
 }
 
-// listOrNil is dedupe for a list that says the same if it is empty and if it is unset.
+// listOrNil is dedupe for a list that means the same if it is empty and if it is unset.
 func listOrNil(v any) []string {
 	if len(v.([]string)) == 0 {
 		return nil

@@ -167,7 +167,7 @@ func (w *pinWrite) note(definition *pin.Definition, now time.Time) noted {
 }
 
 // commitReport stores the changes of a report. That there was no room is stored once: a server
-// that says something else each time must not have the engine write each time.
+// with another definition each time must not make the engine write each time.
 func (b *mcpBackend) commitReport(ctx context.Context, s logical.Storage, w *pinWrite) error {
 	lost := w.next.Lost - w.held.Lost
 	if w.held.Lost > 0 {

@@ -264,7 +264,8 @@ func (p *pinState) beginTrustFirst(by string, now time.Time) {
 	}
 }
 
-// change says of a reported definition whether something else of its name is approved.
+// change is "changed" for a reported definition if another one of its name is approved,
+// and else "new".
 func (p *pinState) change(n pinName) string {
 	if len(p.approvals(n)) > 0 {
 		return "changed"

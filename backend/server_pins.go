@@ -14,8 +14,8 @@ import (
 )
 
 // setPins sets pin and pin_kinds, if the request has them. They are checked later. An empty pin
-// is refused: it says off in no word, and Vault's ACL takes it for any value that a policy
-// requires.
+// is refused: it would switch pins off without the word "off", and Vault's ACL accepts it in
+// the place of any value that a policy requires.
 func (e *serverEntry) setPins(d *framework.FieldData) error {
 	if mode, given := d.Raw["pin"]; given {
 		if mode == nil || mode == "" {

@@ -54,7 +54,7 @@ type Mode string
 // The modes. An empty mode is Off.
 const (
 	Off     Mode = "off"     // nothing
-	Observe Mode = "observe" // a definition without approval is told, and passes
+	Observe Mode = "observe" // a definition without approval is reported, and passes
 	Enforce Mode = "enforce" // it is cut out
 )
 

@@ -39,7 +39,7 @@ func current() build {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		b = read(info)
 	}
-	if commit != "" { // a release says all of it
+	if commit != "" { // a release sets all of it
 		b.commit, b.date, b.modified = commit, date, false
 	}
 	b.number = cmp.Or(number, b.number, unknown)

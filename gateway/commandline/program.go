@@ -19,7 +19,7 @@ const (
 	ExitUsage  = 2 // the arguments were not understood
 )
 
-// ErrReported ends a command with status 1 that has told its failure already.
+// ErrReported ends a command with status 1 that has reported its failure already.
 var ErrReported = errors.New("reported")
 
 // errUsage stands for a mistake in the arguments that was reported already.

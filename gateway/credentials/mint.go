@@ -304,7 +304,7 @@ func (h *holding) readingOf(name string, secret *vaultclient.Secret) *reading {
 	return r
 }
 
-// expiryOf is how long a secret says itself that it lives, by the time of its end.
+// expiryOf is the remaining life of a secret that names the time of its own end.
 func expiryOf(s *vaultclient.Secret) (life time.Duration, ok bool) {
 	at, ok := numberOf(s.Data["expiration"])
 	if !ok || at <= s.Sent.Unix() {
@@ -313,7 +313,7 @@ func expiryOf(s *vaultclient.Secret) (life time.Duration, ok bool) {
 	return secondsUpTo(at - s.Sent.Unix()), true
 }
 
-// secondsOf reads a field that says a number of seconds.
+// secondsOf reads a field with a number of seconds.
 func secondsOf(value any) (time.Duration, bool) {
 	n, ok := numberOf(value)
 	if !ok || n < 0 {

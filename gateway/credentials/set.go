@@ -153,8 +153,8 @@ type Use struct {
 }
 
 // Begin notes that a request is sent with the set: cancel ends it, with one of this
-// package's errors, when the set ends. A stream on which the server speaks of its own
-// accord also ends when the set is superseded. Begin fails where the set has ended already.
+// package's errors, when the set ends. A stream on which the server sends messages unasked
+// also ends when the set is superseded. Begin fails where the set has ended already.
 func (u *Use) Begin(s *Set, cancel context.CancelCauseFunc, stream bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -22,8 +22,8 @@ type Observer interface {
 	CredentialsMinted()
 	// CredentialsFailed is called when they could not be, with one of the Failure constants.
 	CredentialsFailed(failure string)
-	// CredentialsRevoked is called when they were given back, and how long after Vault was to
-	// be told first. ok is false where Vault has not been told before their end.
+	// CredentialsRevoked is called when they were given back, with the time since the first
+	// attempt to tell Vault. ok is false where Vault has not been told before their end.
 	CredentialsRevoked(ok bool, took time.Duration)
 }
 

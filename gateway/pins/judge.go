@@ -20,8 +20,8 @@ type Judge struct {
 }
 
 // Known reports whether Vault has answered the approvals. Until then nothing is approved. Where pins are
-// enforced, requests to the server are refused before they come here; in observe mode nothing
-// can be told of its definitions.
+// enforced, requests to the server are refused before they come here; in observe mode its
+// definitions cannot be judged.
 func (j *Judge) Known() bool { return j == nil || j.pins.Known }
 
 // Pins reports whether definitions of the kind are pinned: in observe mode, too, as soon as the

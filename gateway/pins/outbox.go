@@ -98,8 +98,8 @@ type outboxes struct {
 	size  int                // bytes of all texts
 }
 
-// note has a definition reported that is not approved, and tells the log of it. For one that
-// cannot be read, err says why. It returns false if there was no room.
+// note queues the report of a definition that is not approved, and logs it. For one that
+// cannot be read, err is the reason. It returns false if there was no room.
 func (k *Keeper) note(j *Judge, kind pin.Kind, d *pin.Definition, err error, now time.Time) bool {
 	k.outboxes.mu.Lock()
 	o := k.outboxes.at(j.server, j.pins.Place)

@@ -32,7 +32,7 @@ type Engine interface {
 	ReportPins(ctx context.Context, server string, report *vaultclient.PinReport) (*vaultclient.PinsReported, error)
 }
 
-// Run makes a report a second, while there is something to be told, until ctx is done. Then
+// Run makes a report a second, while there is something to report, until ctx is done. Then
 // Close reports the rest.
 func (k *Keeper) Run(ctx context.Context) {
 	for backoff.Sleep(ctx, reportEvery) == nil {
@@ -40,7 +40,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
-// Tick makes one report, if there is anything to be told.
+// Tick makes one report, if there is anything to report.
 func (k *Keeper) Tick(ctx context.Context) {
 	now := k.options.Now()
 	if now.Sub(k.tidied) >= tidyEvery {
@@ -111,7 +111,8 @@ func (k *Keeper) send(ctx context.Context, report *batch, now time.Time) (done b
 // atOnce has a server report again in its next turn.
 func atOnce(int) time.Time { return time.Time{} }
 
-// told tells the log when the first server cannot be reported about, and when all can again.
+// told logs when reports about the first server fail, and when reports about all succeed
+// again.
 func (k *Keeper) told(result, server string, err error) {
 	failing := len(k.failing)
 	delete(k.failing, server)

@@ -15,8 +15,8 @@ import (
 )
 
 // assertion is a JWT with which a machine asks for an access token (RFC 7523, section 2.1), as
-// it says of itself. The gateway reads it to choose the login, and to refuse early; whether
-// it is true, Vault says, of the very same text.
+// it is written, before any verification. The gateway reads it to choose the login, and to
+// refuse early; Vault verifies the very same text.
 type assertion struct {
 	Issuer   string           `json:"iss"`
 	Subject  string           `json:"sub"`
